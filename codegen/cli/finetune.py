@@ -1,0 +1,56 @@
+"""``codegen finetune``: run a recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from codegen.cli import example, json_option
+from codegen.cli.progress import Progress
+
+
+@click.command(epilog=example("codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8"))
+@click.argument("recipe", type=click.Path(dir_okay=False))
+@click.option(
+    "-o",
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override a key of the recipe; dots reach into sections.",
+)
+@click.option("--check", is_flag=True, help="Only check the recipe and print its settings.")
+@json_option
+def finetune(recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool) -> dict[str, Any]:
+    """Fine-tune a model by a recipe (a YAML file, see recipes/).
+
+    An interrupted run goes on from its last checkpoint when started again.
+    """
+    from dataclasses import asdict
+
+    from codegen.finetune import load_recipe
+
+    settings = load_recipe(recipe, overrides)
+    if check:
+        if not as_json:
+            for key, value in asdict(settings).items():
+                click.echo(f"{key}: {value}")
+        return asdict(settings)
+
+    from codegen.finetune.train import train
+
+    with Progress("fine-tuning", settings.steps) as progress:
+        result = train(
+            settings,
+            on_step=lambda step, _, loss: progress.update(step, note=f"loss {loss:.3f}"),
+            on_message=progress.say,
+        )
+    if not as_json:
+        first, last = result.losses[0][1], result.losses[-1][1]
+        click.echo(
+            f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps, "
+            f"{result.tokens_per_s:.0f} tokens/s."
+        )
+        click.echo(f"The model is in {result.model}; use it with --model {result.model}")
+    return asdict(result)

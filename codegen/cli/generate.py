@@ -1,0 +1,99 @@
+"""``codegen generate``: complete a prompt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codegen.cli import example, json_option
+from codegen.errors import InputError
+
+
+@click.command(
+    epilog=example(
+        "codegen generate --model embedded --chat --prompt 'Write a Python function that adds.'"
+    )
+)
+@click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
+@click.option("--prompt", metavar="TEXT", help="The prompt.")
+@click.option("--file", "file", type=click.Path(dir_okay=False, allow_dash=True),
+              help="Read the prompt from a file, - for standard input.")  # fmt: skip
+@click.option("--chat/--no-chat", default=None,
+              help="Wrap the prompt in the chat template; by default as the model was tuned.")  # fmt: skip
+@click.option("--decoder", help="sample or edit_sequence; by default as the model was tuned.")
+@click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--stop", multiple=True, metavar="TEXT", help="End the completion before this text.")
+@json_option
+def generate(
+    model: str,
+    prompt: str | None,
+    file: str | None,
+    chat: bool | None,
+    decoder: str | None,
+    count: int,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    stop: tuple[str, ...],
+    as_json: bool,
+) -> dict[str, Any]:
+    """Complete a prompt; with one sample the text is streamed."""
+    import dataclasses
+
+    if (prompt is None) == (file is None):
+        raise click.UsageError("Give the prompt by --prompt or by --file (one of them).")
+    text = prompt if prompt is not None else _read(str(file))
+
+    from codegen.generation import Decoder, Request, SamplingParams
+    from codegen.generation.decoders import find_decoder
+
+    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    if decoder:
+        find_decoder(Decoder(decoder))  # a typo should not cost a model load
+
+    from codegen.generation.hf import HFGenerator
+    from codegen.models import load
+
+    loaded = load(model)
+    use_chat = loaded.card.style == "chat" if chat is None else chat
+    if loaded.card.style == "plain" and not use_chat and not text.endswith("\n"):
+        text += "\n"  # the border between prompt and response that the model was trained on
+    generator = HFGenerator(loaded)
+    requests = [Request(text, chat=use_chat, stop=stop, index=i) for i in range(count)]
+    stream = count == 1 and not as_json
+    chosen = Decoder(decoder or loaded.card.decoder)
+
+    def on_text(_: int, piece: str) -> None:
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+
+    samples = []
+    for sample in generator.generate(requests, params, chosen, on_text if stream else None):
+        samples.append(sample)
+        if stream:
+            click.echo()
+            if sample.actions:
+                click.echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
+                click.echo(sample.completion)
+        elif not as_json:
+            click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
+            click.echo(sample.completion)
+    return {"samples": [dataclasses.asdict(sample) for sample in samples]}
+
+
+def _read(file: str) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"Cannot read {file}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file} is not valid UTF-8.", "Save it as UTF-8.") from None

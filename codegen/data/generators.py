@@ -1,0 +1,115 @@
+"""What a generator is, and those that come with the toolkit, by name.
+
+A generator is a pure function from an example to training texts, with a name and a configuration: any
+picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
+
+To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short stable word;
+:class:`Skip` is one. The rooms that hold generators need not import this module: the attribute is what
+counts. Any other exception counts the example as failed, by the exception's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from codegen.errors import ConfigError
+from codegen.records import Example, Segment, TrainingText
+
+
+class TextGenerator(Protocol):
+    """Makes training texts of an example."""
+
+    @property
+    def name(self) -> str:
+        """The method's name, as it stands in the texts and on the command line."""
+        ...
+
+    def generate(self, example: Example, rng: random.Random) -> Iterable[TrainingText]:
+        """The texts of one example: a function of the example, the configuration and ``rng`` alone.
+
+        Raises:
+            Exception: with an attribute ``reason`` to skip the example.
+        """
+        ...
+
+
+class Skip(Exception):
+    """Raised by a generator: this example is sound, yet not for this method."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        super().__init__(detail)
+
+
+def config_of(generator: TextGenerator) -> dict[str, Any]:
+    """A generator's configuration: what ``config()`` says, else its dataclass fields.
+
+    Raises:
+        ConfigError: if it has neither, since a run could then not tell whether it changed.
+    """
+    own = getattr(generator, "config", None)
+    if callable(own):
+        return dict(own())  # type: ignore[call-overload]
+    if dataclasses.is_dataclass(generator) and not isinstance(generator, type):
+        return dataclasses.asdict(generator)
+    raise ConfigError(
+        f"The generator {generator.name!r} tells no configuration.",
+        "Make it a dataclass, or give it a method config().",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The baseline of the edit methods: the instruction, then the whole program.
+
+    The text form is that of the LintSeq reference code's baseline, ``instruction + "\\n" + response``.
+    ``like`` names a generator: an example that it skips is skipped here too, for the same reason,
+    so that both sets hold the same examples.
+    """
+
+    like: str = "lintseq"
+    name: str = dataclasses.field(default="whole", init=False)
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """Yields one text."""
+        if self.like:
+            for _ in make(self.like).generate(example, rng):
+                break
+        yield TrainingText(
+            id=f"{example.id}#whole",
+            example_id=example.id,
+            generator=self.name,
+            segments=(
+                Segment(example.instruction + "\n", False),
+                Segment(example.program.rstrip() + "\n", True),
+            ),
+        )
+
+
+def _lintseq(**options: Any) -> TextGenerator:
+    from codegen.lintseq import LintSeq
+
+    return LintSeq(**options)
+
+
+GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {"lintseq": _lintseq, "whole": Whole}
+
+
+def make(name: str, **options: Any) -> TextGenerator:
+    """A generator by its name.
+
+    Raises:
+        ConfigError: if there is none, or it has no such option.
+    """
+    if name not in GENERATORS:
+        raise ConfigError(
+            f"There is no generator {name!r}.", f"There are: {', '.join(sorted(GENERATORS))}."
+        )
+    try:
+        return GENERATORS[name](**options)
+    except TypeError as error:
+        raise ConfigError(f"Generator {name!r}: {error}.") from None

@@ -1,0 +1,120 @@
+"""What becomes of one input: the pure work that runs in a worker process."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from codegen.data.generators import TextGenerator
+from codegen.data.sources.base import Item, Outcome, Rejected
+from codegen.records import Example, TrainingText, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One input's outcome, with its training texts as JSON lines (without their ends)."""
+
+    id: str
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    lines: tuple[str, ...] = ()
+    licence: str = ""
+    prompt_characters: int = 0
+    trained_characters: int = 0
+
+
+def example_rng(seed: int, example_id: str) -> random.Random:
+    """The randomness of one example: a function of the run's seed and the example's id alone."""
+    key = f"{seed}\x00{example_id}".encode("utf-8", "surrogatepass")
+    return random.Random(int.from_bytes(hashlib.blake2b(key, digest_size=16).digest(), "big"))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Applies a generator to one input and never raises: each input ends with one outcome.
+
+    ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between two steps
+    of Python code; in other threads there is no limit, and a hang in C code is the executor's matter.
+    """
+
+    generator: TextGenerator
+    seed: int
+    timeout_s: float
+
+    def __call__(self, item: Item) -> Result:
+        """The outcome of one input."""
+        if isinstance(item, Rejected):
+            return Result(item.id, item.outcome, item.reason, item.detail)
+        try:
+            with _time_limit(self.timeout_s):
+                texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
+                return _result(item, texts)
+        except _OutOfTimeError:
+            return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a generator raises counts
+            return _from_exception(item, error)
+
+
+def _result(example: Example, texts: list[Any]) -> Result:
+    if not texts:
+        return Result(example.id, "skipped", "no_texts", "the generator gave no text")
+    ids = set()
+    for text in texts:
+        if not isinstance(text, TrainingText):
+            detail = f"the generator gave a {type(text).__name__}, not a TrainingText"
+            return Result(example.id, "failed", "invalid_output", detail)
+        if text.example_id != example.id or text.id in ids:
+            detail = f"text {text.id!r} has a wrong example_id or an id given before"
+            return Result(example.id, "failed", "invalid_output", detail)
+        ids.add(text.id)
+    prompt, trained = (
+        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
+        for side in (False, True)
+    )
+    lines = tuple(to_json(text) for text in texts)
+    return Result(example.id, "kept", "", "", lines, example.licence, prompt, trained)
+
+
+def _from_exception(example: Example, error: BaseException) -> Result:
+    reason = getattr(error, "reason", None)
+    # UnicodeError has an attribute of this name too, with a message in it.
+    if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
+        return Result(example.id, "skipped", reason, _short(str(error)))
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
+
+
+def _short(text: str, most: int = 500) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+class _OutOfTimeError(BaseException):
+    """Not an Exception, so that a generator's own ``except Exception`` lets it through."""
+
+
+def _raise_out_of_time(_signal: int, _frame: FrameType | None) -> None:
+    raise _OutOfTimeError
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, _raise_out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)

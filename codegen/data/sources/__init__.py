@@ -1,0 +1,82 @@
+"""Where examples come from. Each kind of source is one file; :func:`open_source` picks by a short text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from codegen.data.sources.base import Item, MemorySource, Outcome, Rejected, Source
+from codegen.data.sources.functions import FunctionFilter
+from codegen.data.sources.hub import HubSource, parse_hub
+from codegen.data.sources.humaneval import HumanEvalSource, human_eval_path
+from codegen.data.sources.jsonl import JsonlSource
+from codegen.data.sources.parquet import ParquetSource
+from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
+from codegen.data.sources.rows import Columns
+from codegen.errors import InputError
+
+__all__ = [
+    "Columns",
+    "FunctionFilter",
+    "Item",
+    "MemorySource",
+    "Outcome",
+    "Rejected",
+    "Source",
+    "human_eval_path",
+    "open_source",
+]
+
+KINDS = (
+    "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
+    "hub:org/name[:config][:split], stdlib or humaneval."
+)
+
+
+def open_source(
+    spec: str,
+    *,
+    instruction_column: str = "instruction",
+    program_column: str = "program",
+    id_column: str = "",
+    licence_column: str = "",
+    licence: str = "",
+    language: str = "python",
+    keep_docstring: bool = False,
+) -> Source:
+    """The source that a text names. Nothing is read yet but the existence of a path.
+
+    Args:
+        spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a directory of Python files,
+            ``hub:org/name[:config][:split]``, ``stdlib`` or ``humaneval``.
+        instruction_column: for rows, the column with the instruction.
+        program_column: for rows, the column with the program.
+        id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
+        licence_column: for rows, the column with each row's licence.
+        licence: the licence of all examples where the source states none (an SPDX id).
+        language: for rows, the language of the programs.
+        keep_docstring: for functions, leave the docstring in the program too.
+
+    Raises:
+        InputError: if nothing is at the path, or its kind is unknown.
+    """
+    columns = Columns(instruction_column, program_column, id_column, licence_column)
+    wanted = FunctionFilter(keep_docstring=keep_docstring)
+    if spec == "stdlib":
+        return stdlib_source(wanted)
+    if spec == "humaneval":
+        return HumanEvalSource(keep_docstring)
+    if spec.startswith("hub:"):
+        name, config, split = parse_hub(spec.removeprefix("hub:"))
+        return HubSource(name, config, split, columns, language, licence)
+    path = Path(spec)
+    if path.is_dir():
+        return PythonFilesSource(path, spec, wanted, licence)
+    if not path.exists():
+        raise InputError(f"No file or directory at {spec!r}.", KINDS)
+    if not path.is_file():
+        raise InputError(f"{spec!r} is not a regular file.", KINDS)
+    if path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        return JsonlSource(path, spec, columns, language, licence)
+    if path.suffix == ".parquet":
+        return ParquetSource(path, spec, columns, language, licence)
+    raise InputError(f"Don't know how to read {spec!r}.", KINDS)

@@ -1,0 +1,275 @@
+"""Functions with docstrings, cut out of Python source files as self-contained examples.
+
+The instruction is made from the signature and the docstring; the program is the function without its
+docstring, after the import statements of its module that it uses. Files are parsed, never imported.
+
+Limits: module-level ``def`` statements only, not methods, nested or async functions. A function that
+uses any other name of its module (a constant, a helper, a class) is skipped as not self-contained.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import symtable
+import tokenize
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from codegen.data.sources.base import Item, Rejected
+from codegen.generation.prompts import function_instruction
+from codegen.records import Example
+
+_BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFilter:
+    """Which functions become examples. Lines are those of the function without its docstring."""
+
+    min_lines: int = 3
+    max_lines: int = 60
+    min_words: int = 4
+    keep_docstring: bool = False
+
+
+class _Unusable(Exception):
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def functions_of(
+    source: bytes, path: str, wanted: FunctionFilter, origin: str, licence: str = ""
+) -> Iterator[Item]:
+    """The module-level functions of one file, each an example or a rejection with its reason.
+
+    Args:
+        source: the file's bytes, in any encoding that Python accepts.
+        path: the file's path for ids, ``path::function``.
+        wanted: the filter.
+        origin: the examples' ``source``.
+        licence: the examples' licence, an SPDX id.
+    """
+    try:
+        text = _decode(source)
+        tree = _quiet_parse(text)
+    except (SyntaxError, UnicodeDecodeError, LookupError) as error:
+        yield Rejected(path, "syntax_error", str(error))
+        return
+    except (ValueError, RecursionError, MemoryError) as error:
+        yield Rejected(path, "unparsable", f"{type(error).__name__}: {error}")
+        return
+    lines = text.splitlines(keepends=True)
+    imports = _imports(tree)
+    seen: set[str] = set()
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        id_ = f"{path}::{node.name}"
+        if id_ in seen:  # defined again further down
+            id_ = f"{id_}@{node.lineno}"
+        seen.add(id_)
+        try:
+            instruction, program = _extract(node, lines, imports, wanted)
+        except _Unusable as unusable:
+            yield Rejected(id_, unusable.reason, str(unusable), "skipped")
+            continue
+        meta = {"path": path, "line": node.lineno, "function": node.name}
+        yield Example(id_, instruction, program, "python", origin, licence, meta)
+
+
+def _decode(source: bytes) -> str:
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(source).readline)
+    # Universal newlines, as Python itself reads source: "\f" and "\x1c" must not end a line.
+    return io.TextIOWrapper(io.BytesIO(source), encoding).read()
+
+
+def _quiet_parse(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in other people's code
+        return ast.parse(text)
+
+
+def _extract(
+    node: ast.FunctionDef | ast.AsyncFunctionDef,
+    lines: list[str],
+    imports: Mapping[str, tuple[int, ast.stmt]],
+    wanted: FunctionFilter,
+) -> tuple[str, str]:
+    if isinstance(node, ast.AsyncFunctionDef):
+        raise _Unusable("async_function")
+    docstring = ast.get_docstring(node)
+    if not docstring:
+        raise _Unusable("no_docstring")
+    if len(docstring.split()) < wanted.min_words:
+        raise _Unusable("short_docstring", docstring)
+    bare = without_docstring(node, lines)
+    count = bare.count("\n")
+    if count < wanted.min_lines:
+        raise _Unusable("too_short", f"{count} lines")
+    if count > wanted.max_lines:
+        raise _Unusable("too_long", f"{count} lines")
+    body = _source(node, lines) if wanted.keep_docstring else bare
+    header = needed_imports(free_names(bare) - {node.name}, imports)
+    program = f"{header}\n\n{body}" if header else body
+    return function_instruction(signature_of(node, lines), docstring), program
+
+
+def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return min([node.lineno, *(d.lineno for d in node.decorator_list)])
+
+
+def _source(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
+    block = lines[_first_line(node) - 1 : node.end_lineno]
+    return "".join(block).rstrip() + "\n"
+
+
+def without_docstring(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str], index: int = 0
+) -> str:
+    """A module-level function's source without its docstring and the blank lines after it.
+
+    Args:
+        node: the function.
+        lines: the lines of its module.
+        index: which statement of the body the docstring is.
+
+    Raises:
+        _Unusable: if nothing follows it in the body, or the docstring shares a line with other code.
+    """
+    if len(node.body) < index + 2:
+        raise _Unusable("empty_body")
+    doc, following = node.body[index], node.body[index + 1]
+    start, end = doc.lineno - 1, doc.end_lineno or doc.lineno
+    before = lines[start].encode()[: doc.col_offset]
+    after = lines[end - 1].encode()[doc.end_col_offset :].strip()
+    if before.strip() or after.startswith(b";") or following.lineno <= end:
+        raise _Unusable("unusual_layout", "the docstring shares a line with other code")
+    while end < following.lineno - 1 and not lines[end].strip():
+        end += 1
+    block = lines[_first_line(node) - 1 : start] + lines[end : node.end_lineno]
+    return "".join(block).rstrip() + "\n"
+
+
+def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:
+    """The header as written, ``name(args) -> type``; several lines are joined, comments dropped."""
+    text = "".join(lines[node.lineno - 1 : node.end_lineno])
+    depth = 0
+    parts: list[str] = []
+    previous_end: tuple[int, int] | None = None
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT):
+            continue
+        if token.string in "([{" and token.type == tokenize.OP:
+            depth += 1
+        elif token.string in ")]}" and token.type == tokenize.OP:
+            depth -= 1
+        if token.string == ":" and token.type == tokenize.OP and depth == 0:
+            break
+        if previous_end is not None:
+            same_line = previous_end[0] == token.start[0]
+            gap = token.start[1] - previous_end[1] if same_line else 1
+            at_bracket = parts[-1] in "([{" or token.string in ")]}"
+            if not same_line and at_bracket:
+                gap = 0
+            parts.append(" " * gap)
+        parts.append(token.string)
+        previous_end = token.end
+    return "".join(parts).removeprefix("def").strip()
+
+
+def free_names(program: str) -> set[str]:
+    """The names that a program reads from outside: neither bound by its own module level nor builtin.
+
+    Raises:
+        _Unusable: if a function assigns a global, since then it keeps state in its module.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        top = symtable.symtable(program, "<program>", "exec")
+    bound = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+    names: set[str] = set()
+    tables = [top]
+    while tables:
+        table = tables.pop()
+        tables.extend(table.get_children())
+        for symbol in table.get_symbols():
+            if table is not top and symbol.is_declared_global():
+                raise _Unusable("module_state", symbol.get_name())
+            if symbol.is_referenced() and (symbol.is_global() or table is top):
+                names.add(symbol.get_name())
+    return names - bound - _BUILTINS
+
+
+def _imports(tree: ast.Module) -> dict[str, tuple[int, ast.stmt]]:
+    """Name -> (position, import statement) for names that only top-level imports bind.
+
+    ``import a.b`` and ``import a`` both bind ``a``; the statements are merged into one.
+    """
+    found: dict[str, tuple[int, ast.stmt]] = {}
+    rebound = _other_bindings(tree)
+    for position, node in enumerate(tree.body):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            name = alias.asname or alias.name.split(".")[0]
+            if alias.name == "*" or name in rebound:
+                continue
+            if isinstance(node, ast.ImportFrom):
+                statement: ast.stmt = ast.ImportFrom(node.module, [alias], node.level)
+            else:
+                earlier = found.get(name, (0, None))[1]
+                merge = isinstance(earlier, ast.Import) and not alias.asname
+                names = [*(earlier.names if merge else []), alias]  # type: ignore[union-attr]
+                statement = ast.Import(names)
+            found[name] = (position, statement)
+    return found
+
+
+def _other_bindings(tree: ast.Module) -> set[str]:
+    """Names that the module binds in any other way than by a plain top-level import."""
+    names: set[str] = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(statement.name)
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
+                names.add(node.id)
+            elif isinstance(node, ast.alias):
+                names.add(node.asname or node.name.split(".")[0])
+    return names
+
+
+def needed_imports(names: set[str], imports: Mapping[str, tuple[int, ast.stmt]]) -> str:
+    """The import statements, in the module's order, that bind ``names``.
+
+    Raises:
+        _Unusable: if a name has none (it is the module's own), or a relative one.
+    """
+    if own := sorted(names - imports.keys()):
+        raise _Unusable("not_self_contained", f"uses {', '.join(own)}")
+    statements: dict[tuple[int, str], list[ast.alias]] = {}
+    for name in names:
+        position, statement = imports[name]
+        if isinstance(statement, ast.ImportFrom):
+            if statement.level or not statement.module:
+                raise _Unusable("relative_import", name)
+            key = (position, statement.module)
+        else:
+            key = (position, "")
+        statements.setdefault(key, []).extend(statement.names)  # type: ignore[attr-defined]
+    rendered = []
+    for (_, module), aliases in sorted(statements.items(), key=lambda item: item[0]):
+        unique = {(a.name, a.asname): a for a in aliases}
+        ordered = [unique[key] for key in sorted(unique, key=lambda k: (k[0], k[1] or ""))]
+        if module:
+            rendered.append(ast.unparse(ast.ImportFrom(module, ordered, 0)))
+        else:
+            rendered.extend(ast.unparse(ast.Import([alias])) for alias in ordered)
+    return "".join(f"{line}\n" for line in rendered)

@@ -1,0 +1,127 @@
+"""Rows with named columns (JSONL, Parquet, a dataset of the hub) as examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.data.sources.base import Item, Rejected, has_lone_surrogate
+from codegen.errors import InputError
+from codegen.records import Example
+
+PROBE_ROWS = 100
+"""A column that none of the first so many rows has is a mistake of the caller, not of the rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds what.
+
+    Attributes:
+        id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
+        licence: the column with a row's licence; empty takes the source's licence for all rows.
+    """
+
+    instruction: str = "instruction"
+    program: str = "program"
+    id: str = ""
+    licence: str = ""
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        optional = (self.id, self.licence)
+        return (self.instruction, self.program, *(name for name in optional if name))
+
+
+@dataclass(frozen=True, slots=True)
+class RowDefaults:
+    """What holds for all rows of a source."""
+
+    source: str
+    language: str = "python"
+    licence: str = ""
+
+
+def examples_of_rows(
+    rows: Iterable[tuple[str, Mapping[str, Any] | Rejected]],
+    columns: Columns,
+    defaults: RowDefaults,
+    where: str,
+) -> Iterator[Item]:
+    """Turns (place, row) pairs into examples; a broken row becomes a :class:`Rejected`.
+
+    Raises:
+        InputError: if a required column is in none of the first 100 rows, naming those that exist.
+    """
+    unseen = set(columns.required)
+    present: dict[str, None] = {}  # the columns seen, in their order
+    held: list[Item] = []
+    probed = 0
+    for place, row in rows:
+        if unseen and not isinstance(row, Rejected):
+            probed += 1
+            present.update(dict.fromkeys(row))
+            unseen.difference_update(row)
+            if unseen and probed >= PROBE_ROWS:
+                raise _missing_columns(unseen, present, where)
+        item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
+        if unseen:
+            held.append(item)
+            continue
+        yield from held
+        held.clear()
+        yield item
+    if unseen and probed:
+        raise _missing_columns(unseen, present, where)
+    yield from held
+
+
+def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
+    names = ", ".join(repr(name) for name in sorted(missing))
+    return InputError(
+        f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.",
+        "Name the right ones with --instruction-column and --program-column.",
+    )
+
+
+def _example(
+    place: str, row: Mapping[str, Any], columns: Columns, defaults: RowDefaults
+) -> Item:
+    id_ = _row_id(place, row, columns)
+    if isinstance(id_, Rejected):
+        return id_
+    for name in columns.required:
+        if name not in row:
+            return Rejected(id_, "missing_column", f"no column {name!r} in {place}")
+    instruction, program = row[columns.instruction], row[columns.program]
+    for name, value in ((columns.instruction, instruction), (columns.program, program)):
+        if not isinstance(value, str):
+            detail = f"column {name!r} in {place} holds {type(value).__name__}, not text"
+            return Rejected(id_, "wrong_type", detail)
+        if has_lone_surrogate(value):
+            return Rejected(id_, "not_unicode", f"column {name!r} in {place}: a lone surrogate")
+        if not value.strip():
+            kind = "program" if name == columns.program else "instruction"
+            return Rejected(id_, f"empty_{kind}", f"column {name!r} in {place}", "skipped")
+    licence = row[columns.licence] if columns.licence else defaults.licence
+    return Example(
+        id=id_,
+        instruction=instruction,
+        program=program,
+        language=defaults.language,
+        source=defaults.source,
+        licence=licence if isinstance(licence, str) else defaults.licence,
+        meta={"place": place},
+    )
+
+
+def _row_id(place: str, row: Mapping[str, Any], columns: Columns) -> str | Rejected:
+    value = row.get(columns.id or "id")
+    is_id = isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
+    if is_id and not (isinstance(value, str) and has_lone_surrogate(value)):
+        return str(value)
+    if not columns.id or columns.id not in row:
+        return place
+    return Rejected(place, "wrong_type", f"column {columns.id!r} in {place} holds no usable id")

@@ -1,0 +1,49 @@
+"""The public error hierarchy.
+
+Every error a user can cause is a :class:`CodegenError`. It names the input that is wrong and the
+remedy, and the command line prints it as one line, without a stack trace.
+"""
+
+
+class CodegenError(Exception):
+    """Base of all errors that a user's input or machine can cause.
+
+    Args:
+        message: what is wrong, with the input's name (path, record id, option, key).
+        remedy: what to do next; printed after the message.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        self.message = message
+        self.remedy = remedy
+        super().__init__(f"{message} {remedy}".strip())
+
+
+class InputError(CodegenError):
+    """A file, record or value given by the user is missing or malformed."""
+
+
+class ConfigError(CodegenError):
+    """A recipe, option or configuration holds an unknown key or a value out of range."""
+
+
+class ResumeError(CodegenError):
+    """An output directory was made with other settings, so resuming would mix two runs."""
+
+
+class ModelError(CodegenError):
+    """A model can't be found, loaded or used for what was asked."""
+
+
+class SandboxError(CodegenError):
+    """The machine offers no safe way to run untrusted programs, or the sandbox itself broke."""
+
+
+class MissingExtraError(CodegenError):
+    """An optional dependency is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package {package!r}, which is not installed.",
+            f"Install it with: pip install 'codegen-toolkit[{extra}]'",
+        )

@@ -1,0 +1,179 @@
+"""The ``hf`` back-end: our decoding loop on plain transformers models.
+
+Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
+alone; its logits still depend on the batch in the last bits, as in every batched floating-point
+computation, so a run that must be repeatable to the byte keeps its batches (``codegen.evals.run``
+does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.loop import Row, decode
+from codegen.errors import ModelError
+from codegen.generation.decoders import TextDecoder, find_decoder
+from codegen.generation.protocol import (
+    Decoder,
+    Request,
+    SamplingParams,
+    request_seed,
+    settings_of,
+)
+from codegen.generation.text import TextStream
+from codegen.models import LoadedModel
+from codegen.records import Sample
+
+
+class HFGenerator:
+    """Generates with a loaded transformers model; implements ``codegen.generation.Generator``.
+
+    Args:
+        loaded: the model, from :func:`codegen.models.load`.
+        batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
+    """
+
+    def __init__(self, loaded: LoadedModel, batch_size: int = 40) -> None:
+        if not loaded.tokenizer.is_fast:
+            raise ModelError(
+                f"The tokenizer of {loaded.name!r} has no fast version, which streaming needs.",
+                "Convert it with transformers' convert_slow_tokenizer and save it.",
+            )
+        self.loaded = loaded
+        self.batch_size = batch_size
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's tokens as bytes, for healing."""
+        return Vocabulary.of(self.loaded.tokenizer)
+
+    @cached_property
+    def eos(self) -> frozenset[int]:
+        """All ids that end a sequence, from the generation config, the model and the tokenizer."""
+        loaded = self.loaded
+        ids: set[int] = set()
+        configs = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
+        for config in configs:
+            value = getattr(config, "eos_token_id", None)
+            ids.update(value if isinstance(value, list) else [value] if value is not None else [])
+        return frozenset(ids)
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: Callable[[int, str], None] | None = None,
+    ) -> Iterator[Sample]:
+        """Yields the samples batch by batch, within a batch in the order of the requests.
+
+        Raises:
+            ModelError: for a prompt the model cannot hold, naming the problem.
+            ConfigError: for an unknown decoder.
+        """
+        reader = find_decoder(decoder)
+        remaining = iter(requests)
+        done = 0
+        while batch := list(islice(remaining, self.batch_size)):
+            offset = done  # bound per batch for the closure below
+            streams = [self._start(request, params, reader) for request in batch]
+            yield from self._run(streams, params, decoder, reader, on_text, offset)
+            done += len(batch)
+
+    def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
+        tokenizer = self.loaded.tokenizer
+        rest = b""
+        if request.chat:
+            if not tokenizer.chat_template:
+                raise ModelError(
+                    f"{self.loaded.name!r} has no chat template, which a chat prompt needs.",
+                    "Use a prompt style without chat (plain or continue).",
+                )
+            turns = [{"role": "user", "content": request.prompt}]
+            text: Any = tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True
+            )
+            ids = tokenizer(text, add_special_tokens=False).input_ids
+        else:
+            ids = tokenizer(request.prompt).input_ids
+            if not ids:
+                ids = [_first_token(tokenizer)]
+            healed = self.vocabulary.heal(ids)
+            ids, rest = healed.ids, healed.rest
+        seed = request_seed(params.seed, request)
+        uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
+        stream = TextStream(
+            tokenizer.backend_tokenizer,
+            ids,
+            skip=rest.decode("utf-8", errors="replace"),
+            stops=reader.stops(request.stop),
+        )
+        return _Running(request, Row(ids, uniforms.tolist(), rest), stream, seed)
+
+    def _run(
+        self,
+        batch: list[_Running],
+        params: SamplingParams,
+        decoder: Decoder,
+        reader: TextDecoder,
+        on_text: Callable[[int, str], None] | None,
+        offset: int,
+    ) -> Iterator[Sample]:
+        def on_token(number: int, token: int) -> bool:
+            stream = batch[number].stream
+            piece = stream.push(token)
+            if on_text and piece:
+                on_text(offset + number, piece)
+            return stream.stopped
+
+        prompt_tokens = [len(running.row.prompt) for running in batch]
+        decode(
+            self.loaded.model,
+            [running.row for running in batch],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            eos=self.eos,
+            vocabulary=self.vocabulary,
+            on_token=on_token,
+        )
+        settings = settings_of(self.loaded.name, params, decoder)
+        for running, length in zip(batch, prompt_tokens, strict=True):
+            decoded = reader.read(running.stream.text)
+            yield Sample(
+                task=running.request.task,
+                problem_id=running.request.problem_id,
+                index=running.request.index,
+                prompt=running.request.prompt,
+                completion=decoded.completion,
+                finish_reason=running.row.finish or "length",
+                settings=settings,
+                seed=running.seed,
+                prompt_tokens=length,
+                completion_tokens=len(running.row.tokens),
+                actions=decoded.actions,
+                meta=decoded.meta,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    request: Request
+    row: Row
+    stream: TextStream
+    seed: int
+
+
+def _first_token(tokenizer: Any) -> int:
+    """What an empty prompt starts from."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return token
+    raise ModelError("The prompt is empty and the tokenizer has no token to start from.")

@@ -1,0 +1,29 @@
+"""Models: finding, loading and naming them.
+
+:func:`load` takes ``embedded``, a directory or a hub id, and merges a LoRA adapter into its base.
+What a fine-tuned model was taught (prompt style and decoder) travels in ``codegen.json`` beside it.
+"""
+
+from codegen.models.loading import (
+    LoadedModel,
+    ModelCard,
+    count_parameters,
+    load,
+    load_tokenizer,
+    pick_dtype,
+    read_card,
+    resolve,
+    write_card,
+)
+
+__all__ = [
+    "LoadedModel",
+    "ModelCard",
+    "count_parameters",
+    "load",
+    "load_tokenizer",
+    "pick_dtype",
+    "read_card",
+    "resolve",
+    "write_card",
+]

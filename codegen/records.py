@@ -1,0 +1,341 @@
+"""The records that pass between rooms, and their JSON Lines form on disk.
+
+All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, readable with
+``datasets.load_dataset("json", ...)``. This module imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from codegen.errors import InputError
+
+FinishReason = Literal["eos", "stop", "length"]
+Status = Literal[
+    "passed",
+    "wrong",
+    "error",
+    "timeout",
+    "memory",
+    "crashed",
+    "exited",
+    "output_limit",
+    "syntax_error",
+    "empty",
+    "infra_error",
+]
+Trust = Literal["isolated", "stdio", "in_sandbox"]
+
+
+class Segment(NamedTuple):
+    """A stretch of a training text; ``train`` says whether its tokens enter the loss."""
+
+    text: str
+    train: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One (instruction, program) pair as it comes from a source."""
+
+    id: str
+    instruction: str
+    program: str
+    language: str = "python"
+    source: str = ""
+    licence: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingText:
+    """One text to train on. The loss mask is in the segments, never in a marker to search for.
+
+    The leading segments with ``train=False`` are the prompt; a chat model sees them as the user's
+    turn.
+    """
+
+    id: str
+    example_id: str
+    generator: str
+    segments: tuple[Segment, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt(self) -> str:
+        """The leading untrained text."""
+        parts = []
+        for segment in self.segments:
+            if segment.train:
+                break
+            parts.append(segment.text)
+        return "".join(parts)
+
+    @property
+    def text(self) -> str:
+        """All segments joined."""
+        return "".join(segment.text for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One completion of one problem.
+
+    ``completion`` is the program text the decoder stands for. A decoder whose tokens are actions
+    (edits, insertions, backspaces) puts the text the model emitted into ``actions``; others leave
+    it empty. ``settings`` holds the model, the decoder's name and all sampling parameters.
+    """
+
+    task: str
+    problem_id: str
+    index: int
+    prompt: str
+    completion: str
+    finish_reason: FinishReason
+    settings: Mapping[str, Any]
+    seed: int
+    prompt_tokens: int
+    completion_tokens: int
+    actions: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What running one sample against its problem's tests gave; times in s, memory in MiB.
+
+    ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
+    outside the sandbox, so the program can't forge it; ``in_sandbox`` runs them beside the program.
+    """
+
+    problem_id: str
+    index: int
+    status: Status
+    trust: Trust = "isolated"
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    memory_mib: float = 0.0
+    message: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the sample counts as correct."""
+        return self.status == "passed"
+
+
+Record = TypeVar("Record", Example, TrainingText, Sample, Verdict)
+
+
+def to_json(record: Example | TrainingText | Sample | Verdict) -> str:
+    """One line of JSON, without the line's end. Lone surrogates survive as JSON escapes."""
+    # Not dataclasses.asdict: it deep-copies every meta value.
+    row = {f.name: getattr(record, f.name) for f in fields(record)}
+    text = json.dumps(row, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(row)
+    return text
+
+
+def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
+    """Builds a record from a decoded JSON object, checking names and types.
+
+    Raises:
+        InputError: naming ``where`` and the field that is unknown, missing or of a wrong type.
+    """
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
+    hints = _hints(kind)
+    if unknown := sorted(set(row) - set(hints)):
+        raise InputError(
+            f"{where}: unknown field {unknown[0]!r} for {kind.__name__}.",
+            f"Fields are: {', '.join(hints)}.",
+        )
+    required = [f.name for f in fields(kind) if _is_required(f)]
+    if missing := [name for name in required if name not in row]:
+        raise InputError(f"{where}: field {missing[0]!r} of {kind.__name__} is missing.")
+    if kind is TrainingText:
+        row = dict(row, segments=_segments(row["segments"], where))
+    for name, value in row.items():
+        if not _matches(value, hints[name]):
+            raise InputError(
+                f"{where}: field {name!r} of {kind.__name__} has a wrong value {_short(value)}."
+            )
+    return kind(**row)
+
+
+def from_json(kind: type[Record], line: str, where: str = "record") -> Record:
+    """Parses one line of JSON into a record; errors name ``where``."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON ({error}).") from None
+    return from_dict(kind, row, where)
+
+
+def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Record]:
+    """Streams records of one kind from a JSONL file.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    path = Path(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    with file:
+        for number, raw in enumerate(file, 1):
+            where = f"{path}:{number}"
+            try:
+                line = raw.decode("utf-8")
+            except UnicodeDecodeError:
+                raise InputError(f"{where}: not valid UTF-8.", "Save the file as UTF-8.") from None
+            if line.strip():
+                yield from_json(kind, line, where)
+
+
+def write_jsonl(
+    path: str | os.PathLike[str], records: Iterable[Example | TrainingText | Sample | Verdict]
+) -> int:
+    """Writes records to ``path`` all at once or not at all, and returns their number."""
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for record in records:
+            count += 1
+            yield to_json(record) + "\n"
+
+    write_atomic(path, lines())
+    return count
+
+
+def write_atomic(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
+    """Writes a text file so that a reader, or a crash, sees the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+class AppendLog:
+    """An append-only JSONL file that survives ``kill -9``: a torn last line is cut off on opening.
+
+    Each call of :meth:`append` writes its lines with one ``write`` and, at ``close``, syncs them.
+    Use it as a context manager. Only one process may hold a log: a second gets an
+    :class:`InputError`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        import fcntl
+
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.path.open("a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise InputError(
+                f"{self.path} is being written by another process.",
+                "Wait for it to end, or choose another --out.",
+            ) from None
+        self._cut_torn_line()
+
+    def _cut_torn_line(self) -> None:
+        size = self._file.seek(0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            self._file.seek(start)
+            newline = self._file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            self._file.truncate(end)
+
+    def append(self, *lines: str) -> None:
+        """Appends whole lines, given without their ends; all of them or, on an error, none."""
+        start = self._file.seek(0, os.SEEK_END)
+        data = "".join(line + "\n" for line in lines).encode("utf-8")
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(start)  # a full disk must not leave half a line behind
+            raise
+
+    def close(self) -> None:
+        """Syncs to disk and closes."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> AppendLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _segments(value: Any, where: str) -> tuple[Segment, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{where}: segments must be a list of [text, train] pairs.")
+    for pair in value:
+        ok = isinstance(pair, (list, tuple)) and len(pair) == 2
+        if not (ok and isinstance(pair[0], str) and isinstance(pair[1], bool)):
+            raise InputError(
+                f"{where}: a segment must be a [text, train] pair, got {_short(pair)}."
+            )
+    return tuple(Segment(text, train) for text, train in value)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _is_required(f: Any) -> bool:
+    from dataclasses import MISSING
+
+    return f.default is MISSING and f.default_factory is MISSING
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches(value, arm) for arm in typing.get_args(hint))
+    if origin is not None:
+        return isinstance(value, origin)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,127 @@
+"""A key-value cache whose rows grow independently, for unmodified transformers models.
+
+Rows are aligned at slot 0 and each has its own cursor, so prompts of different lengths need no left
+padding, a row's positions never depend on its neighbours, and rows can be dropped when they finish.
+The tensors are allocated once: growing costs no copy, where transformers' ``DynamicCache`` copies
+everything at every token.
+
+A query at position p may see slot s iff s <= p (:meth:`RowCache.mask`): slots beyond a row's cursor
+hold nothing or stale states and are never seen. Models with sliding-window attention are exact only
+up to their window's length; :func:`~codegen.decoding.loop.check_supported` refuses beyond it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+class _Slots:
+    """Where the next forward pass writes; shared by all layers.
+
+    Attributes:
+        index: slots of the new tokens, int64 [B, Q].
+        rows: ``arange(B)[:, None]``, the matching row numbers.
+        end: number of slots that attention reads.
+        capacity: number of slots allocated.
+    """
+
+    index: torch.Tensor
+    rows: torch.Tensor
+    end: int
+    capacity: int
+
+
+class RowCacheLayer(CacheLayerMixin):
+    """One layer's keys and values, [B, H, capacity, D] each."""
+
+    is_sliding = False
+
+    def __init__(self, slots: _Slots) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Allocates from the first states' shapes, dtype and device."""
+
+        def allocate(states: torch.Tensor) -> torch.Tensor:
+            batch, heads, _, dim = states.shape
+            return states.new_zeros(batch, heads, self.slots.capacity, dim)
+
+        self.keys, self.values = allocate(key_states), allocate(value_states)
+        self.device = key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes states [B, H, Q, D] at the current slots and returns the read window."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        rows, index, end = self.slots.rows, self.slots.index, self.slots.end
+        self.keys[rows, :, index] = key_states.transpose(1, 2)
+        self.values[rows, :, index] = value_states.transpose(1, 2)
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keeps only the given rows."""
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            self.keys = self.keys.index_select(0, rows)
+            self.values = self.values.index_select(0, rows)
+
+    def get_seq_length(self) -> int:
+        """Number of slots in use by the longest row."""
+        return self.slots.end
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(key length, offset); the loop passes its own mask, so models only read this."""
+        return self.slots.end, 0
+
+    def get_max_length(self) -> int:
+        """Number of slots allocated (transformers >= 5.20's name)."""
+        return self.slots.capacity
+
+    def get_max_cache_shape(self) -> int:
+        """Number of slots allocated (the name in older releases)."""
+        return self.slots.capacity
+
+
+class RowCache(Cache):
+    """The cache of a batch: call :meth:`place` before each forward pass.
+
+    Args:
+        layers: number of layers of the model.
+        capacity: slots a row, at least the longest prompt plus the tokens to make.
+    """
+
+    def __init__(self, layers: int, capacity: int) -> None:
+        self.slots = _Slots()
+        self.slots.capacity = capacity
+        self.slots.end = 0
+        super().__init__(layers=[RowCacheLayer(self.slots) for _ in range(layers)])
+
+    def place(self, positions: torch.Tensor, end: int) -> None:
+        """Says where the next tokens go.
+
+        Args:
+            positions: slots (and positions) of the new tokens, int64 [B, Q].
+            end: one more than the largest of them, known to the host without a device sync.
+        """
+        self.slots.index = positions
+        self.slots.rows = torch.arange(len(positions), device=positions.device)[:, None]
+        self.slots.end = end
+
+    def mask(self) -> torch.Tensor:
+        """The attention mask of the placed tokens: bool [B, 1, Q, end], true where s <= p."""
+        slots = torch.arange(self.slots.end, device=self.slots.index.device)
+        return (slots <= self.slots.index[:, :, None])[:, None]
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keeps only the given rows (int64 [B']), dropping finished ones."""
+        for layer in self.layers:
+            assert isinstance(layer, RowCacheLayer)
+            layer.select(rows)

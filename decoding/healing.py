@@ -1,0 +1,133 @@
+r"""Token healing: continue a prompt whose last tokens the tokenizer would have merged with what
+follows.
+
+A prompt that ends in ``"\n"`` is followed, in training text, by a token such as ``"\n    "`` that
+spans the prompt's end. Fed as it stands, the prompt shows the model a token sequence it has hardly
+ever seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems so, and
+several when healed). Healing takes back the last tokens that some vocabulary token extends, and
+constrains the first generated tokens to spell the removed text again. The technique is that of the
+guidance library's "token healing"; the number of tokens to take back is our rule, see
+:meth:`Vocabulary.heal`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MAX_TOKENS_BACK = 4
+
+
+@dataclass(frozen=True)
+class Healed:
+    """A prompt cut back to a safe boundary.
+
+    Attributes:
+        ids: the prompt's tokens without the ones taken back.
+        rest: the bytes that the first generated tokens must spell.
+    """
+
+    ids: list[int]
+    rest: bytes
+
+
+class Vocabulary:
+    """The bytes of every token, with look-up by prefix.
+
+    Args:
+        tokens: bytes of each token id, None for special and unused ids.
+    """
+
+    def __init__(self, tokens: Sequence[bytes | None]) -> None:
+        self.tokens = tokens
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+        """Reads a byte-level BPE or SentencePiece-style tokenizer's vocabulary."""
+        special = set(tokenizer.all_special_ids)
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
+        byte_level = any(piece and piece.startswith("Ġ") for piece in pieces)
+        tokens: list[bytes | None] = []
+        for index, piece in enumerate(pieces):
+            if piece is None or index in special:
+                tokens.append(None)
+            elif index in added:
+                tokens.append(added[index].encode())
+            else:
+                tokens.append(_byte_level(piece) if byte_level else _sentencepiece(piece))
+        return cls(tokens)
+
+    @cached_property
+    def _sorted(self) -> tuple[list[bytes], list[int]]:
+        order = sorted((token, i) for i, token in enumerate(self.tokens) if token)
+        return [token for token, _ in order], [i for _, i in order]
+
+    def starting_with(self, prefix: bytes) -> list[int]:
+        """Ids of the tokens that begin with ``prefix``."""
+        keys, ids = self._sorted
+        low = bisect_left(keys, prefix)
+        high = bisect_left(keys, prefix + b"\xff" * 64, lo=low)
+        return ids[low:high]
+
+    def allowed(self, rest: bytes) -> list[int]:
+        """Ids that may come next while ``rest`` is still to be spelled.
+
+        They either begin with ``rest`` or are a proper, non-empty prefix of it.
+        """
+        keys, ids = self._sorted
+        shorter = []
+        for length in range(1, len(rest)):
+            at = bisect_left(keys, rest[:length])
+            while at < len(keys) and keys[at] == rest[:length]:
+                shorter.append(ids[at])
+                at += 1
+        return self.starting_with(rest) + shorter
+
+    def after(self, rest: bytes, token: int) -> bytes:
+        """What is left of ``rest`` once ``token`` is taken."""
+        return rest[len(self.tokens[token] or b"") :]
+
+    def heal(self, ids: list[int]) -> Healed:
+        """Takes back the most tokens, at most four, whose joined bytes a longer token begins with.
+
+        A boundary that no token could span is left alone, as is the first token of a prompt.
+        """
+        best, rest = 0, b""
+        joined = b""
+        for count in range(1, min(MAX_TOKENS_BACK, len(ids) - 1) + 1):
+            token = self.tokens[ids[-count]]
+            if token is None:
+                break
+            joined = token + joined
+            if any(len(self.tokens[i] or b"") > len(joined) for i in self.starting_with(joined)):
+                best, rest = count, joined
+        return Healed(ids[: len(ids) - best], rest)
+
+
+def _byte_level(piece: str) -> bytes:
+    return bytes(_BYTE_OF[char] for char in piece if char in _BYTE_OF)
+
+
+def _sentencepiece(piece: str) -> bytes:
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        return bytes([int(piece[3:5], 16)])
+    return piece.replace("▁", " ").encode()
+
+
+def _bytes_to_unicode() -> dict[str, int]:
+    """GPT-2's map of bytes to printable characters, inverted."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in visible}
+    hidden = (byte for byte in range(256) if byte not in set(visible))
+    table.update({chr(256 + i): byte for i, byte in enumerate(hidden)})
+    return table
+
+
+_BYTE_OF = _bytes_to_unicode()

@@ -1,0 +1,65 @@
+"""Choosing tokens from logits, with the random numbers given from outside.
+
+One uniform number a token and inverse-transform sampling make a sample's randomness independent of
+what else is in the batch: row i uses its own u, drawn from its own seed.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
+_TOP = 512
+
+
+def choose(
+    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, top_p: float
+) -> torch.Tensor:
+    """One token a row.
+
+    Args:
+        logits: [B, V], any float dtype; -inf forbids a token.
+        uniforms: float64 [B] in [0, 1).
+        temperature: 0 takes the largest logit (the lowest id among equals).
+        top_p: the nucleus (Holtzman et al. 2020): the fewest tokens, by falling probability, whose
+        mass
+            reaches ``top_p``; ties of probability go to the lower id.
+
+    Returns:
+        int64 [B].
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    scaled = logits.double() if logits.dtype == torch.float64 else logits.float()
+    scaled = scaled / temperature
+    if top_p >= 1:
+        return _inverse(torch.softmax(scaled, -1), uniforms)
+    total = torch.logsumexp(scaled, -1, keepdim=True)
+    values, ids = scaled.topk(min(_TOP, scaled.shape[-1]), dim=-1)
+    probabilities = (values - total).exp()
+    short = probabilities.double().sum(-1) < top_p  # float64: 512 terms must not round past top_p
+    picked = _nucleus(probabilities, uniforms, top_p)
+    token = ids.gather(-1, picked[:, None])[:, 0]
+    if bool(short.any()) and ids.shape[-1] < scaled.shape[-1]:
+        rows = short.nonzero()[:, 0]
+        values, ids = scaled[rows].sort(dim=-1, descending=True, stable=True)
+        probabilities = (values - total[rows]).exp()
+        picked = _nucleus(probabilities, uniforms[rows], top_p)
+        token[rows] = ids.gather(-1, picked[:, None])[:, 0]
+    return token
+
+
+def _nucleus(probabilities: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Index into rows of falling probabilities [B, K], cut to the nucleus."""
+    mass_before = probabilities.double().cumsum(-1) - probabilities
+    return _inverse(torch.where(mass_before < top_p, probabilities, 0), uniforms)
+
+
+def _inverse(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The inverse of the cumulative distribution at u, for rows that need not sum to one."""
+    cumulative = probabilities.double().cumsum(-1)
+    target = uniforms[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # u*total can round up to the total itself: then the last token that has any mass is meant.
+    last = (probabilities > 0).cumsum(-1).argmax(-1)
+    return torch.minimum(index, last)

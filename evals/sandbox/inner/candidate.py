@@ -1,0 +1,176 @@
+"""The job of the program under test: executes it, then answers calls of the tests' job over the channel.
+
+Everything this process says is the program's word: it can change any object here. So the other side, not
+this one, decides; the messages below only matter when they are what an honest program would send.
+
+    candidate: ["loaded", {name: kind}] | ["syntax_error"|"error"|"memory"|"exited", type, message] after executing
+               ["value", tree] | ["raised"|"memory"|"exited"|"too_large", type, message] after a call
+    checker:   ["call", name, [args], {kwargs}] | ["get", name]
+
+``kind`` is ``call``, ``value`` or ``module:NAME``.
+"""
+
+from __future__ import annotations
+
+import _sitebuiltins
+import builtins
+import gc
+import os
+import socket
+import sys
+import types
+from typing import Any
+
+from . import wire
+
+FILE_NAME = "<program>"
+MAX_NAMES = 10_000
+
+
+def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
+    """Runs one program. ``payload``: mode, program and, with mode ``in_sandbox``, setup, test, entry_point, token."""
+    channel = wire.Channel(socket.socket(fileno=channel_fd))
+    # The interpreter runs without the site module, which adds these two.
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    mode = payload["mode"]
+    status = 0
+    try:
+        module = _module("__main__" if mode == "stdio" else "candidate")
+        namespace = vars(module)
+        report = execute(payload["program"], namespace)
+        if report is None and mode == "in_sandbox":
+            report = run_tests(payload, namespace)
+        if report is None:
+            channel.send(["loaded", _names(namespace)])
+            if mode in ("isolated", "calls"):
+                serve(channel, namespace)
+        else:
+            channel.send(report)
+            status = 1
+        if mode == "in_sandbox" and report is None:
+            channel.send(["done", payload["token"]])
+    except (OSError, EOFError, wire.WireError):
+        status = 1  # the tests' job is gone: nobody listens
+    finally:
+        _flush()
+    os._exit(status)
+
+
+def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
+    """Compiles and executes a program; returns None or the message that says how it failed."""
+    try:
+        code = compile(source, FILE_NAME, "exec", dont_inherit=True)
+    except MemoryError:
+        return ["memory", "MemoryError", "the compiler ran out of memory"]
+    except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError (NUL), RecursionError, UnicodeError
+        return ["syntax_error", *wire.describe_exception(error)]
+    return attempt(lambda: exec(code, namespace))
+
+
+def attempt(action: Any) -> list[Any] | None:
+    """Runs ``action`` of the program; returns None or the message that says how it failed."""
+    try:
+        action()
+    except SystemExit as error:
+        return ["exited", "SystemExit", str(error.code)[:80]]
+    except MemoryError as error:
+        return ["memory", *wire.describe_exception(error)]
+    except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
+        return ["error", *wire.describe_exception(error)]
+    return None
+
+
+def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
+    """Mode ``in_sandbox``: the tests beside the program, in a namespace that sees the program's names."""
+    entry_point = payload["entry_point"]
+    beside = vars(_module("tests"))
+
+    def run() -> None:
+        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)
+        own = {name: value for name, value in namespace.items() if not name.startswith("__")}
+        beside.update(own)
+        if entry_point and entry_point not in own:
+            raise NameError(f"name {entry_point!r} is not defined by the program")
+        exec(compile(payload["test"], "<test>", "exec", dont_inherit=True), beside)
+        if entry_point and callable(beside.get("check")):
+            beside["check"](own[entry_point])
+
+    report = attempt(run)
+    if report is not None and report[:2] == ["error", "AssertionError"]:
+        report[0] = "wrong"
+    return report
+
+
+def serve(channel: wire.Channel, namespace: dict[str, Any]) -> None:
+    """Answers calls until the other side closes the channel."""
+    while True:
+        try:
+            request = channel.receive()
+        except EOFError:
+            return
+        answer = _answer(request, namespace)
+        try:
+            channel.send(answer)
+        except wire.FrameTooLargeError as error:
+            channel.send(["too_large", "", str(error)])
+        except (MemoryError, ValueError) as error:
+            channel.send(["raised", type(error).__name__, "the result can't be sent"])
+
+
+def _answer(request: list[Any], namespace: dict[str, Any]) -> list[Any]:
+    def special(tag: str, content: Any) -> Any:
+        if tag == "p":  # a function of the program, passed back to it
+            return namespace[content]
+        raise wire.WireError(f"unknown tag {tag!r}")
+
+    try:
+        target = namespace[request[1]] if request[1] in namespace else _missing(request[1])
+        if request[0] == "get":
+            value = target
+        else:
+            arguments = wire.unpack(request[2], special)
+            options = {name: wire.unpack(tree, special) for name, tree in request[3].items()}
+            value = target(*arguments, **options)
+        return ["value", wire.pack(value, _opaque)]
+    except SystemExit as error:
+        return ["exited", "SystemExit", str(error.code)[:80]]
+    except MemoryError:
+        gc.collect()
+        return ["memory", "MemoryError", ""]
+    except wire.WireError as error:
+        return ["too_large", "", str(error)]
+    except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
+        return ["raised", *wire.describe_exception(error)]
+
+
+def _missing(name: str) -> Any:
+    raise NameError(f"name {name!r} is not defined")
+
+
+def _opaque(value: Any) -> Any:
+    return {"o": type(value).__name__[:80]}
+
+
+def _module(name: str) -> types.ModuleType:
+    # A real module, since dataclasses, pickle and typing look their classes' module up by name.
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _names(namespace: dict[str, Any]) -> dict[str, str]:
+    names = {}
+    for name, value in list(namespace.items())[:MAX_NAMES]:
+        if not name.startswith("__"):
+            if isinstance(value, types.ModuleType):
+                names[name] = f"module:{value.__name__}"
+            else:
+                names[name] = "call" if callable(value) else "value"
+    return names
+
+
+def _flush() -> None:
+    # A program may have replaced or closed its streams; what it did not write is its loss.
+    for stream in (sys.stdout, sys.__stdout__):
+        attempt(stream.flush if hasattr(stream, "flush") else int)

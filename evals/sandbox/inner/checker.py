@@ -1,0 +1,310 @@
+"""The job of the tests: executes them against a proxy of the program and writes the verdict.
+
+It runs in a sandbox of its own, so the program can reach neither the tests nor the verdict: all it can do is
+answer, over the channel, with data. The verdict is one JSON object in a memory file that the driver reads:
+``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
+:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and only the way it
+ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test itself can't be used.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import json
+import os
+import socket
+import sys
+import traceback
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from . import wire
+
+MAX_CALLS = 100_000
+MAX_STDOUT_READ = 1 << 24
+TEST_FILE = "<test>"
+
+
+class _Unanswered(BaseException):
+    """A call got no usable answer. Not an Exception, so that tests do not take it for the program's."""
+
+
+class _BadTestError(Exception):
+    """The setup or the test can't be compiled or executed, whatever the program."""
+
+
+class Proxy:
+    """A function of the program, called over the channel."""
+
+    def __init__(self, remote: Remote, name: str) -> None:
+        self._remote = remote
+        self.__name__ = self.__qualname__ = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._remote.call(self.__name__, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__}>"
+
+
+class Remote:
+    """The program as the tests see it. The first failure is final: tests can't catch it away."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        self._calls = 0
+        self.failure: tuple[str, str] | None = None
+        self.raised: BaseException | None = None
+
+    def load(self) -> dict[str, str]:
+        """Waits until the program has been executed; returns its global names and their kinds."""
+        kind, *rest = self._receive()
+        if kind == "loaded" and len(rest) == 1 and isinstance(rest[0], dict):
+            return {name: str(what) for name, what in rest[0].items()}
+        self._fail(*_failure(kind, rest))
+
+    def finish(self) -> tuple[str, str] | list[Any] | None:
+        """Reads to the end of the channel; returns the last message, or None if there was none."""
+        last = None
+        while True:
+            try:
+                last = self._channel.receive()
+            except EOFError:
+                return last
+
+    def call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Calls a function of the program. Raises what it raised, as a built-in exception."""
+        packed = [wire.pack(value, self._argument) for value in args]
+        options = {key: wire.pack(value, self._argument) for key, value in kwargs.items()}
+        return self._ask(["call", name, packed, options])
+
+    def get(self, name: str) -> Any:
+        """The value of a global variable of the program."""
+        return self._ask(["get", name])
+
+    def _argument(self, value: Any) -> Any:
+        if type(value) is Proxy:
+            return {"p": value.__name__}
+        raise TypeError(
+            f"an argument of type {type(value).__name__} can't be sent to an isolated program; "
+            "use mode 'in_sandbox'"
+        )
+
+    def _ask(self, request: list[Any]) -> Any:
+        if self.failure is not None:
+            raise _Unanswered
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            self._fail("error", f"the tests make more than {MAX_CALLS} calls")
+        try:
+            self._channel.send(request)
+        except OSError:
+            self._fail("gone", "")
+        kind, *rest = self._receive()
+        if kind == "value" and len(rest) == 1:
+            try:
+                return wire.unpack(rest[0], self._special)
+            except (wire.WireError, MemoryError) as error:
+                self._fail("output_limit", f"unusable result: {error}")
+        if kind == "raised" and len(rest) == 2:
+            try:
+                self.raised = wire.exception_from(*rest)
+            except wire.WireError:
+                self._fail("error", "the program sent a malformed exception")
+            raise self.raised
+        self._fail(*_failure(kind, rest))
+
+    def _special(self, tag: str, content: Any) -> Any:
+        if tag == "o" and isinstance(content, str):
+            return wire.Opaque(content[:80])
+        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
+
+    def _receive(self) -> list[Any]:
+        if self.failure is not None:
+            raise _Unanswered
+        try:
+            message = self._channel.receive()
+        except EOFError:
+            self._fail("gone", "")
+        except wire.FrameTooLargeError as error:
+            self._fail("output_limit", str(error))
+        except (wire.WireError, MemoryError) as error:
+            self._fail("error", f"the program broke the protocol: {error}")
+        if not isinstance(message, list) or not message or not isinstance(message[0], str):
+            self._fail("error", "the program broke the protocol: not a message")
+        return message
+
+    def _fail(self, status: str, message: str) -> Any:
+        self.failure = (status, message)
+        raise _Unanswered
+
+
+_STATUS_OF = {
+    "syntax_error": "syntax_error",
+    "error": "error",
+    "wrong": "wrong",
+    "memory": "memory",
+    "exited": "exited",
+    "too_large": "output_limit",
+}
+
+
+def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
+    if kind not in _STATUS_OF or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
+        return "error", "the program broke the protocol: an unexpected message"
+    name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
+    return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
+
+
+def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
+    """Runs the tests of one job and writes the verdict to the memory file ``fds["verdict"]``."""
+    remote = Remote(wire.Channel(socket.socket(fileno=channel_fd)))
+    sys.setrecursionlimit(5000)
+    values: list[Any] = []
+    try:
+        run = {"isolated": _isolated, "stdio": _stdio, "in_sandbox": _in_sandbox, "calls": _calls}
+        run[payload["mode"]](remote, payload, fds, values)
+        status, message = remote.failure or ("passed", "")
+    except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
+        status, message = remote.failure or _classify(error, remote, payload.get("test", ""))
+    verdict = {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values}
+    data = memoryview(json.dumps(verdict).encode("ascii"))
+    while data:
+        data = data[os.write(fds["verdict"], data) :]
+
+
+def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str]:
+    if isinstance(error, _BadTestError):
+        return "bad_test", str(error)
+    if isinstance(error, MemoryError):
+        return "memory", "MemoryError"
+    text = "".join(traceback.format_exception_only(error)).strip()
+    line = _test_line(error, test)
+    message = f"{text} at {line}" if line else text
+    if isinstance(error, AssertionError) and error is not remote.raised:
+        return "wrong", message
+    return "error", message
+
+
+def _test_line(error: BaseException, test: str) -> str:
+    """The line of the test where the exception passed."""
+    lines = test.splitlines()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == TEST_FILE and frame.lineno and frame.lineno <= len(lines):
+            return f"line {frame.lineno}: {lines[frame.lineno - 1].strip()[:300]}"
+    return ""
+
+
+def _isolated(remote: Remote, payload: dict[str, Any], fds: Any, values: list[Any]) -> None:
+    entry_point, test = payload["entry_point"], payload["test"]
+    module = types.ModuleType("tests")
+    sys.modules["tests"] = module
+    namespace = vars(module)
+    try:
+        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), namespace)
+        tree = ast.parse(test, TEST_FILE)
+        code = compile(tree, TEST_FILE, "exec", dont_inherit=True)
+    except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
+        raise _BadTestError(f"{type(error).__name__}: {error}") from None
+    names = remote.load()
+    if entry_point and entry_point not in names:
+        raise NameError(f"name {entry_point!r} is not defined by the program")
+    for name in names_to_bind(names, _names_read(tree), namespace, entry_point):
+        namespace[name] = _bind(remote, name, names[name])
+    exec(code, namespace)
+    if entry_point and callable(namespace.get("check")):
+        namespace["check"](_bind(remote, entry_point, names[entry_point]))
+
+
+def names_to_bind(
+    names: Mapping[str, str], read: set[str], defined: Mapping[str, Any], entry_point: str
+) -> list[str]:
+    """Which of the program's names the test sees.
+
+    The entry point, and each name the test reads that neither setup nor the test's builtins define. A name
+    of the program hides a builtin only when it must be what is tested: it is the entry point, or there is no
+    entry point and the test reads no other function of the program (Mbpp/126 defines ``sum``). Otherwise a
+    program could pass by defining its own ``abs`` or ``set``.
+    """
+    wanted = [name for name in names if name in read and name not in defined]
+    plain = [name for name in wanted if not hasattr(builtins, name)]
+    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] == "call"]
+    tested = [name for name in plain if names[name] == "call"]
+    bound = set(plain)
+    if not entry_point and not tested and len(shadows) == 1:
+        bound.update(shadows)
+    if entry_point and entry_point in names:
+        bound.add(entry_point)
+    return sorted(bound)
+
+
+def _names_read(tree: ast.AST) -> set[str]:
+    return {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+
+
+def _bind(remote: Remote, name: str, kind: str) -> Any:
+    if kind.startswith("module:"):
+        # The test's own copy of a standard module that only the program imported.
+        root = kind.removeprefix("module:")
+        if root.split(".")[0] in sys.stdlib_module_names:
+            return importlib.import_module(root)
+        raise ImportError(f"no module {root[:80]!r} for the tests")
+    return remote.get(name) if kind == "value" else Proxy(remote, name)
+
+
+def _calls(remote: Remote, payload: dict[str, Any], fds: Any, values: list[Any]) -> None:
+    remote.load()
+    size = 0
+    for name, arguments in payload["calls"]:
+        if arguments is None:
+            value = remote.get(name)
+        else:
+            value = remote.call(name, tuple(wire.unpack(arguments, remote._special)), {})
+        # Packed anew, so that the driver unpacks only what this process wrote.
+        values.append(wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")}))
+        size += len(json.dumps(values[-1]))
+        if size > payload["output_bytes"]:
+            values.pop()
+            remote._fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
+
+
+def _stdio(remote: Remote, payload: dict[str, Any], fds: dict[str, int], values: list[Any]) -> None:
+    last = remote.finish()
+    if isinstance(last, list) and last and last[0] != "loaded":
+        remote._fail(*_failure(str(last[0]), last[1:]))
+    written = os.pread(fds["stdout"], MAX_STDOUT_READ, 0).decode("utf-8", "replace")
+    if normalise(written) != normalise(payload["expected_stdout"]):
+        raise AssertionError(first_difference(written, payload["expected_stdout"]))
+
+
+def normalise(text: str) -> list[str]:
+    """The lines of an output without white space at their ends, and without blank lines at its end."""
+    lines = [line.rstrip() for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def first_difference(written: str, expected: str) -> str:
+    """Says where an output first differs from the expected one."""
+    ours, theirs = normalise(written), normalise(expected)
+    for number, (got, want) in enumerate(zip(ours, theirs, strict=False), 1):
+        if got != want:
+            return f"output line {number} is {got[:200]!r}, expected {want[:200]!r}"
+    return f"the output has {len(ours)} lines, expected {len(theirs)}"
+
+
+def _in_sandbox(
+    remote: Remote, payload: dict[str, Any], fds: dict[str, int], values: list[Any]
+) -> None:
+    remote.load()
+    message = remote._receive()
+    if message != ["done", payload["token"]]:
+        remote._fail("exited", "the program ended before its tests did")

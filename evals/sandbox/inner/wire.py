@@ -1,0 +1,342 @@
+"""The wire format between a program's job and the job of its tests: length-prefixed JSON with type tags.
+
+A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones). JSON
+scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and ``list``; every other type
+is an object with one key, its tag. Anything else, an instance of a subclass included, is not plain: the
+caller decides what stands for it. Nothing here can run code that came over the wire, and every size is
+capped, so the reader of a hostile frame gets a :class:`WireError`.
+
+Limits: identity and aliasing are lost (a list that holds another twice comes back holding two lists),
+arguments changed in place by the callee do not change at the caller, and an iterator is read to its end, at
+most :data:`MAX_ITERATOR_ITEMS` items, when it is sent.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
+import itertools
+import json
+import math
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+MAX_FRAME_BYTES = 8 << 20
+MAX_DEPTH = 100
+MAX_INT_BITS = 1 << 22
+MAX_ITERATOR_ITEMS = 10_000
+MAX_MESSAGE_CHARS = 2000
+
+_LENGTH = struct.Struct(">I")
+_SMALL_INT = 1 << 63
+_SCALARS = frozenset({type(None), bool, str})
+_KEYS, _VALUES, _ITEMS = type({}.keys()), type({}.values()), type({}.items())
+
+
+class WireError(Exception):
+    """A frame or value breaks the format or one of its caps."""
+
+
+class FrameTooLargeError(WireError):
+    """A frame is longer than :data:`MAX_FRAME_BYTES`."""
+
+
+class Opaque:
+    """Stands for a value that is not plain. It equals nothing, itself included."""
+
+    __slots__ = ("type_name",)
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __ne__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        return f"<opaque {self.type_name}>"
+
+
+NotPlain = Callable[[Any], Any]
+Special = Callable[[str, Any], Any]
+
+
+def pack(value: Any, not_plain: NotPlain) -> Any:
+    """Turns ``value`` into a JSON tree; ``not_plain(v)`` gives the tree for each part that is not plain.
+
+    Raises:
+        WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
+    """
+    return _pack(value, not_plain, 0)
+
+
+def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is int:
+        return _pack_int(value)
+    if kind is float:
+        return value if math.isfinite(value) else {"f": repr(value)}
+    if depth >= MAX_DEPTH:
+        raise WireError(f"a value is nested deeper than {MAX_DEPTH}")
+
+    def items(values: Any) -> list[Any]:
+        return [_pack(item, not_plain, depth + 1) for item in values]
+
+    if kind is list:
+        return items(value)
+    if kind in _TAG_OF_SEQUENCE:
+        return {_TAG_OF_SEQUENCE[kind]: items(value)}
+    if kind in _TAG_OF_MAPPING:
+        return {_TAG_OF_MAPPING[kind]: [items(pair) for pair in value.items()]}
+    if kind in _TAG_OF_SCALAR:
+        tag, to_json = _TAG_OF_SCALAR[kind]
+        return {tag: to_json(value)}
+    if kind is fractions.Fraction:
+        return {"q": items((value.numerator, value.denominator))}
+    if kind is range:
+        return {"r": items((value.start, value.stop, value.step))}
+    if isinstance(value, Iterator):
+        read, error = _drain(value)
+        return {"g": [items(read), error]}
+    return not_plain(value)
+
+
+def _pack_int(value: int) -> Any:
+    if -_SMALL_INT <= value < _SMALL_INT:
+        return value
+    if value.bit_length() > MAX_INT_BITS:
+        raise WireError(f"an integer has more than {MAX_INT_BITS} bits")
+    return {"i": hex(value)}  # hexadecimal takes linear time, decimal does not
+
+
+def _drain(values: Iterator[Any]) -> tuple[list[Any], list[str] | None]:
+    read: list[Any] = []
+    try:
+        for item in itertools.islice(values, MAX_ITERATOR_ITEMS + 1):
+            read.append(item)
+    except Exception as error:  # noqa: BLE001 - it is data: the reader meets it where it was raised
+        return read, list(describe_exception(error))
+    if len(read) > MAX_ITERATOR_ITEMS:
+        read.pop()
+        return read, ["RuntimeError", f"the iterator was cut after {MAX_ITERATOR_ITEMS} items"]
+    return read, None
+
+
+def unpack(tree: Any, special: Special) -> Any:
+    """Turns a JSON tree back into a value; ``special(tag, content)`` handles tags that are not plain.
+
+    Raises:
+        WireError: if the tree is not one that :func:`pack` makes.
+    """
+    try:
+        return _unpack(tree, special, 0)
+    except WireError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RecursionError, LookupError) as error:
+        raise WireError(f"a malformed value: {type(error).__name__}") from None
+
+
+def _unpack(tree: Any, special: Special, depth: int) -> Any:
+    kind = type(tree)
+    if kind in _SCALARS or kind is int or kind is float:
+        return tree
+    if depth > MAX_DEPTH:
+        raise WireError(f"a value is nested deeper than {MAX_DEPTH}")
+
+    def items(trees: Any) -> list[Any]:
+        if type(trees) is not list:
+            raise WireError("a malformed value: list expected")
+        return [_unpack(item, special, depth + 1) for item in trees]
+
+    if kind is list:
+        return items(tree)
+    if kind is not dict or len(tree) != 1:
+        raise WireError("a malformed value: one tag expected")
+    ((tag, content),) = tree.items()
+    if tag in _SEQUENCE_OF_TAG:
+        return _SEQUENCE_OF_TAG[tag](items(content))
+    if tag in _MAPPING_OF_TAG:
+        pairs = [(key, value) for key, value in map(items, content)]
+        return _MAPPING_OF_TAG[tag](pairs)
+    if tag in _SCALAR_OF_TAG:
+        return _SCALAR_OF_TAG[tag](content)
+    if tag == "r":
+        start, stop, step = items(content)
+        return range(start, stop, step)
+    if tag == "q":
+        numerator, denominator = items(content)
+        return fractions.Fraction(numerator, denominator)
+    if tag == "g":
+        read, error = content
+        return _replay(items(read), None if error is None else exception_from(*error))
+    return special(tag, content)
+
+
+def _replay(read: list[Any], error: Exception | None) -> Iterator[Any]:
+    yield from read
+    if error is not None:
+        raise error
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise WireError("a malformed value: text expected")
+    return value
+
+
+def _int_from_hex(content: Any) -> int:
+    if len(_text(content)) > MAX_INT_BITS // 4 + 4:
+        raise WireError(f"an integer has more than {MAX_INT_BITS} bits")
+    return int(content, 16)
+
+
+def _counter(pairs: list[tuple[Any, Any]]) -> collections.Counter[Any]:
+    return collections.Counter(dict(pairs))
+
+
+def _default_dict(pairs: list[tuple[Any, Any]]) -> collections.defaultdict[Any, Any]:
+    return collections.defaultdict(None, pairs)  # the factory is code and stays behind
+
+
+_TAG_OF_SEQUENCE: dict[type, str] = {
+    tuple: "t",
+    set: "s",
+    frozenset: "z",
+    collections.deque: "dq",
+    _KEYS: "dk",
+    _VALUES: "dv",
+    _ITEMS: "di",
+}
+_SEQUENCE_OF_TAG: dict[str, Callable[[list[Any]], Any]] = {
+    "t": tuple,
+    "s": set,
+    "z": frozenset,
+    "dq": collections.deque,
+    "dk": lambda keys: dict.fromkeys(keys).keys(),
+    "dv": lambda values: dict(enumerate(values)).values(),
+    "di": lambda pairs: dict(pairs).items(),
+}
+_TAG_OF_MAPPING: dict[type, str] = {
+    dict: "d",
+    collections.OrderedDict: "do",
+    collections.Counter: "dc",
+    collections.defaultdict: "dd",
+}
+_MAPPING_OF_TAG: dict[str, Callable[[list[tuple[Any, Any]]], Any]] = {
+    "d": dict,
+    "do": collections.OrderedDict,
+    "dc": _counter,
+    "dd": _default_dict,
+}
+_TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    bytes: ("b", bytes.hex),
+    bytearray: ("ba", bytearray.hex),
+    complex: ("c", lambda value: [repr(value.real), repr(value.imag)]),
+    decimal.Decimal: ("n", str),
+    datetime.date: ("td", datetime.date.isoformat),
+    datetime.timedelta: ("tl", lambda value: [value.days, value.seconds, value.microseconds]),
+    type(Ellipsis): ("e", lambda value: None),
+}
+_SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
+    "f": lambda content: float(_text(content)),
+    "i": _int_from_hex,
+    "b": lambda content: bytes.fromhex(_text(content)),
+    "ba": lambda content: bytearray.fromhex(_text(content)),
+    "c": lambda content: complex(float(_text(content[0])), float(_text(content[1]))),
+    "n": lambda content: decimal.Decimal(_text(content)),
+    "td": lambda content: datetime.date.fromisoformat(_text(content)),
+    "tl": lambda content: datetime.timedelta(*content),
+    "e": lambda content: Ellipsis,
+}
+
+
+def describe_exception(error: BaseException) -> tuple[str, str]:
+    """The name of the nearest built-in class of an exception, and its message, capped."""
+    name = "Exception"
+    for base in type(error).__mro__:
+        if getattr(builtins, base.__name__, None) is base:
+            name = base.__name__
+            break
+    try:
+        message = str(error)[:MAX_MESSAGE_CHARS]
+    except BaseException:  # noqa: BLE001 - its __str__ is the program's code
+        message = "(the exception's text can't be made)"
+    if type(error).__name__ != name:
+        message = f"{type(error).__name__[:80]}: {message}"
+    return name, message
+
+
+def exception_from(name: Any, message: Any) -> Exception:
+    """A built-in exception rebuilt from its description; ``RuntimeError`` for names that are not one."""
+    text = _text(message)[:MAX_MESSAGE_CHARS]
+    kind = getattr(builtins, _text(name), None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(text)
+        except TypeError:  # UnicodeDecodeError and its like take other arguments
+            pass
+    return RuntimeError(f"{name[:80]}: {text}")
+
+
+class Channel:
+    """Sends and receives frames over a stream socket: four bytes of length, then JSON in ASCII."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    def send(self, tree: Any) -> None:
+        """Sends one frame.
+
+        Raises:
+            FrameTooLargeError: if it is longer than the cap; nothing is sent then.
+            OSError: if the other side is gone.
+        """
+        data = json.dumps(tree, allow_nan=False).encode("ascii")
+        if len(data) > MAX_FRAME_BYTES:
+            raise FrameTooLargeError(f"{len(data)} bytes in one message")
+        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+
+    def receive(self) -> Any:
+        """Receives one frame.
+
+        Raises:
+            EOFError: if the other side is gone.
+            WireError: for a frame that is too large or not JSON.
+        """
+        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+        if length > MAX_FRAME_BYTES:
+            raise FrameTooLargeError(f"{length} bytes in one message")
+        data = self._read(length)
+        try:
+            return json.loads(data.decode("ascii"), parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise WireError(f"not a frame: {type(error).__name__}") from None
+
+    def _read(self, length: int) -> bytearray:
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            try:
+                count = self._socket.recv_into(view)
+            except ConnectionError:
+                count = 0
+            if count == 0:
+                raise EOFError
+            view = view[count:]
+        return data
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,104 @@
+"""Insert-only edits and sequences of them: the data that all other files of this room pass round.
+
+A *state* is a list of lines. Its text is each line followed by "\\n", so the empty state is "" and every
+other state ends in a newline. The first state is empty; each edit turns a state into the next by inserting
+lines; the last state is the program. Nothing here knows Python or the text format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from codegen.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Hunk:
+    """Consecutive lines to insert.
+
+    Attributes:
+        start: the number of lines of the state *before the edit* that stand above the new lines.
+        lines: the new lines, without line ends; at least one.
+    """
+
+    start: int
+    lines: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or not self.lines:
+            raise InputError(
+                f"A hunk needs a start of at least 0 and one line, got {self.start} and {len(self.lines)}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Hunks that are inserted at once, from top to bottom, with at least one old line between two."""
+
+    hunks: tuple[Hunk, ...]
+
+    def __post_init__(self) -> None:
+        if not self.hunks:
+            raise InputError("An edit needs at least one hunk.")
+        for above, below in zip(self.hunks, self.hunks[1:], strict=False):
+            if below.start <= above.start:
+                raise InputError(
+                    f"Hunks of an edit must go down, got one at {below.start} after {above.start}."
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class EditSequence:
+    """The edits that write a program, in the order of writing."""
+
+    edits: tuple[Edit, ...]
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The text after each edit; the last is the program. Computed at each access."""
+        return states(self.edits)
+
+    @property
+    def program(self) -> str:
+        """The text after the last edit, "" if there is none."""
+        lines: list[str] = []
+        for edit in self.edits:
+            lines = apply(lines, edit)
+        return to_text(lines)
+
+
+def apply(lines: Sequence[str], edit: Edit) -> list[str]:
+    """The state after an edit.
+
+    Raises:
+        InputError: if a hunk starts below the end of the state.
+    """
+    result: list[str] = []
+    done = 0
+    for hunk in edit.hunks:
+        if hunk.start > len(lines):
+            raise InputError(f"A hunk starts at line {hunk.start} of a state of {len(lines)} lines.")
+        result += lines[done : hunk.start]
+        result += hunk.lines
+        done = hunk.start
+    result += lines[done:]
+    return result
+
+
+def iter_states(edits: Iterable[Edit]) -> Iterator[list[str]]:
+    """The lines of the state after each edit."""
+    lines: list[str] = []
+    for edit in edits:
+        lines = apply(lines, edit)
+        yield lines
+
+
+def states(edits: Iterable[Edit]) -> tuple[str, ...]:
+    """The text of the state after each edit; the empty first state is left out."""
+    return tuple(map(to_text, iter_states(edits)))
+
+
+def to_text(lines: Sequence[str]) -> str:
+    """The text of a state: each line followed by a newline."""
+    return "\n".join(lines) + "\n" if lines else ""

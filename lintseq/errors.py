@@ -1,0 +1,43 @@
+"""The errors of this room."""
+
+from __future__ import annotations
+
+from codegen.errors import CodegenError
+
+
+class UnsupportedProgram(CodegenError):
+    """A program has no edit sequence: a sound reason to skip it.
+
+    Attributes:
+        reason: a short stable word to count by: ``not_python``, ``syntax_error``, ``null_bytes``,
+            ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker`` or ``too_deep``.
+    """
+
+    def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"The program has no edit sequence ({reason}): {detail}", remedy)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        # The default would call __init__ with the whole message, and crosses process borders wrongly.
+        detail = self.message.partition("): ")[2]
+        return type(self), (self.reason, detail, self.remedy)
+
+
+class VerificationFailed(CodegenError):
+    """No edit sequence of a program passed its check within the bounded number of repairs.
+
+    Attributes:
+        check: the check that failed, ``compile`` or ``ruff``.
+        detail: the last finding.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        self.check = check
+        self.detail = detail
+        super().__init__(
+            f"An intermediate state fails the check {check!r} after all repairs: {detail}",
+            "Leave the program out, or report it with the program as an error of the dependency rules.",
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.check, self.detail)

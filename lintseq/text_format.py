@@ -1,0 +1,255 @@
+r"""The text form of edit sequences, and the resolver that turns a model's text back into a program.
+
+Source: the reference code of LintSeq (Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic
+Edit Sequences Improves Code Synthesis", ICLR 2025). A sequence d1 ... dn is the join of
+``["", d1, ..., dn, "", ""]`` with ``"\n<|diff|>"``; its end is marked by two empty diffs. A diff is a
+unified diff without context lines and file names::
+
+    text   = "<|diff|>" diff { "\n<|diff|>" diff } "\n<|diff|>" "\n<|diff|>"
+    diff   = hunk { "\n" hunk }
+    hunk   = "@@ -" A ",0 +" C [ "," D ] " @@" { "\n+" line }
+
+A is the number of lines of the old state above the hunk, C the 1-based number of the hunk's first line in
+the new state, D the number of its lines, left out when 1. Lines end in "\n" and nothing else, so a line may
+hold form feeds or U+2028.
+
+The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code, strips
+the characters (not the string) of the end-of-sequence token, and applies whatever position it finds. This one
+keeps to the grammar, checks every number against the state, and says what was wrong with a hunk it skips.
+Stripping the end-of-sequence token, as a suffix, is the caller's part.
+
+Limits: a program that contains ``<|diff|>`` can't be written in this form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from codegen.errors import InputError
+from codegen.lintseq.edits import Edit, Hunk, apply, states, to_text
+from codegen.lintseq.errors import UnsupportedProgram
+
+MARKER = "<|diff|>"
+SEPARATOR = "\n" + MARKER
+
+# Nine digits are enough for any state, and keep int() far from its limit on long numerals.
+_HEADER = re.compile(r"@@ -([0-9]{1,9}),([0-9]{1,9}) \+([0-9]{1,9})(?:,([0-9]{1,9}))? @@")
+
+
+class Malformed(NamedTuple):
+    """A hunk that was skipped.
+
+    ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines within the
+    diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header claims to replace
+    old lines), ``bad_count`` (the body has another number of lines than announced), ``bad_line`` (a body
+    line without "+"), ``past_end``, ``out_of_order``, ``bad_new_position`` (the line number in the new state
+    doesn't follow from the old one) and ``truncated`` (the text ends inside the hunk).
+    """
+
+    edit: int
+    hunk: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a text of edits stands for.
+
+    Attributes:
+        program: the text after all well-formed hunks.
+        edits: what was applied: the well-formed hunks, without edits that have none.
+        malformed: the skipped hunks, in the order of the text.
+        complete: whether the text is ended by two empty diffs.
+        stray_lines: non-blank lines that belong to no hunk: prose before a hunk, text after the end.
+    """
+
+    program: str
+    edits: tuple[Edit, ...]
+    malformed: tuple[Malformed, ...]
+    complete: bool
+    stray_lines: int
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The text after each edit. Computed at each access: its size is quadratic in the worst case."""
+        return states(self.edits)
+
+
+def format_edit(edit: Edit) -> str:
+    """One diff, without the marker before it."""
+    parts = []
+    added = 0
+    for hunk in edit.hunks:
+        count = len(hunk.lines)
+        size = "" if count == 1 else f",{count}"
+        parts.append(f"@@ -{hunk.start},0 +{hunk.start + added + 1}{size} @@")
+        parts += ["+" + line for line in hunk.lines]
+        added += count
+    return "\n".join(parts)
+
+
+def format_edits(edits: Iterable[Edit]) -> str:
+    r"""The text of a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
+
+    The "\n" that the published form has before the first marker is left to the prompt, which ends with it.
+
+    Raises:
+        UnsupportedProgram: ``contains_marker``, if a line holds the marker.
+        InputError: if a line holds a line end.
+    """
+    diffs = [format_edit(edit) for edit in edits]
+    text = SEPARATOR.join(["", *diffs, "", ""])[1:]
+    if text.count(MARKER) != len(diffs) + 2:
+        raise UnsupportedProgram("contains_marker", f"a line contains {MARKER!r}.")
+    hunks = [hunk for edit in edits for hunk in edit.hunks]
+    if text.count("\n") != len(diffs) + 1 + sum(len(hunk.lines) + 1 for hunk in hunks) - len(diffs):
+        raise InputError("A line of an edit contains a line end.", "Split the text at line ends first.")
+    return text
+
+
+def parse_edits(text: str) -> tuple[Edit, ...]:
+    """The edits of a whole, well-formed text.
+
+    Raises:
+        InputError: naming the first hunk that is malformed, or what else the text has or lacks.
+    """
+    resolution = resolve(text)
+    if resolution.malformed:
+        edit, hunk, reason = resolution.malformed[0]
+        raise InputError(
+            f"Edit {edit}, hunk {hunk} of the edit sequence is malformed ({reason}).",
+            "Use resolve() to skip malformed hunks.",
+        )
+    if resolution.stray_lines:
+        raise InputError(
+            f"The edit sequence has {resolution.stray_lines} lines outside of hunks.",
+            "Use resolve() to ignore them.",
+        )
+    if not resolution.complete:
+        raise InputError(
+            "The edit sequence is not ended by two empty diffs.",
+            "Use resolve() for text that may be cut off.",
+        )
+    return resolution.edits
+
+
+def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
+    r"""Turns a model's text into a program; never raises, whatever the text.
+
+    The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the marker,
+    with the first hunk. Malformed hunks are skipped. Until a diff's first malformed hunk the line numbers in
+    the new state are checked too; after it they can't be known, and hunks are placed by their old positions.
+
+    Args:
+        text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
+        keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it is
+            reported as ``truncated`` all the same.
+    """
+    diffs, stray, complete = _split(text)
+    lines: list[str] = []
+    edits: list[Edit] = []
+    malformed: list[Malformed] = []
+    index = 0
+    for number, diff in enumerate(diffs):
+        prose, *bodies = _blocks(diff)
+        stray += sum(1 for line in prose if line.strip())
+        if not bodies:
+            continue
+        cut_off = number == len(diffs) - 1 and not complete
+        hunks: list[Hunk] = []
+        added: int | None = 0  # lines inserted so far by this edit; None once a hunk was skipped
+        for position, body in enumerate(bodies):
+            at_cut = cut_off and position == len(bodies) - 1
+            hunk, reason = _hunk(body, len(lines), hunks[-1].start if hunks else -1, added, at_cut)
+            if reason:
+                malformed.append(Malformed(index, position, reason))
+                added = None
+            if hunk and (not reason or keep_partial):
+                hunks.append(hunk)
+                added = None if added is None else added + len(hunk.lines)
+        if hunks:
+            edits.append(Edit(tuple(hunks)))
+            lines = apply(lines, edits[-1])
+        index += 1
+    return Resolution(to_text(lines), tuple(edits), tuple(malformed), complete, stray)
+
+
+def _split(text: str) -> tuple[list[str], int, bool]:
+    """The diffs of a text up to its end mark, the number of stray lines after it, and if it is there."""
+    text = text.removeprefix("\n")
+    marked = text.startswith(MARKER)
+    # The marker can't occur in a program, so it separates even where the newline before it is missing.
+    parts = re.split(r"\n?" + re.escape(MARKER), text)
+    first = 1 if marked else 0
+    parts = parts[first:]
+    if not marked and len(parts) == 1 and not parts[0].strip():
+        return [], 0, False
+    for end in range(1 if marked else 2, len(parts)):
+        if not parts[end - 1].strip() and not parts[end].strip():
+            rest = "\n".join(parts[end + 1 :]).split("\n")
+            return parts[: end - 1], sum(1 for line in rest if line.strip()), True
+    if parts:
+        parts[-1] = _without_cut_separator(parts[-1])
+    return parts, 0, False
+
+
+def _without_cut_separator(diff: str) -> str:
+    """A last diff without the piece of a separator that it may end with."""
+    start = diff.rfind("\n")
+    if start >= 0 and SEPARATOR.startswith(diff[start:]):
+        return diff[:start]
+    return diff
+
+
+def _blocks(diff: str) -> list[list[str]]:
+    """The lines of a diff, cut before each hunk header: first the lines before any header, then hunks."""
+    blocks: list[list[str]] = [[]]
+    for line in diff.split("\n"):
+        # A line of code starts with "+", so "@@" at the start of a line is a header.
+        if line.startswith("@@"):
+            blocks.append([])
+        blocks[-1].append(line)
+    return blocks
+
+
+def _hunk(
+    body: list[str], length: int, last_start: int, added: int | None, at_cut: bool
+) -> tuple[Hunk | None, str]:
+    """A hunk, and why it is malformed or ""; a truncated hunk may come with the lines it has.
+
+    Args:
+        body: its header and lines.
+        length: of the state before the edit.
+        last_start: of the hunk above it, or -1.
+        added: by the hunks above it, or None if not known.
+        at_cut: whether a cut-off text ends with this hunk.
+    """
+    match = _HEADER.fullmatch(body[0])
+    if not match:
+        return None, "truncated" if at_cut and len(body) == 1 else "bad_header"
+    start, deleted, new_start = (int(match[group]) for group in (1, 2, 3))
+    count = 1 if match[4] is None else int(match[4])
+    if deleted:
+        return None, "deletes_lines"
+    if count == 0:
+        return None, "bad_header"
+    if start > length:
+        return None, "past_end"
+    if start <= last_start:
+        return None, "out_of_order"
+    if added is not None and new_start != start + added + 1:
+        return None, "bad_new_position"
+    code = body[1:]
+    if at_cut and code and not code[-1]:
+        code = code[:-1]  # cut between a line's end and the next "+"
+    if not all(line.startswith("+") for line in code):
+        return None, "bad_line"
+    lines = tuple(line[1:] for line in code)
+    if len(lines) < count and at_cut:
+        return (Hunk(start, lines) if lines else None), "truncated"
+    if len(lines) != count:
+        return None, "bad_count"
+    return Hunk(start, lines), ""

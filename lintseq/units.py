@@ -1,0 +1,265 @@
+"""Cuts a program into the smallest pieces that an edit inserts or deletes whole.
+
+A *unit* is a statement with its decorators and all its physical lines. Statements that share a line are one
+unit. A compound statement also owns *clauses*: its body, each handler, ``elif``, ``else``, ``finally``, each
+``case``; a clause owns its header lines and the units of its block. A clause written on its header's line is
+atomic. Every physical line belongs to exactly one node: a blank or comment line to the next line of code, but
+to the one before it if it is indented deeper than the next, or if there is no next.
+
+Nodes are numbered in the order of the text, parents before children, so that a node's descendants are the
+numbers up to its ``last``. Node 0 is the module.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_BLANKS = " \t\f"
+_COMPOUND = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.If,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.With,
+    ast.AsyncWith,
+    ast.Try,
+    ast.TryStar,
+    ast.Match,
+)
+
+Owner = ast.stmt | ast.ExceptHandler | ast.match_case
+_Clause = tuple[str, "Owner | None", list[ast.stmt]]
+
+
+@dataclass(slots=True)
+class Node:
+    """A unit or a clause.
+
+    Attributes:
+        kind: ``module``, ``unit``, or the clause's: ``body``, ``elif``, ``else``, ``handler``, ``finally``,
+            ``case``.
+        parent: the number of the clause that holds a unit, or of the unit that owns a clause.
+        first, stop: its own lines of code, 0-based and half-open; none for a body.
+        statements: those of a unit.
+        children: numbers of a clause's units, or of a unit's clauses.
+        last: the number of its last descendant, or its own.
+    """
+
+    kind: str
+    parent: int
+    first: int
+    stop: int
+    statements: list[ast.stmt] = field(default_factory=list)
+    children: list[int] = field(default_factory=list)
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The pieces of a program.
+
+    Attributes:
+        nodes: all nodes, the module first.
+        owners: the node of each line.
+        node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing stands on
+            the header's line of what holds it, and belongs to that node.
+    """
+
+    nodes: list[Node]
+    owners: list[int]
+    node_of: dict[Owner, int]
+
+    def contains(self, node: int, other: int) -> bool:
+        """Whether ``other`` is ``node`` or one of its descendants."""
+        return node <= other <= self.nodes[node].last
+
+
+def cut(tree: ast.Module, lines: Sequence[str]) -> Units:
+    """The units of a parsed, non-empty module, and the owner of each line."""
+    cutter = _Cutter(lines)
+    cutter.block(tree.body, 0)
+    cutter.nodes[0].last = len(cutter.nodes) - 1
+    return Units(cutter.nodes, _owners(cutter.nodes, lines), cutter.node_of)
+
+
+class _Cutter:
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = lines
+        self.nodes = [Node("module", -1, 0, 0)]
+        self.node_of: dict[Owner, int] = {}
+
+    def add(self, kind: str, parent: int, first: int, stop: int) -> int:
+        number = len(self.nodes)
+        self.nodes.append(Node(kind, parent, first, stop))
+        self.nodes[parent].children.append(number)
+        return number
+
+    def block(self, statements: list[ast.stmt], clause: int) -> None:
+        """Adds the units of a clause's block."""
+        i = 0
+        while i < len(statements):
+            statement = statements[i]
+            unit = self.add("unit", clause, self.first_line(statement), self.stop_line(statement))
+            group = self.nodes[unit].statements
+            while True:
+                self.node_of[statement] = unit
+                group.append(statement)
+                i += 1
+                if isinstance(statement, _COMPOUND) or i == len(statements):
+                    break
+                statement = statements[i]
+                if not self.continues(statement, self.nodes[unit].stop):
+                    break
+                self.nodes[unit].stop = self.stop_line(statement)
+            if isinstance(group[0], _COMPOUND):
+                self.compound(group[0], unit)
+            self.nodes[unit].last = len(self.nodes) - 1
+
+    def continues(self, statement: ast.stmt, stop: int) -> bool:
+        """Whether a statement stands on the last line of those before it, or one joined to it."""
+        if isinstance(statement, _COMPOUND):
+            return False
+        first = statement.lineno - 1
+        return first < stop or (first == stop and self.lines[stop - 1].endswith("\\"))
+
+    def compound(self, statement: ast.stmt, unit: int) -> None:
+        """Adds the clauses of a compound statement."""
+        first = self.nodes[unit].first
+        end = first  # of the clause before
+        for kind, owner, body in _clauses(statement, self.lines):
+            inline = self.is_inline(body[0])
+            child_first = self.first_line(body[0])
+            if kind == "body":
+                clause = unit
+                head = first
+            else:
+                if end == first:  # the first case of a match, whose header is all the unit has
+                    self.nodes[unit].stop = end = self.header_stop(first, self.case_line(owner))
+                head = end
+                while not self.is_code(head):
+                    head += 1
+                clause = self.add(kind, unit, head, head)
+            if owner is not None:
+                self.node_of[owner] = clause
+            end = self.stop_line(body[-1])
+            self.nodes[clause].stop = end if inline else self.header_stop(head, child_first)
+            if not inline:
+                block = self.add(kind, unit, head, head) if kind == "body" else clause
+                self.block(body, block)
+                self.nodes[block].last = len(self.nodes) - 1
+            else:
+                self.nodes[clause].last = len(self.nodes) - 1
+
+    def first_line(self, statement: ast.stmt) -> int:
+        decorators = getattr(statement, "decorator_list", None)
+        if not decorators:
+            return statement.lineno - 1
+        line = decorators[0].lineno - 1
+        while line > 0 and not self.lines[line].lstrip(_BLANKS).startswith("@"):
+            line -= 1  # "@(" may stand on a line of its own
+        return line
+
+    def stop_line(self, statement: ast.stmt) -> int:
+        stop = statement.end_lineno or statement.lineno
+        # A backslash may join the last line with blank ones.
+        while stop < len(self.lines) and self.lines[stop - 1].endswith("\\") and self.is_blank(stop):
+            stop += 1
+        return stop
+
+    def header_stop(self, first: int, child_first: int) -> int:
+        """The line after a header; comments between it and its block belong to the block."""
+        header = self.lines[first:child_first]
+        if any("'''" in line or '"""' in line or line.endswith("\\") for line in header):
+            return child_first  # what looks like a comment or blank line may be part of a string
+        stop = child_first
+        while not self.is_code(stop - 1):
+            stop -= 1
+        return stop
+
+    def case_line(self, owner: Owner | None) -> int:
+        """The line of the keyword of a match statement's case."""
+        assert isinstance(owner, ast.match_case)  # noqa: S101 - only a match has no body
+        line = owner.pattern.lineno - 1
+        while not self.lines[line].lstrip(_BLANKS).startswith("case"):
+            line -= 1
+        return line
+
+    def is_inline(self, statement: ast.stmt) -> bool:
+        if getattr(statement, "decorator_list", None):
+            return False
+        line = self.lines[statement.lineno - 1]
+        return statement.col_offset > len(line) - len(line.lstrip(_BLANKS))
+
+    def is_blank(self, line: int) -> bool:
+        return not self.lines[line].strip()
+
+    def is_code(self, line: int) -> bool:
+        text = self.lines[line].lstrip()
+        return bool(text) and text[0] != "#"
+
+
+def _clauses(statement: ast.stmt, lines: Sequence[str]) -> list[_Clause]:
+    """Kind, owner and block of each clause. Bodies come first; a match has none."""
+    if isinstance(statement, ast.Match):
+        return [("case", case, case.body) for case in statement.cases]
+    clauses: list[_Clause] = [("body", None, statement.body)]  # type: ignore[attr-defined]
+    if isinstance(statement, (ast.Try, ast.TryStar)):
+        clauses += [("handler", handler, handler.body) for handler in statement.handlers]
+    orelse = getattr(statement, "orelse", [])
+    if isinstance(statement, ast.If):
+        while is_elif(orelse, lines):
+            clauses.append(("elif", orelse[0], orelse[0].body))
+            orelse = orelse[0].orelse
+    if orelse:
+        clauses.append(("else", None, orelse))
+    if final := getattr(statement, "finalbody", None):
+        clauses.append(("finally", None, final))
+    return clauses
+
+
+def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
+    """Whether the ``orelse`` of an ``if`` is written as an ``elif``."""
+    if len(orelse) != 1 or not isinstance(orelse[0], ast.If):
+        return False
+    return lines[orelse[0].lineno - 1].lstrip(_BLANKS).startswith("elif")
+
+
+def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
+    owners = [-1] * len(lines)
+    for number, node in enumerate(nodes):
+        for line in range(node.first, node.stop):
+            owners[line] = number
+    following = -1
+    indent = 0
+    # Upwards: each line without an owner goes to the code below it ...
+    for line in range(len(lines) - 1, -1, -1):
+        if owners[line] >= 0:
+            following = owners[line]
+            indent = _indent(lines[line])
+        elif following >= 0:
+            deeper = bool(lines[line].strip()) and _indent(lines[line]) > indent
+            owners[line] = -2 if deeper else following
+    # ... downwards: comments deeper than that, with what stands between, and the end go to the code above.
+    return _settle(owners)
+
+
+def _settle(owners: list[int]) -> list[int]:
+    """Gives the lines that are marked as negative, and those between them, to the owner above."""
+    above = -1
+    gap_start = 0
+    settled = list(owners)
+    for line, owner in enumerate(owners):
+        if owner < 0 and above >= 0:
+            for earlier in range(gap_start, line + 1):
+                settled[earlier] = above
+            gap_start = line + 1
+    return settled
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -23,7 +23,7 @@ def choose(
         temperature: 0 takes the largest logit (the lowest id among equals).
         top_p: the nucleus (Holtzman et al. 2020): the fewest tokens, by falling probability, whose
         mass
-            reaches ``top_p``; ties of probability go to the lower id.
+            reaches ``top_p``; which of several equally likely tokens is the last is not specified.
 
     Returns:
         int64 [B].

@@ -1,8 +1,8 @@
-"""Insert-only edits and sequences of them: the data that all other files of this room pass round.
+r"""Insert-only edits and sequences of them: the data that all other files of this room pass round.
 
-A *state* is a list of lines. Its text is each line followed by "\\n", so the empty state is "" and every
-other state ends in a newline. The first state is empty; each edit turns a state into the next by inserting
-lines; the last state is the program. Nothing here knows Python or the text format.
+A *state* is a list of lines. Its text is each line followed by "\n", so the empty state is "" and
+every other state ends in a newline. The first state is empty; each edit turns a state into the next
+by inserting lines; the last state is the program. Nothing here knows Python or the text format.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def apply(lines: Sequence[str], edit: Edit) -> list[str]:
     done = 0
     for hunk in edit.hunks:
         if hunk.start > len(lines):
-            raise InputError(f"A hunk starts at line {hunk.start} of a state of {len(lines)} lines.")
+            raise InputError(
+                f"A hunk starts at line {hunk.start} of a state of {len(lines)} lines."
+            )
         result += lines[done : hunk.start]
         result += hunk.lines
         done = hunk.start

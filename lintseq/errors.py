@@ -18,7 +18,8 @@ class UnsupportedProgram(CodegenError):
         super().__init__(f"The program has no edit sequence ({reason}): {detail}", remedy)
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        # The default would call __init__ with the whole message, and crosses process borders wrongly.
+        # The default would call __init__ with the whole message, and crosses process borders
+        # wrongly.
         detail = self.message.partition("): ")[2]
         return type(self), (self.reason, detail, self.remedy)
 

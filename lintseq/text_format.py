@@ -1,22 +1,22 @@
 r"""The text form of edit sequences, and the resolver that turns a model's text back into a program.
 
-Source: the reference code of LintSeq (Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic
-Edit Sequences Improves Code Synthesis", ICLR 2025). A sequence d1 ... dn is the join of
-``["", d1, ..., dn, "", ""]`` with ``"\n<|diff|>"``; its end is marked by two empty diffs. A diff is a
-unified diff without context lines and file names::
+Source: the reference code of LintSeq (Piterbarg, Pinto and Fergus, "Training Language Models on
+Synthetic Edit Sequences Improves Code Synthesis", ICLR 2025). A sequence d1 ... dn is the join of
+``["", d1, ..., dn, "", ""]`` with ``"\n<|diff|>"``; its end is marked by two empty diffs. A diff is
+a unified diff without context lines and file names::
 
     text   = "<|diff|>" diff { "\n<|diff|>" diff } "\n<|diff|>" "\n<|diff|>"
     diff   = hunk { "\n" hunk }
     hunk   = "@@ -" A ",0 +" C [ "," D ] " @@" { "\n+" line }
 
-A is the number of lines of the old state above the hunk, C the 1-based number of the hunk's first line in
-the new state, D the number of its lines, left out when 1. Lines end in "\n" and nothing else, so a line may
-hold form feeds or U+2028.
+A is the number of lines of the old state above the hunk, C the 1-based number of the hunk's first
+line in the new state, D the number of its lines, left out when 1. Lines end in "\n" and nothing
+else, so a line may hold form feeds or U+2028.
 
-The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code, strips
-the characters (not the string) of the end-of-sequence token, and applies whatever position it finds. This one
-keeps to the grammar, checks every number against the state, and says what was wrong with a hunk it skips.
-Stripping the end-of-sequence token, as a suffix, is the caller's part.
+The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
+strips the characters (not the string) of the end-of-sequence token, and applies whatever position
+it finds. This one keeps to the grammar, checks every number against the state, and says what was
+wrong with a hunk it skips. Stripping the end-of-sequence token, as a suffix, is the caller's part.
 
 Limits: a program that contains ``<|diff|>`` can't be written in this form.
 """
@@ -42,11 +42,12 @@ _HEADER = re.compile(r"@@ -([0-9]{1,9}),([0-9]{1,9}) \+([0-9]{1,9})(?:,([0-9]{1,
 class Malformed(NamedTuple):
     """A hunk that was skipped.
 
-    ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines within the
-    diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header claims to replace
-    old lines), ``bad_count`` (the body has another number of lines than announced), ``bad_line`` (a body
-    line without "+"), ``past_end``, ``out_of_order``, ``bad_new_position`` (the line number in the new state
-    doesn't follow from the old one) and ``truncated`` (the text ends inside the hunk).
+    ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines
+    within the diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header
+    claims to replace old lines), ``bad_count`` (the body has another number of lines than
+    announced), ``bad_line`` (a body line without "+"), ``past_end``, ``out_of_order``,
+    ``bad_new_position`` (the line number in the new state doesn't follow from the old one) and
+    ``truncated`` (the text ends inside the hunk).
     """
 
     edit: int
@@ -63,7 +64,8 @@ class Resolution:
         edits: what was applied: the well-formed hunks, without edits that have none.
         malformed: the skipped hunks, in the order of the text.
         complete: whether the text is ended by two empty diffs.
-        stray_lines: non-blank lines that belong to no hunk: prose before a hunk, text after the end.
+        stray_lines: non-blank lines that belong to no hunk: prose before a hunk, text after the
+            end.
     """
 
     program: str
@@ -94,19 +96,24 @@ def format_edit(edit: Edit) -> str:
 def format_edits(edits: Iterable[Edit]) -> str:
     r"""The text of a whole sequence, from its first ``<|diff|>`` to its two empty diffs.
 
-    The "\n" that the published form has before the first marker is left to the prompt, which ends with it.
+    The "\n" that the published form has before the first marker is left to the prompt, which ends
+    with it.
 
     Raises:
         UnsupportedProgram: ``contains_marker``, if a line holds the marker.
         InputError: if a line holds a line end.
     """
+    edits = tuple(edits)
     diffs = [format_edit(edit) for edit in edits]
     text = SEPARATOR.join(["", *diffs, "", ""])[1:]
     if text.count(MARKER) != len(diffs) + 2:
         raise UnsupportedProgram("contains_marker", f"a line contains {MARKER!r}.")
-    hunks = [hunk for edit in edits for hunk in edit.hunks]
-    if text.count("\n") != len(diffs) + 1 + sum(len(hunk.lines) + 1 for hunk in hunks) - len(diffs):
-        raise InputError("A line of an edit contains a line end.", "Split the text at line ends first.")
+    # Each hunk is a header and its lines; the two empty diffs at the end take two lines, the last
+    # unended.
+    if text.count("\n") != 1 + sum(len(hunk.lines) + 1 for edit in edits for hunk in edit.hunks):
+        raise InputError(
+            "A line of an edit contains a line end.", "Split the text at line ends first."
+        )
     return text
 
 
@@ -139,14 +146,15 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
 def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
     r"""Turns a model's text into a program; never raises, whatever the text.
 
-    The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the marker,
-    with the first hunk. Malformed hunks are skipped. Until a diff's first malformed hunk the line numbers in
-    the new state are checked too; after it they can't be known, and hunks are placed by their old positions.
+    The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
+    marker, with the first hunk. Malformed hunks are skipped. Until a diff's first malformed hunk
+    the line numbers in the new state are checked too; after it they can't be known, and hunks are
+    placed by their old positions.
 
     Args:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
-        keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it is
-            reported as ``truncated`` all the same.
+        keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it
+            is reported as ``truncated`` all the same.
     """
     diffs, stray, complete = _split(text)
     lines: list[str] = []
@@ -167,7 +175,7 @@ def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
             if reason:
                 malformed.append(Malformed(index, position, reason))
                 added = None
-            if hunk and (not reason or keep_partial):
+            if hunk and (keep_partial or not reason):
                 hunks.append(hunk)
                 added = None if added is None else added + len(hunk.lines)
         if hunks:
@@ -179,21 +187,16 @@ def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
 
 def _split(text: str) -> tuple[list[str], int, bool]:
     """The diffs of a text up to its end mark, the number of stray lines after it, and if it is there."""
-    text = text.removeprefix("\n")
-    marked = text.startswith(MARKER)
-    # The marker can't occur in a program, so it separates even where the newline before it is missing.
-    parts = re.split(r"\n?" + re.escape(MARKER), text)
-    first = 1 if marked else 0
-    parts = parts[first:]
-    if not marked and len(parts) == 1 and not parts[0].strip():
-        return [], 0, False
-    for end in range(1 if marked else 2, len(parts)):
-        if not parts[end - 1].strip() and not parts[end].strip():
-            rest = "\n".join(parts[end + 1 :]).split("\n")
-            return parts[: end - 1], sum(1 for line in rest if line.strip()), True
-    if parts:
-        parts[-1] = _without_cut_separator(parts[-1])
-    return parts, 0, False
+    # The marker can't occur in a program, so it separates even where the newline before it is
+    # missing.
+    first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
+    for end in range(1, len(diffs)):
+        if not diffs[end - 1].strip() and not diffs[end].strip():
+            rest = "\n".join(diffs[end + 1 :]).split("\n")
+            return [first, *diffs[: end - 1]], sum(1 for line in rest if line.strip()), True
+    diffs = [first, *diffs]
+    diffs[-1] = _without_cut_separator(diffs[-1])
+    return diffs, 0, False
 
 
 def _without_cut_separator(diff: str) -> str:
@@ -243,8 +246,6 @@ def _hunk(
     if added is not None and new_start != start + added + 1:
         return None, "bad_new_position"
     code = body[1:]
-    if at_cut and code and not code[-1]:
-        code = code[:-1]  # cut between a line's end and the next "+"
     if not all(line.startswith("+") for line in code):
         return None, "bad_line"
     lines = tuple(line[1:] for line in code)

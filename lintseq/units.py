@@ -1,13 +1,14 @@
 """Cuts a program into the smallest pieces that an edit inserts or deletes whole.
 
-A *unit* is a statement with its decorators and all its physical lines. Statements that share a line are one
-unit. A compound statement also owns *clauses*: its body, each handler, ``elif``, ``else``, ``finally``, each
-``case``; a clause owns its header lines and the units of its block. A clause written on its header's line is
-atomic. Every physical line belongs to exactly one node: a blank or comment line to the next line of code, but
-to the one before it if it is indented deeper than the next, or if there is no next.
+A *unit* is a statement with its decorators and all its physical lines. Statements that share a line
+are one unit. A compound statement also owns *clauses*: its body, each handler, ``elif``, ``else``,
+``finally``, each ``case``; a clause owns its header lines and the units of its block. A clause
+written on its header's line is atomic. Every physical line belongs to exactly one node: a blank or
+comment line to the next line of code, but to the one before it if it is indented deeper than the
+next, or if there is no next.
 
-Nodes are numbered in the order of the text, parents before children, so that a node's descendants are the
-numbers up to its ``last``. Node 0 is the module.
+Nodes are numbered in the order of the text, parents before children, so that a node's descendants
+are the numbers up to its ``last``. Node 0 is the module.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class Node:
     """A unit or a clause.
 
     Attributes:
-        kind: ``module``, ``unit``, or the clause's: ``body``, ``elif``, ``else``, ``handler``, ``finally``,
-            ``case``.
+        kind: ``module``, ``unit``, or the clause's: ``body``, ``elif``, ``else``, ``handler``,
+            ``finally``, ``case``.
         parent: the number of the clause that holds a unit, or of the unit that owns a clause.
         first, stop: its own lines of code, 0-based and half-open; none for a body.
-        statements: those of a unit.
+        statements: those of a unit, and of an atomic clause.
         children: numbers of a clause's units, or of a unit's clauses.
         last: the number of its last descendant, or its own.
     """
@@ -66,8 +67,8 @@ class Units:
     Attributes:
         nodes: all nodes, the module first.
         owners: the node of each line.
-        node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing stands on
-            the header's line of what holds it, and belongs to that node.
+        node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing
+            stands on the header's line of what holds it, and belongs to that node.
     """
 
     nodes: list[Node]
@@ -95,7 +96,7 @@ class _Cutter:
 
     def add(self, kind: str, parent: int, first: int, stop: int) -> int:
         number = len(self.nodes)
-        self.nodes.append(Node(kind, parent, first, stop))
+        self.nodes.append(Node(kind, parent, first, stop, last=number))
         self.nodes[parent].children.append(number)
         return number
 
@@ -129,31 +130,29 @@ class _Cutter:
 
     def compound(self, statement: ast.stmt, unit: int) -> None:
         """Adds the clauses of a compound statement."""
-        first = self.nodes[unit].first
-        end = first  # of the clause before
+        end = head = self.nodes[unit].first
+        if isinstance(statement, ast.Match):
+            end = self.nodes[unit].stop = self.header_stop(head, self.case_line(statement.cases[0]))
         for kind, owner, body in _clauses(statement, self.lines):
-            inline = self.is_inline(body[0])
-            child_first = self.first_line(body[0])
             if kind == "body":
-                clause = unit
-                head = first
+                header = unit
             else:
-                if end == first:  # the first case of a match, whose header is all the unit has
-                    self.nodes[unit].stop = end = self.header_stop(first, self.case_line(owner))
-                head = end
-                while not self.is_code(head):
-                    head += 1
-                clause = self.add(kind, unit, head, head)
+                # Only comments and blank lines can stand between the clause before and this one's
+                # header.
+                head = next(line for line in range(end, len(self.lines)) if self.is_code(line))
+                header = self.add(kind, unit, head, head)
             if owner is not None:
-                self.node_of[owner] = clause
+                self.node_of[owner] = header
             end = self.stop_line(body[-1])
-            self.nodes[clause].stop = end if inline else self.header_stop(head, child_first)
-            if not inline:
-                block = self.add(kind, unit, head, head) if kind == "body" else clause
-                self.block(body, block)
-                self.nodes[block].last = len(self.nodes) - 1
-            else:
-                self.nodes[clause].last = len(self.nodes) - 1
+            if self.is_inline(body[0]):
+                self.nodes[header].stop = end
+                if header != unit:
+                    self.nodes[header].statements = body
+                continue
+            self.nodes[header].stop = self.header_stop(head, self.first_line(body[0]))
+            clause = self.add(kind, unit, head, head) if kind == "body" else header
+            self.block(body, clause)
+            self.nodes[clause].last = len(self.nodes) - 1
 
     def first_line(self, statement: ast.stmt) -> int:
         decorators = getattr(statement, "decorator_list", None)
@@ -167,7 +166,9 @@ class _Cutter:
     def stop_line(self, statement: ast.stmt) -> int:
         stop = statement.end_lineno or statement.lineno
         # A backslash may join the last line with blank ones.
-        while stop < len(self.lines) and self.lines[stop - 1].endswith("\\") and self.is_blank(stop):
+        while (
+            stop < len(self.lines) and self.lines[stop - 1].endswith("\\") and self.is_blank(stop)
+        ):
             stop += 1
         return stop
 
@@ -181,10 +182,9 @@ class _Cutter:
             stop -= 1
         return stop
 
-    def case_line(self, owner: Owner | None) -> int:
-        """The line of the keyword of a match statement's case."""
-        assert isinstance(owner, ast.match_case)  # noqa: S101 - only a match has no body
-        line = owner.pattern.lineno - 1
+    def case_line(self, case: ast.match_case) -> int:
+        """The line of a case's keyword; its pattern may start further down, in parentheses."""
+        line = case.pattern.lineno - 1
         while not self.lines[line].lstrip(_BLANKS).startswith("case"):
             line -= 1
         return line
@@ -230,35 +230,33 @@ def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
 
 
 def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
+    """The node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
         for line in range(node.first, node.stop):
             owners[line] = number
-    following = -1
-    indent = 0
-    # Upwards: each line without an owner goes to the code below it ...
-    for line in range(len(lines) - 1, -1, -1):
-        if owners[line] >= 0:
-            following = owners[line]
-            indent = _indent(lines[line])
-        elif following >= 0:
-            deeper = bool(lines[line].strip()) and _indent(lines[line]) > indent
-            owners[line] = -2 if deeper else following
-    # ... downwards: comments deeper than that, with what stands between, and the end go to the code above.
-    return _settle(owners)
-
-
-def _settle(owners: list[int]) -> list[int]:
-    """Gives the lines that are marked as negative, and those between them, to the owner above."""
     above = -1
-    gap_start = 0
-    settled = list(owners)
-    for line, owner in enumerate(owners):
-        if owner < 0 and above >= 0:
-            for earlier in range(gap_start, line + 1):
-                settled[earlier] = above
-            gap_start = line + 1
-    return settled
+    line = 0
+    while line < len(lines):
+        if owners[line] >= 0:
+            above = owners[line]
+            line += 1
+            continue
+        stop = line
+        while stop < len(lines) and owners[stop] < 0:
+            stop += 1
+        split = (
+            line if stop < len(lines) else stop
+        )  # where the lines that belong to the code above end
+        if above >= 0 and stop < len(lines):
+            indent = _indent(lines[stop])
+            for comment in range(line, stop):
+                if lines[comment].strip() and _indent(lines[comment]) > indent:
+                    split = comment + 1
+        for gap in range(line, stop):
+            owners[gap] = above if gap < split else owners[stop]
+        line = stop
+    return owners
 
 
 def _indent(line: str) -> int:

@@ -55,7 +55,7 @@ class LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], self.lazy, n=1)
             if near and repr(near[0]) not in error.message:
-                error.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -87,13 +87,16 @@ def cli() -> None:
 def json_option(command: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
     """Adds ``--json``: the mapping that the command returns goes to standard output as one object.
 
-    The command gets ``as_json`` and prints its human-readable result only when it is false.
+    The command gets ``as_json`` and prints its human-readable result only when it is false. A
+    summary whose ``ok`` is false makes the exit code 1.
     """
 
     def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
         summary = command(*args, as_json=as_json, **kwargs)
         if as_json:
-            click.echo(json.dumps(summary, ensure_ascii=False))
+            click.echo(json.dumps(summary))
+        if summary and summary.get("ok") is False:
+            raise click.exceptions.Exit(1)
 
     update_wrapper(wrapper, command)
     option = click.option("--json", "as_json", is_flag=True, help="Print one JSON summary.")
@@ -107,6 +110,7 @@ def example(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
+    _quiet_libraries()
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -142,6 +146,18 @@ _OS_REMEDIES = {
     errno.EISDIR: "Give a file, not a directory.",
     errno.ENAMETOOLONG: "Choose a shorter path.",
 }
+
+
+def _quiet_libraries() -> None:
+    """Keeps notices and bars of the libraries off the terminal, unless the user's settings ask."""
+    import os
+    import warnings
+
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)
 
 
 def _fail(message: str, code: int) -> None:

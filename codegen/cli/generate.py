@@ -13,17 +13,23 @@ from codegen.errors import InputError
 
 
 @click.command(
-    epilog=example(
-        "codegen generate --model embedded --chat --prompt 'Write a Python function that adds.'"
-    )
+    epilog=example("codegen generate --chat --prompt 'Write a Python function that adds.'")
 )
 @click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
 @click.option("--prompt", metavar="TEXT", help="The prompt.")
-@click.option("--file", "file", type=click.Path(dir_okay=False, allow_dash=True),
-              help="Read the prompt from a file, - for standard input.")  # fmt: skip
-@click.option("--chat/--no-chat", default=None,
-              help="Wrap the prompt in the chat template; by default as the model was tuned.")  # fmt: skip
-@click.option("--decoder", help="sample or edit_sequence; by default as the model was tuned.")
+@click.option(
+    "--file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Read the prompt from a file, - for standard input.",
+)
+@click.option(
+    "--chat/--no-chat",
+    default=None,
+    help="Wrap the prompt in the chat template; by default as the model was tuned.",
+)
+@click.option(
+    "--decoder", metavar="NAME", help="sample or edit_sequence; by default as the model was tuned."
+)
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)

@@ -7,20 +7,43 @@ from collections.abc import Mapping
 
 from codegen.data.manifest import Manifest
 
-# Licence ids of the hub (https://huggingface.co/docs/hub/repositories-licenses) by SPDX id, in lower case.
-_HUB_LICENCES = {
-    name: name
-    for name in (
-        "apache-2.0 mit bsd-2-clause bsd-3-clause bsl-1.0 cc0-1.0 cc-by-4.0 cc-by-sa-4.0 isc unlicense "
-        "mpl-2.0 gpl-2.0 gpl-3.0 lgpl-2.1 lgpl-3.0 agpl-3.0 epl-2.0 artistic-2.0 zlib wtfpl"
-    ).split()
-}
+# The hub's licence ids that are SPDX ids in lower case:
+# https://huggingface.co/docs/hub/repositories-licenses
+_HUB_LICENCES = frozenset(
+    {
+        "agpl-3.0",
+        "apache-2.0",
+        "artistic-2.0",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsl-1.0",
+        "cc-by-4.0",
+        "cc-by-sa-4.0",
+        "cc0-1.0",
+        "epl-2.0",
+        "gpl-2.0",
+        "gpl-3.0",
+        "isc",
+        "lgpl-2.1",
+        "lgpl-3.0",
+        "mit",
+        "mpl-2.0",
+        "unlicense",
+        "wtfpl",
+        "zlib",
+    }
+)
 
 
 def hub_licences(licences: Mapping[str, int]) -> list[str]:
-    """The hub's ids for a set of SPDX ids: ``unknown`` for none, ``other`` for one the hub lacks."""
-    ids = {_HUB_LICENCES.get(name.lower(), "other") if name else "unknown" for name in licences}
-    return sorted(ids) or ["unknown"]
+    """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
+    return sorted({_hub_licence(name.lower()) for name in licences}) or ["unknown"]
+
+
+def _hub_licence(name: str) -> str:
+    if not name:
+        return "unknown"
+    return name if name in _HUB_LICENCES else "other"
 
 
 def card(manifest: Manifest) -> str:
@@ -57,8 +80,8 @@ def card(manifest: Manifest) -> str:
             f"# {manifest.texts} training texts by `{run.generator}`",
             "",
             f"Made from {counts['kept']} of {counts['inputs']} inputs by codegen-toolkit.",
-            "Each line of `data-*.jsonl` is one text: `id`, `example_id`, `generator`, `segments` (a list of",
-            "[text, whether it is trained on]) and `meta`.",
+            "Each line of `data-*.jsonl` is one text: `id`, `example_id`, `generator`, `segments`",
+            "(a list of [text, whether it is trained on]) and `meta`.",
             "",
             "```python",
             "from codegen.data import read_texts",

@@ -1,11 +1,12 @@
 """How work is spread over processes.
 
-An :class:`Executor` maps a function over chunks of items and gives the results back in the chunks' order.
-The engine needs nothing else, so a cluster can be put in its place.
+An :class:`Executor` maps a function over chunks of items and gives the results back in the chunks'
+order. The engine needs nothing else, so a cluster can be put in its place.
 
 :class:`LocalExecutor` runs processes on this machine. What its own pool does that
-``concurrent.futures`` does not: a process that dies (out of memory, a crash in C code) costs only the
-item that kills it, and an item that hangs in C code, where no signal handler runs, is killed too.
+``concurrent.futures`` does not: a process that dies (out of memory, a crash in C code) costs only
+the item that kills it, and an item that hangs in C code, where no signal handler runs, is killed
+too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import multiprocessing
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -23,8 +24,6 @@ from typing import Any, Protocol, TypeVar
 
 from codegen.errors import CodegenError, ConfigError
 
-I_contra = TypeVar("I_contra", contravariant=True)
-R_co = TypeVar("R_co", covariant=True)
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
 
@@ -33,7 +32,7 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Stands for the result of an item whose process died (``worker_died``) or hung (``timeout``)."""
+    """The result of an item whose process died (``worker_died``) or hung (``timeout``)."""
 
     reason: str
     detail: str
@@ -44,7 +43,7 @@ class Executor(Protocol):
 
     def map(
         self, function: Callable[[I], R], chunks: Iterable[Sequence[I]]
-    ) -> Iterator[list[R | Lost]]:
+    ) -> Generator[list[R | Lost], None, None]:
         """Applies a picklable function to each item; yields one list a chunk, in the chunks' order.
 
         No more than a bounded number of chunks is drawn ahead of the results.
@@ -57,8 +56,8 @@ class LocalExecutor:
     """Processes on this machine.
 
     Attributes:
-        workers: their number. With 1, the work runs in the calling process, where it is easy to debug; an
-            item that kills its process then ends the run.
+        workers: their number. With 1, the work runs in the calling process, where it is easy to
+            debug; an item that kills its process then ends the run.
         ahead: chunks in flight for each worker.
         hang_s: an item that takes longer gets its process killed; None waits for ever.
     """
@@ -73,7 +72,7 @@ class LocalExecutor:
 
     def map(
         self, function: Callable[[I], R], chunks: Iterable[Sequence[I]]
-    ) -> Iterator[list[R | Lost]]:
+    ) -> Generator[list[R | Lost], None, None]:
         """See :class:`Executor`."""
         if self.workers == 1:
             for chunk in chunks:
@@ -143,9 +142,7 @@ def _work(connection: Connection, function: Callable[[Any], Any], started: Any) 
 class _Pool:
     """The processes of one :meth:`LocalExecutor.map`."""
 
-    def __init__(
-        self, function: Callable[[Any], Any], workers: int, hang_s: float | None
-    ) -> None:
+    def __init__(self, function: Callable[[Any], Any], workers: int, hang_s: float | None) -> None:
         self.function = function
         self.hang_s = hang_s
         self.workers = [_Worker(function) for _ in range(workers)]

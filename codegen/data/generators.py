@@ -1,11 +1,11 @@
 """What a generator is, and those that come with the toolkit, by name.
 
-A generator is a pure function from an example to training texts, with a name and a configuration: any
-picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
+A generator is a pure function from an example to training texts, with a name and a configuration:
+any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
 
-To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short stable word;
-:class:`Skip` is one. The rooms that hold generators need not import this module: the attribute is what
-counts. Any other exception counts the example as failed, by the exception's name.
+To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
+stable word; :class:`Skip` is one. The rooms that hold generators need not import this module: the
+attribute is what counts. Any other exception counts the example as failed, by the exception's name.
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The baseline of the edit methods: the instruction, then the whole program.
+    r"""The baseline of the edit methods: the instruction, then the whole program.
 
-    The text form is that of the LintSeq reference code's baseline, ``instruction + "\\n" + response``.
-    ``like`` names a generator: an example that it skips is skipped here too, for the same reason,
-    so that both sets hold the same examples.
+    The text form is that of the LintSeq reference code's baseline, ``instruction + "\n" +
+    response``. ``like`` names a generator: an example that it skips is skipped here too, for the
+    same reason, so that both sets hold the same examples.
     """
 
     like: str = "lintseq"

@@ -1,12 +1,13 @@
 """The files of a run in progress, and how they survive ``kill -9``.
 
-A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal. From time to
-time it syncs the data and appends one line to the journal, the :class:`State`: how many inputs are done, how
-long each file is, all counts so far. Opening a run again cuts the files back to the last state, so that what
-was written after it is made anew; since each input's texts are a function of the input, the bytes are the same.
+A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal.
+From time to time it syncs the data and appends one line to the journal, the :class:`State`: how
+many inputs are done, how long each file is, all counts so far. Opening a run again cuts the files
+back to the last state, so that what was written after it is made anew; since each input's texts are
+a function of the input, the bytes are the same.
 
-At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes. Each step
-may be done twice, so a run killed between two of them goes on there.
+At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes.
+Each step may be done twice, so a run killed between two of them goes on there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from codegen.data.manifest import MANIFEST
 from codegen.data.outcomes import Result
 from codegen.errors import InputError, ResumeError
-from codegen.records import AppendLog
+from codegen.records import AppendLog, write_atomic
 
 PARTIAL = ".partial"
 REJECTS = "rejects.jsonl"
@@ -78,6 +79,7 @@ class Journal:
         self.folder = out / PARTIAL
         self.shard_bytes = shard_bytes
         _refuse_foreign(out)
+        self._whole = True  # whether the state says what is in the files
         self.log = AppendLog(self.folder / _JOURNAL)
         try:
             self.header, self.state = self._load(header)
@@ -118,8 +120,14 @@ class Journal:
                     )
                 file.truncate(size)
 
-    def write(self, results: list[Result]) -> None:
-        """Appends the texts and rejections of some inputs, in order, and counts them."""
+    def write(self, results: list[Result], digest: str) -> None:
+        """Appends the texts and rejections of some inputs, in order, and counts them.
+
+        Args:
+            results: one for each input.
+            digest: the hash of all inputs up to the last of them.
+        """
+        self._whole = False
         rejects = []
         pending: list[str] = []
         for result in results:
@@ -135,6 +143,8 @@ class Journal:
             shard["texts"] += len(result.lines)
         self._flush(pending)
         self.state.rejects_bytes += self._append(REJECTS, rejects)
+        self.state.digest = digest
+        self._whole = True
 
     def _new_shard_if_full(self, pending: list[str]) -> None:
         files = self.state.files
@@ -158,22 +168,26 @@ class Journal:
         return len(data)
 
     def commit(self) -> None:
-        """Makes all that was written so far survive a crash."""
+        """Makes what was written survive a crash; does nothing if the last write failed midway."""
+        if not self._whole:
+            return
         # A full file is synced by the commit after its last line; the newest ones are enough.
         for name in [file["name"] for file in self.state.files[-2:]] + [REJECTS]:
             _sync(self.folder / name)
         self.log.append(json.dumps(asdict(self.state)))
 
     def publish(self, texts: Mapping[str, str]) -> None:
-        """Moves the data into place, writes ``texts`` (name -> content; the manifest last), cleans up."""
-        from codegen.records import write_atomic
-
+        """Moves the data into place, writes ``texts`` (name -> content, the manifest last)."""
         for name in [file["name"] for file in self.state.files] + [REJECTS]:
             if (self.folder / name).exists():  # else moved by a run that was then killed
                 (self.folder / name).replace(self.out / name)
         for name, text in texts.items():
             write_atomic(self.out / name, text)
         _sync(self.out)
+        self.discard()
+
+    def discard(self) -> None:
+        """Removes the files of the run in progress."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Journal:
@@ -236,5 +250,5 @@ def explain_full_disk(out: Path) -> Iterator[None]:
             raise
         raise InputError(
             f"Cannot write to {out}: {error.strerror}.",
-            f"{_NO_SPACE[error.errno]} and run the same command again: it goes on where it stopped.",
+            f"{_NO_SPACE[error.errno]} and run the same command again: it goes on from there.",
         ) from None

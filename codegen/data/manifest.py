@@ -143,7 +143,7 @@ def versions_in_use() -> dict[str, str]:
     from codegen import __version__
 
     found = {"python": platform.python_version(), "codegen-toolkit": __version__}
-    for name in ("ruff", "pylint", "datasets", "pyarrow"):
+    for name in ("ruff", "pylint"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -42,8 +42,9 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 class Work:
     """Applies a generator to one input and never raises: each input ends with one outcome.
 
-    ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between two steps
-    of Python code; in other threads there is no limit, and a hang in C code is the executor's matter.
+    ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
+    two steps of Python code; in other threads there is no limit, and a hang in C code is the
+    executor's matter.
     """
 
     generator: TextGenerator

@@ -11,13 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from codegen.errors import ModelError
 from codegen.records import TrainingText
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 IGNORE = -100  # the label that torch's cross entropy leaves out
 
@@ -60,7 +57,7 @@ class Encoding:
 
 def encode_all(
     texts: Iterable[TrainingText],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Any,
     *,
     format: Literal["chat", "plain"],
     max_length: int,
@@ -86,9 +83,7 @@ def encode_all(
     return encoding
 
 
-def encode(
-    text: TrainingText, tokenizer: PreTrainedTokenizerBase, end: list[int], *, chat: bool
-) -> Encoded:
+def encode(text: TrainingText, tokenizer: Any, end: list[int], *, chat: bool) -> Encoded:
     """Encodes one text; ``end`` is the token sequence that closes a trained response."""
     ids: list[int] = []
     labels: list[int] = []
@@ -104,9 +99,7 @@ def encode(
     if chat:
         prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
         turns = [{"role": "user", "content": prompt.strip()}]
-        opening: Any = tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
+        opening = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         add(tokenizer(opening, add_special_tokens=False).input_ids, False)
     elif tokenizer.bos_token_id is not None and _adds_bos(tokenizer):
         add([tokenizer.bos_token_id], False)
@@ -117,7 +110,7 @@ def encode(
     return Encoded(text.example_id, ids, labels)
 
 
-def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def end_of_turn(tokenizer: Any) -> list[int]:
     """The tokens that end an assistant's turn, read off the chat template.
 
     Raises:
@@ -127,7 +120,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         raise ModelError("The model has no chat template.", "Set format: plain in the recipe.")
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-    rendered: Any = tokenizer.apply_chat_template(turns, tokenize=False)
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
     closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
     for at, token in enumerate(closing):
         if token in tokenizer.all_special_ids:
@@ -135,6 +128,6 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [*closing, tokenizer.eos_token_id]
 
 
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+def _adds_bos(tokenizer: Any) -> bool:
     ids = tokenizer("a").input_ids
     return bool(ids) and ids[0] == tokenizer.bos_token_id

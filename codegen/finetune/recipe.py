@@ -58,7 +58,7 @@ class Recipe:
     )
     batch_size: int = _setting(8, about="examples per optimizer step", low=1, high=65536)
     micro_batch_size: int = _setting(
-        4, about="examples per forward pass; must divide batch_size", low=1, high=4096
+        2, about="examples per forward pass; must divide batch_size", low=1, high=4096
     )
     max_length: int = _setting(512, about="longest example in tokens", low=8, high=1_048_576)
     overlong: Literal["drop", "cut"] = _setting(
@@ -220,7 +220,7 @@ def _fits(value: Any, hint: Any) -> bool:
             fits = isinstance(value, str) and value in typing.get_args(arm)
         elif origin is tuple:
             fits = isinstance(value, tuple) and len(value) > 0
-            fits = fits and all(isinstance(item, str) for item in value)
+            fits = fits and all(isinstance(item, str) for item in typing.cast(tuple, value))
         elif arm is int:
             fits = isinstance(value, int) and not isinstance(value, bool)
         elif arm is str:

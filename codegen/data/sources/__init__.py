@@ -1,4 +1,4 @@
-"""Where examples come from. Each kind of source is one file; :func:`open_source` picks by a short text."""
+"""Where examples come from: a file for each kind of source, and :func:`open_source` to pick."""
 
 from __future__ import annotations
 

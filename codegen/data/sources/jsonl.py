@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from codegen.data.sources.base import Item, Rejected
 from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows
@@ -56,7 +56,8 @@ class JsonlSource:
         except OSError as error:
             raise InputError(f"Cannot read {self.path}: {error.strerror}.") from None
         with raw:
-            file: IO[bytes] = gzip.open(raw) if self.path.suffix == ".gz" else raw  # type: ignore[assignment]
+            zipped = self.path.suffix == ".gz"
+            file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if zipped else raw)
             number = 0
             try:
                 for number, line in enumerate(_lines(file), 1):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.data.sources.base import Item
-from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows
+from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows, missing_columns
 from codegen.errors import InputError
 
 BATCH_ROWS = 256
@@ -57,10 +57,7 @@ class ParquetSource:
             names = file.schema_arrow.names
             wanted = [name for name in (*self.columns.required, "id") if name in names]
             if missing := [name for name in self.columns.required if name not in names]:
-                raise InputError(
-                    f"{self.spec} has no column {missing[0]!r}. Its columns are: {', '.join(names)}.",
-                    "Name the right ones with --instruction-column and --program-column.",
-                )
+                raise missing_columns(set(missing), names, self.spec)
             number = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
                 for row in batch.to_pylist():

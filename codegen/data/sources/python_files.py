@@ -22,8 +22,8 @@ _NOT_STDLIB = frozenset({"test", "tests", "idle_test", "idlelib", "lib2to3", "tu
 class PythonFilesSource:
     """The module-level functions with docstrings of all ``*.py`` files under a directory.
 
-    Files come in the order of their paths. Hidden directories, caches and installed packages are left out,
-    and links to directories are not followed.
+    Files come in the order of their paths. Hidden directories, caches and installed packages are
+    left out, and links to directories are not followed.
     """
 
     root: Path

@@ -65,7 +65,7 @@ def examples_of_rows(
             present.update(dict.fromkeys(row))
             unseen.difference_update(row)
             if unseen and probed >= PROBE_ROWS:
-                raise _missing_columns(unseen, present, where)
+                raise missing_columns(unseen, present, where)
         item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
         if unseen:
             held.append(item)
@@ -74,11 +74,12 @@ def examples_of_rows(
         held.clear()
         yield item
     if unseen and probed:
-        raise _missing_columns(unseen, present, where)
+        raise missing_columns(unseen, present, where)
     yield from held
 
 
-def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
+def missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
+    """The error for columns that the rows lack, naming those that they have."""
     names = ", ".join(repr(name) for name in sorted(missing))
     return InputError(
         f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.",
@@ -86,9 +87,7 @@ def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> I
     )
 
 
-def _example(
-    place: str, row: Mapping[str, Any], columns: Columns, defaults: RowDefaults
-) -> Item:
+def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: RowDefaults) -> Item:
     id_ = _row_id(place, row, columns)
     if isinstance(id_, Rejected):
         return id_

@@ -75,24 +75,17 @@ def confine(
 def layers_in_force(identity: Identity) -> dict[str, bool]:
     """What a confined process finds about itself; asked of a test job when a sandbox starts."""
     return {
-        "pid_namespace": os.getpid() == 1,
+        "job_pid_namespace": os.getpid() == 1,
         "unprivileged_user": identity != "none" and os.geteuid() != 0,
         "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
         "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0,
         "private_files": identity != "none" and not _can_write("/") and not os.listdir("/proc"),
-        "network_hidden": identity != "none" and _interfaces() <= {"lo"},
         "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
     }
 
 
 def _can_write(directory: str) -> bool:
     return os.access(directory, os.W_OK)
-
-
-def _interfaces() -> set[str]:
-    import socket
-
-    return {name for _, name in socket.if_nameindex()}
 
 
 def _streams(stdin: int | None, stdout: int | None) -> None:

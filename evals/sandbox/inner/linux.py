@@ -34,7 +34,7 @@ PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 
-CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN = 5, 6, 7, 21
+CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 5, 6, 7, 21, 31
 CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -103,6 +103,6 @@ def drop_bounding_set(kept: frozenset[int]) -> None:
             try:
                 prctl(PR_CAPBSET_DROP, number)
             except OSError:
-                if number <= CAP_SYS_ADMIN:
+                if number <= CAP_SETFCAP:
                     raise
                 return  # past the last capability this kernel knows

@@ -40,7 +40,7 @@ from .seccomp import Filter
 PRELOAD = (
     "abc array bisect calendar cmath collections contextlib copy csv dataclasses datetime decimal enum "
     "fractions functools hashlib heapq inspect io itertools json math numbers operator queue random re "
-    "statistics string struct textwrap threading time traceback types typing unittest.mock"
+    "statistics string struct textwrap threading time traceback types typing"
 ).split()
 MAX_PACKET = 16384
 LONGEST_NAP_S = 0.25
@@ -63,7 +63,10 @@ class _Job:
     def cpu_used(self) -> float:
         """CPU seconds of the job's first process, all threads, so far."""
         clock_of_process = (~self.pid << 3) | 2  # clock_getcpuclockid(3): CPUCLOCK_SCHED of a pid
-        return time.clock_gettime(clock_of_process)
+        try:
+            return time.clock_gettime(clock_of_process)
+        except OSError:  # it has just ended; wait4 will tell
+            return 0.0
 
     def exceeded(self, now: float) -> str | None:
         """The limit the job is over, if any."""
@@ -84,6 +87,7 @@ class Zygote:
     identity: Identity
     uid_base: int
     main: Callable[[int, Any, dict[str, int]], None]
+    own_namespaces: dict[str, bool]
     jobs: dict[int, _Job] = field(default_factory=dict)
     own_pid_namespace: int = -1
     call_filter: Filter = field(default_factory=Filter)
@@ -176,10 +180,13 @@ class Zygote:
                 if pid != 0:
                     linux.setns(self.own_pid_namespace, linux.CLONE_NEWPID)
         if pid == 0:
-            status = 125
+            status, errors = 125, os.dup(2)
             try:
                 child()
                 status = 0
+            except BaseException as error:  # noqa: BLE001 - told to the driver, then the process ends
+                with contextlib.suppress(OSError):  # closed once the job is confined
+                    os.write(errors, f"job: {type(error).__name__}: {error}\n".encode())
             finally:
                 os._exit(status)
         return pid
@@ -229,7 +236,7 @@ class Zygote:
                 )
                 report: dict[str, Any] = {
                     "op": "ready",
-                    "layers": layers_in_force(self.identity),
+                    "layers": self.own_namespaces | layers_in_force(self.identity),
                     "python": ".".join(map(str, sys.version_info[:3])),
                 }
             except OSError as error:
@@ -295,7 +302,8 @@ class Zygote:
 def _close_all_but(kept: set[int]) -> None:
     start = 0
     for fd in sorted(kept):
-        os.closerange(start, fd)
+        if start < fd:  # Python 3.11 takes an empty range for "all the rest"
+            os.closerange(start, fd)
         start = fd + 1
     os.closerange(start, 1 << 20)
 
@@ -305,10 +313,12 @@ def main(config_text: str) -> None:
     config = json.loads(config_text)
     control = socket.socket(fileno=config["control_fd"])
     control.set_inheritable(False)
-    if config["identity"] != "none":
-        own = os.readlink("/proc/self/ns/pid")
-        if own == config["driver_pid_namespace"]:
-            raise SystemExit("refusing to serve: this is the driver's PID namespace")
+    own = {
+        f"{name}_namespace": os.readlink(f"/proc/self/ns/{name}") != outside
+        for name, outside in config["driver_namespaces"].items()
+    }
+    if config["identity"] != "none" and not own["pid_namespace"]:
+        raise SystemExit("refusing to serve: this is the driver's PID namespace")
     # Keeps jobs of the same user from looking into this process.
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
     for name in PRELOAD:
@@ -316,4 +326,5 @@ def main(config_text: str) -> None:
     gc.collect()
     gc.freeze()
     job_main = {"candidate": candidate.main, "checker": checker.main}[config["role"]]
-    Zygote(control, config["identity"], config["uid_base"], job_main).serve(config["slots"])
+    zygote = Zygote(control, config["identity"], config["uid_base"], job_main, own)
+    zygote.serve(config["slots"])

@@ -1,0 +1,40 @@
+"""Training data: sources of examples, generators of training texts, and the engine that runs them.
+
+>>> from codegen.data import make, open_source, run            # doctest: +SKIP
+>>> run(make("lintseq", sequences=5), open_source("stdlib"), "out/lintseq")
+"""
+
+from codegen.data.engine import EngineOptions, Progress, is_finished, run, usable_cpus
+from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.generators import GENERATORS, Skip, TextGenerator, Whole, make
+from codegen.data.manifest import Manifest, RunConfig, load_manifest
+from codegen.data.outcomes import example_rng
+from codegen.data.read import data_files, read_rejects, read_texts
+from codegen.data.sources import MemorySource, Rejected, Source, open_source
+
+__all__ = [
+    "EngineOptions",
+    "Executor",
+    "GENERATORS",
+    "LocalExecutor",
+    "Lost",
+    "Manifest",
+    "MemorySource",
+    "Progress",
+    "Rejected",
+    "RunConfig",
+    "Skip",
+    "Source",
+    "TextGenerator",
+    "Whole",
+    "data_files",
+    "example_rng",
+    "is_finished",
+    "load_manifest",
+    "make",
+    "open_source",
+    "read_rejects",
+    "read_texts",
+    "run",
+    "usable_cpus",
+]

@@ -1,0 +1,55 @@
+"""Reading a data directory."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codegen.data.journal import PARTIAL, REJECTS
+from codegen.data.manifest import MANIFEST, load_manifest
+from codegen.errors import InputError
+from codegen.records import TrainingText, read_jsonl
+
+
+def data_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files with training texts in a data directory, in order; a file stands for itself.
+
+    Raises:
+        InputError: if there are none, or the directory's run is unfinished.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise InputError(f"No file or directory at {path}.", "Make one with: codegen data lintseq")
+    if (path / PARTIAL).exists() and not (path / MANIFEST).exists():
+        raise InputError(
+            f"The run into {path} is not finished.", "Run the same command again to go on."
+        )
+    files = sorted(path.glob("data-*.jsonl"))
+    if not files:
+        raise InputError(f"{path} holds no data-*.jsonl.", "Give a directory made by codegen data.")
+    return files
+
+
+def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
+    """Streams the training texts of a data directory or of one JSONL file.
+
+    Raises:
+        InputError: if there are none, or a line is not a training text (naming file and line).
+    """
+    for file in data_files(path):
+        yield from read_jsonl(TrainingText, file)
+
+
+def read_rejects(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Streams the inputs that were left out: ``id``, ``outcome``, ``reason``, ``detail``."""
+    with Path(directory, REJECTS).open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+__all__ = ["data_files", "load_manifest", "read_rejects", "read_texts"]

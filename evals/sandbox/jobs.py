@@ -1,0 +1,137 @@
+"""What goes into the sandbox and what comes out: plain frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codegen.errors import ConfigError, InputError
+from codegen.records import Status, Trust
+
+Mode = Literal["isolated", "stdio", "in_sandbox", "calls"]
+MODES: tuple[Mode, ...] = ("isolated", "stdio", "in_sandbox", "calls")
+WALL_FACTOR = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one job may use.
+
+    Attributes:
+        cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may show
+            three times as much.
+        memory_mib: address space of each of its processes.
+        output_bytes: most bytes of standard output (``stdio``, ``calls``) and of returned values (``calls``).
+        file_mib: size of each file it writes; all its files together may take four times as much.
+        processes: processes and threads at a time.
+        open_files: file descriptors of each process.
+    """
+
+    cpu_s: float = 6.0
+    memory_mib: int = 1024
+    output_bytes: int = 65536
+    file_mib: int = 16
+    processes: int = 16
+    open_files: int = 64
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("cpu_s", 0.05, 86400),
+            ("memory_mib", 128, 1 << 20),
+            ("output_bytes", 1, 4 << 20),
+            ("file_mib", 1, 1 << 16),
+            ("processes", 1, 4096),
+            ("open_files", 16, 4096),
+        ):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ConfigError(
+                    f"Sandbox limit {name} is {value}; it must lie in [{least}, {most}]."
+                )
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds on the clock after which a program that uses no CPU time is ended."""
+        return WALL_FACTOR * self.cpu_s
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One program to run, and how to judge it.
+
+    Modes:
+        - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each function of
+          the program is a proxy. If ``entry_point`` is given and the test defines ``check``, then
+          ``check(entry_point)`` is called; otherwise the test consists of plain statements.
+        - ``stdio``: the program runs as ``__main__`` with ``stdin``; its standard output is compared with
+          ``expected_stdout`` without regard to white space at the ends of lines and to blank lines at the end.
+        - ``in_sandbox``: setup, program and test in one process. For tests that need the program's objects;
+          the program could forge the verdict.
+        - ``calls``: evaluates ``calls``, pairs of a function's name and its arguments (or None, to read the
+          global variable of that name), and returns the values.
+
+    Attributes:
+        program: the whole program's text.
+        test: the test's text (``isolated``, ``in_sandbox``).
+        entry_point: the function under test; the program must define it.
+        setup: text executed before the test, on the test's side.
+        mode: see above.
+        stdin, expected_stdout: see ``stdio``.
+        calls: see ``calls``; arguments are plain values (see ``inner.wire``).
+        limits: what the program may use.
+    """
+
+    program: str
+    test: str = ""
+    entry_point: str = ""
+    setup: str = ""
+    mode: Mode = "isolated"
+    stdin: str = ""
+    expected_stdout: str = ""
+    calls: Sequence[tuple[str, Sequence[Any] | None]] = ()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InputError(
+                f"Unknown sandbox mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        status: as in :class:`codegen.records.Verdict`; with ``calls``, ``passed`` means all calls returned.
+        trust: how far the status can be believed.
+        cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident set.
+        message: why it did not pass.
+        stdout: what it printed (``stdio``, ``calls``), cut at ``Limits.output_bytes``.
+        values: what the calls returned, up to the first that failed (``calls``).
+    """
+
+    status: Status
+    trust: Trust
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    memory_mib: float = 0.0
+    message: str = ""
+    stdout: str = ""
+    values: tuple[Any, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether the program did what was asked."""
+        return self.status == "passed"
+
+
+def trust_of(mode: Mode) -> Trust:
+    """How far a verdict of this mode can be believed."""
+    return {"stdio": "stdio", "in_sandbox": "in_sandbox"}.get(mode, "isolated")  # type: ignore[return-value]
+
+
+def is_empty(program: str) -> bool:
+    """Whether a program holds nothing but blank lines and comments."""
+    return all(not line.strip() or line.lstrip().startswith("#") for line in program.splitlines())

@@ -1,0 +1,137 @@
+"""The verdict on a job, as a pure function of what the two sandboxes reported.
+
+Three sources, in order of trust: how the program's process ended (from its zygote), how the tests' process
+ended (from the other), and the verdict the tests' process wrote. Nothing the program wrote is read here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from codegen.records import Status
+
+from .jobs import Job
+
+Reason = Literal["exit", "cpu", "wall", "output", "order"]
+_CHECKER_STATUSES = frozenset(get_args(Status)) | {"gone", "bad_test"}
+_NEAR_LIMIT = 0.8
+MAX_MESSAGE_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, and what it used."""
+
+    reason: Reason
+    status: int
+    cpu_s: float
+    wall_s: float
+    rss_mib: float
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it, or 0."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+
+    @property
+    def exit_code(self) -> int:
+        """Its exit code, or 0 if a signal ended it."""
+        return os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A status with its message; ``wall`` asks for one more run alone before ``timeout`` is recorded."""
+
+    status: Status
+    message: str = ""
+    wall: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the tests' process wrote: a status, a message, and the trees of returned values."""
+
+    status: str
+    message: str
+    values: list[Any]
+
+
+def parse_report(data: bytes) -> Report | None:
+    """Reads a verdict; None if there is none or it is not one."""
+    try:
+        row = json.loads(data)
+        report = Report(row["status"], row["message"], row["values"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    well_formed = isinstance(report.message, str) and isinstance(report.values, list)
+    return report if well_formed and report.status in _CHECKER_STATUSES else None
+
+
+def judge(job: Job, program: End, tests: End, report: Report | None) -> Judgement:
+    """Decides the status of a job."""
+    if report is not None and report.status == "bad_test":
+        return Judgement("infra_error", f"the test can't be run: {report.message}")
+    if report is not None and report.status == "passed" and job.mode != "stdio":
+        return Judgement("passed")
+    if ended := _ended_at_a_limit(job, program):
+        return ended
+    if report is None:
+        return _no_report(tests)
+    if report.status == "gone" or (job.mode == "stdio" and report.status in ("passed", "wrong")):
+        ended = _ended_by_itself(job, program)
+        if ended is not None:
+            return ended
+        if report.status == "gone":
+            return Judgement("exited", "the program closed its channel to the tests")
+    if report.status == "infra_error":
+        return Judgement("error", report.message)  # only the driver may say infra_error
+    return Judgement(report.status, report.message)  # type: ignore[arg-type]
+
+
+def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
+    limits = job.limits
+    if program.reason == "output":
+        return Judgement("output_limit", f"more than {limits.output_bytes} bytes of output")
+    by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
+    if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
+        return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
+    if program.reason == "wall":
+        message = f"{limits.wall_s:g} s on the clock, {program.cpu_s:.2f} s of CPU time"
+        return Judgement("timeout", message, wall=True)
+    return None
+
+
+def _ended_by_itself(job: Job, program: End) -> Judgement | None:
+    """The status of a program that is gone, None if it ended in good order."""
+    number = program.signal
+    if number and program.reason == "exit":
+        if number == signal.SIGKILL and program.rss_mib >= _NEAR_LIMIT * job.limits.memory_mib:
+            return Judgement("memory", f"killed with {program.rss_mib:.0f} MiB resident")
+        return Judgement("crashed", f"signal {signal_name(number)}")
+    if number:
+        return Judgement("exited", "the program closed its channel to the tests")
+    if program.exit_code or job.mode != "stdio":
+        return Judgement("exited", f"exit code {program.exit_code}")
+    return None
+
+
+def _no_report(tests: End) -> Judgement:
+    if tests.reason == "cpu" or tests.signal == signal.SIGXCPU:
+        return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
+    if tests.reason == "wall":
+        return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)
+    cause = f"signal {signal_name(tests.signal)}" if tests.signal else f"code {tests.exit_code}"
+    return Judgement("infra_error", f"the tests' process ended with {cause} and no verdict")
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV`` for 11; the number itself for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

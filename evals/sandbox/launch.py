@@ -1,0 +1,343 @@
+"""Starts zygotes: which backend works on this machine, what it mounts, and the command that starts it.
+
+Backends, tried in this order unless one is named:
+
+- ``bwrap``: bubblewrap;
+- ``namespaces``: the same layers by plain system calls (:mod:`.inner.newroot`);
+- ``unsafe_local``: no sandbox, only when asked for.
+
+Whatever the backend, the sandbox's root holds the Python runtime at a path everybody can traverse, the
+system's libraries and tools, all read-only, without any directory of installed Python packages (they may hold
+the data sets' solutions), and nothing else of the host.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from codegen.errors import SandboxError
+
+Backend = Literal["bwrap", "namespaces", "unsafe_local"]
+Role = Literal["candidate", "checker"]
+
+START_TIMEOUT_S = 60.0
+SLOTS = 4  # jobs in flight in one zygote: ending a namespace waits, so more than one a core
+PYTHON_AT = "/opt/python"
+INNER_AT = "/opt/sandbox"
+REMEDY = (
+    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user namespaces; "
+    "in a container, allow it to make namespaces. Or accept the risk with unsafe_local=True "
+    "(--unsafe-local), which runs the programs without a sandbox."
+)
+
+_INNER = Path(__file__).parent / "inner"
+_SYSTEM = (
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/bin",
+    "/usr/share/zoneinfo",
+    "/nix/store",
+    "/gnu/store",
+)
+_LINKED = ("/bin", "/lib", "/lib32", "/lib64")
+_zygote_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the sandbox's root directory holds, and how Python starts in it."""
+
+    binds: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    masks: tuple[str, ...]
+    dirs: tuple[str, ...]
+    python: str
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to run zygotes: the backend and how its jobs become unprivileged (see ``inner.confine``)."""
+
+    backend: Backend
+    identity: Literal["uids", "userns", "none"]
+
+
+class Zygote:
+    """The driver's handle on a running zygote: its process and its control socket."""
+
+    def __init__(self, way: Way, role: Role, process: subprocess.Popen[bytes], errors: Any) -> None:
+        self.way = way
+        self.role = role
+        self.process = process
+        self.control: socket.socket
+        self.ready: dict[str, Any] = {}
+        self._errors = errors
+
+    def last_words(self) -> str:
+        """The end of what it wrote to its standard error."""
+        self._errors.seek(0)
+        return self._errors.read()[-500:].decode("utf-8", "replace").strip()
+
+    def close(self, grace_s: float = 2.0) -> None:
+        """Ends the zygote, and with it everything in its sandbox."""
+        self.control.close()
+        try:
+            self.process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._errors.close()
+
+
+def ways(backend: str) -> Iterator[Way]:
+    """The ways to try, best first, for a backend's name or ``auto``.
+
+    Raises:
+        SandboxError: for an unknown name.
+    """
+    if backend not in ("auto", "bwrap", "namespaces", "unsafe_local"):
+        raise SandboxError(
+            f"Unknown sandbox backend {backend!r}.",
+            "Backends are: auto, bwrap, namespaces, unsafe_local.",
+        )
+    if backend == "unsafe_local":
+        yield Way("unsafe_local", "none")
+        return
+    # Root never falls back to a user namespace: its jobs would be the host's uid 0, which no process limit binds.
+    identity = "uids" if os.geteuid() == 0 and _job_uids() is not None else "userns"
+    for name in ("bwrap", "namespaces"):
+        if backend in ("auto", name) and (name != "bwrap" or shutil.which("bwrap")):
+            yield Way(name, identity)
+
+
+def start(way: Way, role: Role) -> Zygote:
+    """Starts a zygote and waits until a test job of it reports the layers in force.
+
+    The calling thread must live as long as the zygote: the kernel ends the sandbox with that thread.
+
+    Raises:
+        SandboxError: if it does not start, with the reason.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
+    try:
+        process = subprocess.Popen(
+            _command(way, role, theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[theirs.fileno()],
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **_layout(way).environment},
+            cwd="/",
+            start_new_session=True,  # a Ctrl-C at the terminal is for the driver alone
+        )
+    except OSError as error:
+        ours.close()
+        errors.close()
+        raise SandboxError(f"{way.backend} can't be started: {error}.") from None
+    finally:
+        theirs.close()
+    zygote = Zygote(way, role, process, errors)
+    zygote.control = ours
+    try:
+        ours.settimeout(START_TIMEOUT_S)
+        message = json.loads(ours.recv(16384) or b"{}")
+        ours.settimeout(None)
+    except (OSError, ValueError) as error:
+        message = {"message": f"no answer: {error}"}
+    missing = [name for name, holds in message.get("layers", {}).items() if not holds]
+    if way.identity == "none":
+        missing = []
+    if "seccomp" in missing and os.uname().machine not in ("x86_64", "aarch64"):
+        missing.remove("seccomp")
+    if message.get("op") != "ready" or missing:
+        zygote.process.kill()
+        zygote.process.wait()
+        reason = message.get("message") or zygote.last_words() or "it ended at once"
+        if missing:
+            reason = f"these layers are not in force: {', '.join(missing)}"
+        zygote.close()
+        raise SandboxError(f"{way.backend} ({way.identity}) does not work here: {reason}")
+    zygote.ready = message
+    return zygote
+
+
+def choose(backend: str) -> tuple[Way, Zygote]:
+    """Finds the first way that works and returns it with a running zygote for programs.
+
+    Raises:
+        SandboxError: if none works, with the reason of each.
+    """
+    reasons = []
+    if backend in ("auto", "bwrap") and not shutil.which("bwrap"):
+        reasons.append("bubblewrap (bwrap) is not installed")
+    for way in ways(backend):
+        try:
+            return way, start(way, "candidate")
+        except SandboxError as error:
+            reasons.append(error.message)
+    raise SandboxError(
+        f"No safe way to run untrusted programs on this machine: {'; '.join(reasons)}.", REMEDY
+    )
+
+
+def _command(way: Way, role: Role, control_fd: int) -> list[str]:
+    layout = _layout(way)
+    zygote = [layout.python, *_python_arguments("zygote", _inner_parent(way))]
+    zygote.append(json.dumps(_zygote_config(way, role, control_fd)))
+    if way.backend == "bwrap":
+        return [shutil.which("bwrap") or "bwrap", *_bwrap_options(way, layout), "--", *zygote]
+    if way.backend == "unsafe_local":
+        return zygote
+    config = {
+        "identity": way.identity,
+        "binds": layout.binds,
+        "links": layout.links,
+        "masks": layout.masks,
+        "dirs": layout.dirs,
+        "command": zygote,
+        "env": layout.environment,
+        "control_fd": control_fd,
+    }
+    arguments = _python_arguments("newroot", str(_INNER.parent))
+    return [_host_python(), *arguments, json.dumps(config)]
+
+
+def _python_arguments(module: str, path: str) -> list[str]:
+    # As -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets the same in every run.
+    code = f"import sys; sys.path.insert(0, {path!r}); from inner.{module} import main; main(sys.argv[1])"
+    return ["-P", "-s", "-S", "-B", "-c", code]
+
+
+def _inner_parent(way: Way) -> str:
+    return str(_INNER.parent) if way.backend == "unsafe_local" else INNER_AT
+
+
+def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
+    uids = _job_uids() or range(1)
+    block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
+    return {
+        "role": role,
+        "identity": way.identity,
+        "uid_base": uids.start + block * SLOTS,
+        "slots": SLOTS,
+        "control_fd": control_fd,
+        "driver_namespaces": {
+            name: os.readlink(f"/proc/self/ns/{name}") for name in ("pid", "net", "ipc", "mnt", "uts")
+        },
+    }
+
+
+def _job_uids() -> range | None:
+    """User ids that root can give to jobs: the upper half of the largest mapped range; None if too small."""
+    best = range(0)
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        start, _, length = (int(field) for field in line.split())
+        # Of a full mapping, keep clear of the ids that distributions hand to containers and services.
+        usable = range(start + length // 2, min(start + length, (1 << 32) - 16))
+        if len(usable) > len(best):
+            best = usable
+    return best if len(best) >= 16 * SLOTS else None
+
+
+def _bwrap_options(way: Way, layout: Layout) -> list[str]:
+    options = (
+        "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try "
+        "--hostname sandbox --die-with-parent --new-session --clearenv --cap-drop ALL"
+    ).split()
+    capabilities = ["SYS_ADMIN", "KILL"]
+    if way.identity == "userns":
+        options += ["--unshare-user", "--uid", "0", "--gid", "0"]
+        capabilities.append("SETFCAP")  # a job's own user namespace maps this uid 0
+    else:
+        capabilities += ["SETUID", "SETGID"]
+    for name in capabilities:
+        options += ["--cap-add", f"CAP_{name}"]
+    for name, value in layout.environment.items():
+        options += ["--setenv", name, value]
+    for source, target in layout.binds:
+        options += ["--ro-bind", source, target]
+    for target, text in layout.links:
+        options += ["--symlink", text, target]
+    for target in layout.masks:
+        options += ["--perms", "0755", "--tmpfs", target, "--remount-ro", target]
+    for directory in layout.dirs:
+        options += ["--dir", directory]
+    options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--chdir", "/"]  # noqa: S108
+    return [*options, "--remount-ro", "/dev", "--remount-ro", "/"]
+
+
+def _layout(way: Way) -> Layout:
+    environment = {
+        "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONHASHSEED": "0",
+        "PYTHONUTF8": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if way.backend == "unsafe_local":
+        environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
+        return Layout((), (), (), (), _host_python(), environment)
+    prefix = os.path.realpath(sys.base_prefix)
+    binds = [(path, path) for path in _SYSTEM if Path(path).is_dir()]
+    links = []
+    for path in _LINKED:
+        if Path(path).is_symlink():
+            links.append((path, os.readlink(path)))
+        elif Path(path).is_dir():
+            binds.append((path, path))
+    python = _host_python()
+    if prefix != "/usr":
+        # Elsewhere, often below a private home: mounted where an unprivileged job can reach it.
+        for name in ("bin", "lib", "lib64"):
+            if Path(prefix, name).is_dir():
+                binds.append((f"{prefix}/{name}", f"{PYTHON_AT}/{name}"))
+        python = f"{PYTHON_AT}/bin/{Path(python).name}"
+        environment["LD_LIBRARY_PATH"] = f"{PYTHON_AT}/lib"
+    binds.append((str(_INNER), f"{INNER_AT}/inner"))
+    masks = [mask for source, target in binds for mask in _package_directories(source, target)]
+    dirs = (f"{INNER_AT}/empty",)
+    return Layout(tuple(binds), tuple(links), tuple(masks), dirs, python, environment)
+
+
+def _package_directories(source: str, target: str) -> Iterator[str]:
+    """Directories of installed Python packages below a bind mount, as they appear in the sandbox."""
+    if Path(source).name not in ("lib", "lib64"):
+        return
+    for pattern in ("python*/site-packages", "python*/dist-packages"):
+        for path in sorted(Path(source).glob(pattern)):
+            if path.is_dir() and not path.is_symlink():
+                yield f"{target}/{path.relative_to(source)}"
+
+
+def _host_python() -> str:
+    """The interpreter itself, not a virtual environment's link to it.
+
+    Raises:
+        SandboxError: if it can't be found below ``sys.base_prefix``.
+    """
+    prefix = os.path.realpath(sys.base_prefix)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    names = (Path(os.path.realpath(sys.executable)).name, version, "python3")
+    for name in names:
+        path = Path(prefix, "bin", name)
+        if path.is_file():
+            return str(path.resolve()) if path.resolve().parent == path.parent else str(path)
+    raise SandboxError(
+        f"No Python interpreter below {prefix}/bin.", "Run codegen with an ordinary installation."
+    )

@@ -1,0 +1,497 @@
+"""The driver: a thread that hands jobs to pairs of zygotes and collects how they ended.
+
+A *worker* is a pair of sandboxes: one forks the jobs of programs, the other those of their tests. For each
+job the driver makes a socket pair, gives one end to each side, and waits for both to end. It reads the
+verdict from a memory file that only the tests' side could write. Zygotes keep the time limits; the driver's
+own deadline is behind theirs, for a sandbox that does not answer.
+
+A job whose program stopped at the wall limit alone is run once more with nothing beside it. A job whose
+sandbox broke is run once more in a new worker, then becomes ``infra_error``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from codegen.errors import SandboxError
+
+from . import launch
+from .inner import wire
+from .jobs import Job, Outcome, trust_of
+from .judge import End, Judgement, Report, judge, parse_report
+
+IN_FLIGHT = 3
+CHECKER_MEMORY_MIB = 2048
+CHECKER_FILE_MIB = 16
+ANSWER_GRACE_S = 20.0
+MAX_VERDICT_BYTES = 8 << 20
+
+Done = Callable[[Outcome | SandboxError], None]
+
+
+@dataclass(eq=False)
+class Task:
+    """A job on its way through the pool."""
+
+    job: Job
+    done: Done
+    attempts: int = 0
+    alone: bool = False
+    cancelled: bool = False
+
+
+@dataclass(eq=False)
+class _Run:
+    """A task in flight in a worker."""
+
+    task: Task
+    token: str
+    verdict: int
+    stdout: int | None
+    deadline: float
+    ends: dict[launch.Role, End] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Worker:
+    programs: launch.Zygote
+    tests: launch.Zygote
+    runs: dict[int, _Run] = field(default_factory=dict)
+
+    @property
+    def zygotes(self) -> tuple[launch.Zygote, launch.Zygote]:
+        return self.programs, self.tests
+
+    def close(self) -> None:
+        """Ends both sandboxes and forgets what was running."""
+        for zygote in self.zygotes:
+            zygote.close()
+        for run in self.runs.values():
+            _close_files(run)
+        self.runs.clear()
+
+
+class Pool:
+    """Runs tasks in at most ``workers`` workers, started as they are needed.
+
+    Args:
+        backend: see :mod:`.launch`.
+        workers: most pairs of sandboxes.
+    """
+
+    def __init__(self, backend: str, workers: int) -> None:
+        self.capacity = workers * IN_FLIGHT
+        self._backend = backend
+        self._most_workers = workers
+        self._workers: list[_Worker] = []
+        self._pending: deque[Task] = deque()
+        self._later: deque[Task] = deque()  # to be run alone
+        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._next_id = 0
+        self._closed = False
+        self._started: Future[launch.Zygote] = Future()
+        # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it ends.
+        self._thread = threading.Thread(target=self._main, name="sandbox", daemon=True)
+
+    def start(self) -> launch.Zygote:
+        """Starts the first sandbox; returns it, for what it says about itself.
+
+        Raises:
+            SandboxError: if this machine offers none.
+        """
+        self._thread.start()
+        try:
+            return self._started.result()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, job: Job, done: Done) -> Task:
+        """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
+        task = Task(job, done)
+        self._inbox.put(task)
+        self._wake()
+        return task
+
+    def close(self) -> None:
+        """Ends everything. Jobs not done yet get a :class:`SandboxError`."""
+        if not self._closed:
+            self._closed = True
+            self._inbox.put(None)
+            self._wake()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            self._wake_write.send(b"\0")
+
+    # --- the pool's thread -------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        error = SandboxError("The sandbox was closed.")
+        try:
+            try:
+                way, programs = launch.choose(self._backend)
+            except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits
+                self._started.set_exception(failure)
+                return
+            self._way = way
+            self._selector.register(self._wake_read, selectors.EVENT_READ)
+            self._add_worker(programs)
+            self._started.set_result(programs)
+            self._loop()
+        except Exception as failure:  # noqa: BLE001 - delivered to all who wait
+            error = SandboxError(f"The sandbox's driver broke: {type(failure).__name__}: {failure}")
+            if not self._started.done():
+                self._started.set_exception(error)
+        finally:
+            self._shut_down(error)
+
+    def _shut_down(self, error: SandboxError) -> None:
+        waiting = [*self._pending, *self._later]
+        for worker in self._workers:
+            waiting += [run.task for run in worker.runs.values()]
+            worker.close()
+        self._workers.clear()
+        self._closed = True
+        while True:
+            with contextlib.suppress(queue.Empty):
+                while task := self._inbox.get_nowait():
+                    waiting.append(task)
+                continue
+            break
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+        for task in waiting:
+            task.done(error)
+
+    def _loop(self) -> None:
+        while True:
+            self._dispatch()
+            for key, _ in self._selector.select(1.0):
+                if key.fileobj is self._wake_read:
+                    self._wake_read.recv(4096)
+                elif key.data in self._workers:
+                    self._hear(key.data, key.fileobj)
+            if not self._take_inbox():
+                return
+            self._check_deadlines()
+
+    def _take_inbox(self) -> bool:
+        while True:
+            try:
+                task = self._inbox.get_nowait()
+            except queue.Empty:
+                return True
+            if task is None:
+                return False
+            self._pending.append(task)
+
+    def _add_worker(self, programs: launch.Zygote | None = None) -> _Worker:
+        programs = programs or launch.start(self._way, "candidate")
+        try:
+            worker = _Worker(programs, launch.start(self._way, "checker"))
+        except SandboxError:
+            programs.close()
+            raise
+        for zygote in worker.zygotes:
+            self._selector.register(zygote.control, selectors.EVENT_READ, worker)
+        self._workers.append(worker)
+        return worker
+
+    def _discard(self, worker: _Worker, reason: str) -> None:
+        """Gives up a worker; what ran in it is tried again elsewhere."""
+        tasks = [run.task for run in worker.runs.values()]
+        self._workers.remove(worker)
+        for zygote in worker.zygotes:
+            self._selector.unregister(zygote.control)
+        worker.close()
+        for task in tasks:
+            self._broken(task, reason)
+
+    def _dispatch(self) -> None:
+        while self._pending:
+            worker = self._free_worker()
+            if worker is None:
+                return
+            task = self._pending.popleft()
+            if not task.cancelled:
+                self._send(worker, task)
+        if self._later and not any(worker.runs for worker in self._workers):
+            task = self._later.popleft()
+            worker = self._free_worker()
+            if not task.cancelled and worker is not None:
+                self._send(worker, task)
+
+    def _free_worker(self) -> _Worker | None:
+        """The least busy worker with room; a new one if all are busy and one may be added."""
+        best = min(self._workers, key=lambda worker: len(worker.runs), default=None)
+        if best is None or (best.runs and len(self._workers) < self._most_workers):
+            try:
+                return self._add_worker()
+            except SandboxError as error:
+                if best is None:  # nothing works any more: say so instead of waiting for ever
+                    self._fail_pending(f"no sandbox can be started: {error.message}")
+                    return None
+        if best is not None and len(best.runs) < IN_FLIGHT:
+            return best
+        return None
+
+    def _fail_pending(self, reason: str) -> None:
+        for tasks in (self._pending, self._later):
+            while tasks:
+                task = tasks.popleft()
+                task.done(_infra_outcome(task.job, reason))
+
+    def _send(self, worker: _Worker, task: Task) -> None:
+        job, limits = task.job, task.job.limits
+        self._next_id += 1
+        number = self._next_id
+        token = secrets.token_hex(16)
+        captures = job.mode in ("stdio", "calls")
+        with contextlib.ExitStack() as stack:
+
+            def keep(fd: int) -> int:
+                stack.callback(os.close, fd)
+                return fd
+
+            ours, theirs = socket.socketpair()
+            stack.enter_context(ours)
+            stack.enter_context(theirs)
+            verdict = memory_file(b"")
+            stdout = memory_file(b"", append=True) if captures else None
+            run = _Run(task, token, verdict, stdout, 0.0)
+            fds = {
+                "payload": keep(memory_file(_json(_program_payload(job, token)))),
+                "channel": ours.fileno(),
+            }
+            if job.mode == "stdio":
+                fds["stdin"] = keep(memory_file(job.stdin.encode("utf-8", "surrogatepass")))
+            if stdout is not None:
+                fds["stdout"] = stdout
+            check = {
+                "payload": keep(memory_file(_json(_tests_payload(job, token)))),
+                "channel": theirs.fileno(),
+                "verdict": verdict,
+            }
+            if stdout is not None:
+                check["stdout"] = stdout
+            task.attempts += 1
+            worker.runs[number] = run
+            # A slow test is not the program's fault, so the tests get more time than the program.
+            check_cpu_s = 2 * limits.cpu_s + 10
+            check_wall_s = limits.wall_s + 10
+            run.deadline = time.monotonic() + check_wall_s + ANSWER_GRACE_S
+            check_limits = asdict(limits) | {
+                "cpu_s": check_cpu_s,
+                "memory_mib": max(CHECKER_MEMORY_MIB, limits.memory_mib),
+                "file_mib": CHECKER_FILE_MIB,
+            }
+            output = limits.output_bytes if captures else 0
+            try:
+                _order(
+                    worker.programs,
+                    number,
+                    asdict(limits),
+                    limits.cpu_s,
+                    limits.wall_s,
+                    output,
+                    fds,
+                )
+                _order(worker.tests, number, check_limits, check_cpu_s, check_wall_s, 0, check)
+            except OSError as error:
+                self._discard(worker, f"the sandbox is gone: {error.strerror}")
+
+    def _hear(self, worker: _Worker, control: Any) -> None:
+        zygote = next(zygote for zygote in worker.zygotes if zygote.control is control)
+        try:
+            packet = control.recv(16384)
+        except OSError:
+            packet = b""
+        if not packet:
+            self._discard(worker, f"the sandbox ended: {zygote.last_words() or 'no reason given'}")
+            return
+        message = json.loads(packet)
+        if message["op"] == "failed":
+            self._discard(worker, f"a job can't be started: {message['message']}")
+            return
+        run = worker.runs.get(message["id"])
+        if run is None:
+            return
+        run.ends[zygote.role] = End(
+            message["reason"],
+            message["status"],
+            message["cpu_s"],
+            message["wall_s"],
+            message["rss_mib"],
+        )
+        if len(run.ends) == 2:
+            del worker.runs[message["id"]]
+            self._finish(run)
+        elif zygote.role == "checker":
+            # The verdict is written; whatever the program still does is of no interest.
+            try:
+                worker.programs.control.send(_json({"op": "kill", "id": message["id"]}))
+            except OSError as error:
+                self._discard(worker, f"the sandbox is gone: {error.strerror}")
+
+    def _finish(self, run: _Run) -> None:
+        program, tests = run.ends["candidate"], run.ends["checker"]
+        report = parse_report(os.pread(run.verdict, MAX_VERDICT_BYTES, 0))
+        stdout = b""
+        if run.stdout is not None:
+            stdout = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
+        _close_files(run)
+        judgement = judge(run.task.job, program, tests, report)
+        if judgement.status == "infra_error":
+            self._broken(run.task, judgement.message)
+        elif judgement.wall and not run.task.alone:
+            run.task.alone = True
+            self._later.append(run.task)
+        else:
+            run.task.done(_outcome(run.task.job, judgement, program, report, stdout))
+
+    def _broken(self, task: Task, reason: str) -> None:
+        if task.attempts < 2 + task.alone:
+            self._pending.append(task)
+        else:
+            task.done(_infra_outcome(task.job, reason))
+
+    def _check_deadlines(self) -> None:
+        now = time.monotonic()
+        for worker in list(self._workers):
+            if any(run.deadline < now for run in worker.runs.values()):
+                self._discard(worker, "the sandbox does not answer")
+
+
+def memory_file(data: bytes, *, append: bool = False) -> int:
+    """An anonymous file in memory that holds ``data``, positioned at its start."""
+    fd = os.memfd_create("job", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    if append:
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode("ascii")
+
+
+def _order(
+    zygote: launch.Zygote,
+    number: int,
+    limits: dict[str, Any],
+    cpu_s: float,
+    wall_s: float,
+    output_bytes: int,
+    fds: dict[str, int],
+) -> None:
+    packet = _json(
+        {
+            "op": "run",
+            "id": number,
+            "limits": limits,
+            "cpu_s": cpu_s,
+            "wall_s": wall_s,
+            "output_bytes": output_bytes,
+            "fds": list(fds),
+        }
+    )
+    socket.send_fds(zygote.control, [packet], list(fds.values()))
+
+
+def _program_payload(job: Job, token: str) -> dict[str, Any]:
+    payload: dict[str, Any] = {"mode": job.mode, "program": job.program}
+    if job.mode == "in_sandbox":
+        payload |= {
+            "setup": job.setup,
+            "test": job.test,
+            "entry_point": job.entry_point,
+            "token": token,
+        }
+    return payload
+
+
+def _tests_payload(job: Job, token: str) -> dict[str, Any]:
+    payload: dict[str, Any] = {"mode": job.mode}
+    if job.mode == "isolated":
+        payload |= {"setup": job.setup, "test": job.test, "entry_point": job.entry_point}
+    elif job.mode == "stdio":
+        payload |= {"expected_stdout": job.expected_stdout}
+    elif job.mode == "calls":
+        payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
+    else:
+        payload |= {"token": token}
+    return payload
+
+
+def pack_calls(job: Job) -> list[Any]:
+    """The calls of a job as trees.
+
+    Raises:
+        wire.WireError: for an argument that is not a plain value.
+    """
+
+    def refuse(value: Any) -> Any:
+        raise wire.WireError(f"an argument of type {type(value).__name__} is not a plain value")
+
+    return [
+        [name, None if arguments is None else [wire.pack(value, refuse) for value in arguments]]
+        for name, arguments in job.calls
+    ]
+
+
+def _outcome(
+    job: Job, judgement: Judgement, program: End, report: Report | None, stdout: bytes
+) -> Outcome:
+    values: tuple[Any, ...] = ()
+    if report is not None and job.mode == "calls":
+
+        def special(tag: str, content: Any) -> Any:
+            return wire.Opaque(str(content))
+
+        try:
+            values = tuple(wire.unpack(tree, special) for tree in report.values)
+        except wire.WireError as error:
+            judgement = Judgement("output_limit", f"unusable result: {error}")
+    return Outcome(
+        judgement.status,
+        trust_of(job.mode),
+        program.cpu_s,
+        program.wall_s,
+        program.rss_mib,
+        judgement.message,
+        stdout.decode("utf-8", "replace"),
+        values,
+    )
+
+
+def _infra_outcome(job: Job, reason: str) -> Outcome:
+    return Outcome("infra_error", trust_of(job.mode), message=reason)
+
+
+def _close_files(run: _Run) -> None:
+    os.close(run.verdict)
+    if run.stdout is not None:
+        os.close(run.stdout)

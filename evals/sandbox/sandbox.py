@@ -1,0 +1,153 @@
+"""The public face of the sandbox: a context manager that runs jobs."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+from codegen.errors import InputError, SandboxError
+
+from .inner import wire
+from .jobs import Job, Outcome, is_empty, trust_of
+from .pool import Pool, Task, pack_calls
+
+Key = TypeVar("Key")
+
+
+class Sandbox:
+    """Runs untrusted programs where they can do no harm. A context manager.
+
+    Leaving it, or the end of this process however it comes, ends everything that runs in it.
+
+    Args:
+        workers: pairs of sandboxes, each with a few jobs in flight; by default one for each core this process
+            may use. They are started as they are needed.
+        unsafe_local: whether to run programs without a sandbox where the machine offers none.
+        backend: ``auto``, or one of ``bwrap``, ``namespaces``, ``unsafe_local`` to use it and no other. The
+            last needs ``unsafe_local=True`` too.
+
+    Raises:
+        SandboxError: on entering, if there is no safe way to run programs here.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        unsafe_local: bool = False,
+        backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
+        if backend == "unsafe_local" and not unsafe_local:
+            raise SandboxError(
+                "Backend unsafe_local runs programs without a sandbox.",
+                "Pass unsafe_local=True as well if you accept that.",
+            )
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._unsafe_local = unsafe_local
+        self._backend = backend
+        self._pool: Pool | None = None
+        self._description: dict[str, Any] = {}
+
+    def __enter__(self) -> Sandbox:
+        self._pool, zygote = self._open()
+        identity = zygote.way.identity
+        self._description = {
+            "backend": zygote.way.backend,
+            "job_identity": identity,
+            "layers": sorted(name for name, holds in zygote.ready["layers"].items() if holds),
+            "python": zygote.ready["python"],
+            "safe": identity != "none",
+        }
+        return self
+
+    def _open(self) -> tuple[Pool, Any]:
+        pool = Pool(self._backend, self._workers)
+        try:
+            return pool, pool.start()
+        except SandboxError:
+            if not self._unsafe_local or self._backend != "auto":
+                raise
+        pool = Pool("unsafe_local", self._workers)
+        return pool, pool.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all sandboxes; safe to call twice."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def describe(self) -> dict[str, Any]:
+        """The backend, the layers found in force, and the Python version; JSON-able and stable.
+
+        It belongs into the hash of a run's settings: two runs with equal descriptions judge alike.
+        """
+        self._running()
+        return dict(self._description)
+
+    def run(self, job: Job) -> Outcome:
+        """Runs one job.
+
+        Raises:
+            InputError: if the job itself can't be used (an argument of ``calls`` that is not a plain value).
+            SandboxError: if the sandbox is not open, or broke.
+        """
+        return next(self.map([(None, job)]))[1]
+
+    def map(self, items: Iterable[tuple[Key, Job]]) -> Iterator[tuple[Key, Outcome]]:
+        """Runs jobs and yields their outcomes as they finish, in no fixed order.
+
+        The input is read as the jobs are done, a few ahead; closing the iterator drops what is not done.
+
+        Raises:
+            InputError, SandboxError: as :meth:`run`.
+        """
+        pool = self._running()
+        results: queue.SimpleQueue[tuple[int, Outcome | SandboxError]] = queue.SimpleQueue()
+        waiting: dict[int, tuple[Key, Task]] = {}
+        source = enumerate(items)
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and len(waiting) < 2 * pool.capacity:
+                    item = next(source, None)
+                    if item is None:
+                        exhausted = True
+                        break
+                    number, (key, job) = item
+                    if is_empty(job.program):
+                        yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                        continue
+                    _check(job)
+
+                    def done(outcome: Outcome | SandboxError, number: int = number) -> None:
+                        results.put((number, outcome))
+
+                    waiting[number] = (key, pool.submit(job, done))
+                if not waiting:
+                    return
+                number, outcome = results.get()
+                key, _ = waiting.pop(number)
+                if isinstance(outcome, SandboxError):
+                    raise outcome
+                yield key, outcome
+        finally:
+            for _, task in waiting.values():
+                task.cancelled = True
+
+    def _running(self) -> Pool:
+        if self._pool is None:
+            raise SandboxError("The sandbox is not open.", "Use it as `with Sandbox() as sandbox:`.")
+        return self._pool
+
+
+def _check(job: Job) -> None:
+    try:
+        pack_calls(job)
+    except wire.WireError as error:
+        raise InputError(f"A call of the job can't be sent: {error}.") from None

@@ -1,0 +1,110 @@
+"""Draws one edit sequence of a prepared program: LintSeq's backward and forward phase, without a
+linter.
+
+Source: Piterbarg, Pinto and Fergus, ICLR 2025, section 3, and their reference code. Backward: draw
+a line, delete its node and all that depends on it, until nothing is left. Forward: the deletions in
+reverse order are the edits. Where the reference asks pylint which lines break, the dependency graph
+answers, so a whole sequence costs time linear in the program.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from codegen.lintseq.edits import Edit, EditSequence, Hunk
+from codegen.lintseq.program import Prepared
+
+Step = list[int]
+
+
+def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
+    """One edit sequence of a program. Its states are clean as far as the dependency rules reach."""
+    return edits_of(prepared, sample_steps(prepared, rng))
+
+
+def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
+    """The nodes that each deletion takes away, in the order of deletion; the first node is the seed."""
+    deletion = _Deletion(prepared)
+    owners = prepared.owners
+    steps = []
+    for line in _seed_order(prepared.weights, rng):
+        if not deletion.dead[owners[line]]:
+            steps.append(deletion.delete(owners[line]))
+    return steps
+
+
+def _seed_order(weights: Sequence[float], rng: random.Random) -> list[int]:
+    """Lines in the order in which they are drawn without replacement, by their weights.
+
+    Each line rings after an exponentially distributed time with its weight as the rate. Whatever
+    lines are deleted meanwhile, the next to ring among the others is line i with probability w_i /
+    sum of their w, so one pass stands for all draws (Efraimidis and Spirakis 2006).
+    """
+    times = [
+        (-math.log(1.0 - rng.random()) / weight, line)
+        for line, weight in enumerate(weights)
+        if weight
+    ]
+    times.sort()
+    return [line for _, line in times]
+
+
+class _Deletion:
+    """The state of a backward phase."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.dead = [False] * len(prepared.dependents)
+        self.alive_in_group = list(prepared.group_sizes)
+
+    def delete(self, seed: int) -> Step:
+        """Deletes a node and everything that then can't stay; returns what was deleted, the seed first."""
+        prepared, dead, alive_in_group = self.prepared, self.dead, self.alive_in_group
+        dead[seed] = True
+        step = [seed]
+        for node in step:  # grows as it goes
+            for dependent in prepared.dependents[node]:
+                if not dead[dependent]:
+                    dead[dependent] = True
+                    step.append(dependent)
+            for group in prepared.groups[node]:
+                alive_in_group[group] -= 1
+                target = prepared.group_targets[group]
+                if not alive_in_group[group] and not dead[target]:
+                    dead[target] = True
+                    step.append(target)
+        return step
+
+
+def edits_of(prepared: Prepared, steps: Sequence[Step]) -> EditSequence:
+    """The edits that undo deletions, last deletion first."""
+    lines_of: list[list[int]] = [[] for _ in prepared.dependents]
+    for line, owner in enumerate(prepared.owners):
+        lines_of[owner].append(line)
+    alive = list(range(len(prepared.lines)))
+    edits = []
+    for step in steps:
+        deleted = sorted(line for node in step for line in lines_of[node])
+        edits.append(_cut_out(alive, deleted, prepared.lines))
+    return EditSequence(tuple(reversed(edits)))
+
+
+def _cut_out(alive: list[int], deleted: Sequence[int], lines: Sequence[str]) -> Edit:
+    """Removes lines from the sorted ``alive``, and returns the edit that inserts them again."""
+    hunks = []
+    done = 0
+    position = 0
+    while done < len(deleted):
+        position = bisect_left(alive, deleted[done], position)
+        run = 1
+        while done + run < len(deleted) and alive[position + run] == deleted[done + run]:
+            run += 1
+        # Lines of this edit that stood above have gone from ``alive``: its positions are the old
+        # state's.
+        hunks.append(Hunk(position, tuple(lines[line] for line in deleted[done : done + run])))
+        del alive[position : position + run]
+        done += run
+    return Edit(tuple(hunks))

@@ -1,0 +1,642 @@
+"""Who binds and who uses which name, attribute and function result in a program.
+
+One walk over the syntax tree records facts, each with the unit or clause it stands in and a number
+that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` draws
+conclusions. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
+comprehensions see enclosing functions and the module but not enclosing classes; ``global`` and
+``nonlocal`` move bindings; assignment expressions bind outside of comprehensions.
+
+Limits: attributes are matched by name, not by type; names made by ``exec``, ``setattr`` or
+``globals()`` are not seen.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
+
+from codegen.lintseq.units import Owner
+
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+_COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LITERALS = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple)
+
+
+@dataclass(slots=True)
+class Function:
+    """A function definition: its unit, the units that return or yield a value, and decorator names."""
+
+    unit: int
+    name: str
+    results: list[int] = field(default_factory=list)
+    decorators: tuple[str, ...] = ()
+    super_inits: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Class:
+    """A class definition: its unit, whether it has bases, and where methods and special names are bound."""
+
+    unit: int
+    has_bases: bool
+    methods: list[tuple[str, int]] = field(default_factory=list)
+
+
+class Binding(NamedTuple):
+    """A place that binds a name, or with ``owner`` an attribute.
+
+    ``vague`` says that it gives no hint of the value: ``None``, or an annotation alone.
+    ``imported`` is the dotted name of an import, or "" if the binding is none.
+    """
+
+    unit: int
+    order: int
+    vague: bool = False
+    imported: str = ""
+    definition: Function | Class | None = None
+    owner: Class | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A module, class, function, lambda (as ``function``) or comprehension."""
+
+    kind: str
+    parent: Scope | None
+    unit: int
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    declared: dict[str, tuple[str, int]] = field(default_factory=dict)
+    definition: Function | Class | None = None
+    self_name: str = ""  # of a method: its first parameter
+
+    @property
+    def owner(self) -> Class | None:
+        """The class of a method."""
+        parent = self.parent
+        if parent is not None and isinstance(parent.definition, Class):
+            return parent.definition
+        return None
+
+
+class Use(NamedTuple):
+    """A place that needs a name. ``bare`` is false for the ``x`` of ``x.a``."""
+
+    name: str
+    scope: Scope
+    unit: int
+    order: int
+    bare: bool = True
+    annotation: bool = False
+
+
+class Load(NamedTuple):
+    """A place that reads an attribute; ``base`` is the name before the dot, "" if it is no name."""
+
+    name: str
+    scope: Scope
+    unit: int
+    order: int
+    base: str
+
+
+class Call(NamedTuple):
+    """A call whose value is used; an attribute's name if ``method``."""
+
+    name: str
+    scope: Scope
+    unit: int
+    order: int
+    method: bool
+    base: str
+
+
+@dataclass(slots=True)
+class Facts:
+    """What the walk has found."""
+
+    module: Scope
+    scopes: list[Scope] = field(default_factory=list)
+    uses: list[Use] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    attributes: dict[str, list[Binding]] = field(default_factory=dict)
+    functions: list[Function] = field(default_factory=list)
+    classes: list[Class] = field(default_factory=list)
+    exports: list[tuple[str, int]] = field(default_factory=list)
+    star_imports: list[int] = field(default_factory=list)
+    future_annotations: int | None = None
+
+
+def collect(tree: ast.Module, node_of: dict[Owner, int]) -> Facts:
+    """Walks a module. ``node_of`` is that of :class:`codegen.lintseq.units.Units`."""
+    module = Scope("module", None, 0)
+    walker = _Walker(Facts(module, [module]), node_of)
+    walker.block(tree.body, module, 0)
+    _move_declared(walker.facts.scopes)
+    return walker.facts
+
+
+def lookup(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
+    """The scope that a name in ``scope`` refers to, and its bindings there in order."""
+    at: Scope | None = scope
+    while at is not None:
+        if at is scope or at.kind != "class":
+            if name in at.declared:
+                return _declared_target(at, name)
+            if name in at.bindings:
+                return at, at.bindings[name]
+        at = at.parent
+    return None
+
+
+def _declared_target(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | None:
+    kind, _ = scope.declared[name]
+    at = scope.parent
+    while at is not None:
+        if at.kind == "module" if kind == "global" else at.kind == "function":
+            if name in at.declared:
+                return _declared_target(at, name)
+            if name in at.bindings:
+                return at, at.bindings[name]
+        at = at.parent
+    return None
+
+
+def _move_declared(scopes: list[Scope]) -> None:
+    """Moves bindings of names that are declared global or nonlocal to the scope they are bound in."""
+    for scope in scopes:
+        for name, (kind, _) in scope.declared.items():
+            moved = scope.bindings.pop(name, None)
+            if not moved:
+                continue
+            target = scope.parent
+            while target is not None and target.parent is not None:
+                if kind == "nonlocal" and target.kind == "function" and name in target.bindings:
+                    break
+                target = target.parent
+            if target is not None:
+                merged = target.bindings.get(name, []) + moved
+                target.bindings[name] = sorted(merged, key=lambda binding: binding.order)
+
+
+@cache
+def _child_fields(kind: type[ast.AST]) -> tuple[str, ...]:
+    """The fields of a node that may hold expressions, last first."""
+    skipped = {"ctx", "op", "ops", "kind", "attr", "id", "conversion"}
+    return tuple(name for name in reversed(kind._fields) if name not in skipped)
+
+
+class _Walker:
+    def __init__(self, facts: Facts, node_of: dict[Owner, int]) -> None:
+        self.facts = facts
+        self.node_of = node_of
+        self.order = 0
+
+    # -- facts -------------------------------------------------------------------------------------
+
+    def tick(self) -> int:
+        self.order += 1
+        return self.order
+
+    def bind(
+        self,
+        scope: Scope,
+        name: str,
+        unit: int,
+        vague: bool = False,
+        imported: str = "",
+        definition: Function | Class | None = None,
+    ) -> None:
+        order = self.tick()
+        binding = Binding(unit, order, vague, imported, definition)
+        scope.bindings.setdefault(name, []).append(binding)
+        if isinstance(scope.definition, Class):
+            owner = scope.definition
+            self.facts.attributes.setdefault(name, []).append(binding._replace(owner=owner))
+            if isinstance(definition, Function) or is_special(name):
+                owner.methods.append((name, unit))
+
+    def use(
+        self, name: str, scope: Scope, unit: int, bare: bool = True, note: bool = False
+    ) -> None:
+        self.facts.uses.append(Use(name, scope, unit, self.tick(), bare, note))
+
+    def bind_attribute(self, target: ast.Attribute, scope: Scope, unit: int, vague: bool) -> None:
+        base = target.value.id if isinstance(target.value, ast.Name) else ""
+        binding = Binding(unit, self.tick(), vague, owner=self_class(scope, base))
+        self.facts.attributes.setdefault(target.attr, []).append(binding)
+
+    # -- statements --------------------------------------------------------------------------------
+
+    def block(self, statements: list[ast.stmt], scope: Scope, unit: int) -> None:
+        for statement in statements:
+            self.statement(statement, scope, self.node_of.get(statement, unit))
+
+    def statement(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+        visit = getattr(self, "visit_" + type(node).__name__, None)
+        if visit:
+            visit(node, scope, unit)
+        else:
+            self.expression(node, scope, unit)
+
+    def visit_Expr(self, node: ast.Expr, scope: Scope, unit: int) -> None:
+        value = node.value.value if isinstance(node.value, ast.Await) else node.value
+        if isinstance(value, ast.Call):
+            function = value.func
+            if isinstance(function, ast.Attribute) and _is_name(function.value, "__all__"):
+                self.export(value, scope, unit)
+            self.call(value, scope, unit, used=False)
+        else:
+            self.expression(value, scope, unit)
+
+    def visit_Return(self, node: ast.Return, scope: Scope, unit: int) -> None:
+        if node.value is None:
+            return
+        if isinstance(scope.definition, Function) and not _is_none(node.value):
+            scope.definition.results.append(unit)
+        self.expression(node.value, scope, unit)
+
+    def visit_Assign(self, node: ast.Assign, scope: Scope, unit: int) -> None:
+        self.expression(node.value, scope, unit)
+        for target in node.targets:
+            if _is_name(target, "__all__"):
+                self.export(node.value, scope, unit)
+            self.target(target, scope, unit, _is_none(node.value))
+
+    def visit_AnnAssign(self, node: ast.AnnAssign, scope: Scope, unit: int) -> None:
+        self.annotation(node.annotation, scope, unit)
+        if node.value is not None:
+            self.expression(node.value, scope, unit)
+            if _is_name(node.target, "__all__"):
+                self.export(node.value, scope, unit)
+        self.target(node.target, scope, unit, node.value is None or _is_none(node.value))
+
+    def visit_AugAssign(self, node: ast.AugAssign, scope: Scope, unit: int) -> None:
+        target = node.target
+        self.expression(node.value, scope, unit)
+        if isinstance(target, ast.Name):
+            self.use(target.id, scope, unit)
+            if target.id == "__all__":
+                self.export(node.value, scope, unit)
+            self.bind(scope, target.id, unit)
+        elif isinstance(target, ast.Attribute):
+            self.attribute(target, scope, unit)
+        else:
+            self.expression(target, scope, unit)
+
+    def visit_For(self, node: ast.For | ast.AsyncFor, scope: Scope, unit: int) -> None:
+        self.expression(node.iter, scope, unit)
+        self.target(node.target, scope, unit)
+        self.block(node.body, scope, unit)
+        self.block(node.orelse, scope, unit)
+
+    visit_AsyncFor = visit_For
+
+    def visit_While(self, node: ast.While, scope: Scope, unit: int) -> None:
+        self.expression(node.test, scope, unit)
+        self.block(node.body, scope, unit)
+        self.block(node.orelse, scope, unit)
+
+    def visit_If(self, node: ast.If, scope: Scope, unit: int) -> None:
+        # A loop: a long chain of elif nests as deep in the tree.
+        while True:
+            self.expression(node.test, scope, unit)
+            self.block(node.body, scope, unit)
+            if len(node.orelse) != 1 or not isinstance(node.orelse[0], ast.If):
+                break
+            node = node.orelse[0]
+            unit = self.node_of.get(node, unit)
+        self.block(node.orelse, scope, unit)
+
+    def visit_With(self, node: ast.With | ast.AsyncWith, scope: Scope, unit: int) -> None:
+        for item in node.items:
+            self.expression(item.context_expr, scope, unit)
+            if item.optional_vars is not None:
+                self.target(item.optional_vars, scope, unit)
+        self.block(node.body, scope, unit)
+
+    visit_AsyncWith = visit_With
+
+    def visit_Try(self, node: ast.Try | ast.TryStar, scope: Scope, unit: int) -> None:
+        self.block(node.body, scope, unit)
+        for handler in node.handlers:
+            clause = self.node_of.get(handler, unit)
+            if handler.type is not None:
+                self.expression(handler.type, scope, clause)
+            if handler.name:
+                self.bind(scope, handler.name, clause)
+            self.block(handler.body, scope, clause)
+        self.block(node.orelse, scope, unit)
+        self.block(node.finalbody, scope, unit)
+
+    visit_TryStar = visit_Try
+
+    def visit_Match(self, node: ast.Match, scope: Scope, unit: int) -> None:
+        self.expression(node.subject, scope, unit)
+        for case in node.cases:
+            clause = self.node_of.get(case, unit)
+            self.expression(case.pattern, scope, clause)
+            if case.guard is not None:
+                self.expression(case.guard, scope, clause)
+            self.block(case.body, scope, clause)
+
+    def visit_Import(self, node: ast.Import, scope: Scope, unit: int) -> None:
+        for alias in node.names:
+            self.bind(scope, alias.asname or alias.name.split(".")[0], unit, imported=alias.name)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom, scope: Scope, unit: int) -> None:
+        for alias in node.names:
+            if alias.name == "*":
+                self.facts.star_imports.append(unit)
+            else:
+                if node.module == "__future__" and alias.name == "annotations":
+                    self.facts.future_annotations = unit
+                self.bind(scope, alias.asname or alias.name, unit, imported=alias.name)
+
+    def visit_Global(self, node: ast.Global, scope: Scope, unit: int) -> None:
+        for name in node.names:
+            scope.declared[name] = ("global", unit)
+
+    def visit_Nonlocal(self, node: ast.Nonlocal, scope: Scope, unit: int) -> None:
+        for name in node.names:
+            scope.declared[name] = ("nonlocal", unit)
+            self.use(name, scope, unit)
+
+    def visit_ClassDef(self, node: ast.ClassDef, scope: Scope, unit: int) -> None:
+        for expression in (*node.decorator_list, *node.bases, *node.keywords):
+            self.expression(expression, scope, unit)
+        bases = [base for base in node.bases if not _is_name(base, "object")]
+        definition = Class(unit, bool(bases or node.keywords))
+        self.facts.classes.append(definition)
+        self.bind(scope, node.name, unit, definition=definition)
+        inner = self.open("class", scope, unit, definition)
+        self.type_parameters(node, inner, unit)
+        self.block(node.body, inner, unit)
+
+    def visit_FunctionDef(
+        self, node: ast.FunctionDef | ast.AsyncFunctionDef, scope: Scope, unit: int
+    ) -> None:
+        for decorator in node.decorator_list:
+            self.expression(decorator, scope, unit)
+        self.defaults(node.args, scope, unit)
+        decorators = tuple(map(_last_name, node.decorator_list))
+        definition = Function(unit, node.name, decorators=decorators)
+        self.facts.functions.append(definition)
+        inner = self.open("function", scope, unit, definition)
+        self.type_parameters(node, inner, unit)
+        for argument in _arguments(node.args):
+            if argument.annotation is not None:
+                self.annotation(argument.annotation, scope, unit)
+        if node.returns is not None:
+            self.annotation(node.returns, scope, unit)
+        self.bind(scope, node.name, unit, definition=definition)
+        for argument in _arguments(node.args):
+            self.bind(inner, argument.arg, unit)
+        positional = node.args.posonlyargs + node.args.args
+        if isinstance(scope.definition, Class) and positional and "staticmethod" not in decorators:
+            inner.self_name = positional[0].arg
+        self.block(node.body, inner, unit)
+
+    visit_AsyncFunctionDef = visit_FunctionDef
+
+    def visit_TypeAlias(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+        inner = self.open("function", scope, unit)
+        self.type_parameters(node, inner, unit)
+        self.expression(node.value, inner, unit)  # type: ignore[attr-defined]
+        self.target(node.name, scope, unit)  # type: ignore[attr-defined]
+
+    def type_parameters(self, node: ast.stmt, scope: Scope, unit: int) -> None:
+        """Binds the type parameters of Python 3.12."""
+        for parameter in getattr(node, "type_params", ()):
+            self.bind(scope, parameter.name, unit)
+            if bound := getattr(parameter, "bound", None):
+                self.expression(bound, scope, unit)
+
+    def open(
+        self, kind: str, parent: Scope, unit: int, definition: Function | Class | None = None
+    ) -> Scope:
+        scope = Scope(kind, parent, unit, definition=definition)
+        self.facts.scopes.append(scope)
+        return scope
+
+    def defaults(self, arguments: ast.arguments, scope: Scope, unit: int) -> None:
+        for default in (*arguments.defaults, *arguments.kw_defaults):
+            if default is not None:
+                self.expression(default, scope, unit)
+
+    def export(self, value: ast.expr, scope: Scope, unit: int) -> None:
+        """Records the names that a value adds to ``__all__``."""
+        if scope.kind != "module":
+            return
+        for node in ast.walk(value):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                self.facts.exports.append((node.value, unit))
+
+    # -- expressions -------------------------------------------------------------------------------
+
+    def target(self, node: ast.expr, scope: Scope, unit: int, vague: bool = False) -> None:
+        """Binds what an assignment's target names."""
+        if isinstance(node, ast.Name):
+            self.bind(scope, node.id, unit, vague)
+        elif isinstance(node, ast.Attribute):
+            self.expression(node.value, scope, unit)
+            self.bind_attribute(node, scope, unit, vague)
+        else:
+            self.expression(node, scope, unit)
+
+    def annotation(self, node: ast.expr, scope: Scope, unit: int) -> None:
+        self.expression(node, scope, unit, note=True)
+
+    def expression(self, root: ast.AST, scope: Scope, unit: int, note: bool = False) -> None:
+        """Walks an expression, pattern or simple statement.
+
+        A stack in place of recursion: long sums nest deeper than Python may recurse.
+        """
+        stack = [root]
+        while stack:
+            node = stack.pop()
+            kind = type(node)
+            if kind is ast.Name:
+                self.name(node, scope, unit, note)  # type: ignore[arg-type]
+                continue
+            if kind is ast.Constant:
+                if note and isinstance(node.value, str):  # type: ignore[attr-defined]
+                    self.quoted(node.value, scope, unit)  # type: ignore[attr-defined]
+                continue
+            if isinstance(node, ast.Attribute):
+                if isinstance(node.ctx, ast.Store):
+                    self.bind_attribute(node, scope, unit, vague=False)
+                    stack.append(node.value)
+                else:
+                    self.attribute(node, scope, unit, stack, note)
+                continue
+            if isinstance(node, ast.Call):
+                self.call(node, scope, unit, used=True, stack=stack)
+                continue
+            if isinstance(node, _COMPREHENSION):
+                self.comprehension(node, scope, unit)
+                continue
+            if isinstance(node, ast.Lambda):
+                self.defaults(node.args, scope, unit)
+                inner = self.open("function", scope, unit)
+                for argument in _arguments(node.args):
+                    self.bind(inner, argument.arg, unit)
+                self.expression(node.body, inner, unit)
+                continue
+            if note and isinstance(node, ast.Subscript) and _last_name(node.value) == "Literal":
+                stack.append(node.value)  # its strings are values, not names
+                continue
+            if isinstance(node, ast.NamedExpr):
+                self.expression(node.value, scope, unit)
+                self.bind(outside_comprehensions(scope), node.target.id, unit)
+                continue
+            if isinstance(node, (ast.Yield, ast.YieldFrom)):
+                function = outside_comprehensions(scope).definition
+                if isinstance(function, Function):
+                    function.results.append(unit)
+            elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
+                if node.name:
+                    self.bind(scope, node.name, unit)
+            elif isinstance(node, ast.MatchMapping) and node.rest:
+                self.bind(scope, node.rest, unit)
+            _push_children(stack, node)
+
+    def name(self, node: ast.Name, scope: Scope, unit: int, note: bool) -> None:
+        if isinstance(node.ctx, ast.Store):
+            self.bind(scope, node.id, unit)
+        else:
+            self.use(node.id, scope, unit, note=note)
+
+    def attribute(
+        self,
+        node: ast.Attribute,
+        scope: Scope,
+        unit: int,
+        stack: list[ast.AST] | None = None,
+        note: bool = False,
+    ) -> None:
+        """Records a read of an attribute; its base is walked, or pushed on ``stack``."""
+        value = node.value
+        base = ""
+        if isinstance(value, ast.Name):
+            base = value.id
+            self.use(base, scope, unit, bare=False, note=note)
+        elif stack is not None:
+            stack.append(value)
+        else:
+            self.expression(value, scope, unit)
+        if not isinstance(value, _LITERALS):
+            self.facts.loads.append(Load(node.attr, scope, unit, self.order, base))
+
+    def call(
+        self,
+        node: ast.Call,
+        scope: Scope,
+        unit: int,
+        used: bool,
+        stack: list[ast.AST] | None = None,
+    ) -> None:
+        function = node.func
+        if isinstance(function, ast.Attribute):
+            value = function.value
+            if function.attr == "__init__" and _is_parent(value):
+                enclosing = scope.definition
+                if isinstance(enclosing, Function) and enclosing.name == "__init__":
+                    enclosing.super_inits.append(unit)
+            if used and not isinstance(value, _LITERALS):
+                base = value.id if isinstance(value, ast.Name) else ""
+                self.facts.calls.append(Call(function.attr, scope, unit, self.order, True, base))
+        elif isinstance(function, ast.Name) and used:
+            self.facts.calls.append(Call(function.id, scope, unit, self.order, False, ""))
+        if stack is None:
+            for child in (function, *node.args, *node.keywords):
+                self.expression(child, scope, unit)
+        else:
+            _push_children(stack, node)
+
+    def comprehension(self, node: ast.expr, scope: Scope, unit: int) -> None:
+        inner = self.open("comprehension", scope, unit)
+        for number, generator in enumerate(node.generators):  # type: ignore[attr-defined]
+            # Only the first iterable is evaluated outside.
+            self.expression(generator.iter, inner if number else scope, unit)
+            self.expression(generator.target, inner, unit)
+            for condition in generator.ifs:
+                self.expression(condition, inner, unit)
+        if isinstance(node, ast.DictComp):
+            self.expression(node.key, inner, unit)
+            self.expression(node.value, inner, unit)
+        else:
+            self.expression(node.elt, inner, unit)  # type: ignore[attr-defined]
+
+    def quoted(self, text: str, scope: Scope, unit: int) -> None:
+        """Records the names of an annotation that is written as a string."""
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return  # no annotation, just a string
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                self.use(node.id, scope, unit)
+
+
+def self_class(scope: Scope, name: str) -> Class | None:
+    """The class whose instance (or, in a class method, itself) a name stands for in a method."""
+    at: Scope | None = scope
+    while name and at is not None:
+        if at.self_name == name:
+            return at.owner
+        if name in at.bindings:
+            return None
+        at = at.parent
+    return None
+
+
+def outside_comprehensions(scope: Scope) -> Scope:
+    """The scope that a comprehension, however deep, stands in."""
+    while scope.kind == "comprehension" and scope.parent is not None:
+        scope = scope.parent
+    return scope
+
+
+def is_special(name: str) -> bool:
+    """Whether a name has the form of Python's special names, such as ``__init__``."""
+    return name.startswith("__") and name.endswith("__")
+
+
+def _push_children(stack: list[ast.AST], node: ast.AST) -> None:
+    for name in _child_fields(type(node)):
+        child = getattr(node, name, None)
+        if isinstance(child, ast.AST):
+            stack.append(child)
+        elif isinstance(child, list):
+            stack.extend(item for item in reversed(child) if isinstance(item, ast.AST))
+
+
+def _arguments(arguments: ast.arguments) -> list[ast.arg]:
+    rest = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
+    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *rest]
+
+
+def _is_name(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _is_none(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _is_parent(node: ast.expr) -> bool:
+    """Whether ``node.__init__`` initialises a parent: ``super()`` or the name of a class."""
+    return isinstance(node, (ast.Name, ast.Attribute)) or (
+        isinstance(node, ast.Call) and _is_name(node.func, "super")
+    )
+
+
+def _last_name(node: ast.expr) -> str:
+    if isinstance(node, ast.Call):
+        node = node.func
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

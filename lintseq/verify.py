@@ -1,0 +1,153 @@
+"""Checks of intermediate states that don't rest on the dependency rules.
+
+- ``static``: none; the rules alone.
+- ``compile``: Python compiles each state (and never runs it), so each is syntactically valid.
+- ``ruff``: besides, ruff finds no undefined name or misplaced statement. One process looks at many
+  states.
+
+Of ruff's rules those are selected that mark an error, in pylint's sense, that can appear when lines
+are missing: E9 (syntax), F404 (late ``__future__``), F5 (format strings that don't fit their
+arguments), F62 (starred assignments), F7 (``return``, ``break``, ``yield``... out of place, broken
+annotations), F82 (undefined names, also in ``__all__``, and locals used before assignment). Left
+out are style and unused names (F401, F841: every half-written program has them), redefinitions
+(F811: it depends on uses that are not written yet) and doubtful comparisons (F63), which a deletion
+can't create. Messages that the whole program has too are excused; ``noqa`` comments are not heeded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from codegen.errors import CodegenError, ConfigError, MissingExtraError
+
+Verify = Literal["static", "compile", "ruff"]
+
+RUFF_RULES = ("E9", "F404", "F5", "F62", "F7", "F82")
+
+
+class Finding(NamedTuple):
+    """What a check says about a state; ``line`` counts from 1, 0 if unknown."""
+
+    line: int
+    rule: str
+    message: str
+
+
+# A check takes the texts of states, and gives the findings in each.
+Check = Callable[[Sequence[str]], list[list[Finding]]]
+
+
+def check_for(verify: Verify) -> Check | None:
+    """The check of that name, None for ``static``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if verify not in _CHECKS:
+        raise ConfigError(f"There is no check {verify!r}.", f"Choose one of: {', '.join(_CHECKS)}.")
+    return _CHECKS[verify]
+
+
+def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
+    """Those that the whole program doesn't have, or has less often. Lines move, so they don't count."""
+    left = Counter((finding.rule, finding.message) for finding in excused)
+    new = []
+    for finding in findings:
+        key = (finding.rule, finding.message)
+        left[key] -= 1
+        if left[key] < 0:
+            new.append(finding)
+    return new
+
+
+def check_compile(states: Sequence[str]) -> list[list[Finding]]:
+    """Compiles each state."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_compile(state) for state in states]
+
+
+def _compile(state: str) -> list[Finding]:
+    try:
+        compile(state, "<state>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return [Finding(error.lineno or 0, "syntax-error", error.msg)]
+    except (ValueError, RecursionError, MemoryError) as error:
+        return [Finding(0, "syntax-error", f"{type(error).__name__}: {error}")]
+    return []
+
+
+def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
+    """Compiles each state, and lints all of them with one call of ruff.
+
+    Raises:
+        MissingExtraError: if ruff is not installed.
+        CodegenError: if it fails.
+    """
+    findings = check_compile(states)
+    if states:
+        with tempfile.TemporaryDirectory(prefix="lintseq-") as folder:
+            for number, state in enumerate(states):
+                Path(folder, f"{number}.py").write_text(state, encoding="utf-8", newline="\n")
+            for row in _run_ruff(folder):
+                number = int(Path(row["filename"]).stem)
+                line = (row.get("location") or {}).get("row", 0)
+                rule = row.get("code") or "syntax-error"
+                findings[number].append(Finding(line, rule, row["message"]))
+    return findings
+
+
+def _run_ruff(folder: str) -> list[Mapping]:
+    command = [
+        _ruff(),
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--ignore-noqa",
+        "--no-respect-gitignore",
+        "--quiet",
+        "--exit-zero",
+        "--output-format=json",
+        f"--select={','.join(RUFF_RULES)}",
+        f"--target-version=py3{sys.version_info.minor}",
+        folder,
+    ]
+    # One thread: whoever makes much data runs many of these side by side.
+    environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise CodegenError(
+            f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}",
+            "Use verify='compile', or install another version of ruff.",
+        )
+    return json.loads(done.stdout)
+
+
+def _ruff() -> str:
+    try:
+        from ruff import find_ruff_bin
+    except ImportError:
+        try:
+            from ruff.__main__ import find_ruff_bin
+        except ImportError:
+            raise MissingExtraError("ruff", "dev", "verify='ruff'") from None
+    try:
+        return find_ruff_bin()
+    except FileNotFoundError:
+        raise MissingExtraError("ruff", "dev", "verify='ruff'") from None
+
+
+_CHECKS: Mapping[str, Check | None] = {
+    "static": None,
+    "compile": check_compile,
+    "ruff": check_ruff,
+}

@@ -1,0 +1,92 @@
+"""Generators and sources for the engine's tests; worker processes import this module."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from codegen.data import EngineOptions, Rejected, Skip, open_source, run
+from codegen.records import Example, Segment, TrainingText
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Texts with random numbers; words in the program make it skip, fail, hang or die."""
+
+    copies: int = 2
+    delay_s: float = 0.0
+    name: str = "echo"
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        time.sleep(self.delay_s)
+        word, _, rest = example.program.partition(" ")
+        if word == "skip":
+            raise Skip(rest or "unwanted", "as asked")
+        if word == "raise":
+            raise KeyError(rest)
+        if word == "exit":
+            sys.exit(3)
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if word == "hang":
+            while True:
+                time.sleep(0.01)
+        if word == "freeze":  # in C code and with the lock held: no Python signal handler can run
+            ctypes.PyDLL(None).sleep(1000)
+        if word == "wrong":
+            yield TrainingText("x", "another example", self.name, ())
+        if word == "nothing":
+            return
+        for copy in range(self.copies):
+            yield TrainingText(
+                id=f"{example.id}#{copy}",
+                example_id=example.id,
+                generator=self.name,
+                segments=(
+                    Segment(example.instruction + "\n", False),
+                    Segment(f"{example.program} {rng.random()}", True),
+                ),
+            )
+
+
+@dataclass
+class Counter:
+    """A source of ``number`` numbered examples, some of them special."""
+
+    number: int
+    salt: str = ""
+
+    def __iter__(self) -> Iterator[Example | Rejected]:
+        for i in range(self.number):
+            if i % 31 == 30:
+                yield Rejected(f"row {i}", "bad_json", "made up")
+            elif i % 17 == 16:
+                yield Example(f"e{i}", f"do {i}", "skip odd", licence="MIT")
+            elif i % 23 == 22:
+                yield Example(f"e{i}", f"do {i}", "raise ünïcode", licence="MIT")
+            else:
+                yield Example(f"e{i}", f"do {i}{self.salt}", f"é = {i}\n", licence="MIT")
+
+    def describe(self) -> dict[str, object]:
+        return {"kind": "counter", "number": self.number}
+
+    def fraction(self) -> float | None:
+        return None
+
+
+def main(out: str, number: str, workers: str, source: str = "") -> None:
+    """A run in a process of its own, for the tests to kill."""
+    options = EngineOptions(chunk_size=3, commit_every_s=0.0, shard_bytes=4000)
+    items = open_source(source) if source else Counter(int(number))
+    generator = Echo(delay_s=0.002)
+    run(generator, items, out, seed=5, workers=int(workers), options=options)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

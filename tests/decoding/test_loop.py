@@ -1,0 +1,136 @@
+"""The batched loop against the plainest loop there is: one row, the whole prefix at every token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from codegen.decoding.loop import Row, check_supported, decode
+from codegen.decoding.sampling import choose
+from codegen.errors import ModelError
+
+PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
+SMALL: dict[str, Any] = {
+    "vocab_size": 120,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_model_dir: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+
+
+def uniforms(count: int, seed: int) -> list[float]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+
+
+@torch.inference_mode()
+def plain_loop(
+    model: Any, row: Row, new: int, temperature: float, top_p: float, eos: frozenset[int]
+) -> tuple[list[int], str]:
+    tokens = list(row.prompt)
+    for step in range(new):
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[:, -1]
+        u = torch.tensor([row.uniforms[step]], dtype=torch.float64)
+        token = int(choose(logits, u, temperature, top_p))
+        if token in eos:
+            return tokens[len(row.prompt) :], "eos"
+        tokens.append(token)
+    return tokens[len(row.prompt) :], "length"
+
+
+def run_both(model: Any, temperature: float, top_p: float, new: int = 24) -> list[Row]:
+    rows = [Row(prompt, uniforms(new, i)) for i, prompt in enumerate(PROMPTS)]
+    eos = frozenset(range(1, 700, 15))
+    decode(model, rows, max_new_tokens=new, temperature=temperature, top_p=top_p, eos=eos)
+    for row in rows:
+        expected = plain_loop(model, row, new, temperature, top_p, eos)
+        assert (row.tokens, row.finish) == expected
+    return rows
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(0, 1.0), (0.8, 1.0), (1.3, 0.9)])
+def test_equals_the_plain_loop(llama: Any, temperature: float, top_p: float) -> None:
+    rows = run_both(llama, temperature, top_p)
+    if temperature > 1:
+        # The rows must end at different times, or compaction was not exercised.
+        assert len({len(row.tokens) for row in rows}) > 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Qwen2ForCausalLM, Qwen2Config(**SMALL)),
+        (Qwen3ForCausalLM, Qwen3Config(**SMALL, head_dim=16)),
+        (MistralForCausalLM, MistralConfig(**SMALL, sliding_window=None)),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_equals_the_plain_loop_on_other_architectures(kind: Any, config: Any) -> None:
+    torch.manual_seed(1)
+    run_both(kind(config).eval(), 1.2, 0.95)
+
+
+def test_prefill_in_blocks_is_exact(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.decoding.loop._PREFILL_TOKENS", 12)
+    run_both(llama, 0.7, 1.0)
+
+
+def test_a_row_does_not_depend_on_its_neighbours(llama: Any) -> None:
+    def tokens(prompts: list[list[int]]) -> list[list[int]]:
+        rows = [Row(prompt, uniforms(16, sum(prompt))) for prompt in prompts]
+        decode(llama, rows, max_new_tokens=16, temperature=1.0, top_p=1.0, eos=frozenset({2}))
+        return [row.tokens for row in rows]
+
+    together = tokens(PROMPTS)
+    assert together == [tokens([prompt])[0] for prompt in PROMPTS]
+    assert together[::-1] == tokens(PROMPTS[::-1])
+
+
+def test_on_token_stops_a_row(llama: Any) -> None:
+    rows = [Row(prompt, uniforms(16, 1)) for prompt in PROMPTS]
+    seen: list[tuple[int, int]] = []
+
+    def on_token(number: int, token: int) -> bool:
+        seen.append((number, token))
+        return number == 2 and len(rows[2].tokens) == 3
+
+    decode(llama, rows, max_new_tokens=16, temperature=0, top_p=1.0, eos=frozenset(),
+           on_token=on_token)  # fmt: skip
+    assert [row.finish for row in rows] == ["length", "length", "stop", "length"]
+    assert [len(row.tokens) for row in rows] == [16, 16, 3, 16]
+    assert [token for number, token in seen if number == 0] == rows[0].tokens
+
+
+def test_refuses_what_it_would_compute_wrongly(llama: Any) -> None:
+    with pytest.raises(ModelError, match="513 tokens"):
+        check_supported(llama, 513)
+    sliding = MistralForCausalLM(MistralConfig(**SMALL, sliding_window=16))
+    check_supported(sliding, 16)
+    with pytest.raises(ModelError, match="attention window"):
+        check_supported(sliding, 17)
+    gemma = Gemma2ForCausalLM(Gemma2Config(**SMALL, head_dim=12, sliding_window=16))
+    with pytest.raises(ModelError, match="attention window"):
+        check_supported(gemma, 17)

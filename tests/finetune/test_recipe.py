@@ -1,0 +1,83 @@
+"""Recipes: defaults, overrides, and one clear error a mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.errors import CodegenError, ConfigError
+from codegen.finetune import load_recipe, parse_recipe
+from codegen.finetune.recipe import describe_keys
+
+GOOD: dict[str, Any] = {"model": "embedded", "data": "d", "output": "o", "steps": 10}
+
+
+def test_defaults_and_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: embedded\ndata: [a, b]\noutput: o\nsteps: 3\nlora:\n  rank: 4\n")
+    recipe = load_recipe(path, ["lora.alpha=8", "learning_rate=1e-4", "steps=7"])
+    assert (recipe.steps, recipe.lora.rank, recipe.lora.alpha) == (7, 4, 8)
+    assert recipe.learning_rate == 1e-4
+    assert recipe.sources == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learning_rte": 1}, r"unknown key 'learning_rte'.*Did you mean 'learning_rate'"),
+        ({"lora": {"rnk": 1}}, r"unknown key 'lora.rnk'.*Did you mean 'lora.rank'"),
+        ({"lora": 3}, "'lora' must be a section"),
+        ({"steps": 0}, r"steps is 0.*a whole number from 1 to"),
+        ({"steps": True}, "steps is True.*a whole number"),
+        ({"steps": "many"}, "steps is 'many'"),
+        ({"method": "LoRA"}, r"method is 'LoRA'.*lora or full"),
+        ({"learning_rate": "fast"}, r"learning_rate is 'fast'.*a number from 0 to 1"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"data": []}, r"data is \[\]"),
+        ({"batch_size": 8, "micro_batch_size": 3}, "micro_batch_size 3 does not divide"),
+        ({"gradient_checkpointing": "yes please"}, "true or false"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^file.yaml: .*{message}"):
+        parse_recipe({**GOOD, **change}, "file.yaml")
+
+
+def test_missing_key_says_what_it_is() -> None:
+    with pytest.raises(ConfigError, match=r"key 'steps' is missing.*optimizer steps"):
+        parse_recipe({k: v for k, v in GOOD.items() if k != "steps"})
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1\n- 2\n", "\x00", "just words"])
+def test_broken_files(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(CodegenError, match=r"r\.yaml"):
+        load_recipe(path)
+    with pytest.raises(CodegenError, match=r"absent\.yaml"):
+        load_recipe(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "steps.x=1", "steps=["])
+def test_broken_overrides(tmp_path: Path, override: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("model: embedded\ndata: d\noutput: o\nsteps: 3\n")
+    with pytest.raises(ConfigError, match="override"):
+        load_recipe(path, [override])
+
+
+def test_every_key_has_help() -> None:
+    keys = describe_keys()
+    assert ("lora.rank", "a whole number from 1 to 1024", "rank of the update") in keys
+    assert all(about for _, _, about in keys)
+
+
+def test_shipped_recipes_are_valid() -> None:
+    folder = Path(__file__).parents[2] / "recipes"
+    paths = sorted(folder.glob("*.yaml"))
+    assert paths
+    for path in paths:
+        assert load_recipe(path).steps > 0

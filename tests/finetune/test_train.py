@@ -1,0 +1,190 @@
+"""Fine-tuning on a small random model: masks, loss, learning, resuming after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from codegen.errors import InputError, ModelError, ResumeError
+from codegen.finetune import parse_recipe
+from codegen.finetune.encode import IGNORE, encode, encode_all, end_of_turn
+from codegen.finetune.plan import make_plan
+from codegen.finetune.train import collate, mean_loss, train
+from codegen.models import load
+from codegen.records import Segment, TrainingText, write_jsonl
+
+
+def text(i: int, prompt: str, answer: str) -> TrainingText:
+    return TrainingText(f"t{i}", f"e{i}", "whole", (Segment(prompt, False), Segment(answer, True)))
+
+
+TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model_dir: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_model_dir)
+
+
+@pytest.fixture
+def recipe_row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    write_jsonl(tmp_path / "data.jsonl", TEXTS)
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(tmp_path / "data.jsonl"),
+        "output": str(tmp_path / "out"),
+        "steps": 8,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "learning_rate": 0.01,
+        "save_every": 2,
+        "dtype": "float32",
+    }
+
+
+def test_mask_covers_the_trained_segments_and_the_end(tokenizer: Any) -> None:
+    record = TrainingText(
+        "t", "e", "g",
+        (Segment("ask", False), Segment("one", True), Segment("skip", False), Segment("two", True)),
+    )  # fmt: skip
+    for chat in (True, False):
+        end = end_of_turn(tokenizer) if chat else [tokenizer.eos_token_id]
+        encoded = encode(record, tokenizer, end, chat=chat)
+        assert len(encoded.ids) == len(encoded.labels)
+        trained = [i for i, label in zip(encoded.ids, encoded.labels, strict=True) if label >= 0]
+        assert tokenizer.decode(trained) == "onetwo<|im_end|>"
+        whole = tokenizer.decode(encoded.ids)
+        opening = "<|im_start|>user\nask<|im_end|>\n<|im_start|>assistant\n" if chat else "ask"
+        assert whole == opening + "oneskiptwo<|im_end|>"
+
+
+def test_dropped_and_cut_texts_are_counted(tokenizer: Any) -> None:
+    long = text(90, "p", "x = 1\n" * 100)
+    untrained = TrainingText("u", "u", "g", (Segment("only a prompt", False),))
+    records = [*TEXTS, long, untrained]
+    dropped = encode_all(records, tokenizer, format="chat", max_length=64)
+    assert dict(dropped.dropped) == {"too_long": 1, "no_trainable_token": 1}
+    cut = encode_all(records, tokenizer, format="chat", max_length=64, overlong="cut")
+    assert (cut.cut, dict(cut.dropped)) == (1, {"no_trainable_token": 1})
+    assert max(len(e.ids) for e in cut.examples) == 64
+
+
+def test_loss_equals_the_models_own(tokenizer: Any, tiny_model_dir: Path) -> None:
+    """Logits at the needed columns, summed over micro-batches = one plain masked cross entropy."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64)
+    examples = encode_all(TEXTS, tokenizer, format="chat", max_length=64).examples[:6]
+    total = sum(label != IGNORE for e in examples for label in e.labels[1:])
+    ours = 0.0
+    for start in range(0, 6, 2):
+        batch = collate(examples[start : start + 2], pad=2)
+        labels = batch.pop("labels")
+        assert (labels[:, 1:] != IGNORE).any(0).all()
+        ours += mean_loss(model(**batch), labels, total).item()
+    plain = 0.0
+    for e in examples:
+        output = model(torch.tensor([e.ids]), labels=torch.tensor([e.labels]))
+        plain += output.loss.item() * sum(label != IGNORE for label in e.labels[1:]) / total
+    assert ours == pytest.approx(plain, rel=1e-6)
+
+
+def test_plan_uses_every_example_before_any_twice(tokenizer: Any) -> None:
+    examples = encode_all(TEXTS, tokenizer, format="plain", max_length=64).examples
+    plan = make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=3)
+    flat = [i for micro_batch in plan for i in micro_batch]
+    assert sorted(flat[:12]) == sorted(flat[12:]) == list(range(12))
+    assert plan == make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=3)
+    assert plan != make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=4)
+
+
+def test_runs_over_the_same_ids_see_the_same_programs(tokenizer: Any) -> None:
+    other = [text(i, f"Add {i}.\n", "y" * (40 - i)) for i in range(12)]
+    plans = [
+        make_plan(encode_all(texts, tokenizer, format="plain", max_length=64).examples,
+                  steps=3, batch_size=4, micro_batch_size=4, seed=0)
+        for texts in (TEXTS, other)
+    ]  # fmt: skip
+    assert [sorted(batch) for batch in plans[0]] == [sorted(batch) for batch in plans[1]]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_it_learns_and_the_result_loads(recipe_row: dict[str, Any], method: str) -> None:
+    recipe_row.update(method=method, steps=30, batch_size=12, micro_batch_size=6)
+    result = train(parse_recipe(recipe_row))
+    assert len(result.losses) == 30
+    assert result.losses[-1][1] < 0.5 * result.losses[0][1]
+    loaded = load(result.model, dtype=torch.float32)
+    assert loaded.card.style == "chat"
+    with torch.inference_mode():
+        end = end_of_turn(loaded.tokenizer)
+        e = encode(TEXTS[3], loaded.tokenizer, end, chat=True)
+        loss = loaded.model(torch.tensor([e.ids]), labels=torch.tensor([e.labels])).loss
+    assert float(loss) < 0.6 * result.losses[0][1]
+    again = train(parse_recipe(recipe_row))
+    assert again == result
+
+
+def test_another_recipe_is_refused(recipe_row: dict[str, Any]) -> None:
+    train(parse_recipe(recipe_row))
+    recipe_row["learning_rate"] = 0.02
+    with pytest.raises(ResumeError, match=r"learning_rate = 0\.01, now it is 0\.02"):
+        train(parse_recipe(recipe_row))
+
+
+def test_errors_come_before_training(recipe_row: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"12 too_long.*max_length"):
+        train(parse_recipe({**recipe_row, "max_length": 8}))
+    with pytest.raises(InputError, match="absent"):
+        train(parse_recipe({**recipe_row, "data": "absent.jsonl", "output": str(tmp_path / "o2")}))
+    with pytest.raises(ModelError, match="no model directory"):
+        train(parse_recipe({**recipe_row, "model": "./absent", "output": str(tmp_path / "o3")}))
+
+
+@pytest.mark.slow
+def test_kill_and_go_on_gives_the_same_weights(recipe_row: dict[str, Any], tmp_path: Path) -> None:
+    """Killed at several moments, the run ends with bit-identical weights and losses."""
+    recipe_row["steps"] = 14
+    train(parse_recipe(recipe_row))
+    out, other = Path(recipe_row["output"]), tmp_path / "killed"
+    row = {**recipe_row, "output": str(other)}
+    script = (
+        "import json, sys, time, torch; torch.set_num_threads(1)\n"
+        "from codegen.finetune import parse_recipe\n"
+        "from codegen.finetune.train import train\n"
+        "train(parse_recipe(json.loads(sys.argv[1])),"
+        " on_step=lambda step, *_: (print(step, flush=True), time.sleep(0.05)))\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for moment in (3, 6, 11):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, json.dumps(row)],
+            stdout=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) >= moment:
+                time.sleep(0.02)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+    assert not (other / "train.json").exists()
+    result = train(parse_recipe(row))
+    weights = [load_file(p / "model" / "adapter_model.safetensors") for p in (out, other)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert result.losses == json_losses(out)
+
+
+def json_losses(out: Path) -> list[tuple[int, float]]:
+    return [(step, loss) for step, loss in json.loads((out / "train.json").read_text())["losses"]]

@@ -1,0 +1,139 @@
+"""The hf back-end on a small random model: seeds, batching, stops, decoders, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from codegen.decoding.loop import Row, decode
+from codegen.errors import ConfigError, ModelError
+from codegen.generation import Decoder, Request, SamplingParams, request_seed
+from codegen.generation.hf import HFGenerator
+from codegen.models import LoadedModel, load
+from codegen.records import Sample
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model_dir: Path) -> LoadedModel:
+    return load(str(tiny_model_dir), dtype=torch.float32, device="cpu")
+
+
+def run(
+    loaded: LoadedModel, requests: Sequence[Request], batch_size: int = 8, **params: object
+) -> list[Sample]:
+    settings = SamplingParams(**{"max_new_tokens": 12, "temperature": 1.0, **params})  # type: ignore[arg-type]
+    return list(HFGenerator(loaded, batch_size).generate(requests, settings, Decoder()))
+
+
+REQUESTS = [
+    Request(prompt, problem_id=f"p{i}", index=k, task="t")
+    for i, prompt in enumerate(["def f(x):\n", "import", "class A:\n    def g(self):\n        "])
+    for k in range(3)
+]
+
+
+def test_samples_do_not_depend_on_batching_or_order(loaded: LoadedModel) -> None:
+    together = {(s.problem_id, s.index): s for s in run(loaded, REQUESTS)}
+    alone = {(s.problem_id, s.index): s for s in run(loaded, REQUESTS[::-1], batch_size=1)}
+    assert together == alone
+    assert len({s.completion for s in together.values()}) == len(REQUESTS)
+
+
+def test_seed_changes_the_samples(loaded: LoadedModel) -> None:
+    assert run(loaded, REQUESTS, seed=1) == run(loaded, REQUESTS, seed=1)
+    other = run(loaded, REQUESTS, seed=2)
+    assert [s.completion for s in run(loaded, REQUESTS, seed=1)] != [s.completion for s in other]
+
+
+def test_greedy_equals_transformers_generate(loaded: LoadedModel) -> None:
+    prompt = "return isinstance(value, str)"
+    request = Request(prompt, chat=True)
+    sample = run(loaded, [request], temperature=0.0)[0]
+    turns = [{"role": "user", "content": prompt}]
+    inputs = loaded.tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    output = loaded.model.generate(**inputs, max_new_tokens=12, do_sample=False)  # type: ignore[operator]
+    new = output[0, inputs["input_ids"].shape[1] :]
+    assert sample.completion == loaded.tokenizer.decode(new, skip_special_tokens=True)
+    assert sample.prompt_tokens == inputs["input_ids"].shape[1]
+
+
+def test_stop_string_ends_a_sample_and_is_left_out(loaded: LoadedModel) -> None:
+    free = run(loaded, REQUESTS, max_new_tokens=30)
+    stops = tuple({s.completion[5:7] for s in free if len(s.completion) > 20})
+    assert stops
+    stopped = run(loaded, [_with_stop(r, stops) for r in REQUESTS], max_new_tokens=30)
+    assert any(s.finish_reason == "stop" for s in stopped)
+    for before, after in zip(free, stopped, strict=True):
+        cuts = [before.completion.find(stop) for stop in stops if stop in before.completion]
+        expected = before.completion[: min(cuts)] if cuts else before.completion
+        assert after.completion == expected
+
+
+def _with_stop(request: Request, stops: tuple[str, ...]) -> Request:
+    return Request(
+        request.prompt, stop=stops, task="t", problem_id=request.problem_id, index=request.index
+    )
+
+
+def test_streaming_gives_the_completion(loaded: LoadedModel) -> None:
+    streamed = [""] * len(REQUESTS)
+
+    def on_text(number: int, piece: str) -> None:
+        streamed[number] += piece
+
+    generator = HFGenerator(loaded, batch_size=2)
+    params = SamplingParams(max_new_tokens=12, temperature=1.0)
+    samples = list(generator.generate(REQUESTS, params, Decoder(), on_text))
+    assert streamed == [sample.completion for sample in samples]
+
+
+def test_empty_and_long_prompts(loaded: LoadedModel) -> None:
+    assert run(loaded, [Request("")])[0].completion_tokens > 0
+    with pytest.raises(ModelError, match="holds 512"):
+        run(loaded, [Request("x = 1\n" * 400)])
+
+
+def test_unknown_decoder_and_bad_parameters(loaded: LoadedModel) -> None:
+    with pytest.raises(ConfigError, match="edit_sequence"):
+        list(HFGenerator(loaded).generate([Request("a")], SamplingParams(), Decoder("edits")))
+    with pytest.raises(ConfigError, match="top_p is 0"):
+        SamplingParams(top_p=0)
+    with pytest.raises(ConfigError, match="temperature is -1"):
+        SamplingParams(temperature=-1)
+
+
+@pytest.mark.parametrize("prompt", ["retu", "impor", "x = sel", "if a:\n    "])
+def test_healing_neither_repeats_nor_loses_text_at_the_border(
+    loaded: LoadedModel, prompt: str
+) -> None:
+    generator = HFGenerator(loaded)
+    healed = generator.vocabulary.heal(loaded.tokenizer(prompt).input_ids)
+    assert healed.rest, "the border of this prompt must be one that a token can span"
+    params = SamplingParams(max_new_tokens=8, temperature=1.0)
+    request = Request(prompt, task="t")
+    sample = next(generator.generate([request], params, Decoder()))
+    assert sample.prompt_tokens == len(healed.ids)
+
+    row = Row(healed.ids, _uniforms(request, params), healed.rest)
+    decode(
+        loaded.model,
+        [row],
+        max_new_tokens=8,
+        temperature=1.0,
+        top_p=1.0,
+        eos=generator.eos,
+        vocabulary=generator.vocabulary,
+    )
+    whole = loaded.tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
+    assert whole == prompt + sample.completion
+
+
+def _uniforms(request: Request, params: SamplingParams) -> list[float]:
+    philox = np.random.Philox(request_seed(params.seed, request))
+    return np.random.Generator(philox).random(params.max_new_tokens).tolist()

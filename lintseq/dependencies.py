@@ -1,5 +1,4 @@
-"""Which pieces of a program can't stand without which others: the rules that keep states
-lint-clean.
+"""Which pieces of a program can't stand without which others: what keeps states lint-clean.
 
 The result is a graph over the nodes of :mod:`codegen.lintseq.units`: an edge says "when this node
 is deleted, that one must be too", a group says "when all of these are deleted, that one must be
@@ -18,12 +17,13 @@ too". The rules follow what pylint reports as errors. With "dies" for "is delete
    name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation that looks ahead,
    ``from __future__``'s.
 6. ``strict`` only: a use needs every binding that can reach it, and the ``return``, ``raise``, ...
-   that end the branches beside a binding; a use of a class, or of a bare ``self``, needs its
-   special methods (all its methods, if it has bases); a statement in a ``try`` needs the handlers
-   of errors that checkers then ignore.
+   that end the branches beside a binding or the loop around it; a use of a class, or of a bare
+   ``self``, needs its special methods (all its methods, if it has bases); a statement in a ``try``
+   needs the handlers of errors that checkers then ignore.
 
-Rules 3 and 6 as published in no paper: LintSeq asks the linter at every step instead. What they
-miss, a check of the states finds (:mod:`codegen.lintseq.verify`).
+The rules are ours: the paper's code asks pylint at every step instead. Limits: no types are
+inferred, attributes are matched by name. What the rules miss, a check of the states can find
+(:mod:`codegen.lintseq.verify`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _RESULT_OF_LOAD = frozenset({"property", "cached_property"})
 _EXCUSING = frozenset(
     {"", "NameError", "ImportError", "ModuleNotFoundError", "AttributeError", "Exception"}
 )
+_ANY_ATTRIBUTE = frozenset({"__getattr__", "__getattribute__"})
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
@@ -96,9 +97,10 @@ class _Rules:
         self.facts = facts
         self.strict = strict
         self.graph = Graph([set() for _ in units.nodes])
+        self.breaks = _breaks(units) if strict else {}
 
     def edge(self, needed: int, dependent: int) -> None:
-        """``dependent`` dies with ``needed``; implied if it is a part of it, and the module never dies."""
+        """``dependent`` dies with ``needed``. Implied for a part of it; the module never dies."""
         if dependent and not needed <= dependent <= self.nodes[needed].last:
             self.graph.dependents[needed].add(dependent)
 
@@ -215,7 +217,7 @@ class _Rules:
         ]
 
     def _open_loop(self, unit: int, floor: int) -> int:
-        """The outermost loop around a unit, but not around ``floor``, in the same function; else 0."""
+        """The outermost loop around a unit but not around ``floor``, in the same function, or 0."""
         loop = 0
         while unit > 0:
             if self.units.contains(unit, floor):
@@ -227,7 +229,10 @@ class _Rules:
         return loop
 
     def _branch_ends(self, unit: int, use: int) -> None:
-        """A use after branches, some of which bind its name, needs what ends the others."""
+        """A use after branches, some of which bind its name, needs what ends the others.
+
+        After a loop that binds it, the use needs the loop's ``break`` statements.
+        """
         clause = self.nodes[unit].parent if self.nodes[unit].kind == "unit" else unit
         while clause > 0 and not self.units.contains(clause, use):
             statement = self.nodes[clause].parent
@@ -236,6 +241,7 @@ class _Rules:
             for sibling in self.nodes[statement].children:
                 if sibling != clause:
                     self.edges(self._ends(sibling), use)
+            self.edges(self.breaks.get(statement, ()), use)
             clause = self.nodes[statement].parent
 
     def _ends(self, clause: int) -> list[int]:
@@ -327,6 +333,11 @@ class _Rules:
                 ):
                     self._special_methods(definition, use.unit)
 
+        for load in self.facts.loads:
+            own = self_class(load.scope, load.base)
+            if own is not None:  # pylint accepts any attribute of a class that makes them up
+                self.edges((u for name, u in own.methods if name in _ANY_ATTRIBUTE), load.unit)
+
     def _special_methods(self, definition: Class, dependent: int) -> None:
         for name, unit in definition.methods:
             if definition.has_bases or is_special(name):
@@ -339,6 +350,22 @@ class _Rules:
                 for handler in statement.handlers:
                     if _EXCUSING.intersection(_caught(handler)):
                         self.edge(self.units.node_of[handler], number)
+
+
+def _breaks(units: Units) -> dict[int, list[int]]:
+    """The nodes with a ``break``, by the loop around them."""
+    breaks: dict[int, list[int]] = {}
+    for number, node in enumerate(units.nodes):
+        if not any(isinstance(statement, ast.Break) for statement in node.statements):
+            continue
+        loop = number
+        while loop > 0:
+            statements = units.nodes[loop].statements
+            if statements and isinstance(statements[0], _LOOPS):
+                breaks.setdefault(loop, []).append(number)
+                break
+            loop = units.nodes[loop].parent
+    return breaks
 
 
 def _is_deferred(scope: Scope, target: Scope) -> bool:

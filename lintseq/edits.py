@@ -28,13 +28,14 @@ class Hunk:
     def __post_init__(self) -> None:
         if self.start < 0 or not self.lines:
             raise InputError(
-                f"A hunk needs a start of at least 0 and one line, got {self.start} and {len(self.lines)}."
+                f"A hunk starts at {self.start} and has {len(self.lines)} lines; "
+                "it must start at 0 or later and have at least one."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Hunks that are inserted at once, from top to bottom, with at least one old line between two."""
+    """Hunks to insert at once, from top to bottom, with at least one old line between two."""
 
     hunks: tuple[Hunk, ...]
 

@@ -11,17 +11,17 @@ class UnsupportedProgram(CodegenError):
     Attributes:
         reason: a short stable word to count by: ``not_python``, ``syntax_error``, ``null_bytes``,
             ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker`` or ``too_deep``.
+        detail: what is wrong, in a sentence.
     """
 
     def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
         self.reason = reason
+        self.detail = detail
         super().__init__(f"The program has no edit sequence ({reason}): {detail}", remedy)
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        # The default would call __init__ with the whole message, and crosses process borders
-        # wrongly.
-        detail = self.message.partition("): ")[2]
-        return type(self), (self.reason, detail, self.remedy)
+        # Exceptions are pickled by their message alone, which __init__ does not take.
+        return type(self), (self.reason, self.detail, self.remedy)
 
 
 class VerificationFailed(CodegenError):
@@ -37,7 +37,7 @@ class VerificationFailed(CodegenError):
         self.detail = detail
         super().__init__(
             f"An intermediate state fails the check {check!r} after all repairs: {detail}",
-            "Leave the program out, or report it with the program as an error of the dependency rules.",
+            "Leave the program out, or report it as an error of the dependency rules.",
         )
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:

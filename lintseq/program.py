@@ -8,6 +8,7 @@ byte for byte, blank lines at the end too.
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -94,7 +95,7 @@ def prepare(
         units = cut(tree, lines)
         graph = dependencies(units, collect(tree, units.node_of), strict=strict)
     except RecursionError:
-        raise UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.") from None
+        raise _too_deep() from None
     starts = frozenset(node.first for node in units.nodes if node.stop > node.first)
     return _prepared(lines, units.owners, line_weights(lines, starts), graph)
 
@@ -116,6 +117,8 @@ def _parse(text: str) -> ast.Module:
                 tree, "<program>", "exec", dont_inherit=True
             )  # "return" outside a function, ...
     except SyntaxError as error:
+        if re.match("too many (levels|nested|statically nested) ", error.msg):
+            raise _too_deep() from None
         where = f"line {error.lineno}: " if error.lineno else ""
         raise UnsupportedProgram("syntax_error", f"{where}{error.msg}.") from None
     except UnicodeEncodeError:
@@ -123,10 +126,14 @@ def _parse(text: str) -> ast.Module:
     except ValueError as error:
         raise UnsupportedProgram("syntax_error", f"{error}.") from None
     except (RecursionError, MemoryError):
-        raise UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.") from None
+        raise _too_deep() from None
     if not tree.body:
         raise UnsupportedProgram("comments_only", "it has no statement.")
     return tree
+
+
+def _too_deep() -> UnsupportedProgram:
+    return UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.")
 
 
 def _prepared(lines: list[str], owners: list[int], weights: list[float], graph: Graph) -> Prepared:

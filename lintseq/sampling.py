@@ -26,7 +26,7 @@ def sample_edits(prepared: Prepared, rng: random.Random) -> EditSequence:
 
 
 def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
-    """The nodes that each deletion takes away, in the order of deletion; the first node is the seed."""
+    """The nodes of each deletion, the seed first, in the order of deletion."""
     deletion = _Deletion(prepared)
     owners = prepared.owners
     steps = []
@@ -61,7 +61,7 @@ class _Deletion:
         self.alive_in_group = list(prepared.group_sizes)
 
     def delete(self, seed: int) -> Step:
-        """Deletes a node and everything that then can't stay; returns what was deleted, the seed first."""
+        """Deletes a node and all that then can't stay, and returns them, the seed first."""
         prepared, dead, alive_in_group = self.prepared, self.dead, self.alive_in_group
         dead[seed] = True
         step = [seed]

@@ -26,7 +26,14 @@ _LITERALS = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple
 
 @dataclass(slots=True)
 class Function:
-    """A function definition: its unit, the units that return or yield a value, and decorator names."""
+    """A function definition.
+
+    Attributes:
+        unit, name: where it stands, and its name.
+        results: the units that return or yield a value.
+        decorators: the last name of each decorator.
+        super_inits: of ``__init__``, the units that call a parent's.
+    """
 
     unit: int
     name: str
@@ -37,7 +44,7 @@ class Function:
 
 @dataclass(slots=True)
 class Class:
-    """A class definition: its unit, whether it has bases, and where methods and special names are bound."""
+    """A class definition: its unit, if it has bases, and what binds methods and special names."""
 
     unit: int
     has_bases: bool
@@ -165,7 +172,7 @@ def _declared_target(scope: Scope, name: str) -> tuple[Scope, list[Binding]] | N
 
 
 def _move_declared(scopes: list[Scope]) -> None:
-    """Moves bindings of names that are declared global or nonlocal to the scope they are bound in."""
+    """Moves bindings of names declared global or nonlocal to the scope they are bound in."""
     for scope in scopes:
         for name, (kind, _) in scope.declared.items():
             moved = scope.bindings.pop(name, None)

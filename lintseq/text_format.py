@@ -76,7 +76,7 @@ class Resolution:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The text after each edit. Computed at each access: its size is quadratic in the worst case."""
+        """The text after each edit, computed at each access: its size can be quadratic."""
         return states(self.edits)
 
 
@@ -186,7 +186,7 @@ def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
-    """The diffs of a text up to its end mark, the number of stray lines after it, and if it is there."""
+    """The diffs up to the end mark, the number of stray lines after it, and if it is there."""
     # The marker can't occur in a program, so it separates even where the newline before it is
     # missing.
     first, *diffs = re.split(r"\n?" + re.escape(MARKER), text)
@@ -195,20 +195,20 @@ def _split(text: str) -> tuple[list[str], int, bool]:
             rest = "\n".join(diffs[end + 1 :]).split("\n")
             return [first, *diffs[: end - 1]], sum(1 for line in rest if line.strip()), True
     diffs = [first, *diffs]
-    diffs[-1] = _without_cut_separator(diffs[-1])
+    diffs[-1] = _without_cut_line(diffs[-1])
     return diffs, 0, False
 
 
-def _without_cut_separator(diff: str) -> str:
-    """A last diff without the piece of a separator that it may end with."""
-    start = diff.rfind("\n")
-    if start >= 0 and SEPARATOR.startswith(diff[start:]):
-        return diff[:start]
+def _without_cut_line(diff: str) -> str:
+    """A last diff without the piece of a separator or header that it may end with."""
+    above, newline, last = diff.rpartition("\n")
+    if last == "@" or (newline and SEPARATOR.startswith(newline + last)):
+        return above
     return diff
 
 
 def _blocks(diff: str) -> list[list[str]]:
-    """The lines of a diff, cut before each hunk header: first the lines before any header, then hunks."""
+    """The lines of a diff, cut before each header: first those before any header, then hunks."""
     blocks: list[list[str]] = [[]]
     for line in diff.split("\n"):
         # A line of code starts with "+", so "@@" at the start of a line is a header.

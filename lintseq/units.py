@@ -158,7 +158,7 @@ class _Cutter:
         decorators = getattr(statement, "decorator_list", None)
         if not decorators:
             return statement.lineno - 1
-        line = decorators[0].lineno - 1
+        line: int = decorators[0].lineno - 1
         while line > 0 and not self.lines[line].lstrip(_BLANKS).startswith("@"):
             line -= 1  # "@(" may stand on a line of its own
         return line

@@ -60,7 +60,7 @@ class EngineOptions:
         item_timeout_s: an example that takes longer fails with ``timeout``.
     """
 
-    chunk_size: int = 16
+    chunk_size: int = 32
     commit_every_s: float = 1.0
     shard_bytes: int = 256 * 2**20
     item_timeout_s: float = 60.0
@@ -125,7 +125,7 @@ def run(
     workers = workers if workers is not None else usable_cpus()
     if executor == "local":
         # Beyond Work's own limit, which a hang in C code escapes.
-        executor = LocalExecutor(workers, hang_s=2 * options.item_timeout_s + 5)
+        executor = LocalExecutor(workers, hang_s=3 * options.item_timeout_s + 5)
     elif isinstance(executor, str):
         raise ConfigError(f"There is no executor {executor!r}.", "There is: local.")
     config = RunConfig(

@@ -42,11 +42,14 @@ class Executor(Protocol):
     """Where chunks are worked on."""
 
     def map(
-        self, function: Callable[[I], R], chunks: Iterable[Sequence[I]]
+        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
     ) -> Generator[list[R | Lost], None, None]:
-        """Applies a picklable function to each item; yields one list a chunk, in the chunks' order.
+        """Applies a picklable function to each chunk; yields the results in the chunks' order.
 
-        No more than a bounded number of chunks is drawn ahead of the results.
+        The function yields one result for each item, in order, and must not depend on how items are
+        cut into chunks: a chunk whose process dies is tried again item by item. If it raises a
+        :class:`CodegenError`, that ends the whole map. No more than a bounded number of chunks is
+        drawn ahead of the results.
         """
         ...
 
@@ -59,7 +62,7 @@ class LocalExecutor:
         workers: their number. With 1, the work runs in the calling process, where it is easy to
             debug; an item that kills its process then ends the run.
         ahead: chunks in flight for each worker.
-        hang_s: an item that takes longer gets its process killed; None waits for ever.
+        hang_s: a process that gives no result for so long is killed; None waits for ever.
     """
 
     workers: int = 1
@@ -71,12 +74,12 @@ class LocalExecutor:
             raise ConfigError(f"workers is {self.workers}; it must be at least 1.")
 
     def map(
-        self, function: Callable[[I], R], chunks: Iterable[Sequence[I]]
+        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
     ) -> Generator[list[R | Lost], None, None]:
         """See :class:`Executor`."""
         if self.workers == 1:
             for chunk in chunks:
-                yield [function(item) for item in chunk]
+                yield list(function(chunk))
             return
         pool = _Pool(function, self.workers, self.hang_s)
         try:
@@ -97,10 +100,10 @@ class _Task:
 class _Worker:
     """One process, its pipe, and the task it has."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
         context = multiprocessing.get_context("spawn")  # forking copies threads' locks
         self.connection, theirs = context.Pipe()
-        self.started = context.RawValue("d", 0.0)  # when the item in work began, 0 for none
+        self.started = context.RawValue("d", 0.0)  # when the last result came, 0 if idle
         self.process: SpawnProcess = context.Process(
             target=_work, args=(theirs, function, self.started), daemon=True
         )
@@ -125,24 +128,33 @@ class _Worker:
         return f"the process was killed by signal {-code}"
 
 
-def _work(connection: Connection, function: Callable[[Any], Any], started: Any) -> None:
+def _work(
+    connection: Connection, function: Callable[[Sequence[Any]], Iterable[Any]], started: Any
+) -> None:
     """The loop of a worker process. It ends when the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(None)  # ready
         while True:
-            results = []
-            for item in connection.recv():
-                started.value = time.monotonic()
-                results.append(function(item))
+            answer: list[Any] | CodegenError = []
+            items = connection.recv()
+            started.value = time.monotonic()
+            try:
+                for result in function(items):
+                    answer.append(result)
+                    started.value = time.monotonic()
+            except CodegenError as error:
+                answer = error
             started.value = 0.0
-            connection.send(results)
+            connection.send(answer)
 
 
 class _Pool:
     """The processes of one :meth:`LocalExecutor.map`."""
 
-    def __init__(self, function: Callable[[Any], Any], workers: int, hang_s: float | None) -> None:
+    def __init__(
+        self, function: Callable[[Sequence[Any]], Iterable[Any]], workers: int, hang_s: float | None
+    ) -> None:
         self.function = function
         self.hang_s = hang_s
         self.workers = [_Worker(function) for _ in range(workers)]
@@ -197,6 +209,8 @@ class _Pool:
             except (EOFError, ConnectionResetError):
                 self._bury(number)
                 continue
+            if isinstance(message, CodegenError):
+                raise message
             if not worker.ready:
                 worker.ready = True
             elif (task := worker.task) is not None:

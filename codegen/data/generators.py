@@ -6,6 +6,11 @@ any picklable object with ``name`` and ``generate(example, rng)``, preferably a 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
 stable word; :class:`Skip` is one. The rooms that hold generators need not import this module: the
 attribute is what counts. Any other exception counts the example as failed, by the exception's name.
+A :class:`~codegen.errors.ConfigError` or ``MissingExtraError`` ends the run: no example can work.
+
+A generator that is faster with many examples at once may have ``generate_many(items)`` too: for a
+list of (example, rng) pairs it returns, for each, the list of texts or the exception that
+``generate`` would give. What it gives for one pair must not depend on the others.
 """
 
 from __future__ import annotations
@@ -64,28 +69,30 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    r"""The baseline of the edit methods: the instruction, then the whole program.
+    r"""The baseline of LintSeq: the instruction, then the whole program.
 
     The text form is that of the LintSeq reference code's baseline, ``instruction + "\n" +
-    response``. ``like`` names a generator: an example that it skips is skipped here too, for the
-    same reason, so that both sets hold the same examples.
+    response``. An example that :class:`codegen.lintseq.LintSeq` with its defaults refuses at this
+    seed is refused
+    here too, for the same reason, and the program is in the same normal form: both sets hold the
+    same examples and programs, and differ in the method alone.
     """
 
-    like: str = "lintseq"
     name: str = dataclasses.field(default="whole", init=False)
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
         """Yields one text."""
-        if self.like:
-            for _ in make(self.like).generate(example, rng):
-                break
+        from codegen.lintseq import LintSeq, normalise
+
+        for _ in LintSeq().generate(example, rng):
+            pass  # its refusal is what counts
         yield TrainingText(
             id=f"{example.id}#whole",
             example_id=example.id,
             generator=self.name,
             segments=(
                 Segment(example.instruction + "\n", False),
-                Segment(example.program.rstrip() + "\n", True),
+                Segment(normalise(example.program), True),
             ),
         )
 

@@ -178,11 +178,11 @@ class Journal:
 
     def publish(self, texts: Mapping[str, str]) -> None:
         """Moves the data into place, writes ``texts`` (name -> content, the manifest last)."""
-        for name in [file["name"] for file in self.state.files] + [REJECTS]:
+        for name, text in texts.items():
+            write_atomic(self.folder / name, text)
+        for name in [*(file["name"] for file in self.state.files), REJECTS, *texts]:
             if (self.folder / name).exists():  # else moved by a run that was then killed
                 (self.folder / name).replace(self.out / name)
-        for name, text in texts.items():
-            write_atomic(self.out / name, text)
         _sync(self.out)
         self.discard()
 

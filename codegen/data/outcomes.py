@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -15,6 +15,7 @@ from typing import Any
 
 from codegen.data.generators import TextGenerator
 from codegen.data.sources.base import Item, Outcome, Rejected
+from codegen.errors import ConfigError, MissingExtraError
 from codegen.records import Example, TrainingText, to_json
 
 
@@ -40,7 +41,7 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Applies a generator to one input and never raises: each input ends with one outcome.
+    """Applies a generator to inputs: each ends with one outcome, whatever the generator raises.
 
     ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
     two steps of Python code; in other threads there is no limit, and a hang in C code is the
@@ -51,18 +52,49 @@ class Work:
     seed: int
     timeout_s: float
 
-    def __call__(self, item: Item) -> Result:
-        """The outcome of one input."""
+    def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
+        """The outcome of each input.
+
+        Raises:
+            ConfigError: if the generator can't work at all: that is no fault of an input.
+        """
+        batch = self._batch([item for item in items if isinstance(item, Example)])
+        for item in items:
+            yield batch.get(item.id) or self._one(item)
+
+    def _batch(self, examples: list[Example]) -> dict[str, Result]:
+        """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong."""
+        many = getattr(self.generator, "generate_many", None)
+        if many is None or len(examples) < 2:
+            return {}
+        pairs = [(example, example_rng(self.seed, example.id)) for example in examples]
+        try:
+            with _time_limit(self.timeout_s):
+                answers = many(pairs)
+                outcomes = zip(examples, answers, strict=True)
+                return {example.id: _outcome(example, answer) for example, answer in outcomes}
+        except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
+            return {}
+
+    def _one(self, item: Item) -> Result:
         if isinstance(item, Rejected):
             return Result(item.id, item.outcome, item.reason, item.detail)
         try:
             with _time_limit(self.timeout_s):
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
                 return _result(item, texts)
+        except (ConfigError, MissingExtraError) as error:
+            raise ConfigError(str(error)) from None
         except _OutOfTimeError:
             return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a generator raises counts
             return _from_exception(item, error)
+
+
+def _outcome(example: Example, answer: list[Any] | Exception) -> Result:
+    if isinstance(answer, Exception):
+        return _from_exception(example, answer)
+    return _result(example, answer)
 
 
 def _result(example: Example, texts: list[Any]) -> Result:
@@ -91,7 +123,7 @@ def _from_exception(example: Example, error: BaseException) -> Result:
     if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
         return Result(example.id, "skipped", reason, _short(str(error)))
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    place = f" (in {frames[-1].name}, line {frames[-1].lineno})" if frames else ""
     return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
 
 

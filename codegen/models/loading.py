@@ -68,7 +68,7 @@ def resolve(name: str) -> tuple[str, str]:
         found = embedded.ensure()
         return str(found.path), found.origin
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if not any((path / f).is_file() for f in ("config.json", "adapter_config.json")):
             raise ModelError(
                 f"{name} holds neither config.json nor adapter_config.json.",
@@ -99,6 +99,7 @@ def load(
         ModelError: naming what is missing and the remedy.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     place, origin = resolve(name)
@@ -117,7 +118,7 @@ def load(
             model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         try:
             model = PeftModel.from_pretrained(model, place)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"The adapter {name} does not load: {_one_line(error)}.") from error
         if merge:
             model = model.merge_and_unload()
@@ -127,7 +128,7 @@ def load(
             model = AutoModelForCausalLM.from_pretrained(
                 place, dtype=dtype, attn_implementation="sdpa"
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"The model {name!r} does not load: {_one_line(error)}.",
                 "Give 'embedded', a directory, or a hub id that this machine can reach.",

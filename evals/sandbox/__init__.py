@@ -1,18 +1,19 @@
-"""Runs model-written programs where they can do no harm, and judges them where they can't forge it.
+r"""Runs model-written programs where they can do no harm and judges them out of their reach.
 
     >>> with Sandbox() as sandbox:
-    ...     outcome = sandbox.run(Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n"))
-    >>> outcome.status
-    'passed'
+    ...     outcome = sandbox.run(Job("def f(x):\\n    return x + 1\\n", test="assert f(1) ==
+    2\\n")) >>> outcome.status 'passed'
 
-Each program runs in a process of its own without network, files or neighbours, under limits of time, memory
-and output; its tests run in another sandbox and see only the plain values it returns. See ``jobs`` for the
-modes, ``inner.confine`` for the layers, ``inner.wire`` for what can be returned, ``judge`` for the statuses.
+Each program runs in a process of its own without network, files or neighbours, under limits of
+time, memory and output; its tests run in another sandbox and see only the plain values it returns.
+See ``jobs`` for the modes, ``inner.confine`` for the layers, ``inner.wire`` for what can be
+returned, ``judge`` for the statuses.
 
 Source: evals specification §3.4 of this project (design and measurements of other harnesses).
 
-What it does not protect against: faults of the kernel that a program can reach through the system calls
-left to it, and side channels (timing, load). Verdicts of mode ``in_sandbox`` can be forged by the program.
+What it does not protect against: faults of the kernel that a program can reach through the system
+calls left to it, and side channels (timing, load). Verdicts of mode ``in_sandbox`` can be forged by
+the program.
 """
 
 from .jobs import Job, Limits, Mode, Outcome

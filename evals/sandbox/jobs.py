@@ -19,10 +19,11 @@ class Limits:
     """What one job may use.
 
     Attributes:
-        cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may show
-            three times as much.
+        cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may
+            show three times as much.
         memory_mib: address space of each of its processes.
-        output_bytes: most bytes of standard output (``stdio``, ``calls``) and of returned values (``calls``).
+        output_bytes: most bytes of standard output (``stdio``, ``calls``) and of returned values
+            (``calls``).
         file_mib: size of each file it writes; all its files together may take four times as much.
         processes: processes and threads at a time.
         open_files: file descriptors of each process.
@@ -61,15 +62,17 @@ class Job:
     """One program to run, and how to judge it.
 
     Modes:
-        - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each function of
-          the program is a proxy. If ``entry_point`` is given and the test defines ``check``, then
-          ``check(entry_point)`` is called; otherwise the test consists of plain statements.
-        - ``stdio``: the program runs as ``__main__`` with ``stdin``; its standard output is compared with
-          ``expected_stdout`` without regard to white space at the ends of lines and to blank lines at the end.
-        - ``in_sandbox``: setup, program and test in one process. For tests that need the program's objects;
-          the program could forge the verdict.
-        - ``calls``: evaluates ``calls``, pairs of a function's name and its arguments (or None, to read the
-          global variable of that name), and returns the values.
+        - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each
+          function of the program is a proxy. If ``entry_point`` is given and the test defines
+          ``check``, then ``check(entry_point)`` is called; otherwise the test consists of plain
+          statements.
+        - ``stdio``: the program runs as ``__main__`` with ``stdin``; its standard output is
+          compared with ``expected_stdout`` without regard to white space at the ends of lines and
+          to blank lines at the end.
+        - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
+          objects; the program could forge the verdict.
+        - ``calls``: evaluates ``calls``, pairs of a function's name and its arguments (or None, to
+          read the global variable of that name), and returns the values.
 
     Attributes:
         program: the whole program's text.
@@ -104,9 +107,11 @@ class Outcome:
     """How a job ended.
 
     Attributes:
-        status: as in :class:`codegen.records.Verdict`; with ``calls``, ``passed`` means all calls returned.
+        status: as in :class:`codegen.records.Verdict`; with ``calls``, ``passed`` means all calls
+            returned.
         trust: how far the status can be believed.
-        cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident set.
+        cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident
+            set.
         message: why it did not pass.
         stdout: what it printed (``stdio``, ``calls``), cut at ``Limits.output_bytes``.
         values: what the calls returned, up to the first that failed (``calls``).
@@ -129,7 +134,7 @@ class Outcome:
 
 def trust_of(mode: Mode) -> Trust:
     """How far a verdict of this mode can be believed."""
-    return {"stdio": "stdio", "in_sandbox": "in_sandbox"}.get(mode, "isolated")  # type: ignore[return-value]
+    return "isolated" if mode in ("isolated", "calls") else mode
 
 
 def is_empty(program: str) -> bool:

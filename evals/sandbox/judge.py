@@ -1,7 +1,8 @@
 """The verdict on a job, as a pure function of what the two sandboxes reported.
 
-Three sources, in order of trust: how the program's process ended (from its zygote), how the tests' process
-ended (from the other), and the verdict the tests' process wrote. Nothing the program wrote is read here.
+Three sources, in order of trust: how the program's process ended (from its zygote), how the tests'
+process ended (from the other), and the verdict the tests' process wrote. Nothing the program wrote
+is read here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ MAX_MESSAGE_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, and what it used."""
+    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, and what it
+    used.
+    """
 
     reason: Reason
     status: int
@@ -45,7 +48,9 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A status with its message; ``wall`` asks for one more run alone before ``timeout`` is recorded."""
+    """A status with its message; ``wall`` asks for one more run alone before ``timeout`` is
+    recorded.
+    """
 
     status: Status
     message: str = ""

@@ -1,4 +1,5 @@
-"""Starts zygotes: which backend works on this machine, what it mounts, and the command that starts it.
+"""Starts zygotes: which backend works on this machine, what it mounts, and the command that starts
+it.
 
 Backends, tried in this order unless one is named:
 
@@ -6,9 +7,9 @@ Backends, tried in this order unless one is named:
 - ``namespaces``: the same layers by plain system calls (:mod:`.inner.newroot`);
 - ``unsafe_local``: no sandbox, only when asked for.
 
-Whatever the backend, the sandbox's root holds the Python runtime at a path everybody can traverse, the
-system's libraries and tools, all read-only, without any directory of installed Python packages (they may hold
-the data sets' solutions), and nothing else of the host.
+Whatever the backend, the sandbox's root holds the Python runtime at a path everybody can traverse,
+the system's libraries and tools, all read-only, without any directory of installed Python packages
+(they may hold the data sets' solutions), and nothing else of the host.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from codegen.errors import SandboxError
@@ -36,8 +37,8 @@ SLOTS = 4  # jobs in flight in one zygote: ending a namespace waits, so more tha
 PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
 REMEDY = (
-    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user namespaces; "
-    "in a container, allow it to make namespaces. Or accept the risk with unsafe_local=True "
+    "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user "
+    "namespaces; in a container, allow it to make namespaces. Or accept the risk with unsafe_local=True "
     "(--unsafe-local), which runs the programs without a sandbox."
 )
 
@@ -70,7 +71,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to run zygotes: the backend and how its jobs become unprivileged (see ``inner.confine``)."""
+    """A way to run zygotes: the backend and how its jobs become unprivileged (see
+    ``inner.confine``).
+    """
 
     backend: Backend
     identity: Literal["uids", "userns", "none"]
@@ -81,7 +84,7 @@ class Zygote:
 
     def __init__(self, way: Way, role: Role, process: subprocess.Popen[bytes], errors: Any) -> None:
         self.way = way
-        self.role = role
+        self.role: Role = role
         self.process = process
         self.control: socket.socket
         self.ready: dict[str, Any] = {}
@@ -117,7 +120,8 @@ def ways(backend: str) -> Iterator[Way]:
     if backend == "unsafe_local":
         yield Way("unsafe_local", "none")
         return
-    # Root never falls back to a user namespace: its jobs would be the host's uid 0, which no process limit binds.
+    # Root never falls back to a user namespace: its jobs would be the host's uid 0, which no
+    # process limit binds.
     identity = "uids" if os.geteuid() == 0 and _job_uids() is not None else "userns"
     for name in ("bwrap", "namespaces"):
         if backend in ("auto", name) and (name != "bwrap" or shutil.which("bwrap")):
@@ -127,7 +131,8 @@ def ways(backend: str) -> Iterator[Way]:
 def start(way: Way, role: Role) -> Zygote:
     """Starts a zygote and waits until a test job of it reports the layers in force.
 
-    The calling thread must live as long as the zygote: the kernel ends the sandbox with that thread.
+    The calling thread must live as long as the zygote: the kernel ends the sandbox with that
+    thread.
 
     Raises:
         SandboxError: if it does not start, with the reason.
@@ -155,7 +160,7 @@ def start(way: Way, role: Role) -> Zygote:
     zygote.control = ours
     try:
         ours.settimeout(START_TIMEOUT_S)
-        message = json.loads(ours.recv(16384) or b"{}")
+        message: dict[str, Any] = json.loads(ours.recv(16384) or b"{}")
         ours.settimeout(None)
     except (OSError, ValueError) as error:
         message = {"message": f"no answer: {error}"}
@@ -218,8 +223,12 @@ def _command(way: Way, role: Role, control_fd: int) -> list[str]:
 
 
 def _python_arguments(module: str, path: str) -> list[str]:
-    # As -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets the same in every run.
-    code = f"import sys; sys.path.insert(0, {path!r}); from inner.{module} import main; main(sys.argv[1])"
+    # As -I, but -I would ignore PYTHONHASHSEED, which makes the order of sets the same in every
+    # run.
+    code = (
+        f"import sys; sys.path.insert(0, {path!r}); "
+        f"from inner.{module} import main; main(sys.argv[1])"
+    )
     return ["-P", "-s", "-S", "-B", "-c", code]
 
 
@@ -237,17 +246,21 @@ def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
         "slots": SLOTS,
         "control_fd": control_fd,
         "driver_namespaces": {
-            name: os.readlink(f"/proc/self/ns/{name}") for name in ("pid", "net", "ipc", "mnt", "uts")
+            name: str(Path(f"/proc/self/ns/{name}").readlink())
+            for name in ("pid", "net", "ipc", "mnt", "uts")
         },
     }
 
 
 def _job_uids() -> range | None:
-    """User ids that root can give to jobs: the upper half of the largest mapped range; None if too small."""
+    """User ids that root can give to jobs: the upper half of the largest mapped range; None if too
+    small.
+    """
     best = range(0)
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         start, _, length = (int(field) for field in line.split())
-        # Of a full mapping, keep clear of the ids that distributions hand to containers and services.
+        # Of a full mapping, keep clear of the ids that distributions hand to containers and
+        # services.
         usable = range(start + length // 2, min(start + length, (1 << 32) - 16))
         if len(usable) > len(best):
             best = usable
@@ -255,10 +268,20 @@ def _job_uids() -> range | None:
 
 
 def _bwrap_options(way: Way, layout: Layout) -> list[str]:
-    options = (
-        "--unshare-pid --unshare-net --unshare-ipc --unshare-uts --unshare-cgroup-try "
-        "--hostname sandbox --die-with-parent --new-session --clearenv --cap-drop ALL"
-    ).split()
+    options = [
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+        "--hostname",
+        "sandbox",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--cap-drop",
+        "ALL",
+    ]
     capabilities = ["SYS_ADMIN", "KILL"]
     if way.identity == "userns":
         options += ["--unshare-user", "--uid", "0", "--gid", "0"]
@@ -269,15 +292,15 @@ def _bwrap_options(way: Way, layout: Layout) -> list[str]:
         options += ["--cap-add", f"CAP_{name}"]
     for name, value in layout.environment.items():
         options += ["--setenv", name, value]
+    for directory in layout.dirs:
+        options += ["--perms", "0755", "--dir", directory]
     for source, target in layout.binds:
         options += ["--ro-bind", source, target]
     for target, text in layout.links:
         options += ["--symlink", text, target]
     for target in layout.masks:
         options += ["--perms", "0755", "--tmpfs", target, "--remount-ro", target]
-    for directory in layout.dirs:
-        options += ["--dir", directory]
-    options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--chdir", "/"]  # noqa: S108
+    options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/tmp", "--chdir", "/"]
     return [*options, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
@@ -298,7 +321,7 @@ def _layout(way: Way) -> Layout:
     links = []
     for path in _LINKED:
         if Path(path).is_symlink():
-            links.append((path, os.readlink(path)))
+            links.append((path, str(Path(path).readlink())))
         elif Path(path).is_dir():
             binds.append((path, path))
     python = _host_python()
@@ -311,12 +334,16 @@ def _layout(way: Way) -> Layout:
         environment["LD_LIBRARY_PATH"] = f"{PYTHON_AT}/lib"
     binds.append((str(_INNER), f"{INNER_AT}/inner"))
     masks = [mask for source, target in binds for mask in _package_directories(source, target)]
-    dirs = (f"{INNER_AT}/empty",)
-    return Layout(tuple(binds), tuple(links), tuple(masks), dirs, python, environment)
+    empty = f"{INNER_AT}/empty"
+    targets = [PurePosixPath(target) for _, target in binds]
+    # Parents first, and named one by one: bubblewrap makes those it is not told about for root
+    # alone.
+    dirs = sorted({empty} | {str(p) for target in targets for p in target.parents} - {"/"})
+    return Layout(tuple(binds), tuple(links), tuple(masks), tuple(dirs), python, environment)
 
 
 def _package_directories(source: str, target: str) -> Iterator[str]:
-    """Directories of installed Python packages below a bind mount, as they appear in the sandbox."""
+    """Directories of installed packages below a bind mount, as the sandbox sees them."""
     if Path(source).name not in ("lib", "lib64"):
         return
     for pattern in ("python*/site-packages", "python*/dist-packages"):

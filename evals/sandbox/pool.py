@@ -1,12 +1,12 @@
 """The driver: a thread that hands jobs to pairs of zygotes and collects how they ended.
 
-A *worker* is a pair of sandboxes: one forks the jobs of programs, the other those of their tests. For each
-job the driver makes a socket pair, gives one end to each side, and waits for both to end. It reads the
-verdict from a memory file that only the tests' side could write. Zygotes keep the time limits; the driver's
-own deadline is behind theirs, for a sandbox that does not answer.
+A *worker* is a pair of sandboxes: one forks the jobs of programs, the other those of their tests.
+For each job the driver makes a socket pair, gives one end to each side, and waits for both to end.
+It reads the verdict from a memory file that only the tests' side could write. Zygotes keep the time
+limits; the driver's own deadline is behind theirs, for a sandbox that does not answer.
 
-A job whose program stopped at the wall limit alone is run once more with nothing beside it. A job whose
-sandbox broke is run once more in a new worker, then becomes ``infra_error``.
+A job whose program stopped at the wall limit alone is run once more with nothing beside it. A job
+whose sandbox broke is run once more in a new worker, then becomes ``infra_error``.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Pool:
         self._next_id = 0
         self._closed = False
         self._started: Future[launch.Zygote] = Future()
-        # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it ends.
+        # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it
+        # ends.
         self._thread = threading.Thread(target=self._main, name="sandbox", daemon=True)
 
     def start(self) -> launch.Zygote:
@@ -140,7 +141,8 @@ class Pool:
         with contextlib.suppress(OSError):
             self._wake_write.send(b"\0")
 
-    # --- the pool's thread -------------------------------------------------------------------------------
+    # --- the pool's thread
+    # -------------------------------------------------------------------------------
 
     def _main(self) -> None:
         error = SandboxError("The sandbox was closed.")
@@ -468,7 +470,7 @@ def _outcome(
     values: tuple[Any, ...] = ()
     if report is not None and job.mode == "calls":
 
-        def special(tag: str, content: Any) -> Any:
+        def special(_: str, content: Any) -> Any:
             return wire.Opaque(str(content))
 
         try:

@@ -1,5 +1,204 @@
-"""Probe"""
+"""Ten hostile programs run in the sandbox of this machine, to tell its user what holds.
+
+Each probe checks the harm from outside, where it can: a listening socket that must see no
+connection, a file that must be unread and unchanged, the processes below this one. The programs run
+only inside the sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-@dataclass
-class Probe: name: str
-def probe(): return []
+from pathlib import Path
+
+from codegen.errors import SandboxError
+
+from .jobs import Job, Limits, Outcome
+from .sandbox import Sandbox
+
+_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+_SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing a hostile program tried: whether the sandbox held, and what was seen."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def probe() -> list[Probe]:
+    """Runs the ten probes in a sandbox of one worker; a few seconds.
+
+    On a machine without a safe backend the list holds one failed probe that says why.
+    """
+    with _secret_in_environment() as secret, contextlib.ExitStack() as stack:
+        try:
+            sandbox = stack.enter_context(Sandbox(workers=1))
+        except SandboxError as error:
+            return [Probe("sandbox", False, str(error))]
+        honest = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
+        sandbox.run(honest)  # starts what is started lazily, before processes are counted
+        results = []
+        for name, check in _probes(sandbox, secret).items():
+            ok, detail = check()
+            after = sandbox.run(honest).status
+            if after != "passed":
+                ok, detail = False, f"{detail}; the next program ended with {after}"
+            results.append(Probe(name, ok, detail))
+        return results
+
+
+@contextlib.contextmanager
+def _secret_in_environment() -> Iterator[str]:
+    secret = secrets.token_hex(16)
+    os.environ[_SECRET_VARIABLE] = secret
+    try:
+        yield secret
+    finally:
+        del os.environ[_SECRET_VARIABLE]
+
+
+def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool, str]]]:
+    def call(program: str) -> Outcome:
+        return sandbox.run(Job(program, mode="calls", calls=[("f", [])], limits=_LIMITS))
+
+    def without(text: str, program: str) -> tuple[bool, str]:
+        outcome = call(program)
+        seen = text in repr(outcome.values) + outcome.stdout + outcome.message
+        return not seen, "it came out" if seen else _summary(outcome)
+
+    def network() -> tuple[bool, str]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(0.2)
+            outcome = call(_CONNECT.format(port=server.getsockname()[1]))
+            with contextlib.suppress(TimeoutError):
+                server.accept()[0].close()
+                return False, "it reached a port of this machine"
+            return True, _summary(outcome)
+
+    def read_file() -> tuple[bool, str]:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(secret)
+            file.flush()
+            return without(secret, f"def f():\n    return open({file.name!r}).read()\n")
+
+    def write_file() -> tuple[bool, str]:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(secret)
+            file.flush()
+            outcome = call(f"def f():\n    return open({file.name!r}, 'w').write('x')\n")
+            changed = Path(file.name).read_text() != secret
+            return not changed, "the file was changed" if changed else _summary(outcome)
+
+    def kill_parent() -> tuple[bool, str]:
+        before = _processes_below_us()
+        outcome = call("import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n")
+        lost = before - _processes_below_us()
+        return not lost, f"{len(lost)} processes ended" if lost else _summary(outcome)
+
+    def see_processes() -> tuple[bool, str]:
+        outcome = call("import os\ndef f():\n    return [p for p in os.listdir('/proc')]\n")
+        numbers = {str(item) for value in outcome.values for item in value}
+        seen = str(os.getpid()) in numbers
+        return not seen, "it sees this process" if seen else _summary(outcome)
+
+    def fork_bomb() -> tuple[bool, str]:
+        return _nothing_left(lambda: call(_FORK_BOMB))
+
+    def memory_bomb() -> tuple[bool, str]:
+        outcome = call("def f():\n    return len([bytearray(1 << 20) for _ in range(100000)])\n")
+        return outcome.status == "memory", _summary(outcome)
+
+    def forged_equality() -> tuple[bool, str]:
+        outcome = sandbox.run(Job(_ALWAYS_EQUAL, test="assert f() == 2\n", limits=_LIMITS))
+        return not outcome.passed, _summary(outcome)
+
+    def daemon() -> tuple[bool, str]:
+        return _nothing_left(lambda: call(_DAEMON))
+
+    return {
+        "network": network,
+        "read host file": read_file,
+        "write host file": write_file,
+        "kill parent": kill_parent,
+        "see host processes": see_processes,
+        "environment secrets": lambda: without(
+            secret, "import os\ndef f():\n    return dict(os.environ)\n"
+        ),
+        "fork bomb": fork_bomb,
+        "memory bomb": memory_bomb,
+        "forged equality": forged_equality,
+        "surviving daemon": daemon,
+    }
+
+
+def _nothing_left(run: Callable[[], Outcome]) -> tuple[bool, str]:
+    before = _processes_below_us()
+    outcome = run()
+    left = _processes_below_us() - before
+    return not left, f"{len(left)} processes left behind" if left else _summary(outcome)
+
+
+def _processes_below_us() -> set[int]:
+    """Process ids below this one, as the host sees them."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                # The command's name, in parentheses, may hold anything; the parent is the second
+                # field after it.
+                parents[int(entry.name)] = int(
+                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                )
+    below: set[int] = set()
+    ours = {os.getpid()}
+    while ours:
+        ours = {pid for pid, parent in parents.items() if parent in ours}
+        below |= ours
+    return below
+
+
+def _summary(outcome: Outcome) -> str:
+    text = f"{outcome.status}: {outcome.message}" if outcome.message else outcome.status
+    return text[:200]
+
+
+_CONNECT = """\
+import socket
+def f():
+    socket.create_connection(("127.0.0.1", {port}), timeout=1)
+"""
+_FORK_BOMB = """\
+import os
+def f():
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
+"""
+_DAEMON = """\
+import os, time
+def f():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+    return 1
+"""
+_ALWAYS_EQUAL = """\
+class Always:
+    def __eq__(self, other):
+        return True
+def f():
+    return Always()
+"""

@@ -22,11 +22,11 @@ class Sandbox:
     Leaving it, or the end of this process however it comes, ends everything that runs in it.
 
     Args:
-        workers: pairs of sandboxes, each with a few jobs in flight; by default one for each core this process
-            may use. They are started as they are needed.
+        workers: pairs of sandboxes, each with a few jobs in flight; by default one for each core
+            this process may use. They are started as they are needed.
         unsafe_local: whether to run programs without a sandbox where the machine offers none.
-        backend: ``auto``, or one of ``bwrap``, ``namespaces``, ``unsafe_local`` to use it and no other. The
-            last needs ``unsafe_local=True`` too.
+        backend: ``auto``, or one of ``bwrap``, ``namespaces``, ``unsafe_local`` to use it and no
+            other. The last needs ``unsafe_local=True`` too.
 
     Raises:
         SandboxError: on entering, if there is no safe way to run programs here.
@@ -94,15 +94,16 @@ class Sandbox:
         """Runs one job.
 
         Raises:
-            InputError: if the job itself can't be used (an argument of ``calls`` that is not a plain value).
-            SandboxError: if the sandbox is not open, or broke.
+            InputError: if the job itself can't be used (an argument of ``calls`` that is not a
+            plain value). SandboxError: if the sandbox is not open, or broke.
         """
         return next(self.map([(None, job)]))[1]
 
     def map(self, items: Iterable[tuple[Key, Job]]) -> Iterator[tuple[Key, Outcome]]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
-        The input is read as the jobs are done, a few ahead; closing the iterator drops what is not done.
+        The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
+        done.
 
         Raises:
             InputError, SandboxError: as :meth:`run`.
@@ -142,7 +143,9 @@ class Sandbox:
 
     def _running(self) -> Pool:
         if self._pool is None:
-            raise SandboxError("The sandbox is not open.", "Use it as `with Sandbox() as sandbox:`.")
+            raise SandboxError(
+                "The sandbox is not open.", "Use it as `with Sandbox() as sandbox:`."
+            )
         return self._pool
 
 

@@ -8,10 +8,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from codegen.data import EngineOptions, Rejected, Skip, open_source, run
+from codegen.errors import ConfigError
 from codegen.records import Example, Segment, TrainingText
 
 
@@ -24,7 +25,8 @@ class Echo:
     name: str = "echo"
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        time.sleep(self.delay_s)
+        if self.delay_s:
+            time.sleep(self.delay_s)
         word, _, rest = example.program.partition(" ")
         if word == "skip":
             raise Skip(rest or "unwanted", "as asked")
@@ -41,6 +43,8 @@ class Echo:
             ctypes.PyDLL(None).sleep(1000)
         if word == "wrong":
             yield TrainingText("x", "another example", self.name, ())
+        if word == "config":
+            raise ConfigError("It needs a thing.")
         if word == "nothing":
             return
         for copy in range(self.copies):
@@ -53,6 +57,34 @@ class Echo:
                     Segment(f"{example.program} {rng.random()}", True),
                 ),
             )
+
+
+@dataclass(frozen=True)
+class BatchEcho(Echo):
+    """Echo with ``generate_many``, which a bad example breaks as a whole."""
+
+    name: str = "batch_echo"
+
+    def generate_many(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> list[list[TrainingText] | Exception]:
+        answers: list[list[TrainingText] | Exception] = []
+        for example, rng in items:
+            try:
+                answers.append(list(self.generate(example, rng)))
+            except Skip as error:
+                answers.append(error)
+        return answers
+
+
+@dataclass(frozen=True)
+class Each:
+    """A function of one item as a function of a chunk."""
+
+    function: Callable[[float], object]
+
+    def __call__(self, items: Sequence[float]) -> Iterator[object]:
+        return map(self.function, items)
 
 
 @dataclass

@@ -1,10 +1,13 @@
-"""The job of the program under test: executes it, then answers calls of the tests' job over the channel.
+"""The job of the program under test: executes it, then answers calls of the tests' job over the
+channel.
 
-Everything this process says is the program's word: it can change any object here. So the other side, not
-this one, decides; the messages below only matter when they are what an honest program would send.
+Everything this process says is the program's word: it can change any object here. So the other
+side, not this one, decides; the messages below only matter when they are what an honest program
+would send.
 
-    candidate: ["loaded", {name: kind}] | ["syntax_error"|"error"|"memory"|"exited", type, message] after executing
-               ["value", tree] | ["raised"|"memory"|"exited"|"too_large", type, message] after a call
+    candidate: ["loaded", {name: kind}] | ["syntax_error"|"error"|"memory"|"exited", type, message]
+               after executing ["value", tree] | ["raised"|"memory"|"exited"|"too_large", type,
+               message] after a call
     checker:   ["call", name, [args], {kwargs}] | ["get", name]
 
 ``kind`` is ``call``, ``value`` or ``module:NAME``.
@@ -27,8 +30,10 @@ FILE_NAME = "<program>"
 MAX_NAMES = 10_000
 
 
-def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
-    """Runs one program. ``payload``: mode, program and, with mode ``in_sandbox``, setup, test, entry_point, token."""
+def main(channel_fd: int, payload: dict[str, Any], _: dict[str, int]) -> None:
+    """Runs one program. ``payload``: mode, program and, with mode ``in_sandbox``, setup, test,
+    entry_point, token.
+    """
     channel = wire.Channel(socket.socket(fileno=channel_fd))
     # The interpreter runs without the site module, which adds these two.
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
@@ -63,9 +68,9 @@ def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
         code = compile(source, FILE_NAME, "exec", dont_inherit=True)
     except MemoryError:
         return ["memory", "MemoryError", "the compiler ran out of memory"]
-    except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError (NUL), RecursionError, UnicodeError
+    except Exception as error:  # noqa: BLE001 - also ValueError (NUL), RecursionError, UnicodeError
         return ["syntax_error", *wire.describe_exception(error)]
-    return attempt(lambda: exec(code, namespace))
+    return attempt(lambda: exec(code, namespace))  # noqa: S102 - this file runs in the sandbox
 
 
 def attempt(action: Any) -> list[Any] | None:
@@ -82,17 +87,21 @@ def attempt(action: Any) -> list[Any] | None:
 
 
 def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
-    """Mode ``in_sandbox``: the tests beside the program, in a namespace that sees the program's names."""
+    """Mode ``in_sandbox``: the tests beside the program, in a namespace that sees the program's
+    names.
+    """
     entry_point = payload["entry_point"]
     beside = vars(_module("tests"))
 
     def run() -> None:
-        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), beside)
+        setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
+        exec(setup, beside)  # noqa: S102
         own = {name: value for name, value in namespace.items() if not name.startswith("__")}
         beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
-        exec(compile(payload["test"], "<test>", "exec", dont_inherit=True), beside)
+        test = compile(payload["test"], "<test>", "exec", dont_inherit=True)
+        exec(test, beside)  # noqa: S102
         if entry_point and callable(beside.get("check")):
             beside["check"](own[entry_point])
 
@@ -173,4 +182,4 @@ def _names(namespace: dict[str, Any]) -> dict[str, str]:
 def _flush() -> None:
     # A program may have replaced or closed its streams; what it did not write is its loss.
     for stream in (sys.stdout, sys.__stdout__):
-        attempt(stream.flush if hasattr(stream, "flush") else int)
+        attempt(getattr(stream, "flush", int))

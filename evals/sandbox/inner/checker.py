@@ -1,15 +1,15 @@
 """The job of the tests: executes them against a proxy of the program and writes the verdict.
 
-It runs in a sandbox of its own, so the program can reach neither the tests nor the verdict: all it can do is
-answer, over the channel, with data. The verdict is one JSON object in a memory file that the driver reads:
-``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
-:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and only the way it
-ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test itself can't be used.
+It runs in a sandbox of its own, so the program can reach neither the tests nor the verdict: all it
+can do is answer, over the channel, with data. The verdict is one JSON object in a memory file that
+the driver reads: ``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses
+of a :class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and
+only the way it ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test
+itself can't be used.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
@@ -19,7 +19,7 @@ import sys
 import traceback
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from . import wire
 
@@ -29,7 +29,9 @@ TEST_FILE = "<test>"
 
 
 class _Unanswered(BaseException):
-    """A call got no usable answer. Not an Exception, so that tests do not take it for the program's."""
+    """A call got no usable answer. Not an Exception, so that tests do not take it for the
+    program's.
+    """
 
 
 class _BadTestError(Exception):
@@ -44,6 +46,7 @@ class Proxy:
         self.__name__ = self.__qualname__ = name
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function; see :meth:`Remote.call`."""
         return self._remote.call(self.__name__, args, kwargs)
 
     def __repr__(self) -> str:
@@ -61,12 +64,12 @@ class Remote:
 
     def load(self) -> dict[str, str]:
         """Waits until the program has been executed; returns its global names and their kinds."""
-        kind, *rest = self._receive()
+        kind, *rest = self.receive()
         if kind == "loaded" and len(rest) == 1 and isinstance(rest[0], dict):
             return {name: str(what) for name, what in rest[0].items()}
-        self._fail(*_failure(kind, rest))
+        return self.fail(*_failure(kind, rest))
 
-    def finish(self) -> tuple[str, str] | list[Any] | None:
+    def finish(self) -> Any:
         """Reads to the end of the channel; returns the last message, or None if there was none."""
         last = None
         while True:
@@ -74,6 +77,8 @@ class Remote:
                 last = self._channel.receive()
             except EOFError:
                 return last
+            except wire.WireError as error:
+                self.fail("error", f"the program broke the protocol: {error}")
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Calls a function of the program. Raises what it raised, as a built-in exception."""
@@ -98,46 +103,52 @@ class Remote:
             raise _Unanswered
         self._calls += 1
         if self._calls > MAX_CALLS:
-            self._fail("error", f"the tests make more than {MAX_CALLS} calls")
+            self.fail("error", f"the tests make more than {MAX_CALLS} calls")
         try:
             self._channel.send(request)
         except OSError:
-            self._fail("gone", "")
-        kind, *rest = self._receive()
+            self.fail("gone", "")
+        kind, *rest = self.receive()
         if kind == "value" and len(rest) == 1:
             try:
-                return wire.unpack(rest[0], self._special)
+                return wire.unpack(rest[0], self.special)
             except (wire.WireError, MemoryError) as error:
-                self._fail("output_limit", f"unusable result: {error}")
+                self.fail("output_limit", f"unusable result: {error}")
         if kind == "raised" and len(rest) == 2:
             try:
-                self.raised = wire.exception_from(*rest)
+                raised = wire.exception_from(*rest)
             except wire.WireError:
-                self._fail("error", "the program sent a malformed exception")
-            raise self.raised
-        self._fail(*_failure(kind, rest))
+                self.fail("error", "the program sent a malformed exception")
+            self.raised = raised
+            raised.__traceback__ = None
+            raise raised
+        return self.fail(*_failure(kind, rest))
 
-    def _special(self, tag: str, content: Any) -> Any:
+    def special(self, tag: str, content: Any) -> Any:
+        """The opaque token that stands for a result that is not plain."""
         if tag == "o" and isinstance(content, str):
             return wire.Opaque(content[:80])
         raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
 
-    def _receive(self) -> list[Any]:
+    def receive(self) -> list[Any]:
+        """The program's next message: a list whose first item is its kind."""
         if self.failure is not None:
             raise _Unanswered
+        message: Any = None
         try:
             message = self._channel.receive()
         except EOFError:
-            self._fail("gone", "")
+            self.fail("gone", "")
         except wire.FrameTooLargeError as error:
-            self._fail("output_limit", str(error))
+            self.fail("output_limit", str(error))
         except (wire.WireError, MemoryError) as error:
-            self._fail("error", f"the program broke the protocol: {error}")
+            self.fail("error", f"the program broke the protocol: {error}")
         if not isinstance(message, list) or not message or not isinstance(message[0], str):
-            self._fail("error", "the program broke the protocol: not a message")
+            self.fail("error", "the program broke the protocol: not a message")
         return message
 
-    def _fail(self, status: str, message: str) -> Any:
+    def fail(self, status: str, message: str) -> NoReturn:
+        """Records the failure of the job, for good, and ends the tests."""
         self.failure = (status, message)
         raise _Unanswered
 
@@ -165,8 +176,15 @@ def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
     sys.setrecursionlimit(5000)
     values: list[Any] = []
     try:
-        run = {"isolated": _isolated, "stdio": _stdio, "in_sandbox": _in_sandbox, "calls": _calls}
-        run[payload["mode"]](remote, payload, fds, values)
+        mode = payload["mode"]
+        if mode == "isolated":
+            _isolated(remote, payload)
+        elif mode == "stdio":
+            _stdio(remote, payload, fds["stdout"])
+        elif mode == "in_sandbox":
+            _in_sandbox(remote, payload)
+        else:
+            _calls(remote, payload, values)
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
         status, message = remote.failure or _classify(error, remote, payload.get("test", ""))
@@ -198,23 +216,23 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
-def _isolated(remote: Remote, payload: dict[str, Any], fds: Any, values: list[Any]) -> None:
+def _isolated(remote: Remote, payload: dict[str, Any]) -> None:
     entry_point, test = payload["entry_point"], payload["test"]
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     namespace = vars(module)
     try:
-        exec(compile(payload["setup"], "<setup>", "exec", dont_inherit=True), namespace)
-        tree = ast.parse(test, TEST_FILE)
-        code = compile(tree, TEST_FILE, "exec", dont_inherit=True)
+        setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
+        exec(setup, namespace)  # noqa: S102 - this file runs in the sandbox
+        code = compile(test, TEST_FILE, "exec", dont_inherit=True)
     except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
         raise _BadTestError(f"{type(error).__name__}: {error}") from None
     names = remote.load()
     if entry_point and entry_point not in names:
         raise NameError(f"name {entry_point!r} is not defined by the program")
-    for name in names_to_bind(names, _names_read(tree), namespace, entry_point):
+    for name in names_to_bind(names, names_read(code), namespace, entry_point):
         namespace[name] = _bind(remote, name, names[name])
-    exec(code, namespace)
+    exec(code, namespace)  # noqa: S102
     if entry_point and callable(namespace.get("check")):
         namespace["check"](_bind(remote, entry_point, names[entry_point]))
 
@@ -224,10 +242,10 @@ def names_to_bind(
 ) -> list[str]:
     """Which of the program's names the test sees.
 
-    The entry point, and each name the test reads that neither setup nor the test's builtins define. A name
-    of the program hides a builtin only when it must be what is tested: it is the entry point, or there is no
-    entry point and the test reads no other function of the program (Mbpp/126 defines ``sum``). Otherwise a
-    program could pass by defining its own ``abs`` or ``set``.
+    The entry point, and each name the test reads that neither setup nor the test's builtins define.
+    A name of the program hides a builtin only when it must be what is tested: it is the entry
+    point, or there is no entry point and the test reads no other function of the program (Mbpp/126
+    defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or ``set``.
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
@@ -241,12 +259,13 @@ def names_to_bind(
     return sorted(bound)
 
 
-def _names_read(tree: ast.AST) -> set[str]:
-    return {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-    }
+def names_read(code: types.CodeType) -> set[str]:
+    """The global names a code object may read; names of attributes are among them."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_read(constant)
+    return names
 
 
 def _bind(remote: Remote, name: str, kind: str) -> Any:
@@ -259,33 +278,33 @@ def _bind(remote: Remote, name: str, kind: str) -> Any:
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 
-def _calls(remote: Remote, payload: dict[str, Any], fds: Any, values: list[Any]) -> None:
+def _calls(remote: Remote, payload: dict[str, Any], values: list[Any]) -> None:
     remote.load()
     size = 0
     for name, arguments in payload["calls"]:
         if arguments is None:
             value = remote.get(name)
         else:
-            value = remote.call(name, tuple(wire.unpack(arguments, remote._special)), {})
+            value = remote.call(name, tuple(wire.unpack(arguments, remote.special)), {})
         # Packed anew, so that the driver unpacks only what this process wrote.
         values.append(wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")}))
         size += len(json.dumps(values[-1]))
         if size > payload["output_bytes"]:
             values.pop()
-            remote._fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
+            remote.fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
 
 
-def _stdio(remote: Remote, payload: dict[str, Any], fds: dict[str, int], values: list[Any]) -> None:
+def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
     last = remote.finish()
     if isinstance(last, list) and last and last[0] != "loaded":
-        remote._fail(*_failure(str(last[0]), last[1:]))
-    written = os.pread(fds["stdout"], MAX_STDOUT_READ, 0).decode("utf-8", "replace")
+        remote.fail(*_failure(str(last[0]), last[1:]))
+    written = os.pread(stdout, MAX_STDOUT_READ, 0).decode("utf-8", "replace")
     if normalise(written) != normalise(payload["expected_stdout"]):
         raise AssertionError(first_difference(written, payload["expected_stdout"]))
 
 
 def normalise(text: str) -> list[str]:
-    """The lines of an output without white space at their ends, and without blank lines at its end."""
+    """The lines of an output without white space at their ends and blank lines at its end."""
     lines = [line.rstrip() for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -301,10 +320,8 @@ def first_difference(written: str, expected: str) -> str:
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
 
 
-def _in_sandbox(
-    remote: Remote, payload: dict[str, Any], fds: dict[str, int], values: list[Any]
-) -> None:
+def _in_sandbox(remote: Remote, payload: dict[str, Any]) -> None:
     remote.load()
-    message = remote._receive()
+    message = remote.receive()
     if message != ["done", payload["token"]]:
-        remote._fail("exited", "the program ended before its tests did")
+        remote.fail("exited", "the program ended before its tests did")

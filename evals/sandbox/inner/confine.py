@@ -1,14 +1,18 @@
 """What a freshly forked job does to itself before it touches untrusted text.
 
-In this order: own session; own mount namespace with an empty ``/tmp`` (its working directory, which vanishes
-with the job) and no view of ``/proc``; resource limits; standard streams; an unprivileged identity;
-no_new_privs; the system-call filter. Its own PID namespace it got by the fork (see :mod:`.zygote`).
+In this order: own session; own mount namespace with an empty ``/tmp`` (its working directory, which
+vanishes with the job) and no view of ``/proc``; resource limits; standard streams; an unprivileged
+identity; no_new_privs; the system-call filter. Its own PID namespace it got by the fork (see
+:mod:`.zygote`).
 
 How it becomes unprivileged depends on what the sandbox's owner may do (:data:`Identity`):
 
-- ``uids``: root gives each job in flight a user id of its own, so that the kernel counts processes per job.
-- ``userns``: an ordinary user's job enters a user namespace of its own and drops every capability there.
-- ``none``: no sandbox (``unsafe_local``): only limits, no_new_privs, the filter, and a working directory.
+- ``uids``: root gives each job in flight a user id of its own, so that the kernel counts processes
+  per job.
+- ``userns``: an ordinary user's job enters a user namespace of its own and drops every capability
+  there.
+- ``none``: no sandbox (``unsafe_local``): only limits, no_new_privs, the filter, and a working
+  directory.
 """
 
 from __future__ import annotations
@@ -56,7 +60,7 @@ def confine(
     _streams(stdin, stdout)
     if identity != "none":
         _own_files(identity, limits)
-        directory = "/tmp"  # noqa: S108 - the job's own, empty one
+        directory = "/tmp"
     if directory is not None:
         os.chdir(directory)
         os.environ["HOME"] = os.environ["TMPDIR"] = directory
@@ -80,6 +84,7 @@ def layers_in_force(identity: Identity) -> dict[str, bool]:
         "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
         "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0,
         "private_files": identity != "none" and not _can_write("/") and not os.listdir("/proc"),
+        "python_readable": os.access(os.__file__, os.R_OK),
         "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
     }
 
@@ -106,10 +111,11 @@ def _own_files(identity: Identity, limits: dict[str, Any]) -> None:
         linux.unshare(linux.CLONE_NEWNS)
     size = 4 * limits["file_mib"]
     flags = linux.MS_NOSUID | linux.MS_NODEV
-    linux.mount("tmpfs", "/tmp", "tmpfs", flags, f"size={size}m,nr_inodes=4096,mode=1777")  # noqa: S108
-    os.mkdir("/tmp/.shm", 0o1777)  # noqa: S108
-    os.chmod("/tmp/.shm", 0o1777)  # noqa: S108 - the umask cut the mode
-    linux.mount("/tmp/.shm", "/dev/shm", None, linux.MS_BIND)  # noqa: S108
+    linux.mount("tmpfs", "/tmp", "tmpfs", flags, f"size={size}m,nr_inodes=4096,mode=1777")
+    shared = Path("/tmp/.shm")
+    shared.mkdir()
+    shared.chmod(0o1777)  # the umask cuts the mode that mkdir gives
+    linux.mount("/tmp/.shm", "/dev/shm", None, linux.MS_BIND)
     # Hidden last: the maps above are written through it. Covering it costs less than a new proc.
     linux.mount(EMPTY, "/proc", None, linux.MS_BIND)
 

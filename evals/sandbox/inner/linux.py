@@ -1,4 +1,6 @@
-"""The few Linux calls the sandbox needs and Python 3.11 lacks, by ctypes. Each raises OSError on failure."""
+"""The few Linux calls the sandbox needs and Python 3.11 lacks, by ctypes. Each raises OSError on
+failure.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2)."""
+    """Mounts a file system; see mount(2)."""
     result = _libc.mount(
         source.encode(),
         target.encode(),
@@ -71,12 +73,12 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def umount(target: str, flags: int) -> None:
-    """umount2(2)."""
+    """Unmounts a file system; see umount2(2)."""
     _check(_libc.umount2(target.encode(), flags), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
-    """pivot_root(2)."""
+    """Makes another mount the root; see pivot_root(2)."""
     _check(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
 
 
@@ -97,7 +99,9 @@ def keep_capabilities(kept: frozenset[int]) -> None:
 
 
 def drop_bounding_set(kept: frozenset[int]) -> None:
-    """Removes all capabilities but ``kept`` from the bounding set, so that no exec brings them back."""
+    """Removes all capabilities but ``kept`` from the bounding set, so that no exec brings them
+    back.
+    """
     for number in range(CAP_LAST + 1):
         if number not in kept:
             try:

@@ -1,8 +1,10 @@
-"""Makes a sandbox without bubblewrap: the same namespaces and root directory, by plain system calls.
+"""Makes a sandbox without bubblewrap: the same namespaces and root directory, by plain system
+calls.
 
-Run by the driver in a fresh interpreter. It unshares (as an ordinary user: first a user namespace), forks
-the process that becomes init of the new PID namespace, builds a root directory in a tmpfs from read-only bind
-mounts, pivots into it, drops the capabilities a zygote does not need, and executes the zygote.
+Run by the driver in a fresh interpreter. It unshares (as an ordinary user: first a user namespace),
+forks the process that becomes init of the new PID namespace, builds a root directory in a tmpfs
+from read-only bind mounts, pivots into it, drops the capabilities a zygote does not need, and
+executes the zygote.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ _FIXED_FLAGS = {
 
 
 def main(config_text: str) -> NoReturn:
-    """Entry point. ``config_text`` is JSON of: identity, binds, links, masks, dirs, command, env, control_fd."""
+    """Entry point. ``config_text`` is JSON of: identity, binds, links, masks, dirs, command, env,
+    control_fd.
+    """
     config = json.loads(config_text)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if config["identity"] == "userns":
@@ -77,6 +81,7 @@ def _enter_user_namespace() -> None:
 
 def _become_init(config: dict[str, Any]) -> NoReturn:
     os.setsid()
+    os.umask(0o022)
     socket.sethostname("sandbox")
     _loopback_up()
     _pivot_into_new_root(config)
@@ -95,23 +100,21 @@ def _loopback_up() -> None:
 
 def _pivot_into_new_root(config: dict[str, Any]) -> None:
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
-    base = "/tmp"  # noqa: S108 - only a mount point in our own mount namespace
+    base = "/tmp"
     # Sources are opened first: the new root may be mounted over them.
     sources = {source: os.open(source, os.O_PATH) for source, _ in config["binds"]}
     devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES}
     linux.mount("tmpfs", base, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
-    for directory in ("/proc", "/dev", "/tmp", "/old", *config["dirs"]):  # noqa: S108
+    for directory in ("/proc", "/dev", "/tmp", "/old", *config["dirs"]):
         Path(base + directory).mkdir(parents=True, exist_ok=True)
     for source, target in config["binds"]:
         _bind(f"/proc/self/fd/{sources[source]}", base + target, is_directory=True)
         _read_only(base + target)
     for target, text in config["links"]:
-        os.symlink(text, base + target)
+        Path(base + target).symlink_to(text)
     for target in config["masks"]:
         linux.mount("tmpfs", base + target, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
-    linux.mount(
-        "proc", base + "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-    )
+    linux.mount("proc", base + "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     linux.mount("tmpfs", base + "/dev", "tmpfs", linux.MS_NOSUID, "mode=755,size=4k,nr_inodes=32")
     Path(base + "/dev/shm").mkdir()
     for name, fd in devices.items():
@@ -123,7 +126,7 @@ def _pivot_into_new_root(config: dict[str, Any]) -> None:
     linux.pivot_root(".", "old")
     os.chdir("/")
     linux.umount("/old", linux.MNT_DETACH)
-    os.rmdir("/old")
+    Path("/old").rmdir()
     _read_only("/")
 
 

@@ -1,11 +1,14 @@
-"""The system-call filter of a job: a hand-made BPF program that refuses what no program under test needs.
+"""The system-call filter of a job: a hand-made BPF program that refuses what no program under test
+needs.
 
-It is a deny list (evals specification §3.4) on top of namespaces, an unprivileged user and no_new_privs, and
-meant to shrink the kernel's attack surface. Refused calls fail with EPERM, ``clone3`` with ENOSYS (the C
-library then falls back to ``clone``, whose flags can be read), address families but UNIX and INET with
-EAFNOSUPPORT. A call of another architecture's table kills the process.
+It is a deny list (evals specification §3.4) on top of namespaces, an unprivileged user and
+no_new_privs, and meant to shrink the kernel's attack surface. Refused calls fail with EPERM,
+``clone3`` with ENOSYS (the C library then falls back to ``clone``, whose flags can be read),
+address families but UNIX and INET with EAFNOSUPPORT. A call of another architecture's table kills
+the process.
 
-Source: seccomp(2), Linux ``include/uapi/linux/{filter,seccomp,audit}.h``, and the kernel's call tables.
+Source: seccomp(2), Linux ``include/uapi/linux/{filter,seccomp,audit}.h``, and the kernel's call
+tables.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""The wire format between a program's job and the job of its tests: length-prefixed JSON with type tags.
+"""The wire format between a program's job and the job of its tests: length-prefixed JSON with type
+tags.
 
-A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones). JSON
-scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and ``list``; every other type
-is an object with one key, its tag. Anything else, an instance of a subclass included, is not plain: the
-caller decides what stands for it. Nothing here can run code that came over the wire, and every size is
-capped, so the reader of a hostile frame gets a :class:`WireError`.
+A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones).
+JSON scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and
+``list``; every other type is an object with one key, its tag. Anything else, an instance of a
+subclass included, is not plain: the caller decides what stands for it. Nothing here can run code
+that came over the wire, and every size is capped, so the reader of a hostile frame gets a
+:class:`WireError`.
 
-Limits: identity and aliasing are lost (a list that holds another twice comes back holding two lists),
-arguments changed in place by the callee do not change at the caller, and an iterator is read to its end, at
-most :data:`MAX_ITERATOR_ITEMS` items, when it is sent.
+Limits: identity and aliasing are lost (a list that holds another twice comes back holding two
+lists), arguments changed in place by the callee do not change at the caller, and an iterator is
+read to its end, at most :data:`MAX_ITERATOR_ITEMS` items, when it is sent.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ MAX_ITERATOR_ITEMS = 10_000
 MAX_MESSAGE_CHARS = 2000
 
 _LENGTH = struct.Struct(">I")
+_READ_BYTES = 65536
 _SMALL_INT = 1 << 63
 _SCALARS = frozenset({type(None), bool, str})
 _KEYS, _VALUES, _ITEMS = type({}.keys()), type({}.values()), type({}.items())
@@ -72,7 +75,8 @@ Special = Callable[[str, Any], Any]
 
 
 def pack(value: Any, not_plain: NotPlain) -> Any:
-    """Turns ``value`` into a JSON tree; ``not_plain(v)`` gives the tree for each part that is not plain.
+    """Turns ``value`` into a JSON tree; ``not_plain(v)`` gives the tree for each part that is not
+    plain.
 
     Raises:
         WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
@@ -135,7 +139,8 @@ def _drain(values: Iterator[Any]) -> tuple[list[Any], list[str] | None]:
 
 
 def unpack(tree: Any, special: Special) -> Any:
-    """Turns a JSON tree back into a value; ``special(tag, content)`` handles tags that are not plain.
+    """Turns a JSON tree back into a value; ``special(tag, content)`` handles tags that are not
+    plain.
 
     Raises:
         WireError: if the tree is not one that :func:`pack` makes.
@@ -247,7 +252,7 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     decimal.Decimal: ("n", str),
     datetime.date: ("td", datetime.date.isoformat),
     datetime.timedelta: ("tl", lambda value: [value.days, value.seconds, value.microseconds]),
-    type(Ellipsis): ("e", lambda value: None),
+    type(Ellipsis): ("e", lambda _: None),
 }
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "f": lambda content: float(_text(content)),
@@ -258,7 +263,7 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "n": lambda content: decimal.Decimal(_text(content)),
     "td": lambda content: datetime.date.fromisoformat(_text(content)),
     "tl": lambda content: datetime.timedelta(*content),
-    "e": lambda content: Ellipsis,
+    "e": lambda _: Ellipsis,
 }
 
 
@@ -279,7 +284,9 @@ def describe_exception(error: BaseException) -> tuple[str, str]:
 
 
 def exception_from(name: Any, message: Any) -> Exception:
-    """A built-in exception rebuilt from its description; ``RuntimeError`` for names that are not one."""
+    """A built-in exception rebuilt from its description; ``RuntimeError`` for names that are not
+    one.
+    """
     text = _text(message)[:MAX_MESSAGE_CHARS]
     kind = getattr(builtins, _text(name), None)
     if isinstance(kind, type) and issubclass(kind, Exception):
@@ -295,6 +302,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._ahead = b""  # received, but not part of a frame returned yet
 
     def send(self, tree: Any) -> None:
         """Sends one frame.
@@ -324,18 +332,20 @@ class Channel:
         except (ValueError, RecursionError) as error:
             raise WireError(f"not a frame: {type(error).__name__}") from None
 
-    def _read(self, length: int) -> bytearray:
-        data = bytearray(length)
-        view = memoryview(data)
-        while view:
+    def _read(self, length: int) -> bytes:
+        parts, missing = [self._ahead], length - len(self._ahead)
+        while missing > 0:
             try:
-                count = self._socket.recv_into(view)
+                part = self._socket.recv(max(missing, _READ_BYTES))
             except ConnectionError:
-                count = 0
-            if count == 0:
+                part = b""
+            if not part:
                 raise EOFError
-            view = view[count:]
-        return data
+            parts.append(part)
+            missing -= len(part)
+        data = b"".join(parts)
+        self._ahead = data[length:]
+        return data[:length]
 
 
 def _no_constant(name: str) -> Any:

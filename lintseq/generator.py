@@ -101,7 +101,7 @@ def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
 
 
 def _dirty(attempt: _Attempt, known: Mapping[str, list[Finding]]) -> _Dirty:
-    """What is wrong with the states, by the deletion that left them; the last text is the whole program."""
+    """What is wrong with each state but the last, which is the whole program."""
     *states, program = attempt.texts
     last = len(states) - 1
     return [
@@ -113,7 +113,7 @@ def _dirty(attempt: _Attempt, known: Mapping[str, list[Finding]]) -> _Dirty:
 
 
 def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
-    """The program with edges that forbid these states: what was found wrong dies with what was deleted."""
+    """The program with edges that forbid these states: what is wrong dies with what was deleted."""
     edges: dict[int, set[int]] = {}
     for number, finding in dirty:
         dead = {node for step in attempt.steps[: number + 1] for node in step}
@@ -188,7 +188,7 @@ class LintSeq:
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | UnsupportedProgram | VerificationFailed]:
-        """What :meth:`generate` yields or raises for each item, with one call of the checker for all."""
+        """What :meth:`generate` yields or raises for each item, with one call of the check."""
         prepared = [self._prepare(example) for example, _ in items]
         jobs: list[tuple[Prepared, random.Random]] = []
         for item, (_, rng) in zip(prepared, items, strict=True):

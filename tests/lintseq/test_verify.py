@@ -1,0 +1,160 @@
+"""Checks of states, and repairs where the dependency rules are made to miss something."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from codegen.errors import CodegenError, ConfigError, MissingExtraError
+from codegen.lintseq import VerificationFailed, edit_sequences, generate, prepare, verify
+from codegen.lintseq.program import Prepared
+from codegen.lintseq.verify import Finding, check_compile, check_for, check_ruff, new_findings
+from codegen.records import Example
+
+PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
+
+
+def without_edges() -> Prepared:
+    """The program, with the dependencies of one of its shape whose lines are independent."""
+    prepared = prepare("a = 1\nb = 1\nif 1:\n    c = 1\n    print(1)\n")
+    return dataclasses.replace(prepared, lines=prepare(PROGRAM).lines)
+
+
+def without_groups() -> Prepared:
+    """The program, when its block may lose its last statement."""
+    prepared = prepare(PROGRAM)
+    return dataclasses.replace(
+        prepared, groups=((),) * len(prepared.groups), group_sizes=(), group_targets=()
+    )
+
+
+def test_compile() -> None:
+    clean, broken, late = check_compile(["x = '\\d'\n", "if x:\n", "def f():\n    nonlocal x\n"])
+    assert clean == []
+    assert [finding.line for finding in broken] == [1]
+    assert [finding.line for finding in late] == [2]
+
+
+def test_ruff() -> None:
+    states = [
+        "import os\nx = 1\n",
+        "x = y  # noqa\n",
+        "__all__ = ['a']\n",
+        "x = 0\ndef f():\n    print(x)\n    x = 1\n",
+        "if x:\n",
+        "'%s %s' % (1,)\n",
+    ]
+    findings = check_ruff(states)
+    rules = [{finding.rule for finding in found} for found in findings]
+    assert rules[:4] == [set(), {"F821"}, {"F822"}, {"F823"}]
+    assert rules[4] == {"syntax-error"}
+    assert rules[5] == {"F507"}
+    assert findings[1] == [Finding(1, "F821", "Undefined name `y`")]
+
+
+def test_ruff_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [f"x = {'abc'[i % 3]}\n" for i in range(10)] + ["if x:\n"]
+    whole = check_ruff(states)
+    monkeypatch.setattr(verify, "_BATCH_CHARS", 20)
+    calls = []
+    run = verify._run_ruff
+    monkeypatch.setattr(verify, "_run_ruff", lambda folder: calls.append(folder) or run(folder))
+    assert check_ruff(states) == whole
+    assert len(calls) == 4
+    assert not any(Path(folder).exists() for folder in calls)
+
+
+def test_ruff_with_no_state_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("ruff was started"))
+    assert check_ruff([]) == []
+
+
+def test_ruff_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = tmp_path / "ruff"
+    script.write_text("#!/bin/sh\necho broken >&2\nexit 2\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(verify, "_ruff", lambda: str(script))
+    with pytest.raises(CodegenError, match="exit code 2: broken"):
+        check_ruff(["x = 1\n"])
+
+
+def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("ruff.find_ruff_bin", missing)
+    with pytest.raises(MissingExtraError, match="ruff"):
+        check_ruff(["x = 1\n"])
+
+
+def test_findings_of_the_whole_program_are_excused() -> None:
+    old = [Finding(3, "F821", "a"), Finding(9, "F821", "b")]
+    assert new_findings([Finding(1, "F821", "a")], old) == []
+    assert new_findings([Finding(1, "F822", "a")], old) == [Finding(1, "F822", "a")]
+    twice = [Finding(1, "F821", "a"), Finding(2, "F821", "a")]
+    assert new_findings(twice, old) == twice[1:]
+
+
+def test_unknown_check() -> None:
+    with pytest.raises(ConfigError, match="mypy"):
+        check_for("mypy")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("check", "damage"), [("ruff", without_edges), ("compile", without_groups)]
+)
+def test_dirty_states_are_repaired(check: verify.Verify, damage) -> None:
+    prepared = damage()
+    seeds = range(20)
+    unchecked = edit_sequences([(prepared, random.Random(s)) for s in seeds], verify="static")
+    repaired = edit_sequences([(prepared, random.Random(s)) for s in seeds], verify=check)
+
+    def is_clean(result) -> bool:
+        return not any(
+            check_ruff(result.states) if check == "ruff" else check_compile(result.states)
+        )
+
+    assert not all(map(is_clean, unchecked))
+    assert all(map(is_clean, repaired))
+    assert {
+        result.program for result in repaired if not isinstance(result, VerificationFailed)
+    } == {PROGRAM}
+    # Those that were clean at once are left as they are.
+    for before, after in zip(unchecked, repaired, strict=True):
+        assert not is_clean(before) or after == before
+
+
+def test_jobs_do_not_depend_on_each_other() -> None:
+    prepared = without_edges()
+    together = edit_sequences([(prepared, random.Random(s)) for s in range(6)], verify="ruff")
+    alone = [edit_sequences([(prepared, random.Random(s))], verify="ruff")[0] for s in range(6)]
+    assert together == alone
+
+
+def test_repairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.lintseq.generator.MAX_REPAIRS", 0)
+    prepared = without_groups()
+    results = edit_sequences([(prepared, random.Random(s)) for s in range(20)], verify="compile")
+    failed = [result for result in results if isinstance(result, VerificationFailed)]
+    assert failed
+    assert len(failed) < 20
+    assert failed[0].check == "compile"
+    assert "line" in failed[0].detail
+    assert not hasattr(failed[0], "reason")  # the data engine counts it as failed, not as skipped
+
+
+def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.lintseq.generator.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_groups())
+    example = Example("a", "Do it.", PROGRAM)
+    texts = list(generate(example, random.Random(0), sequences=20))
+    failures = 20 - len(texts)
+    assert 0 < failures < 20
+    assert {text.meta["failed_sequences"] for text in texts} == {failures}
+    with pytest.raises(VerificationFailed):
+        for seed in range(20):
+            list(generate(example, random.Random(seed)))

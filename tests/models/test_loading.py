@@ -1,0 +1,61 @@
+"""Names, errors and model cards, on the small random model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from codegen.errors import InputError, ModelError
+from codegen.models import ModelCard, count_parameters, load, read_card, resolve, write_card
+
+
+@pytest.mark.parametrize("name", ["./absent", "/absent/model", "absent", "a/b/c", ""])
+def test_absent_models_are_named(name: str) -> None:
+    with pytest.raises(ModelError, match="no model directory"):
+        resolve(name)
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
+        resolve(str(tmp_path))
+
+
+def test_a_hub_id_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="'org/absent' does not load"):
+        load("org/absent")
+
+
+def test_truncated_weights_are_an_error(tiny_model_dir: Path, tmp_path: Path) -> None:
+    for path in tiny_model_dir.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="does not load"):
+        load(str(tmp_path))
+
+
+def test_card_round_trip_and_broken_card(tmp_path: Path) -> None:
+    card = ModelCard("embedded", "chat", "edit_sequence", {"steps": 3})
+    write_card(tmp_path, card)
+    assert read_card(str(tmp_path)) == card
+    (tmp_path / "codegen.json").write_text("[1")
+    with pytest.raises(InputError, match=r"codegen\.json"):
+        read_card(str(tmp_path))
+
+
+def test_fingerprint_follows_the_weights(tiny_model_dir: Path, tmp_path: Path) -> None:
+    first = load(str(tiny_model_dir), dtype=torch.float32)
+    assert first.fingerprint == load(str(tiny_model_dir)).fingerprint
+    with torch.no_grad():
+        first.model.model.norm.weight[0] += 1
+    first.model.save_pretrained(tmp_path)
+    first.tokenizer.save_pretrained(tmp_path)
+    assert load(str(tmp_path)).fingerprint != first.fingerprint
+    tied = first.model.config
+    expected = tied.vocab_size * tied.hidden_size
+    assert count_parameters(first.model) > expected
+    total = sum(p.numel() for p in first.model.parameters())
+    assert count_parameters(first.model) == total

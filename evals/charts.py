@@ -15,8 +15,11 @@ from typing import Literal
 
 SERIES_STYLES = 6  # colours in the style sheet; later series start again
 
-_WIDTH, _HEIGHT = 720, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 58
+# A chart is drawn for a wide page and again for a narrow one, where scaling it down would leave its
+# text too small to read; the style sheet shows one of the two.
+WIDE, NARROW = 720, 350
+_HEIGHT = {WIDE: 350, NARROW: 300}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +64,21 @@ def line_chart(
     title: str,
     description: str,
     y_from_zero: bool = True,
+    width: int = WIDE,
 ) -> str:
-    """A line chart; ``id_`` must be unique on the page, ``description`` is read out."""
+    """A line chart; ``id_`` must be unique on the page, ``description`` is read out.
+
+    ``width`` is :data:`WIDE` or :data:`NARROW`.
+    """
     xs = [px for s in series for px, _ in s.points]
     ys = [py for s in series for _, py in s.points]
     ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
     x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
-    across = _scale(low, high, _LEFT, _WIDTH - _RIGHT, log=x.log)
-    up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT - _BOTTOM, _TOP)
-    parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks])
+    across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
+    up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
+    parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)
     for number, one in enumerate(series):
         parts.append(f'<g class="series s{number % SERIES_STYLES}">')
         parts.append(f"<title>{escape(one.name)}</title>")
@@ -87,7 +94,7 @@ def line_chart(
         if one.markers:
             parts += [marker(number, sx, sy) for _, sx, sy in spots]
         parts.append("</g>")
-    return _svg("".join(parts), _WIDTH, _HEIGHT, id_, title, description)
+    return _svg("".join(parts), width, _HEIGHT[width], id_, title, description)
 
 
 def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
@@ -129,6 +136,7 @@ def stacked_bars(
     id_: str,
     title: str,
     description: str,
+    width: int = WIDE,
 ) -> str:
     """Horizontal bars to 100 %: rows of (label, parts), parts of (class of the style sheet, count)."""
     pitch, thick, top = 52, 22, 20
@@ -139,24 +147,25 @@ def stacked_bars(
         parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{escape(label)}</text>')
         x = 0.0
         for kind, count in counts:
-            width = _WIDTH * count / total if total else 0.0
+            length = width * count / total if total else 0.0
             share = f"{100 * count / total:.1f}%" if total else ""
             parts.append(
                 f'<g class="status {escape(kind)}"><title>{escape(kind)}: {count} ({share})</title>'
-                f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{thick}"/>'
+                f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{thick}"/>'
             )
-            if width > 64:
-                middle = x + width / 2
+            if length > 48:
+                middle = x + length / 2
                 parts.append(f'<text x="{middle:.1f}" y="{y + thick / 2 + 4:.1f}">{share}</text>')
             parts.append("</g>")
-            x += width
+            x += length
     height = top + len(rows) * pitch - (pitch - thick) + 4
-    return _svg("".join(parts), _WIDTH, height, id_, title, description)
+    return _svg("".join(parts), width, height, id_, title, description)
 
 
 def _svg(inside: str, width: int, height: int, id_: str, title: str, description: str) -> str:
+    size = "wide" if width == WIDE else "narrow"
     return (
-        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="chart {size}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{escape(title)}</title>'
         f'<desc id="{id_}-d">{escape(description)}</desc>{inside}</svg>'
     )
@@ -167,8 +176,9 @@ def _axes(
     y: Axis,
     x_ticks: Sequence[tuple[float, float]],
     y_ticks: Sequence[tuple[float, float]],
+    width: int,
 ) -> list[str]:
-    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    bottom, right = _HEIGHT[width] - _BOTTOM, width - _RIGHT
     parts = ['<g class="axes">']
     for value, sy in y_ticks:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{sy:.1f}" y2="{sy:.1f}"/>')
@@ -180,12 +190,8 @@ def _axes(
         parts.append(f'<text class="tick middle" x="{sx:.1f}" y="{bottom + 22}">{text}</text>')
     parts.append(f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
-    parts.append(f'<text class="name middle" x="{middle}" y="{_HEIGHT - 10}">{escape(x.label)}</text>')
-    height = (bottom + _TOP) / 2
-    parts.append(
-        f'<text class="name middle" transform="translate(15 {height}) rotate(-90)">'
-        f"{escape(y.label)}</text></g>"
-    )
+    parts.append(f'<text class="name middle" x="{middle}" y="{bottom + 46}">{escape(x.label)}</text>')
+    parts.append(f'<text class="name" x="0" y="13">{escape(y.label)}</text></g>')
     return parts
 
 

@@ -143,7 +143,7 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
     return resolution.edits
 
 
-def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
+def resolve(text: str, *, keep_partial: bool = False, recount: bool = False) -> Resolution:
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
@@ -155,6 +155,10 @@ def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
         keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it
             is reported as ``truncated`` all the same.
+        recount: whether to apply a hunk whose lines are sound but whose numbers are not, as
+            ``git apply --recount`` and the published resolver do: small models count badly. Such a
+            hunk goes to its old position, or to the end if that lies past it, and is reported all
+            the same (as ``bad_count``, ``bad_new_position`` or ``past_end``).
     """
     diffs, stray, complete = _split(text)
     lines: list[str] = []
@@ -175,7 +179,7 @@ def resolve(text: str, *, keep_partial: bool = False) -> Resolution:
             if reason:
                 malformed.append(Malformed(index, position, reason))
                 added = None
-            if hunk and (keep_partial or not reason):
+            if hunk and (not reason or (keep_partial if reason == "truncated" else recount)):
                 hunks.append(hunk)
                 added = None if added is None else added + len(hunk.lines)
         if hunks:
@@ -221,7 +225,10 @@ def _blocks(diff: str) -> list[list[str]]:
 def _hunk(
     body: list[str], length: int, last_start: int, added: int | None, at_cut: bool
 ) -> tuple[Hunk | None, str]:
-    """A hunk, and why it is malformed or ""; a truncated hunk may come with the lines it has.
+    """A hunk, and why it is malformed or "".
+
+    A hunk that is cut off comes with the lines it has, one whose numbers are wrong with its lines
+    at its old position.
 
     Args:
         body: its header and lines.
@@ -239,18 +246,20 @@ def _hunk(
         return None, "deletes_lines"
     if count == 0:
         return None, "bad_header"
-    if start > length:
-        return None, "past_end"
-    if start <= last_start:
-        return None, "out_of_order"
-    if added is not None and new_start != start + added + 1:
-        return None, "bad_new_position"
     code = body[1:]
     if not all(line.startswith("+") for line in code):
         return None, "bad_line"
     lines = tuple(line[1:] for line in code)
+    position = min(start, length)
+    if position <= last_start:
+        return None, "out_of_order"
+    hunk = Hunk(position, lines) if lines else None
+    if start > length:
+        return hunk, "past_end"
+    if added is not None and new_start != start + added + 1:
+        return hunk, "bad_new_position"
     if len(lines) < count and at_cut:
-        return (Hunk(start, lines) if lines else None), "truncated"
+        return hunk, "truncated"
     if len(lines) != count:
-        return None, "bad_count"
-    return Hunk(start, lines), ""
+        return hunk, "bad_count"
+    return hunk, ""

@@ -154,18 +154,18 @@ def score(
     return {"ok": result.complete, **asdict(result)}
 
 
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{low:.1%} to {high:.1%}"
+
+
 def _print_score(score: Score) -> None:
     for k, estimate in score.estimates.items():
-        click.echo(
-            f"pass@{k:<3} {estimate.value:6.1%}   other tasks like these "
-            f"{estimate.tasks_low:.1%} to {estimate.tasks_high:.1%}"
-            + (
-                f"   these tasks, more samples {estimate.samples_low:.1%} to "
-                f"{estimate.samples_high:.1%}"
-                if estimate.samples_low is not None and estimate.samples_high is not None
-                else ""
-            )
-        )
+        line = f"pass@{k:<3} {estimate.value:6.1%}"
+        if interval := _interval(estimate.tasks_low, estimate.tasks_high):
+            line += f"   other tasks like these: {interval}"
+        if interval := _interval(estimate.samples_low, estimate.samples_high):
+            line += f"   these tasks, more samples: {interval}"
+        click.echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
     click.echo(f"{score.samples} samples: {counts}")
     for note in score.notes:

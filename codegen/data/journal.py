@@ -91,13 +91,16 @@ class Journal:
             raise
 
     def _load(self, header: Mapping[str, Any]) -> tuple[Mapping[str, Any], State]:
-        lines = (self.folder / _JOURNAL).read_text("utf-8").splitlines()
-        if not lines:
+        with (self.folder / _JOURNAL).open(encoding="utf-8") as file:
+            first = file.readline()
+            last = ""
+            for last in file:  # noqa: B007 - only the last state counts
+                pass
+        if not first:
             self.log.append(json.dumps(header))
             return header, State()
         try:
-            found, last = json.loads(lines[0]), json.loads(lines[-1])
-            return found, State(**last) if len(lines) > 1 else State()
+            return json.loads(first), State(**json.loads(last)) if last else State()
         except (ValueError, TypeError) as error:
             raise ResumeError(
                 f"The journal in {self.folder} is damaged ({error}).",

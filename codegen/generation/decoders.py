@@ -1,7 +1,8 @@
 """Named decoders: how the text a model emits becomes a program.
 
 ``sample`` takes the text as the program. ``edit_sequence`` takes it as a LintSeq edit sequence and
-resolves it; what was malformed is counted in the sample's ``meta``, never dropped in silence.
+resolves it. What was malformed is counted in the sample's ``meta``: a hunk with wrong numbers is
+applied as the published resolver does, one that can't be read is skipped.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Decoder
+from codegen.records import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +31,12 @@ class TextDecoder:
 
     Attributes:
         about: one line for the help.
-        read: turns the emitted text into a program.
+        read: turns the emitted text, and why it ended, into a program.
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
     """
 
     about: str
-    read: Callable[[str], Decoded]
+    read: Callable[[str, FinishReason], Decoded]
     stop: tuple[str, ...] | None = None
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
@@ -42,10 +44,20 @@ class TextDecoder:
         return requested if self.stop is None else self.stop
 
 
-def _read_edits(text: str) -> Decoded:
+# Two empty edits end a sequence in LintSeq's format, so there is no need to wait for the EOS.
+_END_OF_EDITS = "\n<|diff|>\n<|diff|>"
+
+
+def _read_text(text: str, _: FinishReason) -> Decoded:
+    return Decoded(text)
+
+
+def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
     from codegen.lintseq import resolve
 
-    resolution = resolve(text)
+    if finish_reason == "stop":
+        text += _END_OF_EDITS
+    resolution = resolve(text, recount=True)
     meta = {
         "edits": len(resolution.edits),
         "malformed": len(resolution.malformed),
@@ -55,10 +67,9 @@ def _read_edits(text: str) -> Decoded:
 
 
 DECODERS: Mapping[str, TextDecoder] = {
-    "sample": TextDecoder("the text is the program", Decoded),
-    # Two empty edits end a sequence in LintSeq's format, so there is no need to wait for the EOS.
+    "sample": TextDecoder("the text is the program", _read_text),
     "edit_sequence": TextDecoder(
-        "the text is a LintSeq edit sequence", _read_edits, stop=("\n<|diff|>\n<|diff|>",)
+        "the text is a LintSeq edit sequence", _read_edits, stop=(_END_OF_EDITS,)
     ),
 }
 

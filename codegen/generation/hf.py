@@ -146,14 +146,15 @@ class HFGenerator:
         )
         settings = settings_of(self.loaded.name, params, decoder)
         for running, length in zip(batch, prompt_tokens, strict=True):
-            decoded = reader.read(running.stream.text)
+            finish_reason = running.row.finish or "length"
+            decoded = reader.read(running.stream.text, finish_reason)
             yield Sample(
                 task=running.request.task,
                 problem_id=running.request.problem_id,
                 index=running.request.index,
                 prompt=running.request.prompt,
                 completion=decoded.completion,
-                finish_reason=running.row.finish or "length",
+                finish_reason=finish_reason,
                 settings=settings,
                 seed=running.seed,
                 prompt_tokens=length,

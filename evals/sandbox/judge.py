@@ -77,12 +77,16 @@ def parse_report(data: bytes) -> Report | None:
     return report if well_formed and report.status in _CHECKER_STATUSES else None
 
 
-def judge(job: Job, program: End, tests: End, report: Report | None) -> Judgement:
-    """Decides the status of a job."""
+def judge(
+    job: Job, program: End, tests: End, report: Report | None, output_bytes: int = 0
+) -> Judgement:
+    """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
         return Judgement("infra_error", f"the test can't be run: {report.message}")
-    if report is not None and report.status == "passed" and job.mode != "stdio":
+    if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
         return Judgement("passed")
+    if program.reason == "output" or output_bytes > job.limits.output_bytes:
+        return Judgement("output_limit", f"more than {job.limits.output_bytes} bytes of output")
     if ended := _ended_at_a_limit(job, program):
         return ended
     if report is None:
@@ -100,8 +104,6 @@ def judge(job: Job, program: End, tests: End, report: Report | None) -> Judgemen
 
 def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
     limits = job.limits
-    if program.reason == "output":
-        return Judgement("output_limit", f"more than {limits.output_bytes} bytes of output")
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
         return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")

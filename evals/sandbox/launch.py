@@ -38,8 +38,8 @@ PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
 REMEDY = (
     "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap) or allow unprivileged user "
-    "namespaces; in a container, allow it to make namespaces. Or accept the risk with unsafe_local=True "
-    "(--unsafe-local), which runs the programs without a sandbox."
+    "namespaces; in a container, allow it to make namespaces. Or accept the risk with "
+    "unsafe_local=True (--unsafe-local), which runs the programs without a sandbox."
 )
 
 _INNER = Path(__file__).parent / "inner"

@@ -356,11 +356,12 @@ class Pool:
     def _finish(self, run: _Run) -> None:
         program, tests = run.ends["candidate"], run.ends["checker"]
         report = parse_report(os.pread(run.verdict, MAX_VERDICT_BYTES, 0))
-        stdout = b""
+        stdout, size = b"", 0
         if run.stdout is not None:
+            size = os.fstat(run.stdout).st_size
             stdout = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
         _close_files(run)
-        judgement = judge(run.task.job, program, tests, report)
+        judgement = judge(run.task.job, program, tests, report, size)
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:

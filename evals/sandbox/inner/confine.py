@@ -83,7 +83,9 @@ def layers_in_force(identity: Identity) -> dict[str, bool]:
         "unprivileged_user": identity != "none" and os.geteuid() != 0,
         "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
         "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0,
-        "private_files": identity != "none" and not _can_write("/") and not os.listdir("/proc"),
+        "private_files": identity != "none"
+        and not _can_write("/")
+        and not any(Path("/proc").iterdir()),
         "python_readable": os.access(os.__file__, os.R_OK),
         "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
     }

@@ -61,7 +61,7 @@ def setns(fd: int, kind: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Mounts a file system; see mount(2)."""
+    """Makes a file system or directory visible at ``target``."""
     result = _libc.mount(
         source.encode(),
         target.encode(),
@@ -73,17 +73,17 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def umount(target: str, flags: int) -> None:
-    """Unmounts a file system; see umount2(2)."""
+    """Takes the mount at ``target`` away."""
     _check(_libc.umount2(target.encode(), flags), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Makes another mount the root; see pivot_root(2)."""
+    """Makes the mount ``new`` the root and puts the old root at ``old``."""
     _check(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
 
 
 def prctl(option: int, *arguments: int) -> int:
-    """prctl(2) with up to four integer arguments."""
+    """Calls prctl with up to four integer arguments and returns its result."""
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
     return _check(_libc.prctl(option, *padded), f"prctl {option}")
 

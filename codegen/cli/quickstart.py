@@ -1,0 +1,122 @@
+"""``codegen quickstart``: the main job, end to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codegen.cli import example, json_option
+
+if TYPE_CHECKING:
+    from codegen.cli.progress import Progress
+    from codegen.evals.scoring import Score
+
+
+@click.command(epilog=example("codegen quickstart --n 10 --task humaneval --out runs/all-164"))
+@click.option("--out", default="runs/quickstart", show_default=True,
+              type=click.Path(file_okay=False), help="Directory to make.")  # fmt: skip
+@click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
+@click.option("--source", default="stdlib", show_default=True,
+              help="The programs: stdlib, a file, a directory or hub:org/name.")  # fmt: skip
+@click.option("--task", default="humaneval-short", show_default=True,
+              help="What is scored; humaneval has all 164 problems.")  # fmt: skip
+@click.option("-n", "--n", "n", type=click.IntRange(1), default=5, show_default=True,
+              help="Samples a problem and model.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1), default=32, show_default=True,
+              help="Optimizer steps of each fine-tuning.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--unsafe-local", is_flag=True,
+              help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
+@json_option
+def quickstart(as_json: bool, **options: Any) -> dict[str, Any]:
+    """Programs to edit sequences, two fine-tuned models, samples, scores, one report.
+
+    Takes up to 15 minutes on two CPU cores with the embedded model. Interrupted, it goes on when
+    the same command is run again.
+    """
+    from dataclasses import asdict
+
+    from codegen.quickstart import Settings
+    from codegen.quickstart import quickstart as run
+
+    view = _View()
+    try:
+        summary = run(Settings(**options), view.listener())
+    finally:
+        view.close()
+    if not as_json:
+        _print_table(summary.scores)
+        minutes = sum(summary.seconds.values()) / 60
+        click.echo(f"{minutes:.1f} minutes. Report: {summary.report}")
+    return {
+        "ok": all(score.complete for score in summary.scores.values()),
+        "report": str(summary.report),
+        "scores": {name: asdict(score) for name, score in summary.scores.items()},
+        "seconds": summary.seconds,
+    }
+
+
+class _View:
+    """Shows the stages, each with its own progress."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._what = ""
+
+    def listener(self) -> Any:
+        from codegen.quickstart import Listener
+
+        return Listener(self.stage, self.progress, self.say)
+
+    def stage(self, number: int, name: str) -> None:
+        from codegen.quickstart import STAGES
+
+        self.close()
+        text = click.style(f"[{number}/{len(STAGES)}] {name}", bold=True)
+        click.echo(text, err=True)
+
+    def progress(self, what: str, done: int, total: int, note: str) -> None:
+        from codegen.cli.progress import Progress
+
+        if self._bar is None or self._what != what:
+            self.close()
+            self._bar = Progress(f"  {what}", total or None).__enter__()
+            self._what = what
+        self._bar.update(done, total or None, note)
+
+    def say(self, text: str) -> None:
+        if self._bar:
+            self._bar.say(f"  {text}")
+        else:
+            click.echo(f"  {text}", err=True)
+
+    def close(self) -> None:
+        if self._bar:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+
+def _print_table(scores: dict[str, Score]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    ks = sorted({k for score in scores.values() for k in score.estimates})
+    shown = sorted({ks[0], ks[-1]})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for k in shown:
+        table.add_column(f"pass@{k} (95 %, tasks like these)", justify="right")
+    table.add_column("passed", justify="right")
+    for name, score in scores.items():
+        cells = []
+        for k in shown:
+            e = score.estimates[k]
+            interval = ""
+            if e.tasks_low is not None and e.tasks_high is not None:
+                interval = f" ({100 * e.tasks_low:.1f} to {100 * e.tasks_high:.1f})"
+            cells.append(f"{e.value:.1%}{interval}")
+        table.add_row(name, *cells, f"{score.statuses.get('passed', 0)}/{score.samples}")
+    Console().print(table)

@@ -1,0 +1,322 @@
+"""Each status and each mode, one by one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+
+from codegen.errors import ConfigError, InputError, SandboxError
+from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.records import Status
+
+ADD = "def add(a, b):\n    return a + b\n"
+CHECK = "def check(f):\n    assert f(1, 2) == 3\n    assert f(5, 7) == 12\n"
+SHORT = Limits(cpu_s=0.5, memory_mib=256)
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    try:
+        with Sandbox(workers=1) as opened:
+            yield opened
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+CASES: list[tuple[str, Status, str]] = [
+    (ADD, "passed", ""),
+    ("def add(a, b):\n    return a - b\n", "wrong", "line 2: assert f(1, 2) == 3"),
+    ("def add(a, b):\n    return [][0]\n", "error", "IndexError"),
+    ("def sub(a, b):\n    return 1\n", "error", "NameError"),
+    ("raise OSError('no')\n", "error", "OSError: no"),
+    ("import no_such_module\n", "error", "No module named 'no_such_module'"),
+    ("def add(a, b):\n    while True: pass\n", "timeout", "CPU time"),
+    ("def add(a, b):\n    return bytearray(1 << 40)\n", "memory", "MemoryError"),
+    ("import ctypes\nctypes.string_at(0)\n", "crashed", "SIGSEGV"),
+    ("import sys\nsys.exit(3)\n", "exited", "3"),
+    ("exit()\n", "exited", "None"),
+    ("import os\nos._exit(7)\n", "exited", "exit code 7"),
+    ("def add(a, b):\n    return 'x' * (9 << 20)\n", "output_limit", "bytes"),
+    ("def add(a, b)\n    return 1\n", "syntax_error", "SyntaxError"),
+    ("", "empty", "no code"),
+    ("# nothing\n\n   # but comments\n", "empty", "no code"),
+]
+
+
+@pytest.mark.parametrize(("program", "status", "message"), CASES, ids=lambda case: repr(case)[:40])
+def test_status(sandbox: Sandbox, program: str, status: Status, message: str) -> None:
+    outcome = sandbox.run(Job(program, test=CHECK, entry_point="add", limits=SHORT))
+    assert outcome.status == status, outcome
+    assert message in outcome.message
+    assert outcome.trust == "isolated"
+
+
+def test_the_cases_cover_all_statuses_a_program_can_get() -> None:
+    assert {status for _, status, _ in CASES} == set(get_args(Status)) - {"infra_error"}
+
+
+@pytest.mark.parametrize("test", ["def check(:\n", "import no_such_module\n"], ids=repr)
+def test_a_test_that_cannot_run_is_not_the_programs_fault(sandbox: Sandbox, test: str) -> None:
+    setup = test if "import" in test else ""
+    outcome = sandbox.run(Job(ADD, test=CHECK if setup else test, setup=setup, entry_point="add"))
+    assert outcome.status == "infra_error"
+
+
+def test_usage_is_measured(sandbox: Sandbox) -> None:
+    program = "import time\nx = bytearray(50 << 20)\nwhile time.process_time() < 0.3: pass\n" + ADD
+    outcome = sandbox.run(Job(program, test=CHECK, entry_point="add"))
+    assert outcome.passed
+    assert 0.25 < outcome.cpu_s < 1.5
+    assert outcome.wall_s >= outcome.cpu_s * 0.9
+    assert 50 < outcome.memory_mib < 200
+
+
+def test_cpu_time_of_child_processes_counts(sandbox: Sandbox) -> None:
+    program = (
+        "import os, time\ndef add(a, b):\n    for _ in range(3):\n        if os.fork() == 0:\n"
+        "            while True: pass\n    time.sleep(100)\n"
+    )
+    outcome = sandbox.run(
+        Job(program, test=CHECK, entry_point="add", limits=Limits(cpu_s=1.0, memory_mib=256))
+    )
+    assert outcome.status == "timeout"
+    assert "CPU time" in outcome.message and "clock" not in outcome.message
+
+
+def test_sleeping_is_ended_by_the_clock_and_tried_twice(sandbox: Sandbox) -> None:
+    limits = Limits(cpu_s=0.2, memory_mib=256)
+    start = time.monotonic()
+    outcome = sandbox.run(Job("import time\ntime.sleep(100)\n", test=CHECK, limits=limits))
+    assert outcome.status == "timeout" and "on the clock" in outcome.message
+    assert 2 * limits.wall_s <= time.monotonic() - start < 2 * limits.wall_s + 5
+
+
+def test_slow_tests_do_not_count_as_the_programs_time(sandbox: Sandbox) -> None:
+    test = (
+        "import time\ndef check(f):\n    end = time.process_time() + 0.8\n"
+        "    while time.process_time() < end: pass\n    assert f(1, 2) == 3\n"
+    )
+    outcome = sandbox.run(Job(ADD, test=test, entry_point="add", limits=SHORT))
+    assert outcome.passed and outcome.cpu_s < 0.4
+
+
+def test_wrong_and_error_are_told_apart_by_where_they_arise(sandbox: Sandbox) -> None:
+    program = "def add(a, b):\n    assert False, 'mine'\n"
+    assert sandbox.run(Job(program, test=CHECK, entry_point="add")).status == "error"
+    test = "def check(f):\n    try:\n        f(1, 2)\n    except AssertionError:\n        return\n"
+    assert sandbox.run(Job(program, test=test, entry_point="add")).passed
+
+
+def test_tests_cannot_catch_away_the_end_of_the_program(sandbox: Sandbox) -> None:
+    test = "def check(f):\n    try:\n        f(1, 2)\n    except BaseException:\n        pass\n"
+    for body, status in (("import os; os._exit(0)", "exited"), ("raise SystemExit", "exited")):
+        program = f"def add(a, b):\n    {body}\n"
+        assert sandbox.run(Job(program, test=test, entry_point="add")).status == status
+
+
+def test_setup_helps_the_test_but_cannot_stand_in_for_the_program(sandbox: Sandbox) -> None:
+    test = "def check(f):\n    assert f(double(1), 2) == 4\n"
+    setup = "def double(x):\n    return 2 * x\n" + ADD
+    assert sandbox.run(Job(ADD, test=test, setup=setup, entry_point="add")).passed
+    for mode in ("isolated", "in_sandbox"):
+        job = Job("x = 1\n", test=test, setup=setup, entry_point="add", mode=mode)
+        outcome = sandbox.run(job)
+        assert outcome.status == "error" and "NameError" in outcome.message
+
+
+PLAIN = [
+    ("def f(x):\n    return x\n", "assert f(2) == 2\nassert f('a') == 'a'\n", "passed"),
+    ("def sum(a, b):\n    return a * b\n", "assert sum(3, 4) == 12\n", "passed"),
+    ("import math\ndef f(x):\n    return x\n", "assert math.isclose(f(2), 2)\n", "passed"),
+    ("LIMIT = (1, 2)\ndef f(x):\n    return x\n", "assert f(LIMIT) == LIMIT\n", "passed"),
+    (
+        "def f(g, x):\n    return g(x)\ndef h(x):\n    return -x\n",
+        "assert f(h, 2) == -2\n",
+        "passed",
+    ),
+    ("def f(x):\n    yield from range(x)\n", "assert list(f(3)) == [0, 1, 2]\n", "passed"),
+    ("def f(**k):\n    return k\n", "assert f(a=1, b=(2,)) == {'a': 1, 'b': (2,)}\n", "passed"),
+    (
+        "def f(x):\n    raise KeyError(x)\n",
+        "try:\n    f(1)\nexcept KeyError:\n    pass\n",
+        "passed",
+    ),
+    ("def f(x):\n    return x\n", "assert f(lambda: 1)\n", "error"),
+    ("def abs(x):\n    return 0\ndef f(x):\n    return 9\n", "assert abs(f(1) - 1) < 1\n", "wrong"),
+]
+
+
+@pytest.mark.parametrize(("program", "test", "status"), PLAIN, ids=lambda case: repr(case)[:50])
+def test_plain_asserts(sandbox: Sandbox, program: str, test: str, status: Status) -> None:
+    outcome = sandbox.run(Job(program, test=test))
+    assert outcome.status == status, outcome
+
+
+STDIO = [
+    ("print(sum(map(int, input().split())))\n", "3\n", "passed"),
+    ("import sys\nprint(len(sys.stdin.read()))\n", "4", "passed"),
+    ("print('3   ')\nprint()\n", "3\n", "passed"),
+    ("if __name__ == '__main__':\n    print(3)\n", "3", "passed"),
+    ("print('3', end='')\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n", "3", "passed"),
+    ("import subprocess\nsubprocess.run(['echo', '3'])\n", "3", "passed"),
+    ("print(4)\n", "3", "wrong"),
+    ("print(3)\nprint(5)\n", "3", "wrong"),
+    ("print(3)\nraise ValueError('late')\n", "3", "error"),
+    ("print(3, flush=True)\nimport sys\nsys.exit(1)\n", "3", "exited"),
+    ("print(3, flush=True)\nimport os\nos._exit(1)\n", "3", "exited"),
+    ("print(3, flush=True)\nimport os\nos.abort()\n", "3", "crashed"),
+    ("import os\nprint(3, flush=True)\nos.closerange(3, 64)\nwhile True: pass\n", "3", "exited"),
+    ("input()\ninput()\n", "", "error"),
+    ("print(\n", "3", "syntax_error"),
+    ("while True: print('x' * 1000)\n", "3", "output_limit"),
+    ("while True: pass\n", "3", "timeout"),
+    ("x = 'a' * (1 << 40)\n", "3", "memory"),
+]
+
+
+@pytest.mark.parametrize(("program", "expected", "status"), STDIO, ids=lambda case: repr(case)[:50])
+def test_stdio(sandbox: Sandbox, program: str, expected: str, status: Status) -> None:
+    job = Job(program, mode="stdio", stdin="1 2\n", expected_stdout=expected, limits=SHORT)
+    outcome = sandbox.run(job)
+    assert outcome.status == status, outcome
+    assert outcome.trust == "stdio"
+    assert len(outcome.stdout.encode()) <= SHORT.output_bytes
+
+
+def test_large_input_and_output_do_not_block(sandbox: Sandbox) -> None:
+    data = "".join(f"line {n} \N{SNOWMAN}\n" for n in range(50_000))
+    limits = Limits(output_bytes=2 << 20)
+    program = "import sys\nsys.stdout.write(sys.stdin.read())\n"
+    job = Job(program, mode="stdio", stdin=data, expected_stdout=data, limits=limits)
+    outcome = sandbox.run(job)
+    assert outcome.passed and outcome.stdout == data
+
+
+def test_in_sandbox_sees_the_programs_objects(sandbox: Sandbox) -> None:
+    program = "class Point:\n    def __init__(self, x):\n        self.x = x\n"
+    test = "assert Point(3).x == 3\nassert isinstance(Point(1), Point)\n"
+    outcome = sandbox.run(Job(program, test=test, mode="in_sandbox"))
+    assert outcome.passed and outcome.trust == "in_sandbox"
+    wrong = sandbox.run(Job(program, test="assert Point(3).x == 4\n", mode="in_sandbox"))
+    assert wrong.status == "wrong"
+    for early in ("import os\nos._exit(0)\n", "import sys\nsys.exit(0)\n"):
+        ended = sandbox.run(Job(program + early, test=test, mode="in_sandbox"))
+        assert ended.status == "exited"
+    job = Job(ADD, test=CHECK, entry_point="add", mode="in_sandbox")
+    assert sandbox.run(job).passed
+
+
+def test_calls_return_values(sandbox: Sandbox) -> None:
+    program = "print('hello')\noutput = [1, (2, {3})]\ndef f(*a):\n    return a\n"
+    job = Job(program, mode="calls", calls=[("output", None), ("f", [1, "x", {"k": b"v"}])])
+    outcome = sandbox.run(job)
+    assert outcome.passed
+    assert outcome.values == ([1, (2, {3})], (1, "x", {"k": b"v"}))
+    assert outcome.stdout == "hello\n"
+
+
+def test_calls_that_fail(sandbox: Sandbox) -> None:
+    program = "def f(x):\n    return 1 // x\n"
+    outcome = sandbox.run(Job(program, mode="calls", calls=[("f", [1]), ("f", [0]), ("f", [1])]))
+    assert outcome.status == "error" and outcome.values == (1,)
+    assert "ZeroDivisionError" in outcome.message
+    outcome = sandbox.run(Job(program, mode="calls", calls=[("g", [])]))
+    assert outcome.status == "error" and "NameError" in outcome.message
+    big = Job("def f():\n    return 'x' * 70000\n", mode="calls", calls=[("f", [])])
+    assert sandbox.run(big).status == "output_limit"
+    with pytest.raises(InputError, match="object"):
+        sandbox.run(Job(program, mode="calls", calls=[("f", [object()])]))
+
+
+def test_objects_come_back_opaque(sandbox: Sandbox) -> None:
+    program = "class C:\n    pass\ndef f():\n    return [C()]\n"
+    outcome = sandbox.run(Job(program, mode="calls", calls=[("f", [])]))
+    assert outcome.passed
+    assert repr(outcome.values[0][0]) == "<opaque C>"
+
+
+def test_jobs_share_nothing(sandbox: Sandbox) -> None:
+    leave = (
+        "import os, builtins, math\nbuiltins.left = math.left = 1\nopen('left', 'w').write('x')\n"
+    )
+    look = (
+        "import os, builtins, math\n"
+        "def f():\n    return os.listdir('.'), hasattr(builtins, 'left'), hasattr(math, 'left')\n"
+    )
+    assert sandbox.run(Job(leave, mode="calls")).passed
+    outcome = sandbox.run(Job(look, mode="calls", calls=[("f", [])]))
+    assert outcome.values == (([".shm"], False, False),)
+
+
+def test_sets_have_the_same_order_in_every_run() -> None:
+    job = Job(
+        "def f():\n    return list({str(n) for n in range(20)})\n", mode="calls", calls=[("f", [])]
+    )
+    orders = set()
+    for _ in range(2):
+        try:
+            with Sandbox(workers=1) as opened:
+                orders.add(tuple(opened.run(job).values[0]))
+        except SandboxError as error:
+            pytest.skip(str(error))
+    assert len(orders) == 1
+
+
+def test_map_is_lazy_and_keeps_keys(sandbox: Sandbox) -> None:
+    read = []
+
+    def items() -> Iterator[tuple[int, Job]]:
+        for n in range(1000):
+            read.append(n)
+            program = f"def f():\n    return {n}\n" if n % 5 else ""
+            yield n, Job(program, mode="calls", calls=[("f", [])])
+
+    results = sandbox.map(items())
+    seen = [next(results) for _ in range(50)]
+    assert len(read) < 80
+    results.close()
+    for key, outcome in seen:
+        assert outcome.status == "empty" if key % 5 == 0 else outcome.values == (key,)
+    assert len({key for key, _ in seen}) == 50
+    assert sandbox.run(Job(ADD, test=CHECK, entry_point="add")).passed
+
+
+def test_run_inside_map(sandbox: Sandbox) -> None:
+    jobs = [(n, Job(ADD, test=CHECK, entry_point="add")) for n in range(10)]
+    for _, outcome in sandbox.map(jobs):
+        assert outcome.passed
+        assert sandbox.run(jobs[0][1]).passed
+
+
+def test_an_error_of_the_input_passes_through(sandbox: Sandbox) -> None:
+    def items() -> Iterator[tuple[int, Job]]:
+        yield 1, Job(ADD, test=CHECK, entry_point="add")
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        list(sandbox.map(items()))
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cpu_s"):
+        Limits(cpu_s=0)
+    with pytest.raises(InputError, match="mode"):
+        Job("x", mode="trusted")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="workers"):
+        Sandbox(workers=0)
+    with pytest.raises(SandboxError, match="not open"):
+        Sandbox().run(Job("x"))
+    with pytest.raises(SandboxError, match="unsafe_local"):
+        Sandbox(backend="unsafe_local")
+
+
+def test_describe_is_stable_and_says_what_holds(sandbox: Sandbox) -> None:
+    description = sandbox.describe()
+    assert description == sandbox.describe()
+    assert description["safe"] is True
+    assert {"job_pid_namespace", "net_namespace", "no_new_privs"} <= set(description["layers"])
+    assert os.fspath(description["python"]).count(".") == 2

@@ -138,6 +138,9 @@ def to_json(record: Example | TrainingText | Sample | Verdict) -> str:
     """One line of JSON, without the line's end. Lone surrogates survive as JSON escapes."""
     # Not dataclasses.asdict: it deep-copies every meta value.
     row = {f.name: getattr(record, f.name) for f in fields(record)}
+    if isinstance(record, TrainingText):
+        # Objects, since a column of [text, flag] arrays has no one type in Arrow.
+        row["segments"] = [segment._asdict() for segment in record.segments]
     text = json.dumps(row, ensure_ascii=False)
     try:
         text.encode("utf-8")
@@ -300,14 +303,14 @@ class AppendLog:
 
 def _segments(value: Any, where: str) -> tuple[Segment, ...]:
     if not isinstance(value, (list, tuple)):
-        raise InputError(f"{where}: segments must be a list of [text, train] pairs.")
-    for pair in value:
-        ok = isinstance(pair, (list, tuple)) and len(pair) == 2
-        if not (ok and isinstance(pair[0], str) and isinstance(pair[1], bool)):
+        raise InputError(f"{where}: segments must be a list of objects with text and train.")
+    for item in value:
+        ok = isinstance(item, dict) and item.keys() == {"text", "train"}
+        if not (ok and isinstance(item["text"], str) and isinstance(item["train"], bool)):
             raise InputError(
-                f"{where}: a segment must be a [text, train] pair, got {_short(pair)}."
+                f'{where}: a segment must be {{"text": ..., "train": ...}}, got {_short(item)}.'
             )
-    return tuple(Segment(text, train) for text, train in value)
+    return tuple(Segment(item["text"], item["train"]) for item in value)
 
 
 @cache

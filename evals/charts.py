@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Literal
+
+from codegen.evals.markup import safe_text
 
 SERIES_STYLES = 6  # colours in the style sheet; later series start again
 
@@ -81,7 +82,7 @@ def line_chart(
     parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)
     for number, one in enumerate(series):
         parts.append(f'<g class="series s{number % SERIES_STYLES}">')
-        parts.append(f"<title>{escape(one.name)}</title>")
+        parts.append(f"<title>{safe_text(one.name)}</title>")
         for band in one.bands:
             edge = [f"{across(px):.1f},{up(hi):.1f}" for px, _, hi in band.points]
             edge += [f"{across(px):.1f},{up(lo):.1f}" for px, lo, _ in reversed(band.points)]
@@ -125,7 +126,8 @@ def _closed(x: float, y: float, *corners: tuple[float, float]) -> str:
 def swatch(number: int) -> str:
     """A line with its mark, for a legend."""
     return (
-        f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" aria-hidden="true">'
+        f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" '
+        f'aria-hidden="true">'
         f'<line class="line" x1="1" x2="29" y1="6" y2="6"/>{marker(number, 15, 6)}</svg>'
     )
 
@@ -138,19 +140,20 @@ def stacked_bars(
     description: str,
     width: int = WIDE,
 ) -> str:
-    """Horizontal bars to 100 %: rows of (label, parts), parts of (class of the style sheet, count)."""
+    """Horizontal bars of full length: rows of (label, parts), parts of (style class, count)."""
     pitch, thick, top = 52, 22, 20
     parts: list[str] = []
     for number, (label, counts) in enumerate(rows):
         y = top + number * pitch
         total = sum(count for _, count in counts)
-        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{escape(label)}</text>')
+        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(label)}</text>')
         x = 0.0
         for kind, count in counts:
             length = width * count / total if total else 0.0
             share = f"{100 * count / total:.1f}%" if total else ""
             parts.append(
-                f'<g class="status {escape(kind)}"><title>{escape(kind)}: {count} ({share})</title>'
+                f'<g class="status {safe_text(kind)}">'
+                f"<title>{safe_text(kind)}: {count} ({share})</title>"
                 f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{thick}"/>'
             )
             if length > 48:
@@ -166,8 +169,8 @@ def _svg(inside: str, width: int, height: int, id_: str, title: str, description
     size = "wide" if width == WIDE else "narrow"
     return (
         f'<svg class="chart {size}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{escape(title)}</title>'
-        f'<desc id="{id_}-d">{escape(description)}</desc>{inside}</svg>'
+        f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{safe_text(title)}</title>'
+        f'<desc id="{id_}-d">{safe_text(description)}</desc>{inside}</svg>'
     )
 
 
@@ -182,16 +185,20 @@ def _axes(
     parts = ['<g class="axes">']
     for value, sy in y_ticks:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{sy:.1f}" y2="{sy:.1f}"/>')
-        text = escape(y.text(value))
+        text = safe_text(y.text(value))
         parts.append(f'<text class="tick end" x="{_LEFT - 10}" y="{sy + 4:.1f}">{text}</text>')
     for value, sx in x_ticks:
-        parts.append(f'<line class="stub" x1="{sx:.1f}" x2="{sx:.1f}" y1="{bottom}" y2="{bottom + 5}"/>')
-        text = escape(x.text(value))
+        parts.append(
+            f'<line class="stub" x1="{sx:.1f}" x2="{sx:.1f}" y1="{bottom}" y2="{bottom + 5}"/>'
+        )
+        text = safe_text(x.text(value))
         parts.append(f'<text class="tick middle" x="{sx:.1f}" y="{bottom + 22}">{text}</text>')
     parts.append(f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
-    parts.append(f'<text class="name middle" x="{middle}" y="{bottom + 46}">{escape(x.label)}</text>')
-    parts.append(f'<text class="name" x="0" y="13">{escape(y.label)}</text></g>')
+    parts.append(
+        f'<text class="name middle" x="{middle}" y="{bottom + 46}">{safe_text(x.label)}</text>'
+    )
+    parts.append(f'<text class="name" x="0" y="13">{safe_text(y.label)}</text></g>')
     return parts
 
 

@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
@@ -33,6 +32,7 @@ from codegen.evals.charts import (
     stacked_bars,
     swatch,
 )
+from codegen.evals.markup import safe_text
 from codegen.evals.scoring import STATUSES, Score
 from codegen.evals.statistics import Comparison, Estimate, compare, holm
 from codegen.records import Status, write_atomic
@@ -196,10 +196,11 @@ def write_report(
         "title": title,
         "subtitle": subtitle,
         "runs": [asdict(run) for run in runs],
-        "comparisons": [
-            {**asdict(pair), "significant": pair.significant} for pair in comparisons
+        "comparisons": [{**asdict(pair), "significant": pair.significant} for pair in comparisons],
+        "losses": [
+            {"name": c.name, "points": [[s, v if math.isfinite(v) else None] for s, v in c.points]}
+            for c in losses
         ],
-        "losses": [asdict(curve) for curve in losses],
         "data_counts": [asdict(counts) for counts in data_counts],
         "edit_steps": [asdict(steps) for steps in edit_steps],
         "notes": list(notes),
@@ -218,7 +219,7 @@ def write_report(
         _settings(runs, versions or {}),
         _reading(runs, comparisons, notes),
     ]
-    write_atomic(out.with_suffix(".json"), json.dumps(data, indent=1) + "\n")
+    write_atomic(out.with_suffix(".json"), json.dumps(data, indent=1, allow_nan=False) + "\n")
     write_atomic(out, _page(title, subtitle, "\n".join(part for part in body if part)))
     return out
 
@@ -232,14 +233,14 @@ def _page(title: str, subtitle: str, body: str) -> str:
         for name in ("report.css", "report.js", "report.html")
     )
     return Template(template).substitute(
-        title=_text(title),
-        subtitle=f'<p class="subtitle">{_text(subtitle)}</p>' if subtitle else "",
+        title=safe_text(title),
+        subtitle=f'<p class="subtitle">{safe_text(subtitle)}</p>' if subtitle else "",
         style=style,
         style_hash=_csp_hash(style),
         script=script,
         script_hash=_csp_hash(script),
         body=body,
-        footer=f"Made with codegen-toolkit {_text(codegen.__version__)}. "
+        footer=f"Made with codegen-toolkit {safe_text(codegen.__version__)}. "
         "The same content is in the JSON file beside this page.",
     )
 
@@ -247,17 +248,6 @@ def _page(title: str, subtitle: str, body: str) -> str:
 def _csp_hash(content: str) -> str:
     digest = hashlib.sha256(content.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _text(value: object) -> str:
-    """Escaped, and with what can't be seen, or turns text around, made visible."""
-    return escape("".join(_visible(c) for c in str(value)))
-
-
-def _visible(character: str) -> str:
-    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return character
-    return f"\\u{ord(character):04x}"
 
 
 def _section(heading: str, *parts: str, id_: str) -> str:
@@ -321,7 +311,7 @@ def _warnings(runs: Sequence[ScoredRun]) -> str:
     if not broken:
         return ""
     items = "".join(
-        f"<li><strong>{_text(run.name)}</strong>: {_text(' '.join(run.score.notes))}</li>"
+        f"<li><strong>{safe_text(run.name)}</strong>: {safe_text(' '.join(run.score.notes))}</li>"
         for run in broken
     )
     which = "This score is" if len(broken) == len(runs) == 1 else "Some scores are"
@@ -341,9 +331,9 @@ def _results(runs: Sequence[ScoredRun], comparisons: Sequence[PairedResult]) -> 
     for run in runs:
         sizes = sorted({problem.n for problem in run.score.problems})
         each = str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
-        cells = [_th(_text(run.name), scope="row")]
+        cells = [_th(safe_text(run.name), scope="row")]
         if several:
-            cells.append(f'<td data-label="Task">{_text(run.score.task)}</td>')
+            cells.append(f'<td data-label="Task">{safe_text(run.score.task)}</td>')
         cells += [_estimate_cell(k, run.score.estimates.get(k)) for k in ks]
         cells.append(f'<td class="num" data-label="Problems">{len(run.score.problems)}</td>')
         cells.append(f'<td class="num" data-label="Samples of each">{each}</td>')
@@ -377,13 +367,13 @@ def _in_short(runs: Sequence[ScoredRun], comparisons: Sequence[PairedResult]) ->
     for task, group in _groups(runs):
         known = [run for run in group if 1 in run.score.estimates]
         parts = [
-            f"<strong>{_text(run.name)}</strong> solves "
+            f"<strong>{safe_text(run.name)}</strong> solves "
             f"{_percent(run.score.estimates[1].value)}"
             + (" of the problems at the first attempt" if number == 0 else "")
             for number, run in enumerate(known)
         ]
         if parts:
-            sentences.append(f"On {_text(task)}, {_join(parts)}.")
+            sentences.append(f"On {safe_text(task)}, {_join(parts)}.")
         first = [pair for pair in comparisons if pair.task == task and pair.comparison.k == 1]
         if len(group) == 2 and first:
             sentences.append(_verdict_sentence(first[0]))
@@ -426,7 +416,7 @@ def _curves(number: int, task: str, runs: Sequence[ScoredRun]) -> str:
         for width in (WIDE, NARROW)
     )
     return _section(
-        f"Attempts needed on {_text(task)}",
+        f"Attempts needed on {safe_text(task)}",
         "<p>The share of problems solved by at least one of k samples.</p>",
         _legend([run.name for run in shown]),
         f"<figure>{chart}<figcaption>The dark band is the <em>samples</em> interval, the light one "
@@ -459,7 +449,7 @@ def _described(run: ScoredRun) -> str:
 
 
 def _legend(names: Sequence[str]) -> str:
-    items = "".join(f"<li>{swatch(i)}{_text(name)}</li>" for i, name in enumerate(names))
+    items = "".join(f"<li>{swatch(i)}{safe_text(name)}</li>" for i, name in enumerate(names))
     return f'<ul class="legend">{items}</ul>'
 
 
@@ -492,9 +482,10 @@ def _comparison_table(comparisons: Sequence[PairedResult]) -> str:
 
 def _comparison_row(pair: PairedResult, *, repeated: bool) -> str:
     c = pair.comparison
+    kind = "unseen" if repeated else ""
     name = (
-        f'<div class="{"unseen" if repeated else ""}"><span class="pair">{_text(pair.second)}</span>'
-        f'<span class="pair">against {_text(pair.first)}</span></div>'
+        f'<div class="{kind}"><span class="pair">{safe_text(pair.second)}</span>'
+        f'<span class="pair">against {safe_text(pair.first)}</span></div>'
     )
     ends = "" if c.low is None or c.high is None else f"{_signed(c.low)} to {_signed(c.high)}"
     adjusted = f"{escape(_p(pair.p_adjusted))} adjusted" if pair.p_adjusted != c.p_value else ""
@@ -530,7 +521,9 @@ _MEANING: Mapping[Status, str] = {
 
 
 def _verdicts(runs: Sequence[ScoredRun]) -> str:
-    seen = [status for status in STATUSES if any(run.score.statuses.get(status) for run in runs)]
+    seen: list[Status] = [
+        status for status in STATUSES if any(run.score.statuses.get(status) for run in runs)
+    ]
     rows = [(r.name, [(s, r.score.statuses.get(s, 0)) for s in seen]) for r in runs]
     rows = [(name, [part for part in parts if part[1]]) for name, parts in rows]
     described = "; ".join(
@@ -547,13 +540,13 @@ def _verdicts(runs: Sequence[ScoredRun]) -> str:
         for width in (WIDE, NARROW)
     )
     legend = "".join(
-        f'<li><span class="key {status}"></span>{_text(status)}'
+        f'<li><span class="key {status}"></span>{safe_text(status)}'
         f' <span class="muted">{_MEANING[status]}</span></li>'
         for status in seen
     )
-    head = [_th("Run"), *(_th(_text(status), "num") for status in seen), _th("Samples", "num")]
+    head = [_th("Run"), *(_th(safe_text(status), "num") for status in seen), _th("Samples", "num")]
     counts = [
-        f'<tr>{_th(_text(run.name), scope="row")}'
+        f"<tr>{_th(safe_text(run.name), scope='row')}"
         + "".join(f'<td class="num">{run.score.statuses.get(status, 0)}</td>' for status in seen)
         + f'<td class="num">{run.score.samples}</td></tr>'
         for run in runs
@@ -590,7 +583,7 @@ def _losses(losses: Sequence[LossCurve]) -> str:
         for width in (WIDE, NARROW)
     )
     rows = [
-        f'<tr>{_th(_text(c.name), scope="row")}<td class="num">{c.points[-1][0]:,.0f}</td>'
+        f'<tr>{_th(safe_text(c.name), scope="row")}<td class="num">{c.points[-1][0]:,.0f}</td>'
         f'<td class="num">{c.points[0][1]:.3f}</td><td class="num">{c.points[-1][1]:.3f}</td></tr>'
         for c in curves
     ]
@@ -623,10 +616,10 @@ def _data_table(data_counts: Sequence[DataCounts]) -> str:
         lines += [("skipped", reason, n) for reason, n in _by_size(counts.skipped)]
         lines += [("failed", reason, n) for reason, n in _by_size(counts.failed)]
         for number, (outcome, reason, count) in enumerate(lines):
-            name = _th(_text(counts.name), scope="row") if number == 0 else "<td></td>"
+            name = _th(safe_text(counts.name), scope="row") if number == 0 else "<td></td>"
             share = _percent(count / total) if total else ""
             rows.append(
-                f"<tr>{name}<td>{outcome}</td><td>{_text(reason.replace('_', ' '))}</td>"
+                f"<tr>{name}<td>{outcome}</td><td>{safe_text(reason.replace('_', ' '))}</td>"
                 f'<td class="num">{count:,}</td><td class="num muted">{share}</td></tr>'
             )
     head = [_th("Data set"), _th("Outcome"), _th("Reason"), _th("Inputs", "num"), _th("", "num")]
@@ -657,12 +650,12 @@ def _per_problem(runs: Sequence[ScoredRun]) -> str:
                     continue
                 heat = math.ceil(5 * problem.c / problem.n)
                 cells.append(f'<td class="heat h{heat}">{problem.c} / {problem.n}</td>')
-            rows.append(f"<tr>{_th(_text(id_), scope='row')}{''.join(cells)}</tr>")
-        head = [_th("Problem"), *(_th(_text(run.name), "num") for run in group)]
-        label = f"Passed samples by problem of {_text(task)}"
+            rows.append(f"<tr>{_th(safe_text(id_), scope='row')}{''.join(cells)}</tr>")
+        head = [_th("Problem"), *(_th(safe_text(run.name), "num") for run in group)]
+        label = f"Passed samples by problem of {safe_text(task)}"
         table = _table(head, rows, kind="problems", label=label)
         tables.append(
-            f"<details><summary>{_text(task)}: {_plural(len(ids), 'problem')}</summary>"
+            f"<details><summary>{safe_text(task)}: {_plural(len(ids), 'problem')}</summary>"
             f"{table}</details>"
         )
     return _section(
@@ -680,11 +673,11 @@ def _settings(runs: Sequence[ScoredRun], versions: Mapping[str, str]) -> str:
     for name in names:
         values = [settings.get(name, "") for settings in flat]
         kind = ' class="differs"' if len(set(values)) > 1 else ""
-        cells = "".join(f"<td>{_text(value)}</td>" for value in values)
-        rows.append(f"<tr{kind}>{_th(_text(name), scope='row')}{cells}</tr>")
-    head = [_th("Setting"), *(_th(_text(run.name)) for run in runs)]
+        cells = "".join(f"<td>{safe_text(value)}</td>" for value in values)
+        rows.append(f"<tr{kind}>{_th(safe_text(name), scope='row')}{cells}</tr>")
+    head = [_th("Setting"), *(_th(safe_text(run.name)) for run in runs)]
     gates = "".join(f"<li>{_gate(run)}</li>" for run in runs)
-    others = ", ".join(f"{_text(name)} {_text(v)}" for name, v in sorted(versions.items()))
+    others = ", ".join(f"{safe_text(name)} {safe_text(v)}" for name, v in sorted(versions.items()))
     return _section(
         "Settings",
         _table(head, rows, kind="settings", label="Settings"),
@@ -716,12 +709,14 @@ def _plain(value: Any) -> str:
 
 def _gate(run: ScoredRun) -> str:
     gate = run.score.reference
-    text = f"{_text(run.name)}: {gate.passed} of {gate.total} passed here."
+    text = f"{safe_text(run.name)}: {gate.passed} of {gate.total} passed here."
     if gate.failures:
-        text += " Failed: " + "; ".join(f"{_text(i)} ({_text(w)})" for i, w in gate.failures.items())
+        text += " Failed: " + "; ".join(
+            f"{safe_text(i)} ({safe_text(w)})" for i, w in gate.failures.items()
+        )
     if gate.exceptions:
         text += " Known to fail: " + "; ".join(
-            f"{_text(id_)} ({_text(reason)})" for id_, reason in gate.exceptions.items()
+            f"{safe_text(id_)} ({safe_text(reason)})" for id_, reason in gate.exceptions.items()
         )
     return text
 
@@ -738,7 +733,7 @@ def _reading(
         (
             "The <em>tasks</em> interval",
             "With 95% confidence, the score on other problems of this kind lies in it. It is wide "
-            "because a benchmark has few problems, and more samples do not make it narrow.",
+            "because a benchmark has few problems; more samples make it little narrower.",
         ),
         (
             "The <em>samples</em> interval",
@@ -755,8 +750,8 @@ def _reading(
             )
         )
     listed = "".join(f"<dt>{term}</dt><dd>{meaning}</dd>" for term, meaning in terms)
-    said = [f"{_text(run.name)}: {_text(note)}" for run in runs for note in run.score.notes]
-    said += [_text(note) for note in notes]
+    said = [f"{safe_text(run.name)}: {safe_text(note)}" for run in runs for note in run.score.notes]
+    said += [safe_text(note) for note in notes]
     items = "".join(f"<li>{note}</li>" for note in said)
     return _section(
         "How to read this",
@@ -792,7 +787,7 @@ def _stepper(number: int, steps: EditSteps) -> str:
         change = [f"{_plural(added, 'line')} added"] if added else []
         change += [f"{_plural(removed, 'line')} removed"] if removed else []
         caption = f"Step {i} of {len(steps.states)}: {', '.join(change) or 'no change'}"
-        code = "".join(f'<span class="{kind}">{_text(line)}</span>' for kind, line in lines)
+        code = "".join(f'<span class="{kind}">{safe_text(line)}</span>' for kind, line in lines)
         code = code or '<span class="none">(empty)</span>'
         items.append(
             f"<li><details{' open' if i == len(steps.states) else ''}><summary>{caption}</summary>"
@@ -802,9 +797,9 @@ def _stepper(number: int, steps: EditSteps) -> str:
     kind = steps.verdict if steps.verdict in STATUSES else ""
     return (
         f'<article class="stepper" data-stepper aria-labelledby="stepper-{number}">'
-        f'<div class="stepper-head"><h3 id="stepper-{number}">{_text(steps.title)}</h3>'
-        f'<span class="badge {kind}"><span>{_text(steps.verdict)}</span></span></div>'
-        f"<details><summary>The prompt</summary><pre>{_text(steps.prompt)}</pre></details>"
+        f'<div class="stepper-head"><h3 id="stepper-{number}">{safe_text(steps.title)}</h3>'
+        f'<span class="badge {kind}"><span>{safe_text(steps.verdict)}</span></span></div>'
+        f"<details><summary>The prompt</summary><pre>{safe_text(steps.prompt)}</pre></details>"
         '<div class="controls" hidden>'
         '<button type="button" aria-label="Previous step">← Back</button>'
         f'<input type="range" min="0" max="{len(items) - 1}" value="0" aria-label="Step">'

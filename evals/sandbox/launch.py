@@ -91,9 +91,10 @@ class Zygote:
         self._errors = errors
 
     def last_words(self) -> str:
-        """The end of what it wrote to its standard error."""
+        """The last line it wrote to its standard error."""
         self._errors.seek(0)
-        return self._errors.read()[-500:].decode("utf-8", "replace").strip()
+        lines = self._errors.read()[-2000:].decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def close(self, grace_s: float = 2.0) -> None:
         """Ends the zygote, and with it everything in its sandbox."""

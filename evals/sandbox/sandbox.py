@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
@@ -99,7 +99,7 @@ class Sandbox:
         """
         return next(self.map([(None, job)]))[1]
 
-    def map(self, items: Iterable[tuple[Key, Job]]) -> Iterator[tuple[Key, Outcome]]:
+    def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
         """Runs jobs and yields their outcomes as they finish, in no fixed order.
 
         The input is read as the jobs are done, a few ahead; closing the iterator drops what is not
@@ -152,5 +152,8 @@ class Sandbox:
 def _check(job: Job) -> None:
     try:
         pack_calls(job)
-    except wire.WireError as error:
-        raise InputError(f"A call of the job can't be sent: {error}.") from None
+    except (wire.WireError, TypeError, ValueError) as error:
+        raise InputError(
+            f"A call of the job can't be sent: {error}.",
+            "A call is a pair of a name and a sequence of plain values, or None.",
+        ) from None

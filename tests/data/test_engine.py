@@ -479,7 +479,7 @@ def test_datasets_reads_the_directory(tmp_path: Path, monkeypatch: pytest.Monkey
     for rows in (by_card, by_file):
         assert isinstance(rows, datasets.Dataset)
         assert list(rows["id"]) == [text.id for text in texts]
-        segments = [[list(s) for s in text.segments] for text in texts]
+        segments = [[s._asdict() for s in text.segments] for text in texts]
         assert list(rows["segments"]) == segments
 
 

@@ -119,6 +119,7 @@ def test_round_trip(edits: list[Edit]) -> None:
 
 @given(st.one_of(st.text(), st.text("@+-0123, \n<|>dif", max_size=200)))
 def test_any_text_resolves(text: str) -> None:
+    resolve(text, recount=True)
     resolution = resolve(text, keep_partial=True)
     assert resolution.program == (resolution.states[-1] if resolution.edits else "")
 
@@ -199,6 +200,40 @@ def test_malformed_hunks(diff: str, reason: str) -> None:
     assert resolution.complete
     with pytest.raises(InputError, match=rf"Edit 1, hunk 0 .*{reason}"):
         parse_edits(START + diff + END)
+
+
+@pytest.mark.parametrize(
+    ("diff", "reason", "program"),
+    [
+        ("@@ -0,0 +1,2 @@\n+a\n+b\n+c", "bad_count", "a\nb\nc\n"),
+        ("@@ -0,0 +1,5 @@\n+a\n+b", "bad_count", "a\nb\n"),
+        ("@@ -9,0 +10 @@\n+a", "past_end", "a\n"),
+        ("@@ -0,0 +4 @@\n+a", "bad_new_position", "a\n"),
+        ("@@ -0,0 +1,0 @@\n+a", "bad_header", ""),
+        ("@@ -1,1 +1 @@\n+a", "deletes_lines", ""),
+        ("@@ -0,0 +1,2 @@\n+a\n-b", "bad_line", ""),
+        ("@@ -0,0 +1,2 @@", "bad_count", ""),
+    ],
+)
+def test_recount_applies_sound_lines_and_still_reports(
+    diff: str, reason: str, program: str
+) -> None:
+    text = f"<|diff|>{diff}\n<|diff|>\n<|diff|>"
+    assert resolve(text).program == ""
+    resolution = resolve(text, recount=True)
+    assert [m.reason for m in resolution.malformed] == [reason]
+    assert resolution.program == program
+
+
+def test_recount_places_a_hunk_past_the_end_at_the_end() -> None:
+    text = "<|diff|>@@ -0,0 +1 @@\n+a\n<|diff|>@@ -7,0 +8 @@\n+b\n<|diff|>\n<|diff|>"
+    assert resolve(text, recount=True).program == "a\nb\n"
+
+
+@given(edits=edit_lists())
+def test_recount_changes_nothing_for_sound_text(edits: list[Edit]) -> None:
+    text = format_edits(edits)
+    assert resolve(text, recount=True) == resolve(text)
 
 
 def test_hunks_must_go_down() -> None:

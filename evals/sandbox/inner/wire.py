@@ -107,6 +107,8 @@ def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
     if kind in _TAG_OF_SCALAR:
         tag, to_json = _TAG_OF_SCALAR[kind]
         return {tag: to_json(value)}
+    if kind is type and _BUILTIN_TYPES.get(value.__name__) is value:
+        return {"ty": value.__name__}
     if kind is fractions.Fraction:
         return {"q": items((value.numerator, value.denominator))}
     if kind is range:
@@ -254,7 +256,9 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     datetime.timedelta: ("tl", lambda value: [value.days, value.seconds, value.microseconds]),
     type(Ellipsis): ("e", lambda _: None),
 }
+_BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
+    "ty": lambda content: _BUILTIN_TYPES[_text(content)],
     "f": lambda content: float(_text(content)),
     "i": _int_from_hex,
     "b": lambda content: bytes.fromhex(_text(content)),

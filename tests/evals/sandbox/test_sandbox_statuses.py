@@ -146,6 +146,7 @@ PLAIN = [
         "passed",
     ),
     ("def f(x):\n    return x\n", "assert f(lambda: 1)\n", "error"),
+    ("def f(x):\n    return type(x)\n", "assert f(f(int)) is type\n", "passed"),
     ("def abs(x):\n    return 0\ndef f(x):\n    return 9\n", "assert abs(f(1) - 1) < 1\n", "wrong"),
 ]
 
@@ -306,6 +307,10 @@ def test_bad_settings_are_refused() -> None:
         Limits(cpu_s=0)
     with pytest.raises(InputError, match="mode"):
         Job("x", mode="trusted")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="memory_mib"):
+        Limits(memory_mib=300.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="test"):
+        Job("x", test=None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="workers"):
         Sandbox(workers=0)
     with pytest.raises(SandboxError, match="not open"):

@@ -1,0 +1,142 @@
+"""Conventions of the command line: light start, exit codes, one-line errors, clean JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from codegen.cli import cli, main
+
+HEAVY = ("torch", "transformers", "peft", "accelerate", "datasets", "rich", "numpy", "yaml")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "codegen", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found += commands(command, (*prefix, name))
+        else:
+            found.append((*prefix, name))
+    return found
+
+
+COMMANDS = commands(cli)
+
+
+def test_the_promised_commands_are_there() -> None:
+    assert set(COMMANDS) >= {
+        ("doctor",),
+        ("quickstart",),
+        ("data", "lintseq"),
+        ("data", "inspect"),
+        ("finetune",),
+        ("generate",),
+        ("eval", "tasks"),
+        ("eval", "run"),
+        ("eval", "score"),
+        ("eval", "report"),
+    }
+
+
+@pytest.mark.parametrize("arguments", [(), ("eval",), ("data",), ("quickstart",), ("finetune",)])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    script = (
+        "import sys, contextlib\n"
+        "from codegen.cli import cli\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    cli.main(sys.argv[1:], prog_name='codegen')\n"
+        f"heavy = [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "sys.exit(','.join(heavy) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, "--help"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Usage: codegen" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_each_command_has_help_with_an_example_and_json(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--json" in text
+    assert f"codegen {' '.join(command)}" in text.partition("Example:")[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["evall"], 2, "Did you mean 'eval'?"),
+        (["eval", "rum"], 2, "No such command 'rum'"),
+        (["generate"], 2, "Give the prompt by --prompt or by --file"),
+        (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
+        (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
+        (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
+        (["finetune", "absent.yaml"], 1, "Cannot read the recipe absent.yaml"),
+        (["eval", "run", "humanevil", "--model", "m", "--out", "o"], 2, "Tasks are: humaneval"),
+        (["eval", "score", "absent.jsonl", "--task", "humaneval", "--out", "o"], 1, "absent.jsonl"),
+        (["eval", "report", "absent"], 1, "absent"),
+        (["data", "lintseq", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
+        (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
+        (["quickstart", "--source", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
+        (["quickstart", "-n", "0"], 2, "-n"),
+    ],
+)
+def test_mistakes_give_one_line(
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert stop.value.code == code, captured.err
+    lines = [line for line in captured.err.splitlines() if line.startswith("Error:")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
+    source = tmp_path / "s.jsonl"
+    source.write_text('{"instruction": "Add.", "program": "def f(x):\\n    return x + 1\\n"}\n')
+    done = run("data", "lintseq", str(source), "--out", str(tmp_path / "o"), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["kept"] == 1
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m codegen eval tasks | true; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_doctor_finds_this_machine_fit() -> None:
+    done = run("doctor", "--json")
+    summary = json.loads(done.stdout)
+    assert done.returncode == (0 if summary["ok"] else 1)
+    names = {check["name"] for check in summary["checks"]}
+    assert {"torch", "sandbox", "embedded model"} <= names
+    assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)

@@ -1,0 +1,328 @@
+"""Starting, refusing, closing and dying: nothing is left, whoever the user and whatever the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import codegen
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Limits, Sandbox, launch, probe
+from codegen.evals.sandbox.pool import Pool
+
+HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
+ENDLESS = Job("while True: pass\n", limits=Limits(cpu_s=60))
+NOBODY = 65534
+
+
+def children_of(root: int) -> set[int]:
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text()
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found, level = set(), {root}
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        found |= level
+    return found
+
+
+def wait_until_gone(pids: set[int], timeout_s: float = 10.0) -> set[int]:
+    """The processes of ``pids`` that still live after the timeout."""
+    end = time.monotonic() + timeout_s
+    while (alive := {pid for pid in pids if _alive(pid)}) and time.monotonic() < end:
+        time.sleep(0.02)
+    return alive
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_sandbox() -> None:
+    try:
+        _, zygote = launch.choose("auto")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    zygote.close()
+
+
+@pytest.mark.parametrize("ending", ["normal", "exception", "interrupt"])
+def test_closing_leaves_nothing(ending: str) -> None:
+    before = children_of(os.getpid())
+    descriptors = {entry.name for entry in Path("/proc/self/fd").iterdir()}
+    temporary = set(Path(tempfile.gettempdir()).iterdir())
+    threads = threading.active_count()
+    errors: dict[str, type[BaseException]] = {
+        "exception": KeyError,
+        "interrupt": KeyboardInterrupt,
+    }
+    during: set[int] = set()
+    with contextlib.suppress(KeyError, KeyboardInterrupt), Sandbox(workers=1) as sandbox:
+        assert sandbox.run(HONEST).passed
+        outcomes = sandbox.map([(n, HONEST) for n in range(3)] + [(9, ENDLESS)])
+        assert next(outcomes)[1].passed
+        during = children_of(os.getpid()) - before
+        if ending in errors:
+            raise errors[ending]
+    assert during and not wait_until_gone(during)
+    assert {entry.name for entry in Path("/proc/self/fd").iterdir()} == descriptors
+    assert set(Path(tempfile.gettempdir()).iterdir()) == temporary
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
+def test_killing_the_driver_ends_the_sandbox(backend: str) -> None:
+    if backend == "bwrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    code = (
+        "import sys\n"
+        "from codegen.evals.sandbox import Job, Limits, Sandbox\n"
+        f"with Sandbox(workers=1, backend={backend!r}) as sandbox:\n"
+        "    assert sandbox.run(Job('x = 1\\n', mode='calls')).passed\n"
+        "    print('ready', flush=True)\n"
+        "    sandbox.run(Job('while True: pass\\n', limits=Limits(cpu_s=60)))\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    with driver.stdout:
+        assert driver.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        below = children_of(driver.pid)
+        driver.kill()
+        driver.wait()
+    assert len(below) >= 3
+    assert not wait_until_gone(below)
+
+
+def test_a_broken_sandbox_is_replaced_and_the_job_run_again() -> None:
+    with Sandbox(workers=1) as sandbox:
+        assert sandbox.run(HONEST).passed
+        pool: Pool = sandbox._pool  # type: ignore[assignment]
+        first = pool._workers[0].programs.process
+        outcomes: list[Any] = []
+        slow = Job("end = 0.7\nimport time\ntime.sleep(end)\n", mode="calls")
+        thread = threading.Thread(target=lambda: outcomes.append(sandbox.run(slow)))
+        thread.start()
+        time.sleep(0.3)
+        first.kill()
+        thread.join(20)
+        assert outcomes[0].passed
+        assert pool._workers[0].programs.process is not first
+        assert sandbox.run(HONEST).passed
+
+
+def test_a_sandbox_that_breaks_every_time_gives_infra_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Sandbox(workers=1) as sandbox:
+        assert sandbox.run(HONEST).passed
+        pool: Pool = sandbox._pool  # type: ignore[assignment]
+        stop = threading.Event()
+
+        def saboteur() -> None:
+            while not stop.is_set():
+                for worker in list(pool._workers):
+                    if worker.runs:
+                        worker.programs.process.kill()
+                time.sleep(0.02)
+
+        thread = threading.Thread(target=saboteur)
+        thread.start()
+        try:
+            outcome = sandbox.run(Job("import time\ntime.sleep(2)\n", mode="calls"))
+        finally:
+            stop.set()
+            thread.join()
+        assert outcome.status == "infra_error"
+        assert sandbox.run(HONEST).passed
+
+
+def test_concurrent_use_by_threads() -> None:
+    with Sandbox(workers=1) as sandbox:
+        results: list[str] = []
+
+        def work() -> None:
+            results.extend(o.status for _, o in sandbox.map((n, HONEST) for n in range(10)))
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == ["passed"] * 30
+
+
+_REFUSED = """
+import os, sys
+os.environ["PATH"] = ""
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.sandbox.inner import linux, seccomp
+linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+seccomp.Filter().load()  # this process and its children can make no namespace any more
+try:
+    with Sandbox(workers=1):
+        print("opened")
+except SandboxError as error:
+    print(error)
+with Sandbox(workers=1, unsafe_local=True) as sandbox:
+    print(sandbox.describe()["backend"], sandbox.describe()["safe"])
+    print(sandbox.run(Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n")).status)
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="no filter here")
+def test_without_a_safe_backend_it_refuses_unless_told_otherwise() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _REFUSED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    refusal, unsafe, status = result.stdout.splitlines()
+    assert "No safe way" in refusal and "apt install bubblewrap" in refusal
+    assert unsafe == "unsafe_local False"
+    assert status == "passed"
+
+
+def test_unsafe_local_runs_and_cleans_up() -> None:
+    temporary = set(Path(tempfile.gettempdir()).iterdir())
+    with Sandbox(workers=1, unsafe_local=True, backend="unsafe_local") as sandbox:
+        description = sandbox.describe()
+        assert description["safe"] is False
+        assert "job_pid_namespace" not in description["layers"]
+        write = "open('left', 'w').write('x')\nimport os\ndef f():\n    return os.getcwd()\n"
+        outcome = sandbox.run(Job(write, mode="calls", calls=[("f", [])]))
+        assert outcome.passed and not Path(outcome.values[0]).exists()
+        assert sandbox.run(HONEST).passed
+        assert sandbox.run(Job("while True: pass\n", limits=Limits(cpu_s=0.3))).status == "timeout"
+    assert set(Path(tempfile.gettempdir()).iterdir()) == temporary
+
+
+def test_unsafe_local_is_not_taken_where_a_safe_backend_works() -> None:
+    with Sandbox(workers=1, unsafe_local=True) as sandbox:
+        assert sandbox.describe()["safe"] is True
+
+
+_AS_NOBODY = """
+import json, os, sys
+sys.path.insert(0, sys.argv[1])
+from codegen.evals.sandbox import Job, Limits, Sandbox, probe
+honest = Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n")
+bomb = "import os\\nwhile True:\\n    try: os.fork()\\n    except OSError: pass\\n"
+leave = "open('/tmp/left', 'w').write('x')\\nopen('/dev/shm/left', 'w').write('x')\\n"
+look = "from os import listdir as l\\ndef f():\\n    return l('/tmp'), l('/dev/shm'), l('/proc')\\n"
+write = "open('/etc/left', 'w')\\n"
+with Sandbox(workers=1, backend=sys.argv[2]) as sandbox:
+    run = sandbox.run
+    result = {
+        "user": os.geteuid(),
+        "identity": sandbox.describe()["job_identity"],
+        "honest": run(honest).status,
+        "bomb": run(Job(bomb, limits=Limits(cpu_s=0.5))).status,
+        "leave": run(Job(leave, mode="calls")).status,
+        "look": run(Job(look, mode="calls", calls=[("f", [])])).values,
+        "write": run(Job(write, mode="calls")).status,
+        "after": run(honest).status,
+    }
+result["probes"] = {p.name: p.ok for p in probe()}
+print(json.dumps(result))
+"""
+
+
+def _python_for_everybody() -> str:
+    """An interpreter that an ordinary user can start; ours may lie below root's home."""
+    for name in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        check = [name, "-c", "import sys; assert sys.version_info >= (3, 11)"]
+        with contextlib.suppress(OSError):
+            done = subprocess.run(
+                check,
+                user=NOBODY,
+                group=NOBODY,
+                extra_groups=[],
+                cwd="/",
+                check=False,
+                capture_output=True,
+            )
+            if done.returncode == 0:
+                return name
+    pytest.skip("no Python >= 3.11 that the user nobody may run")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="already an ordinary user")
+@pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
+def test_an_ordinary_user_has_the_same_sandbox(backend: str, tmp_path: Path) -> None:
+    if backend == "bwrap" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    python = _python_for_everybody()
+    root = Path(tempfile.mkdtemp())
+    try:
+        package = Path(codegen.__file__).parent
+        for name in ("__init__.py", "errors.py", "records.py", "evals/sandbox"):
+            source, target = package / name, root / "codegen" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+        subprocess.run(["chmod", "-R", "a+rX", str(root)], check=True)
+        done = subprocess.run(
+            [python, "-B", "-c", _AS_NOBODY, str(root), backend],
+            user=NOBODY, group=NOBODY, extra_groups=[], cwd="/",
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(root)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert all(result.pop("probes").values())
+    assert result == {
+        "user": NOBODY,
+        "identity": "userns",
+        "honest": "passed",
+        "bomb": "timeout",
+        "leave": "passed",
+        "look": [[[".shm"], [], []]],
+        "write": "error",
+        "after": "passed",
+    }
+
+
+def test_probes_hold_here() -> None:
+    probes = probe()
+    assert len(probes) == 10
+    assert [p for p in probes if not p.ok] == []
+
+
+def test_a_probe_without_a_sandbox_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise SandboxError("nothing works")
+
+    monkeypatch.setattr(launch, "start", refuse)
+    (only,) = probe()
+    assert not only.ok and "bubblewrap" in only.detail
+
+
+def test_the_terminals_interrupt_does_not_reach_the_sandbox() -> None:
+    with Sandbox(workers=1) as sandbox:
+        pool: Pool = sandbox._pool  # type: ignore[assignment]
+        zygote = pool._workers[0].programs.process
+        assert os.getsid(zygote.pid) != os.getsid(0)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

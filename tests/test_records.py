@@ -1,0 +1,169 @@
+"""Records: exact round trips, named errors, atomic files, logs that survive torn lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.records import (
+    AppendLog,
+    Example,
+    Sample,
+    Segment,
+    TrainingText,
+    Verdict,
+    from_json,
+    read_jsonl,
+    to_json,
+    write_atomic,
+    write_jsonl,
+)
+
+texts = st.text(st.characters(codec=None), max_size=20)
+metas = st.dictionaries(
+    texts, st.one_of(st.integers(), texts, st.none(), st.booleans()), max_size=3
+)
+
+
+@given(id=texts, segments=st.lists(st.tuples(texts, st.booleans()), max_size=4), meta=metas)
+def test_training_text_round_trip(id: str, segments: list[Any], meta: dict[str, Any]) -> None:
+    record = TrainingText(id, "e", "g", tuple(Segment(*pair) for pair in segments), meta)
+    line = to_json(record)
+    assert "\n" not in line
+    line.encode("utf-8")
+    assert from_json(TrainingText, line) == record
+
+
+@given(instruction=texts, program=texts, meta=metas)
+def test_example_round_trip(instruction: str, program: str, meta: dict[str, Any]) -> None:
+    record = Example("id", instruction, program, meta=meta)
+    assert from_json(Example, to_json(record)) == record
+
+
+SAMPLE = Sample("t", "p", 0, "q", "c", "eos", {"temperature": 0.5}, 2**63, 3, 4)
+
+
+def test_sample_and_verdict_round_trip() -> None:
+    assert from_json(Sample, to_json(SAMPLE)) == SAMPLE
+    verdict = Verdict("p", 1, "memory", "stdio", 1, 2.5, 3.0, "no")
+    assert from_json(Verdict, to_json(verdict)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"index": "0"}, r"x:1: field 'index' of Sample has a wrong value '0'"),
+        ({"index": True}, "field 'index'"),
+        ({"finish_reason": "bored"}, "field 'finish_reason'"),
+        ({"settings": [1]}, "field 'settings'"),
+        ({"extra": 1}, "unknown field 'extra' for Sample"),
+        ({"prompt": None}, "field 'prompt'"),
+    ],
+)
+def test_wrong_fields_are_named(change: dict[str, Any], message: str) -> None:
+    row = {**json.loads(to_json(SAMPLE)), **change}
+    with pytest.raises(InputError, match=message):
+        from_json(Sample, json.dumps(row), "x:1")
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"id": 1}', "[" * 100_000])
+def test_broken_lines_are_input_errors(line: str) -> None:
+    with pytest.raises(InputError, match="f:7"):
+        from_json(Example, line, "f:7")
+
+
+@pytest.mark.parametrize(
+    "segment", ["text", ["t", True], {"text": "t"}, {"text": 1, "train": True}]
+)
+def test_broken_segments(segment: Any) -> None:
+    row = {"id": "i", "example_id": "e", "generator": "g", "segments": [segment]}
+    with pytest.raises(InputError, match="a segment must be"):
+        from_json(TrainingText, json.dumps(row))
+
+
+def test_files_name_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    good = to_json(Example("i", "a", "b")).encode()
+    path.write_bytes(good + b"\n\n" + b'{"id": "\xff"}\n')
+    rows = read_jsonl(Example, path)
+    assert next(rows).id == "i"
+    with pytest.raises(InputError, match=r"a\.jsonl:3: not valid UTF-8"):
+        next(rows)
+    with pytest.raises(InputError, match=r"Cannot read .*absent"):
+        list(read_jsonl(Example, tmp_path / "absent"))
+
+
+def test_datasets_reads_the_files(tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    records = [TrainingText(str(i), "e", "g", (Segment("a", False),)) for i in range(3)]
+    write_jsonl(tmp_path / "d.jsonl", records)
+    loaded = load_dataset(
+        "json", data_files=str(tmp_path / "d.jsonl"), cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded["train"][2]["segments"] == [{"text": "a", "train": False}]  # type: ignore[index]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write_atomic(path, "old")
+
+    def lines() -> Any:
+        yield "new"
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        write_atomic(path, lines())
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@given(cut=st.integers(0, 40))
+def test_a_torn_last_line_is_cut_off(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("log") / "log.jsonl"
+    lines = ["first é", "second", "third \u2028 line"]
+    with AppendLog(path) as log:
+        log.append(*lines)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(0, len(whole) - cut)])
+    with AppendLog(path) as log:
+        log.append("after")
+    kept = path.read_bytes().decode().split("\n")
+    assert kept[-2:] == ["after", ""]
+    assert kept[:-2] == lines[: len(kept) - 2]
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    with AppendLog(path), pytest.raises(InputError, match="another process"):
+        AppendLog(path)
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    """The file-size limit stands in for the disk's end: a write past it is cut short."""
+    script = (
+        "import resource, signal, sys\n"
+        "from codegen.records import AppendLog\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "with AppendLog(sys.argv[1]) as log:\n"
+        "    log.append('x' * 60)\n"
+        "    try:\n"
+        "        log.append('y' * 60)\n"
+        "    except OSError as error:\n"
+        "        print(error.errno)\n"
+    )
+    path = tmp_path / "log"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "27"
+    assert path.read_text() == "x" * 60 + "\n"

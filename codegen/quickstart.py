@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
 from codegen.records import Sample, TrainingText, Verdict, read_jsonl, write_jsonl
@@ -256,7 +256,7 @@ def _report(
 ) -> Path:
     from codegen.evals.report import DataCounts, LossCurve, ScoredRun, write_report
 
-    counts = manifest.counts
+    counts: Any = manifest.counts
     versions = next(iter(trained.values())).versions
     return write_report(
         [ScoredRun(name, score) for name, score in scores.items()],
@@ -265,7 +265,7 @@ def _report(
         subtitle=_subtitle(settings, trained),
         losses=[LossCurve(name, result.losses) for name, result in trained.items()],
         data_counts=[
-            DataCounts(settings.source, counts.kept, dict(counts.skipped), dict(counts.failed))
+            DataCounts(settings.source, manifest.kept, counts["skipped"], counts["failed"])
         ],
         edit_steps=_steps_to_show(out),
         notes=_notes(settings, out),

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from codegen.errors import CodegenError, ConfigError, MissingExtraError
+from codegen.errors import CodegenError, ConfigError
 
 Verify = Literal["static", "compile", "ruff"]
 
@@ -97,8 +97,7 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
     """Compiles each state, and lints those that compile with few calls of ruff, mostly one.
 
     Raises:
-        MissingExtraError: if ruff is not installed.
-        CodegenError: if it fails.
+        CodegenError: if ruff is not installed, or fails.
     """
     findings = check_compile(states)
     batch: list[int] = []
@@ -162,6 +161,9 @@ def _run_ruff(folder: str) -> list[Mapping]:
     return json.loads(done.stdout)
 
 
+_NO_RUFF = ("ruff, which checks the states, is not installed.", "Run: pip install ruff")
+
+
 def _ruff() -> str:
     try:
         from ruff import find_ruff_bin
@@ -169,11 +171,11 @@ def _ruff() -> str:
         try:
             from ruff.__main__ import find_ruff_bin
         except ImportError:
-            raise MissingExtraError("ruff", "dev", "verify='ruff'") from None
+            raise CodegenError(*_NO_RUFF) from None
     try:
         return find_ruff_bin()
     except FileNotFoundError:
-        raise MissingExtraError("ruff", "dev", "verify='ruff'") from None
+        raise CodegenError(*_NO_RUFF) from None
 
 
 _CHECKS: Mapping[str, Check | None] = {

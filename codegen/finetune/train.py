@@ -338,6 +338,9 @@ def _save(model: Any, tokenizer: Any, recipe: Recipe, output: Path) -> None:
     partial = output / f".{MODEL_DIR}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.config.use_cache = True
+    for config in getattr(model, "peft_config", {}).values():
+        if isinstance(config.target_modules, set):  # whose order changes from process to process
+            config.target_modules = sorted(config.target_modules)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     own = read_card(recipe.model) if recipe.model != "embedded" else ModelCard()

@@ -1,8 +1,9 @@
-r"""Runs model-written programs where they can do no harm and judges them out of their reach.
+"""Runs model-written programs where they can do no harm and judges them out of their reach.
 
+    >>> program = "def f(x): return x + 1"
     >>> with Sandbox() as sandbox:
-    ...     outcome = sandbox.run(Job("def f(x):\\n    return x + 1\\n", test="assert f(1) ==
-    2\\n")) >>> outcome.status 'passed'
+    ...     sandbox.run(Job(program, test="assert f(1) == 2")).status
+    'passed'
 
 Each program runs in a process of its own without network, files or neighbours, under limits of
 time, memory and output; its tests run in another sandbox and see only the plain values it returns.

@@ -104,9 +104,7 @@ class Job:
             )
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
             if not isinstance(value := getattr(self, name), str):
-                raise InputError(
-                    f"The job's {name} must be a text, got {type(value).__name__}."
-                )
+                raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
 
 
 @dataclass(frozen=True, slots=True)

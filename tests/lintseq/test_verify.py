@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.errors import CodegenError, ConfigError, MissingExtraError
+from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq import VerificationFailed, edit_sequences, generate, prepare, verify
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.verify import Finding, check_compile, check_for, check_ruff, new_findings
@@ -87,7 +87,7 @@ def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
         raise FileNotFoundError
 
     monkeypatch.setattr("ruff.find_ruff_bin", missing)
-    with pytest.raises(MissingExtraError, match="ruff"):
+    with pytest.raises(CodegenError, match="pip install ruff"):
         check_ruff(["x = 1\n"])
 
 

@@ -1,14 +1,14 @@
-"""The job of the program under test: executes it, then answers calls of the tests' job over the
-channel.
+"""The job of the program under test: executes it, then answers the calls of the tests' job.
 
 Everything this process says is the program's word: it can change any object here. So the other
 side, not this one, decides; the messages below only matter when they are what an honest program
 would send.
 
-    candidate: ["loaded", {name: kind}] | ["syntax_error"|"error"|"memory"|"exited", type, message]
-               after executing ["value", tree] | ["raised"|"memory"|"exited"|"too_large", type,
-               message] after a call
-    checker:   ["call", name, [args], {kwargs}] | ["get", name]
+    program, once executed:  ["loaded", {name: kind}]
+                             | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
+    tests:                   ["call", name, [args], {kwargs}] | ["get", name]
+    program, after a call:   ["value", tree]
+                             | ["raised"|"memory"|"exited"|"too_large", type, message]
 
 ``kind`` is ``call``, ``value`` or ``module:NAME``.
 """

@@ -1,14 +1,13 @@
-"""The process inside a sandbox that forks one child a job, watches it, and tells the driver how it
-ended.
+"""The process in a sandbox that forks a child a job, watches it, and tells how it ended.
 
 It is trusted code, but runs with the sandbox's view of the world. It reads no text of a job: the
 job's program or tests come in a memory file that only the child opens. The driver speaks over a
 SOCK_SEQPACKET socket, one JSON object a packet, with the job's descriptors attached:
 
-    driver: {"op": "run", "id", "limits", "cpu_s", "wall_s", "output_bytes", "fds": [names]} |
-        {"op": "kill", "id"}
-    zygote: {"op": "ready", ...} | {"op": "end", "id", "reason", "status", "cpu_s", "wall_s",
-            "rss_mib"} | {"op": "failed", "message", ["id"]}
+    driver: {"op": "run", "id", "limits", "cpu_s", "wall_s", "output_bytes", "fds": [names]}
+            | {"op": "kill", "id"}
+    zygote: {"op": "ready", "layers", "python"} | {"op": "failed", "message", ["id"]}
+            | {"op": "end", "id", "reason", "status", "cpu_s", "wall_s", "rss_mib"}
 
 ``reason`` is ``exit`` (the job ended by itself or by a signal of its own), ``cpu``, ``wall`` or
 ``output`` (the zygote ended it at that limit) or ``order`` (the driver did). When the socket

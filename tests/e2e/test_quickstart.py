@@ -1,0 +1,158 @@
+"""The main job on a small random model: all stages for real, killed at random moments, run again.
+
+The model can't write Python, which is as good: what is compared is every sample, verdict, loss and
+number, between a run left alone and one killed again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = "def f{i}(x):\n    if x > {i}:\n        return x\n    y = x + {i}\n    return y * 2\n"
+VOLATILE = {"cpu_s", "wall_s", "memory_mib", "seconds", "tokens_per_s", "throughput"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "programs.jsonl"
+    rows = [{"instruction": f"Add {i}.", "program": PROGRAM.format(i=i)} for i in range(24)]
+    rows.append({"instruction": "Broken.", "program": "def f(:\n"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def start(out: Path, model: Path, source: Path) -> subprocess.Popen[str]:
+    # Settings files hold the paths they were given, so those must not differ: out is relative.
+    out.parent.mkdir(exist_ok=True)
+    arguments = ["--out", out.name, "--model", model, "--source", source, "--limit", 6, "--n", 3]
+    arguments += ["--steps", 6, "--max-new-tokens", 24, "--json"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "codegen", "quickstart", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=out.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def steady(value: Any) -> Any:
+    """A JSON value without its times."""
+    if isinstance(value, dict):
+        return {key: steady(item) for key, item in value.items() if key not in VOLATILE}
+    return [steady(item) for item in value] if isinstance(value, list) else value
+
+
+def results(out: Path) -> dict[str, Any]:
+    """Everything that must be the same, by relative path."""
+    found: dict[str, Any] = {}
+    for path in sorted(out.rglob("*.json*")):
+        if path.name == "executions.jsonl":  # a log in the order of finishing
+            continue
+        text = path.read_text(encoding="utf-8")
+        name = str(path.relative_to(out))
+        if path.suffix == ".jsonl":
+            found[name] = [steady(json.loads(line)) for line in text.splitlines()]
+        else:
+            found[name] = steady(json.loads(text))
+    for path in sorted(out.rglob("*.safetensors")):
+        found[str(path.relative_to(out))] = path.read_bytes()
+    return found
+
+
+def compare(one: Path, other: Path) -> None:
+    left, right = results(one), results(other)
+    assert left.keys() == right.keys()
+    for name in left:
+        assert left[name] == right[name], name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_dir: Path, source: Path
+) -> tuple[Path, dict[str, Any], float]:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    started = time.monotonic()
+    summary = finish(start(out, tiny_model_dir, source))
+    return out, summary, time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_the_whole_chain(undisturbed: tuple[Path, dict[str, Any], float]) -> None:
+    out, summary, _ = undisturbed
+    assert summary["ok"]
+    assert list(summary["scores"]) == ["base", "whole", "edits"]
+    for score in summary["scores"].values():
+        assert score["samples"] == 18
+        assert score["reference"]["passed"] == score["reference"]["total"] == 6
+    manifest = json.loads((out / "data" / "edits" / "manifest.json").read_text())
+    assert manifest["counts"]["inputs"] == 25
+    assert manifest["counts"]["kept"] == 24
+    assert sum(manifest["counts"]["skipped"].values()) == 1
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "pass@" in page
+    assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+    losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
+    assert losses[-1][1] < losses[0][1]
+
+
+def run_with_kills(out: Path, model: Path, source: Path, kills: int, seconds: float) -> None:
+    moments = random.Random(kills)
+    for _ in range(kills):
+        process = start(out, model, source)
+        time.sleep(moments.uniform(0.05, 0.9) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(out, model, source))
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_it_ends_the_same(
+    undisturbed: tuple[Path, dict[str, Any], float],
+    tiny_model_dir: Path,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    out, _, seconds = undisturbed
+    run_with_kills(tmp_path / "run", tiny_model_dir, source, 3, seconds)
+    compare(out, tmp_path / "run")
+
+
+@pytest.mark.long
+def test_killed_at_ten_random_moments(
+    undisturbed: tuple[Path, dict[str, Any], float],
+    tiny_model_dir: Path,
+    source: Path,
+    tmp_path: Path,
+) -> None:
+    out, _, seconds = undisturbed
+    run_with_kills(tmp_path / "run", tiny_model_dir, source, 10, seconds)
+    compare(out, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_other_settings_do_not_mix(
+    undisturbed: tuple[Path, dict[str, Any], float], tiny_model_dir: Path, source: Path
+) -> None:
+    out, _, _ = undisturbed
+    command = [sys.executable, "-m", "codegen", "quickstart", "--out", out.name, "--steps", "7"]
+    command += ["--model", str(tiny_model_dir), "--source", str(source), "--limit", "6", "-n", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
+    assert done.returncode == 1
+    assert "steps = 6, now it is 7" in done.stderr

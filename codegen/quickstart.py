@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
-from codegen.records import Sample, TrainingText, Verdict, read_jsonl, write_jsonl
+from codegen.records import Sample, Status, TrainingText, Verdict, read_jsonl, write_jsonl
 
 if TYPE_CHECKING:
     from codegen.data import Manifest
@@ -81,9 +81,9 @@ class Listener:
         say: called with a line of text.
     """
 
-    stage: Callable[[int, str], object] = _silent
-    progress: Callable[[str, int, int, str], object] = _silent
-    say: Callable[[str], object] = _silent
+    stage: Callable[[int, str], None] = _silent
+    progress: Callable[[str, int, int, str], None] = _silent
+    say: Callable[[str], None] = _silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,9 @@ def _steps_to_show(out: Path) -> list[EditSteps]:
 
     folder = out / "eval" / "edits"
     verdicts = read_jsonl(Verdict, folder / "verdicts.jsonl")
-    status = {(verdict.problem_id, verdict.index): verdict.status for verdict in verdicts}
+    status: dict[tuple[str, int], Status] = {
+        (verdict.problem_id, verdict.index): verdict.status for verdict in verdicts
+    }
     best: tuple[tuple[bool, int], Sample] | None = None
     for sample in read_jsonl(Sample, folder / "samples.jsonl"):
         passed = status[sample.problem_id, sample.index] == "passed"

@@ -1,1 +1,1 @@
-"""CoGEX: pseudo-programs that a model emulates. Not built yet; the roadmap is in docs/roadmap.md."""
+"""CoGEX: pseudo-programs that a model emulates. Not built yet; see docs/roadmap.md."""

@@ -1,1 +1,1 @@
-"""SQLNet: questions to SQL by a sketch. Not built yet; the roadmap is in docs/roadmap.md."""
+"""SQLNet: questions to SQL by a sketch. Not built yet; see docs/roadmap.md."""

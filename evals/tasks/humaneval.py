@@ -70,8 +70,13 @@ class HumanEval(Task[HumanEvalProblem]):
         """The problem's code as shipped, or the instruction of its signature and docstring."""
         prompt = problem.prompt
         if style.ask == "instruction":
-            prompt = _instruction(problem)
+            prompt = self.instruction(problem)
         return Request(prompt + style.end, style.chat, style.stop, self.name, problem.id, index)
+
+    def instruction(self, problem: HumanEvalProblem) -> str:
+        """The problem in words, as HumanEvalPack puts it."""
+        parts = _parts(problem)
+        return function_instruction(parts.signature, parts.docstring)
 
     def extract(self, problem: HumanEvalProblem, sample: Sample) -> Extraction:
         """The whole program that a sample stands for."""
@@ -142,11 +147,6 @@ class _Parts:
     preamble: str
     signature: str
     docstring: str
-
-
-def _instruction(problem: HumanEvalProblem) -> str:
-    parts = _parts(problem)
-    return function_instruction(parts.signature, parts.docstring)
 
 
 @lru_cache(maxsize=4096)

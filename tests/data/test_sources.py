@@ -471,5 +471,5 @@ def test_human_eval_instructions_are_those_of_humanevalpack() -> None:
         for number, (a, b) in enumerate(zip(ours, published, strict=True))
         if a.split() != b.split()
     ]
-    # 51 has an escape in its docstring; in 115 the published signature runs on into the body.
-    assert different == [51, 115]
+    # The published signature of 115 runs on into the body.
+    assert different == [115]

@@ -122,27 +122,18 @@ def run_with_kills(out: Path, model: Path, source: Path, kills: int, seconds: fl
     finish(start(out, model, source))
 
 
-@pytest.mark.slow
-def test_killed_and_run_again_it_ends_the_same(
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(10, marks=pytest.mark.long)]
+)
+def test_killed_at_random_moments_and_run_again_it_ends_the_same(
+    kills: int,
     undisturbed: tuple[Path, dict[str, Any], float],
     tiny_model_dir: Path,
     source: Path,
     tmp_path: Path,
 ) -> None:
     out, _, seconds = undisturbed
-    run_with_kills(tmp_path / "run", tiny_model_dir, source, 3, seconds)
-    compare(out, tmp_path / "run")
-
-
-@pytest.mark.long
-def test_killed_at_ten_random_moments(
-    undisturbed: tuple[Path, dict[str, Any], float],
-    tiny_model_dir: Path,
-    source: Path,
-    tmp_path: Path,
-) -> None:
-    out, _, seconds = undisturbed
-    run_with_kills(tmp_path / "run", tiny_model_dir, source, 10, seconds)
+    run_with_kills(tmp_path / "run", tiny_model_dir, source, kills, seconds)
     compare(out, tmp_path / "run")
 
 

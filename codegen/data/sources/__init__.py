@@ -7,7 +7,7 @@ from pathlib import Path
 from codegen.data.sources.base import Item, MemorySource, Outcome, Rejected, Source
 from codegen.data.sources.functions import FunctionFilter
 from codegen.data.sources.hub import HubSource, parse_hub
-from codegen.data.sources.humaneval import HumanEvalSource, human_eval_path
+from codegen.data.sources.humaneval import HumanEvalSource
 from codegen.data.sources.jsonl import JsonlSource
 from codegen.data.sources.parquet import ParquetSource
 from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
@@ -22,7 +22,6 @@ __all__ = [
     "Outcome",
     "Rejected",
     "Source",
-    "human_eval_path",
     "open_source",
 ]
 

@@ -276,8 +276,8 @@ def _report(
 def _subtitle(settings: Settings, trained: dict[str, TrainingResult]) -> str:
     examples = next(iter(trained.values())).counts["examples"]
     return (
-        f"The model {settings.model!r} as it is (base), fine-tuned on {examples} programs written whole "
-        f"(whole), and on LintSeq edit sequences of the same programs (edits); "
+        f"The model {settings.model!r} as it is (base), fine-tuned on {examples} programs written "
+        f"whole (whole), and on LintSeq edit sequences of the same programs (edits); "
         f"{settings.steps} optimizer steps each"
     )
 

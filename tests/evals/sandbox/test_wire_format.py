@@ -139,7 +139,7 @@ _Point = collections.namedtuple("_Point", "x y")
         _Int,
         Exception("x"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_other_types_are_opaque_and_equal_nothing(value: Any) -> None:
     token = through(value)

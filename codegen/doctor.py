@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -42,9 +42,9 @@ def examine() -> Iterator[Check]:
     yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
     yield _memory()
     yield _disk()
-    yield _torch()
-    yield _libraries()
-    yield _embedded()
+    yield _attempt("torch", _torch)
+    yield _attempt("libraries", _libraries)
+    yield _attempt("embedded model", _embedded)
     yield from _sandbox()
     for module, (extra, use) in EXTRAS.items():
         present = find_spec(module) is not None
@@ -52,10 +52,19 @@ def examine() -> Iterator[Check]:
         yield Check(module, present or None, use, remedy)
 
 
+def _attempt(name: str, check: Callable[[], Check]) -> Check:
+    """A check that itself can't run is a finding, not a crash."""
+    try:
+        return check()
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return Check(name, False, reason, "Install again: pip install -e .")
+
+
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB of memory"
-    return Check("machine", total > 6, detail, "The quickstart needs about 4 GiB free.")
+    return Check("machine", total > 4, detail, "The quickstart needs about 3 GiB.")
 
 
 def _disk() -> Check:

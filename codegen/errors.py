@@ -37,13 +37,3 @@ class ModelError(CodegenError):
 
 class SandboxError(CodegenError):
     """The machine offers no safe way to run untrusted programs, or the sandbox itself broke."""
-
-
-class MissingExtraError(CodegenError):
-    """An optional dependency is needed and not installed."""
-
-    def __init__(self, package: str, extra: str, needed_for: str) -> None:
-        super().__init__(
-            f"{needed_for} needs the package {package!r}, which is not installed.",
-            f"Install it with: pip install 'codegen-toolkit[{extra}]'",
-        )

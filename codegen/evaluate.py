@@ -72,6 +72,7 @@ def sample_task(
         shard_size=batch_size,
         settings={
             "model": model,
+            "model_origin": loaded.origin,
             "model_fingerprint": loaded.fingerprint,
             "dtype": dtype,
             "device": loaded.model.device.type,

@@ -11,6 +11,7 @@ the same optimizer steps.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
-from codegen.records import Sample, Status, TrainingText, Verdict, read_jsonl, write_jsonl
+from codegen.records import (
+    Sample,
+    Status,
+    TrainingText,
+    Verdict,
+    read_jsonl,
+    write_atomic,
+    write_jsonl,
+)
 
 if TYPE_CHECKING:
     from codegen.data import Manifest
@@ -144,6 +153,7 @@ def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
     """Edit sequences, and the same programs whole, as two files with the same example ids."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.engine import Progress
+    from codegen.models import fingerprint_of
 
     def on_progress(progress: Progress) -> None:
         total = round(progress.inputs / progress.fraction) if progress.fraction else 0
@@ -156,19 +166,34 @@ def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
             generator, source, out / "data" / name, seed=settings.seed, on_progress=on_progress
         )
     paired = {name: out / "data" / f"{name}.jsonl" for name in manifests}
-    if not all(path.is_file() for path in paired.values()):
+    record = out / "data" / "pairs.json"
+    basis = {
+        "model": fingerprint_of(settings.model),
+        "max_length": settings.max_length,
+        "data": {name: manifest.fingerprint for name, manifest in manifests.items()},
+    }
+    if _read_json(record) != basis:
+        record.unlink(missing_ok=True)
         texts = {name: list(read_texts(out / "data" / name)) for name in manifests}
         kept = _pair(texts, settings)
         if len(kept) < settings.batch_size:
             raise InputError(
                 f"Only {len(kept)} programs of {settings.source} can be used, fewer than one "
                 f"batch of {settings.batch_size}.",
-                "Give a larger source, or raise the maximal length.",
+                "Give a larger --source, or raise --max-length.",
             )
         for name, path in paired.items():
             write_jsonl(path, (text for text in texts[name] if text.example_id in kept))
+        write_atomic(record, json.dumps(basis) + "\n")
         heard.say(f"{len(kept)} programs fit in {settings.max_length} tokens both ways.")
     return manifests["edits"]
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:

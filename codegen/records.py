@@ -6,6 +6,7 @@ All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, 
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import types
@@ -178,15 +179,21 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:
     """Parses one line of JSON into a record; errors name ``where``."""
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON ({error}).") from None
-    return from_dict(kind, row, where)
+    return from_dict(kind, _decode(line, where), where)
 
 
 def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Record]:
     """Streams records of one kind from a JSONL file.
+
+    Raises:
+        InputError: naming the file and the line.
+    """
+    for where, row in read_rows(path):
+        yield from_dict(kind, row, where)
+
+
+def read_rows(path: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
+    """Streams a JSONL file's decoded lines, each with its place, "file:line"; blank ones left out.
 
     Raises:
         InputError: naming the file and the line.
@@ -204,7 +211,7 @@ def read_jsonl(kind: type[Record], path: str | os.PathLike[str]) -> Iterator[Rec
             except UnicodeDecodeError:
                 raise InputError(f"{where}: not valid UTF-8.", "Save the file as UTF-8.") from None
             if line.strip():
-                yield from_json(kind, line, where)
+                yield where, _decode(line, where)
 
 
 def write_jsonl(
@@ -227,6 +234,9 @@ def write_atomic(path: str | os.PathLike[str], text: str | Iterable[str]) -> Non
     """Writes a text file so that a reader, or a crash, sees the old file or the whole new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        if not Path("/proc", left.name.split(".")[-2]).exists():
+            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="\n") as file:
@@ -299,6 +309,13 @@ class AppendLog:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _decode(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON ({error}).") from None
 
 
 def _segments(value: Any, where: str) -> tuple[Segment, ...]:

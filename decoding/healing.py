@@ -31,10 +31,12 @@ class Healed:
     Attributes:
         ids: the prompt's tokens without the ones taken back.
         rest: the bytes that the first generated tokens must spell.
+        taken: the tokens taken back.
     """
 
     ids: list[int]
     rest: bytes
+    taken: list[int]
 
 
 class Vocabulary:
@@ -53,7 +55,8 @@ class Vocabulary:
         special = set(tokenizer.all_special_ids)
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
-        byte_level = any(piece and piece.startswith("Ġ") for piece in pieces)
+        # The decoder's own description; a look at the pieces would be a guess.
+        byte_level = b"ByteLevel" in tokenizer.backend_tokenizer.decoder.__getstate__()
         tokens: list[bytes | None] = []
         for index, piece in enumerate(pieces):
             if piece is None or index in special:
@@ -97,7 +100,8 @@ class Vocabulary:
     def heal(self, ids: list[int]) -> Healed:
         """Takes back the most tokens, at most four, whose joined bytes a longer token begins with.
 
-        A boundary that no token could span is left alone, as is the first token of a prompt.
+        A boundary that no token could span is left alone, as are the first token of a prompt and
+        cuts inside a multi-byte character.
         """
         best, rest = 0, b""
         joined = b""
@@ -106,13 +110,26 @@ class Vocabulary:
             if token is None:
                 break
             joined = token + joined
-            if any(len(self.tokens[i] or b"") > len(joined) for i in self.starting_with(joined)):
+            if _is_text(joined) and any(
+                len(self.tokens[i] or b"") > len(joined) for i in self.starting_with(joined)
+            ):
                 best, rest = count, joined
-        return Healed(ids[: len(ids) - best], rest)
+        cut = len(ids) - best
+        return Healed(ids[:cut], rest, ids[cut:])
 
 
-def _byte_level(piece: str) -> bytes:
-    return bytes(_BYTE_OF[char] for char in piece if char in _BYTE_OF)
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _byte_level(piece: str) -> bytes | None:
+    if any(char not in _BYTE_OF for char in piece):
+        return None
+    return bytes(_BYTE_OF[char] for char in piece)
 
 
 def _sentencepiece(piece: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The batched decoding loop: prompts in, tokens out, on any decoder-only transformers model.
+"""The batched decoding loop: prompts in, tokens out, on unmodified transformers models.
 
 Each row is a prompt with its own cursor, random numbers and end. Rows leave the batch when they
 finish and the rest is compacted. There is one transfer from the device to the host a step.
@@ -117,11 +117,20 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     """Refuses what the loop would compute wrongly, with the reason.
 
     Raises:
-        ModelError: for encoder-decoder models, recurrent or chunked layers, sequences beyond the
-            position range, and beyond the window of sliding-window attention.
+        ModelError: for encoder-decoder models, other attention than sdpa, ALiBi, recurrent or
+            chunked layers, sequences beyond the position range, and beyond the window of
+            sliding-window attention.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
+    attention = getattr(config, "_attn_implementation", None)
+    if attention != "sdpa":
+        raise ModelError(
+            f"{name} runs with {attention!r} attention; the loop's mask is made for 'sdpa'.",
+            "Load it with attn_implementation='sdpa'.",
+        )
+    if getattr(config, "alibi", False):
+        raise ModelError(f"{name} has ALiBi position biases, which the loop does not support.")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])

@@ -22,8 +22,7 @@ def choose(
         uniforms: float64 [B] in [0, 1).
         temperature: 0 takes the largest logit (the lowest id among equals).
         top_p: the nucleus (Holtzman et al. 2020): the fewest tokens, by falling probability, whose
-        mass
-            reaches ``top_p``; which of several equally likely tokens is the last is not specified.
+            mass reaches ``top_p``; which of equally likely tokens comes last is not specified.
 
     Returns:
         int64 [B].
@@ -31,7 +30,8 @@ def choose(
     if temperature == 0:
         return logits.argmax(-1)
     scaled = logits.double() if logits.dtype == torch.float64 else logits.float()
-    scaled = scaled / temperature
+    # Against the row's maximum, so that a tiny temperature overflows to -inf and not to inf - inf.
+    scaled = (scaled - scaled.amax(-1, keepdim=True)) / temperature
     if top_p >= 1:
         return _inverse(torch.softmax(scaled, -1), uniforms)
     total = torch.logsumexp(scaled, -1, keepdim=True)

@@ -36,8 +36,10 @@ class Series:
     """A named line.
 
     Attributes:
-        points: (x, y) by rising x. bands: drawn below the line.
-        solid_up_to: from this x on the line is dashed. markers: whether points are marked.
+        points: (x, y) by rising x.
+        bands: drawn below the line.
+        solid_up_to: from this x on the line is dashed.
+        markers: whether points are marked.
     """
 
     name: str

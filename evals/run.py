@@ -5,8 +5,9 @@ whole: a model's rounding depends on what else is in its batch, so half a shard 
 but made anew, and a resumed run has the same bytes as one that was never interrupted (on the same
 machine, with a back-end that is deterministic).
 
-Files in ``out``: ``run.json`` with all settings, which a later call must repeat;
-``samples.partial.jsonl`` while it runs; at the end ``samples.jsonl``, by problem and index.
+Files in ``out``: ``run.json`` with all settings, which a later call must repeat once there are
+samples; ``samples.partial.jsonl`` while it runs, which holds the directory against a second run; at
+the end ``samples.jsonl``, by problem and index.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def run(
 
     Raises:
         ConfigError: for a value out of range or an unknown style.
-        ResumeError: if ``out`` holds a run with other settings; names the setting.
+        ResumeError: if ``out`` holds samples of a run with other settings; names the setting.
         InputError: if another process writes to ``out``, or its log is damaged.
     """
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
@@ -75,27 +76,28 @@ def run(
     prompt_style = find_style(style)
     problems = list(task.problems())[:limit]
     plan = _Plan.of(task, problems, prompt_style, n, shard_size)
-    _claim(
-        out,
-        {
-            **(settings or {}),
-            "task": task.name,
-            "problems": len(problems),
-            "style": style,
-            "n": n,
-            "decoder": asdict(decoder),
-            "params": asdict(params),
-            "shard_size": shard_size,
-            "prompts_sha256": plan.digest,
-        },
-    )
+    described = {
+        **(settings or {}),
+        "task": task.name,
+        "problems": len(problems),
+        "style": style,
+        "n": n,
+        "decoder": asdict(decoder),
+        "params": asdict(params),
+        "shard_size": shard_size,
+        "prompts_sha256": plan.digest,
+    }
     samples = out / SAMPLES
     if not samples.exists():
         with AppendLog(out / PARTIAL) as log:
-            _generate(plan, generator, params, decoder, style, log, on_progress)
-            _finish(plan, log.path, samples)
-    elif on_progress:
-        on_progress(len(plan.final), len(plan.final))
+            _claim(out, described)
+            if not samples.exists():  # else another run ended between the look and the lock
+                _generate(plan, generator, params, decoder, style, log, on_progress)
+                _finish(plan, log.path, samples)
+    else:
+        _claim(out, described)
+        if on_progress:
+            on_progress(len(plan.final), len(plan.final))
     (out / PARTIAL).unlink(missing_ok=True)
     return samples
 
@@ -127,13 +129,18 @@ def _key(item: Request | Sample) -> _Key:
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Writes the settings file, or checks that the one there says the same."""
+    """Writes the settings file, or checks that the one there says the same.
+
+    Settings that made no sample yet are replaced: the first try may have failed because of them.
+    """
     path = out / SETTINGS
     text = json.dumps({"settings": settings, "fingerprint": fingerprint(settings)}, indent=2)
+    partial = out / PARTIAL
+    begun = (out / SAMPLES).exists() or (partial.exists() and partial.stat().st_size > 0)
     try:
         there = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if any((out / name).exists() for name in (PARTIAL, SAMPLES)):
+        if begun:
             raise ResumeError(
                 f"{out} holds samples but no {SETTINGS}, so their settings are unknown.",
                 "Choose another --out.",
@@ -149,7 +156,10 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
         raise ResumeError(
             f"{path} is damaged.", "Delete the directory or choose another --out."
         ) from None
-    if difference := _first_difference(items, json.loads(text)["settings"]):
+    difference = _first_difference(items, json.loads(text)["settings"])
+    if difference and not begun:
+        write_atomic(path, text + "\n")
+    elif difference:
         raise ResumeError(
             f"{out} holds a run with other settings: {difference}.",
             "Choose another --out, or repeat the settings to resume.",

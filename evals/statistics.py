@@ -57,7 +57,8 @@ class Estimate:
         tasks_low, tasks_high: for other tasks like these; None with a single task.
         samples_low, samples_high: for these tasks with more samples; None where it is undefined,
             that is if a task has no more than k samples.
-        m: number of tasks. n: the least number of samples of a task.
+        m: number of tasks.
+        n: the least number of samples of a task.
     """
 
     value: float
@@ -169,11 +170,13 @@ class Comparison:
 
     Attributes:
         k: of the pass@k compared.
-        difference: mean over tasks of second minus first, in [-1, 1]; low, high: its 95 % interval
-            over tasks, None with a single task. se: its standard error over tasks.
+        difference: mean over tasks of second minus first, in [-1, 1].
+        low, high: its 95 % interval over tasks; None with a single task.
+        se: its standard error over tasks; None with a single task.
         p_value: two-sided sign-flip permutation test of "no difference".
         method: how the p-value was found; ``exact`` or ``monte-carlo``.
-        m: tasks in both runs; better, worse: tasks on which the second scored higher and lower.
+        m: tasks in both runs.
+        better, worse: tasks on which the second scored higher, lower.
     """
 
     k: int

@@ -1,8 +1,8 @@
 """From programs to verified edit sequences and training texts.
 
 Sequences are sampled, all their states checked at once, and those with a dirty state sampled again
-after a
-repair: the statement that was found wrong from then on needs the nodes whose deletion made it so.
+after a repair: the statement that was found wrong from then on needs the nodes whose deletion made
+it so.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def edit_sequence(
 def edit_sequences(
     jobs: Sequence[tuple[Prepared, random.Random]], *, verify: Verify = "compile"
 ) -> list[EditSequence | VerificationFailed]:
-    """One verified edit sequence, or why there is none, for each job; a job's result depends on it
-    alone.
+    """One verified edit sequence, or why there is none, for each job.
 
-    The states of all jobs are checked together, each text once: with ``ruff``, whose process takes
-    longer to start than to lint, many jobs at once cost far less than one by one.
+    A job's result depends on that job alone. The states of all jobs are checked together, each text
+    once: with ``ruff``, whose process takes longer to start than to lint, many jobs at once cost
+    far less than one by one.
     """
     check = check_for(verify)
     if check is None:

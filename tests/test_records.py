@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +168,11 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     )
     assert done.stdout.strip() == "27"
     assert path.read_text() == "x" * 60 + "\n"
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".f.999999999.partial").write_text("half")
+    (tmp_path / f".f.{os.getpid()}0.other").write_text("not ours")
+    write_atomic(tmp_path / "f", "whole")
+    assert not list(tmp_path.glob(".f.*.partial"))
+    assert len(list(tmp_path.iterdir())) == 2

@@ -127,6 +127,12 @@ def main(argv: list[str] | None = None) -> None:
         # The reader of our output left (`codegen ... | head`): not an error of ours.
         sys.stdout = None
         sys.exit(141)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch to name it costs
+            raise
+        _fail("The GPU ran out of memory. Lower --batch-size, or micro_batch_size in a recipe.", 1)
+    except MemoryError:
+        _fail("This machine ran out of memory. Lower the batch size or use a smaller model.", 1)
     except OSError as error:
         if error.errno not in _OS_REMEDIES:
             raise

@@ -153,6 +153,7 @@ def _run(
     if was_finished:
         click.echo(f"{out} is already finished: nothing to do.", err=True)
     summary = {
+        "ok": manifest.kept > 0,
         "out": out,
         "generator": manifest.run.generator,
         "counts": manifest.counts,
@@ -168,10 +169,7 @@ def _run(
         click.echo("\n".join(summary_lines(manifest)))
         click.echo(f"Look at it with: codegen data inspect {out} --step")
     if manifest.kept == 0:
-        if as_json:
-            click.echo(json.dumps(summary, ensure_ascii=False))
         click.echo(f"Nothing was kept; {out}/rejects.jsonl says why.", err=True)
-        raise click.exceptions.Exit(1)
     return summary
 
 

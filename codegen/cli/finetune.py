@@ -30,12 +30,15 @@ def finetune(recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
     from dataclasses import asdict
 
     from codegen.finetune import load_recipe
+    from codegen.finetune.recipe import describe_keys
 
     settings = load_recipe(recipe, overrides)
     if check:
         if not as_json:
-            for key, value in asdict(settings).items():
-                click.echo(f"{key}: {value}")
+            for key, allowed, about in describe_keys():
+                section, _, name = key.rpartition(".")
+                value = getattr(getattr(settings, section) if section else settings, name)
+                click.echo(f"{key + ': ' + str(value):<44} # {about} ({allowed})")
         return asdict(settings)
 
     from codegen.finetune.train import train

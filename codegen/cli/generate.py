@@ -73,12 +73,13 @@ def generate(
     if loaded.card.style == "plain" and not use_chat and not text.endswith("\n"):
         text += "\n"  # the border between prompt and response that the model was trained on
     generator = HFGenerator(loaded)
-    requests = [Request(text, chat=use_chat, stop=stop, index=i) for i in range(count)]
+    heal = loaded.card.style != "plain"
+    requests = [Request(text, chat=use_chat, stop=stop, index=i, heal=heal) for i in range(count)]
     stream = count == 1 and not as_json
     chosen = Decoder(decoder or loaded.card.decoder)
 
     def on_text(_: int, piece: str) -> None:
-        click.echo(piece, nl=False)
+        click.echo(_printable(piece), nl=False)
         sys.stdout.flush()
 
     samples = []
@@ -88,11 +89,18 @@ def generate(
             click.echo()
             if sample.actions:
                 click.echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
-                click.echo(sample.completion)
+                click.echo(_printable(sample.completion))
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
-            click.echo(sample.completion)
+            click.echo(_printable(sample.completion))
     return {"samples": [dataclasses.asdict(sample) for sample in samples]}
+
+
+def _printable(text: str) -> str:
+    """Model text on a terminal must not move the cursor or change the title."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _read(file: str) -> str:

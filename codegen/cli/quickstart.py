@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option("--steps", type=click.IntRange(1), default=32, show_default=True,
               help="Optimizer steps of each fine-tuning.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
+@click.option("--max-length", type=click.IntRange(8), default=512, show_default=True,
+              help="Longest training example in tokens.")  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--unsafe-local", is_flag=True,
@@ -103,20 +105,27 @@ def _print_table(scores: dict[str, Score]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    ks = sorted({k for score in scores.values() for k in score.estimates})
-    shown = sorted({ks[0], ks[-1]})
+    from codegen.evals.report import ScoredRun, headline_ks, summary_rows
+
+    runs = [ScoredRun(name, score) for name, score in scores.items()]
+    ks = headline_ks(runs)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
-    for k in shown:
+    for k in ks:
         table.add_column(f"pass@{k} (95 %, tasks like these)", justify="right")
     table.add_column("passed", justify="right")
-    for name, score in scores.items():
+    for row, run in zip(summary_rows(runs), runs, strict=True):
         cells = []
-        for k in shown:
-            e = score.estimates[k]
-            interval = ""
-            if e.tasks_low is not None and e.tasks_high is not None:
-                interval = f" ({100 * e.tasks_low:.1f} to {100 * e.tasks_high:.1f})"
-            cells.append(f"{e.value:.1%}{interval}")
-        table.add_row(name, *cells, f"{score.statuses.get('passed', 0)}/{score.samples}")
+        for k in ks:
+            e = row.estimates.get(k)
+            cell = "-" if e is None else f"{e.value:.1%}"
+            if e is not None and e.tasks_low is not None and e.tasks_high is not None:
+                cell += f" ({100 * e.tasks_low:.1f} to {100 * e.tasks_high:.1f})"
+            cells.append(cell)
+        passed = f"{run.score.statuses.get('passed', 0)}/{run.score.samples}"
+        table.add_row(row.name, *cells, passed)
     Console().print(table)
+    for run in runs:
+        if not run.score.complete:
+            for note in run.score.notes:
+                click.echo(f"{run.name}: {note}")

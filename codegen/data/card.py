@@ -81,7 +81,7 @@ def card(manifest: Manifest) -> str:
             "",
             f"Made from {counts['kept']} of {counts['inputs']} inputs by codegen-toolkit.",
             "Each line of `data-*.jsonl` is one text: `id`, `example_id`, `generator`, `segments`",
-            "(a list of [text, whether it is trained on]) and `meta`.",
+            '(a list of `{"text", "train"}`; `train` says whether it enters the loss) and `meta`.',
             "",
             "```python",
             "from codegen.data import read_texts",

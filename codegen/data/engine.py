@@ -44,9 +44,8 @@ from codegen.data.manifest import (
     versions_in_use,
 )
 from codegen.data.outcomes import Result, Work
-from codegen.data.sources.base import Item, Rejected, Source
+from codegen.data.sources.base import Item, Rejected, Source, chained
 from codegen.errors import ConfigError, ResumeError
-from codegen.records import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,9 @@ def run(
 ) -> Manifest:
     """Runs ``generator`` over ``source`` into ``out``, or goes on with an interrupted run.
 
-    A finished directory with the same settings is left as it is and its manifest is returned.
+    A finished directory with the same settings and source is left as it is and its manifest is
+    returned. One whose run ended before its first input was done is begun again, whatever its
+    settings were.
 
     Args:
         generator: what makes the texts; picklable if there is more than one worker.
@@ -115,7 +116,9 @@ def run(
         options: the engine's own settings.
 
     Raises:
-        ResumeError: if ``out`` was begun with other settings, or the source has changed since.
+        ResumeError: if ``out`` holds data made with other settings, or the source has changed
+            since. A finished directory knows its source by :meth:`Source.describe` alone: files are
+            compared by content, a dataset of the hub by name.
         InputError: if ``out`` or the source can't be used, or the disk is full.
     """
     out = Path(out)
@@ -153,7 +156,8 @@ def run(
             _generate(journal, source, work, executor, limit, on_progress, options)
         manifest = _manifest(config, journal.state, versions, workers)
         text = card(manifest)
-        # The hub and datasets read README.md.
+        # card.md is the card's documented name; the hub and datasets take the YAML header, which
+        # keeps rejects.jsonl out of the data, from a README.md alone.
         journal.publish({"card.md": text, "README.md": text, MANIFEST: manifest.to_json()})
         return manifest
 
@@ -260,7 +264,7 @@ class _Inputs:
         if self.limit == 0:
             return
         for item in self.source:
-            self.digest = _chain(self.digest, item)
+            self.digest = chained(self.digest, item)
             if isinstance(item, Rejected):
                 yield item
                 continue
@@ -280,16 +284,6 @@ class _Inputs:
 
     def close(self) -> None:
         self.seen.close()
-
-
-def _chain(digest: str, item: Item) -> str:
-    parts = (
-        (item.id, item.instruction, item.program, item.language, item.licence)
-        if isinstance(item, Example)
-        else (item.id, item.reason)
-    )
-    key = "\x00".join((digest, *parts)).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(key, digest_size=16).hexdigest()
 
 
 class _SeenIds:

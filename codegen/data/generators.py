@@ -6,7 +6,7 @@ any picklable object with ``name`` and ``generate(example, rng)``, preferably a 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
 stable word; :class:`Skip` is one. The rooms that hold generators need not import this module: the
 attribute is what counts. Any other exception counts the example as failed, by the exception's name.
-A :class:`~codegen.errors.ConfigError` or ``MissingExtraError`` ends the run: no example can work.
+A :class:`~codegen.errors.ConfigError` ends the run: no example can work.
 
 A generator that is faster with many examples at once may have ``generate_many(items)`` too: for a
 list of (example, rng) pairs it returns, for each, the list of texts or the exception that
@@ -73,9 +73,8 @@ class Whole:
 
     The text form is that of the LintSeq reference code's baseline, ``instruction + "\n" +
     response``. An example that :class:`codegen.lintseq.LintSeq` with its defaults refuses at this
-    seed is refused
-    here too, for the same reason, and the program is in the same normal form: both sets hold the
-    same examples and programs, and differ in the method alone.
+    seed is refused here too, for the same reason, and the program is in the same normal form: both
+    sets hold the same examples and programs, and differ in the method alone.
     """
 
     name: str = dataclasses.field(default="whole", init=False)

@@ -4,7 +4,8 @@ A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``
 From time to time it syncs the data and appends one line to the journal, the :class:`State`: how
 many inputs are done, how long each file is, all counts so far. Opening a run again cuts the files
 back to the last state, so that what was written after it is made anew; since each input's texts are
-a function of the input, the bytes are the same.
+a function of the input, the bytes are the same. A journal whose last state counts no input is begun
+again, with the settings of the new run.
 
 At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes.
 Each step may be done twice, so a run killed between two of them goes on there.
@@ -82,7 +83,11 @@ class Journal:
         self._whole = True  # whether the state says what is in the files
         self.log = AppendLog(self.folder / _JOURNAL)
         try:
-            self.header, self.state = self._load(header)
+            self.header, self.state = self._load()
+            if not self.state.position:  # nothing to mix with: a failed first try may be mended
+                os.truncate(self.log.path, 0)
+                self.log.append(json.dumps(header))
+                self.header, self.state = header, State()
             self.resumed = self.state.position
             if not self.state.done:
                 self._cut_back()
@@ -90,17 +95,16 @@ class Journal:
             self.log.close()
             raise
 
-    def _load(self, header: Mapping[str, Any]) -> tuple[Mapping[str, Any], State]:
+    def _load(self) -> tuple[Mapping[str, Any], State]:
         with (self.folder / _JOURNAL).open(encoding="utf-8") as file:
             first = file.readline()
             last = ""
             for last in file:  # noqa: B007 - only the last state counts
                 pass
-        if not first:
-            self.log.append(json.dumps(header))
-            return header, State()
+        if not last:
+            return {}, State()
         try:
-            return json.loads(first), State(**json.loads(last)) if last else State()
+            return json.loads(first), State(**json.loads(last))
         except (ValueError, TypeError) as error:
             raise ResumeError(
                 f"The journal in {self.folder} is damaged ({error}).",

@@ -126,7 +126,7 @@ def refuse_changes(where: Path, old: Mapping[str, Any], new: Mapping[str, Any]) 
     if changes:
         raise ResumeError(
             f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
-            "Choose another --out, or restore the settings.",
+            "Choose another --out, or restore what has changed.",
         )
 
 

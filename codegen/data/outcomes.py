@@ -15,7 +15,7 @@ from typing import Any
 
 from codegen.data.generators import TextGenerator
 from codegen.data.sources.base import Item, Outcome, Rejected
-from codegen.errors import ConfigError, MissingExtraError
+from codegen.errors import ConfigError
 from codegen.records import Example, TrainingText, to_json
 
 
@@ -83,7 +83,7 @@ class Work:
             with _time_limit(self.timeout_s):
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
                 return _result(item, texts)
-        except (ConfigError, MissingExtraError) as error:
+        except ConfigError as error:
             raise ConfigError(str(error)) from None
         except _OutOfTimeError:
             return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")

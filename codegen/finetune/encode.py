@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from codegen.errors import ModelError
+from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import TrainingText
 
 IGNORE = -100  # the label that torch's cross entropy leaves out
@@ -98,9 +98,7 @@ def encode(text: TrainingText, tokenizer: Any, end: list[int], *, chat: bool) ->
     ]
     if chat:
         prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
-        turns = [{"role": "user", "content": prompt.strip()}]
-        opening = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        add(tokenizer(opening, add_special_tokens=False).input_ids, False)
+        add(chat_prompt(tokenizer, prompt.strip()), False)
     elif tokenizer.bos_token_id is not None and _adds_bos(tokenizer):
         add([tokenizer.bos_token_id], False)
     for train, run in runs:
@@ -108,24 +106,6 @@ def encode(text: TrainingText, tokenizer: Any, end: list[int], *, chat: bool) ->
     if runs and runs[-1][0]:
         add(end, True)
     return Encoded(text.example_id, ids, labels)
-
-
-def end_of_turn(tokenizer: Any) -> list[int]:
-    """The tokens that end an assistant's turn, read off the chat template.
-
-    Raises:
-        ModelError: if the tokenizer has no chat template.
-    """
-    if not tokenizer.chat_template:
-        raise ModelError("The model has no chat template.", "Set format: plain in the recipe.")
-    mark = "\x01answer\x01"
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
-    closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
-    for at, token in enumerate(closing):
-        if token in tokenizer.all_special_ids:
-            return closing[: at + 1]
-    return [*closing, tokenizer.eos_token_id]
 
 
 def _adds_bos(tokenizer: Any) -> bool:

@@ -1,13 +1,14 @@
 """Which examples each optimizer step sees, fixed before training.
 
 The plan is a function of the examples, the batch sizes and the seed alone. Resuming is skipping its
-first micro-batches, with no sampler state to restore; and two runs over the same example ids (say,
-LintSeq and its baseline) see the same programs at the same steps.
+first micro-batches, with no sampler state to restore; and two runs over the same example ids, with
+one text each (say, LintSeq and its baseline), see the same programs at the same steps.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from codegen.finetune.encode import Encoded
@@ -37,9 +38,14 @@ def make_plan(
 
 
 def _permutation(examples: Sequence[Encoded], seed: int, epoch: int) -> list[int]:
-    """Sorts by a keyed hash of the example id; several texts of one example keep their order."""
-    keys = [
-        hashlib.blake2b(f"{seed}\x00{epoch}\x00{e.example_id}".encode(), digest_size=8).digest()
-        for e in examples
-    ]
+    """Sorts by a keyed hash of the example id and of which text of that example it is.
+
+    So the texts of one program are spread over the epoch, not neighbours in one batch.
+    """
+    seen: Counter[str] = Counter()
+    keys = []
+    for example in examples:
+        text = f"{seed}\x00{epoch}\x00{example.example_id}\x00{seen[example.example_id]}"
+        keys.append(hashlib.blake2b(text.encode(), digest_size=8).digest())
+        seen[example.example_id] += 1
     return sorted(range(len(examples)), key=lambda i: (keys[i], i))

@@ -106,7 +106,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         row = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes or dates that are none
         reason = " ".join(str(error).split())
         raise InputError(f"The recipe {path} is not valid YAML: {reason}.") from None
     if not isinstance(row, dict):
@@ -149,7 +149,7 @@ def _override(row: dict[str, Any], text: str) -> None:
             raise ConfigError(f"The override {text!r}: {section!r} is not a section.")
     try:
         target[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
 
 

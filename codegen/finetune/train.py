@@ -12,6 +12,7 @@ ends with the same weights. A directory made by another recipe is refused.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -24,11 +25,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
+from codegen.data.read import data_files, read_texts
 from codegen.errors import CodegenError, ConfigError, InputError, ResumeError
 from codegen.finetune.encode import IGNORE, Encoded, encode_all
 from codegen.finetune.plan import make_plan
 from codegen.finetune.recipe import Recipe
-from codegen.models import ModelCard, load, pick_dtype, read_card, write_card
+from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, pick_dtype, write_card
 from codegen.records import TrainingText, write_atomic
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 _RECIPE_NAME = "recipe.json"
+_CHECKPOINTS = "checkpoints"
 _WHOLE = "whole"  # marks a checkpoint directory whose files are all written
 
 
@@ -51,7 +54,7 @@ class TrainingResult:
         learning_rates: (step, rate).
         counts: examples, tokens, mask coverage, dropped by reason.
         tokens_per_s: tokens of the batches, padding left out, a second of training, over the part
-            of the run made by the last process.
+            of the run made by the last process; 0 if there was nothing left to do for it.
     """
 
     model: str
@@ -83,11 +86,14 @@ def train(
     """
     say = on_message or (lambda _: None)
     output = Path(recipe.output)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("Fine-tuning runs in one process.", "Start it without torchrun.")
     output.mkdir(parents=True, exist_ok=True)
-    with _only_one(output):
-        _check_same_recipe(recipe, output)
+    with _DirectoryLock(output):
+        _claim(recipe, output)
         if (output / RESULT_NAME).is_file():
             say(f"{output} holds the finished run already.")
+            shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
             return read_result(output)
         try:
             return _train(recipe, output, on_step, say)
@@ -104,6 +110,7 @@ def read_result(output: str | Path) -> TrainingResult:
     path = Path(output) / RESULT_NAME
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
+        row["model"] = str(Path(output) / MODEL_DIR)
         row["losses"] = [(step, loss) for step, loss in row["losses"]]
         row["learning_rates"] = [(step, rate) for step, rate in row["learning_rates"]]
         return TrainingResult(**row)
@@ -121,15 +128,7 @@ def _train(
     from transformers import Trainer, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
 
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    per_rank = recipe.micro_batch_size * world
-    if recipe.batch_size % per_rank:
-        raise ConfigError(
-            f"batch_size {recipe.batch_size} is not a multiple of micro_batch_size "
-            f"{recipe.micro_batch_size} times {world} processes.",
-            "Choose a multiple.",
-        )
-    texts = _read_texts(recipe)
+    texts = list(_read_texts(recipe))
     loaded = load(recipe.model, dtype=torch.float32)
     encoding = encode_all(
         texts,
@@ -159,10 +158,10 @@ def _train(
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     bf16 = recipe.dtype == "bfloat16" or dtype == torch.bfloat16
     arguments = TrainingArguments(
-        output_dir=str(output / "checkpoints"),
+        output_dir=str(output / _CHECKPOINTS),
         max_steps=recipe.steps,
         per_device_train_batch_size=1,  # an item of our data set is a whole micro-batch
-        gradient_accumulation_steps=recipe.batch_size // per_rank,
+        gradient_accumulation_steps=recipe.batch_size // recipe.micro_batch_size,
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.schedule if recipe.schedule != "constant" else
@@ -182,6 +181,8 @@ def _train(
         dataloader_pin_memory=False,
         logging_nan_inf_filter=False,
     )  # fmt: skip
+    # With several GPUs in sight the trainer would split our micro-batches among them.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     pad = loaded.tokenizer.pad_token_id
     micro_batches: Any = _Plan(encoding.examples, plan)
     trainer = Trainer(
@@ -193,7 +194,7 @@ def _train(
         callbacks=[_callback(on_step, recipe.steps)],
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = _last_whole_checkpoint(output / "checkpoints")
+    checkpoint = _last_whole_checkpoint(output)
     if checkpoint:
         say(f"Going on from {checkpoint.name}.")
     start_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -210,16 +211,16 @@ def _train(
         learning_rates=[(int(row["step"]), row["learning_rate"]) for row in history],
         counts=counts,
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        tokens_per_s=tokens / seconds,
+        tokens_per_s=tokens / seconds if made else 0.0,
         seconds=seconds,
         dtype="bfloat16 autocast" if bf16 else "float32",
         recipe=asdict(recipe),
         versions=_versions(),
     )
-    if trainer.is_world_process_zero():
-        _save(trainer.accelerator.unwrap_model(trainer.model), loaded.tokenizer, recipe, output)
-        write_atomic(output / RESULT_NAME, json.dumps(asdict(result), indent=1) + "\n")
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    _save(trainer.accelerator.unwrap_model(trainer.model), loaded, recipe, output)
+    row = {**asdict(result), "model": MODEL_DIR}
+    write_atomic(output / RESULT_NAME, json.dumps(row, indent=1) + "\n")
+    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
     return result
 
 
@@ -303,7 +304,7 @@ def _callback(
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if state.is_world_process_zero and folder.is_dir():
+            if folder.is_dir():
                 write_atomic(folder / _WHOLE, "")
 
     return Callback()
@@ -333,7 +334,7 @@ def _trainable(model: PreTrainedModel, recipe: Recipe) -> Any:
         raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
 
 
-def _save(model: Any, tokenizer: Any, recipe: Recipe, output: Path) -> None:
+def _save(model: Any, base: LoadedModel, recipe: Recipe, output: Path) -> None:
     """Writes the final model beside its place and moves it there, so it is whole or absent."""
     partial = output / f".{MODEL_DIR}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -342,53 +343,64 @@ def _save(model: Any, tokenizer: Any, recipe: Recipe, output: Path) -> None:
         if isinstance(config.target_modules, set):  # whose order changes from process to process
             config.target_modules = sorted(config.target_modules)
     model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    own = read_card(recipe.model) if recipe.model != "embedded" else ModelCard()
-    style = {"chat": "chat", "plain": "plain"}[recipe.format]
-    base = recipe.model if recipe.method == "lora" else own.base
-    write_card(partial, ModelCard(base, style, recipe.decoder, asdict(recipe)))
+    base.tokenizer.save_pretrained(partial)
+    below, fingerprint = "", ""
+    if recipe.method == "lora":
+        is_path = base.origin == "path" and Path(recipe.model).expanduser().is_dir()
+        below = str(Path(recipe.model).expanduser().resolve()) if is_path else recipe.model
+        fingerprint = base.fingerprint
+    card = ModelCard(below, fingerprint, recipe.format, recipe.decoder, asdict(recipe))
+    write_card(partial, card)
     shutil.rmtree(output / MODEL_DIR, ignore_errors=True)
     partial.rename(output / MODEL_DIR)
 
 
 def _read_texts(recipe: Recipe) -> Iterator[TrainingText]:
-    from codegen.data.read import read_texts
-
     return chain.from_iterable(read_texts(source) for source in recipe.sources)
 
 
-def _last_whole_checkpoint(folder: Path) -> Path | None:
-    whole = [path for path in folder.glob("checkpoint-*") if (path / _WHOLE).is_file()]
+def _last_whole_checkpoint(output: Path) -> Path | None:
+    folders = (output / _CHECKPOINTS).glob("checkpoint-*")
+    whole = [path for path in folders if (path / _WHOLE).is_file()]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
-def _check_same_recipe(recipe: Recipe, output: Path) -> None:
-    """Writes the recipe into a new directory, or compares it with the one that is there."""
+def _claim(recipe: Recipe, output: Path) -> None:
+    """Writes what decides the result into the directory, or compares it with what is there.
+
+    Until a checkpoint is whole there is nothing to mix, and other settings simply take the place of
+    those of the failed attempt.
+    """
     path = output / _RECIPE_NAME
     now = json.loads(json.dumps(asdict(recipe)))
-    now["data_fingerprint"] = [_data_fingerprint(source) for source in recipe.sources]
-    if not path.is_file():
-        write_atomic(path, json.dumps(now, indent=1) + "\n")
+    del now["output"], now["save_every"]  # where things lie changes nothing about the result
+    now["data_digest"] = [_digest(file) for source in recipe.sources for file in data_files(source)]
+    now["model_fingerprint"] = fingerprint_of(recipe.model)
+    begun = (output / RESULT_NAME).is_file() or _last_whole_checkpoint(output)
+    if begun and path.is_file():
+        try:
+            then = json.loads(path.read_text(encoding="utf-8"))
+            changed = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+        except (ValueError, TypeError, AttributeError):
+            raise ResumeError(
+                f"{path} is damaged.", "Choose another output, or delete that directory."
+            ) from None
+        if changed:
+            key = changed[0]
+            raise ResumeError(
+                f"{output} was trained with {key} = {then.get(key)!r}, now it is {now.get(key)!r}.",
+                "Choose another output, or delete that directory.",
+            )
         return
-    then = json.loads(path.read_text(encoding="utf-8"))
-    changed = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
-    # Where checkpoints fall changes nothing about the result.
-    if changed := [key for key in changed if key != "save_every"]:
-        key = changed[0]
-        raise ResumeError(
-            f"{output} was trained with {key} = {then.get(key)!r}, now it is {now.get(key)!r}.",
-            "Choose another output, or delete that directory.",
-        )
+    write_atomic(path, json.dumps(now, indent=1) + "\n")
 
 
-def _data_fingerprint(source: str) -> str:
-    """Changes when the data does: names and sizes of the files, and the manifest's text."""
-    path = Path(source)
-    files = sorted(path.glob("data-*.jsonl")) if path.is_dir() else [path]
-    return " ".join(f"{f.name}:{f.stat().st_size}" for f in files if f.is_file())
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
 
 
-class _only_one:
+class _DirectoryLock:
     """Holds a directory against a second process."""
 
     def __init__(self, folder: Path) -> None:
@@ -398,8 +410,6 @@ class _only_one:
         import fcntl
 
         self.file = (self.folder / ".lock").open("w")
-        if int(os.environ.get("RANK", "0")):
-            return
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

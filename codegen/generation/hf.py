@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Row, check_supported, decode
 from codegen.errors import ModelError
 from codegen.generation.decoders import TextDecoder, find_decoder
 from codegen.generation.protocol import (
@@ -29,6 +29,7 @@ from codegen.generation.protocol import (
 )
 from codegen.generation.text import TextStream
 from codegen.models import LoadedModel
+from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
 
 
@@ -56,9 +57,15 @@ class HFGenerator:
 
     @cached_property
     def eos(self) -> frozenset[int]:
-        """All ids that end a sequence, from the generation config, the model and the tokenizer."""
+        """All ids that end a sequence.
+
+        They come from the generation config, the model, the tokenizer, and the chat template, since
+        the end of a turn need not be the end of a sequence.
+        """
         loaded = self.loaded
         ids: set[int] = set()
+        if loaded.tokenizer.chat_template:
+            ids.add(end_of_turn(loaded.tokenizer)[-1])
         configs = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
         for config in configs:
             value = getattr(config, "eos_token_id", None)
@@ -89,30 +96,25 @@ class HFGenerator:
 
     def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
         tokenizer = self.loaded.tokenizer
-        rest = b""
+        rest, taken = b"", []
         if request.chat:
-            if not tokenizer.chat_template:
-                raise ModelError(
-                    f"{self.loaded.name!r} has no chat template, which a chat prompt needs.",
-                    "Use a prompt style without chat (plain or continue).",
-                )
-            turns = [{"role": "user", "content": request.prompt}]
-            text: Any = tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-            ids = tokenizer(text, add_special_tokens=False).input_ids
+            ids = chat_prompt(tokenizer, request.prompt)
         else:
-            ids = tokenizer(request.prompt).input_ids
-            if not ids:
-                ids = [_first_token(tokenizer)]
-            healed = self.vocabulary.heal(ids)
-            ids, rest = healed.ids, healed.rest
+            ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
+            if request.heal:
+                healed = self.vocabulary.heal(ids)
+                ids, rest, taken = healed.ids, healed.rest, healed.taken
+        try:
+            check_supported(self.loaded.model, len(ids) + params.max_new_tokens)
+        except ModelError as error:
+            where = f"{request.problem_id}: " if request.problem_id else ""
+            raise ModelError(where + error.message, error.remedy) from None
         seed = request_seed(params.seed, request)
         uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
         stream = TextStream(
             tokenizer.backend_tokenizer,
             ids,
-            skip=rest.decode("utf-8", errors="replace"),
+            taken=taken,
             stops=reader.stops(request.stop),
         )
         return _Running(request, Row(ids, uniforms.tolist(), rest), stream, seed)
@@ -144,6 +146,9 @@ class HFGenerator:
             vocabulary=self.vocabulary,
             on_token=on_token,
         )
+        for number, running in enumerate(batch):
+            if on_text and (piece := running.stream.flush()):
+                on_text(offset + number, piece)
         settings = settings_of(self.loaded.name, params, decoder)
         for running, length in zip(batch, prompt_tokens, strict=True):
             finish_reason = running.row.finish or "length"

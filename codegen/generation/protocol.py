@@ -21,9 +21,13 @@ class Request:
 
     Attributes:
         prompt: the text to continue, or with ``chat`` the user's turn.
-        chat: whether to wrap ``prompt`` in the model's chat template and complete the assistant's
-        turn. stop: strings that end the completion; the completion holds none of them. task,
-        problem_id, index: copied into the sample; they also seed its randomness.
+        chat: whether to wrap ``prompt`` in the model's chat template, so that the completion is
+            the assistant's turn.
+        stop: strings that end the completion, which holds none of them.
+        task, problem_id, index: copied into the sample; they also seed its randomness.
+        heal: whether to let the completion's first token reach back over the prompt's end (token
+            healing). Off where the model was trained with a border between the tokens there;
+            without meaning for chat.
     """
 
     prompt: str
@@ -32,6 +36,7 @@ class Request:
     task: str = ""
     problem_id: str = ""
     index: int = 0
+    heal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.decoders import DecodeStream
 
 # Tokens of the prompt decoded in front of the completion. SentencePiece tokenizers strip the space
 # of a text's first token; with context before it, the completion's first token is not the first.
@@ -22,23 +23,26 @@ class TextStream:
     Args:
         tokenizer: the fast tokenizer's back-end.
         prompt: the prompt's token ids.
-        skip: the text that token healing spells again; it does not belong to the completion.
+        taken: tokens that healing took back from the prompt's end. The completion spells their
+            text again, and it does not belong to the completion.
         stops: strings of which the first to appear ends the text, exclusively.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], skip: str, stops: Sequence[str]
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        taken: Sequence[int] = (),
+        stops: Sequence[str] = (),
     ) -> None:
-        from tokenizers.decoders import DecodeStream
-
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        for token in prompt[-_CONTEXT:]:
-            self._stream.step(tokenizer, token)
-        self._skip = len(skip)
+        self._stream = _begin(tokenizer, prompt)
+        again = _begin(tokenizer, prompt)
+        self._skip = sum(len(again.step(tokenizer, token) or "") for token in taken)
         self._stops = tuple(stops)
         self._longest_stop = max((len(stop) for stop in stops), default=0)
         self._raw = ""
+        self._shown = self._skip
         self.stopped = False
 
     @property
@@ -47,14 +51,43 @@ class TextStream:
         return self._raw[self._skip :]
 
     def push(self, token: int) -> str:
-        """Takes the next token and returns the new text; sets ``stopped`` at a stop string."""
+        """Takes the next token; sets ``stopped`` at a stop string.
+
+        Returns:
+            the text that is new and certain: what may be the beginning of a stop string is kept
+            back until the next call, or :meth:`flush`, shows that it is not.
+        """
         piece = self._stream.step(self._tokenizer, token) or ""
         # A stop string can begin in the text before this piece.
         start = max(self._skip, len(self._raw) - self._longest_stop + 1)
-        known = len(self._raw)
         self._raw += piece
         found = [at for stop in self._stops if (at := self._raw.find(stop, start)) >= 0]
         if found:
             self.stopped = True
             self._raw = self._raw[: min(found)]
-        return self._raw[max(known, self._skip) :]
+            return self.flush()
+        return self._show(len(self._raw) - self._possible_stop())
+
+    def flush(self) -> str:
+        """The text kept back, once there are no more tokens."""
+        return self._show(len(self._raw))
+
+    def _possible_stop(self) -> int:
+        """Length of the longest end of the text that begins a stop string."""
+        for length in range(min(self._longest_stop - 1, len(self._raw)), 0, -1):
+            if any(stop.startswith(self._raw[-length:]) for stop in self._stops):
+                return length
+        return 0
+
+    def _show(self, end: int) -> str:
+        start, self._shown = self._shown, max(self._shown, end)
+        return self._raw[start : self._shown]
+
+
+def _begin(tokenizer: Tokenizer, prompt: Sequence[int]) -> DecodeStream:
+    from tokenizers.decoders import DecodeStream
+
+    stream = DecodeStream(skip_special_tokens=True)
+    for token in prompt[-_CONTEXT:]:
+        stream.step(tokenizer, token)
+    return stream

@@ -39,7 +39,8 @@ class Task(ABC, Generic[AnyProblem]):
     """A set of problems, each with a way to ask for a program and to judge it.
 
     Attributes:
-        name: as on the command line. description: one line.
+        name: as on the command line.
+        description: one line.
         source: where the data came from.
         reference_exceptions: problems whose own reference is known to fail, with the reason. They
             don't stop a score from being published, and the report lists them.

@@ -71,7 +71,15 @@ class HumanEval(Task[HumanEvalProblem]):
         prompt = problem.prompt
         if style.ask == "instruction":
             prompt = self.instruction(problem)
-        return Request(prompt + style.end, style.chat, style.stop, self.name, problem.id, index)
+        return Request(
+            prompt + style.end,
+            chat=style.chat,
+            stop=style.stop,
+            task=self.name,
+            problem_id=problem.id,
+            index=index,
+            heal=style.heal,
+        )
 
     def instruction(self, problem: HumanEvalProblem) -> str:
         """The problem in words, as HumanEvalPack puts it."""
@@ -81,12 +89,12 @@ class HumanEval(Task[HumanEvalProblem]):
     def extract(self, problem: HumanEvalProblem, sample: Sample) -> Extraction:
         """The whole program that a sample stands for."""
         style = _style_of(sample)
-        if style.read == "program":
+        if style.read == "whole":
             empty = not sample.completion.strip()
             return (
                 Extraction("", "the program is empty") if empty else Extraction(sample.completion)
             )
-        if style.read == "completion":
+        if style.read == "append":
             body = cut_at_stop(sample.completion, style.stop)
             if not body.strip():
                 return Extraction("", "the completion is empty")

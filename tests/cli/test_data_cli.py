@@ -94,6 +94,17 @@ def test_mistakes_get_one_line_and_a_code(
         assert json.loads(done.stdout)["counts"]["failed"] == {"bad_json": 1}
 
 
+def test_a_wrong_column_can_be_put_right_in_the_same_directory(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(GOOD.replace("program", "code") * 3)
+    args = ["whole", "rows.jsonl", "--out", "out", "--workers", 1]
+    wrong = codegen(*args, cwd=tmp_path)
+    assert wrong.returncode == 1 and "--program-column" in wrong.stderr
+    right = codegen(*args, "--program-column", "code", "--json", cwd=tmp_path)
+    assert right.returncode == 0, right.stderr
+    summary = json.loads(right.stdout)
+    assert summary["ok"] and summary["counts"]["kept"] == 3
+
+
 @pytest.mark.parametrize("command", ["lintseq", "whole", "inspect"])
 def test_help_has_an_example(tmp_path: Path, command: str) -> None:
     done = codegen(command, "--help", cwd=tmp_path)

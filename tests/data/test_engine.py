@@ -21,7 +21,9 @@ from codegen.data import (
     MemorySource,
     Progress,
     Rejected,
+    Source,
     load_manifest,
+    open_source,
     read_rejects,
     read_texts,
     run,
@@ -267,6 +269,55 @@ def test_changed_settings_are_refused(
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
+class Misread(Counter):
+    """A source that can't be read as it is described."""
+
+    def __iter__(self) -> Iterator[Example | Rejected]:
+        raise InputError("The source has no column 'program'.")
+
+
+def test_settings_that_did_no_input_are_replaced(tmp_path: Path) -> None:
+    out, settings = tmp_path / "a", {"workers": 1, "options": SMALL}
+    with pytest.raises(InputError, match="column"):
+        run(Echo(), Misread(61), out, seed=1, **settings)
+    with pytest.raises(InputError, match="column"):
+        run(Echo(), Misread(61), out, seed=2, **settings)
+    assert run(Echo(), Counter(60), out, **settings).run.seed == 0
+    run(Echo(), Counter(60), tmp_path / "b", **settings)
+    assert contents(out) == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "folder", "memory"])
+def test_a_finished_directory_notices_an_edited_source(tmp_path: Path, kind: str) -> None:
+    def source(value: int) -> Source:
+        """Sources of equal size for all values."""
+        program = (
+            f'def f(x):\n    """Add some small number."""\n    y = x + {value}\n    return y\n'
+        )
+        if kind == "memory":
+            return MemorySource((Example("a", "do", program),))
+        path = tmp_path / ("folder" if kind == "folder" else f"rows.{kind}")
+        row = {"instruction": "do", "program": program}
+        if kind == "folder":
+            path.mkdir(exist_ok=True)
+            (path / "a.py").write_text(program)
+        elif kind == "jsonl":
+            path.write_text(json.dumps(row))
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.Table.from_pylist([row]), path)
+        return open_source(str(path))
+
+    out = tmp_path / "out"
+    first = run(Echo(), source(1), out, workers=1)
+    assert first.kept == 1
+    assert run(Echo(), source(1), out, workers=1) == first
+    with pytest.raises(ResumeError, match=r"Changed: source\.(sha256|digest) from"):
+        run(Echo(), source(2), out, workers=1)
+
+
 def test_changed_source_content_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         run(Echo(), Breaking(60), tmp_path, workers=1, options=SMALL)
@@ -495,6 +546,14 @@ def test_card_header_states_the_licences(tmp_path: Path) -> None:
     assert header["license"] == ["apache-2.0", "mit", "other", "unknown"]
     assert header["configs"] == [{"config_name": "default", "data_files": "data-*.jsonl"}]
     assert (tmp_path / "README.md").read_text() == (tmp_path / "card.md").read_text()
+
+
+def test_the_card_describes_the_lines(tmp_path: Path) -> None:
+    run(Echo(), Counter(3), tmp_path, workers=1)
+    row = json.loads((tmp_path / "data-00000.jsonl").read_text().splitlines()[0])
+    described = (tmp_path / "card.md").read_text()
+    assert all(f"`{name}`" in described for name in row)
+    assert ", ".join(f'"{name}"' for name in row["segments"][0]).join("{}") in described
 
 
 def test_reading_what_is_not_there(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sysconfig
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from codegen.data import Rejected, open_source
 from codegen.data.sources import Item, jsonl
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.data.sources.hub import parse_hub
+from codegen.data.sources.rows import PROBE_ROWS, Columns, RowDefaults, examples_of_rows
 from codegen.errors import InputError
 from codegen.records import Example
 
@@ -111,6 +113,21 @@ def test_a_column_that_comes_late(tmp_path: Path) -> None:
     assert counts == {"missing_column": 60, "ok": 60}
     path.write_text("not json\n" * 300)  # rows that are no rows say nothing about columns
     assert len(list(open_source(str(path)))) == 300
+
+
+def test_rejected_rows_are_not_piled_up() -> None:
+    drawn = 0
+
+    def rows() -> Iterator[tuple[str, Rejected]]:
+        nonlocal drawn
+        for drawn in range(1, 5001):
+            yield f"r{drawn}", Rejected(f"r{drawn}", "bad_json")
+
+    items = examples_of_rows(rows(), Columns(), RowDefaults("s"), "s")
+    for given, item in enumerate(items, 1):
+        assert item.id == f"r{given}"
+        assert drawn - given < PROBE_ROWS
+    assert drawn == 5000
 
 
 def test_gzip_and_a_cut_gzip(tmp_path: Path) -> None:

@@ -42,14 +42,16 @@ def tokenizer(tiny_model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
-@settings(deadline=None, max_examples=60)
-@given(text=st.text(alphabet=st.sampled_from("ab \n\té世0(:"), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=200)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
 def test_spelling_the_rest_gives_the_prompt_back(tokenizer: Any, text: str) -> None:
     vocabulary = Vocabulary.of(tokenizer)
     ids = tokenizer(text).input_ids
     healed = vocabulary.heal(ids)
     kept = b"".join(vocabulary.tokens[i] or b"" for i in healed.ids)
     assert kept + healed.rest == text.encode()
+    assert healed.ids + healed.taken == ids
+    healed.rest.decode()  # never a part of a character
     # Any walk through the allowed tokens ends with text that begins with the prompt.
     rest, spelled = healed.rest, kept
     for _ in range(20):

@@ -35,11 +35,11 @@ from codegen.evals.report import (
     LossCurve,
     ScoredRun,
     compare_runs,
-    diff_lines,
     headline_ks,
     summary_rows,
     write_report,
 )
+from codegen.evals.report.stepper import diff_lines
 from codegen.evals.scoring import STATUSES, ProblemScore, ReferenceGate, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
 
@@ -241,6 +241,20 @@ def test_misuse_is_named(tmp_path: Path) -> None:
         write_report([GOOD], tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("content", [GOOD.score.to_json(), "[]", "not json", "\ud800"])
+def test_only_a_report_is_overwritten(tmp_path: Path, content: str) -> None:
+    other = tmp_path / "score.json"
+    before = content.encode("utf-8", "surrogatepass")
+    other.write_bytes(before)
+    with pytest.raises(InputError, match=r"score\.json, which is not a report"):
+        write_report([GOOD], tmp_path / "score.html")
+    assert other.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [other]
+    write_report([BAD], tmp_path / "report.html")
+    write_report([GOOD], tmp_path / "report.html")
+    assert "tuned" in (tmp_path / "report.json").read_text()
+
+
 def test_summary_rows_and_headline_ks() -> None:
     (row,) = summary_rows([GOOD])
     assert (row.name, row.problems, row.samples_per_problem) == ("tuned", 10, 10)
@@ -248,6 +262,18 @@ def test_summary_rows_and_headline_ks() -> None:
     assert headline_ks([scored("a", [1], n=5)]) == [1, 5]
     assert headline_ks([scored("a", [1], n=1)]) == [1]
     assert headline_ks([scored("a", [1], n=200)]) == [1, 10, 100]
+
+
+def test_summary_rows_of_uneven_runs(tmp_path: Path) -> None:
+    uneven = scored(
+        "uneven", [1], problems=(ProblemScore("a", 3, 1), ProblemScore("b", 0, 0)), estimates={}
+    )
+    none = scored("none", [1], problems=(), estimates={}, statuses={})
+    rows = summary_rows([GOOD, uneven, none, scored("five", [2, 3], n=5)])
+    assert [row.samples_per_problem for row in rows] == [10, 0, 0, 5]
+    assert [list(row.estimates) for row in rows] == [[1, 10], [], [], [1]]
+    assert [row.estimates for row in summary_rows([uneven])] == [{}]
+    write_report([GOOD, uneven, none], tmp_path / "report.html")
 
 
 def test_steps_can_be_read_without_a_script(tmp_path: Path) -> None:
@@ -275,11 +301,13 @@ def test_a_diff_holds_both_sides_in_order(before: list[str], after: list[str]) -
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
 def test_linear_ticks_enclose_the_range_evenly(low: float, span: float) -> None:
     ticks = linear_ticks(low, low + span)
-    assert ticks[0] <= low + 1e-6 * span
-    assert ticks[-1] >= low + span * (1 - 1e-6)
+    rounding = 4 * math.ulp(abs(low) + span)
+    slack = 1e-6 * span + rounding
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= low + span - slack
     assert 2 <= len(ticks) <= 9
     steps = [b - a for a, b in itertools.pairwise(ticks)]
-    assert max(steps) == pytest.approx(min(steps), rel=1e-3)
+    assert max(steps) - min(steps) <= 1e-3 * max(steps) + rounding
 
 
 def test_ticks_of_a_single_value_and_of_logs() -> None:

@@ -133,6 +133,42 @@ def test_other_settings_are_refused_by_name(
         go(toy, tmp_path / "run", **change)
 
 
+class Unfit(FakeGenerator):
+    """Can't be asked in the chat style, as a model without a template."""
+
+    def generate(self, requests: Any, *args: Any, **options: Any) -> Iterator[Sample]:
+        asked = list(requests)
+        if any(request.chat for request in asked):
+            raise ModelError("no chat template", "Use the prompt style plain.")
+        yield from super().generate(asked, *args, **options)
+
+
+def test_settings_that_made_no_sample_are_replaced(toy: Task[Any], tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="plain"):
+        go(toy, tmp_path / "run", Unfit(), style="chat")
+    path = go(toy, tmp_path / "run", Unfit(), style="plain")
+    assert path.read_bytes() == go(toy, tmp_path / "new", style="plain").read_bytes()
+    for name in ("run", "new"):
+        stated = json.loads((tmp_path / name / SETTINGS).read_text())
+        assert stated["settings"]["style"] == "plain"
+
+
+def test_a_second_run_changes_no_settings(toy: Task[Any], tmp_path: Path) -> None:
+    """It comes after the first has claimed the directory and before that has logged a sample."""
+
+    class Second(FakeGenerator):
+        def generate(self, *args: Any, **options: Any) -> Iterator[Sample]:
+            if not self.calls:
+                before = (tmp_path / "run" / SETTINGS).read_bytes()
+                with pytest.raises(InputError, match="another process"):
+                    go(toy, tmp_path / "run", n=2)
+                assert (tmp_path / "run" / SETTINGS).read_bytes() == before
+            yield from super().generate(*args, **options)
+
+    path = go(toy, tmp_path / "run", Second())
+    assert len(path.read_text().splitlines()) == 21
+
+
 def test_another_model_is_refused_even_if_the_caller_does_not_say(
     toy: Task[Any], tmp_path: Path
 ) -> None:

@@ -162,6 +162,54 @@ def test_failing_references_break_the_gate_unless_excepted(
     assert result.reference.passed == 1
 
 
+def test_a_failed_reference_is_tried_again(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    samples = [sample("Toy/1", 0, "    return 0\n"), sample("Toy/2", 0, RIGHT.format(2))]
+
+    def broken(job: Job) -> Outcome:
+        return Outcome("error", "isolated") if "+ 1" in job.program else judge(job)
+
+    assert not score(samples, toy, out=tmp_path, sandbox=FakeSandbox(broken)).complete
+    mended = FakeSandbox(judge)
+    assert score(samples, toy, out=tmp_path, sandbox=mended).complete
+    assert [job.entry_point for job in mended.ran] == ["add1"]
+    settled = FakeSandbox(judge)
+    assert score(samples, toy, out=tmp_path, sandbox=settled).complete
+    assert settled.ran == []
+
+
+def test_an_excepted_reference_is_not_tried_again(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    toy.reference_exceptions = {"Toy/1": "known to fail"}
+    samples = [sample("Toy/1", 0, "    return 0\n")]
+    score(samples, toy, out=tmp_path, sandbox=FakeSandbox(lambda _: Outcome("wrong", "isolated")))
+    again = FakeSandbox(judge)
+    assert score(samples, toy, out=tmp_path, sandbox=again).complete
+    assert again.ran == []
+
+
+def test_the_run_tells_how_the_model_ran(toy: tasks.Task[Any], tmp_path: Path) -> None:
+    said = {"model": "fake", "model_origin": "hub", "dtype": "float32", "device": "cpu"}
+    path = run(
+        toy,
+        FakeGenerator(),
+        SamplingParams(),
+        Decoder(),
+        n=1,
+        style="continue",
+        out=tmp_path,
+        settings=said,
+    )
+    result = score(path, toy, out=tmp_path / "a", sandbox=FakeSandbox(judge))
+    assert said.items() <= result.settings.items()
+    assert read_score(tmp_path / "a") == result
+    # The same file beside samples of another model says nothing about them, nor a foreign file.
+    settings = tmp_path / "run.json"
+    for text in (settings.read_text().replace('"fake"', '"other"'), "{", "[]"):
+        settings.write_text(text)
+        result = score(path, toy, out=tmp_path / "a", sandbox=FakeSandbox(judge))
+        assert "model_origin" not in result.settings
+        assert result.settings["model"] == "fake"
+
+
 def test_no_code_is_empty_with_a_reason_and_is_not_run(
     toy: tasks.Task[Any], tmp_path: Path
 ) -> None:

@@ -18,10 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codegen.errors import InputError, ModelError, ResumeError
 from codegen.finetune import parse_recipe
-from codegen.finetune.encode import IGNORE, encode, encode_all, end_of_turn
+from codegen.finetune.encode import IGNORE, encode, encode_all
 from codegen.finetune.plan import make_plan
 from codegen.finetune.train import collate, mean_loss, train
 from codegen.models import load
+from codegen.models.chat import end_of_turn
 from codegen.records import Segment, TrainingText, write_jsonl
 
 
@@ -188,3 +189,35 @@ def test_kill_and_go_on_gives_the_same_weights(recipe_row: dict[str, Any], tmp_p
 
 def json_losses(out: Path) -> list[tuple[int, float]]:
     return [(step, loss) for step, loss in json.loads((out / "train.json").read_text())["losses"]]
+
+
+def test_a_failed_attempt_does_not_lock_the_directory(recipe_row: dict[str, Any]) -> None:
+    """The remedies that an error names can be followed with the same output."""
+    with pytest.raises(InputError, match="Raise max_length"):
+        train(parse_recipe({**recipe_row, "max_length": 8}))
+    assert len(train(parse_recipe(recipe_row)).losses) == 8
+
+
+def test_changed_data_is_refused(recipe_row: dict[str, Any]) -> None:
+    train(parse_recipe(recipe_row))
+    path = Path(recipe_row["data"])
+    path.write_text(path.read_text().replace("Add 1.", "Sub 1."))
+    with pytest.raises(ResumeError, match="data_digest"):
+        train(parse_recipe(recipe_row))
+
+
+def test_a_moved_run_is_still_the_same_run(recipe_row: dict[str, Any], tmp_path: Path) -> None:
+    first = train(parse_recipe(recipe_row))
+    moved = tmp_path / "moved"
+    Path(recipe_row["output"]).rename(moved)
+    again = train(parse_recipe({**recipe_row, "output": str(moved)}))
+    assert again.losses == first.losses
+    assert load(again.model).card.decoder == "sample"
+
+
+def test_the_texts_of_one_program_are_spread(tokenizer: Any) -> None:
+    texts = [text(i, f"Add {i}.\n", "y" * (1 + k)) for i in range(40) for k in range(5)]
+    examples = encode_all(texts, tokenizer, format="plain", max_length=64).examples
+    plan = make_plan(examples, steps=25, batch_size=8, micro_batch_size=8, seed=0)
+    distinct = [len({examples[i].example_id for i in batch}) for batch in plan]
+    assert sum(distinct) / len(distinct) > 6.5

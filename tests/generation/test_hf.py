@@ -137,3 +137,48 @@ def test_healing_neither_repeats_nor_loses_text_at_the_border(
 def _uniforms(request: Request, params: SamplingParams) -> list[float]:
     philox = np.random.Philox(request_seed(params.seed, request))
     return np.random.Generator(philox).random(params.max_new_tokens).tolist()
+
+
+@pytest.mark.parametrize("prompt", ["# Ğ", "é", "x = '世", "\u200b", "a\U0001f600"])
+def test_borders_inside_unicode_text(loaded: LoadedModel, prompt: str) -> None:
+    generator = HFGenerator(loaded)
+    healed = generator.vocabulary.heal(loaded.tokenizer(prompt).input_ids)
+    params = SamplingParams(max_new_tokens=6, temperature=1.0)
+    sample = next(generator.generate([Request(prompt, task="u")], params, Decoder()))
+    row = Row(healed.ids, _uniforms(Request(prompt, task="u"), params), healed.rest)
+    decode(
+        loaded.model,
+        [row],
+        max_new_tokens=6,
+        temperature=1.0,
+        top_p=1.0,
+        eos=generator.eos,
+        vocabulary=generator.vocabulary,
+    )
+    whole = loaded.tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
+    # A last character may still be incomplete: the stream waits for it, decode() shows U+FFFD.
+    assert (prompt + sample.completion) == whole.rstrip("\ufffd")[: len(prompt + sample.completion)]
+
+
+def test_no_healing_where_it_is_off(loaded: LoadedModel) -> None:
+    ids = loaded.tokenizer("retu").input_ids
+    sample = run(loaded, [Request("retu", heal=False)])[0]
+    assert sample.prompt_tokens == len(ids)
+
+
+def test_the_end_of_a_turn_ends_a_sample(loaded: LoadedModel) -> None:
+    end = loaded.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    config, tokenizer = loaded.model.generation_config, loaded.tokenizer
+    saved = config.eos_token_id, loaded.model.config.eos_token_id, tokenizer.eos_token
+    try:
+        config.eos_token_id = loaded.model.config.eos_token_id = 0
+        tokenizer.eos_token = "<|endoftext|>"
+        assert {0, end} <= HFGenerator(loaded).eos
+    finally:
+        config.eos_token_id, loaded.model.config.eos_token_id, tokenizer.eos_token = saved
+
+
+def test_a_prompt_too_long_names_its_problem(loaded: LoadedModel) -> None:
+    long = Request("x = 1\n" * 400, problem_id="HumanEval/7")
+    with pytest.raises(ModelError, match=r"^HumanEval/7: Prompt and completion"):
+        run(loaded, [Request("a"), long])

@@ -27,7 +27,7 @@ def test_stream_equals_the_whole_text_cut_at_the_first_stop(
     tokenizer: Any, text: str, stops: list[str]
 ) -> None:
     prompt = tokenizer("x = 1\n").input_ids
-    stream = TextStream(tokenizer.backend_tokenizer, prompt, "", stops)
+    stream = TextStream(tokenizer.backend_tokenizer, prompt, [], stops)
     pieces = []
     for token in tokenizer(text).input_ids:
         pieces.append(stream.push(token))
@@ -38,12 +38,13 @@ def test_stream_equals_the_whole_text_cut_at_the_first_stop(
     expected = text[: min(cuts)] if cuts else text
     assert stream.text == expected
     assert stream.stopped == bool(cuts)
-    # What was streamed may run ahead of the text by the beginning of a stop string, never differ.
-    assert "".join(pieces).startswith(expected)
+    # A reader of the stream never sees the beginning of a stop string.
+    assert expected.startswith("".join(pieces))
+    assert "".join(pieces) + stream.flush() == expected
 
 
 def test_special_tokens_give_no_text(tokenizer: Any) -> None:
-    stream = TextStream(tokenizer.backend_tokenizer, [5], "", [])
+    stream = TextStream(tokenizer.backend_tokenizer, [5])
     ids = [*tokenizer("ab").input_ids, 2, 0, *tokenizer("cd").input_ids]
     for token in ids:
         stream.push(token)
@@ -51,7 +52,8 @@ def test_special_tokens_give_no_text(tokenizer: Any) -> None:
 
 
 def test_healed_text_is_not_part_of_the_completion(tokenizer: Any) -> None:
-    stream = TextStream(tokenizer.backend_tokenizer, tokenizer("ab").input_ids, "\n", ["\nx"])
+    prompt, taken = tokenizer("ab").input_ids, tokenizer("\n").input_ids
+    stream = TextStream(tokenizer.backend_tokenizer, prompt, taken, ["\nx"])
     for token in tokenizer("\n    return 1").input_ids:
         stream.push(token)
     assert stream.text == "    return 1"

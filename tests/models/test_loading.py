@@ -38,7 +38,7 @@ def test_truncated_weights_are_an_error(tiny_model_dir: Path, tmp_path: Path) ->
 
 
 def test_card_round_trip_and_broken_card(tmp_path: Path) -> None:
-    card = ModelCard("embedded", "chat", "edit_sequence", {"steps": 3})
+    card = ModelCard("embedded", "", "chat", "edit_sequence", {"steps": 3})
     write_card(tmp_path, card)
     assert read_card(str(tmp_path)) == card
     (tmp_path / "codegen.json").write_text("[1")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from codegen.errors import InputError
 from codegen.records import Example
 
 Outcome = Literal["kept", "skipped", "failed"]
@@ -39,7 +42,11 @@ class Source(Protocol):
         ...
 
     def describe(self) -> Mapping[str, Any]:
-        """What decides the inputs (JSON values). A resumed run must find the same description."""
+        """What decides the inputs (JSON values). A resumed run must find the same description.
+
+        It should hold a digest of the content wherever that can be had without a download: it is
+        all that tells a finished directory that its source has changed.
+        """
         ...
 
     def fraction(self) -> float | None:
@@ -60,12 +67,39 @@ class MemorySource:
         return iter(self.items)
 
     def describe(self) -> Mapping[str, Any]:
-        """The name and number of items."""
-        return {"kind": self.name, "items": len(self.items), **self.info}
+        """The name, the number of items and their digest."""
+        digest = ""
+        for item in self.items:
+            digest = chained(digest, item)
+        return {"kind": self.name, "items": len(self.items), "digest": digest, **self.info}
 
     def fraction(self) -> float | None:
         """Unknown."""
         return None
+
+
+def chained(digest: str, item: Item) -> str:
+    """The digest of a stream of items that goes on with ``item``; that of no items is empty."""
+    parts = (
+        (item.id, item.instruction, item.program, item.language, item.licence)
+        if isinstance(item, Example)
+        else (item.id, item.reason)
+    )
+    key = "\x00".join((digest, *parts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file, read once: about a second for a gigabyte.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
 
 def has_lone_surrogate(text: str) -> bool:

@@ -5,8 +5,8 @@ its docstring, after the import statements of its module that it uses. Files are
 imported.
 
 Limits: module-level ``def`` statements only, not methods, nested or async functions. A function
-    that uses any other name of its module (a constant, a helper, a class) is skipped as not
-    self-contained.
+that uses any other name of its module (a constant, a helper, a class) is skipped as not
+self-contained.
 """
 
 from __future__ import annotations

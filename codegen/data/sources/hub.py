@@ -2,6 +2,9 @@
 
 ``hub:org/name[:config][:split]``; the split is ``train`` if not given. A single part that is the
 name of a common split (``hub:org/name:test``) is taken as the split.
+
+Limit: the description holds no digest, so that a finished directory does not tell that the dataset
+has changed on the hub. A run in progress does, by the inputs that it has had.
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ at what a generator does on well-known programs: a model trained on this source 
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from codegen.data.sources.base import Item, Rejected
@@ -25,8 +27,14 @@ class HumanEvalSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The option."""
-        return {"kind": "humaneval", "keep_docstring": self.keep_docstring}
+        """The option and the digest of the problems."""
+        problems = humaneval("humaneval", "").problems()
+        digest = hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode())
+        return {
+            "kind": "humaneval",
+            "keep_docstring": self.keep_docstring,
+            "sha256": digest.hexdigest(),
+        }
 
     def fraction(self) -> float | None:
         """The share of the problems that has been read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from codegen.data.sources.base import Item, Rejected
+from codegen.data.sources.base import Item, Rejected, file_digest
 from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows
 from codegen.errors import InputError
 
@@ -30,11 +30,11 @@ class JsonlSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The path as given, the file's size and the columns."""
+        """The path as given, the file's digest and the columns."""
         return {
             "kind": "jsonl",
             "spec": self.spec,
-            "bytes": self.path.stat().st_size,
+            "sha256": file_digest(self.path),
             "columns": list(self.columns.required),
             "language": self.language,
             "licence": self.licence,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegen.data.sources.base import Item
+from codegen.data.sources.base import Item, file_digest
 from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows, missing_columns
 from codegen.errors import InputError
 
@@ -26,11 +26,11 @@ class ParquetSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The path as given, the file's size and the columns."""
+        """The path as given, the file's digest and the columns."""
         return {
             "kind": "parquet",
             "spec": self.spec,
-            "bytes": self.path.stat().st_size,
+            "sha256": file_digest(self.path),
             "columns": list(self.columns.required),
             "language": self.language,
             "licence": self.licence,

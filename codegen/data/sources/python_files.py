@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegen.data.sources.base import Item, Rejected, has_lone_surrogate
+from codegen.data.sources.base import Item, Rejected, file_digest, has_lone_surrogate
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.errors import InputError
 
@@ -37,7 +38,7 @@ class PythonFilesSource:
     _fraction: float | None = None
 
     def describe(self) -> Mapping[str, Any]:
-        """The directory as given, the filter and, for the standard library, Python's version."""
+        """The directory as given, the filter, the files' digest and a version, if there is one."""
         return {
             "kind": self.kind,
             "spec": self.spec,
@@ -46,6 +47,7 @@ class PythonFilesSource:
             "min_words": self.wanted.min_words,
             "keep_docstring": self.wanted.keep_docstring,
             "licence": self.licence,
+            "sha256": self._digest(),
             **({"version": self.version} if self.version else {}),
         }
 
@@ -60,6 +62,17 @@ class PythonFilesSource:
             self._fraction = number / len(paths)
             yield from self._functions(relative)
         self._fraction = 1.0
+
+    def _digest(self) -> str:
+        """A hash of the names and contents of all files that are read."""
+        whole = hashlib.sha256()
+        for relative in sorted(_python_files(self.root, self.skip)):
+            try:
+                digest = file_digest(self.root / relative)
+            except InputError:
+                digest = "unreadable"  # it will be rejected
+            whole.update(f"{relative}\x00{digest}\x00".encode("utf-8", "surrogateescape"))
+        return whole.hexdigest()
 
     def _functions(self, relative: str) -> Iterator[Item]:
         name = self.prefix + relative

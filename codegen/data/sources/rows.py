@@ -57,7 +57,7 @@ def examples_of_rows(
     """
     unseen = set(columns.required)
     present: dict[str, None] = {}  # the columns seen, in their order
-    held: list[Item] = []
+    held: list[Item] = []  # a mistake of the caller should be told before any row is given out
     probed = 0
     for place, row in rows:
         if unseen and not isinstance(row, Rejected):
@@ -67,12 +67,10 @@ def examples_of_rows(
             if unseen and probed >= PROBE_ROWS:
                 raise missing_columns(unseen, present, where)
         item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
-        if unseen:
-            held.append(item)
-            continue
-        yield from held
-        held.clear()
-        yield item
+        held.append(item)
+        if not unseen or len(held) >= PROBE_ROWS:
+            yield from held
+            held.clear()
     if unseen and probed:
         raise missing_columns(unseen, present, where)
     yield from held

@@ -1,0 +1,64 @@
+"""One import name, rooms at the root: what keeps that working (see CONTRIBUTING.md)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("lintseq", "decoding", "cogex", "sqlnet", "evals", "kernels")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_reached_by_links(room: str) -> None:
+    link = ROOT / "codegen" / room
+    assert link.is_symlink()
+    assert link.readlink() == Path("..", room)
+
+
+def test_two_rooms_leave_their_bare_names_to_others() -> None:
+    assert not (ROOT / "kernels" / "__init__.py").exists()
+    assert not (ROOT / "evals" / "__init__.py").exists()
+
+
+@pytest.mark.slow
+def test_transformers_works_from_the_root_beside_hugging_faces_kernels(tmp_path: Path) -> None:
+    """Python run from the root has our kernels/ on its path; an installed `kernels` must win."""
+    package = tmp_path / "kernels"
+    package.mkdir()
+    (package / "__init__.py").write_text("HUGGING_FACE = True\n")
+    script = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"
+        "import kernels; assert kernels.HUGGING_FACE\n"
+        "from transformers import LlamaForCausalLM\n"
+        "import codegen.evals.statistics, codegen.kernels\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_is_light() -> None:
+    script = (
+        "import sys, codegen, codegen.records, codegen.generation\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'rich', 'datasets'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_versions_agree() -> None:
+    import tomllib
+    from importlib.metadata import version
+
+    from codegen import __version__
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__ == version("codegen-toolkit")

@@ -11,6 +11,7 @@ the same optimizer steps.
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,7 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
         started = time.perf_counter()
         yield
         seconds[STAGES[number - 1]] = time.perf_counter() - started
+        gc.collect()  # a trainer and its model hold each other: without this, two are in memory
 
     # Better to hear now that there is no sandbox than after the training.
     with Sandbox(workers=1, unsafe_local=settings.unsafe_local) as sandbox:

@@ -25,6 +25,21 @@ _LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
 
 
+# What it means that a probe held.
+_HELD = {
+    "network": "no connection arrived",
+    "read host file": "the text did not come out",
+    "write host file": "the file is unchanged",
+    "kill parent": "no process of ours ended",
+    "see host processes": "our process is not in its list",
+    "environment secrets": "the variable did not come out",
+    "fork bomb": "no process is left",
+    "memory bomb": "stopped at its limit",
+    "forged equality": "judged from outside",
+    "surviving daemon": "no process is left",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One thing a hostile program tried: whether the sandbox held, and what was seen."""
@@ -49,6 +64,7 @@ def probe() -> list[Probe]:
         results = []
         for name, check in _probes(sandbox, secret).items():
             ok, detail = check()
+            detail = f"{_HELD[name]} (it ended with {detail})" if ok else detail
             after = sandbox.run(honest).status
             if after != "passed":
                 ok, detail = False, f"{detail}; the next program ended with {after}"

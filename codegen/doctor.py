@@ -64,7 +64,7 @@ def _attempt(name: str, check: Callable[[], Check]) -> Check:
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB of memory"
-    return Check("machine", total > 4, detail, "The quickstart needs about 3 GiB.")
+    return Check("machine", total > 6, detail, "The quickstart needs about 5 GiB.")
 
 
 def _disk() -> Check:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from codegen.evals.markup import safe_text
@@ -165,6 +166,15 @@ def stacked_bars(
             x += length
     height = top + len(rows) * pitch - (pitch - thick) + 4
     return _svg("".join(parts), width, height, id_, title, description)
+
+
+def standalone(chart: str) -> str:
+    """A chart as a file of its own: with its namespace, the page's style sheet and paper."""
+    style = (Path(__file__).parent / "report_assets" / "report.css").read_text(encoding="utf-8")
+    head, _, inside = chart.partition(">")
+    font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
+    opening = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return f"{opening}><style>{style}{font}</style>{inside}\n"
 
 
 def _svg(inside: str, width: int, height: int, id_: str, title: str, description: str) -> str:

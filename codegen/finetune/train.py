@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from codegen import __version__
 from codegen.data.read import data_files, read_texts
 from codegen.errors import CodegenError, ConfigError, InputError, ResumeError
+from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.encode import IGNORE, Encoded, encode_all
 from codegen.finetune.plan import make_plan
 from codegen.finetune.recipe import Recipe
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
+PICTURE_NAME = "loss.svg"
 _RECIPE_NAME = "recipe.json"
 _CHECKPOINTS = "checkpoints"
 _WHOLE = "whole"  # marks a checkpoint directory whose files are all written
@@ -216,6 +218,7 @@ def _train(
         versions=_versions(),
     )
     _save(trainer.accelerator.unwrap_model(trainer.model), loaded, recipe, output)
+    write_atomic(output / PICTURE_NAME, loss_picture([LossCurve("loss", result.losses)]))
     row = {**asdict(result), "model": MODEL_DIR}
     write_atomic(output / RESULT_NAME, json.dumps(row, indent=1) + "\n")
     shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)

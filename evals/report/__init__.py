@@ -5,6 +5,7 @@ and shows no text of a model or user unescaped. Its template, style sheet and sc
 ``report_assets``.
 """
 
+from codegen.evals.report.background import loss_picture
 from codegen.evals.report.comparisons import (
     PairedResult,
     SummaryRow,
@@ -24,6 +25,7 @@ __all__ = [
     "SummaryRow",
     "compare_runs",
     "headline_ks",
+    "loss_picture",
     "summary_rows",
     "write_report",
 ]

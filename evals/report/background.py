@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegen.evals.charts import NARROW, WIDE, Axis, Series, line_chart
+from codegen.evals.charts import NARROW, WIDE, Axis, Series, line_chart, standalone
 from codegen.evals.markup import safe_text
 from codegen.evals.report.comparisons import PairedResult, by_task
 from codegen.evals.report.content import DataCounts, LossCurve, ScoredRun
@@ -22,22 +22,7 @@ def training(losses: Sequence[LossCurve]) -> str:
     if not curves:
         return ""
     thinned = any(len(curve.points) > _MOST_POINTS for curve in curves)
-    described = "; ".join(
-        f"{c.name}: from {c.points[0][1]:.3f} to {c.points[-1][1]:.3f}" for c in curves
-    )
-    chart = "".join(
-        line_chart(
-            [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
-            Axis("Step", lambda value: f"{value:,.0f}"),
-            Axis("Loss", lambda value: f"{value:g}"),
-            id_=f"loss-{width}",
-            title="Training loss",
-            description=described,
-            y_from_zero=False,
-            width=width,
-        )
-        for width in (WIDE, NARROW)
-    )
+    chart = "".join(_loss_chart(curves, width) for width in (WIDE, NARROW))
     rows = [
         f'<tr>{th(safe_text(c.name), scope="row")}<td class="num">{c.points[-1][0]:,.0f}</td>'
         f'<td class="num">{c.points[0][1]:.3f}</td><td class="num">{c.points[-1][1]:.3f}</td></tr>'
@@ -52,6 +37,27 @@ def training(losses: Sequence[LossCurve]) -> str:
         + "</figure>",
         table(head, rows, label="Training loss"),
         id_="training",
+    )
+
+
+def loss_picture(losses: Sequence[LossCurve]) -> str:
+    """The loss curves as an SVG file of its own; each needs at least one point."""
+    return standalone(_loss_chart(losses, WIDE))
+
+
+def _loss_chart(curves: Sequence[LossCurve], width: int) -> str:
+    described = "; ".join(
+        f"{c.name}: from {c.points[0][1]:.3f} to {c.points[-1][1]:.3f}" for c in curves
+    )
+    return line_chart(
+        [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
+        Axis("Step", lambda value: f"{value:,.0f}"),
+        Axis("Loss", lambda value: f"{value:g}"),
+        id_=f"loss-{width}",
+        title="Training loss",
+        description=described,
+        y_from_zero=False,
+        width=width,
     )
 
 

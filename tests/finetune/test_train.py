@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -123,6 +124,8 @@ def test_it_learns_and_the_result_loads(recipe_row: dict[str, Any], method: str)
     recipe_row.update(method=method, steps=30, batch_size=12, micro_batch_size=6)
     result = train(parse_recipe(recipe_row))
     assert len(result.losses) == 30
+    picture = ElementTree.parse(Path(recipe_row["output"]) / "loss.svg").getroot()
+    assert picture.find(".//{*}polyline") is not None or picture.find(".//{*}path") is not None
     assert result.losses[-1][1] < 0.5 * result.losses[0][1]
     loaded = load(result.model, dtype=torch.float32)
     assert loaded.card.style == "chat"

@@ -116,8 +116,10 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
     args = [sys.executable, "-m", "codegen", "data", "lintseq", "humaneval", "--out", "out"]
     args += ["--sequences", "60", "--workers", "2"]
     process = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "out" / ".partial" / "data-00000.jsonl").exists():
+    deadline = time.monotonic() + 60
+    journal = tmp_path / "out" / ".partial" / "journal.jsonl"
+    # The first line says what is run, each further one commits some of it.
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,8 @@ def test_ruff_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr("ruff.find_ruff_bin", missing)
+    monkeypatch.setitem(sys.modules, "ruff", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "ruff.__main__", None)
     with pytest.raises(CodegenError, match="pip install ruff"):
         check_ruff(["x = 1\n"])
 

@@ -48,7 +48,7 @@ def examine() -> Iterator[Check]:
     yield from _sandbox()
     for module, (extra, use) in EXTRAS.items():
         present = find_spec(module) is not None
-        remedy = "" if present else f"pip install 'codegen-toolkit[{extra}]'"
+        remedy = "" if present else f"pip install -e '.[{extra}]' (optional)"
         yield Check(module, present or None, use, remedy)
 
 

@@ -80,6 +80,8 @@ def line_chart(
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
     x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
+    # A short axis of whole numbers has ticks between them, which would read alike.
+    x_ticks = list({x.text(tick): tick for tick in reversed(x_ticks)}.values())[::-1]
     across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
     up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
     parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)

@@ -277,6 +277,7 @@ class _Work:
     references: Mapping[str, str]  # problem id -> key
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
     settings: Mapping[str, Any]
+    mixed_models: bool
 
 
 def _plan(
@@ -288,6 +289,7 @@ def _plan(
     items: dict[tuple[str, int], _Item] = {}
     programs: dict[str, tuple[Problem, str]] = {}
     settings: dict[str, Any] | None = None
+    models: set[Any] = set()
     for sample in read_samples(samples) if isinstance(samples, (str, Path)) else samples:
         place = sample.problem_id, sample.index
         problem = problems.get(sample.problem_id)
@@ -308,6 +310,7 @@ def _plan(
             programs.setdefault(key, (problem, found.program))
         items[place] = _Item(*place, key, found.reason)
         mine = _settings(sample)
+        models.add(mine.get("model"))
         settings = mine if settings is None else _common(settings, mine)
     if settings is None:
         name = f"The file {samples}" if isinstance(samples, (str, Path)) else "The input"
@@ -323,7 +326,7 @@ def _plan(
         first[key] = (problem, program)
     if isinstance(samples, (str, Path)):
         settings |= _run_settings(Path(samples).with_name(RUN), task.name, settings)
-    return _Work(list(items.values()), references, {**first, **programs}, settings)
+    return _Work(list(items.values()), references, {**first, **programs}, settings, len(models) > 1)
 
 
 def _run_settings(path: Path, task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -500,5 +503,5 @@ def _notes(
         yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
         yield "Some tests ran beside the program, which could have forged its verdict."
-    if work.settings and "model" not in work.settings:
+    if work.mixed_models:
         yield "The samples were not all made with the same model."

@@ -110,7 +110,7 @@ def example(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
-    _quiet_libraries()
+    _settle_libraries()
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     except CodegenError as error:
         _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, click.Abort):
-        _fail("Interrupted. Work done so far is kept: run the same command again to go on.", 130)
+        _fail("Interrupted. Run the same command again; it goes on from what was saved.", 130)
     except BrokenPipeError:
         # The reader of our output left (`codegen ... | head`): not an error of ours.
         sys.stdout = None
@@ -154,14 +154,19 @@ _OS_REMEDIES = {
 }
 
 
-def _quiet_libraries() -> None:
-    """Keeps notices and bars of the libraries off the terminal, unless the user's settings ask."""
+def _settle_libraries() -> None:
+    """Settings of the libraries that must stand before their import; the user's own win.
+
+    Notices and bars stay off the terminal. Torch's threads sleep while they wait: spinning, as is
+    the default, they make each step many times slower as soon as another process wants a core.
+    """
     import os
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 

@@ -167,8 +167,11 @@ def _run(
     }
     if not as_json:
         click.echo("\n".join(summary_lines(manifest)))
-        click.echo(f"Look at it with: codegen data inspect {out} --step")
-    if manifest.kept == 0:
+        if manifest.kept:
+            click.echo(f"Look at it with: codegen data inspect {out} --step")
+    if manifest.counts["inputs"] == 0:
+        click.echo("There was no input: the source is empty, or --limit is 0.", err=True)
+    elif manifest.kept == 0:
         click.echo(f"Nothing was kept; {out}/rejects.jsonl says why.", err=True)
     return summary
 

@@ -54,6 +54,8 @@ def generate(
     """Complete a prompt; with one sample the text is streamed."""
     import dataclasses
 
+    if "" in stop:
+        raise click.UsageError("--stop needs a text that is not empty.")
     if (prompt is None) == (file is None):
         raise click.UsageError("Give the prompt by --prompt or by --file (one of them).")
     text = prompt if prompt is not None else _read(str(file))

@@ -60,7 +60,9 @@ class Work:
         """
         batch = self._batch([item for item in items if isinstance(item, Example)])
         for item in items:
-            yield batch.get(item.id) or self._one(item)
+            # A rejected input can bear the id of an example: the second of two rows with one id.
+            found = batch.get(item.id) if isinstance(item, Example) else None
+            yield found or self._one(item)
 
     def _batch(self, examples: list[Example]) -> dict[str, Result]:
         """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong."""

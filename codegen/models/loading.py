@@ -140,8 +140,9 @@ def _load_whole(name: str, place: str, dtype: torch.dtype) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
+        from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
         raise ModelError(
-            f"The model {name!r} does not load: {_one_line(error)}.",
+            f"The model {name!r} does not load: {from_hub}{_one_line(error)}.",
             "Give 'embedded', a directory with safetensors, or a hub id that can be reached.",
         ) from error
     model, report = loaded

@@ -114,7 +114,7 @@ def test_help_has_an_example(tmp_path: Path, command: str) -> None:
 
 def test_interrupt_and_go_on(tmp_path: Path) -> None:
     args = [sys.executable, "-m", "codegen", "data", "lintseq", "humaneval", "--out", "out"]
-    args += ["--sequences", "60", "--workers", "2"]
+    args += ["--sequences", "400", "--workers", "2"]
     process = subprocess.Popen(args, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     journal = tmp_path / "out" / ".partial" / "journal.jsonl"
@@ -125,12 +125,12 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "run the same command again" in error and "Traceback" not in error
+    assert "Run the same command again" in error and "Traceback" not in error
     done = codegen(*args[4:], "--json", cwd=tmp_path)
     assert done.returncode == 0
     summary = json.loads(done.stdout)
     assert summary["resumed_after"] > 0 and summary["counts"]["kept"] == 164
-    assert len(list(read_texts(tmp_path / "out"))) == 164 * 60
+    assert len(list(read_texts(tmp_path / "out"))) == 164 * 400
 
 
 def test_inspect_prints_the_steps(made: Path) -> None:

@@ -570,3 +570,21 @@ def test_reading_what_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"run": {"generator": 1}, "files": []}')
     with pytest.raises(CodegenError, match="not a manifest of this version"):
         load_manifest(tmp_path)
+
+
+def test_a_duplicate_id_in_the_same_chunk_is_skipped_not_doubled(tmp_path: Path) -> None:
+    """With a generator that works on whole chunks, too."""
+    from codegen.data import make
+
+    source = tmp_path / "s.jsonl"
+    rows = [("a", "x = 1"), ("a", "y = 2"), ("b", "z = 3")]
+    source.write_text(
+        "".join(
+            json.dumps({"id": i, "instruction": program, "program": program}) + "\n"
+            for i, program in rows
+        )
+    )
+    manifest = run(make("lintseq"), open_source(str(source)), tmp_path / "out", workers=1)
+    assert manifest.kept == 2
+    assert manifest.counts["skipped"] == {"duplicate_id": 1}
+    assert [text.example_id for text in read_texts(tmp_path / "out")] == ["a", "b"]

@@ -257,7 +257,7 @@ def needed_imports(names: set[str], imports: Mapping[str, tuple[int, ast.stmt]])
     if own := sorted(names - imports.keys()):
         raise _Unusable("not_self_contained", f"uses {', '.join(own)}")
     statements: dict[tuple[int, str], list[ast.alias]] = {}
-    for name in names:
+    for name in sorted(names):  # a set has another order in each process
         position, statement = imports[name]
         if isinstance(statement, ast.ImportFrom):
             if statement.level or not statement.module:

@@ -110,7 +110,7 @@ def example(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Runs the command line and exits with its code."""
-    _settle_libraries()
+    _quiet_libraries()
     try:
         code = cli.main(args=argv, prog_name="codegen", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -154,19 +154,14 @@ _OS_REMEDIES = {
 }
 
 
-def _settle_libraries() -> None:
-    """Settings of the libraries that must stand before their import; the user's own win.
-
-    Notices and bars stay off the terminal. Torch's threads sleep while they wait: spinning, as is
-    the default, they make each step many times slower as soon as another process wants a core.
-    """
+def _quiet_libraries() -> None:
+    """Keeps notices and bars of the libraries off the terminal, unless the user's settings ask."""
     import os
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 

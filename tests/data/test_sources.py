@@ -475,11 +475,8 @@ def test_human_eval(tmp_path: Path) -> None:
     assert all(len(a.program) < len(b.program) for a, b in zip(found, whole, strict=True))
 
 
-def test_human_eval_instructions_are_those_of_humanevalpack() -> None:
-    data = os.environ.get("CODEGEN_TEST_DATA")
-    if not data:
-        pytest.skip("set CODEGEN_TEST_DATA to the folder with humanevalpack/")
-    path = Path(data, "humanevalpack", "humanevalpack-python.jsonl.gz")
+def test_human_eval_instructions_are_those_of_humanevalpack(data_folder: Path) -> None:
+    path = data_folder / "humanevalpack" / "humanevalpack-python.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         published = [json.loads(line)["instruction"] for line in file]
     ours = [e.instruction for e in examples(list(open_source("humaneval")))]

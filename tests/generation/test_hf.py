@@ -120,42 +120,35 @@ def test_healing_neither_repeats_nor_loses_text_at_the_border(
     sample = next(generator.generate([request], params, Decoder()))
     assert sample.prompt_tokens == len(healed.ids)
 
-    row = Row(healed.ids, _uniforms(request, params), healed.rest)
+    assert _whole_text(generator, request, params) == prompt + sample.completion
+
+
+def _whole_text(generator: HFGenerator, request: Request, params: SamplingParams) -> str:
+    """Prompt and completion of a request as one text, from the loop's tokens decoded at once."""
+    tokenizer = generator.loaded.tokenizer
+    healed = generator.vocabulary.heal(tokenizer(request.prompt).input_ids)
+    philox = np.random.Philox(request_seed(params.seed, request))
+    uniforms = np.random.Generator(philox).random(params.max_new_tokens).tolist()
+    row = Row(healed.ids, uniforms, healed.rest)
     decode(
-        loaded.model,
+        generator.loaded.model,
         [row],
-        max_new_tokens=8,
-        temperature=1.0,
-        top_p=1.0,
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        top_p=params.top_p,
         eos=generator.eos,
         vocabulary=generator.vocabulary,
     )
-    whole = loaded.tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
-    assert whole == prompt + sample.completion
-
-
-def _uniforms(request: Request, params: SamplingParams) -> list[float]:
-    philox = np.random.Philox(request_seed(params.seed, request))
-    return np.random.Generator(philox).random(params.max_new_tokens).tolist()
+    return tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("prompt", ["# Ğ", "é", "x = '世", "\u200b", "a\U0001f600"])
 def test_borders_inside_unicode_text(loaded: LoadedModel, prompt: str) -> None:
     generator = HFGenerator(loaded)
-    healed = generator.vocabulary.heal(loaded.tokenizer(prompt).input_ids)
     params = SamplingParams(max_new_tokens=6, temperature=1.0)
-    sample = next(generator.generate([Request(prompt, task="u")], params, Decoder()))
-    row = Row(healed.ids, _uniforms(Request(prompt, task="u"), params), healed.rest)
-    decode(
-        loaded.model,
-        [row],
-        max_new_tokens=6,
-        temperature=1.0,
-        top_p=1.0,
-        eos=generator.eos,
-        vocabulary=generator.vocabulary,
-    )
-    whole = loaded.tokenizer.decode(healed.ids + row.tokens, skip_special_tokens=True)
+    request = Request(prompt, task="u")
+    sample = next(generator.generate([request], params, Decoder()))
+    whole = _whole_text(generator, request, params)
     # A last character may still be incomplete: the stream waits for it, decode() shows U+FFFD.
     assert (prompt + sample.completion) == whole.rstrip("\ufffd")[: len(prompt + sample.completion)]
 

@@ -102,7 +102,24 @@ def _lintseq(**options: Any) -> TextGenerator:
     return LintSeq(**options)
 
 
-GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {"lintseq": _lintseq, "whole": Whole}
+def _unicode(**options: Any) -> TextGenerator:
+    from codegen.unicoder import UniCode
+
+    return UniCode(**options)
+
+
+def _backspace(**options: Any) -> TextGenerator:
+    from codegen.backspace import Backspace
+
+    return Backspace(**options)
+
+
+GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {
+    "lintseq": _lintseq,
+    "unicode": _unicode,
+    "backspace": _backspace,
+    "whole": Whole,
+}
 
 
 def make(name: str, **options: Any) -> TextGenerator:

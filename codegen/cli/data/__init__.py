@@ -1,0 +1,42 @@
+"""``codegen data``: make training data and look at it. One file a command."""
+
+from __future__ import annotations
+
+import click
+
+from codegen.cli import LazyGroup
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "lintseq": (
+            "codegen.cli.data.lintseq:lintseq",
+            "Make edit sequences that keep programs lint-clean.",
+        ),
+        "unicode": (
+            "codegen.cli.data.unicode:unicode",
+            "Make pseudo-code between question and program (UniCoder).",
+        ),
+        "backspace": (
+            "codegen.cli.data.backspace:backspace",
+            "Make programs with mistakes taken back (SequenceMatch).",
+        ),
+        "whole": ("codegen.cli.data.whole:whole", "Make the baseline: whole programs."),
+        "inspect": (
+            "codegen.cli.data.inspect:inspect",
+            "Show counts and texts; step through edits.",
+        ),
+        "export": ("codegen.cli.data.export:export", "Write the texts as Parquet."),
+        "push": ("codegen.cli.data.push:push", "Publish a data directory on the hub."),
+    },
+)
+def data() -> None:
+    """Make training data, and look at it.
+
+    SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
+    hub:org/name[:config][:split], stdlib (the functions of this Python's standard library) or
+    humaneval.
+
+    An interrupted run goes on when the same command is run again.
+    """

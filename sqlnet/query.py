@@ -1,0 +1,95 @@
+"""The sketch of WikiSQL: one SELECT column, one aggregate, conditions joined by AND.
+
+    SELECT $AGG $COLUMN WHERE $COLUMN $OP $VALUE (AND $COLUMN $OP $VALUE)*
+
+Source: Zhong, Xiong and Socher, "Seq2SQL" (arXiv 1709.00103), whose record form this is, and Xu,
+Liu and Song, "SQLNet" (arXiv 1711.04436), section 3. Limits: one table, no grouping, no ordering,
+no OR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.errors import InputError
+
+AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
+OPERATORS = ("=", ">", "<")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: indices of a column and of an operator in ``OPERATORS``, and a value.
+
+    The value is a stretch of the question, or the cell that it was linked to; whether it is
+    compared as a number is decided by the column's type, when SQL is made of it.
+    """
+
+    column: int
+    operator: int
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query on one table: indices of its SELECT column and of an aggregate in ``AGGREGATES``."""
+
+    select: int
+    aggregate: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+    def matches(self, other: Query) -> bool:
+        """Equality by WikiSQL's official rule: condition order and the case of values don't count.
+
+        Numbers are compared as their text, as there: "3" does not match "3.0".
+        """
+        return self._key() == other._key()
+
+    def _key(self) -> tuple[int, int, frozenset[tuple[int, int, str]]]:
+        conditions = frozenset((c.column, c.operator, c.value.lower()) for c in self.conditions)
+        return self.select, self.aggregate, conditions
+
+    def to_row(self) -> dict[str, Any]:
+        """WikiSQL's record: ``sel``, ``agg`` and ``conds`` with [column, operator, value] each."""
+        conditions = [[c.column, c.operator, c.value] for c in self.conditions]
+        return {"sel": self.select, "agg": self.aggregate, "conds": conditions}
+
+
+def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") -> Query:
+    """A query from WikiSQL's record.
+
+    Args:
+        row: with ``sel``, ``agg`` and ``conds``.
+        columns: how many columns the table has.
+        where: the record's place, for messages.
+
+    Raises:
+        InputError: if a key is missing, of a wrong type or out of range.
+    """
+    try:
+        query = Query(
+            row["sel"],
+            row["agg"],
+            tuple(Condition(c, o, _value_text(v)) for c, o, v in row["conds"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{where}: not a WikiSQL query ({type(error).__name__}: {error}).",
+            'It needs {"sel": int, "agg": int, "conds": [[column, operator, value], ...]}.',
+        ) from None
+    ranges = [("sel", query.select, columns), ("agg", query.aggregate, len(AGGREGATES))]
+    for condition in query.conditions:
+        ranges.append(("a condition's column", condition.column, columns))
+        ranges.append(("a condition's operator", condition.operator, len(OPERATORS)))
+    for name, index, size in ranges:
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < size:
+            raise InputError(f"{where}: {name} is {index!r}; it must lie in 0..{size - 1}.")
+    return query
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError(f"a value is a {type(value).__name__}")
+    return str(value)

@@ -1,0 +1,228 @@
+"""SQL text from queries, and the gate that every statement passes before it may run.
+
+Built and parsed with sqlglot. Identifiers come from the schema and are always quoted; values are
+parameters. :func:`validate` takes the text back apart and accepts a single SELECT whose parts are
+all on a list of known-harmless ones: a part that sqlglot learns tomorrow is refused until it is
+put on the list.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from codegen.errors import ConfigError, InputError
+from codegen.sqlnet.errors import UnsafeSQLError
+from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query
+from codegen.sqlnet.schema import Column, Schema, Table, number_of
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text with placeholders, and the values for them, in order."""
+
+    text: str
+    parameters: tuple[Value, ...] = ()
+    dialect: str = "sqlite"
+
+
+def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
+    """The statement of a query.
+
+    Text is compared without regard to case, as WikiSQL's metric does. A ``real`` column is compared
+    with a number, if the value stands for one. With ``>`` and ``<``, or SUM and AVG, a ``text``
+    column is read as numbers.
+
+    Raises:
+        ConfigError: for a dialect that sqlglot does not know.
+        InputError: if an index is out of the table's range.
+    """
+    from sqlglot import exp
+
+    check_dialect(dialect)
+    _check_indices(query, table)
+    tests, parameters = [], []
+    for condition in query.conditions:
+        test, value = _test(condition, table.columns[condition.column])
+        tests.append(test)
+        parameters.append(value)
+    select = exp.select(_selected(query, table)).from_(_table(table))
+    if tests:
+        select = select.where(*tests)
+    return Statement(select.sql(dialect=dialect), tuple(parameters), dialect)
+
+
+def check_dialect(dialect: str) -> None:
+    """Raises a :class:`ConfigError` if sqlglot has no such dialect."""
+    from sqlglot.dialects.dialect import Dialects
+
+    names = sorted(d.value for d in Dialects if d.value)
+    if dialect not in names:
+        listed = ", ".join(names)
+        raise ConfigError(f"There is no SQL dialect {dialect!r}.", f"There are: {listed}.")
+
+
+def _check_indices(query: Query, table: Table) -> None:
+    columns = [query.select, *(condition.column for condition in query.conditions)]
+    operators = [condition.operator for condition in query.conditions]
+    if not (
+        all(0 <= column < len(table.columns) for column in columns)
+        and all(0 <= operator < len(OPERATORS) for operator in operators)
+        and 0 <= query.aggregate < len(AGGREGATES)
+    ):
+        raise InputError(f"{query} does not fit table {table.name!r}.")
+
+
+def _table(table: Table) -> exp.Table:
+    from sqlglot import exp
+
+    namespace = exp.to_identifier(table.namespace, quoted=True) if table.namespace else None
+    return exp.Table(this=exp.to_identifier(table.name, quoted=True), db=namespace)
+
+
+def _column(column: Column) -> exp.Column:
+    from sqlglot import exp
+
+    return exp.column(exp.to_identifier(column.name, quoted=True))
+
+
+def _selected(query: Query, table: Table) -> exp.Expr:
+    from sqlglot import exp
+
+    column = table.columns[query.select]
+    name = AGGREGATES[query.aggregate]
+    if not name:
+        return _column(column)
+    kinds = {"MAX": exp.Max, "MIN": exp.Min, "COUNT": exp.Count, "SUM": exp.Sum, "AVG": exp.Avg}
+    as_number = name in ("SUM", "AVG") and column.type == "text"
+    return kinds[name](this=_as_number(_column(column)) if as_number else _column(column))
+
+
+def _as_number(expression: exp.Expr) -> exp.Expr:
+    from sqlglot import exp
+
+    return exp.cast(expression, exp.DataType.Type.DOUBLE)
+
+
+def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
+    from sqlglot import exp
+
+    kind = {"=": exp.EQ, ">": exp.GT, "<": exp.LT}[OPERATORS[condition.operator]]
+    number = number_of(condition.value)
+    left: exp.Expr = _column(column)
+    is_equality = kind is exp.EQ
+    if number is not None and (column.type == "real" or not is_equality):
+        if column.type == "text":
+            left = _as_number(left)
+        return kind(this=left, expression=exp.Placeholder()), number
+    right = exp.Lower(this=exp.Placeholder())
+    return kind(this=exp.Lower(this=left), expression=right), condition.value
+
+
+def validate(sql: str, schema: Schema, dialect: str = "sqlite") -> exp.Query:
+    """Parses a statement, and accepts a single SELECT on the schema's tables and columns.
+
+    Raises:
+        UnsafeSQLError: naming what is not allowed.
+    """
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    check_dialect(dialect)
+    try:
+        statements = sqlglot.parse(sql, dialect=dialect)
+    except (SqlglotError, RecursionError) as error:
+        raise UnsafeSQLError(f"Not SQL that can be checked: {_one_line(error)}.") from None
+    statement = statements[0] if len(statements) == 1 else None
+    if not isinstance(statement, (exp.Select, exp.SetOperation)):
+        raise UnsafeSQLError("Only a single SELECT may run.")
+    for node in statement.walk():
+        if type(node) not in _allowed():
+            kind = type(node).__name__
+            raise UnsafeSQLError(f"{kind} is not allowed in a query: {_short(node)}.")
+        if isinstance(node, exp.Select) and not node.expressions:
+            raise UnsafeSQLError("A SELECT of nothing is not allowed.")
+        if isinstance(node, exp.With) and node.recursive:
+            raise UnsafeSQLError("A recursive query is not allowed.")
+    _check_names(statement, schema, dialect)
+    return statement
+
+
+@cache
+def _allowed() -> frozenset[type]:
+    """The parts that a query may consist of."""
+    from sqlglot import exp
+
+    return frozenset(getattr(exp, name) for name in _ALLOWED.split() if hasattr(exp, name))
+
+
+_ALLOWED = """
+    Select From Join Where Group Having Order Ordered Limit Offset Distinct Subquery With CTE
+    Union Intersect Except TableAlias Alias Table Column Identifier Star
+    Literal Boolean Null Placeholder Paren Tuple
+    And Or Not EQ NEQ GT GTE LT LTE Is In Between Like ILike Escape Exists
+    Add Sub Mul Div IntDiv Mod Neg DPipe Case If Cast DataType DataTypeParam
+    Count Sum Avg Min Max Abs Round Ceil Floor Coalesce Nullif
+    Lower Upper Length Trim Substring StrPosition Concat Replace
+    Date Year Month Day TsOrDsToDate
+"""
+
+
+def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
+    """Every table must be the schema's, or a CTE; every column must be one of theirs."""
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+    from sqlglot.optimizer.qualify import qualify
+
+    ctes = {cte.alias.lower() for cte in statement.find_all(exp.CTE)}
+    known = {table.name.lower(): table.namespace.lower() for table in schema.tables}
+    for table in statement.find_all(exp.Table):
+        if not isinstance(table.this, exp.Identifier):
+            raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
+        name, namespace = table.name.lower(), table.db.lower()
+        if table.catalog or (namespace and namespace != known.get(name)):
+            raise UnsafeSQLError(f"There is no table {_short(table)} in this database.")
+        if name not in known and name not in ctes:
+            raise UnsafeSQLError(f"There is no table {table.name!r} in this database.")
+    bare = statement.copy()
+    for table in bare.find_all(exp.Table):
+        table.set("db", None)  # checked above
+    for identifier in bare.find_all(exp.Identifier):
+        identifier.set("this", _encoded(identifier.name))
+    kinds = {"text": "TEXT", "real": "DOUBLE"}
+    encoded: dict[str, object] = {
+        _encoded(table.name): {_encoded(c.name): kinds[c.type] for c in table.columns}
+        for table in schema.tables
+    }
+    try:
+        qualify(bare, schema=encoded, dialect=dialect, expand_stars=False)
+    except (SqlglotError, RecursionError) as error:
+        message = _one_line(re.sub(r"\bx_((?:[0-9a-f]{2})*)", _decoded, str(error)))
+        raise UnsafeSQLError(f"The query does not fit this database: {message}.") from None
+
+
+def _encoded(name: str) -> str:
+    """A name in signs that sqlglot's schema takes as they are; case does not count."""
+    return "x_" + name.lower().encode("utf-8", "surrogatepass").hex()
+
+
+def _decoded(match: re.Match[str]) -> str:
+    return bytes.fromhex(match[1]).decode("utf-8", "surrogatepass")
+
+
+def _one_line(error: object) -> str:
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")
+
+
+def _short(node: exp.Expr) -> str:
+    text = " ".join(node.sql().split())
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,92 @@
+"""Names, types and look-ups of tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from codegen.errors import InputError
+from codegen.sqlnet.schema import (
+    Column,
+    Schema,
+    Table,
+    column_type,
+    number_of,
+    unique_names,
+    words_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("playerFirstName_2", ("player", "first", "name", "2")),
+        ("HTTPServer", ("http", "server")),
+        ("First elected", ("first", "elected")),
+        ("customer_id", ("customer", "id")),
+        ("Größe", ("größe",)),
+        ("École", ("école",)),
+        ("ÖPNVLinie", ("öpnv", "linie")),
+        ("Pick #", ("pick", "#")),
+        ("日本語 名", ("日本語", "名")),
+        ("ALL", ("all",)),
+        ("", ("",)),
+        ("__", ("__",)),
+    ],
+)
+def test_names_are_cut_into_words(name: str, words: tuple[str, ...]) -> None:
+    assert words_of(name) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("3", 3),
+        (" 1,234 ", 1234),
+        ("$5.50", 5.5),
+        ("-.5", -0.5),
+        ("1e3", 1000.0),
+        ("3 km", None),
+        ("", None),
+        ("1996-97", None),
+        ("٣", None),
+        ("1e999", None),
+        ("nan", None),
+    ],
+)
+def test_numbers_are_told_from_text(text: str, number: float | None) -> None:
+    assert number_of(text) == number
+
+
+def test_a_column_is_numeric_if_all_its_values_are() -> None:
+    assert column_type(["1", None, "", 2.5]) == "real"
+    assert column_type(["1", "x"]) == "text"
+    assert column_type([None, ""]) == "text"
+
+
+def test_file_headers_become_distinct_names() -> None:
+    assert unique_names(["a", "A", "", "a", " "]) == ("a", "A 2", "column 3", "a 3", "column 5")
+
+
+def test_tables_and_columns_are_found_whatever_the_case() -> None:
+    schema = Schema((Table("Cities", (Column("Name"), Column("Area", "real"))),))
+    assert schema.table("CITIES").index("area") == 1
+    with pytest.raises(InputError, match="no column 'size'"):
+        schema.table().index("size")
+    with pytest.raises(InputError, match="no table 'x'"):
+        schema.table("x")
+
+
+def test_columns_that_differ_in_case_alone_are_refused() -> None:
+    with pytest.raises(InputError, match="two columns"):
+        Table("t", (Column("a"), Column("A")))
+
+
+def test_aliases_are_what_the_model_reads() -> None:
+    schema = Schema.from_columns({"pop_est": "real", "nm": "text"}, "cities")
+    renamed = schema.with_aliases({"cities.POP_EST": "number of inhabitants", "nm": "name"})
+    assert [column.words for column in renamed.table().columns] == [
+        ("number", "of", "inhabitants"),
+        ("name",),
+    ]
+    with pytest.raises(InputError, match="'size' names no column"):
+        schema.with_aliases({"size": "x"})

@@ -1,0 +1,110 @@
+"""From logits to queries: the slots' probabilities, and the most probable query of each question.
+
+The WHERE columns are the K most probable ones, K the most probable number (section 3.3 of the
+paper). Type masks: a ``text`` column is neither summed nor ordered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, Tensors, lowest
+from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query
+from codegen.sqlnet.schema import Table
+from codegen.sqlnet.tokens import Token
+
+_NUMERIC_AGGREGATES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
+_ORDERING = tuple(OPERATORS.index(name) for name in (">", "<"))
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Log-probabilities of one question's slots; C columns.
+
+    Attributes:
+        select: [C]. aggregate: [C, aggregates], given that the column is selected.
+        where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
+        operator: [C, operators]. values: for (column, operator), its best spans, best first; of
+            the columns that are most likely in a condition alone, the likeliest first.
+    """
+
+    select: Tensor
+    aggregate: Tensor
+    where: Tensor
+    number: Tensor
+    operator: Tensor
+    values: dict[tuple[int, int], tuple[Span, ...]]
+
+
+@torch.inference_mode()
+def slots(
+    model: Layout,
+    batch: Tensors,
+    tables: Sequence[Table],
+    *,
+    beam: int = 1,
+    type_masks: bool = True,
+) -> list[Slots]:
+    """The slots of each question.
+
+    Args:
+        model: in evaluation mode.
+        batch: B questions.
+        tables: theirs.
+        beam: spans kept for each (column, operator); with 1, those of the best operator alone.
+        type_masks: whether to leave out what makes no sense for a column's type.
+    """
+    states = model.encode(batch)
+    outputs = model.slots(states)
+    aggregate, operator = model.aggregates(states), model.operators(states)
+    if type_masks:
+        for b, table in enumerate(tables):
+            text = [c for c, column in enumerate(table.columns) if column.type == "text"]
+            for masked, logits in ((_NUMERIC_AGGREGATES, aggregate), (_ORDERING, operator)):
+                for index in masked:
+                    logits[b, text, index] = lowest(logits)
+    operator = operator.log_softmax(-1)
+    values = _values(model, states, outputs.where, operator, beam)
+    aggregate, where = aggregate.log_softmax(-1), outputs.where.sigmoid().clamp(1e-7).log()
+    select, number = outputs.select.log_softmax(-1), outputs.number.log_softmax(-1)
+    return [
+        Slots(select[b, :c], aggregate[b, :c], where[b, :c], number[b], operator[b, :c], values[b])
+        for b, c in enumerate(batch.column_mask.sum(1).tolist())
+    ]
+
+
+def _values(
+    model: Layout, states: object, where: Tensor, operator: Tensor, beam: int
+) -> list[dict[tuple[int, int], tuple[Span, ...]]]:
+    columns = where.topk(min(MAX_CONDITIONS, where.shape[1])).indices  # [B, K]
+    ranked = operator[torch.arange(len(columns))[:, None], columns].argsort(-1, descending=True)
+    found: list[dict[tuple[int, int], tuple[Span, ...]]] = [{} for _ in columns]
+    for rank in range(1 if beam == 1 else len(OPERATORS)):
+        operators = ranked[..., rank]
+        spans = model.values(states, columns, operators, beam)
+        for b, held in enumerate(found):
+            keys = zip(columns[b].tolist(), operators[b].tolist(), strict=True)
+            held.update(zip(keys, spans[b], strict=True))
+    return found
+
+
+def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:
+    """The most probable query, slot after slot along the graph of the paper."""
+    select = int(found.select.argmax())
+    aggregate = int(found.aggregate[select].argmax())
+    number = min(int(found.number.argmax()), len(found.where))
+    conditions = []
+    for column in list(dict.fromkeys(column for column, _ in found.values))[:number]:
+        operator = int(found.operator[column].argmax())
+        span = found.values[column, operator][0]
+        conditions.append(Condition(column, operator, value_of(question, tokens, span)))
+    return Query(select, aggregate, tuple(conditions))
+
+
+def value_of(question: str, tokens: Sequence[Token], span: Span) -> str:
+    """The slice of the question that a span stands for."""
+    return question[tokens[span.first].start : tokens[span.last].end]

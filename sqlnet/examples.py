@@ -1,0 +1,77 @@
+"""Questions made ready for the network: tokens, features and gold slots, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from codegen.sqlnet.features import MAX_TOKENS, Encoded, collate, encode
+from codegen.sqlnet.layout import MAX_CONDITIONS, Targets, Tensors, to_tensors
+from codegen.sqlnet.query import Query
+from codegen.sqlnet.schema import Table
+from codegen.sqlnet.tokens import Token, find_span, tokenize
+from codegen.sqlnet.wikisql import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question on a table, read."""
+
+    text: str
+    table: Table
+    tokens: tuple[Token, ...]
+    encoded: Encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A question with its query; ``spans`` are first and last token of each condition's value, or
+    (-1, -1) where the question does not hold it.
+    """
+
+    asked: Asked
+    query: Query
+    spans: tuple[tuple[int, int], ...]
+
+
+def ask(text: str, table: Table) -> Asked:
+    """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
+    tokens = tuple(tokenize(text)[:MAX_TOKENS])
+    return Asked(text, table, tokens, encode(tokens, table))
+
+
+def label(questions: Iterable[Question]) -> list[Labelled]:
+    """Reads questions with their queries; conditions beyond ``MAX_CONDITIONS`` are left out."""
+    found = []
+    for question in questions:
+        asked = ask(question.text, question.table)
+        conditions = question.query.conditions[:MAX_CONDITIONS]
+        query = Query(question.query.select, question.query.aggregate, conditions)
+        spans = tuple(
+            find_span(question.text, list(asked.tokens), condition.value) or (-1, -1)
+            for condition in conditions
+        )
+        if asked.tokens:
+            found.append(Labelled(asked, query, spans))
+    return found
+
+
+def batch_of(items: Sequence[Asked], vocabulary: Mapping[str, int]) -> Tensors:
+    """A batch; see :func:`codegen.sqlnet.features.collate`."""
+    return to_tensors(collate([item.encoded for item in items], vocabulary))
+
+
+def targets_of(items: Sequence[Labelled]) -> Targets:
+    """Gold slots of a batch."""
+    slots = torch.full((4, len(items), MAX_CONDITIONS), -1)
+    for b, item in enumerate(items):
+        for k, (condition, span) in enumerate(zip(item.query.conditions, item.spans, strict=True)):
+            slots[:, b, k] = torch.tensor([condition.column, condition.operator, *span])
+    return Targets(
+        torch.tensor([item.query.select for item in items]),
+        torch.tensor([item.query.aggregate for item in items]),
+        torch.tensor([len(item.query.conditions) for item in items]),
+        *slots,
+    )

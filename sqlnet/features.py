@@ -1,0 +1,193 @@
+"""Questions and tables as arrays: word ids, and features that say which words match.
+
+A word is known by its vector, if it has one, and by its character trigrams, hashed: so a user's
+own column names are never all "unknown". Matches between the question and the column names, exact
+or by a crude stem, and the columns' types are features, as in TypeSQL (Yu et al. 2018, arXiv
+1804.09769); the table's content is not an input.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from codegen.sqlnet.schema import Table
+from codegen.sqlnet.tokens import Token
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TRIGRAM_BUCKETS = 4096
+TOKEN_FEATURES = 6
+COLUMN_FEATURES = 6
+PAIR_FEATURES = 2
+MAX_TOKENS = 200
+MAX_COLUMN_WORDS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One question on one table; L tokens, C columns.
+
+    Attributes:
+        words: of the question, lower-cased, L.
+        columns: the words of each column name, C.
+        tokens: [L, TOKEN_FEATURES] float32: is a number, begins with a capital, is all capitals,
+            matches a column word exactly, by its stem, is a sign.
+        types: [C, COLUMN_FEATURES] float32: is numeric, share of the name's words found exactly,
+            by stem, whether the whole name stands in the question, its share of the question's
+            matched words, words of the name divided by 4.
+        pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
+            by its stem.
+    """
+
+    words: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
+    tokens: np.ndarray
+    types: np.ndarray
+    pairs: np.ndarray
+
+
+def encode(tokens: Sequence[Token], table: Table) -> Encoded:
+    """The features of a question on a table. No more than ``MAX_TOKENS`` tokens are looked at."""
+    import numpy as np
+
+    tokens = tokens[:MAX_TOKENS]
+    words = tuple(token.text.lower() for token in tokens)
+    names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
+    stems = [stem(word) for word in words]
+    pairs = np.zeros((len(names), len(words), PAIR_FEATURES), np.float32)
+    for c, name in enumerate(names):
+        exact, by_stem = set(name), {stem(word) for word in name}
+        for i, word in enumerate(words):
+            pairs[c, i] = word in exact, stems[i] in by_stem
+    token_features = np.zeros((len(words), TOKEN_FEATURES), np.float32)
+    for i, token in enumerate(tokens):
+        text = token.text
+        token_features[i, :3] = text.isdigit(), text[:1].isupper(), text.isupper()
+        token_features[i, 5] = not text.isalnum()
+    if names and words:
+        token_features[:, 3:5] = pairs.max(axis=0)
+    return Encoded(
+        words, names, token_features, _column_features(table, names, words, stems), pairs
+    )
+
+
+def _column_features(
+    table: Table, names: Sequence[tuple[str, ...]], words: Sequence[str], stems: Sequence[str]
+) -> np.ndarray:
+    import numpy as np
+
+    features = np.zeros((len(names), COLUMN_FEATURES), np.float32)
+    found, found_stems = set(words), set(stems)
+    joined = f" {' '.join(stems)} "
+    for c, name in enumerate(names):
+        name_stems = [stem(word) for word in name]
+        by_stem = sum(word in found_stems for word in name_stems)
+        features[c] = (
+            table.columns[c].type == "real",
+            sum(word in found for word in name) / len(name),
+            by_stem / len(name),
+            f" {' '.join(name_stems)} " in joined,
+            by_stem / max(1, len(words)),
+            len(name) / 4,
+        )
+    return features
+
+
+@lru_cache(maxsize=100_000)
+def stem(word: str) -> str:
+    """A word without a common English ending, for matching alone."""
+    for ending in ("ies", "ing", "ers", "ed", "es", "er", "or", "s"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)].rstrip("ey")
+    return word.rstrip("ey") if len(word) > 3 else word
+
+
+@lru_cache(maxsize=100_000)
+def trigrams(word: str) -> tuple[int, ...]:
+    """Hashed character trigrams of a word with its borders, each in [0, TRIGRAM_BUCKETS)."""
+    framed = f"<{word}>"
+    pieces = [framed[i : i + 3] for i in range(max(1, len(framed) - 2))]
+    return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrays of B questions, padded to L tokens and C columns.
+
+    Words are given once each: ``word_ids`` [U] (0 is unknown) with their trigrams in a flat list
+    (``trigram_ids``, ``trigram_starts`` [U]); so are column names: ``names`` [N, W] of indices into
+    the words, with ``name_lengths`` [N]. All index arrays are int64, masks are bool.
+
+    Attributes:
+        question: [B, L] indices into the words. column: [B, C] indices into the names.
+        lengths: [B] tokens. token_mask: [B, L]. column_mask: [B, C].
+        tokens, types, pairs: features, [B, L, .], [B, C, .] and [B, C, L, .], float32.
+    """
+
+    word_ids: np.ndarray
+    trigram_ids: np.ndarray
+    trigram_starts: np.ndarray
+    names: np.ndarray
+    name_lengths: np.ndarray
+    question: np.ndarray
+    lengths: np.ndarray
+    token_mask: np.ndarray
+    column: np.ndarray
+    column_mask: np.ndarray
+    tokens: np.ndarray
+    types: np.ndarray
+    pairs: np.ndarray
+
+
+def collate(items: Sequence[Encoded], vocabulary: Mapping[str, int]) -> Batch:
+    """Pads and joins questions.
+
+    Args:
+        items: at least one, each with at least one token and one column.
+        vocabulary: word -> its row among the vectors, counted from 1.
+    """
+    import numpy as np
+
+    most_tokens = max(len(item.words) for item in items)
+    most_columns = max(len(item.columns) for item in items)
+    size = len(items)
+    words: dict[str, int] = {}
+    names: dict[tuple[str, ...], int] = {}
+    question = np.zeros((size, most_tokens), np.int64)
+    column = np.zeros((size, most_columns), np.int64)
+    tokens = np.zeros((size, most_tokens, TOKEN_FEATURES), np.float32)
+    types = np.zeros((size, most_columns, COLUMN_FEATURES), np.float32)
+    pairs = np.zeros((size, most_columns, most_tokens, PAIR_FEATURES), np.float32)
+    lengths = np.array([len(item.words) for item in items])
+    widths = np.array([len(item.columns) for item in items])
+    for b, item in enumerate(items):
+        n, c = len(item.words), len(item.columns)
+        question[b, :n] = [words.setdefault(word, len(words)) for word in item.words]
+        column[b, :c] = [names.setdefault(name, len(names)) for name in item.columns]
+        tokens[b, :n], types[b, :c], pairs[b, :c, :n] = item.tokens, item.types, item.pairs
+    name_lengths = np.array([len(name) for name in names])
+    name_words = np.zeros((len(names), int(name_lengths.max())), np.int64)
+    for number, name in enumerate(names):
+        name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
+    grams = [trigrams(word) for word in words]
+    starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
+    return Batch(
+        word_ids=np.array([vocabulary.get(word, 0) for word in words]),
+        trigram_ids=np.array([gram for word in grams for gram in word]),
+        trigram_starts=starts,
+        names=name_words,
+        name_lengths=name_lengths,
+        question=question,
+        lengths=lengths,
+        token_mask=np.arange(most_tokens) < lengths[:, None],
+        column=column,
+        column_mask=np.arange(most_columns) < widths[:, None],
+        tokens=tokens,
+        types=types,
+        pairs=pairs,
+    )

@@ -1,0 +1,235 @@
+"""The paper's layout: six modules with two encoders each, column attention, a pointer decoder.
+
+Source: SQLNet (arXiv 1711.04436), sections 3.2 to 3.4, with the layer shapes of the released code
+and the paper's tanh. Mended against that code: gradients reach the column encoders, the aggregate
+reads the predicted SELECT column at test time, masks are safe for every batch, and a value is a
+slice of the question, from the first to the last position pointed at.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codegen.sqlnet.features import MAX_TOKENS
+from codegen.sqlnet.layout import (
+    MAX_CONDITIONS,
+    BiLSTM,
+    Outputs,
+    Span,
+    Targets,
+    Tensors,
+    attend,
+    head,
+    lowest,
+    pool,
+)
+from codegen.sqlnet.query import AGGREGATES, OPERATORS
+
+MODULES = ("select", "aggregate", "number", "where", "operator", "value")
+_LAYERS = 2
+_POSITIONS = MAX_TOKENS + 2  # the question stands between <BEG> and <END>
+_MAX_STEPS = 26
+
+
+class Read(NamedTuple):
+    """What one module read: ``question`` [B, L + 2, d] with its borders, ``columns`` [B, C, d]."""
+
+    question: Tensor
+    columns: Tensor
+
+
+class States(NamedTuple):
+    """What each module read; masks [B, L + 2] and [B, C]; ``lengths`` [B] of the questions."""
+
+    read: dict[str, Read]
+    question_mask: Tensor
+    column_mask: Tensor
+    lengths: Tensor
+
+
+class Module(nn.Module):
+    """The encoders of one module, and its column attention, if it has one."""
+
+    def __init__(self, width: int, hidden: int, dropout: float, *, attends: bool) -> None:
+        super().__init__()
+        self.question = BiLSTM(width, hidden, _LAYERS, dropout)
+        self.name = BiLSTM(width, hidden, _LAYERS, dropout)
+        if attends:
+            self.attention = nn.Linear(hidden, hidden)
+
+    def seen(self, read: Read, mask: Tensor) -> Tensor:
+        """E_{Q|c}: [B, C, d]."""
+        scores = read.columns @ self.attention(read.question).transpose(1, 2)
+        return attend(scores, mask, read.question)
+
+
+class PaperSQLNet(nn.Module):
+    """See the module, and :class:`codegen.sqlnet.layout.Layout` for the methods."""
+
+    def __init__(self, vectors: Tensor, hidden: int = 100, dropout: float = 0.3) -> None:
+        """``vectors``: [words + 1, width]; row 0, unknown words and the borders, is zero."""
+        super().__init__()
+        width = vectors.shape[1]
+        self.word = nn.Embedding.from_pretrained(vectors, freeze=True, padding_idx=0)
+        self.encoders = nn.ModuleDict(
+            {
+                name: Module(width, hidden, dropout, attends=name not in ("number", "value"))
+                for name in MODULES
+            }
+        )
+        self.of_question = nn.ModuleDict(
+            {name: nn.Linear(hidden, hidden) for name in ("select", "where", "operator")}
+        )
+        self.of_column = nn.ModuleDict(
+            {name: nn.Linear(hidden, hidden) for name in ("select", "where", "operator")}
+        )
+        self.select_score = nn.Linear(hidden, 1)
+        self.where_score = nn.Linear(hidden, 1)
+        self.aggregate_head = head(hidden, hidden, len(AGGREGATES))
+        self.operator_head = head(hidden, hidden, len(OPERATORS))
+        self.number_columns = nn.Linear(hidden, 1, bias=False)
+        self.number_hidden = nn.Linear(hidden, _LAYERS * hidden)
+        self.number_cell = nn.Linear(hidden, _LAYERS * hidden)
+        self.number_tokens = nn.Linear(hidden, 1, bias=False)
+        self.number_head = head(hidden, hidden, MAX_CONDITIONS + 1)
+        self.decoder = nn.LSTM(_POSITIONS, hidden, _LAYERS, batch_first=True)
+        self.value_question = nn.Linear(hidden, hidden)
+        self.value_column = nn.Linear(hidden, hidden)
+        self.value_decoder = nn.Linear(hidden, hidden)
+        self.value_score = nn.Linear(hidden, 1)
+
+    def encode(self, batch: Tensors) -> States:
+        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        words = self.word(batch.word_ids)
+        question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
+        # The vector at <END> and behind must be zero, whatever word the padding's index names.
+        question = question * F.pad(batch.token_mask, (1, 1))[..., None]
+        lengths = batch.lengths + 2
+        names = words[batch.names]
+        read = {}
+        for name in MODULES:
+            module, state = self._module(name), None
+            columns = module.name(names, batch.name_lengths)[1][batch.column]
+            if name == "number":
+                state = self._number_state(columns, batch.column_mask)
+            read[name] = Read(module.question(question, lengths, state)[0], columns)
+        mask = torch.arange(question.shape[1]) < lengths[:, None]
+        return States(read, mask, batch.column_mask, batch.lengths)
+
+    def _number_state(self, columns: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = pool(columns, self.number_columns, mask)  # [B, d]
+        shape = len(pooled), 2 * _LAYERS, -1
+        hidden = self.number_hidden(pooled).view(shape).transpose(0, 1).contiguous()
+        return hidden, self.number_cell(pooled).view(shape).transpose(0, 1).contiguous()
+
+    def slots(self, states: States) -> Outputs:
+        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        select = self.select_score(torch.tanh(self._mixed("select", states))).squeeze(-1)
+        where = self.where_score(torch.tanh(self._mixed("where", states))).squeeze(-1)
+        number = pool(states.read["number"].question, self.number_tokens, states.question_mask)
+        return Outputs(
+            select.masked_fill(~states.column_mask, lowest(select)),
+            where.masked_fill(~states.column_mask, lowest(where)),
+            self.number_head(number),
+        )
+
+    def aggregates(self, states: States) -> Tensor:
+        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        return self.aggregate_head(self._seen("aggregate", states))
+
+    def operators(self, states: States) -> Tensor:
+        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        return self.operator_head(self._mixed("operator", states))
+
+    def _seen(self, name: str, states: States) -> Tensor:
+        return self._module(name).seen(states.read[name], states.question_mask)
+
+    def _module(self, name: str) -> Module:
+        return cast(Module, self.encoders[name])
+
+    def _mixed(self, name: str, states: States) -> Tensor:
+        """U_q E_{Q|c} + U_c E_c: [B, C, d]."""
+        seen = self.of_question[name](self._seen(name, states))
+        return seen + self.of_column[name](states.read[name].columns)
+
+    def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
+        """A mean over each value's positions and <END>; see the layout."""
+        size, slots = targets.starts.shape
+        lengths = (targets.ends - targets.starts + 1).clamp(min=0, max=_MAX_STEPS - 1)
+        steps = int(lengths.max()) + 1
+        offsets = torch.arange(steps)
+        # Positions count <BEG>: the first token is 1. After the last one comes <END>.
+        gold = targets.starts[..., None] + 1 + offsets
+        gold = torch.where(offsets < lengths[..., None], gold, states.lengths[:, None, None] + 1)
+        real = (offsets <= lengths[..., None]) & (targets.starts >= 0)[..., None]
+        inputs = F.pad(gold[..., :-1], (1, 0))  # begins at <BEG>, which is 0
+        columns = targets.columns.clamp(min=0)
+        logits, _ = self._point(states, columns, inputs.clamp(max=_POSITIONS - 1))
+        loss = F.cross_entropy(logits.flatten(0, 2), gold.flatten(), reduction="none")
+        loss = loss.view(size, slots, steps) * real
+        return {"value": (loss.sum(-1) / (lengths + 1)).sum() / size}
+
+    def _point(
+        self,
+        states: States,
+        columns: Tensor,
+        inputs: Tensor,
+        state: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
+
+        Args:
+            states: of B questions.
+            columns: [B, K].
+            inputs: [B, K, T] positions chosen before.
+            state: of the decoder, for B K rows.
+
+        Returns:
+            Logits [B, K, T, L + 2], and the decoder's state.
+        """
+        size, slots, steps = inputs.shape
+        read = states.read["value"]
+        one_hot = F.one_hot(inputs, _POSITIONS).to(read.question.dtype)
+        hidden, after = self.decoder(one_hot.flatten(0, 1), state)
+        hidden = self.value_decoder(hidden).view(size, slots, steps, 1, -1)
+        column = read.columns[torch.arange(size)[:, None], columns]
+        column = self.value_column(column)[:, :, None, None]
+        question = self.value_question(read.question)[:, None, None]
+        scores = self.value_score(torch.tanh(question + column + hidden)).squeeze(-1)
+        return scores.masked_fill(~states.question_mask[:, None, None], lowest(scores)), after
+
+    def values(
+        self, states: States, columns: Tensor, operators: Tensor, beam: int
+    ) -> list[list[tuple[Span, ...]]]:
+        """Greedy, as in the paper: one value a condition, whatever the beam."""
+        size, slots = columns.shape
+        chosen = torch.zeros(size, slots, 1, dtype=torch.long)
+        total = torch.zeros(size, slots)
+        first = torch.full((size, slots), -1)
+        last = torch.full((size, slots), -1)
+        done = torch.zeros(size, slots, dtype=torch.bool)
+        end = (states.lengths + 1)[:, None]
+        state = None
+        for step in range(_MAX_STEPS):
+            logits, state = self._point(states, columns, chosen, state)
+            scores = logits[:, :, 0].log_softmax(-1)
+            scores[..., 0] = lowest(scores)  # nothing comes before the question
+            if step == 0:
+                scores.scatter_(-1, end[..., None].expand(-1, slots, 1), lowest(scores))
+            best = scores.max(-1)
+            total = total + best.values * ~done
+            done = done | (best.indices == end)
+            place = best.indices - 1
+            first = torch.where(done | (first >= 0), first, place)
+            last = torch.where(done, last, torch.maximum(last, place))
+            if bool(done.all()):
+                break
+            chosen = best.indices[..., None]
+        return [
+            [(Span(int(first[b, k]), int(last[b, k]), float(total[b, k])),) for k in range(slots)]
+            for b in range(size)
+        ]

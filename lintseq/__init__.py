@@ -2,15 +2,26 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver), ``units``, ``scopes``, ``dependencies``,
-``weights`` (what depends on what in a program), ``program``, ``sampling``, ``verify``,
-``generator``.
+``edits`` (data), ``text_format`` (text form and resolver), ``tokens``, ``arguments``, ``lines``,
+``units`` (the pieces of a program), ``scopes``, ``dependencies``, ``signatures``, ``weights`` (what
+depends on what), ``program``, ``sampling``, ``verify``, ``repair``, ``formats`` (training texts),
+``generator``. ``reference`` is the published algorithm, ``randseq`` its ablation.
 """
 
 from codegen.lintseq.edits import Edit, EditSequence, Hunk, states
 from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
-from codegen.lintseq.generator import LintSeq, edit_sequence, edit_sequences, generate
+from codegen.lintseq.formats import (
+    FORMATS,
+    Format,
+    program_of,
+    state_before,
+    training_texts,
+)
+from codegen.lintseq.generator import LintSeq, edit_sequence, generate
 from codegen.lintseq.program import Prepared, normalise, prepare
+from codegen.lintseq.randseq import random_sequence
+from codegen.lintseq.reference import reference_sequence
+from codegen.lintseq.repair import edit_sequences
 from codegen.lintseq.sampling import sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
@@ -20,11 +31,14 @@ from codegen.lintseq.text_format import (
     parse_edits,
     resolve,
 )
+from codegen.lintseq.verify import audit_summary
 
 __all__ = [
+    "FORMATS",
     "MARKER",
     "Edit",
     "EditSequence",
+    "Format",
     "Hunk",
     "LintSeq",
     "Malformed",
@@ -32,6 +46,7 @@ __all__ = [
     "Resolution",
     "UnsupportedProgram",
     "VerificationFailed",
+    "audit_summary",
     "edit_sequence",
     "edit_sequences",
     "format_edits",
@@ -39,7 +54,12 @@ __all__ = [
     "normalise",
     "parse_edits",
     "prepare",
+    "program_of",
+    "random_sequence",
+    "reference_sequence",
     "resolve",
     "sample_edits",
+    "state_before",
     "states",
+    "training_texts",
 ]

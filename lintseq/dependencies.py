@@ -118,11 +118,13 @@ class _Rules:
             self.graph.dependents[number].update(node.children)
             if node.kind == "unit":
                 self._clauses(number)
-            else:
+            elif node.kind != "line":
                 if node.kind == "body":
                     self.graph.dependents[number].add(node.parent)
-                if node.children:
-                    groups.append(Group(tuple(node.children), number))
+                units = tuple(child for child in node.children if nodes[child].kind != "line")
+                if units:
+                    groups.append(Group(units, number))
+        groups += [Group(pieces, target) for pieces, target in self.units.minimums]
 
     def _clauses(self, unit: int) -> None:
         groups = self.graph.groups
@@ -195,7 +197,7 @@ class _Rules:
 
     def _is_sure(self, binding: Binding, use: Use) -> bool:
         """Whether the binding stands in a block around the use, so that it has run before it."""
-        return self.units.contains(self.nodes[binding.unit].parent, use.unit)
+        return self.units.contains(self.nodes[self.units.whole(binding.unit)].parent, use.unit)
 
     def _reaching(self, use: Use, bindings: Sequence[Binding]) -> Sequence[Binding]:
         """The bindings whose value may reach a use in the same scope."""
@@ -233,6 +235,7 @@ class _Rules:
 
         After a loop that binds it, the use needs the loop's ``break`` statements.
         """
+        unit = self.units.whole(unit)
         clause = self.nodes[unit].parent if self.nodes[unit].kind == "unit" else unit
         while clause > 0 and not self.units.contains(clause, use):
             statement = self.nodes[clause].parent

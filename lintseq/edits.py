@@ -105,3 +105,8 @@ def states(edits: Iterable[Edit]) -> tuple[str, ...]:
 def to_text(lines: Sequence[str]) -> str:
     """The text of a state: each line followed by a newline."""
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def from_text(text: str) -> list[str]:
+    """The lines of a state's text; a last line without its end is one too."""
+    return text.removesuffix("\n").split("\n") if text else []

@@ -1,27 +1,35 @@
-"""From programs to verified edit sequences and training texts.
-
-Sequences are sampled, all their states checked at once, and those with a dirty state sampled again
-after a repair: the statement that was found wrong from then on needs the nodes whose deletion made
-it so.
-"""
+"""From examples to training texts: the generator that the data engine calls, with its options."""
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq.edits import EditSequence
 from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
+from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
-from codegen.lintseq.sampling import Step, edits_of, sample_steps
-from codegen.lintseq.text_format import format_edits
-from codegen.lintseq.verify import Finding, Verify, check_for, new_findings
-from codegen.records import Example, Segment, TrainingText
+from codegen.lintseq.randseq import random_sequence
+from codegen.lintseq.reference import reference_sequence
+from codegen.lintseq.repair import Verified, audited, edit_sequences, verified_sequences
+from codegen.lintseq.verify import CHECKS, Finding, Verify, check_for, check_pylint
+from codegen.records import Example, TrainingText
 
-MAX_REPAIRS = 8
+Engine = Literal["fast", "reference", "random"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+# Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
+DEFAULT_AUDIT = 0.005
+
+# What the engines without options of their own do; nothing else can be asked of them.
+_FIXED: Mapping[str, Mapping[str, Any]] = {
+    "reference": {"granularity": "line", "verify": "pylint"},
+    "random": {"granularity": "line", "verify": "static"},
+}
 
 
 def edit_sequence(
@@ -29,14 +37,14 @@ def edit_sequence(
     rng: random.Random,
     *,
     granularity: Granularity = "statement",
-    verify: Verify = "compile",
+    verify: Verify = "ruff",
     strict: bool = True,
 ) -> EditSequence:
     """One verified edit sequence of a program; its last state is the program's normal form.
 
     Raises:
         UnsupportedProgram: if the program has no edit sequence, with the reason.
-        VerificationFailed: if a state stays dirty after ``MAX_REPAIRS`` repairs.
+        VerificationFailed: if a state stays dirty after all repairs.
         ConfigError: for an unknown option.
     """
     check_for(verify)
@@ -47,137 +55,121 @@ def edit_sequence(
     return result
 
 
-def edit_sequences(
-    jobs: Sequence[tuple[Prepared, random.Random]], *, verify: Verify = "compile"
-) -> list[EditSequence | VerificationFailed]:
-    """One verified edit sequence, or why there is none, for each job.
-
-    A job's result depends on that job alone. The states of all jobs are checked together, each text
-    once: with ``ruff``, whose process takes longer to start than to lint, many jobs at once cost
-    far less than one by one.
-    """
-    check = check_for(verify)
-    if check is None:
-        return [edits_of(prepared, sample_steps(prepared, rng)) for prepared, rng in jobs]
-    known: dict[str, list[Finding]] = {}
-    results: dict[int, EditSequence | VerificationFailed] = {}
-    pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
-    for _ in range(MAX_REPAIRS + 1):
-        attempts = {n: _attempt(prepared, jobs[n][1]) for n, prepared in pending.items()}
-        texts = dict.fromkeys(text for attempt in attempts.values() for text in attempt.texts)
-        new = [text for text in texts if text not in known]
-        known.update(zip(new, check(new), strict=True))
-        for number, attempt in attempts.items():
-            dirty = _dirty(attempt, known)
-            if dirty:
-                finding = dirty[0][1]
-                detail = f"line {finding.line}: {finding.rule} {finding.message}"
-                results[number] = VerificationFailed(verify, detail)
-                pending[number] = _repaired(pending[number], attempt, dirty)
-            else:
-                results[number] = attempt.sequence
-                del pending[number]
-        if not pending:
-            break
-    return [results[number] for number in range(len(jobs))]
-
-
-class _Attempt(NamedTuple):
-    """A sampled sequence: its deletions, and the texts of its states in the order of writing."""
-
-    steps: list[Step]
-    sequence: EditSequence
-    texts: list[str]
-
-
-# A deletion, by its number, and a finding in the state it leaves.
-_Dirty = list[tuple[int, Finding]]
-
-
-def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
-    steps = sample_steps(prepared, rng)
-    sequence = edits_of(prepared, steps)
-    return _Attempt(steps, sequence, list(sequence.states))
-
-
-def _dirty(attempt: _Attempt, known: Mapping[str, list[Finding]]) -> _Dirty:
-    """What is wrong with each state but the last, which is the whole program."""
-    *states, program = attempt.texts
-    last = len(states) - 1
-    return [
-        (last - number, finding)
-        for number, text in enumerate(states)
-        if known[text]
-        for finding in new_findings(known[text], known[program])
-    ]
-
-
-def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
-    """The program with edges that forbid these states: what is wrong dies with what was deleted."""
-    edges: dict[int, set[int]] = {}
-    for number, finding in dirty:
-        dead = {node for step in attempt.steps[: number + 1] for node in step}
-        left = [owner for owner in prepared.owners if owner not in dead]
-        # A checker that tells no line, or one past the end, means the end.
-        wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
-        for node in attempt.steps[number]:
-            edges.setdefault(node, set()).add(wrong)
-    return prepared.with_edges(edges)
-
-
-def generate(
-    example: Example,
-    rng: random.Random,
-    *,
-    sequences: int = 1,
-    granularity: Granularity = "statement",
-    verify: Verify = "compile",
-    strict: bool = True,
-) -> Iterator[TrainingText]:
-    """The training texts of one example: its instruction, then one edit sequence each.
-
-    Sequence k draws from a generator of its own, derived from ``rng``: it is the same whatever the
-    number of sequences. ``meta`` holds the number of ``edits``, ``hunks`` and ``lines``, and
-    ``failed_sequences`` if some of several found no clean form.
+def generate(example: Example, rng: random.Random, **options: Any) -> Iterator[TrainingText]:
+    """The training texts of one example, with the options of :class:`LintSeq`.
 
     Raises:
         UnsupportedProgram: if the program has no edit sequence, with the reason.
         VerificationFailed: if none of its sequences passed the check.
-        ConfigError: for an unknown option.
+        ConfigError: for an unknown option or value.
     """
-    config = LintSeq(sequences, granularity, verify, strict)
+    try:
+        config = LintSeq(**options)
+    except TypeError as error:
+        raise ConfigError(f"LintSeq: {error}.") from None
     return config.generate(example, rng)
+
+
+class _Sequence(NamedTuple):
+    """A sequence, and what ``meta`` says of it besides its size."""
+
+    edits: EditSequence
+    notes: Mapping[str, int]
+
+
+_Failure = UnsupportedProgram | VerificationFailed
 
 
 @dataclass(frozen=True, slots=True)
 class LintSeq:
     """The generator with its options, as a value that can be pickled.
 
+    Sequence k of an example draws from a generator of its own, derived from the example's: it is
+    the same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
+    ``hunks`` and ``lines``; besides ``fallbacks`` (1) if the published algorithm drew its sequence
+    after all repairs, and, if states of the sequence were audited, ``audited_states`` and
+    ``dirty_states``. An example's first text says how many ``failed_sequences`` found no clean
+    form, if any. Of several texts of one sequence the first has these.
+
+    None stands for what goes best with the other options, and is replaced by it.
+
     Attributes:
         sequences: independent edit sequences for each example; the paper has 5.
-        granularity: what one piece of a program is.
-        verify: how states are checked; see :mod:`codegen.lintseq.verify`.
+        granularity: the smallest piece that an edit inserts, ``statement`` (None) or ``line``.
+        verify: how states are checked, ``ruff`` (None) or another of
+            :mod:`codegen.lintseq.verify`.
         strict: whether to apply the stricter dependency rules.
+        engine: ``fast`` samples from dependency rules; ``reference`` is the published algorithm,
+            with pylint in its loop; ``random`` is its ablation RandSeq, which checks nothing.
+        format: the form of the texts; see :mod:`codegen.lintseq.formats`.
+        audit: the share of states that pylint looks at besides, to estimate how many it would
+            object to; it never changes a text. None is 0.005 where a faster check is at work, else
+            0.
+
+    Raises:
+        ConfigError: for a value that does not exist, or not together with the others.
     """
 
     sequences: int = 1
-    granularity: Granularity = "statement"
-    verify: Verify = "compile"
+    granularity: Granularity | None = None
+    verify: Verify | None = None
     strict: bool = True
+    engine: Engine = "fast"
+    format: Format = "diff"
+    audit: float | None = None
     name: str = field(default="lintseq", init=False)
 
     def __post_init__(self) -> None:
         if self.sequences < 1:
             raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
-        if self.granularity not in GRANULARITIES:
+        _check_choice("engine", self.engine, ENGINES)
+        _check_choice("format", self.format, FORMATS)
+        for name, choices in (("granularity", GRANULARITIES), ("verify", CHECKS)):
+            if getattr(self, name) is not None:
+                _check_choice(name, getattr(self, name), choices)
+        fixed = _FIXED.get(self.engine, {})
+        for name, only in fixed.items():
+            if getattr(self, name) not in (None, only):
+                raise ConfigError(
+                    f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
+                    f"Leave {name} out, or choose engine 'fast'.",
+                )
+        if fixed and not self.strict:
             raise ConfigError(
-                f"There is no granularity {self.granularity!r}.",
-                f"Choose one of: {', '.join(GRANULARITIES)}.",
+                f"engine {self.engine!r} has no dependency rules, so strict can't be turned off.",
+                "Leave strict out, or choose engine 'fast'.",
             )
-        check_for(self.verify)
+        defaults = {"granularity": "statement", "verify": "ruff", **fixed}
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        self._settle_audit()
+
+    def _settle_audit(self) -> None:
+        every_state = self.verify == "pylint"
+        if self.audit is None:
+            worth = self.engine == "fast" and not every_state
+            object.__setattr__(self, "audit", DEFAULT_AUDIT if worth else 0.0)
+        if not isinstance(self.audit, (int, float)) or not 0 <= self.audit <= 1:
+            raise ConfigError(f"audit is {self.audit!r}; it must be a share between 0 and 1.")
+        if self.audit and every_state:
+            raise ConfigError(
+                f"audit is {self.audit}, but pylint looks at every state here.",
+                "Leave audit out, or choose another check than pylint.",
+            )
+        if (self.audit or every_state) and importlib.util.find_spec("pylint") is None:
+            raise ConfigError(
+                "pylint, which checks the states, is not installed.",
+                "Run: pip install 'pylint>=4,<5'; or choose verify 'ruff' with audit 0.",
+            )
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """See :func:`generate`."""
+        """The texts of one example.
+
+        Raises:
+            UnsupportedProgram: if the program has no edit sequence, with the reason.
+            VerificationFailed: if none of its sequences passed the check.
+        """
         (texts,) = self.generate_many([(example, rng)])
         if isinstance(texts, CodegenError):
             raise texts
@@ -189,59 +181,119 @@ class LintSeq:
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | UnsupportedProgram | VerificationFailed]:
         """What :meth:`generate` yields or raises for each item, with one call of the check."""
-        prepared = [self._prepare(example) for example, _ in items]
-        jobs: list[tuple[Prepared, random.Random]] = []
-        for item, (_, rng) in zip(prepared, items, strict=True):
-            if isinstance(item, Prepared):
-                seeds = [rng.getrandbits(64) for _ in range(self.sequences)]
-                jobs += [(item, random.Random(seed)) for seed in seeds]
-        results = iter(edit_sequences(jobs, verify=self.verify))
+        seeds = [[rng.getrandbits(64) for _ in range(self.sequences)] for _, rng in items]
+        draw = self._draw_fast if self.engine == "fast" else self._draw_each
+        drawn = draw([example for example, _ in items], seeds)
         return [
-            item
-            if isinstance(item, UnsupportedProgram)
-            else self._texts(example, [next(results) for _ in range(self.sequences)])
-            for item, (example, _) in zip(prepared, items, strict=True)
+            found if isinstance(found, CodegenError) else self._texts(example, found)
+            for found, (example, _) in zip(drawn, items, strict=True)
+        ]
+
+    def _draw_fast(
+        self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
+    ) -> list[list[_Sequence | VerificationFailed] | UnsupportedProgram]:
+        """Samples by the dependency rules, and checks the states of all examples together."""
+        prepared = [self._prepare(example) for example in examples]
+        flat = [
+            (item, seed)
+            for item, own in zip(prepared, seeds, strict=True)
+            if isinstance(item, Prepared)
+            for seed in own
+        ]
+        jobs = [(item, random.Random(seed)) for item, seed in flat]
+        verified = verified_sequences(jobs, self.verify or "ruff")
+        noted = iter(self._noted(verified, [seed for _, seed in flat]))
+        return [
+            [next(noted) for _ in own] if isinstance(item, Prepared) else item
+            for item, own in zip(prepared, seeds, strict=True)
         ]
 
     def _prepare(self, example: Example) -> Prepared | UnsupportedProgram:
-        if example.language != "python":
-            detail = f"example {example.id!r} is written in {example.language!r}."
-            return UnsupportedProgram("not_python", detail)
         try:
-            return prepare(example.program, granularity=self.granularity, strict=self.strict)
+            _require_python(example)
+            return prepare(
+                example.program, granularity=self.granularity or "statement", strict=self.strict
+            )
         except UnsupportedProgram as error:
             return error
 
-    def _texts(
-        self, example: Example, results: Sequence[EditSequence | VerificationFailed]
-    ) -> list[TrainingText] | VerificationFailed:
-        failures = [result for result in results if isinstance(result, VerificationFailed)]
-        if len(failures) == len(results):
-            return failures[0]
-        extra = {"failed_sequences": len(failures)} if failures else {}
+    def _noted(
+        self, results: Sequence[Verified | VerificationFailed], seeds: Sequence[int]
+    ) -> list[_Sequence | VerificationFailed]:
+        """The sequences with their notes, those of the audit among them."""
+        counts: dict[int, Mapping[str, int]] = {}
+        if self.audit:
+            # Generators of their own, so that the audit changes no draw of the texts.
+            drawn = {
+                number: (found.sequence, random.Random(f"audit {seed}"))
+                for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
+                if isinstance(found, Verified)
+            }
+            audits = audited(list(drawn.values()), self.audit, check_pylint)
+            counts = dict(zip(drawn, audits, strict=True))
         return [
-            _training_text(example, number, result, extra)
-            for number, result in enumerate(results)
-            if isinstance(result, EditSequence)
+            _Sequence(
+                found.sequence,
+                {**({"fallbacks": 1} if found.fallback else {}), **counts.get(n, {})},
+            )
+            if isinstance(found, Verified)
+            else found
+            for n, found in enumerate(results)
         ]
 
+    def _draw_each(
+        self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
+    ) -> list[list[_Sequence | VerificationFailed] | UnsupportedProgram]:
+        """Draws one sequence after another, by the published algorithms."""
+        drawn: list[list[_Sequence | VerificationFailed] | UnsupportedProgram] = []
+        for example, own in zip(examples, seeds, strict=True):
+            try:
+                _require_python(example)
+                results = [Verified(self._draw_one(example.program, seed)) for seed in own]
+                drawn.append(self._noted(results, own))
+            except UnsupportedProgram as error:
+                drawn.append(error)
+        return drawn
 
-def _training_text(
-    example: Example, number: int, sequence: EditSequence, extra: Mapping[str, int]
-) -> TrainingText:
-    hunks = [hunk for edit in sequence.edits for hunk in edit.hunks]
-    return TrainingText(
-        id=f"{example.id}#lintseq-{number}",
-        example_id=example.id,
-        generator="lintseq",
-        segments=(
-            Segment(example.instruction + "\n", False),
-            Segment(format_edits(sequence.edits), True),
-        ),
-        meta={
-            "edits": len(sequence.edits),
-            "hunks": len(hunks),
-            "lines": sum(len(hunk.lines) for hunk in hunks),
-            **extra,
-        },
-    )
+    def _draw_one(self, program: str, seed: int) -> EditSequence:
+        rng = random.Random(seed)
+        if self.engine == "reference":
+            return reference_sequence(program, rng, _lint)
+        return random_sequence(program, rng)
+
+    def _texts(
+        self, example: Example, found: Sequence[_Sequence | VerificationFailed]
+    ) -> list[TrainingText] | UnsupportedProgram | VerificationFailed:
+        failures = [item for item in found if isinstance(item, VerificationFailed)]
+        if len(failures) == len(found):
+            return failures[0]
+        # On one text alone: the numbers of all texts are summed.
+        extra = {"failed_sequences": len(failures)} if failures else {}
+        texts: list[TrainingText] = []
+        try:
+            for number, item in enumerate(found):
+                if isinstance(item, _Sequence):
+                    notes = {**item.notes, **({} if texts else extra)}
+                    texts += training_texts(example, number, item.edits, self.format, notes)
+        except UnsupportedProgram as error:
+            return error
+        return texts
+
+
+def _notes(found: Verified) -> Mapping[str, int]:
+    return {"fallbacks": 1} if found.fallback else {}
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"There is no {name} {value!r}.", f"Choose one of: {', '.join(choices)}.")
+
+
+def _require_python(example: Example) -> None:
+    if example.language != "python":
+        detail = f"example {example.id!r} is written in {example.language!r}."
+        raise UnsupportedProgram("not_python", detail)
+
+
+def _lint(text: str) -> Sequence[Finding]:
+    return check_pylint([text])[0]

@@ -18,12 +18,13 @@ from codegen.errors import ConfigError
 from codegen.lintseq.dependencies import Graph, dependencies
 from codegen.lintseq.errors import UnsupportedProgram
 from codegen.lintseq.scopes import collect
+from codegen.lintseq.signatures import add_signatures
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
 from codegen.lintseq.weights import line_weights
 
-Granularity = Literal["statement"]
-GRANULARITIES: tuple[Granularity, ...] = ("statement",)
+Granularity = Literal["statement", "line"]
+GRANULARITIES: tuple[Granularity, ...] = ("statement", "line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ def prepare(
 
     Args:
         program: Python source.
-        granularity: what one piece is; ``statement`` deletes and inserts whole statements.
+        granularity: what one piece is. ``statement`` deletes and inserts whole statements,
+            ``line`` also the lines inside them that can go alone, as in the paper; see
+            :mod:`codegen.lintseq.lines`.
         strict: whether to apply rule 6 of :mod:`codegen.lintseq.dependencies` too: fewer states
             that pylint objects to, fewer and larger edits.
 
@@ -89,18 +92,27 @@ def prepare(
             f"Choose one of: {', '.join(GRANULARITIES)}.",
         )
     text = normalise(program)
-    tree = _parse(text)
+    tree = parse(text)
     lines = text.removesuffix("\n").split("\n")
     try:
-        units = cut(tree, lines)
-        graph = dependencies(units, collect(tree, units.node_of), strict=strict)
+        units = cut(tree, lines, by_line=granularity == "line")
+        facts = collect(tree, units.node_of)
+        graph = dependencies(units, facts, strict=strict)
+        add_signatures(graph, units, facts)
     except RecursionError:
         raise _too_deep() from None
-    starts = frozenset(node.first for node in units.nodes if node.stop > node.first)
+    starts = frozenset(
+        node.first for node in units.nodes if node.stop > node.first and node.kind != "line"
+    )
     return _prepared(lines, units.owners, line_weights(lines, starts), graph)
 
 
-def _parse(text: str) -> ast.Module:
+def parse(text: str) -> ast.Module:
+    """The syntax tree of a program in its normal form.
+
+    Raises:
+        UnsupportedProgram: with the reason why it has no edit sequence.
+    """
     if not text.strip():
         raise UnsupportedProgram("empty", "it is empty.")
     if MARKER in text:

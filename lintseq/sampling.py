@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from codegen.lintseq.edits import Edit, EditSequence, Hunk
 from codegen.lintseq.program import Prepared
@@ -80,15 +80,25 @@ class _Deletion:
 
 
 def edits_of(prepared: Prepared, steps: Sequence[Step]) -> EditSequence:
-    """The edits that undo deletions, last deletion first."""
+    """The edits that undo deletions of nodes, last deletion first."""
     lines_of: list[list[int]] = [[] for _ in prepared.dependents]
     for line, owner in enumerate(prepared.owners):
         lines_of[owner].append(line)
-    alive = list(range(len(prepared.lines)))
-    edits = []
-    for step in steps:
-        deleted = sorted(line for node in step for line in lines_of[node])
-        edits.append(_cut_out(alive, deleted, prepared.lines))
+    return undo(
+        prepared.lines, [[line for node in step for line in lines_of[node]] for step in steps]
+    )
+
+
+def undo(lines: Sequence[str], deletions: Iterable[Collection[int]]) -> EditSequence:
+    """The edits that undo deletions, last deletion first.
+
+    Args:
+        lines: of the program.
+        deletions: the numbers of the lines that each deletes; together all lines, each once. A
+            deletion of nothing has no edit.
+    """
+    alive = list(range(len(lines)))
+    edits = [_cut_out(alive, sorted(deleted), lines) for deleted in deletions if deleted]
     return EditSequence(tuple(reversed(edits)))
 
 

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
 
-from codegen.lintseq.units import Owner
-
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _LITERALS = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple)
@@ -136,7 +134,7 @@ class Facts:
     future_annotations: int | None = None
 
 
-def collect(tree: ast.Module, node_of: dict[Owner, int]) -> Facts:
+def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
     """Walks a module. ``node_of`` is that of :class:`codegen.lintseq.units.Units`."""
     module = Scope("module", None, 0)
     walker = _Walker(Facts(module, [module]), node_of)
@@ -196,7 +194,7 @@ def _child_fields(kind: type[ast.AST]) -> tuple[str, ...]:
 
 
 class _Walker:
-    def __init__(self, facts: Facts, node_of: dict[Owner, int]) -> None:
+    def __init__(self, facts: Facts, node_of: dict[ast.AST, int]) -> None:
         self.facts = facts
         self.node_of = node_of
         self.order = 0
@@ -351,7 +349,8 @@ class _Walker:
 
     def visit_Import(self, node: ast.Import, scope: Scope, unit: int) -> None:
         for alias in node.names:
-            self.bind(scope, alias.asname or alias.name.split(".")[0], unit, imported=alias.name)
+            name = alias.asname or alias.name.split(".")[0]
+            self.bind(scope, name, self.node_of.get(alias, unit), imported=alias.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom, scope: Scope, unit: int) -> None:
         for alias in node.names:
@@ -360,7 +359,8 @@ class _Walker:
             else:
                 if node.module == "__future__" and alias.name == "annotations":
                     self.facts.future_annotations = unit
-                self.bind(scope, alias.asname or alias.name, unit, imported=alias.name)
+                at = self.node_of.get(alias, unit)
+                self.bind(scope, alias.asname or alias.name, at, imported=alias.name)
 
     def visit_Global(self, node: ast.Global, scope: Scope, unit: int) -> None:
         for name in node.names:
@@ -400,7 +400,7 @@ class _Walker:
             self.annotation(node.returns, scope, unit)
         self.bind(scope, node.name, unit, definition=definition)
         for argument in _arguments(node.args):
-            self.bind(inner, argument.arg, unit)
+            self.bind(inner, argument.arg, self.node_of.get(argument, unit))
         positional = node.args.posonlyargs + node.args.args
         if isinstance(scope.definition, Class) and positional and "staticmethod" not in decorators:
             inner.self_name = positional[0].arg
@@ -439,7 +439,7 @@ class _Walker:
             return
         for node in ast.walk(value):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                self.facts.exports.append((node.value, unit))
+                self.facts.exports.append((node.value, self.node_of.get(node, unit)))
 
     # -- expressions -------------------------------------------------------------------------------
 
@@ -456,14 +456,15 @@ class _Walker:
     def annotation(self, node: ast.expr, scope: Scope, unit: int) -> None:
         self.expression(node, scope, unit, note=True)
 
-    def expression(self, root: ast.AST, scope: Scope, unit: int, note: bool = False) -> None:
-        """Walks an expression, pattern or simple statement.
+    def expression(self, root: ast.AST, scope: Scope, around: int, note: bool = False) -> None:
+        """Walks an expression, pattern or simple statement that stands in the node ``around``.
 
         A stack in place of recursion: long sums nest deeper than Python may recurse.
         """
         stack = [root]
         while stack:
             node = stack.pop()
+            unit = self.node_of.get(node, around)
             kind = type(node)
             if kind is ast.Name:
                 self.name(node, scope, unit, note)  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.errors import InputError
-from codegen.lintseq.edits import Edit, Hunk, apply, states, to_text
+from codegen.lintseq.edits import Edit, Hunk, apply, from_text, states, to_text
 from codegen.lintseq.errors import UnsupportedProgram
 
 MARKER = "<|diff|>"
@@ -76,7 +76,10 @@ class Resolution:
 
     @property
     def states(self) -> tuple[str, ...]:
-        """The text after each edit, computed at each access: its size can be quadratic."""
+        """The text after each edit, computed at each access: its size can be quadratic.
+
+        Only for edits of the empty state.
+        """
         return states(self.edits)
 
 
@@ -143,7 +146,9 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
     return resolution.edits
 
 
-def resolve(text: str, *, keep_partial: bool = False, recount: bool = False) -> Resolution:
+def resolve(
+    text: str, *, base: str = "", keep_partial: bool = False, recount: bool = False
+) -> Resolution:
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
@@ -153,6 +158,7 @@ def resolve(text: str, *, keep_partial: bool = False, recount: bool = False) -> 
 
     Args:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
+        base: the text of the state that the first edit changes.
         keep_partial: whether to apply the lines that are there of a last hunk that is cut off; it
             is reported as ``truncated`` all the same.
         recount: whether to apply a hunk whose lines are sound but whose numbers are not, as
@@ -161,7 +167,7 @@ def resolve(text: str, *, keep_partial: bool = False, recount: bool = False) -> 
             the same (as ``bad_count``, ``bad_new_position`` or ``past_end``).
     """
     diffs, stray, complete = _split(text)
-    lines: list[str] = []
+    lines = from_text(base)
     edits: list[Edit] = []
     malformed: list[Malformed] = []
     index = 0

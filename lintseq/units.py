@@ -7,6 +7,9 @@ written on its header's line is atomic. Every physical line belongs to exactly o
 comment line to the next line of code, but to the one before it if it is indented deeper than the
 next, or if there is no next.
 
+With granularity ``line``, the pieces of :mod:`codegen.lintseq.lines` are nodes too, below the unit
+or clause that they are part of, and own their lines in its place.
+
 Nodes are numbered in the order of the text, parents before children, so that a node's descendants
 are the numbers up to its ``last``. Node 0 is the module.
 """
@@ -16,6 +19,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from codegen.lintseq.arguments import Callees
+from codegen.lintseq.brackets import placed_parts
+from codegen.lintseq.lines import Span, find_pieces, parents_of
 
 _BLANKS = " \t\f"
 _COMPOUND = (
@@ -39,15 +46,16 @@ _Clause = tuple[str, "Owner | None", list[ast.stmt]]
 
 @dataclass(slots=True)
 class Node:
-    """A unit or a clause.
+    """A unit, a clause or a piece of one.
 
     Attributes:
-        kind: ``module``, ``unit``, or the clause's: ``body``, ``elif``, ``else``, ``handler``,
-            ``finally``, ``case``.
-        parent: the number of the clause that holds a unit, or of the unit that owns a clause.
+        kind: ``module``, ``unit``, ``line``, or the clause's: ``body``, ``elif``, ``else``,
+            ``handler``, ``finally``, ``case``.
+        parent: the number of the clause that holds a unit, of the unit that owns a clause, or of
+            the node that a piece is part of.
         first, stop: its own lines of code, 0-based and half-open; none for a body.
         statements: those of a unit, and of an atomic clause.
-        children: numbers of a clause's units, or of a unit's clauses.
+        children: numbers of a clause's units, or of a unit's clauses; of its pieces, before these.
         last: the number of its last descendant, or its own.
     """
 
@@ -68,31 +76,58 @@ class Units:
         nodes: all nodes, the module first.
         owners: the node of each line.
         node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing
-            stands on the header's line of what holds it, and belongs to that node.
+            stands on the header's line of what holds it, and belongs to that node. Besides, the
+            piece of each part of an expression that stands in one.
+        minimums: pieces that must not all be deleted, with what is deleted if they are.
+        signatures: the pieces of a definition's node that are its parameters and decorators.
     """
 
     nodes: list[Node]
     owners: list[int]
-    node_of: dict[Owner, int]
+    node_of: dict[ast.AST, int]
+    minimums: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
+    signatures: dict[int, list[int]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
         """Whether ``other`` is ``node`` or one of its descendants."""
         return node <= other <= self.nodes[node].last
 
+    def whole(self, node: int) -> int:
+        """The unit or clause that a piece is part of; the node itself if it is none."""
+        return _whole(self.nodes, node)
 
-def cut(tree: ast.Module, lines: Sequence[str]) -> Units:
-    """The units of a parsed, non-empty module, and the owner of each line."""
-    cutter = _Cutter(lines)
+
+def _whole(nodes: Sequence[Node], node: int) -> int:
+    while nodes[node].kind == "line":
+        node = nodes[node].parent
+    return node
+
+
+def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Units:
+    """The units of a parsed, non-empty module, and the owner of each line.
+
+    ``by_line`` cuts units into pieces too.
+    """
+    cutter = _Cutter(lines, Callees(tree) if by_line else None)
     cutter.block(tree.body, 0)
     cutter.nodes[0].last = len(cutter.nodes) - 1
-    return Units(cutter.nodes, _owners(cutter.nodes, lines), cutter.node_of)
+    return Units(
+        cutter.nodes,
+        _owners(cutter.nodes, lines),
+        cutter.node_of,
+        cutter.minimums,
+        cutter.signatures,
+    )
 
 
 class _Cutter:
-    def __init__(self, lines: Sequence[str]) -> None:
+    def __init__(self, lines: Sequence[str], callees: Callees | None) -> None:
         self.lines = lines
+        self.callees = callees
         self.nodes = [Node("module", -1, 0, 0)]
-        self.node_of: dict[Owner, int] = {}
+        self.node_of: dict[ast.AST, int] = {}
+        self.minimums: list[tuple[tuple[int, ...], int]] = []
+        self.signatures: dict[int, list[int]] = {}
 
     def add(self, kind: str, parent: int, first: int, stop: int) -> int:
         number = len(self.nodes)
@@ -119,6 +154,8 @@ class _Cutter:
                 self.nodes[unit].stop = self.stop_line(statement)
             if isinstance(group[0], _COMPOUND):
                 self.compound(group[0], unit)
+            else:
+                self.pieces(unit, group)
             self.nodes[unit].last = len(self.nodes) - 1
 
     def continues(self, statement: ast.stmt, stop: int) -> bool:
@@ -133,6 +170,7 @@ class _Cutter:
         end = head = self.nodes[unit].first
         if isinstance(statement, ast.Match):
             end = self.nodes[unit].stop = self.header_stop(head, self.case_line(statement.cases[0]))
+            self.pieces(unit, [statement])
         for kind, owner, body in _clauses(statement, self.lines):
             if kind == "body":
                 header = unit
@@ -150,9 +188,41 @@ class _Cutter:
                     self.nodes[header].statements = body
                 continue
             self.nodes[header].stop = self.header_stop(head, self.first_line(body[0]))
+            if owner is not None or kind == "body":
+                self.pieces(header, [owner or statement])
             clause = self.add(kind, unit, head, head) if kind == "body" else header
             self.block(body, clause)
             self.nodes[clause].last = len(self.nodes) - 1
+
+    def pieces(self, node: int, owners: Sequence[ast.AST]) -> None:
+        """Adds the pieces of a unit's or clause's own lines."""
+        if self.callees is None:
+            return
+        span = self.nodes[node].first, self.nodes[node].stop
+        found = find_pieces(self.lines, span, owners, self.callees)
+        if not found.spans:
+            return
+        numbers: dict[Span, int] = {}
+        by_line: dict[int, int] = {}
+        added: list[int] = []
+        for place, parent in zip(found.spans, parents_of(found.spans), strict=True):
+            number = self.add("line", node if parent < 0 else added[parent], *place)
+            added.append(number)
+            numbers[place] = number
+            by_line.update(dict.fromkeys(range(*place), number))
+        for number in reversed(added):
+            children = self.nodes[number].children
+            if children:
+                self.nodes[number].last = self.nodes[children[-1]].last
+        for members, target in found.minimums:
+            pieces = tuple(numbers[place] for place in members)
+            around = self.nodes[pieces[0]].parent if target is None else numbers[target]
+            self.minimums.append((pieces, around))
+        if found.signature:
+            self.signatures[node] = [numbers[place] for place in found.signature]
+        for owner in owners:
+            for part, piece in placed_parts(owner, by_line):
+                self.node_of[part] = piece
 
     def first_line(self, statement: ast.stmt) -> int:
         decorators = getattr(statement, "decorator_list", None)
@@ -233,13 +303,12 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
     """The node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
-        for line in range(node.first, node.stop):
-            owners[line] = number
+        owners[node.first : node.stop] = [number] * (node.stop - node.first)
     above = -1
     line = 0
     while line < len(lines):
         if owners[line] >= 0:
-            above = owners[line]
+            above = _whole(nodes, owners[line])
             line += 1
             continue
         stop = line
@@ -254,7 +323,7 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
                 if lines[comment].strip() and _indent(lines[comment]) > indent:
                     split = comment + 1
         for gap in range(line, stop):
-            owners[gap] = above if gap < split else owners[stop]
+            owners[gap] = above if gap < split else _whole(nodes, owners[stop])
         line = stop
     return owners
 

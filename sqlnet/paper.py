@@ -73,6 +73,7 @@ class PaperSQLNet(nn.Module):
     def __init__(self, vectors: Tensor, hidden: int = 100, dropout: float = 0.3) -> None:
         """``vectors``: [words + 1, width]; row 0, unknown words and the borders, is zero."""
         super().__init__()
+        self.word_width = vectors.shape[1]
         width = vectors.shape[1]
         self.word = nn.Embedding.from_pretrained(vectors, freeze=True, padding_idx=0)
         self.encoders = nn.ModuleDict(

@@ -121,6 +121,7 @@ class SharedSQLNet(nn.Module):
     def __init__(self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3) -> None:
         """``vectors``: [words + 1, width]; row 0 is that of unknown words."""
         super().__init__()
+        self.word_width = vectors.shape[1]
         self.encoder = Encoder(vectors, hidden, dropout)
         self.attentions = nn.ModuleDict(
             {name: ColumnAttention(hidden) for name in ("select", "where", "aggregate", "operator")}

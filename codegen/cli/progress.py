@@ -1,4 +1,8 @@
-"""Progress on standard error: a bar on a terminal, else a line now and then for logs."""
+"""Progress on standard error: a bar on a terminal, else a line now and then for logs.
+
+Both show the speed and the time left, measured on this run alone: steps that an earlier,
+interrupted run has done count as done but not as fast.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from typing import Any
 
 import click
 
+_FIRST_LINE_S = 1.0
 _SECONDS_BETWEEN_LINES = 5.0
+_MOST_SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress:
@@ -22,48 +28,47 @@ class Progress:
 
     def __init__(self, label: str, total: int | None = None) -> None:
         self.label, self.total = label, total
-        self._started = self._last_line = time.monotonic()
+        self._started = time.monotonic()
+        self._next_line = self._started + _FIRST_LINE_S
+        self._between_lines = _SECONDS_BETWEEN_LINES
+        self._shown = ""
         self._bar: Any = None
         self._task: Any = None
-        self._done = 0
+        self._done = self._before = 0
         self._note = ""
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[pace]}"),
                 TextColumn("[dim]{task.fields[note]}"),
                 console=Console(stderr=True),
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total, note="")
+            self._task = self._bar.add_task(self.label, total=self.total, note="", pace="")
         return self
 
-    def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Says how many steps are done."""
-        self._done, self._note = done, note
+    def update(self, done: int, total: int | None = None, note: str = "", before: int = 0) -> None:
+        """Says how many steps are done, ``before`` of them by an earlier run."""
+        self._done, self._note, self._before = done, note, before
         if total is not None:
             self.total = total
+        now = time.monotonic()
         if self._bar:
-            self._bar.update(self._task, completed=done, total=self.total, note=note)
-        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+            pace = ", ".join(self._pace(now))
+            self._bar.update(self._task, completed=done, total=self.total, note=note, pace=pace)
+        elif now >= self._next_line:
             self._line()
+            self._next_line = now + self._between_lines
+            # A log of a day should not be thousands of lines.
+            self._between_lines = min(1.2 * self._between_lines, _MOST_SECONDS_BETWEEN_LINES)
 
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
@@ -83,8 +88,33 @@ class Progress:
         elif kind is None:
             self._line()
 
+    def _pace(self, now: float) -> list[str]:
+        """The time so far, the speed, and the time left where the total is known."""
+        elapsed = now - self._started
+        parts = [_duration(elapsed)]
+        fresh = self._done - self._before
+        if fresh > 0 and elapsed > 0:
+            speed = fresh / elapsed
+            parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
+            if self.total is not None and self.total > self._done:
+                parts.append(f"{_duration((self.total - self._done) / speed)} left")
+        return parts
+
     def _line(self) -> None:
         total = f"/{self.total}" if self.total is not None else ""
-        elapsed = time.monotonic() - self._started
-        note = f", {self._note}" if self._note else ""
-        click.echo(f"{self.label}: {self._done}{total}, {elapsed:.0f} s{note}", err=True)
+        counts = f"{self.label}: {self._done}{total}"
+        if counts == self._shown:
+            return  # the last line said so
+        self._shown = counts
+        parts = [counts, *self._pace(time.monotonic()), *([self._note] if self._note else [])]
+        click.echo(", ".join(parts), err=True)
+
+
+def _duration(seconds: float) -> str:
+    """``7 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -5,9 +5,11 @@
 """
 
 from codegen.data.engine import EngineOptions, Progress, is_finished, run, usable_cpus
-from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.generators import GENERATORS, Skip, TextGenerator, Whole, make
+from codegen.data.inputs import Shard
 from codegen.data.manifest import Manifest, RunConfig, load_manifest
+from codegen.data.merge import merge
 from codegen.data.outcomes import example_rng
 from codegen.data.read import data_files, read_rejects, read_texts
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
@@ -21,8 +23,10 @@ __all__ = [
     "Manifest",
     "MemorySource",
     "Progress",
+    "RayExecutor",
     "Rejected",
     "RunConfig",
+    "Shard",
     "Skip",
     "Source",
     "TextGenerator",
@@ -32,6 +36,7 @@ __all__ = [
     "is_finished",
     "load_manifest",
     "make",
+    "merge",
     "open_source",
     "read_rejects",
     "read_texts",

@@ -16,23 +16,20 @@ Limit: resuming reads the source again from its start, to check that it is the s
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import shutil
-import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from codegen.data.card import card
-from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
 from codegen.data.generators import TextGenerator, config_of
+from codegen.data.inputs import Inputs, Shard
 from codegen.data.journal import PARTIAL, Journal, State, explain_full_disk
 from codegen.data.manifest import (
     MANIFEST,
@@ -44,7 +41,9 @@ from codegen.data.manifest import (
     versions_in_use,
 )
 from codegen.data.outcomes import Result, Work
-from codegen.data.sources.base import Item, Rejected, Source, chained
+from codegen.data.output import Output
+from codegen.data.screens import Decontamination, Dedup
+from codegen.data.sources.base import Item, Source
 from codegen.errors import ConfigError, ResumeError
 
 
@@ -57,15 +56,18 @@ class EngineOptions:
         commit_every_s: the least time between two commits; what a crash can cost.
         shard_bytes: a data file is closed once it is this large.
         item_timeout_s: an example that takes longer fails with ``timeout``.
+        max_characters: a longer program is skipped as ``too_large``. What generators need grows
+            with it: LintSeq took 3.7 GB and 42 s for a program of 12 MB.
     """
 
     chunk_size: int = 32
     commit_every_s: float = 1.0
     shard_bytes: int = 256 * 2**20
     item_timeout_s: float = 60.0
+    max_characters: int = 2**20
 
     def __post_init__(self) -> None:
-        for name in ("chunk_size", "shard_bytes", "item_timeout_s"):
+        for name in ("chunk_size", "shard_bytes", "item_timeout_s", "max_characters"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
 
@@ -93,10 +95,14 @@ def run(
     *,
     seed: int = 0,
     workers: int | None = None,
-    executor: Literal["local"] | Executor = "local",
+    executor: Literal["local", "ray"] | Executor = "local",
     limit: int | None = None,
+    shard: Shard | None = None,
+    decontamination: Decontamination | None = None,
+    dedup: Dedup | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     options: EngineOptions | None = None,
+    command: str = "",
 ) -> Manifest:
     """Runs ``generator`` over ``source`` into ``out``, or goes on with an interrupted run.
 
@@ -109,11 +115,17 @@ def run(
         source: where the examples come from.
         out: the directory, which must be new, empty or of the same run.
         seed: of all randomness.
-        workers: processes; by default one for each usable CPU. With 1, this process does the work.
+        workers: processes; by default one for each usable CPU, or all CPUs of a Ray cluster. With
+            1, this process does the work unless the executor is Ray.
         executor: where the work runs.
         limit: take at most so many examples (rejected inputs among them don't count).
-        on_progress: called after each chunk, in this process.
+        shard: do only this part; :func:`codegen.data.merge.merge` puts the parts together, and
+            removes the duplicates then.
+        decontamination: leaves out examples that hold a problem of a test set.
+        dedup: leaves out examples that an earlier kept one is a duplicate of.
+        on_progress: called at the start and after each chunk, in this process.
         options: the engine's own settings.
+        command: how the run was called, for the manifest.
 
     Raises:
         ResumeError: if ``out`` holds data made with other settings, or the source has changed
@@ -123,14 +135,10 @@ def run(
     """
     out = Path(out)
     options = options or EngineOptions()
+    shard = shard or Shard()
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
-    workers = workers if workers is not None else usable_cpus()
-    if executor == "local":
-        # Beyond Work's own limit, which a hang in C code escapes.
-        executor = LocalExecutor(workers, hang_s=3 * options.item_timeout_s + 5)
-    elif isinstance(executor, str):
-        raise ConfigError(f"There is no executor {executor!r}.", "There is: local.")
+    executor = _executor(executor, workers, options)
     config = RunConfig(
         generator=generator.name,
         config=config_of(generator),
@@ -139,27 +147,45 @@ def run(
         limit=limit,
         shard_bytes=options.shard_bytes,
         item_timeout_s=options.item_timeout_s,
+        decontamination=decontamination and dict(decontamination.describe()),
+        dedup=dedup and dict(dedup.describe()),
+        max_characters=options.max_characters,
+        shard=str(shard) if shard.of > 1 else None,
     )
-    if finished := _finished(out, config):
+    if finished := find_finished(out, config):
         shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run killed at its last step
         return finished
     versions = versions_in_use()
     header = {"run": describe_run(config), "versions": versions}
-    with explain_full_disk(out), Journal(out, header, options.shard_bytes) as journal:
+    with explain_full_disk(out), Journal(out, header, options.shard_bytes, shard) as journal:
         # Another run may have ended between the first look and the lock.
-        if finished := _finished(out, config):
+        if finished := find_finished(out, config):
             journal.discard()
             return finished
         refuse_changes(out, journal.header, header)
-        if not journal.state.done:
-            work = Work(generator, seed, options.item_timeout_s)
-            _generate(journal, source, work, executor, limit, on_progress, options)
-        manifest = _manifest(config, journal.state, versions, workers)
-        text = card(manifest)
-        # card.md is the card's documented name; the hub and datasets take the YAML header, which
-        # keeps rejects.jsonl out of the data, from a README.md alone.
-        journal.publish({"card.md": text, "README.md": text, MANIFEST: manifest.to_json()})
-        return manifest
+        work = Work(
+            generator, seed, options.item_timeout_s, options.max_characters, decontamination, dedup
+        )
+        with Output(journal, dedup if shard.of == 1 else None) as output:
+            if not output.state.done:
+                _generate(output, source, work, executor, limit, on_progress, options)
+            return output.finish(config, versions, getattr(executor, "workers", None), command)
+
+
+def _executor(
+    executor: Literal["local", "ray"] | Executor, workers: int | None, options: EngineOptions
+) -> Executor:
+    # Beyond Work's own limit, which a hang in C code escapes.
+    hang_s = 3 * options.item_timeout_s + 5
+    if executor == "local":
+        return LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
+    if executor == "ray":
+        return RayExecutor(workers=workers, hang_s=hang_s)
+    if isinstance(executor, str):
+        raise ConfigError(f"There is no executor {executor!r}.", "There are: local, ray.")
+    if isinstance(executor, RayExecutor) and executor.hang_s is None:
+        return replace(executor, workers=workers or executor.workers, hang_s=hang_s)
+    return executor
 
 
 def usable_cpus() -> int:
@@ -172,7 +198,8 @@ def is_finished(out: str | os.PathLike[str]) -> bool:
     return Path(out, MANIFEST).is_file()
 
 
-def _finished(out: Path, config: RunConfig) -> Manifest | None:
+def find_finished(out: Path, config: RunConfig) -> Manifest | None:
+    """The manifest of a finished run with these settings; None if there is no finished run."""
     if not is_finished(out):
         return None
     manifest = load_manifest(out)
@@ -190,7 +217,7 @@ class _Pending:
 
 
 def _generate(
-    journal: Journal,
+    output: Output,
     source: Source,
     work: Work,
     executor: Executor,
@@ -198,11 +225,13 @@ def _generate(
     on_progress: Callable[[Progress], None] | None,
     options: EngineOptions,
 ) -> None:
-    state = journal.state
+    journal, state = output.journal, output.state
     began = time.monotonic() - state.seconds
     committed = time.monotonic()
     pending: deque[_Pending] = deque()
-    with closing(_Inputs(source, limit, journal.folder / "seen.sqlite")) as inputs:
+    if on_progress:
+        on_progress(_progress(journal, None))
+    with closing(Inputs(source, limit, journal.folder / "seen.sqlite", journal.shard)) as inputs:
         items = iter(inputs)
         _skip_done(items, inputs, state, journal.out)
 
@@ -216,18 +245,18 @@ def _generate(
                 for answer in answers:
                     chunk = pending.popleft()
                     results = [_result(*pair) for pair in zip(chunk.items, answer, strict=True)]
-                    journal.write(results, chunk.digest)
+                    output.write(results, chunk.digest)
                     state.seconds = time.monotonic() - began
                     if time.monotonic() - committed >= options.commit_every_s:
-                        journal.commit()
+                        output.commit()
                         committed = time.monotonic()
                     if on_progress:
                         on_progress(_progress(journal, chunk.fraction))
         except BaseException:
-            journal.commit()  # keep what is whole: a broken source or Ctrl-C loses no work
+            output.commit()  # keep what is whole: a broken source or Ctrl-C loses no work
             raise
     state.done = True
-    journal.commit()
+    output.commit()
 
 
 def _result(item: Item, answer: Result | Lost) -> Result:
@@ -236,7 +265,7 @@ def _result(item: Item, answer: Result | Lost) -> Result:
     return answer
 
 
-def _skip_done(items: Iterator[Item], inputs: _Inputs, state: State, out: Path) -> None:
+def _skip_done(items: Iterator[Item], inputs: Inputs, state: State, out: Path) -> None:
     """Reads the inputs that an interrupted run has done, and checks that they are the same."""
     number = sum(1 for _ in islice(items, state.position))
     if number < state.position or inputs.digest != state.digest:
@@ -245,77 +274,6 @@ def _skip_done(items: Iterator[Item], inputs: _Inputs, state: State, out: Path) 
             "was begun with.",
             "Choose another --out, or restore the source.",
         )
-
-
-class _Inputs:
-    """The items of a source up to a limit of examples, with second uses of an id rejected.
-
-    ``digest`` is a hash of all items so far, each with its content.
-    """
-
-    def __init__(self, source: Source, limit: int | None, seen_path: Path) -> None:
-        self.source = source
-        self.limit = limit
-        self.digest = ""
-        self.examples = 0
-        self.seen = _SeenIds(seen_path)
-
-    def __iter__(self) -> Iterator[Item]:
-        if self.limit == 0:
-            return
-        for item in self.source:
-            self.digest = chained(self.digest, item)
-            if isinstance(item, Rejected):
-                yield item
-                continue
-            self.examples += 1
-            if self.seen.add(item.id):
-                yield item
-            else:
-                yield Rejected(item.id, "duplicate_id", "an earlier input has this id", "skipped")
-            if self.examples == self.limit:
-                return
-
-    def fraction(self) -> float | None:
-        of_source = self.source.fraction()
-        if not self.limit:
-            return of_source
-        return max(of_source or 0.0, self.examples / self.limit)
-
-    def close(self) -> None:
-        self.seen.close()
-
-
-class _SeenIds:
-    """A set of ids on disk, so that memory stays flat. It is rebuilt when a run is resumed."""
-
-    def __init__(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        # Never committed, never recovered: no journal, no syncs; pages spill only if they must.
-        for statement in (
-            "PRAGMA journal_mode = OFF",
-            "PRAGMA synchronous = OFF",
-            "CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID",
-            "BEGIN",
-        ):
-            self._execute(statement)
-
-    def add(self, id_: str) -> bool:
-        """Adds an id; False if it was there."""
-        key = hashlib.blake2b(id_.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        return self._execute("INSERT OR IGNORE INTO seen VALUES (?)", (key,)).rowcount == 1
-
-    def _execute(self, statement: str, values: tuple[bytes, ...] = ()) -> sqlite3.Cursor:
-        try:
-            return self.connection.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname not in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
-                raise
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-
-    def close(self) -> None:
-        self.connection.close()
 
 
 def _progress(journal: Journal, fraction: float | None) -> Progress:
@@ -328,30 +286,4 @@ def _progress(journal: Journal, fraction: float | None) -> Progress:
         failed=sum(state.failed.values()),
         texts=state.texts,
         fraction=fraction,
-    )
-
-
-def _manifest(
-    config: RunConfig, state: State, versions: Mapping[str, str], workers: int
-) -> Manifest:
-    seconds = max(state.seconds, 1e-9)
-    return Manifest(
-        run=config,
-        fingerprint=config.fingerprint(),
-        counts={
-            "inputs": state.position,
-            "kept": state.kept,
-            "skipped": dict(sorted(state.skipped.items())),
-            "failed": dict(sorted(state.failed.items())),
-        },
-        texts=state.texts,
-        characters={"prompt": state.prompt_characters, "trained": state.trained_characters},
-        licences=dict(sorted(state.licences.items())),
-        files=tuple(state.files),
-        versions=versions,
-        throughput={
-            "seconds": round(seconds, 3),
-            "inputs_per_s": round(state.position / seconds, 2),
-            "workers": workers,
-        },
     )

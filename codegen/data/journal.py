@@ -1,6 +1,7 @@
 """The files of a run in progress, and how they survive ``kill -9``.
 
-A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, and a journal.
+A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, one shard of a run
+also ``kept.jsonl`` (what :mod:`codegen.data.merge` must know of its examples), and a journal.
 From time to time it syncs the data and appends one line to the journal, the :class:`State`: how
 many inputs are done, how long each file is, all counts so far. Opening a run again cuts the files
 back to the last state, so that what was written after it is made anew; since each input's texts are
@@ -13,23 +14,28 @@ Each step may be done twice, so a run killed between two of them goes on there.
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegen.data.inputs import Shard
 from codegen.data.manifest import MANIFEST
 from codegen.data.outcomes import Result
+from codegen.data.statistics import Statistics
 from codegen.errors import InputError, ResumeError
 from codegen.records import AppendLog, write_atomic
 
 PARTIAL = ".partial"
 REJECTS = "rejects.jsonl"
+KEPT = "kept.jsonl"
 _JOURNAL = "journal.jsonl"
 
 
@@ -40,6 +46,7 @@ class State:
     position: int = 0
     digest: str = ""
     rejects_bytes: int = 0
+    kept_bytes: int = 0
     files: list[dict[str, Any]] = field(default_factory=list)
     kept: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
@@ -48,23 +55,40 @@ class State:
     texts: int = 0
     prompt_characters: int = 0
     trained_characters: int = 0
+    statistics: Statistics = field(default_factory=Statistics)
     seconds: float = 0.0
     done: bool = False
+
+    def to_json(self) -> str:
+        """One line of the journal."""
+        return json.dumps({**asdict(self), "statistics": self.statistics.to_json()})
+
+    @classmethod
+    def from_json(cls, line: str) -> State:
+        """Back from :meth:`to_json`.
+
+        Raises:
+            ValueError, TypeError, KeyError: if the line is damaged.
+        """
+        row = json.loads(line)
+        return cls(**{**row, "statistics": Statistics.from_json(row["statistics"])})
 
     def count(self, result: Result) -> None:
         """Adds one input's outcome."""
         if result.outcome == "kept":
             self.kept += 1
-            self.texts += len(result.lines)
+            self.texts += len(result.measures)
             self.licences[result.licence] = self.licences.get(result.licence, 0) + 1
             self.prompt_characters += result.prompt_characters
             self.trained_characters += result.trained_characters
+            for measured in result.measures:
+                self.statistics.add(measured)
         else:
             counts = self.skipped if result.outcome == "skipped" else self.failed
             counts[result.reason] = counts.get(result.reason, 0) + 1
 
 
-def shard_name(number: int) -> str:
+def file_name(number: int) -> str:
     """``data-00000.jsonl``, ..."""
     return f"data-{number:05d}.jsonl"
 
@@ -75,10 +99,13 @@ class Journal:
     Use it as a context manager: it holds the directory against a second run.
     """
 
-    def __init__(self, out: Path, header: Mapping[str, Any], shard_bytes: int) -> None:
+    def __init__(
+        self, out: Path, header: Mapping[str, Any], shard_bytes: int, shard: Shard | None = None
+    ) -> None:
         self.out = out
         self.folder = out / PARTIAL
         self.shard_bytes = shard_bytes
+        self.shard = shard or Shard()
         _refuse_foreign(out)
         self._whole = True  # whether the state says what is in the files
         self.log = AppendLog(self.folder / _JOURNAL)
@@ -104,8 +131,8 @@ class Journal:
         if not last:
             return {}, State()
         try:
-            return json.loads(first), State(**json.loads(last))
-        except (ValueError, TypeError) as error:
+            return json.loads(first), State.from_json(last)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ResumeError(
                 f"The journal in {self.folder} is damaged ({error}).",
                 "Delete that directory to begin anew.",
@@ -113,7 +140,7 @@ class Journal:
 
     def _cut_back(self) -> None:
         sizes = {file["name"]: file["bytes"] for file in self.state.files}
-        sizes[REJECTS] = self.state.rejects_bytes
+        sizes |= {REJECTS: self.state.rejects_bytes, KEPT: self.state.kept_bytes}
         for path in self.folder.glob("data-*.jsonl"):
             if path.name not in sizes:
                 path.unlink()
@@ -135,37 +162,40 @@ class Journal:
             digest: the hash of all inputs up to the last of them.
         """
         self._whole = False
-        rejects = []
-        pending: list[str] = []
+        data, rejects, kept = [], [], []
         for result in results:
+            number = self.shard.number(self.state.position)
             self.state.count(result)
             self.state.position += 1
             if result.outcome != "kept":
-                rejects.append(_reject_line(result))
+                rejects.append(_reject_line(number, result))
                 continue
-            self._new_shard_if_full(pending)
-            pending.extend(result.lines)
-            shard = self.state.files[-1]
-            shard["bytes"] += sum(len(_encode(line)) for line in result.lines)
-            shard["texts"] += len(result.lines)
-        self._flush(pending)
+            if self.shard.of > 1:
+                kept.append(_kept_line(number, result))
+            file = self._file_with_room(data)
+            file["bytes"] += len(result.data)
+            file["texts"] += len(result.measures)
+            data.append(result.data)
+        self._flush(data)
         self.state.rejects_bytes += self._append(REJECTS, rejects)
+        self.state.kept_bytes += self._append(KEPT, kept)
         self.state.digest = digest
         self._whole = True
 
-    def _new_shard_if_full(self, pending: list[str]) -> None:
+    def _file_with_room(self, pending: list[bytes]) -> dict[str, Any]:
         files = self.state.files
         if not files or files[-1]["bytes"] >= self.shard_bytes:
             self._flush(pending)
-            files.append({"name": shard_name(len(files)), "bytes": 0, "texts": 0})
+            files.append({"name": file_name(len(files)), "bytes": 0, "texts": 0})
+        return files[-1]
 
-    def _flush(self, pending: list[str]) -> None:
+    def _flush(self, pending: list[bytes]) -> None:
         if pending:
             self._append(self.state.files[-1]["name"], pending)
             pending.clear()
 
-    def _append(self, name: str, lines: list[str]) -> int:
-        data = b"".join(_encode(line) for line in lines)
+    def _append(self, name: str, lines: list[bytes]) -> int:
+        data = b"".join(lines)
         if data:
             # Unbuffered, and whole or an error: nothing is left to fail at a later close.
             with (self.folder / name).open("ab", buffering=0) as file:
@@ -179,15 +209,29 @@ class Journal:
         if not self._whole:
             return
         # A full file is synced by the commit after its last line; the newest ones are enough.
-        for name in [file["name"] for file in self.state.files[-2:]] + [REJECTS]:
+        for name in [*(file["name"] for file in self.state.files[-2:]), *self._side_files()]:
             _sync(self.folder / name)
-        self.log.append(json.dumps(asdict(self.state)))
+        self.log.append(self.state.to_json())
 
-    def publish(self, texts: Mapping[str, str]) -> None:
-        """Moves the data into place, writes ``texts`` (name -> content, the manifest last)."""
+    def _side_files(self) -> list[str]:
+        return [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
+
+    def find(self, name: str) -> Path:
+        """Where a file is: in place already, if the run was killed while its files were moved."""
+        path = self.folder / name
+        return path if path.exists() else self.out / name
+
+    def publish(self, texts: Mapping[str, str], more: Sequence[str] = ()) -> None:
+        """Moves the data into place, then ``texts`` (name -> content, the manifest last).
+
+        Args:
+            texts: files to be written.
+            more: names of further files that are in the folder already.
+        """
         for name, text in texts.items():
             write_atomic(self.folder / name, text)
-        for name in [*(file["name"] for file in self.state.files), REJECTS, *texts]:
+        data = [file["name"] for file in self.state.files]
+        for name in [*data, *self._side_files(), *more, *texts]:
             if (self.folder / name).exists():  # else moved by a run that was then killed
                 (self.folder / name).replace(self.out / name)
         _sync(self.out)
@@ -204,18 +248,28 @@ class Journal:
         self.log.close()
 
 
-def _reject_line(result: Result) -> str:
+def _reject_line(number: int, result: Result) -> bytes:
     row = {
         "id": result.id,
         "outcome": result.outcome,
         "reason": result.reason,
         "detail": result.detail,
+        "input": number,
     }
-    return json.dumps(row)
+    return json.dumps(row).encode() + b"\n"
 
 
-def _encode(line: str) -> bytes:
-    return line.encode("utf-8") + b"\n"
+def _kept_line(number: int, result: Result) -> bytes:
+    signature = [base64.b64encode(part).decode() for part in result.signature or ()]
+    row = {
+        "id": result.id,
+        "input": number,
+        "texts": len(result.measures),
+        "bytes": len(result.data),
+        "licence": result.licence,
+        "signature": signature,
+    }
+    return json.dumps(row).encode() + b"\n"
 
 
 def _sync(path: Path) -> None:
@@ -249,13 +303,21 @@ _NO_SPACE = {
 
 @contextmanager
 def explain_full_disk(out: Path) -> Iterator[None]:
-    """Turns the errors of a full disk into one clear line."""
+    """Turns the errors of a full disk, SQLite's too, into one clear line."""
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        raise InputError(
-            f"Cannot write to {out}: {error.strerror}.",
-            f"{_NO_SPACE[error.errno]} and run the same command again: it goes on from there.",
-        ) from None
+        raise _full_disk(out, error.errno) from None
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname not in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+            raise
+        raise _full_disk(out, errno.ENOSPC) from None
+
+
+def _full_disk(out: Path, code: int) -> InputError:
+    return InputError(
+        f"Cannot write to {out}: {os.strerror(code)}.",
+        f"{_NO_SPACE[code]} and run the same command again: it goes on from there.",
+    )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,10 @@ class RunConfig:
         limit: the most examples taken from the source, or None.
         shard_bytes: a data file is closed once it is this large.
         item_timeout_s: the time one example may take, in seconds.
+        decontamination: what :meth:`Decontamination.describe` says, or None without it.
+        dedup: what :meth:`Dedup.describe` says, or None without it.
+        max_characters: longer programs are skipped.
+        shard: which part of a run this is, as ``i/n``, or None for the whole.
     """
 
     generator: str
@@ -40,6 +44,10 @@ class RunConfig:
     limit: int | None
     shard_bytes: int
     item_timeout_s: float
+    decontamination: Mapping[str, Any] | None = None
+    dedup: Mapping[str, Any] | None = None
+    max_characters: int = 2**20
+    shard: str | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the configuration in canonical JSON."""
@@ -61,6 +69,9 @@ class Manifest:
         files: name, bytes and texts of each data file.
         versions: of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
+        statistics: of the texts, as :meth:`codegen.data.statistics.Statistics.to_json` gives them.
+        removed: what decontamination took out: ``inputs``, and by ``set``, ``kind`` and ``part``.
+        command: the command line that makes the data again; empty if it was made from Python.
     """
 
     run: RunConfig
@@ -72,6 +83,9 @@ class Manifest:
     files: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    removed: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
     format: int = FORMAT
 
     @property
@@ -143,7 +157,7 @@ def versions_in_use() -> dict[str, str]:
     from codegen import __version__
 
     found = {"python": platform.python_version(), "codegen-toolkit": __version__}
-    for name in ("ruff", "pylint"):
+    for name in ("datasketch", "ruff", "pylint"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

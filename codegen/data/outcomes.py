@@ -11,26 +11,38 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from codegen.data.generators import TextGenerator
+from codegen.data.screens import Decontamination, Dedup, Signature
 from codegen.data.sources.base import Item, Outcome, Rejected
+from codegen.data.statistics import measures
 from codegen.errors import ConfigError
 from codegen.records import Example, TrainingText, to_json
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One input's outcome, with its training texts as JSON lines (without their ends)."""
+class Result(NamedTuple):
+    """One input's outcome.
+
+    A named tuple, since millions of them go from the workers to the parent: a frozen dataclass
+    takes the parent three times as long to unpickle.
+
+    Attributes:
+        data: its training texts as JSON lines, in UTF-8.
+        measures: what is measured of each of the texts, for the statistics.
+        signature: for finding duplicates; None if they aren't looked for.
+    """
 
     id: str
     outcome: Outcome
     reason: str = ""
     detail: str = ""
-    lines: tuple[str, ...] = ()
+    data: bytes = b""
     licence: str = ""
     prompt_characters: int = 0
     trained_characters: int = 0
+    measures: tuple[dict[str, int], ...] = ()
+    signature: Signature | None = None
 
 
 def example_rng(seed: int, example_id: str) -> random.Random:
@@ -41,7 +53,7 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Applies a generator to inputs: each ends with one outcome, whatever the generator raises.
+    """Screens inputs and applies a generator: each ends with one outcome, whatever is raised.
 
     ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
     two steps of Python code; in other threads there is no limit, and a hang in C code is the
@@ -51,6 +63,9 @@ class Work:
     generator: TextGenerator
     seed: int
     timeout_s: float
+    max_characters: int = 2**20
+    decontamination: Decontamination | None = None
+    dedup: Dedup | None = None
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
         """The outcome of each input.
@@ -58,11 +73,30 @@ class Work:
         Raises:
             ConfigError: if the generator can't work at all: that is no fault of an input.
         """
-        batch = self._batch([item for item in items if isinstance(item, Example)])
-        for item in items:
+        screened = [self._screen(item) for item in items]
+        batch = self._batch([item for item in screened if isinstance(item, Example)])
+        for item in screened:
             # A rejected input can bear the id of an example: the second of two rows with one id.
             found = batch.get(item.id) if isinstance(item, Example) else None
             yield found or self._one(item)
+
+    def _screen(self, item: Item) -> Item:
+        """The item itself or, if it is not wanted, its rejection."""
+        if isinstance(item, Rejected):
+            return item
+        if (size := len(item.program)) > self.max_characters:
+            detail = f"{size} characters, over {self.max_characters}"
+            return Rejected(item.id, "too_large", detail, "skipped")
+        if self.decontamination is None:
+            return item
+        try:
+            with _time_limit(self.timeout_s):
+                return self.decontamination.check(item) or item
+        except _OutOfTimeError:
+            return Rejected(item.id, "timeout", f"over {self.timeout_s:g} s")
+        except Exception as error:  # noqa: BLE001 - one example must not end the run
+            result = _from_exception(item, error)
+            return Rejected(item.id, result.reason, result.detail)
 
     def _batch(self, examples: list[Example]) -> dict[str, Result]:
         """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong."""
@@ -74,7 +108,7 @@ class Work:
             with _time_limit(self.timeout_s):
                 answers = many(pairs)
                 outcomes = zip(examples, answers, strict=True)
-                return {example.id: _outcome(example, answer) for example, answer in outcomes}
+                return {example.id: self._outcome(example, answer) for example, answer in outcomes}
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 
@@ -84,7 +118,7 @@ class Work:
         try:
             with _time_limit(self.timeout_s):
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
-                return _result(item, texts)
+                return self._outcome(item, texts)
         except ConfigError as error:
             raise ConfigError(str(error)) from None
         except _OutOfTimeError:
@@ -92,11 +126,13 @@ class Work:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a generator raises counts
             return _from_exception(item, error)
 
-
-def _outcome(example: Example, answer: list[Any] | Exception) -> Result:
-    if isinstance(answer, Exception):
-        return _from_exception(example, answer)
-    return _result(example, answer)
+    def _outcome(self, example: Example, answer: list[Any] | Exception) -> Result:
+        if isinstance(answer, Exception):
+            return _from_exception(example, answer)
+        result = _result(example, answer)
+        if self.dedup is None or result.outcome != "kept":
+            return result
+        return result._replace(signature=self.dedup.signature(example))
 
 
 def _result(example: Example, texts: list[Any]) -> Result:
@@ -115,8 +151,9 @@ def _result(example: Example, texts: list[Any]) -> Result:
         sum(len(s.text) for text in texts for s in text.segments if s.train is side)
         for side in (False, True)
     )
-    lines = tuple(to_json(text) for text in texts)
-    return Result(example.id, "kept", "", "", lines, example.licence, prompt, trained)
+    data = "".join(to_json(text) + "\n" for text in texts).encode("utf-8")
+    measured = tuple(measures(text) for text in texts)
+    return Result(example.id, "kept", "", "", data, example.licence, prompt, trained, measured)
 
 
 def _from_exception(example: Example, error: BaseException) -> Result:

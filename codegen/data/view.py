@@ -61,11 +61,12 @@ def is_edit_sequence(text: TrainingText) -> bool:
 
 def steps(text: TrainingText) -> list[Step]:
     """The edits of a text with the states that they lead to; malformed ones are left out."""
-    from codegen.lintseq import MARKER, format_edits, resolve
+    from codegen.lintseq import MARKER, format_edits, resolve, state_before
 
     found = []
-    lines: list[str] = []
-    for edit in resolve(trained_text(text)).edits:
+    base = state_before(text)
+    lines = base.removesuffix("\n").split("\n") if base else []
+    for edit in resolve(trained_text(text), base=base).edits:
         marked: list[tuple[str, bool]] = []
         done = 0
         for hunk in edit.hunks:
@@ -77,6 +78,18 @@ def steps(text: TrainingText) -> list[Step]:
         diff = format_edits([edit]).split(MARKER)[1].removesuffix("\n")
         found.append(Step(tuple(marked), diff))
     return found
+
+
+def step_name(text: TrainingText, number: int, count: int) -> str:
+    """Which edit of its sequence step ``number`` of a text is.
+
+    A text that holds one edit of a sequence (format ``pairs``) says in ``meta`` which; the last of
+    these holds none.
+    """
+    if "pair" not in text.meta:
+        return f"edit {number + 1} of {count}"
+    number, count = text.meta["pair"], text.meta["pairs"] - 1
+    return f"edit {number + 1} of {count}" if number < count else f"end after {count} edits"
 
 
 def summary_lines(manifest: Manifest) -> Iterator[str]:
@@ -100,19 +113,33 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     from rich.text import Text
 
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
-    console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
     if not is_edit_sequence(text):
+        console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
         console.print(Text(visible(trained_text(text).rstrip("\n"))))
         return
     sequence = steps(text)
-    if not all_steps:
+    one_edit = "pair" in text.meta  # its prompt ends with the state, which the step shows
+    instruction = text.segments[0].text if one_edit else text.prompt
+    console.print(Text(visible(instruction.rstrip("\n")), style="dim"))
+    if one_edit and not sequence:
+        console.print(Text(step_name(text, 0, 0), style="bold"))
+        console.print(_state(_untouched(text)))
+        return
+    if not all_steps and not one_edit:
         console.print(Text(f"after {len(sequence)} edits:", style="bold"))
         if sequence:
             console.print(_state([(line, False) for line, _ in sequence[-1].lines]))
         return
-    for number, step in enumerate(sequence, 1):
-        console.print(Text(f"edit {number} of {len(sequence)}", style="bold"))
+    for number, step in enumerate(sequence):
+        console.print(Text(step_name(text, number, len(sequence)), style="bold"))
         console.print(_state(step.lines))
+
+
+def _untouched(text: TrainingText) -> list[tuple[str, bool]]:
+    """The lines of the state that a text without edits shows."""
+    from codegen.lintseq import state_before
+
+    return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 
 def _state(lines: Sequence[tuple[str, bool]]) -> Text:
@@ -192,14 +219,15 @@ def _page(text: TrainingText, number: int, height: int) -> Table:
     step = sequence[number] if sequence else None
     rows = max(3, height - 6)
     page = Table(
-        title=Text(f"{visible(text.id)}   edit {number + 1} of {len(sequence)}"),
+        title=Text(f"{visible(text.id)}   {step_name(text, number, len(sequence))}"),
         caption="← → edit   n p record   q quit",
         expand=True,
     )
     page.add_column("program", ratio=1, no_wrap=True)
     page.add_column("edit", ratio=1, no_wrap=True)
     if step is None:
-        page.add_row(Text(visible(trained_text(text))), "")
+        lines = _untouched(text)[-rows:]
+        page.add_row(_state(lines), Text(visible(trained_text(text)), style="green"))
         return page
     start = max(0, min(step.first_added - rows // 3, len(step.lines) - rows))
     diff = "\n".join(visible(step.diff).split("\n")[:rows])

@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 import json
-import random
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_generators import BatchEcho, Counter, Each, Echo
+from engine_helpers import SMALL, Breaking, contents, outcomes, programs
+from tiny_generators import BatchEcho, Counter, Echo
 
 from codegen.data import (
     EngineOptions,
-    LocalExecutor,
-    Lost,
     MemorySource,
     Progress,
     Rejected,
     Source,
     load_manifest,
     open_source,
-    read_rejects,
     read_texts,
     run,
 )
 from codegen.errors import CodegenError, ConfigError, InputError, ResumeError
 from codegen.records import Example
-
-SMALL = EngineOptions(chunk_size=7, commit_every_s=0.0, shard_bytes=4000)
-HELPER = Path(__file__).with_name("tiny_generators.py")
-
-
-def contents(out: Path) -> dict[str, bytes]:
-    """All files of a data directory; of the manifest, all but the timing."""
-    files = {path.name: path.read_bytes() for path in sorted(out.iterdir())}
-    manifest = json.loads(files["manifest.json"])
-    del manifest["throughput"]
-    files["manifest.json"] = json.dumps(manifest).encode()
-    return files
-
-
-def programs(*texts: str) -> MemorySource:
-    return MemorySource(tuple(Example(f"e{i}", "do", text) for i, text in enumerate(texts)))
-
-
-def outcomes(out: Path) -> dict[str, tuple[str, str]]:
-    return {row["id"]: (row["outcome"], row["reason"]) for row in read_rejects(out)}
 
 
 def test_every_input_is_accounted_for(tmp_path: Path) -> None:
@@ -123,71 +97,6 @@ def test_seed_and_id_decide_the_randomness(tmp_path: Path) -> None:
     assert [t.text for t in read_texts(tmp_path / "c")] == a[14:16]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_kill_at_any_moment_and_resume(tmp_path: Path, workers: int) -> None:
-    number = 240
-
-    def command(out: Path) -> list[str]:
-        return [sys.executable, str(HELPER), str(out), str(number), str(workers)]
-
-    began = time.monotonic()
-    subprocess.run(command(tmp_path / "whole"), check=True, timeout=60)
-    duration = time.monotonic() - began
-    expected = contents(tmp_path / "whole")
-    rng = random.Random(workers)
-    kills = 0
-    for trial in range(3):
-        out = tmp_path / f"killed-{trial}"
-        # Each try may last longer than the one before, so that a busy machine gets to the end.
-        patience = 0.3
-        while True:
-            process = subprocess.Popen(command(out))
-            try:
-                process.wait(timeout=duration * rng.uniform(patience / 2, patience))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                kills += 1
-            if process.wait() == 0:
-                break
-            patience *= 1.15
-        assert contents(out) == expected
-        assert sorted(path.name for path in out.iterdir()) == sorted(expected)
-    assert kills >= 3
-
-
-def test_cut_at_every_state_of_the_journal(tmp_path: Path) -> None:
-    """Crashes replayed: a torn line of the journal, and data beyond the last state."""
-    whole = tmp_path / "whole"
-    run(Echo(), Counter(60), whole, seed=5, workers=1, options=SMALL)
-    expected = contents(whole)
-    broken = tmp_path / "broken"
-    with pytest.raises(RuntimeError):
-        run(Echo(), Breaking(60), broken, seed=5, workers=1, options=SMALL)
-    journal = broken / ".partial" / "journal.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    assert len(lines) > 5
-    for keep in range(len(lines) + 1):
-        out = tmp_path / f"cut-{keep}"
-        subprocess.run(["cp", "-r", broken, out], check=True)
-        torn = b"".join(lines[:keep]) + (lines[keep][:20] if keep < len(lines) else b"")
-        (out / ".partial" / "journal.jsonl").write_bytes(torn)
-        with (out / ".partial" / "rejects.jsonl").open("ab") as file:
-            file.write(b'{"half a li')
-        run(Echo(), Counter(60), out, seed=5, workers=1, options=SMALL)
-        assert contents(out) == expected
-
-
-class Breaking(Counter):
-    """A source that breaks off after fifty items."""
-
-    def __iter__(self) -> Iterator[Example | Rejected]:
-        for number, item in enumerate(super().__iter__()):
-            if number == 50:
-                raise RuntimeError("the network is gone")
-            yield item
-
-
 def test_a_broken_source_loses_no_work(tmp_path: Path) -> None:
     out = tmp_path / "a"
     options = replace(SMALL, commit_every_s=1000.0)
@@ -198,37 +107,6 @@ def test_a_broken_source_loses_no_work(tmp_path: Path) -> None:
     assert seen[0].resumed == 49  # whole chunks of seven
     run(Echo(), Counter(60), tmp_path / "b", workers=1, options=options)
     assert contents(out) == contents(tmp_path / "b")
-
-
-def test_killed_between_the_last_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen.data import journal
-
-    run(Echo(), Counter(60), tmp_path / "whole", workers=1, options=SMALL)
-    calls = 0
-
-    def failing(self: Path, target: Path) -> Path:
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            raise RuntimeError("killed here")
-        return original(self, target)
-
-    original = Path.replace
-    step = 0
-    for step in range(1, 30):
-        calls = 0
-        out = tmp_path / f"step-{step}"
-        monkeypatch.setattr(journal.Path, "replace", failing)
-        try:
-            run(Echo(), Counter(60), out, workers=1, options=SMALL)
-        except RuntimeError:
-            monkeypatch.undo()
-            run(Echo(), Counter(60), out, workers=1, options=SMALL)
-            assert contents(out) == contents(tmp_path / "whole")
-        else:
-            monkeypatch.undo()
-            break
-    assert step > 5
 
 
 def test_finished_directory_is_left_alone(tmp_path: Path) -> None:
@@ -325,39 +203,6 @@ def test_changed_source_content_is_refused(tmp_path: Path) -> None:
         run(Echo(), Counter(60, salt="x"), tmp_path, workers=1, options=SMALL)
 
 
-def test_second_run_on_the_same_directory(tmp_path: Path) -> None:
-    command = [sys.executable, str(HELPER), str(tmp_path / "a"), "2000", "1"]
-    with subprocess.Popen(command) as first:
-        try:
-            wait_for(tmp_path / "a" / ".partial" / "data-00000.jsonl")
-            with pytest.raises(InputError, match="written by another process"):
-                run(Echo(delay_s=0.002), Counter(2000), tmp_path / "a", seed=5, workers=1)
-        finally:
-            first.kill()
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.mark.parametrize("make", ["file", "foreign"])
-def test_foreign_directories_are_refused(tmp_path: Path, make: str) -> None:
-    out = tmp_path / "out"
-    if make == "file":
-        out.write_text("x")
-    else:
-        out.mkdir()
-        (out / "thesis.tex").write_text("x")
-    with pytest.raises(InputError):
-        run(Echo(), Counter(3), out, workers=1)
-    assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(
-        ["out"] if make == "file" else ["out", "thesis.tex"]
-    )
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_generators_cost_their_item_only(tmp_path: Path, workers: int) -> None:
     words = ["a", "skip tired", "raise x", "exit", "hang", "wrong", "nothing", "b"]
@@ -372,60 +217,6 @@ def test_bad_generators_cost_their_item_only(tmp_path: Path, workers: int) -> No
         "e6": ("skipped", "no_texts"),
     }
     assert manifest.kept == 2
-
-
-@pytest.mark.slow
-def test_dying_and_frozen_workers(tmp_path: Path) -> None:
-    words = [str(i) for i in range(40)]
-    words[5] = words[21] = "die"
-    words[30] = "freeze"
-    options = EngineOptions(item_timeout_s=0.2, chunk_size=8)
-    source = programs(*words)
-    executor = LocalExecutor(2, hang_s=1.5)
-    manifest = run(Echo(), source, tmp_path / "a", executor=executor, options=options)
-    assert outcomes(tmp_path / "a") == {
-        "e5": ("failed", "worker_died"),
-        "e21": ("failed", "worker_died"),
-        "e30": ("failed", "timeout"),
-    }
-    assert manifest.kept == 37
-    details = {row["id"]: row["detail"] for row in read_rejects(tmp_path / "a")}
-    assert "SIGKILL" in details["e5"]
-    # The others' texts are those of a run without the killers.
-    harmless = programs(*(word if word.isdigit() else "skip" for word in words))
-    run(Echo(), harmless, tmp_path / "b", workers=1, options=options)
-    assert list(read_texts(tmp_path / "a")) == list(read_texts(tmp_path / "b"))
-
-
-def test_workers_that_cannot_start() -> None:
-    script = (
-        "from codegen.data import LocalExecutor\n"
-        "list(LocalExecutor(2).map(list, [[-1]]))\n"  # without a __main__ guard
-    )
-    done = subprocess.run(
-        [sys.executable, "-"], input=script, capture_output=True, text=True, timeout=60
-    )
-    assert "A worker process could not start" in done.stderr
-    assert "__main__" in done.stderr.splitlines()[-1]
-
-
-def test_executor_keeps_order_and_bound() -> None:
-    drawn = 0
-
-    def chunks() -> Iterator[list[float]]:
-        nonlocal drawn
-        for i in range(60):
-            drawn += 1
-            yield [0.02 if i % 9 == 0 else 0.0, 0.0]
-
-    executor = LocalExecutor(2, ahead=3)
-    for given, results in enumerate(executor.map(Each(time.sleep), chunks())):
-        assert results == [None, None]
-        assert drawn - given <= 6
-    assert drawn == 60
-    order = list(executor.map(Each(abs), ([-i, -i - 100] for i in range(50))))
-    assert order == [[i, i + 100] for i in range(50)]
-    assert not any(isinstance(answer, Lost) for answers in order for answer in answers)
 
 
 def test_duplicate_ids(tmp_path: Path) -> None:
@@ -451,69 +242,6 @@ def test_options_out_of_range(tmp_path: Path) -> None:
         run(Echo(), Counter(1), tmp_path, executor="slurm")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="chunk_size"):
         EngineOptions(chunk_size=0)
-
-
-def test_full_disk_is_one_clear_line_and_resumes(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands for the full disk: writes past it fail as they do there."""
-    out = tmp_path / "a"
-    script = (
-        "import sys, resource; from tiny_generators import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))\n"
-        "from codegen.errors import CodegenError\n"
-        "try: main(sys.argv[1], '200', '1')\n"
-        "except CodegenError as error: print(error)\n"
-    )
-    command = [sys.executable, "-c", script, str(out)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=HELPER.parent, check=True, timeout=60
-    )
-    assert "Cannot write to" in done.stdout and "run the same command again" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
-    subprocess.run([sys.executable, HELPER, out, "200", "1"], check=True, timeout=60)
-    subprocess.run([sys.executable, HELPER, tmp_path / "b", "200", "1"], check=True, timeout=60)
-    assert contents(out) == contents(tmp_path / "b")
-
-
-def test_really_full_disk(tmp_path: Path) -> None:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    script = (
-        f"mount -t tmpfs -o size=64k none {mount} || exit 77\n"
-        f"{sys.executable} {HELPER} {mount}/a 400 1 2>{tmp_path}/first; echo $? >{tmp_path}/code\n"
-        f"mount -o remount,size=64m {mount}\n"
-        f"{sys.executable} {HELPER} {mount}/a 400 1 && cp -r {mount}/a {tmp_path}/a\n"
-    )
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, timeout=60)
-    if done.returncode == 77 or b"unshare" in done.stderr:
-        pytest.skip("needs the right to mount a tmpfs in a private namespace")
-    assert (tmp_path / "code").read_text().strip() == "1"
-    assert "No space left on device" in (tmp_path / "first").read_text().splitlines()[-1]
-    subprocess.run([sys.executable, HELPER, tmp_path / "b", "400", "1"], check=True, timeout=60)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-@pytest.mark.slow
-def test_memory_is_flat(tmp_path: Path) -> None:
-    script = (
-        "import sys, resource; from tiny_generators import *\n"
-        "options = EngineOptions(chunk_size=64, commit_every_s=5.0)\n"
-        "run(Echo(copies=1), Counter(int(sys.argv[1])), sys.argv[2], workers=1, options=options)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-    )
-    peaks = [
-        int(
-            subprocess.run(
-                [sys.executable, "-c", script, str(number), str(tmp_path / str(number))],
-                cwd=HELPER.parent,
-                capture_output=True,
-                check=True,
-                timeout=300,
-            ).stdout
-        )
-        for number in (5_000, 200_000)
-    ]
-    # In KiB. What may grow is sqlite's page cache, up to 2 MiB; 200,000 ids in a set took 25 MiB.
-    assert peaks[1] < peaks[0] + 8 * 1024
 
 
 def test_datasets_reads_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -544,7 +272,8 @@ def test_card_header_states_the_licences(tmp_path: Path) -> None:
     run(Echo(), MemorySource(items), tmp_path, workers=1)
     header = yaml.safe_load((tmp_path / "card.md").read_text().split("---")[1])
     assert header["license"] == ["apache-2.0", "mit", "other", "unknown"]
-    assert header["configs"] == [{"config_name": "default", "data_files": "data-*.jsonl"}]
+    files = [{"split": "train", "path": "data-*.jsonl"}]
+    assert header["configs"] == [{"config_name": "default", "data_files": files}]
     assert (tmp_path / "README.md").read_text() == (tmp_path / "card.md").read_text()
 
 

@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from codegen.data import EngineOptions, Rejected, Skip, open_source, run
+from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, run
+from codegen.data.screens import Decontamination, Dedup
 from codegen.errors import ConfigError
 from codegen.records import Example, Segment, TrainingText
 
@@ -40,6 +42,7 @@ class Echo:
             while True:
                 time.sleep(0.01)
         if word == "freeze":  # in C code and with the lock held: no Python signal handler can run
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # would end the sleep
             ctypes.PyDLL(None).sleep(1000)
         if word == "wrong":
             yield TrainingText("x", "another example", self.name, ())
@@ -112,12 +115,46 @@ class Counter:
         return None
 
 
-def main(out: str, number: str, workers: str, source: str = "") -> None:
-    """A run in a process of its own, for the tests to kill."""
+@dataclass
+class Rows:
+    """A source of ``number`` small functions; every seventh is nearly one that came before."""
+
+    number: int
+
+    def __iter__(self) -> Iterator[Example | Rejected]:
+        for i in range(self.number):
+            rng = random.Random(i - 1 if i % 7 == 6 else i)
+            lines = [f"    value_{k} = {rng.random()} * x_{rng.randrange(99)}" for k in range(20)]
+            if i % 7 == 6:
+                lines[10] = f"    value_10 = {i}"
+            program = "\n".join(["def function(x):", *lines, "    return value_3\n"])
+            yield Example(f"e{i}", f"do {i}", program, licence="MIT")
+
+    def describe(self) -> dict[str, object]:
+        return {"kind": "rows", "number": self.number}
+
+    def fraction(self) -> float | None:
+        return None
+
+
+def main(number: str, workers: str, screens: str, out: str) -> None:
+    """A run in a process of its own, for the tests to kill.
+
+    ``workers`` is a number, or ``ray=ADDRESS``; ``screens`` names a file with test problems, to run
+    with both screens, or is ``none``.
+    """
     options = EngineOptions(chunk_size=3, commit_every_s=0.0, shard_bytes=4000)
-    items = open_source(source) if source else Counter(int(number))
+    executor: dict[str, Any] = (
+        {"workers": int(workers)}
+        if workers.isdigit()
+        else {"executor": RayExecutor(workers.removeprefix("ray="), workers=2)}
+    )
+    source: Any = Counter(int(number))
+    if screens != "none":
+        source = Rows(int(number))
+        executor |= {"dedup": Dedup("near"), "decontamination": Decontamination.build([screens])}
     generator = Echo(delay_s=0.002)
-    run(generator, items, out, seed=5, workers=int(workers), options=options)
+    run(generator, source, out, seed=5, options=options, **executor)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
 import random
 
@@ -9,6 +10,8 @@ import pytest
 
 from codegen.errors import ConfigError
 from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, generate, resolve
+from codegen.lintseq.formats import Format
+from codegen.lintseq.verify import check_pylint
 from codegen.records import Example, TrainingText, from_json, to_json
 
 PROGRAM = (
@@ -18,7 +21,7 @@ EXAMPLE = Example("a/1", "Join paths.", PROGRAM)
 
 
 def test_training_text() -> None:
-    (text,) = generate(EXAMPLE, random.Random(0))
+    (text,) = generate(EXAMPLE, random.Random(0), audit=0)
     assert text.id == "a/1#lintseq-0"
     assert text.example_id == "a/1"
     assert text.generator == "lintseq"
@@ -45,10 +48,70 @@ def test_sequences_are_independent_and_stable() -> None:
     assert list(LintSeq(sequences=5)(EXAMPLE, random.Random(3))) == five
 
 
-@pytest.mark.parametrize("verify", ["static", "compile", "ruff"])
+@pytest.mark.parametrize("verify", ["static", "compile", "ruff", "pylint"])
 def test_clean_sequences_do_not_depend_on_the_check(verify) -> None:
     texts = list(generate(EXAMPLE, random.Random(5), sequences=3, verify=verify))
-    assert texts == list(generate(EXAMPLE, random.Random(5), sequences=3))
+    assert texts == list(generate(EXAMPLE, random.Random(5), sequences=3, audit=0))
+
+
+@pytest.mark.parametrize("engine", ["reference", "random"])
+def test_engines(engine) -> None:
+    config = LintSeq(sequences=4, engine=engine)
+    texts = list(config.generate(EXAMPLE, random.Random(5)))
+    assert texts == list(config.generate(EXAMPLE, random.Random(5)))
+    assert texts[:2] == list(
+        LintSeq(sequences=2, engine=engine).generate(EXAMPLE, random.Random(5))
+    )
+    resolutions = [resolve(text.segments[1].text) for text in texts]
+    assert {resolution.program for resolution in resolutions} == {PROGRAM}
+    clean = [not any(check_pylint(resolution.states)) for resolution in resolutions]
+    assert all(clean) if engine == "reference" else not all(clean)
+
+
+def test_lines_are_finer_than_statements() -> None:
+    program = "x = [\n    1,\n    2,\n    3,\n]\n"
+    example = Example("a", "", program)
+    for verify in ("ruff", "pylint"):
+        by = {
+            granularity: list(
+                generate(
+                    example, random.Random(0), sequences=8, granularity=granularity, verify=verify
+                )
+            )
+            for granularity in ("statement", "line")
+        }
+        assert {text.meta["edits"] for text in by["statement"]} == {1}
+        assert max(text.meta["edits"] for text in by["line"]) > 1
+
+
+def test_formats() -> None:
+    """Notes on a sequence are on one text of it, so that sums over texts are right."""
+    formats: tuple[Format, ...] = ("diff", "chat", "pairs")
+    plain, chat, pairs = (
+        list(LintSeq(sequences=3, format=form, audit=1).generate(EXAMPLE, random.Random(2)))
+        for form in formats
+    )
+    assert len(plain) == len(chat) == 3
+    assert len(pairs) == sum(text.meta["edits"] + 1 for text in plain)
+    assert len({text.id for text in pairs}) == len(pairs)
+    for key in ("edits", "lines", "audited_states", "dirty_states"):
+        totals = {sum(text.meta.get(key, 0) for text in texts) for texts in (plain, chat, pairs)}
+        assert len(totals) == 1
+
+
+def test_defaults_are_told() -> None:
+    """The configuration that a run's manifest records has no blanks."""
+    assert (LintSeq().granularity, LintSeq().verify, LintSeq().audit) == (
+        "statement",
+        "ruff",
+        0.005,
+    )
+    reference = LintSeq(engine="reference")
+    assert (reference.granularity, reference.verify, reference.audit) == ("line", "pylint", 0.0)
+    ablation = LintSeq(engine="random")
+    assert (ablation.granularity, ablation.verify, ablation.audit) == ("line", "static", 0.0)
+    assert LintSeq(verify="pylint").audit == 0.0
+    assert LintSeq(engine="random", granularity="line", audit=0.5).audit == 0.5
 
 
 def test_many_is_as_one_by_one() -> None:
@@ -81,11 +144,39 @@ def test_reasons(example: Example, reason: str) -> None:
         ({"sequences": 0}, "sequences"),
         ({"verify": "mypy"}, "mypy"),
         ({"granularity": "token"}, "token"),
+        ({"engine": "slow"}, "slow"),
+        ({"format": "xml"}, "xml"),
+        ({"audit": 1.5}, "audit"),
+        ({"audit": float("nan")}, "audit"),
+        ({"audit": "much"}, "audit"),
+        ({"verify": "pylint", "audit": 0.1}, "every state"),
+        ({"engine": "reference", "verify": "ruff"}, "verify 'pylint'"),
+        ({"engine": "reference", "granularity": "statement"}, "granularity 'line'"),
+        ({"engine": "reference", "audit": 0.1}, "every state"),
+        ({"engine": "random", "verify": "pylint"}, "verify 'static'"),
+        ({"engine": "random", "strict": False}, "strict"),
     ],
 )
 def test_wrong_options(options, word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         LintSeq(**options)
+
+
+def test_unknown_option() -> None:
+    with pytest.raises(ConfigError, match="verfy"):
+        generate(EXAMPLE, random.Random(0), verfy="ruff")
+
+
+def test_pylint_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "pylint" else find(name)
+    )
+    with pytest.raises(ConfigError, match="pip install"):
+        LintSeq()
+    with pytest.raises(ConfigError, match="pip install"):
+        LintSeq(engine="reference")
+    assert LintSeq(audit=0).verify == "ruff"
 
 
 @pytest.mark.parametrize(

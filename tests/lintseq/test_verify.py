@@ -11,9 +11,25 @@ from pathlib import Path
 import pytest
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.lintseq import VerificationFailed, edit_sequences, generate, prepare, verify
+from codegen.lintseq import (
+    UnsupportedProgram,
+    VerificationFailed,
+    edit_sequences,
+    generate,
+    prepare,
+    resolve,
+)
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.verify import Finding, check_compile, check_for, check_ruff, new_findings
+from codegen.lintseq.verify import (
+    Finding,
+    Verify,
+    check_compile,
+    check_for,
+    check_pylint,
+    check_ruff,
+    new_findings,
+    ruff,
+)
 from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
@@ -60,10 +76,10 @@ def test_ruff() -> None:
 def test_ruff_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     states = [f"x = {'abc'[i % 3]}\n" for i in range(10)] + ["if x:\n"]
     whole = check_ruff(states)
-    monkeypatch.setattr(verify, "_BATCH_CHARS", 20)
+    monkeypatch.setattr(ruff, "_BATCH_CHARS", 20)
     calls = []
-    run = verify._run_ruff
-    monkeypatch.setattr(verify, "_run_ruff", lambda folder: calls.append(folder) or run(folder))
+    run = ruff._run_ruff
+    monkeypatch.setattr(ruff, "_run_ruff", lambda folder: calls.append(folder) or run(folder))
     assert check_ruff(states) == whole
     assert len(calls) == 4
     assert not any(Path(folder).exists() for folder in calls)
@@ -78,7 +94,7 @@ def test_ruff_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     script = tmp_path / "ruff"
     script.write_text("#!/bin/sh\necho broken >&2\nexit 2\n")
     script.chmod(0o755)
-    monkeypatch.setattr(verify, "_ruff", lambda: str(script))
+    monkeypatch.setattr(ruff, "_ruff", lambda: str(script))
     with pytest.raises(CodegenError, match="exit code 2: broken"):
         check_ruff(["x = 1\n"])
 
@@ -98,24 +114,30 @@ def test_findings_of_the_whole_program_are_excused() -> None:
     assert new_findings(twice, old) == twice[1:]
 
 
+def test_line_numbers_in_messages_do_not_count() -> None:
+    old = [Finding(9, "E0102", "function already defined line 7")]
+    assert new_findings([Finding(5, "E0102", "function already defined line 3")], old) == []
+    assert new_findings([Finding(5, "E1121", "too many: 3")], [Finding(5, "E1121", "too many: 4")])
+
+
 def test_unknown_check() -> None:
     with pytest.raises(ConfigError, match="mypy"):
         check_for("mypy")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("check", "damage"), [("ruff", without_edges), ("compile", without_groups)]
+    ("check", "damage"),
+    [("ruff", without_edges), ("compile", without_groups), ("pylint", without_edges)],
 )
-def test_dirty_states_are_repaired(check: verify.Verify, damage) -> None:
+def test_dirty_states_are_repaired(check: Verify, damage) -> None:
     prepared = damage()
     seeds = range(20)
     unchecked = edit_sequences([(prepared, random.Random(s)) for s in seeds], verify="static")
     repaired = edit_sequences([(prepared, random.Random(s)) for s in seeds], verify=check)
 
     def is_clean(result) -> bool:
-        return not any(
-            check_ruff(result.states) if check == "ruff" else check_compile(result.states)
-        )
+        find = {"ruff": check_ruff, "compile": check_compile, "pylint": check_pylint}[check]
+        return not any(find(result.states))
 
     assert not all(map(is_clean, unchecked))
     assert all(map(is_clean, repaired))
@@ -135,7 +157,7 @@ def test_jobs_do_not_depend_on_each_other() -> None:
 
 
 def test_repairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.generator.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
     prepared = without_groups()
     results = edit_sequences([(prepared, random.Random(s)) for s in range(20)], verify="compile")
     failed = [result for result in results if isinstance(result, VerificationFailed)]
@@ -147,13 +169,52 @@ def test_repairs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.lintseq.generator.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
     monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_groups())
     example = Example("a", "Do it.", PROGRAM)
-    texts = list(generate(example, random.Random(0), sequences=20))
+    texts = list(generate(example, random.Random(0), sequences=20, verify="compile"))
     failures = 20 - len(texts)
     assert 0 < failures < 20
-    assert {text.meta["failed_sequences"] for text in texts} == {failures}
+    assert [text.meta.get("failed_sequences", 0) for text in texts] == [failures] + [0] * (
+        len(texts) - 1
+    )
     with pytest.raises(VerificationFailed):
         for seed in range(20):
-            list(generate(example, random.Random(seed)))
+            list(generate(example, random.Random(seed), verify="compile"))
+
+
+def test_pylint_falls_back_on_the_published_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
+    monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_edges())
+    example = Example("a", "Do it.", PROGRAM)
+    texts = list(generate(example, random.Random(0), sequences=20, verify="pylint"))
+    assert len(texts) == 20
+    fallbacks = [text.meta.get("fallbacks", 0) for text in texts]
+    assert 0 < sum(fallbacks) < 20
+    for text in texts:
+        resolution = resolve(text.segments[1].text)
+        assert resolution.program == PROGRAM
+        assert not any(check_pylint(resolution.states))
+
+
+def test_fallback_excuses_what_the_program_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", -1)  # nothing but the fallback
+    program = "x = 1\ny = unknown\nz = x\n"
+    (result,) = edit_sequences([(prepare(program), random.Random(2))], verify="pylint")
+    assert not isinstance(result, VerificationFailed)
+    assert result.program == program
+    *findings, whole = check_pylint(result.states)
+    assert [finding.rule for finding in whole] == ["E0602"]
+    assert not any(new_findings(found, whole) for found in findings)
+    assert any(findings)  # the fault is not in the last edit, as the published algorithm has it
+
+
+def test_program_without_a_line_to_draw_has_no_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", -1)
+    monkeypatch.setattr(
+        "codegen.lintseq.repair.reference_sequence",
+        lambda *_: (_ for _ in ()).throw(UnsupportedProgram("no_candidates", "none.")),
+    )
+    (result,) = edit_sequences([(prepare("x = 1\n"), random.Random(0))], verify="pylint")
+    assert isinstance(result, VerificationFailed)
+    assert result.check == "pylint"

@@ -10,6 +10,12 @@ import click
 from codegen.cli import example, json_option
 from codegen.cli.data.options import run_generator, run_options
 
+# Spelled out here, so that --help need not load the generator.
+_GRANULARITIES = ("statement", "line")
+_CHECKS = ("static", "compile", "ruff", "pylint")
+_ENGINES = ("fast", "reference", "random")
+_FORMATS = ("diff", "chat", "pairs")
+
 
 @click.command(
     short_help="Make edit sequences that keep programs lint-clean.",
@@ -24,30 +30,68 @@ from codegen.cli.data.options import run_generator, run_options
 )
 @click.option(
     "--granularity",
-    default="statement",
-    show_default=True,
-    metavar="PIECE",
-    help="Smallest piece that an edit inserts: statement.",
+    type=click.Choice(_GRANULARITIES),
+    help="Smallest piece that an edit inserts: whole statements, or lines as in the paper."
+    "  [default: statement]",
 )
 @click.option(
     "--verify",
-    default="compile",
-    show_default=True,
-    metavar="CHECK",
-    help="What checks each state between two edits: static (none), compile or ruff.",
+    type=click.Choice(_CHECKS),
+    help="What checks each state between two edits: nothing (static), Python's compiler, ruff "
+    "(undefined names too), or pylint as in the paper, some 10 times slower.  [default: ruff]",
 )
 @click.option(
-    "--strict/--no-strict", default=True, show_default=True, help="Stricter dependencies."
+    "--audit",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of the states that pylint looks at besides, to tell how many it would object to."
+    "  [default: 0.005; 0 with --verify pylint]",
+)
+@click.option(
+    "--strict/--no-strict",
+    default=True,
+    show_default=True,
+    help="Whether to delete more together, so that fewer states need a repair.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(_ENGINES),
+    default="fast",
+    show_default=True,
+    help="fast: sample from dependency rules. reference: the published algorithm, with pylint "
+    "after each deletion. random: its ablation RandSeq, whose states need not be valid.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(_FORMATS),
+    default="diff",
+    show_default=True,
+    help="diff: one text for each sequence, in the published form. chat: the same as chat "
+    "messages. pairs: one text for each edit, from a state to the next diff.",
 )
 @run_options
 @json_option
 def lintseq(
-    sequences: int, granularity: str, verify: str, strict: bool, **options: Any
+    sequences: int,
+    granularity: str | None,
+    verify: str | None,
+    audit: float | None,
+    strict: bool,
+    engine: str,
+    format: str,
+    **options: Any,
 ) -> Mapping[str, Any]:
     """Turn programs into sequences of edits that keep them lint-clean (LintSeq)."""
     from codegen.data import make
 
     generator = make(
-        "lintseq", sequences=sequences, granularity=granularity, verify=verify, strict=strict
+        "lintseq",
+        sequences=sequences,
+        granularity=granularity,
+        verify=verify,
+        audit=audit,
+        strict=strict,
+        engine=engine,
+        format=format,
     )
     return run_generator(generator, **options)

@@ -8,9 +8,8 @@ from codegen.data.sources.base import Item, MemorySource, Outcome, Rejected, Sou
 from codegen.data.sources.functions import FunctionFilter
 from codegen.data.sources.hub import HubSource, parse_hub
 from codegen.data.sources.humaneval import HumanEvalSource
-from codegen.data.sources.jsonl import JsonlSource
-from codegen.data.sources.parquet import ParquetSource
 from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
+from codegen.data.sources.row_files import RowFileSource, format_of
 from codegen.data.sources.rows import Columns
 from codegen.errors import InputError
 
@@ -27,8 +26,11 @@ __all__ = [
 
 KINDS = (
     "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
-    "hub:org/name[:config][:split], stdlib or humaneval."
+    "hub:org/name[:config][:split], stdlib, humaneval or mbpp[:split]."
 )
+
+MBPP = "google-research-datasets/mbpp"  # Austin et al. 2021, arXiv 2108.07732
+MBPP_COLUMNS = Columns("text", "code", "task_id")
 
 
 def open_source(
@@ -46,7 +48,9 @@ def open_source(
 
     Args:
         spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a directory of Python files,
-            ``hub:org/name[:config][:split]``, ``stdlib`` or ``humaneval``.
+            ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
+            is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
+            own columns.
         instruction_column: for rows, the column with the instruction.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
@@ -64,6 +68,9 @@ def open_source(
         return stdlib_source(wanted)
     if spec == "humaneval":
         return HumanEvalSource(keep_docstring)
+    if spec == "mbpp" or spec.startswith("mbpp:"):
+        _, _, split = parse_hub(f"{MBPP}:full:{spec.removeprefix('mbpp').removeprefix(':')}")
+        return HubSource(MBPP, "full", split, MBPP_COLUMNS, licence="cc-by-4.0")
     if spec.startswith("hub:"):
         name, config, split = parse_hub(spec.removeprefix("hub:"))
         return HubSource(name, config, split, columns, language, licence)
@@ -74,8 +81,6 @@ def open_source(
         raise InputError(f"No file or directory at {spec!r}.", KINDS)
     if not path.is_file():
         raise InputError(f"{spec!r} is not a regular file.", KINDS)
-    if path.name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
-        return JsonlSource(path, spec, columns, language, licence)
-    if path.suffix == ".parquet":
-        return ParquetSource(path, spec, columns, language, licence)
+    if kind := format_of(path):
+        return RowFileSource(kind, path, spec, columns, language, licence)
     raise InputError(f"Don't know how to read {spec!r}.", KINDS)

@@ -9,14 +9,17 @@ has changed on the hub. A run in progress does, by the inputs that it has had.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from codegen.data.sources.base import Item
 from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows
 from codegen.errors import InputError
 
+TIMEOUT_S = 15.0
 _SPLITS = ("train", "test", "validation", "dev")
 
 
@@ -53,21 +56,38 @@ class HubSource:
         from datasets.exceptions import DatasetsError
 
         spec = ":".join(part for part in ("hub", self.name, self.config, self.split) if part)
+        _check_exists(self.name, spec)
         try:
             rows = datasets.load_dataset(
                 self.name, self.config or None, split=self.split, streaming=True
             )
         except (OSError, ValueError, DatasetsError) as error:
             # datasets wraps network, authorisation and spelling errors in these three.
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise InputError(
-                f"Cannot open {spec}: {first}",
-                "Check the name, config and split, the network, and HF_TOKEN for gated data.",
-            ) from None
+            raise _cannot_open(spec, error) from None
         defaults = RowDefaults(self.name, self.language, self.licence or _licence(rows))
         prefix = spec.removeprefix("hub:")
         numbered = ((f"{prefix}:{number}", row) for number, row in enumerate(rows))
         return examples_of_rows(numbered, self.columns, defaults, spec)
+
+
+def _check_exists(name: str, spec: str) -> None:
+    """Asks the hub once: ``datasets`` tries for half a minute before it says that it can't."""
+    from huggingface_hub import HfApi, constants
+
+    if Path(name).exists() or constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
+        return
+    try:
+        HfApi().dataset_info(name, timeout=TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub library uses
+        raise _cannot_open(spec, error) from None
+
+
+def _cannot_open(spec: str, error: BaseException) -> InputError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"Cannot open {spec}: {first}",
+        "Check the name, config and split, the network, and HF_TOKEN for gated data.",
+    )
 
 
 def _licence(rows: Any) -> str:

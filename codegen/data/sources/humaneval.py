@@ -25,10 +25,11 @@ class HumanEvalSource:
 
     keep_docstring: bool = False
     _fraction: float | None = None
+    _read: tuple[HumanEval, list[HumanEvalProblem]] | None = None
 
     def describe(self) -> Mapping[str, Any]:
         """The option and the digest of the problems."""
-        problems = humaneval("humaneval", "").problems()
+        _, problems = self._problems()
         digest = hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode())
         return {
             "kind": "humaneval",
@@ -42,11 +43,16 @@ class HumanEvalSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Yields the problems in their order."""
-        task = humaneval("humaneval", "")
-        problems = task.problems()
+        task, problems = self._problems()
         for number, problem in enumerate(problems, 1):
             self._fraction = number / len(problems)
             yield _example(task, problem, self.keep_docstring)
+
+    def _problems(self) -> tuple[HumanEval, list[HumanEvalProblem]]:
+        if self._read is None:
+            task = humaneval("humaneval", "")
+            self._read = task, list(task.problems())
+        return self._read
 
 
 def _example(task: HumanEval, problem: HumanEvalProblem, keep_docstring: bool) -> Item:

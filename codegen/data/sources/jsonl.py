@@ -6,70 +6,40 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from codegen.data.sources.base import Item, Rejected, file_digest
-from codegen.data.sources.rows import Columns, RowDefaults, examples_of_rows
+from codegen.data.sources.base import Rejected
+from codegen.data.sources.rows import Columns
 from codegen.errors import InputError
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is skipped unread, so that a file without line ends can't fill the memory."""
 
 
-@dataclass(slots=True)
-class JsonlSource:
-    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file."""
-
-    path: Path
-    spec: str
-    columns: Columns = field(default_factory=Columns)
-    language: str = "python"
-    licence: str = ""
-    _fraction: float | None = None
-
-    def describe(self) -> Mapping[str, Any]:
-        """The path as given, the file's digest and the columns."""
-        return {
-            "kind": "jsonl",
-            "spec": self.spec,
-            "sha256": file_digest(self.path),
-            "columns": list(self.columns.required),
-            "language": self.language,
-            "licence": self.licence,
-        }
-
-    def fraction(self) -> float | None:
-        """The share of the file's bytes that has been read."""
-        return self._fraction
-
-    def __iter__(self) -> Iterator[Item]:
-        """Streams the rows."""
-        defaults = RowDefaults(self.path.name, self.language, self.licence)
-        return examples_of_rows(self._rows(), self.columns, defaults, self.spec)
-
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | Rejected]]:
-        size = max(1, self.path.stat().st_size)
+def jsonl_rows(
+    path: Path, _spec: str, _columns: Columns
+) -> Iterator[tuple[str, Mapping[str, Any] | Rejected, float]]:
+    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file: place, row, share of the bytes read."""
+    size = max(1, path.stat().st_size)
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    with raw:
+        zipped = path.suffix == ".gz"
+        file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if zipped else raw)
+        number = 0
         try:
-            raw = self.path.open("rb")
-        except OSError as error:
-            raise InputError(f"Cannot read {self.path}: {error.strerror}.") from None
-        with raw:
-            zipped = self.path.suffix == ".gz"
-            file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if zipped else raw)
-            number = 0
-            try:
-                for number, line in enumerate(_lines(file), 1):
-                    self._fraction = min(1.0, raw.tell() / size)
-                    place = f"{self.path.name}:{number}"
-                    row = _parse(line, place, first=number == 1)
-                    if row is not None:
-                        yield place, row
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                # A cut download: what came before is sound, and the loss must be visible.
-                place = f"{self.path.name}:{number + 1}"
-                yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost")
+            for number, line in enumerate(_lines(file), 1):
+                place = f"{path.name}:{number}"
+                row = _parse(line, place, first=number == 1)
+                if row is not None:
+                    yield place, row, min(1.0, raw.tell() / size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            # A cut download: what came before is sound, and the loss must be visible.
+            place = f"{path.name}:{number + 1}"
+            yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes | None]:

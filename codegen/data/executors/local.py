@@ -1,12 +1,8 @@
-"""How work is spread over processes.
+"""Processes on this machine.
 
-An :class:`Executor` maps a function over chunks of items and gives the results back in the chunks'
-order. The engine needs nothing else, so a cluster can be put in its place.
-
-:class:`LocalExecutor` runs processes on this machine. What its own pool does that
-``concurrent.futures`` does not: a process that dies (out of memory, a crash in C code) costs only
-the item that kills it, and an item that hangs in C code, where no signal handler runs, is killed
-too.
+What the pool does that ``concurrent.futures`` does not: a process that dies (out of memory, a crash
+in C code) costs only the item that kills it, and an item that hangs in C code, where no signal
+handler runs, is killed too.
 """
 
 from __future__ import annotations
@@ -14,44 +10,17 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from codegen.data.executors.protocol import Function, I, Lost, R, Task, TaskQueue
 from codegen.errors import CodegenError, ConfigError
 
-I = TypeVar("I")  # noqa: E741 - an item
-R = TypeVar("R")
-
 POLL_S = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """The result of an item whose process died (``worker_died``) or hung (``timeout``)."""
-
-    reason: str
-    detail: str
-
-
-class Executor(Protocol):
-    """Where chunks are worked on."""
-
-    def map(
-        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
-    ) -> Generator[list[R | Lost], None, None]:
-        """Applies a picklable function to each chunk; yields the results in the chunks' order.
-
-        The function yields one result for each item, in order, and must not depend on how items are
-        cut into chunks: a chunk whose process dies is tried again item by item. If it raises a
-        :class:`CodegenError`, that ends the whole map. No more than a bounded number of chunks is
-        drawn ahead of the results.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +50,18 @@ class LocalExecutor:
             for chunk in chunks:
                 yield list(function(chunk))
             return
-        pool = _Pool(function, self.workers, self.hang_s)
+        queue = TaskQueue(iter(chunks), self.ahead * self.workers)
+        pool = _Pool(function, self.workers, self.hang_s, queue)
         try:
-            yield from pool.run(iter(chunks), self.ahead * self.workers)
+            yield from pool.run()
         finally:
             pool.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """Items of one chunk: all of them or, after a death, a single one."""
-
-    chunk: int
-    first: int
-    items: Sequence[Any]
 
 
 class _Worker:
     """One process, its pipe, and the task it has."""
 
-    def __init__(self, function: Callable[[Sequence[Any]], Iterable[Any]]) -> None:
+    def __init__(self, function: Function) -> None:
         context = multiprocessing.get_context("spawn")  # forking copies threads' locks
         self.connection, theirs = context.Pipe()
         self.started = context.RawValue("d", 0.0)  # when the last result came, 0 if idle
@@ -110,7 +71,7 @@ class _Worker:
         self.process.start()
         theirs.close()  # so that the pipe ends when the process does
         self.ready = False
-        self.task: _Task | None = None
+        self.task: Task | None = None
         self.hung = False
 
     def kill(self) -> None:
@@ -128,9 +89,7 @@ class _Worker:
         return f"the process was killed by signal {-code}"
 
 
-def _work(
-    connection: Connection, function: Callable[[Sequence[Any]], Iterable[Any]], started: Any
-) -> None:
+def _work(connection: Connection, function: Function, started: Any) -> None:
     """The loop of a worker process. It ends when the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -153,54 +112,42 @@ class _Pool:
     """The processes of one :meth:`LocalExecutor.map`."""
 
     def __init__(
-        self, function: Callable[[Sequence[Any]], Iterable[Any]], workers: int, hang_s: float | None
+        self, function: Function, workers: int, hang_s: float | None, queue: TaskQueue
     ) -> None:
         self.function = function
         self.hang_s = hang_s
+        self.queue = queue
         self.workers = [_Worker(function) for _ in range(workers)]
-        self.tasks: deque[_Task] = deque()
-        self.results: dict[int, list[Any]] = {}
-        self.missing: dict[int, int] = {}  # chunk -> items without a result
 
-    def run(self, chunks: Iterator[Sequence[Any]], bound: int) -> Iterator[list[Any]]:
-        drawn = given = 0
-        exhausted = False
-        while True:
-            while not exhausted and drawn - given < bound:
-                chunk = next(chunks, None)
-                if chunk is None:
-                    exhausted = True
-                    break
-                self.tasks.append(_Task(drawn, 0, chunk))
-                self.results[drawn] = [None] * len(chunk)
-                self.missing[drawn] = len(chunk)
-                drawn += 1
-                self._hand_out()
-            if exhausted and given == drawn:
-                return
+    def run(self) -> Iterator[list[Any]]:
+        while not self.queue.finished:
             self._hand_out()
-            if self.missing[given]:
-                self._collect()
-            while given < drawn and not self.missing[given]:
-                del self.missing[given]
-                yield self.results.pop(given)
-                given += 1
+            # Chunks are read while the workers are busy, so that none waits for the source.
+            while not self._answers(0) and self.queue.draw():
+                pass
+            self._collect()
+            yield from self.queue.in_order()
 
     def _hand_out(self) -> None:
         for number, worker in enumerate(self.workers):
-            if not self.tasks:
+            if not worker.ready or worker.task is not None:
+                continue
+            worker.task = self.queue.take()
+            if worker.task is None:
                 return
-            if worker.ready and worker.task is None:
-                worker.task = self.tasks.popleft()
-                try:
-                    worker.connection.send(worker.task.items)
-                except (BrokenPipeError, ConnectionResetError):
-                    self._bury(number)
+            try:
+                worker.connection.send(worker.task.items)
+            except (BrokenPipeError, ConnectionResetError):
+                self._bury(number)
+
+    def _answers(self, timeout_s: float) -> list[Any]:
+        return wait([worker.connection for worker in self.workers], timeout_s)
 
     def _collect(self) -> None:
         """Takes what the workers have to say, waiting for it if need be."""
         self._kill_hung()
-        ready = wait([worker.connection for worker in self.workers], POLL_S)
+        busy = any(worker.task or not worker.ready for worker in self.workers)
+        ready = self._answers(POLL_S if busy else 0)
         for number, worker in enumerate(self.workers):
             if worker.connection not in ready:
                 continue
@@ -215,7 +162,7 @@ class _Pool:
                 worker.ready = True
             elif (task := worker.task) is not None:
                 worker.task = None
-                self._store(task, message)
+                self.queue.store(task, message)
 
     def _kill_hung(self) -> None:
         if self.hang_s is None:
@@ -226,10 +173,6 @@ class _Pool:
                 worker.hung = True
                 worker.kill()
 
-    def _store(self, task: _Task, results: Sequence[Any]) -> None:
-        self.results[task.chunk][task.first : task.first + len(results)] = results
-        self.missing[task.chunk] -= len(results)
-
     def _bury(self, number: int) -> None:
         """Replaces a dead worker; its task is tried again item by item, to find which one kills."""
         worker = self.workers[number]
@@ -239,16 +182,10 @@ class _Pool:
                 f"A worker process could not start ({how}).",
                 "In a script, call this under `if __name__ == '__main__':`; or use one worker.",
             )
-        task = worker.task
         self.workers[number] = _Worker(self.function)
-        if task is None:
-            return
-        if len(task.items) == 1:
-            lost = Lost("timeout", f"over {self.hang_s:g} s") if worker.hung else None
-            self._store(task, [lost or Lost("worker_died", how)])
-            return
-        singles = [_Task(task.chunk, task.first + i, [item]) for i, item in enumerate(task.items)]
-        self.tasks.extendleft(reversed(singles))
+        if worker.task is not None:
+            hung = Lost("timeout", f"over {self.hang_s:g} s") if worker.hung else None
+            self.queue.died(worker.task, hung or Lost("worker_died", how))
 
     def close(self) -> None:
         for worker in self.workers:

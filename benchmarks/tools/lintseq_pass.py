@@ -1,0 +1,137 @@
+"""One pass of our LintSeq over a corpus, timed as the data engine runs it: in chunks.
+
+A pass runs in a process of its own (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
+that an earlier pass left behind makes it look cheaper. Kept out of the timing, as for the peer: the
+imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
+parses once for a whole run. That ruff's process starts anew for each chunk is in it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.benchmarks.tools.programs import Program
+from codegen.benchmarks.tools.pylintseq_worker import WARM_UP
+from codegen.benchmarks.tools.timing import cpu_seconds, measured
+from codegen.records import Example
+
+CHUNK = 32  # the engine's default
+
+
+@dataclass(slots=True)
+class Pass:
+    """What a pass cost and made.
+
+    Attributes:
+        repeats: how often each program was given to the generator.
+        cpu_s: CPU seconds of all sequences, the checking processes' included.
+        alone_s: for each program, CPU seconds without any check (``verify="static"``).
+        texts: for each program that was kept, the trained text of each of its sequences.
+        refused: for each program that was not, why.
+    """
+
+    repeats: int = 1
+    cpu_s: float = 0.0
+    alone_s: dict[str, float] = field(default_factory=dict)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sequences(self) -> int:
+        """The number of sequences made."""
+        return sum(map(len, self.texts.values()))
+
+
+def one_pass(
+    programs: Sequence[Program],
+    verify: str,
+    *,
+    sequences: int = 1,
+    repeats: int = 1,
+    seed: int = 0,
+    warm_up: Sequence[str] = (),
+    audit: float = 0.0,
+) -> Pass:
+    """Makes ``sequences`` edit sequences of each program, ``repeats`` times.
+
+    Args:
+        programs: the corpus.
+        verify: how states are checked.
+        sequences: a program, sharing its parsing.
+        repeats: rounds over the corpus, each with other random numbers. More than one fills the
+            chunks where the corpus is no multiple of them; a check that remembers verdicts would
+            profit, so use it only for one that doesn't.
+        seed: the randomness.
+        warm_up: texts that the check, and pylint if there is an audit, look at before the clock
+            starts.
+        audit: the share of states that the generator has pylint look at.
+    """
+    from codegen.lintseq import LintSeq
+    from codegen.lintseq.verify import check_for
+
+    options: dict[str, Any] = {"sequences": sequences, "verify": verify, "audit": audit}
+    generator = LintSeq(**options)
+    alone = LintSeq(**{**options, "verify": "static", "audit": 0.0})
+    for warm in (generator, alone):
+        warm.generate_many([(Example("warm-up", "", WARM_UP), _rng(seed, "warm-up"))])
+    checks: list[Any] = [generator.verify, "pylint" if audit else None]
+    for name in checks:
+        if name and (check := check_for(name)):
+            check(list(warm_up))
+    items = [
+        (program.id, Example(f"{program.id}@{number}", "", program.text))
+        for number in range(repeats)
+        for program in programs
+    ]
+    done = Pass(repeats, alone_s={program.id: 0.0 for program in programs})
+    for id_, example in items:
+        began = cpu_seconds()
+        alone.generate_many([(example, _rng(seed, example.id))])
+        done.alone_s[id_] += cpu_seconds() - began
+    answers: list[Any] = []
+    with measured() as spent:
+        for first in range(0, len(items), CHUNK):
+            chunk = [example for _, example in items[first : first + CHUNK]]
+            answers += generator.generate_many([(e, _rng(seed, e.id)) for e in chunk])
+    done.cpu_s = spent.cpu_s
+    for (id_, _), answer in zip(items, answers, strict=True):
+        if isinstance(answer, Exception):
+            done.refused[id_] = str(answer)
+        else:
+            done.texts.setdefault(id_, []).extend(
+                "".join(part.text for part in text.segments if part.train) for text in answer
+            )
+    return done
+
+
+def _rng(seed: int, id_: str) -> random.Random:
+    return random.Random(f"{seed} {id_}")
+
+
+def states_of(text: str) -> list[str]:
+    """The texts of all states that a sequence's text form goes through, the program last."""
+    from codegen.lintseq import parse_edits, states
+
+    return list(states(parse_edits(text)))
+
+
+def cost_by_program(done: Pass) -> dict[str, float]:
+    """CPU seconds of each kept program and repeat: its own, and its share of the check.
+
+    The check looks at the states of many programs at once, so its cost can only be shared out: by
+    the characters of the states, to which the work of a linter is about proportional.
+    """
+    size = {
+        id_: sum(len(state) for text in texts for state in states_of(text))
+        for id_, texts in done.texts.items()
+    }
+    # What refused programs cost is spread over the others: it was paid to get them.
+    shared = max(0.0, done.cpu_s - sum(done.alone_s[id_] for id_ in size))
+    whole = sum(size.values()) or 1
+    return {
+        id_: (done.alone_s[id_] + shared * part / whole) / done.repeats
+        for id_, part in size.items()
+    }

@@ -1,0 +1,14 @@
+"""Words on standard error while a benchmark runs; standard output is for its figures."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+_BEGAN = time.monotonic()
+
+
+def say(text: str) -> None:
+    """One line with the seconds since the start."""
+    sys.stderr.write(f"[{time.monotonic() - _BEGAN:6.1f} s] {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,117 @@
+"""The published LintSeq generator, PyPI's ``pylintseq``, as a peer in an interpreter of its own.
+
+It needs Python 3.12 or newer (``NamedTemporaryFile(delete_on_close=...)``) and its own pylint, so
+it runs in the interpreter that ``CODEGEN_PYLINTSEQ_PYTHON`` names or, without that variable, the
+first of ``python3.14``, ``python3.13``, ``python3.12``, ``python3`` on the path that can import it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from codegen.errors import ConfigError
+
+VARIABLE = "CODEGEN_PYLINTSEQ_PYTHON"
+INSTALL = (
+    "python3.13 -m venv ~/.venvs/pylintseq && ~/.venvs/pylintseq/bin/pip install pylintseq && "
+    f"export {VARIABLE}=~/.venvs/pylintseq/bin/python"
+)
+_NAMES = ("python3.14", "python3.13", "python3.12", "python3")
+_WORKER = Path(__file__).with_name("pylintseq_worker.py")
+
+
+class Published(NamedTuple):
+    """One sequence by the published generator: its CPU time and its diffs, None if it made none."""
+
+    cpu_s: float
+    diffs: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """An interpreter that has the package, and the versions it runs with."""
+
+    python: str
+    versions: Mapping[str, str]
+
+    def run(
+        self, programs: Sequence[tuple[str, str, int]], warm_up: Sequence[str] = ()
+    ) -> dict[str, Published]:
+        """One sequence for each (id, program, seed), after it has linted the texts to warm up with.
+
+        A program on which the package ends its process or runs too long has no entry.
+        """
+        results: dict[str, Published] = {}
+        left = list(programs)
+        while left:
+            done = self._run_until_it_dies(left, warm_up)
+            results.update(done)
+            left = left[len(done) + 1 :]  # answers come in order: the next one is the culprit
+        return results
+
+    def _run_until_it_dies(
+        self, programs: Sequence[tuple[str, str, int]], warm_up: Sequence[str]
+    ) -> dict[str, Published]:
+        jobs = [{"id": id_, "program": text, "seed": seed} for id_, text, seed in programs]
+        text = "".join(json.dumps(job) + "\n" for job in [{"warm_up": list(warm_up)}, *jobs])
+        done = _call(self.python, [], text)
+        rows = [json.loads(line) for line in done.stdout.splitlines() if line.endswith("}")]
+        return {
+            row["id"]: Published(row["cpu_s"], row["diffs"] and tuple(row["diffs"])) for row in rows
+        }
+
+
+def find_peer() -> Peer | None:
+    """The peer, or None if no interpreter has it.
+
+    Raises:
+        ConfigError: if the variable names an interpreter that can't import the package.
+    """
+    if python := os.environ.get(VARIABLE):
+        try:
+            versions = _versions(python)
+        except OSError as error:
+            raise ConfigError(f"{VARIABLE} is {python!r}: {error.strerror}.", INSTALL) from None
+        if versions is None:
+            raise ConfigError(f"{python!r} ({VARIABLE}) can't import pylintseq.", INSTALL)
+        return Peer(python, versions)
+    for candidate in _candidates():
+        if versions := _versions(candidate):
+            return Peer(candidate, versions)
+    return None
+
+
+def _candidates() -> Iterable[str]:
+    found = (shutil.which(name) for name in _NAMES)
+    return dict.fromkeys(path for path in found if path)
+
+
+def _versions(python: str) -> Mapping[str, str] | None:
+    done = _call(python, ["--versions"], "")
+    if done.returncode != 0:
+        return None
+    return json.loads(done.stdout)
+
+
+def _call(python: str, arguments: Sequence[str], stdin: str) -> subprocess.CompletedProcess[str]:
+    # Another Python must not find this one's packages; one thread, as it would have in a pool.
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    with tempfile.TemporaryDirectory() as folder:  # pylint reads the settings of where it runs
+        return subprocess.run(
+            [python, str(_WORKER.resolve()), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**environment, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+        )

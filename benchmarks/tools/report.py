@@ -1,0 +1,74 @@
+"""What a benchmark returns: figures with intervals, sample sizes, versions, seed, remedies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.benchmarks.tools.statistics import Estimate
+from codegen.errors import ConfigError
+
+_DIGITS = 5  # significant; no clock here is better
+
+
+@dataclass(slots=True)
+class Report:
+    """Collects figures.
+
+    Attributes:
+        seed: of all randomness.
+        figures: by key; None for what could not be measured.
+        intervals: 95 % intervals, by the figure's key.
+        samples: sample sizes, those of a figure under its key.
+        versions: of what was measured.
+        notes: sentences that a reader of the figures needs.
+        install: how to install each peer that is missing.
+    """
+
+    seed: int = 0
+    figures: dict[str, Any] = field(default_factory=dict)
+    intervals: dict[str, list[float | None]] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    install: dict[str, str] = field(default_factory=dict)
+
+    def set(self, key: str, value: Estimate | float | str | None, n: int | None = None) -> None:
+        """Sets a figure, with its interval if it is an estimate, and its sample size."""
+        if isinstance(value, Estimate):
+            if value.low is not None and value.high is not None:
+                self.intervals[key] = [_rounded(value.low), _rounded(value.high)]
+            value = value.value
+        self.figures[key] = _rounded(value) if isinstance(value, float) else value
+        if n is not None:
+            self.samples[key] = n
+
+    def mapping(self) -> dict[str, Any]:
+        """The figures at the top, then what goes with them."""
+        return {
+            **self.figures,
+            "intervals": self.intervals,
+            "samples": self.samples,
+            "seed": self.seed,
+            "versions": self.versions,
+            "notes": self.notes,
+            "install": self.install,
+        }
+
+
+def at_least(least: int, **options: int) -> None:
+    """Checks options.
+
+    Raises:
+        ConfigError: naming the first that is below ``least``.
+    """
+    for name, value in options.items():
+        if value < least:
+            raise ConfigError(f"Option {name} is {value}; it must be at least {least}.")
+
+
+def _rounded(value: float) -> float:
+    if not math.isfinite(value) or value == 0:
+        return value
+    return round(value, _DIGITS - 1 - math.floor(math.log10(abs(value))))

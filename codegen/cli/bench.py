@@ -1,0 +1,191 @@
+"""``codegen bench``: the measurements of ``benchmarks/``, ours and its peers side by side.
+
+A benchmark is a file ``codegen/benchmarks/NAME.py`` whose docstring says what is measured and
+whose ``run(quick, **options)`` returns its figures by the keys that docs/benchmarks.md lists,
+beside ``samples``, ``seed``, ``versions`` and, if it has them, ``intervals`` (95 %, by key),
+``notes`` and ``install`` (how to get a peer that is missing; its figures are null). This file adds
+the machine's facts.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from codegen.cli import example, json_option
+from codegen.errors import ConfigError
+
+_PACKAGE = "codegen.benchmarks"
+# What goes with the figures, and is not one.
+_ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
+
+
+class _BenchCommand(click.Command):
+    """Lists the benchmarks in the help."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(list(benchmarks().items()))
+
+
+@click.command(cls=_BenchCommand, epilog=example("codegen bench lintseq --quick"))
+@click.argument("name", required=False)
+@click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE",
+              help="An option of the benchmark; --list names them.")  # fmt: skip
+@click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
+@json_option
+def bench(
+    name: str | None, quick: bool, options: tuple[str, ...], listing: bool, as_json: bool
+) -> dict[str, Any]:
+    """Run the benchmark NAME.
+
+    Costs are CPU time where the machine may be shared. A peer that is not installed gives null, and
+    the command that installs it. Words on progress go to standard error.
+    """
+    if listing:
+        return _list(as_json)
+    if name is None:
+        raise ConfigError("Give the name of a benchmark.", f"There are: {', '.join(benchmarks())}.")
+    figures = _run(name, quick, options)
+    if not as_json:
+        click.echo("\n".join(_lines(figures)))
+    return figures
+
+
+def benchmarks() -> dict[str, str]:
+    """The names of all benchmarks with the first line of their docstrings; imports none."""
+    found = {}
+    for folder in importlib.import_module(_PACKAGE).__path__:
+        for module in pkgutil.iter_modules([folder]):
+            if not module.ispkg and not module.name.startswith("_"):
+                text = Path(folder, f"{module.name}.py").read_text(encoding="utf-8")
+                found[module.name] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+    return dict(sorted(found.items()))
+
+
+def _list(as_json: bool) -> dict[str, Any]:
+    rows = [
+        {"name": name, "about": about, "options": _defaults(_load(name))}
+        for name, about in benchmarks().items()
+    ]
+    if not as_json:
+        for row in rows:
+            click.echo(f"{row['name']:<12} {row['about']}")
+            for key, value in row["options"].items():
+                click.echo(f"{'':<12}   -o {key}={value}")
+    return {"benchmarks": rows}
+
+
+def _load(name: str) -> Callable[..., Mapping[str, object]]:
+    known = benchmarks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"There is no benchmark {name!r}.", f"{hint}There are: {', '.join(known)}."
+        )
+    return importlib.import_module(f"{_PACKAGE}.{name}").run
+
+
+def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
+    run = _load(name)
+    keywords = _keywords(name, run, options)
+    from codegen.benchmarks.tools.machine import load_average, machine
+    from codegen.benchmarks.tools.timing import measured
+
+    facts = machine()
+    # A library that prints must not spoil the one object on standard output.
+    with contextlib.redirect_stdout(sys.stderr), measured() as spent:
+        figures = run(quick, **keywords)
+    facts["load_average_after"] = list(load_average())
+    return {
+        "benchmark": name,
+        "quick": quick,
+        "options": keywords,
+        **figures,
+        "machine": facts,
+        "wall_s": round(spent.wall_s, 2),
+        "cpu_s": round(spent.cpu_s, 2),
+    }
+
+
+def _defaults(run: Callable[..., Any]) -> dict[str, Any]:
+    """A benchmark's options with their default values."""
+    return {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(run).parameters.values()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dict[str, Any]:
+    defaults = _defaults(run)
+    keywords = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not equals or key not in defaults:
+            near = difflib.get_close_matches(key, defaults, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            names = ", ".join(defaults) or "none"
+            raise ConfigError(
+                f"Benchmark {name} has no option {option!r}.",
+                f"{hint}Give key=value; its options are: {names}.",
+            )
+        keywords[key] = _value(name, key, text, type(defaults[key]))
+    return keywords
+
+
+def _value(name: str, key: str, text: str, kind: type) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ConfigError(
+            f"Option {key} of benchmark {name} is {text!r}; it must be of type {kind.__name__}."
+        ) from None
+    return value
+
+
+def _lines(figures: Mapping[str, Any]) -> Iterable[str]:
+    """The figures as a table, then what a reader needs to judge them."""
+    intervals, samples = figures.get("intervals") or {}, figures.get("samples") or {}
+    rows = [key for key in figures if key not in _ABOUT]
+    width = max(map(len, rows))
+    for key in rows:
+        line = f"{key:<{width}}  {_short(figures[key]):>12}"
+        if bounds := intervals.get(key):
+            line += f"  [{', '.join(map(_short, bounds))}]"
+        if key in samples:
+            line += f"  n={_short(samples[key])}"
+        yield line.rstrip()
+    for key in _ABOUT:
+        left = figures.get(key)
+        if key == "samples":
+            left = {name: count for name, count in samples.items() if name not in rows}
+        if left in (None, {}, []) or key == "intervals":
+            continue
+        for text in left if key == "notes" else [_short(left)]:
+            yield f"{key}: {text}"
+
+
+def _short(value: Any) -> str:
+    if value is None or value in ("", {}):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_short, value))
+    return str(value)

@@ -1,0 +1,249 @@
+"""``codegen data unicode``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from codegen.cli import example, json_option
+from codegen.cli.data.options import run_generator, run_options
+from codegen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codegen.generation.asking import Prices
+    from codegen.generation.endpoint_settings import Endpoint
+    from codegen.generation.local_model import LocalModel
+
+# With a model, an example takes as long as its answers do: requests have limits of their own, and
+# an example lost to this one would have been paid for.
+_ITEM_TIMEOUT_S = 86_400.0
+
+
+def _names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _fields(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> tuple[Any, ...]:
+    for value in values:
+        if "=" not in value or value.startswith("="):
+            raise click.BadParameter(f"{value!r} is not FIELD=JSON")
+    return tuple(tuple(value.split("=", 1)) for value in values)
+
+
+def _model_options(command: Any) -> Any:
+    """The options of modes ``llm`` and ``hybrid``."""
+    at_least_0 = click.FloatRange(0)
+    decorators = [
+        click.option("--endpoint", metavar="URL", help="OpenAI-compatible server, http://host/v1."),
+        click.option("--model", default="", help="The model's name on that server."),
+        click.option("--llm", metavar="MODEL", help="A local model: embedded, a path or hub id."),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            default=1,
+            show_default=True,
+            help="Questions that --llm answers at once; above 1 they slightly affect one another.",
+        ),
+        click.option("--api-key-env", default="", help="Environment variable with the API key."),
+        click.option("--price-in", type=at_least_0, default=0.0, help="Per million tokens asked."),
+        click.option("--price-out", type=at_least_0, default=0.0, help="Per million answered."),
+        click.option("--cache", metavar="FILE", help="Where answers are kept; '' for nowhere."),
+        click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True),
+        click.option(
+            "--request-timeout",
+            type=click.FloatRange(0, min_open=True),
+            default=120.0,
+            show_default=True,
+            help="Seconds that one request may take.",
+        ),
+        click.option("--retries", type=click.IntRange(0), default=5, show_default=True),
+        click.option("--temperature", type=at_least_0, default=0.0, show_default=True),
+        click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True),
+        click.option(
+            "--body",
+            multiple=True,
+            metavar="FIELD=JSON",
+            callback=_fields,
+            help="A further field of each request; null takes one out.",
+        ),
+        click.option(
+            "--min-score",
+            type=click.IntRange(0, 5),
+            default=0,
+            show_default=True,
+            help="Mode llm: have each text graded, keep these grades; 0: no grades. 4 is strict.",
+        ),
+        click.option(
+            "--snippets", is_flag=True, help="Mode llm: programs inspire new tasks (OSS-Instruct)."
+        ),
+    ]
+    for decorate in reversed(decorators):
+        command = decorate(command)
+    return command
+
+
+@click.command(
+    short_help="Make pseudo-code between question and program (UniCoder).",
+    epilog=example(
+        "codegen data unicode humaneval --out data/unicode\n  "
+        "codegen data unicode pairs.jsonl --out data/llm --mode llm \\\n    "
+        "--endpoint http://localhost:8000/v1 --model my-model"
+    ),
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["ast", "llm", "hybrid"]),
+    default="ast",
+    show_default=True,
+    help="Who writes the pseudo-code: the syntax tree, a model, or both (the model comments).",
+)
+@click.option(
+    "--objectives",
+    default="qa,qp,pa,uot",
+    show_default=True,
+    callback=_names,
+    help="Texts for each example: question to answer, to pseudo-code, pseudo-code to answer, both.",
+)
+@click.option(
+    "--styles",
+    default="mix",
+    show_default=True,
+    callback=_names,
+    help="Forms of pseudo-code: mix (all), or of braces, begin_end, indent; each with _lower.",
+)
+@click.option("--template", type=click.Choice(["plain", "alpaca"]), default="plain")
+@_model_options
+@run_options
+@json_option
+def unicode(
+    mode: str,
+    objectives: tuple[str, ...],
+    styles: tuple[str, ...],
+    template: str,
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Put pseudo-code between questions and programs (UniCoder).
+
+    Modes llm and hybrid ask a model. Its answers are kept in a file: run again after Ctrl-C, or
+    with other objectives, and none is paid for twice.
+    """
+    from codegen.data import make
+    from codegen.generation.asking import Prices
+
+    model, own = _model(mode, options)
+    prices = Prices(own["price_in"], own["price_out"])
+    generator = make(
+        "unicode",
+        mode=mode,
+        objectives=objectives,
+        styles=styles,
+        template=template,
+        llm=model,
+        cache=own["cache"],
+        temperature=own["temperature"],
+        max_tokens=own["max_tokens"],
+        min_score=own["min_score"],
+        snippets=own["snippets"],
+        prices=prices,
+    )
+    if model is None:
+        return run_generator(generator, **options)
+    context = click.get_current_context()
+    if context.get_parameter_source("item_timeout") == click.core.ParameterSource.DEFAULT:
+        options["item_timeout"] = _ITEM_TIMEOUT_S
+    options["workers"] = options["workers"] or 1  # one process keeps all requests in flight
+    spent: dict[str, int] = {}
+    with _counting(own["cache"], prices, spent):
+        summary = run_generator(generator, **options)
+    return {**summary, "llm": spent}
+
+
+_MODEL_OPTIONS = (
+    "endpoint",
+    "model",
+    "llm",
+    "batch_size",
+    "api_key_env",
+    "price_in",
+    "price_out",
+    "cache",
+    "concurrency",
+    "request_timeout",
+    "retries",
+    "temperature",
+    "max_tokens",
+    "body",
+    "min_score",
+    "snippets",
+)
+
+
+def _model(
+    mode: str, options: dict[str, Any]
+) -> tuple[Endpoint | LocalModel | None, dict[str, Any]]:
+    """The model that the options name, and its own options, taken out of ``options``."""
+    own = {name: options.pop(name) for name in _MODEL_OPTIONS}
+    if own["endpoint"] and own["llm"]:
+        raise ConfigError("Both --endpoint and --llm are given.", "Give one of them.")
+    if mode == "ast" or not (own["endpoint"] or own["llm"]):
+        if mode != "ast":
+            raise ConfigError(
+                f"Mode {mode} needs a model.",
+                "Give --endpoint URL and --model NAME, or --llm embedded.",
+            )
+        if own["endpoint"] or own["llm"]:
+            raise ConfigError("Mode ast asks no model.", "Add --mode llm or --mode hybrid.")
+        own["cache"] = ""
+        return None, own
+    if own["cache"] is None:
+        from codegen.models.embedded import cache_dir
+
+        own["cache"] = str(cache_dir() / "responses.sqlite")
+    if own["llm"]:
+        from codegen.generation.local_model import LocalModel
+
+        return LocalModel(own["llm"], own["batch_size"]), own
+    from codegen.generation.endpoint_settings import Endpoint
+
+    endpoint = Endpoint(
+        own["endpoint"],
+        own["model"],
+        own["api_key_env"],
+        concurrency=own["concurrency"],
+        timeout_s=own["request_timeout"],
+        retries=own["retries"],
+        body=own["body"],
+    )
+    return endpoint, own
+
+
+@contextmanager
+def _counting(path: str, prices: Prices, spent: dict[str, int]) -> Iterator[None]:
+    """Says at the end, Ctrl-C included, what the model's new answers took and cost."""
+    if not path:
+        yield
+        return
+    from codegen.generation.response_cache import ResponseCache
+
+    with ResponseCache(path) as cache:
+        before = cache.totals()
+        try:
+            yield
+        finally:
+            after = cache.totals()
+            tokens = (
+                after.prompt_tokens - before.prompt_tokens,
+                after.completion_tokens - before.completion_tokens,
+            )
+            spent["new_answers"] = after.answers - before.answers
+            spent["prompt_tokens"], spent["completion_tokens"] = tokens
+            spent["cost_micros"] = prices.micros(*tokens)
+            cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
+            click.echo(
+                f"The model gave {spent['new_answers']} new answers: {tokens[0]} tokens asked, "
+                f"{tokens[1]} answered{cost}. They are kept in {path}.",
+                err=True,
+            )

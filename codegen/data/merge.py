@@ -1,0 +1,247 @@
+"""Puts the shards of a run together: the same bytes as the run in one piece would have made.
+
+Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
+of each shard in turn. What can only be known of the whole is done here: duplicates are removed in
+the order of the inputs, by the signatures that the shards have kept, and the decontamination report
+is drawn up. A merge that was interrupted goes on when it is called again; the shards are only read.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+from codegen.data.engine import find_finished
+from codegen.data.inputs import Shard
+from codegen.data.journal import KEPT, REJECTS, Journal, explain_full_disk
+from codegen.data.manifest import (
+    Manifest,
+    RunConfig,
+    describe_run,
+    load_manifest,
+    refuse_changes,
+    versions_in_use,
+)
+from codegen.data.outcomes import Result
+from codegen.data.output import Output
+from codegen.data.read import data_files
+from codegen.data.screens import Dedup, Signature
+from codegen.data.statistics import measures
+from codegen.errors import InputError, ResumeError
+from codegen.records import TrainingText, from_json
+
+CHUNK = 256
+COMMIT_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    folder: Path
+    shard: Shard
+    manifest: Manifest
+
+    @property
+    def inputs(self) -> int:
+        return self.manifest.counts["inputs"]
+
+
+def merge(
+    shards: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    command: str = "",
+) -> Manifest:
+    """Merges the directories of all shards of one run, in any order.
+
+    Args:
+        shards: the finished directories of shards 0/n to (n - 1)/n.
+        out: a new or empty directory, or one with an interrupted merge of the same shards.
+        command: how the merge was called, for the manifest.
+
+    Raises:
+        InputError: if a shard is missing, given twice or not finished.
+        ResumeError: if the shards are of runs with different settings, or duplicates were looked
+            for in a reference corpus that has changed.
+    """
+    out = Path(out)
+    parts = _parts([Path(folder) for folder in shards])
+    whole = replace(parts[0].manifest.run, shard=None)
+    if finished := find_finished(out, whole):
+        return finished
+    header = {"run": describe_run(whole), "versions": versions_in_use()}
+    began = time.monotonic()
+    with explain_full_disk(out), Journal(out, header, whole.shard_bytes) as journal:
+        refuse_changes(out, journal.header, header)
+        with Output(journal, _dedup(whole)) as output:
+            if not output.state.done:
+                _write(output, parts)
+            spent = sum(part.manifest.throughput["seconds"] for part in parts)
+            output.state.seconds = spent + time.monotonic() - began
+            workers = [part.manifest.throughput["workers"] or 0 for part in parts]
+            return output.finish(whole, parts[0].manifest.versions, sum(workers), command)
+
+
+def _parts(folders: list[Path]) -> list[_Part]:
+    parts = [_part(folder) for folder in folders]
+    if not parts:
+        raise InputError("There is no shard to merge.", "Give the directories of all shards.")
+    first = parts[0]
+    for part in parts[1:]:
+        old, new = (replace(p.manifest.run, shard=None) for p in (first, part))
+        try:
+            refuse_changes(first.folder, describe_run(old), describe_run(new))
+        except ResumeError as error:
+            message = f"{part.folder} is a shard of another run. {error.message}"
+            raise ResumeError(message, "Merge the shards of one run.") from None
+    found = sorted(parts, key=lambda part: part.shard.index)
+    indices = [part.shard.index for part in found]
+    number = first.shard.of
+    if any(part.shard.of != number for part in parts) or indices != list(range(number)):
+        given = ", ".join(f"{part.folder} is {part.shard}" for part in found)
+        raise InputError(
+            f"These are not all {number} shards of a run, each once: {given}.",
+            "Give each of the directories once.",
+        )
+    return found
+
+
+def _part(folder: Path) -> _Part:
+    manifest = load_manifest(folder)
+    if manifest.run.shard is None:
+        raise InputError(
+            f"{folder} is no shard of a run but a whole one.",
+            "datasets.load_dataset and recipes take several directories as they are.",
+        )
+    return _Part(folder, Shard.parse(manifest.run.shard), manifest)
+
+
+def _dedup(run: RunConfig) -> Dedup | None:
+    """How duplicates are found, from what the manifests say of it.
+
+    Raises:
+        ResumeError: if a reference corpus has changed since the shards were made.
+    """
+    if run.dedup is None:
+        return None
+    settings = {f.name: run.dedup[f.name] for f in fields(Dedup) if f.name in run.dedup}
+    references = tuple(_spec(described) for described in run.dedup["references"])
+    dedup = Dedup(**{**settings, "references": references})
+    refuse_changes(Path("The deduplication"), run.dedup, dedup.describe())
+    return dedup
+
+
+def _spec(described: dict[str, Any]) -> str:
+    """The name on the command line of a source that describes itself so."""
+    if described["kind"] == "hub":
+        return ":".join(["hub", described["name"], described["config"], described["split"]])
+    return described.get("spec", described["kind"])
+
+
+def _write(output: Output, parts: list[_Part]) -> None:
+    state = output.state
+    total = sum(part.inputs for part in parts)
+    committed = time.monotonic()
+    with closing(_results(parts)) as results:
+        for _ in islice(results, state.position):
+            pass
+        while state.position < total:
+            output.write(list(islice(results, CHUNK)), "")
+            if time.monotonic() - committed >= COMMIT_EVERY_S:
+                output.commit()
+                committed = time.monotonic()
+    state.done = True
+    output.commit()
+
+
+def _results(parts: list[_Part]) -> Generator[Result, None, None]:
+    """The results of all inputs, in the order of the source."""
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(_of_part(part))) for part in parts]
+        for number in range(sum(part.inputs for part in parts)):
+            yield next(streams[number % len(streams)])
+
+
+def _of_part(part: _Part) -> Generator[Result, None, None]:
+    with (
+        (part.folder / REJECTS).open("rb") as rejected,
+        (part.folder / KEPT).open("rb") as kept,
+        closing(_Lines(part)) as lines,
+    ):
+        reject, keep = _row(rejected), _row(kept)
+        for position in range(part.inputs):
+            number = part.shard.number(position)
+            if reject and reject["input"] == number:
+                yield Result(reject["id"], reject["outcome"], reject["reason"], reject["detail"])
+                reject = _row(rejected)
+            elif keep and keep["input"] == number:
+                yield _kept(keep, lines.take(keep["texts"]))
+                keep = _row(kept)
+            else:
+                raise InputError(
+                    f"{part.folder} is damaged: nothing tells what became of input {number}.",
+                    "Make this shard again.",
+                )
+
+
+def _row(file: IO[bytes]) -> dict[str, Any] | None:
+    line = file.readline()
+    return json.loads(line) if line else None
+
+
+def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
+    texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
+    prompt, trained = (
+        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
+        for side in (False, True)
+    )
+    signature = [base64.b64decode(part) for part in row["signature"]]
+    return Result(
+        id=row["id"],
+        outcome="kept",
+        data=b"".join(lines),
+        licence=row["licence"],
+        prompt_characters=prompt,
+        trained_characters=trained,
+        measures=tuple(measures(text) for text in texts),
+        signature=Signature(*signature) if signature else None,
+    )
+
+
+class _Lines:
+    """The lines of all data files of a shard, one after the other."""
+
+    def __init__(self, part: _Part) -> None:
+        self._part = part
+        self._files = iter(data_files(part.folder) if part.manifest.files else [])
+        self._file: IO[bytes] | None = None
+
+    def take(self, number: int) -> list[bytes]:
+        """The next lines."""
+        lines: list[bytes] = []
+        while len(lines) < number:
+            line = self._file.readline() if self._file else b""
+            if line:
+                lines.append(line)
+                continue
+            self.close()
+            path = next(self._files, None)
+            if path is None:
+                raise InputError(
+                    f"{self._part.folder} is damaged: its data files hold too few texts.",
+                    "Make this shard again.",
+                )
+            self._file = path.open("rb")
+        return lines
+
+    def close(self) -> None:
+        if self._file:
+            self._file.close()
+            self._file = None

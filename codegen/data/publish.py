@@ -1,0 +1,312 @@
+"""Finished data directories as Parquet, and on the Hugging Face hub.
+
+Parquet holds the same rows in the same order, a file for each data file, with one schema for all
+data of this toolkit: ``meta``, whose keys differ from generator to generator, is a JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen.data.manifest import Manifest, load_manifest
+from codegen.data.read import data_files
+from codegen.errors import InputError
+from codegen.records import Segment, TrainingText, from_dict, read_jsonl
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from huggingface_hub import HfApi
+
+PARQUET = "parquet"
+"""The folder in a data directory that holds the Parquet files, unless another one is given."""
+
+_ROW_GROUP_CHARACTERS = 8 * 2**20
+_ROW_GROUP_ROWS = 5000
+_PUBLISHED = (
+    "data-*.jsonl",
+    "rejects.jsonl",
+    "decontamination.jsonl",
+    "manifest.json",
+    "card.md",
+    "README.md",
+)
+_TOKEN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
+
+
+def parquet_schema() -> pa.Schema:
+    """The schema of all Parquet files: the fields of a training text, ``meta`` as JSON text."""
+    import pyarrow as pa
+
+    segment = pa.struct([pa.field("text", pa.string()), pa.field("train", pa.bool_())])
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("example_id", pa.string(), nullable=False),
+            pa.field("generator", pa.string(), nullable=False),
+            pa.field("segments", pa.list_(segment), nullable=False),
+            pa.field("meta", pa.string(), nullable=False),
+        ]
+    )
+
+
+def export_parquet(
+    directory: str | os.PathLike[str], out: str | os.PathLike[str] | None = None
+) -> list[Path]:
+    """Writes the texts of a finished directory as Parquet (zstd): all of them or none.
+
+    Memory stays flat: the texts stream. What an earlier export left in ``out`` is replaced.
+
+    Args:
+        directory: made by :func:`codegen.data.run`.
+        out: the folder to make; by default ``parquet`` in the directory.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        InputError: if the directory is not finished, ``out`` holds other files, or a text has no
+            UTF-8 form.
+    """
+    manifest = load_manifest(directory)
+    out = Path(out) if out is not None else Path(directory, PARQUET)
+    _refuse_foreign(out)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        names = []
+        for path in _whole_data_files(directory, manifest):
+            names.append(path.with_suffix(".parquet").name)
+            _write_parquet(path, partial / names[-1], manifest.fingerprint)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [out / name for name in names]
+
+
+def _refuse_foreign(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file.", "Give a directory.")
+    foreign = [
+        path.name
+        for path in (out.iterdir() if out.exists() else ())
+        if not re.fullmatch(r"data-\d+\.parquet", path.name)
+    ]
+    if foreign:
+        raise InputError(
+            f"{out} holds {min(foreign)!r}, which no export made.", "Choose another directory."
+        )
+
+
+def _whole_data_files(directory: str | os.PathLike[str], manifest: Manifest) -> list[Path]:
+    """The data files, if they are those that the manifest lists.
+
+    Raises:
+        InputError: naming the file that is missing, cut or too much.
+    """
+    found = {path.name: path for path in data_files(directory)} if manifest.files else {}
+    for file in manifest.files:
+        path = found.get(file["name"])
+        if path is None or path.stat().st_size != file["bytes"]:
+            raise InputError(
+                f"{Path(directory, file['name'])} is not as the manifest says: "
+                f"{file['bytes']} bytes with {file['texts']} texts.",
+                "Copy the directory again, or make it again.",
+            )
+    if extra := sorted(found.keys() - {file["name"] for file in manifest.files}):
+        raise InputError(
+            f"{Path(directory, extra[0])} does not belong to the data: the manifest doesn't list "
+            "it.",
+            "Move it elsewhere.",
+        )
+    return [found[file["name"]] for file in manifest.files]
+
+
+def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = parquet_schema().with_metadata({"codegen.fingerprint": fingerprint})
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        for texts in _batches(read_jsonl(TrainingText, source)):
+            rows = [_row(text) for text in texts]
+            try:
+                batch = pa.RecordBatch.from_pylist(rows, schema)
+            except UnicodeEncodeError:
+                raise _no_utf8(texts, source) from None
+            writer.write_batch(batch)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _row(text: TrainingText) -> dict[str, Any]:
+    return {
+        "id": text.id,
+        "example_id": text.example_id,
+        "generator": text.generator,
+        "segments": [segment._asdict() for segment in text.segments],
+        "meta": json.dumps(text.meta),
+    }
+
+
+def _batches(texts: Iterable[TrainingText]) -> Iterator[list[TrainingText]]:
+    batch: list[TrainingText] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text.text)
+        if characters >= _ROW_GROUP_CHARACTERS or len(batch) >= _ROW_GROUP_ROWS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _no_utf8(texts: Iterable[TrainingText], source: Path) -> InputError:
+    for text in texts:
+        try:
+            "".join((text.id, text.example_id, text.generator, text.text)).encode("utf-8")
+        except UnicodeEncodeError:
+            return InputError(
+                f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't.",
+                "Stay with JSON Lines, or mend the source.",
+            )
+    return InputError(f"{source} holds text that Parquet can't.", "Stay with JSON Lines.")
+
+
+def read_parquet(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
+    """Streams the training texts of one exported file, or of a folder of them.
+
+    Raises:
+        InputError: if there are none, or a row is not a training text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    paths = sorted(path.glob("data-*.parquet")) if path.is_dir() else [path]
+    if not paths:
+        raise InputError(f"{path} holds no data-*.parquet.", "Make them with: codegen data export")
+    for file_path in paths:
+        number = 0
+        try:
+            with pq.ParquetFile(file_path) as file:
+                for batch in file.iter_batches(256):
+                    for row in batch.to_pylist():
+                        number += 1
+                        yield _text(row, f"{file_path}:{number}")
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{file_path} is not a readable Parquet file: {error}.") from None
+
+
+def _text(row: Mapping[str, Any], where: str) -> TrainingText:
+    try:
+        meta = json.loads(row["meta"])
+        segments = [Segment(**segment)._asdict() for segment in row["segments"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where}: not a training text as exported ({error!r}).") from None
+    return from_dict(TrainingText, {**row, "meta": meta, "segments": segments}, where)
+
+
+def push(
+    directory: str | os.PathLike[str],
+    target: str,
+    *,
+    private: bool = False,
+    api: HfApi | None = None,
+) -> str:
+    """Uploads a finished directory as a dataset of the Hugging Face hub.
+
+    Data files of an earlier upload that are not in this directory are removed there, so that two
+    runs don't mix. Other files of the repository stay.
+
+    Args:
+        directory: made by :func:`codegen.data.run`; its Parquet files go too, if it has any.
+        target: ``hub:org/name``.
+        private: make the repository private; one that is there and public is refused.
+        api: the client; by default one for the hub, with the token of the environment.
+
+    Returns:
+        The address of the dataset.
+
+    Raises:
+        InputError: if the directory is not finished or was changed, the name can't be used, there
+            is no token that may write, or the hub can't be reached.
+    """
+    manifest = load_manifest(directory)
+    _whole_data_files(directory, manifest)
+    if not manifest.texts:
+        raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
+    name = _repository(target)
+
+    from huggingface_hub import HfApi, get_token
+
+    api = api or HfApi()
+    token = api.token or get_token()
+    if not token:
+        raise InputError("There is no token for the hub.", _TOKEN_REMEDY)
+    try:
+        return _upload(api, Path(directory), name, private, manifest)
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, *_http_errors()) as error:
+        raise _explained(error, target, str(token)) from None
+
+
+def _repository(target: str) -> str:
+    name = target.removeprefix("hub:")
+    if not target.startswith("hub:") or not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
+        raise InputError(
+            f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
+        )
+    return name
+
+
+def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Manifest) -> str:
+    # None leaves a repository as it is, and makes a new one as its organisation has it.
+    url = api.create_repo(
+        name, repo_type="dataset", private=True if private else None, exist_ok=True
+    )
+    if private and not api.repo_info(name, repo_type="dataset").private:
+        raise InputError(
+            f"hub:{name} exists and is public.",
+            "Make it private in its settings on the hub, or choose another name.",
+        )
+    api.upload_folder(
+        repo_id=name,
+        folder_path=directory,
+        repo_type="dataset",
+        commit_message=f"{manifest.texts} texts by {manifest.run.generator}",
+        commit_description=f"Made by codegen-toolkit; fingerprint {manifest.fingerprint}.",
+        allow_patterns=[*_PUBLISHED, f"{PARQUET}/data-*.parquet"],
+        delete_patterns=["data-*.jsonl", f"{PARQUET}/data-*.parquet", "decontamination.jsonl"],
+    )
+    return str(url)
+
+
+def _http_errors() -> tuple[type[Exception], ...]:
+    # Of the client library, which is not the same in all versions of huggingface_hub.
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    return (HTTPError,)
+
+
+def _explained(error: Exception, target: str, token: str) -> InputError:
+    """The library's error in one line; whatever it holds, the token is not in it."""
+    message = next((line for line in str(error).splitlines() if line.strip()), "")
+    message = (message or type(error).__name__).replace(token, "***").strip()
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        remedy = f"The token may not write there. {_TOKEN_REMEDY}"
+    elif status is not None:
+        remedy = "Run the same command again later; what was uploaded is not sent again."
+    else:
+        remedy = "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and run the command again."
+    return InputError(f"Cannot push to {target}: {message}", remedy)

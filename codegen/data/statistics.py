@@ -1,0 +1,183 @@
+"""Statistics of training texts: sums and quantiles in bounded memory, mergeable, as JSON.
+
+Quantiles come from histograms with sixteen bins for each power of two (the layout of
+HdrHistogram), so they are exact below 32 and within 1/32 of the value above. Integer arithmetic
+alone: the same bytes on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.records import TrainingText
+
+HISTOGRAMS = ("characters", "edits")
+"""The measures whose distribution is kept; of the others, the sum."""
+
+MAX_NAMES = 100
+"""Further measures are not kept, so that a generator that makes up names can't fill the memory."""
+
+_BITS = 4  # bins for each power of two, as a power of two
+
+
+def measures(text: TrainingText) -> dict[str, int]:
+    """What is measured of one text: ``characters``, and every int of its meta (no bool)."""
+    found = {"characters": sum(len(segment.text) for segment in text.segments)}
+    for name, value in text.meta.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            found.setdefault(name, value)
+    return found
+
+
+@dataclass(slots=True)
+class Histogram:
+    """The distribution of non-negative whole numbers; negative ones are counted as 0.
+
+    Attributes:
+        bins: bin -> number of values in it; bins are numbered in the order of their values.
+    """
+
+    bins: dict[int, int] = field(default_factory=dict)
+    least: int | None = None
+    most: int | None = None
+
+    def add(self, value: int) -> None:
+        """Counts one value."""
+        value = max(0, value)
+        place = _bin(value)
+        self.bins[place] = self.bins.get(place, 0) + 1
+        self.least = value if self.least is None else min(self.least, value)
+        self.most = value if self.most is None else max(self.most, value)
+
+    def merge(self, other: Histogram) -> None:
+        """Adds the values of another histogram."""
+        for place, number in other.bins.items():
+            self.bins[place] = self.bins.get(place, 0) + number
+        bounds = [v for v in (self.least, other.least) if v is not None]
+        self.least = min(bounds, default=None)
+        self.most = max([v for v in (self.most, other.most) if v is not None], default=None)
+
+    def quantile(self, q: float) -> int | None:
+        """The value at rank ceil(q * number), at least the first; None if there are no values."""
+        total = sum(self.bins.values())
+        if not total or self.least is None or self.most is None:
+            return None
+        rank = max(1, math.ceil(q * total))
+        if rank >= total:
+            return self.most
+        seen = 0
+        for place in sorted(self.bins):
+            seen += self.bins[place]
+            if seen >= rank:
+                return min(max(_middle(place), self.least), self.most)
+        return self.most
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        bins = [[place, self.bins[place]] for place in sorted(self.bins)]
+        return {"least": self.least, "most": self.most, "bins": bins}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Histogram:
+        """Back from :meth:`to_json`."""
+        return cls(dict(row["bins"]), row["least"], row["most"])
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Of all texts so far: their number, the sum of each measure, and some distributions."""
+
+    texts: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+
+    def add(self, measured: Mapping[str, int]) -> None:
+        """Adds the :func:`measures` of one text."""
+        self.texts += 1
+        for name, value in measured.items():
+            self._add_total(name, value)
+            if name in HISTOGRAMS and name in self.totals:
+                self.histograms.setdefault(name, Histogram()).add(value)
+
+    def merge(self, other: Statistics) -> None:
+        """Adds the texts of another one."""
+        self.texts += other.texts
+        for name, value in other.totals.items():
+            self._add_total(name, value)
+        for name, histogram in other.histograms.items():
+            self.histograms.setdefault(name, Histogram()).merge(histogram)
+
+    def _add_total(self, name: str, value: int) -> None:
+        if name in self.totals or len(self.totals) < MAX_NAMES:
+            self.totals[name] = self.totals.get(name, 0) + value
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "texts": self.texts,
+            "totals": dict(self.totals),
+            "histograms": {name: h.to_json() for name, h in self.histograms.items()},
+        }
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Statistics:
+        """Back from :meth:`to_json`; an empty mapping is of no texts."""
+        return cls(
+            row.get("texts", 0),
+            dict(row.get("totals", {})),
+            {name: Histogram.from_json(h) for name, h in row.get("histograms", {}).items()},
+        )
+
+    def dirty_rate(self) -> tuple[float, float, float] | None:
+        """The share of audited states with messages of pylint, and its 95 % interval (Wilson).
+
+        None if no state was audited. The states of one program are not independent of each other,
+        so the interval is somewhat too narrow.
+        """
+        from codegen.evals.statistics import wilson
+
+        audited = self.totals.get("audited_states", 0)
+        if audited <= 0:
+            return None
+        rate = self.totals.get("dirty_states", 0) / audited
+        return rate, *wilson(rate, audited)
+
+
+def statistics_lines(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """A manifest's statistics, one fact a line; none if there are no texts."""
+    found = Statistics.from_json(statistics)
+    if not found.texts:
+        return
+    for name, histogram in found.histograms.items():
+        low, middle, high = (histogram.quantile(q) for q in (0.05, 0.5, 0.95))
+        mean = found.totals[name] / found.texts
+        yield (
+            f"{name} a text: mean {mean:.1f}, median {middle}, 5 % to 95 % {low} to {high}, "
+            f"least {histogram.least}, most {histogram.most}"
+        )
+    for name, total in found.totals.items():
+        if name not in found.histograms:
+            yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
+    if rate := found.dirty_rate():
+        share, low, high = (100 * value for value in rate)
+        audited = found.totals["audited_states"]
+        yield (
+            f"dirty states: {share:.2f} % of {audited} audited (95 % interval {low:.2f} to "
+            f"{high:.2f} %)"
+        )
+
+
+def _bin(value: int) -> int:
+    shift = max(0, value.bit_length() - _BITS - 1)
+    return (shift << _BITS) + (value >> shift)
+
+
+def _middle(place: int) -> int:
+    if place < 2 << _BITS:
+        return place
+    shift = (place >> _BITS) - 1
+    low = (place - (shift << _BITS)) << shift
+    return low + ((1 << shift) - 1) // 2

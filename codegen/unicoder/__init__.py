@@ -1,0 +1,29 @@
+"""UniCode: pseudo-code of programs, made from Python's AST, and its exact inverse.
+
+Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024.
+"""
+
+from codegen.unicoder.convert import Translation, same_program, to_python, to_unicode
+from codegen.unicoder.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.unicoder.generator import RoundTripFailed, UniCode
+from codegen.unicoder.llm import Unusable
+from codegen.unicoder.objectives import OBJECTIVES, Objective, instruction
+from codegen.unicoder.styles import STYLES, Style, choose_style
+
+__all__ = [
+    "OBJECTIVES",
+    "Objective",
+    "RoundTripFailed",
+    "STYLES",
+    "Style",
+    "Translation",
+    "UniCode",
+    "UniCodeSyntaxError",
+    "UnsupportedProgram",
+    "Unusable",
+    "choose_style",
+    "instruction",
+    "same_program",
+    "to_python",
+    "to_unicode",
+]

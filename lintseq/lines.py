@@ -1,0 +1,362 @@
+"""Granularity ``line``: the lines inside a statement that can go alone.
+
+The paper's own pieces are physical lines. A line stays with its statement unless all of this hold,
+for it or for some lines in a row, which then are a *piece*:
+
+- It holds nothing but whole elements of a bracketed list (of a call, a display, parameters,
+  imported names, ``with`` items), each with its comma; or ``and x``, ``or x``, ``x and``, ``x or``
+  of a condition in brackets; or an ``if`` clause of a comprehension; or some of several adjacent
+  string literals; or it is an inner line of a triple-quoted string, or a decorator.
+- What is left is valid Python, whichever other pieces are deleted. Where only some must stay (one
+  imported name, the comma of a tuple), a :class:`Minimum` says what dies with the last.
+- No checker is known to object to what is left: arguments without which the call would not fit a
+  signature, parameters that Python fills (``self``), values of a format string, ``__slots__``, and
+  decorators that give a definition another meaning stay.
+
+Pieces nest: an element that spans several lines is a piece, with pieces inside. Comments and blank
+lines above a piece go with it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import tokenize
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from codegen.lintseq.arguments import Callees
+from codegen.lintseq.brackets import Brackets, Elements
+from codegen.lintseq.tokens import Group, Item, Stretch
+
+Span = tuple[int, int]  # lines, half-open
+
+_JOINS = frozenset({"and", "or"})
+_AFTER_OPERAND = frozenset({*_JOINS, "if", "else", "for", "async", ",", ":"})
+_NOT_IN_OPERAND = frozenset({"if", "else", "for", "async", ",", ":", "lambda", ":=", "="})
+# Without one of these a definition means something else to its users, or to a checker.
+_DEFINING = re.compile(
+    r"property|staticmethod|classmethod|setter|getter|deleter|overload|dataclass|attrs?|define"
+    r"|frozen|mutable|s|contextmanager|asynccontextmanager|total_ordering|singledispatch(method)?"
+    r"|register|cached_property|abstract\w*|coroutine|runtime_checkable|final|unique|\w+property"
+)
+# Text and replacement fields that end where they begin, line by line.
+_PLAIN_FIELDS = re.compile(
+    r"""(?:[^{}]|\{\{|\}\}|\{[^{}'"\\#]*(?:\{[^{}'"\\#]*\}[^{}'"\\#]*)*\})*"""
+)
+_STRING = re.compile(r"([A-Za-z]*)('''|\"\"\"|'|\")")
+
+
+class Minimum(NamedTuple):
+    """When all these pieces have died, the target dies; ``None`` stands for the enclosing node."""
+
+    pieces: tuple[Span, ...]
+    target: Span | None
+
+
+@dataclass(slots=True)
+class Pieces:
+    """The pieces of some lines.
+
+    Attributes:
+        spans: their lines, parents before children; two either nest or are apart.
+        minimums: what must not be deleted altogether.
+        signature: those that are parameters or decorators of the definition.
+    """
+
+    spans: list[Span] = field(default_factory=list)
+    minimums: list[Minimum] = field(default_factory=list)
+    signature: list[Span] = field(default_factory=list)
+
+
+def find_pieces(
+    lines: Sequence[str], span: Span, owners: Sequence[ast.AST], callees: Callees
+) -> Pieces:
+    """The pieces of a statement, of the header of one, or of a clause's.
+
+    Args:
+        lines: of the program.
+        span: the lines to look at.
+        owners: the statements (or the handler, case or ``if`` of the clause) that stand there.
+        callees: what calls in the program call.
+    """
+    if span[1] - span[0] < 2:
+        return Pieces()
+    try:
+        stretch = Stretch(lines, *span)
+    except (tokenize.TokenError, SyntaxError):
+        return Pieces()  # an odd indentation that only the whole program explains
+    finder = _Finder(lines, stretch, owners, callees)
+    finder.find()
+    return finder.pieces()
+
+
+class _Finder:
+    def __init__(
+        self,
+        lines: Sequence[str],
+        stretch: Stretch,
+        owners: Sequence[ast.AST],
+        callees: Callees,
+    ) -> None:
+        self.lines = lines
+        self.stretch = stretch
+        self.tokens = stretch.tokens
+        self.owners = owners
+        self.callees = callees
+        self.found: dict[Span, None] = {}
+        self.minimums: list[Minimum] = []
+        self.signature: list[Span] = []
+        self.code = {
+            line for token in self.tokens for line in range(token.line, token.end_line + 1)
+        }
+
+    def find(self) -> None:
+        tokens = self.tokens
+        wide = [g for g in self.stretch.groups if tokens[g.start].line < tokens[g.end].line]
+        brackets = Brackets(self.lines, self.stretch, self.owners, self.callees) if wide else None
+        for group in wide:
+            elements = brackets.of(group) if brackets else None
+            if elements:
+                self.list_of(group, elements)
+            self.condition(group)
+            self.adjacent_strings(group)
+        for number, token in enumerate(tokens):
+            if token.string and token.end_line - token.line > 1:
+                self.inner_lines(number)
+        for owner in self.owners:
+            if isinstance(owner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                self.decorators(owner)
+
+    def pieces(self) -> Pieces:
+        spans = sorted(self.found, key=lambda span: (span[0], -span[1]))
+        grown = {span: (self._with_comments(span), span[1]) for span in spans}
+        return Pieces(
+            [grown[span] for span in spans],
+            [
+                Minimum(
+                    tuple(grown[span] for span in minimum.pieces),
+                    None if minimum.target is None else grown[minimum.target],
+                )
+                for minimum in self.minimums
+            ],
+            [grown[span] for span in self.signature],
+        )
+
+    def _with_comments(self, span: Span) -> int:
+        """The first line of a piece, or of the comments and blank lines above it."""
+        first = span[0]
+        while first - 1 > self.stretch.first and first - 1 not in self.code:
+            first -= 1
+        return first
+
+    # -- pieces ------------------------------------------------------------------------------------
+
+    def add(self, start: int, end: int) -> Span | None:
+        """Makes a piece of the lines of some tokens, if nothing else stands there."""
+        if not (self.stretch.begins_line(start) and self.stretch.ends_line(end)):
+            return None
+        span = self.tokens[start].line, self.tokens[end].end_line + 1
+        if span[0] <= self.stretch.first:
+            return None
+        if any(self.lines[line].endswith("\\") for line in range(span[0] - 1, span[1])):
+            return None
+        self.found[span] = None
+        return span
+
+    def list_of(self, group: Group, elements: Elements) -> None:
+        """Whole elements of a list, with their commas."""
+        kind = elements.kind
+        slices = list(_slices(group))
+        if len(slices) != elements.number:
+            return  # a generator or lambda with commas of its own
+        runs: list[tuple[Span | None, list[int]]] = []
+        number = 0
+        while number < len(slices):
+            run = [number]
+            while not self.stretch.ends_line(slices[run[-1]][1]) and run[-1] + 1 < len(slices):
+                run.append(run[-1] + 1)
+            span = None
+            if not elements.kept.intersection(run):
+                span = self.add(slices[run[0]][0], slices[run[-1]][1])
+            runs.append((span, run))
+            number = run[-1] + 1
+        spans = [span for span, _ in runs if span is not None]
+        if kind == "parameters":
+            self.signature += spans
+            self._markers(runs, slices)
+        elif kind == "nonempty" and len(spans) == len(runs):
+            self.minimums.append(Minimum(tuple(spans), None))
+        elif kind == "tuple" and self.tokens[slices[-1][1]].text != ",":
+            *before, (last, members) = runs
+            commas = [span for span, _ in before if span is not None]
+            if commas and len(commas) == len(before) and len(members) == 1:
+                self.minimums.append(Minimum(tuple(commas), last))
+
+    def _markers(
+        self, runs: Sequence[tuple[Span | None, list[int]]], slices: Sequence[tuple[int, int]]
+    ) -> None:
+        """A bare ``*`` needs a parameter below it, a ``/`` one above it."""
+        words = [
+            [token.text for token in self.tokens[start : end + 1] if token.text != ","]
+            for start, end in slices
+        ]
+        for marker in ("*", "/"):
+            if [marker] not in words:
+                continue
+            place = words.index([marker])
+            if marker == "/":
+                needed = range(place)
+            else:
+                needed = range(place + 1, len(words) - (words[-1][0] == "**"))
+            spans = [span for span, run in runs if set(needed).intersection(run)]
+            pieces = tuple(span for span in spans if span is not None)
+            if len(pieces) == len(spans):
+                self.minimums.append(Minimum(pieces, None))
+
+    def condition(self, group: Group) -> None:
+        """``and x``, ``x and`` of a chain in brackets, and ``if x`` of a comprehension."""
+        items = group.items
+        in_comprehension = False
+        number = 0
+        while number < len(items):
+            item = items[number]
+            in_comprehension = in_comprehension or item.text == "for"
+            if not self.stretch.begins_line(item.start):
+                number += 1
+                continue
+            end = number
+            while end + 1 < len(items) and not self.stretch.ends_line(items[end].end):
+                end += 1
+            words = [part.text for part in items[number : end + 1]]
+            following = items[end + 1].text if end + 1 < len(items) else ","
+            before = items[number - 1].text if number else ","
+            if item.text == "if" and in_comprehension:
+                whole = not _NOT_IN_OPERAND.intersection(words[1:])
+                whole = whole and following in {"if", "for", "async", ","} and len(words) > 1
+            elif item.text in _JOINS:
+                whole = not _NOT_IN_OPERAND.intersection(words) and len(words) > 1
+                whole = whole and words[-1] not in _JOINS and following in _AFTER_OPERAND
+            else:
+                whole = not _NOT_IN_OPERAND.intersection(words) and words[-1] in _JOINS
+                whole = whole and before in {*_JOINS, ","} and len(words) > 1
+            if whole:
+                self.add(item.start, items[end].end)
+            number = end + 1
+
+    def adjacent_strings(self, group: Group) -> None:
+        """Some of several string literals that make up one."""
+        items = group.items
+        number = 0
+        while number < len(items):
+            stop = number
+            while stop < len(items) and self.tokens[items[stop].start].string:
+                stop += 1
+            if stop - number > 1:
+                self._strings(items[number:stop], items[stop].text if stop < len(items) else "")
+            number = stop + 1
+
+    def _strings(self, strings: Sequence[Item], following: str) -> None:
+        if following in {"%", "."} or any(self._is_format(item.start) for item in strings):
+            return
+        runs: list[tuple[int, int]] = []
+        start = 0
+        while start < len(strings):
+            end = start
+            while end + 1 < len(strings) and not self.stretch.ends_line(strings[end].end):
+                end += 1
+            runs.append((strings[start].start, strings[end].end))
+            start = end + 1
+        if len(runs) > 1:
+            spans = [span for run in runs if (span := self.add(*run)) is not None]
+            if len(spans) == len(runs):
+                self.minimums.append(Minimum(tuple(spans), None))
+
+    def inner_lines(self, number: int) -> None:
+        """The lines of a triple-quoted string without its first and last."""
+        token = self.tokens[number]
+        match = _STRING.match(self.lines[token.line], token.column)
+        if match is None or len(match[2]) == 1:
+            return
+        inner = range(token.line + 1, token.end_line)
+        if set(match[1].lower()) & {"f", "t"}:
+            whole = [self.lines[token.line][match.end() :], *(self.lines[n] for n in inner)]
+            if not all(_PLAIN_FIELDS.fullmatch(text) for text in whole):
+                return  # a field that goes on in the next line
+        elif not self._is_statement(number) and self._is_format(number):
+            return
+        first = None
+        for line in inner:
+            first = line if first is None else first
+            if self.lines[line].strip():
+                self.found[first, line + 1] = None
+                first = None
+
+    def _is_statement(self, number: int) -> bool:
+        """Whether a token is a statement of its own, such as a docstring."""
+        before = self.tokens[number - 1].text if number else "\n"
+        return before in ("\n", ";") and self.tokens[number + 1].text in ("\n", ";")
+
+    def _is_format(self, number: int) -> bool:
+        """Whether a string may be a format string, whose fields and values must agree."""
+        token = self.tokens[number]
+        lines = self.lines[token.line : token.end_line + 1]
+        first, last = lines[0][token.column :], lines[-1][: token.end_column]
+        if len(lines) == 1:
+            first = lines[0][token.column : token.end_column]
+        text = "\n".join([first, *lines[1:-1], last])
+        prefix = re.match("[A-Za-z]*", text)
+        is_f = prefix is not None and "f" in prefix[0].lower()
+        return "%" in text or (not is_f and "{" in text)
+
+    def decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
+        """Decorators that leave a definition what it is."""
+        if not self.callees.is_unique(node.name):
+            return
+        top = self.stretch.top
+        number = 0
+        for decorator in node.decorator_list:
+            end = number
+            while top[end].text != "\n":
+                end += 1
+            name = decorator.func if isinstance(decorator, ast.Call) else decorator
+            word = getattr(name, "attr", getattr(name, "id", "property"))
+            if top[number].text == "@" and not _DEFINING.fullmatch(word):
+                span = self.add_decorator(top[number].start, top[end].end)
+                if span is not None:
+                    self.signature.append(span)
+            number = end + 1
+
+    def add_decorator(self, start: int, end: int) -> Span | None:
+        span = self.tokens[start].line, self.tokens[end].end_line + 1
+        if any(self.lines[line].endswith("\\") for line in range(span[0], span[1])):
+            return None
+        self.found[span] = None
+        return span
+
+
+def _slices(group: Group) -> Iterator[tuple[int, int]]:
+    """The first and last token of each element, the last being its comma where it has one."""
+    start = None
+    end = group.start
+    for item in group.items:
+        start = item.start if start is None else start
+        end = item.end
+        if item.text == ",":
+            yield start, end
+            start = None
+    if start is not None:
+        yield start, end
+
+
+def parents_of(spans: Iterable[Span]) -> list[int]:
+    """For each of some nested spans, parents first, the number of the smallest around it, or -1."""
+    parents = []
+    around: list[tuple[int, Span]] = []
+    for number, span in enumerate(spans):
+        while around and around[-1][1][1] <= span[0]:
+            around.pop()
+        parents.append(around[-1][0] if around else -1)
+        around.append((number, span))
+    return parents

@@ -1,0 +1,174 @@
+"""The published LintSeq algorithm, line by line with a linter in the loop.
+
+Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
+Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behaviour of their code with the
+settings of the paper's data: a beam of one, so a single random path, of at most 512 edits.
+
+Kept: which lines can be drawn and how much they weigh, that a deleted line takes the deeper lines
+below it along, that all lines that the linter reports are deleted at once until it reports none,
+and that what is left in the end (comments, mostly) is the first edit. Messages about the whole
+program are not excused: the lines that they name go with the first deletion.
+
+Mended: edits come straight from the deletions, so they only insert and give back the program
+exactly; the random generator is the caller's; a reported line outside of the program counts as its
+last, in place of an exception; nothing is dropped without an error. The linter is the caller's too,
+and should be one that persists: a new one per call takes most of the published code's time.
+
+Limits: slow, a call of the linter per deletion and per round of its messages. States may hold half
+a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close to it at
+a small part of the cost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+
+from codegen.lintseq.edits import EditSequence, to_text
+from codegen.lintseq.errors import UnsupportedProgram
+from codegen.lintseq.program import normalise, parse
+from codegen.lintseq.sampling import undo
+from codegen.lintseq.verify import Finding
+from codegen.lintseq.weights import indentations, line_weights
+
+Lint = Callable[[str], Sequence[Finding]]
+
+MAX_EDITS = 512
+
+
+def reference_sequence(
+    program: str,
+    rng: random.Random,
+    lint: Lint,
+    *,
+    ignore_comments: bool = True,
+    ignore_imports: bool = False,
+    ignore_global_definitions: bool = True,
+    indentation_bias: float | None = 1.0,
+    max_edits: int = MAX_EDITS,
+) -> EditSequence:
+    """One edit sequence of a program; its last state is the program's normal form.
+
+    Args:
+        program: Python source.
+        rng: draws the lines.
+        lint: what is wrong with a program text; the line of a finding is the one to delete.
+        ignore_comments, ignore_imports, ignore_global_definitions, indentation_bias: which lines
+            are drawn how often; see :func:`codegen.lintseq.weights.line_weights`.
+        max_edits: deletions after which all that is left becomes the first edit.
+
+    Raises:
+        UnsupportedProgram: with the reason why it has no edit sequence.
+    """
+    text = normalise(program)
+    parse(text)
+    lines = text.removesuffix("\n").split("\n")
+    weights = line_weights(
+        lines,
+        ignore_comments=ignore_comments,
+        ignore_imports=ignore_imports,
+        ignore_global_definitions=ignore_global_definitions,
+        indentation_bias=indentation_bias,
+    )
+    candidates = [line for line, weight in enumerate(weights) if weight > 0]
+    if not candidates:
+        raise UnsupportedProgram("no_candidates", "none of its lines can be drawn.")
+    return forward(lines, _backward(lines, candidates, weights, rng, lint, max_edits))
+
+
+def _backward(
+    lines: Sequence[str],
+    candidates: Sequence[int],
+    weights: Sequence[float],
+    rng: random.Random,
+    lint: Lint,
+    max_edits: int,
+) -> list[list[int]]:
+    """The backward phase: the lines of each deletion, in the order of deletion."""
+    indents = indentations(lines)
+    alive = set(range(len(lines)))
+    deletions: list[list[int]] = []
+    remaining = list(candidates)
+    while remaining and len(deletions) < max_edits:
+        (seed,) = rng.choices(remaining, [weights[line] for line in remaining])
+        deleted = _induced(seed, alive, lines, indents, lint)
+        deletions.append(sorted(deleted))
+        remaining = [line for line in remaining if line in alive]
+    if alive:
+        deletions.append(sorted(alive))
+    return deletions
+
+
+def _induced(
+    seed: int, alive: set[int], lines: Sequence[str], indents: Sequence[int], lint: Lint
+) -> set[int]:
+    """Deletes a line, and lines that the linter reports until it reports none; returns them all."""
+    deleted: set[int] = set()
+    affected: Iterable[int] = (seed,)
+    while True:
+        for line in affected:
+            block = {line, *_block(line, indents)} & alive
+            deleted |= block
+            alive -= block
+        kept = sorted(alive)
+        findings = lint(to_text([lines[line] for line in kept])) if kept else ()
+        if not findings:
+            return deleted
+        affected = [
+            kept[finding.line - 1 if 0 < finding.line <= len(kept) else -1] for finding in findings
+        ]
+
+
+def _block(line: int, indents: Sequence[int]) -> range:
+    """The lines below one that are indented deeper, without a break."""
+    stop = line + 1
+    while stop < len(indents) and indents[stop] > indents[line]:
+        stop += 1
+    return range(line + 1, stop)
+
+
+def forward(lines: Sequence[str], deletions: Sequence[Sequence[int]]) -> EditSequence:
+    """The forward phase: the edits that undo deletions, which together delete all lines.
+
+    The reference strips each state before it takes the difference, so a blank line shows from the
+    first state on in which there are lines of text above and below it; those at the borders of the
+    program itself come with the last edit.
+    """
+    births = _births(len(lines), deletions)
+    shown = _shown(lines, births)
+    steps: list[list[int]] = [[] for _ in deletions]
+    for line, birth in enumerate(shown):
+        steps[len(deletions) - 1 - birth].append(line)
+    return undo(lines, steps)
+
+
+def _births(count: int, deletions: Sequence[Sequence[int]]) -> list[int]:
+    """For each line the edit, from 0, that brings it back."""
+    births = [0] * count
+    for number, deleted in enumerate(reversed(deletions)):
+        for line in deleted:
+            births[line] = number
+    return births
+
+
+def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
+    """For each line the edit from which on it is between lines of text, or the last."""
+    last = max(births)
+    is_text = [bool(line.strip()) for line in lines]
+
+    def earliest(numbers: Iterable[int]) -> dict[int, int]:
+        """For each line, the birth of the first line of text seen up to it."""
+        least = last
+        found = {}
+        for number in numbers:
+            if is_text[number]:
+                least = min(least, births[number])
+            found[number] = least
+        return found
+
+    above = earliest(range(len(lines)))
+    below = earliest(range(len(lines) - 1, -1, -1))
+    return [
+        birth if is_text[number] else max(birth, above[number], below[number])
+        for number, birth in enumerate(births)
+    ]

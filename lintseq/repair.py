@@ -1,0 +1,197 @@
+"""Sampled sequences that passed their check, by sampling again where they did not.
+
+All states of all sequences are checked at once, and a sequence with a dirty state is sampled again
+after a repair: the statement that was found wrong from then on needs the nodes whose deletion made
+it so. With ``pylint``, a sequence that stays dirty is at last drawn by the published algorithm,
+which asks the linter after each deletion.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from codegen.lintseq.edits import EditSequence
+from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
+from codegen.lintseq.program import Prepared
+from codegen.lintseq.reference import reference_sequence
+from codegen.lintseq.sampling import Step, edits_of, sample_steps
+from codegen.lintseq.verify import Check, Finding, Verify, check_for, new_findings
+
+MAX_REPAIRS = 8
+
+Job = tuple[Prepared, random.Random]
+
+
+class Verified(NamedTuple):
+    """A sequence that passed; ``fallback`` if the published algorithm drew it."""
+
+    sequence: EditSequence
+    fallback: bool = False
+
+
+def edit_sequences(
+    jobs: Sequence[Job], *, verify: Verify = "ruff"
+) -> list[EditSequence | VerificationFailed]:
+    """One verified edit sequence, or why there is none, for each job.
+
+    A job's result depends on that job alone. The states of all jobs are checked together, each text
+    once: with ``ruff``, whose process takes longer to start than to lint, many jobs at once cost
+    far less than one by one.
+
+    Raises:
+        ConfigError: for an unknown check.
+        CodegenError: if the check's tool is not installed.
+    """
+    results = verified_sequences(jobs, verify)
+    return [found.sequence if isinstance(found, Verified) else found for found in results]
+
+
+def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | VerificationFailed]:
+    """See :func:`edit_sequences`; tells the fallbacks apart."""
+    check = check_for(verify)
+    if check is None:
+        return [Verified(edits_of(prepared, sample_steps(prepared, rng))) for prepared, rng in jobs]
+    known = _Known(check, eager=verify != "pylint")
+    results: dict[int, Verified | VerificationFailed] = {}
+    pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
+    for _ in range(MAX_REPAIRS + 1):
+        attempts = {n: _attempt(prepared, jobs[n][1]) for n, prepared in pending.items()}
+        known.look_at(attempt.texts for attempt in attempts.values())
+        for number, attempt in attempts.items():
+            dirty = _dirty(attempt, known)
+            if dirty:
+                results[number] = _failure(verify, dirty[0][1])
+                pending[number] = _repaired(pending[number], attempt, dirty)
+            else:
+                results[number] = Verified(attempt.sequence)
+                del pending[number]
+        if not pending:
+            break
+    if verify == "pylint":
+        for number in pending:
+            results[number] = _fallback(*jobs[number], check)
+    return [results[number] for number in range(len(jobs))]
+
+
+class _Attempt(NamedTuple):
+    """A sampled sequence: its deletions, and the texts of its states in the order of writing."""
+
+    steps: list[Step]
+    sequence: EditSequence
+    texts: list[str]
+
+
+class _Known:
+    """The findings in texts, each checked once.
+
+    A whole program counts only where a state has findings. ``eager`` checks it all the same, which
+    saves a second call of a check that is quick but slow to start.
+    """
+
+    def __init__(self, check: Check, *, eager: bool) -> None:
+        self.check = check
+        self.eager = eager
+        self.findings: dict[str, list[Finding]] = {}
+
+    def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
+        """Checks the texts of states that are new; the last of each sequence is a program."""
+        sequences = list(attempts)
+        self._add(text for texts in sequences for text in (texts if self.eager else texts[:-1]))
+        self._add(texts[-1] for texts in sequences if any(map(self.findings.get, texts[:-1])))
+
+    def _add(self, texts: Iterable[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self.findings]
+        if new:
+            self.findings.update(zip(new, self.check(new), strict=True))
+
+
+# A deletion, by its number, and a finding in the state it leaves.
+_Dirty = list[tuple[int, Finding]]
+
+
+def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
+    steps = sample_steps(prepared, rng)
+    sequence = edits_of(prepared, steps)
+    return _Attempt(steps, sequence, list(sequence.states))
+
+
+def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
+    """What is wrong with each state but the last, which is the whole program."""
+    *states, program = attempt.texts
+    last = len(states) - 1
+    findings = known.findings
+    return [
+        (last - number, finding)
+        for number, text in enumerate(states)
+        if findings[text]
+        for finding in new_findings(findings[text], findings[program])
+    ]
+
+
+def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
+    return VerificationFailed(verify, f"line {finding.line}: {finding.rule} {finding.message}")
+
+
+def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
+    """The program with edges that forbid these states: what is wrong dies with what was deleted."""
+    edges: dict[int, set[int]] = {}
+    for number, finding in dirty:
+        dead = {node for step in attempt.steps[: number + 1] for node in step}
+        left = [owner for owner in prepared.owners if owner not in dead]
+        # A checker that tells no line, or one past the end, means the end.
+        wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
+        for node in attempt.steps[number]:
+            edges.setdefault(node, set()).add(wrong)
+    return prepared.with_edges(edges)
+
+
+def _fallback(
+    prepared: Prepared, rng: random.Random, check: Check
+) -> Verified | VerificationFailed:
+    """A sequence by the published algorithm, checked like all others."""
+    program = prepared.program
+    excused = check([program])[0]
+
+    def lint(text: str) -> list[Finding]:
+        return new_findings(check([text])[0], excused)
+
+    try:
+        sequence = reference_sequence(program, rng, lint)
+    except UnsupportedProgram as error:  # comments and global definitions only
+        return VerificationFailed("pylint", error.detail)
+    for text in sequence.states[:-1]:
+        # Its first state is what could not be drawn, and blank lines move: look again.
+        if found := lint(text):
+            return _failure("pylint", found[0])
+    return Verified(sequence)._replace(fallback=True)
+
+
+def audited(
+    sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
+) -> list[Mapping[str, int]]:
+    """Looks at a random share of the states between the edits of each sequence.
+
+    Returns:
+        For each sequence ``audited_states`` and, of these, ``dirty_states``, which have findings
+        beyond those of the whole program; nothing if no state was drawn.
+    """
+    drawn = []
+    for sequence, rng in sequences:
+        numbers = [n for n in range(len(sequence.edits) - 1) if rng.random() < share]
+        states = sequence.states if numbers else ()
+        drawn.append([states[number] for number in (*numbers, -1)] if numbers else [])
+    known = _Known(check, eager=False)
+    known.look_at(texts for texts in drawn if texts)
+    return [_counts(texts, known.findings) if texts else {} for texts in drawn]
+
+
+def _counts(texts: Sequence[str], findings: Mapping[str, list[Finding]]) -> Mapping[str, int]:
+    *states, program = texts
+    dirty = sum(
+        1
+        for state in states
+        if findings[state] and new_findings(findings[state], findings[program])
+    )
+    return {"audited_states": len(states), "dirty_states": dirty}

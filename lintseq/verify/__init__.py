@@ -1,0 +1,69 @@
+"""Checks of intermediate states that don't rest on the dependency rules.
+
+- ``static``: none; the rules alone.
+- ``compile``: Python compiles each state (and never runs it), so each is syntactically valid.
+- ``ruff``: besides, ruff finds no undefined name or misplaced statement, many states at a time.
+- ``pylint``: pylint finds no error, as in the paper's code: :mod:`codegen.lintseq.verify.linter`.
+
+Findings that the whole program has too are excused. The fast checks can be audited with pylint on a
+random share of the states: :mod:`codegen.lintseq.verify.audit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from codegen.errors import ConfigError
+from codegen.lintseq.verify.audit import audit_summary, wilson_interval
+from codegen.lintseq.verify.compiled import check_compile
+from codegen.lintseq.verify.findings import Check, Finding, new_findings
+from codegen.lintseq.verify.ruff import check_ruff
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "Finding",
+    "Verify",
+    "audit_summary",
+    "check_compile",
+    "check_for",
+    "check_pylint",
+    "check_ruff",
+    "new_findings",
+    "wilson_interval",
+]
+
+Verify = Literal["static", "compile", "ruff", "pylint"]
+CHECKS: tuple[Verify, ...] = get_args(Verify)
+
+
+def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
+    """Lints each state with this process's pylint, and remembers the verdicts.
+
+    Raises:
+        CodegenError: if pylint is not installed.
+    """
+    # pylint takes a quarter of a second to import, and most runs do without.
+    from codegen.lintseq.verify.linter import shared_linter
+
+    return shared_linter().check(states)
+
+
+_CHECKS: Mapping[str, Check | None] = {
+    "static": None,
+    "compile": check_compile,
+    "ruff": check_ruff,
+    "pylint": check_pylint,
+}
+
+
+def check_for(verify: Verify) -> Check | None:
+    """The check of that name, None for ``static``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if verify not in _CHECKS:
+        raise ConfigError(f"There is no check {verify!r}.", f"Choose one of: {', '.join(CHECKS)}.")
+    return _CHECKS[verify]

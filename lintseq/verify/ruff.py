@@ -1,0 +1,114 @@
+"""The check ``ruff``: besides compiling, ruff finds no undefined name or misplaced statement.
+
+One process looks at many states. Of ruff's rules those are selected that mark an error, in pylint's
+sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F5 (format
+strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
+``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
+locals used before assignment). Left out are style and unused names (F401, F841: every half-written
+program has them), redefinitions (F811: it depends on uses that are not written yet) and doubtful
+comparisons (F63), which a deletion can't create. ``noqa`` comments are not heeded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codegen.errors import CodegenError
+from codegen.lintseq.verify.compiled import check_compile
+from codegen.lintseq.verify.findings import Finding
+
+_MEMORY = "/dev/shm"  # only the parent of a private directory
+_BATCH_CHARS = 8_000_000  # a container may have as little as 64 MB there
+
+RUFF_RULES = ("E9", "F404", "F5", "F62", "F7", "F82")
+
+
+def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
+    """Compiles each state, and lints those that compile with few calls of ruff, mostly one.
+
+    Raises:
+        CodegenError: if ruff is not installed, or fails.
+    """
+    findings = check_compile(states)
+    batch: list[int] = []
+    size = 0
+    for number, state in enumerate(states):
+        if findings[number]:
+            continue
+        if batch and size + len(state) > _BATCH_CHARS:
+            _lint(states, batch, findings)
+            batch, size = [], 0
+        batch.append(number)
+        size += len(state)
+    if batch:
+        _lint(states, batch, findings)
+    return findings
+
+
+def _lint(states: Sequence[str], batch: Sequence[int], findings: list[list[Finding]]) -> None:
+    """Adds ruff's findings in the states of a batch."""
+    with tempfile.TemporaryDirectory(prefix="lintseq-", dir=_scratch()) as folder:
+        for number in batch:
+            path = Path(folder, f"{number}.py")
+            path.write_text(states[number], encoding="utf-8", newline="\n")
+        for row in _run_ruff(folder):
+            number = int(Path(row["filename"]).stem)
+            line = (row.get("location") or {}).get("row", 0)
+            rule = row.get("code") or "syntax-error"
+            findings[number].append(Finding(line, rule, row["message"]))
+
+
+def _scratch() -> str | None:
+    """Where to put many small files: in memory if that's possible and TMPDIR says nothing else."""
+    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
+        return _MEMORY
+    return None
+
+
+def _run_ruff(folder: str) -> list[Mapping]:
+    command = [
+        _ruff(),
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--ignore-noqa",
+        "--no-respect-gitignore",
+        "--quiet",
+        "--exit-zero",
+        "--output-format=json",
+        f"--select={','.join(RUFF_RULES)}",
+        f"--target-version=py3{sys.version_info.minor}",
+        folder,
+    ]
+    # One thread: whoever makes much data runs many of these side by side.
+    environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        raise CodegenError(
+            f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}",
+            "Use verify='compile', or install another version of ruff.",
+        )
+    return json.loads(done.stdout)
+
+
+_NO_RUFF = ("ruff, which checks the states, is not installed.", "Run: pip install ruff")
+
+
+def _ruff() -> str:
+    try:
+        from ruff import find_ruff_bin
+    except ImportError:
+        try:
+            from ruff.__main__ import find_ruff_bin
+        except ImportError:
+            raise CodegenError(*_NO_RUFF) from None
+    try:
+        return find_ruff_bin()
+    except FileNotFoundError:
+        raise CodegenError(*_NO_RUFF) from None

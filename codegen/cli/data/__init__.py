@@ -27,6 +27,7 @@ from codegen.cli import LazyGroup
             "codegen.cli.data.inspect:inspect",
             "Show counts and texts; step through edits.",
         ),
+        "merge": ("codegen.cli.data.merge:merge", "Put the shards of a run together."),
         "export": ("codegen.cli.data.export:export", "Write the texts as Parquet."),
         "push": ("codegen.cli.data.push:push", "Publish a data directory on the hub."),
     },

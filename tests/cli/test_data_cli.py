@@ -69,8 +69,16 @@ def test_whole(tmp_path: Path) -> None:
     [
         (["lintseq", "rows.jsonl"], 2, "Missing option '--out'"),
         (["lintseq", "rows.jsonl", "--out", "o", "--sequences", "0"], 2, "0 is not in the range"),
-        (["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"], 2, "no check 'hope'"),
-        (["lintseq", "rows.jsonl", "--out", "o", "--granularity", "word"], 2, "granularity 'word'"),
+        (
+            ["lintseq", "rows.jsonl", "--out", "o", "--verify", "hope"],
+            2,
+            "'hope' is not one of 'static'",
+        ),
+        (
+            ["lintseq", "rows.jsonl", "--out", "o", "--granularity", "word"],
+            2,
+            "'word' is not one of",
+        ),
         (["lintseq", "missing.jsonl", "--out", "o"], 1, "No file or directory at 'missing.jsonl'"),
         (["lintseq", "rows.jsonl", "--out", "rows.jsonl"], 1, "rows.jsonl is a file"),
         (["lintseq", "rows.jsonl", "--out", "o", "--program-column", "code"], 1, "column 'code'"),

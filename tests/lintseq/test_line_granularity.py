@@ -51,7 +51,7 @@ PROGRAMS = {
     ),
     "several on a line": ("x = [\n    1, 2,\n    3, 4\n]\n", [[2], [3]]),
     "closed on the same line": ("x = [1,\n     2,\n     3]\n", [[2]]),
-    "commas in front": ("x = [\n    1\n    , 2\n    , 3\n]\n", []),
+    "commas in front": ("x = [\n    1\n    , 2\n    , 3\n]\n", [[2, 3, 4]]),
     "dict": (
         "x = {\n    1: 2,\n    **y,\n    3: [\n        4,\n    ],\n}\n",
         [[2], [3], [4, 6], [5]],

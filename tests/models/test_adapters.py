@@ -20,12 +20,13 @@ from codegen.models import ModelCard, fingerprint_of, load, write_card
 def adapter(tiny_model_dir: Path, tmp_path: Path) -> Path:
     """A LoRA adapter with small random updates, as a short training leaves them."""
     base = load(str(tiny_model_dir), dtype=torch.float32, device="cpu")
+    torch.manual_seed(0)
     model: Any = get_peft_model(base.model, LoraConfig(r=4, target_modules="all-linear"))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(0.002 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(0.005 * torch.randn(parameter.shape, generator=generator))
     folder = tmp_path / "adapter"
     model.save_pretrained(folder)
     card = ModelCard(str(tiny_model_dir), base.fingerprint, "chat", "sample")
@@ -54,7 +55,7 @@ def test_a_narrow_dtype_does_not_lose_the_update(adapter: Path, tiny_model_dir: 
     for name, parameter in kept.items():
         [match] = [v for k, v in stored.items() if k.endswith(name.replace(".default", ""))]
         torch.testing.assert_close(parameter.float(), match, rtol=2**-8, atol=0)
-    assert float(unrounded) > 0.5
+    assert float(unrounded) > 0.7
 
 
 def test_float32_folds_the_update_in(adapter: Path, tiny_model_dir: Path) -> None:

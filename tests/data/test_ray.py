@@ -158,18 +158,31 @@ def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) ->
     """Also if the run is killed. (Ray's own two agents notice it after a minute.)"""
     out = tmp_path / "out"
     with subprocess.Popen([sys.executable, HELPER, "100000", "ray=local", "none", out]) as process:
-        wait_for(out / ".partial" / "data-00000.jsonl", 60)
-        below = [pid for pid in descendants(process.pid) if "Agent" not in _name(pid)]
-        assert sum("_Worker" in _name(pid) for pid in below) == 2
-        os.kill(process.pid, signal.SIGKILL)
+        try:
+            wait_for(out / ".partial" / "data-00000.jsonl", 60)
+            deadline = time.monotonic() + 60
+            while len(workers := _ray_workers(process.pid)) < 2:
+                assert time.monotonic() < deadline, "the second worker did not come"
+                time.sleep(0.1)
+            below = [pid for pid in descendants(process.pid) if "Agent" not in _name(pid)]
+            assert set(workers) <= set(below)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
     while left := [pid for pid in below if _lives(pid)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
 
+def _ray_workers(pid: int) -> list[int]:
+    return [one for one in descendants(pid) if "_Worker" in _name(one)]
+
+
 def _name(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended
+        return ""
 
 
 def _lives(pid: int) -> bool:

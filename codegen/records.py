@@ -31,6 +31,7 @@ Status = Literal[
     "output_limit",
     "syntax_error",
     "empty",
+    "no_answer",
     "infra_error",
 ]
 Trust = Literal["isolated", "stdio", "in_sandbox"]

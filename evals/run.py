@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
-from codegen.evals.tasks import Problem, PromptStyle, Task, find_style
+from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
 from codegen.generation.protocol import Decoder, Generator, Request, SamplingParams
 from codegen.records import AppendLog, Sample, from_json, to_json, write_atomic
 
@@ -40,7 +40,7 @@ def run(
     decoder: Decoder,
     *,
     n: int,
-    style: str,
+    style: str | PromptStyle,
     out: str | Path,
     limit: int | None = None,
     shard_size: int = SHARD_SIZE,
@@ -52,7 +52,7 @@ def run(
     Args:
         task, generator, params, decoder: what to ask, whom, and how.
         n: samples a problem.
-        style: the name of a prompt style.
+        style: a prompt style, or the name of a built-in one.
         out: the directory to write.
         limit: only the first so many problems.
         shard_size: samples generated and logged at once; what a kill can cost. A multiple of the
@@ -73,14 +73,16 @@ def run(
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1.")
     out = Path(out)
-    prompt_style = find_style(style)
+    prompt_style = find_style(style) if isinstance(style, str) else style
     problems = list(task.problems())[:limit]
     plan = _Plan.of(task, problems, prompt_style, n, shard_size)
     described = {
         **(settings or {}),
         "task": task.name,
         "problems": len(problems),
-        "style": style,
+        "style": prompt_style.name,
+        # What a name of ours means is fixed by the prompts' digest; a user's file may change.
+        **({} if prompt_style.name in STYLES else {"style_definition": asdict(prompt_style)}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
@@ -92,7 +94,7 @@ def run(
         with AppendLog(out / PARTIAL) as log:
             _claim(out, described)
             if not samples.exists():  # else another run ended between the look and the lock
-                _generate(plan, generator, params, decoder, style, log, on_progress)
+                _generate(plan, generator, params, decoder, prompt_style, log, on_progress)
                 _finish(plan, log.path, samples)
     else:
         _claim(out, described)
@@ -134,6 +136,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     Settings that made no sample yet are replaced: the first try may have failed because of them.
     """
     path = out / SETTINGS
+    settings = json.loads(json.dumps(settings))  # as a file gives it back: lists for tuples
     text = json.dumps({"settings": settings, "fingerprint": fingerprint(settings)}, indent=2)
     partial = out / PARTIAL
     begun = (out / SAMPLES).exists() or (partial.exists() and partial.stat().st_size > 0)
@@ -188,7 +191,7 @@ def _generate(
     generator: Generator,
     params: SamplingParams,
     decoder: Decoder,
-    style: str,
+    style: PromptStyle,
     log: AppendLog,
     on_progress: Progress | None,
 ) -> None:
@@ -206,7 +209,7 @@ def _generate(
             continue
         made: dict[_Key, Sample] = {}
         for sample in generator.generate(shard, params, decoder):
-            made[_key(sample)] = replace(sample, meta={**sample.meta, "style": style})
+            made[_key(sample)] = replace(sample, meta={**sample.meta, **meta_of(style)})
             if on_progress:
                 on_progress(done + len(made), total)
         ordered = [_take(made, request) for request in shard]

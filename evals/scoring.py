@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import codegen
 from codegen.errors import ConfigError, InputError
+from codegen.evals import tasks
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.statistics import Count, Estimate, default_ks, estimate_pass_at_k
 from codegen.evals.tasks import Problem, Task
@@ -43,7 +45,7 @@ from codegen.records import (
 )
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, Outcome
+    from codegen.evals.sandbox import Job
 
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
@@ -57,12 +59,8 @@ _OUTSIDE_FIELDS = ("completion", "solution")
 Progress = Callable[[int, int], None]
 
 
-class Runs(Protocol):
+class Runs(tasks.Runs, Protocol):
     """What scoring needs of a sandbox; see :class:`codegen.evals.sandbox.Sandbox`."""
-
-    def map(self, items: Iterable[tuple[str, Job]]) -> Iterator[tuple[str, Outcome]]:
-        """Runs jobs; yields outcomes as they finish."""
-        ...
 
     def describe(self) -> dict[str, Any]:
         """What decides a verdict on the sandbox's side."""
@@ -100,6 +98,21 @@ class ReferenceGate:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """The mean of a number that the task takes of each sample beside its verdict.
+
+    Attributes:
+        mean: over the problems, of the mean over a problem's samples.
+        stderr: its standard error for other problems like these; None with fewer than two.
+        samples: how many samples have the number.
+    """
+
+    mean: float
+    stderr: float | None
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The result of scoring one set of samples.
 
@@ -120,6 +133,7 @@ class Score:
         versions: of the software.
         reference: the gate.
         notes: what a reader should know, in sentences.
+        measures: by name, what the task measures beside verdicts.
     """
 
     task: str
@@ -136,6 +150,7 @@ class Score:
     versions: Mapping[str, str]
     reference: ReferenceGate
     notes: Sequence[str] = ()
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -168,6 +183,7 @@ def read_score(path: str | Path) -> Score:
         row["problems"] = tuple(ProblemScore(**problem) for problem in row["problems"])
         row["reference"] = ReferenceGate(**row["reference"])
         row["notes"] = tuple(row["notes"])
+        row["measures"] = {n: Measure(**m) for n, m in row.get("measures", {}).items()}
         return Score(**row)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
@@ -201,6 +217,10 @@ def score(
     out = Path(out)
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
     described = sandbox.describe()
+    if task.needs_preparation:
+        samples = samples if isinstance(samples, (str, Path)) else list(samples)
+        asked = {s.problem_id for s in _samples(samples)}
+        task.prepare([problem for id_, problem in problems.items() if id_ in asked], sandbox)
     work = _plan(samples, task, problems, described)
     if ks is not None:
         _check_ks(ks, work)
@@ -230,6 +250,10 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
     indices: Counter[str] = Counter()
     for where, row in read_rows(path):
         yield _sample_of(row, where, indices)
+
+
+def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
+    return read_samples(samples) if isinstance(samples, (str, Path)) else samples
 
 
 def _sample_of(row: Any, where: str, indices: Counter[str]) -> Sample:
@@ -269,15 +293,18 @@ class _Item:
     index: int
     key: str
     reason: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     items: Sequence[_Item]
+    asked: Sequence[str]  # the problems that have samples
     references: Mapping[str, str]  # problem id -> key
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
     settings: Mapping[str, Any]
     mixed_models: bool
+    measures: Mapping[str, Measure]
 
 
 def _plan(
@@ -290,7 +317,8 @@ def _plan(
     programs: dict[str, tuple[Problem, str]] = {}
     settings: dict[str, Any] | None = None
     models: set[Any] = set()
-    for sample in read_samples(samples) if isinstance(samples, (str, Path)) else samples:
+    measured: dict[str, dict[str, list[float]]] = {}
+    for sample in _samples(samples):
         place = sample.problem_id, sample.index
         problem = problems.get(sample.problem_id)
         if problem is None:
@@ -306,9 +334,11 @@ def _plan(
         found = task.extract(problem, sample)
         key = ""
         if found.program:
-            key = _key(problem, task.job(problem, found.program), described)
+            key = _key(problem, found.program, task.job(problem, found.program), described)
             programs.setdefault(key, (problem, found.program))
-        items[place] = _Item(*place, key, found.reason)
+        items[place] = _Item(*place, key, found.reason, found.status)
+        for name, number in task.measure(problem, sample).items():
+            measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
         mine = _settings(sample)
         models.add(mine.get("model"))
         settings = mine if settings is None else _common(settings, mine)
@@ -320,13 +350,27 @@ def _plan(
     references: dict[str, str] = {}
     first: dict[str, tuple[Problem, str]] = {}
     for problem in asked:
-        program = task.reference(problem)
-        key = _key(problem, task.job(problem, program), described)
-        references[problem.id] = key
-        first[key] = (problem, program)
+        if program := task.reference(problem):
+            key = _key(problem, program, task.job(problem, program), described)
+            references[problem.id] = key
+            first[key] = (problem, program)
     if isinstance(samples, (str, Path)):
         settings |= _run_settings(Path(samples).with_name(RUN), task.name, settings)
-    return _Work(list(items.values()), references, {**first, **programs}, settings, len(models) > 1)
+    return _Work(
+        list(items.values()),
+        [problem.id for problem in asked],
+        references,
+        {**first, **programs},
+        settings,
+        len(models) > 1,
+        {name: _mean(numbers) for name, numbers in measured.items()},
+    )
+
+
+def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
+    means = [statistics.fmean(of_problem) for of_problem in numbers.values()]
+    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
+    return Measure(statistics.fmean(means), error, sum(map(len, numbers.values())))
 
 
 def _run_settings(path: Path, task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -352,9 +396,10 @@ def _check_ks(ks: Sequence[int], work: _Work) -> None:
             )
 
 
-def _key(problem: Problem, job: Job, described: Mapping[str, Any]) -> str:
+def _key(problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, Any]) -> str:
     """A hash of all that decides the verdict."""
-    parts = json.dumps([problem.id, asdict(job), described], sort_keys=True, default=repr)
+    what: list[Any] = [program] if isinstance(job, Verdict) else [asdict(job), described]
+    parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
@@ -403,8 +448,18 @@ def _execute(
     total, judged = len(work.programs), len(work.programs) - len(waiting)
     if on_progress:
         on_progress(judged, total)
-    jobs = ((key, task.job(problem, program)) for key, (problem, program) in waiting.items())
-    for key, outcome in sandbox.map(jobs):
+
+    def jobs() -> Iterator[tuple[str, Job]]:
+        nonlocal judged
+        for key, (problem, program) in waiting.items():
+            job = task.job(problem, program)
+            if isinstance(job, Verdict):
+                done[key] = job
+                judged += 1
+            else:
+                yield key, job
+
+    for key, outcome in sandbox.map(jobs()):
         row = {name: getattr(outcome, name) for name in _EXECUTION_FIELDS}
         done[key] = Verdict("", 0, **row)
         # An infra_error says nothing about the program, so it is not remembered.
@@ -420,7 +475,7 @@ def _verdicts(work: _Work, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
         if item.key:
             yield replace(done[item.key], problem_id=item.problem_id, index=item.index)
         else:
-            yield Verdict(item.problem_id, item.index, "empty", message=item.reason)
+            yield Verdict(item.problem_id, item.index, item.status, message=item.reason)
 
 
 # --- counting ----------------------------------------------------------------------------------
@@ -436,7 +491,7 @@ def _summary(
 ) -> Score:
     judged: Counter[str] = Counter(v.problem_id for v in verdicts if v.status != "infra_error")
     passed: Counter[str] = Counter(v.problem_id for v in verdicts if v.passed)
-    problems = tuple(ProblemScore(id_, judged[id_], passed[id_]) for id_ in work.references)
+    problems = tuple(ProblemScore(id_, judged[id_], passed[id_]) for id_ in work.asked)
     counts = [Count(p.n, p.c) for p in problems]
     fewest = min(count.n for count in counts)
     estimates = {k: estimate_pass_at_k(counts, k) for k in (ks or default_ks(fewest))}
@@ -457,6 +512,7 @@ def _summary(
         versions={"codegen": codegen.__version__, "python": platform.python_version()},
         reference=reference,
         notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
+        measures=work.measures,
     )
 
 
@@ -493,6 +549,13 @@ def _notes(
             f"{len(reference.failures)} of {reference.total} reference solutions fail here, so "
             "the environment is not right and this score means little."
         )
+    if count := statuses.get("no_answer", 0):
+        yield (
+            f"In {count} of {len(verdicts)} samples no program was found. They count as not "
+            "passed; look at some: it may be the prompt style, not the model."
+        )
+    if task.passing:
+        yield f"Here a sample passes if {task.passing}."
     whole = len(task.problems())
     if len(problems) < whole:
         yield f"Only {len(problems)} of the task's {whole} problems have samples."

@@ -234,7 +234,8 @@ _MEANING: Mapping[Status, str] = {
     "exited": "ended itself before the tests were done",
     "output_limit": "wrote too much",
     "syntax_error": "not valid Python",
-    "empty": "no program in the answer",
+    "empty": "nothing was written",
+    "no_answer": "no program was found in the answer",
     "infra_error": "not judged: the sandbox failed",
 }
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
+from typing import Any
 
 from codegen.errors import ConfigError
 
-from .base import Extraction, Problem, Task
-from .styles import STYLES, PromptStyle, find_style
+from .base import Extraction, Problem, Runs, Task
+from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
 
-# name -> (module, factory in it, one line for the list of tasks)
-_TASKS = {
-    "humaneval": (
+FILE = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a task is made: ``make(name, about, source)`` of a module of this package."""
+
+    module: str
+    make: str
+    about: str
+
+
+_TASKS: dict[str, _Entry] = {
+    "humaneval": _Entry(
         "humaneval",
         "humaneval",
         "164 Python functions from signature and docstring (Chen et al. 2021)",
     ),
-    "humaneval-short": (
+    "humaneval-short": _Entry(
         "humaneval",
         "humaneval_short",
         "the 40 problems of humaneval with the shortest reference solutions",
@@ -26,26 +39,33 @@ _TASKS = {
 
 def names() -> list[tuple[str, str]]:
     """Every task's name with one line about it. Loads no data."""
-    return [(name, about) for name, (_, _, about) in _TASKS.items()]
+    return [(name, entry.about) for name, entry in _TASKS.items()]
 
 
-def load(name: str, source: str | None = None) -> Task:
+def load(name: str, source: str | None = None) -> Task[Any]:
     """Loads a task.
 
     Args:
-        name: one of :func:`names`.
-        source: where its data is, in place of the default: a path to ``.jsonl`` or ``.jsonl.gz``,
-            or ``hub:org/name``.
+        name: one of :func:`names`, or ``file:PATH`` for a task of your own (see ``custom``).
+        source: where its data is, in place of the default: a path to ``.jsonl`` or ``.json``, with
+            or without ``.gz``, or ``hub:org/name[:config][:split]``.
 
     Raises:
         ConfigError: for an unknown name.
         InputError: for data that can't be found or read, naming file, line and field.
     """
+    if name.startswith(FILE):
+        from .custom import custom
+
+        return custom(name, "a task of your own", source)
     if name not in _TASKS:
-        raise ConfigError(f"There is no task {name!r}.", f"Tasks are: {', '.join(_TASKS)}.")
-    module, factory, about = _TASKS[name]
-    make = getattr(importlib.import_module(f"{__name__}.{module}"), factory)
-    return make(name, about, source)
+        close = ", ".join(_TASKS)
+        raise ConfigError(
+            f"There is no task {name!r}.", f"Tasks are: {close}; or {FILE}PATH for your own."
+        )
+    entry = _TASKS[name]
+    make = getattr(importlib.import_module(f"{__name__}.{entry.module}"), entry.make)
+    return make(name, entry.about, source)
 
 
 __all__ = [
@@ -53,8 +73,12 @@ __all__ = [
     "Extraction",
     "Problem",
     "PromptStyle",
+    "Runs",
     "Task",
     "find_style",
     "load",
+    "meta_of",
     "names",
+    "read_styles",
+    "style_of",
 ]

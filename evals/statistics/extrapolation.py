@@ -1,0 +1,222 @@
+"""pass@k for k beyond the samples at hand, by a beta-binomial model. An extrapolation, marked so.
+
+The success rate of a task is taken as drawn from Beta(alpha, beta), or, with probability ``zero``,
+as exactly 0: tasks that no number of samples solves. Both are fitted by maximum likelihood to the
+counts of all tasks; then pass@k = (1 - zero) * (1 - B(alpha, beta + k) / B(alpha, beta)).
+
+The mass at zero is kept only where it fits significantly better (likelihood ratio, 5 % level; the
+ratio's distribution is half a point mass at 0 since ``zero`` lies on its border). Without that rule
+few samples could not tell it from a small alpha, and the ceiling of the curve would be noise.
+
+Sources: the evaluation specification of this project, sections 5.1 and 5.3; the power law that
+follows from the lower tail of Beta, 1 - pass@k ~ k^-alpha, is in Schaeffer et al. 2025 (arXiv
+2502.17578).
+
+Limits: it says what the model implies, not what was seen. The interval is a bootstrap over tasks,
+choice of the model included, and it does not cover both models' being wrong: a benchmark whose hard
+tasks are of another kind than its easy ones breaks them. Far beyond n (more than about ten times)
+the value is a guess.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from codegen.errors import InputError
+
+from .scores import Count
+
+_KEEP_ZERO = 2.706  # chi-squared with one degree of freedom: 10 %, halved for the border
+_LOG_SIZE = (-6.0, 12.0)  # of log(alpha + beta): from all-or-nothing to no spread at all
+_DRAWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class BetaBinomial:
+    """The distribution of success rates over tasks.
+
+    Attributes:
+        alpha, beta: of the Beta distribution.
+        zero: the share of tasks that are never solved.
+        log_likelihood: of the counts it was fitted to, up to the constant of the data.
+    """
+
+    alpha: float
+    beta: float
+    zero: float = 0.0
+    log_likelihood: float = math.nan
+
+    def pass_at_k(self, k: float) -> float:
+        """The mean over tasks of 1 - (1 - rate)^k."""
+        misses = _log_beta(self.alpha, self.beta + k) - _log_beta(self.alpha, self.beta)
+        return (1.0 - self.zero) * -math.expm1(min(0.0, misses))
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """A pass@k that was computed from a model, for more attempts than there are samples.
+
+    Attributes:
+        k: attempts.
+        value: what the model implies, in [0, 1].
+        low, high: 95 % bootstrap interval over tasks; the model is taken as right.
+        n: the most samples of a task that the model was fitted to.
+        extrapolated: always true: whatever shows the value must show this too.
+    """
+
+    k: int
+    value: float
+    low: float
+    high: float
+    n: int
+    extrapolated: bool = True
+
+
+def fit_beta_binomial(counts: Sequence[Count], *, zero: bool | None = None) -> BetaBinomial:
+    """Fits the model by maximum likelihood.
+
+    Args:
+        counts: one a task, of differing ``n`` if need be.
+        zero: whether to have a mass at zero; by default where it fits significantly better.
+
+    Raises:
+        InputError: with no samples at all, or no task with two: one sample a task says nothing
+            about how tasks differ.
+    """
+    table = Counter((count.n, count.c) for count in counts if count.n)
+    if not table or max(n for n, _ in table) < 2:
+        raise InputError(
+            "A beta-binomial fit needs tasks with at least 2 samples.", "Make more samples a task."
+        )
+    data = np.array(sorted(table), dtype=float)
+    weights = np.array([table[key] for key in sorted(table)], dtype=float)
+    return _fit(data, weights, zero)
+
+
+def _fit(data: np.ndarray, weights: np.ndarray, zero: bool | None) -> BetaBinomial:
+    plain = _maximise(data, weights)
+    if zero is False or (zero is None and not _worth_a_try(data, weights)):
+        return plain
+    mixed = _maximise(data, weights, plain)
+    gain = 2 * (mixed.log_likelihood - plain.log_likelihood)
+    return mixed if zero or gain > _KEEP_ZERO else plain
+
+
+def _worth_a_try(data: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether some tasks were never solved and others were."""
+    unsolved = data[:, 1] == 0
+    return bool(weights[unsolved].sum() and weights[~unsolved].sum())
+
+
+def _maximise(
+    data: np.ndarray, weights: np.ndarray, start: BetaBinomial | None = None
+) -> BetaBinomial:
+    """Maximum likelihood over (logit of the mean, log of alpha + beta) and, with ``start``, zero.
+
+    ``start`` is the best model without a mass at zero.
+    """
+    from scipy.optimize import minimize
+
+    n, c = data[:, 0], data[:, 1]
+    mean = float((weights @ c + 0.5) / (weights @ n + 1.0))
+    unsolved = float(weights[c == 0].sum() / weights.sum())
+    if start is None:
+        first = [_logit(mean), 0.0]
+    else:
+        share = min(max(0.5 * unsolved, 0.01), 0.95)
+        rest = min(max(mean / (1.0 - share), 0.001), 0.999)
+        size = min(max(math.log(start.alpha + start.beta), -3.0), 5.0) + 0.5
+        first = [_logit(rest), size, _logit(share)]
+    bounds = [(-12.0, 12.0), _LOG_SIZE, (-9.0, 9.0)][: len(first)]
+
+    def cost(point: np.ndarray) -> float:
+        return -_log_likelihood(_model(point), n, c, weights)
+
+    found = minimize(cost, np.array(first), method="L-BFGS-B", bounds=bounds)
+    best = _model(found.x)
+    return BetaBinomial(best.alpha, best.beta, best.zero, -float(found.fun))
+
+
+def _model(point: np.ndarray) -> BetaBinomial:
+    mean, size = _sigmoid(float(point[0])), math.exp(float(point[1]))
+    zero = _sigmoid(float(point[2])) if len(point) > 2 else 0.0
+    return BetaBinomial(mean * size, (1.0 - mean) * size, zero)
+
+
+def _log_likelihood(
+    model: BetaBinomial, n: np.ndarray, c: np.ndarray, weights: np.ndarray
+) -> float:
+    from scipy.special import betaln
+
+    a, b = model.alpha, model.beta
+    each = betaln(c + a, n - c + b) - betaln(a, b)
+    if model.zero:
+        each += math.log1p(-model.zero)
+        each = np.where(c == 0, np.logaddexp(each, math.log(model.zero)), each)
+    return float(weights @ each)
+
+
+def extrapolate(
+    counts: Sequence[Count], ks: Sequence[int], *, draws: int = _DRAWS, seed: int = 0
+) -> list[Extrapolation]:
+    """pass@k by the model for each of ``ks``, with a bootstrap interval over tasks.
+
+    Args:
+        counts: one a task.
+        ks: attempts, each more than the samples of some task; for fewer there is the unbiased
+            estimate, which assumes nothing.
+        draws: of tasks with replacement, each fitted anew.
+        seed: of the draws.
+
+    Raises:
+        InputError: as :func:`fit_beta_binomial`; for k that need no extrapolation.
+    """
+    known = min((count.n for count in counts), default=0)
+    for k in ks:
+        if k <= known:
+            raise InputError(
+                f"pass@{k} needs no extrapolation: every task has {known} samples.",
+                "Use the unbiased estimate.",
+            )
+    model = fit_beta_binomial(counts)
+    values = np.array([model.pass_at_k(k) for k in ks])
+    used = sorted(Counter((count.n, count.c) for count in counts if count.n).items())
+    data = np.array([key for key, _ in used], dtype=float)
+    weights = np.array([number for _, number in used], dtype=float)
+    rng = np.random.Generator(np.random.Philox(seed))
+    total = int(weights.sum())
+    drawn = np.empty((draws, len(ks)))
+    for row in range(draws):
+        again = rng.multinomial(total, weights / total).astype(float)
+        there = again > 0
+        refitted = _fit(data[there], again[there], None)  # the choice is uncertain too
+        drawn[row] = [refitted.pass_at_k(k) for k in ks]
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    most = max(count.n for count in counts)
+    return [
+        Extrapolation(
+            k,
+            float(value),
+            float(min(value, max(0.0, lo))),
+            float(max(value, min(1.0, hi))),
+            most,
+        )
+        for k, value, lo, hi in zip(ks, values, low, high, strict=True)
+    ]
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def _logit(p: float) -> float:
+    return math.log(p / (1.0 - p))
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))

@@ -1,0 +1,263 @@
+"""pass@k, pass^k and G-pass@k with their uncertainty.
+
+Two intervals answer two questions, and both are given:
+
+* *tasks*: what would the score be on other tasks like these? The tasks are a sample; the spread of
+  their scores decides.
+* *samples*: what would it be on these very tasks with more samples each? Only the sampling of
+  completions decides.
+
+Sources: the unbiased estimator is Chen et al. 2021 (arXiv 2107.03374, equation 1). Intervals over
+tasks follow Miller 2024 (arXiv 2411.00640); for fewer than 100 tasks Wilson's interval with an
+effective number of trials takes the place of the normal one, which is too narrow there (Bowyer et
+al. 2025, arXiv 2503.01747). The interval over samples is the delete-one jackknife of the
+U-statistic in closed form. Where tasks are variants of one another (infilling), errors are
+clustered by what they share (Miller, section 2.2). G-pass@k is that of Liu et al. 2024 (arXiv
+2412.13147).
+
+Limits: intervals are at level 95 % and approximate; close to 0 and 1 with few tasks they can be too
+narrow, and so they are with few clusters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codegen.errors import InputError
+
+Z95 = 1.959963984540054
+_NORMAL_FROM = 100  # tasks from which on the normal interval is used
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """The samples of one task: ``n`` judged, ``c`` of them correct."""
+
+    n: int
+    c: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.c <= self.n:
+            raise InputError(f"{self.c} correct of {self.n} samples is impossible.")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean score over tasks, in [0, 1], with two 95 % intervals.
+
+    Attributes:
+        value: the mean over tasks.
+        tasks_low, tasks_high: for other tasks like these; None with a single task.
+        samples_low, samples_high: for these tasks with more samples; None where it is undefined,
+            that is if a task has no more than k samples.
+        m: number of tasks.
+        n: the least number of samples of a task.
+        clusters: groups of tasks taken as independent; ``m`` where all tasks are.
+    """
+
+    value: float
+    tasks_low: float | None
+    tasks_high: float | None
+    samples_low: float | None
+    samples_high: float | None
+    m: int
+    n: int
+    clusters: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.clusters:
+            object.__setattr__(self, "clusters", self.m)
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """The unbiased estimate of the chance that one of ``k`` samples passes, given ``c`` of ``n``.
+
+    1 - C(n-c, k) / C(n, k), computed as 1 - prod_{j=n-c+1..n} (1 - k/j), which neither overflows
+    nor cancels.
+
+    Raises:
+        InputError: if it is undefined: ``k`` < 1, ``n`` < ``k``, or ``c`` not in [0, ``n``].
+    """
+    if k < 1:
+        raise InputError(f"pass@{k} is undefined: k must be at least 1.")
+    if not 0 <= c <= n:
+        raise InputError(f"{c} correct of {n} samples is impossible.")
+    if n < k:
+        raise InputError(f"pass@{k} is undefined for {n} samples.", f"Make at least {k} a task.")
+    if c == 0:
+        return 0.0
+    if n - c < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / j for j in range(n - c + 1, n + 1))
+
+
+def pass_hat_k(n: int, c: int, k: int) -> float:
+    """pass^k: the unbiased estimate of the chance that all of ``k`` samples pass.
+
+    C(c, k) / C(n, k), which is 1 minus the chance that one of ``k`` samples fails.
+
+    Raises:
+        InputError: as :func:`pass_at_k`.
+    """
+    if not 0 <= c <= n:
+        raise InputError(f"{c} correct of {n} samples is impossible.")
+    return 1.0 - pass_at_k(n, n - c, k)
+
+
+def g_pass_at_k(n: int, c: int, k: int, threshold: float) -> float:
+    """G-pass@k: the unbiased estimate of the chance that at least ceil(threshold * k) of k pass.
+
+    The upper tail of the hypergeometric distribution; ``threshold`` 1 gives pass^k, and one that is
+    just above 0 gives pass@k.
+
+    Raises:
+        InputError: as :func:`pass_at_k`, and for a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise InputError(f"The threshold of G-pass@k is {threshold}; it must be in (0, 1].")
+    pass_at_k(n, c, k)  # refuses what is undefined
+    least = math.ceil(threshold * k - TOLERANCE)
+    hits = sum(math.comb(c, j) * math.comb(n - c, k - j) for j in range(least, min(c, k) + 1))
+    return hits / math.comb(n, k)
+
+
+def estimate_pass_at_k(
+    counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
+) -> Estimate | None:
+    """The mean pass@k over tasks with both intervals; None if it is undefined for some task.
+
+    Args:
+        counts: one a task.
+        k: attempts.
+        clusters: what each task shares with others, such as the task it is a variant of, one entry
+            a task; by default all tasks are independent. Only the interval over tasks depends on
+            it.
+    """
+    if not counts or any(count.n < k for count in counts):
+        return None
+    scores = [pass_at_k(count.n, count.c, k) for count in counts]
+    value = math.fsum(scores) / len(scores)
+    tasks = _tasks_interval(scores, value, clusters)
+    samples = _samples_interval(counts, k, value)
+    return Estimate(
+        value,
+        *tasks,
+        *samples,
+        m=len(counts),
+        n=min(count.n for count in counts),
+        clusters=len(set(clusters)) if clusters is not None else len(counts),
+    )
+
+
+def estimate_pass_hat_k(
+    counts: Sequence[Count], k: int, clusters: Sequence[Hashable] | None = None
+) -> Estimate | None:
+    """The mean pass^k over tasks with both intervals; None if it is undefined for some task.
+
+    All of k pass unless one fails, so this is 1 minus pass@k of the failures.
+    """
+    failures = estimate_pass_at_k([Count(c.n, c.n - c.c) for c in counts], k, clusters)
+    if failures is None:
+        return None
+
+    def mirrored(end: float | None) -> float | None:
+        return None if end is None else 1.0 - end
+
+    return replace(
+        failures,
+        value=1.0 - failures.value,
+        tasks_low=mirrored(failures.tasks_high),
+        tasks_high=mirrored(failures.tasks_low),
+        samples_low=mirrored(failures.samples_high),
+        samples_high=mirrored(failures.samples_low),
+    )
+
+
+def clustered_error(
+    scores: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | None = None
+) -> float | None:
+    """The standard error of the mean of ``scores``, clustered; None with a single cluster.
+
+    sqrt(G / (G - 1) * sum over clusters g of (sum over i in g of (x_i - mean))^2) / m for m scores
+    in G clusters. With clusters of one it is the usual sd / sqrt(m).
+    """
+    values = np.asarray(scores, dtype=float)
+    residuals = values - values.mean()
+    if clusters is None:
+        sums = residuals
+    else:
+        if len(clusters) != len(values):
+            raise InputError(f"{len(clusters)} clusters were given for {len(values)} scores.")
+        numbers: dict[Hashable, int] = {}
+        places = np.array([numbers.setdefault(name, len(numbers)) for name in clusters])
+        sums = np.bincount(places, weights=residuals)
+    groups = len(sums)
+    if groups < 2:
+        return None
+    return math.sqrt(groups / (groups - 1) * float(sums @ sums)) / len(values)
+
+
+def default_ks(n: int) -> tuple[int, ...]:
+    """The values of k to report for ``n`` samples: 1-2-3-5 steps a decade, and ``n`` itself."""
+    steps = [step * 10**power for power in range(7) for step in (1, 2, 3, 5)]
+    return tuple(sorted({k for k in steps if k <= n} | ({n} if n else set())))
+
+
+def _tasks_interval(
+    scores: Sequence[float], value: float, clusters: Sequence[Hashable] | None
+) -> tuple[float, float] | tuple[None, None]:
+    error = clustered_error(scores, clusters)
+    if error is None:
+        return None, None
+    groups = len(scores) if clusters is None else len(set(clusters))
+    if error < TOLERANCE:  # all tasks alike: the spread says nothing, their number still does
+        return wilson(value, groups)
+    if groups >= _NORMAL_FROM:
+        return _clip(value - Z95 * error, value + Z95 * error)
+    return wilson(value, value * (1 - value) / error**2)
+
+
+def wilson(value: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval for a proportion observed in ``trials``, which may be fractional."""
+    z2 = Z95**2
+    centre = (value + z2 / (2 * trials)) / (1 + z2 / trials)
+    spread = value * (1 - value) / trials + z2 / (4 * trials**2)
+    half = Z95 * math.sqrt(max(0.0, spread)) / (1 + z2 / trials)
+    # Rounding must not push the interval off an observed 0 or 1.
+    return min(value, max(0.0, centre - half)), max(value, min(1.0, centre + half))
+
+
+def _samples_interval(
+    counts: Sequence[Count], k: int, value: float
+) -> tuple[float, float] | tuple[None, None]:
+    if any(count.n - 1 < k for count in counts):
+        return None, None
+    passed, total = sum(count.c for count in counts), sum(count.n for count in counts)
+    # With all samples alike the jackknife sees no spread. Bound the rate of single samples instead.
+    # By Jensen, tasks whose mean rate is at most u have a mean pass@k of at most 1 - (1 - u)^k, and
+    # tasks whose mean failure rate is at most u one of at least 1 - u.
+    if passed == 0:
+        return 0.0, 1 - (1 - wilson(0.0, total)[1]) ** k
+    if passed == total:
+        return wilson(1.0, total)[0], 1.0
+    variance = math.fsum(_jackknife_variance(count, k) for count in counts)
+    error = math.sqrt(variance) / len(counts)
+    return _clip(value - Z95 * error, value + Z95 * error)
+
+
+def _jackknife_variance(count: Count, k: int) -> float:
+    """Variance of one task's estimate: deleting a passed sample gives a, a failed one b."""
+    n, c = count.n, count.c
+    a = pass_at_k(n - 1, c - 1, k) if c else 0.0
+    b = pass_at_k(n - 1, c, k) if c < n else 0.0
+    t = (c * a + (n - c) * b) / n
+    return (n - 1) / n * (c * (a - t) ** 2 + (n - c) * (b - t) ** 2)
+
+
+def _clip(low: float, high: float) -> tuple[float, float]:
+    return max(0.0, low), min(1.0, high)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 TRIGRAM_BUCKETS = 4096
-TOKEN_FEATURES = 6
+TOKEN_FEATURES = 8
 COLUMN_FEATURES = 6
-PAIR_FEATURES = 2
+PAIR_FEATURES = 4
 MAX_TOKENS = 200
 MAX_COLUMN_WORDS = 24
+_NEAR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,14 @@ class Encoded:
         words: of the question, lower-cased, L.
         columns: the words of each column name, C.
         tokens: [L, TOKEN_FEATURES] float32: is a number, begins with a capital, is all capitals,
-            matches a column word exactly, by its stem, is a sign.
+            matches a column word exactly, by its stem, is a sign, looks like a year, follows the
+            token before it without a space.
         types: [C, COLUMN_FEATURES] float32: is numeric, share of the name's words found exactly,
             by stem, whether the whole name stands in the question, its share of the question's
             matched words, words of the name divided by 4.
         pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
-            by its stem.
+            by its stem; how near the last matching token before it is, and the next one after it (1
+            for its neighbour, 0 from ``_NEAR`` + 1 on).
     """
 
     words: tuple[str, ...]
@@ -63,17 +66,31 @@ def encode(tokens: Sequence[Token], table: Table) -> Encoded:
     for c, name in enumerate(names):
         exact, by_stem = set(name), {stem(word) for word in name}
         for i, word in enumerate(words):
-            pairs[c, i] = word in exact, stems[i] in by_stem
+            if stems[i] in by_stem:
+                pairs[c, i, :2] = word in exact, 1
+                _mark_neighbours(pairs[c], i)
     token_features = np.zeros((len(words), TOKEN_FEATURES), np.float32)
     for i, token in enumerate(tokens):
         text = token.text
         token_features[i, :3] = text.isdigit(), text[:1].isupper(), text.isupper()
         token_features[i, 5] = not text.isalnum()
+        token_features[i, 6] = text.isdigit() and len(text) == 4 and "1500" <= text <= "2100"
+        token_features[i, 7] = i > 0 and tokens[i - 1].end == token.start
     if names and words:
-        token_features[:, 3:5] = pairs.max(axis=0)
+        token_features[:, 3:5] = pairs[..., :2].max(axis=0)
     return Encoded(
         words, names, token_features, _column_features(table, names, words, stems), pairs
     )
+
+
+def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
+    """Tells the tokens near token i, which matches, how near it is."""
+    for distance in range(1, _NEAR + 1):
+        nearness = 1 - (distance - 1) / _NEAR
+        if i + distance < len(pairs):
+            pairs[i + distance, 2] = max(pairs[i + distance, 2], nearness)
+        if i >= distance:
+            pairs[i - distance, 3] = max(pairs[i - distance, 3], nearness)
 
 
 def _column_features(

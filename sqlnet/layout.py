@@ -15,7 +15,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from codegen.sqlnet.features import Batch
 
@@ -163,28 +162,92 @@ def slots_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class BiLSTM(nn.Module):
-    """A bidirectional LSTM over padded rows; ``hidden`` is the width of both ways together."""
+    """A bidirectional LSTM over padded rows; ``hidden`` is the width of both ways together.
+
+    Both ways run over rows that are padded behind (the one that reads backwards gets each row
+    turned round within its length), not over packed sequences: the padding is never read before a
+    row's own items, so it changes nothing, and the processor's own LSTM kernels can be used, which
+    halves the time.
+    """
 
     def __init__(self, width: int, hidden: int, layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(
-            width, hidden // 2, layers, batch_first=True, bidirectional=True, dropout=dropout
-        )
+        half = hidden // 2
+        widths = [width, *[hidden] * (layers - 1)]
+        self.forwards = nn.ModuleList(nn.LSTM(w, half, batch_first=True) for w in widths)
+        self.backwards = nn.ModuleList(nn.LSTM(w, half, batch_first=True) for w in widths)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, inputs: Tensor, lengths: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Outputs [N, T, hidden], and the last states of both ways of the last layer [N, hidden].
 
+        What stands in the outputs behind a row's length means nothing.
+
         Args:
             inputs: [N, T, width].
             lengths: [N], each at least 1.
-            state: initial hidden and cell states, each [2 layers, N, hidden / 2].
+            state: initial hidden and cell states, each [2 layers, N, hidden / 2]: of a layer's
+                forward and backward way in turn.
         """
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        outputs, (last, _) = self.lstm(packed, state)
-        padded, _ = pad_packed_sequence(outputs, batch_first=True, total_length=inputs.shape[1])
-        return padded, torch.cat([last[-2], last[-1]], dim=-1)
+        places = torch.arange(inputs.shape[1])
+        turned = lengths[:, None] - 1 - places
+        turned = torch.where(turned >= 0, turned, places)[..., None]  # [N, T, 1]
+        outputs = inputs
+        for layer, (forward, backward) in enumerate(
+            zip(self.forwards, self.backwards, strict=True)
+        ):
+            if layer:
+                outputs = self.dropout(outputs)
+            ahead, _ = forward(outputs, _state_of(state, 2 * layer))
+            back, _ = backward(_taken(outputs, turned), _state_of(state, 2 * layer + 1))
+            outputs = torch.cat([ahead, _taken(back, turned)], dim=-1)
+        rows = torch.arange(len(inputs))
+        half = outputs.shape[-1] // 2
+        last = outputs[rows, lengths - 1, :half], outputs[:, 0, half:]
+        return outputs, torch.cat(last, dim=-1)
+
+    def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """The last states alone, [N, hidden]; rows of like lengths are run together."""
+        order = lengths.argsort(stable=True)
+        ordered = lengths[order]
+        borders = torch.searchsorted(ordered, torch.tensor(_BUCKETS), right=True).tolist()
+        found = []
+        for start, end in zip([0, *borders], [*borders, len(lengths)], strict=True):
+            if start < end:
+                rows, most = order[start:end], int(ordered[end - 1])
+                found.append(self(inputs[rows, :most], ordered[start:end])[1])
+        return torch.cat(found)[order.argsort()]
+
+
+_BUCKETS = (1, 2, 4, 8)
+
+
+def _state_of(state: tuple[Tensor, Tensor] | None, number: int) -> tuple[Tensor, Tensor] | None:
+    if state is None:
+        return None
+    hidden, cell = state
+    return hidden[number : number + 1].contiguous(), cell[number : number + 1].contiguous()
+
+
+def _taken(values: Tensor, places: Tensor) -> Tensor:
+    return values.gather(1, places.expand(-1, -1, values.shape[-1]))
+
+
+class RowDropout(nn.Module):
+    """Dropout whose mask is the same along a row: [B, T, d] loses the same features at each T."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values, some of them 0 in training."""
+        if not self.training or not self.rate:
+            return values
+        keep = torch.rand(len(values), 1, values.shape[-1]) >= self.rate
+        return values * (keep / (1 - self.rate)).to(values.dtype)
 
 
 def attend(scores: Tensor, mask: Tensor, values: Tensor) -> Tensor:

@@ -42,8 +42,8 @@ class NetworkConfig:
             raise ConfigError(
                 f"There is no layout {self.layout!r}.", f"There are: {', '.join(LAYOUTS)}."
             )
-        if self.hidden < 8 or self.hidden % 8:
-            raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 8.")
+        if self.hidden < 8 or self.hidden % 4:
+            raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, 8 at least.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
 

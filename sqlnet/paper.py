@@ -75,7 +75,7 @@ class PaperSQLNet(nn.Module):
         super().__init__()
         self.word_width = vectors.shape[1]
         width = vectors.shape[1]
-        self.word = nn.Embedding.from_pretrained(vectors, freeze=True, padding_idx=0)
+        self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.encoders = nn.ModuleDict(
             {
                 name: Module(width, hidden, dropout, attends=name not in ("number", "value"))
@@ -114,7 +114,7 @@ class PaperSQLNet(nn.Module):
         read = {}
         for name in MODULES:
             module, state = self._module(name), None
-            columns = module.name(names, batch.name_lengths)[1][batch.column]
+            columns = module.name.last(names, batch.name_lengths)[batch.column]
             if name == "number":
                 state = self._number_state(columns, batch.column_mask)
             read[name] = Read(module.question(question, lengths, state)[0], columns)
@@ -159,24 +159,24 @@ class PaperSQLNet(nn.Module):
 
     def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
         """A mean over each value's positions and <END>; see the layout."""
-        size, slots = targets.starts.shape
-        lengths = (targets.ends - targets.starts + 1).clamp(min=0, max=_MAX_STEPS - 1)
-        steps = int(lengths.max()) + 1
+        known = (targets.starts >= 0).nonzero(as_tuple=True)
+        rows, columns, starts = known[0], targets.columns[known], targets.starts[known]
+        lengths = (targets.ends[known] - starts + 1).clamp(max=_MAX_STEPS - 1)
+        steps = int(lengths.max()) + 1 if len(rows) else 1
         offsets = torch.arange(steps)
         # Positions count <BEG>: the first token is 1. After the last one comes <END>.
-        gold = targets.starts[..., None] + 1 + offsets
-        gold = torch.where(offsets < lengths[..., None], gold, states.lengths[:, None, None] + 1)
-        real = (offsets <= lengths[..., None]) & (targets.starts >= 0)[..., None]
-        inputs = F.pad(gold[..., :-1], (1, 0))  # begins at <BEG>, which is 0
-        columns = targets.columns.clamp(min=0)
-        logits, _ = self._point(states, columns, inputs.clamp(max=_POSITIONS - 1))
-        loss = F.cross_entropy(logits.flatten(0, 2), gold.flatten(), reduction="none")
-        loss = loss.view(size, slots, steps) * real
-        return {"value": (loss.sum(-1) / (lengths + 1)).sum() / size}
+        gold = starts[:, None] + 1 + offsets
+        gold = torch.where(offsets < lengths[:, None], gold, states.lengths[rows, None] + 1)
+        inputs = F.pad(gold[:, :-1], (1, 0))  # begins at <BEG>, which is 0
+        logits, _ = self._point(states, rows, columns, inputs.clamp(max=_POSITIONS - 1))
+        loss = F.cross_entropy(logits.flatten(0, 1), gold.flatten(), reduction="none")
+        loss = loss.view(-1, steps) * (offsets <= lengths[:, None])
+        return {"value": (loss.sum(-1) / (lengths + 1)).sum() / len(targets.starts)}
 
     def _point(
         self,
         states: States,
+        rows: Tensor,
         columns: Tensor,
         inputs: Tensor,
         state: tuple[Tensor, Tensor] | None = None,
@@ -184,43 +184,42 @@ class PaperSQLNet(nn.Module):
         """Scores a = u^T tanh(U1 H_Q + U2 E_c + U3 h_t) of the next position.
 
         Args:
-            states: of B questions.
-            columns: [B, K].
-            inputs: [B, K, T] positions chosen before.
-            state: of the decoder, for B K rows.
+            states: of the questions.
+            rows: [M], the question of each value.
+            columns: [M], its column.
+            inputs: [M, T] positions chosen before.
+            state: of the decoder.
 
         Returns:
-            Logits [B, K, T, L + 2], and the decoder's state.
+            Logits [M, T, L + 2], and the decoder's state.
         """
-        size, slots, steps = inputs.shape
         read = states.read["value"]
         one_hot = F.one_hot(inputs, _POSITIONS).to(read.question.dtype)
-        hidden, after = self.decoder(one_hot.flatten(0, 1), state)
-        hidden = self.value_decoder(hidden).view(size, slots, steps, 1, -1)
-        column = read.columns[torch.arange(size)[:, None], columns]
-        column = self.value_column(column)[:, :, None, None]
-        question = self.value_question(read.question)[:, None, None]
-        scores = self.value_score(torch.tanh(question + column + hidden)).squeeze(-1)
-        return scores.masked_fill(~states.question_mask[:, None, None], lowest(scores)), after
+        hidden, after = self.decoder(one_hot, state)
+        hidden = self.value_decoder(hidden)[:, :, None]  # [M, T, 1, d]
+        column = self.value_column(read.columns[rows, columns])[:, None, None]
+        question = self.value_question(read.question)[rows, None]  # [M, 1, L + 2, d]
+        scores = self.value_score(torch.tanh(question + (column + hidden))).squeeze(-1)
+        return scores.masked_fill(~states.question_mask[rows, None], lowest(scores)), after
 
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[Span, ...]]]:
         """Greedy, as in the paper: one value a condition, whatever the beam."""
         size, slots = columns.shape
-        chosen = torch.zeros(size, slots, 1, dtype=torch.long)
-        total = torch.zeros(size, slots)
-        first = torch.full((size, slots), -1)
-        last = torch.full((size, slots), -1)
-        done = torch.zeros(size, slots, dtype=torch.bool)
-        end = (states.lengths + 1)[:, None]
+        rows, columns = torch.arange(size).repeat_interleave(slots), columns.flatten()
+        chosen = torch.zeros(len(rows), 1, dtype=torch.long)
+        total = torch.zeros(len(rows))
+        first, last = torch.full_like(rows, -1), torch.full_like(rows, -1)
+        done = torch.zeros(len(rows), dtype=torch.bool)
+        end = states.lengths[rows] + 1
         state = None
         for step in range(_MAX_STEPS):
-            logits, state = self._point(states, columns, chosen, state)
-            scores = logits[:, :, 0].log_softmax(-1)
-            scores[..., 0] = lowest(scores)  # nothing comes before the question
+            logits, state = self._point(states, rows, columns, chosen, state)
+            scores = logits[:, 0].log_softmax(-1)
+            scores[:, 0] = lowest(scores)  # nothing comes before the question
             if step == 0:
-                scores.scatter_(-1, end[..., None].expand(-1, slots, 1), lowest(scores))
+                scores.scatter_(-1, end[:, None], lowest(scores))
             best = scores.max(-1)
             total = total + best.values * ~done
             done = done | (best.indices == end)
@@ -229,8 +228,6 @@ class PaperSQLNet(nn.Module):
             last = torch.where(done, last, torch.maximum(last, place))
             if bool(done.all()):
                 break
-            chosen = best.indices[..., None]
-        return [
-            [(Span(int(first[b, k]), int(last[b, k]), float(total[b, k])),) for k in range(slots)]
-            for b in range(size)
-        ]
+            chosen = best.indices[:, None]
+        spans = list(map(Span, first.tolist(), last.tolist(), total.tolist()))
+        return [[(span,) for span in spans[b * slots : (b + 1) * slots]] for b in range(size)]

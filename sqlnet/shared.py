@@ -3,17 +3,20 @@
 What differs from the paper: one encoder for the question and one for the columns where the paper
 has twelve, which read each other before the heads do; values by the first and the last token of a
 span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069), where the paper has a pointer decoder;
-match and type features (see :mod:`codegen.sqlnet.features`).
+match and type features (see :mod:`codegen.sqlnet.features`) and the likeness of word vectors beside
+them; word vectors that are trained on from where they are, beside character trigrams for words that
+have none.
 
 The columns are a set: permuting them permutes the outputs.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from codegen.sqlnet.features import (
     COLUMN_FEATURES,
@@ -25,6 +28,7 @@ from codegen.sqlnet.layout import (
     MAX_CONDITIONS,
     BiLSTM,
     Outputs,
+    RowDropout,
     Span,
     Targets,
     Tensors,
@@ -32,7 +36,6 @@ from codegen.sqlnet.layout import (
     head,
     lowest,
     pool,
-    slots_loss,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 
@@ -40,10 +43,14 @@ MAX_VALUE_TOKENS = 24
 _TRIGRAM_WIDTH = 32
 _OPERATOR_WIDTH = 32
 _SET_HEADS = 4
+_PAIRS = PAIR_FEATURES + 1
+_UNKNOWN_RATE = 0.02  # words that are unknown for a step of the training, so that trigrams count
 
 
 class States(NamedTuple):
-    """``tokens``: [B, L, d]. ``columns``: [B, C, d]. The masks and pairs are the batch's."""
+    """``tokens``: [B, L, d]. ``columns``: [B, C, d]. The masks are the batch's; ``pairs`` too, with
+    one feature more: how like the token is to the most like word of the column.
+    """
 
     tokens: Tensor
     columns: Tensor
@@ -58,7 +65,7 @@ class ColumnAttention(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.weight = nn.Linear(hidden, hidden)
-        self.match = nn.Linear(PAIR_FEATURES, 1, bias=False)
+        self.match = nn.Linear(_PAIRS, 1, bias=False)
 
     def scores(self, tokens: Tensor, columns: Tensor, pairs: Tensor) -> Tensor:
         """v = E_c^T W H_Q / sqrt(d) + match: [B, C, L]."""
@@ -71,13 +78,31 @@ class ColumnAttention(nn.Module):
         return attend(scores, states.token_mask, states.tokens)
 
 
+class SetAttention(nn.Module):
+    """Each column looks at all columns, in several heads; no order among them."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.inputs = nn.Linear(hidden, 3 * hidden)
+        self.output = nn.Linear(hidden, hidden)
+
+    def forward(self, columns: Tensor, mask: Tensor) -> Tensor:
+        """[B, C, d] from [B, C, d]."""
+        size, count, width = columns.shape
+        parts = self.inputs(columns).view(size, count, 3, _SET_HEADS, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = parts.unbind()  # each [B, heads, C, d / heads]
+        scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5
+        weights = scores.masked_fill(~mask[:, None, None], lowest(scores)).softmax(-1)
+        return self.output((weights @ values).transpose(1, 2).reshape(size, count, width))
+
+
 class Encoder(nn.Module):
     """Question and columns, read separately and then in the light of each other."""
 
     def __init__(self, vectors: Tensor, hidden: int, dropout: float) -> None:
         super().__init__()
         width = vectors.shape[1] + _TRIGRAM_WIDTH
-        self.word = nn.Embedding.from_pretrained(vectors, freeze=True, padding_idx=0)
+        self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.trigram = nn.EmbeddingBag(TRIGRAM_BUCKETS, _TRIGRAM_WIDTH, mode="mean")
         self.first = BiLSTM(width + TOKEN_FEATURES, hidden)
         self.name = BiLSTM(width, hidden)
@@ -85,22 +110,28 @@ class Encoder(nn.Module):
         self.attention = ColumnAttention(hidden)
         self.second = BiLSTM(3 * hidden + TOKEN_FEATURES, hidden)
         self.match = nn.Linear(3 * hidden + COLUMN_FEATURES, hidden)
-        self.set = nn.MultiheadAttention(hidden, _SET_HEADS, batch_first=True)
+        self.set = SetAttention(hidden)
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     def forward(self, batch: Tensors) -> States:
         """The states of a batch."""
-        vectors = self.word(batch.word_ids), self.trigram(batch.trigram_ids, batch.trigram_starts)
-        words = self.dropout(torch.cat(vectors, dim=-1))  # [U, width]
-        read = torch.cat([words[batch.question], batch.tokens], dim=-1)
+        ids = batch.word_ids
+        if self.training:
+            ids = ids * (torch.rand(len(ids)) >= _UNKNOWN_RATE)
+        vectors = self.word(ids)
+        trigrams = self.trigram(batch.trigram_ids, batch.trigram_starts)
+        words = torch.cat([vectors, trigrams], dim=-1)  # [U, width]
+        likeness = _likeness(vectors.detach(), batch)
+        pairs = torch.cat([batch.pairs, likeness[..., None]], dim=-1)
+        read = torch.cat([self.dropout(words[batch.question]), batch.tokens], dim=-1)
         tokens = self.dropout(self.first(read, batch.lengths)[0])
-        names = self.name(words[batch.names], batch.name_lengths)[1]
+        names = self.name.last(self.dropout(words[batch.names]), batch.name_lengths)
         read = torch.cat([names[batch.column], batch.types], dim=-1)
-        columns = torch.tanh(self.column(self.dropout(read)))
+        columns = torch.tanh(self.column(read))
 
         # [B, C, L]: which token speaks of which column; read both ways.
-        scores = self.attention.scores(tokens, columns, batch.pairs)
+        scores = self.attention.scores(tokens, columns, pairs)
         of_columns = attend(scores, batch.token_mask, tokens)
         of_tokens = attend(scores.transpose(1, 2), batch.column_mask, columns)
         read = torch.cat([tokens, of_tokens, tokens * of_tokens, batch.tokens], dim=-1)
@@ -108,11 +139,26 @@ class Encoder(nn.Module):
 
         read = torch.cat([columns, of_columns, columns * of_columns, batch.types], dim=-1)
         columns = torch.tanh(self.match(self.dropout(read)))
-        among, _ = self.set(
-            columns, columns, columns, key_padding_mask=~batch.column_mask, need_weights=False
-        )
+        among = self.set(columns, batch.column_mask)
         columns = self.norm(columns + self.dropout(among))
-        return States(tokens, columns, batch.token_mask, batch.column_mask, batch.pairs)
+        return States(tokens, columns, batch.token_mask, batch.column_mask, pairs)
+
+
+def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
+    """The cosine of each token and the most like word of each column: [B, C, L].
+
+    Args:
+        vectors: [U, width] of the batch's words; no gradient goes through.
+        batch: the batch.
+    """
+    unit = F.normalize(vectors.float(), dim=-1)
+    cosines = unit @ unit.T
+    width = batch.names.shape[1]
+    real = torch.arange(width) < batch.name_lengths[:, None]  # [N, W]
+    words, real = batch.names[batch.column], real[batch.column]  # [B, C, W]
+    found = cosines[words[..., None], batch.question[:, None, None]]  # [B, C, W, L]
+    found = found.masked_fill(~real[..., None], -1.0).amax(2)
+    return found * (batch.column_mask[:, :, None] & batch.token_mask[:, None])
 
 
 class SharedSQLNet(nn.Module):
@@ -135,7 +181,8 @@ class SharedSQLNet(nn.Module):
         self.number = head(2 * hidden, hidden, MAX_CONDITIONS + 1)
         self.value_operator = nn.Embedding(len(OPERATORS), _OPERATOR_WIDTH)
         self.value_column = nn.Linear(2 * hidden + _OPERATOR_WIDTH, hidden)
-        self.value_token = nn.Linear(hidden + PAIR_FEATURES, hidden)
+        self.value_token = nn.Linear(hidden, hidden)
+        self.value_features = nn.Linear(_PAIRS + 1, hidden, bias=False)
         self.start = nn.Linear(hidden, 1)
         self.end = nn.Linear(hidden, 1)
 
@@ -167,16 +214,22 @@ class SharedSQLNet(nn.Module):
 
     def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
-        columns, operators = targets.columns.clamp(min=0), targets.operators.clamp(min=0)
-        starts, ends = self.spans(states, columns, operators)
-        return {"start": slots_loss(starts, targets.starts), "end": slots_loss(ends, targets.ends)}
+        real = (targets.columns >= 0).nonzero(as_tuple=True)
+        found = self.spans(states, real[0], targets.columns[real], targets.operators[real])
+        gold = {"start": targets.starts[real], "end": targets.ends[real]}
+        size = len(targets.columns)
+        return {
+            name: F.cross_entropy(logits, gold[name], ignore_index=-1, reduction="sum") / size
+            for name, logits in zip(gold, found, strict=True)
+        }
 
     def values(
         self, states: States, columns: Tensor, operators: Tensor, beam: int
     ) -> list[list[tuple[Span, ...]]]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
-        starts, ends = self.spans(states, columns, operators)
-        starts, ends = starts.log_softmax(-1), ends.log_softmax(-1)
+        rows = torch.arange(len(columns)).repeat_interleave(columns.shape[1])
+        logits = self.spans(states, rows, columns.flatten(), operators.flatten())
+        starts, ends = (found.log_softmax(-1).view(*columns.shape, -1) for found in logits)
         length = starts.shape[-1]
         scores = starts[..., :, None] + ends[..., None, :]  # [B, K, first, last]
         allowed = torch.ones(length, length, dtype=torch.bool).triu().tril(MAX_VALUE_TOKENS - 1)
@@ -190,16 +243,29 @@ class SharedSQLNet(nn.Module):
             for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
-    def spans(self, states: States, columns: Tensor, operators: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the first and of the last token of K values a question: two [B, K, L]."""
-        rows = torch.arange(len(columns))[:, None]
+    def spans(
+        self, states: States, rows: Tensor, columns: Tensor, operators: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the first and of the last token of M values: two [M, L].
+
+        Args:
+            states: of the questions.
+            rows: [M], the question of each value.
+            columns: [M], its column.
+            operators: [M], its operator.
+        """
         column = self._seen("operator", states)[rows, columns]
         asked = self.value_column(torch.cat([column, self.value_operator(operators)], dim=-1))
-        tokens = states.tokens[:, None].expand(-1, columns.shape[1], -1, -1)
-        read = self.value_token(torch.cat([tokens, states.pairs[rows, columns]], dim=-1))
-        hidden = torch.tanh(asked[:, :, None] + read)  # [B, K, L, d]
+        # How much the column looks at each token when its operator is chosen, as a feature.
+        scores = cast(ColumnAttention, self.attentions["operator"]).scores(
+            states.tokens, states.columns, states.pairs
+        )
+        looks = torch.tanh(scores[rows, columns][..., None])
+        features = torch.cat([states.pairs[rows, columns], looks], dim=-1)
+        read = self.value_token(states.tokens)[rows] + self.value_features(features)
+        hidden = torch.tanh(asked[:, None] + read)  # [M, L, d]
         starts, ends = self.start(hidden).squeeze(-1), self.end(hidden).squeeze(-1)
-        mask = ~states.token_mask[:, None]
+        mask = ~states.token_mask[rows]
         return starts.masked_fill(mask, lowest(starts)), ends.masked_fill(mask, lowest(ends))
 
     def _seen(self, slot: str, states: States) -> Tensor:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from codegen.sqlnet.decode import Slots, best_query, slots
 from codegen.sqlnet.examples import Asked, Labelled, ask, batch_of, label, targets_of
 from codegen.sqlnet.guided import candidates
-from codegen.sqlnet.layout import losses
+from codegen.sqlnet.layout import BiLSTM, losses
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.query import Condition, Query
 from codegen.sqlnet.schema import Column, Table
@@ -48,6 +50,26 @@ ITEMS = [
     question("city", WIDE),
     question("the Age of Ann Lee", TABLE, Condition(1, 0, "ann lee"), Condition(2, 1, "nowhere")),
 ]
+
+
+def test_the_lstm_equals_torchs_own_on_packed_rows() -> None:
+    torch.manual_seed(0)
+    ours, theirs = BiLSTM(5, 8, 2), nn.LSTM(5, 4, 2, batch_first=True, bidirectional=True)
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    for layer, way, name in product(range(2), ("", "_reverse"), names):
+        own = (ours.backwards if way else ours.forwards)[layer]
+        getattr(theirs, f"{name}_l{layer}{way}").data.copy_(getattr(own, f"{name}_l0"))
+    inputs, lengths = torch.randn(6, 9, 5), torch.tensor([9, 1, 4, 2, 3, 7])
+    state = torch.randn(4, 6, 4), torch.randn(4, 6, 4)
+    for begin in (None, state):
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        outputs, (last, _) = theirs(packed, begin)
+        expected, _ = pad_packed_sequence(outputs, batch_first=True)
+        found, found_last = ours(inputs, lengths, begin)
+        real = (torch.arange(9) < lengths[:, None])[..., None]
+        torch.testing.assert_close(found * real, expected)
+        torch.testing.assert_close(found_last, torch.cat([last[-2], last[-1]], dim=-1))
+    torch.testing.assert_close(ours.last(inputs, lengths), ours(inputs, lengths)[1])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -125,7 +147,7 @@ def test_values_are_slices_of_the_question_and_types_are_kept(layout: Any) -> No
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_few_questions_are_learnt_by_heart(layout: Any) -> None:
-    torch.manual_seed(1)
+    torch.manual_seed(2)
     model = layout(torch.randn(len(VOCABULARY) + 1, 16), hidden=48, dropout=0.0)
     items = [
         question("what age is Ann Lee", TABLE, Condition(0, 0, "Ann Lee")),
@@ -134,7 +156,7 @@ def test_a_few_questions_are_learnt_by_heart(layout: Any) -> None:
         question("how many players", TABLE),
     ]
     optimiser = torch.optim.Adam(model.parameters(), 5e-3)
-    for _ in range(120):
+    for _ in range(200):
         optimiser.zero_grad()
         loss_of(model, items).backward()
         optimiser.step()

@@ -1,0 +1,298 @@
+"""How much generated code repeats itself: the measures of RPG's paper, and those of its scripts.
+
+The paper (Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code Generation", arXiv
+2505.10402) and the scripts released with it measure different things under the same names. Both are
+here, and :class:`PaperRepetition` and :class:`ReleasedRepetition` can't be taken for one another.
+
+``scope`` says what is measured: the ``output``, or ``prompt+output``. The paper's formulas are over
+the output, its scripts over both; in CodeRepetEval the prompts already repeat themselves, so the
+two differ a great deal.
+
+``rep_line`` and ``sim_line`` are those of "Code Copycat Conundrum" (arXiv 2504.12608). The loop,
+its onset and the structural measure are our own.
+
+Limits: the paper does not name its tokens; here they are the lexer's (``text.lex``), not a model's,
+so that models can be compared. Perplexity needs a model and is not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from codegen.errors import InputError
+
+from .text import compiles, edit_distance, lex, shapes, statements
+
+Scope = Literal["output", "prompt+output"]
+Aggregate = Literal["mean", "pooled"]
+_WINDOW = 16  # of rep-w
+_ALIKE = 0.8  # of sim-line
+_MOST_PERIOD = 200  # statements or tokens of one copy of a loop
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One generation.
+
+    Attributes:
+        prompt, text: what the model was given, and what it wrote.
+        finished: whether it ended by itself before its limit.
+    """
+
+    prompt: str
+    text: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRepetition:
+    """The measures as the paper defines them, and some more; shares in [0, 1].
+
+    Attributes:
+        scope, aggregate: how it was measured.
+        outputs: how many.
+        egp: share of outputs that ended by themselves (end of generation, higher is better).
+        tr_n: 1 - unique / all token 4-grams (lower is better).
+        tr_s: 1 - unique / all statements (lower is better).
+        ccp: share that compiles (higher is better).
+        tr_shape: as ``tr_s``, of statements by shape: names and values don't count.
+        rep_line: 1 - unique / all lines that are not blank.
+        sim_line: share of lines with a token edit similarity above 0.8 to another line.
+        looping: share of outputs that end in a loop: three or more equal copies.
+        loop_onset: mean share of the output before its loop began, over those that loop; NaN where
+            none does.
+        tokens: mean length of an output in lexer tokens.
+    """
+
+    scope: Scope
+    aggregate: Aggregate
+    outputs: int
+    egp: float
+    tr_n: float
+    tr_s: float
+    ccp: float
+    tr_shape: float
+    rep_line: float
+    sim_line: float
+    looping: float
+    loop_onset: float
+    tokens: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedRepetition:
+    """The measures as the released scripts compute them, in percent where they print percent.
+
+    Attributes:
+        outputs: how many.
+        rep_2, rep_3, rep_4: repeated n-grams of parso's tokens, pooled over all outputs, in %.
+        rep_w: tokens seen among the 16 before, mean over outputs, in %.
+        rep_r: tokens inside a bigram that occurs twice or more, mean over outputs, in %.
+        rep_s: lines that are copies ("TR-S"), mean over outputs, in %.
+        ccp: share that compiles without its first line.
+    """
+
+    outputs: int
+    rep_2: float
+    rep_3: float
+    rep_4: float
+    rep_w: float
+    rep_r: float
+    rep_s: float
+    ccp: float
+
+
+def paper_repetition(
+    outputs: Iterable[Output],
+    *,
+    scope: Scope = "output",
+    aggregate: Aggregate = "mean",
+    n: int = 4,
+) -> PaperRepetition:
+    """The paper's measures.
+
+    Args:
+        outputs: the generations.
+        scope: what is measured.
+        aggregate: of ``tr_n``, ``tr_s``, ``tr_shape`` and the lines: the ``mean`` over outputs, or
+            ``pooled``, all outputs' items counted together (a repetition is still one within one
+            output).
+        n: of the n-grams.
+
+    Raises:
+        InputError: with no outputs.
+    """
+    rows = list(outputs)
+    _need(rows)
+    texts = [row.prompt + row.text if scope == "prompt+output" else row.text for row in rows]
+    tokens = [lex(text) for text in texts]
+    lines = [[line.strip() for line in text.splitlines() if line.strip()] for text in texts]
+    loops = [find_loop(found) for found in tokens]
+    onsets = [
+        loop.start / len(found)
+        for loop, found in zip(loops, tokens, strict=True)
+        if loop is not None
+    ]
+
+    def share(items: Sequence[Sequence[Hashable]]) -> float:
+        return _aggregate([(len(one) - len(set(one)), len(one)) for one in items], aggregate)
+
+    return PaperRepetition(
+        scope=scope,
+        aggregate=aggregate,
+        outputs=len(rows),
+        egp=sum(row.finished for row in rows) / len(rows),
+        tr_n=share([list(_ngrams(found, n)) for found in tokens]),
+        tr_s=share([statements(text) for text in texts]),
+        ccp=sum(map(compiles, texts)) / len(rows),
+        tr_shape=share([shapes(text) for text in texts]),
+        rep_line=share(lines),
+        sim_line=_aggregate([(_similar_lines(one), len(one)) for one in lines], aggregate),
+        looping=len(onsets) / len(rows),
+        loop_onset=sum(onsets) / len(onsets) if onsets else math.nan,
+        tokens=sum(map(len, tokens)) / len(rows),
+    )
+
+
+def released_repetition(outputs: Iterable[Output]) -> ReleasedRepetition:
+    """What the released scripts print for these outputs (prompt and output together).
+
+    Their quirks are kept: tokens are parso's for Python 3.7, newlines, indents and dedents among
+    them; ``rep_s`` leaves out the text before the first newline and the last character of the last
+    line; a text without tokens counts for some measures and not for others.
+
+    Raises:
+        InputError: with no outputs.
+    """
+    rows = list(outputs)
+    _need(rows)
+    texts = [row.prompt + row.text for row in rows]
+    tokens = [_parso_tokens(text) for text in texts]
+    rep = {}
+    for n in (2, 3, 4):
+        grams = [list(_ngrams(found, n)) for found in tokens]
+        rep[n] = _aggregate([(len(g) - len(set(g)), len(g)) for g in grams], "pooled")
+    return ReleasedRepetition(
+        outputs=len(rows),
+        rep_2=100 * rep[2],
+        rep_3=100 * rep[3],
+        rep_4=100 * rep[4],
+        rep_w=100 * _mean([_seen_before(found) for found in tokens if len(found) > 1]),
+        rep_r=100 * _mean([share for found in tokens for share in _in_repeated_bigrams(found)]),
+        rep_s=100 * _mean([_copied_lines(text) for text in texts]),
+        ccp=_mean([float(compiles(text[text.find("\n") + 1 :])) for text in texts]),
+    )
+
+
+def _need(rows: Sequence[Output]) -> None:
+    if not rows:
+        raise InputError("There are no outputs whose repetition could be measured.")
+
+
+def _aggregate(counts: Sequence[tuple[int, int]], how: Aggregate) -> float:
+    """(repeated, all) of each output as one share; outputs without items count as 0."""
+    if how == "pooled":
+        total = sum(every for _, every in counts)
+        return sum(repeated for repeated, _ in counts) / total if total else 0.0
+    return _mean([repeated / every if every else 0.0 for repeated, every in counts])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _ngrams(items: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(items[i : i + n]) for i in range(len(items) - n + 1))
+
+
+def _similar_lines(lines: Sequence[str]) -> int:
+    """How many lines are more than 0.8 similar to another one, by tokens."""
+    counts = Counter(tuple(lex(line)) for line in lines)
+    distinct = list(counts)
+    alike = {line for line, count in counts.items() if count > 1}
+    for i, one in enumerate(distinct):
+        for other in distinct[i + 1 :]:
+            longer, shorter = max(len(one), len(other)), min(len(one), len(other))
+            if shorter <= _ALIKE * longer or (one in alike and other in alike):
+                continue  # the distance is at least the difference in length
+            if 1 - edit_distance(one, other) / longer > _ALIKE:
+                alike |= {one, other}
+    return sum(counts[line] for line in alike)
+
+
+# --- the released scripts ----------------------------------------------------------------------
+
+
+def _parso_tokens(text: str) -> list[str]:
+    from parso.python.token import PythonTokenTypes
+    from parso.python.tokenize import tokenize
+    from parso.utils import parse_version_string
+
+    ends = (PythonTokenTypes.DEDENT, PythonTokenTypes.ENDMARKER)
+    found = list(tokenize(text, version_info=parse_version_string("3.7")))
+    while found and found[-1].type in ends:
+        found.pop()
+    return [token.string for token in found]
+
+
+def _seen_before(tokens: Sequence[str]) -> float:
+    seen = sum(tokens[i] in tokens[max(0, i - _WINDOW) : i] for i in range(1, len(tokens)))
+    return seen / (len(tokens) - 1)
+
+
+def _in_repeated_bigrams(tokens: Sequence[str]) -> list[float]:
+    """One number; for texts of one token, as the script has it, two zeros; of none, one."""
+    found = [0.0] if len(tokens) < 2 else []
+    if tokens:
+        # The script joins a bigram by a space, so ("a b", "c") and ("a", "b c") are one.
+        pairs = [f"{one} {other}" for one, other in pairwise(tokens)]
+        counts = Counter(pairs)
+        inside = {place for i, pair in enumerate(pairs) if counts[pair] > 1 for place in (i, i + 1)}
+        found.append(len(inside) / len(tokens))
+    return found
+
+
+def _copied_lines(text: str) -> float:
+    lines = text.split("\n")[1:]
+    if not lines:
+        return 0.0
+    lines[-1] = lines[-1][:-1]
+    return (len(lines) - len(set(lines))) / len(lines)
+
+
+# --- loops -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """The end of a sequence that repeats one piece: ``copies`` whole copies of ``period`` items.
+
+    ``start`` is the index of the first item of the first copy.
+    """
+
+    period: int
+    copies: int
+    start: int
+
+
+def find_loop(items: Sequence[Hashable], *, least: int = 3) -> Loop | None:
+    """The loop that a sequence ends in, if it ends in ``least`` or more copies of a piece.
+
+    Of several the longest is taken (period times copies), then that of the shortest period. A piece
+    that was begun when the text was cut off counts to no copy, but may stand after the last.
+    """
+    size = len(items)
+    best: Loop | None = None
+    for period in range(1, min(_MOST_PERIOD, size // least) + 1):
+        run = 0
+        while run < size - period and items[size - 1 - run] == items[size - 1 - run - period]:
+            run += 1
+        copies = 1 + run // period
+        if copies >= least and (best is None or period * copies > best.period * best.copies):
+            best = Loop(period, copies, size - period - run)
+    return best

@@ -10,7 +10,8 @@ class UnsupportedProgram(CodegenError):
 
     Attributes:
         reason: a short stable word to count by: ``not_python``, ``syntax_error``, ``null_bytes``,
-            ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker`` or ``too_deep``.
+            ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker``, ``too_deep`` or
+            ``too_many_states``.
         detail: what is wrong, in a sentence.
     """
 
@@ -42,3 +43,7 @@ class VerificationFailed(CodegenError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.check, self.detail)
+
+
+# What a generator gives for a program in the place of its texts.
+Failure = UnsupportedProgram | VerificationFailed

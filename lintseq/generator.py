@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq.edits import EditSequence
-from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
+from codegen.lintseq.errors import Failure, UnsupportedProgram
 from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
 from codegen.lintseq.randseq import random_sequence
@@ -50,7 +50,7 @@ def edit_sequence(
     check_for(verify)
     prepared = prepare(program, granularity=granularity, strict=strict)
     (result,) = edit_sequences([(prepared, rng)], verify=verify)
-    if isinstance(result, VerificationFailed):
+    if not isinstance(result, EditSequence):
         raise result
     return result
 
@@ -75,9 +75,6 @@ class _Sequence(NamedTuple):
 
     edits: EditSequence
     notes: Mapping[str, int]
-
-
-_Failure = UnsupportedProgram | VerificationFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +176,7 @@ class LintSeq:
 
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
-    ) -> list[list[TrainingText] | UnsupportedProgram | VerificationFailed]:
+    ) -> list[list[TrainingText] | Failure]:
         """What :meth:`generate` yields or raises for each item, with one call of the check."""
         seeds = [[rng.getrandbits(64) for _ in range(self.sequences)] for _, rng in items]
         draw = self._draw_fast if self.engine == "fast" else self._draw_each
@@ -191,7 +188,7 @@ class LintSeq:
 
     def _draw_fast(
         self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
-    ) -> list[list[_Sequence | VerificationFailed] | UnsupportedProgram]:
+    ) -> list[list[_Sequence | Failure] | UnsupportedProgram]:
         """Samples by the dependency rules, and checks the states of all examples together."""
         prepared = [self._prepare(example) for example in examples]
         flat = [
@@ -218,8 +215,8 @@ class LintSeq:
             return error
 
     def _noted(
-        self, results: Sequence[Verified | VerificationFailed], seeds: Sequence[int]
-    ) -> list[_Sequence | VerificationFailed]:
+        self, results: Sequence[Verified | Failure], seeds: Sequence[int]
+    ) -> list[_Sequence | Failure]:
         """The sequences with their notes, those of the audit among them."""
         counts: dict[int, Mapping[str, int]] = {}
         if self.audit:
@@ -243,9 +240,9 @@ class LintSeq:
 
     def _draw_each(
         self, examples: Sequence[Example], seeds: Sequence[Sequence[int]]
-    ) -> list[list[_Sequence | VerificationFailed] | UnsupportedProgram]:
+    ) -> list[list[_Sequence | Failure] | UnsupportedProgram]:
         """Draws one sequence after another, by the published algorithms."""
-        drawn: list[list[_Sequence | VerificationFailed] | UnsupportedProgram] = []
+        drawn: list[list[_Sequence | Failure] | UnsupportedProgram] = []
         for example, own in zip(examples, seeds, strict=True):
             try:
                 _require_python(example)
@@ -262,9 +259,9 @@ class LintSeq:
         return random_sequence(program, rng)
 
     def _texts(
-        self, example: Example, found: Sequence[_Sequence | VerificationFailed]
-    ) -> list[TrainingText] | UnsupportedProgram | VerificationFailed:
-        failures = [item for item in found if isinstance(item, VerificationFailed)]
+        self, example: Example, found: Sequence[_Sequence | Failure]
+    ) -> list[TrainingText] | Failure:
+        failures = [item for item in found if not isinstance(item, _Sequence)]
         if len(failures) == len(found):
             return failures[0]
         # On one text alone: the numbers of all texts are summed.
@@ -278,10 +275,6 @@ class LintSeq:
         except UnsupportedProgram as error:
             return error
         return texts
-
-
-def _notes(found: Verified) -> Mapping[str, int]:
-    return {"fallbacks": 1} if found.fallback else {}
 
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -9,17 +9,20 @@ which asks the linter after each deletion.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from codegen.lintseq.edits import EditSequence
-from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
+from codegen.lintseq.errors import Failure, UnsupportedProgram, VerificationFailed
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.reference import reference_sequence
 from codegen.lintseq.sampling import Step, edits_of, sample_steps
 from codegen.lintseq.verify import Check, Finding, Verify, check_for, new_findings
 
 MAX_REPAIRS = 8
+# States grow with the square of a program's length: to compile so much takes some five seconds. A
+# real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
+MOST_STATE_CHARACTERS = 32_000_000
 
 Job = tuple[Prepared, random.Random]
 
@@ -31,9 +34,7 @@ class Verified(NamedTuple):
     fallback: bool = False
 
 
-def edit_sequences(
-    jobs: Sequence[Job], *, verify: Verify = "ruff"
-) -> list[EditSequence | VerificationFailed]:
+def edit_sequences(jobs: Sequence[Job], *, verify: Verify = "ruff") -> list[EditSequence | Failure]:
     """One verified edit sequence, or why there is none, for each job.
 
     A job's result depends on that job alone. The states of all jobs are checked together, each text
@@ -48,25 +49,25 @@ def edit_sequences(
     return [found.sequence if isinstance(found, Verified) else found for found in results]
 
 
-def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | VerificationFailed]:
+def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | Failure]:
     """See :func:`edit_sequences`; tells the fallbacks apart."""
     check = check_for(verify)
     if check is None:
         return [Verified(edits_of(prepared, sample_steps(prepared, rng))) for prepared, rng in jobs]
-    known = _Known(check, eager=verify != "pylint")
-    results: dict[int, Verified | VerificationFailed] = {}
+    results: dict[int, Verified | Failure] = {}
     pending = {number: prepared for number, (prepared, _) in enumerate(jobs)}
     for _ in range(MAX_REPAIRS + 1):
-        attempts = {n: _attempt(prepared, jobs[n][1]) for n, prepared in pending.items()}
-        known.look_at(attempt.texts for attempt in attempts.values())
-        for number, attempt in attempts.items():
-            dirty = _dirty(attempt, known)
-            if dirty:
-                results[number] = _failure(verify, dirty[0][1])
-                pending[number] = _repaired(pending[number], attempt, dirty)
-            else:
-                results[number] = Verified(attempt.sequence)
-                del pending[number]
+        for attempts in _batches(pending, jobs):
+            known = _Known(check, eager=verify != "pylint")
+            known.look_at(attempt.texts for attempt in attempts.values())
+            for number, attempt in attempts.items():
+                dirty = _dirty(attempt, known)
+                if dirty:
+                    results[number] = _failure(verify, dirty[0][1])
+                    pending[number] = _repaired(pending[number], attempt, dirty)
+                else:
+                    results[number] = attempt.refused or Verified(attempt.sequence)
+                    del pending[number]
         if not pending:
             break
     if verify == "pylint":
@@ -75,16 +76,35 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | V
     return [results[number] for number in range(len(jobs))]
 
 
+def _batches(pending: Mapping[int, Prepared], jobs: Sequence[Job]) -> Iterator[dict[int, _Attempt]]:
+    """An attempt at each pending job, so many at once as their states' texts allow."""
+    batch: dict[int, _Attempt] = {}
+    characters = 0
+    for number, prepared in list(pending.items()):
+        attempt = _attempt(prepared, jobs[number][1])
+        size = sum(map(len, attempt.texts))
+        if batch and characters + size > MOST_STATE_CHARACTERS:
+            yield batch
+            batch, characters = {}, 0
+        batch[number] = attempt
+        characters += size
+    yield batch
+
+
 class _Attempt(NamedTuple):
-    """A sampled sequence: its deletions, and the texts of its states in the order of writing."""
+    """A sampled sequence: its deletions, and the texts of its states in the order of writing.
+
+    ``refused`` says why there are no texts, if they are too many to check.
+    """
 
     steps: list[Step]
     sequence: EditSequence
-    texts: list[str]
+    texts: Sequence[str]
+    refused: UnsupportedProgram | None = None
 
 
 class _Known:
-    """The findings in texts, each checked once.
+    """The findings in the texts of a batch, each checked once.
 
     A whole program counts only where a state has findings. ``eager`` checks it all the same, which
     saves a second call of a check that is quick but slow to start.
@@ -114,11 +134,31 @@ _Dirty = list[tuple[int, Finding]]
 def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
     steps = sample_steps(prepared, rng)
     sequence = edits_of(prepared, steps)
-    return _Attempt(steps, sequence, list(sequence.states))
+    characters = _state_characters(sequence)
+    if characters > MOST_STATE_CHARACTERS:
+        refused = UnsupportedProgram(
+            "too_many_states",
+            f"the {len(sequence.edits)} states of a sequence have {characters} characters, more "
+            f"than the {MOST_STATE_CHARACTERS} that are checked.",
+            "Split the program, or use verify='static'.",
+        )
+        return _Attempt(steps, sequence, (), refused)
+    return _Attempt(steps, sequence, sequence.states)
+
+
+def _state_characters(sequence: EditSequence) -> int:
+    """The length of all states together: a line counts in each state from its edit on."""
+    edits = sequence.edits
+    return sum(
+        (len(edits) - number) * sum(len(line) + 1 for hunk in edit.hunks for line in hunk.lines)
+        for number, edit in enumerate(edits)
+    )
 
 
 def _dirty(attempt: _Attempt, known: _Known) -> _Dirty:
     """What is wrong with each state but the last, which is the whole program."""
+    if attempt.refused:
+        return []
     *states, program = attempt.texts
     last = len(states) - 1
     findings = known.findings

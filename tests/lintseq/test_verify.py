@@ -12,11 +12,14 @@ import pytest
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq import (
+    EditSequence,
     UnsupportedProgram,
     VerificationFailed,
+    edit_sequence,
     edit_sequences,
     generate,
     prepare,
+    repair,
     resolve,
 )
 from codegen.lintseq.program import Prepared
@@ -218,3 +221,29 @@ def test_program_without_a_line_to_draw_has_no_fallback(monkeypatch: pytest.Monk
     (result,) = edit_sequences([(prepare("x = 1\n"), random.Random(0))], verify="pylint")
     assert isinstance(result, VerificationFailed)
     assert result.check == "pylint"
+
+
+def test_too_many_states_are_refused_the_same_way_on_every_machine() -> None:
+    """By their length, not by the time they take; the rules alone write even such a program."""
+    program = "".join(f"x{n} = {n}\n" for n in range(20_000))
+    jobs = [(prepare(text), random.Random(0)) for text in ("y = 1\n", program)]
+    small, large = edit_sequences(jobs, verify="compile")
+    assert isinstance(small, EditSequence)
+    assert isinstance(large, UnsupportedProgram)
+    assert large.reason == "too_many_states"
+    assert "verify='static'" in large.remedy
+    written = edit_sequence(program, random.Random(0), verify="static")
+    assert len(written.edits) == 20_000
+    assert written.program == program
+
+
+@pytest.mark.parametrize("most", [200, 500, 10_000])
+def test_batches_never_change_a_sequence(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states of one program have less than 200 characters, those of all some 1,000."""
+    programs = [f"def f{n}(x):\n    y = x + {n}\n    return y\n" for n in range(9)]
+    jobs = [(prepare(text), random.Random(n)) for n, text in enumerate(programs)]
+    expected = edit_sequences(jobs, verify="compile")
+    assert all(isinstance(found, EditSequence) for found in expected)
+    monkeypatch.setattr(repair, "MOST_STATE_CHARACTERS", most)
+    jobs = [(prepare(text), random.Random(n)) for n, text in enumerate(programs)]
+    assert edit_sequences(jobs, verify="compile") == expected

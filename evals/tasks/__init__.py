@@ -34,6 +34,11 @@ _TASKS: dict[str, _Entry] = {
         "humaneval_short",
         "the 40 problems of humaneval with the shortest reference solutions",
     ),
+    "kolmogorov": _Entry(
+        "kolmogorov",
+        "kolmogorov",
+        "500 sequences to be made by short programs (Yoran et al. 2025), drawn or of a file",
+    ),
 }
 
 

@@ -1,0 +1,228 @@
+"""Programs of the KoLMogorov test's language: what they are, their text, and what they compute.
+
+A program is lines ``sequence_1 = f(arguments)`` over earlier sequences, and at the end ``output =
+sequence_k``. In training texts each line carries the value it makes as a comment.
+
+Source: Yoran et al., ICLR 2025 (arXiv 2503.13992).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codegen.errors import InputError
+from codegen.evals.kolmogorov import functions
+
+Kind = Literal["ref", "value", "end", "index", "step", "count", "list", "predicate"]
+PREDICATES = ("is_even", "is_odd", "is_not_zero")
+_MOST_ITEMS = 1 << 20  # of a sequence: a program's text can be short and its value huge
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """The sequence that the ``line``-th line (from 0) made."""
+
+    line: int
+
+
+Argument = int | tuple[int, ...] | str | Ref
+
+# The arguments of each function. "end" is a value plus one; "index" is a place in a sequence.
+SIGNATURES: Mapping[str, tuple[Kind, ...]] = {
+    "range_func_up": ("value", "value"),
+    "range_func_interval": ("value", "end", "step"),
+    "repeat_num": ("count", "value"),
+    "set_list": ("list",),
+    "repeat_list": ("step", "ref"),
+    "reverse_list": ("ref",),
+    "substitute": ("ref", "value", "value"),
+    "get_subsequence_with_jumps": ("ref", "step"),
+    "get_subsequence_between_indices": ("ref", "index", "index"),
+    "max_n": ("ref", "index"),
+    "min_n": ("ref", "index"),
+    "add_item_list": ("ref", "value"),
+    "subtract_item_list": ("ref", "value"),
+    "modulo_item_list": ("ref", "value"),
+    "filter": ("predicate", "ref"),
+    "scan_add": ("ref",),
+    "add_two_lists": ("ref", "ref"),
+    "subtract_two_lists": ("ref", "ref"),
+    "modulo_two_lists": ("ref", "ref"),
+    "concatenate": ("ref", "ref"),
+    "interleave": ("ref", "ref"),
+}
+INITIATORS = tuple(name for name, kinds in SIGNATURES.items() if "ref" not in kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One call; the arguments are of the kinds of :data:`SIGNATURES`."""
+
+    function: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Lines, and which of their sequences is the output.
+
+    Raises:
+        InputError: for an unknown function, arguments of wrong kinds, or a sequence that is not
+            there yet.
+    """
+
+    lines: tuple[Line, ...]
+    output: int
+
+    def __post_init__(self) -> None:
+        for number, line in enumerate(self.lines):
+            _check(number, line)
+        if not 0 <= self.output < len(self.lines):
+            raise InputError(f"The output is sequence {self.output + 1}, which does not exist.")
+
+    def values(self) -> Iterator[list[int]]:
+        """What each line makes, in order.
+
+        Raises:
+            InputError: naming the line that can't be computed.
+        """
+        made: list[list[int]] = []
+        for number, line in enumerate(self.lines):
+            arguments = [_value(argument, made) for argument in line.arguments]
+            try:
+                made.append(_call(line.function, arguments))
+            except (ArithmeticError, ValueError, TypeError) as error:
+                raise InputError(f"Line {number + 1} ({line.function}): {error}.") from None
+            yield made[-1]
+
+    def run(self) -> list[int]:
+        """The output sequence."""
+        return list(self.values())[self.output]
+
+    def to_text(self, *, with_values: bool = False) -> str:
+        """As Python over the names of ``functions``; optionally each line's value behind it."""
+        values = list(self.values()) if with_values else []
+        rows = []
+        for number, line in enumerate(self.lines):
+            arguments = ", ".join(map(_argument_text, line.arguments))
+            row = f"sequence_{number + 1} = {line.function}({arguments})"
+            rows.append(f"{row}  # {values[number]}" if values else row)
+        rows.append(f"output = sequence_{self.output + 1}")
+        return "\n".join(rows) + "\n"
+
+
+def _call(name: str, arguments: Sequence[Any]) -> list[int]:
+    sizes = [len(argument) for argument in arguments if isinstance(argument, list)]
+    times = arguments[0] if name in ("repeat_list", "repeat_num") else 1
+    if name.startswith("range_func"):
+        times = abs(arguments[1] - arguments[0])
+    if times * max([1, sum(sizes)]) > _MOST_ITEMS:
+        raise ValueError(f"the sequence would have more than {_MOST_ITEMS} items")
+    return getattr(functions, name)(*arguments)
+
+
+def _value(argument: Argument, made: Sequence[list[int]]) -> Any:
+    if isinstance(argument, Ref):
+        return made[argument.line]
+    if isinstance(argument, str):
+        return getattr(functions, argument)
+    return list(argument) if isinstance(argument, tuple) else argument
+
+
+def _argument_text(argument: Argument) -> str:
+    if isinstance(argument, Ref):
+        return f"sequence_{argument.line + 1}"
+    return str(list(argument)) if isinstance(argument, tuple) else str(argument)
+
+
+def _check(number: int, line: Line) -> None:
+    place = f"Line {number + 1}"
+    kinds = SIGNATURES.get(line.function)
+    if kinds is None:
+        raise InputError(f"{place}: there is no function {line.function!r}.")
+    if len(kinds) != len(line.arguments):
+        raise InputError(f"{place}: {line.function} takes {len(kinds)} arguments.")
+    for kind, argument in zip(kinds, line.arguments, strict=True):
+        if not _fits(kind, argument):
+            raise InputError(f"{place}: {line.function} can't take {argument!r} as {kind}.")
+        if isinstance(argument, Ref) and not 0 <= argument.line < number:
+            raise InputError(f"{place}: sequence_{argument.line + 1} is not there yet.")
+
+
+def _fits(kind: Kind, argument: Argument) -> bool:
+    if kind == "ref":
+        return isinstance(argument, Ref)
+    if kind == "predicate":
+        return argument in PREDICATES
+    if kind == "list":
+        return isinstance(argument, tuple) and all(type(item) is int for item in argument)
+    return type(argument) is int
+
+
+_NAME = re.compile(r"sequence_([1-9]\d{0,5})")
+
+
+def parse(text: str) -> Program:
+    """Reads a program's text; nothing is executed.
+
+    Raises:
+        InputError: for whatever is not of the language, naming the line.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"Not a program of the language: {error}.") from None
+    if not body:
+        raise InputError("Not a program of the language: it is empty.")
+    lines = [_line(number, node) for number, node in enumerate(body[:-1])]
+    match body[-1]:
+        case ast.Assign(targets=[ast.Name(id="output")], value=ast.Name(id=name)):
+            return Program(tuple(lines), _number(name, body[-1]))
+        case _:
+            raise InputError("The last line must be of the form output = sequence_1.")
+
+
+def _line(number: int, node: ast.stmt) -> Line:
+    match node:
+        case ast.Assign(
+            targets=[ast.Name(id=target)],
+            value=ast.Call(func=ast.Name(id=function), args=arguments, keywords=[]),
+        ):
+            if target != f"sequence_{number + 1}":
+                raise InputError(f"Line {node.lineno} must assign sequence_{number + 1}.")
+            return Line(function, tuple(_argument(argument) for argument in arguments))
+        case _:
+            raise InputError(f"Line {node.lineno} is not of the form sequence_1 = f(...).")
+
+
+def _argument(node: ast.expr) -> Argument:
+    match node:
+        case ast.Name(id=name) if name in PREDICATES:
+            return name
+        case ast.Name(id=name):
+            return Ref(_number(name, node))
+        case ast.List(elts=items):
+            return tuple(_integer(item) for item in items)
+        case _:
+            return _integer(node)
+
+
+def _integer(node: ast.expr) -> int:
+    match node:
+        case ast.Constant(value=int() as value) if type(value) is int:
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() as value)):
+            return -value
+        case _:
+            raise InputError(f"Line {node.lineno}: an argument is not an integer.")
+
+
+def _number(name: str, node: ast.AST) -> int:
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise InputError(f"Line {getattr(node, 'lineno', 1)}: {name!r} is not a sequence.")
+    return int(found[1]) - 1

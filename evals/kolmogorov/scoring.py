@@ -1,0 +1,300 @@
+"""Runs the programs and says how well they compress.
+
+Strict: a sequence is replaced by its program only if the program's output equals it, item by item,
+as a list of exact integers. The paper's released script replaces it whenever the program runs and
+gives integers; that rate is reported beside it as what it is, since sequences can't be had back
+from it.
+
+A rate is compressed bits / bits of the sequences; lower is better. Programs are text and gzipped
+together, as are the sequences without a right program; which is which costs a list of flags,
+gzipped too. The decoder (Python) is not counted, as usual.
+
+Source: Yoran et al., ICLR 2025 (arXiv 2503.13992), and the specification, section 4.4.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from codegen.errors import InputError
+from codegen.evals.sandbox import Job, Limits, Outcome
+from codegen.evals.statistics import wilson
+from codegen.records import Status
+
+from .baselines import COMPRESSORS, rate_of_items
+from .coding import UNIFORM, Prior, code_bits, paper_bits
+from .data import MOST_OUTPUT, Answer
+from .language import Program, parse
+
+CPU_S = 2.0
+PREFIXES = (16, 32, 64, 128)
+_SEPARATOR = b"\n"
+_FLAG_BITS = 2  # of an item in the best-of code: program, gzip or raw
+
+Progress = Callable[[int, int], None]
+
+
+class Runs(Protocol):
+    """What this needs of a sandbox."""
+
+    def map(self, items: Iterable[tuple[Any, Job]]) -> Iterator[tuple[Any, Outcome]]:
+        """Runs jobs; yields outcomes as they finish."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One answer, run.
+
+    Attributes:
+        answer: what was run.
+        status: ``passed`` if it ran to its end and the output is the sequence; ``wrong`` if it ran
+            and it is not.
+        output: what it gave, if that is a list of integers of allowed length.
+        message: why it did not pass.
+    """
+
+    answer: Answer
+    status: Status
+    output: tuple[int, ...] | None
+    message: str = ""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the sequence can be had back from the program."""
+        return self.status == "passed"
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a set of answers did.
+
+    Attributes:
+        items, symbols: sequences, and their items together.
+        accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95 % interval
+            for other sequences like these (Wilson).
+        execution: share whose program ran and gave a list of integers.
+        accuracy_at: prefix length -> share whose output begins with the sequence's so many items.
+        precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
+            gzip where they are right; None if none is.
+        rate: the strict compression rate.
+        released_rate: the released script's; no decoder exists for it.
+        best_rate: each item by its program, gzip or raw, whatever is shortest, and 2 bits to say
+            which.
+        gzip, gzip_each: the sequences gzipped together, and each by itself.
+        baselines: further compressors over all sequences together.
+        coded_rate: with right programs of the language in its own prefix code in place of gzipped
+            text; None unless all right programs are of the language.
+        paper_rate: the same by the paper's count of bits.
+        prior: of ``coded_rate``.
+        program_characters: mean length of the right programs.
+        statuses: how many answers ended in which status.
+    """
+
+    items: int
+    symbols: int
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    execution: float
+    accuracy_at: Mapping[int, float]
+    precision: float | None
+    rate: float
+    released_rate: float
+    best_rate: float
+    gzip: float
+    gzip_each: float
+    baselines: Mapping[str, float]
+    coded_rate: float | None
+    paper_rate: float | None
+    prior: str
+    program_characters: float | None
+    statuses: Mapping[str, int]
+
+
+def prelude() -> str:
+    """The language's functions as text, to stand before a program of the language."""
+    return Path(__file__).with_name("functions.py").read_text(encoding="utf-8")
+
+
+def run_answers(
+    answers: Sequence[Answer],
+    sandbox: Runs,
+    *,
+    language: bool = False,
+    on_progress: Progress | None = None,
+) -> list[Result]:
+    """Runs each distinct program once, in the sandbox, and compares its output.
+
+    Args:
+        answers: what to run.
+        sandbox: an open one.
+        language: whether programs may use the functions of the test's language (``filter`` then is
+            the language's). Otherwise they are plain Python.
+        on_progress: called with (programs run, programs to run).
+    """
+    before = prelude() + "\n" if language else ""
+    distinct = list(dict.fromkeys(answer.program for answer in answers if answer.program))
+    jobs = (
+        (
+            text,
+            Job(
+                before + text,
+                mode="calls",
+                calls=(("output", None),),
+                limits=Limits(cpu_s=CPU_S),
+            ),
+        )
+        for text in distinct
+    )
+    outcomes: dict[str, Outcome] = {}
+    for text, outcome in sandbox.map(jobs):
+        outcomes[text] = outcome
+        if on_progress:
+            on_progress(len(outcomes), len(distinct))
+    return [_judge(answer, outcomes.get(answer.program)) for answer in answers]
+
+
+def _judge(answer: Answer, outcome: Outcome | None) -> Result:
+    if outcome is None:
+        return Result(answer, "empty", None, "no program in the answer, or one that opens a file")
+    if not outcome.passed:
+        return Result(answer, outcome.status, None, outcome.message)
+    value = outcome.values[0] if outcome.values else None
+    if type(value) is not list or not all(type(item) is int for item in value):
+        return Result(answer, "wrong", None, "output is not a list of integers")
+    most = max(MOST_OUTPUT, len(answer.sequence))
+    if len(value) > most:
+        return Result(answer, "wrong", None, f"output has more than {most} items")
+    output = tuple(value)
+    if output == answer.sequence:
+        return Result(answer, "passed", output)
+    same = next(
+        (i for i, (a, b) in enumerate(zip(output, answer.sequence, strict=False)) if a != b),
+        min(len(output), len(answer.sequence)),
+    )
+    return Result(answer, "wrong", output, f"output differs from item {same} on")
+
+
+def score_results(
+    results: Sequence[Result], *, prior: Prior = UNIFORM, symbol_bits: float = 8.0
+) -> Scores:
+    """The figures of the test.
+
+    Args:
+        results: of :func:`run_answers`.
+        prior: of the prefix code of programs of the language.
+        symbol_bits: bits of an item of the sequences; 3 for the paper's DNA.
+
+    Raises:
+        InputError: with no results, or some that the sandbox failed to judge.
+    """
+    if not results:
+        raise InputError("There are no answers to score.")
+    statuses = Counter(result.status for result in results)
+    if failed := statuses["infra_error"]:
+        raise InputError(
+            f"The sandbox failed on {failed} of {len(results)} programs.", "Score them again."
+        )
+    sequences = [bytes(result.answer.sequence) for result in results]
+    symbols = sum(map(len, sequences))
+    whole = symbols * symbol_bits / 8
+    right = [result.correct for result in results]
+    programs = [_text(r) for r in results if r.correct]
+    solved = [s for s, flag in zip(sequences, right, strict=True) if flag]
+    ran = [r.output is not None for r in results]
+    low, high = wilson(sum(right) / len(results), len(results))
+    language = _programs_of_the_language(results)
+    return Scores(
+        items=len(results),
+        symbols=symbols,
+        accuracy=sum(right) / len(results),
+        accuracy_low=low,
+        accuracy_high=high,
+        execution=sum(ran) / len(results),
+        accuracy_at={n: _share_at(results, n) for n in PREFIXES},
+        precision=_gzipped(programs) / _gzipped(solved) if solved else None,
+        rate=_mixed(results, sequences, right) / whole,
+        released_rate=_mixed(results, sequences, ran) / whole,
+        best_rate=sum(
+            8 * min(_best(result, sequence)) + _FLAG_BITS
+            for result, sequence in zip(results, sequences, strict=True)
+        )
+        / (8 * whole),
+        gzip=_gzip(b"".join(sequences)) / whole,
+        gzip_each=rate_of_items(sequences) * symbols / whole,
+        baselines={
+            name: compress(b"".join(sequences)) / whole
+            for name, compress in COMPRESSORS.items()
+            if name != "gzip"
+        },
+        coded_rate=_coded(results, language, whole, lambda p: math.ceil(code_bits(p, prior)) + 2),
+        paper_rate=_coded(results, language, whole, paper_bits),
+        prior=prior.name,
+        program_characters=sum(map(len, programs)) / len(programs) if programs else None,
+        statuses=dict(sorted(statuses.items())),
+    )
+
+
+def _text(result: Result) -> bytes:
+    return result.answer.program.encode("utf-8", "surrogatepass")
+
+
+def _gzip(data: bytes) -> int:
+    return len(gzip.compress(data, mtime=0))
+
+
+def _gzipped(parts: Sequence[bytes]) -> int:
+    """Parts joined and gzipped; nothing takes nothing."""
+    return _gzip(_SEPARATOR.join(parts)) if parts else 0
+
+
+def _mixed(results: Sequence[Result], sequences: Sequence[bytes], replaced: Sequence[bool]) -> int:
+    """Bytes of the programs, the other sequences, and the flags that say which is which."""
+    programs = [_text(r) for r, flag in zip(results, replaced, strict=True) if flag]
+    others = [s for s, flag in zip(sequences, replaced, strict=True) if not flag]
+    flags = "".join("1" if flag else "0" for flag in replaced)
+    return _gzipped(programs) + _gzipped(others) + _gzip(flags.encode())
+
+
+def _best(result: Result, sequence: bytes) -> Iterator[int]:
+    yield len(sequence)
+    yield _gzip(sequence)
+    if result.correct:
+        yield _gzip(_text(result))
+
+
+def _share_at(results: Sequence[Result], length: int) -> float:
+    """Over the sequences that are so long."""
+    long = [r for r in results if len(r.answer.sequence) >= length]
+    same = [r.output is not None and r.output[:length] == r.answer.sequence[:length] for r in long]
+    return sum(same) / len(long) if long else math.nan
+
+
+def _programs_of_the_language(results: Sequence[Result]) -> list[Program] | None:
+    """The right programs, parsed; None if one is not of the language, or none is right."""
+    try:
+        programs = [parse(result.answer.program) for result in results if result.correct]
+    except InputError:
+        return None
+    return programs or None
+
+
+def _coded(
+    results: Sequence[Result],
+    programs: Sequence[Program] | None,
+    whole: float,
+    bits: Callable[[Program], float],
+) -> float | None:
+    """The paper's rate for the language: program bits, failing sequences, one flag an item."""
+    if programs is None:
+        return None
+    failing = [bytes(r.answer.sequence) for r in results if not r.correct]
+    total = sum(map(bits, programs)) + 8 * _gzipped(failing) + len(results)
+    return math.ceil(total) / (8 * whole)

@@ -7,10 +7,12 @@ paper). Type masks: a ``text`` column is neither summed nor ordered.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from codegen.sqlnet.layout import MAX_CONDITIONS, Layout, Span, Tensors, lowest
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query
@@ -19,6 +21,7 @@ from codegen.sqlnet.tokens import Token
 
 _NUMERIC_AGGREGATES = tuple(AGGREGATES.index(name) for name in ("MAX", "MIN", "SUM", "AVG"))
 _ORDERING = tuple(OPERATORS.index(name) for name in (">", "<"))
+_ATTENDED: tuple[Literal["select", "where"], ...] = ("select", "where")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Slots:
         where: [C], that the column is in a condition. number: [MAX_CONDITIONS + 1].
         operator: [C, operators]. values: for (column, operator), its best spans, best first; of
             the columns that are most likely in a condition alone, the likeliest first.
+        attention: for ``select`` and ``where``, how much each column looks at each token, [C, L];
+            empty unless asked for.
     """
 
     select: Tensor
@@ -38,6 +43,7 @@ class Slots:
     number: Tensor
     operator: Tensor
     values: dict[tuple[int, int], tuple[Span, ...]]
+    attention: dict[str, Tensor] = field(default_factory=dict)
 
 
 @torch.inference_mode()
@@ -48,6 +54,7 @@ def slots(
     *,
     beam: int = 1,
     type_masks: bool = True,
+    attention: bool = False,
 ) -> list[Slots]:
     """The slots of each question.
 
@@ -57,6 +64,7 @@ def slots(
         tables: theirs.
         beam: spans kept for each (column, operator); with 1, those of the best operator alone.
         type_masks: whether to leave out what makes no sense for a column's type.
+        attention: whether to give it.
     """
     states = model.encode(batch)
     outputs = model.slots(states)
@@ -69,11 +77,21 @@ def slots(
                     logits[b, text, index] = lowest(logits)
     operator = operator.log_softmax(-1)
     values = _values(model, states, outputs.where, operator, beam)
-    aggregate, where = aggregate.log_softmax(-1), outputs.where.sigmoid().clamp(1e-7).log()
+    aggregate, where = aggregate.log_softmax(-1), logsigmoid(outputs.where)
     select, number = outputs.select.log_softmax(-1), outputs.number.log_softmax(-1)
+    looks = {slot: model.attention(states, slot) for slot in _ATTENDED} if attention else {}
+    widths, lengths = batch.column_mask.sum(1).tolist(), batch.lengths.tolist()
     return [
-        Slots(select[b, :c], aggregate[b, :c], where[b, :c], number[b], operator[b, :c], values[b])
-        for b, c in enumerate(batch.column_mask.sum(1).tolist())
+        Slots(
+            select[b, :c],
+            aggregate[b, :c],
+            where[b, :c],
+            number[b],
+            operator[b, :c],
+            values[b],
+            {slot: weights[b, :c, :n] for slot, weights in looks.items()},
+        )
+        for b, (c, n) in enumerate(zip(widths, lengths, strict=True))
     ]
 
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
 from codegen.sqlnet.decode import Slots, value_of
 from codegen.sqlnet.errors import DatabaseError
 from codegen.sqlnet.layout import MAX_CONDITIONS
+from codegen.sqlnet.numbers import number_in_words
 from codegen.sqlnet.query import AGGREGATES, Condition, Query
-from codegen.sqlnet.schema import Table
+from codegen.sqlnet.schema import Table, number_of
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.tokens import Token
 
@@ -31,10 +32,38 @@ _COLUMNS = 6  # columns looked at for conditions
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A query, and the joint log-probability of its slots."""
+    """A query, and the joint log-probability of its slots.
+
+    ``values`` are the log-probabilities of its conditions' values.
+    """
 
     query: Query
     log_probability: float
+    values: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SlotProbabilities:
+    """Log-probabilities of a candidate's slots; ``conditions``: of column, operator and value."""
+
+    select: float
+    aggregate: float
+    number: float
+    conditions: tuple[tuple[float, float, float], ...]
+
+
+def slot_probabilities(slots: Slots, candidate: Candidate) -> SlotProbabilities:
+    """The factors of a candidate's probability; those of columns left out are not told."""
+    query = candidate.query
+    return SlotProbabilities(
+        float(slots.select[query.select]),
+        float(slots.aggregate[query.select, query.aggregate]),
+        float(slots.number[len(query.conditions)]),
+        tuple(
+            (float(slots.where[c.column]), float(slots.operator[c.column, c.operator]), value)
+            for c, value in zip(query.conditions, candidate.values, strict=True)
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +72,16 @@ class _Option:
 
     condition: Condition
     gain: float
+    value: float  # the value's log-probability
 
 
 def candidates(
-    slots: Slots, question: str, tokens: Sequence[Token], beam: int = 4, most: int = 64
+    slots: Slots,
+    question: str,
+    tokens: Sequence[Token],
+    beam: int = 4,
+    most: int = 64,
+    table: Table | None = None,
 ) -> list[Candidate]:
     """The most probable queries, best first.
 
@@ -58,13 +93,20 @@ def candidates(
         slots: made with the same ``beam``.
         beam: (column, aggregate) pairs, and ways to use a column, that are looked at.
         most: queries to list.
+        table: if given, a column of numbers is compared with values that are numbers alone.
     """
     heads = list(_heads(slots, beam))
-    bodies = heapq.nlargest(most, _bodies(slots, question, tokens, beam), key=lambda pair: pair[1])
+    bodies = heapq.nlargest(
+        most, _bodies(slots, question, tokens, beam, table), key=lambda pair: pair[1]
+    )
     joined = (
-        Candidate(Query(select, aggregate, conditions), head + body)
+        Candidate(
+            Query(select, aggregate, tuple(option.condition for option in options)),
+            head + body,
+            tuple(option.value for option in options),
+        )
         for select, aggregate, head in heads
-        for conditions, body in bodies
+        for options, body in bodies
     )
     return heapq.nlargest(most, joined, key=lambda candidate: candidate.log_probability)
 
@@ -77,30 +119,31 @@ def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
 
 
 def _bodies(
-    slots: Slots, question: str, tokens: Sequence[Token], beam: int
-) -> Iterator[tuple[tuple[Condition, ...], float]]:
+    slots: Slots, question: str, tokens: Sequence[Token], beam: int, table: Table | None
+) -> Iterator[tuple[tuple[_Option, ...], float]]:
     """Sets of conditions with their log-probabilities: the best way for each column, and those
     that differ from it in one condition.
     """
     where = slots.where.tolist()
     left_out = [_log_not(score) for score in where]
     none = sum(left_out)
-    options = [
-        (column, _options(slots, column, where[column] - left_out[column], question, tokens, beam))
-        for column in slots.where.topk(min(_COLUMNS, len(where))).indices.tolist()
-    ]
-    usable = [found for _, found in options if found]
+    usable = []
+    for column in slots.where.topk(min(_COLUMNS, len(where))).indices.tolist():
+        numeric = table is not None and table.columns[column].type == "real"
+        gain = where[column] - left_out[column]
+        if found := _options(slots, column, gain, question, tokens, beam, numeric):
+            usable.append(found)
     number = slots.number.tolist()
     for count in range(min(MAX_CONDITIONS, len(usable)) + 1):
         for chosen in combinations(usable, count):
             best = [found[0] for found in chosen]
             score = number[count] + none + sum(option.gain for option in best)
-            yield tuple(option.condition for option in best), score
+            yield tuple(best), score
             for i, found in enumerate(chosen):
                 for other in found[1:]:
                     varied = [*best[:i], other, *best[i + 1 :]]
                     gain = other.gain - best[i].gain
-                    yield tuple(option.condition for option in varied), score + gain
+                    yield tuple(varied), score + gain
 
 
 def _options(
@@ -110,6 +153,7 @@ def _options(
     question: str,
     tokens: Sequence[Token],
     beam: int,
+    numeric: bool,
 ) -> list[_Option]:
     found: dict[tuple[int, str], _Option] = {}
     for (of, operator), spans in slots.values.items():
@@ -117,8 +161,10 @@ def _options(
             continue
         for span in spans:
             value = value_of(question, tokens, span)
+            if numeric and number_of(value) is None and number_in_words(value) is None:
+                continue
             score = gain + float(slots.operator[column, operator]) + span.log_probability
-            option = _Option(Condition(column, operator, value), score)
+            option = _Option(Condition(column, operator, value), score, span.log_probability)
             held = found.get((operator, value.lower()))
             if held is None or held.gain < score:
                 found[operator, value.lower()] = option
@@ -130,41 +176,69 @@ def _log_not(log_probability: float) -> float:
     return math.log1p(-min(math.exp(log_probability), 1 - 1e-7))
 
 
-def choose(
-    found: Sequence[Candidate], table: Table, database: Database, limits: Limits = DEFAULT_LIMITS
-) -> tuple[Candidate, Rows | None]:
-    """The first candidate that runs and gives something, with what it gave; else the first one.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A candidate that was chosen by running it.
 
-    Runs at most ``MAX_RUNS`` statements. Rows are None if the chosen candidate fails or was not
-    run.
+    Attributes:
+        number: its place among the candidates.
+        candidate: as it was prepared.
+        rows: what it gave; None if it failed or was not run.
+        failure: then why.
+    """
+
+    number: int
+    candidate: Candidate
+    rows: Rows | None = None
+    failure: str = ""
+
+
+def choose(
+    found: Sequence[Candidate],
+    table: Table,
+    database: Database,
+    limits: Limits = DEFAULT_LIMITS,
+    prepare: Callable[[Query], Query] = lambda query: query,
+) -> Choice:
+    """The first candidate that runs and gives something; if none does, the first one.
+
+    Runs at most ``MAX_RUNS`` statements.
+
+    Args:
+        found: best first, at least one.
+        table: what they ask.
+        database: what answers.
+        limits: of each statement.
+        prepare: what happens to a query before it runs (:mod:`codegen.sqlnet.linking`).
     """
     runs = 0
     selects: dict[Condition, bool] = {}  # whether a condition alone selects a row
-    first_rows: Rows | None = None
-    for number, candidate in enumerate(found):
+    first: Choice | None = None
+    for number, listed in enumerate(found):
+        candidate = replace(listed, query=prepare(listed.query))
         if any(selects.get(condition) is False for condition in candidate.query.conditions):
             continue
         if runs >= MAX_RUNS:
             break
         runs += 1
-        rows = _run(candidate.query, table, database, limits)
-        if number == 0:
-            first_rows = rows
+        rows, failure = _run(candidate.query, table, database, limits)
+        choice = Choice(number, candidate, rows, failure)
+        first = first or choice
         if rows is not None and _gives_something(rows, candidate.query):
-            return candidate, rows
+            return choice
         for condition in candidate.query.conditions:
             if condition not in selects and runs < MAX_RUNS:
                 runs += 1
-                alone = _run(Query(condition.column, 3, (condition,)), table, database, limits)
+                alone, _ = _run(Query(condition.column, 3, (condition,)), table, database, limits)
                 selects[condition] = alone is not None and alone.rows != ((0,),)
-    return found[0], first_rows
+    return first or Choice(0, found[0])
 
 
-def _run(query: Query, table: Table, database: Database, limits: Limits) -> Rows | None:
+def _run(query: Query, table: Table, database: Database, limits: Limits) -> tuple[Rows | None, str]:
     try:
-        return database.execute(to_sql(query, table, database.dialect), limits)
-    except DatabaseError:
-        return None
+        return database.execute(to_sql(query, table, database.dialect), limits), ""
+    except DatabaseError as error:
+        return None, str(error)
 
 
 def _gives_something(rows: Rows, query: Query) -> bool:

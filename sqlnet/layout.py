@@ -10,7 +10,7 @@ Reinforcement Learning" (arXiv 1711.04436), sections 3.2 to 3.4.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,10 @@ class Layout(Protocol):
 
     def operators(self, states: Any) -> Tensor:
         """Logits for each column, were it in a condition: [B, C, operators]."""
+        ...
+
+    def attention(self, states: Any, slot: Literal["select", "where"]) -> Tensor:
+        """How much each column looks at each token when a slot is filled: [B, C, L], sums of 1."""
         ...
 
     def value_loss(self, states: Any, targets: Targets) -> dict[str, Tensor]:
@@ -221,7 +225,7 @@ class BiLSTM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
-_BUCKETS = (1, 2, 4, 8)
+_BUCKETS = (3, 6)
 
 
 def _state_of(state: tuple[Tensor, Tensor] | None, number: int) -> tuple[Tensor, Tensor] | None:
@@ -252,8 +256,12 @@ class RowDropout(nn.Module):
 
 def attend(scores: Tensor, mask: Tensor, values: Tensor) -> Tensor:
     """Means of ``values`` [B, L, d] with weights softmax(``scores`` [B, C, L]), where ``mask``."""
-    weights = scores.masked_fill(~mask[:, None], lowest(scores)).softmax(-1)
-    return weights @ values
+    return weights_of(scores, mask) @ values
+
+
+def weights_of(scores: Tensor, mask: Tensor) -> Tensor:
+    """softmax(``scores`` [B, C, L]) where ``mask`` [B, L]."""
+    return scores.masked_fill(~mask[:, None], lowest(scores)).softmax(-1)
 
 
 def pool(values: Tensor, score: nn.Linear, mask: Tensor) -> Tensor:

@@ -1,30 +1,35 @@
-"""How good predicted queries are: query match with its breakdown, and execution accuracy.
+"""How good predicted queries are: query match with its breakdown, execution, and confidence.
 
 Query match is WikiSQL's official equality (``Query.__eq__``: condition order and the case of values
 don't count). For outputs of the sketch it equals logical-form accuracy. Execution accuracy runs
-both queries and compares what they give. Breakdown as in the paper's Table 2, and finer.
+both queries and compares what they give. Breakdown as in the paper's Table 2, and finer: operators
+and values are judged on the questions whose condition columns are right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from codegen.sqlnet.databases.base import Database
-from codegen.sqlnet.decode import best_query
+from codegen.sqlnet.decode import Slots, best_query
 from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.examples import Labelled
-from codegen.sqlnet.guided import candidates, choose
+from codegen.sqlnet.examples import Asked, Labelled
+from codegen.sqlnet.guided import Candidate, candidates, choose, slot_probabilities
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import Query
 from codegen.sqlnet.sql import to_sql
 
 BATCH = 128
+BEAM = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Shares of n questions, in [0, 1]; ``execution`` is None where nothing was run."""
+    """Shares of n questions, in [0, 1]; ``execution`` is None where nothing was run.
+
+    ``operators`` and ``values`` are shares of the questions whose condition columns are right.
+    """
 
     n: int
     query_match: float
@@ -33,6 +38,8 @@ class Scores:
     where: float
     number: float
     columns: float
+    operators: float
+    values: float
     execution: float | None = None
 
     def to_row(self) -> dict[str, float | int | None]:
@@ -40,28 +47,84 @@ class Scores:
         return asdict(self)
 
 
-def predict(network: Network, items: Sequence[Labelled], *, type_masks: bool = True) -> list[Query]:
-    """The most probable query of each question."""
-    found = []
-    for start in range(0, len(items), BATCH):
-        asked = [item.asked for item in items[start : start + BATCH]]
-        for one, slots in zip(asked, network.read(asked, type_masks=type_masks), strict=True):
-            found.append(best_query(slots, one.text, one.tokens))
-    return found
+def predict(
+    network: Network, items: Sequence[Labelled], *, greedy: bool = False, type_masks: bool = True
+) -> list[Query]:
+    """The query of each question.
+
+    Args:
+        network: what predicts.
+        items: the questions.
+        greedy: fill slot after slot with its most probable content, as in the paper; else take the
+            query whose slots are the most probable together.
+        type_masks: whether to leave out what makes no sense for a column's type.
+    """
+    if greedy:
+        read = _read(network, items, beam=1, type_masks=type_masks)
+        return [best_query(slots, asked.text, asked.tokens) for asked, slots in read]
+    read = _read(network, items, beam=BEAM, type_masks=type_masks)
+    return [_likeliest(slots, asked).query for asked, slots in read]
 
 
 def predict_guided(
-    network: Network, items: Sequence[Labelled], databases: Mapping[str, Database], beam: int = 4
+    network: Network, items: Sequence[Labelled], databases: Mapping[str, Database]
 ) -> list[Query]:
     """The query of each question that is chosen by running it on its table's database."""
     found = []
+    for asked, slots in _read(network, items, beam=BEAM):
+        listed = candidates(slots, asked.text, asked.tokens, BEAM, table=asked.table)
+        choice = choose(listed, asked.table, databases[asked.table.name])
+        found.append(choice.candidate.query)
+    return found
+
+
+def _read(
+    network: Network, items: Sequence[Labelled], beam: int, *, type_masks: bool = True
+) -> Iterator[tuple[Asked, Slots]]:
     for start in range(0, len(items), BATCH):
         asked = [item.asked for item in items[start : start + BATCH]]
-        for one, slots in zip(asked, network.read(asked, beam=beam), strict=True):
-            listed = candidates(slots, one.text, one.tokens, beam)
-            chosen, _ = choose(listed, one.table, databases[one.table.name])
-            found.append(chosen.query)
-    return found
+        yield from zip(asked, network.read(asked, beam=beam, type_masks=type_masks), strict=True)
+
+
+def _likeliest(slots: Slots, asked: Asked) -> Candidate:
+    return candidates(slots, asked.text, asked.tokens, BEAM, 1, asked.table)[0]
+
+
+def outcomes(
+    network: Network, items: Sequence[Labelled]
+) -> list[dict[str, list[tuple[float, bool]]]]:
+    """For each question, by kind of slot, the log-probability of what was predicted and its truth.
+
+    A column's operator and value are judged where the column is right. See
+    :mod:`codegen.sqlnet.calibration`.
+    """
+    return [
+        _outcome(slots, _likeliest(slots, asked), item.query)
+        for item, (asked, slots) in zip(items, _read(network, items, BEAM), strict=True)
+    ]
+
+
+def _outcome(
+    slots: Slots, candidate: Candidate, gold: Query
+) -> dict[str, list[tuple[float, bool]]]:
+    query = candidate.query
+    wanted = {condition.column: condition for condition in gold.conditions}
+    found: dict[str, list[tuple[float, bool]]] = {"column": [], "operator": [], "value": []}
+    probabilities = slot_probabilities(slots, candidate)
+    for condition, (column, operator, value) in zip(
+        query.conditions, probabilities.conditions, strict=True
+    ):
+        held = wanted.get(condition.column)
+        found["column"].append((column, held is not None))
+        if held:
+            found["operator"].append((operator, held.operator == condition.operator))
+            found["value"].append((value, held.value.lower() == condition.value.lower()))
+    return found | {
+        "select": [(probabilities.select, query.select == gold.select)],
+        "aggregate": [(probabilities.aggregate, query.aggregate == gold.aggregate)],
+        "number": [(probabilities.number, len(query.conditions) == len(gold.conditions))],
+        "query": [(candidate.log_probability, query.matches(gold))],
+    }
 
 
 def score(
@@ -74,6 +137,12 @@ def score(
 
     def share(test: Callable[[Query, Query], bool]) -> float:
         return sum(test(found, gold) for found, gold in pairs) / max(1, len(pairs))
+
+    columns_right = [pair for pair in pairs if _columns(pair[0]) == _columns(pair[1])]
+
+    def share_of_right(part: Callable[[Query], set[tuple[int, object]]]) -> float:
+        same = sum(part(found) == part(gold) for found, gold in columns_right)
+        return same / max(1, len(columns_right))
 
     execution = None
     if databases is not None:
@@ -90,6 +159,8 @@ def score(
         where=share(lambda a, b: _where(a).matches(_where(b))),
         number=share(lambda a, b: len(a.conditions) == len(b.conditions)),
         columns=share(lambda a, b: _columns(a) == _columns(b)),
+        operators=share_of_right(lambda q: {(c.column, c.operator) for c in q.conditions}),
+        values=share_of_right(lambda q: {(c.column, c.value.lower()) for c in q.conditions}),
         execution=execution,
     )
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from codegen.errors import ConfigError, ModelError
 from codegen.records import write_atomic
+from codegen.sqlnet.calibration import Calibration, calibration_from_row
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.examples import Asked, batch_of
 from codegen.sqlnet.layout import Layout
@@ -57,12 +58,14 @@ class Network:
         words: its vocabulary; word i has row i + 1 of the vectors.
         config: what built it.
         info: what is known about its training: data, seed, figures.
+        calibration: turns its probabilities into confidence.
     """
 
     model: Any
     words: tuple[str, ...]
     config: NetworkConfig
     info: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration = Calibration()
     vocabulary: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,7 +108,8 @@ class Network:
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"The SQL network in {path} can't be read: {reason}.") from None
-        return cls(model.eval(), words, config, row.get("info", {}))
+        calibration = calibration_from_row(row.get("calibration", {}))
+        return cls(model.eval(), words, config, row.get("info", {}), calibration)
 
     def save(self, path: str | Path) -> None:
         """Writes the directory; the weights last."""
@@ -115,7 +119,7 @@ class Network:
         path.mkdir(parents=True, exist_ok=True)
         width = self.model.word_width
         row = {"format": FORMAT, "network": asdict(self.config), "word_width": width}
-        row["info"] = dict(self.info)
+        row |= {"info": dict(self.info), "calibration": self.calibration.to_row()}
         write_atomic(path / "words.txt", "".join(f"{word}\n" for word in self.words))
         write_atomic(path / "config.json", json.dumps(row, indent=2) + "\n")
         weights = {
@@ -126,13 +130,18 @@ class Network:
         partial.replace(path / "model.safetensors")
 
     def read(
-        self, asked: Sequence[Asked], *, beam: int = 1, type_masks: bool = True
+        self,
+        asked: Sequence[Asked],
+        *,
+        beam: int = 1,
+        type_masks: bool = True,
+        attention: bool = False,
     ) -> list[Slots]:
         """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
         batch = batch_of(asked, self.vocabulary)
         tables = [item.table for item in asked]
         layout: Layout = self.model
-        return slots(layout, batch, tables, beam=beam, type_masks=type_masks)
+        return slots(layout, batch, tables, beam=beam, type_masks=type_masks, attention=attention)
 
     @property
     def parameters(self) -> int:

@@ -1,6 +1,7 @@
 """Tables and columns as the model sees them: names, their words, and a type each.
 
-A :class:`Schema` says what can be asked; :mod:`codegen.sqlnet.database` opens files, and makes one.
+A :class:`Schema` says what can be asked. Made from a file or a data frame it also holds the
+database (:mod:`codegen.sqlnet.databases`) that answers; made from column names it holds none.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from codegen.errors import InputError
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.databases.base import Database
 
 ColumnType = Literal["text", "real"]
 
@@ -91,9 +96,15 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """The tables of one database, at least one."""
+    """The tables of one database, at least one.
+
+    Attributes:
+        tables: what can be asked.
+        database: what answers, if there is one; it can only be read.
+    """
 
     tables: tuple[Table, ...]
+    database: Database | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.tables:
@@ -109,6 +120,46 @@ class Schema:
         else:
             found = tuple(Column(name) for name in columns)
         return cls((Table(table, found),))
+
+    @classmethod
+    def open(cls, path: str | Path) -> Schema:
+        """The schema of a SQLite, DuckDB, .csv or .tsv file, which is told by its content.
+
+        Raises:
+            InputError: if there is no such file, or it is none of these.
+            DatabaseError: if it is damaged, locked, or holds no table.
+        """
+        from codegen.sqlnet.databases import open_database
+
+        return open_database(path).schema
+
+    @classmethod
+    def from_sqlite(cls, path: str | Path) -> Schema:
+        """The schema of a SQLite file; raises as :meth:`open` does."""
+        from codegen.sqlnet.databases import SqliteDatabase
+
+        return SqliteDatabase.open(path).schema
+
+    @classmethod
+    def from_duckdb(cls, path: str | Path) -> Schema:
+        """The schema of a DuckDB file; raises as :meth:`open` does, and needs duckdb."""
+        from codegen.sqlnet.databases import DuckDBDatabase
+
+        return DuckDBDatabase.open(path).schema
+
+    @classmethod
+    def from_csv(cls, *paths: str | Path) -> Schema:
+        """The schema of CSV files with headers, a table each, which are read into memory."""
+        from codegen.sqlnet.databases import SqliteDatabase
+
+        return SqliteDatabase.from_csv(*paths).schema
+
+    @classmethod
+    def from_dataframe(cls, frame: Any, table: str = "table") -> Schema:
+        """The schema of a pandas DataFrame (its index left out), which is copied."""
+        from codegen.sqlnet.databases import SqliteDatabase
+
+        return SqliteDatabase.from_dataframe(frame, table).schema
 
     def table(self, name: str | None = None) -> Table:
         """A table by its name; case does not count. Without one: the only table.
@@ -150,7 +201,7 @@ class Schema:
         tables = tuple(renamed(table) for table in self.tables)
         if unknown := sorted(keys.keys() - known):
             raise InputError(f"The alias {unknown[0]!r} names no column of the schema.")
-        return Schema(tables)
+        return Schema(tables, self.database)
 
 
 def number_of(text: str) -> int | float | None:

@@ -12,7 +12,7 @@ The columns are a set: permuting them permutes the outputs.
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,7 @@ from codegen.sqlnet.layout import (
     head,
     lowest,
     pool,
+    weights_of,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 
@@ -211,6 +212,13 @@ class SharedSQLNet(nn.Module):
     def operators(self, states: States) -> Tensor:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.operator(self._seen("operator", states))
+
+    def attention(self, states: States, slot: Literal["select", "where"]) -> Tensor:
+        """See :class:`~codegen.sqlnet.layout.Layout`."""
+        attention = cast(ColumnAttention, self.attentions[slot])
+        return weights_of(
+            attention.scores(states.tokens, states.columns, states.pairs), states.token_mask
+        )
 
     def value_loss(self, states: States, targets: Targets) -> dict[str, Tensor]:
         """See :class:`~codegen.sqlnet.layout.Layout`."""

@@ -59,6 +59,14 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
     return Statement(select.sql(dialect=dialect), tuple(parameters), dialect)
 
 
+def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite") -> Statement:
+    """The statement for the distinct values of a column, ``most`` of them at most."""
+    from sqlglot import exp
+
+    select = exp.select(_column(table.columns[column])).distinct().from_(_table(table)).limit(most)
+    return Statement(select.sql(dialect=dialect), (), dialect)
+
+
 def check_dialect(dialect: str) -> None:
     """Raises a :class:`ConfigError` if sqlglot has no such dialect."""
     from sqlglot.dialects.dialect import Dialects

@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from torch import Tensor
 
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.records import write_atomic
+from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
-from codegen.sqlnet.metrics import predict, score
+from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
 from codegen.sqlnet.vectors import WordVectors
 
@@ -133,7 +134,29 @@ def train(
         epoch = run.train_epoch(questions, development)
         if on_epoch:
             on_epoch(epoch)
-    return run.finish(dict(info or {}))
+    return run.finish(dict(info or {}), development)
+
+
+def calibrated(network: Network, development: Sequence[Labelled]) -> Network:
+    """The network with calibrated confidence.
+
+    The curves are fitted on every second of the questions. The expected calibration error on the
+    others, without and with them, is kept in ``info`` by slot.
+    """
+    found = outcomes(network, development)
+    calibration, rest = fit(found[::2]), join(found[1::2])
+    errors = {
+        slot: [
+            round(calibration_error((by.confidence(slot, p), right) for p, right in rest[slot]), 4)
+            for by in (Calibration(), calibration)
+        ]
+        for slot in rest
+    }
+    return replace(
+        network,
+        calibration=calibration,
+        info={**network.info, "calibration_error": errors, "calibration_questions": len(found)},
+    )
 
 
 class _Run:
@@ -220,7 +243,7 @@ class _Run:
     def _score(self, development: Sequence[Labelled]) -> dict[str, float]:
         """Scores the mean weights, and keeps those of each block that are the best so far."""
         scores = self._with_weights(
-            self.mean, lambda: score(predict(self.network, development), development)
+            self.mean, lambda: score(predict(self.network, development, greedy=True), development)
         ).to_row()
         found = {name: float(value) for name, value in scores.items() if value is not None}
         improved = False
@@ -244,7 +267,7 @@ class _Run:
         for name, weight in self._trained():
             weight.copy_(weights[name])
 
-    def finish(self, info: dict[str, Any]) -> Network:
+    def finish(self, info: dict[str, Any], development: Sequence[Labelled]) -> Network:
         """The network with the best weights of each block, saved; the state is removed."""
         blocks = BLOCKS[self.config.network.layout]
         chosen = dict(self.mean)
@@ -254,7 +277,9 @@ class _Run:
         self._put(chosen)
         self.model.eval()
         info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = Network(self.model, self.network.words, self.config.network, info)
+        network = calibrated(
+            Network(self.model, self.network.words, self.config.network, info), development
+        )
         network.save(self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
         return network

@@ -84,7 +84,8 @@ class DuckDBDatabase:
             tuple(
                 Table(table, tuple(columns), namespace)
                 for (namespace, table), columns in found.items()
-            )
+            ),
+            self,
         )
 
     def execute(self, statement: Statement, limits: Limits = DEFAULT_LIMITS) -> Rows:

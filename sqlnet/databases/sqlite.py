@@ -92,52 +92,36 @@ class SqliteDatabase:
         Raises:
             InputError: if a row has another number of values than there are columns.
         """
-        names = unique_names(columns)
-        held = []
-        for number, row in enumerate(rows, 1):
-            if len(row) != len(names):
-                raise InputError(
-                    f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
-                )
-            held.append(tuple(map(_storable, row)))
-        types = [column_type(row[i] for row in held) for i in range(len(names))]
         connection = sqlite3.connect(":memory:", check_same_thread=False)
-        quoted = ", ".join(
-            f"{_quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
-            for name, kind in zip(names, types, strict=True)
-        )
-        connection.execute(f"CREATE TABLE {_quoted(table)} ({quoted})")
-        marks = ", ".join("?" * len(names))
-        connection.executemany(
-            f"INSERT INTO {_quoted(table)} VALUES ({marks})",
-            (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
-        )
-        connection.commit()
+        _fill(connection, table, columns, rows)
         return cls(connection, table)
 
     @classmethod
-    def from_csv(cls, path: str | Path) -> SqliteDatabase:
-        """A table in memory from a CSV file with a header; the table is called as the file.
+    def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
+        """Tables in memory from CSV files with a header, each called as its file.
 
         Raises:
-            InputError: if it can't be read, is not UTF-8, or a row has another number of values.
+            InputError: if one can't be read, is not UTF-8, or a row has another number of values.
         """
-        path = Path(path)
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                start = file.read(65536)
-                file.seek(0)
-                reader = csv.reader(file, delimiter=_delimiter(path, start))
-                header = next(reader, None)
-                if not header:
-                    raise InputError(f"{path} is empty.", "It needs a line with column names.")
-                return cls.from_rows(header, (row for row in reader if row), path.stem)
-        except OSError as error:
-            raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
-        except csv.Error as error:
-            raise InputError(f"{path} is not a CSV file: {error}.") from None
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        names = unique_names([Path(path).stem for path in paths])
+        for path, name in zip(map(Path, paths), names, strict=True):
+            try:
+                with path.open(encoding="utf-8-sig", newline="") as file:
+                    start = file.read(65536)
+                    file.seek(0)
+                    reader = csv.reader(file, delimiter=_delimiter(path, start))
+                    header = next(reader, None)
+                    if not header:
+                        raise InputError(f"{path} is empty.", "It needs a line with column names.")
+                    _fill(connection, name, header, (row for row in reader if row))
+            except OSError as error:
+                raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+            except UnicodeDecodeError:
+                raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
+            except csv.Error as error:
+                raise InputError(f"{path} is not a CSV file: {error}.") from None
+        return cls(connection, ", ".join(map(str, paths)))
 
     @classmethod
     def from_dataframe(cls, frame: Any, table: str = "table") -> SqliteDatabase:
@@ -173,7 +157,7 @@ class SqliteDatabase:
         found = tuple(table for table in tables if table)
         if not found:
             raise DatabaseError(f"{self.name} holds no table.")
-        return Schema(found)
+        return Schema(found, self)
 
     def _read_table(self, name: str) -> Table | None:
         try:
@@ -237,6 +221,35 @@ class SqliteDatabase:
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
+
+
+def _fill(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """Makes a table and fills it."""
+    names = unique_names(columns)
+    held = []
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(names):
+            raise InputError(
+                f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
+            )
+        held.append(tuple(map(_storable, row)))
+    types = [column_type(row[i] for row in held) for i in range(len(names))]
+    quoted = ", ".join(
+        f"{_quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
+        for name, kind in zip(names, types, strict=True)
+    )
+    connection.execute(f"CREATE TABLE {_quoted(table)} ({quoted})")
+    marks = ", ".join("?" * len(names))
+    connection.executemany(
+        f"INSERT INTO {_quoted(table)} VALUES ({marks})",
+        (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
+    )
+    connection.commit()
 
 
 def _is_idle_wal(path: Path) -> bool:

@@ -1,0 +1,310 @@
+"""Questions to SQL: the model that ships with the package, or one of your own, on any database.
+
+    parser = SQLNet.from_pretrained()
+    schema = Schema.from_sqlite("shop.db")
+    parse = parser.parse("which city does Ann Lee live in?", schema)
+    parse.statement()          # SQL text with placeholders, and their values
+    parse.confidence           # that the query is the right one
+    parse.rows                 # the answer
+
+A query is one SELECT on one table of the schema (:mod:`codegen.sqlnet.query`): no column can be
+invented, values are parameters. Before anything runs it passes the gate of
+:mod:`codegen.sqlnet.sql`, and the database is open for reading alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, get_args
+from weakref import WeakKeyDictionary
+
+from codegen.errors import ConfigError, InputError
+from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
+from codegen.sqlnet.decode import Slots
+from codegen.sqlnet.examples import Asked, ask
+from codegen.sqlnet.features import MAX_TOKENS
+from codegen.sqlnet.guided import Candidate, Choice, candidates, choose, slot_probabilities
+from codegen.sqlnet.linking import Link, Linker, Values, links_of
+from codegen.sqlnet.network import Network
+from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query
+from codegen.sqlnet.ranking import MOST_TABLES, RankedTable, overlaps, rank
+from codegen.sqlnet.schema import Schema, Table
+from codegen.sqlnet.scope import beyond_the_sketch
+from codegen.sqlnet.sql import Statement, to_sql
+
+DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
+MIN_CONFIDENCE = 0.2
+_BEAM = 4
+_CLEAR = 0.8  # probability of a table, above which no other one is spoken of
+_PARTS = ("column", "operator", "value")  # of a condition
+
+Execute = Literal["auto", "guided", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One filled slot of the sketch, in words, with the confidence that it is right."""
+
+    name: str
+    content: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read a question.
+
+    Attributes:
+        query: the filled sketch.
+        table: the table that it asks.
+        confidence: that it is the right query on this table.
+        slots: its parts.
+        links: values of the question that were taken for values of the table.
+    """
+
+    query: Query
+    table: Table
+    confidence: float
+    slots: tuple[Slot, ...]
+    links: tuple[Link, ...] = ()
+
+    def statement(self, dialect: str = "sqlite") -> Statement:
+        """SQL text in one of sqlglot's dialects, with placeholders, and the values for them."""
+        return to_sql(self.query, self.table, dialect)
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """What was understood of a question.
+
+    Attributes:
+        question: as it was asked.
+        readings: the best first; at least one.
+        tables: all tables that were looked at, the most probable first.
+        attention: slot -> how much each token counted when its column was chosen: ``select``, and
+            ``where`` for each column of a condition, by its name.
+        abstained: why the best reading should not be trusted; "" if it may be.
+        notes: what a reader should know beside that.
+        rows: what the best reading gives; None if it was not run or failed.
+        failure: why it gives nothing, if it was run and failed.
+    """
+
+    question: str
+    readings: tuple[Reading, ...]
+    tables: tuple[RankedTable, ...]
+    attention: dict[str, tuple[tuple[str, float], ...]]
+    abstained: str = ""
+    notes: tuple[str, ...] = ()
+    rows: Rows | None = None
+    failure: str = ""
+
+    @property
+    def best(self) -> Reading:
+        """The best reading."""
+        return self.readings[0]
+
+    @property
+    def query(self) -> Query:
+        """Of the best reading."""
+        return self.best.query
+
+    @property
+    def confidence(self) -> float:
+        """Of the best reading, times the probability of its table."""
+        return self.best.confidence * self.tables[0].probability
+
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """Of the best reading."""
+        return self.best.slots
+
+    def statement(self, dialect: str = "sqlite") -> Statement:
+        """Of the best reading; see :meth:`Reading.statement`."""
+        return self.best.statement(dialect)
+
+
+class SQLNet:
+    """Reads questions with a trained network."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._values: WeakKeyDictionary[Database, Values] = WeakKeyDictionary()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None) -> SQLNet:
+        """Loads a directory that ``codegen sqlnet train`` made, or the model of the package.
+
+        Raises:
+            ModelError: if there is no network in it, or a damaged one.
+        """
+        return cls(Network.load(DEFAULT_MODEL if path is None else path))
+
+    def parse(
+        self,
+        question: str,
+        schema: Schema,
+        *,
+        table: str | None = None,
+        top_k: int = 3,
+        execute: Execute = "auto",
+        link_values: bool = True,
+        min_confidence: float = MIN_CONFIDENCE,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> Parse:
+        """Reads a question.
+
+        Args:
+            question: in English; only its first 200 tokens are read.
+            schema: what can be asked.
+            table: a table's name; without it, the most probable one is taken.
+            top_k: how many readings to give.
+            execute: ``guided`` takes the first reading that runs and gives something, and runs up
+                to a dozen statements for that; ``never`` runs nothing; ``auto`` is ``guided`` where
+                the schema holds a database.
+            link_values: whether a value may be replaced by the one of the table that it means. The
+                table is read for that; with ``never`` it is not.
+            min_confidence: below it the parse says that it abstains.
+            limits: of each statement.
+
+        Raises:
+            InputError: if the question is empty, or there is no such table.
+            ConfigError: if an option is out of range, or ``guided`` has no database.
+        """
+        database = _database(schema, execute)
+        _check(question, top_k, min_confidence)
+        tables = schema.tables if table is None else (schema.table(table),)
+        asked, slots, ranked = self._read(question, tables)
+        listed = candidates(slots, asked.text, asked.tokens, _BEAM, table=asked.table)
+        choice = Choice(0, listed[0])
+        if database:
+            prepare = self._linker(database, asked.table) if link_values else _as_it_is
+            choice = choose(listed, asked.table, database, limits, prepare)
+        others = (c for i, c in enumerate(listed) if i != choice.number)
+        first = self._reading(asked, slots, choice.candidate, listed[choice.number].query)
+        rest = [self._reading(asked, slots, c, c.query) for c in islice(others, top_k - 1)]
+        return Parse(
+            question,
+            (first, *rest),
+            tuple(ranked),
+            _attention(asked, slots, first.query),
+            self._doubt(asked, first.confidence * ranked[0].probability, min_confidence),
+            tuple(_notes(asked, ranked)),
+            choice.rows,
+            choice.failure,
+        )
+
+    def _read(
+        self, question: str, tables: Sequence[Table]
+    ) -> tuple[Asked, Slots, list[RankedTable]]:
+        """The question on its most probable table."""
+        shared = overlaps(question, tables)
+        order = sorted(range(len(tables)), key=lambda i: -shared[i])[:MOST_TABLES]
+        asked = [ask(question, tables[i]) for i in order]
+        read = self.network.read(asked, beam=_BEAM, attention=True)
+        best = [
+            candidates(slots, one.text, one.tokens, _BEAM, 1, one.table)[0].log_probability
+            for one, slots in zip(asked, read, strict=True)
+        ]
+        ranked = rank([one.table for one in asked], [shared[i] for i in order], best)
+        chosen = next(i for i, one in enumerate(asked) if one.table is ranked[0].table)
+        return asked[chosen], read[chosen], ranked
+
+    def _reading(self, asked: Asked, slots: Slots, candidate: Candidate, said: Query) -> Reading:
+        """A candidate in words; ``said`` is its query with the values as the question has them."""
+        calibration, query = self.network.calibration, candidate.query
+        columns = asked.table.columns
+        found = slot_probabilities(slots, candidate)
+        filled = [
+            ("select", columns[query.select].name, "select", found.select),
+            ("aggregate", AGGREGATES[query.aggregate] or "none", "aggregate", found.aggregate),
+            ("conditions", str(len(query.conditions)), "number", found.number),
+        ]
+        for number, (condition, parts) in enumerate(
+            zip(query.conditions, found.conditions, strict=True), 1
+        ):
+            contents = (
+                columns[condition.column].name,
+                OPERATORS[condition.operator],
+                condition.value,
+            )
+            for name, content, part in zip(_PARTS, contents, parts, strict=True):
+                filled.append((f"{name} {number}", content, name, part))
+        return Reading(
+            query,
+            asked.table,
+            calibration.confidence("query", candidate.log_probability),
+            tuple(
+                Slot(name, content, calibration.confidence(kind, log_probability))
+                for name, content, kind, log_probability in filled
+            ),
+            links_of(said, query, asked.table),
+        )
+
+    def _doubt(self, asked: Asked, confidence: float, least: float) -> str:
+        """Why the best reading should not be trusted, or ""."""
+        words = [token.text.lower() for token in asked.tokens if token.text.isalpha()]
+        names = {word for column in asked.table.columns for word in column.words}
+        known = sum(word in self.network.vocabulary or word in names for word in words)
+        if words and known < len(words) / 2:
+            return "Most words of the question are unknown: the model reads English."
+        if beyond := beyond_the_sketch(asked.text):
+            return f"The question seems to ask for {beyond}, which a single sketch can't say."
+        if confidence < least:
+            return f"The confidence is {confidence:.2f}, below {least:g}."
+        return ""
+
+    def _linker(self, database: Database, table: Table) -> Callable[[Query], Query]:
+        linker = Linker(database, self._values.setdefault(database, {}))
+        return lambda query: linker.link(query, table)
+
+
+def _database(schema: Schema, execute: Execute) -> Database | None:
+    if execute not in get_args(Execute):
+        raise ConfigError(
+            f"execute is {execute!r}.", f"It must be one of: {', '.join(get_args(Execute))}."
+        )
+    if execute == "guided" and schema.database is None:
+        raise ConfigError(
+            "The schema was made from names alone: there is nothing to run a query on.",
+            'Open a file (Schema.open), or give execute="never".',
+        )
+    return None if execute == "never" else schema.database
+
+
+def _check(question: str, top_k: int, min_confidence: float) -> None:
+    if not isinstance(question, str) or not question.strip():
+        raise InputError("The question is empty.", "Ask something, such as: how many rows?")
+    if top_k < 1:
+        raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
+    if not 0 <= min_confidence <= 1:
+        raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
+
+
+def _as_it_is(query: Query) -> Query:
+    return query
+
+
+def _attention(
+    asked: Asked, slots: Slots, query: Query
+) -> dict[str, tuple[tuple[str, float], ...]]:
+    """What each chosen column looked at."""
+    chosen = [("select", "select", query.select)]
+    for condition in query.conditions:
+        name = asked.table.columns[condition.column].name
+        chosen.append((f"where {name}", "where", condition.column))
+    texts = [token.text for token in asked.tokens]
+    return {
+        name: tuple(zip(texts, slots.attention[slot][column].tolist(), strict=True))
+        for name, slot, column in chosen
+    }
+
+
+def _notes(asked: Asked, ranked: Sequence[RankedTable]) -> Iterator[str]:
+    if len(asked.tokens) == MAX_TOKENS:
+        yield f"Only the first {MAX_TOKENS} tokens of the question were read."
+    if len(ranked) > 1 and ranked[0].probability < _CLEAR:
+        others = ", ".join(item.table.name for item in ranked[1:3])
+        yield f"It could also be about another table: {others}."

@@ -34,6 +34,43 @@ _TASKS: dict[str, _Entry] = {
         "humaneval_short",
         "the 40 problems of humaneval with the shortest reference solutions",
     ),
+    "humaneval-plus": _Entry(
+        "humaneval_plus",
+        "humaneval_plus",
+        "HumanEval with 80 times the tests, 757 inputs a problem (EvalPlus, Liu et al. 2023)",
+    ),
+    "mbpp": _Entry(
+        "mbpp", "mbpp", "974 small Python problems in a sentence (Austin et al. 2021)"
+    ),
+    "mbpp-test": _Entry("mbpp", "mbpp_test", "the 500 problems of mbpp's test split"),
+    "mbpp-sanitized": _Entry(
+        "mbpp", "mbpp_sanitized", "the 427 problems of mbpp that its authors verified by hand"
+    ),
+    "mbpp-plus": _Entry(
+        "mbpp_plus",
+        "mbpp_plus",
+        "378 problems of mbpp with 35 times the tests (EvalPlus, Liu et al. 2023)",
+    ),
+    "humaneval-single-line": _Entry(
+        "infilling", "infilling", "1033 missing lines of HumanEval's functions (Bavarian et al. 2022)"
+    ),
+    "humaneval-multi-line": _Entry(
+        "infilling", "infilling", "5815 missing blocks of lines, likewise"
+    ),
+    "humaneval-random-span": _Entry(
+        "infilling", "infilling", "1640 missing spans of characters, likewise"
+    ),
+    "humaneval-random-span-light": _Entry(
+        "infilling", "infilling", "164 of these, one a function"
+    ),
+    "humanevalfix": _Entry(
+        "humanevalfix",
+        "humanevalfix",
+        "164 functions with a bug to mend, shown with their tests (Muennighoff et al. 2023)",
+    ),
+    "humanevalfix-docs": _Entry(
+        "humanevalfix", "humanevalfix", "the same, shown with their docstrings"
+    ),
     "kolmogorov": _Entry(
         "kolmogorov",
         "kolmogorov",

@@ -1,0 +1,144 @@
+"""HumanEvalFix, Python (Muennighoff et al. 2023, arXiv 2308.07124): a function with a bug, to mend.
+
+``humanevalfix`` shows the buggy function and the tests it fails; ``humanevalfix-docs`` shows the
+docstring in place of the tests. The data is the Python part of HumanEvalPack, or
+``hub:bigcode/humanevalpack:python``.
+
+Beside the verdict: ``unchanged`` (the answer is the buggy program, but for white space at its ends)
+and ``changed_lines`` (lines removed and added, as difflib counts them).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.records import Sample
+
+from .base import Problem
+from .code import CodeTask
+from .rows import Home, entry_point_field, make_problems, read_rows_of, text_fields
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+HOME = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+_FIELDS = (
+    "task_id",
+    "prompt",
+    "declaration",
+    "canonical_solution",
+    "buggy_solution",
+    "test",
+    "entry_point",
+)
+_FIX = "Fix bugs in {name}."
+
+
+@dataclass(frozen=True, slots=True)
+class FixProblem(Problem):
+    """One row of the data; ``prompt`` is imports, header and docstring."""
+
+    declaration: str
+    entry_point: str
+    canonical_solution: str
+    buggy_solution: str
+    test: str
+
+
+class HumanEvalFix(CodeTask[FixProblem]):
+    """The task over given problems.
+
+    Args:
+        docs: whether the docstring is shown, not the tests.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        problems: Sequence[FixProblem],
+        source: str,
+        docs: bool,
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self._docs = docs
+
+    def code(self, problem: FixProblem) -> str:
+        """The task as text, then the function's head for the model to go on from."""
+        return f"{self._shown(problem)}\n\n{self._head(problem)}"
+
+    def instruction(self, problem: FixProblem) -> str:
+        """The buggy function, what it fails, and the order to mend it."""
+        return self._shown(problem)
+
+    def _shown(self, problem: FixProblem) -> str:
+        parts = [f"{self._head(problem)}{problem.buggy_solution}".strip("\n")]
+        if not self._docs:
+            parts.append(problem.test.strip("\n"))
+        return "\n\n".join([*parts, _FIX.format(name=problem.entry_point)])
+
+    def _head(self, problem: FixProblem) -> str:
+        return problem.prompt if self._docs else problem.declaration
+
+    def joined(self, problem: FixProblem, completion: str) -> str:
+        """The head with the completion."""
+        return self._head(problem) + completion
+
+    def entry_point(self, problem: FixProblem) -> str:
+        """The function under test."""
+        return problem.entry_point
+
+    def preamble(self, problem: FixProblem) -> str:
+        """What stands before the function: imports and helpers."""
+        return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
+
+    def job(self, problem: FixProblem, program: str) -> Job:
+        """The row's tests, which end with a call of ``check``."""
+        from codegen.evals.sandbox import Job
+
+        # The tests of 32, 38 and 50 call helper functions of the prompt.
+        return Job(program, test=problem.test, setup=self.preamble(problem))
+
+    def reference(self, problem: FixProblem) -> str:
+        """The head with the right solution."""
+        return problem.prompt + problem.canonical_solution
+
+    def buggy(self, problem: FixProblem) -> Sequence[str]:
+        """The head with the bug."""
+        return (problem.prompt + problem.buggy_solution,)
+
+    def measure(self, problem: FixProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring."""
+        program = self.extract(problem, sample).program
+        if not program:
+            return {}
+        before = (self._head(problem) + problem.buggy_solution).strip().splitlines()
+        after = program.strip().splitlines()
+        changed = sum(
+            line[:2] in ("+ ", "- ") for line in difflib.ndiff(before, after) if line[2:].strip()
+        )
+        return {"unchanged": float(before == after), "changed_lines": float(changed)}
+
+
+def humanevalfix(name: str, description: str, source: str | None = None) -> HumanEvalFix:
+    """Asked with the tests, or, by the task's name, with the docstring."""
+    rows = read_rows_of(source, HOME)
+    problems = make_problems(rows, _problem, lambda problem: problem.id)
+    return HumanEvalFix(name, description, problems, rows.source, docs=name.endswith("-docs"))
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> FixProblem:
+    text_fields(place, row, _FIELDS)
+    entry_point = entry_point_field(place, row)
+    return FixProblem(
+        row["task_id"],
+        row["prompt"],
+        row["declaration"],
+        entry_point,
+        row["canonical_solution"],
+        row["buggy_solution"],
+        row["test"],
+    )

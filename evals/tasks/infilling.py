@@ -1,0 +1,157 @@
+"""HumanEval-Infilling (Bavarian et al. 2022, arXiv 2207.14255): the missing part of a function.
+
+One line (``humaneval-single-line``), several lines (``-multi-line``) or a span of characters
+(``-random-span``, and ``-random-span-light`` with one a function) is cut out of a reference solution
+of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows of their columns.
+
+Ask in a style ``fim-...`` of the model's family. ``continue`` shows only what stands before the
+gap: how far a model gets that can't look ahead. A model must end its answer itself: it is never cut
+to the length that is known to be missing. Beside the verdict, numbers say whether that was the trouble:
+``exact_match`` (the missing text itself, but for white space at its ends), ``exact_match_trimmed``
+(the same once the answer is cut to as many lines as are missing) and ``valid_syntax``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.errors import InputError
+from codegen.records import Sample
+
+from .base import Extraction, Problem
+from .code import CodeTask
+from .extraction import cut_at_stop
+from .rows import Home, entry_point_field, make_problems, read_rows_of, text_fields
+from .styles import style_of
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+_FIELDS = ("task_id", "entry_point", "prompt", "suffix", "canonical_solution", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class InfillingProblem(Problem):
+    """One row of the data; ``prompt`` is what stands before the gap."""
+
+    suffix: str
+    entry_point: str
+    canonical_solution: str
+    test: str
+
+
+class Infilling(CodeTask[InfillingProblem]):
+    """The task over given problems."""
+
+    asks = ("infill", "code", "instruction")
+
+    def hole(self, problem: InfillingProblem) -> tuple[str, str]:
+        """What stands before and behind the gap."""
+        return problem.prompt, problem.suffix
+
+    def instruction(self, problem: InfillingProblem) -> str:
+        """Asks for the whole function, since chat models rarely give a bare middle."""
+        return (
+            "Complete the Python code below: write what is missing at <MISSING>. Answer with the "
+            f"whole function `{problem.entry_point}` in one code block.\n"
+            f"```python\n{problem.prompt}<MISSING>{problem.suffix}\n```"
+        )
+
+    def entry_point(self, problem: InfillingProblem) -> str:
+        """The function under test."""
+        return problem.entry_point
+
+    def preamble(self, problem: InfillingProblem) -> str:
+        """The imports at the prompt's top."""
+        lines = problem.prompt.splitlines(keepends=True)
+        return "".join(line for line in lines if line.startswith(("import ", "from ")))
+
+    def joined(self, problem: InfillingProblem, completion: str) -> str:
+        """Before, middle and behind."""
+        return problem.prompt + completion + problem.suffix
+
+    def placed(self, problem: InfillingProblem, found: Extraction) -> Extraction:
+        """A block that does not define the function is the middle."""
+        if f"def {problem.entry_point}" in found.program:
+            return super().placed(problem, found)
+        return Extraction(self.joined(problem, found.program.removesuffix("\n")))
+
+    def job(self, problem: InfillingProblem, program: str) -> Job:
+        """HumanEval's tests."""
+        from codegen.evals.sandbox import Job
+
+        return Job(
+            program,
+            test=problem.test,
+            entry_point=problem.entry_point,
+            setup=self.reference(problem),
+        )
+
+    def reference(self, problem: InfillingProblem) -> str:
+        """The function that was cut."""
+        return self.joined(problem, problem.canonical_solution)
+
+    def measure(self, problem: InfillingProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring; ``edit_similarity`` is difflib's ratio to the missing text."""
+        style = style_of(sample)
+        if style.read != "append":
+            return {}
+        middle = cut_at_stop(sample.completion, style.stop)
+        gold = problem.canonical_solution
+        lines = max(1, len(gold.strip("\n").splitlines()))
+        trimmed = "\n".join(middle.strip("\n").splitlines()[:lines])
+        matcher = difflib.SequenceMatcher(None, gold.strip(), middle.strip(), autojunk=False)
+        return {
+            "exact_match": float(middle.strip() == gold.strip()),
+            "exact_match_trimmed": float(trimmed.strip() == gold.strip()),
+            "edit_similarity": matcher.ratio(),
+            "valid_syntax": float(parses(self.joined(problem, middle))),
+        }
+
+
+def parses(program: str) -> bool:
+    """Whether a program is valid Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(program)
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            return False
+    return True
+
+
+# The name of a task of this file -> its file.
+_FILES = {
+    "humaneval-single-line": "SingleLineInfilling",
+    "humaneval-multi-line": "MultiLineInfilling",
+    "humaneval-random-span": "RandomSpanInfilling",
+    "humaneval-random-span-light": "RandomSpanInfillingLight",
+}
+
+
+def infilling(name: str, description: str, source: str | None = None) -> Infilling:
+    """One of the four sets, by its name."""
+    home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
+    rows = read_rows_of(source, home)
+    problems = make_problems(rows, _problem, lambda problem: problem.id)
+    return Infilling(name, description, problems, rows.source)
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> InfillingProblem:
+    text_fields(place, row, _FIELDS)
+    entry_point = entry_point_field(place, row)
+    if not row["canonical_solution"]:
+        raise InputError(f"{place}: nothing is missing, the canonical_solution is empty.")
+    return InfillingProblem(
+        row["task_id"],
+        row["prompt"],
+        row["suffix"],
+        entry_point,
+        row["canonical_solution"],
+        row["test"],
+    )

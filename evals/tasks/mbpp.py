@@ -1,0 +1,195 @@
+"""MBPP (Austin et al. 2021, arXiv 2108.07732): small Python problems in a sentence with three tests.
+
+``mbpp`` is all 974, ``mbpp-test`` the 500 of the paper's test split (ids 11 to 510),
+``mbpp-sanitized`` the 427 that the authors verified by hand. The data is the authors' file
+(``mbpp.jsonl``, ``sanitized-mbpp.json``), or ``hub:google-research-datasets/mbpp``.
+
+The prompt style ``few-shot`` is the paper's: problems 2, 3 and 4 with their solutions between
+``[BEGIN]`` and ``[DONE]``. Base models are otherwise shown a docstring with the problem and its
+first test (Fried et al. 2022, InCoder), since the problem alone names no function.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.errors import ConfigError, InputError
+
+from .base import Problem
+from .code import CodeTask
+from .rows import Home, Rows, make_problems, read_rows_of, text_field
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+_HUB = "google-research-datasets/mbpp"
+_FULL = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
+_SANITIZED = Home("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")
+# The data sets of the hub are cut into these; the authors' files are whole.
+_SPLITS = ("prompt", "test", "validation", "train")
+_TEST_SPLIT = range(11, 511)
+_SHOTS = (2, 3, 4)
+
+# Whose tests need the program's own objects: instances of its classes, or the size of its result
+# in memory.
+_IN_SANDBOX = frozenset({367, 533, 596, 601, 927})
+_CPU_S = {123: 60.0}  # its reference takes ten seconds
+
+
+@dataclass(frozen=True, slots=True)
+class MbppProblem(Problem):
+    """One row of the data; ``prompt`` is its sentence.
+
+    Attributes:
+        number: the row's ``task_id``; ``id`` is "MBPP/" and this.
+        tests: the assert statements.
+        setup: code that the tests need.
+        solution: the reference.
+    """
+
+    number: int
+    tests: tuple[str, ...]
+    setup: str
+    solution: str
+
+
+class Mbpp(CodeTask[MbppProblem]):
+    """The task over given problems.
+
+    Args:
+        shots: the solved examples of the style ``few-shot``.
+    """
+
+    asks = ("code", "instruction", "few_shot")
+    whole_programs = True
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        problems: Sequence[MbppProblem],
+        source: str,
+        shots: Sequence[MbppProblem] = (),
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self._shots = tuple(shots)
+
+    def code(self, problem: MbppProblem) -> str:
+        """A docstring with the problem and its first test."""
+        return f'"""\n{problem.prompt.strip()}\n{problem.tests[0]}\n"""\n'
+
+    def instruction(self, problem: MbppProblem) -> str:
+        """The paper's prompt."""
+        tests = "\n".join(problem.tests)
+        return (
+            f"You are an expert Python programmer, and here is your task: {problem.prompt.strip()} "
+            f"Your code should pass these tests:\n\n{tests}"
+        )
+
+    def few_shot(self, problem: MbppProblem) -> str:
+        """The paper's prompt behind solved ones."""
+        if not self._shots:
+            raise ConfigError(
+                f"{self.source} lacks the solved examples (problems 2, 3 and 4) of few-shot.",
+                "Choose another prompt style, or give the whole file with --source.",
+            )
+        solved = [
+            f"{self.instruction(shot)}\n[BEGIN]\n{shot.solution.strip()}\n[DONE]\n\n"
+            for shot in self._shots
+        ]
+        return f"{''.join(solved)}{self.instruction(problem)}\n[BEGIN]\n"
+
+    def entry_point(self, problem: MbppProblem) -> str:
+        """The function that the first test calls."""
+        return called_function(problem.tests, problem.solution)
+
+    def job(self, problem: MbppProblem, program: str) -> Job:
+        """Runs the asserts against proxies, or beside the program where they need its objects."""
+        from codegen.evals.sandbox import Job, Limits
+
+        return Job(
+            program,
+            test="\n".join(problem.tests),
+            setup=problem.setup,
+            mode="in_sandbox" if problem.number in _IN_SANDBOX else "isolated",
+            limits=Limits(cpu_s=_CPU_S.get(problem.number, 6.0)),
+        )
+
+    def reference(self, problem: MbppProblem) -> str:
+        """The row's solution."""
+        return problem.solution
+
+
+def called_function(tests: Iterable[str], solution: str) -> str:
+    """The function of the solution that the tests call; empty if it can't be told."""
+    try:
+        body = ast.parse(solution).body
+        called = {
+            node.func.id
+            for test in tests
+            for node in ast.walk(ast.parse(test))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
+    except (SyntaxError, ValueError):
+        return ""
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    return next((name for name in reversed(names) if name in called), "")
+
+
+def mbpp(name: str, description: str, source: str | None = None) -> Mbpp:
+    """All problems."""
+    return _task(name, description, source, _FULL, None)
+
+
+def mbpp_test(name: str, description: str, source: str | None = None) -> Mbpp:
+    """The problems of the paper's test split."""
+    return _task(name, description, source, _FULL, _TEST_SPLIT)
+
+
+def mbpp_sanitized(name: str, description: str, source: str | None = None) -> Mbpp:
+    """The problems that the authors verified."""
+    return _task(name, description, source, _SANITIZED, None)
+
+
+def _task(
+    name: str, description: str, source: str | None, home: Home, numbers: range | None
+) -> Mbpp:
+    rows = _whole(source or home.source(), source, home)
+    problems = sorted(
+        make_problems(rows, _problem, lambda problem: problem.id), key=lambda p: p.number
+    )
+    shots = [p for p in problems if p.number in _SHOTS]
+    kept = [p for p in problems if numbers is None or p.number in numbers]
+    if not kept:
+        raise InputError(f"{rows.source} holds no problems of {name}.")
+    return Mbpp(name, description, kept, rows.source, shots if len(shots) == len(_SHOTS) else ())
+
+
+def _whole(where: str, source: str | None, home: Home) -> Rows:
+    if where != f"hub:{home.hub}":
+        return read_rows_of(source, home)
+    parts = [read_rows_of(f"{where}:{split}", home).items for split in _SPLITS]
+    return Rows((row for part in parts for row in part), where)
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> MbppProblem:
+    number, tests, imports = row.get("task_id"), row.get("test_list"), row.get("test_imports", [])
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise InputError(f"{place}: the field 'task_id' must be a number.")
+    for field, value in (("test_list", tests), ("test_imports", imports)):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise InputError(f"{place}: the field {field!r} must be a list of texts.")
+    if not tests:
+        raise InputError(f"{place}: the field 'test_list' is empty.")
+    setup = row.get("test_setup_code") or ""
+    return MbppProblem(
+        f"MBPP/{number}",
+        text_field(place, row, "prompt" if "prompt" in row else "text"),
+        number,
+        tuple(tests or ()),
+        "\n".join([*imports, setup] if setup else imports),
+        text_field(place, row, "code").replace("\r\n", "\n"),
+    )

@@ -1,0 +1,587 @@
+"""The KoLMogorov test: language, sampler, code, scoring, by hand and against published figures."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import math
+import random
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.evals import kolmogorov as kt
+from codegen.evals import tasks
+from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
+from codegen.evals.kolmogorov.arithmetic import Decoder, Encoder, Meter
+from codegen.evals.kolmogorov.baselines import order_k_decode, order_k_encode
+from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
+from codegen.evals.sandbox import Job, Sandbox
+from codegen.records import Sample, Status
+
+# --- any program of the language ---------------------------------------------------------------
+
+INTEGERS = st.one_of(st.integers(0, 255), st.integers(-300, 600), st.integers(-(2**70), 2**70))
+
+
+def arguments(kind: Kind, number: int) -> st.SearchStrategy[Argument]:
+    if kind == "ref":
+        return st.builds(Ref, st.integers(0, number - 1))
+    if kind == "predicate":
+        return st.sampled_from(["is_even", "is_odd", "is_not_zero"])
+    if kind == "list":
+        return st.lists(INTEGERS, max_size=40).map(tuple)
+    return INTEGERS
+
+
+@st.composite
+def any_programs(draw: st.DrawFn) -> Program:
+    lines = []
+    for number in range(draw(st.integers(1, 12))):
+        names = [name for name, kinds in SIGNATURES.items() if number or "ref" not in kinds]
+        name = draw(st.sampled_from(names))
+        given_ = tuple(draw(arguments(kind, number)) for kind in SIGNATURES[name])
+        lines.append(Line(name, given_))
+    return Program(tuple(lines), draw(st.integers(0, len(lines) - 1)))
+
+
+LEARNED = kt.learn(kt.sample_programs(300, seed=1))
+NOTHING_LEARNED = kt.learn([])
+
+
+@given(any_programs(), st.sampled_from([kt.UNIFORM, LEARNED, NOTHING_LEARNED]))
+@settings(max_examples=150, deadline=None)
+def test_what_is_encoded_is_decoded(program: Program, prior: kt.Prior) -> None:
+    bits = kt.encode(program, prior)
+    assert kt.decode(bits, prior) == program
+    assert len(bits) <= kt.code_bits(program, prior) + 2
+
+
+@given(any_programs())
+@settings(max_examples=100, deadline=None)
+def test_what_is_written_is_parsed(program: Program) -> None:
+    assert kt.parse(program.to_text()) == program
+
+
+@pytest.mark.slow
+def test_ten_thousand_drawn_programs_survive_the_code() -> None:
+    for program in kt.sample_programs(10_000, seed=2):
+        bits = kt.encode(program)
+        assert kt.decode(bits) == program
+        assert len(bits) <= kt.code_bits(program) + 2
+
+
+@given(st.text("01", max_size=400))
+@settings(max_examples=300, deadline=None)
+def test_any_bits_are_a_program_or_an_error(bits: str) -> None:
+    try:
+        program = kt.decode(bits)
+    except InputError:
+        return
+    assert kt.decode(kt.encode(program)) == program
+
+
+def test_no_program_is_the_beginning_of_another() -> None:
+    codes = sorted({kt.encode(program) for program in kt.sample_programs(500, seed=5)})
+    # Decoding a code with anything behind it gives the same program: the code ends itself.
+    for bits in codes[:100]:
+        assert kt.decode(bits + "1011") == kt.decode(bits)
+    for one, other in itertools.pairwise(codes):
+        assert not other.startswith(one)
+
+
+@given(st.lists(st.tuples(st.lists(st.integers(1, 300), min_size=1, max_size=9), st.floats(0, 1))))
+def test_the_coder_by_itself(rows: list[tuple[list[int], float]]) -> None:
+    encoder, meter = Encoder(), Meter()
+    choices = [min(int(share * len(w)), len(w) - 1) for w, share in rows]
+    for (weights, _), choice in zip(rows, choices, strict=True):
+        encoder.choose(weights, choice)
+        meter.choose(weights, choice)
+    bits = encoder.finish()
+    assert len(bits) <= meter.bits + 2 + 1e-3 * len(rows)
+    decoder = Decoder(bits)
+    assert [decoder.choose(weights, None) for weights, _ in rows] == choices
+
+
+def test_weights_that_can_not_be_coded_are_refused() -> None:
+    with pytest.raises(InputError):
+        Encoder().choose([1, 0], 1)
+    with pytest.raises(InputError):
+        Encoder().uniform(1 << 20, 3)
+    with pytest.raises(InputError, match="0 and 1"):
+        Decoder("012")
+
+
+def test_the_papers_count_by_hand() -> None:
+    program = kt.parse(
+        "sequence_1 = set_list([1, 2, 3])\n"
+        "sequence_2 = repeat_num(7, 9)\n"
+        "sequence_3 = interleave(sequence_1, sequence_2)\n"
+        "sequence_4 = get_subsequence_between_indices(sequence_3, 1, 5)\n"
+        "sequence_5 = filter(is_odd, sequence_4)\n"
+        "output = sequence_5\n"
+    )
+    expected = 6 * math.log2(25) + 3 * 8 + math.log2(20) + 8
+    expected += 2 * math.log2(3) + math.log2(4) + 16 + math.log2(5)
+    assert kt.paper_bits(program) == pytest.approx(expected)
+    assert program.run() == [9, 9, 3]
+
+
+# --- the language ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("range_func_up(3, 6)", [3, 4, 5, 6]),
+        ("range_func_interval(3, 10, 3)", [3, 6, 9]),
+        ("repeat_num(3, 7)", [7, 7, 7]),
+        ("set_list([5, 1])", [5, 1]),
+        ("repeat_list(2, s)", [4, 1, 3, 1, 0, 4, 1, 3, 1, 0]),
+        ("reverse_list(s)", [0, 1, 3, 1, 4]),
+        ("substitute(s, 1, 9)", [4, 9, 3, 9, 0]),
+        ("get_subsequence_with_jumps(s, 2)", [4, 3, 0]),
+        ("get_subsequence_between_indices(s, 1, 3)", [1, 3]),
+        ("max_n(s, 3)", [4, 3, 1]),
+        ("min_n(s, 3)", [0, 1, 1]),
+        ("add_item_list(s, 2)", [6, 3, 5, 3, 2]),
+        ("subtract_item_list(s, 1)", [3, 0, 2, 0, -1]),
+        ("modulo_item_list(s, 3)", [1, 1, 0, 1, 0]),
+        ("filter(is_even, s)", [4, 0]),
+        ("filter(is_odd, s)", [1, 3, 1]),
+        ("filter(is_not_zero, s)", [4, 1, 3, 1]),
+        ("scan_add(s)", [4, 5, 8, 9, 9]),
+        ("add_two_lists(s, t)", [6, 1, 8]),
+        ("subtract_two_lists(s, t)", [2, 1, -2]),
+        ("modulo_two_lists(s, t)", [0, 3]),
+        ("concatenate(s, t)", [4, 1, 3, 1, 0, 2, 0, 5]),
+        ("interleave(s, t)", [4, 2, 1, 0, 3, 5, 1, 0]),
+        ("interleave(t, s)", [2, 4, 0, 1, 5, 3, 1, 0]),
+    ],
+)
+def test_each_function_as_the_specification_has_it(call: str, expected: list[int]) -> None:
+    text = "sequence_1 = set_list([4, 1, 3, 1, 0])\nsequence_2 = set_list([2, 0, 5])\n"
+    call = call.replace("(s", "(sequence_1").replace(" s)", " sequence_1)")
+    call = call.replace("(t", "(sequence_2").replace(" t)", " sequence_2)")
+    text += f"sequence_3 = {call}\noutput = sequence_3\n"
+    assert kt.parse(text).run() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty"),
+        ("output = 3", "last line"),
+        ("sequence_1 = set_list([1])", "last line"),
+        ("sequence_1 = __import__('os')\noutput = sequence_1", "not an integer"),
+        ("sequence_1 = eval(1)\noutput = sequence_1", "no function 'eval'"),
+        ("sequence_1 = set_list([1], [2])\noutput = sequence_1", "takes 1"),
+        ("sequence_1 = reverse_list(sequence_1)\noutput = sequence_1", "not there yet"),
+        ("sequence_2 = set_list([1])\noutput = sequence_2", "must assign sequence_1"),
+        ("sequence_1 = set_list([1])\noutput = sequence_2", "does not exist"),
+        ("sequence_1 = set_list([True])\noutput = sequence_1", "not an integer"),
+        ("sequence_1 = repeat_num(*[1, 2])\noutput = sequence_1", "not an integer"),
+        ("sequence_1 = repeat_num(count=1, value=2)\noutput = sequence_1", "form"),
+        ("def f(:", "Not a program"),
+        ("(" * 100_000, "Not a program"),
+    ],
+)
+def test_what_is_not_of_the_language_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kt.parse(text)
+
+
+@pytest.mark.parametrize(
+    "call", ["repeat_num(999999999999, 1)", "range_func_up(0, 99999999999)", "range_func_up(5, 1)"]
+)
+def test_a_short_text_can_not_make_a_huge_sequence(call: str) -> None:
+    program = kt.parse(f"sequence_1 = {call}\noutput = sequence_1\n")
+    if "5, 1" in call:
+        assert program.run() == []
+    else:
+        with pytest.raises(InputError, match="Line 1"):
+            program.run()
+
+
+def test_errors_of_arithmetic_name_the_line() -> None:
+    program = kt.parse(
+        "sequence_1 = set_list([4])\nsequence_2 = modulo_item_list(sequence_1, 0)\n"
+        "output = sequence_2"
+    )
+    with pytest.raises(InputError, match=r"Line 2 \(modulo_item_list\)"):
+        program.run()
+
+
+# --- the sampler -------------------------------------------------------------------------------
+
+# Specification §4.3: 4,000 programs of the original generator. Shares of lines without the output.
+SHARES = {
+    "concatenate": 0.39,
+    "range_func_up": 0.097,
+    "range_func_interval": 0.097,
+    "repeat_num": 0.097,
+    "set_list": 0.097,
+    "interleave": 0.093,
+    "substitute": 0.024,
+    "repeat_list": 0.021,
+    "modulo_item_list": 0.019,
+    "reverse_list": 0.011,
+    "add_item_list": 0.010,
+    "get_subsequence_with_jumps": 0.009,
+    "get_subsequence_between_indices": 0.009,
+    "subtract_item_list": 0.009,
+    "filter": 0.006,
+    "modulo_two_lists": 0.003,
+    "min_n": 0.002,
+    "max_n": 0.002,
+    "scan_add": 0.002,
+    "add_two_lists": 0.001,
+}
+
+
+@pytest.mark.slow
+def test_statistics_of_drawn_programs_are_those_of_the_original() -> None:
+    """Each within 3 standard errors of a difference of two samples of 4,000, and its rounding."""
+    count = 4000
+    programs = list(kt.sample_programs(count))
+    outputs = [program.run() for program in programs]
+    assert all(0 <= item <= 255 for output in outputs for item in output)
+    lengths = np.array([len(output) for output in outputs], dtype=float)
+    lines = np.array([len(program.lines) for program in programs], dtype=float)
+    bits = np.array([kt.paper_bits(program) for program in programs])
+
+    def close(values: np.ndarray, target: float, rounding: float) -> bool:
+        error = values.std() * math.sqrt(2 / count)
+        return abs(values.mean() - target) <= 3 * error + rounding
+
+    assert close(lengths, 77.5, 0.05)
+    assert close(lines + 1, 8.8, 0.05)  # the output line counts there
+    assert close(bits, 200.8, 0.05)
+    assert close(bits / 8 / lengths, 0.389, 0.0005)
+    ratio = bits.sum() / 8 / lengths.sum()
+    spread = (bits / 8 - ratio * lengths).std() / lengths.mean() * math.sqrt(2 / count)
+    assert abs(ratio - 0.324) <= 3 * spread + 0.0005
+    for target, share in [(63, 0.5), (140, 0.9)]:
+        low, high = (np.quantile(lengths, share + sign * 0.0335) for sign in (-1, 1))
+        assert low <= target <= high
+    initiators = Counter(
+        sum(line.function in kt.language.INITIATORS for line in program.lines)
+        for program in programs
+    )
+    assert set(initiators) == {1, 2, 3, 4, 5}
+    assert all(abs(n / count - 0.2) < 3 * math.sqrt(0.16 / count) for n in initiators.values())
+    for name, target in SHARES.items():
+        found = np.array([sum(x.function == name for x in p.lines) for p in programs], dtype=float)
+        mean = found.mean() / lines.mean()
+        error = (found - mean * lines).std() / lines.mean() * math.sqrt(2 / count)
+        assert abs(mean - target) <= 3 * error + 0.0005, name
+    data = [bytes(output) for output in outputs]
+    whole = lengths.sum()
+    assert len(gzip.compress(b"".join(data))) / whole == pytest.approx(0.494, abs=0.02)
+    assert sum(len(gzip.compress(d)) for d in data) / whole == pytest.approx(0.940, abs=0.04)
+    texts = "\n".join(program.to_text() for program in programs).encode()
+    assert len(gzip.compress(texts)) / whole == pytest.approx(0.621, abs=0.02)
+
+
+def test_a_learned_prior_is_shorter_and_drawing_repeats() -> None:
+    programs = list(kt.sample_programs(300, seed=9))
+    assert programs == list(kt.sample_programs(300, seed=9))
+    assert programs[7] == list(kt.sample_programs(8, seed=9))[7]
+    uniform = sum(kt.code_bits(program) for program in programs)
+    learned = sum(kt.code_bits(program, LEARNED) for program in programs)
+    assert learned < 0.95 * uniform
+
+
+# --- baselines ---------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=120), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_order_k_data_is_had_back(data: bytes, k: int) -> None:
+    bits = order_k_encode(data, k)
+    assert order_k_decode(bits, k, len(data)) == data
+
+
+def test_the_order_k_length_is_that_of_its_code() -> None:
+    data = b"the cat sat on the mat and the dog sat on the cat " * 20
+    for k in (0, 2):
+        assert len(order_k_encode(data, k)) == pytest.approx(kt.order_k_bits(data, k), rel=0.02)
+    assert kt.order_k_bits(data, 2) < 0.5 * kt.order_k_bits(data, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "whole", "by_128"),
+    [
+        pytest.param("audio_16bit", (0.805, 0.699, 0.677), 1.13, marks=pytest.mark.long),
+        ("audio_8bit", (0.360, 0.303, 0.285), 0.667),
+        pytest.param("audio_mfcc", (0.808, 0.699, 0.697), 1.05, marks=pytest.mark.long),
+        pytest.param("dna", (0.268, 0.228, 0.243), 0.599, marks=pytest.mark.long),
+        ("synthetic", (0.498, 0.458, 0.506), 0.897),
+        ("text", (0.356, 0.291, 0.282), 0.934),
+    ],
+)
+def test_classical_compressors_give_the_known_rates(
+    data_folder: Path, file: str, whole: tuple[float, float, float], by_128: float
+) -> None:
+    """Specification §4.4, the table of baselines."""
+    data = kt.read_bytes(data_folder / "kolmogorov" / f"{file}.bin.gz")
+    found = kt.rates(data, ("gzip", "lzma", "bz2"))
+    assert tuple(found.values()) == pytest.approx(whole, abs=0.003)
+    cut = [data[i : i + 128] for i in range(0, len(data) - 127, 128)]
+    assert kt.rate_of_items(cut) == pytest.approx(by_128, abs=0.006)
+
+
+# --- reading answers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "output = [1]",
+        "output = [1]\n###\nand more",
+        "```python\noutput = [1]\n```",
+        "```\noutput = [1]\n```\n###",
+        "I think it is this.\n```python\noutput = [1]\n###\n```",
+        "The Python program that generates the sequence is:\n\n```python\noutput = [1]\n```\n###",
+        "python\noutput = [1]\n###",
+    ],
+)
+def test_the_program_is_found(answer: str) -> None:
+    assert kt.find_program(answer) == "output = [1]"
+
+
+def test_programs_that_open_files_are_blanked() -> None:
+    assert kt.find_program("output = list(open('x','rb').read())") == ""
+    assert kt.find_program("reopened = 1\noutput = [1]") != ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[1]", "expected a JSON object, got list"),
+        ('"x"', "not a JSON object"),
+        ('{"program": "x"}', "needs 'sequence'"),
+        ('{"sequence": [1, 256], "program": "x"}', "needs 'sequence'"),
+        ('{"sequence": [true], "program": "x"}', "needs 'sequence'"),
+        ('{"sequence": [], "program": "x"}', "needs 'sequence'"),
+        ('{"sequence": [1]}', "needs a text 'program'"),
+        ('{"prompt": "no list", "program": "x"}', "holds no list"),
+        ('{"prompt": "[1, 999]", "program": "x"}', "999"),
+    ],
+)
+def test_rows_that_can_not_be_read_name_their_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"sequence": [1], "program": "output = [1]"}\n' + line + "\n")
+    with pytest.raises(InputError, match=message) as caught:
+        list(kt.read_answers(path))
+    assert "rows.jsonl:2" in str(caught.value)
+
+
+def test_pieces_are_spread_over_the_file() -> None:
+    data = bytes(range(250)) * 4
+    found = kt.pieces(data, 3, 100)
+    assert [offset for offset, _ in found] == [0, 300, 600]
+    assert all(data[offset : offset + 100] == piece for offset, piece in found)
+    assert len(kt.pieces(data, 99, 100)) == 10
+    with pytest.raises(InputError):
+        kt.pieces(b"x", 1)
+
+
+# --- scoring -----------------------------------------------------------------------------------
+
+
+def result(sequence: list[int], program: str, output: list[int] | None, status: Status) -> Result:
+    return Result(
+        Answer(tuple(sequence), program), status, None if output is None else tuple(output)
+    )
+
+
+def test_the_rates_by_hand() -> None:
+    one, two, three = [1] * 40, [2, 3] * 20, [4] * 40
+    results = [
+        result(one, "output = [1]*40", one, "passed"),
+        result(two, "output = [2]*40", [2] * 40, "wrong"),
+        result(three, "boom", None, "error"),
+    ]
+    found = kt.score_results(results)
+
+    def size(data: bytes) -> int:
+        return len(gzip.compress(data))
+
+    right = size(b"output = [1]*40")
+    rest = size(bytes(two) + b"\n" + bytes(three))
+    assert found.rate == pytest.approx((right + rest + size(b"100")) / 120)
+    both = size(b"output = [1]*40\noutput = [2]*40")
+    assert found.released_rate == pytest.approx((both + size(bytes(three)) + size(b"110")) / 120)
+    assert found.precision == pytest.approx(right / size(bytes(one)))
+    best = [min(size(bytes(s)), 40, *p) for s, p in [(one, [right]), (two, []), (three, [])]]
+    assert found.best_rate == pytest.approx((sum(best) + 3 * 2 / 8) / 120)
+    assert (found.accuracy, found.execution) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert found.accuracy_at[16] == pytest.approx(1 / 3)
+    assert math.isnan(found.accuracy_at[64])
+    assert found.statuses == {"error": 1, "passed": 1, "wrong": 1}
+    assert found.coded_rate is None  # the right program is not of the language
+    threes = kt.score_results(results, symbol_bits=3)
+    assert threes.rate == pytest.approx(found.rate * 8 / 3)
+
+
+def test_programs_of_the_language_are_coded() -> None:
+    program = next(p for p in kt.sample_programs(50) if len(p.run()) > 30)
+    wrong = [5, 6] * 30
+    results = [
+        result(program.run(), program.to_text(), program.run(), "passed"),
+        result(wrong, "x", None, "error"),
+    ]
+    found = kt.score_results(results)
+    assert found.coded_rate is not None and found.paper_rate is not None
+    whole = 8 * (len(program.run()) + 60)
+    failing = 8 * len(gzip.compress(bytes(wrong))) + 2
+    assert found.paper_rate == pytest.approx(math.ceil(kt.paper_bits(program) + failing) / whole)
+    assert len(kt.encode(program)) + failing <= found.coded_rate * whole
+
+
+def test_failures_of_the_sandbox_and_nothing_are_no_scores() -> None:
+    with pytest.raises(InputError, match="no answers"):
+        kt.score_results([])
+    with pytest.raises(InputError, match="sandbox failed on 1 of 1"):
+        kt.score_results([result([1], "x", None, "infra_error")])
+
+
+HOSTILE = [
+    ("output = [1, 2, 3]", "passed"),
+    ("output = [1, 2, 3.0]", "wrong"),
+    ("output = [True, 2, 3]", "wrong"),
+    ("output = (1, 2, 3)", "wrong"),
+    ("output = b'\\x01\\x02\\x03'", "wrong"),
+    ("class L(list):\n  def __eq__(s, o): return True\noutput = L()", "wrong"),
+    ("class I(int):\n  def __eq__(s, o): return True\noutput = [I(), I(), I()]", "wrong"),
+    ("output = [1, 2, 3, 4]", "wrong"),
+    ("output = [0] * 300", "wrong"),
+    ("x = [1, 2, 3]", "error"),
+    ("output = [1, 2, 3]; raise SystemExit(0)", "exited"),
+    ("import os; output = [1, 2, 3]; os._exit(0)", "exited"),
+    ("output = [1, 2,", "syntax_error"),
+    ("while True: pass", "timeout"),
+    ("output = list(range(10**9))", "memory"),
+    ("", "empty"),
+]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(workers=1) as opened:
+        yield opened
+
+
+@pytest.mark.slow
+def test_scoring_is_strict_and_can_not_be_fooled(sandbox: Sandbox) -> None:
+    answers = [Answer((1, 2, 3), program) for program, _ in HOSTILE]
+    results = kt.run_answers(answers, sandbox)
+    assert [r.status for r in results] == [status for _, status in HOSTILE]
+
+
+@pytest.mark.slow
+def test_drawn_programs_run_in_the_sandbox_as_here(sandbox: Sandbox) -> None:
+    programs = list(kt.sample_programs(60, seed=3))
+    answers = [Answer(tuple(p.run()), p.to_text()) for p in programs]
+    assert all(r.correct for r in kt.run_answers(answers, sandbox, language=True))
+    plain = kt.run_answers(answers[:3], sandbox)
+    assert [r.status for r in plain] == ["error"] * 3
+
+
+@pytest.mark.slow
+def test_the_500_real_programs_get_the_known_figures(data_folder: Path, sandbox: Sandbox) -> None:
+    """Specification §4.4: accuracy 52.6 %, precision 1.68, best-of .931 against gzip .935."""
+    path = data_folder / "kolmogorov" / "o1_mini_generated_programs_text.jsonl.gz"
+    found = kt.score_results(kt.run_answers(list(kt.read_answers(path)), sandbox))
+    assert found.items == 500
+    assert found.accuracy == 0.526
+    assert found.gzip == pytest.approx(0.449, abs=5e-4)
+    assert found.gzip_each == pytest.approx(0.935, abs=5e-4)
+    assert found.best_rate == pytest.approx(0.931, abs=5e-4)
+    assert found.program_characters == pytest.approx(338, abs=0.5)
+    # What the specification leaves open (the separator of programs, the list of flags) moves these.
+    assert found.precision == pytest.approx(1.68, abs=0.01)
+    assert found.rate == pytest.approx(0.655, abs=0.015)
+    assert found.released_rate > found.rate
+
+
+# --- the task ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tasks.Task:
+    return tasks.load("kolmogorov")
+
+
+def test_the_task_needs_no_data_and_asks_in_each_style(drawn: tasks.Task) -> None:
+    problems = drawn.problems()
+    assert len(problems) == 500
+    assert len({p.id for p in problems}) == 500
+    assert max(len(p.sequence) for p in problems) <= 256
+    for style in ("chat", "plain", "continue"):
+        request = drawn.request(problems[0], tasks.find_style(style), 0)
+        assert kt.sequence_in(request.prompt) == problems[0].sequence
+        assert "###" in request.stop
+
+
+def test_an_answer_is_read_by_its_style(drawn: tasks.Task) -> None:
+    problem = drawn.problems()[0]
+
+    def sample(completion: str, style: str) -> Sample:
+        return Sample("kolmogorov", problem.id, 0, "", completion, "stop", {}, 0, 0, 0,
+                      meta={"style": style})  # fmt: skip
+
+    for style in ("chat", "continue", "solution"):
+        assert drawn.extract(problem, sample("output = [1]\n###", style)).program == "output = [1]"
+    assert drawn.extract(problem, sample("  ", "chat")).status == "empty"
+    found = drawn.extract(problem, sample("output = open('x')", "chat"))
+    assert (found.program, found.status) == ("", "no_answer")
+
+
+@pytest.mark.slow
+def test_references_pass_and_near_misses_do_not(drawn: tasks.Task, sandbox: Sandbox) -> None:
+    problems = drawn.problems()[::25]
+    jobs: list[tuple[tuple[int, int], Job]] = []
+    for number, problem in enumerate(problems):
+        for kind, program in enumerate([drawn.reference(problem), *drawn.buggy(problem)]):
+            job = drawn.job(problem, program)
+            assert isinstance(job, Job)
+            jobs.append(((number, kind), job))
+    outcomes = dict(sandbox.map(jobs))
+    assert all(outcomes[number, 0].passed for number in range(len(problems)))
+    assert {outcome.status for (_, kind), outcome in outcomes.items() if kind} == {"wrong"}
+
+
+def test_pieces_of_a_file_are_problems(tmp_path: Path) -> None:
+    path = tmp_path / "noise.bin.gz"
+    path.write_bytes(gzip.compress(random.Random(1).randbytes(1000)))
+    task = tasks.load("kolmogorov", str(path))
+    assert [p.id for p in task.problems()] == [f"noise/{i * 128}" for i in range(7)]
+    with pytest.raises(InputError, match="Cannot read"):
+        tasks.load("kolmogorov", str(tmp_path / "none"))
+    path.write_bytes(b"\x1f\x8bbroken")
+    with pytest.raises((InputError, zlib.error)):
+        tasks.load("kolmogorov", str(path))
+
+
+def test_rows_of_samples_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    rows = [
+        {"task": "kolmogorov", "prompt": kt.instruction([5, 6]), "completion": "output = [5, 6]"},
+        json.dumps({"prompt": "[1, 2, 3]", "generation": "```python\noutput = [1]\n```###"}),
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert list(kt.read_answers(path)) == [
+        Answer((5, 6), "output = [5, 6]"),
+        Answer((1, 2, 3), "output = [1]"),
+    ]

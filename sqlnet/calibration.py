@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-SLOTS = ("select", "aggregate", "number", "column", "operator", "value", "query")
+SLOTS = ("select", "aggregate", "number", "column", "operator", "value", "query", "guided")
 _BINS = 10
 _LARGEST = 12.0  # of log-odds: a probability of 0.999994
 

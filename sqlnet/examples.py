@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import torch
 
@@ -56,6 +58,29 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
         if asked.tokens:
             found.append(Labelled(asked, query, spans))
     return found
+
+
+def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
+    """The words of questions and column names that occur ``least`` times, the commonest first."""
+    counts: Counter[str] = Counter()
+    for item in items:
+        counts.update(item.asked.encoded.words)
+        for name in item.asked.encoded.columns:
+            counts.update(name)
+    return [word for word, count in counts.most_common() if count >= least]
+
+
+def split_by_table(
+    items: Sequence[Labelled], share: float, seed: int
+) -> tuple[list[Labelled], list[Labelled]]:
+    """Questions to train on, and those of about ``share`` of the tables, held out."""
+
+    def is_held_out(item: Labelled) -> bool:
+        key = f"{seed}:{item.asked.table.name}".encode()
+        return int.from_bytes(blake2b(key, digest_size=4).digest(), "big") < share * 2**32
+
+    held = [item for item in items if is_held_out(item)]
+    return [item for item in items if not is_held_out(item)], held
 
 
 def batch_of(items: Sequence[Asked], vocabulary: Mapping[str, int]) -> Tensors:

@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
 from codegen.sqlnet.decode import Slots, value_of
 from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.layout import MAX_CONDITIONS
+from codegen.sqlnet.layout import MAX_CONDITIONS, Span
+from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.numbers import number_in_words
-from codegen.sqlnet.query import AGGREGATES, Condition, Query
+from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query
 from codegen.sqlnet.schema import Table, number_of
 from codegen.sqlnet.sql import to_sql
 from codegen.sqlnet.tokens import Token
 
 MAX_RUNS = 12  # statements that one question may cost
 _COLUMNS = 6  # columns looked at for conditions
+_MENTION = math.log(0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,23 @@ def candidates(
     return heapq.nlargest(most, joined, key=lambda candidate: candidate.log_probability)
 
 
+def with_mentions(slots: Slots, mentioned: Mapping[int, Sequence[tuple[int, int]]]) -> Slots:
+    """The slots with further values: spans of the question that stand in a column as they are.
+
+    Each is taken to be as probable as not (:data:`_MENTION`), if the network gives it less.
+    """
+    values = dict(slots.values)
+    equals = OPERATORS.index("=")
+    for column, spans in mentioned.items():
+        held = {(span.first, span.last): span for span in values.get((column, equals), ())}
+        for first, last in spans:
+            known = held.get((first, last))
+            if known is None or known.log_probability < _MENTION:
+                held[first, last] = Span(first, last, _MENTION)
+        values[column, equals] = tuple(sorted(held.values(), key=lambda s: -s.log_probability))
+    return replace(slots, values=values)
+
+
 def _heads(slots: Slots, beam: int) -> Iterator[tuple[int, int, float]]:
     joint = (slots.select[:, None] + slots.aggregate).flatten()
     best = joint.topk(min(beam, len(joint)))
@@ -182,13 +201,16 @@ class Choice:
 
     Attributes:
         number: its place among the candidates.
-        candidate: as it was prepared.
+        candidate: its values linked, if there is a linker.
+        log_probability: of all candidates that ask alike, given that those with a condition that
+            selects no row are wrong.
         rows: what it gave; None if it failed or was not run.
         failure: then why.
     """
 
     number: int
     candidate: Candidate
+    log_probability: float
     rows: Rows | None = None
     failure: str = ""
 
@@ -198,7 +220,7 @@ def choose(
     table: Table,
     database: Database,
     limits: Limits = DEFAULT_LIMITS,
-    prepare: Callable[[Query], Query] = lambda query: query,
+    linker: Linker | None = None,
 ) -> Choice:
     """The first candidate that runs and gives something; if none does, the first one.
 
@@ -209,29 +231,64 @@ def choose(
         table: what they ask.
         database: what answers.
         limits: of each statement.
-        prepare: what happens to a query before it runs (:mod:`codegen.sqlnet.linking`).
+        linker: if given, values are linked to those of the table.
     """
-    runs = 0
+    linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
     selects: dict[Condition, bool] = {}  # whether a condition alone selects a row
-    first: Choice | None = None
-    for number, listed in enumerate(found):
-        candidate = replace(listed, query=prepare(listed.query))
-        if any(selects.get(condition) is False for condition in candidate.query.conditions):
+    if linker:
+        for condition in {c for listed in linked for c in listed.query.conditions}:
+            if (known := linker.selects(condition)) is not None:
+                selects[condition] = known
+    number, rows, failure = _first_that_gives(linked, selects, table, database, limits)
+    chosen = linked[number]
+    wrong = sum(
+        math.exp(listed.log_probability)
+        for listed in linked
+        if listed is not chosen and _is_dead(listed, selects)
+    )
+    right = sum(math.exp(c.log_probability) for c in linked if _asks_alike(c.query, chosen.query))
+    log_probability = math.log(max(right, 1e-30) / max(1 - wrong, right, 1e-12))
+    return Choice(number, chosen, log_probability, rows, failure)
+
+
+def _first_that_gives(
+    linked: Sequence[Candidate],
+    selects: dict[Condition, bool],
+    table: Table,
+    database: Database,
+    limits: Limits,
+) -> tuple[int, Rows | None, str]:
+    """The candidate's number, its rows, why there are none; adds to ``selects``."""
+    runs = 0
+    first: tuple[int, Rows | None, str] | None = None
+    for number, candidate in enumerate(linked):
+        if _is_dead(candidate, selects):
             continue
         if runs >= MAX_RUNS:
             break
         runs += 1
         rows, failure = _run(candidate.query, table, database, limits)
-        choice = Choice(number, candidate, rows, failure)
-        first = first or choice
+        first = first or (number, rows, failure)
         if rows is not None and _gives_something(rows, candidate.query):
-            return choice
+            return number, rows, failure
         for condition in candidate.query.conditions:
             if condition not in selects and runs < MAX_RUNS:
                 runs += 1
                 alone, _ = _run(Query(condition.column, 3, (condition,)), table, database, limits)
                 selects[condition] = alone is not None and alone.rows != ((0,),)
-    return first or Choice(0, found[0])
+    if first is None:  # no candidate can give anything: the most probable one is run all the same
+        first = 0, *_run(linked[0].query, table, database, limits)
+    return first
+
+
+def _asks_alike(one: Query, other: Query) -> bool:
+    """Whether two queries are the same, or count the same rows (NULL aside) by another column."""
+    counts = AGGREGATES[one.aggregate] == "COUNT" == AGGREGATES[other.aggregate]
+    return one.matches(replace(other, select=one.select) if counts else other)
+
+
+def _is_dead(candidate: Candidate, selects: Mapping[Condition, bool]) -> bool:
+    return any(selects.get(condition) is False for condition in candidate.query.conditions)
 
 
 def _run(query: Query, table: Table, database: Database, limits: Limits) -> tuple[Rows | None, str]:

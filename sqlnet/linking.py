@@ -8,15 +8,17 @@ table's content, which the WikiSQL leaderboard forbids: figures without it are m
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from difflib import SequenceMatcher
 from typing import Any
 
 from codegen.sqlnet.databases.base import Database, Limits
 from codegen.sqlnet.errors import DatabaseError
+from codegen.sqlnet.examples import Asked
 from codegen.sqlnet.numbers import number_in_words
 from codegen.sqlnet.query import OPERATORS, Condition, Query
 from codegen.sqlnet.schema import Table, number_of
@@ -25,6 +27,9 @@ from codegen.sqlnet.sql import distinct_values
 MOST_VALUES = 5000
 _LIKENESS = 0.85  # of difflib, above which two texts count as the same but for a slip
 _LIMITS = Limits(seconds=1.0, rows=MOST_VALUES)
+_MOST_SECONDS = 2.0
+_LONGEST_MENTION = 8  # tokens
+_COMMON = frozenset(("the", "is", "of", "in", "on", "at", "to", "and", "or", "no", "not", "who"))
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)}
@@ -39,50 +44,110 @@ class Link:
     found: str
 
 
-# (namespace, table, column) -> the column's distinct values; none where they were not read.
-Values = dict[tuple[str, str, int], tuple[str, ...]]
+@dataclass(slots=True)
+class Held:
+    """What was read of a database: distinct values by (namespace, table, column), and links.
+
+    A column whose values were not read, or not all of them, has None.
+    """
+
+    values: dict[tuple[str, str, int], tuple[str, ...] | None] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Linker:
-    """Links values on one database; ``held`` keeps the distinct values that it has read.
+    """Links values to those of one table; ``held`` keeps what was read of the database.
 
     A column with more than ``MOST_VALUES`` values, or one that can't be read within a second, is
-    not linked.
+    not linked; nor is any further one after ``_MOST_SECONDS`` of reading.
     """
 
     database: Database
-    held: Values = field(default_factory=dict)
+    table: Table
+    held: Held = field(default_factory=Held)
+    _found: dict[Condition, str | None] = field(default_factory=dict)
 
-    def link(self, query: Query, table: Table) -> Query:
+    def link(self, query: Query) -> Query:
         """The query with its values as the table has them, where they are found there."""
-        conditions = tuple(self._linked(condition, table) for condition in query.conditions)
-        return Query(query.select, query.aggregate, conditions)
+        conditions = []
+        for condition in query.conditions:
+            value = self._nearest(condition)
+            conditions.append(condition if value is None else replace(condition, value=value))
+        return Query(query.select, query.aggregate, tuple(conditions))
 
-    def _linked(self, condition: Condition, table: Table) -> Condition:
-        column, value = table.columns[condition.column], condition.value
-        if column.type == "real" and number_of(value) is None:
-            number = number_in_words(value)
-            found = None if number is None else f"{number:g}" if number % 1 else str(int(number))
-        elif OPERATORS[condition.operator] == "=" and column.type == "text":
-            found = nearest(value, self._values(table, condition.column))
-        else:
-            found = None
-        return (
-            condition if found is None else Condition(condition.column, condition.operator, found)
-        )
+    def selects(self, condition: Condition) -> bool | None:
+        """Whether a linked condition selects a row; None if it must be run to know."""
+        if not self._is_text_equality(condition) or self.values(condition.column) is None:
+            return None
+        return self._nearest(condition) is not None
 
-    def _values(self, table: Table, column: int) -> tuple[str, ...]:
-        key = table.namespace, table.name, column
-        if key not in self.held:
-            statement = distinct_values(table, column, MOST_VALUES + 1, self.database.dialect)
-            try:
-                rows = self.database.execute(statement, _LIMITS)
-            except DatabaseError:
-                rows = None
-            texts = () if rows is None or rows.cut else tuple(_texts(rows.rows))
-            self.held[key] = texts
-        return self.held[key]
+    def mentioned(self, asked: Asked) -> dict[int, list[tuple[int, int]]]:
+        """The spans of the question that stand in a column as they are, by column.
+
+        Spans are first and last tokens; one that lies in a longer one of its column is left out.
+        """
+        spans = {}
+        for first in range(len(asked.tokens)):
+            for last in range(first, min(first + _LONGEST_MENTION, len(asked.tokens))):
+                text = asked.text[asked.tokens[first].start : asked.tokens[last].end].casefold()
+                if len(text) > 1 and text not in _COMMON:
+                    spans.setdefault(text, []).append((first, last))
+        found = {}
+        for column, described in enumerate(self.table.columns):
+            if described.type == "text":
+                texts = {value.casefold() for value in self.values(column) or ()}
+                held = [span for text in texts & spans.keys() for span in spans[text]]
+                if held:
+                    found[column] = _longest(held)
+        return found
+
+    def values(self, column: int) -> tuple[str, ...] | None:
+        """The distinct values of a column of texts or days; None if they were not all read."""
+        key = self.table.namespace, self.table.name, column
+        if key not in self.held.values:
+            self.held.values[key] = self._read(column)
+        return self.held.values[key]
+
+    def _read(self, column: int) -> tuple[str, ...] | None:
+        if self.held.seconds > _MOST_SECONDS:
+            return None
+        began = time.monotonic()
+        statement = distinct_values(self.table, column, MOST_VALUES + 1, self.database.dialect)
+        try:
+            rows = self.database.execute(statement, _LIMITS)
+        except DatabaseError:
+            return None
+        finally:
+            self.held.seconds += time.monotonic() - began
+        return None if rows.cut else tuple(_texts(rows.rows))
+
+    def _nearest(self, condition: Condition) -> str | None:
+        if condition not in self._found:
+            self._found[condition] = self._sought(condition)
+        return self._found[condition]
+
+    def _sought(self, condition: Condition) -> str | None:
+        if self.table.columns[condition.column].type == "real":
+            if number_of(condition.value) is not None:
+                return None
+            number = number_in_words(condition.value)
+            return None if number is None else f"{number:.12g}"
+        if self._is_text_equality(condition):
+            return nearest(condition.value, self.values(condition.column) or ())
+        return None
+
+    def _is_text_equality(self, condition: Condition) -> bool:
+        is_text = self.table.columns[condition.column].type == "text"
+        return is_text and OPERATORS[condition.operator] == "="
+
+
+def _longest(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [
+        (first, last)
+        for first, last in spans
+        if not any(a <= first and last <= b and (a, b) != (first, last) for a, b in spans)
+    ]
 
 
 def links_of(before: Query, after: Query, table: Table) -> tuple[Link, ...]:

@@ -12,13 +12,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from codegen.sqlnet.databases.base import Database
+from codegen.sqlnet.databases.sqlite import SqliteDatabase
 from codegen.sqlnet.decode import Slots, best_query
 from codegen.sqlnet.errors import DatabaseError
 from codegen.sqlnet.examples import Asked, Labelled
-from codegen.sqlnet.guided import Candidate, candidates, choose, slot_probabilities
+from codegen.sqlnet.guided import (
+    Candidate,
+    Choice,
+    candidates,
+    choose,
+    slot_probabilities,
+    with_mentions,
+)
+from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import Query
 from codegen.sqlnet.sql import to_sql
+from codegen.sqlnet.wikisql import WikiTable
 
 BATCH = 128
 BEAM = 4
@@ -67,15 +77,42 @@ def predict(
 
 
 def predict_guided(
-    network: Network, items: Sequence[Labelled], databases: Mapping[str, Database]
-) -> list[Query]:
-    """The query of each question that is chosen by running it on its table's database."""
+    network: Network,
+    items: Sequence[Labelled],
+    databases: Mapping[str, Database],
+    *,
+    link: bool = False,
+) -> list[Choice]:
+    """The query of each question that is chosen by running it on its table's database.
+
+    Args:
+        network: what predicts.
+        items: the questions.
+        databases: by the table's name.
+        link: whether values are also linked to those of the table, as the parser does.
+    """
     found = []
-    for asked, slots in _read(network, items, beam=BEAM):
+    for asked, read in _read(network, items, beam=BEAM):
+        database, slots = databases[asked.table.name], read
+        linker = Linker(database, asked.table) if link else None
+        if linker:
+            slots = with_mentions(slots, linker.mentioned(asked))
         listed = candidates(slots, asked.text, asked.tokens, BEAM, table=asked.table)
-        choice = choose(listed, asked.table, databases[asked.table.name])
-        found.append(choice.candidate.query)
+        found.append(choose(listed, asked.table, database, linker=linker))
     return found
+
+
+def databases_of(
+    items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+) -> dict[str, Database] | None:
+    """A database in memory for the table of each question; None if the tables have no rows."""
+    names = {item.asked.table.name for item in items}
+    held = {name: tables[name] for name in names}
+    if not any(table.rows for table in held.values()):
+        return None
+    return {
+        name: SqliteDatabase.from_table(table.table, table.rows) for name, table in held.items()
+    }
 
 
 def _read(
@@ -91,17 +128,27 @@ def _likeliest(slots: Slots, asked: Asked) -> Candidate:
 
 
 def outcomes(
-    network: Network, items: Sequence[Labelled]
+    network: Network,
+    items: Sequence[Labelled],
+    databases: Mapping[str, Database] | None = None,
 ) -> list[dict[str, list[tuple[float, bool]]]]:
     """For each question, by kind of slot, the log-probability of what was predicted and its truth.
 
-    A column's operator and value are judged where the column is right. See
-    :mod:`codegen.sqlnet.calibration`.
+    A column's operator and value are judged where the column is right. With databases there is
+    ``guided`` too: the query that is chosen by running, its values linked, which is right if its
+    answer is. See :mod:`codegen.sqlnet.calibration`.
     """
-    return [
+    found = [
         _outcome(slots, _likeliest(slots, asked), item.query)
         for item, (asked, slots) in zip(items, _read(network, items, BEAM), strict=True)
     ]
+    if databases is not None:
+        choices = predict_guided(network, items, databases, link=True)
+        for held, item, choice in zip(found, items, choices, strict=True):
+            database = databases[item.asked.table.name]
+            right = _same_result(choice.candidate.query, item, database)
+            held["guided"] = [(choice.log_probability, right)]
+    return found
 
 
 def _outcome(

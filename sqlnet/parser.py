@@ -14,7 +14,7 @@ invented, values are parameters. Before anything runs it passes the gate of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,15 @@ from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
 from codegen.sqlnet.decode import Slots
 from codegen.sqlnet.examples import Asked, ask
 from codegen.sqlnet.features import MAX_TOKENS
-from codegen.sqlnet.guided import Candidate, Choice, candidates, choose, slot_probabilities
-from codegen.sqlnet.linking import Link, Linker, Values, links_of
+from codegen.sqlnet.guided import (
+    Candidate,
+    Choice,
+    candidates,
+    choose,
+    slot_probabilities,
+    with_mentions,
+)
+from codegen.sqlnet.linking import Held, Link, Linker, links_of
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query
 from codegen.sqlnet.ranking import MOST_TABLES, RankedTable, overlaps, rank
@@ -131,7 +138,7 @@ class SQLNet:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._values: WeakKeyDictionary[Database, Values] = WeakKeyDictionary()
+        self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None) -> SQLNet:
@@ -177,13 +184,18 @@ class SQLNet:
         _check(question, top_k, min_confidence)
         tables = schema.tables if table is None else (schema.table(table),)
         asked, slots, ranked = self._read(question, tables)
+        linker = None
+        if database and link_values:
+            linker = Linker(database, asked.table, self._held.setdefault(database, Held()))
+            slots = with_mentions(slots, linker.mentioned(asked))
         listed = candidates(slots, asked.text, asked.tokens, _BEAM, table=asked.table)
-        choice = Choice(0, listed[0])
+        kind, choice = "query", Choice(0, listed[0], listed[0].log_probability)
         if database:
-            prepare = self._linker(database, asked.table) if link_values else _as_it_is
-            choice = choose(listed, asked.table, database, limits, prepare)
+            kind, choice = "guided", choose(listed, asked.table, database, limits, linker)
+        whole = self.network.calibration.confidence(kind, choice.log_probability)
+        said = listed[choice.number].query
+        first = self._reading(asked, slots, choice.candidate, said, whole)
         others = (c for i, c in enumerate(listed) if i != choice.number)
-        first = self._reading(asked, slots, choice.candidate, listed[choice.number].query)
         rest = [self._reading(asked, slots, c, c.query) for c in islice(others, top_k - 1)]
         return Parse(
             question,
@@ -212,7 +224,14 @@ class SQLNet:
         chosen = next(i for i, one in enumerate(asked) if one.table is ranked[0].table)
         return asked[chosen], read[chosen], ranked
 
-    def _reading(self, asked: Asked, slots: Slots, candidate: Candidate, said: Query) -> Reading:
+    def _reading(
+        self,
+        asked: Asked,
+        slots: Slots,
+        candidate: Candidate,
+        said: Query,
+        confidence: float | None = None,
+    ) -> Reading:
         """A candidate in words; ``said`` is its query with the values as the question has them."""
         calibration, query = self.network.calibration, candidate.query
         columns = asked.table.columns
@@ -235,7 +254,9 @@ class SQLNet:
         return Reading(
             query,
             asked.table,
-            calibration.confidence("query", candidate.log_probability),
+            calibration.confidence("query", candidate.log_probability)
+            if confidence is None
+            else confidence,
             tuple(
                 Slot(name, content, calibration.confidence(kind, log_probability))
                 for name, content, kind, log_probability in filled
@@ -255,10 +276,6 @@ class SQLNet:
         if confidence < least:
             return f"The confidence is {confidence:.2f}, below {least:g}."
         return ""
-
-    def _linker(self, database: Database, table: Table) -> Callable[[Query], Query]:
-        linker = Linker(database, self._values.setdefault(database, {}))
-        return lambda query: linker.link(query, table)
 
 
 def _database(schema: Schema, execute: Execute) -> Database | None:
@@ -281,10 +298,6 @@ def _check(question: str, top_k: int, min_confidence: float) -> None:
         raise ConfigError(f"top_k is {top_k}; it must be at least 1.")
     if not 0 <= min_confidence <= 1:
         raise ConfigError(f"min_confidence is {min_confidence}; it must lie in [0, 1].")
-
-
-def _as_it_is(query: Query) -> Query:
-    return query
 
 
 def _attention(

@@ -89,6 +89,24 @@ def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") 
     return query
 
 
+def queries_match(predicted: Mapping[str, Any], gold: Mapping[str, Any], columns: int) -> bool:
+    """WikiSQL's official equality of two records; a malformed prediction matches nothing.
+
+    Args:
+        predicted: ``sel``, ``agg`` and ``conds``, whoever wrote them.
+        gold: the same, of the data set.
+        columns: how many columns the table has.
+
+    Raises:
+        InputError: if ``gold`` is malformed.
+    """
+    wanted = query_from_row(gold, columns, "gold record")
+    try:
+        return query_from_row(predicted, columns, "prediction").matches(wanted)
+    except InputError:
+        return False
+
+
 def _value_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise TypeError(f"a value is a {type(value).__name__}")

@@ -26,6 +26,7 @@ from torch import Tensor
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
+from codegen.sqlnet.databases.base import Database
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
@@ -105,19 +106,23 @@ def train(
     out: str | Path,
     *,
     info: Mapping[str, Any] | None = None,
+    databases: Mapping[str, Database] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Network:
     """Trains a network and saves it in ``out``, or goes on with a run that was cut off.
 
     Args:
         config: how.
-        vectors: of words; they are not trained.
+        vectors: of words; training goes on from them.
         questions: to learn from.
         development: to choose the epoch by.
         out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
             ``state/`` while the run lasts.
         info: kept with the network: where the data comes from.
+        databases: of the development questions' tables, if they have rows; see :func:`calibrated`.
         on_epoch: called after each epoch.
+        on_step: called after each step with the steps done and those of all epochs.
 
     Raises:
         InputError: if there are fewer questions than make a batch, or none to choose by.
@@ -131,19 +136,24 @@ def train(
         )
     run = _Run(config, vectors, len(questions), Path(out))
     while run.epoch < config.epochs and not run.is_stale:
-        epoch = run.train_epoch(questions, development)
+        epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
             on_epoch(epoch)
-    return run.finish(dict(info or {}), development)
+    return run.finish(dict(info or {}), development, databases)
 
 
-def calibrated(network: Network, development: Sequence[Labelled]) -> Network:
+def calibrated(
+    network: Network,
+    development: Sequence[Labelled],
+    databases: Mapping[str, Database] | None = None,
+) -> Network:
     """The network with calibrated confidence.
 
-    The curves are fitted on every second of the questions. The expected calibration error on the
+    With databases of the questions' tables, the confidence of guided queries is calibrated too. The
+    curves are fitted on every second of the questions. The expected calibration error on the
     others, without and with them, is kept in ``info`` by slot.
     """
-    found = outcomes(network, development)
+    found = outcomes(network, development, databases)
     calibration, rest = fit(found[::2]), join(found[1::2])
     errors = {
         slot: [
@@ -151,6 +161,7 @@ def calibrated(network: Network, development: Sequence[Labelled]) -> Network:
             for by in (Calibration(), calibration)
         ]
         for slot in rest
+        if rest[slot]
     }
     return replace(
         network,
@@ -194,7 +205,12 @@ class _Run:
     def _trained(self) -> list[tuple[str, Tensor]]:
         return [(k, v.detach()) for k, v in self.model.named_parameters() if v.requires_grad]
 
-    def train_epoch(self, questions: Sequence[Labelled], development: Sequence[Labelled]) -> Epoch:
+    def train_epoch(
+        self,
+        questions: Sequence[Labelled],
+        development: Sequence[Labelled],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Epoch:
         began = time.process_time()
         totals: dict[str, float] = {}
         batches = list(_batches(questions, self.config, self.epoch))
@@ -207,6 +223,8 @@ class _Run:
         for batch in batches:
             for name, value in self._step(batch).items():
                 totals[name] = totals.get(name, 0.0) + value / len(batches)
+            if on_step:
+                on_step(self.step, self.steps)
         if not all(math.isfinite(value) for value in totals.values()):
             raise InputError(
                 f"The loss of epoch {self.epoch + 1} is not a number.", "Lower the learning rate."
@@ -267,7 +285,12 @@ class _Run:
         for name, weight in self._trained():
             weight.copy_(weights[name])
 
-    def finish(self, info: dict[str, Any], development: Sequence[Labelled]) -> Network:
+    def finish(
+        self,
+        info: dict[str, Any],
+        development: Sequence[Labelled],
+        databases: Mapping[str, Database] | None,
+    ) -> Network:
         """The network with the best weights of each block, saved; the state is removed."""
         blocks = BLOCKS[self.config.network.layout]
         chosen = dict(self.mean)
@@ -277,9 +300,8 @@ class _Run:
         self._put(chosen)
         self.model.eval()
         info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = calibrated(
-            Network(self.model, self.network.words, self.config.network, info), development
-        )
+        network = Network(self.model, self.network.words, self.config.network, info)
+        network = calibrated(network, development, databases)
         network.save(self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
         return network

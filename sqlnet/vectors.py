@@ -7,7 +7,7 @@ word and its numbers a line; word2vec's first line, the sizes, is passed over).
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Container
+from collections.abc import Collection, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +61,28 @@ def read_vectors(path: str | Path, only: Container[str] | None = None) -> WordVe
         if only is None or word.lower() in only:
             rows.setdefault(word.lower(), number)
     return WordVectors(tuple(rows), np.ascontiguousarray(matrix[list(rows.values())]))
+
+
+def chosen_vectors(found: WordVectors, needed: Collection[str], most: int) -> WordVectors:
+    """The vectors of the needed words, and the first others of the file up to ``most`` in all."""
+    import numpy as np
+
+    wanted = set(needed)
+    first = [i for i, word in enumerate(found.words) if word in wanted]
+    others = [i for i, word in enumerate(found.words) if word not in wanted]
+    rows = sorted([*first, *others[: max(0, most - len(first))]])
+    return WordVectors(
+        tuple(found.words[i] for i in rows), np.ascontiguousarray(found.matrix[rows])
+    )
+
+
+def random_vectors(words: Iterable[str], width: int, seed: int) -> WordVectors:
+    """Small random vectors, where there is no file; training gives them their meaning."""
+    import numpy as np
+
+    held = tuple(dict.fromkeys(words))
+    rng = np.random.default_rng(seed)
+    return WordVectors(held, rng.normal(0, 0.3, (len(held), width)).astype(np.float32))
 
 
 def _read_text(path: Path) -> tuple[list[str], np.ndarray]:

@@ -73,6 +73,7 @@ class LazyGroup(click.Group):
         "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model by a recipe."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample, score by running, and report."),
+        "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Ask a database in English."),
         "bench": ("codegen.cli.bench:bench", "Measure, peers side by side."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

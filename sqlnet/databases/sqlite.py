@@ -97,6 +97,18 @@ class SqliteDatabase:
         return cls(connection, table)
 
     @classmethod
+    def from_table(cls, table: Table, rows: Iterable[Sequence[Any]]) -> SqliteDatabase:
+        """A table in memory with the columns and types that ``table`` says.
+
+        Raises:
+            InputError: if a row has another number of values than there are columns.
+        """
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        types: list[ColumnType] = [column.type for column in table.columns]
+        _fill(connection, table.name, [column.name for column in table.columns], rows, types)
+        return cls(connection, table.name)
+
+    @classmethod
     def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
         """Tables in memory from CSV files with a header, each called as its file.
 
@@ -228,8 +240,9 @@ def _fill(
     table: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
+    types: Sequence[ColumnType] | None = None,
 ) -> None:
-    """Makes a table and fills it."""
+    """Makes a table and fills it; without types, they are read off the values."""
     names = unique_names(columns)
     held = []
     for number, row in enumerate(rows, 1):
@@ -238,7 +251,8 @@ def _fill(
                 f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
             )
         held.append(tuple(map(_storable, row)))
-    types = [column_type(row[i] for row in held) for i in range(len(names))]
+    if types is None:
+        types = [column_type(row[i] for row in held) for i in range(len(names))]
     quoted = ", ".join(
         f"{_quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
         for name, kind in zip(names, types, strict=True)

@@ -98,9 +98,7 @@ def check(
     return _summary(task, {key: verdicts[key] for key in programs})
 
 
-def _summary(
-    task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict | Outcome]
-) -> Check:
+def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict | Outcome]) -> Check:
     references = {id_: v for (id_, wrong, _), v in verdicts.items() if not wrong}
     bugs = [(id_, v) for (id_, wrong, _), v in verdicts.items() if wrong]
     excepted = {id_: why for id_, why in task.reference_exceptions.items() if id_ in references}

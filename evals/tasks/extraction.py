@@ -47,6 +47,12 @@ def find_code(answer: str, entry_point: str) -> Extraction:
     return Extraction("", f"no code block, and the text {defines} code")
 
 
+def fenced_blocks(text: str) -> list[str]:
+    """The code blocks of a text in order; the last one may not be closed."""
+    closed, unclosed = _fenced(text)
+    return [*closed, unclosed] if unclosed else closed
+
+
 def _fenced(text: str) -> tuple[list[str], str]:
     """The closed fenced blocks and, if the last fence is not closed, the text after it."""
     blocks: list[str] = []

@@ -1,12 +1,13 @@
 """HumanEval-Infilling (Bavarian et al. 2022, arXiv 2207.14255): the missing part of a function.
 
 One line (``humaneval-single-line``), several lines (``-multi-line``) or a span of characters
-(``-random-span``, and ``-random-span-light`` with one a function) is cut out of a reference solution
-of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows of their columns.
+(``-random-span``, and ``-random-span-light`` with one a function) is cut out of a reference
+solution of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows of their
+columns.
 
 Ask in a style ``fim-...`` of the model's family. ``continue`` shows only what stands before the
 gap: how far a model gets that can't look ahead. A model must end its answer itself: it is never cut
-to the length that is known to be missing. Beside the verdict, numbers say whether that was the trouble:
+to the length that is known to be missing. Numbers beside the verdict say if that was the trouble:
 ``exact_match`` (the missing text itself, but for white space at its ends), ``exact_match_trimmed``
 (the same once the answer is cut to as many lines as are missing) and ``valid_syntax``.
 """
@@ -97,7 +98,7 @@ class Infilling(CodeTask[InfillingProblem]):
         return self.joined(problem, problem.canonical_solution)
 
     def measure(self, problem: InfillingProblem, sample: Sample) -> Mapping[str, float]:
-        """See the module's docstring; ``edit_similarity`` is difflib's ratio to the missing text."""
+        """See the module's docstring; ``edit_similarity`` is difflib's ratio to the gold text."""
         style = style_of(sample)
         if style.read != "append":
             return {}

@@ -1,4 +1,4 @@
-"""MBPP (Austin et al. 2021, arXiv 2108.07732): small Python problems in a sentence with three tests.
+"""MBPP (Austin et al. 2021, arXiv 2108.07732): Python problems in a sentence with three tests.
 
 ``mbpp`` is all 974, ``mbpp-test`` the 500 of the paper's test split (ids 11 to 510),
 ``mbpp-sanitized`` the 427 that the authors verified by hand. The data is the authors' file

@@ -1,0 +1,95 @@
+"""CodeRepetEval (Dong et al. 2025, the RPG paper): prompts after which models repeat themselves.
+
+The prompts end in the middle of repetitive code; there is no right continuation. A sample passes if
+the model ended it itself, so that pass@1 is the paper's EGP ("end of generation percentage"). Per
+sample, by ``codegen.evals.metrics``: ``tr_n`` and ``tr_s`` (repeated token 4-grams and statements,
+lower is better), ``ccp`` (compiles together with its prompt) and ``looping`` (ends in three or more
+equal copies of a piece).
+
+The data is a file of the authors' rows (``prompt``; ``samples`` with a repetitive continuation, if
+there, is a known bad one). It has no licence, so it is not shipped, and no known home on the hub:
+give it with ``--source``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.records import Sample, Verdict
+
+from .base import Extraction, Problem
+from .code import CodeTask
+from .rows import Home, make_problems, read_rows_of, text_field
+from .styles import PromptStyle
+
+HOME = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
+_CUT = "the answer did not end before its limit"
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionProblem(Problem):
+    """One row; ``repetitive`` is a continuation that repeats itself, or empty."""
+
+    repetitive: str
+
+
+class CodeRepetEval(CodeTask[RepetitionProblem]):
+    """The task over given problems."""
+
+    asks = ("code",)
+    passing = "the model ended its answer itself, whatever it says (EGP)"
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return ()  # the answer's own end is what is measured
+
+    def extract(self, problem: RepetitionProblem, sample: Sample) -> Extraction:
+        """The continuation, if the model ended it."""
+        if sample.finish_reason == "length":
+            return Extraction("", _CUT, "wrong")
+        if not sample.completion.strip():
+            return Extraction("", "the answer is empty", "empty")
+        return Extraction(sample.completion)
+
+    def job(self, problem: RepetitionProblem, program: str) -> Verdict:
+        """Passed: it ended. Nothing is run."""
+        return Verdict(problem.id, 0, "passed")
+
+    def reference(self, problem: RepetitionProblem) -> str:
+        """There is none."""
+        return ""
+
+    def measure(self, problem: RepetitionProblem, sample: Sample) -> Mapping[str, float]:
+        """See the module's docstring."""
+        return repetition(problem.prompt, sample.completion)
+
+
+def repetition(prompt: str, text: str) -> Mapping[str, float]:
+    """How much one output repeats itself."""
+    from codegen.evals.metrics import Output, compiles, paper_repetition
+
+    found = paper_repetition([Output(prompt, text, finished=True)])
+    return {
+        "tr_n": found.tr_n,
+        "tr_s": found.tr_s,
+        "ccp": float(compiles(prompt + text)),
+        "looping": found.looping,
+    }
+
+
+def coderepeteval(name: str, description: str, source: str | None = None) -> CodeRepetEval:
+    """All prompts of a file."""
+    rows = read_rows_of(source, HOME)
+    problems = make_problems(rows, _problem, lambda problem: problem.id)
+    return CodeRepetEval(name, description, problems, rows.source)
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> RepetitionProblem:
+    samples = row.get("samples")
+    first: Sequence[Any] = samples if isinstance(samples, list) else ()
+    repetitive = first[0] if first and isinstance(first[0], str) else ""
+    number = place.rpartition(":")[2]
+    return RepetitionProblem(
+        f"CodeRepetEval/{number}", text_field(place, row, "prompt"), repetitive
+    )

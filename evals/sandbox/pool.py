@@ -1,12 +1,14 @@
 """The driver: a thread that hands jobs to pairs of zygotes and collects how they ended.
 
-A *worker* is a pair of sandboxes: one forks the jobs of programs, the other those of their tests.
-For each job the driver makes a socket pair, gives one end to each side, and waits for both to end.
-It reads the verdict from a memory file that only the tests' side could write. Zygotes keep the time
-limits; the driver's own deadline is behind theirs, for a sandbox that does not answer.
+A *worker* is a pair of sandboxes: one forks a process for each program, the other processes for
+their tests, which take one job after another (:mod:`.inner.checker`). For each job the driver makes
+a socket pair, gives one end to each side, and waits until the program has ended and the tests have
+told their verdict, over a socket that only they have. The programs' zygote keeps the time limits of
+programs; the driver's own deadline is behind it, for a sandbox that does not answer.
 
-A job whose program stopped at the wall limit alone is run once more with nothing beside it. A job
-whose sandbox broke is run once more in a new worker, then becomes ``infra_error``.
+A job whose program stopped at the wall limit alone is run once more with nothing beside it and
+twice the time. A job whose sandbox broke is run once more in a new worker, then becomes
+``infra_error``.
 """
 
 from __future__ import annotations
@@ -23,20 +25,25 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from codegen.errors import SandboxError
 
 from . import launch
 from .inner import wire
-from .jobs import Job, Outcome, trust_of
+from .jobs import Job, Limits, Outcome, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
-CHECKER_FILE_MIB = 16
+TESTS_GRACE_S = 10.0
+TESTER_CPU_S = 86400.0
+TESTER_WALL_S = 10 * 86400.0
 ANSWER_GRACE_S = 20.0
+END_GRACE_S = 1.0
+ALONE_WALL_FACTOR = 2  # others may load the machine too
+MAX_TESTER_PACKET = 1 << 17
 MAX_VERDICT_BYTES = 8 << 20
 
 Done = Callable[[Outcome | SandboxError], None]
@@ -58,11 +65,25 @@ class _Run:
     """A task in flight in a worker."""
 
     task: Task
-    token: str
-    verdict: int
     stdout: int | None
+    started: float
+    tests_deadline: float
     deadline: float
-    ends: dict[launch.Role, End] = field(default_factory=dict)
+    program: End | None = None
+    tests: End | None = None
+    report: Report | None = None
+    tests_late: bool = False
+    end_by: float | None = None  # when to end the program, whose tests are done
+
+
+@dataclass(eq=False)
+class _Tester:
+    """A process that runs tests, one job at a time."""
+
+    number: int
+    memory_mib: int
+    control: socket.socket
+    job: int | None = None
 
 
 @dataclass(eq=False)
@@ -70,6 +91,8 @@ class _Worker:
     programs: launch.Zygote
     tests: launch.Zygote
     runs: dict[int, _Run] = field(default_factory=dict)
+    testers: dict[int, _Tester] = field(default_factory=dict)
+    ending: dict[int, int] = field(default_factory=dict)  # ended testers -> their jobs
 
     @property
     def zygotes(self) -> tuple[launch.Zygote, launch.Zygote]:
@@ -77,10 +100,14 @@ class _Worker:
 
     def close(self) -> None:
         """Ends both sandboxes and forgets what was running."""
+        for tester in self.testers.values():
+            tester.control.close()
         for zygote in self.zygotes:
             zygote.close()
         for run in self.runs.values():
             _close_files(run)
+        self.testers.clear()
+        self.ending.clear()
         self.runs.clear()
 
 
@@ -186,14 +213,19 @@ class Pool:
     def _loop(self) -> None:
         while True:
             self._dispatch()
-            for key, _ in self._selector.select(1.0):
+            for key, _ in self._selector.select(self._patience_s()):
                 if key.fileobj is self._wake_read:
                     self._wake_read.recv(4096)
-                elif key.data in self._workers:
-                    self._hear(key.data, key.fileobj)
+                elif key.data[0] in self._workers:
+                    self._hear(*key.data)
             if not self._take_inbox():
                 return
             self._check_deadlines()
+
+    def _patience_s(self) -> float:
+        """How long to wait before the next look at the clock."""
+        ending = any(run.end_by for worker in self._workers for run in worker.runs.values())
+        return 0.1 if ending else 1.0
 
     def _take_inbox(self) -> bool:
         while True:
@@ -213,7 +245,7 @@ class Pool:
             programs.close()
             raise
         for zygote in worker.zygotes:
-            self._selector.register(zygote.control, selectors.EVENT_READ, worker)
+            self._selector.register(zygote.control, selectors.EVENT_READ, (worker, zygote))
         self._workers.append(worker)
         return worker
 
@@ -221,8 +253,8 @@ class Pool:
         """Gives up a worker; what ran in it is tried again elsewhere."""
         tasks = [run.task for run in worker.runs.values()]
         self._workers.remove(worker)
-        for zygote in worker.zygotes:
-            self._selector.unregister(zygote.control)
+        for heard in (*worker.zygotes, *worker.testers.values()):
+            self._selector.unregister(heard.control)
         worker.close()
         for task in tasks:
             self._broken(task, reason)
@@ -276,99 +308,171 @@ class Pool:
             ours, theirs = socket.socketpair()
             stack.enter_context(ours)
             stack.enter_context(theirs)
-            verdict = memory_file(b"")
             stdout = memory_file(b"", append=True) if captures else None
-            run = _Run(task, token, verdict, stdout, 0.0)
+            now = time.monotonic()
+            wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
+            # A slow test is not the program's fault, so the tests get more time than the program.
+            late = now + wall_s + TESTS_GRACE_S
+            run = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
+            task.attempts += 1
+            worker.runs[number] = run
             fds = {
                 "payload": keep(memory_file(_json(_program_payload(job, token)))),
                 "channel": ours.fileno(),
             }
             if job.mode == "stdio":
                 fds["stdin"] = keep(memory_file(job.stdin.encode("utf-8", "surrogatepass")))
-            if stdout is not None:
-                fds["stdout"] = stdout
             check = {
                 "payload": keep(memory_file(_json(_tests_payload(job, token)))),
                 "channel": theirs.fileno(),
-                "verdict": verdict,
             }
             if stdout is not None:
-                check["stdout"] = stdout
-            task.attempts += 1
-            worker.runs[number] = run
-            # A slow test is not the program's fault, so the tests get more time than the program.
-            check_cpu_s = 2 * limits.cpu_s + 10
-            check_wall_s = limits.wall_s + 10
-            run.deadline = time.monotonic() + check_wall_s + ANSWER_GRACE_S
-            check_limits = asdict(limits) | {
-                "cpu_s": check_cpu_s,
-                "memory_mib": max(CHECKER_MEMORY_MIB, limits.memory_mib),
-                "file_mib": CHECKER_FILE_MIB,
-            }
+                fds["stdout"] = check["stdout"] = stdout
             output = limits.output_bytes if captures else 0
             try:
-                _order(
-                    worker.programs,
-                    number,
-                    asdict(limits),
-                    limits.cpu_s,
-                    limits.wall_s,
-                    output,
-                    fds,
-                )
-                _order(worker.tests, number, check_limits, check_cpu_s, check_wall_s, 0, check)
+                _order(worker.programs, number, asdict(limits), wall_s, output, fds)
+                tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
+                tester.job = number
+                packet = {"fds": list(check), "cpu_s": 2 * limits.cpu_s + TESTS_GRACE_S}
+                socket.send_fds(tester.control, [_json(packet)], list(check.values()))
             except OSError as error:
                 self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
-    def _hear(self, worker: _Worker, control: Any) -> None:
-        zygote = next(zygote for zygote in worker.zygotes if zygote.control is control)
+    def _tester(self, worker: _Worker, memory_mib: int) -> _Tester:
+        """A process of the worker that runs tests and has nothing to do; a new one if there is
+        none.
+        """
+        idle = [tester for tester in worker.testers.values() if tester.job is None]
+        for tester in idle:
+            if tester.memory_mib == memory_mib:
+                return tester
+        for tester in idle:
+            self._dismiss(worker, tester)
+        self._next_id += 1
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        tester = _Tester(self._next_id, memory_mib, ours)
+        limits = asdict(Limits(cpu_s=TESTER_CPU_S, memory_mib=memory_mib))
+        payload = memory_file(b"{}")
         try:
-            packet = control.recv(16384)
+            fds = {"payload": payload, "channel": theirs.fileno()}
+            _order(worker.tests, tester.number, limits, TESTER_WALL_S, 0, fds)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(payload)
+        worker.testers[tester.number] = tester
+        self._selector.register(ours, selectors.EVENT_READ, (worker, tester))
+        return tester
+
+    def _dismiss(self, worker: _Worker, tester: _Tester) -> None:
+        """Closes a tester's socket, at which its process ends."""
+        del worker.testers[tester.number]
+        self._selector.unregister(tester.control)
+        tester.control.close()
+
+    def _hear(self, worker: _Worker, speaker: launch.Zygote | _Tester) -> None:
+        if isinstance(speaker, _Tester):
+            if speaker.number in worker.testers:
+                self._hear_tester(worker, speaker)
+            return
+        try:
+            packet = speaker.control.recv(16384)
         except OSError:
             packet = b""
         if not packet:
-            self._discard(worker, f"the sandbox ended: {zygote.last_words() or 'no reason given'}")
+            self._discard(worker, f"the sandbox ended: {speaker.last_words() or 'no reason given'}")
             return
         message = json.loads(packet)
         if message["op"] == "failed":
             self._discard(worker, f"a job can't be started: {message['message']}")
             return
-        run = worker.runs.get(message["id"])
-        if run is None:
-            return
-        run.ends[zygote.role] = End(
+        end = End(
             message["reason"],
             message["status"],
             message["cpu_s"],
             message["wall_s"],
             message["rss_mib"],
         )
-        if len(run.ends) == 2:
-            del worker.runs[message["id"]]
-            self._finish(run)
-        elif zygote.role == "checker":
-            # The verdict is written; whatever the program still does is of no interest.
-            try:
-                worker.programs.control.send(_json({"op": "kill", "id": message["id"]}))
-            except OSError as error:
-                self._discard(worker, f"the sandbox is gone: {error.strerror}")
+        if speaker.role == "candidate":
+            if run := worker.runs.get(message["id"]):
+                run.program = end
+                self._finish_if_done(worker, message["id"])
+        else:
+            if tester := worker.testers.get(message["id"]):
+                self._hear_tester(worker, tester)  # its verdict may have come before its end
+            number = worker.ending.pop(message["id"], None)
+            if number is not None:
+                run = worker.runs[number]
+                run.tests = replace(end, reason="wall") if run.tests_late else end
+                self._tests_done(worker, number)
 
-    def _finish(self, run: _Run) -> None:
-        program, tests = run.ends["candidate"], run.ends["checker"]
-        report = parse_report(os.pread(run.verdict, MAX_VERDICT_BYTES, 0))
+    def _hear_tester(self, worker: _Worker, tester: _Tester) -> None:
+        try:
+            packet, fds, _, _ = socket.recv_fds(tester.control, MAX_TESTER_PACKET, 1)
+        except OSError:
+            return
+        number = tester.job
+        if not packet:  # it has ended; its zygote tells how, unless that is of no interest
+            self._dismiss(worker, tester)
+            if number is not None:
+                worker.ending[tester.number] = number
+            return
+        if number is None:
+            raise SandboxError("a process of tests spoke unasked")
+        message = json.loads(packet)
+        verdict = message["verdict"]
+        for fd in fds:
+            verdict = json.loads(os.pread(fd, MAX_VERDICT_BYTES, 0))
+            os.close(fd)
+        tester.job = None
+        if not message["again"]:
+            self._dismiss(worker, tester)
+        run = worker.runs[number]
+        run.report = parse_report(verdict)
+        run.tests = End("exit", 0, message["cpu_s"], time.monotonic() - run.started, 0.0)
+        self._tests_done(worker, number)
+
+    def _tests_done(self, worker: _Worker, number: int) -> None:
+        run = worker.runs[number]
+        if run.program is not None:
+            self._finish_if_done(worker, number)
+            return
+        # The verdict is there; what the program does now matters only where its end or its output
+        # does. It has seen that the channel is closed.
+        gone = run.report is not None and run.report.status == "gone"
+        if gone or run.task.job.mode in ("stdio", "calls"):
+            run.end_by = time.monotonic() + END_GRACE_S
+        else:
+            self._end_program(worker, number)
+
+    def _end_program(self, worker: _Worker, number: int) -> None:
+        worker.runs[number].end_by = None
+        try:
+            worker.programs.control.send(_json({"op": "kill", "id": number}))
+        except OSError as error:
+            self._discard(worker, f"the sandbox is gone: {error.strerror}")
+
+    def _finish_if_done(self, worker: _Worker, number: int) -> None:
+        run = worker.runs[number]
+        if run.program is None or run.tests is None:
+            return
+        del worker.runs[number]
         stdout, size = b"", 0
         if run.stdout is not None:
             size = os.fstat(run.stdout).st_size
             stdout = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
         _close_files(run)
-        judgement = judge(run.task.job, program, tests, report, size)
+        judgement = judge(run.task.job, run.program, run.tests, run.report, size)
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:
             run.task.alone = True
             self._later.append(run.task)
         else:
-            run.task.done(_outcome(run.task.job, judgement, program, report, stdout))
+            run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))
 
     def _broken(self, task: Task, reason: str) -> None:
         if task.attempts < 2 + task.alone:
@@ -379,6 +483,16 @@ class Pool:
     def _check_deadlines(self) -> None:
         now = time.monotonic()
         for worker in list(self._workers):
+            for tester in worker.testers.values():
+                run = None if tester.job is None else worker.runs[tester.job]
+                if run is not None and run.tests_deadline < now and not run.tests_late:
+                    run.tests_late = True
+                    with contextlib.suppress(OSError):  # heard of when its socket is read
+                        order = {"op": "kill", "id": tester.number}
+                        worker.tests.control.send(_json(order))
+            for number, run in list(worker.runs.items()):
+                if run.end_by is not None and run.end_by < now:
+                    self._end_program(worker, number)
             if any(run.deadline < now for run in worker.runs.values()):
                 self._discard(worker, "the sandbox does not answer")
 
@@ -405,7 +519,6 @@ def _order(
     zygote: launch.Zygote,
     number: int,
     limits: dict[str, Any],
-    cpu_s: float,
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
@@ -415,7 +528,7 @@ def _order(
             "op": "run",
             "id": number,
             "limits": limits,
-            "cpu_s": cpu_s,
+            "cpu_s": limits["cpu_s"],
             "wall_s": wall_s,
             "output_bytes": output_bytes,
             "fds": list(fds),
@@ -495,6 +608,5 @@ def _infra_outcome(job: Job, reason: str) -> Outcome:
 
 
 def _close_files(run: _Run) -> None:
-    os.close(run.verdict)
     if run.stdout is not None:
         os.close(run.stdout)

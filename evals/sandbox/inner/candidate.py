@@ -19,7 +19,6 @@ import _sitebuiltins
 import builtins
 import gc
 import os
-import socket
 import sys
 import types
 from typing import Any
@@ -34,10 +33,7 @@ def main(channel_fd: int, payload: dict[str, Any], _: dict[str, int]) -> None:
     """Runs one program. ``payload``: mode, program and, with mode ``in_sandbox``, setup, test,
     entry_point, token.
     """
-    channel = wire.Channel(socket.socket(fileno=channel_fd))
-    # The interpreter runs without the site module, which adds these two.
-    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
-    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    channel = wire.Channel(channel_fd)
     mode = payload["mode"]
     status = 0
     try:
@@ -60,6 +56,13 @@ def main(channel_fd: int, payload: dict[str, Any], _: dict[str, int]) -> None:
     finally:
         _flush()
     os._exit(status)
+
+
+def prepare() -> None:
+    """What every program needs, done once by the zygote."""
+    # The interpreter runs without the site module, which adds these two.
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
 
 
 def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:

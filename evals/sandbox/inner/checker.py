@@ -1,11 +1,21 @@
-"""The job of the tests: executes them against a proxy of the program and writes the verdict.
+"""The process of the tests: executes them against a proxy of the program and tells the verdict.
 
 It runs in a sandbox of its own, so the program can reach neither the tests nor the verdict: all it
-can do is answer, over the channel, with data. The verdict is one JSON object in a memory file that
-the driver reads: ``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses
-of a :class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and
-only the way it ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test
+can do is answer, over the channel, with data. The verdict is one JSON object for the driver:
+``status``, ``message`` and, with mode ``calls``, ``values``. Besides the statuses of a
+:class:`codegen.records.Verdict` there is ``gone``: the program's job closed the channel, and only
+the way it ended, which the driver knows, can tell why; and ``bad_test``: the setup or the test
 itself can't be used.
+
+Where a program gets a process of its own, tests share one, one job after another, as long as each
+was of a kind that leaves nothing behind (:mod:`.tame`) and ended in good order; a fork a job would
+double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
+
+    driver: {"fds": [names], "cpu_s"} with the descriptors ``payload``, ``channel`` and, with modes
+            that have one, ``stdout``
+    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a memory file that holds it
+
+``again`` says whether the process takes another job.
 """
 
 from __future__ import annotations
@@ -14,16 +24,26 @@ import builtins
 import importlib
 import json
 import os
+import random
+import resource
+import signal
 import socket
 import sys
+import time
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from . import wire
+from .tame import tame
 
 MAX_CALLS = 100_000
+MAX_PACKET = 65536
+# When a process of tests is given up for a fresh one, though all went well.
+MAX_JOBS = 1000
+MAX_CPU_S = 2.0
+MAX_RSS_KIB = 256 << 10
 MAX_STDOUT_READ = 1 << 24
 TEST_FILE = "<test>"
 
@@ -170,15 +190,66 @@ def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
     return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
 
 
-def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
-    """Runs the tests of one job and writes the verdict to the memory file ``fds["verdict"]``."""
-    remote = Remote(wire.Channel(socket.socket(fileno=channel_fd)))
+def main(channel_fd: int, _: dict[str, Any], __: dict[str, int]) -> None:
+    """Runs the tests of one job after another; ``channel_fd`` is the driver's socket."""
+    driver = socket.socket(fileno=channel_fd)
+    builtin_names, random_state = dict(vars(builtins)), random.getstate()
+    streams = sys.stdin, sys.stdout, sys.stderr
+    for number in range(1, MAX_JOBS + 1):
+        packet, received, _flags, _address = socket.recv_fds(driver, MAX_PACKET, 4)
+        if not packet:
+            return
+        order = json.loads(packet)
+        fds = dict(zip(order["fds"], received, strict=True))
+        payload_fd = fds["payload"]
+        payload = json.loads(os.pread(payload_fd, os.fstat(payload_fd).st_size, 0))
+        random.setstate(random_state)
+        start = time.process_time()
+        # The kernel ends this process at the limit; what a test computes in C can't delay it.
+        signal.setitimer(signal.ITIMER_PROF, order["cpu_s"])
+        verdict, again = judge(payload, fds)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for fd in received:
+            os.close(fd)
+        spent = time.process_time() - start
+        again = (
+            again
+            and number < MAX_JOBS
+            and spent < MAX_CPU_S
+            and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MAX_RSS_KIB
+            and vars(builtins) == builtin_names
+            and (sys.stdin, sys.stdout, sys.stderr) == streams
+        )
+        _tell(driver, verdict, again, spent)
+        if not again:
+            return
+
+
+def _tell(driver: socket.socket, verdict: dict[str, Any], again: bool, cpu_s: float) -> None:
+    text = json.dumps({"again": again, "cpu_s": cpu_s, "verdict": verdict})
+    if len(text) <= MAX_PACKET:
+        driver.send(text.encode("ascii"))
+        return
+    fd = os.memfd_create("verdict")
+    data = memoryview(json.dumps(verdict).encode("ascii"))
+    while data:
+        data = data[os.write(fd, data) :]
+    packet = json.dumps({"again": again, "cpu_s": cpu_s, "verdict": None}).encode("ascii")
+    socket.send_fds(driver, [packet], [fd])
+    os.close(fd)
+
+
+def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any], bool]:
+    """Runs the tests of one job; returns its verdict and whether they left nothing behind."""
+    remote = Remote(wire.Channel(fds["channel"]))
     sys.setrecursionlimit(5000)
     values: list[Any] = []
+    again = True
     try:
         mode = payload["mode"]
         if mode == "isolated":
-            _isolated(remote, payload)
+            run, again = _isolated(remote, payload)
+            run()
         elif mode == "stdio":
             _stdio(remote, payload, fds["stdout"])
         elif mode == "in_sandbox":
@@ -187,11 +258,14 @@ def main(channel_fd: int, payload: dict[str, Any], fds: dict[str, int]) -> None:
             _calls(remote, payload, values)
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
+        tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, _BadTestError))
+        again = again and (tidy or isinstance(error, _Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("test", ""))
-    verdict = {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values}
-    data = memoryview(json.dumps(verdict).encode("ascii"))
-    while data:
-        data = data[os.write(fds["verdict"], data) :]
+    sys.modules.pop("tests", None)
+    return (
+        {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
+        again,
+    )
 
 
 def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str]:
@@ -216,17 +290,28 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
-def _isolated(remote: Remote, payload: dict[str, Any]) -> None:
+def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], None], bool]:
+    """What runs the tests, and whether they leave nothing behind."""
     entry_point, test = payload["entry_point"], payload["test"]
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     namespace = vars(module)
     try:
         setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
-        exec(setup, namespace)  # noqa: S102 - this file runs in the sandbox
         code = compile(test, TEST_FILE, "exec", dont_inherit=True)
+        exec(setup, namespace)  # noqa: S102 - this file runs in the sandbox
     except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
         raise _BadTestError(f"{type(error).__name__}: {error}") from None
+
+    def run() -> None:
+        _run_tests(remote, code, namespace, entry_point)
+
+    return run, tame(setup) and tame(code)
+
+
+def _run_tests(
+    remote: Remote, code: types.CodeType, namespace: dict[str, Any], entry_point: str
+) -> None:
     names = remote.load()
     if entry_point and entry_point not in names:
         raise NameError(f"name {entry_point!r} is not defined by the program")

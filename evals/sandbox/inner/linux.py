@@ -5,7 +5,10 @@ failure.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -36,7 +39,8 @@ PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 
-CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN, CAP_SETFCAP = 5, 6, 7, 21, 31
+CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_ADMIN, CAP_SYS_CHROOT = 5, 6, 7, 12, 18
+CAP_SYS_ADMIN, CAP_SETFCAP = 21, 31
 CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -56,8 +60,13 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int) -> None:
-    """Enters the namespace behind ``fd``."""
+    """Enters the namespace behind ``fd`` (for CLONE_NEWPID: its next children)."""
     _check(_libc.setns(fd, kind), "setns")
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """A system call the C library has no function for; the kernel's result."""
+    return _check(_libc.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -86,6 +95,14 @@ def prctl(option: int, *arguments: int) -> int:
     """Calls prctl with up to four integer arguments and returns its result."""
     padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
     return _check(_libc.prctl(option, *padded), f"prctl {option}")
+
+
+def loopback_up() -> None:
+    """Brings up the interface ``lo`` of this network namespace."""
+    siocsifflags, up_and_running = 0x8914, 0x41
+    request = struct.pack("16sH22x", b"lo", up_and_running)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, siocsifflags, request)
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:

@@ -9,24 +9,25 @@ executes the zygote.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import socket
-import struct
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import linux
 
 DEVICES = ("null", "zero", "full", "random", "urandom")
-# The last lets a job's own user namespace map the sandbox's uid 0 (user_namespaces(7)).
+# SYS_ADMIN and SYS_CHROOT: to enter a job's namespaces; NET_ADMIN: to bring up their loopback;
+# SETFCAP: lets a job's own user namespace map the sandbox's uid 0 (user_namespaces(7)).
 KEPT = frozenset(
     {
         linux.CAP_KILL,
         linux.CAP_SETGID,
         linux.CAP_SETUID,
+        linux.CAP_NET_ADMIN,
+        linux.CAP_SYS_CHROOT,
         linux.CAP_SYS_ADMIN,
         linux.CAP_SETFCAP,
     }
@@ -83,19 +84,11 @@ def _become_init(config: dict[str, Any]) -> NoReturn:
     os.setsid()
     os.umask(0o022)
     socket.sethostname("sandbox")
-    _loopback_up()
+    linux.loopback_up()  # as bubblewrap does
     _pivot_into_new_root(config)
     linux.drop_bounding_set(KEPT)
     linux.keep_capabilities(KEPT)
     os.execve(config["command"][0], config["command"], config["env"])
-
-
-def _loopback_up() -> None:
-    """Brings up the interface ``lo``, as bubblewrap does, so that programs see the same network."""
-    siocsifflags, up_and_running = 0x8914, 0x41
-    request = struct.pack("16sH22x", b"lo", up_and_running)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, siocsifflags, request)
 
 
 def _pivot_into_new_root(config: dict[str, Any]) -> None:

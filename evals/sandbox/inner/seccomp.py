@@ -7,6 +7,10 @@ no_new_privs, and meant to shrink the kernel's attack surface. Refused calls fai
 address families but UNIX and INET with EAFNOSUPPORT. A call of another architecture's table kills
 the process.
 
+A zygote needs a few of these calls to make and enter namespaces. So it loads a filter of all others
+for itself and its jobs, and a job loads the rest, a short filter: the kernel works through a filter
+once for every call number when it is loaded.
+
 Source: seccomp(2), Linux ``include/uapi/linux/{filter,seccomp,audit}.h``, and the kernel's call
 tables.
 """
@@ -17,6 +21,8 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Collection
+from typing import Literal
 
 from . import linux
 
@@ -87,6 +93,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "msgget": (68, 186),
     "mq_open": (240, 180),
 }
+# What a zygote needs itself, so that only its jobs are refused it.
+OF_ZYGOTE = frozenset({"mount", "umount2", "unshare", "setns"})
 CLONE = {"x86_64": 56, "aarch64": 220}
 CLONE3 = 435
 SOCKET = {"x86_64": 41, "aarch64": 198}
@@ -115,12 +123,20 @@ def _error(number: int) -> int:
     return 0x00050000 | number
 
 
-def filter_program(machine: str) -> bytes | None:
-    """The BPF program for a machine (``os.uname().machine``); None where it is not one we know."""
+def filter_program(
+    machine: str, names: Collection[str] = tuple(REFUSED), *, arguments: bool = True
+) -> bytes | None:
+    """The BPF program for a machine; None where it is not one we know.
+
+    Args:
+        machine: as ``os.uname().machine`` says.
+        names: the calls to refuse, keys of :data:`REFUSED`.
+        arguments: whether to look at the arguments of ``clone``, ``socket`` and ``ioctl`` too.
+    """
     if machine not in AUDIT_ARCH:
         return None
     column = ("x86_64", "aarch64").index(machine)
-    refused = [numbers[column] for numbers in REFUSED.values()]
+    refused = [REFUSED[name][column] for name in names]
     code: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
@@ -132,8 +148,14 @@ def filter_program(machine: str) -> bytes | None:
     for number in refused:
         if number is not None:
             code += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _error(errno.EPERM))]
-    code += [(_JUMP_EQUAL, 0, 1, CLONE3), (_RETURN, 0, 0, _error(errno.ENOSYS))]
-    code += [
+    code += _by_argument(machine) if arguments else [(_RETURN, 0, 0, _ALLOW)]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
+
+
+def _by_argument(machine: str) -> list[tuple[int, int, int, int]]:
+    return [
+        (_JUMP_EQUAL, 0, 1, CLONE3),
+        (_RETURN, 0, 0, _error(errno.ENOSYS)),
         (_JUMP_EQUAL, 0, 4, CLONE[machine]),
         (_LOAD, 0, 0, _ARGUMENT_0),
         (_JUMP_ANY_BIT, 0, 1, NEW_NAMESPACES),
@@ -153,14 +175,26 @@ def filter_program(machine: str) -> bytes | None:
         (_RETURN, 0, 0, _error(errno.EPERM)),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 class Filter:
-    """A filter made ready once, so that a forked job has only to load it."""
+    """A filter made ready once, so that a forked job has only to load it.
 
-    def __init__(self, machine: str | None = None) -> None:
-        program = filter_program(machine or os.uname().machine)
+    Args:
+        machine: by default this one.
+        part: ``whole``, or what a zygote or a job adds of it.
+    """
+
+    def __init__(
+        self, machine: str | None = None, part: Literal["whole", "zygote", "job"] = "whole"
+    ) -> None:
+        names = {
+            "whole": REFUSED.keys(),
+            "zygote": [name for name in REFUSED if name not in OF_ZYGOTE],
+            "job": OF_ZYGOTE,
+        }[part]
+        machine = machine or os.uname().machine
+        program = filter_program(machine, names, arguments=part != "job")
         self.available = program is not None
         if program is None:
             return

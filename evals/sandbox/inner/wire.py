@@ -23,7 +23,7 @@ import fractions
 import itertools
 import json
 import math
-import socket
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,7 +35,7 @@ MAX_ITERATOR_ITEMS = 10_000
 MAX_MESSAGE_CHARS = 2000
 
 _LENGTH = struct.Struct(">I")
-_READ_BYTES = 65536
+_READ_BYTES = 16384
 _SMALL_INT = 1 << 63
 _SCALARS = frozenset({type(None), bool, str})
 _KEYS, _VALUES, _ITEMS = type({}.keys()), type({}.values()), type({}.items())
@@ -302,10 +302,14 @@ def exception_from(name: Any, message: Any) -> Exception:
 
 
 class Channel:
-    """Sends and receives frames over a stream socket: four bytes of length, then JSON in ASCII."""
+    """Sends and receives frames over a stream socket: four bytes of length, then JSON in ASCII.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
+    Args:
+        fd: the socket's descriptor; it stays the caller's to close.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._ahead = b""  # received, but not part of a frame returned yet
 
     def send(self, tree: Any) -> None:
@@ -315,10 +319,13 @@ class Channel:
             FrameTooLargeError: if it is longer than the cap; nothing is sent then.
             OSError: if the other side is gone.
         """
-        data = json.dumps(tree, allow_nan=False).encode("ascii")
-        if len(data) > MAX_FRAME_BYTES:
-            raise FrameTooLargeError(f"{len(data)} bytes in one message")
-        self._socket.sendall(_LENGTH.pack(len(data)) + data)
+        text = _encode(tree)
+        if len(text) > MAX_FRAME_BYTES:
+            raise FrameTooLargeError(f"{len(text)} bytes in one message")
+        data = _LENGTH.pack(len(text)) + text.encode("ascii")
+        sent = os.write(self._fd, data)
+        while sent < len(data):
+            sent += os.write(self._fd, memoryview(data)[sent:])
 
     def receive(self) -> Any:
         """Receives one frame.
@@ -332,7 +339,7 @@ class Channel:
             raise FrameTooLargeError(f"{length} bytes in one message")
         data = self._read(length)
         try:
-            return json.loads(data.decode("ascii"), parse_constant=_no_constant)
+            return _decode(data.decode("ascii"))
         except (ValueError, RecursionError) as error:
             raise WireError(f"not a frame: {type(error).__name__}") from None
 
@@ -340,7 +347,7 @@ class Channel:
         parts, missing = [self._ahead], length - len(self._ahead)
         while missing > 0:
             try:
-                part = self._socket.recv(max(missing, _READ_BYTES))
+                part = os.read(self._fd, max(missing, _READ_BYTES))
             except ConnectionError:
                 part = b""
             if not part:
@@ -354,3 +361,8 @@ class Channel:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.dumps and json.loads make theirs anew for each call with options.
+_encode = json.JSONEncoder(allow_nan=False).encode
+_decode = json.JSONDecoder(parse_constant=_no_constant).decode

@@ -19,44 +19,46 @@ process group.
 
 from __future__ import annotations
 
+import _signal  # pyright: ignore[reportMissingImports]
 import contextlib
 import gc
 import importlib
 import json
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from . import candidate, checker, linux
-from .confine import Identity, confine, layers_in_force
+from . import candidate, checker, landlock, linux
+from .confine import Bounds, bounds, confine, layers_in_force
+from .places import WORK, Identity, Place
 from .seccomp import Filter
 
-# What programs and tests import most. Not threading: its work after a fork costs every job 0.3 ms.
+# What programs and tests import most. Each shared library of a module makes every fork dearer, so
+# not what few import: hashlib alone brings OpenSSL, 26 mappings.
 PRELOAD = (
-    *("abc", "array", "bisect", "calendar", "cmath", "collections", "contextlib", "copy", "csv"),
-    *("dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "hashlib", "heapq"),
-    *("inspect", "io", "itertools", "json", "math", "numbers", "operator", "random", "re"),
-    *("statistics", "string", "struct", "textwrap", "time", "traceback", "types", "typing"),
+    *("abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum"),
+    *("functools", "heapq", "inspect", "io", "itertools", "json", "math", "numbers", "operator"),
+    *("random", "re", "string", "struct", "textwrap", "time", "traceback", "types", "typing"),
 )
 MAX_PACKET = 16384
 LONGEST_NAP_S = 0.25
 SHORTEST_NAP_S = 0.02
+MOST_BOUNDS = 1000
+_SIGCHLD = int(signal.SIGCHLD)
 
 
 @dataclass
 class _Job:
     id: int
     pid: int
-    slot: int
+    place: Place
     started: float
     cpu_s: float
     wall_s: float
@@ -103,14 +105,18 @@ class Zygote:
     own_namespaces: dict[str, bool]
     jobs: dict[int, _Job] = field(default_factory=dict)
     own_pid_namespace: int = -1
-    call_filter: Filter = field(default_factory=Filter)
+    last_filter: Filter = field(default_factory=lambda: Filter(part="job"))
+    landlock_abi: int = field(default_factory=landlock.abi)
+    errors: int = 2
+    free_places: list[Place] = field(default_factory=list)
+    bounds_of: dict[str, Bounds] = field(default_factory=dict)
 
     def serve(self, slots: int) -> None:
         """Runs jobs until the driver closes the control socket."""
         wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        self.free_slots = list(range(slots))
+        self.free_places = [Place(self.identity, self.uid_base + n) for n in range(slots)]
         if self.identity != "none":
             self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._tell(self._self_test())
@@ -131,7 +137,7 @@ class Zygote:
             self._forget(job)
 
     def _nap_ms(self) -> int | None:
-        if not self.jobs:
+        if not self.jobs or self.main is checker.main:  # the driver watches the tests
             return None
         now = time.monotonic()
         nap = LONGEST_NAP_S
@@ -158,9 +164,10 @@ class Zygote:
         directory = None
         try:
             if self.identity == "none":
-                directory = tempfile.mkdtemp(prefix="codegen-job-")
-            slot = self.free_slots.pop()
-            pid = self._fork(lambda: self._become(message["limits"], slot, fds, directory))
+                directory = _new_directory()
+            place = self._place(message["limits"]["file_mib"])
+            limits = self._bounds(message["limits"])
+            pid = self._fork(lambda: self._become(limits, place, fds, directory or WORK))
         except OSError as error:
             self._tell({"op": "failed", "id": message["id"], "message": str(error)})
             return
@@ -171,7 +178,7 @@ class Zygote:
         self.jobs[message["id"]] = _Job(
             id=message["id"],
             pid=pid,
-            slot=slot,
+            place=place,
             started=time.monotonic(),
             cpu_s=message["cpu_s"],
             wall_s=message["wall_s"],
@@ -179,6 +186,27 @@ class Zygote:
             stdout=watched,
             directory=directory,
         )
+
+    def _place(self, file_mib: int) -> Place:
+        """A free place, ready for a job; taken off the list. The last used is the likeliest to
+        fit.
+        """
+        while not self.free_places:  # one is about to end
+            time.sleep(0.001)
+            self._reap()
+        fit = (place for place in reversed(self.free_places) if place.file_mib == file_mib)
+        place = next(fit, self.free_places[-1])
+        place.prepare(file_mib, self.landlock_abi)
+        self.free_places.remove(place)
+        return place
+
+    def _bounds(self, limits: dict[str, Any]) -> Bounds:
+        key = json.dumps(limits)
+        if key not in self.bounds_of:
+            if len(self.bounds_of) > MOST_BOUNDS:
+                self.bounds_of.clear()
+            self.bounds_of[key] = bounds(limits)
+        return self.bounds_of[key]
 
     def _fork(self, child: Callable[[], None]) -> int:
         """Forks a child, the init of a new PID namespace, that runs ``child`` and ends."""
@@ -193,42 +221,33 @@ class Zygote:
                 if pid != 0:
                     linux.setns(self.own_pid_namespace, linux.CLONE_NEWPID)
         if pid == 0:
-            status, errors = 125, os.dup(2)
+            status = 125
             try:
                 child()
                 status = 0
             except BaseException as error:  # noqa: BLE001 - told to the driver
                 with contextlib.suppress(OSError):  # closed once the job is confined
-                    os.write(errors, f"job: {type(error).__name__}: {error}\n".encode())
+                    text = f"job: {type(error).__name__}: {error}\n"
+                    os.write(self.errors, text.encode("utf-8", "replace"))
             finally:
                 os._exit(status)
         return pid
 
-    def _become(
-        self, limits: dict[str, Any], slot: int, fds: dict[str, int], directory: str | None
-    ) -> NoReturn:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    def _become(self, limits: Bounds, place: Place, fds: dict[str, int], directory: str) -> None:
+        # signal.signal would make enumeration members of its arguments and results first.
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_SIGCHLD, _signal.SIG_DFL)
         stdin, stdout = fds.pop("stdin", None), fds.get("stdout")
         if self.main is candidate.main:
             fds.pop("stdout", None)
         else:
             stdout = None  # the tests read the program's output, they do not write it
-        confine(
-            self.identity,
-            self.uid_base + slot,
-            limits,
-            self.call_filter,
-            stdin,
-            stdout,
-            directory,
-        )
-        _close_all_but({0, 1, 2, *fds.values()})
+        confine(place, limits, self.last_filter, stdin, stdout, directory)
+        _close_all_but((0, 1, 2, *fds.values()))
         payload_fd = fds.pop("payload")
         payload = json.loads(os.pread(payload_fd, os.fstat(payload_fd).st_size, 0))
         os.close(payload_fd)
         self.main(fds.pop("channel"), payload, fds)
-        os._exit(0)
 
     def _self_test(self) -> dict[str, Any]:
         """Confines one child as every job will be and asks it which layers hold."""
@@ -243,13 +262,12 @@ class Zygote:
 
         def child() -> None:
             try:
-                directory = "/" if self.identity == "none" else None
-                confine(
-                    self.identity, self.uid_base, limits, self.call_filter, None, None, directory
-                )
+                directory = "/" if self.identity == "none" else WORK
+                confine(place, bounds(limits), self.last_filter, None, None, directory)
                 report: dict[str, Any] = {
                     "op": "ready",
                     "layers": self.own_namespaces | layers_in_force(self.identity),
+                    "landlock_abi": self.landlock_abi,
                     "python": ".".join(map(str, sys.version_info[:3])),
                 }
             except OSError as error:
@@ -257,6 +275,8 @@ class Zygote:
             os.write(write, json.dumps(report).encode())
 
         try:
+            place = self._place(limits["file_mib"])
+            self.free_places.append(place)
             pid = self._fork(child)
         except OSError as error:
             return {"op": "failed", "message": f"a job can't be forked: {error}"}
@@ -270,6 +290,8 @@ class Zygote:
         return json.loads(report)
 
     def _enforce(self) -> None:
+        if self.main is checker.main:
+            return
         now = time.monotonic()
         for job in self.jobs.values():
             if job.reason == "exit" and (reason := job.exceeded(now)):
@@ -301,10 +323,12 @@ class Zygote:
 
     def _forget(self, job: _Job) -> None:
         del self.jobs[job.id]
-        self.free_slots.append(job.slot)
+        self.free_places.append(job.place)
         if job.stdout is not None:
             os.close(job.stdout)
         if job.directory is not None:
+            import shutil
+
             shutil.rmtree(job.directory, ignore_errors=True)
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -338,7 +362,13 @@ def cpu_of_tree(root: int) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def _close_all_but(kept: set[int]) -> None:
+def _new_directory() -> str:
+    import tempfile
+
+    return tempfile.mkdtemp(prefix="codegen-job-")
+
+
+def _close_all_but(kept: tuple[int, ...]) -> None:
     start = 0
     for fd in sorted(kept):
         if start < fd:  # Python 3.11 takes an empty range for "all the rest"
@@ -360,13 +390,49 @@ def main(config_text: str) -> None:
     }
     if config["identity"] != "none" and not own["pid_namespace"]:
         raise SystemExit("refusing to serve: this is the driver's PID namespace")
+    errors = _streams()
+    os.umask(0o077)
     # Keeps jobs of the same user from looking into this process.
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
-    for name in PRELOAD:
-        importlib.import_module(name)
+    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    job_main = {"candidate": candidate.main, "checker": checker.main}[config["role"]]
+    zygote = Zygote(control, config["identity"], config["uid_base"], job_main, own, errors=errors)
+    Filter(part="zygote").load()
+    _import(PRELOAD)
+    if config["identity"] != "none":
+        os.environ["HOME"] = os.environ["TMPDIR"] = WORK
+    if config["role"] == "candidate":
+        candidate.prepare()
+    del sys.path[0], sys.argv[1:]  # what only this process needed
     gc.collect()
     gc.freeze()
-    job_main = {"candidate": candidate.main, "checker": checker.main}[config["role"]]
-    zygote = Zygote(control, config["identity"], config["uid_base"], job_main, own)
-    del sys.path[0], sys.argv[1:]  # what only this process needed
     zygote.serve(config["slots"])
+
+
+def _streams() -> int:
+    """Puts the sandbox's own /dev/null at descriptors 0 to 2, for the jobs; returns the one for
+    this process's error messages.
+    """
+    errors = os.dup(2)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    os.close(null)
+    os.set_inheritable(errors, False)
+    sys.stderr = os.fdopen(errors, "w", buffering=1, closefd=False)
+    return errors
+
+
+def _import(names: Iterable[str]) -> None:
+    """Imports modules without what they would do in the child after each fork.
+
+    That is to seed ``random`` anew: every job starts with the same state of it, so that a program
+    that draws from it gets the same verdict each time.
+    """
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_: None  # type: ignore[assignment]
+    try:
+        for name in names:
+            importlib.import_module(name)
+    finally:
+        os.register_at_fork = register

@@ -224,7 +224,7 @@ HOSTILE = [
         "import glob",
         "for name in glob.glob('/opt/sandbox/inner/*.py') + glob.glob('/opt/python/**/os.py'):\n"
         "    open(name, 'a').write('#')",
-        "error",
+        "error wrong",
     ),
     _in_call(
         "23 secrets of the environment",

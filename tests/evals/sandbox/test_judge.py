@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 
 import pytest
@@ -80,9 +79,18 @@ def test_stdio(program: End, verdict: str, size: int, status: str) -> None:
     assert judge(job, program, end(), report(verdict), size).status == status
 
 
-@given(st.binary())
-def test_a_report_is_read_or_refused(data: bytes) -> None:
-    assert parse_report(data) is None or json.loads(data)
+ROWS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.sampled_from(["status", "message", "values"]) | st.text(), inner)
+    ),
+)
+
+
+@given(ROWS)
+def test_a_report_is_read_or_refused(row: object) -> None:
+    assert parse_report(row) is None or isinstance(row, dict)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +106,9 @@ def test_a_report_is_read_or_refused(data: bytes) -> None:
     ids=str,
 )
 def test_malformed_reports_are_refused(row: object) -> None:
-    assert parse_report(json.dumps(row).encode()) is None
+    assert parse_report(row) is None
 
 
 def test_a_report_is_read() -> None:
-    data = b'{"status": "wrong", "message": "m", "values": [1]}'
-    assert parse_report(data) == Report("wrong", "m", [1])
+    row = {"status": "wrong", "message": "m", "values": [1]}
+    assert parse_report(row) == Report("wrong", "m", [1])

@@ -56,7 +56,7 @@ def test_status(sandbox: Sandbox, program: str, status: Status, message: str) ->
 
 
 def test_the_cases_cover_all_statuses_a_program_can_get() -> None:
-    assert {status for _, status, _ in CASES} == set(get_args(Status)) - {"infra_error"}
+    assert {status for _, status, _ in CASES} == set(get_args(Status)) - {"infra_error", "no_answer"}
 
 
 @pytest.mark.parametrize("test", ["def check(:\n", "import no_such_module\n"], ids=repr)
@@ -92,16 +92,17 @@ def test_sleeping_is_ended_by_the_clock_and_tried_twice(sandbox: Sandbox) -> Non
     start = time.monotonic()
     outcome = sandbox.run(Job("import time\ntime.sleep(100)\n", test=CHECK, limits=limits))
     assert outcome.status == "timeout" and "on the clock" in outcome.message
-    assert 2 * limits.wall_s <= time.monotonic() - start < 2 * limits.wall_s + 5
+    assert 3 * limits.wall_s <= time.monotonic() - start < 3 * limits.wall_s + 5
 
 
 def test_slow_tests_do_not_count_as_the_programs_time(sandbox: Sandbox) -> None:
     test = (
-        "import time\ndef check(f):\n    end = time.process_time() + 0.8\n"
+        "import time\ndef check(f):\n    end = time.process_time() + 1.2\n"
         "    while time.process_time() < end: pass\n    assert f(1, 2) == 3\n"
     )
-    outcome = sandbox.run(Job(ADD, test=test, entry_point="add", limits=SHORT))
-    assert outcome.passed and outcome.cpu_s < 0.4
+    limits = Limits(cpu_s=1.0, memory_mib=256)
+    outcome = sandbox.run(Job(ADD, test=test, entry_point="add", limits=limits))
+    assert outcome.passed and outcome.cpu_s < 0.8
 
 
 def test_wrong_and_error_are_told_apart_by_where_they_arise(sandbox: Sandbox) -> None:

@@ -244,7 +244,7 @@ def _received(data: bytes) -> Any:
         thread = threading.Thread(target=send)
         thread.start()
         try:
-            return wire.Channel(theirs).receive()
+            return wire.Channel(theirs.fileno()).receive()
         finally:
             thread.join()
 
@@ -273,7 +273,7 @@ def test_a_frame_that_is_too_large_is_refused_before_it_is_read() -> None:
 def test_frames_keep_their_order_and_bounds() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        sender, receiver = wire.Channel(ours), wire.Channel(theirs)
+        sender, receiver = wire.Channel(ours.fileno()), wire.Channel(theirs.fileno())
         trees = [[n, "x" * n] for n in range(0, 2000, 37)]
         for tree in trees:
             sender.send(tree)

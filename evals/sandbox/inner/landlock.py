@@ -1,0 +1,108 @@
+"""Landlock: a list of the only files a job may open, kept by the kernel beside the mounts.
+
+A second wall behind the mount namespace. A job reads the sandbox's root but not the harness's own
+files, and writes below its ``/tmp`` and to the harmless devices, whatever mounts a fault of the
+sandbox might leave within reach. Newer kernels also keep its signals and abstract sockets to
+itself, and device controls away from it.
+
+A set of rules is made once for each place a job can run in; a job takes it with one call.
+
+Source: landlock(7), Linux ``include/uapi/linux/landlock.h``. The call numbers are the same on all
+machines.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Sequence
+
+from . import linux
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_VERSION = 1
+_PATH_BENEATH = 1
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+TRUNCATE, IOCTL_DEV = 1 << 14, 1 << 15
+_SCOPES = 0b11  # abstract UNIX sockets, signals
+
+# How many file rights each version of the interface knows (they are numbered without gaps).
+_RIGHTS_OF_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+_SCOPES_SINCE_ABI = 6
+
+READ = EXECUTE | READ_FILE | READ_DIR
+# Of a file, not a directory: the kernel refuses a rule for a file with rights of directories.
+DEVICE = READ_FILE | WRITE_FILE
+
+
+def abi() -> int:
+    """The version of Landlock this kernel offers; 0 if none."""
+    try:
+        return linux.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
+    except OSError:
+        return 0
+
+
+def _rights(version: int) -> int:
+    """All file rights of a version of the interface."""
+    return (1 << _RIGHTS_OF_ABI.get(version, 16)) - 1
+
+
+def ruleset(
+    version: int, readable: Sequence[str], writable: Sequence[str], devices: Sequence[str]
+) -> int:
+    """A descriptor of a set of rules.
+
+    Args:
+        version: as :func:`abi` says, at least 1.
+        readable: directories whose files may be read and executed.
+        writable: directories where everything is allowed but making devices.
+        devices: files that may be read and written.
+
+    Paths that do not exist are left out.
+
+    Raises:
+        OSError: if the kernel refuses.
+    """
+    handled = _rights(version)
+    attributes = struct.pack("@QQQ", handled, 0, _SCOPES if version >= _SCOPES_SINCE_ABI else 0)
+    # Older kernels know a shorter structure, and take a longer one only if the rest is zero.
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    fd = linux.syscall(
+        _CREATE_RULESET, buffer, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
+    )
+    make_char, make_block = 1 << 6, 1 << 11
+    everything = handled & ~(make_char | make_block | IOCTL_DEV)
+    try:
+        for paths, rights in ((readable, READ), (writable, everything), (devices, DEVICE)):
+            for path in paths:
+                _allow(fd, path, rights & handled)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _allow(ruleset_fd: int, path: str, rights: int) -> None:
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, fd), 12)
+        linux.syscall(
+            _ADD_RULE,
+            ctypes.c_int(ruleset_fd),
+            ctypes.c_int(_PATH_BENEATH),
+            rule,
+            ctypes.c_uint32(0),
+        )
+    finally:
+        os.close(fd)
+
+
+def restrict_self(ruleset_fd: int) -> None:
+    """Puts the rules in force for this process, for good. Needs no_new_privs."""
+    linux.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset_fd), ctypes.c_uint32(0))

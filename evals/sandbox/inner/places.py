@@ -1,0 +1,157 @@
+"""Places for jobs: namespaces prepared ahead, which a job only has to enter.
+
+Making namespaces, mounts and access rules costs more than entering them, so a zygote keeps a few
+places, one for each job in flight. A place has a network and an IPC namespace of its own (for an
+ordinary user: a user namespace too), and a mount namespace with an empty ``/tmp``, its working
+directory, which is ``/dev/shm`` as well, and no view of ``/proc``.
+
+A place whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
+namespace is dropped with all it left, and a new one made: nothing is cleaned, so nothing can be
+hidden from the cleaning. The change times of the two directories tell; a job cannot set them back.
+The processes of a job are gone by then (they died with its PID namespace), and with them its
+sockets and open files.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from . import landlock, linux
+
+Identity = Literal["uids", "userns", "none"]
+INNER_UID = 1000  # what a job in a user namespace of its own sees as its user id
+WORK = "/tmp"
+SHARED = "/dev/shm"
+EMPTY = "/opt/sandbox/empty"
+READABLE = (
+    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python"),
+    "/proc",
+)
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+_USER, _MOUNT = linux.CLONE_NEWUSER, linux.CLONE_NEWNS
+_LASTING = linux.CLONE_NEWNET | linux.CLONE_NEWIPC
+
+
+@dataclass(eq=False)
+class Place:
+    """One place of a zygote.
+
+    Attributes:
+        identity: see :mod:`.confine`.
+        uid: the user id of its jobs, with identity ``uids``.
+        file_mib: the size its ``/tmp`` was made for.
+        namespaces: (descriptor, kind) in the order to enter them.
+        rules: the descriptor of its Landlock rules; None where there are none.
+    """
+
+    identity: Identity
+    uid: int
+    file_mib: int = 0
+    namespaces: tuple[tuple[int, int], ...] = ()
+    rules: int | None = None
+    _watched: tuple[int, ...] = ()
+    _untouched: tuple[Any, ...] = ()
+    _lasting: dict[int, int] = field(default_factory=dict)
+
+    def prepare(self, file_mib: int, landlock_abi: int) -> None:
+        """Makes it ready for a job that may write files of this size.
+
+        Raises:
+            OSError: if namespaces, mounts or rules can't be made.
+        """
+        if self.identity == "none" or (
+            self.file_mib == file_mib and self._look() == self._untouched
+        ):
+            return
+        self._drop_files()
+        user = self.identity == "userns"
+        wanted = [_MOUNT] if self._lasting else [*([_USER] if user else []), *_SINGLE, _MOUNT]
+        made = _in_child(lambda: self._make(wanted, file_mib, landlock_abi))
+        fds = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
+        self._lasting |= {kind: fd for kind, fd in fds.items() if kind in (_USER, *_SINGLE)}
+        self.namespaces = (
+            *((fd, kind) for kind, fd in self._lasting.items()),
+            (fds[_MOUNT], _MOUNT),
+        )
+        self._watched = (fds["tmp"], fds["shm"])
+        self.rules = fds.get("rules")
+        self.file_mib = file_mib
+        self._untouched = self._look()
+
+    def _look(self) -> tuple[Any, ...]:
+        seen = []
+        for fd in self._watched:
+            stat = os.fstat(fd)
+            seen.append((stat.st_ctime_ns, stat.st_mtime_ns, stat.st_nlink))
+        return tuple(seen)
+
+    def _drop_files(self) -> None:
+        for fd, kind in self.namespaces:
+            if kind == _MOUNT:
+                os.close(fd)
+        for fd in (*self._watched, *(() if self.rules is None else (self.rules,))):
+            os.close(fd)
+        self.namespaces, self._watched, self.rules, self.file_mib = (), (), None, 0
+
+    def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
+        """Run by a child that ends afterwards; returns descriptors of what it made."""
+        if _USER in wanted:
+            outer_uid, outer_gid = os.geteuid(), os.getegid()
+            linux.unshare(_USER)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{INNER_UID} {outer_uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{INNER_UID} {outer_gid} 1")
+        for kind, fd in self._lasting.items():
+            linux.setns(fd, kind)
+        linux.unshare(sum(kind for kind in wanted if kind != _USER))
+        if linux.CLONE_NEWNET in wanted:
+            linux.loopback_up()
+        fds = [os.open(f"/proc/self/ns/{_FILE_OF[kind]}", os.O_RDONLY) for kind in wanted]
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
+        size = f"size={4 * file_mib}m,nr_inodes=4096,mode=1777"
+        linux.mount("tmpfs", WORK, "tmpfs", flags, size)
+        shared = Path(WORK, ".shm")
+        shared.mkdir()
+        shared.chmod(0o1777)  # the umask cuts the mode that mkdir gives
+        linux.mount(str(shared), SHARED, None, linux.MS_BIND)
+        # Hidden last: the maps above are written through it. Covering it costs less than a new one.
+        linux.mount(EMPTY, "/proc", None, linux.MS_BIND)
+        fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
+        if landlock_abi:
+            fds.append(landlock.ruleset(landlock_abi, READABLE, (WORK, SHARED), DEVICES))
+        return fds
+
+
+_SINGLE = (linux.CLONE_NEWNET, linux.CLONE_NEWIPC)
+_FILE_OF = {
+    _USER: "user",
+    _MOUNT: "mnt",
+    linux.CLONE_NEWNET: "net",
+    linux.CLONE_NEWIPC: "ipc",
+}
+
+
+def _in_child(make: Any) -> list[int]:
+    """Runs ``make`` in a child process and takes over the descriptors it returns."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                socket.send_fds(theirs, [b"made"], make())
+            except BaseException as error:  # noqa: BLE001 - raised again on the other side
+                theirs.send(f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
+        theirs.close()
+        message, fds, _, _ = socket.recv_fds(ours, 4096, 16)
+        os.waitpid(pid, 0)
+    if message != b"made":
+        reason = message.decode("utf-8", "replace") or "the child that makes it died"
+        raise OSError(f"a place for a job can't be made: {reason}")
+    return fds

@@ -1,0 +1,66 @@
+"""Which tests leave nothing behind in the interpreter that runs them.
+
+The process that runs the tests is used for the next job only after tests that are *tame*: code that
+can be seen to change nothing but its own names and values. It sets no attribute, imports only
+modules of pure functions, and names neither a way around (``exec``, ``setattr``, dunder names) nor
+the outside (``open``). All other tests get a process that ends with them.
+
+This is hygiene for the tests of a data set, which are trusted, not a defence: what a program sends
+is data, and never reaches this module.
+"""
+
+from __future__ import annotations
+
+import opcode
+import types
+
+_MODULES = frozenset(
+    (
+        *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
+        *("functools", "hashlib", "heapq", "itertools", "math", "numbers", "operator", "random"),
+        *("re", "statistics", "string", "textwrap", "typing"),
+    )
+)
+_NAMES = frozenset(
+    (
+        *("breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals"),
+        *("input", "locals", "memoryview", "open", "quit", "register", "setattr", "vars"),
+    )
+)
+# What code may say of its own classes and modules; all other names of this form are ways around.
+_DUNDER = frozenset(
+    ("__add__", "__doc__", "__init__", "__len__", "__module__", "__name__", "__qualname__")
+)
+
+
+def _numbers(*names: str) -> frozenset[int]:
+    return frozenset(opcode.opmap[name] for name in names if name in opcode.opmap)
+
+
+_STORES = _numbers("STORE_ATTR", "DELETE_ATTR", "IMPORT_STAR")
+_IMPORT = opcode.opmap["IMPORT_NAME"]
+_EXTENDED = opcode.EXTENDED_ARG
+
+
+def tame(code: types.CodeType) -> bool:
+    """Whether running this code, of a module and all functions in it, leaves nothing behind."""
+    names = code.co_names
+    if not _NAMES.isdisjoint(names):
+        return False
+    if any(name.startswith("__") and name not in _DUNDER for name in names):
+        return False
+    raw = code.co_code
+    operations = raw[::2]
+    used = set(operations)
+    if not _STORES.isdisjoint(used):
+        return False
+    if _IMPORT in used:
+        at = operations.find(_IMPORT)
+        while at >= 0:
+            if at and operations[at - 1] == _EXTENDED:
+                return False  # more than 255 names; not worth decoding
+            module = names[raw[2 * at + 1]]
+            if module.split(".")[0] not in _MODULES:
+                return False
+            at = operations.find(_IMPORT, at + 1)
+    return all(tame(part) for part in code.co_consts if isinstance(part, types.CodeType))

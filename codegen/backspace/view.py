@@ -7,7 +7,6 @@ of one character, both halves of it show as �.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from codegen.backspace.actions import Trajectory, from_text, kinds
 from codegen.records import TrainingText
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 Decode = Callable[[Sequence[int]], str]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _BLANKS = str.maketrans({" ": "·", "\n": "⏎", "\t": "⇥"})
 _BACKSPACE = "⌫"
 
@@ -77,7 +76,7 @@ def overview(trajectory: Trajectory, decode: Decode) -> Text:
     for kind, run in groupby(pairs, key=lambda pair: pair[0]):
         ids = [action for _, action in run]
         if kind == "kept":
-            shown.append(_visible(decode(ids)))
+            shown.append(visible(decode(ids)))
         elif kind == "wrong":
             shown.append(_blanks(decode(ids)), "red strike")
         else:
@@ -90,7 +89,7 @@ def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
     from rich.text import Text
 
     start = trajectory.prompt_tokens
-    shown = Text(_visible(decode(trajectory.clean[start : start + step.kept])))
+    shown = Text(visible(decode(trajectory.clean[start : start + step.kept])))
     if step.wrong:
         shown.append(_blanks(decode(step.wrong)), "bold red reverse")
     if step.removed is not None:
@@ -120,10 +119,6 @@ def open_text(text: TrainingText) -> tuple[Trajectory, Decode]:
     return from_text(text), codec_of_text(text).decode
 
 
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
-
-
 def _blanks(text: str) -> str:
     """``text`` with blanks that can be seen, since a wrong token is often nothing else."""
-    return _visible(text.translate(_BLANKS))
+    return visible(text.translate(_BLANKS))

@@ -1,4 +1,7 @@
-"""What ``codegen data inspect`` shows: a manifest's summary, records, and the steps of edits.
+"""What ``codegen data inspect`` shows: a manifest's summary, records, and the steps of sequences.
+
+Two kinds of text can be stepped through: edit sequences, edit by edit, and programs with mistakes
+taken back, from each mistake to the next right token (:mod:`codegen.backspace.view`).
 
 The text comes from data, so control characters are made visible before they can reach a terminal.
 """
@@ -14,19 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codegen.data.manifest import Manifest
+from codegen.errors import CodegenError
 from codegen.records import TrainingText
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def visible(text: str) -> str:
-    r"""``text`` with control and direction characters, except tab and newline, as ``\x1b``."""
-    return _CONTROL.sub(lambda m: ascii(m.group())[1:-1], text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,16 @@ def is_edit_sequence(text: TrainingText) -> bool:
     from codegen.lintseq import MARKER
 
     return trained_text(text).lstrip("\n").startswith(MARKER)
+
+
+def is_trajectory(text: TrainingText) -> bool:
+    """Whether the text is a program with mistakes taken back."""
+    return text.generator == "backspace" and "bkspc" in text.meta
+
+
+def has_steps(text: TrainingText) -> bool:
+    """Whether :func:`browse` can step through the text."""
+    return is_edit_sequence(text) or is_trajectory(text)
 
 
 def steps(text: TrainingText) -> list[Step]:
@@ -113,6 +121,9 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     from rich.text import Text
 
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
+    if is_trajectory(text):
+        _print_trajectory(console, text, all_steps)
+        return
     if not is_edit_sequence(text):
         console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
         console.print(Text(visible(trained_text(text).rstrip("\n"))))
@@ -135,6 +146,26 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
         console.print(_state(step.lines))
 
 
+def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> None:
+    from rich.text import Text
+
+    from codegen.backspace import view as trajectories
+
+    console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
+    try:
+        trajectory, decode = trajectories.open_text(text)
+    except CodegenError as error:  # without its tokenizer the text can be read all the same
+        console.print(Text(visible(trained_text(text).rstrip("\n"))))
+        console.print(Text(f"Its mistakes can't be shown: {visible(str(error))}", style="yellow"))
+        return
+    if not all_steps:
+        console.print(trajectories.overview(trajectory, decode))
+        return
+    for step in trajectories.steps(trajectory):
+        console.print(Text(trajectories.title(step, trajectory), style="bold"))
+        console.print(trajectories.render(step, trajectory, decode))
+
+
 def _untouched(text: TrainingText) -> list[tuple[str, bool]]:
     """The lines of the state that a text without edits shows."""
     from codegen.lintseq import state_before
@@ -154,14 +185,16 @@ def _state(lines: Sequence[tuple[str, bool]]) -> Text:
 
 
 def browse(console: Console, texts: Sequence[TrainingText]) -> None:
-    """Steps through edit sequences on a terminal by keys; the page says which."""
+    """Steps through sequences on a terminal by keys; the page says which.
+
+    Raises:
+        CodegenError: if the tokenizer of a text with mistakes can't be loaded, or is another now.
+    """
     pages = [
-        (record, number)
-        for record, text in enumerate(texts)
-        for number in range(max(1, len(steps(text))))
+        (record, number) for record, text in enumerate(texts) for number in range(_count(text))
     ]
     if not pages:
-        console.print("There is no edit sequence to step through.")
+        console.print("There is no sequence to step through.")
         return
     here = 0
     # Keys are read raw all the while: one that comes as a page is drawn must not be echoed on it.
@@ -173,6 +206,15 @@ def browse(console: Console, texts: Sequence[TrainingText]) -> None:
             if key in ("q", "Q", "\x1b"):
                 return
             here = _move(pages, here, key)
+
+
+def _count(text: TrainingText) -> int:
+    """The number of pages of a text."""
+    if is_trajectory(text):
+        from codegen.backspace import view as trajectories
+
+        return len(trajectories.steps(trajectories.open_text(text)[0]))
+    return max(1, len(steps(text)))
 
 
 @contextmanager
@@ -211,13 +253,38 @@ def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
 
 
 def _page(text: TrainingText, number: int, height: int) -> Table:
-    """One step as a screen: the state, scrolled to the added lines, and the diff beside it."""
+    """One step as a screen."""
+    show = _trajectory_page if is_trajectory(text) else _edit_page
+    return show(text, number, max(3, height - 6))
+
+
+def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
+    """The program so far, scrolled to its end, and the right action."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from codegen.backspace import view as trajectories
+
+    trajectory, decode = trajectories.open_text(text)
+    step = trajectories.steps(trajectory)[number]
+    lines = trajectories.render(step, trajectory, decode).split("\n", allow_blank=True)
+    page = Table(
+        title=Text(f"{visible(text.id)}   {trajectories.title(step, trajectory)}"),
+        caption="← → step   n p record   q quit",
+        expand=True,
+    )
+    page.add_column("program, and the right action", no_wrap=True)
+    page.add_row(Text("\n").join(lines[-rows:]))
+    return page
+
+
+def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
+    """The state, scrolled to the added lines, and the diff beside it."""
     from rich.table import Table
     from rich.text import Text
 
     sequence = steps(text)
     step = sequence[number] if sequence else None
-    rows = max(3, height - 6)
     page = Table(
         title=Text(f"{visible(text.id)}   {step_name(text, number, len(sequence))}"),
         caption="← → edit   n p record   q quit",

@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from codegen.data import read_texts
-from codegen.data.view import Step, _move, steps, visible
+from codegen.data.view import Step, _move, steps
 from codegen.lintseq import resolve
 from codegen.records import Segment, TrainingText, write_jsonl
+from codegen.terminal import visible
 
 GOOD = '{"instruction": "do", "program": "def f(x):\\n    y = x\\n    return y\\n"}\n'
 
@@ -214,22 +217,64 @@ def test_keys_move_between_steps_and_records() -> None:
 
 
 def test_stepping_on_a_terminal(made: Path) -> None:
+    total = len(steps(next(read_texts(made))))
+    with stepping(made) as terminal:
+        read_until(terminal, f"edit 1 of {total}")
+        os.write(terminal, b"\x1b[C")
+        shown = read_until(terminal, f"edit 2 of {total}")
+        assert "\x1b[32m+ " in shown  # the added lines are green
+        os.write(terminal, b"\x1b[D")
+        read_until(terminal, f"edit 1 of {total}")
+
+
+@pytest.fixture
+def mistakes(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    """A text with mistakes taken back."""
+    (tmp_path / "rows.jsonl").write_text(GOOD)
+    args = ["backspace", "rows.jsonl", "--out", "out", "--model", tiny_model_dir, "--eta", 0.5]
+    done = codegen(*args, "--workers", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "out"
+
+
+@pytest.mark.slow
+def test_mistakes_that_are_taken_back_are_shown(mistakes: Path, tmp_path: Path) -> None:
+    shown = codegen("inspect", "out", cwd=tmp_path).stdout
+    noised = next(read_texts(mistakes)).meta["noised"]
+    assert noised > 0 and shown.count("⌫") == noised
+    steps = codegen("inspect", "out", "--step", cwd=tmp_path).stdout
+    assert steps.count("→ backspace") == noised
+    with stepping(mistakes) as terminal:
+        read_until(terminal, "action 0 of ")
+        os.write(terminal, b"\x1b[C")
+        assert "\x1b[1;7;31m" in read_until(terminal, "→ backspace")  # the mistake, in red
+        os.write(terminal, b"\x1b[D")
+        read_until(terminal, "action 0 of ")
+
+
+@pytest.mark.slow
+def test_mistakes_without_their_tokenizer(mistakes: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "moved.jsonl").write_text(
+        (mistakes / "data-00000.jsonl").read_text().replace("tiny-model", "gone-model")
+    )
+    done = codegen("inspect", "out/moved.jsonl", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "return y" in done.stdout and "Its mistakes can't be shown" in done.stdout
+
+
+@contextmanager
+def stepping(directory: Path) -> Iterator[int]:
+    """``codegen data inspect --step`` on a terminal, which is yielded; it must end with q."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "codegen", "data", "inspect", str(made), "--step"]
+    command = [sys.executable, "-m", "codegen", "data", "inspect", str(directory), "--step"]
     env = {**os.environ, "TERM": "xterm", "LINES": "30", "COLUMNS": "120"}
     process = subprocess.Popen(command, stdin=child, stdout=child, stderr=child, env=env)
     os.close(child)
-    total = len(steps(next(read_texts(made))))
     try:
-        read_until(parent, f"edit 1 of {total}")
-        os.write(parent, b"\x1b[C")
-        shown = read_until(parent, f"edit 2 of {total}")
-        assert "\x1b[32m+ " in shown  # the added lines are green
-        os.write(parent, b"\x1b[D")
-        read_until(parent, f"edit 1 of {total}")
+        yield parent
         os.write(parent, b"q")
         read_until(parent, "\x1b[?1049l")  # the screen as it was before
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
         process.wait()
@@ -238,7 +283,7 @@ def test_stepping_on_a_terminal(made: Path) -> None:
 
 def read_until(descriptor: int, wanted: str) -> str:
     shown = ""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while wanted not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([descriptor], [], [], 0.2)[0]:

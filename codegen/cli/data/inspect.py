@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--id", "id_", metavar="ID", help="Show the texts with this id or example id.")
 @click.option("-n", "number", type=click.IntRange(0), default=3, show_default=True)
 @click.option(
-    "--step", is_flag=True, help="Step through edit sequences (arrow keys on a terminal)."
+    "--step", is_flag=True, help="Step through edits or mistakes (arrow keys on a terminal)."
 )
 @json_option
 def inspect(
@@ -48,7 +48,7 @@ def inspect(
 
     console = Console(highlight=False, soft_wrap=True)
     if step and sys.stdin.isatty() and console.is_terminal:
-        view.browse(console, [text for text in texts if view.is_edit_sequence(text)])
+        view.browse(console, [text for text in texts if view.has_steps(text)])
         return {}
     if manifest and id_ is None:
         console.print("\n".join(view.summary_lines(manifest)), markup=False)

@@ -28,7 +28,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
 class Band:
     """An interval at each x: (x, low, high). ``kind`` is a class of the style sheet."""
 
-    kind: Literal["tasks", "samples"]
+    kind: Literal["tasks", "samples", "extrapolated"]
     points: Sequence[tuple[float, float, float]]
 
 
@@ -41,6 +41,8 @@ class Series:
         bands: drawn below the line.
         solid_up_to: from this x on the line is dashed.
         markers: whether points are marked.
+        extrapolated: further points that were computed and not measured, by rising x: drawn faint,
+            with open markers, behind a border that says so.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Series:
     bands: Sequence[Band] = ()
     solid_up_to: float = math.inf
     markers: bool = True
+    extrapolated: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ def line_chart(
 
     ``width`` is :data:`WIDE` or :data:`NARROW`.
     """
-    xs = [px for s in series for px, _ in s.points]
-    ys = [py for s in series for _, py in s.points]
+    every = [point for s in series for point in (*s.points, *s.extrapolated)]
+    xs, ys = [px for px, _ in every], [py for _, py in every]
     ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
     y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
     low, high = min(xs), max(xs)
@@ -85,6 +88,9 @@ def line_chart(
     across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
     up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
     parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)
+    beyond = [s.points[-1][0] for s in series if s.extrapolated and s.points]
+    if beyond:
+        parts.append(_border(across(max(beyond)), width))
     for number, one in enumerate(series):
         parts.append(f'<g class="series s{number % SERIES_STYLES}">')
         parts.append(f"<title>{safe_text(one.name)}</title>")
@@ -99,8 +105,24 @@ def line_chart(
         parts.append(_polyline("line beyond", spots[max(0, len(solid) - 1) :]))
         if one.markers:
             parts += [marker(number, sx, sy) for _, sx, sy in spots]
+        if one.extrapolated:
+            further = [(px, across(px), up(py)) for px, py in one.extrapolated]
+            parts.append('<g class="extrapolated">')
+            parts.append(_polyline("line", [*spots[-1:], *further]))
+            parts += [marker(number, sx, sy) for _, sx, sy in further]
+            parts.append("</g>")
         parts.append("</g>")
     return _svg("".join(parts), width, _HEIGHT[width], id_, title, description)
+
+
+def _border(x: float, width: int) -> str:
+    """Where measured values end and computed ones begin."""
+    bottom = _HEIGHT[width] - _BOTTOM
+    return (
+        f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>'
+        f'<text class="name end" x="{x - 6:.1f}" y="{_TOP - 6}">measured</text>'
+        f'<text class="name" x="{x + 6:.1f}" y="{_TOP - 6}">extrapolated</text>'
+    )
 
 
 def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:

@@ -13,7 +13,12 @@ def safe_text(value: object) -> str:
 
     Control characters, direction overrides and lone surrogates thus can't hide what a program says.
     """
-    return escape("".join(_visible(character) for character in str(value)))
+    return escape(visible(str(value)))
+
+
+def visible(text: str) -> str:
+    """What can't be seen written out by its number; not escaped."""
+    return "".join(_visible(character) for character in text)
 
 
 def _visible(character: str) -> str:

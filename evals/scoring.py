@@ -31,7 +31,13 @@ import codegen
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.run import SETTINGS as RUN
-from codegen.evals.statistics import Count, Estimate, default_ks, estimate_pass_at_k
+from codegen.evals.statistics import (
+    Count,
+    Estimate,
+    base_task,
+    default_ks,
+    estimate_pass_at_k,
+)
 from codegen.evals.tasks import Problem, Task
 from codegen.records import (
     AppendLog,
@@ -494,7 +500,8 @@ def _summary(
     problems = tuple(ProblemScore(id_, judged[id_], passed[id_]) for id_ in work.asked)
     counts = [Count(p.n, p.c) for p in problems]
     fewest = min(count.n for count in counts)
-    estimates = {k: estimate_pass_at_k(counts, k) for k in (ks or default_ks(fewest))}
+    clusters = [base_task(p.problem_id) for p in problems]
+    estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in (ks or default_ks(fewest))}
     found = Counter(verdict.status for verdict in verdicts)
     reference = _gate(task, work, done)
     return Score(

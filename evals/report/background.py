@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from codegen.evals.charts import NARROW, WIDE, Axis, Series, line_chart, standalone
 from codegen.evals.markup import safe_text
-from codegen.evals.report.comparisons import PairedResult, by_task
+from codegen.evals.report.comparisons import PairedResult
 from codegen.evals.report.content import DataCounts, LossCurve, ScoredRun
-from codegen.evals.report.html import legend, percent, plural, section, table, th
+from codegen.evals.report.further import Further
+from codegen.evals.report.html import legend, percent, section, table, th
 from codegen.evals.scoring import Score
 
 _MOST_POINTS = 300  # of a loss curve; longer ones are averaged in bins
@@ -98,36 +101,106 @@ def _by_size(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def per_problem(runs: Sequence[ScoredRun]) -> str:
-    """How many samples of each problem passed, run by run."""
-    tables = []
-    for task, group in by_task(runs).items():
-        scores = [{p.problem_id: p for p in run.score.problems} for run in group]
-        ids = list(dict.fromkeys(id_ for score in scores for id_ in score))
-        rows = []
-        for id_ in ids:
-            cells = []
-            for score in scores:
-                problem = score.get(id_)
-                if problem is None or not problem.n:
-                    cells.append('<td class="heat muted">none</td>')
-                    continue
-                heat = math.ceil(5 * problem.c / problem.n)
-                cells.append(f'<td class="heat h{heat}">{problem.c} / {problem.n}</td>')
-            rows.append(f"<tr>{th(safe_text(id_), scope='row')}{''.join(cells)}</tr>")
-        head = [th("Problem"), *(th(safe_text(run.name), "num") for run in group)]
-        label = f"Passed samples by problem of {safe_text(task)}"
-        listed = table(head, rows, kind="problems", label=label)
-        tables.append(
-            f"<details><summary>{safe_text(task)}: {plural(len(ids), 'problem')}</summary>"
-            f"{listed}</details>"
+def measures(runs: Sequence[ScoredRun]) -> str:
+    """What the tasks measure of each sample beside its verdict."""
+    names = list(dict.fromkeys(name for run in runs for name in run.score.measures))
+    if not names:
+        return ""
+    head = [th("Measure"), *(th(safe_text(run.name), "num") for run in runs)]
+    rows = []
+    for name in names:
+        cells = []
+        for run in runs:
+            measure = run.score.measures.get(name)
+            if measure is None:
+                cells.append('<td class="num muted">none</td>')
+                continue
+            error = "" if measure.stderr is None else f"\N{PLUS-MINUS SIGN} {measure.stderr:.3g}"
+            cells.append(
+                f'<td class="num">{measure.mean:.4g}<span class="interval">{error}</span></td>'
+            )
+        rows.append(
+            f"<tr>{th(safe_text(name.replace('_', ' ')), scope='row')}{''.join(cells)}</tr>"
         )
     return section(
-        "By problem",
-        "<p>How many of the samples of each problem passed.</p>",
-        *tables,
-        id_="problems",
+        "Further measures",
+        table(head, rows, label="Further measures"),
+        '<p class="note">Means over problems, with their standard errors.</p>',
+        id_="measures",
     )
+
+
+_SAMPLE_ROWS: Sequence[tuple[str, str, Callable[[Further], float | None], str]] = (
+    ("Distinct programs", "share", lambda f: f.diversity and f.diversity.unique_text, "percent"),
+    (
+        "Distinct after renaming locals",
+        "no comments, docstrings, layout",
+        lambda f: f.diversity and f.diversity.unique_form,
+        "percent",
+    ),
+    (
+        "Dissimilarity of two samples",
+        "1 − token edit similarity",
+        lambda f: f.diversity and f.diversity.dissimilarity,
+        "percent",
+    ),
+    (
+        "Effective share of samples",
+        "Vendi score / samples",
+        lambda f: f.diversity and f.diversity.vendi,
+        "percent",
+    ),
+    ("Compile", "", lambda f: f.diversity and f.diversity.compiles, "percent"),
+    ("Ended by themselves", "EGP", lambda f: f.repetition and f.repetition.egp, "percent"),
+    ("Repeated 4-grams", "TR-N", lambda f: f.repetition and f.repetition.tr_n, "percent"),
+    ("Repeated statements", "TR-S", lambda f: f.repetition and f.repetition.tr_s, "percent"),
+    (
+        "Repeated shapes of statements",
+        "names and values ignored",
+        lambda f: f.repetition and f.repetition.tr_shape,
+        "percent",
+    ),
+    (
+        "End in a loop",
+        "3 or more copies",
+        lambda f: f.repetition and f.repetition.looping,
+        "percent",
+    ),
+    ("Length in lexer tokens", "mean", lambda f: f.repetition and f.repetition.tokens, "number"),
+)
+
+
+def samples(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
+    """How much the samples differ from one another, and repeat themselves."""
+    known = [run for run in runs if further[run.name].repetition is not None]
+    if not known:
+        return ""
+    head = [th("Of the samples"), *(th(safe_text(run.name), "num") for run in known)]
+    rows = []
+    for name, note, take, form in _SAMPLE_ROWS:
+        values = [take(further[run.name]) for run in known]
+        if all(value is None for value in values):
+            continue
+        cells = "".join(f'<td class="num">{_written(value, form)}</td>' for value in values)
+        title = f'{name}<span class="interval">{note}</span>'
+        rows.append(f"<tr>{th(title, scope='row')}{cells}</tr>")
+    looked = ", ".join(f"{safe_text(run.name)} {further[run.name].measured:,}" for run in known)
+    ks = {d.k for run in known if (d := further[run.name].diversity) is not None}
+    drawn = f" among {ks.pop()} drawn from each problem’s" if len(ks) == 1 else ""
+    return section(
+        "Diversity and repetition",
+        table(head, rows, label="Diversity and repetition"),
+        f'<p class="note">Distinct shares are expected ones{drawn}, so that runs with differing '
+        "numbers of samples compare. Repetition is measured on the output alone, as in RPG’s "
+        f"paper, with a lexer’s tokens; means over samples. Samples looked at: {looked}.</p>",
+        id_="diversity",
+    )
+
+
+def _written(value: float | None, form: str) -> str:
+    if value is None:
+        return '<span class="muted">none</span>'
+    return percent(value) if form == "percent" else f"{value:,.1f}"
 
 
 def settings(runs: Sequence[ScoredRun], versions: Mapping[str, str]) -> str:
@@ -155,11 +228,18 @@ def settings(runs: Sequence[ScoredRun], versions: Mapping[str, str]) -> str:
 
 def _flat_settings(score: Score) -> dict[str, str]:
     rows: dict[str, Any] = {"task": score.task, "task data": score.source, **score.settings}
+    rows["fingerprint of these settings"] = settings_fingerprint(score)[:16]
     rows["samples judged"] = score.samples
     rows["distinct programs run"] = score.programs
     rows |= {f"sandbox {name.replace('_', ' ')}": value for name, value in score.sandbox.items()}
     rows |= {f"version of {name}": value for name, value in score.versions.items()}
     return {name.replace("_", " "): _plain(value) for name, value in rows.items()}
+
+
+def settings_fingerprint(score: Score) -> str:
+    """A hash of all that should be equal for two scores to be of one experiment."""
+    said = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _plain(value: Any) -> str:
@@ -187,7 +267,10 @@ def _gate(run: ScoredRun) -> str:
 
 
 def reading(
-    runs: Sequence[ScoredRun], comparisons: Sequence[PairedResult], notes: Sequence[str]
+    runs: Sequence[ScoredRun],
+    comparisons: Sequence[PairedResult],
+    further: Mapping[str, Further],
+    notes: Sequence[str],
 ) -> str:
     """What the terms mean, and the notes of the scores and the caller."""
     terms = [
@@ -208,6 +291,29 @@ def reading(
             "each problem.",
         ),
     ]
+    if any(run.score.estimates for run in runs):
+        terms.append(
+            (
+                "pass^k",
+                "The chance that all of k samples pass: how far a single answer can be relied on.",
+            )
+        )
+    if any(further[run.name].extrapolated for run in runs):
+        terms.append(
+            (
+                "Extrapolated",
+                "Computed for more attempts than were made, from a beta-binomial model. Its "
+                "interval takes the model as right.",
+            )
+        )
+    if any(e.clusters < e.m for run in runs for e in run.score.estimates.values()):
+        terms.append(
+            (
+                "Clusters",
+                "Some problems are variants of one task. Intervals and tests take each task as one "
+                "draw, however many variants it has.",
+            )
+        )
     if comparisons:
         terms.append(
             (

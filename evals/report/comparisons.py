@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from codegen.evals.report.content import ScoredRun
-from codegen.evals.statistics import Comparison, Estimate, compare, holm
+from codegen.evals.statistics import Comparison, Estimate, base_task, compare, holm
 
 _SIGNIFICANT = 0.05
 _ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared with the first
@@ -81,7 +81,9 @@ def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResu
         for first, second in pairs:
             shared = [r for r in (first, second) if r.score.estimates]
             for k in headline_ks(shared):
-                result = compare(first.score.counts, second.score.counts, k, seed=seed)
+                result = compare(
+                    first.score.counts, second.score.counts, k, cluster=base_task, seed=seed
+                )
                 if result is not None:
                     found.append((first, second, result))
     adjusted = holm([comparison.p_value for _, _, comparison in found])

@@ -10,11 +10,49 @@ from codegen.records import Status
 
 
 @dataclass(frozen=True, slots=True)
+class SampleView:
+    """One sample as a reader sees it.
+
+    Attributes:
+        index: its number among the problem's samples.
+        status, message: how it was judged, and why it did not pass.
+        program: what was run; empty if none was found in the answer.
+        answer: what the model wrote.
+        actions: the actions it wrote, if its tokens stand for actions.
+        finish_reason: ``eos``, ``stop`` or ``length``.
+        tokens: how many it wrote.
+        cpu_s, memory_mib: what the program used.
+        trust: how far the verdict can be believed.
+    """
+
+    index: int
+    status: Status
+    message: str
+    program: str
+    answer: str
+    actions: str = ""
+    finish_reason: str = ""
+    tokens: int = 0
+    cpu_s: float = 0.0
+    memory_mib: float = 0.0
+    trust: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSamples:
+    """The samples of one problem, and the prompt they answer."""
+
+    prompt: str
+    samples: Sequence[SampleView]
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredRun:
-    """A score under the name it has in the report."""
+    """A score under the name it has in the report; problem id -> its samples, where known."""
 
     name: str
     score: Score
+    samples: Mapping[str, ProblemSamples] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Puts the sections together and writes the two files."""
+"""Puts the sections together and writes the three files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import codegen
 from codegen.errors import InputError
 from codegen.evals.markup import safe_text
-from codegen.evals.report.background import data_table, per_problem, reading, settings, training
+from codegen.evals.report.background import (
+    data_table,
+    measures,
+    reading,
+    samples,
+    settings,
+    settings_fingerprint,
+    training,
+)
 from codegen.evals.report.comparisons import by_task, compare_runs
 from codegen.evals.report.content import DataCounts, EditSteps, LossCurve, ScoredRun
+from codegen.evals.report.explorer import problems
+from codegen.evals.report.further import compute
+from codegen.evals.report.markdown import MARK, markdown
 from codegen.evals.report.results import comparison_table, curves, results, verdicts, warnings
 from codegen.evals.report.stepper import steppers
 from codegen.records import write_atomic
@@ -36,7 +48,9 @@ def write_report(
     notes: Sequence[str] = (),
     versions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Writes the report to ``out`` (HTML) and beside it, with the suffix ``.json``, its content.
+    """Writes the report to ``out`` (HTML), and beside it as ``.json`` and as Markdown (``.md``).
+
+    The JSON holds all numbers; the samples stand in the page, and in the runs' own files.
 
     Args:
         runs: in the order they are shown; the first is the baseline of comparisons.
@@ -57,15 +71,26 @@ def write_report(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"Two runs have the name {twice!r}.", "Give each run its own name.")
-    content = out.with_suffix(".json")
-    if out == content:
-        raise InputError(f"{out} would be overwritten by the report's own JSON.", "Use .html.")
+    content, summary = out.with_suffix(".json"), out.with_suffix(".md")
+    if out in (content, summary):
+        kind = "JSON" if out == content else "Markdown"
+        raise InputError(f"{out} would be overwritten by the report's own {kind}.", "Use .html.")
     _refuse_foreign(content)
+    _refuse_foreign_markdown(summary)
     comparisons = compare_runs(runs)
+    further = {run.name: compute(run) for run in runs}
     data = {
         "title": title,
         "subtitle": subtitle,
-        "runs": [asdict(run) for run in runs],
+        "runs": [
+            {
+                "name": run.name,
+                "score": asdict(run.score),
+                "settings_fingerprint": settings_fingerprint(run.score),
+                "further": _finite(asdict(further[run.name])),
+            }
+            for run in runs
+        ],
         "comparisons": [{**asdict(pair), "significant": pair.significant} for pair in comparisons],
         "losses": [
             {"name": c.name, "points": [[s, v if math.isfinite(v) else None] for s, v in c.points]}
@@ -80,19 +105,23 @@ def write_report(
         warnings(runs),
         results(runs, comparisons),
         *(
-            curves(number, task, group)
+            curves(number, task, group, further)
             for number, (task, group) in enumerate(by_task(runs).items())
         ),
         comparison_table(comparisons),
         verdicts(runs),
+        measures(runs),
         steppers(edit_steps),
         training(losses),
         data_table(data_counts),
-        per_problem(runs),
+        problems(runs),
+        samples(runs, further),
         settings(runs, versions or {}),
-        reading(runs, comparisons, notes),
+        reading(runs, comparisons, further, notes),
     ]
     write_atomic(content, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    said = markdown(runs, comparisons, further, title=title, subtitle=subtitle, notes=notes)
+    write_atomic(summary, said)
     write_atomic(out, _page(title, subtitle, "\n".join(part for part in body if part)))
     return out
 
@@ -112,6 +141,28 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
+def _refuse_foreign_markdown(path: Path) -> None:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            ours = file.readline().strip() == MARK
+    except FileNotFoundError:
+        return
+    if not ours:
+        raise InputError(
+            f"The report's summary would overwrite {path}, which is not a report.",
+            "Choose another --out.",
+        )
+
+
+def _finite(value: Any) -> Any:
+    """The same with null in place of what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _page(title: str, subtitle: str, body: str) -> str:
     style, script, template = (
         (_ASSETS / name).read_text(encoding="utf-8")
@@ -126,7 +177,7 @@ def _page(title: str, subtitle: str, body: str) -> str:
         script_hash=_csp_hash(script),
         body=body,
         footer=f"Made with codegen-toolkit {safe_text(codegen.__version__)}. "
-        "The same content is in the JSON file beside this page.",
+        "The same numbers are in the JSON and Markdown files beside this page.",
     )
 
 

@@ -9,6 +9,7 @@ from codegen.evals.charts import NARROW, WIDE, Axis, Band, Series, line_chart, s
 from codegen.evals.markup import safe_text
 from codegen.evals.report.comparisons import PairedResult, by_task, headline_ks
 from codegen.evals.report.content import ScoredRun
+from codegen.evals.report.further import Further
 from codegen.evals.report.html import (
     interval,
     legend,
@@ -58,10 +59,11 @@ def results(runs: Sequence[ScoredRun], comparisons: Sequence[PairedResult]) -> s
         cells.append(f'<td class="num" data-label="Problems">{len(run.score.problems)}</td>')
         cells.append(f'<td class="num" data-label="Samples of each">{each}</td>')
         rows.append(f"<tr>{''.join(cells)}</tr>")
+    kind = "cards sortable" if len(runs) > 2 else "cards"
     return section(
         "Results",
         f'<p class="lead">{_in_short(runs, comparisons)}</p>',
-        table(head, rows, kind="cards", label="Results"),
+        table(head, rows, kind=kind, label="Results"),
         '<p class="note">Under each score are two 95% intervals. <em>Tasks</em>: where the score '
         "on other problems like these would lie. <em>Samples</em>: where it would lie on these "
         "very problems with many more samples each.</p>",
@@ -73,7 +75,7 @@ def _estimate_cell(k: int, estimate: Estimate | None) -> str:
     if estimate is None:
         return f'<td class="num muted" data-label="pass@{k}">fewer than {k} samples</td>'
     return (
-        f'<td class="num" data-label="pass@{k}"><div>'
+        f'<td class="num" data-label="pass@{k}" data-value="{estimate.value:.6g}"><div>'
         f'<span class="value">{percent(estimate.value)}</span>'
         f'<span class="interval"><i>tasks</i> '
         f"{interval(estimate.tasks_low, estimate.tasks_high)}</span>"
@@ -119,35 +121,87 @@ def _equals(p: float) -> str:
     return escape(p_value(p) if p < 0.001 else f"= {p_value(p)}")
 
 
-def curves(number: int, task: str, runs: Sequence[ScoredRun]) -> str:
+def curves(
+    number: int, task: str, runs: Sequence[ScoredRun], further: Mapping[str, Further]
+) -> str:
     """pass@k over k for the runs of one task, the ``number``-th on the page."""
     shown = [run for run in runs if len(run.score.estimates) > 1]
     if not shown:
         return ""
     chart = "".join(
         line_chart(
-            [_pass_series(run) for run in shown],
-            Axis("Attempts k", lambda value: f"{value:g}", log=True),
+            [_pass_series(run, further[run.name]) for run in shown],
+            Axis("Attempts k", lambda value: f"{value:,.0f}", log=True),
             Axis("Problems solved in k attempts", lambda value: percent(value, 0)),
             id_=f"pass-{number}-{width}",
             title=f"pass@k on {task}",
-            description="; ".join(_described(run) for run in shown),
+            description="; ".join(_described(run, further[run.name]) for run in shown),
             width=width,
         )
         for width in (WIDE, NARROW)
     )
+    beyond = any(further[run.name].extrapolated for run in shown)
     return section(
         f"Attempts needed on {safe_text(task)}",
         "<p>The share of problems solved by at least one of k samples.</p>",
         legend([run.name for run in shown]),
         f"<figure>{chart}<figcaption>The dark band is the <em>samples</em> interval, the light one "
         "the <em>tasks</em> interval. Where k is more than half of the samples made, the line is "
-        "dotted: there the estimate rests on few distinct draws.</figcaption></figure>",
+        "dotted: there the estimate rests on few distinct draws."
+        + (
+            " Right of the border nothing was measured: a beta-binomial model of how success rates "
+            "spread over problems, fitted to these samples, says what more attempts would give."
+            if beyond
+            else ""
+        )
+        + "</figcaption></figure>",
+        _numbers(shown, further),
         id_=f"curve-{number}",
     )
 
 
-def _pass_series(run: ScoredRun) -> Series:
+def _numbers(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
+    """The curve as a table, with pass^k and what is extrapolated, run by run."""
+    parts = []
+    for run in runs:
+        more = further[run.name]
+        rows = [
+            f"<tr>{th(str(k), scope='row')}{_full_cells(e)}{_full_cells(more.all_pass.get(k))}</tr>"
+            for k, e in sorted(run.score.estimates.items())
+        ]
+        rows += [
+            f'<tr class="computed">{th(f"{e.k:,}", scope="row")}<td class="num">{percent(e.value)}'
+            f'</td><td class="num">{interval(e.low, e.high)}</td>'
+            '<td colspan="4"><strong>extrapolated</strong>, not measured</td></tr>'
+            for e in more.extrapolated
+        ]
+        head = [th("k", "num")]
+        for name in ("pass@k: one of k passes", "pass^k: all of k pass"):
+            head += [th(name, "num"), th("tasks", "num"), th("samples", "num")]
+        name = safe_text(run.name)
+        fit = ""
+        if more.coverage is not None:
+            fit = (
+                f'<p class="note">The curve is near exp({more.coverage.a:.3f} '
+                f"k<sup>{more.coverage.b:.3f}</sup>); it lies within "
+                f"{100 * more.coverage.worst:.1f} points of it.</p>"
+            )
+        listed = table(head, rows, kind="figures", label=f"Figures of {name}")
+        parts.append(f"<details><summary>The figures of {name}</summary>{listed}{fit}</details>")
+    return "".join(parts)
+
+
+def _full_cells(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return '<td class="num muted" colspan="3">not defined</td>'
+    return (
+        f'<td class="num">{percent(estimate.value)}</td>'
+        f'<td class="num muted">{interval(estimate.tasks_low, estimate.tasks_high)}</td>'
+        f'<td class="num muted">{interval(estimate.samples_low, estimate.samples_high)}</td>'
+    )
+
+
+def _pass_series(run: ScoredRun, further: Further) -> Series:
     estimates = sorted(run.score.estimates.items())
     bands = []
     for kind in ("tasks", "samples"):
@@ -159,14 +213,24 @@ def _pass_series(run: ScoredRun) -> Series:
         ]
         bands.append(Band(kind, edges))  # type: ignore[arg-type]
     half = min(estimate.n for _, estimate in estimates) / 2
-    return Series(run.name, [(float(k), e.value) for k, e in estimates], bands, max(1.0, half))
-
-
-def _described(run: ScoredRun) -> str:
-    values = ", ".join(
-        f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())
+    points = [(float(k), e.value) for k, e in estimates]
+    beyond = [e for e in further.extrapolated if e.k > estimates[-1][0]]
+    if beyond:
+        edge = [(float(e.k), e.low, e.high) for e in beyond]
+        bands.append(Band("extrapolated", [(*points[-1], points[-1][1]), *edge]))
+    return Series(
+        run.name,
+        points,
+        bands,
+        max(1.0, half),
+        extrapolated=[(float(e.k), e.value) for e in beyond],
     )
-    return f"{run.name}: {values}"
+
+
+def _described(run: ScoredRun, further: Further) -> str:
+    values = [f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())]
+    values += [f"pass@{e.k} {percent(e.value)} (extrapolated)" for e in further.extrapolated]
+    return f"{run.name}: {', '.join(values)}"
 
 
 def comparison_table(comparisons: Sequence[PairedResult]) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from codegen.generation.protocol import Decoder, SamplingParams
 
 if TYPE_CHECKING:
-    from codegen.evals.tasks import Task
+    from codegen.evals.tasks import PromptStyle, Task
+    from codegen.evals.tasks.edits import EditTrace
+    from codegen.records import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,33 @@ class SampledRun:
     parameters: int
 
 
+def load_task(name: str, source: str | None = None) -> Task[Any]:
+    """Loads a task as :func:`codegen.evals.tasks.load` does, with what it needs of other rooms."""
+    from codegen.evals.tasks import load
+
+    return load(name, source, read_edits=read_edits)
+
+
+def read_edits(sample: Sample) -> EditTrace:
+    """What the edits of a sample of decoder ``edit_sequence`` stand for.
+
+    The states are those that the decoder went through: it mends wrong numbers. What is counted as
+    malformed is not mended.
+    """
+    from codegen.evals.tasks.edits import EditTrace
+    from codegen.lintseq import format_edits, resolve, states
+
+    mended = resolve(sample.actions, recount=True)
+    strict = resolve(sample.actions)
+    return EditTrace(
+        states=states(mended.edits),
+        hunks=sum(len(edit.hunks) for edit in strict.edits),
+        malformed=len(strict.malformed),
+        complete=mended.complete,
+        rewritten=resolve(format_edits(mended.edits)).program,
+    )
+
+
 def sample_task(
     task: Task[Any],
     model: str,
@@ -33,7 +62,7 @@ def sample_task(
     *,
     n: int,
     out: str | Path,
-    style: str | None = None,
+    style: str | PromptStyle | None = None,
     decoder: Decoder | None = None,
     limit: int | None = None,
     batch_size: int = 40,
@@ -42,14 +71,16 @@ def sample_task(
     """Makes ``n`` samples a problem with a model, or goes on with what ``out`` holds.
 
     Args:
-        task: from :func:`codegen.evals.tasks.load`.
+        task: from :func:`load_task`.
         model: a name as :func:`codegen.models.load` takes it.
         params: how tokens are chosen.
-        style: the prompt style, by default the one the model was tuned for (its model card).
+        style: the prompt style or its name, by default the one the model was tuned for (its
+            model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
     """
     from codegen.evals.run import run
+    from codegen.evals.tasks import find_style
     from codegen.generation.decoders import find_decoder
     from codegen.generation.hf import HFGenerator
     from codegen.models import count_parameters, load
@@ -57,7 +88,8 @@ def sample_task(
     if decoder:
         find_decoder(decoder)  # a typo should not cost a model load
     loaded = load(model)
-    style = style or loaded.card.style
+    chosen = style or loaded.card.style
+    chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(loaded.card.decoder)
     dtype = str(loaded.model.dtype).removeprefix("torch.")
     path = run(
@@ -66,7 +98,7 @@ def sample_task(
         params,
         decoder,
         n=n,
-        style=style,
+        style=chosen,
         out=out,
         limit=limit,
         shard_size=batch_size,
@@ -81,4 +113,4 @@ def sample_task(
         on_progress=on_progress,
     )
     parameters = count_parameters(loaded.model)
-    return SampledRun(path, model, loaded.origin, style, decoder.name, dtype, parameters)
+    return SampledRun(path, model, loaded.origin, chosen.name, decoder.name, dtype, parameters)

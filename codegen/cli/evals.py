@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli import example, json_option
+from codegen.cli.eval_tasks import check, export, import_, styles, tasks
 from codegen.cli.kolmogorov import kolmogorov
 from codegen.cli.report import report
 
@@ -23,19 +24,6 @@ def evals() -> None:
     """
 
 
-@evals.command(epilog=example("codegen eval tasks"))
-@json_option
-def tasks(as_json: bool) -> dict[str, Any]:
-    """List the tasks."""
-    from codegen.evals.tasks import names
-
-    rows = names()
-    if not as_json:
-        for name, about in rows:
-            click.echo(f"{name:<20} {about}")
-    return {"tasks": [{"name": name, "about": about} for name, about in rows]}
-
-
 @evals.command(
     epilog=example("codegen eval run humaneval-short --model embedded -n 5 --out runs/base")
 )
@@ -48,7 +36,9 @@ def tasks(as_json: bool) -> dict[str, Any]:
 @click.option("--decoder", metavar="NAME",
               help="sample or edit_sequence; by default as the model was tuned.")  # fmt: skip
 @click.option("--style", metavar="NAME",
-              help="continue, chat or plain; by default as the model was tuned.")  # fmt: skip
+              help="See `codegen eval styles`; by default as the model was tuned.")  # fmt: skip
+@click.option("--styles", type=click.Path(dir_okay=False),
+              help="A YAML file with prompt styles of your own.")  # fmt: skip
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.8, show_default=True)
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95,
               show_default=True)  # fmt: skip
@@ -65,6 +55,7 @@ def run(
     limit: int | None,
     decoder: str | None,
     style: str | None,
+    styles: str | None,
     temperature: float,
     top_p: float,
     max_new_tokens: int,
@@ -73,18 +64,20 @@ def run(
     source: str | None,
     as_json: bool,
 ) -> dict[str, Any]:
-    """Make samples of TASK with a model."""
+    """Make samples of TASK with a model.
+
+    TASK is one of `codegen eval tasks`, or file:PATH for a task of your own.
+    """
     from dataclasses import asdict
 
     from codegen.cli.progress import Progress
-    from codegen.evals.tasks import find_style, load
-    from codegen.evaluate import sample_task
+    from codegen.evals.tasks import find_style, read_styles
+    from codegen.evaluate import load_task, sample_task
     from codegen.generation import Decoder, SamplingParams
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
-    if style:
-        find_style(style)
-    loaded_task = load(task, source)
+    chosen = find_style(style, read_styles(styles) if styles else None) if style else None
+    loaded_task = load_task(task, source)
     with Progress("samples") as progress:
         sampled = sample_task(
             loaded_task,
@@ -92,7 +85,7 @@ def run(
             params,
             n=n,
             out=out,
-            style=style,
+            style=chosen,
             decoder=Decoder(decoder) if decoder else None,
             limit=limit,
             batch_size=batch_size,
@@ -135,9 +128,9 @@ def score(
     from codegen.cli.progress import Progress
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.scoring import score as score_samples
-    from codegen.evals.tasks import load
+    from codegen.evaluate import load_task
 
-    loaded_task = load(task, source)
+    loaded_task = load_task(task, source)
     with (
         Progress("programs") as progress,
         Sandbox(workers=workers, unsafe_local=unsafe_local) as sandbox,
@@ -169,9 +162,14 @@ def _print_score(score: Score) -> None:
         click.echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
     click.echo(f"{score.samples} samples: {counts}")
+    for name, measure in score.measures.items():
+        error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
+        click.echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
     for note in score.notes:
         click.echo(note)
 
 
+for command in (tasks, styles, check, import_, export):
+    evals.add_command(command)
 evals.add_command(report)
 evals.add_command(kolmogorov)

@@ -4,6 +4,8 @@
     >>> with Sandbox() as sandbox:
     ...     sandbox.run(Job(program, test="assert f(1) == 2")).status
     'passed'
+    >>> Sandbox().run(program, calls=["f(1)", ("f", [2])]).values  # opened for this call alone
+    (2, 3)
 
 Each program runs in a process of its own without network, files or neighbours, under limits of
 time, memory and output; its tests run in another sandbox and see only the plain values it returns.
@@ -17,8 +19,8 @@ calls left to it, and side channels (timing, load). Verdicts of mode ``in_sandbo
 the program.
 """
 
-from .jobs import Job, Limits, Mode, Outcome
+from .jobs import Call, Job, Limits, Mode, Outcome, Result
 from .probes import Probe, probe
 from .sandbox import Sandbox
 
-__all__ = ["Job", "Limits", "Mode", "Outcome", "Probe", "Sandbox", "probe"]
+__all__ = ["Call", "Job", "Limits", "Mode", "Outcome", "Probe", "Result", "Sandbox", "probe"]

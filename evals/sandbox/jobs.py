@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,10 @@ from codegen.records import Status, Trust
 Mode = Literal["isolated", "stdio", "in_sandbox", "calls"]
 MODES: tuple[Mode, ...] = ("isolated", "stdio", "in_sandbox", "calls")
 WALL_FACTOR = 3.0
+
+# The name of a function, its arguments and its named arguments; the name of a global variable and
+# None, to read it; or an expression.
+Call = tuple[str, Sequence[Any] | None] | tuple[str, Sequence[Any], Mapping[str, Any]] | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +77,10 @@ class Job:
           to blank lines at the end.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
-        - ``calls``: evaluates ``calls``, pairs of a function's name and its arguments (or None, to
-          read the global variable of that name), and returns the values.
+        - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
+          function's name, its arguments and, if need be, its named arguments; or a name and None,
+          to read the global variable; or an expression of the program's names. An exception of one
+          call does not keep the others from being made.
 
     Attributes:
         program: the whole program's text.
@@ -83,7 +89,7 @@ class Job:
         setup: text executed before the test, on the test's side.
         mode: see above.
         stdin, expected_stdout: see ``stdio``.
-        calls: see ``calls``; arguments are plain values (see ``inner.wire``).
+        calls: see mode ``calls``; arguments are plain values (see ``inner.wire``).
         limits: what the program may use.
     """
 
@@ -94,7 +100,7 @@ class Job:
     mode: Mode = "isolated"
     stdin: str = ""
     expected_stdout: str = ""
-    calls: Sequence[tuple[str, Sequence[Any] | None]] = ()
+    calls: Sequence[Call] = ()
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
@@ -105,6 +111,21 @@ class Job:
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one call gave: a value, or the exception it raised.
+
+    Attributes:
+        ok: whether it returned.
+        value: what it returned, if it did; a part that is not a plain value is an opaque token.
+        error: its exception's type and message otherwise.
+    """
+
+    ok: bool
+    value: Any = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +141,7 @@ class Outcome:
         message: why it did not pass.
         stdout: what it printed (``stdio``, ``calls``), cut at ``Limits.output_bytes``.
         values: what the calls returned, up to the first that failed (``calls``).
+        results: how each call went, up to the one that ended the program, if one did (``calls``).
     """
 
     status: Status
@@ -130,6 +152,7 @@ class Outcome:
     message: str = ""
     stdout: str = ""
     values: tuple[Any, ...] = ()
+    results: tuple[Result, ...] = ()
 
     @property
     def passed(self) -> bool:

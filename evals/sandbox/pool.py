@@ -14,6 +14,7 @@ twice the time. A job whose sandbox broke is run once more in a new worker, then
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
@@ -32,7 +33,7 @@ from codegen.errors import SandboxError
 
 from . import launch
 from .inner import wire
-from .jobs import Job, Limits, Outcome, trust_of
+from .jobs import Call, Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
 
 IN_FLIGHT = 3
@@ -572,25 +573,40 @@ def pack_calls(job: Job) -> list[Any]:
     def refuse(value: Any) -> Any:
         raise wire.WireError(f"an argument of type {type(value).__name__} is not a plain value")
 
-    return [
-        [name, None if arguments is None else [wire.pack(value, refuse) for value in arguments]]
-        for name, arguments in job.calls
-    ]
+    def packed(call: Call) -> list[Any]:
+        if isinstance(call, str):
+            return [call, False, {}]
+        name, arguments = call[:2]
+        options = call[2] if len(call) > 2 else {}
+        if not isinstance(name, str) or isinstance(arguments, (str, bytes)):
+            raise TypeError("a call begins with a name, and its arguments are a list or a tuple")
+        if arguments is None:
+            return [name, None, {}]
+        trees = [wire.pack(value, refuse) for value in arguments]
+        return [name, trees, {key: wire.pack(value, refuse) for key, value in options.items()}]
+
+    return [packed(call) for call in job.calls]
 
 
 def _outcome(
     job: Job, judgement: Judgement, program: End, report: Report | None, stdout: bytes
 ) -> Outcome:
-    values: tuple[Any, ...] = ()
+    results: tuple[Result, ...] = ()
     if report is not None and job.mode == "calls":
 
         def special(_: str, content: Any) -> Any:
             return wire.Opaque(str(content))
 
+        def result(ok: bool, content: Any) -> Result:
+            return (
+                Result(True, wire.unpack(content, special)) if ok else Result(False, None, content)
+            )
+
         try:
-            values = tuple(wire.unpack(tree, special) for tree in report.values)
+            results = tuple(result(*pair) for pair in report.values)
         except wire.WireError as error:
             judgement = Judgement("output_limit", f"unusable result: {error}")
+    returned = itertools.takewhile(lambda result: result.ok, results)
     return Outcome(
         judgement.status,
         trust_of(job.mode),
@@ -599,7 +615,8 @@ def _outcome(
         program.rss_mib,
         judgement.message,
         stdout.decode("utf-8", "replace"),
-        values,
+        tuple(result.value for result in returned),
+        results,
     )
 
 

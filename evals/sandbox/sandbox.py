@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Job, Outcome, is_empty, trust_of
+from .jobs import Call, Job, Limits, Outcome, is_empty, trust_of
 from .pool import Pool, Task, pack_calls
 
 Key = TypeVar("Key")
@@ -90,13 +90,34 @@ class Sandbox:
         self._running()
         return dict(self._description)
 
-    def run(self, job: Job) -> Outcome:
-        """Runs one job.
+    def run(
+        self, program: Job | str, calls: Sequence[Call] = (), limits: Limits | None = None
+    ) -> Outcome:
+        """Runs one program. A sandbox that is not open is opened for it alone.
+
+            >>> outcome = Sandbox().run("def f(x): return x * 2", calls=["f(21)", ("f", ["ab"])])
+            >>> outcome.values
+            (42, 'abab')
+
+        Args:
+            program: a job, or the text of a program.
+            calls: with a text, what to evaluate once it has been executed; see mode ``calls`` of
+                :class:`Job`. The outcome's ``results`` say how each went.
+            limits: with a text, what it may use.
 
         Raises:
             InputError: if the job itself can't be used (an argument of ``calls`` that is not a
-            plain value). SandboxError: if the sandbox is not open, or broke.
+            plain value). SandboxError: if the sandbox broke, or there is none to open.
         """
+        if isinstance(program, str):
+            job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
+        elif calls or limits is not None:
+            raise InputError("A job has its calls and limits; give none beside it.")
+        else:
+            job = program
+        if self._pool is None:
+            with self:
+                return next(self.map([(None, job)]))[1]
         return next(self.map([(None, job)]))[1]
 
     def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
@@ -106,7 +127,7 @@ class Sandbox:
         done.
 
         Raises:
-            InputError, SandboxError: as :meth:`run`.
+            InputError: as :meth:`run`. SandboxError: if the sandbox is not open, or broke.
         """
         pool = self._running()
         results: queue.SimpleQueue[tuple[int, Outcome | SandboxError]] = queue.SimpleQueue()
@@ -155,5 +176,6 @@ def _check(job: Job) -> None:
     except (wire.WireError, TypeError, ValueError) as error:
         raise InputError(
             f"A call of the job can't be sent: {error}.",
-            "A call is a pair of a name and a sequence of plain values, or None.",
+            "A call is an expression, or a name with a list of plain values and, if need be, a "
+            "dictionary of named ones, or a name with None.",
         ) from None

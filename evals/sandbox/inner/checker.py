@@ -110,6 +110,10 @@ class Remote:
         """The value of a global variable of the program."""
         return self._ask(["get", name])
 
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression of the program's names."""
+        return self._ask(["eval", expression])
+
     def _argument(self, value: Any) -> Any:
         if type(value) is Proxy:
             return {"p": value.__name__}
@@ -363,20 +367,38 @@ def _bind(remote: Remote, name: str, kind: str) -> Any:
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 
-def _calls(remote: Remote, payload: dict[str, Any], values: list[Any]) -> None:
+def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
+    """Makes the calls; adds ``[true, tree]`` or ``[false, error]`` to ``results`` for each."""
     remote.load()
-    size = 0
-    for name, arguments in payload["calls"]:
-        if arguments is None:
-            value = remote.get(name)
+    size, first_error = 0, None
+    for call in payload["calls"]:
+        try:
+            value = _make_call(remote, call)
+        except Exception as error:  # noqa: BLE001 - the program's, rebuilt here
+            first_error = first_error or error
+            text = "".join(traceback.format_exception_only(error)).strip()
+            results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
-            value = remote.call(name, tuple(wire.unpack(arguments, remote.special)), {})
-        # Packed anew, so that the driver unpacks only what this process wrote.
-        values.append(wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")}))
-        size += len(json.dumps(values[-1]))
+            # Packed anew, so that the driver unpacks only what this process wrote.
+            tree = wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")})
+            results.append([True, tree])
+        size += len(json.dumps(results[-1]))
         if size > payload["output_bytes"]:
-            values.pop()
+            results.pop()
             remote.fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
+    if first_error is not None:
+        raise first_error
+
+
+def _make_call(remote: Remote, call: list[Any]) -> Any:
+    name, arguments, options = call
+    if arguments is False:
+        return remote.evaluate(name)
+    if arguments is None:
+        return remote.get(name)
+    values = wire.unpack(arguments, remote.special)
+    named = {key: wire.unpack(tree, remote.special) for key, tree in options.items()}
+    return remote.call(name, tuple(values), named)
 
 
 def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:

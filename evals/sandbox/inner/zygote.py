@@ -28,6 +28,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -51,10 +52,12 @@ MAX_PACKET = 16384
 LONGEST_NAP_S = 0.25
 SHORTEST_NAP_S = 0.02
 MOST_BOUNDS = 1000
+ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
+CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SIGCHLD = int(signal.SIGCHLD)
 
 
-@dataclass
+@dataclass(slots=True)
 class _Job:
     id: int
     pid: int
@@ -108,8 +111,9 @@ class Zygote:
     last_filter: Filter = field(default_factory=lambda: Filter(part="job"))
     landlock_abi: int = field(default_factory=landlock.abi)
     errors: int = 2
+    look_at: float = 0.0
     free_places: list[Place] = field(default_factory=list)
-    bounds_of: dict[str, Bounds] = field(default_factory=dict)
+    bounds_of: dict[tuple[Any, ...], Bounds] = field(default_factory=dict)
 
     def serve(self, slots: int) -> None:
         """Runs jobs until the driver closes the control socket."""
@@ -124,13 +128,19 @@ class Zygote:
         poller.register(self.control, select.POLLIN)
         poller.register(wake_read, select.POLLIN)
         while True:
-            ready = dict(poller.poll(self._nap_ms()))
-            if wake_read in ready:
-                os.read(wake_read, 4096)
-            if self.control.fileno() in ready and not self._obey():
+            going = True
+            for fd, _ in poller.poll(self._nap_ms()):
+                if fd == wake_read:
+                    os.read(wake_read, 4096)
+                    self._reap()
+                else:
+                    going = self._obey()
+            if not going:
                 break
-            self._reap()
-            self._enforce()
+            now = time.monotonic()
+            if now >= self.look_at:
+                self._enforce(now)
+                self.look_at = now + SHORTEST_NAP_S
         for job in list(self.jobs.values()):
             os.kill(job.pid, signal.SIGKILL)
             os.waitpid(job.pid, 0)
@@ -147,11 +157,12 @@ class Zygote:
         return int(1000 * max(nap, SHORTEST_NAP_S))
 
     def _obey(self) -> bool:
-        packet, fds, flags, _ = socket.recv_fds(self.control, MAX_PACKET, 8)
+        packet, ancillary, flags, _ = self.control.recvmsg(MAX_PACKET, ANCILLARY_BYTES)
         if not packet:
             return False
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & CUT:
             raise OSError("a packet of the driver was cut")
+        fds = struct.unpack(f"{len(ancillary[0][2]) // 4}i", ancillary[0][2]) if ancillary else ()
         message = json.loads(packet)
         if message["op"] == "run":
             self._run(message, dict(zip(message["fds"], fds, strict=True)))
@@ -194,14 +205,17 @@ class Zygote:
         while not self.free_places:  # one is about to end
             time.sleep(0.001)
             self._reap()
-        fit = (place for place in reversed(self.free_places) if place.file_mib == file_mib)
-        place = next(fit, self.free_places[-1])
+        place = self.free_places[-1]
+        if place.file_mib != file_mib:
+            for other in self.free_places:
+                if other.file_mib == file_mib:
+                    place = other
         place.prepare(file_mib, self.landlock_abi)
         self.free_places.remove(place)
         return place
 
     def _bounds(self, limits: dict[str, Any]) -> Bounds:
-        key = json.dumps(limits)
+        key = tuple(limits.values())
         if key not in self.bounds_of:
             if len(self.bounds_of) > MOST_BOUNDS:
                 self.bounds_of.clear()
@@ -289,10 +303,9 @@ class Zygote:
             return {"op": "failed", "message": "the test job died"}
         return json.loads(report)
 
-    def _enforce(self) -> None:
+    def _enforce(self, now: float) -> None:
         if self.main is checker.main:
             return
-        now = time.monotonic()
         for job in self.jobs.values():
             if job.reason == "exit" and (reason := job.exceeded(now)):
                 self._kill(job, reason)

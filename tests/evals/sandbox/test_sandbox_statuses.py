@@ -56,7 +56,8 @@ def test_status(sandbox: Sandbox, program: str, status: Status, message: str) ->
 
 
 def test_the_cases_cover_all_statuses_a_program_can_get() -> None:
-    assert {status for _, status, _ in CASES} == set(get_args(Status)) - {"infra_error", "no_answer"}
+    ours = set(get_args(Status)) - {"infra_error", "no_answer"}  # those are not the program's
+    assert {status for _, status, _ in CASES} == ours
 
 
 @pytest.mark.parametrize("test", ["def check(:\n", "import no_such_module\n"], ids=repr)
@@ -226,12 +227,42 @@ def test_calls_that_fail(sandbox: Sandbox) -> None:
     outcome = sandbox.run(Job(program, mode="calls", calls=[("f", [1]), ("f", [0]), ("f", [1])]))
     assert outcome.status == "error" and outcome.values == (1,)
     assert "ZeroDivisionError" in outcome.message
+    assert [result.ok for result in outcome.results] == [True, False, True]
+    assert outcome.results[2].value == 1 and "ZeroDivisionError" in outcome.results[1].error
     outcome = sandbox.run(Job(program, mode="calls", calls=[("g", [])]))
     assert outcome.status == "error" and "NameError" in outcome.message
     big = Job("def f():\n    return 'x' * 70000\n", mode="calls", calls=[("f", [])])
     assert sandbox.run(big).status == "output_limit"
     with pytest.raises(InputError, match="object"):
         sandbox.run(Job(program, mode="calls", calls=[("f", [object()])]))
+
+
+def test_a_users_own_program(sandbox: Sandbox) -> None:
+    program = "N = [1]\ndef f(a, *, b=0):\n    return a + b\ndef stop():\n    raise SystemExit\n"
+    calls = ["f(20) + 1", ("f", (2,)), ("f", [2], {"b": 3}), ("N", None), "f(", "f(a=N, b=[2])"]
+    outcome = sandbox.run(program, calls=calls)
+    assert [result.value for result in outcome.results] == [21, 2, 5, [1], None, [1, 2]]
+    assert outcome.status == "error" and "SyntaxError" in outcome.results[4].error
+    assert outcome.values == (21, 2, 5, [1])
+    assert sandbox.run(program).passed
+    ended = sandbox.run(program, calls=["f(1)", "stop()", "f(2)"])
+    assert ended.status == "exited" and ended.values == (1,) and len(ended.results) == 1
+    slow = sandbox.run("while True: pass", limits=Limits(cpu_s=0.3))
+    assert slow.status == "timeout"
+    for bad in [(1, [])], [("f", "ab")], [("f",)], [("f", [object()])]:
+        with pytest.raises(InputError, match="call"):
+            sandbox.run(program, calls=bad)  # type: ignore[arg-type]
+
+
+def test_run_opens_a_closed_sandbox_for_one_program() -> None:
+    try:
+        closed = Sandbox(workers=1)
+        assert closed.run("x = 6", calls=["x * 7"]).values == (42,)
+        assert closed.run("x = 6", calls=["x * 8"]).values == (48,)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    with pytest.raises(SandboxError, match="not open"):
+        closed.describe()
 
 
 def test_objects_come_back_opaque(sandbox: Sandbox) -> None:
@@ -315,7 +346,9 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(InputError, match="workers"):
         Sandbox(workers=0)
     with pytest.raises(SandboxError, match="not open"):
-        Sandbox().run(Job("x"))
+        next(Sandbox().map([(1, Job("x"))]))
+    with pytest.raises(InputError, match="none beside"):
+        Sandbox().run(Job("x"), calls=["x"])
     with pytest.raises(SandboxError, match="unsafe_local"):
         Sandbox(backend="unsafe_local")
 

@@ -1,8 +1,8 @@
 """HumanEval+ (Liu et al. 2023, arXiv 2305.01210): HumanEval's problems with 80 times the tests.
 
-The data is EvalPlus's release file (``HumanEvalPlus.jsonl``), or rows of its columns. A sample
-passes if it passes the base inputs and the new ones. HumanEval/32 is judged by the residual at the
-root returned, not by the root.
+The data is EvalPlus's release file (``HumanEvalPlus.jsonl``), or ``hub:evalplus/humanevalplus``. A
+sample passes if it passes the base inputs and the new ones. HumanEval/32 is judged by the residual
+at the root returned, not by the root.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .humaneval import parts_of_prompt
 from .plus import PlusProblem, PlusTask, plus_problem, with_inputs
 from .rows import Home, make_problems, read_rows_of
 
-HOME = Home("evalplus/HumanEvalPlus.jsonl.gz")
+HOME = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 _ROOT = "HumanEval/32"
 
 

@@ -1,6 +1,6 @@
 """MBPP+ (Liu et al. 2023, arXiv 2305.01210): 378 problems of MBPP with 35 times the tests.
 
-The data is EvalPlus's release file (``MbppPlus.jsonl``), or rows of its columns. JSON has no
+The data is EvalPlus's release file (``MbppPlus.jsonl``), or ``hub:evalplus/mbppplus``. JSON has no
 tuples, sets or complex numbers, so the file's inputs come back with the wrong types; which argument
 of which problem is what stands in :data:`_SHAPES`, as EvalPlus's own reader has it.
 """
@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .plus import Oracle, PlusProblem, PlusTask, plus_problem, with_inputs
-from .rows import Home, make_problems, read_rows_of
+from codegen.errors import InputError
 
-HOME = Home("evalplus/MbppPlus.jsonl.gz")
+from .mbpp import called_function
+from .plus import Oracle, PlusProblem, PlusTask, plus_problem, with_inputs
+from .rows import Home, make_problems, read_rows_of, text_field
+
+HOME = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
 
 Shape = Callable[[Any], Any]
 
@@ -106,11 +109,29 @@ def mbpp_plus(name: str, description: str, source: str | None = None) -> MbppPlu
 
 
 def _problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
+    if "base_input" not in row:
+        problem = plus_problem(place, _release_row(place, row))
+        oracle = _ORACLES.get(problem.entry_point, "equal")
+        return with_inputs(problem, problem.inputs, oracle)  # Python text has the right types
     problem = plus_problem(place, row)
     number = problem.id.rpartition("/")[2]
     shapes = _SHAPE_OF.get(int(number) if number.isdecimal() else -1)
     inputs = [_shaped(arguments, shapes) for arguments in problem.inputs]
     return with_inputs(problem, inputs, _ORACLES.get(problem.entry_point, "equal"))
+
+
+def _release_row(place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of the hub's data set with the names of the release file."""
+    tests, code = row.get("test_list"), text_field(place, row, "code")
+    if not isinstance(tests, list) or not tests or not all(isinstance(t, str) for t in tests):
+        raise InputError(f"{place}: the field 'test_list' must be a list of texts.")
+    return {
+        "task_id": f"Mbpp/{row.get('task_id')}",
+        "prompt": f'"""\n{text_field(place, row, "prompt")}\n{tests[0]}\n"""\n',
+        "entry_point": called_function(tests, code),
+        "canonical_solution": f"\n{code}\n",
+        "test": row.get("test"),
+    }
 
 
 def _shaped(arguments: list[Any], shapes: tuple[Shape, ...] | None) -> list[Any]:

@@ -1,9 +1,10 @@
 """What HumanEval+ and MBPP+ share (Liu et al. 2023, arXiv 2305.01210): many inputs a problem, and
 what the reference returns for them as the expected results.
 
-A row has ``base_input`` and ``plus_input``, lists of argument lists. Expected results do not stand
-in the files: they are computed by running the reference in the sandbox, once, and kept in the cache
-folder (``CODEGEN_CACHE``, else ``XDG_CACHE_HOME``/codegen, else ``~/.cache/codegen``).
+A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
+row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
+not stand in the files: they are computed by running the reference in the sandbox, once, and kept in
+the cache folder (``CODEGEN_CACHE``, else ``XDG_CACHE_HOME``/codegen, else ``~/.cache/codegen``).
 
 A result is compared as EvalPlus does, but for two of its mistakes (release 0.3.1): there the
 tolerance that the first test with a float result switches on stays on for all later tests, and the
@@ -14,6 +15,7 @@ run: the first one that fails ends the job.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -30,7 +32,7 @@ from codegen.records import write_atomic
 
 from .base import Problem, Runs
 from .code import CodeTask
-from .rows import entry_point_field, text_fields
+from .rows import entry_point_field, text_field, text_fields
 from .values import READER, read_value, write_value
 
 if TYPE_CHECKING:
@@ -330,6 +332,10 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
     """
     text_fields(place, row, FIELDS[:4])
     entry_point = entry_point_field(place, row)
+    if "base_input" not in row and "test" in row:
+        inputs, atol = inputs_of_test(place, row)
+        base_and_plus = {"base_input": [], "plus_input": inputs, "atol": atol}
+        row = {**row, **base_and_plus}
     base, plus = (_argument_lists(place, row, name) for name in ("base_input", "plus_input"))
     atol = row.get("atol", 0)
     if not isinstance(atol, (int, float)) or isinstance(atol, bool):
@@ -343,6 +349,47 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
         base=len(base),
         atol=atol,
     )
+
+
+def inputs_of_test(place: str, row: Mapping[str, Any]) -> tuple[list[Any], float]:
+    """The inputs and the tolerance in the test of a row of the hub's data sets.
+
+    There the text assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
+
+    Raises:
+        InputError: if it does not.
+    """
+    text = text_field(place, row, "test")
+    inputs: list[Any] | None = None
+    atol = 0.0
+    try:
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                case ast.Assign(targets=[ast.Name(id="inputs")], value=value):
+                    inputs = _literal(value)
+                case ast.Call(func=ast.Name(id="assertion"), args=[_, _, tolerance]):
+                    atol = float(_literal(tolerance))
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{place}: the inputs in 'test' can't be read ({error}).") from None
+    if not isinstance(inputs, list) or not all(isinstance(i, (list, tuple)) for i in inputs):
+        raise InputError(f"{place}: 'test' holds no list of argument lists called inputs.")
+    return [list(arguments) for arguments in inputs], atol
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal in which ``inf`` and ``nan`` are names, as they print."""
+    for part in ast.walk(node):
+        for field, value in ast.iter_fields(part):
+            values = value if isinstance(value, list) else [value]
+            named = [_number(item) for item in values]
+            setattr(part, field, named if isinstance(value, list) else named[0])
+    return ast.literal_eval(_number(node))
+
+
+def _number(node: Any) -> Any:
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return ast.Constant(float(node.id))
+    return node
 
 
 def _argument_lists(place: str, row: Mapping[str, Any], name: str) -> list[Any]:

@@ -1,0 +1,113 @@
+"""UniCode: how much of Python it covers, whether it comes back, and what a program costs.
+
+What: Python -> UniCode -> Python over the solutions of HumanEval, those of MBPP (``-o mbpp=FILE``,
+its ``mbpp.jsonl``, plain or gzipped; null without) and all modules of the running Python's standard
+library that are Python. ``..._equal`` is the share that comes back with the same syntax tree,
+annotations included; ``..._covered`` the share of syntax nodes that have a form in UniCode, the
+others being embedded as Python; ``stdlib_uncovered`` counts those by type. ``write_ms`` and
+``read_ms`` are CPU milliseconds for a HumanEval program, a mean over all six styles.
+
+Against: no peer; UniCoder published no code.
+
+Limits: that a rebuilt program passes its tests is shown by the tests (``pytest -m long
+tests/unicoder``), since it takes the sandbox.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sysconfig
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report
+from codegen.benchmarks.tools.statistics import rate
+from codegen.errors import InputError
+from codegen.evals.tasks.humaneval import humaneval
+from codegen.unicoder import STYLES, to_python, to_unicode
+from codegen.unicoder.coverage import Coverage, measure
+
+Programs = list[tuple[str, str]]
+
+
+def run(
+    quick: bool = False, *, mbpp: str = "", style: str = "braces", seed: int = 0
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: every 20th module of the library.
+        mbpp: MBPP's file.
+        style: of the round trips.
+        seed: stands in the report; nothing here is random.
+    """
+    if style not in STYLES:
+        raise InputError(f"There is no style {style!r}.", f"There are: {', '.join(STYLES)}.")
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit")
+    task = humaneval("humaneval", "")
+    solutions = [(problem.id, task.reference(problem)) for problem in task.problems()]
+    corpora: dict[str, Programs] = {
+        "humaneval": solutions,
+        "mbpp": _mbpp(Path(mbpp)) if mbpp else [],
+        "stdlib": list(_library())[:: 20 if quick else 1],
+    }
+    for name, programs in corpora.items():
+        if not programs:
+            report.set(f"{name}_equal", None)
+            report.set(f"{name}_covered", None)
+            continue
+        say(f"{name}: {len(programs)} programs")
+        _corpus(report, name, measure(programs, STYLES[style]))
+    _costs(report, [program for _, program in solutions])
+    if not mbpp:
+        report.notes.append("MBPP was not measured: give its file with -o mbpp=FILE.")
+    return report.mapping()
+
+
+def _corpus(report: Report, name: str, found: Coverage) -> None:
+    equal = found.programs - len(found.unequal)
+    report.set(f"{name}_equal", rate(equal, found.programs), n=found.programs)
+    covered = found.nodes - sum(found.uncovered.values())
+    report.set(f"{name}_covered", covered / max(1, found.nodes), n=found.nodes)
+    report.samples[f"{name}_uncovered"] = dict(found.uncovered)
+    report.samples[f"{name}_not_python"] = {k: len(v) for k, v in found.skipped.items()}
+
+
+def _library() -> Iterator[tuple[str, str]]:
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if "site-packages" not in path.parts:
+            text = path.read_bytes().decode("utf-8", errors="replace")
+            yield str(path.relative_to(root)), text
+
+
+def _mbpp(path: Path) -> Programs:
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        rows = [json.loads(line) for line in text.splitlines()]
+        return [(str(row["task_id"]), row["code"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} can't be read as MBPP: {error!r}.", "Give the file mbpp.jsonl."
+        ) from None
+
+
+def _costs(report: Report, programs: list[str]) -> None:
+    written, wrote_s, read_s = 0, 0.0, 0.0
+    for style in STYLES.values():
+        began = time.process_time()
+        texts = [to_unicode(program, style).text for program in programs]
+        middle = time.process_time()
+        for text in texts:
+            to_python(text)
+        wrote_s += middle - began
+        read_s += time.process_time() - middle
+        written += len(texts)
+    report.set("write_ms", 1000 * wrote_s / written, n=written)
+    report.set("read_ms", 1000 * read_s / written, n=written)

@@ -131,7 +131,7 @@ def measures(runs: Sequence[ScoredRun]) -> str:
 
 
 _SAMPLE_ROWS: Sequence[tuple[str, str, Callable[[Further], float | None], str]] = (
-    ("Distinct programs", "share", lambda f: f.diversity and f.diversity.unique_text, "percent"),
+    ("Distinct programs", "", lambda f: f.diversity and f.diversity.unique_text, "percent"),
     (
         "Distinct after renaming locals",
         "no comments, docstrings, layout",

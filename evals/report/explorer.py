@@ -61,7 +61,7 @@ def _task(number: int, task: str, group: Sequence[ScoredRun], blocks: list[str])
         rows.append(f"<tr{block}>{th_sorted(safe_text(id_), place)}{cells}{spread}</tr>")
     head = [th("Problem"), *(th(safe_text(run.name), "num") for run in group)]
     if len(group) > 1:
-        head.append(th("Gap", "num"))
+        head.append(th("Gap", "num gap"))
     label = f"Passed samples by problem of {safe_text(task)}"
     listed = table(head, rows, kind="problems sortable", label=label)
     names = safe_text(json.dumps([run.name for run in group]))
@@ -96,7 +96,7 @@ def _spread(found: Sequence[ProblemScore | None]) -> str:
     rates = [problem.c / problem.n for problem in found if problem is not None and problem.n]
     gap = max(rates) - min(rates) if len(rates) > 1 else 0.0
     text = f"{100 * gap:.0f}" if gap else ""
-    return f'<td class="num muted" data-value="{gap:.6g}">{text}</td>'
+    return f'<td class="num gap muted" data-value="{gap:.6g}">{text}</td>'
 
 
 def _controls(number: int, runs: int) -> str:

@@ -110,15 +110,16 @@ def _verdict_sentence(pair: PairedResult) -> str:
     comparison = pair.comparison
     difference = f"{signed(comparison.difference)} points"
     if pair.significant:
-        return f"The difference of {difference} is significant (p {_equals(pair.p_adjusted)})."
+        return f"The difference of {difference} is significant (p\N{NO-BREAK SPACE}{_equals(pair.p_adjusted)})."
     return (
         f"There is no significant difference between the two ({difference}, "
-        f"p {_equals(pair.p_adjusted)})."
+        f"p\N{NO-BREAK SPACE}{_equals(pair.p_adjusted)})."
     )
 
 
 def _equals(p: float) -> str:
-    return escape(p_value(p) if p < 0.001 else f"= {p_value(p)}")
+    text = p_value(p) if p < 0.001 else f"= {p_value(p)}"
+    return escape(text.replace(" ", "\N{NO-BREAK SPACE}"))
 
 
 def curves(

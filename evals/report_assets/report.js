@@ -122,13 +122,18 @@ const unpack = async (number) => {
   return runs;
 };
 
-const codeBlock = (text) => {
+const MOST_LINES = 4000;
+
+// `given`: how many of the first lines stood in the prompt.
+const codeBlock = (text, given = 0) => {
   const block = make("pre", "code");
   block.tabIndex = 0;
+  const lines = text ? visible(text).replace(/\n$/, "").split("\n") : [];
+  lines.slice(0, MOST_LINES).forEach((line, i) =>
+    block.append(make("span", i < given ? "given" : "", line)));
+  const left = lines.length - MOST_LINES;
   if (!text) block.append(make("span", "none", "(empty)"));
-  for (const line of visible(text).replace(/\n$/, "").split("\n").slice(0, 4000)) {
-    if (text) block.append(make("span", "", line));
-  }
+  if (left > 0) block.append(make("span", "none", `… and ${left} more lines`));
   return block;
 };
 
@@ -260,12 +265,14 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
     inside.append(verdict);
     if (sample.message) inside.append(make("p", "message", visible(sample.message)));
     inside.append(make("h5", "", sample.program ? "Program" : "No program was found"));
-    if (sample.program) inside.append(codeBlock(sample.program));
+    const prompt = runs[opened.run].p;
+    const given = prompt && sample.program.startsWith(prompt) ? prompt.split("\n").length - 1 : 0;
+    if (sample.program) inside.append(codeBlock(sample.program, given));
     if (sample.answer !== sample.program) {
       inside.append(fold("What the model wrote", sample.answer, !sample.program));
     }
     if (sample.actions) inside.append(fold("Its actions", sample.actions));
-    inside.append(fold("The prompt", runs[opened.run].p));
+    inside.append(fold("The prompt", prompt));
     viewer.replaceChildren(head, bar, inside);
     viewer.hidden = false;
   };

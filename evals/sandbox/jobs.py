@@ -25,7 +25,7 @@ class Limits:
     Attributes:
         cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may
             show three times as much.
-        memory_mib: address space of each of its processes.
+        memory_mib: address space of each of its processes, and memory of all together.
         output_bytes: most bytes of standard output (``stdio``, ``calls``) and of returned values
             (``calls``).
         file_mib: size of each file it writes; all its files together may take four times as much.

@@ -16,8 +16,8 @@ from codegen.records import Status
 
 from .jobs import Job
 
-Reason = Literal["exit", "cpu", "wall", "output", "order"]
-_CHECKER_STATUSES = frozenset(get_args(Status)) | {"gone", "bad_test"}
+Reason = Literal["exit", "cpu", "wall", "memory", "output", "order"]
+_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone", "bad_test"}
 _NEAR_LIMIT = 0.8
 MAX_MESSAGE_CHARS = 2000
 
@@ -105,6 +105,9 @@ def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
     by_kernel = program.signal in (signal.SIGKILL, signal.SIGXCPU) and program.reason == "exit"
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
         return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
+    if program.reason == "memory":
+        message = f"its processes together hold more than {limits.memory_mib} MiB"
+        return Judgement("memory", message)
     if program.reason == "wall":
         message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"
         return Judgement("timeout", message, wall=True)

@@ -247,6 +247,7 @@ def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
         "identity": way.identity,
         "uid_base": uids.start + block * SLOTS,
         "slots": SLOTS,
+        "landlock": True,
         "control_fd": control_fd,
         "driver_namespaces": {
             name: str(Path(f"/proc/self/ns/{name}").readlink())
@@ -318,6 +319,7 @@ def _layout(way: Way) -> Layout:
     }
     if way.backend == "unsafe_local":
         environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
+        environment["TMPDIR"] = tempfile.gettempdir()
         return Layout((), (), (), (), _host_python(), environment)
     prefix = os.path.realpath(sys.base_prefix)
     binds = [(path, path) for path in _SYSTEM if Path(path).is_dir()]

@@ -13,7 +13,7 @@ double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
     driver: {"fds": [names], "cpu_s"} with the descriptors ``payload``, ``channel`` and, with modes
             that have one, ``stdout``
-    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a memory file that holds it
+    tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
 
 ``again`` says whether the process takes another job.
 """
@@ -24,7 +24,6 @@ import builtins
 import importlib
 import json
 import os
-import random
 import resource
 import signal
 import socket
@@ -196,6 +195,8 @@ def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
 
 def main(channel_fd: int, _: dict[str, Any], __: dict[str, int]) -> None:
     """Runs the tests of one job after another; ``channel_fd`` is the driver's socket."""
+    import random  # not before the zygote has, see its _import
+
     driver = socket.socket(fileno=channel_fd)
     builtin_names, random_state = dict(vars(builtins)), random.getstate()
     streams = sys.stdin, sys.stdout, sys.stderr
@@ -234,7 +235,7 @@ def _tell(driver: socket.socket, verdict: dict[str, Any], again: bool, cpu_s: fl
     if len(text) <= MAX_PACKET:
         driver.send(text.encode("ascii"))
         return
-    fd = os.memfd_create("verdict")
+    fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
     data = memoryview(json.dumps(verdict).encode("ascii"))
     while data:
         data = data[os.write(fd, data) :]

@@ -87,6 +87,9 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "set_mempolicy": (238, 237),
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
+    # Files in memory that no limit of a job counts.
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
     # System V and POSIX message objects outlive the process that makes them.
     "shmget": (29, 194),
     "semget": (64, 190),

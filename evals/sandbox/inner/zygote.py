@@ -9,9 +9,9 @@ SOCK_SEQPACKET socket, one JSON object a packet, with the job's descriptors atta
     zygote: {"op": "ready", "layers", "python"} | {"op": "failed", "message", ["id"]}
             | {"op": "end", "id", "reason", "status", "cpu_s", "wall_s", "rss_mib"}
 
-``reason`` is ``exit`` (the job ended by itself or by a signal of its own), ``cpu``, ``wall`` or
-``output`` (the zygote ended it at that limit) or ``order`` (the driver did). When the socket
-closes, the zygote ends, and with it, by the kernel, everything in its PID namespace.
+``reason`` is ``exit`` (the job ended by itself or by a signal of its own), ``cpu``, ``wall``,
+``memory`` or ``output`` (the zygote ended it at that limit) or ``order`` (the driver did). When the
+socket closes, the zygote ends, and with it, by the kernel, everything in its PID namespace.
 
 Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
 process group.
@@ -52,6 +52,7 @@ MAX_PACKET = 16384
 LONGEST_NAP_S = 0.25
 SHORTEST_NAP_S = 0.02
 MOST_BOUNDS = 1000
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 _SIGCHLD = int(signal.SIGCHLD)
@@ -65,6 +66,7 @@ class _Job:
     started: float
     cpu_s: float
     wall_s: float
+    memory_mib: float
     output_bytes: int
     stdout: int | None
     directory: str | None
@@ -79,15 +81,16 @@ class _Job:
         except OSError:  # it has just ended; wait4 will tell
             return 0.0
 
-    def cpu_used_by_all(self) -> float:
-        """CPU seconds of all processes of the job, to the kernel's clock tick."""
-        return max(self.cpu_used(), cpu_of_tree(self.pid))
-
     def exceeded(self, now: float) -> str | None:
         """The limit the job is over, if any."""
+        used = self.cpu_used()
         # Looking at all processes costs; a job that has just started can't have used much.
-        old = now - self.started > LONGEST_NAP_S
-        self.cpu_seen = max(self.cpu_seen, self.cpu_used_by_all() if old else self.cpu_used())
+        if now - self.started > LONGEST_NAP_S:
+            by_all, own_mib = usage_of_tree(self.pid)
+            used = max(used, by_all)
+            if own_mib > self.memory_mib:
+                return "memory"
+        self.cpu_seen = max(self.cpu_seen, used)
         if self.cpu_seen > self.cpu_s:
             return "cpu"
         if now - self.started > self.wall_s:
@@ -193,6 +196,7 @@ class Zygote:
             started=time.monotonic(),
             cpu_s=message["cpu_s"],
             wall_s=message["wall_s"],
+            memory_mib=message["limits"]["memory_mib"],
             output_bytes=message["output_bytes"],
             stdout=watched,
             directory=directory,
@@ -351,10 +355,15 @@ class Zygote:
             self.control.send(json.dumps(message).encode())
 
 
-def cpu_of_tree(root: int) -> float:
-    """CPU seconds used so far by a process, its descendants, and those of them it waited for."""
-    ticks: dict[int, int] = {}
+def usage_of_tree(root: int) -> tuple[float, float]:
+    """CPU seconds used so far by a process, its descendants, and those of them it waited for; and
+    the MiB of memory that they have beyond what each got by its fork.
+
+    The kernel's limit on memory is for each process; together they must not have more either.
+    """
+    stats: dict[int, tuple[int, float]] = {}
     children: dict[int, list[int]] = {}
+    inherited_mib = _resident_mib("/proc/self/statm")
     for entry in Path("/proc").iterdir():
         name = entry.name
         if name.isdigit():
@@ -364,15 +373,22 @@ def cpu_of_tree(root: int) -> float:
                 continue
             # The command's name, in parentheses, may hold anything.
             fields = text.rpartition(")")[2].split()
-            # proc(5), counted from the state: parent, ..., utime, stime, cutime, cstime
-            ticks[int(name)] = sum(map(int, fields[11:15]))
+            # proc(5), counted from the state: parent, ..., utime, stime, cutime, cstime, ..., rss
+            own_mib = int(fields[21]) * _PAGE_MIB - inherited_mib
+            stats[int(name)] = sum(map(int, fields[11:15])), max(0.0, own_mib)
             children.setdefault(int(fields[1]), []).append(int(name))
-    total, stack = 0, [root]
+    ticks, memory_mib, stack = 0, 0.0, [root]
     while stack:
         pid = stack.pop()
-        total += ticks.get(pid, 0)
+        more_ticks, more_mib = stats.get(pid, (0, 0.0))
+        ticks += more_ticks
+        memory_mib += more_mib
         stack += children.get(pid, [])
-    return total / os.sysconf("SC_CLK_TCK")
+    return ticks / os.sysconf("SC_CLK_TCK"), memory_mib
+
+
+def _resident_mib(statm: str) -> float:
+    return int(Path(statm).read_text().split()[1]) * _PAGE_MIB
 
 
 def _new_directory() -> str:
@@ -410,6 +426,8 @@ def main(config_text: str) -> None:
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     job_main = {"candidate": candidate.main, "checker": checker.main}[config["role"]]
     zygote = Zygote(control, config["identity"], config["uid_base"], job_main, own, errors=errors)
+    if not config["landlock"]:
+        zygote.landlock_abi = 0
     Filter(part="zygote").load()
     _import(PRELOAD)
     if config["identity"] != "none":
@@ -440,7 +458,7 @@ def _import(names: Iterable[str]) -> None:
     """Imports modules without what they would do in the child after each fork.
 
     That is to seed ``random`` anew: every job starts with the same state of it, so that a program
-    that draws from it gets the same verdict each time.
+    or a test that draws from it gets the same verdict each time.
     """
     register = os.register_at_fork
     os.register_at_fork = lambda **_: None  # type: ignore[assignment]
@@ -449,3 +467,4 @@ def _import(names: Iterable[str]) -> None:
             importlib.import_module(name)
     finally:
         os.register_at_fork = register
+    sys.modules["random"].seed(0)

@@ -512,6 +512,137 @@ HOSTILE = [
         "raise AssertionError('the tests are wrong')",
         "error",
     ),
+    *(
+        _row(
+            f"x {kind} subclass that is equal to everything",
+            f"class E({kind}):\n    def __eq__(self, o): return True\n"
+            f"    __ne__ = lambda s, o: False\n    __hash__ = None\ndef add(a, b): return E()\n",
+            "wrong",
+        )
+        for kind in ("str", "float", "list", "dict", "tuple", "set", "bytes", "complex")
+    ),
+    _row(
+        "x equality that learns on its way through containers",
+        "class E:\n    def __eq__(self, o): return True\n    __hash__ = lambda s: 0\n"
+        "def add(a, b): return {E()}\n",
+        "wrong",
+        "plain",
+    ),
+    _in_call(
+        "x read the harness's own source",
+        "import glob, os",
+        "for root in ('/opt/sandbox', '/opt/sandbox/inner'):\n"
+        "    try: os.listdir(root)\n"
+        "    except PermissionError: continue\n"
+        "    open(root + '/confine.py').read()\n"
+        "    raise SystemExit('it is readable')",
+        "wrong error",
+    ),
+    _in_call(
+        "x the harness's source through the loaded modules",
+        "import inspect, sys",
+        "raise ValueError(inspect.getsource(sys.modules['inner.checker']))",
+        "error",
+    ),
+    _in_call(
+        "x memory shared out among processes",
+        "import os, time",
+        "for _ in range(12):\n"
+        "    if os.fork() == 0:\n"
+        "        held = [b'x' * (1 << 20) for _ in range(100)]\n"
+        "        time.sleep(60)\n"
+        "time.sleep(60)",
+        "memory",
+    ),
+    _in_call(
+        "x files in memory that nobody counts",
+        "import os",
+        "for n in range(40):\n    fd = os.memfd_create('x')\n    os.write(fd, b'x' * (16 << 20))",
+        "error",
+    ),
+    _in_call(
+        "x a sparse file of a terabyte",
+        "",
+        "with open('big', 'wb') as f: f.truncate(1 << 40)",
+        "error",
+    ),
+    _in_call(
+        "x more files than inodes",
+        "",
+        "for n in range(10**6): open(f'f{n}', 'w').close()",
+        "error",
+    ),
+    _in_call(
+        "x a namespace by a raw clone",
+        "import ctypes",
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for flags in (0x10000000, 0x20000000, 0x40000000):\n"
+        "    assert libc.syscall(56, flags | 17, 0, 0, 0, 0) == -1 and ctypes.get_errno() == 1",
+        "wrong error",
+    ),
+    _in_call(
+        "x device nodes",
+        "import os, stat",
+        "os.mknod('disk', stat.S_IFBLK | 0o666, os.makedev(254, 0))",
+        "error",
+    ),
+    _in_call(
+        "x chroot and up",
+        "import os",
+        "os.mkdir('d')\nos.chroot('d')",
+        "error",
+    ),
+    _in_call(
+        "x signal the sandbox by a pidfd",
+        "import os, signal",
+        "fd = os.pidfd_open(os.getppid() or 1)\nsignal.pidfd_send_signal(fd, 9)",
+        "wrong error exited crashed",
+    ),
+    _in_call(
+        "x set the clock",
+        "import time",
+        "time.clock_settime(time.CLOCK_REALTIME, 0)",
+        "error",
+    ),
+    _in_call(
+        "x better priority",
+        "import os",
+        "os.nice(-19)",
+        "error",
+    ),
+    _row(
+        "x descriptors sent to the tests",
+        "import array, os, socket\nfor fd in range(3, 16):\n"
+        "    try:\n        s = socket.socket(fileno=fd)\n"
+        "        s.sendmsg([b'\\0\\0\\0\\2[]'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, "
+        "array.array('i', [fd] * 8))])\n        s.detach()\n"
+        "    except OSError: pass\n" + WRONG,
+        "error",
+    ),
+    _in_call(
+        "x a thousand large results",
+        "",
+        "return ['x' * 1000] * 5000",
+        "wrong",
+    ),
+    _row(
+        "x verdict on deletion",
+        f"{_WRITE_EVERYWHERE}class D:\n    def __del__(self): spam()\nd = D()\n{WRONG}",
+        "wrong",
+    ),
+    _row(
+        "x a stream that forges when it is flushed",
+        f"{_WRITE_EVERYWHERE}import sys\nclass S:\n    def write(self, t): spam()\n"
+        f"    def flush(self): spam()\nsys.stdout = sys.stderr = S()\n{WRONG}",
+        "wrong",
+    ),
+    _row(
+        "x an entry point that is not a function",
+        "class Meta(type):\n    def __call__(cls, *a): return E\n"
+        "    def __eq__(cls, o): return True\n    __hash__ = type.__hash__\n"
+        "class E(metaclass=Meta): pass\nadd = E\n",
+        "wrong",
+    ),
     _row("x null byte", f"{WRONG}\0", "syntax_error"),
     _row("x nested parentheses", "x = " + "(" * 5000 + ")" * 5000, "syntax_error memory"),
 ]

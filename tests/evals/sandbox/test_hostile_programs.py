@@ -136,7 +136,7 @@ def test_hostile_program_in_namespaces(namespaces: Canary, row: Any) -> None:
 
 def test_the_table_is_complete() -> None:
     names = [row.name for row in table.HOSTILE]
-    assert len(names) == len(set(names)) >= 48
+    assert len(names) == len(set(names)) >= 110
     numbered = {name.split()[0] for name in names}
     assert {str(number) for number in range(1, 45)} <= numbered
     right = {name for name in names if "passed" in _row(name).allowed}
@@ -154,3 +154,45 @@ def test_every_problem_can_be_passed(bwrap: Canary) -> None:
     for name, problem in table.PROBLEMS.items():
         job = Job(right[name], test=problem.test, entry_point=problem.entry_point)
         assert bwrap.sandbox.run(job).status == "passed", name
+
+
+_LEAVES = """\
+import os, socket, time
+def f():
+    abstract = socket.socket(socket.AF_UNIX)
+    abstract.bind("\\0neighbour")
+    port = socket.create_server(("127.0.0.1", 4567))
+    abstract.listen()
+    for folder in ("/tmp", "/dev/shm"):
+        open(folder + "/neighbour", "w").write("x")
+    time.sleep(1.5)
+"""
+_LOOKS = """\
+import os, socket, time
+def f():
+    seen = set()
+    places = (socket.AF_UNIX, "\\0neighbour"), (socket.AF_INET, ("127.0.0.1", 4567))
+    for _ in range(25):
+        for family, address in places:
+            with socket.socket(family) as s:
+                if s.connect_ex(address) == 0:
+                    seen.add(address)
+        for folder in ("/tmp", "/dev/shm"):
+            seen.update(set(os.listdir(folder)) - {".shm"})
+        time.sleep(0.04)
+    return sorted(map(str, seen))
+"""
+
+
+@pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
+def test_jobs_at_the_same_time_do_not_meet(backend: str, request: pytest.FixtureRequest) -> None:
+    sandbox = request.getfixturevalue(backend).sandbox
+    jobs = [
+        (name, Job(program, mode="calls", calls=[("f", [])]))
+        for name, program in (("leaves", _LEAVES), ("looks", _LOOKS))
+    ]
+    outcomes = dict(sandbox.map(jobs))
+    assert outcomes["leaves"].passed
+    assert outcomes["looks"].values == ([],)
+    after = sandbox.run(_LOOKS, calls=["f()"])
+    assert after.values == ([],)

@@ -66,10 +66,12 @@ def _needs_a_sandbox() -> None:
 
 
 @pytest.mark.parametrize("ending", ["normal", "exception", "interrupt"])
-def test_closing_leaves_nothing(ending: str) -> None:
+def test_closing_leaves_nothing(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = children_of(os.getpid())
     descriptors = {entry.name for entry in Path("/proc/self/fd").iterdir()}
-    temporary = set(Path(tempfile.gettempdir()).iterdir())
     threads = threading.active_count()
     errors: dict[str, type[BaseException]] = {
         "exception": KeyError,
@@ -85,7 +87,7 @@ def test_closing_leaves_nothing(ending: str) -> None:
             raise errors[ending]
     assert during and not wait_until_gone(during)
     assert {entry.name for entry in Path("/proc/self/fd").iterdir()} == descriptors
-    assert set(Path(tempfile.gettempdir()).iterdir()) == temporary
+    assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
 
 
@@ -178,7 +180,7 @@ from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.inner import linux, seccomp
 linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.Filter().load()  # this process and its children can make no namespace any more
+seccomp.Filter(part="job").load()  # this process and its children can make no namespace any more
 try:
     with Sandbox(workers=1):
         print("opened")
@@ -202,8 +204,8 @@ def test_without_a_safe_backend_it_refuses_unless_told_otherwise() -> None:
     assert status == "passed"
 
 
-def test_unsafe_local_runs_and_cleans_up() -> None:
-    temporary = set(Path(tempfile.gettempdir()).iterdir())
+def test_unsafe_local_runs_and_cleans_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Sandbox(workers=1, unsafe_local=True, backend="unsafe_local") as sandbox:
         description = sandbox.describe()
         assert description["safe"] is False
@@ -213,7 +215,7 @@ def test_unsafe_local_runs_and_cleans_up() -> None:
         assert outcome.passed and not Path(outcome.values[0]).exists()
         assert sandbox.run(HONEST).passed
         assert sandbox.run(Job("while True: pass\n", limits=Limits(cpu_s=0.3))).status == "timeout"
-    assert set(Path(tempfile.gettempdir()).iterdir()) == temporary
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_unsafe_local_is_not_taken_where_a_safe_backend_works() -> None:

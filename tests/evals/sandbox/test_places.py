@@ -1,0 +1,162 @@
+"""Places are used again only untouched, and tests share a process only if they leave nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.sandbox.inner import landlock
+from codegen.evals.sandbox.inner.tame import tame
+
+ADD = "def add(a, b):\n    return a + b\n"
+# When the two directories of the place were last changed: both are new in a new place.
+LOOK = "import os\ndef f():\n    return [os.stat(p).st_ctime_ns for p in ('/tmp', '/dev/shm')]\n"
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    try:
+        with Sandbox(workers=1) as opened:
+            yield opened
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+def place_of_the_next_job(sandbox: Sandbox) -> list[int]:
+    return sandbox.run(LOOK, calls=["f()"]).values[0]
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        "open('x', 'w').close()",
+        "open('x', 'w').close()\nos.unlink('x')",
+        "open('/dev/shm/x', 'w').close()\nos.unlink('/dev/shm/x')",
+        "os.mkdir('d')\nos.rmdir('d')",
+        "times = os.stat('/tmp')\nopen('x', 'w').close()\nos.unlink('x')\n"
+        "try:\n    os.utime('/tmp', ns=(times.st_atime_ns, times.st_mtime_ns))\n"
+        "except PermissionError:\n    pass",
+    ],
+)
+def test_a_place_that_was_written_to_is_dropped(sandbox: Sandbox, touch: str) -> None:
+    before = place_of_the_next_job(sandbox)
+    assert place_of_the_next_job(sandbox) == before  # a job that only looks leaves it as it was
+    assert sandbox.run(f"import os\n{touch}\n").passed
+    after = place_of_the_next_job(sandbox)
+    assert after[0] != before[0] and after[1] != before[1]
+
+
+def test_places_have_the_size_of_the_job(sandbox: Sandbox) -> None:
+    from codegen.evals.sandbox import Limits
+
+    program = (
+        "import os\ndef f():\n    s = os.statvfs('/tmp')\n    return s.f_blocks * s.f_frsize\n"
+    )
+    for mebibytes in (1, 16, 2, 16):
+        outcome = sandbox.run(program, calls=["f()"], limits=Limits(file_mib=mebibytes))
+        assert outcome.values == (4 * mebibytes << 20,)
+
+
+@pytest.mark.skipif(not landlock.abi(), reason="this kernel has no Landlock")
+def test_landlock_stands_where_the_mounts_would_allow(sandbox: Sandbox) -> None:
+    program = (
+        "import os\ndef f(path):\n    try:\n        return sorted(os.listdir(path))\n"
+        "    except PermissionError:\n        return None\n"
+    )
+    outcome = sandbox.run(program, calls=[("f", [p]) for p in ("/opt/sandbox/inner", "/", "/usr")])
+    inner, root, usr = outcome.values
+    assert inner is None and root is None and "lib" in usr
+    assert "landlock" in sandbox.describe()["layers"]
+
+
+def test_without_landlock_the_sandbox_stands_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an older kernel: no rules are made, and the layer is not claimed."""
+    from codegen.evals.sandbox import launch
+
+    config = launch._zygote_config
+
+    def without(*arguments: object) -> dict[str, object]:
+        return config(*arguments) | {"landlock": False}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(launch, "_zygote_config", without)
+    try:
+        with Sandbox(workers=1) as opened:
+            assert "landlock" not in opened.describe()["layers"]
+            assert opened.run(ADD, calls=["add(1, 2)"]).values == (3,)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+TAME = [
+    ("assert add(1, 2) == 3", True),
+    ("import math, random\nfrom typing import List\nassert math.isclose(add(1, 2), 3)", True),
+    ("def check(f):\n    for n in range(9):\n        assert f(n, n) == 2 * n", True),
+    ("class P:\n    def __init__(self):\n        pass\nassert P() is not None", True),
+    ("import math\nmath.pi = 3", False),
+    ("import os", False),
+    ("from math import *", False),
+    ("import sys", False),
+    ("eval('1')", False),
+    ("def f():\n    return [g.__globals__ for g in ()]", False),
+    ("setattr(add, 'x', 1)", False),
+    ("def check(f):\n    f.seen = 1", False),
+    ("def check(f):\n    import threading", False),
+    ("import collections.abc\ncollections.abc.Sized.register(int)", False),
+    ("open('x', 'w')", False),
+    ("\n".join(f"x{n} = {n}" for n in range(300)) + "\nimport os", False),
+]
+
+
+@pytest.mark.parametrize(("test", "expected"), TAME, ids=lambda value: repr(value)[:40])
+def test_which_tests_are_tame(test: str, expected: bool) -> None:
+    assert tame(compile(test, "<test>", "exec")) is expected
+
+
+def test_what_one_test_changes_is_not_there_for_the_next(sandbox: Sandbox) -> None:
+    """Each of these would pass only if the one before it had left something behind."""
+    changes = (
+        "import math\nmath.left = 1\nassert add(1, 2) == 3\n",
+        "import builtins\nbuiltins.left = 1\nassert add(1, 2) == 3\n",
+        "import sys\nsys.left = 1\nassert add(1, 2) == 3\n",
+        "globals()['left'] = 1\nassert add(1, 2) == 3\n",
+        "import os\nopen('left', 'w').close()\nassert add(1, 2) == 3\n",
+    )
+    look = (
+        "import math\nassert not hasattr(math, 'left')\n"
+        "assert 'left' not in dir()\nassert add(1, 2) == 3\n"
+    )
+    looks = (
+        look,
+        "try:\n    left\nexcept NameError:\n    assert add(1, 2) == 3\n",
+        "import sys\nassert not hasattr(sys, 'left')\nassert add(1, 2) == 3\n",
+        "try:\n    open('left')\nexcept FileNotFoundError:\n    assert add(1, 2) == 3\n",
+    )
+    for change in changes:
+        for test in (change, *looks):
+            assert sandbox.run(Job(ADD, test=test)).passed, test
+
+
+def test_random_numbers_are_the_same_in_every_job_and_test(sandbox: Sandbox) -> None:
+    draw = "import random\ndef f():\n    return random.random()\n"
+    (drawn,) = sandbox.run(draw, calls=["f()"]).values
+    assert sandbox.run(draw, calls=["f()"]).values == (drawn,)
+    test = f"import random\nassert add(random.random(), 0) == {drawn!r}\n"
+    seeded = "import random\nrandom.seed(1)\nassert add(1, 2) == 3\n"
+    for tried in (test, test, seeded, test):
+        assert sandbox.run(Job(ADD, test=tried)).passed
+
+
+def test_a_test_process_serves_many_jobs_and_dies_alone(sandbox: Sandbox) -> None:
+    pool = sandbox._pool
+    assert pool is not None
+    for _ in range(5):
+        assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
+    testers = {number for worker in pool._workers for number in worker.testers}
+    assert sandbox.run(Job(ADD, test="assert add(1, 2) == 4\n")).status == "wrong"
+    assert {number for worker in pool._workers for number in worker.testers} == testers
+    crash = Job(ADD, test="import os\nassert add(1, 2) == 3\nos.abort()\n")
+    assert sandbox.run(crash).status == "infra_error"
+    assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed

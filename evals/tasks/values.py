@@ -1,13 +1,12 @@
 """Plain Python values as JSON text: arguments and expected results on their way to the tests' side.
 
 Lists, text and numbers are JSON's own; ``{"t": [...]}`` is a tuple, and so on. The text of a value
-is always the same (sets are sorted), since it decides whether a program was judged before.
-:data:`READER` is the source of the reading side, to stand in front of a test.
+is always the same (sets are sorted), since it decides whether a program was judged before. It is
+read by :func:`codegen.evals.tasks.oracles.read_value`.
 """
 
 from __future__ import annotations
 
-import inspect
 import json
 from typing import Any
 
@@ -44,27 +43,3 @@ def _tree(value: Any) -> Any:
     if kind is range:
         return {"r": [value.start, value.stop, value.step]}
     raise TypeError(f"a value of type {kind.__name__} is not plain")
-
-
-def read_value(text: str) -> Any:
-    """The value of a text that :func:`write_value` wrote."""
-    import json
-
-    def read(tree: dict[str, Any]) -> Any:
-        ((tag, content),) = tree.items()
-        kinds: dict[str, Any] = {
-            "t": tuple,
-            "s": set,
-            "z": frozenset,
-            "d": dict,
-            "c": lambda parts: complex(*parts),
-            "b": bytes.fromhex,
-            "r": lambda parts: range(*parts),
-            "i": lambda digits: int(digits, 16),
-        }
-        return kinds[tag](content)
-
-    return json.loads(text, object_hook=read)
-
-
-READER = "from typing import Any\n\n\n" + inspect.getsource(read_value)

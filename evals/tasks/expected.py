@@ -1,0 +1,195 @@
+"""What the references of HumanEval+ and MBPP+ return, which their files don't say.
+
+Computed by running the references in the sandbox, once, and kept in the cache folder
+(``CODEGEN_CACHE``, else ``XDG_CACHE_HOME``/codegen, else ``~/.cache/codegen``). Of a result too
+large to be kept, such as a list of a million numbers, the digest is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from codegen.errors import SandboxError
+from codegen.records import write_atomic
+
+from .base import Runs
+from .oracles import is_digest, read_value, with_digests
+from .values import write_value
+
+if TYPE_CHECKING:
+    from codegen.evals.sandbox import Job
+
+_MAX_OUTPUT_BYTES = 4 << 20
+_CPU_S = 240.0
+_MEMORY_MIB = 8192
+
+
+class Tested(Protocol):
+    """What is needed of a problem."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def entry_point(self) -> str:
+        """The function to call."""
+        ...
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The arguments of each call."""
+        ...
+
+    @property
+    def oracle(self) -> str:
+        """How results are compared."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reference returned for each input, and the CPU seconds that took."""
+
+    results: tuple[Any, ...]
+    cpu_s: float
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether some results are so large that only their digests are kept."""
+        return any(is_digest(result) for result in self.results)
+
+
+def expected_results(
+    problems: Mapping[str, tuple[Tested, str]], sandbox: Runs
+) -> Iterator[tuple[str, Expected]]:
+    """The expected results of problems, from the cache or by running; each is kept as it comes.
+
+    Args:
+        problems: by id, a problem and its reference.
+        sandbox: an open sandbox.
+
+    Raises:
+        SandboxError: if a reference can't be run; names the problem.
+    """
+    missing = {}
+    for id_, (problem, program) in problems.items():
+        if (cached := _read(cache_file(problem, program))) is None:
+            missing[id_] = (problem, program)
+        else:
+            yield id_, cached
+    for id_, expected in compute(missing, sandbox):
+        row = {"cpu_s": expected.cpu_s, "results": write_value(list(expected.results))}
+        write_atomic(cache_file(*missing[id_]), json.dumps(row) + "\n")
+        yield id_, expected
+
+
+def cache_folder() -> Path:
+    """Where what was computed is kept."""
+    if folder := os.environ.get("CODEGEN_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
+
+
+def cache_file(problem: Tested, program: str) -> Path:
+    """The file of a problem's results: another one for another reference, inputs or Python."""
+    parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
+    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return cache_folder() / "expected" / f"{problem.id.replace('/', '-')}-{digest}.json"
+
+
+def _read(path: Path) -> Expected | None:
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"))
+        return Expected(tuple(read_value(row["results"])), float(row["cpu_s"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not there, or not what we write: computed anew
+
+
+# --- running the references --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some inputs of a problem, to run the reference on."""
+
+    problem: Tested
+    program: str
+    start: int
+    end: int
+    as_digests: bool = False
+
+    def job(self) -> Job:
+        from codegen.evals.sandbox import Job, Limits
+
+        name, program = self.problem.entry_point, self.program
+        if self.as_digests:
+            program, name = with_digests(program, name), "digest_call"
+        return Job(
+            program,
+            mode="calls",
+            calls=[(name, arguments) for arguments in self.problem.inputs[self.start : self.end]],
+            limits=Limits(cpu_s=_CPU_S, memory_mib=_MEMORY_MIB, output_bytes=_MAX_OUTPUT_BYTES),
+        )
+
+    def smaller(self) -> list[_Part]:
+        """In two parts; of one result alone, its digest."""
+        if self.end - self.start == 1:
+            return [replace(self, as_digests=True)]
+        middle = (self.start + self.end) // 2
+        return [replace(self, end=middle), replace(self, start=middle)]
+
+
+def compute(
+    problems: Mapping[str, tuple[Tested, str]], sandbox: Runs
+) -> Iterator[tuple[str, Expected]]:
+    """Runs the references on all inputs; yields a problem's results when it has all of them.
+
+    Raises:
+        SandboxError: if a reference can't be run; names the problem.
+    """
+    results: dict[str, list[Any]] = {}
+    seconds = dict.fromkeys(problems, 0.0)
+    left = {id_: len(problem.inputs) for id_, (problem, _) in problems.items()}
+    waiting = [_Part(p, program, 0, len(p.inputs)) for p, program in problems.values()]
+    while waiting:
+        jobs = [(part, part.job()) for part in waiting]
+        waiting = []
+        for part, outcome in sandbox.map(jobs):
+            id_ = part.problem.id
+            # What one answer can hold is limited.
+            if outcome.status in ("output_limit", "memory") and not part.as_digests:
+                waiting += part.smaller()
+                continue
+            if not outcome.passed:
+                raise SandboxError(
+                    f"The reference of {id_} can't be run on its inputs: {outcome.status} "
+                    f"{outcome.message}."
+                )
+            made = results.setdefault(id_, [None] * len(part.problem.inputs))
+            made[part.start : part.end] = [_kept(part.problem, v) for v in outcome.values]
+            seconds[id_] += outcome.cpu_s
+            left[id_] -= part.end - part.start
+            if not left[id_]:
+                yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
+
+
+def _kept(problem: Tested, value: Any) -> Any:
+    """A result as it is kept; where only its presence counts, as whether it is there."""
+    if is_digest(value):
+        return value
+    if problem.oracle == "not_none":
+        return value if isinstance(value, bool) else value is not None
+    try:
+        write_value(value)
+    except TypeError as error:
+        raise SandboxError(f"The reference of {problem.id} returned {error}.") from None
+    return value

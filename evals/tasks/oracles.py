@@ -1,0 +1,171 @@
+"""How results are compared. The text of this file stands in front of the tests that use it.
+
+So it runs on the tests' side of the sandbox, where a program can't reach it. It imports nothing of
+this project, and nothing from the future: such an import could only be the first line.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+
+def read_value(text: str) -> Any:
+    """The value of a text that :func:`codegen.evals.tasks.values.write_value` wrote."""
+
+    def read(tree: dict[str, Any]) -> Any:
+        ((tag, content),) = tree.items()
+        kinds: dict[str, Any] = {
+            "t": tuple,
+            "s": set,
+            "z": frozenset,
+            "d": dict,
+            "c": lambda parts: complex(*parts),
+            "b": bytes.fromhex,
+            "r": lambda parts: range(*parts),
+            "i": lambda digits: int(digits, 16),
+        }
+        return kinds[tag](content)
+
+    return json.loads(text, object_hook=read)
+
+
+def close(got: Any, expected: Any, atol: float) -> bool:
+    """Whether two results are equal but for rounding: each float by numpy's rule with rtol 1e-7."""
+    if type(got) is not type(expected):
+        return bool(got == expected)
+    if isinstance(expected, float):
+        if math.isnan(expected):
+            return math.isnan(got)
+        return got == expected or abs(got - expected) <= atol + 1e-7 * abs(expected)
+    if isinstance(expected, complex):
+        return abs(got - expected) <= atol + 1e-7 * abs(expected)
+    if isinstance(expected, (list, tuple)):
+        return len(got) == len(expected) and all(
+            close(a, b, atol) for a, b in zip(got, expected, strict=True)
+        )
+    if isinstance(expected, dict):
+        return got.keys() == expected.keys() and all(
+            close(got[key], expected[key], atol) for key in expected
+        )
+    return bool(got == expected)
+
+
+def as_json(value: Any) -> Any:
+    """A value with lists for its tuples, as JSON would give it back."""
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    return value
+
+
+def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -> bool:
+    """Whether a result is right.
+
+    Oracles besides ``equal``, all for problems that leave their answer open:
+        - ``set``: the order and number of the items don't matter.
+        - ``not_none``: whether there is a result at all (the reference returns a match object).
+        - ``root``: a root of the polynomial given (HumanEval/32).
+        - ``any``: whatever it returns (Mbpp/164, whose reference is wrong).
+        - ``or_zero``: or zero (Mbpp/295).
+        - ``pyramid``: or what follows if ``height`` is the pyramid's own (Mbpp/581).
+        - ``digits``: or what follows if the shorter number is padded (Mbpp/558).
+    """
+    tolerance = atol or 1e-6
+    if oracle == "set":
+        return set(got) == set(expected)
+    if oracle == "not_none":
+        return expected == (got if isinstance(got, bool) else got is not None)
+    if oracle == "root":
+        value = sum(c * math.pow(got, power) for power, c in enumerate(arguments[0]))
+        return abs(value) <= tolerance
+    if oracle == "any":
+        return True
+    if close(got, expected, tolerance):
+        return True
+    if oracle == "or_zero":
+        return bool(got == 0)
+    if oracle == "pyramid":
+        edge, height = arguments
+        slant = math.sqrt((edge / 2) ** 2 + height**2)
+        return abs(got - round(edge**2 + 2 * edge * slant)) <= tolerance
+    if oracle == "digits":
+        first, second = (str(number) for number in arguments)
+        width = max(len(first), len(second))
+        pairs = zip(first.zfill(width), second.zfill(width), strict=True)
+        return bool(got == sum(abs(int(a) - int(b)) for a, b in pairs))
+    return False
+
+
+def digest(value: Any) -> str:
+    """A digest of a value that is equal for equal values: a whole float is written as the integer.
+
+    Not for values with dictionaries or sets in them, whose order it would take for a difference.
+    """
+    made = hashlib.sha256(type(value).__name__.encode())
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        made.update(repr(_normal(part)).encode("utf-8", "surrogatepass"))
+        made.update(b",")
+    return made.hexdigest()
+
+
+def _normal(part: Any) -> Any:
+    if isinstance(part, (list, tuple)):
+        return type(part)(map(_normal, part))
+    return int(part) if isinstance(part, (bool, float)) and part == part // 1 else part
+
+
+def is_digest(expected: Any) -> bool:
+    """Whether an expected result is kept as its digest."""
+    return type(expected) is tuple and len(expected) == 2 and expected[0] == "digest"
+
+
+def check_all(
+    call: Any,
+    digest_call: Any,
+    inputs: Any,
+    expected: Any,
+    base: int,
+    oracle: str,
+    atol: float,
+    name: str,
+) -> None:
+    """Calls a function on all inputs and raises an AssertionError at the first wrong result.
+
+    Args:
+        call: the function.
+        digest_call: the same, but for the digest of its result; only needed where one is expected.
+            The program's own side takes it, but it can't take a right one of a wrong result.
+        inputs, expected: argument lists and results.
+        base: how many of them belong to the base tests.
+        oracle, atol: see :func:`matches`.
+        name: the function's name.
+    """
+    for number, (arguments, result) in enumerate(zip(inputs, expected, strict=True)):
+        if is_digest(result):
+            got = digest_call(*arguments)
+            right = got == result
+        else:
+            got = call(*arguments)
+            try:
+                right = matches(oracle, got, result, arguments, atol)
+            except (TypeError, ValueError, ArithmeticError):
+                right = False  # of a type that can't be compared
+        if not right:
+            kind = f"base test {number + 1}" if number < base else f"plus test {number + 1 - base}"
+            called = f"{name}({', '.join(map(repr, arguments))})"[:300]
+            raise AssertionError(f"{kind}: {called} is {got!r:.200}, expected {result!r:.200}")
+
+
+# Read when this module is: a file that changes later must not change the tests of a run.
+SOURCE = Path(__file__).read_text(encoding="utf-8").partition("\n\n\n# Read when")[0]
+
+
+def with_digests(program: str, name: str) -> str:
+    """A program that offers ``digest_call`` beside its function ``name``."""
+    return (
+        f"{program}\n\n\ndef digest_call(*arguments, _source={SOURCE!r}):\n    space = {{}}\n"
+        f'    exec(_source, space)\n    return "digest", space["digest"]({name}(*arguments))\n'
+    )

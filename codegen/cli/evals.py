@@ -108,6 +108,9 @@ def run(
 @click.option("--source", help="Where the task's data is, in place of its default.")
 @click.option("--unsafe-local", is_flag=True,
               help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Where the sandboxes run: here, or on a Ray cluster.")  # fmt: skip
+@click.option("--ray-address", default="", help="The cluster; default: RAY_ADDRESS, or one here.")
 @json_option
 def score(
     samples: str,
@@ -117,6 +120,8 @@ def score(
     ks: tuple[int, ...],
     source: str | None,
     unsafe_local: bool,
+    executor: str,
+    ray_address: str,
     as_json: bool,
 ) -> dict[str, Any]:
     """Run each sample of a JSONL file against its problem's tests.
@@ -126,15 +131,16 @@ def score(
     from dataclasses import asdict
 
     from codegen.cli.progress import Progress
-    from codegen.evals.sandbox import Sandbox
+    from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evaluate import load_task
 
     loaded_task = load_task(task, source)
-    with (
-        Progress("programs") as progress,
-        Sandbox(workers=workers, unsafe_local=unsafe_local) as sandbox,
-    ):
+    if executor == "ray":
+        opened = ClusterSandbox(ray_address, workers=workers, unsafe_local=unsafe_local)
+    else:
+        opened = Sandbox(workers=workers, unsafe_local=unsafe_local)
+    with Progress("programs") as progress, opened as sandbox:
         result = score_samples(
             samples,
             loaded_task,

@@ -9,6 +9,8 @@
 
 Each program runs in a process of its own without network, files or neighbours, under limits of
 time, memory and output; its tests run in another sandbox and see only the plain values it returns.
+``ClusterSandbox`` is the same over a Ray cluster.
+
 See ``jobs`` for the modes, ``inner.confine`` for the layers, ``inner.wire`` for what can be
 returned, ``judge`` for the statuses.
 
@@ -19,8 +21,20 @@ calls left to it, and side channels (timing, load). Verdicts of mode ``in_sandbo
 the program.
 """
 
+from .cluster import ClusterSandbox
 from .jobs import Call, Job, Limits, Mode, Outcome, Result
 from .probes import Probe, probe
 from .sandbox import Sandbox
 
-__all__ = ["Call", "Job", "Limits", "Mode", "Outcome", "Probe", "Result", "Sandbox", "probe"]
+__all__ = [
+    "Call",
+    "ClusterSandbox",
+    "Job",
+    "Limits",
+    "Mode",
+    "Outcome",
+    "Probe",
+    "Result",
+    "Sandbox",
+    "probe",
+]

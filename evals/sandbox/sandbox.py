@@ -145,7 +145,7 @@ class Sandbox:
                     if is_empty(job.program):
                         yield key, Outcome("empty", trust_of(job.mode), message="no code")
                         continue
-                    _check(job)
+                    check_job(job)
 
                     def done(outcome: Outcome | SandboxError, number: int = number) -> None:
                         results.put((number, outcome))
@@ -170,7 +170,8 @@ class Sandbox:
         return self._pool
 
 
-def _check(job: Job) -> None:
+def check_job(job: Job) -> None:
+    """Raises an :class:`InputError` for calls that can't be sent."""
     try:
         pack_calls(job)
     except (wire.WireError, TypeError, ValueError) as error:

@@ -1,0 +1,216 @@
+"""The sandbox on every CPU of a Ray cluster, for runs of many thousand programs.
+
+Ray's actors do the work, one for each CPU, each with a sandbox of one worker; Ray restarts an actor
+that dies and sends its jobs again. What goes between processes are our own records, never what a
+program wrote otherwise than as plain values.
+
+A verdict must not depend on the node that gives it, so the sandboxes of all nodes have to describe
+themselves alike.
+
+Limits: all outcomes pass through the process that called :meth:`ClusterSandbox.map`. Every node
+needs this package and Python in the same versions, and its own way to run a sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator, Iterable, Sequence
+from itertools import islice
+from types import ModuleType
+from typing import Any, TypeVar
+
+from codegen.errors import InputError, SandboxError
+
+from .jobs import Job, Outcome, is_empty, trust_of
+from .sandbox import Sandbox, check_job
+
+Key = TypeVar("Key")
+
+BATCH = 16
+BATCHES_AHEAD = 3  # for each actor, so that none waits for the driver
+TRIES = 3
+OBJECT_STORE_BYTES = 200 * 2**20
+
+
+class ClusterSandbox:
+    """As :class:`Sandbox`, over the actors of a Ray cluster. A context manager.
+
+    Args:
+        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
+            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
+            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
+            that one is used.
+        workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
+        unsafe_local: see :class:`Sandbox`.
+
+    Raises:
+        SandboxError: on entering, if Ray is not installed or not reached, a node has no safe way to
+            run programs, or nodes differ in it.
+    """
+
+    def __init__(
+        self, address: str = "", workers: int | None = None, unsafe_local: bool = False
+    ) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
+        self._address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+        self._workers = workers
+        self._unsafe_local = unsafe_local
+        self._ray: ModuleType | None = None
+        self._connected_here = False
+        self._actors: list[Any] = []
+        self._description: dict[str, Any] = {}
+
+    def __enter__(self) -> ClusterSandbox:
+        ray = _import_ray()
+        self._ray, self._connected_here = ray, not ray.is_initialized()
+        try:
+            if self._connected_here:
+                self._connect(ray)
+            count = self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            # Two threads: while one waits for its last job, the other has begun the next batch.
+            kind = ray.remote(
+                num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
+            )(_Worker)
+            self._actors = [kind.remote(sys.path, self._unsafe_local) for _ in range(count)]
+            descriptions = ray.get([actor.describe.remote() for actor in self._actors])
+        except ray.exceptions.RayError as error:
+            self.close()
+            raise SandboxError(f"Ray's workers can't open a sandbox: {_cause(error)}") from None
+        except BaseException:
+            self.close()
+            raise
+        self._description = descriptions[0]
+        if any(other != self._description for other in descriptions):
+            self.close()
+            raise SandboxError(
+                "The sandboxes of the cluster's nodes differ, so verdicts would too.",
+                "Give all nodes the same Python and the same way to run a sandbox "
+                "(`codegen doctor` on each).",
+            )
+        return self
+
+    def _connect(self, ray: ModuleType) -> None:
+        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self._address == "local":
+            settings |= {
+                "num_cpus": self._workers or len(os.sched_getaffinity(0)),
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "include_dashboard": False,
+            }
+        try:
+            ray.init(address=self._address, **settings)
+        except (OSError, RuntimeError, ValueError) as error:
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise SandboxError(
+                f"Cannot connect to a Ray cluster at {self._address!r}: {first}",
+                "Start one with `ray start --head`, or give the address local.",
+            ) from None
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the actors, and with them their sandboxes; safe to call twice."""
+        ray, self._ray = self._ray, None
+        if ray is None:
+            return
+        for actor in self._actors:
+            ray.kill(actor)
+        self._actors = []
+        if self._connected_here:
+            ray.shutdown()
+
+    def describe(self) -> dict[str, Any]:
+        """As :meth:`Sandbox.describe`: equal to that of one sandbox on any of the nodes."""
+        self._running()
+        return dict(self._description)
+
+    def map(self, items: Iterable[tuple[Key, Job]]) -> Generator[tuple[Key, Outcome], None, None]:
+        """Runs jobs and yields their outcomes as they finish, in no fixed order.
+
+        The input is read as the jobs are done, some batches ahead.
+
+        Raises:
+            InputError: if a job can't be used. SandboxError: if the sandbox is not open.
+        """
+        ray = self._running()
+        source = iter(items)
+        idle = self._actors * BATCHES_AHEAD
+        running: dict[Any, tuple[Any, list[tuple[Key, Job]]]] = {}
+        try:
+            while True:
+                while idle and (batch := list(islice(source, BATCH))):
+                    runnable = []
+                    for key, job in batch:
+                        if is_empty(job.program):
+                            yield key, Outcome("empty", trust_of(job.mode), message="no code")
+                        else:
+                            check_job(job)
+                            runnable.append((key, job))
+                    if runnable:
+                        actor = idle.pop()
+                        task = actor.run.remote([job for _, job in runnable])
+                        running[task] = actor, runnable
+                if not running:
+                    return
+                (task,), _ = ray.wait(list(running), num_returns=1)
+                actor, batch = running.pop(task)
+                idle.append(actor)
+                outcomes = self._outcomes(ray, task, [job for _, job in batch])
+                yield from zip([key for key, _ in batch], outcomes, strict=True)
+        finally:
+            for task in running:
+                ray.cancel(task, force=False)
+
+    def _outcomes(self, ray: ModuleType, task: Any, jobs: Sequence[Job]) -> Sequence[Outcome]:
+        try:
+            return ray.get(task)
+        except ray.exceptions.RayError as error:
+            reason = f"the worker of the cluster failed {TRIES} times: {_cause(error)}"
+            return [Outcome("infra_error", trust_of(job.mode), message=reason) for job in jobs]
+
+    def _running(self) -> ModuleType:
+        if self._ray is None:
+            raise SandboxError(
+                "The sandbox is not open.", "Use it as `with ClusterSandbox() as sandbox:`."
+            )
+        return self._ray
+
+
+class _Worker:
+    """What an actor holds: an open sandbox."""
+
+    def __init__(self, path: Sequence[str], unsafe_local: bool) -> None:
+        sys.path.extend(folder for folder in path if folder not in sys.path)
+        self._sandbox = Sandbox(workers=1, unsafe_local=unsafe_local).__enter__()
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`Sandbox.describe`."""
+        return self._sandbox.describe()
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """The outcomes of a batch, in its order."""
+        done = dict(self._sandbox.map(enumerate(jobs)))
+        return [done[number] for number in range(len(jobs))]
+
+
+def _import_ray() -> ModuleType:
+    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
+    try:
+        import ray
+    except ImportError:
+        raise SandboxError(
+            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
+        ) from None
+    return ray
+
+
+def _cause(error: BaseException) -> str:
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

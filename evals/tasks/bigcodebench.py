@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,9 @@ def _packages(problem: BigCodeProblem) -> Iterator[str]:
     seen: set[str] = set()
     for text in (problem.prompt + problem.canonical_solution, problem.test):
         try:
-            nodes = list(ast.walk(ast.parse(text)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                nodes = list(ast.walk(ast.parse(text)))
         except SyntaxError:
             continue
         for node in nodes:

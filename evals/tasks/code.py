@@ -20,10 +20,12 @@ class CodeTask(Task[AnyProblem]):
         asks: the ways of asking it supports.
         whole_programs: whether a whole program is asked for, not the rest of one function; that
             decides about the stop strings.
+        blank_is_code: whether a completion of nothing but white space may be right.
     """
 
     asks: Sequence[Ask] = ("code", "instruction")
     whole_programs: bool = False
+    blank_is_code: bool = False
 
     def __init__(
         self, name: str, description: str, problems: Sequence[AnyProblem], source: str
@@ -103,13 +105,14 @@ class CodeTask(Task[AnyProblem]):
         """The whole program that a sample stands for."""
         style = style_of(sample)
         answer = sample.completion
-        if not answer.strip():
+        may_be_blank = self.blank_is_code and style.read == "append"
+        if not answer.strip() and not may_be_blank:
             return Extraction("", "the answer is empty", "empty")
         if style.read == "find":
             found = find_code(answer, self.entry_point(problem))
             return self.placed(problem, found) if found.program else found
         answer = cut_at_stop(answer, self._stops(style))
-        if not answer.strip():
+        if not answer.strip() and not may_be_blank:
             return Extraction("", "the answer holds nothing before its stop string", "empty")
         if style.read == "append":
             return Extraction(self.joined(problem, answer))

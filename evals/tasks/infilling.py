@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import InputError
 from codegen.records import Sample
 
 from .base import Extraction, Problem
@@ -50,6 +49,7 @@ class Infilling(CodeTask[InfillingProblem]):
     """The task over given problems."""
 
     asks = ("infill", "code", "instruction")
+    blank_is_code = True  # some gaps are white space, or nothing
 
     def hole(self, problem: InfillingProblem) -> tuple[str, str]:
         """What stands before and behind the gap."""
@@ -146,8 +146,6 @@ def infilling(name: str, description: str, source: str | None = None) -> Infilli
 def _problem(place: str, row: Mapping[str, Any]) -> InfillingProblem:
     text_fields(place, row, _FIELDS)
     entry_point = entry_point_field(place, row)
-    if not row["canonical_solution"]:
-        raise InputError(f"{place}: nothing is missing, the canonical_solution is empty.")
     return InfillingProblem(
         row["task_id"],
         row["prompt"],

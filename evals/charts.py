@@ -173,7 +173,9 @@ def stacked_bars(
     for number, (label, counts) in enumerate(rows):
         y = top + number * pitch
         total = sum(count for _, count in counts)
-        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(label)}</text>')
+        room = width // 9  # characters; the whole label is in the table of counts
+        short = label if len(label) <= room else label[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(short)}</text>')
         x = 0.0
         for kind, count in counts:
             length = width * count / total if total else 0.0

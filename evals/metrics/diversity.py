@@ -87,9 +87,13 @@ def measure_diversity(
     if not groups:
         return None
     k = min(map(len, groups.values()))
-    rows = [_measure(texts, k, random.Random(f"{seed}/{id_}")) for id_, texts in groups.items()]
+    rows = [_measure(texts, k, _rng(seed, id_)) for id_, texts in groups.items()]
     means = [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
     return Diversity(len(groups), max(map(len, groups.values())), k, *means)
+
+
+def _rng(seed: int, id_: str) -> random.Random:
+    return random.Random(f"{seed}/{id_}".encode("utf-8", "surrogatepass"))
 
 
 def _measure(texts: Sequence[str], k: int, rng: random.Random) -> tuple[float, ...]:

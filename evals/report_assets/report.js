@@ -3,10 +3,16 @@
 // text only: nothing here makes markup of a string.
 "use strict";
 
+// As in markup.py: what can't be seen, or turns text around, is written out by its number.
+const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
+  character === "\n" || character === "\t"
+    ? character
+    : `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
+
 const make = (tag, kind = "", text = "") => {
   const element = document.createElement(tag);
   if (kind) element.className = kind;
-  if (text) element.textContent = text;
+  if (text) element.textContent = visible(text);
   return element;
 };
 
@@ -93,12 +99,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 // --- problems and samples ------------------------------------------------------------------------
-
-// As in markup.py: what can't be seen, or turns text around, is written out by its number.
-const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
-  character === "\n" || character === "\t"
-    ? character
-    : `\\u${character.codePointAt(0).toString(16).padStart(4, "0")}`);
 
 const store = document.getElementById("blocks");
 const blocks = store ? store.textContent.split("\n") : [];
@@ -263,7 +263,7 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
     if (sample.trust === "in_sandbox") facts.push("the program could have forged this verdict");
     verdict.append(make("span", "muted small", facts.join(" · ")));
     inside.append(verdict);
-    if (sample.message) inside.append(make("p", "message", visible(sample.message)));
+    if (sample.message) inside.append(make("p", "message", sample.message));
     inside.append(make("h5", "", sample.program ? "Program" : "No program was found"));
     const prompt = runs[opened.run].p;
     const given = prompt && sample.program.startsWith(prompt) ? prompt.split("\n").length - 1 : 0;

@@ -297,6 +297,7 @@ def test_diversity_of_samples_by_hand() -> None:
     assert measure_diversity({"p": ["x"]}) is None
     wide = measure_diversity({"p": [f"x{i} = {i}" for i in range(80)]}, most=20)
     assert wide is not None and wide.samples == 20
+    assert measure_diversity({"\ud800": ["\ud800", "\x00"]}) is not None
 
 
 class Recorder:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -392,3 +394,75 @@ def test_kill_9_while_scoring(toy_file: Path, tmp_path: Path) -> None:
     for name in (VERDICTS, SCORE):
         whole = (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "run" / name).read_bytes() == whole
+
+
+REAL_CHILD = """
+import sys
+from codegen.evals import tasks
+from codegen.evals.sandbox import Sandbox
+from codegen.evals.scoring import score
+
+with Sandbox(workers=1) as sandbox:
+    print("ready", flush=True)
+    score(sys.argv[2], tasks.load("humaneval", sys.argv[1]), out=sys.argv[3], sandbox=sandbox)
+"""
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)],
+    ids=str,
+)
+def test_kill_9_while_scoring_in_the_sandbox(kills: int, toy_file: Path, tmp_path: Path) -> None:
+    """The final files are those of a run that nobody killed, but for the times that were taken."""
+    try:
+        Sandbox(workers=1).run("pass")
+    except SandboxError as error:
+        pytest.skip(str(error))
+    count = 100 * kills
+    ends = (
+        "return x + {}",
+        "return x - {}",
+        "return [x][{}]",
+        "import os; os._exit({})",
+        "return (",
+    )
+    rows = [
+        {"task_id": f"Toy/{i % 7}", "completion": f"    {ends[i % 5].format(i % 7)}  # {i}\n"}
+        for i in range(count)
+    ]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [sys.executable, "-c", REAL_CHILD, str(toy_file), str(samples)]
+    log = tmp_path / "run" / EXECUTIONS
+    chance = random.Random(kills)
+    for _ in range(kills):
+        process = subprocess.Popen([*command, str(tmp_path / "run")], stdout=subprocess.PIPE)
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            before = log.stat().st_size if log.exists() else 0
+            until = time.monotonic() + 30
+            while time.monotonic() < until and process.poll() is None:
+                if log.exists() and log.stat().st_size > before:
+                    break  # it is in the middle of it
+                time.sleep(0.002)
+            time.sleep(chance.uniform(0, 0.3))
+            assert process.poll() is None, "it was done before it could be killed"
+            os.kill(process.pid, signal.SIGKILL)
+    done = len(log.read_text().splitlines())
+    assert kills <= done < count
+    for folder in ("run", "whole"):
+        subprocess.run([*command, str(tmp_path / folder)], check=True, capture_output=True)
+    keys = [json.loads(line)["key"] for line in log.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == count + 7  # references too; each was run once
+    for name in (VERDICTS, SCORE):
+        run_, whole = (_untimed(tmp_path / folder / name) for folder in ("run", "whole"))
+        assert run_ == whole
+    assert {v.status for v in read_jsonl(Verdict, tmp_path / "run" / VERDICTS)} == {
+        "passed", "wrong", "error", "exited", "syntax_error",
+    }  # fmt: skip
+
+
+def _untimed(path: Path) -> str:
+    return re.sub(r'"(cpu_s|wall_s|memory_mib)": [^,}]+', "", path.read_text())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +13,9 @@ from typing import Any
 
 import pytest
 
+from codegen.benchmarks.tools import hostile_suite as table
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
-
-_spec = importlib.util.spec_from_file_location(
-    "sandbox_hostile_table", Path(__file__).with_name("hostile.py")
-)
-assert _spec is not None and _spec.loader is not None
-table = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = table
-_spec.loader.exec_module(table)
 
 SECRET_VARIABLE = "SANDBOX_TEST_SECRET"
 SECRET = "4c2f9d-secret-of-the-host"

@@ -1,4 +1,5 @@
-"""Programs that try to pass without being right, or to do harm. They run only inside the sandbox.
+"""Programs that try to pass without being right, or to do harm. They run only inside the sandbox,
+or in namespaces that are thrown away.
 
 The numbers are those of the hostile table in the evals specification (§3.3); ``x`` rows are its
 "also test" list and more. ``@PORT@`` is a listening port of the host, ``@FILE@`` a file of the host
@@ -641,6 +642,42 @@ HOSTILE = [
         "class Meta(type):\n    def __call__(cls, *a): return E\n"
         "    def __eq__(cls, o): return True\n    __hash__ = type.__hash__\n"
         "class E(metaclass=Meta): pass\nadd = E\n",
+        "wrong",
+    ),
+    _in_call(
+        "x kill the parent by posix",
+        "import posix",
+        "posix.kill(posix.getppid(), 9)",
+        "wrong error exited crashed",
+    ),
+    _in_call(
+        "x kill everything by posix", "import posix", "posix.kill(-1, 9)", "wrong exited crashed"
+    ),
+    _in_call(
+        "x fork bomb by posix",
+        "import posix",
+        "while True:\n    try: posix.fork()\n    except OSError: pass",
+        "timeout",
+    ),
+    _in_call(
+        "x orphans by posix",
+        "import posix, time",
+        "for _ in range(5):\n"
+        "    if posix.fork() == 0:\n"
+        "        posix.setsid()\n"
+        "        while True: time.sleep(1)",
+        "wrong",
+    ),
+    _in_call(
+        "x overwrite by posix",
+        "import posix",
+        "fd = posix.open('@FILE@', posix.O_WRONLY)\nposix.write(fd, b'x')",
+        "error",
+    ),
+    _in_call(
+        "x flood of descriptor 1 by posix",
+        "import posix",
+        "for _ in range(200): posix.write(1, b'x' * (1 << 20))",
         "wrong",
     ),
     _row("x null byte", f"{WRONG}\0", "syntax_error"),

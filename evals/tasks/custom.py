@@ -155,11 +155,14 @@ def _defines(code: str, name: str) -> bool:
 # --- answers that are texts --------------------------------------------------------------------
 
 _MARKED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
-_NAMED = re.compile(r"^\W*(?:final )?answer\W*?[:=](.*)$", re.IGNORECASE | re.MULTILINE)
+_NAMED = re.compile(
+    r"\banswer(?:\s+is\b\s*:?|\s*[*_]*\s*[:=])[ \t]*[*_]*[ \t]*(\S.*?)[*_]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def find_text(text: str) -> str:
-    """The answer in a text: tagged, else behind "Answer:", else in the last fence, else all."""
+    """The answer in a text: tagged, else behind "answer:" or "answer is", else in the last fence, else all."""
     for found in (_MARKED.findall(text), _NAMED.findall(text), fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
             return answers[-1]
@@ -209,9 +212,10 @@ def run_with_input(source: str, text: str) -> str:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     written = io.BytesIO()
+    output = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
     streams = sys.stdin, sys.stdout
     sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8")
-    sys.stdout = io.TextIOWrapper(written, encoding="utf-8", write_through=True)
+    sys.stdout = output
     try:
         exec(compile(source, "<program>", "exec"), vars(module))  # noqa: S102
     except SystemExit as error:
@@ -219,6 +223,7 @@ def run_with_input(source: str, text: str) -> str:
             raise RuntimeError(f"exit code {error.code}") from None
     finally:
         sys.stdin, sys.stdout = streams
+    output.flush()
     return written.getvalue().decode("utf-8", "replace")
 
 

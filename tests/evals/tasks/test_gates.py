@@ -77,9 +77,7 @@ def test_the_whole_gate(loaded: tasks.Task[Any], sandbox: Sandbox) -> None:
         assert found.passed == found.references
 
 
-def test_exceptions_say_what_is_missing(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exceptions_say_what_is_missing(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEGEN_TEST_DATA", str(data_folder))
     task = tasks.load("bigcodebench-hard")
     for id_, reason in task.reference_exceptions.items():

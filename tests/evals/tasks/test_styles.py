@@ -67,8 +67,9 @@ def test_each_sentinel_is_one_token(name: str) -> None:
     ids = tokenizer.encode(style.render(prefix="a", suffix="b")).tokens
     assert [token for token in ids if token in sentinels] == sentinels
     assert [token for token in ids if token not in sentinels and token.strip()] == (
-        ["a", "b"] if style.template.index("{prefix}") < style.template.index("{suffix}") else
-        ["b", "a"]
+        ["a", "b"]
+        if style.template.index("{prefix}") < style.template.index("{suffix}")
+        else ["b", "a"]
     )
 
 
@@ -106,9 +107,7 @@ def test_a_changed_style_of_the_same_name_is_another_run(
     from codegen.errors import ResumeError
 
     def go(style: PromptStyle) -> None:
-        runs.run(
-            toy, FakeGenerator(), SamplingParams(), Decoder(), n=1, style=style, out=tmp_path
-        )
+        runs.run(toy, FakeGenerator(), SamplingParams(), Decoder(), n=1, style=style, out=tmp_path)
 
     go(own["mine"])
     with pytest.raises(ResumeError, match=r"style_definition\.read"):

@@ -1,0 +1,410 @@
+"""HumanEval+ and MBPP+: comparing, special oracles, expected results and their cache."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import InputError, SandboxError
+from codegen.evals import tasks
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.tasks import oracles
+from codegen.evals.tasks.expected import cache_file
+from codegen.evals.tasks.oracles import close, digest, matches, read_value
+from codegen.evals.tasks.values import write_value
+
+ROW = {
+    "task_id": "HumanEval/900",
+    "prompt": "def f(x, y):\n",
+    "entry_point": "f",
+    "canonical_solution": "    return x / y\n",
+    "base_input": [[1, 2], [4, 2]],
+    "plus_input": [[2, 3], [1, 7]],
+    "atol": 0,
+}
+
+
+# --- values on their way -----------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=3)
+)
+HASHABLE = st.one_of(st.booleans(), st.integers(), st.text(max_size=5), st.tuples(st.integers()))
+VALUES = st.recursive(
+    st.one_of(SCALARS, st.complex_numbers(allow_nan=False), st.sets(HASHABLE, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(HASHABLE, inner, max_size=3),
+        st.frozensets(HASHABLE, max_size=3),
+    ),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_values_come_back_with_their_types(value: Any) -> None:
+    again = read_value(write_value(value))
+    assert repr(again) == repr(value) or again == value  # sets print in any order
+    assert type(again) is type(value)
+    assert write_value(again) == write_value(value)
+
+
+def test_values_that_need_care() -> None:
+    for value in (10**5000, -(2**2000), range(1, 9, 2), [{"t": [1]}], {"t": 1}):
+        assert read_value(write_value(value)) == value
+
+
+def test_what_is_not_plain_is_refused() -> None:
+    with pytest.raises(TypeError, match="type object is not plain"):
+        write_value([object()])
+
+
+# --- comparing ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "atol", "right"),
+    [
+        (0.1 + 0.2, 0.3, 1e-6, True),
+        (0.3001, 0.3, 1e-6, False),
+        (0.3001, 0.3, 1e-3, True),
+        (1e9 + 1, 1e9, 1e-6, True),  # relative 1e-7, numpy's
+        (1e9 + 1000, 1e9, 1e-6, False),
+        ([0.1 + 0.2, "a"], [0.3, "a"], 1e-6, True),
+        ([0.1 + 0.2, "b"], [0.3, "a"], 1e-6, False),
+        ([0.3, 0.3], [0.3], 1e-6, False),
+        ((0.3,), [0.3], 1e-6, False),
+        ({"a": [0.1 + 0.2]}, {"a": [0.3]}, 1e-6, True),
+        ({"b": 0.3}, {"a": 0.3}, 1e-6, False),
+        (math.nan, math.nan, 1e-6, True),
+        (math.inf, math.inf, 1e-6, True),
+        (math.inf, 1.0, 1e-6, False),
+        (1.0, math.inf, 1e-6, False),
+        (-math.inf, math.inf, 1e-6, False),
+        (1j, complex(math.inf, 0), 1e-6, False),
+        (3, 3.0, 1e-6, True),
+        (3, 3.0000001, 1e-6, False),  # EvalPlus too wants the same type unless equal
+        ("3", 3, 1e-6, False),
+        (None, 0.0, 1e-6, False),
+        (1 + 1e-9j, 1 + 0j, 1e-6, True),
+        (True, 1, 1e-6, True),
+    ],
+)
+def test_close(got: Any, expected: Any, atol: float, right: bool) -> None:
+    assert close(got, expected, atol) is right
+
+
+@pytest.mark.parametrize(
+    ("oracle", "got", "expected", "arguments", "right"),
+    [
+        ("set", [2, 1, 1], (1, 2), [], True),
+        ("set", [1], (1, 2), [], False),
+        ("not_none", "match", True, [], True),
+        ("not_none", None, True, [], False),
+        ("not_none", None, False, [], True),
+        ("not_none", False, False, [], True),
+        ("not_none", True, False, [], False),
+        ("root", -0.5, -0.5, [[1, 2]], True),
+        ("root", 2.0, 1.0, [[2, -3, 1]], True),  # another root than the reference's
+        ("root", 1.5, 1.0, [[2, -3, 1]], False),
+        ("root", -30.0, 0, [[0, 1]], False),  # a negative residual is no small one
+        ("any", "whatever", True, [1, 2], True),
+        ("or_zero", 0, 7, [8], True),
+        ("or_zero", 7, 7, [8], True),
+        ("or_zero", 1, 7, [8], False),
+        ("pyramid", 33, 33, [3, 4], True),
+        ("pyramid", 35, 33, [3, 4], True),  # the height is the pyramid's, not the face's
+        ("pyramid", 36, 33, [3, 4], False),
+        ("digits", 7, 7, [123, 256], True),
+        ("digits", 2, 1, [1, 21], True),
+        ("digits", 3, 1, [1, 21], False),
+        ("equal", 0.1 + 0.2, 0.3, [], True),
+    ],
+)
+def test_oracles(oracle: str, got: Any, expected: Any, arguments: Any, right: bool) -> None:
+    assert matches(oracle, got, expected, arguments, 0) is right
+
+
+def test_the_digest_is_equal_for_equal_values() -> None:
+    assert digest([1, 2.0, 2.5]) == digest([1.0, 2, 2.5])
+    assert digest([True, 1]) == digest([1, 1])
+    different = [[1, 2], (1, 2), [2, 1], [1, [2]], "12", ["1", "2"], [12], [1, 2, None]]
+    assert len({digest(value) for value in different}) == len(different)
+    assert digest(math.inf) != digest(math.nan)
+
+
+# --- the tasks ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plus(write_rows: Callable[[list[Any]], Path], cache: None) -> Callable[..., tasks.Task[Any]]:
+    def make(name: str = "humaneval-plus", **changes: Any) -> tasks.Task[Any]:
+        return tasks.load(name, str(write_rows([{**ROW, **changes}])))
+
+    return make
+
+
+def judge(task: tasks.Task[Any], sandbox: Sandbox, program: str) -> Outcome:
+    task.prepare(task.problems(), sandbox)
+    job = task.job(task.problems()[0], program)
+    assert isinstance(job, Job)
+    return sandbox.run(job)
+
+
+def test_a_program_must_pass_all_inputs(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    task = plus()
+    assert judge(task, sandbox, task.reference(task.problems()[0])).passed
+    assert judge(task, sandbox, "def f(x, y): return x * (1 / y)").passed  # rounding differs
+    base_only = judge(task, sandbox, "def f(x, y): return x / y if y == 2 else 0.0")
+    assert base_only.status == "wrong"
+    assert "plus test 1: f(2, 3) is 0.0, expected 0.666" in base_only.message
+    assert "base test 2: f(4, 2)" in judge(task, sandbox, "def f(x, y): return 0.5").message
+    assert judge(task, sandbox, "def f(x, y): return 1 // 0").status == "error"
+
+
+def test_a_float_result_does_not_loosen_later_tests(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    """EvalPlus 0.3.1 keeps the tolerance that a float result switched on."""
+    task = plus(
+        prompt="def f(x):\n",
+        canonical_solution="    return 0.5 if x == 0 else x\n",
+        base_input=[[0]],
+        plus_input=[[10**9]],
+    )
+    # One more than a thousand million is within numpy's relative tolerance, but no float.
+    off = judge(task, sandbox, "def f(x): return 0.5 if x == 0 else x + 1")
+    assert off.status == "wrong"
+
+
+def test_the_root_of_humaneval_32(plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox) -> None:
+    """EvalPlus 0.3.1 fails every solution, the reference included."""
+    task = plus(
+        task_id="HumanEval/32",
+        prompt="def f(xs):\n",
+        canonical_solution="    return 1.0\n",
+        base_input=[[[2, -3, 1]]],
+        plus_input=[],
+        atol=1e-4,
+    )
+    assert judge(task, sandbox, "def f(xs): return 1.0").passed
+    assert judge(task, sandbox, "def f(xs): return 2.0").passed
+    assert judge(task, sandbox, "def f(xs): return 1.5").status == "wrong"
+
+
+def test_hostile_results_do_not_pass(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    always = (
+        "class A(float):\n    def __eq__(s, o): return True\n    def __sub__(s, o): return 0.0\n"
+    )
+    always += "    __rsub__ = __sub__\n\ndef f(x, y): return A(0)\n"
+    assert judge(plus(), sandbox, always).status == "wrong"
+    # Nor by calling what the tests' side uses.
+    assert judge(plus(), sandbox, "def f(x, y): return EXPECTED[0]").status == "error"
+
+
+def test_results_too_large_to_keep_are_judged_by_their_digest(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    task = plus(
+        prompt="def f(n):\n",
+        canonical_solution="    return [i / 2 for i in range(n)]\n",
+        base_input=[[3]],
+        plus_input=[[900_000]],
+    )
+    problem = task.problems()[0]
+    assert judge(task, sandbox, task.reference(problem)).passed
+    ints = "def f(n): return [i // 2 if i % 2 == 0 else i / 2 for i in range(n)]"
+    assert judge(task, sandbox, ints).passed
+    wrong = "def f(n):\n    out = [i / 2 for i in range(n)]\n    out[-1] = 0 if n > 3 else 1.0\n"
+    outcome = judge(task, sandbox, wrong + "    return out\n")
+    assert outcome.status == "wrong"
+    assert "plus test 1" in outcome.message
+    forged = "def digest_call(*a): return 'digest', 'x'\n\ndef f(n): return [0.0, 0.5, 1.0]\n"
+    assert judge(task, sandbox, forged).status == "wrong"
+    helper = "def digest(x): return x\n\ndef f(n): return digest([i / 2 for i in range(n)])\n"
+    assert judge(task, sandbox, helper).passed  # its own names are not touched
+
+
+def test_expected_results_are_computed_once(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    first = plus()
+    first.prepare(first.problems(), sandbox)
+
+    class NoSandbox:
+        def map(self, items: Any) -> Iterator[Any]:
+            assert list(items) == []
+            return iter(())
+
+    again = plus()
+    again.prepare(again.problems(), NoSandbox())
+    problem = again.problems()[0]
+    assert again.job(problem, "x") == first.job(problem, "x")
+    path = cache_file(problem, again.reference(problem))
+    assert json.loads(path.read_text())["results"].startswith("[0.5,2.0,0.666")
+    path.write_text('{"cpu_s":')  # as a killed process would not leave it, but a full disk might
+    third = plus()
+    third.prepare(third.problems(), sandbox)
+    assert third.job(problem, "x").test == first.job(problem, "x").test
+    other = plus(canonical_solution="    return y / x\n")
+    assert cache_file(other.problems()[0], other.reference(other.problems()[0])) != path
+
+
+def test_judging_without_preparing_says_so(plus: Callable[..., tasks.Task[Any]]) -> None:
+    task = plus()
+    with pytest.raises(SandboxError, match="HumanEval/900 were not prepared"):
+        task.job(task.problems()[0], "x = 1")
+
+
+def test_a_reference_that_fails_is_named(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+) -> None:
+    task = plus(plus_input=[[1, 0]])
+    with pytest.raises(SandboxError, match="HumanEval/900 can't be run on its inputs"):
+        task.prepare(task.problems(), sandbox)
+
+
+def test_slow_references_get_their_programs_more_time(
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = plus()
+    task.prepare(task.problems(), sandbox)
+    problem = task.problems()[0]
+    assert task.job(problem, "x").limits.cpu_s == 6.0
+    from codegen.evals.tasks.expected import Expected
+
+    results = task._expected[problem.id].results  # type: ignore[attr-defined]
+    task._expected[problem.id] = Expected(results, 5.0)  # type: ignore[attr-defined]
+    assert task.job(problem, "x").limits.cpu_s == 24.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base_input": 3}, "'base_input' must be a list of argument lists"),
+        ({"plus_input": [1]}, "'plus_input' must be a list of argument lists"),
+        ({"atol": "x"}, "'atol' must be a number"),
+        ({"prompt": None}, "'prompt' is not a text"),
+        ({"entry_point": "f(x)"}, "is not a name"),
+    ],
+)
+def test_broken_rows_are_named(
+    plus: Callable[..., tasks.Task[Any]], changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        plus(**changes)
+
+
+# --- MBPP+ -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "written", "meant"),
+    [
+        (2, [[1, 2], [3]], [(1, 2), (3,)]),
+        (63, [[[1, 2]]], [[(1, 2)]]),
+        (75, [[[1, 2]], 3], [[(1, 2)], 3]),
+        (106, [[1], [2]], [[1], (2,)]),
+        (115, [[[1], [], {}]], [[{1}, {}, {}]]),
+        (124, ["1", "2j"], [1.0, 2j]),
+        (250, [[1], 2], [(1,), 2]),
+        (307, [[1, [2]], 3, 4], [(1, [2]), 3, 4]),
+        (259, [[[1], [2]], [[3]]], [((1,), (2,)), ((3,),)]),
+        (278, [[1, [2], 3]], [(1, (2,), 3)]),
+        (722, [{"a": [1, 2]}, 3, 4], [{"a": (1, 2)}, 3, 4]),
+        (252, ["1j"], [1j]),
+        (580, [[1, [2, [3]]]], [(1, (2, (3,)))]),
+        (999, [[1]], [[1]]),
+    ],
+)
+def test_inputs_get_the_types_that_json_lost(
+    plus: Callable[..., tasks.Task[Any]], number: int, written: Any, meant: Any
+) -> None:
+    task = plus("mbpp-plus", task_id=f"Mbpp/{number}", base_input=[written], plus_input={})
+    (arguments,) = task.problems()[0].inputs
+    assert list(arguments) == meant
+    assert repr(list(arguments)) == repr(meant)
+
+
+def test_inputs_have_the_types_of_the_written_tests(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the asserts in the same file, which are Python and have lost nothing."""
+    import ast
+
+    monkeypatch.setenv("CODEGEN_TEST_DATA", str(data_folder))
+    path = data_folder / "evalplus" / "MbppPlus.jsonl.gz"
+    rows = map(json.loads, gzip.decompress(path.read_bytes()).decode().splitlines())
+    texts = {row["task_id"]: row["assertion"] for row in rows}
+    compared, different = 0, []
+    for problem in tasks.load("mbpp-plus").problems():
+        called = []
+        for node in ast.walk(ast.parse(texts[problem.id])):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == problem.entry_point:
+                try:
+                    called.append([ast.literal_eval(argument) for argument in node.args])
+                except ValueError:
+                    pass  # an expression
+        given = [repr(list(arguments)) for arguments in problem.inputs[: problem.base]]
+        if called:
+            compared += 1
+            if not all(repr(arguments) in given for arguments in called):
+                different.append(problem.id)
+    assert compared > 350
+    # In five of them the file itself has other values; in 98, 104, 140 and 145 EvalPlus passes lists
+    # where the asserts have tuples, and the reference takes both.
+    assert sorted(different) == sorted(
+        f"Mbpp/{number}" for number in (87, 124, 252, 301, 596, 98, 104, 140, 145)
+    )
+
+
+def test_the_rows_of_the_hub(plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox) -> None:
+    test = (
+        "import numpy as np\nfrom math import inf\n\n"
+        "def assertion(out, exp, atol):\n    assert out == exp\n\n\ndef check(candidate):\n"
+        "    inputs = [[1, 2], [inf, -3]]\n    results = [0.5, -inf]\n"
+        "    for i, (inp, exp) in enumerate(zip(inputs, results)):\n"
+        "        assertion(candidate(*inp), exp, 1e-06)\n"
+    )
+    row = {key: value for key, value in ROW.items() if not key.endswith("_input")}
+    path = plus().source
+    Path(path).write_text(json.dumps({**row, "test": test}))
+    task = tasks.load("humaneval-plus", path)
+    problem = task.problems()[0]
+    assert (problem.inputs, problem.atol) == (([1, 2], [math.inf, -3]), 1e-6)
+    assert judge(task, sandbox, task.reference(problem)).passed
+    assert judge(task, sandbox, "def f(x, y): return 0.5").status == "wrong"
+    mbpp = {
+        "task_id": 2,
+        "prompt": "Divide.",
+        "code": "def f(x, y):\n    return x / y",
+        "test_list": ["assert f(1, 2) == 0.5"],
+        "test": test.replace("[1, 2]", "[(1, 2), 2]"),
+    }
+    Path(path).write_text(json.dumps(mbpp))
+    problem = tasks.load("mbpp-plus", path).problems()[0]
+    assert (problem.id, problem.entry_point, problem.inputs[0]) == ("Mbpp/2", "f", [(1, 2), 2])
+    assert problem.prompt == '"""\nDivide.\nassert f(1, 2) == 0.5\n"""\n'
+    Path(path).write_text(json.dumps({**mbpp, "test": "inputs = open('x')"}))
+    with pytest.raises(InputError, match="inputs in 'test' can't be read"):
+        tasks.load("mbpp-plus", path)
+
+
+def test_the_tests_side_gets_the_file_as_it_was_when_it_was_read() -> None:
+    namespace: dict[str, Any] = {}
+    exec(oracles.SOURCE, namespace)  # noqa: S102 - our own file
+    assert namespace["close"](1.0, 1.0 + 1e-9, 1e-6)
+    assert "with_digests" not in namespace

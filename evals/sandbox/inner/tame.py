@@ -33,13 +33,9 @@ _DUNDER = frozenset(
 )
 
 
-def _numbers(*names: str) -> frozenset[int]:
-    return frozenset(opcode.opmap[name] for name in names if name in opcode.opmap)
-
-
-_STORES = _numbers("STORE_ATTR", "DELETE_ATTR", "IMPORT_STAR")
+_STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
 _IMPORT = opcode.opmap["IMPORT_NAME"]
-_EXTENDED = opcode.EXTENDED_ARG
+_EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
 
 def tame(code: types.CodeType) -> bool:

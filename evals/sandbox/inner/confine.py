@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from . import landlock, linux
-from .places import EMPTY, WORK, Identity, Place
+from .places import EMPTY, WORK, Place
 from .seccomp import Filter
 
 HIDDEN = str(Path(EMPTY).parent / "inner")  # readable by its mode, but not by the Landlock rules
@@ -111,14 +111,17 @@ def confine(
     last_filter.load()
 
 
-def layers_in_force(identity: Identity) -> dict[str, bool]:
-    """What a confined process finds about itself; asked of a test job when a sandbox starts."""
+def layers_in_force(place: Place) -> dict[str, bool]:
+    """What a process confined in a place finds about itself; asked of a test job when a sandbox
+    starts.
+    """
+    identity = place.identity
     return {
         "job_pid_namespace": os.getpid() == 1,
         "unprivileged_user": identity != "none" and os.geteuid() != 0,
         "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
         "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0 and not _can_unshare(),
-        "landlock": identity != "none" and not _can_list(HIDDEN),
+        "landlock": place.rules is not None and not _can_list(HIDDEN),
         "private_files": identity != "none"
         and not os.access("/", os.W_OK)
         and not any(Path("/proc").iterdir()),

@@ -273,7 +273,7 @@ class Zygote:
         limits = {
             "cpu_s": 5.0,
             "memory_mib": 1024,
-            "file_mib": 1,
+            "file_mib": 16,  # what most jobs have, so that its place serves the first of them
             "open_files": 64,
             "processes": 16,
         }
@@ -284,7 +284,7 @@ class Zygote:
                 confine(place, bounds(limits), self.last_filter, None, None, directory)
                 report: dict[str, Any] = {
                     "op": "ready",
-                    "layers": self.own_namespaces | layers_in_force(self.identity),
+                    "layers": self.own_namespaces | layers_in_force(place),
                     "landlock_abi": self.landlock_abi,
                     "python": ".".join(map(str, sys.version_info[:3])),
                 }

@@ -14,8 +14,8 @@ too". The rules follow what pylint reports as errors. With "dies" for "is delete
    any.
 5. A call whose value is used needs the callee's first ``return`` or ``yield`` of a value. Special
    methods need their first ``return``; ``__init__`` its call of the parent's; ``__all__`` every
-   name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation that looks ahead,
-   ``from __future__``'s.
+   name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation that looks ahead, or
+   names what may not be bound (``if TYPE_CHECKING``), ``from __future__``'s.
 6. ``strict`` only: a use needs every binding that can reach it, and the ``return``, ``raise``, ...
    that end the branches beside a binding or the loop around it; a use of a class, or of a bare
    ``self``, needs its special methods (all its methods, if it has bases); a statement in a ``try``
@@ -173,8 +173,10 @@ class _Rules:
         if future is None:
             return
         first = bindings[0]
-        if first.order > use.order or (
-            isinstance(first.definition, Class) and self.units.contains(first.unit, use.unit)
+        if (
+            first.order > use.order
+            or not self._is_sure(first, use)  # "if TYPE_CHECKING:", say
+            or (isinstance(first.definition, Class) and self.units.contains(first.unit, use.unit))
         ):
             self.edge(future, use.unit)
 

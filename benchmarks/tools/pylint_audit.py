@@ -63,13 +63,21 @@ def _forget_trees() -> None:
 def dirty_states(program: str, states: Sequence[str], known: dict[str, Messages]) -> list[int]:
     """The numbers of the states with a message that the program has not.
 
+    A state that seems so is linted again by itself, and its program too: of the files of one call
+    pylint lets each change what it knows of the libraries that all of them import.
+
     Args:
         program: the whole program.
         states: its unfinished states.
         known: messages by text, of the program and all its states (see :func:`look_up`).
     """
     excused = known[program]
-    return [number for number, state in enumerate(states) if known[state] - excused]
+    suspects = [number for number, state in enumerate(states) if known[state] - excused]
+    if suspects:
+        known[program] = excused = messages_of([program])[0]
+    for number in suspects:
+        known[states[number]] = messages_of([states[number]])[0]
+    return [number for number in suspects if known[states[number]] - excused]
 
 
 def look_up(texts: Sequence[str], known: dict[str, Messages]) -> None:

@@ -1,12 +1,18 @@
-"""The check ``ruff``: besides compiling, ruff finds no undefined name or misplaced statement.
+"""The check ``ruff``: each state parses, and ruff finds no undefined name or misplaced statement.
 
 One process looks at many states. Of ruff's rules those are selected that mark an error, in pylint's
 sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F5 (format
 strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
 ``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
-locals used before assignment). Left out are style and unused names (F401, F841: every half-written
-program has them), redefinitions (F811: it depends on uses that are not written yet) and doubtful
-comparisons (F63), which a deletion can't create. ``noqa`` comments are not heeded.
+locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
+binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
+every half-written program has them), redefinitions (F811: it depends on uses that are not written
+yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not
+heeded.
+
+That Python compiles each state is not checked besides, since it would take twice the time of all
+else together: whatever Python's compiler refuses, these rules refuse. The test that shows it
+deletes lines at random and compares the two.
 """
 
 from __future__ import annotations
@@ -20,27 +26,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from codegen.errors import CodegenError
-from codegen.lintseq.verify.compiled import check_compile
 from codegen.lintseq.verify.findings import Finding
 
 _MEMORY = "/dev/shm"  # only the parent of a private directory
+_SYNTAX = "invalid-syntax"
 _BATCH_CHARS = 8_000_000  # a container may have as little as 64 MB there
 
-RUFF_RULES = ("E9", "F404", "F5", "F62", "F7", "F82")
+RUFF_RULES = (
+    *("E9", "F404", "F5", "F62", "F7", "F82"),
+    *("PLE0115", "PLE0117", "PLE0118", "PLE1142"),
+)
 
 
 def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
-    """Compiles each state, and lints those that compile with few calls of ruff, mostly one.
+    """Lints the states with few calls of ruff, mostly one.
 
     Raises:
         CodegenError: if ruff is not installed, or fails.
     """
-    findings = check_compile(states)
+    findings: list[list[Finding]] = [[] for _ in states]
     batch: list[int] = []
     size = 0
     for number, state in enumerate(states):
-        if findings[number]:
-            continue
         if batch and size + len(state) > _BATCH_CHARS:
             _lint(states, batch, findings)
             batch, size = [], 0
@@ -59,9 +66,26 @@ def _lint(states: Sequence[str], batch: Sequence[int], findings: list[list[Findi
             path.write_text(states[number], encoding="utf-8", newline="\n")
         for row in _run_ruff(folder):
             number = int(Path(row["filename"]).stem)
-            line = (row.get("location") or {}).get("row", 0)
-            rule = row.get("code") or "syntax-error"
-            findings[number].append(Finding(line, rule, row["message"]))
+            findings[number].append(_finding(row, states[number]))
+
+
+def _finding(row: Mapping, state: str) -> Finding:
+    line = (row.get("location") or {}).get("row", 0)
+    rule, message = row.get("code") or _SYNTAX, row["message"]
+    if rule == _SYNTAX:
+        rule = "syntax-error"
+        if message.startswith("Expected an indented block after"):
+            line = _header(state, line)
+    return Finding(line, rule, message)
+
+
+def _header(state: str, line: int) -> int:
+    """The line of the header whose block is missing: ruff names what stands in its place."""
+    lines = state.split("\n")
+    for number in range(min(line, len(lines)), 0, -1):
+        if lines[number - 1].partition("#")[0].rstrip().endswith(":"):
+            return number
+    return line
 
 
 def _scratch() -> str | None:

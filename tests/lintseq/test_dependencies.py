@@ -184,6 +184,9 @@ LOOSE = (False,)
          {1, 2, 3}),
         (BOTH, "from __future__ import annotations\nclass B:\n    x = 1\ndef f(a: B):\n"
                "    return a\n", 1, {1}),
+        (BOTH, "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+               "if TYPE_CHECKING:\n    from a import B\ndef f(a: B):\n    return a\n", 1,
+         {1, 5, 6}),
         (BOTH, "import a\nimport a.b\nx = a.b.c\n", 2, {2, 3}),
         (STRICT, "x = 1\nx = f()\ny = x\n", 2, {2, 3}),
         (STRICT, "x = 1\nx = f()\ny = x\n", 1, {1}),

@@ -18,7 +18,9 @@ from codegen.lintseq import (
     edit_sequence,
     edit_sequences,
     generate,
+    normalise,
     prepare,
+    random_sequence,
     repair,
     resolve,
 )
@@ -74,6 +76,36 @@ def test_ruff() -> None:
     assert rules[4] == {"syntax-error"}
     assert rules[5] == {"F507"}
     assert findings[1] == [Finding(1, "F821", "Undefined name `y`")]
+
+
+def test_a_missing_block_is_the_fault_of_its_header() -> None:
+    for state in ("if x:\n", "if x:  # why\n\n# a\ny = 1\n", "def f(\n    a\n):\nz = 1\n"):
+        (found,), (compiled,) = check_ruff([state])[0], check_compile([state])[0]
+        assert found.rule == "syntax-error"
+        assert state.split("\n")[found.line - 1].partition("#")[0].rstrip().endswith(":")
+        assert found.line >= compiled.line
+
+
+@pytest.mark.slow
+def test_ruff_refuses_whatever_the_compiler_refuses(stdlib_paths: list[Path]) -> None:
+    """Lines deleted at random, most of which leave no Python; Python's compiler is the oracle."""
+    rng = random.Random(5)
+    states: list[str] = []
+    for path in rng.sample([p for p in stdlib_paths if p.stat().st_size < 25_000], 60):
+        try:
+            program = normalise(path.read_text(encoding="utf-8"))
+            sequence = random_sequence(program, rng)
+        except (UnicodeDecodeError, UnsupportedProgram):
+            continue
+        states += rng.sample(sequence.states, min(6, len(sequence.states)))
+        lines = program.split("\n")
+        for _ in range(6):
+            gone = set(rng.sample(range(len(lines)), min(len(lines) - 1, rng.randint(1, 3))))
+            states.append("\n".join(x for n, x in enumerate(lines) if n not in gone))
+    compiled, linted = check_compile(states), check_ruff(states)
+    assert sum(map(bool, compiled)) > 150
+    missed = [s for s, a, b in zip(states, compiled, linted, strict=True) if a and not b]
+    assert missed == []
 
 
 def test_ruff_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,6 +186,7 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
     const wanted = search.value.trim().toLowerCase();
     const far = deep.checked && wanted && hasSamples;
     let count = 0;
+    listing.setAttribute("aria-busy", "true");
     for (const [i, entry] of rows.entries()) {
       let shown = fits(entry) && (!wanted || entry.id.includes(wanted));
       if (!shown && far && entry.block !== undefined && fits(entry)) {
@@ -196,6 +197,7 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
       entry.row.hidden = !shown;
       count += shown;
     }
+    listing.removeAttribute("aria-busy");
     said.textContent = count === rows.length ? "" : `${count} of ${rows.length} problems`;
     if (wanted || which.value !== "all") listing.open = true;
   };

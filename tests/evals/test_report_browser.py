@@ -223,8 +223,7 @@ def test_problems_are_sorted_and_searched(browser: chromium.Browser, page: Path)
             f"t.querySelector('select').value = {json.dumps(which)};"
             "i[1].dispatchEvent(new Event('change')); })()"
         )
-        browser.wait("!document.querySelector('.tools output').textContent.includes('…')")
-        browser.run("new Promise(done => setTimeout(done, 100))")
+        browser.wait("!document.querySelector('[aria-busy]')")
         return browser.run(SHOWN)
 
     assert search("task/1") == [id_ for id_ in every if id_.startswith("Task/1")]
@@ -256,7 +255,8 @@ def test_it_fits_the_screen_and_can_be_read(
         assert (ink > 600 and paper < 150) if dark else (ink < 150 and paper > 700)
     assert contrast_faults(browser) == []
     browser.run("document.querySelector('.note').style.color = 'rgb(128, 128, 128)'")
-    assert len(contrast_faults(browser)) == 1  # the measure itself works
+    faults = contrast_faults(browser)
+    assert any("note" in fault for fault in faults) != dark  # the measure itself works
 
 
 def contrast_faults(browser: chromium.Browser) -> list[str]:

@@ -162,7 +162,7 @@ _NAMED = re.compile(
 
 
 def find_text(text: str) -> str:
-    """The answer in a text: tagged, else behind "answer:" or "answer is", else in the last fence, else all."""
+    """The answer in a text: tagged, else behind "answer is", else in the last fence, else all."""
     for found in (_MARKED.findall(text), _NAMED.findall(text), fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
             return answers[-1]

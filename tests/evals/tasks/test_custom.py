@@ -40,13 +40,13 @@ ROWS: dict[str, dict[str, Any]] = {
         **ADD,
         "calls": [["add", [1, 2]], ["add", [[0.1], [2]]]],
         "expected": [3, [0.1, 2]],
-    },  # fmt: skip
+    },
     "calls": {
         **ADD,
         "entry_point": "add",
         "calls": [[0.1, 0.2], ["x", "y"]],
         "expected": [0.3, "xy"],
-    },  # fmt: skip
+    },
     "one case": {**ECHO, "stdin": "ab\ncd\n", "stdout": "ba\ndc\n"},
     "cases": {**ECHO, "stdin": ["ab\n", "é\ncd"], "stdout": ["ba", "é\ndc\n\n"]},
     "in_sandbox": {
@@ -66,7 +66,7 @@ ROWS: dict[str, dict[str, Any]] = {
         "answer": ["4", "four"],
         "solution": " four\n",
         "buggy": ["5", "44"],
-    },  # fmt: skip
+    },
 }
 
 

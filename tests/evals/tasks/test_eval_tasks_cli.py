@@ -1,0 +1,100 @@
+"""``codegen eval tasks|styles|check|import|export``, as a stranger uses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.cli import main
+from codegen.evals import tasks
+
+ROWS = [
+    {"id": "é", "prompt": "Double x.", "entry_point": "f", "calls": [[2], [0]], "expected": [4, 0],
+     "solution": "def f(x):\n    return 2 * x\n", "buggy": ["def f(x):\n    return x\n"]},
+    {"id": "b", "prompt": "1 + 1?", "answer": "2", "solution": "2"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return f"file:{path}"
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code, out, err = call(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_tasks_and_styles_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "eval", "tasks")
+    for name, about in tasks.names():
+        assert sum(line.startswith(f"{name} ") and about in line for line in out.splitlines()) == 1
+    _, out, _ = call(capsys, "eval", "styles")
+    assert {line.split()[0] for line in out.splitlines()} == set(tasks.STYLES)
+    listed = call_json(capsys, "eval", "styles")["styles"]
+    assert {style["name"] for style in listed} == set(tasks.STYLES)
+
+
+def test_checking_and_scoring_a_task_of_your_own(
+    capsys: pytest.CaptureFixture[str], own: str, tmp_path: Path
+) -> None:
+    found = call_json(capsys, "eval", "check", own)
+    assert (found["passed"], found["rejected"], found["task"]) == (2, 1, "file:own.jsonl")
+    theirs = tmp_path / "theirs.jsonl"
+    rows = [{"task_id": row["id"], "solution": row["solution"]} for row in ROWS]
+    theirs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    samples = tmp_path / "samples.jsonl"
+    made = call_json(capsys, "eval", "import", str(theirs), "--task", own, "--out", str(samples))
+    assert made["samples"] == 2
+    out = str(tmp_path / "scored")
+    result = call_json(capsys, "eval", "score", str(samples), "--task", own, "--out", out)
+    assert result["statuses"] == {"passed": 2}
+    assert str(tmp_path) not in json.dumps(result)
+    back = tmp_path / "back.jsonl"
+    call_json(
+        capsys, "eval", "export", str(samples), "--task", own, "--format", "evalplus",
+        "--out", str(back),
+    )  # fmt: skip
+    assert [json.loads(line) for line in back.read_text().splitlines()] == rows
+
+
+def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"prompt": "x", "tests": "assert x == 1", "solution": "x = 2"}))
+    code, out, _ = call(capsys, "eval", "check", f"file:{path}")
+    assert code == 1
+    assert "0 of 1 references pass\n  1 should pass: wrong" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["check", "humanevul"], 2, "There is no task 'humanevul'"),
+        (["check", "file:none.jsonl"], 1, "Cannot read none.jsonl"),
+        (["import", "none", "--task", "humaneval", "--out", "x"], 1, "Cannot read none"),
+        (["import", "none", "--task", "humaneval"], 2, "Missing option '--out'"),
+        (["export", "none", "--task", "humaneval", "--format", "word", "--out", "x"], 2, "word"),
+        (["styles", "--styles", "none.yaml"], 1, "Cannot read none.yaml"),
+        (["run", "humaneval", "--model", "m", "--out", "x", "--style", "shout"], 2, "'shout'"),
+    ],
+)
+def test_mistakes_get_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    ended, _, err = call(capsys, "eval", *arguments)
+    assert ended == code
+    assert said in err
+    assert "Traceback" not in err

@@ -110,7 +110,8 @@ def _verdict_sentence(pair: PairedResult) -> str:
     comparison = pair.comparison
     difference = f"{signed(comparison.difference)} points"
     if pair.significant:
-        return f"The difference of {difference} is significant (p\N{NO-BREAK SPACE}{_equals(pair.p_adjusted)})."
+        p = f"p\N{NO-BREAK SPACE}{_equals(pair.p_adjusted)}"
+        return f"The difference of {difference} is significant ({p})."
     return (
         f"There is no significant difference between the two ({difference}, "
         f"p\N{NO-BREAK SPACE}{_equals(pair.p_adjusted)})."

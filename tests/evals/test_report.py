@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import itertools
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eval_fakes import FakeSandbox
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,15 +35,27 @@ from codegen.evals.report import (
     DataCounts,
     EditSteps,
     LossCurve,
+    ProblemSamples,
+    SampleView,
     ScoredRun,
     compare_runs,
     headline_ks,
+    read_run,
     summary_rows,
     write_report,
 )
 from codegen.evals.report.stepper import diff_lines
-from codegen.evals.scoring import STATUSES, ProblemScore, ReferenceGate, Score
-from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
+from codegen.evals.sandbox import Outcome
+from codegen.evals.scoring import (
+    STATUSES,
+    Measure,
+    ProblemScore,
+    ReferenceGate,
+    Score,
+    score,
+)
+from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
+from codegen.records import Sample, write_jsonl
 
 EVIL = "<script>alert(1)</script>\"'&\x1b[31m\u202eevil\ud800</pre>"
 VOID = {"meta", "input", "br", "circle", "rect", "line", "polygon", "polyline"}
@@ -354,3 +368,184 @@ def test_bars_are_as_long_as_their_share() -> None:
     widths = [float(w) for w in re.findall(r'<rect [^>]*width="([\d.]+)"', svg)]
     assert widths == [WIDE * 0.75, WIDE * 0.25]
     assert "75.0%" in svg
+
+
+# --- samples, Markdown, further numbers --------------------------------------------------------
+
+
+def unpacked(text: str) -> list[Any]:
+    """The blocks of samples in a page, as its script would see them."""
+    blocks = text.split('<script type="text/plain" id="blocks">')[1].split("</script>")[0]
+    return [json.loads(gzip.decompress(base64.b64decode(block))) for block in blocks.split("\n")]
+
+
+def with_samples(name: str, task: str = "humaneval", text: str = "x = 1\n") -> ScoredRun:
+    counts = [(i % 5, 6) for i in range(24)]
+    base = scored(name, [c for c, _ in counts], n=6, task=task)
+    views = {
+        f"P/{i}": ProblemSamples(
+            text,
+            [
+                SampleView(j, "passed" if j < c else "wrong", text, text + text, text, "", "stop")
+                for j in range(n)
+            ],
+        )
+        for i, (c, n) in enumerate(counts)
+    }
+    return ScoredRun(name, base.score, views)
+
+
+def test_every_sample_is_in_the_page(tmp_path: Path) -> None:
+    runs = [with_samples("a", text=EVIL), scored("b", [1] * 24, n=6)]
+    text, page = page_of(write_report(runs, tmp_path / "a.html"))
+    blocks = unpacked(text)
+    assert len(blocks) == 24
+    assert all(len(block) == 2 and block[1] is None for block in blocks)
+    first = blocks[3][0]
+    assert first["p"] == EVIL
+    assert len(first["s"]) == 6
+    assert first["s"][0][:4] == [0, "passed", EVIL, 1]  # 1: prompt and answer joined
+    assert first["s"][3][1:3] == ["wrong", EVIL]
+    assert "144 samples are in this page" in page.text
+    assert [tag for tag, _ in page.tags].count("script") == 2
+    assert "<script>alert" not in text
+    written = (tmp_path / "a.json").read_text()
+    assert "prompt" not in written  # the JSON holds numbers
+
+
+def test_values_beyond_the_samples_are_marked_everywhere(tmp_path: Path) -> None:
+    path = write_report([with_samples("a")], tmp_path / "a.html")
+    text, page = page_of(path)
+    (run,) = json.loads(path.with_suffix(".json").read_text())["runs"]
+    beyond = run["further"]["extrapolated"]
+    assert [e["k"] for e in beyond] == [12, 30, 60]
+    assert all(e["extrapolated"] is True for e in beyond)
+    value = f"{100 * beyond[-1]['value']:.1f}%"
+    assert f"pass@60 {value} (extrapolated)" in page.text
+    assert re.search(rf'<tr class="computed">.{{0,200}}{value}.*?extrapolated', text)
+    summary = path.with_suffix(".md").read_text()
+    assert summary.index("Extrapolated, not measured") < summary.index(f"pass@60 {value}")
+    # None where there is too little to fit, or nothing to find by more attempts.
+    greedy = scored("g", [1] * 24, n=6, settings={"temperature": 0})
+    for run_ in (GOOD, greedy, scored("none", [0] * 24, n=6)):
+        _, page = page_of(write_report([run_], tmp_path / "b.html"))
+        assert "extrapolated" not in page.text
+
+
+def test_pass_hat_k_is_beside_pass_at_k(tmp_path: Path) -> None:
+    path = write_report([GOOD], tmp_path / "a.html")
+    (run,) = json.loads(path.with_suffix(".json").read_text())["runs"]
+    found = {int(k): e["value"] for k, e in run["further"]["all_pass"].items()}
+    expected = [math.comb(c, 5) / math.comb(10, 5) for c in (8, 9, 7, 9, 6, 8, 10, 9, 5, 7)]
+    assert found[5] == pytest.approx(sum(expected) / 10)
+    _, page = page_of(path)
+    assert f"{100 * found[5]:.1f}%" in page.text
+
+
+def test_the_summary_says_the_same_and_nothing_in_it_is_markup(tmp_path: Path) -> None:
+    name = "a|b`c`<b>*d*\n# e [f](g) &amp; $h$ @i"
+    path = write_report([BAD, with_samples(name, text=EVIL)], tmp_path / "a.html", title=name,
+                        notes=[EVIL])  # fmt: skip
+    lines = path.with_suffix(".md").read_text().splitlines()
+    assert lines[0] == "<!-- codegen eval report -->"
+    rows = [line for line in lines if line.startswith("| ")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows[:3]} == {7}
+    whole = "\n".join(lines[1:])
+    for mark in ("<b>", "<script", "*d*", "\n# e", "](g)", "`c`"):
+        assert mark not in re.sub(r"\\.", "", whole)
+    assert "11.0%" in whole
+
+
+def test_only_a_reports_summary_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# mine\n")
+    with pytest.raises(InputError, match=r"README\.md, which is not a report"):
+        write_report([GOOD], tmp_path / "README.html")
+    assert (tmp_path / "README.md").read_text() == "# mine\n"
+    with pytest.raises(InputError, match="own Markdown"):
+        write_report([GOOD], tmp_path / "report.md")
+    for _ in range(2):
+        write_report([GOOD], tmp_path / "report.html")
+
+
+def test_variants_of_a_task_are_one_draw(tmp_path: Path) -> None:
+    def variants(name: str, shift: int) -> ScoredRun:
+        problems = tuple(
+            ProblemScore(f"Single/HumanEval/{i // 8}/L{i % 8}", 1, int((i // 8 + shift) % 3 == 0))
+            for i in range(80)
+        )
+        counts = [Count(p.n, p.c) for p in problems]
+        clusters = [base_task(p.problem_id) for p in problems]
+        estimate = estimate_pass_at_k(counts, 1, clusters)
+        assert estimate is not None
+        return scored(name, [1], n=1, problems=problems, estimates={1: estimate})
+
+    runs = [variants("a", 0), variants("b", 1)]
+    (pair,) = compare_runs(runs)
+    assert (pair.comparison.m, pair.comparison.clusters) == (80, 10)
+    assert not pair.significant
+    _, page = page_of(write_report(runs, tmp_path / "a.html"))
+    assert "Some problems are variants of one task" in page.text
+    _, page = page_of(write_report([GOOD], tmp_path / "b.html"))
+    assert "variants of one task" not in page.text
+
+
+def test_measures_of_a_task_are_shown(tmp_path: Path) -> None:
+    run = scored("a", [1, 2], measures={"exact_match": Measure(0.25, 0.05, 20)})
+    _, page = page_of(write_report([run, BAD], tmp_path / "a.html"))
+    assert "exact match 0.25 ± 0.05 none" in page.text
+
+
+# --- reading a directory -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored_folder(toy: Any, tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+
+    def completions() -> Any:
+        for problem in toy.problems():
+            for index in range(2):
+                yield Sample(
+                    toy.name, problem.id, index, problem.prompt, f"    return x  # {index}\n",
+                    "stop", {"model": "m"}, 0, 1, 1, meta={"style": "continue"},
+                )  # fmt: skip
+
+    write_jsonl(folder / "samples.jsonl", completions())
+    judge = FakeSandbox(
+        lambda job: Outcome("wrong" if "# 1" in job.program else "passed", "isolated", cpu_s=0.5)
+    )
+    score(folder / "samples.jsonl", toy, out=folder, sandbox=judge)
+    return folder
+
+
+def test_a_run_is_read_with_its_programs(scored_folder: Path) -> None:
+    run = read_run("a", scored_folder)
+    assert list(run.samples) == [f"Toy/{i}" for i in range(7)]
+    problem = run.samples["Toy/2"]
+    assert [view.status for view in problem.samples] == ["passed", "wrong"]
+    assert problem.samples[1].program == problem.prompt + "    return x  # 1\n"
+    assert problem.samples[0].cpu_s == 0.5
+
+
+def test_answers_are_shown_where_the_tasks_data_is_gone(
+    scored_folder: Path, toy_file: Path
+) -> None:
+    toy_file.unlink()
+    run = read_run("a", scored_folder)
+    assert run.samples["Toy/0"].samples[0].program == ""
+    assert run.samples["Toy/0"].samples[0].answer == "    return x  # 0\n"
+    assert "not at hand" in run.score.notes[-1]
+
+
+def test_samples_that_were_not_scored_are_refused(scored_folder: Path, tmp_path: Path) -> None:
+    lines = (scored_folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match="lacks 1 of the samples"):
+        read_run("a", scored_folder, other)
+    other.write_text("".join(lines) + lines[-1].replace('"index": 1', '"index": 7'))
+    with pytest.raises(InputError, match=r"sample 7 of Toy/6, which was not scored"):
+        read_run("a", scored_folder, other)
+    other.rename(scored_folder / "moved.jsonl")
+    (scored_folder / "samples.jsonl").unlink()
+    assert read_run("a", scored_folder).samples == {}

@@ -24,7 +24,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -576,10 +576,14 @@ def pack_calls(job: Job) -> list[Any]:
     def packed(call: Call) -> list[Any]:
         if isinstance(call, str):
             return [call, False, {}]
+        if not isinstance(call, (tuple, list)) or len(call) not in (2, 3):
+            raise TypeError(f"{call!r:.80} has not two or three parts")
         name, arguments = call[:2]
         options = call[2] if len(call) > 2 else {}
         if not isinstance(name, str) or isinstance(arguments, (str, bytes)):
             raise TypeError("a call begins with a name, and its arguments are a list or a tuple")
+        if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
+            raise TypeError("named arguments are a dictionary with texts as keys")
         if arguments is None:
             return [name, None, {}]
         trees = [wire.pack(value, refuse) for value in arguments]

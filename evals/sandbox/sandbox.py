@@ -109,6 +109,10 @@ class Sandbox:
             InputError: if the job itself can't be used (an argument of ``calls`` that is not a
             plain value). SandboxError: if the sandbox broke, or there is none to open.
         """
+        if not isinstance(program, (Job, str)):
+            raise InputError(f"A program is a text or a Job, not {type(program).__name__}.")
+        if isinstance(calls, str) or not isinstance(calls, Sequence):
+            raise InputError("The calls must be a list of calls.", "For a single one: calls=[...].")
         if isinstance(program, str):
             job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
         elif calls or limits is not None:

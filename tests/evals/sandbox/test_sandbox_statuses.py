@@ -249,7 +249,13 @@ def test_a_users_own_program(sandbox: Sandbox) -> None:
     assert ended.status == "exited" and ended.values == (1,) and len(ended.results) == 1
     slow = sandbox.run("while True: pass", limits=Limits(cpu_s=0.3))
     assert slow.status == "timeout"
-    for bad in [(1, [])], [("f", "ab")], [("f",)], [("f", [object()])]:
+    unusable = [
+        *("f(1)", 5, [5], [(1, [])], [("f", "ab")], [("f",)], [("f", [object()])]),
+        *([("f", [1], 5)], [("f", [1], {2: 3})], [("f", [1], {}, 4)]),
+    ]
+    with pytest.raises(InputError, match="program"):
+        sandbox.run(5)  # type: ignore[arg-type]
+    for bad in unusable:
         with pytest.raises(InputError, match="call"):
             sandbox.run(program, calls=bad)  # type: ignore[arg-type]
 

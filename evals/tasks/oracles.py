@@ -118,6 +118,8 @@ def digest(value: Any) -> str:
 
 def _normal(part: Any) -> Any:
     if isinstance(part, (list, tuple)):
+        if set(map(type, part)) <= {str, int}:
+            return part  # as it is, for speed
         return type(part)(map(_normal, part))
     return int(part) if isinstance(part, (bool, float)) and part == part // 1 else part
 

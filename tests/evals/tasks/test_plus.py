@@ -156,9 +156,13 @@ def plus(write_rows: Callable[[list[Any]], Path], cache: None) -> Callable[..., 
 
 def judge(task: tasks.Task[Any], sandbox: Sandbox, program: str) -> Outcome:
     task.prepare(task.problems(), sandbox)
+    return sandbox.run(job_of(task, program))
+
+
+def job_of(task: tasks.Task[Any], program: str = "x = 1") -> Job:
     job = task.job(task.problems()[0], program)
     assert isinstance(job, Job)
-    return sandbox.run(job)
+    return job
 
 
 def test_a_program_must_pass_all_inputs(
@@ -217,13 +221,16 @@ def test_hostile_results_do_not_pass(
 
 
 def test_results_too_large_to_keep_are_judged_by_their_digest(
-    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from codegen.evals.tasks import expected
+
+    monkeypatch.setattr(expected, "_MAX_OUTPUT_BYTES", 20_000)
     task = plus(
         prompt="def f(n):\n",
         canonical_solution="    return [i / 2 for i in range(n)]\n",
         base_input=[[3]],
-        plus_input=[[900_000]],
+        plus_input=[[9000]],
     )
     problem = task.problems()[0]
     assert judge(task, sandbox, task.reference(problem)).passed
@@ -253,13 +260,13 @@ def test_expected_results_are_computed_once(
     again = plus()
     again.prepare(again.problems(), NoSandbox())
     problem = again.problems()[0]
-    assert again.job(problem, "x") == first.job(problem, "x")
+    assert job_of(again) == job_of(first)
     path = cache_file(problem, again.reference(problem))
     assert json.loads(path.read_text())["results"].startswith("[0.5,2.0,0.666")
     path.write_text('{"cpu_s":')  # as a killed process would not leave it, but a full disk might
     third = plus()
     third.prepare(third.problems(), sandbox)
-    assert third.job(problem, "x").test == first.job(problem, "x").test
+    assert job_of(third).test == job_of(first).test
     other = plus(canonical_solution="    return y / x\n")
     assert cache_file(other.problems()[0], other.reference(other.problems()[0])) != path
 
@@ -284,12 +291,12 @@ def test_slow_references_get_their_programs_more_time(
     task = plus()
     task.prepare(task.problems(), sandbox)
     problem = task.problems()[0]
-    assert task.job(problem, "x").limits.cpu_s == 6.0
+    assert job_of(task).limits.cpu_s == 6.0
     from codegen.evals.tasks.expected import Expected
 
     results = task._expected[problem.id].results  # type: ignore[attr-defined]
     task._expected[problem.id] = Expected(results, 5.0)  # type: ignore[attr-defined]
-    assert task.job(problem, "x").limits.cpu_s == 24.0
+    assert job_of(task).limits.cpu_s == 24.0
 
 
 @pytest.mark.parametrize(

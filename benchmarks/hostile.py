@@ -63,18 +63,18 @@ def run(quick: bool = False, *, peer_python: str = "") -> Mapping[str, object]:
     """
     report = Report()
     report.versions |= versions("codegen-toolkit")
-    _ours(report)
     rows = HOSTILE[:QUICK_PEER_PROGRAMS] if quick else HOSTILE
-    python = peer_python or sys.executable
+    python = str(Path(peer_python or sys.executable).expanduser())
+    missing = {package: _why_not(python, package) for package in PEERS.values()}
+    _ours(report)
     for key, package in PEERS.items():
-        reason = _why_not(python, package)
-        if reason:
-            report.install[package] = reason
+        if missing[package]:
+            report.install[package] = missing[package]
             report.set(f"{key}_fooled", None)
             report.set(f"{key}_harmed", None)
-            continue
-        report.versions[package] = _version(python, package)
-        _peer(report, key, package, python, rows)
+        else:
+            report.versions[package] = _version(python, package)
+            _peer(report, key, package, python, rows)
     return report.mapping()
 
 

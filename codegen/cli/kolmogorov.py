@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from codegen.cli import example, json_option
+from codegen.errors import InputError
 
 
 @click.group()
@@ -53,7 +54,6 @@ def sample(n: int, out: str, values: bool, seed: int, as_json: bool) -> dict[str
                 instruction=kt.instruction(sequence),
                 program=program.to_text(with_values=values),
                 source="the sampler of codegen.evals.kolmogorov",
-                licence="CC0-1.0",
                 meta={"bits": round(kt.code_bits(program), 2), "items": len(sequence)},
             )
             for number, (sequence, program) in enumerate(best.items())
@@ -85,9 +85,9 @@ def score(
 ) -> dict[str, Any]:
     """Run the programs of a JSONL file and say how well they compress.
 
-    Takes the samples of `codegen eval run kolmogorov`; rows with sequence (or prompt) and program
-    (or generation); and the paper's files of generations, packed or not. Each sample is an item of
-    its own.
+    Takes the samples of `codegen eval run kolmogorov`; the programs of `sample`; rows with sequence
+    (or prompt) and program (or generation); and the paper's files of generations, packed or not.
+    Each sample is an item of its own.
     """
     from dataclasses import asdict
 
@@ -96,6 +96,8 @@ def score(
     from codegen.evals.sandbox import Sandbox
 
     rows = list(kt.read_answers(answers))
+    if not rows:
+        raise InputError(f"{answers} holds no answers.")
     prior = kt.UNIFORM
     if learn:
         prior = kt.learn(kt.sample_programs(learn, seed=1), f"learned from {learn} programs")
@@ -115,8 +117,7 @@ def _print(found: Any) -> None:
     interval = f"95% {found.accuracy_low:.3f} to {found.accuracy_high:.3f}, {found.items} items"
     line("accuracy", found.accuracy, interval)
     for length, share in found.accuracy_at.items():
-        if share == share:  # no sequence is so long
-            line(f"  first {length} items", share)
+        line(f"  first {length} items", share)
     line("programs that run", found.execution)
     line("precision", found.precision, "gzipped right programs / what they make; below 1 is good")
     click.echo("compressed / raw")

@@ -14,6 +14,8 @@ import lzma
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from codegen.errors import InputError
+
 from .arithmetic import MOST_WEIGHT, Decoder, Encoder
 
 COMPRESSORS: Mapping[str, Callable[[bytes], int]] = {
@@ -106,7 +108,13 @@ def order_k_decode(bits: str, k: int, length: int) -> bytes:
 
 
 def rates(data: bytes, compressors: Iterable[str] = tuple(COMPRESSORS)) -> dict[str, float]:
-    """Compressed size / size of the whole, by compressor."""
+    """Compressed size / size of the whole, by compressor.
+
+    Raises:
+        InputError: if there is nothing to compress.
+    """
+    if not data:
+        raise InputError("There are no bytes to compress.")
     return {name: COMPRESSORS[name](data) / len(data) for name in compressors}
 
 

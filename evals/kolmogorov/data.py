@@ -118,8 +118,9 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
     """The answers of a JSONL file, packed as ``.gz`` or not.
 
     A row is a sample of ``codegen eval run kolmogorov``; or an object with ``sequence`` (integers)
-    or ``prompt`` (a text with the list in it), and ``program`` or ``generation`` (an answer in
-    which the program is found). The paper's files hold such objects written into JSON strings.
+    or ``prompt`` or ``instruction`` (a text with the list in it), and ``program`` or ``generation``
+    (an answer in which the program is found). The paper's files hold such objects written into JSON
+    strings.
 
     Raises:
         InputError: naming the file and the line.
@@ -143,8 +144,9 @@ def _answer(where: str, row: Any) -> Answer:
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
     sequence = row.get("sequence")
-    if sequence is None and isinstance(row.get("prompt"), str):
-        sequence = sequence_in(row["prompt"], where)
+    asked = next((row[n] for n in ("prompt", "instruction") if isinstance(row.get(n), str)), None)
+    if sequence is None and asked is not None:
+        sequence = sequence_in(asked, where)
     whole = isinstance(sequence, (list, tuple)) and bool(sequence)
     if not whole or not all(type(item) is int and 0 <= item <= 255 for item in sequence):  # type: ignore[union-attr]
         raise InputError(

@@ -80,7 +80,8 @@ class Scores:
         accuracy, accuracy_low, accuracy_high: share with the exact output, with its 95 % interval
             for other sequences like these (Wilson).
         execution: share whose program ran and gave a list of integers.
-        accuracy_at: prefix length -> share whose output begins with the sequence's so many items.
+        accuracy_at: prefix length -> share whose output begins with the sequence's so many items,
+            of those that are so long.
         precision: gzipped right programs / gzipped sequences that they solve; below 1 they beat
             gzip where they are right; None if none is.
         rate: the strict compression rate.
@@ -218,7 +219,7 @@ def score_results(
         accuracy_low=low,
         accuracy_high=high,
         execution=sum(ran) / len(results),
-        accuracy_at={n: _share_at(results, n) for n in PREFIXES},
+        accuracy_at={n: share for n in PREFIXES if (share := _share_at(results, n)) is not None},
         precision=_gzipped(programs) / _gzipped(solved) if solved else None,
         rate=_mixed(results, sequences, right) / whole,
         released_rate=_mixed(results, sequences, ran) / whole,
@@ -270,11 +271,11 @@ def _best(result: Result, sequence: bytes) -> Iterator[int]:
         yield _gzip(_text(result))
 
 
-def _share_at(results: Sequence[Result], length: int) -> float:
-    """Over the sequences that are so long."""
+def _share_at(results: Sequence[Result], length: int) -> float | None:
+    """Over the sequences that are so long; None if none is."""
     long = [r for r in results if len(r.answer.sequence) >= length]
     same = [r.output is not None and r.output[:length] == r.answer.sequence[:length] for r in long]
-    return sum(same) / len(long) if long else math.nan
+    return sum(same) / len(long) if long else None
 
 
 def _programs_of_the_language(results: Sequence[Result]) -> list[Program] | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import itertools
 import json
 import math
 import random
+import subprocess
+import sys
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -427,7 +431,7 @@ def test_the_rates_by_hand() -> None:
     assert found.best_rate == pytest.approx((sum(best) + 3 * 2 / 8) / 120)
     assert (found.accuracy, found.execution) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert found.accuracy_at[16] == pytest.approx(1 / 3)
-    assert math.isnan(found.accuracy_at[64])
+    assert 64 not in found.accuracy_at
     assert found.statuses == {"error": 1, "passed": 1, "wrong": 1}
     assert found.coded_rate is None  # the right program is not of the language
     threes = kt.score_results(results, symbol_bits=3)
@@ -585,3 +589,47 @@ def test_rows_of_samples_are_read(tmp_path: Path) -> None:
         Answer((5, 6), "output = [5, 6]"),
         Answer((1, 2, 3), "output = [1]"),
     ]
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def command(*args: str) -> tuple[int, dict[str, Any]]:
+    """Runs ``codegen eval kolmogorov ... --json``: exit code and summary."""
+    found = subprocess.run(
+        [sys.executable, "-m", "codegen", "eval", "kolmogorov", *args, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in found.stderr
+    return found.returncode, json.loads(found.stdout or '{"error": ""}')
+
+
+@pytest.mark.slow
+def test_drawn_programs_are_written_scored_and_beat_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "drawn.jsonl"
+    code, summary = command("sample", "-n", "150", "--out", str(path), "--values")
+    assert code == 0
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == summary["programs"] > 140
+    assert rows[0]["program"].splitlines()[0].endswith("]")  # its value behind it
+    code, found = command("score", str(path), "--language", "--learn", "500")
+    assert code == 0
+    assert found["accuracy"] == 1.0
+    assert found["coded_rate"] < 0.36 < found["gzip"]
+    assert found["prior"] == "learned from 500 programs"
+
+
+@pytest.mark.slow
+def test_mistakes_give_one_line(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    for args in (["score", str(empty)], ["baselines", str(empty)], ["score", "nowhere"]):
+        assert command(*args)[0] != 0
+    code, found = command("baselines", __file__, "--pieces", "64")
+    assert code == 0
+    (row,) = found["rates"].values()
+    data = Path(__file__).read_bytes()
+    assert row["bz2"] == pytest.approx(len(bz2.compress(data)) / len(data))
+    assert row["gzip@64"] > 1 > row["gzip"]

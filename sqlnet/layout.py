@@ -83,8 +83,11 @@ class Targets(NamedTuple):
 class Layout(Protocol):
     """A network that scores every slot of the sketch; ``states`` is what its ``encode`` gave."""
 
-    def encode(self, batch: Tensors) -> Any:
-        """Reads the questions and the columns."""
+    def encode(self, batch: Tensors, targets: Targets | None = None) -> Any:
+        """Reads the questions and the columns.
+
+        With targets, what is read need only serve the loss of these very targets.
+        """
         ...
 
     def slots(self, states: Any) -> Outputs:

@@ -31,6 +31,7 @@ from codegen.sqlnet.layout import (
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
 
 MODULES = ("select", "aggregate", "number", "where", "operator", "value")
+_ASKED_OF_GOLD = ("aggregate", "operator", "value")  # in training
 _LAYERS = 2
 _POSITIONS = MAX_TOKENS + 2  # the question stands between <BEG> and <END>
 _MAX_STEPS = 26
@@ -107,7 +108,7 @@ class PaperSQLNet(nn.Module):
         self.value_decoder = nn.Linear(hidden, hidden)
         self.value_score = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors) -> States:
+    def encode(self, batch: Tensors, targets: Targets | None = None) -> States:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         words = self.word(batch.word_ids)
         question = F.pad(words[batch.question], (0, 0, 1, 1))  # [B, L + 2, width]
@@ -118,12 +119,30 @@ class PaperSQLNet(nn.Module):
         read = {}
         for name in MODULES:
             module, state = self._module(name), None
-            columns = module.name.last(names, batch.name_lengths)[batch.column]
+            columns = self._read_names(name, names, batch, targets)
             if name == "number":
                 state = self._number_state(columns, batch.column_mask)
             read[name] = Read(module.question(question, lengths, state)[0], columns)
         mask = torch.arange(question.shape[1]) < lengths[:, None]
         return States(read, mask, batch.column_mask, batch.lengths)
+
+    def _read_names(
+        self, name: str, names: Tensor, batch: Tensors, targets: Targets | None
+    ) -> Tensor:
+        """What a module reads of each column: [B, C, d].
+
+        With targets, modules that are asked of gold columns alone read no others: zeros are there.
+        """
+        encoder = self._module(name).name
+        if targets is None or name not in _ASKED_OF_GOLD:
+            return encoder.last(names, batch.name_lengths)[batch.column]
+        gold = targets.select[:, None] if name == "aggregate" else targets.columns
+        wanted = batch.column.gather(1, gold.clamp(min=0))[gold >= 0].unique()
+        if not len(wanted):
+            wanted = batch.column[:1, 0]
+        read = encoder.last(names[wanted], batch.name_lengths[wanted])
+        placed = read.new_zeros(len(names), read.shape[1]).index_copy(0, wanted, read)
+        return placed[batch.column]
 
     def _number_state(self, columns: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         pooled = pool(columns, self.number_columns, mask)  # [B, d]

@@ -187,7 +187,7 @@ class SharedSQLNet(nn.Module):
         self.start = nn.Linear(hidden, 1)
         self.end = nn.Linear(hidden, 1)
 
-    def encode(self, batch: Tensors) -> States:
+    def encode(self, batch: Tensors, targets: Targets | None = None) -> States:
         """See :class:`~codegen.sqlnet.layout.Layout`."""
         return self.encoder(batch)
 

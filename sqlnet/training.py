@@ -42,6 +42,7 @@ BLOCKS: Mapping[str, Mapping[str, str]] = {
         "where": "number|where|operator|value|decoder",
     },
 }
+WORDS = {"shared": "encoder.word.weight", "paper": "word.weight"}  # the vectors of words
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +218,6 @@ class _Run:
         # Every epoch's dropout is its own, whether or not the run was resumed before it.
         torch.manual_seed(self.config.seed * 100_003 + self.epoch)
         self.model.train()
-        for name, weight in self.model.named_parameters():
-            if name.endswith("word.weight"):
-                weight.requires_grad = self.epoch >= self.config.frozen_epochs
         for batch in batches:
             for name, value in self._step(batch).items():
                 totals[name] = totals.get(name, 0.0) + value / len(batches)
@@ -238,16 +236,19 @@ class _Run:
 
     def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
         batch = batch_of([item.asked for item in items], self.network.vocabulary)
+        targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             parts = losses(
                 self.model,
-                self.model.encode(batch),
-                targets_of(items),
+                self.model.encode(batch, targets),
+                targets,
                 batch.column_mask,
                 self.config.alpha,
             )
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()
+        if self.epoch < self.config.frozen_epochs:
+            self.model.get_parameter(WORDS[self.config.network.layout]).grad = None
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * _pace(self.step / self.steps)

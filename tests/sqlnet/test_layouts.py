@@ -132,6 +132,22 @@ def test_the_order_of_gold_conditions_does_not_change_the_loss(layout: Any) -> N
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_reading_for_the_loss_alone_does_not_change_it(layout: Any) -> None:
+    for items in (ITEMS, ITEMS[1:2]):
+        model = network(layout)
+        batch = batch_of([item.asked for item in items], VOCABULARY)
+        targets = targets_of(items)
+        found = []
+        for states in (model.encode(batch), model.encode(batch, targets)):
+            model.zero_grad()
+            loss: Any = sum(losses(model, states, targets, batch.column_mask, 3.0).values())
+            loss.backward()
+            gradients = [w.grad for w in model.parameters() if w.grad is not None]
+            found.append((loss.item(), sum(float(g.abs().sum()) for g in gradients)))
+        assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_values_are_slices_of_the_question_and_types_are_kept(layout: Any) -> None:
     for seed, text in product(range(5), ["who", "the Age of Ann-Lee é 3?", "a " * 150]):
         torch.manual_seed(seed)

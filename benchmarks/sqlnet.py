@@ -1,0 +1,237 @@
+"""Query match on WikiSQL's official development set, execution with and without guidance, speed.
+
+What: ``dev_query_match_default`` and ``_paper`` are the shares of the 8,421 questions of official
+dev whose query equals the gold one by WikiSQL's rule, with the weights of the package and with a
+model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train --layout paper``);
+``dev_aggregate``, ``_select`` and ``_where`` break the former down, and ``dev_query_match_greedy``
+fills slot after slot as the paper does. ``execution_unguided``, ``_guided`` and ``_linked`` are the
+shares of the questions of the rebuilt test tables (official training questions that the default
+weights were not trained on) whose answer is right: the most probable query; the one chosen by
+running; and with values linked to the table's content besides. ``test_query_match`` belongs to the
+first. ``calibration_error`` is that of the confidence on official dev, ``calibration_error_raw``
+before calibration. ``ms_per_question`` is CPU time of one thread for one question at a time, from
+its text to its query; ``ms_per_question_batched`` in batches of 128, ``ms_per_parse`` that of the
+whole parser with guidance and linking. ``table_first_of_20`` is how often the table that a question
+is about is ranked first among 20.
+
+Against: published figures stand in docs/sqlnet.md; none of those systems can be installed here.
+
+Limits: official dev has no rows, so nothing is run there. The rebuilt tables are lower-cased. The
+data is read from the folder that ``-o data=DIR`` or the variable CODEGEN_TEST_DATA names; without
+it the figures are null.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report
+from codegen.benchmarks.tools.statistics import rate
+from codegen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.examples import Labelled
+    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.wikisql import WikiTable
+
+_KEYS = (
+    *("dev_query_match_paper", "dev_query_match_default", "dev_query_match_greedy"),
+    *("dev_aggregate", "dev_select", "dev_where"),
+    *("execution_unguided", "execution_guided", "execution_linked", "test_query_match"),
+    *("calibration_error", "calibration_error_raw", "table_first_of_20"),
+    *("ms_per_question", "ms_per_question_batched", "ms_per_parse"),
+)
+_QUICK = 500
+_GROUPS, _GROUP = 200, 20
+
+
+def run(
+    quick: bool = False, *, data: str = "", model: str = "", paper: str = "", seed: int = 0
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: every so many questions, about 500 of each set.
+        data: the folder of data sets; by default what CODEGEN_TEST_DATA names.
+        model: a directory with a model; by default that of the package.
+        paper: a directory with a model of the paper's layout.
+        seed: of the choice of tables to rank.
+    """
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "sqlglot")
+    report.figures |= dict.fromkeys(_KEYS)
+    folder = Path(data or os.environ.get("CODEGEN_TEST_DATA", ""), "wikisql")
+    if not (data or os.environ.get("CODEGEN_TEST_DATA")) or not folder.is_dir():
+        if data:
+            raise ConfigError(f"There is no folder {folder}.", "Give -o data=DIR that holds it.")
+        report.install["data"] = "-o data=DIR, the folder that holds wikisql/ (see docs/sqlnet.md)"
+        return report.mapping()
+    import torch
+
+    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.parser import DEFAULT_MODEL
+
+    torch.set_num_threads(1)
+    network = Network.load(model or DEFAULT_MODEL)
+    dev, _ = _official(folder, quick)
+    say(f"official dev: {len(dev)} questions")
+    _measure_dev(report, network, dev)
+    if paper:
+        _measure_paper(report, Network.load(paper), dev)
+    else:
+        report.install["paper"] = "codegen sqlnet train ... --layout paper; then -o paper=DIR"
+    test, tables = _rebuilt(folder, quick)
+    say(f"rebuilt test: {len(test)} questions")
+    _measure_execution(report, network, test, tables)
+    _measure_ranking(report, network, test, seed)
+    _measure_speed(report, network, test[:200], tables)
+    return report.mapping()
+
+
+def _measure_dev(report: Report, network: Network, dev: Sequence[Labelled]) -> None:
+    from codegen.sqlnet.calibration import Calibration, calibration_error, join
+    from codegen.sqlnet.metrics import outcomes, predict, score
+
+    scores = score(predict(network, dev), dev)
+    greedy = score(predict(network, dev, greedy=True), dev)
+    for key, value in (
+        ("dev_query_match_default", scores.query_match),
+        ("dev_query_match_greedy", greedy.query_match),
+        ("dev_aggregate", scores.aggregate),
+        ("dev_select", scores.select),
+        ("dev_where", scores.where),
+    ):
+        report.set(key, rate(round(value * len(dev)), len(dev)), n=len(dev))
+    pairs = join(outcomes(network, dev))["query"]
+    for key, by in (
+        ("calibration_error", network.calibration),
+        ("calibration_error_raw", Calibration()),
+    ):
+        error = calibration_error((by.confidence("query", p), right) for p, right in pairs)
+        report.set(key, error, n=len(dev))
+
+
+def _measure_paper(report: Report, network: Network, dev: Sequence[Labelled]) -> None:
+    from codegen.sqlnet.metrics import predict, score
+
+    greedy = score(predict(network, dev, greedy=True), dev).query_match
+    report.set("dev_query_match_paper", rate(round(greedy * len(dev)), len(dev)), n=len(dev))
+
+
+def _measure_execution(
+    report: Report, network: Network, test: Sequence[Labelled], tables: Mapping[str, WikiTable]
+) -> None:
+    from codegen.sqlnet.metrics import databases_of, predict, predict_guided, score
+
+    databases = databases_of(test, tables)
+    if databases is None:
+        raise ConfigError("The rebuilt tables have no rows.")
+    unguided = score(predict(network, test), test, databases)
+    report.set(
+        "test_query_match", rate(round(unguided.query_match * len(test)), len(test)), len(test)
+    )
+    shares = {"execution_unguided": unguided.execution}
+    for key, link in (("execution_guided", False), ("execution_linked", True)):
+        choices = predict_guided(network, test, databases, link=link)
+        queries = [choice.candidate.query for choice in choices]
+        shares[key] = score(queries, test, databases).execution
+        say(f"{key}: {shares[key]}")
+    for key, share in shares.items():
+        report.set(key, rate(round((share or 0) * len(test)), len(test)), n=len(test))
+
+
+def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled], seed: int) -> None:
+    from codegen.sqlnet.parser import SQLNet
+    from codegen.sqlnet.schema import Schema
+
+    rng = random.Random(seed)
+    tables = list({item.asked.table.name: item.asked.table for item in test}.values())
+    parser, first = SQLNet(network), 0
+    asked = rng.sample(list(test), min(_GROUPS, len(test)))
+    for item in asked:
+        others = [t for t in rng.sample(tables, _GROUP) if t is not item.asked.table]
+        group = [item.asked.table, *others[: _GROUP - 1]]
+        rng.shuffle(group)
+        parse = parser.parse(item.asked.text, Schema(tuple(group)), execute="never", top_k=1)
+        first += parse.best.table.name == item.asked.table.name
+    report.set("table_first_of_20", rate(first, len(asked)), n=len(asked))
+
+
+def _measure_speed(
+    report: Report, network: Network, items: Sequence[Labelled], tables: Mapping[str, WikiTable]
+) -> None:
+    from codegen.sqlnet.databases import SqliteDatabase
+    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.metrics import predict
+    from codegen.sqlnet.parser import SQLNet
+    from codegen.sqlnet.wikisql import Question
+
+    def from_text(some: Sequence[Labelled]) -> None:
+        texts = [Question("", i.asked.text, i.asked.table, i.query) for i in some]
+        predict(network, label(texts))
+
+    parser = SQLNet(network)
+    databases = [
+        SqliteDatabase.from_table(i.asked.table, tables[i.asked.table.name].rows) for i in items
+    ]
+
+    def alone() -> None:
+        for item in items:
+            from_text([item])
+
+    def parsed() -> None:
+        for item, database in zip(items, databases, strict=True):
+            parser.parse(item.asked.text, database.schema)
+
+    for key, work in (
+        ("ms_per_question", alone),
+        ("ms_per_question_batched", lambda: from_text(items)),
+        ("ms_per_parse", parsed),
+    ):
+        report.set(key, 1000 * _cpu_s(work) / len(items), n=len(items))
+
+
+def _cpu_s(work: Callable[[], Any]) -> float:
+    """CPU seconds of this process, the better of two runs after one that warms up."""
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return min(times[1:])
+
+
+def _official(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiTable]]:
+    return _labelled(
+        folder / "official_dev.jsonl.gz", folder / "official_dev.schema.jsonl.gz", quick
+    )
+
+
+def _rebuilt(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiTable]]:
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-sqlnet-") as out:
+        with tarfile.open(folder / "wikisql_rebuilt.tar.xz") as archive:
+            for name in ("test.jsonl", "test.tables.jsonl"):
+                archive.extract(f"wikisql_rebuilt/{name}", out, filter="data")
+        inside = Path(out, "wikisql_rebuilt")
+        return _labelled(inside / "test.jsonl", inside / "test.tables.jsonl", quick)
+
+
+def _labelled(
+    questions: Path, tables: Path, quick: bool
+) -> tuple[list[Labelled], dict[str, WikiTable]]:
+    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.wikisql import read_questions, read_tables
+
+    held = read_tables(tables)
+    read = list(read_questions(questions, held))
+    step = max(1, len(read) // _QUICK) if quick else 1
+    return label(read[::step][: _QUICK if quick else None]), held

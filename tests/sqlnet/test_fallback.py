@@ -1,0 +1,88 @@
+"""What a language model writes passes the same gate, or does not run."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from codegen.sqlnet.errors import UnsafeSQLError
+from codegen.sqlnet.fallback import TRIES, prompt_of, statement_from, write
+from codegen.sqlnet.schema import Schema
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "x.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            'CREATE TABLE people (name TEXT, "City ""x""" TEXT, age INT);'
+            "INSERT INTO people VALUES ('Ann', 'Rome', 30), ('Bob', 'Rome', 40), ('Eve', 'Oslo', 5)"
+        )
+    connection.close()
+    return path
+
+
+GROUPED = 'SELECT "City ""x""", COUNT(*) FROM people GROUP BY 1 ORDER BY 2 DESC'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GROUPED,
+        f"{GROUPED};",
+        f"Here it is:\n```sql\n{GROUPED};\n```\nIt groups.",
+        f"```\n{GROUPED}",
+        f"<think>SELECT or DROP?</think>\n{GROUPED}",
+    ],
+)
+def test_a_select_is_found_in_an_answer_and_runs(path: Path, text: str) -> None:
+    written = write("people by city", Schema.open(path), lambda _: text)
+    assert written.rows and written.rows.rows == (("Rome", 2), ("Oslo", 1))
+    assert (written.statement and written.statement.text, written.failure) == (GROUPED, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't do that.",
+        "",
+        "DROP TABLE people",
+        "SELECT name FROM people; DROP TABLE people",
+        "```sql\nDELETE FROM people\n```",
+        "SELECT name FROM people WHERE load_extension('x')",
+        "SELECT secret FROM people",
+        "SELECT * FROM sqlite_master",
+        "WITH x AS (DELETE FROM people RETURNING name) SELECT * FROM x",
+        "SELECT 1; ATTACH 'y.db' AS y",
+    ],
+)
+def test_nothing_else_runs(path: Path, text: str) -> None:
+    before, beside = path.read_bytes(), sorted(path.parent.iterdir())
+    asked: list[str] = []
+    written = write("x", Schema.open(path), lambda prompt: asked.append(prompt) or text)
+    assert (written.statement, written.rows) == (None, None)
+    assert written.failure
+    assert len(asked) == TRIES and written.failure in asked[1]
+    assert (path.read_bytes(), sorted(path.parent.iterdir())) == (before, beside)
+
+
+def test_an_error_is_told_once_and_mended(path: Path) -> None:
+    answers = iter(["SELECT nam FROM people", "SELECT MAX(age) FROM people"])
+    written = write("oldest", Schema.open(path), lambda _: next(answers))
+    assert written.rows and written.rows.rows == ((40,),)
+
+
+def test_the_prompt_shows_names_and_types_and_no_row(path: Path) -> None:
+    prompt = prompt_of("who?", Schema.open(path), "sqlite")
+    assert 'CREATE TABLE "people" ("name" TEXT, "City ""x""" TEXT, "age" REAL);' in prompt
+    assert "Question: who?" in prompt and "Rome" not in prompt
+
+
+def test_without_a_database_the_statement_is_only_checked() -> None:
+    schema = Schema.from_columns({"a": "real"}, "t")
+    written = write("x", schema, lambda _: "SELECT a FROM t")
+    assert (written.statement and written.statement.text, written.rows) == ("SELECT a FROM t", None)
+    with pytest.raises(UnsafeSQLError):
+        statement_from("SELECT b FROM t", schema, "sqlite")

@@ -1,0 +1,94 @@
+"""Queries chosen by running them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from codegen.sqlnet.databases import Limits, Rows, SqliteDatabase
+from codegen.sqlnet.databases.base import DEFAULT_LIMITS
+from codegen.sqlnet.errors import DatabaseError
+from codegen.sqlnet.guided import DEAD, MAX_RUNS, Candidate, choose
+from codegen.sqlnet.linking import Linker
+from codegen.sqlnet.query import Condition, Query
+from codegen.sqlnet.sql import Statement
+
+ROWS = [("Ann", 30, "Toronto"), ("Bob", 41, "Boston")]
+
+
+class Counting(SqliteDatabase):
+    """Counts what runs, and fails for statements with a word."""
+
+    runs = 0
+    bad = "\0"
+
+    def execute(self, statement: Statement, limits: Limits = DEFAULT_LIMITS) -> Rows:
+        self.runs += 1
+        if self.bad in statement.text:
+            raise DatabaseError("The statement failed: for the test.")
+        return super().execute(statement, limits)
+
+
+def database() -> Counting:
+    return Counting.from_rows(["name", "age", "city"], ROWS, "t")  # type: ignore[return-value]
+
+
+def candidate(probability: float, query: Query) -> Candidate:
+    return Candidate(query, math.log(probability), (0.0,) * len(query.conditions))
+
+
+def test_an_equality_that_selects_nothing_makes_way_for_one_that_does() -> None:
+    held = database()
+    found = [
+        candidate(0.5, Query(0, 0, (Condition(2, 0, "Ann"),))),
+        candidate(0.3, Query(1, 0, (Condition(0, 0, "ann"),))),
+    ]
+    choice = choose(found, held.schema.table(), held)
+    assert (choice.number, choice.rows and choice.rows.rows) == (1, ((30,),))
+    dead = 0.5 * math.exp(-DEAD)
+    assert choice.log_probability == pytest.approx(math.log(0.3 / (0.3 + dead + 0.2)))
+
+
+def test_an_empty_answer_alone_does_not_condemn_a_probable_query() -> None:
+    held = database()
+    conditions = (Condition(0, 0, "Ann"), Condition(2, 0, "Boston"))  # each selects a row
+    found = [candidate(0.8, Query(1, 0, conditions)), candidate(0.05, Query(1, 0, conditions[:1]))]
+    assert choose(found, held.schema.table(), held).number == 0
+    found[1] = candidate(0.7, Query(1, 0, conditions[:1]))
+    assert choose(found, held.schema.table(), held).number == 1
+
+
+def test_a_query_that_fails_is_never_chosen_where_another_runs() -> None:
+    held = database()
+    held.bad = '"age"'
+    found = [candidate(0.6, Query(1)), candidate(0.2, Query(0))]
+    choice = choose(found, held.schema.table(), held)
+    assert (choice.number, choice.failure) == (1, "")
+    only = choose(found[:1], held.schema.table(), held)
+    assert (only.rows, only.failure) == (None, "The statement failed: for the test.")
+
+
+def test_if_none_gives_anything_the_most_probable_stands() -> None:
+    held = database()
+    found = [candidate(0.02, Query(0, 0, (Condition(2, 0, f"x{i}"),))) for i in range(40)]
+    choice = choose(found, held.schema.table(), held)
+    assert (choice.number, choice.rows and choice.rows.rows) == (0, ())
+    assert held.runs <= MAX_RUNS + 1
+
+
+def test_with_a_linker_dead_conditions_cost_no_run() -> None:
+    held = database()
+    found = [candidate(0.02, Query(0, 0, (Condition(2, 0, f"x{i}"),))) for i in range(40)]
+    found.append(candidate(0.01, Query(0, 0, (Condition(2, 0, "tornto"),))))
+    choice = choose(found, held.schema.table(), held, linker=Linker(held, held.schema.table()))
+    assert choice.candidate.query.conditions[0].value == "Toronto"
+    assert choice.rows and choice.rows.rows == (("Ann",),)
+    assert held.runs == 2  # the column's values, and the chosen query
+
+
+def test_counts_by_different_columns_support_one_another() -> None:
+    held = database()
+    found = [candidate(0.4, Query(0, 3)), candidate(0.3, Query(1, 3)), candidate(0.2, Query(1))]
+    choice = choose(found, held.schema.table(), held)
+    assert choice.log_probability == pytest.approx(math.log(0.4 + 0.3))

@@ -1,0 +1,129 @@
+"""Values of a question and those of a table."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.sqlnet.databases import SqliteDatabase
+from codegen.sqlnet.examples import ask
+from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest
+from codegen.sqlnet.numbers import number_in_words
+from codegen.sqlnet.query import Condition, Query
+
+CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-05-03", "12", "120"]
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("toronto", "Toronto"),
+        ("TORONTO", "Toronto"),
+        ("york", "York"),
+        ("new york", "New York City"),
+        ("sao paulo", "São Paulo"),
+        ("st johns", "St. John's"),
+        ("Tornto", "Toronto"),
+        ("May 3, 2021", "2021-05-03"),
+        ("3rd may 2021", "2021-05-03"),
+        ("12", "12"),
+        ("1", None),
+        ("121", None),
+        ("Paris", None),
+        ("", None),
+        ("???", None),
+    ],
+)
+def test_the_value_that_is_meant_is_found(said: str, found: str | None) -> None:
+    assert nearest(said, CITIES) == found
+
+
+def test_of_several_that_hold_the_words_none_is_taken() -> None:
+    assert nearest("lee", ["Ann Lee", "Bob Lee"]) is None
+
+
+@given(st.text(max_size=20), st.lists(st.text(min_size=1, max_size=20), max_size=6))
+def test_a_link_is_always_one_of_the_values(said: str, values: list[str]) -> None:
+    found = nearest(said, values)
+    assert found is None or found in values
+    if said in values:
+        assert found is not None and found.casefold() == said.casefold()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("two", 2),
+        ("twenty-one", 21),
+        ("one hundred and five", 105),
+        ("two thousand three hundred", 2300),
+        ("1.5 million", 1_500_000),
+        ("3", 3),
+        ("a million", None),
+        ("Ann", None),
+        ("and", None),
+        ("", None),
+        ("2 3", None),
+    ],
+)
+def test_numbers_in_words(text: str, number: float | None) -> None:
+    assert number_in_words(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2021-05-03", date(2021, 5, 3)),
+        ("2021/5/3", date(2021, 5, 3)),
+        ("September 30, 1999", date(1999, 9, 30)),
+        ("30 sep 1999", date(1999, 9, 30)),
+        ("2021-13-03", None),
+        ("February 30, 1999", None),
+        ("May", None),
+        ("may be 3, 1999", None),
+    ],
+)
+def test_days(text: str, day: date | None) -> None:
+    assert date_in(text) == day
+
+
+def linker() -> Linker:
+    rows = [("Ann Lee", 30, "Toronto"), ("Bob Ray", 41, "New York"), ("Eve", 25, "York")]
+    database = SqliteDatabase.from_rows(["name", "age", "city"], rows, "people")
+    return Linker(database, database.schema.table())
+
+
+def test_conditions_are_linked_by_the_type_of_their_column() -> None:
+    held = linker()
+    conditions = (Condition(0, 0, "ann"), Condition(1, 1, "twenty"), Condition(2, 1, "toronto"))
+    query = Query(0, 0, conditions)
+    linked = held.link(query)
+    assert [c.value for c in linked.conditions] == ["Ann Lee", "20", "toronto"]
+    links = links_of(query, linked, held.table)
+    assert [(link.column, link.said, link.found) for link in links] == [
+        ("name", "ann", "Ann Lee"),
+        ("age", "twenty", "20"),
+    ]
+
+
+def test_what_selects_nothing_is_known_without_running_it() -> None:
+    held = linker()
+    assert held.selects(Condition(2, 0, "toronto")) is True
+    assert held.selects(Condition(2, 0, "Rome")) is False
+    assert held.selects(Condition(1, 0, "30")) is None
+
+
+def test_mentions_are_the_longest_spans_that_stand_in_a_column() -> None:
+    held = linker()
+    asked = ask("does bob ray of new york know Eve?", held.table)
+    assert held.mentioned(asked) == {0: [(1, 2), (7, 7)], 2: [(4, 5)]}
+
+
+def test_a_column_of_too_many_values_is_left_alone() -> None:
+    database = SqliteDatabase.from_rows(["name"], [(f"n{i}",) for i in range(MOST_VALUES + 1)])
+    held = Linker(database, database.schema.table())
+    assert held.values(0) is None
+    assert held.selects(Condition(0, 0, "nobody")) is None

@@ -1,0 +1,54 @@
+"""Which table a question is about."""
+
+from __future__ import annotations
+
+import pytest
+
+from codegen.sqlnet.ranking import overlaps, rank
+from codegen.sqlnet.schema import Column, Table
+from codegen.sqlnet.scope import beyond_the_sketch
+
+TABLES = (
+    Table("customers", (Column("customer_id", "real"), Column("city"))),
+    Table("orders", (Column("order_id", "real"), Column("customer_id", "real"))),
+    Table("products", (Column("product_id", "real"), Column("unitPrice", "real"))),
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "table"),
+    [
+        ("how many customers are there?", "customers"),
+        ("what is the price of each unit", "products"),
+        ("list all orders", "orders"),
+        ("which city", "customers"),
+    ],
+)
+def test_shared_words_tell_the_table(question: str, table: str) -> None:
+    ranked = rank(TABLES, overlaps(question, TABLES), [0.0, 0.0, 0.0])
+    assert ranked[0].table.name == table
+    assert sum(item.probability for item in ranked) == pytest.approx(1)
+    probabilities = [item.probability for item in ranked]
+    assert probabilities == sorted(probabilities, reverse=True)
+
+
+def test_without_shared_words_the_network_decides() -> None:
+    ranked = rank(TABLES, overlaps("zzz", TABLES), [-9.0, -1.0, -9.0])
+    assert ranked[0].table.name == "orders"
+
+
+@pytest.mark.parametrize(
+    ("question", "what"),
+    [
+        ("average salary per city", "grouping"),
+        ("how many orders for each customer?", "grouping"),
+        ("names sorted by age", "ordering"),
+        ("the top 5 products", "the first few"),
+        ("who is not from Rome", "negation"),
+        ("who lives in Rome", ""),
+        ("what is the points per game of Ann", ""),
+        ("", ""),
+    ],
+)
+def test_what_a_sketch_cannot_say_is_told_from_words(question: str, what: str) -> None:
+    assert beyond_the_sketch(question) == what

@@ -1,0 +1,221 @@
+"""Training, scores, and what is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from toy import world
+
+from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.sqlnet.examples import Labelled, split_by_table, words_in
+from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
+from codegen.sqlnet.network import Network, NetworkConfig
+from codegen.sqlnet.query import Condition, Query
+from codegen.sqlnet.training import Epoch, TrainingConfig, train
+from codegen.sqlnet.vectors import WordVectors, random_vectors
+
+CONFIG = TrainingConfig(
+    network=NetworkConfig("shared", hidden=32, dropout=0.1),
+    epochs=4,
+    batch_size=16,
+    learning_rate=8e-3,
+    alpha=1.0,
+    mean=0.9,
+)
+ITEMS, TABLES = world(240)
+NEW, NEW_TABLES = world(60, seed=1)
+
+
+def vectors() -> WordVectors:
+    return random_vectors(words_in(ITEMS), 16, seed=0)
+
+
+class Stopped(Exception):
+    pass
+
+
+def run(out: Path, config: TrainingConfig = CONFIG, stop_after: int = 99) -> Network:
+    torch.set_num_threads(1)
+
+    def on_epoch(epoch: Epoch) -> None:
+        if epoch.epoch == stop_after:
+            raise Stopped
+
+    return train(config, vectors(), ITEMS, NEW, out, on_epoch=on_epoch)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path]:
+    out = tmp_path_factory.mktemp("trained")
+    config = replace(CONFIG, epochs=14, patience=14)
+    databases = databases_of(NEW, NEW_TABLES)
+    torch.set_num_threads(1)
+    return train(config, vectors(), ITEMS, NEW, out, databases=databases), out
+
+
+def test_a_toy_world_is_learnt(trained: tuple[Network, Path]) -> None:
+    network, out = trained
+    other, tables = world(80, seed=2)
+    databases = databases_of(other, tables)
+    scores = score(predict(network, other), other, databases)
+    assert scores.query_match > 0.9
+    assert scores.execution is not None and scores.execution >= scores.query_match
+    curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    first, last = (sum(row["losses"].values()) for row in (curve[0], curve[-1]))
+    assert last < first / 3
+    assert not (out / "state").exists()
+
+
+def test_a_kept_network_predicts_the_same(trained: tuple[Network, Path]) -> None:
+    network, out = trained
+    again = Network.load(out)
+    assert predict(again, NEW) == predict(network, NEW)
+    assert again.calibration == network.calibration
+    assert set(again.calibration.curves) >= {"query", "select", "guided"}
+    assert again.info["calibration_error"]["query"]
+
+
+def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", replace(CONFIG, frozen_epochs=1))
+    for stop in (1, 3):
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", replace(CONFIG, frozen_epochs=1), stop)
+    parts = run(tmp_path / "parts", replace(CONFIG, frozen_epochs=1))
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(weight, parts.model.state_dict()[name], rtol=0, atol=0)
+    read = [(tmp_path / n / "metrics.jsonl").read_text().splitlines() for n in ("whole", "parts")]
+    kept = [[json.loads(line) | {"cpu_s": 0} for line in lines] for lines in read]
+    assert kept[0] == kept[1]
+
+
+def test_frozen_vectors_stay_and_others_move(tmp_path: Path) -> None:
+    for frozen, moved in ((4, False), (0, True)):
+        network = run(tmp_path / str(frozen), replace(CONFIG, frozen_epochs=frozen))
+        before = torch.from_numpy(vectors().matrix).half().float()
+        after = network.model.encoder.word.weight[1:].half().float()
+        assert bool((before != after).any()) == moved
+
+
+@pytest.mark.parametrize("layout", ["shared", "paper"])
+def test_bfloat16_trains_too(tmp_path: Path, layout: Any) -> None:
+    config = replace(
+        CONFIG, network=NetworkConfig(layout, hidden=16), precision="bfloat16", epochs=1
+    )
+    network = run(tmp_path, config)
+    assert all(w.dtype == torch.float32 and w.isfinite().all() for w in network.model.parameters())
+
+
+def test_other_settings_or_questions_do_not_go_on_with_a_run(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, stop_after=1)
+    with pytest.raises(ResumeError, match="another configuration"):
+        run(tmp_path, replace(CONFIG, learning_rate=1e-3))
+
+
+def test_misuse_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="too few"):
+        train(CONFIG, vectors(), ITEMS[:3], NEW, tmp_path)
+    for change, what in [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"mean": 1.0}, "mean is 1"),
+        ({"precision": "float8"}, "no precision 'float8'"),
+        ({"frozen_epochs": -1}, "frozen_epochs is -1"),
+    ]:
+        with pytest.raises(ConfigError, match=what):
+            replace(CONFIG, **change)
+    with pytest.raises(ConfigError, match="no layout 'mine'"):
+        NetworkConfig("mine")  # type: ignore[arg-type]
+
+
+def test_damaged_networks_are_named(trained: tuple[Network, Path], tmp_path: Path) -> None:
+    network, _ = trained
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
+        Network.load(tmp_path)
+    network.save(tmp_path)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    for damage in (b"", weights[:100], weights[:-10]):
+        (tmp_path / "model.safetensors").write_bytes(damage)
+        with pytest.raises(ModelError, match="can't be read"):
+            Network.load(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ModelError, match="can't be read"):
+        Network.load(tmp_path)
+
+
+def test_gold_queries_are_not_looked_at_when_predicting(trained: tuple[Network, Path]) -> None:
+    """The released code gave the gold SELECT column to the aggregate at test time."""
+    network, _ = trained
+    blind = [replace(item, query=Query(0), spans=()) for item in NEW]
+    for greedy in (True, False):
+        assert predict(network, NEW, greedy=greedy) == predict(network, blind, greedy=greedy)
+
+
+def test_scores_are_shares_of_what_is_equal() -> None:
+    items = [item for item in NEW if len(item.query.conditions) == 1][:4]
+    gold = [item.query for item in items]
+    condition = gold[1].conditions[0]
+    other = 1 - min(condition.column, 1)
+    predicted = [
+        gold[0],
+        replace(gold[1], conditions=(replace(condition, column=other),)),
+        replace(gold[2], conditions=(replace(gold[2].conditions[0], value="x"),)),
+        replace(gold[3], aggregate=3, conditions=()),
+    ]
+    scores = score(predicted, items)
+    assert (scores.n, scores.query_match, scores.select) == (4, 0.25, 1.0)
+    assert (scores.aggregate, scores.where) == (0.75, 0.25)
+    assert (scores.number, scores.columns) == (0.75, 0.5)
+    assert (scores.operators, scores.values) == (1.0, 0.5)
+    assert scores.execution is None
+
+
+def test_execution_compares_answers_and_counts_failures_as_wrong() -> None:
+    databases = databases_of(NEW, NEW_TABLES)
+    assert databases is not None
+    item = next(i for i in NEW if i.query.aggregate == 1)
+    age = item.query.select
+    same = Query(age, 1, (Condition(age, 1, "0"),))
+    for query, expected in [(item.query, 1.0), (same, 1.0), (Query(age, 2), 0.0)]:
+        assert score([query], [item], databases).execution == expected
+
+
+def test_guided_queries_never_fail_and_do_no_worse(trained: tuple[Network, Path]) -> None:
+    network, _ = trained
+    databases = databases_of(NEW, NEW_TABLES)
+    assert databases is not None
+    plain = score(predict(network, NEW), NEW, databases).execution
+    for link in (False, True):
+        choices = predict_guided(network, NEW, databases, link=link)
+        assert all(choice.rows is not None for choice in choices)
+        guided = score([c.candidate.query for c in choices], NEW, databases).execution
+        assert guided is not None and plain is not None and guided >= plain
+    assert databases_of(NEW, {k: replace(v, rows=()) for k, v in NEW_TABLES.items()}) is None
+
+
+def test_outcomes_say_how_probable_and_whether_right(trained: tuple[Network, Path]) -> None:
+    network, _ = trained
+    found = outcomes(network, NEW)
+    predicted = predict(network, NEW)
+    for held, query, item in zip(found, predicted, NEW, strict=True):
+        assert held["query"][0][1] == query.matches(item.query)
+        assert held["query"][0][0] <= min(pair[0] for pair in held["select"]) + 1e-6
+        assert len(held["column"]) == len(query.conditions)
+        assert len(held["operator"]) == sum(right for _, right in held["column"])
+
+
+def test_a_table_is_on_one_side_of_a_split_alone() -> None:
+    def names(items: list[Labelled]) -> set[str]:
+        return {item.asked.table.name for item in items}
+
+    train_part, held = split_by_table(ITEMS + NEW, 0.2, seed=3)
+    assert not names(train_part) & names(held)
+    assert 0.1 < len(held) / len(ITEMS + NEW) < 0.3
+    assert split_by_table(ITEMS + NEW, 0.2, seed=3)[1] == held

@@ -21,6 +21,7 @@ double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import json
 import os
@@ -302,8 +303,8 @@ def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], Non
     sys.modules["tests"] = module
     namespace = vars(module)
     try:
-        setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
-        code = compile(test, TEST_FILE, "exec", dont_inherit=True)
+        setup, setup_tame = _compiled(payload["setup"], "<setup>")
+        code, code_tame = _compiled(test, TEST_FILE)
         exec(setup, namespace)  # noqa: S102 - this file runs in the sandbox
     except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
         raise _BadTestError(f"{type(error).__name__}: {error}") from None
@@ -311,7 +312,14 @@ def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], Non
     def run() -> None:
         _run_tests(remote, code, namespace, entry_point)
 
-    return run, tame(setup) and tame(code)
+    return run, setup_tame and code_tame
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(text: str, file_name: str) -> tuple[types.CodeType, bool]:
+    """The code of a text, and whether it is tame. Samples of one problem come one after another."""
+    code = compile(text, file_name, "exec", dont_inherit=True)
+    return code, tame(code)
 
 
 def _run_tests(

@@ -87,6 +87,9 @@ def sample_task(
 
     if decoder:
         find_decoder(decoder)  # a typo should not cost a model load
+    if style:
+        asked = find_style(style) if isinstance(style, str) else style
+        task.request(task.problems()[0], asked, 0)  # nor a style that the task does not take
     loaded = load(model)
     chosen = style or loaded.card.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen

@@ -125,25 +125,20 @@ class _Part:
     program: str
     start: int
     end: int
-    as_digests: bool = False
 
     def job(self) -> Job:
         from codegen.evals.sandbox import Job, Limits
 
-        name, program = self.problem.entry_point, self.program
-        if self.as_digests:
-            program, name = with_digests(program, name), "digest_call"
+        inputs = self.problem.inputs[self.start : self.end]
         return Job(
-            program,
+            with_digests(self.program, self.problem.entry_point),
             mode="calls",
-            calls=[(name, arguments) for arguments in self.problem.inputs[self.start : self.end]],
+            calls=[("kept_call", arguments) for arguments in inputs],
             limits=Limits(cpu_s=_CPU_S, memory_mib=_MEMORY_MIB, output_bytes=_MAX_OUTPUT_BYTES),
         )
 
-    def smaller(self) -> list[_Part]:
-        """In two parts; of one result alone, its digest."""
-        if self.end - self.start == 1:
-            return [replace(self, as_digests=True)]
+    def halves(self) -> list[_Part]:
+        """The same inputs in two parts."""
         middle = (self.start + self.end) // 2
         return [replace(self, end=middle), replace(self, start=middle)]
 
@@ -166,8 +161,8 @@ def compute(
         for part, outcome in sandbox.map(jobs):
             id_ = part.problem.id
             # What one answer can hold is limited.
-            if outcome.status in ("output_limit", "memory") and not part.as_digests:
-                waiting += part.smaller()
+            if outcome.status == "output_limit" and part.end - part.start > 1:
+                waiting += part.halves()
                 continue
             if not outcome.passed:
                 raise SandboxError(
@@ -182,10 +177,11 @@ def compute(
                 yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
 
 
-def _kept(problem: Tested, value: Any) -> Any:
+def _kept(problem: Tested, answer: tuple[str, Any]) -> Any:
     """A result as it is kept; where only its presence counts, as whether it is there."""
-    if is_digest(value):
-        return value
+    kind, value = answer
+    if kind == "digest":
+        return answer
     if problem.oracle == "not_none":
         return value if isinstance(value, bool) else value is not None
     try:

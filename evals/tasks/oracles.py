@@ -124,6 +124,23 @@ def _normal(part: Any) -> Any:
     return int(part) if isinstance(part, (bool, float)) and part == part // 1 else part
 
 
+def is_large(value: Any, most: int = 1_000_000) -> bool:
+    """Whether a text, or a list of whatever depth, is too large to be kept: about a megabyte."""
+    weight = 0
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            weight += len(part)
+        elif isinstance(part, (list, tuple)):
+            weight += 8 * len(part)
+        if weight > most:
+            return True
+        if isinstance(part, (list, tuple)):
+            waiting.extend(part)
+    return False
+
+
 def is_digest(expected: Any) -> bool:
     """Whether an expected result is kept as its digest."""
     return type(expected) is tuple and len(expected) == 2 and expected[0] == "digest"
@@ -170,9 +187,26 @@ def check_all(
 SOURCE = Path(__file__).read_text(encoding="utf-8").partition("\n\n\n# Read when")[0]
 
 
+_DIGESTS = """
+
+def digest_call(*arguments, _source={source!r}):
+    space = {{}}
+    exec(_source, space)
+    return "digest", space["digest"]({name}(*arguments))
+
+
+def kept_call(*arguments, _source={source!r}):
+    space = {{}}
+    exec(_source, space)
+    value = {name}(*arguments)
+    return ("digest", space["digest"](value)) if space["is_large"](value) else ("value", value)
+"""
+
+
 def with_digests(program: str, name: str) -> str:
-    """A program that offers ``digest_call`` beside its function ``name``."""
-    return (
-        f"{program}\n\n\ndef digest_call(*arguments, _source={SOURCE!r}):\n    space = {{}}\n"
-        f'    exec(_source, space)\n    return "digest", space["digest"]({name}(*arguments))\n'
-    )
+    """A program that offers two functions more beside its function ``name``.
+
+    ``digest_call`` gives the digest of a result, ``kept_call`` a pair: "digest" and the digest, if
+    the result is large, else "value" and the result.
+    """
+    return f"{program}\n{_DIGESTS.format(source=SOURCE, name=name)}"

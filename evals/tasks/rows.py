@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codegen.errors import InputError
+from codegen.hub import cannot_open, check_exists, parse_hub
 
 DATA_FOLDER = "CODEGEN_TEST_DATA"
-_SPLITS = ("train", "test", "validation", "dev")
-_TIMEOUT_S = 15.0
+_REMEDY = (
+    "Check the name, the network, and HF_TOKEN; or give a file with --source, or a folder of files "
+    f"with {DATA_FOLDER}."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,51 +184,12 @@ def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    name, config, split = parse_hub(source.removeprefix("hub:"))
-    _check_exists(name, source)
+    name, config, split = parse_hub(source.removeprefix("hub:"), "test")
+    check_exists(name, source, _REMEDY)
     try:
         rows = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, DatasetsError) as error:
         # datasets wraps network, authorisation and spelling errors in these three.
-        raise _cannot_open(source, error) from None
+        raise cannot_open(source, error, _REMEDY) from None
     for number, row in enumerate(rows, 1):
         yield f"{source}:{number}", row
-
-
-def _check_exists(name: str, source: str) -> None:
-    """Asks the hub once: ``datasets`` tries for half a minute before it says that it can't."""
-    from huggingface_hub import HfApi, constants
-
-    if Path(name).exists() or constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE") == "1":
-        return
-    try:
-        HfApi().dataset_info(name, timeout=_TIMEOUT_S)
-    except Exception as error:  # noqa: BLE001 - of whichever HTTP client the hub library uses
-        raise _cannot_open(source, error) from None
-
-
-def _cannot_open(source: str, error: BaseException) -> InputError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return InputError(
-        f"Cannot open {source}: {first}",
-        f"Check the name, the network, and HF_TOKEN; or give a file with --source, or a folder "
-        f"of files with {DATA_FOLDER}.",
-    )
-
-
-def parse_hub(spec: str) -> tuple[str, str, str]:
-    """Splits ``org/name[:config][:split]`` into name, config and split (``test`` by default).
-
-    Raises:
-        InputError: if the name is empty or there are too many parts.
-    """
-    name, *rest = spec.split(":")
-    if not name or len(rest) > 2:
-        raise InputError(
-            f"'hub:{spec}' is not of the form hub:org/name[:config][:split].",
-            "For example: hub:openai/openai_humaneval:test",
-        )
-    if len(rest) == 1 and rest[0] in _SPLITS:
-        return name, "", rest[0]
-    config, split = (*rest, "", "")[:2]
-    return name, config, split or "test"

@@ -19,7 +19,7 @@ from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import oracles
 from codegen.evals.tasks.expected import cache_file
-from codegen.evals.tasks.oracles import close, digest, matches, read_value
+from codegen.evals.tasks.oracles import close, digest, is_large, matches, read_value
 from codegen.evals.tasks.values import write_value
 
 ROW = {
@@ -143,6 +143,13 @@ def test_the_digest_is_equal_for_equal_values() -> None:
     assert digest(math.inf) != digest(math.nan)
 
 
+def test_what_is_too_large_to_be_kept() -> None:
+    large = [[0] * 130_000, "x" * 1_000_001, [["y" * 9] * 100] * 2000, ("z",) * 130_000]
+    small = [[0] * 120_000, "x" * 1_000_000, [["y" * 9] * 100] * 500, None, {1: [2]}, 10**6000]
+    assert all(map(is_large, large))
+    assert not any(map(is_large, small))
+
+
 # --- the tasks ---------------------------------------------------------------------------------
 
 
@@ -221,16 +228,13 @@ def test_hostile_results_do_not_pass(
 
 
 def test_results_too_large_to_keep_are_judged_by_their_digest(
-    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    plus: Callable[..., tasks.Task[Any]], sandbox: Sandbox
 ) -> None:
-    from codegen.evals.tasks import expected
-
-    monkeypatch.setattr(expected, "_MAX_OUTPUT_BYTES", 20_000)
     task = plus(
         prompt="def f(n):\n",
         canonical_solution="    return [i / 2 for i in range(n)]\n",
         base_input=[[3]],
-        plus_input=[[9000]],
+        plus_input=[[130_000]],
     )
     problem = task.problems()[0]
     assert judge(task, sandbox, task.reference(problem)).passed

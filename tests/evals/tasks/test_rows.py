@@ -11,7 +11,8 @@ import pytest
 
 from codegen.errors import InputError
 from codegen.evals import tasks
-from codegen.evals.tasks.rows import Home, parse_hub, read_rows_of
+from codegen.evals.tasks.rows import Home, read_rows_of
+from codegen.hub import parse_hub
 
 ROWS = [{"id": "a", "prompt": "é\u2028"}, {"id": "b", "prompt": "x"}]
 
@@ -78,7 +79,7 @@ def test_the_folder_of_data_sets_comes_before_the_hub(
     ],
 )
 def test_hub_specs(spec: str, parts: tuple[str, str, str]) -> None:
-    assert parse_hub(spec) == parts
+    assert parse_hub(spec, "test") == parts
 
 
 @pytest.mark.parametrize("spec", ["", ":x", "a:b:c:d"])

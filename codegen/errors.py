@@ -35,5 +35,9 @@ class ModelError(CodegenError):
     """A model can't be found, loaded or used for what was asked."""
 
 
+class MachineError(CodegenError):
+    """This machine can't go on (a full disk, a tool that fails), whatever the input."""
+
+
 class SandboxError(CodegenError):
     """The machine offers no safe way to run untrusted programs, or the sandbox itself broke."""

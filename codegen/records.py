@@ -82,6 +82,11 @@ class TrainingText:
         return "".join(parts)
 
     @property
+    def trained(self) -> str:
+        """The segments that are trained on, joined."""
+        return "".join(segment.text for segment in self.segments if segment.train)
+
+    @property
     def text(self) -> str:
         """All segments joined."""
         return "".join(segment.text for segment in self.segments)

@@ -31,7 +31,6 @@ from codegen.lintseq.text_format import (
     parse_edits,
     resolve,
 )
-from codegen.lintseq.verify import audit_summary
 
 __all__ = [
     "FORMATS",
@@ -46,7 +45,6 @@ __all__ = [
     "Resolution",
     "UnsupportedProgram",
     "VerificationFailed",
-    "audit_summary",
     "edit_sequence",
     "edit_sequences",
     "format_edits",

@@ -107,11 +107,6 @@ def state_before(text: TrainingText) -> str:
     return text.segments[1].text if "pair" in text.meta else ""
 
 
-def edits_text(text: TrainingText) -> str:
-    """A text's edits as it is trained on them."""
-    return "".join(segment.text for segment in text.segments if segment.train)
-
-
 def program_of(texts: Sequence[TrainingText]) -> str:
     """The program that the texts of one sequence write.
 
@@ -128,7 +123,7 @@ def program_of(texts: Sequence[TrainingText]) -> str:
             raise InputError(
                 f"{text.id}: the text before it in its sequence is missing or differs."
             )
-        resolution = resolve(edits_text(text), base=state)
+        resolution = resolve(text.trained, base=state)
         if resolution.malformed or resolution.stray_lines:
             raise InputError(f"{text.id}: its edits are malformed.")
         state = resolution.program

@@ -172,8 +172,6 @@ class LintSeq:
             raise texts
         yield from texts
 
-    __call__ = generate
-
     def generate_many(
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Failure]:

@@ -23,6 +23,8 @@ MAX_REPAIRS = 8
 # States grow with the square of a program's length: to compile so much takes some five seconds. A
 # real module of 4,000 lines has half of it; 20,000 independent lines have a hundred times as much.
 MOST_STATE_CHARACTERS = 32_000_000
+# An audit must not take the time that an example has: some 0.3 seconds a sequence.
+MOST_AUDITED_CHARACTERS = 100_000
 
 Job = tuple[Prepared, random.Random]
 
@@ -205,13 +207,16 @@ def _fallback(
         # Its first state is what could not be drawn, and blank lines move: look again.
         if found := lint(text):
             return _failure("pylint", found[0])
-    return Verified(sequence)._replace(fallback=True)
+    return Verified(sequence, fallback=True)
 
 
 def audited(
     sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
 ) -> list[Mapping[str, int]]:
     """Looks at a random share of the states between the edits of each sequence.
+
+    Of a sequence, states are taken as long as they have :data:`MOST_AUDITED_CHARACTERS` together:
+    those of very long programs are not audited.
 
     Returns:
         For each sequence ``audited_states`` and, of these, ``dirty_states``, which have findings
@@ -220,11 +225,23 @@ def audited(
     drawn = []
     for sequence, rng in sequences:
         numbers = [n for n in range(len(sequence.edits) - 1) if rng.random() < share]
-        states = sequence.states if numbers else ()
-        drawn.append([states[number] for number in (*numbers, -1)] if numbers else [])
+        drawn.append(_bounded(sequence, numbers) if numbers else [])
     known = _Known(check, eager=False)
     known.look_at(texts for texts in drawn if texts)
     return [_counts(texts, known.findings) if texts else {} for texts in drawn]
+
+
+def _bounded(sequence: EditSequence, numbers: Sequence[int]) -> list[str]:
+    """The states of these numbers as far as their size allows, and the program; [] if none."""
+    states = sequence.states
+    taken: list[str] = []
+    left = MOST_AUDITED_CHARACTERS
+    for number in numbers:
+        left -= len(states[number])
+        if left < 0:
+            break
+        taken.append(states[number])
+    return [*taken, states[-1]] if taken else []
 
 
 def _counts(texts: Sequence[str], findings: Mapping[str, list[Finding]]) -> Mapping[str, int]:

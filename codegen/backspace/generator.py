@@ -102,8 +102,6 @@ class Backspace:
         for k, noised in fitting:
             yield self._text(example, k, codec, target, noised, left_out)
 
-    __call__ = generate
-
     def _noised(
         self, codec: Codec, target: Target, noises: list[Noise], rng: random.Random
     ) -> Noised:

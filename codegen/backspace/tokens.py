@@ -177,9 +177,9 @@ def load_codec(model: str) -> Codec:
     except ModelError as error:
         raise ConfigError(error.message, error.remedy or _TOKENIZER_REMEDY) from error
     except Exception as error:  # tokenizers raises bare ones for a damaged file
-        detail = " ".join(f"{type(error).__name__}: {error}".split())
+        detail = " ".join(f"{type(error).__name__}: {error}".split()).partition(". ")[0]
         raise ConfigError(
-            f"The tokenizer of {model!r} does not load: {detail[:200]}.", _TOKENIZER_REMEDY
+            f"The tokenizer of {model!r} does not load: {detail.rstrip('.')}.", _TOKENIZER_REMEDY
         ) from error
     return Codec(tokenizer, model)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,12 +80,32 @@ class Whole:
     name: str = dataclasses.field(default="whole", init=False)
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
-        """Yields one text."""
-        from codegen.lintseq import LintSeq, normalise
+        """Yields one text.
 
-        for _ in LintSeq().generate(example, rng):
-            pass  # its refusal is what counts
-        yield TrainingText(
+        Raises:
+            Exception: what LintSeq raises for this example.
+        """
+        (texts,) = self.generate_many([(example, rng)])
+        if isinstance(texts, Exception):
+            raise texts
+        yield from texts
+
+    def generate_many(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> list[list[TrainingText] | Exception]:
+        """What :meth:`generate` yields or raises for each item."""
+        from codegen.lintseq import LintSeq
+
+        answers = LintSeq(audit=0.0).generate_many(items)
+        return [
+            answer if isinstance(answer, Exception) else [self._text(example)]
+            for (example, _), answer in zip(items, answers, strict=True)
+        ]
+
+    def _text(self, example: Example) -> TrainingText:
+        from codegen.lintseq import normalise
+
+        return TrainingText(
             id=f"{example.id}#whole",
             example_id=example.id,
             generator=self.name,

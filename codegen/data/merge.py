@@ -30,7 +30,7 @@ from codegen.data.manifest import (
     refuse_changes,
     versions_in_use,
 )
-from codegen.data.outcomes import Result
+from codegen.data.outcomes import Result, characters
 from codegen.data.output import Output
 from codegen.data.read import data_files
 from codegen.data.screens import Dedup, Signature
@@ -198,10 +198,7 @@ def _row(file: IO[bytes]) -> dict[str, Any] | None:
 
 def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
     texts = [from_json(TrainingText, line.decode("utf-8"), f"{row['id']!r}") for line in lines]
-    prompt, trained = (
-        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
-        for side in (False, True)
-    )
+    prompt, trained = characters(texts)
     signature = [base64.b64decode(part) for part in row["signature"]]
     return Result(
         id=row["id"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import random
 import signal
@@ -9,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from codegen.data.generators import TextGenerator
 from codegen.data.screens import Decontamination, Dedup, Signature
 from codegen.data.sources.base import Item, Outcome, Rejected
 from codegen.data.statistics import measures
-from codegen.errors import ConfigError
+from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.records import Example, TrainingText, to_json
 
 
@@ -72,6 +73,8 @@ class Work:
 
         Raises:
             ConfigError: if the generator can't work at all: that is no fault of an input.
+            MachineError: if the machine can't go on, nor is this: what is left is done when the
+                same run is called again.
         """
         screened = [self._screen(item) for item in items]
         batch = self._batch([item for item in screened if isinstance(item, Example)])
@@ -104,8 +107,10 @@ class Work:
         if many is None or len(examples) < 2:
             return {}
         pairs = [(example, example_rng(self.seed, example.id)) for example in examples]
+        # Most examples take far less than they may, so twice one's time is enough for a chunk; what
+        # a longer one costs is that its examples are done again, each alone.
         try:
-            with _time_limit(self.timeout_s):
+            with _time_limit(2 * self.timeout_s):
                 answers = many(pairs)
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
@@ -119,11 +124,15 @@ class Work:
             with _time_limit(self.timeout_s):
                 texts = list(self.generator.generate(item, example_rng(self.seed, item.id)))
                 return self._outcome(item, texts)
-        except ConfigError as error:
-            raise ConfigError(str(error)) from None
+        except (ConfigError, MachineError) as error:
+            raise type(error)(str(error)) from None  # without what can't be pickled
         except _OutOfTimeError:
             return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a generator raises counts
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise MachineError(
+                    f"{item.id}: {error}.", "Free some room; then run the same again."
+                ) from None
             return _from_exception(item, error)
 
     def _outcome(self, example: Example, answer: list[Any] | Exception) -> Result:
@@ -147,13 +156,27 @@ def _result(example: Example, texts: list[Any]) -> Result:
             detail = f"text {text.id!r} has a wrong example_id or an id given before"
             return Result(example.id, "failed", "invalid_output", detail)
         ids.add(text.id)
-    prompt, trained = (
-        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
-        for side in (False, True)
-    )
+    texts = [_with_origin(text, example) for text in texts]
+    prompt, trained = characters(texts)
     data = "".join(to_json(text) + "\n" for text in texts).encode("utf-8")
     measured = tuple(measures(text) for text in texts)
     return Result(example.id, "kept", "", "", data, example.licence, prompt, trained, measured)
+
+
+def _with_origin(text: TrainingText, example: Example) -> TrainingText:
+    """The text with the example's licence and source in its ``meta``, where they are known."""
+    known = {"licence": example.licence, "source": example.source}
+    origin = {name: value for name, value in known.items() if value and name not in text.meta}
+    return replace(text, meta={**text.meta, **origin}) if origin else text
+
+
+def characters(texts: Sequence[TrainingText]) -> tuple[int, int]:
+    """The characters of all segments: not trained on, and trained on."""
+    untrained, trained = (
+        sum(len(s.text) for text in texts for s in text.segments if s.train is side)
+        for side in (False, True)
+    )
+    return untrained, trained
 
 
 def _from_exception(example: Example, error: BaseException) -> Result:
@@ -162,7 +185,9 @@ def _from_exception(example: Example, error: BaseException) -> Result:
     if isinstance(reason, str) and reason and not isinstance(error, UnicodeError):
         return Result(example.id, "skipped", reason, _short(str(error)))
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" (in {frames[-1].name}, line {frames[-1].lineno})" if frames else ""
+    # Where an error was raised that nobody foresaw; one of ours says all there is to say.
+    known = not frames or isinstance(error, CodegenError)
+    place = "" if known else f" (in {frames[-1].name}, line {frames[-1].lineno})"
     return Result(example.id, "failed", type(error).__name__, _short(f"{error}{place}"))
 
 

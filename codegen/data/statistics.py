@@ -20,14 +20,17 @@ HISTOGRAMS = ("characters", "edits")
 MAX_NAMES = 100
 """Further measures are not kept, so that a generator that makes up names can't fill the memory."""
 
+LABELS = frozenset({"bkspc", "pair", "pairs", "score"})
+"""Ints of ``meta`` that are no amounts: a token's id, a place, a grade. No sum of them is kept."""
+
 _BITS = 4  # bins for each power of two, as a power of two
 
 
 def measures(text: TrainingText) -> dict[str, int]:
-    """What is measured of one text: ``characters``, and every int of its meta (no bool)."""
+    """What is measured of one text: ``characters``, and the amounts, ints of its meta (no bool)."""
     found = {"characters": sum(len(segment.text) for segment in text.segments)}
     for name, value in text.meta.items():
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and name not in LABELS:
             found.setdefault(name, value)
     return found
 

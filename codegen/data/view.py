@@ -45,25 +45,17 @@ class Step:
         return next((i for i, (_, added) in enumerate(self.lines) if added), 0)
 
 
-def trained_text(text: TrainingText) -> str:
-    """The trained segments, joined."""
-    return "".join(segment.text for segment in text.segments if segment.train)
-
-
 def is_edit_sequence(text: TrainingText) -> bool:
     """Whether the trained text is a sequence of edits."""
     from codegen.lintseq import MARKER
 
-    return trained_text(text).lstrip("\n").startswith(MARKER)
-
-
-def is_trajectory(text: TrainingText) -> bool:
-    """Whether the text is a program with mistakes taken back."""
-    return text.generator == "backspace" and "bkspc" in text.meta
+    return text.trained.lstrip("\n").startswith(MARKER)
 
 
 def has_steps(text: TrainingText) -> bool:
     """Whether :func:`browse` can step through the text."""
+    from codegen.backspace import is_trajectory
+
     return is_edit_sequence(text) or is_trajectory(text)
 
 
@@ -74,7 +66,7 @@ def steps(text: TrainingText) -> list[Step]:
     found = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
-    for edit in resolve(trained_text(text), base=base).edits:
+    for edit in resolve(text.trained, base=base).edits:
         marked: list[tuple[str, bool]] = []
         done = 0
         for hunk in edit.hunks:
@@ -120,13 +112,15 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     """Prints one record: its prompt, then its program or, with ``all_steps``, each step."""
     from rich.text import Text
 
+    from codegen.backspace import is_trajectory
+
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
     if is_trajectory(text):
         _print_trajectory(console, text, all_steps)
         return
     if not is_edit_sequence(text):
         console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
-        console.print(Text(visible(trained_text(text).rstrip("\n"))))
+        console.print(Text(visible(text.trained.rstrip("\n"))))
         return
     sequence = steps(text)
     one_edit = "pair" in text.meta  # its prompt ends with the state, which the step shows
@@ -155,7 +149,7 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
     try:
         trajectory, decode = trajectories.open_text(text)
     except CodegenError as error:  # without its tokenizer the text can be read all the same
-        console.print(Text(visible(trained_text(text).rstrip("\n"))))
+        console.print(Text(visible(text.trained.rstrip("\n"))))
         console.print(Text(f"Its mistakes can't be shown: {visible(str(error))}", style="yellow"))
         return
     if not all_steps:
@@ -210,6 +204,8 @@ def browse(console: Console, texts: Sequence[TrainingText]) -> None:
 
 def _count(text: TrainingText) -> int:
     """The number of pages of a text."""
+    from codegen.backspace import is_trajectory
+
     if is_trajectory(text):
         from codegen.backspace import view as trajectories
 
@@ -254,6 +250,8 @@ def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
 
 def _page(text: TrainingText, number: int, height: int) -> Table:
     """One step as a screen."""
+    from codegen.backspace import is_trajectory
+
     show = _trajectory_page if is_trajectory(text) else _edit_page
     return show(text, number, max(3, height - 6))
 
@@ -294,7 +292,7 @@ def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
     page.add_column("edit", ratio=1, no_wrap=True)
     if step is None:
         lines = _untouched(text)[-rows:]
-        page.add_row(_state(lines), Text(visible(trained_text(text)), style="green"))
+        page.add_row(_state(lines), Text(visible(text.trained), style="green"))
         return page
     start = max(0, min(step.first_added - rows // 3, len(step.lines) - rows))
     diff = "\n".join(visible(step.diff).split("\n")[:rows])

@@ -6,7 +6,7 @@
 - ``pylint``: pylint finds no error, as in the paper's code: :mod:`codegen.lintseq.verify.linter`.
 
 Findings that the whole program has too are excused. The fast checks can be audited with pylint on a
-random share of the states: :mod:`codegen.lintseq.verify.audit`.
+random share of the states: :func:`codegen.lintseq.repair.audited`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from codegen.errors import ConfigError
-from codegen.lintseq.verify.audit import audit_summary, wilson_interval
 from codegen.lintseq.verify.compiled import check_compile
 from codegen.lintseq.verify.findings import Check, Finding, new_findings
 from codegen.lintseq.verify.ruff import check_ruff
@@ -25,13 +24,11 @@ __all__ = [
     "Check",
     "Finding",
     "Verify",
-    "audit_summary",
     "check_compile",
     "check_for",
     "check_pylint",
     "check_ruff",
     "new_findings",
-    "wilson_interval",
 ]
 
 Verify = Literal["static", "compile", "ruff", "pylint"]

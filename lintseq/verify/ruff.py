@@ -17,6 +17,7 @@ deletes lines at random and compares the two.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -25,12 +26,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, MachineError
 from codegen.lintseq.verify.findings import Finding
 
 _MEMORY = "/dev/shm"  # only the parent of a private directory
 _SYNTAX = "invalid-syntax"
-_BATCH_CHARS = 8_000_000  # a container may have as little as 64 MB there
+_BATCH_BYTES = 16_000_000  # a container may have as little as 64 MB there, for all processes
+_PAGE = 4096  # the least that a file takes there
 
 RUFF_RULES = (
     *("E9", "F404", "F5", "F62", "F7", "F82"),
@@ -42,17 +44,19 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
     """Lints the states with few calls of ruff, mostly one.
 
     Raises:
-        CodegenError: if ruff is not installed, or fails.
+        MachineError: if ruff is not installed or does not work, or there is no room for files.
+        CodegenError: if it fails on one of these states.
     """
     findings: list[list[Finding]] = [[] for _ in states]
     batch: list[int] = []
     size = 0
     for number, state in enumerate(states):
-        if batch and size + len(state) > _BATCH_CHARS:
+        room = _PAGE * (1 + len(state) // _PAGE)
+        if batch and size + room > _BATCH_BYTES:
             _lint(states, batch, findings)
             batch, size = [], 0
         batch.append(number)
-        size += len(state)
+        size += room
     if batch:
         _lint(states, batch, findings)
     return findings
@@ -60,13 +64,27 @@ def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
 
 def _lint(states: Sequence[str], batch: Sequence[int], findings: list[list[Finding]]) -> None:
     """Adds ruff's findings in the states of a batch."""
-    with tempfile.TemporaryDirectory(prefix="lintseq-", dir=_scratch()) as folder:
-        for number in batch:
-            path = Path(folder, f"{number}.py")
-            path.write_text(states[number], encoding="utf-8", newline="\n")
-        for row in _run_ruff(folder):
-            number = int(Path(row["filename"]).stem)
-            findings[number].append(_finding(row, states[number]))
+    for row in _rows(states, batch):
+        number = int(Path(row["filename"]).stem)
+        findings[number].append(_finding(row, states[number]))
+
+
+def _rows(states: Sequence[str], batch: Sequence[int]) -> list[Mapping]:
+    """What ruff says of the states, each in a file with its number: in memory, if there is room."""
+    for folder in [memory, None] if (memory := _memory()) else [None]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="lintseq-", dir=folder) as private:
+                for number in batch:
+                    path = Path(private, f"{number}.py")
+                    path.write_text(states[number], encoding="utf-8", newline="\n")
+                return _run_ruff(private)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+    raise MachineError(
+        f"There is no room for temporary files in {tempfile.gettempdir()}.",
+        "Free some, or set TMPDIR to another folder; then run the same again.",
+    )
 
 
 def _finding(row: Mapping, state: str) -> Finding:
@@ -88,8 +106,8 @@ def _header(state: str, line: int) -> int:
     return line
 
 
-def _scratch() -> str | None:
-    """Where to put many small files: in memory if that's possible and TMPDIR says nothing else."""
+def _memory() -> str | None:
+    """Where many small files cost no disk, if that's possible and TMPDIR says nothing else."""
     if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
         return _MEMORY
     return None
@@ -114,11 +132,20 @@ def _run_ruff(folder: str) -> list[Mapping]:
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        raise CodegenError(
-            f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}",
-            "Use verify='compile', or install another version of ruff.",
-        )
+        message = f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}"
+        # Is it these states that ruff can't take, or does it not work at all?
+        if _works(command):
+            raise CodegenError(message, "Use verify='compile' for this program.")
+        raise MachineError(message, "Use verify='compile', or install another version of ruff.")
     return json.loads(done.stdout)
+
+
+def _works(command: Sequence[str]) -> bool:
+    """Whether ruff can lint an empty program with the same options."""
+    alone = [*command[:-1], "-"]
+    return (
+        subprocess.run(alone, input="", capture_output=True, text=True, check=False).returncode == 0
+    )
 
 
 _NO_RUFF = ("ruff, which checks the states, is not installed.", "Run: pip install ruff")
@@ -131,8 +158,8 @@ def _ruff() -> str:
         try:
             from ruff.__main__ import find_ruff_bin
         except ImportError:
-            raise CodegenError(*_NO_RUFF) from None
+            raise MachineError(*_NO_RUFF) from None
     try:
         return find_ruff_bin()
     except FileNotFoundError:
-        raise CodegenError(*_NO_RUFF) from None
+        raise MachineError(*_NO_RUFF) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,8 @@ from codegen.data import (
     read_texts,
     run,
 )
-from codegen.errors import CodegenError, ConfigError, InputError, ResumeError
-from codegen.records import Example
+from codegen.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
+from codegen.records import Example, TrainingText
 
 
 def test_every_input_is_accounted_for(tmp_path: Path) -> None:
@@ -85,6 +86,49 @@ def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path) -> None:
     for workers in (1, 2):
         with pytest.raises(ConfigError, match="needs a thing"):
             run(Echo(), programs("a", "config"), tmp_path / str(workers), workers=workers)
+
+
+@pytest.mark.parametrize("word", ["broken", "full"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_machine_that_fails_costs_no_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, workers: int
+) -> None:
+    """The run ends, and goes on from there once the machine is mended."""
+    words, out = ["a", "b", "c", word, "d"], tmp_path / "out"
+    options = EngineOptions(chunk_size=2)
+    monkeypatch.setenv("TEST_MACHINE", "broken")
+    with pytest.raises(MachineError, match=r"The tool fails|No space left"):
+        run(BatchEcho(), programs(*words), out, workers=workers, options=options)
+    assert not (out / "manifest.json").exists()
+    monkeypatch.setenv("TEST_MACHINE", "mended")
+    manifest = run(BatchEcho(), programs(*words), out, workers=workers, options=options)
+    assert manifest.kept == len(words)
+    run(BatchEcho(), programs(*words), tmp_path / "whole", workers=1, options=options)
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_chunk_may_take_longer_than_one_example_may(tmp_path: Path) -> None:
+    """Of fast examples that together take more than one may, none is done twice."""
+    counted: list[str] = []
+
+    class Counting(BatchEcho):
+        def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+            counted.append(example.id)
+            return super().generate(example, rng)
+
+    options = EngineOptions(item_timeout_s=0.5, chunk_size=8)
+    generator = Counting(delay_s=0.09)
+    run(generator, programs(*"abcdefgh"), tmp_path / "a", workers=1, options=options)
+    assert counted == [f"e{i}" for i in range(8)]
+
+
+def test_texts_tell_licence_and_source(tmp_path: Path) -> None:
+    known = Example("a", "do", "x = 1\n", source="corpus", licence="MIT")
+    source = MemorySource((known, Example("b", "do", "y = 1\n")))
+    run(Echo(copies=1), source, tmp_path, workers=1)
+    one, other = read_texts(tmp_path)
+    assert one.meta == {"licence": "MIT", "source": "corpus"}
+    assert other.meta == {}
 
 
 def test_seed_and_id_decide_the_randomness(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from codegen.data import Rejected, open_source
@@ -24,7 +26,7 @@ from codegen.data.sources import Item, jsonl
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.data.sources.hub import parse_hub
 from codegen.data.sources.rows import PROBE_ROWS, Columns, RowDefaults, examples_of_rows
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 
 GOOD = '{"instruction": "do", "program": "x = 1"}'
@@ -96,6 +98,29 @@ def test_ids_licences_and_named_columns(tmp_path: Path) -> None:
     items = list(columns(id_column="key", licence_column="lic"))
     assert summary(items) == [("1", "ok"), ("two", "ok"), ("rows.jsonl:3", "wrong_type")]
     assert [e.licence for e in examples(items)] == ["MIT", ""]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_languages_and_rows_without_an_instruction(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"rows.{kind}"
+    languages = ["JavaScript", "c++ ", "two words", "```", "", None, "Python"]
+    rows = [{"program": f"x{i}", "lang": name} for i, name in enumerate(languages)]
+    if kind == "jsonl":
+        path.write_text("\n".join(map(json.dumps, rows)))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    items = list(open_source(str(path), instruction_column="", language_column="lang"))
+    assert [reason for _, reason in summary(items)] == [
+        "ok", "ok", "bad_language", "bad_language", "empty_language", "wrong_type", "ok",
+    ]  # fmt: skip
+    assert [e.language for e in examples(items)] == ["javascript", "c++", "python"]
+    assert {e.instruction for e in examples(items)} == {""}
+    source = open_source(str(path), instruction_column="", language="Rust")
+    assert {e.language for e in examples(list(source))} == {"rust"}
+    with pytest.raises(ConfigError, match="'a b' is no name of a language"):
+        open_source(str(path), language="a b")
+    with pytest.raises(InputError, match="no column ''"):
+        list(open_source(str(path), instruction_column="", program_column=""))
 
 
 @pytest.mark.parametrize("rows", [1, 99, 100, 250])

@@ -60,6 +60,11 @@ def test_what_is_measured() -> None:
     assert measured == {"characters": 6, "edits": 3}
 
 
+def test_labels_are_not_added_up() -> None:
+    measured = measures(text(bkspc=49152, score=4, pair=2, pairs=7, edits=3))
+    assert measured == {"characters": 6, "edits": 3}
+
+
 def test_statistics_of_some_texts() -> None:
     statistics = Statistics()
     for edits in (1, 2, 2, 30):

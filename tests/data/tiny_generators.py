@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ from typing import Any
 
 from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, run
 from codegen.data.screens import Decontamination, Dedup
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, MachineError
 from codegen.records import Example, Segment, TrainingText
 
 
@@ -48,6 +49,10 @@ class Echo:
             yield TrainingText("x", "another example", self.name, ())
         if word == "config":
             raise ConfigError("It needs a thing.")
+        if word == "broken" and os.environ.get("TEST_MACHINE") == "broken":
+            raise MachineError("The tool fails.", "Mend it.")
+        if word == "full" and os.environ.get("TEST_MACHINE") == "broken":
+            raise OSError(errno.ENOSPC, "No space left on device")
         if word == "nothing":
             return
         for copy in range(self.copies):

@@ -5,16 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from codegen.errors import ConfigError
-from codegen.lintseq import LintSeq, audit_summary, prepare, resolve
+from codegen.lintseq import LintSeq, prepare, repair, resolve
 from codegen.lintseq.program import Prepared
-from codegen.lintseq.verify import check_pylint, new_findings, wilson_interval
+from codegen.lintseq.verify import check_pylint, new_findings
 from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
@@ -66,32 +62,13 @@ def test_share_of_states() -> None:
     assert abs(drawn - 0.1 * states) < 4 * math.sqrt(0.09 * states)
 
 
-@given(st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_interval_solves_wilsons_equation(counts: tuple[int, int]) -> None:
-    """The bounds are the rates p with |k/n - p| = z sqrt(p (1 - p) / n)."""
-    hits, trials = counts
-    low, high = wilson_interval(hits, trials)
-    assert 0 <= low <= high <= 1
-    if trials == 0:
-        assert (low, high) == (0, 1)
-        return
-    rate = hits / trials
-    assert low <= rate <= high
-    for bound in (low, high):
-        expected = 1.959963984540054 * math.sqrt(bound * (1 - bound) / trials)
-        assert abs(rate - bound) == pytest.approx(expected, abs=1e-9)
-
-
-def test_published_interval() -> None:
-    """10 of 100: R's prop.test without continuity correction gives 5.523 % to 17.437 %."""
-    low, high = wilson_interval(10, 100)
-    assert (round(low, 5), round(high, 5)) == (0.05523, 0.17437)
-
-
-def test_summary() -> None:
-    assert audit_summary(100, 10) == (
-        "pylint audit: 10 of 100 states dirty, 10.00% (95 % interval 5.52% to 17.44%)."
-    )
-    assert re.search("no state", audit_summary(0, 0))
-    with pytest.raises(ConfigError, match="3 of 2"):
-        audit_summary(2, 3)
+def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as their states' size allows; what is audited never depends on the machine."""
+    (plain,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+    states = resolve(plain.segments[1].text).states[:-1]
+    sizes = [len(state) for state in states]
+    for most, audited in ((sum(sizes), len(sizes)), (sum(sizes) - 1, len(sizes) - 1), (0, None)):
+        monkeypatch.setattr(repair, "MOST_AUDITED_CHARACTERS", most)
+        (text,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+        assert text.segments == plain.segments
+        assert text.meta.get("audited_states") == audited

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import random
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.lintseq import (
     EditSequence,
     UnsupportedProgram,
@@ -111,7 +113,7 @@ def test_ruff_refuses_whatever_the_compiler_refuses(stdlib_paths: list[Path]) ->
 def test_ruff_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     states = [f"x = {'abc'[i % 3]}\n" for i in range(10)] + ["if x:\n"]
     whole = check_ruff(states)
-    monkeypatch.setattr(ruff, "_BATCH_CHARS", 20)
+    monkeypatch.setattr(ruff, "_BATCH_BYTES", 3 * 4096)
     calls = []
     run = ruff._run_ruff
     monkeypatch.setattr(ruff, "_run_ruff", lambda folder: calls.append(folder) or run(folder))
@@ -132,6 +134,46 @@ def test_ruff_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(ruff, "_ruff", lambda: str(script))
     with pytest.raises(CodegenError, match="exit code 2: broken"):
         check_ruff(["x = 1\n"])
+
+
+def test_ruff_that_fails_on_one_program_is_that_programs_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "ruff"
+    script.write_text('#!/bin/sh\nfor last; do :; done\n[ "$last" = - ] && exit 0\nexit 101\n')
+    script.chmod(0o755)
+    monkeypatch.setattr(ruff, "_ruff", lambda: str(script))
+    with pytest.raises(CodegenError, match="exit code 101") as caught:
+        check_ruff(["x = 1\n"])
+    assert not isinstance(caught.value, MachineError)
+
+
+def test_no_room_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the disk is tried in the place of memory; without room there too, the run must end."""
+    write, tried = Path.write_text, []
+
+    def full(path: Path, *args: object, **kwargs: object) -> int:
+        tried.append(str(path))
+        if len(tried) <= refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(ruff, "_memory", lambda: tempfile.gettempdir())
+    monkeypatch.setattr(Path, "write_text", full)
+    refused = 1
+    assert check_ruff(["x = y\n"])[0][0].rule == "F821"
+    refused = 9
+    with pytest.raises(MachineError, match="no room for temporary files"):
+        check_ruff(["x = y\n"])
+
+
+def test_small_states_count_as_whole_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ruff, "_BATCH_BYTES", 10 * 4096)
+    sizes = []
+    monkeypatch.setattr(ruff, "_rows", lambda _, batch: sizes.append(len(batch)) or [])
+    check_ruff(["x = 1\n"] * 25 + ["y" * 9000] * 2)
+    assert sizes == [10, 10, 6, 1]
 
 
 def test_ruff_that_is_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

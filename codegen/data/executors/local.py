@@ -68,7 +68,12 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=_work, args=(theirs, function, self.started), daemon=True
         )
-        self.process.start()
+        # Ctrl-C on a terminal is for the parent: a child that is starting knows nothing of it yet.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # so that the pipe ends when the process does
         self.ready = False
         self.task: Task | None = None
@@ -92,6 +97,7 @@ class _Worker:
 def _work(connection: Connection, function: Function, started: Any) -> None:
     """The loop of a worker process. It ends when the parent closes the pipe or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         connection.send(None)  # ready
         while True:

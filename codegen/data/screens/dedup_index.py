@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from codegen.data.sources.base import Rejected
 from codegen.errors import InputError
 from codegen.records import Example
 
-_SAY_EVERY = 1000
-
 
 class DedupIndex:
     """The signatures of what was kept so far, on disk, and of the reference corpora.
@@ -30,7 +28,6 @@ class DedupIndex:
     Args:
         path: the SQLite file; made if it isn't there. What was committed to it counts.
         dedup: the settings; the same for all uses of one file.
-        on_reference: called with the number of reference programs read, now and then.
 
     Raises:
         InputError: if a reference can't be read or holds no program.
@@ -40,10 +37,9 @@ class DedupIndex:
         self,
         path: str | os.PathLike[str],
         dedup: Dedup,
-        on_reference: Callable[[int], None] | None = None,
     ) -> None:
         self.dedup = dedup
-        self._reference = reference_table(dedup, on_reference) if dedup.references else None
+        self._reference = reference_table(dedup) if dedup.references else None
         self._kept = SignatureTable.open(path, dedup)
 
     def add(self, position: int, id_: str, signature: Signature) -> Rejected | None:
@@ -94,9 +90,7 @@ def _rejected(id_: str, found: Found, where: str) -> Rejected:
     return Rejected(id_, reason + where, f"{similarity}of={found.id}", "skipped")
 
 
-def reference_table(
-    dedup: Dedup, on_reference: Callable[[int], None] | None = None
-) -> SignatureTable:
+def reference_table(dedup: Dedup) -> SignatureTable:
     """The signatures of the reference corpora, made once and kept in the user's cache.
 
     The cache knows a corpus by its description: files by content, a dataset of the hub by name.
@@ -106,11 +100,11 @@ def reference_table(
     key = digest(json.dumps(dedup.describe(), sort_keys=True), _version()).hex()
     path = cache_dir() / "dedup" / f"{key}.sqlite"
     if not path.exists():
-        _make_reference(path, dedup, on_reference)
+        _make_reference(path, dedup)
     return SignatureTable.open_to_read(path, dedup)
 
 
-def _make_reference(path: Path, dedup: Dedup, on_reference: Callable[[int], None] | None) -> None:
+def _make_reference(path: Path, dedup: Dedup) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -120,8 +114,6 @@ def _make_reference(path: Path, dedup: Dedup, on_reference: Callable[[int], None
                 signature = dedup.signature(example)
                 if not table.find(signature):  # one of those that are alike is enough
                     table.insert(number, id_, signature)
-                if on_reference and number % _SAY_EVERY == 0:
-                    on_reference(number)
             table.flush()
             table.commit()
         finally:

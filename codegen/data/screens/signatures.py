@@ -63,7 +63,7 @@ class SignatureTable:
         """Opens or makes a table to write; one that isn't durable is faster and lost in a crash."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, isolation_level=None)
-        with explain_full_disk():
+        with full_disk_as_os_error():
             connection.execute(f"PRAGMA journal_mode = {'WAL' if durable else 'OFF'}")
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             connection.executescript(_SCHEMA)
@@ -141,7 +141,7 @@ class SignatureTable:
     def flush(self) -> None:
         """Writes the bands that are held in memory."""
         rows = ((key, place) for key in sorted(self._recent) for place in self._recent[key])
-        with explain_full_disk():
+        with full_disk_as_os_error():
             self.connection.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", rows)
         self._set_flushed("SELECT coalesce(max(position) + 1, 0) FROM entries")
         self._recent.clear()
@@ -193,7 +193,7 @@ class SignatureTable:
         self._execute("BEGIN")
 
     def _execute(self, statement: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
-        with explain_full_disk():
+        with full_disk_as_os_error():
             return self.connection.execute(statement, values)
 
     def close(self) -> None:
@@ -202,7 +202,7 @@ class SignatureTable:
 
 
 @contextmanager
-def explain_full_disk() -> Iterator[None]:
+def full_disk_as_os_error() -> Iterator[None]:
     """SQLite's error for a full disk as the system's own, which the engine explains."""
     try:
         yield

@@ -10,8 +10,8 @@ from codegen.data.sources.hub import HubSource, parse_hub
 from codegen.data.sources.humaneval import HumanEvalSource
 from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
 from codegen.data.sources.row_files import RowFileSource, format_of
-from codegen.data.sources.rows import Columns
-from codegen.errors import InputError
+from codegen.data.sources.rows import Columns, language_tag
+from codegen.errors import ConfigError, InputError
 
 __all__ = [
     "Columns",
@@ -42,6 +42,7 @@ def open_source(
     licence_column: str = "",
     licence: str = "",
     language: str = "python",
+    language_column: str = "",
     keep_docstring: bool = False,
 ) -> Source:
     """The source that a text names. Nothing is read yet but the existence of a path.
@@ -51,18 +52,24 @@ def open_source(
             ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
             is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
             own columns.
-        instruction_column: for rows, the column with the instruction.
+        instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
         licence_column: for rows, the column with each row's licence.
         licence: the licence of all examples where the source states none (an SPDX id).
         language: for rows, the language of the programs.
+        language_column: for rows, the column with each program's language.
         keep_docstring: for functions, leave the docstring in the program too.
 
     Raises:
         InputError: if nothing is at the path, or its kind is unknown.
+        ConfigError: if ``language`` can't be the name of one.
     """
-    columns = Columns(instruction_column, program_column, id_column, licence_column)
+    if not (tag := language_tag(language)):
+        raise ConfigError(f"{language!r} is no name of a language.", "For example: javascript")
+    columns = Columns(
+        instruction_column, program_column, id_column, licence_column, language_column
+    )
     wanted = FunctionFilter(keep_docstring=keep_docstring)
     if spec == "stdlib":
         return stdlib_source(wanted)
@@ -73,7 +80,7 @@ def open_source(
         return HubSource(MBPP, "full", split, MBPP_COLUMNS, licence="cc-by-4.0")
     if spec.startswith("hub:"):
         name, config, split = parse_hub(spec.removeprefix("hub:"))
-        return HubSource(name, config, split, columns, language, licence)
+        return HubSource(name, config, split, columns, tag, licence)
     path = Path(spec)
     if path.is_dir():
         return PythonFilesSource(path, spec, wanted, licence)
@@ -82,5 +89,5 @@ def open_source(
     if not path.is_file():
         raise InputError(f"{spec!r} is not a regular file.", KINDS)
     if kind := format_of(path):
-        return RowFileSource(kind, path, spec, columns, language, licence)
+        return RowFileSource(kind, path, spec, columns, tag, licence)
     raise InputError(f"Don't know how to read {spec!r}.", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,20 +20,29 @@ class Columns:
     """Which column holds what.
 
     Attributes:
+        instruction: the column with the instruction; empty leaves all examples without one.
         id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
         licence: the column with a row's licence; empty takes the source's licence for all rows.
+        language: the column with the program's language; empty takes the source's for all rows.
     """
 
     instruction: str = "instruction"
     program: str = "program"
     id: str = ""
     licence: str = ""
+    language: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        optional = (self.id, self.licence)
-        return (self.instruction, self.program, *(name for name in optional if name))
+        return (*self.texts.values(), *filter(None, (self.id, self.licence)))
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Those of them that must hold text, by what it is."""
+        optional = {"instruction": self.instruction, "language": self.language}
+        used = {what: name for what, name in optional.items() if name}
+        return {**used, "program": self.program}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +102,39 @@ def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: Row
     for name in columns.required:
         if name not in row:
             return Rejected(id_, "missing_column", f"no column {name!r} in {place}")
-    instruction, program = row[columns.instruction], row[columns.program]
-    for name, value in ((columns.instruction, instruction), (columns.program, program)):
+    texts = {"instruction": "", "language": defaults.language}
+    for what, name in columns.texts.items():
+        value = row[name]
         if not isinstance(value, str):
             detail = f"column {name!r} in {place} holds {type(value).__name__}, not text"
             return Rejected(id_, "wrong_type", detail)
         if has_lone_surrogate(value):
             return Rejected(id_, "not_unicode", f"column {name!r} in {place}: a lone surrogate")
         if not value.strip():
-            kind = "program" if name == columns.program else "instruction"
-            return Rejected(id_, f"empty_{kind}", f"column {name!r} in {place}", "skipped")
+            return Rejected(id_, f"empty_{what}", f"column {name!r} in {place}", "skipped")
+        texts[what] = value
+    if not (language := language_tag(texts["language"])):
+        detail = f"column {columns.language!r} in {place} names no language"
+        return Rejected(id_, "bad_language", detail)
     licence = row[columns.licence] if columns.licence else defaults.licence
     return Example(
         id=id_,
-        instruction=instruction,
-        program=program,
-        language=defaults.language,
+        instruction=texts["instruction"],
+        program=texts["program"],
+        language=language,
         source=defaults.source,
         licence=licence if isinstance(licence, str) else defaults.licence,
         meta={"place": place},
     )
+
+
+def language_tag(name: str) -> str:
+    """A language as the tag of a Markdown block, ``JavaScript`` as ``javascript``.
+
+    Empty if the name can't be one.
+    """
+    tag = name.strip().lower()
+    return tag if re.fullmatch(r"[^\s`~]{1,40}", tag) else ""
 
 
 def _row_id(place: str, row: Mapping[str, Any], columns: Columns) -> str | Rejected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegen.evals.charts import NARROW, WIDE, Axis, Series, line_chart, standalone
@@ -130,44 +130,28 @@ def measures(runs: Sequence[ScoredRun]) -> str:
     )
 
 
-_SAMPLE_ROWS: Sequence[tuple[str, str, Callable[[Further], float | None], str]] = (
-    ("Distinct programs", "", lambda f: f.diversity and f.diversity.unique_text, "percent"),
-    (
-        "Distinct after renaming locals",
-        "no comments, docstrings, layout",
-        lambda f: f.diversity and f.diversity.unique_form,
-        "percent",
-    ),
-    (
-        "Dissimilarity of two samples",
-        "1 − token edit similarity",
-        lambda f: f.diversity and f.diversity.dissimilarity,
-        "percent",
-    ),
-    (
-        "Effective share of samples",
-        "Vendi score / samples",
-        lambda f: f.diversity and f.diversity.vendi,
-        "percent",
-    ),
-    ("Compile", "", lambda f: f.diversity and f.diversity.compiles, "percent"),
-    ("Ended by themselves", "EGP", lambda f: f.repetition and f.repetition.egp, "percent"),
-    ("Repeated 4-grams", "TR-N", lambda f: f.repetition and f.repetition.tr_n, "percent"),
-    ("Repeated statements", "TR-S", lambda f: f.repetition and f.repetition.tr_s, "percent"),
-    (
-        "Repeated shapes of statements",
-        "names and values ignored",
-        lambda f: f.repetition and f.repetition.tr_shape,
-        "percent",
-    ),
-    (
-        "End in a loop",
-        "3 or more copies",
-        lambda f: f.repetition and f.repetition.looping,
-        "percent",
-    ),
-    ("Length in lexer tokens", "mean", lambda f: f.repetition and f.repetition.tokens, "number"),
+# Title, note, and the field of Further.diversity or .repetition; all but the last are shares.
+_SAMPLE_ROWS = (
+    ("Distinct programs", "", "unique_text"),
+    ("Distinct after renaming locals", "no comments, docstrings, layout", "unique_form"),
+    ("Dissimilarity of two samples", "1 − token edit similarity", "dissimilarity"),
+    ("Effective share of samples", "Vendi score / samples", "vendi"),
+    ("Compile", "", "compiles"),
+    ("Ended by themselves", "EGP", "egp"),
+    ("Repeated 4-grams", "TR-N", "tr_n"),
+    ("Repeated statements", "TR-S", "tr_s"),
+    ("Repeated shapes of statements", "names and values ignored", "tr_shape"),
+    ("End in a loop", "3 or more copies", "looping"),
+    ("Length in lexer tokens", "mean", "tokens"),
 )
+
+
+def _field(further: Further, name: str) -> str:
+    for group in (further.diversity, further.repetition):
+        if hasattr(group, name):
+            value = getattr(group, name)
+            return f"{value:,.1f}" if name == "tokens" else percent(value)
+    return '<span class="muted">none</span>'
 
 
 def samples(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
@@ -177,11 +161,9 @@ def samples(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
         return ""
     head = [th("Of the samples"), *(th(safe_text(run.name), "num") for run in known)]
     rows = []
-    for name, note, take, form in _SAMPLE_ROWS:
-        values = [take(further[run.name]) for run in known]
-        if all(value is None for value in values):
-            continue
-        cells = "".join(f'<td class="num">{_written(value, form)}</td>' for value in values)
+    for name, note, field in _SAMPLE_ROWS:
+        values = [_field(further[run.name], field) for run in known]
+        cells = "".join(f'<td class="num">{value}</td>' for value in values)
         title = f'{name}<span class="interval">{note}</span>'
         rows.append(f"<tr>{th(title, scope='row')}{cells}</tr>")
     looked = ", ".join(f"{safe_text(run.name)} {further[run.name].measured:,}" for run in known)
@@ -195,12 +177,6 @@ def samples(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
         f"paper, with a lexer’s tokens; means over samples. Samples looked at: {looked}.</p>",
         id_="diversity",
     )
-
-
-def _written(value: float | None, form: str) -> str:
-    if value is None:
-        return '<span class="muted">none</span>'
-    return percent(value) if form == "percent" else f"{value:,.1f}"
 
 
 def settings(runs: Sequence[ScoredRun], versions: Mapping[str, str]) -> str:

@@ -177,16 +177,17 @@ def _numbers(runs: Sequence[ScoredRun], further: Mapping[str, Further]) -> str:
             '<td colspan="4"><strong>extrapolated</strong>, not measured</td></tr>'
             for e in more.extrapolated
         ]
-        head = [th("k", "num")]
+        head = [th("k")]
         for name in ("pass@k: one of k passes", "pass^k: all of k pass"):
             head += [th(name, "num"), th("tasks", "num"), th("samples", "num")]
         name = safe_text(run.name)
         fit = ""
         if more.coverage is not None:
+            both = (more.coverage.a, more.coverage.b)
+            a, b = (f"{x:.3f}".replace("-", "\N{MINUS SIGN}") for x in both)
             fit = (
-                f'<p class="note">The curve is near exp({more.coverage.a:.3f} '
-                f"k<sup>{more.coverage.b:.3f}</sup>); it lies within "
-                f"{100 * more.coverage.worst:.1f} points of it.</p>"
+                f'<p class="note">The measured curve lies within {100 * more.coverage.worst:.1f} '
+                f"points of exp({a} k<sup>{b}</sup>).</p>"
             )
         listed = table(head, rows, kind="figures", label=f"Figures of {name}")
         parts.append(f"<details><summary>The figures of {name}</summary>{listed}{fit}</details>")

@@ -60,6 +60,15 @@ class Answer:
     cached: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A number of answers, and the tokens they took."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class RequestFailed(ModelError):
     """One question got no answer; others may."""
 

@@ -26,8 +26,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.generation.asking import Answer, Ask, ModelUnusable, RequestFailed, ask_key
+from codegen.generation.asking import (
+    Answer,
+    Ask,
+    ModelUnusable,
+    RequestFailed,
+    Totals,
+    ask_key,
+)
 from codegen.generation.endpoint_settings import Endpoint
+from codegen.generation.ledger import Ledger
 from codegen.generation.response_cache import ResponseCache
 from codegen.generation.transport import Failure, is_loopback, post_json
 
@@ -49,7 +57,7 @@ _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 @dataclass(slots=True)
 class Usage:
-    """What a client did so far; the tokens are those of answers that the server gave now."""
+    """What a client did so far; the tokens are those of what the server sent now."""
 
     requests: int = 0
     retries: int = 0
@@ -65,11 +73,18 @@ class EndpointClient:
     Args:
         endpoint: which server and model.
         cache: where answers are kept; without one, every question is sent.
+        ledger: where the tokens are counted, beside ``usage``.
     """
 
-    def __init__(self, endpoint: Endpoint, cache: ResponseCache | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        cache: ResponseCache | None = None,
+        ledger: Ledger | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.cache = cache
+        self.ledger = ledger
         self.usage = Usage()
         self._identity = endpoint.identity()
         self._key = endpoint.api_key()
@@ -146,22 +161,36 @@ class EndpointClient:
                 self._flights.pop(key, None)
 
     def _request(self, ask: Ask, stop: threading.Event) -> Answer:
-        url, body = self.endpoint.url_of("chat" if ask.chat else "text"), self._body(ask)
         tries = 0
         with self._slots:
             while True:
                 self._wait_for_turn(stop)
                 try:
-                    row = post_json(url, body, self._key, self.endpoint.timeout_s)
-                    answer = _read_answer(row, ask)
+                    answer = self._post(ask)
                 except Failure as failure:
                     if not self._may_retry(failure, tries):
                         raise self._give_up(failure, ask) from None
                     self._back_off(failure, tries, stop)
                     tries += 1
                 else:
-                    self._succeed(answer)
+                    self._succeed()
                     return answer
+
+    def _post(self, ask: Ask) -> Answer:
+        """One try.
+
+        Raises:
+            Failure: if it gives no answer.
+        """
+        url = self.endpoint.url_of("chat" if ask.chat else "text")
+        row = post_json(url, self._body(ask), self._key, self.endpoint.timeout_s)
+        try:
+            answer = _read_answer(row, ask)
+        except Failure:
+            self._spend(Totals(0, *_tokens(row)))  # it is billed, whatever it is worth
+            raise
+        self._spend(Totals(1, *_tokens(row)))
+        return answer
 
     def _body(self, ask: Ask) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -207,15 +236,19 @@ class EndpointClient:
             stop.wait(wait_s)
         raise _Stopped
 
-    def _succeed(self, answer: Answer) -> None:
-        self._count(
-            requests=1,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-        )
+    def _succeed(self) -> None:
         with self._lock:
             self._answered = True
             self._failures_in_a_row = 0
+
+    def _spend(self, spent: Totals) -> None:
+        self._count(
+            requests=spent.answers,
+            prompt_tokens=spent.prompt_tokens,
+            completion_tokens=spent.completion_tokens,
+        )
+        if self.ledger and spent != Totals():
+            self.ledger.add(spent)
 
     def _give_up(self, failure: Failure, ask: Ask) -> RequestFailed | ModelUnusable:
         """The error for a failure that no retry mends."""
@@ -226,7 +259,7 @@ class EndpointClient:
         url, model = self.endpoint.url_of("chat" if ask.chat else "text"), self.endpoint.model
         message = f"The endpoint {url} did not answer for the model {model!r}: {failure}."
         too_long = failure.wait_s > self.endpoint.longest_wait_s
-        if remedy := _BUSY if too_long else _fatal_remedy(failure, url):
+        if remedy := _fatal_remedy(failure, url) or (_BUSY if too_long else ""):
             return ModelUnusable(message, remedy)
         if in_a_row < FAILURES_IN_A_ROW or self._is_alive(ask.chat):
             return RequestFailed(message)
@@ -237,13 +270,11 @@ class EndpointClient:
 
     def _is_alive(self, chat: bool) -> bool:
         """Whether the simplest question is answered: then the failures are the questions' own."""
-        probe = Ask("Say yes.", chat=chat, max_tokens=16)
-        url = self.endpoint.url_of("chat" if chat else "text")
         try:
-            row = post_json(url, self._body(probe), self._key, self.endpoint.timeout_s)
-            self._succeed(_read_answer(row, probe))
+            self._post(Ask("Say yes.", chat=chat, max_tokens=16))
         except Failure:
             return False
+        self._succeed()
         return True
 
     def _count(self, **numbers: int) -> None:
@@ -263,6 +294,8 @@ def _fatal_remedy(failure: Failure, url: str) -> str:
         return f"{hint} --endpoint. Then run the same command again: finished answers are kept."
     if failure.untrusted:
         return "Set SSL_CERT_FILE to the authority's certificate."
+    if failure.code in _SPENT:
+        return f"The quota is spent. {_FATAL[402]}"
     if failure.status == 429:
         return _BUSY
     if 300 <= failure.status < 400:
@@ -283,23 +316,37 @@ def _read_answer(row: Any, ask: Ask) -> Answer:
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
         raise Failure("its response holds no choices", transient=True)
-    message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    if text is None and isinstance(message, dict):
-        text = ""  # a refusal, or a model that spent all its tokens on reasoning
-    if not isinstance(text, str):
-        raise Failure("its response holds no text", transient=True)
-    usage = row.get("usage")
     reason, stopped_at = choice.get("finish_reason"), choice.get("stop_reason")
+    prompt_tokens, completion_tokens = _tokens(row)
     return Answer(
-        text=text,
+        text=_text(choice),
         finish_reason=reason if isinstance(reason, str) else "",
-        prompt_tokens=_tokens(usage, "prompt_tokens"),
-        completion_tokens=_tokens(usage, "completion_tokens"),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         stopped_at=stopped_at if isinstance(stopped_at, str) and stopped_at in ask.stop else "",
     )
 
 
-def _tokens(usage: Any, name: str) -> int:
+def _text(choice: dict[str, Any]) -> str:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        text = choice.get("text")
+    elif (text := message.get("content")) is None:
+        # A refusal, or a model that spent all its tokens on reasoning. Only such an answer may
+        # leave the field out.
+        whole = choice.get("finish_reason") in ("length", "content_filter")
+        text = "" if "content" in message or message.get("refusal") or whole else None
+    if not isinstance(text, str):
+        raise Failure("its response holds no text", transient=True)
+    return text
+
+
+def _tokens(row: Any) -> tuple[int, int]:
+    """The tokens of question and answer that a response tells, 0 where it does not."""
+    usage = row.get("usage") if isinstance(row, dict) else None
+    return _number(usage, "prompt_tokens"), _number(usage, "completion_tokens")
+
+
+def _number(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -52,8 +52,8 @@ class Endpoint:
         self.extra()
 
     def identity(self) -> dict[str, Any]:
-        """What decides the answers."""
-        return {"url": self.url_of("chat"), "model": self.model, "body": self.extra()}
+        """What decides the answers: not the URL, since one server has many."""
+        return {"model": self.model, "body": self.extra()}
 
     def url_of(self, kind: str) -> str:
         """The URL of ``chat`` or ``text`` completions."""

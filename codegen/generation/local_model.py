@@ -14,7 +14,15 @@ from itertools import groupby
 from typing import Any
 
 from codegen.errors import ConfigError, ModelError
-from codegen.generation.asking import Answer, Ask, ModelUnusable, RequestFailed, ask_key
+from codegen.generation.asking import (
+    Answer,
+    Ask,
+    ModelUnusable,
+    RequestFailed,
+    Totals,
+    ask_key,
+)
+from codegen.generation.ledger import Ledger
 from codegen.generation.protocol import Decoder, Request, SamplingParams
 from codegen.generation.response_cache import ResponseCache
 
@@ -42,9 +50,12 @@ class LocalModel:
 class LocalClient:
     """Asks a local model, which is loaded at the first question that is not in the cache."""
 
-    def __init__(self, local: LocalModel, cache: ResponseCache | None = None) -> None:
+    def __init__(
+        self, local: LocalModel, cache: ResponseCache | None = None, ledger: Ledger | None = None
+    ) -> None:
         self.local = local
         self.cache = cache
+        self.ledger = ledger
         self._identity = local.identity()
         self._generator: Any = None
 
@@ -65,9 +76,15 @@ class LocalClient:
                 batch = items[start : start + self.local.batch_size]
                 for (key, _), answer in zip(batch, self._answers(batch), strict=True):
                     found[key] = answer
-                    if self.cache and isinstance(answer, Answer):
-                        self.cache.put(key, self.local.model, answer)
+                    if isinstance(answer, Answer):
+                        self._keep(key, answer)
         return [found[key] for key in keys]
+
+    def _keep(self, key: bytes, answer: Answer) -> None:
+        if self.cache:
+            self.cache.put(key, self.local.model, answer)
+        if self.ledger:
+            self.ledger.add(Totals(1, answer.prompt_tokens, answer.completion_tokens))
 
     def _answers(self, batch: list[tuple[bytes, Ask]]) -> list[Answer | RequestFailed]:
         generator = self._load()

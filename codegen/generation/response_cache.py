@@ -16,27 +16,17 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from codegen.errors import InputError
-from codegen.generation.asking import Answer
+from codegen.generation.asking import Answer, Totals
 
 _APPLICATION_ID = 0x43_47_52_43  # "CGRC"
 _FORMAT = 1
 _BUSY_S = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """How many answers a cache holds, and the tokens they took."""
-
-    answers: int
-    prompt_tokens: int
-    completion_tokens: int
 
 
 class ResponseCache:
@@ -86,7 +76,9 @@ class ResponseCache:
             raise self._damaged(error) from None
 
     def put(self, key: bytes, model: str, answer: Answer) -> None:
-        """Keeps an answer; one that is there already stays."""
+        """Keeps an answer; one that is there already stays. An empty one may be a server's slip."""
+        if not answer.text:
+            return
         # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes.
         row = json.dumps([answer.text, answer.finish_reason, answer.stopped_at])
         tokens = answer.prompt_tokens, answer.completion_tokens

@@ -77,6 +77,8 @@ class UniCode:
         template: how an instruction is wrapped; see :func:`codegen.unicoder.objectives.segments`.
         llm: the model for ``llm`` and ``hybrid``.
         cache: file of the model's answers; empty for none.
+        ledger: file that counts the answers given now (:mod:`codegen.generation.ledger`); empty for
+            none.
         temperature, max_tokens: of the model's answers.
         min_score: the least grade of universal code that is kept, 1 to 5; 0 asks for no grades.
         snippets: in mode ``llm``, take each program as a snippet that inspires the model to a
@@ -86,9 +88,9 @@ class UniCode:
 
     A text's ``meta`` holds ``style`` and ``objective``; from the AST also ``nodes`` and
     ``uncovered``, the number of nodes of the program and of those embedded as Python; from a model
-    ``llm_model`` and, for the example as a whole (so count them once, not on each of its texts),
-    ``llm_prompt_tokens``, ``llm_completion_tokens`` and ``llm_cost_micros``, millionths of the
-    prices' currency; with grades ``score``.
+    ``llm_model``, with grades ``score``. What the answers for an example took stands on the first
+    of its texts alone, so that sums over texts are right: ``llm_prompt_tokens``,
+    ``llm_completion_tokens`` and ``llm_cost_micros``, millionths of the prices' currency.
     """
 
     mode: Mode = "ast"
@@ -97,6 +99,7 @@ class UniCode:
     template: Template = "plain"
     llm: Endpoint | LocalModel | None = None
     cache: str = ""
+    ledger: str = ""
     temperature: float = 0.0
     max_tokens: int = 2048
     min_score: int = 0
@@ -164,10 +167,12 @@ class UniCode:
         if self.llm is None:
             return run_plans(plans, None)
         try:
-            return run_plans(plans, asker_of(self.llm, self.cache))
+            return run_plans(plans, asker_of(self.llm, self.cache, self.ledger))
         except ConfigError:
             raise
-        except CodegenError as error:  # of the cache: no fault of an example, so the run must end
+        except (
+            CodegenError
+        ) as error:  # of cache or ledger: no fault of an example, so the run must end
             raise ModelUnusable(error.message, error.remedy) from error
 
     def _plan(self, example: Example, rng: random.Random) -> Plan[list[TrainingText]]:
@@ -193,16 +198,17 @@ class UniCode:
         if self.min_score:
             meta["score"] = yield from graded(triple, self.min_score, asked)
         if self.llm is not None:
-            meta |= {"llm_model": self.llm.model, **self._cost(asked)}
+            meta["llm_model"] = self.llm.model
+        cost = {} if self.llm is None else self._cost(asked)
         return [
             TrainingText(
                 id=f"{example.id}#unicode-{objective}",
                 example_id=example.id,
                 generator=self.name,
                 segments=segments(objective, triple, self.template),
-                meta={"objective": objective, **meta},
+                meta={"objective": objective, **meta, **({} if number else cost)},
             )
-            for objective in self.objectives
+            for number, objective in enumerate(self.objectives)
         ]
 
     def _cost(self, asked: Questioner) -> Mapping[str, int]:

@@ -136,25 +136,27 @@ def run_plans(plans: Sequence[Plan[T]], asker: Asker | None) -> list[T | Excepti
     return results  # type: ignore[return-value] # every plan has ended
 
 
-def asker_of(model: Endpoint | LocalModel, cache_path: str) -> Asker:
+def asker_of(model: Endpoint | LocalModel, cache_path: str = "", ledger_path: str = "") -> Asker:
     """The one client of this process for a model.
 
     Raises:
-        CodegenError: if the key is not set, the model is not there or the cache can't be used.
+        CodegenError: if the key is not set, the model is not there or a file can't be used.
     """
-    return _asker(model, cache_path, os.getpid())
+    return _asker(model, cache_path, ledger_path, os.getpid())
 
 
 @cache
-def _asker(model: Endpoint | LocalModel, cache_path: str, _process: int) -> Asker:
+def _asker(model: Endpoint | LocalModel, cache_path: str, ledger_path: str, _process: int) -> Asker:
     from codegen.generation.endpoint import EndpointClient
+    from codegen.generation.ledger import Ledger
     from codegen.generation.local_model import LocalClient
     from codegen.generation.response_cache import ResponseCache
 
     answers = ResponseCache(cache_path) if cache_path else None
+    ledger = Ledger(ledger_path) if ledger_path else None
     if isinstance(model, LocalModel):
-        return LocalClient(model, answers)
-    return EndpointClient(model, answers)
+        return LocalClient(model, answers, ledger)
+    return EndpointClient(model, answers, ledger)
 
 
 def written(

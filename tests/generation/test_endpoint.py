@@ -99,6 +99,8 @@ def test_further_body_fields_replace_and_remove(model: Model) -> None:
         Reply({"choices": []}),
         Reply({"choices": "none"}),
         Reply({"choices": [{"message": {"content": 5}}]}),
+        Reply({"choices": [{"message": {}}]}),
+        Reply({"choices": [{"message": {"role": "assistant"}, "finish_reason": "stop"}]}),
         Reply({"error": {"message": "upstream is down"}}),
         Reply({"id": "x"}),
     ],
@@ -190,7 +192,8 @@ def test_retry_after_as_a_date() -> None:
         (error(400, "unknown model", "model_not_found"), "--model"),
         (Reply(raw=b"404 page not found", status=404), "page not found.*--endpoint"),
         (error(402, "pay"), "HTTP 402: pay"),
-        (error(429, "quota", "insufficient_quota"), "HTTP 429: quota"),
+        (error(429, "quota", "insufficient_quota"), "HTTP 429: quota.*The quota is spent. Pay"),
+        (error(429, "", "insufficient_quota", Retry_After="9999"), "The quota is spent"),
         (Reply({}, 307, {"Location": "https://elsewhere.example/v1"}), "elsewhere.example"),
     ],
 )
@@ -269,6 +272,20 @@ def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None
     ]
     for _ in range(2):
         assert client(model).ask(Ask("a")) == Answer("", "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"message": {"refusal": "No."}, "finish_reason": "stop"},
+        {"message": {"reasoning_content": "Hm"}, "finish_reason": "length"},
+        {"message": {}, "finish_reason": "content_filter"},
+        {"message": {"content": None}},
+    ],
+)
+def test_an_answer_without_content_that_is_one(model: Model, choice: dict[str, Any]) -> None:
+    model.script = [Reply({"choices": [choice]})]
+    assert client(model).ask(Ask("a")).text == "" and len(model.bodies) == 1
 
 
 def test_the_key_is_nowhere_but_in_the_header(

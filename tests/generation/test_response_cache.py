@@ -62,14 +62,14 @@ def test_everything_that_decides_an_answer_is_in_the_key() -> None:
     ]
     others = [
         Endpoint("http://h", "n"),
-        Endpoint("http://other", "m"),
         Endpoint("http://h", "m", body=(("a", "1"),)),
     ]
     keys = [ask_key(identity, ask) for ask in asks]
     keys += [ask_key(endpoint.identity(), base) for endpoint in others]
     assert len(set(keys)) == len(keys)
     same = Endpoint("http://h/v1/", "m", "K", concurrency=1, timeout_s=1.0, retries=0)
-    assert ask_key(same.identity(), Ask("a")) == keys[0]
+    for endpoint in (same, Endpoint("http://127.0.0.1:8001", "m")):
+        assert ask_key(endpoint.identity(), Ask("a")) == keys[0]
 
 
 def test_the_same_question_at_once_is_sent_once(model: Model, tmp_path: Path) -> None:
@@ -88,6 +88,14 @@ def test_failures_are_not_cached(model: Model, tmp_path: Path) -> None:
             asked.ask(Ask("a"))
         assert asked.ask(Ask("a")).text == "a|0"
         assert cache.totals().answers == 1
+
+
+def test_empty_answers_are_not_cached(model: Model, tmp_path: Path) -> None:
+    with ResponseCache(tmp_path / "c") as cache:
+        asked = client(model, cache)
+        model.script = [completion(""), completion(None)]
+        assert [asked.ask(Ask("a")).text for _ in range(4)] == ["", "", "a|0", "a|0"]
+        assert len(model.bodies) == 3 and cache.totals().answers == 1
 
 
 WRITER = """

@@ -202,6 +202,7 @@ def test_llm_texts(model: Model, tmp_path: Path) -> None:
         "llm_completion_tokens": 5,
         "llm_cost_micros": 57,
     }
+    assert texts[1].meta == {"objective": "qp", "style": "begin_end_lower", "llm_model": "m"}
     (prompt,) = model.prompts
     assert "Do 0.\n\nSolution:\n```javascript\n" + PROGRAM in prompt
     assert "between begin and end" in prompt
@@ -214,7 +215,9 @@ def test_grades_filter(model: Model, tmp_path: Path) -> None:
     )
     assert manifest.counts["kept"] == 5 and manifest.counts["skipped"] == {"low_score": 1}
     assert {text.meta["score"] for text in read_texts(tmp_path / "out")} == {5}
-    assert {text.meta["llm_prompt_tokens"] for text in read_texts(tmp_path / "out")} == {14}
+    tokens = [text.meta.get("llm_prompt_tokens") for text in read_texts(tmp_path / "out")]
+    assert tokens == [14, None, None, None] * 5
+    assert manifest.statistics["totals"]["llm_prompt_tokens"] == len(model.bodies) * 7 - 14
     assert [row["id"] for row in read_rejects(tmp_path / "out")] == ["e3"]
 
 
@@ -297,6 +300,7 @@ def test_a_broken_cache_ends_the_run(model: Model, tmp_path: Path) -> None:
 
 
 def test_other_objectives_or_chunks_ask_nothing_new(model: Model, tmp_path: Path) -> None:
+    model.answer = lambda body: Reply(write(body).body, delay_s=0.1)
     source = MemorySource(tuple(map(example, range(10))))
     first = asking(model, tmp_path / "c", objectives=("qp",))
     run(first, source, tmp_path / "a", workers=1)
@@ -313,8 +317,9 @@ def test_the_configuration_is_what_decides_the_texts(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_NAME", "sk-secret")
-    one = UniCode("llm", llm=Endpoint(model.url, "m", "SECRET_NAME"), cache="x")
-    other = UniCode("llm", llm=Endpoint(model.url, "m", concurrency=99, timeout_s=1), cache="y")
+    one = UniCode("llm", llm=Endpoint(model.url, "m", "SECRET_NAME"), cache="x", ledger="l")
+    moved = Endpoint("https://elsewhere/v1", "m", concurrency=99, timeout_s=1)
+    other = UniCode("llm", llm=moved, cache="y")
     assert config_of(one) == config_of(other)
     assert "SECRET" not in json.dumps(config_of(one))
     changed = UniCode("llm", llm=Endpoint(model.url, "n"))

@@ -44,11 +44,18 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Do only part I (from 0) of N, as a job of a batch scheduler; put the parts "
             "together with codegen data merge.",
         ),
-        click.option("--instruction-column", default="instruction", show_default=True),
+        click.option(
+            "--instruction-column",
+            default="instruction",
+            show_default=True,
+            help="'' if rows have none.",
+        ),
         click.option("--program-column", default="program", show_default=True),
         click.option("--id-column", default="", help="Column with row ids; default: id, if any."),
         click.option("--licence-column", default="", help="Column with each row's licence."),
         click.option("--licence", default="", help="Licence of all examples (an SPDX id)."),
+        click.option("--language", default="python", show_default=True, help="Of rows' programs."),
+        click.option("--language-column", default="", help="Column with each row's language."),
         click.option("--keep-docstring", is_flag=True, help="Leave docstrings in the programs."),
         click.option(
             "--dedup",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from codegen.cli import example, json_option
 from codegen.cli.data.options import run_generator, run_options
@@ -77,7 +79,9 @@ def _model_options(command: Any) -> Any:
             help="Mode llm: have each text graded, keep these grades; 0: no grades. 4 is strict.",
         ),
         click.option(
-            "--snippets", is_flag=True, help="Mode llm: programs inspire new tasks (OSS-Instruct)."
+            "--snippets",
+            is_flag=True,
+            help="Mode llm: programs inspire new tasks (OSS-Instruct); no instruction is read.",
         ),
     ]
     for decorate in reversed(decorators):
@@ -135,29 +139,31 @@ def unicode(
 
     model, own = _model(mode, options)
     prices = Prices(own["price_in"], own["price_out"])
-    generator = make(
-        "unicode",
-        mode=mode,
-        objectives=objectives,
-        styles=styles,
-        template=template,
-        llm=model,
-        cache=own["cache"],
-        temperature=own["temperature"],
-        max_tokens=own["max_tokens"],
-        min_score=own["min_score"],
-        snippets=own["snippets"],
-        prices=prices,
-    )
+    settings: dict[str, Any] = {
+        "mode": mode,
+        "objectives": objectives,
+        "styles": styles,
+        "template": template,
+    }
     if model is None:
-        return run_generator(generator, **options)
+        return run_generator(make("unicode", **settings), **options)
     context = click.get_current_context()
-    if context.get_parameter_source("item_timeout") == click.core.ParameterSource.DEFAULT:
+    if context.get_parameter_source("item_timeout") == ParameterSource.DEFAULT:
         options["item_timeout"] = _ITEM_TIMEOUT_S
     options["workers"] = options["workers"] or 1  # one process keeps all requests in flight
-    spent: dict[str, int] = {}
-    with _counting(own["cache"], prices, spent):
-        summary = run_generator(generator, **options)
+    at_once = own["batch_size"] if own["llm"] else own["concurrency"]
+    options["chunk_size"] = max(options["chunk_size"], at_once)  # a chunk's questions go together
+    if own["snippets"]:
+        options["instruction_column"] = ""  # the model invents the instruction
+    for name in ("cache", "temperature", "max_tokens", "min_score", "snippets"):
+        settings[name] = own[name]
+    with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
+        generator = make("unicode", **settings, llm=model, prices=prices, ledger=ledger.name)
+        spent: dict[str, int] = {}
+        with _counting(ledger.name, own["cache"], prices, spent):
+            summary = run_generator(generator, **options)
+    if unanswered := summary["counts"]["failed"].get("RequestFailed"):
+        click.echo(_how_to_ask_again(unanswered, own["cache"]), err=True)
     return {**summary, "llm": spent}
 
 
@@ -185,19 +191,24 @@ def _model(
     mode: str, options: dict[str, Any]
 ) -> tuple[Endpoint | LocalModel | None, dict[str, Any]]:
     """The model that the options name, and its own options, taken out of ``options``."""
+    source_of = click.get_current_context().get_parameter_source
+    given = [name for name in _MODEL_OPTIONS if source_of(name) != ParameterSource.DEFAULT]
     own = {name: options.pop(name) for name in _MODEL_OPTIONS}
+    if mode == "ast":
+        if given:
+            names = ", ".join("--" + name.replace("_", "-") for name in given)
+            raise ConfigError(
+                f"Mode ast asks no model, so it has no use for {names}.",
+                "Add --mode llm or --mode hybrid.",
+            )
+        return None, own
     if own["endpoint"] and own["llm"]:
         raise ConfigError("Both --endpoint and --llm are given.", "Give one of them.")
-    if mode == "ast" or not (own["endpoint"] or own["llm"]):
-        if mode != "ast":
-            raise ConfigError(
-                f"Mode {mode} needs a model.",
-                "Give --endpoint URL and --model NAME, or --llm embedded.",
-            )
-        if own["endpoint"] or own["llm"]:
-            raise ConfigError("Mode ast asks no model.", "Add --mode llm or --mode hybrid.")
-        own["cache"] = ""
-        return None, own
+    if not (own["endpoint"] or own["llm"]):
+        raise ConfigError(
+            f"Mode {mode} needs a model.",
+            "Give --endpoint URL and --model NAME, or --llm embedded.",
+        )
     if own["cache"] is None:
         from codegen.models.embedded import cache_dir
 
@@ -221,29 +232,30 @@ def _model(
 
 
 @contextmanager
-def _counting(path: str, prices: Prices, spent: dict[str, int]) -> Iterator[None]:
+def _counting(ledger: str, cache: str, prices: Prices, spent: dict[str, int]) -> Iterator[None]:
     """Says at the end, Ctrl-C included, what the model's new answers took and cost."""
-    if not path:
-        yield
-        return
-    from codegen.generation.response_cache import ResponseCache
+    from codegen.generation.ledger import read_ledger
 
-    with ResponseCache(path) as cache:
-        before = cache.totals()
-        try:
-            yield
-        finally:
-            after = cache.totals()
-            tokens = (
-                after.prompt_tokens - before.prompt_tokens,
-                after.completion_tokens - before.completion_tokens,
-            )
-            spent["new_answers"] = after.answers - before.answers
-            spent["prompt_tokens"], spent["completion_tokens"] = tokens
-            spent["cost_micros"] = prices.micros(*tokens)
-            cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            click.echo(
-                f"The model gave {spent['new_answers']} new answers: {tokens[0]} tokens asked, "
-                f"{tokens[1]} answered{cost}. They are kept in {path}.",
-                err=True,
-            )
+    try:
+        yield
+    finally:
+        totals = read_ledger(ledger)
+        tokens = totals.prompt_tokens, totals.completion_tokens
+        spent["new_answers"] = totals.answers
+        spent["prompt_tokens"], spent["completion_tokens"] = tokens
+        spent["cost_micros"] = prices.micros(*tokens)
+        cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
+        kept = f" They are kept in {cache}." if cache else ""
+        click.echo(
+            f"The model gave {totals.answers} new answers: {tokens[0]} tokens asked, "
+            f"{tokens[1]} answered{cost}.{kept}",
+            err=True,
+        )
+
+
+def _how_to_ask_again(unanswered: int, cache: str) -> str:
+    others = f"all other answers come from {cache}" if cache else "without --cache, for all of them"
+    return (
+        f"{unanswered} examples got no answer from the model (RequestFailed in rejects.jsonl). "
+        f"To ask for them again, run the same with another --out: {others}."
+    )

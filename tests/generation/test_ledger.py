@@ -1,0 +1,84 @@
+"""What new answers took, counted over several clients and processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import Model, Reply, completion, serving
+
+from codegen.errors import InputError
+from codegen.generation.asking import Ask, Totals
+from codegen.generation.endpoint import Endpoint, EndpointClient
+from codegen.generation.ledger import Ledger, read_ledger
+from codegen.generation.response_cache import ResponseCache
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with serving() as model:
+        yield model
+
+
+def client(model: Model, *kept: Any) -> EndpointClient:
+    return EndpointClient(Endpoint(model.url, "m", backoff_s=0.01, retries=2), *kept)
+
+
+def test_new_answers_are_counted_and_cached_ones_are_not(model: Model, tmp_path: Path) -> None:
+    asks = [Ask(f"q{i}") for i in range(6)]
+    with ResponseCache(tmp_path / "c") as cache:
+        client(model, cache).ask_many(asks[:2])  # another run's, with the same cache
+        client(model, cache, Ledger(tmp_path / "l")).ask_many(asks)
+        client(model, cache, Ledger(tmp_path / "l")).ask_many(asks)
+    assert read_ledger(tmp_path / "l") == Totals(4, 4 * 7, 4 * 5)
+    client(model, None, Ledger(tmp_path / "l")).ask_many(asks)
+    assert read_ledger(tmp_path / "l") == Totals(10, 10 * 7, 10 * 5)
+
+
+def test_a_response_without_an_answer_is_billed_too(model: Model, tmp_path: Path) -> None:
+    empty = completion("").body
+    del empty["choices"][0]["message"]["content"]
+    model.script = [Reply(empty)]
+    asked = client(model, None, Ledger(tmp_path / "l"))
+    assert asked.ask(Ask("a")).text == "a|0"
+    assert read_ledger(tmp_path / "l") == Totals(1, 14, 10)
+    assert (asked.usage.requests, asked.usage.retries, asked.usage.prompt_tokens) == (1, 1, 14)
+
+
+ADDER = """
+import sys
+from codegen.generation.asking import Totals
+from codegen.generation.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+for _ in range(500):
+    ledger.add(Totals(1, 123456, 7))
+"""
+
+
+def test_several_processes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ADDER, str(tmp_path / "l")]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    assert read_ledger(tmp_path / "l") == Totals(1500, 1500 * 123456, 1500 * 7)
+
+
+def test_a_file_that_is_gone_costs_no_answer(model: Model, tmp_path: Path) -> None:
+    """A request that is in flight when a run is stopped still gets its answer into the cache."""
+    with ResponseCache(tmp_path / "c") as cache:
+        asked = client(model, cache, Ledger(tmp_path / "l"))
+        (tmp_path / "l").unlink()
+        asked.ask(Ask("a"))
+        assert cache.totals().answers == 1
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Cannot count the model's tokens"):
+        Ledger(tmp_path)
+    with pytest.raises(InputError, match="No space left"):
+        Ledger("/dev/full").add(Totals(1, 1, 1))
+    (tmp_path / "empty").touch()
+    assert read_ledger(tmp_path / "empty") == Totals()

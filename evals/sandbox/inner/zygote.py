@@ -261,6 +261,7 @@ class Zygote:
         else:
             stdout = None  # the tests read the program's output, they do not write it
         confine(place, limits, self.last_filter, stdin, stdout, directory)
+        sys.stderr = sys.__stderr__  # the zygote's own, for its errors, is closed here
         _close_all_but((0, 1, 2, *fds.values()))
         payload_fd = fds.pop("payload")
         payload = json.loads(os.pread(payload_fd, os.fstat(payload_fd).st_size, 0))

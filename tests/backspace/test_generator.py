@@ -76,7 +76,7 @@ def test_sequences_are_independent_and_stable(tiny: Codec) -> None:
     assert five[0] == one[0]
     assert [text.id for text in five] == [f"a/1#backspace-{k}" for k in range(5)]
     assert len({text.meta["actions"].__repr__() for text in five}) == 5
-    assert list(Backspace(**options, sequences=5)(EXAMPLE, random.Random(3))) == five
+    assert list(Backspace(**options, sequences=5).generate(EXAMPLE, random.Random(3))) == five
 
 
 def test_without_noise_actions_are_the_labels(tiny: Codec) -> None:

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tiny_generators import Echo
 
 from codegen.data import EngineOptions, open_source, read_texts, run
-from codegen.data.screens import Dedup, DedupIndex, Signature, signatures
+from codegen.data.screens import Dedup, DedupIndex, Signature, dedup_index, signatures
 from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 
@@ -308,10 +308,24 @@ def reference(tmp_path: Path, *programs: str) -> str:
     return str(path)
 
 
-def test_against_a_reference_corpus(tmp_path: Path) -> None:
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Gets the ids of the reference programs as they are read."""
+    read: list[str] = []
+    programs = dedup_index._programs
+
+    def noting(dedup: Dedup) -> Iterator[tuple[str, Example]]:
+        for id_, example in programs(dedup):
+            read.append(id_)
+            yield id_, example
+
+    monkeypatch.setattr(dedup_index, "_programs", noting)
+    return read
+
+
+def test_against_a_reference_corpus(tmp_path: Path, seen: list[str]) -> None:
     path = reference(tmp_path, ADD * 5, "x = 1", "x = 1")
-    seen: list[int] = []
-    with DedupIndex(tmp_path / "a.sqlite", Dedup(references=(path,)), seen.append) as index:
+    with DedupIndex(tmp_path / "a.sqlite", Dedup(references=(path,))) as index:
         examples = numbered(ADD * 5 + "print(1)\n", "x  =  1\n", "x = 2", "x = 2")
         assert decisions(index, examples) == [
             "near_duplicate_of_reference",
@@ -324,24 +338,28 @@ def test_against_a_reference_corpus(tmp_path: Path) -> None:
     assert seen
     # It is made once: the second time nothing is read.
     seen.clear()
-    with DedupIndex(tmp_path / "b.sqlite", Dedup(references=(path,)), seen.append) as index:
+    with DedupIndex(tmp_path / "b.sqlite", Dedup(references=(path,))) as index:
         assert decisions(index, numbered("x = 1")) == ["duplicate_of_reference"]
     assert not seen
     # And made again if it has changed.
     reference(tmp_path, "x = 3")
-    with DedupIndex(tmp_path / "c.sqlite", Dedup(references=(path,)), seen.append) as index:
+    with DedupIndex(tmp_path / "c.sqlite", Dedup(references=(path,))) as index:
         assert decisions(index, numbered("x = 1", "x = 3")) == ["", "duplicate_of_reference"]
     assert seen
 
 
-def test_a_reference_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+def test_a_reference_that_breaks_off_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = Path(reference(tmp_path, "x = 1", "x = 2"))
 
-    def stop(_: int) -> None:
+    def stop(_: object) -> Iterator[tuple[str, Example]]:
+        yield "r0", Example("r0", "x", "x = 1")
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(dedup_index, "_programs", stop)
     with pytest.raises(KeyboardInterrupt):
-        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(path),)), stop)
+        DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(path),)))
     assert not list((tmp_path / "cache" / "dedup").iterdir())
 
 

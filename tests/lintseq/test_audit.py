@@ -67,7 +67,11 @@ def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
     (plain,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
     states = resolve(plain.segments[1].text).states[:-1]
     sizes = [len(state) for state in states]
-    for most, audited in ((sum(sizes), len(sizes)), (sum(sizes) - 1, len(sizes) - 1), (0, None)):
+    for most, audited in (
+        (sum(sizes), len(sizes)),
+        (sum(sizes) - 1, len(sizes) - 1 or None),
+        (0, None),
+    ):
         monkeypatch.setattr(repair, "MOST_AUDITED_CHARACTERS", most)
         (text,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
         assert text.segments == plain.segments

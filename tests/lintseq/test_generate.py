@@ -45,7 +45,7 @@ def test_sequences_are_independent_and_stable() -> None:
     assert five[0] == one[0]
     assert [text.id for text in five] == [f"a/1#lintseq-{k}" for k in range(5)]
     assert len({text.text for text in five}) > 1
-    assert list(LintSeq(sequences=5)(EXAMPLE, random.Random(3))) == five
+    assert list(LintSeq(sequences=5).generate(EXAMPLE, random.Random(3))) == five
 
 
 @pytest.mark.parametrize("verify", ["static", "compile", "ruff", "pylint"])

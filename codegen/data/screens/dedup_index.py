@@ -33,11 +33,7 @@ class DedupIndex:
         InputError: if a reference can't be read or holds no program.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        dedup: Dedup,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], dedup: Dedup) -> None:
         self.dedup = dedup
         self._reference = reference_table(dedup) if dedup.references else None
         self._kept = SignatureTable.open(path, dedup)

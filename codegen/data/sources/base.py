@@ -100,12 +100,3 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-
-
-def has_lone_surrogate(text: str) -> bool:
-    """Whether ``text`` has no UTF-8 form, as after the JSON escape of half a surrogate pair."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegen.data.sources.base import Item, Rejected, file_digest, has_lone_surrogate
+from codegen.data.sources.base import Item, Rejected, file_digest
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.errors import InputError
+from codegen.records import has_lone_surrogate
 
 MAX_FILE_BYTES = 2 * 2**20
 _NOT_SOURCE = frozenset({"__pycache__", "site-packages", "node_modules"})

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.data.sources.base import Item, Rejected, has_lone_surrogate
+from codegen.data.sources.base import Item, Rejected
 from codegen.errors import InputError
-from codegen.records import Example
+from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
 """A column that none of the first so many rows has is a mistake of the caller, not of the rows."""

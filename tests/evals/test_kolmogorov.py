@@ -75,8 +75,9 @@ def test_what_is_written_is_parsed(program: Program) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_drawn_programs_survive_the_code() -> None:
-    for program in kt.sample_programs(10_000, seed=2):
+@pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.long)])
+def test_drawn_programs_survive_the_code(count: int) -> None:
+    for program in kt.sample_programs(count, seed=2):
         bits = kt.encode(program)
         assert kt.decode(bits) == program
         assert len(bits) <= kt.code_bits(program) + 2

@@ -651,7 +651,7 @@ HOSTILE = [
         "wrong error exited crashed",
     ),
     _in_call(
-        "x kill everything by posix", "import posix", "posix.kill(-1, 9)", "wrong exited crashed"
+        "x kill everything by posix", "import posix", "posix.kill(-1, 9)", "error exited crashed"
     ),
     _in_call(
         "x fork bomb by posix",

@@ -149,11 +149,16 @@ def to_json(record: Example | TrainingText | Sample | Verdict) -> str:
         # Objects, since a column of [text, flag] arrays has no one type in Arrow.
         row["segments"] = [segment._asdict() for segment in record.segments]
     text = json.dumps(row, ensure_ascii=False)
+    return json.dumps(row) if has_lone_surrogate(text) else text
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether ``text`` has no UTF-8 form, as after the JSON escape of half a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(row)
-    return text
+        return True
+    return False
 
 
 def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:

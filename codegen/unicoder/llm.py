@@ -31,6 +31,7 @@ from typing import TypeVar
 from codegen.generation.asking import Answer, Ask, Asker, RequestFailed
 from codegen.generation.endpoint_settings import Endpoint
 from codegen.generation.local_model import LocalModel
+from codegen.records import has_lone_surrogate
 from codegen.unicoder import templates
 from codegen.unicoder.convert import (
     Translation,
@@ -83,18 +84,9 @@ class Questioner:
             raise Unusable("truncated", f"the answer has more than {self.max_tokens} tokens")
         if answer.finish_reason == "content_filter":
             raise Unusable("content_filter", "the server withheld the answer")
-        if not _is_unicode(answer.text):
+        if has_lone_surrogate(answer.text):  # readers of the data would refuse the whole file
             raise Unusable("not_unicode", "the answer holds lone surrogates")
         return _THOUGHTS.sub("", answer.text.replace("\r\n", "\n"), count=1)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be UTF-8, without which readers of the data refuse the whole file."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)

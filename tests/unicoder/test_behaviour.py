@@ -31,10 +31,11 @@ def statuses(jobs: list[tuple[str, Job]]) -> dict[str, str]:
 @pytest.mark.long
 def test_human_eval_passes() -> None:
     task = tasks.load("humaneval")
-    jobs = [
-        (problem.id, task.job(problem, there_and_back(task.reference(problem), number)))
-        for number, problem in enumerate(task.problems())
-    ]
+    jobs: list[tuple[str, Job]] = []
+    for number, problem in enumerate(task.problems()):
+        job = task.job(problem, there_and_back(task.reference(problem), number))
+        assert isinstance(job, Job)
+        jobs.append((problem.id, job))
     assert len(jobs) == 164
     found = statuses(jobs)
     assert {name: status for name, status in found.items() if status != "passed"} == {}

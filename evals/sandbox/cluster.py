@@ -14,6 +14,7 @@ needs this package and Python in the same versions, and its own way to run a san
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
@@ -30,6 +31,7 @@ Key = TypeVar("Key")
 BATCH = 16
 BATCHES_AHEAD = 3  # for each actor, so that none waits for the driver
 TRIES = 3
+CONNECT_S = 10.0
 OBJECT_STORE_BYTES = 200 * 2**20
 
 
@@ -100,6 +102,7 @@ class ClusterSandbox:
                 "include_dashboard": False,
             }
         try:
+            _check_reachable(self._address)
             ray.init(address=self._address, **settings)
         except (OSError, RuntimeError, ValueError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -194,6 +197,13 @@ class _Worker:
         """The outcomes of a batch, in its order."""
         done = dict(self._sandbox.map(enumerate(jobs)))
         return [done[number] for number in range(len(jobs))]
+
+
+def _check_reachable(address: str) -> None:
+    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def _import_ray() -> ModuleType:

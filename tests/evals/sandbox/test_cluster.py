@@ -136,3 +136,14 @@ def test_bad_settings_are_refused() -> None:
         ClusterSandbox(workers=0)
     with pytest.raises(SandboxError, match="not open"):
         next(ClusterSandbox().map([]))
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'codegen-toolkit[ray]'")
+    if ray.is_initialized():
+        pytest.skip("this process is connected to a cluster")
+    with (
+        pytest.raises(SandboxError, match="Cannot connect to a Ray cluster at '127.0.0.1:1'"),
+        ClusterSandbox("127.0.0.1:1"),
+    ):
+        pass

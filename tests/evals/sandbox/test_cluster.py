@@ -143,7 +143,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
     if ray.is_initialized():
         pytest.skip("this process is connected to a cluster")
     with (
-        pytest.raises(SandboxError, match="Cannot connect to a Ray cluster at '127.0.0.1:1'"),
+        pytest.raises(SandboxError, match="Cannot connect to a Ray cluster"),
         ClusterSandbox("127.0.0.1:1"),
     ):
         pass

@@ -110,11 +110,14 @@ class Mbpp(CodeTask[MbppProblem]):
         """Runs the asserts against proxies, or beside the program where they need its objects."""
         from codegen.evals.sandbox import Job, Limits
 
+        beside = problem.number in _IN_SANDBOX
+        tests = "\n".join(problem.tests)
         return Job(
             program,
-            test="\n".join(problem.tests),
-            setup=problem.setup,
-            mode="in_sandbox" if problem.number in _IN_SANDBOX else "isolated",
+            # The setup of 367 and 927 makes objects of the program's class.
+            test=f"{problem.setup}\n{tests}" if beside else tests,
+            setup="" if beside else problem.setup,
+            mode="in_sandbox" if beside else "isolated",
             limits=Limits(cpu_s=_CPU_S.get(problem.number, 6.0)),
         )
 

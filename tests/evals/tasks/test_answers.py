@@ -484,6 +484,23 @@ def test_answers_of_mbpp(
     assert result.statuses == {"passed": 3, "wrong": 1}
 
 
+def test_mbpp_s_tests_that_need_the_program_s_class(
+    write_rows: Callable[[list[Any]], Path], sandbox: Sandbox
+) -> None:
+    row = {
+        **MBPP[0],
+        "task_id": 367,
+        "code": "class N:\n    x = 1\n\ndef get(n):\n    return n.x",
+        "test_setup_code": "n = N()",
+        "test_list": ["assert get(n) == 1"],
+    }
+    task = tasks.load("mbpp", str(write_rows([row])))
+    job = task.job(task.problems()[0], row["code"])
+    assert isinstance(job, Job)
+    outcome = sandbox.run(job)
+    assert (outcome.status, outcome.trust) == ("passed", "in_sandbox")
+
+
 BIG = {
     "task_id": "BigCodeBench/1",
     "complete_prompt": 'import os\n\ndef task_func(x):\n    """Join."""\n',

@@ -209,7 +209,9 @@ class Choice:
     Attributes:
         number: its place among the candidates.
         candidate: its values linked, if there is a linker.
-        log_probability: of all candidates that ask alike, after what was seen.
+        log_probability: of all candidates that ask alike, less what was seen against them. It is
+            not made larger by what was seen against others: of a question that fits no table well,
+            something is always left.
         rows: what it gave; None if it failed or was not run.
         failure: then why.
     """
@@ -255,15 +257,12 @@ def choose(
             scores[number] -= ran[number][2]
         best = max(best, number, key=lambda i: scores[i])
     rows, failure, _ = ran.get(best) or trial.run(linked[best].query)
-    # What is not listed keeps its probability; what was not looked at, its own.
-    unlisted = max(0.0, 1 - sum(math.exp(c.log_probability) for c in linked))
-    total = unlisted + sum(map(math.exp, scores))
     alike = sum(
         math.exp(score)
         for score, candidate in zip(scores, linked, strict=True)
         if _asks_alike(candidate.query, linked[best].query)
     )
-    log_probability = math.log(max(alike, 1e-30) / max(total, alike, 1e-30))
+    log_probability = math.log(min(max(alike, 1e-30), 1.0))
     return Choice(best, linked[best], log_probability, rows, failure)
 
 

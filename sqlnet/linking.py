@@ -145,7 +145,7 @@ class Linker:
 def _longest(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return [
         (first, last)
-        for first, last in spans
+        for first, last in sorted(spans)
         if not any(a <= first and last <= b and (a, b) != (first, last) for a, b in spans)
     ]
 

@@ -202,8 +202,10 @@ class SQLNet:
             (first, *rest),
             tuple(ranked),
             _attention(asked, slots, first.query),
-            self._doubt(asked, first.confidence * ranked[0].probability, min_confidence),
-            tuple(_notes(asked, ranked)),
+            self._doubt(
+                asked, first.query, first.confidence * ranked[0].probability, min_confidence
+            ),
+            (*_notes(asked, ranked), *_unmet(first.query, asked, linker)),
             choice.rows,
             choice.failure,
         )
@@ -264,13 +266,15 @@ class SQLNet:
             links_of(said, query, asked.table),
         )
 
-    def _doubt(self, asked: Asked, confidence: float, least: float) -> str:
+    def _doubt(self, asked: Asked, query: Query, confidence: float, least: float) -> str:
         """Why the best reading should not be trusted, or ""."""
         words = [token.text.lower() for token in asked.tokens if token.text.isalpha()]
         names = {word for column in asked.table.columns for word in column.words}
         known = sum(word in self.network.vocabulary or word in names for word in words)
         if words and known < len(words) / 2:
             return "Most words of the question are unknown: the model reads English."
+        if not query.conditions and not overlaps(asked.text, [asked.table])[0]:
+            return "No word of the question names the table, a column or a value."
         if beyond := beyond_the_sketch(asked.text):
             return f"The question seems to ask for {beyond}, which a single sketch can't say."
         if confidence < least:
@@ -313,6 +317,23 @@ def _attention(
         name: tuple(zip(texts, slots.attention[slot][column].tolist(), strict=True))
         for name, slot, column in chosen
     }
+
+
+def _unmet(query: Query, asked: Asked, linker: Linker | None) -> Iterator[str]:
+    """Values that their column does not hold, and values of the table that were left out."""
+    if linker is None:
+        return
+    columns = asked.table.columns
+    for condition in query.conditions:
+        if linker.selects(condition) is False:
+            yield f"No {columns[condition.column].name} is {condition.value!r}."
+    used = " | ".join(condition.value.casefold() for condition in query.conditions)
+    names = {word for column in columns for word in column.words}
+    for column, spans in linker.mentioned(asked).items():
+        for first, last in spans:
+            text = asked.text[asked.tokens[first].start : asked.tokens[last].end]
+            if text.casefold() not in used and text.casefold() not in names:
+                yield f"{text!r} is a {columns[column].name}, which the query does not use."
 
 
 def _notes(asked: Asked, ranked: Sequence[RankedTable]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from codegen.sqlnet.databases import Limits, Rows, SqliteDatabase
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS
 from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.guided import DEAD, MAX_RUNS, Candidate, choose
+from codegen.sqlnet.guided import MAX_RUNS, Candidate, choose
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.query import Condition, Query
 from codegen.sqlnet.sql import Statement
@@ -46,8 +46,7 @@ def test_an_equality_that_selects_nothing_makes_way_for_one_that_does() -> None:
     ]
     choice = choose(found, held.schema.table(), held)
     assert (choice.number, choice.rows and choice.rows.rows) == (1, ((30,),))
-    dead = 0.5 * math.exp(-DEAD)
-    assert choice.log_probability == pytest.approx(math.log(0.3 / (0.3 + dead + 0.2)))
+    assert choice.log_probability == pytest.approx(math.log(0.3))
 
 
 def test_an_empty_answer_alone_does_not_condemn_a_probable_query() -> None:

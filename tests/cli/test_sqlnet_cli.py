@@ -1,0 +1,199 @@
+"""``codegen sqlnet``: answers, doubts, databases that can't be read, training from the shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codegen.cli import main
+
+
+class Done:
+    """What a command printed, and its exit code."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    def call(*arguments: str) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(["sqlnet", *arguments])
+        captured = capsys.readouterr()
+        code = stop.value.code
+        return Done(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "people.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)")
+        rows = [("Ann Lee", 30, "Toronto"), ("Bob\x1b[31m Ray", 41, "Boston")]
+        connection.executemany("INSERT INTO players VALUES (?, ?, ?)", rows)
+    connection.close()
+    return path
+
+
+def test_an_answer_is_shown_with_its_sql_and_confidence(run, path: Path) -> None:
+    done = run("ask", str(path), "what is the home city of player Ann Lee?", "--attention")
+    assert (done.code, done.err) == (0, "")
+    assert 'SELECT "home_city" FROM "players" WHERE LOWER("player_name") = LOWER(?)' in done.out
+    assert "Values      'Ann Lee'" in done.out and "Confidence" in done.out
+    assert done.out.rstrip().endswith("Toronto")
+    assert "Looked at   select: what:" in done.out
+
+
+def test_json_is_one_object_with_all_of_it(run, path: Path) -> None:
+    done = run("ask", str(path), "what is the age of player Ann Lee?", "--json", "--top", "2")
+    row = json.loads(done.out)
+    assert (done.code, row["ok"], row["by"], row["table"]) == (0, True, "sqlnet", "players")
+    assert row["answer"] == {"columns": ["age"], "rows": [[30]], "cut": False}
+    assert row["query"]["sel"] == 1 and row["parameters"] == ["Ann Lee"]
+    assert len(row["others"]) == 1 and 0 < row["confidence"] <= 1
+    assert {slot["slot"] for slot in row["slots"]} >= {"select", "aggregate", "value 1"}
+
+
+def test_without_trust_there_is_no_answer_and_the_code_is_1(run, path: Path) -> None:
+    done = run("ask", str(path), "average age per home city")
+    assert done.code == 1 and "No answer: The question seems to ask for grouping" in done.out
+    row = json.loads(run("ask", str(path), "zzz", "--json").out)
+    assert (row["ok"], row["answer"]) == (False, None) and row["abstained"]
+
+
+def test_cells_of_strangers_do_not_reach_the_terminal_raw(run, path: Path) -> None:
+    done = run("ask", str(path), "what is the player name with age 41?", "--min-confidence", "0")
+    assert "\x1b" not in done.out
+
+
+def test_dialects_and_aliases(run, path: Path) -> None:
+    asked = ("ask", str(path), "what is the hometown of player Ann Lee?", "--no-run")
+    done = run(*asked, "--alias", "home_city=hometown", "--dialect", "postgres")
+    assert 'SELECT "home_city"' in done.out and "LOWER(%s)" in done.out
+    for options, what, code in [
+        (("--dialect", "sqlite4"), "no SQL dialect 'sqlite4'", 2),
+        (("--alias", "x=y"), "alias 'x' names no column", 1),
+        (("--alias", "x"), "is not COLUMN=NAME", 2),
+        (("--table", "nope"), "no table 'nope'", 1),
+        (("--endpoint", "http://localhost:1/v1"), "--endpoint is given without --llm", 2),
+        (("--model", "nowhere"), "holds no SQL network", 1),
+    ]:
+        done = run(*asked, *options)
+        assert done.code == code and what in done.err
+        assert "Traceback" not in done.err
+
+
+def test_databases_that_cannot_be_read_get_one_line(run, path: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.db").write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    (tmp_path / "text.bin").write_bytes(b"hello")
+    (tmp_path / "empty.csv").write_bytes(b"")
+    sqlite3.connect(tmp_path / "bare.db").executescript("PRAGMA user_version = 1").close()
+    for name in ("damaged.db", "text.bin", "empty.csv", "bare.db", "missing.db", "."):
+        done = run("ask", str(tmp_path / name), "who?")
+        assert done.code == 1 and done.err.startswith("Error: ")
+        assert len(done.err.strip().splitlines()) == 1, done.err
+    assert run("ask", str(path), " ").code == 1
+
+
+def test_an_empty_table_and_a_csv_file_are_answered(run, tmp_path: Path) -> None:
+    csv = tmp_path / "cars.csv"
+    csv.write_text("carName,Horsepower\nDatsun,88\nFiat,66\n")
+    row = json.loads(run("ask", str(csv), "what is the highest horsepower?", "--json").out)
+    assert row["answer"]["rows"] == [[88.0]]
+    csv.write_text("carName,Horsepower\n")
+    done = run("ask", str(csv), "what is the horsepower of car name Fiat?")
+    assert "Traceback" not in done.err and ("(no rows)" in done.out or done.code == 1)
+
+
+def test_a_model_may_write_what_a_sketch_cannot_say(
+    run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = "SELECT home_city, AVG(age) FROM players GROUP BY home_city ORDER BY 1"
+    from codegen.cli.sqlnet import ask as module
+
+    monkeypatch.setattr(module, "_writer", lambda *_: lambda _prompt: sql)
+    asked = ("ask", str(path), "average age per home city", "--llm", "any")
+    done = run(*asked)
+    assert done.code == 0 and "written by a language model" in done.out and "Boston" in done.out
+    row = json.loads(run(*asked, "--json").out)
+    assert (row["by"], row["sql"]) == ("llm", sql)
+    assert row["answer"]["rows"] == [["Boston", 41.0], ["Toronto", 30.0]]
+    monkeypatch.setattr(module, "_writer", lambda *_: lambda _prompt: "DROP TABLE players")
+    row = json.loads(run(*asked, "--json").out)
+    assert (row["ok"], row["sql"], row["answer"]) == (False, None, None)
+
+
+@pytest.mark.slow
+def test_train_eval_and_ask_from_the_shell(run, tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "sqlnet"))
+    from toy import world  # pyright: ignore[reportMissingImports]
+
+    items, tables = world(200)
+    questions, held = tmp_path / "q.jsonl", tmp_path / "t.jsonl"
+    questions.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "question": item.asked.text,
+                    "table_id": item.asked.table.name,
+                    "sql": item.query.to_row(),
+                }
+            )
+            + "\n"
+            for item in items
+        )
+    )
+    held.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "id": name,
+                    "header": [c.name for c in table.table.columns],
+                    "types": [c.type for c in table.table.columns],
+                    "rows": table.rows,
+                }
+            )
+            + "\n"
+            for name, table in tables.items()
+        )
+    )
+    out = str(tmp_path / "model")
+    options = ("--hidden", "16", "--epochs", "3", "--batch-size", "16", "--held-out", "0.2")
+    done = run("train", str(questions), str(held), "--out", out, *options, "--json")
+    row = json.loads(done.out)
+    assert done.code == 0 and row["questions"] + row["held_out"] == 200
+    assert "epoch 3: loss" in done.err
+    scored = json.loads(
+        run("eval", str(questions), str(held), "--model", out, "--guided", "--json").out
+    )
+    assert scored["n"] == 200 and 0 <= scored["query_match"] <= scored["execution"] <= 1
+    text = run("eval", str(questions), str(held), "--model", out, "--limit", "20").out
+    assert "20 questions" in text and "query_match" in text
+    broken = run("train", str(held), str(questions), "--out", out)
+    assert broken.code == 1 and "not a WikiSQL table" in broken.err
+
+
+def test_help_is_light() -> None:
+    script = (
+        "import sys, contextlib\n"
+        "from codegen.cli import cli\n"
+        "for command in ([], ['ask'], ['train'], ['eval']):\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        cli.main(['sqlnet', *command, '--help'], prog_name='codegen')\n"
+        "heavy = {'torch', 'numpy', 'sqlglot', 'rich'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""

@@ -1,14 +1,15 @@
 """CPU time of LintSeq edit sequences, against the published generator, in one run.
 
-What: CPU milliseconds for one edit sequence of a program, made from its text alone (parsing and
-dependencies included, nothing kept from another sequence: one sequence a program, s = 1, on either
-side), over 30 HumanEval programs and 14 modules of the standard library.
+What: CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
+programs and 14 modules of the standard library, five sequences a program (s = 5) as in the paper's
+data. Ours share the parsing, and the verdicts on equal states, among the five; the published
+generator shares nothing, so that one of its sequences stands for all. ``..._s1`` has the figures of
+a program's only sequence.
 
 Ours: ``LintSeq(verify="ruff")`` and ``LintSeq(verify="pylint")``, in chunks of 32 programs as the
 data engine hands them out; CPU time of ruff's processes is included. Each pass runs in a process of
-its own with another seed. Without the audit by pylint of 1 % of the states, which is on by default
-with ruff; ``..._ruff_audited`` has it. The paper's five sequences a program (s = 5), which share
-the parsing and the verdicts on equal states, are reported beside, never in the ratios.
+its own with another seed. The audit by pylint of 0.5 % of the states, which is on by default with
+ruff, is left out of these; ``..._ruff_audited`` has it.
 
 Against: PyPI's ``pylintseq``, imported unchanged, in its own interpreter, with the parameters of
 the paper's data and the same program texts, one at a time; it sets up a linter for each check, as
@@ -59,6 +60,7 @@ from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import geometric_mean_ratio, rate, ratio_of_sums
 
 MODES = ("ruff", "pylint")
+SEQUENCES = 5  # of each program, in the paper
 RUFF_REPEATS = 8  # of 44 programs: eleven full chunks of 32
 
 
@@ -85,12 +87,12 @@ def run(
         report.install["pylintseq"] = INSTALL
     else:
         report.versions |= {f"peer {name}": version for name, version in peer.versions.items()}
-    ours, published = _measure(programs, peer, seed, passes)
+    ours, single, published = _measure(programs, peer, seed, passes)
     for mode in MODES:
         _costs(report, mode, programs, ours[mode], published)
+        _costs(report, mode, programs, single[mode], published, "_s1")
     _published(report, programs, published, "pylintseq" if peer else "own")
-    _audited(report, programs, passes)
-    five = _five(report, programs, MODES[:1] if quick else MODES)
+    _costs(report, "ruff", programs, _audited(programs, seed, passes), published, "_audited")
     if not quick:
         _cold(report, programs, peer)
     known: dict[str, Messages] = {}
@@ -98,7 +100,8 @@ def run(
         say(f"linting the states of mode {mode}")
         key = "dirty_rate" if mode == "ruff" else f"dirty_rate_{mode}"
         _dirty(report, key, audit(programs, [_first(done) for done in ours[mode]], known))
-    good, total = round_trips(programs, [*ours["ruff"], *ours["pylint"], *five])
+    made = [done for found in (ours, single) for passes_ in found.values() for done in passes_]
+    good, total = round_trips(programs, made)
     report.set("round_trip_rate", rate(good, total), n=total)
     if third_party:
         _third_party(report, third_party)
@@ -110,23 +113,42 @@ def run(
 
 def _measure(
     programs: Sequence[Program], peer: Peer | None, seed: int, passes: int
-) -> tuple[dict[str, list[Pass]], list[Mapping[str, Published]]]:
-    """Ours and the peer by turns, so that a drift of the machine meets both."""
+) -> tuple[dict[str, list[Pass]], dict[str, list[Pass]], list[Mapping[str, Published]]]:
+    """Ours, with all sequences and with one, and the peer by turns: a drift meets all of them."""
     ours: dict[str, list[Pass]] = {mode: [] for mode in MODES}
+    single: dict[str, list[Pass]] = {mode: [] for mode in MODES}
     published: list[Mapping[str, Published]] = []
     for number in range(passes):
         for mode in MODES:
-            ours[mode].append(_ours(programs, mode, seed + number, _warm_up(programs)))
+            for found, sequences in ((ours, SEQUENCES), (single, 1)):
+                done = _ours(programs, mode, sequences, seed + number, _warm_up(programs))
+                found[mode].append(done)
         say("the reference on the same programs; this takes a while")
         published.append(_theirs(programs, peer, seed + number, _warm_up(programs)))
         say(f"pass {number + 1} of {passes} done")
-    return ours, published
+    return ours, single, published
 
 
-def _ours(programs: Sequence[Program], mode: str, seed: int, warm_up: Sequence[str]) -> Pass:
+def _ours(
+    programs: Sequence[Program],
+    mode: str,
+    sequences: int,
+    seed: int,
+    warm_up: Sequence[str],
+    audit: float = 0.0,
+) -> Pass:
     # ruff's verdicts are not remembered, pylint's are: a second round would find some of them.
     repeats = RUFF_REPEATS if mode == "ruff" else 1
-    return fresh(one_pass, programs, mode, repeats=repeats, seed=seed, warm_up=warm_up)
+    return fresh(
+        one_pass,
+        programs,
+        mode,
+        sequences=sequences,
+        repeats=repeats,
+        seed=seed,
+        warm_up=warm_up,
+        audit=audit,
+    )
 
 
 def _theirs(
@@ -147,33 +169,16 @@ def _first(done: Pass) -> Pass:
     return Pass(texts={id_: texts[:1] for id_, texts in done.texts.items()})
 
 
-def _audited(report: Report, programs: Sequence[Program], passes: int) -> None:
+def _audited(programs: Sequence[Program], seed: int, passes: int) -> list[Pass]:
     """The default of ``codegen data lintseq``: with pylint on a random share of the states."""
     from codegen.lintseq import LintSeq
 
-    found = [
-        fresh(
-            one_pass,
-            programs,
-            "ruff",
-            repeats=RUFF_REPEATS,
-            seed=report.seed + number,
-            warm_up=_warm_up(programs),
-            audit=LintSeq().audit or 0.0,
-        )
+    share = LintSeq().audit or 0.0
+    warm_up = _warm_up(programs)
+    return [
+        _ours(programs, "ruff", SEQUENCES, seed + number, warm_up, share)
         for number in range(passes)
     ]
-    report.set("cpu_ms_per_sequence_ruff_audited", _milliseconds(found), n=_sequences(found))
-
-
-def _five(report: Report, programs: Sequence[Program], modes: Sequence[str]) -> list[Pass]:
-    warm_up = _warm_up(programs)
-    found = []
-    for mode in modes:
-        done = fresh(one_pass, programs, mode, sequences=5, seed=report.seed, warm_up=warm_up)
-        report.set(f"cpu_ms_per_sequence_{mode}_s5", _milliseconds([done]), n=done.sequences)
-        found.append(done)
-    return found
 
 
 def _cold(report: Report, programs: Sequence[Program], peer: Peer | None) -> None:
@@ -181,7 +186,7 @@ def _cold(report: Report, programs: Sequence[Program], peer: Peer | None) -> Non
     theirs = _theirs(programs, peer, report.seed, ())
     made = {id_: result.cpu_s for id_, result in theirs.items() if result.diffs is not None}
     for mode in MODES:
-        done = _ours(programs, mode, report.seed, ())
+        done = _ours(programs, mode, SEQUENCES, report.seed, ())
         cost = cost_by_program(done)
         report.set(f"cpu_ms_per_sequence_{mode}_cold", _milliseconds([done]), n=done.sequences)
         both = [program for program in programs if program.id in cost and program.id in made]
@@ -199,24 +204,26 @@ def _costs(
     programs: Sequence[Program],
     passes: Sequence[Pass],
     published: Sequence[Mapping[str, Published]],
+    variant: str = "",
 ) -> None:
-    """The cost of a sequence, and the ratios to the peer."""
+    """The cost of a sequence, and the ratios to the peer; by sets and programs without variant."""
     sets = {program.id: program.set for program in programs}
     cost = _mean_by_program([cost_by_program(done) for done in passes])
-    report.set(f"cpu_ms_per_sequence_{mode}", _milliseconds(passes), n=_sequences(passes))
+    name = f"{mode}{variant}"
+    report.set(f"cpu_ms_per_sequence_{name}", _milliseconds(passes), n=_sequences(passes))
     if refused := sum(len(done.refused) for done in passes):
-        report.notes.append(f"{mode}: {refused} programs of {len(passes)} passes were refused.")
+        report.notes.append(f"{name}: {refused} programs of {len(passes)} passes were refused.")
     peer = _mean_by_program(
         [{id_: r.cpu_s for id_, r in done.items() if r.diffs is not None} for done in published]
     )
     both = [id_ for id_ in cost if id_ in peer]
     if not both:
-        report.set(f"ratio_{mode}", None)
+        report.set(f"ratio_{name}", None)
         return
-    for suffix, ids in {"": both, **_by_set(both, sets)}.items():
+    for suffix, ids in {"": both, **({} if variant else _by_set(both, sets))}.items():
         pairs = ([peer[i] for i in ids], [cost[i] for i in ids], [sets[i] for i in ids])
-        report.set(f"ratio_{mode}{suffix}", ratio_of_sums(*pairs, report.seed), n=len(ids))
-        if not suffix:
+        report.set(f"ratio_{name}{suffix}", ratio_of_sums(*pairs, report.seed), n=len(ids))
+        if not suffix and not variant:
             typical = geometric_mean_ratio(*pairs, report.seed)
             report.set(f"ratio_{mode}_per_program", typical, n=len(ids))
             ratios = sorted(p / o for p, o in zip(*pairs[:2], strict=True))

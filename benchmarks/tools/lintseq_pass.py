@@ -119,7 +119,7 @@ def states_of(text: str) -> list[str]:
 
 
 def cost_by_program(done: Pass) -> dict[str, float]:
-    """CPU seconds of each kept program and repeat: its own, and its share of the check.
+    """CPU seconds of a sequence of each kept program: its own, and its share of the check.
 
     The check looks at the states of many programs at once, so its cost can only be shared out: by
     the characters of the states, to which the work of a linter is about proportional.
@@ -132,6 +132,6 @@ def cost_by_program(done: Pass) -> dict[str, float]:
     shared = max(0.0, done.cpu_s - sum(done.alone_s[id_] for id_ in size))
     whole = sum(size.values()) or 1
     return {
-        id_: (done.alone_s[id_] + shared * part / whole) / done.repeats
+        id_: (done.alone_s[id_] + shared * part / whole) / len(done.texts[id_])
         for id_, part in size.items()
     }

@@ -161,13 +161,13 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     rows(tmp_path, 4)
     process = codegen("rows.jsonl", *llm(model, "--out", "o"), cwd=tmp_path)
     _, err = process.communicate(timeout=60)
-    assert "1 examples got no answer from the model (RequestFailed in rejects.jsonl)." in err
+    assert "No answer came for 1 of the examples (RequestFailed in rejects.jsonl)." in err
     assert "run the same with another --out: all other answers come from" in err
     bad.clear()
     asked = len(model.bodies)
     process = codegen("rows.jsonl", *llm(model, "--out", "p"), cwd=tmp_path)
     out, err = process.communicate(timeout=60)
-    assert json.loads(out)["counts"]["kept"] == 4 and "got no answer" not in err
+    assert json.loads(out)["counts"]["kept"] == 4 and "No answer came" not in err
     assert len(model.bodies) == asked + 1
 
 

@@ -245,7 +245,7 @@ def _counting(ledger: str, cache: str, prices: Prices, spent: dict[str, int]) ->
         spent["prompt_tokens"], spent["completion_tokens"] = tokens
         spent["cost_micros"] = prices.micros(*tokens)
         cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-        kept = f" They are kept in {cache}." if cache else ""
+        kept = f" They are kept in {cache}." if cache and totals.answers else ""
         click.echo(
             f"The model gave {totals.answers} new answers: {tokens[0]} tokens asked, "
             f"{tokens[1]} answered{cost}.{kept}",
@@ -256,6 +256,6 @@ def _counting(ledger: str, cache: str, prices: Prices, spent: dict[str, int]) ->
 def _how_to_ask_again(unanswered: int, cache: str) -> str:
     others = f"all other answers come from {cache}" if cache else "without --cache, for all of them"
     return (
-        f"{unanswered} examples got no answer from the model (RequestFailed in rejects.jsonl). "
+        f"No answer came for {unanswered} of the examples (RequestFailed in rejects.jsonl). "
         f"To ask for them again, run the same with another --out: {others}."
     )

@@ -91,7 +91,7 @@ def missing_columns(missing: set[str], present: Iterable[str], where: str) -> In
     names = ", ".join(repr(name) for name in sorted(missing))
     return InputError(
         f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.",
-        "Name the right ones with --instruction-column and --program-column.",
+        "Name the right ones with --instruction-column, --program-column and their like.",
     )
 
 

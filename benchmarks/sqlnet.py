@@ -151,7 +151,7 @@ def _measure_execution(
 
 def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled], seed: int) -> None:
     from codegen.sqlnet.parser import SQLNet
-    from codegen.sqlnet.schema import Schema
+    from codegen.sqlnet.schema import Schema, Table
 
     rng = random.Random(seed)
     tables = list({item.asked.table.name: item.asked.table for item in test}.values())
@@ -159,10 +159,12 @@ def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled],
     asked = rng.sample(list(test), min(_GROUPS, len(test)))
     for item in asked:
         others = [t for t in rng.sample(tables, _GROUP) if t is not item.asked.table]
-        group = [item.asked.table, *others[: _GROUP - 1]]
+        # Ids are no names: their digits would be taken for words of the question.
+        right = Table("qx", item.asked.table.columns)
+        group = [right, *(Table("qx", table.columns) for table in others[: _GROUP - 1])]
         rng.shuffle(group)
         parse = parser.parse(item.asked.text, Schema(tuple(group)), execute="never", top_k=1)
-        first += parse.best.table.name == item.asked.table.name
+        first += parse.best.table is right
     report.set("table_first_of_20", rate(first, len(asked)), n=len(asked))
 
 

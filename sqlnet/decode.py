@@ -100,14 +100,14 @@ def _values(
 ) -> list[dict[tuple[int, int], tuple[Span, ...]]]:
     columns = where.topk(min(MAX_CONDITIONS, where.shape[1])).indices  # [B, K]
     ranked = operator[torch.arange(len(columns))[:, None], columns].argsort(-1, descending=True)
-    found: list[dict[tuple[int, int], tuple[Span, ...]]] = [{} for _ in columns]
-    for rank in range(1 if beam == 1 else len(OPERATORS)):
-        operators = ranked[..., rank]
-        spans = model.values(states, columns, operators, beam)
-        for b, held in enumerate(found):
-            keys = zip(columns[b].tolist(), operators[b].tolist(), strict=True)
-            held.update(zip(keys, spans[b], strict=True))
-    return found
+    ranks = 1 if beam == 1 else len(OPERATORS)
+    operators = ranked[..., :ranks].transpose(1, 2).flatten(1)  # [B, ranks K], the best first
+    asked = columns.repeat(1, ranks)
+    spans = model.values(states, asked, operators, beam)
+    return [
+        dict(zip(zip(*keys, strict=True), row, strict=True))
+        for *keys, row in zip(asked.tolist(), operators.tolist(), spans, strict=True)
+    ]
 
 
 def best_query(found: Slots, question: str, tokens: Sequence[Token]) -> Query:

@@ -1,7 +1,7 @@
 """``codegen bench``: the measurements of ``benchmarks/``, ours and its peers side by side.
 
 A benchmark is a file ``codegen/benchmarks/NAME.py`` whose docstring says what is measured and
-whose ``run(quick, **options)`` returns its figures by the keys that docs/benchmarks.md lists,
+whose ``run(quick, **options)`` returns its figures by keys that its docstring explains,
 beside ``samples``, ``seed``, ``versions`` and, if it has them, ``intervals`` (95 %, by key),
 ``notes`` and ``install`` (how to get a peer that is missing; its figures are null). This file adds
 the machine's facts.

@@ -36,7 +36,7 @@ class ModelError(CodegenError):
 
 
 class MachineError(CodegenError):
-    """This machine can't go on (a full disk, a tool that fails), whatever the input."""
+    """The machine can't go on (a full disk, a tool that fails), whatever the input."""
 
 
 class SandboxError(CodegenError):

@@ -86,10 +86,10 @@ class UniCode:
             is not used.
         prices: of the model's tokens, for the cost in ``meta``.
 
-    A text's ``meta`` holds ``style`` and ``objective``; from the AST also ``nodes`` and
-    ``uncovered``, the number of nodes of the program and of those embedded as Python; from a model
-    ``llm_model``, with grades ``score``. What the answers for an example took stands on the first
-    of its texts alone, so that sums over texts are right: ``llm_prompt_tokens``,
+    A text's ``meta`` holds ``style`` and ``objective``; from a model ``llm_model``, with grades
+    ``score``. The amounts of an example stand on the first of its texts alone, so that sums over
+    texts are right: from the AST ``nodes`` and ``uncovered``, the number of nodes of the program
+    and of those embedded as Python; from a model what its answers took, ``llm_prompt_tokens``,
     ``llm_completion_tokens`` and ``llm_cost_micros``, millionths of the prices' currency.
     """
 
@@ -185,13 +185,14 @@ class UniCode:
             question, answer = yield from invented(answer, language, asked)
             _check_invented(answer, language)
         meta: dict[str, Any] = {"style": style.name}
+        once: dict[str, int] = {}
         if self.mode == "llm":
             unicode = yield from written(question, answer, language, style, asked)
         else:
             skeleton = translated(example, style)
             unicode = skeleton.text
             meta = {"style": skeleton.style.name}
-            meta |= {"nodes": skeleton.nodes, "uncovered": sum(skeleton.uncovered.values())}
+            once = {"nodes": skeleton.nodes, "uncovered": sum(skeleton.uncovered.values())}
             if self.mode == "hybrid":
                 unicode = yield from commented(question, skeleton, asked)
         triple = Triple(question, answer, unicode, language)
@@ -199,14 +200,14 @@ class UniCode:
             meta["score"] = yield from graded(triple, self.min_score, asked)
         if self.llm is not None:
             meta["llm_model"] = self.llm.model
-        cost = {} if self.llm is None else self._cost(asked)
+            once |= self._cost(asked)
         return [
             TrainingText(
                 id=f"{example.id}#unicode-{objective}",
                 example_id=example.id,
                 generator=self.name,
                 segments=segments(objective, triple, self.template),
-                meta={"objective": objective, **meta, **({} if number else cost)},
+                meta={"objective": objective, **meta, **({} if number else once)},
             )
             for number, objective in enumerate(self.objectives)
         ]

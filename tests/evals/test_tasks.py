@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
+from codegen.evals.sandbox import Job
 from codegen.evals.tasks.extraction import cut_at_stop, find_code, with_preamble
 from codegen.records import Sample
 
@@ -49,6 +50,7 @@ def test_humaneval_is_the_package_s_data(
     for problem, row in zip(problems, humaneval_rows, strict=True):
         assert problem.prompt == row["prompt"]
         job = humaneval.job(problem, "x = 1")
+        assert isinstance(job, Job)
         assert (job.program, job.test, job.entry_point) == (
             "x = 1",
             row["test"],

@@ -253,3 +253,14 @@ def test_a_pass_makes_what_the_generator_makes(verify: str) -> None:
         assert done.texts["a"][2:4] == [text.segments[-1].text for text in texts]
     assert round_trips(programs, [done]) == (12, 12)
     assert set(cost_by_program(done)) == {"a", "b"}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("verify", "most"), [("ruff", 0.005), ("pylint", 0.0)])
+def test_states_of_installed_packages_are_clean(verify: str, most: float) -> None:
+    """Code that no rule was tuned on; plain pylint is the oracle."""
+    programs = third_party_programs(60, seed=11)
+    done = one_pass(programs, verify, seed=11)
+    found = audit(programs, [done], {})
+    assert found.states > 300
+    assert found.dirty <= most * found.states, found

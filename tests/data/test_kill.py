@@ -44,6 +44,12 @@ def test_a_few_kills_with_screens(tmp_path: Path, problems: str) -> None:
     assert counts["skipped"]["contaminated"] >= 2
 
 
+@pytest.mark.slow
+def test_a_few_kills_of_a_real_generator(tmp_path: Path) -> None:
+    """Edit sequences of HumanEval, with ruff and an audit by pylint."""
+    survives_kills([sys.executable, str(HELPER), "60", "2", "lintseq"], tmp_path, 2, seed=4)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("screened", [False, True])

@@ -25,8 +25,9 @@ from engine_helpers import (
 )
 from tiny_generators import Counter, Each, Echo
 
-from codegen.data import EngineOptions, Lost, Progress, RayExecutor, read_texts, run
+from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
 from codegen.errors import CodegenError, ConfigError
+from codegen.lintseq import LintSeq
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 
@@ -56,6 +57,17 @@ def test_same_bytes_as_local(tmp_path: Path, cluster: Any) -> None:
         out = tmp_path / str(workers)
         run(generator, Counter(300), out, workers=workers, **settings)
         assert contents(out) == contents(tmp_path / "ray")
+
+
+@pytest.mark.slow
+def test_a_real_generator_makes_the_same_bytes(tmp_path: Path, cluster: Any) -> None:
+    """Edit sequences with pylint on every state: what a worker remembers changes nothing."""
+    generator, settings = LintSeq(sequences=2, verify="pylint"), {"seed": 1, "limit": 24}
+    source, options = open_source("humaneval"), EngineOptions(chunk_size=5)
+    executor = RayExecutor(cluster.address)
+    run(generator, source, tmp_path / "ray", executor=executor, options=options, **settings)
+    run(generator, source, tmp_path / "local", workers=1, **settings)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
 @pytest.mark.slow

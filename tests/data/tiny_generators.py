@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, run
+from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, open_source, run
 from codegen.data.screens import Decontamination, Dedup
 from codegen.errors import ConfigError, MachineError
+from codegen.lintseq import LintSeq
 from codegen.records import Example, Segment, TrainingText
 
 
@@ -146,7 +147,7 @@ def main(number: str, workers: str, screens: str, out: str) -> None:
     """A run in a process of its own, for the tests to kill.
 
     ``workers`` is a number, or ``ray=ADDRESS``; ``screens`` names a file with test problems, to run
-    with both screens, or is ``none``.
+    with both screens, or is ``none``, or ``lintseq`` for a real generator, which has a linter.
     """
     options = EngineOptions(chunk_size=3, commit_every_s=0.0, shard_bytes=4000)
     executor: dict[str, Any] = (
@@ -155,10 +156,13 @@ def main(number: str, workers: str, screens: str, out: str) -> None:
         else {"executor": RayExecutor(workers.removeprefix("ray="), workers=2)}
     )
     source: Any = Counter(int(number))
-    if screens != "none":
+    generator: Any = Echo(delay_s=0.002)
+    if screens == "lintseq":
+        source, generator = open_source("humaneval"), LintSeq(sequences=2, audit=0.1)
+        executor["limit"] = int(number)
+    elif screens != "none":
         source = Rows(int(number))
         executor |= {"dedup": Dedup("near"), "decontamination": Decontamination.build([screens])}
-    generator = Echo(delay_s=0.002)
     run(generator, source, out, seed=5, options=options, **executor)
 
 

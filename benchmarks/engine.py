@@ -97,7 +97,7 @@ def _one_run(workers: int, items: int, seed: int) -> _Run:
 
     with tempfile.TemporaryDirectory(prefix="codegen-bench-engine-") as folder:
         out = Path(folder, "data")
-        with MemoryProbe(0.3) as memory:
+        with MemoryProbe(0.05) as memory:
 
             def note(progress: Progress) -> None:
                 if progress.inputs:

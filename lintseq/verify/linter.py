@@ -55,7 +55,6 @@ MODULE = "lintseq_state"  # the name that states have for pylint; in messages it
 REMEMBERED = 50_000  # verdicts, of some 100 bytes each
 MOST_LIBRARY_MODULES = 800  # trees that stay, of some 0.6 MB each
 STATES_BETWEEN_SWEEPS = 50
-CALLS_BETWEEN_THAWS = 100  # a full walk through the libraries' trees takes a second
 
 _WARNINGS = frozenset({"W0231", "W0311"})
 
@@ -86,7 +85,6 @@ class Linter:
     """A persistent pylint. Calls from several threads wait for one another."""
 
     def __init__(self) -> None:
-        self._calls = 0
         self._verdicts: OrderedDict[bytes, list[Finding]] = OrderedDict()
         self._folder = tempfile.TemporaryDirectory(prefix="lintseq-pylint-")
         with _lock, _surroundings():
@@ -95,9 +93,6 @@ class Linter:
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
         """The findings in each state, in pylint's order."""
         with _lock, _surroundings(), _young_garbage_only() as collect:
-            self._calls += 1
-            if self._calls % CALLS_BETWEEN_THAWS == 0:
-                _thaw()
             try:
                 return [self._verdict(state, collect) for state in states]
             except BaseException:  # a time limit, say: the trees at hand are half-built
@@ -212,7 +207,6 @@ class _Core:
         """Lets go of states' trees, and of the libraries' if there are too many."""
         if len(self.manager.astroid_cache) > MOST_LIBRARY_MODULES:
             self.forget_all()
-            _thaw()
             gc.collect()
         else:
             self.forget_states()
@@ -381,7 +375,6 @@ def _young_garbage_only() -> Iterator[Callable[[], object]]:
     """Without garbage collection but by calls of the function that is given: only of young objects.
 
     Left to itself, Python walks through all library trees again and again: a third of the time.
-    What is alive in the end is set aside for as long as :func:`_thaw` lets it be.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -389,11 +382,4 @@ def _young_garbage_only() -> Iterator[Callable[[], object]]:
         yield lambda: gc.collect(0)
     finally:
         if was_enabled:
-            gc.collect()  # of what was not set aside before
-            gc.freeze()
             gc.enable()
-
-
-def _thaw() -> None:
-    """Has the next collection walk through everything: what was set aside may be garbage by now."""
-    gc.unfreeze()

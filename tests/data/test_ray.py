@@ -62,7 +62,8 @@ def test_same_bytes_as_local(tmp_path: Path, cluster: Any) -> None:
 @pytest.mark.slow
 def test_a_real_generator_makes_the_same_bytes(tmp_path: Path, cluster: Any) -> None:
     """Edit sequences with pylint on every state: what a worker remembers changes nothing."""
-    generator, settings = LintSeq(sequences=2, verify="pylint"), {"seed": 1, "limit": 24}
+    generator = LintSeq(sequences=2, verify="pylint")
+    settings: dict[str, Any] = {"seed": 1, "limit": 24}
     source, options = open_source("humaneval"), EngineOptions(chunk_size=5)
     executor = RayExecutor(cluster.address)
     run(generator, source, tmp_path / "ray", executor=executor, options=options, **settings)

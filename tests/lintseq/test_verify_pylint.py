@@ -83,7 +83,7 @@ STATES = [
     "return 1\n",
     "class A:\n    def __init__(self):\n        return 1\n",
     "__all__ = ['a']\nfrom os import nothing\nimport not_there\nfrom . import x\n",
-    "reversed(1)\nreversed([1])\nreversed({1})\nprint('{}').format(1)\nexit()\nx = 1\n",
+    "reversed(1)\nreversed([1])\nreversed({1})\nexit()\nx = 1\n",
     "import sys\n\n\ndef f(a):\n    if a:\n        b = 1\n    else:\n        sys.exit()\n"
     "    return b\n",
     "'%d %d' % (1,)\n'{} {}'.format(1)\n'%(a)s' % {'b': 1}\n",

@@ -140,6 +140,17 @@ def test_rules_and_short_cuts(tmp_path: Path) -> None:
     assert sum(not counts for counts in expected) > 10
 
 
+def test_misplaced_format_in_a_fresh_process(tmp_path: Path) -> None:
+    """E0119 rests on what ``print`` is inferred to give, which earlier states can still change."""
+    state = "print('{}').format(1)\n"
+    script = f"from codegen.lintseq.verify import check_pylint\nprint(check_pylint([{state!r}]))\n"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (expected,) = oracle([state], tmp_path)
+    assert {finding.rule for finding in expected} == {"E0119"}
+    assert done.stdout.strip() == repr([list(expected)])
+
+
 @pytest.mark.slow
 def test_real_states(human_eval_programs, stdlib_paths, tmp_path: Path) -> None:
     """Sampled with loose rules and lines removed at random, so that many states are dirty."""

@@ -153,11 +153,13 @@ def _bodies(
     where = slots.where.tolist()
     left_out = [_log_not(score) for score in where]
     none = sum(left_out)
+    operators = slots.operator.tolist()
     usable = []
     for column in slots.where.topk(min(_COLUMNS, len(where))).indices.tolist():
         numeric = table is not None and table.columns[column].type == "real"
         gain = where[column] - left_out[column]
-        if found := _options(slots, column, gain, question, tokens, beam, numeric):
+        gains = [gain + score for score in operators[column]]
+        if found := _options(slots, column, gains, question, tokens, beam, numeric):
             usable.append(found)
     number = slots.number.tolist()
     for count in range(min(MAX_CONDITIONS, len(usable)) + 1):
@@ -175,12 +177,13 @@ def _bodies(
 def _options(
     slots: Slots,
     column: int,
-    gain: float,
+    gains: Sequence[float],
     question: str,
     tokens: Sequence[Token],
     beam: int,
     numeric: bool,
 ) -> list[_Option]:
+    """The best conditions on a column, each operator of which gains so much."""
     found: dict[tuple[int, str], _Option] = {}
     for (of, operator), spans in slots.values.items():
         if of != column:
@@ -189,7 +192,7 @@ def _options(
             value = value_of(question, tokens, span)
             if numeric and number_of(value) is None and number_in_words(value) is None:
                 continue
-            score = gain + float(slots.operator[column, operator]) + span.log_probability
+            score = gains[operator] + span.log_probability
             option = _Option(Condition(column, operator, value), score, span.log_probability)
             held = found.get((operator, value.lower()))
             if held is None or held.gain < score:

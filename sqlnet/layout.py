@@ -216,7 +216,10 @@ class BiLSTM(nn.Module):
         return outputs, torch.cat(last, dim=-1)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The last states alone, [N, hidden]; rows of like lengths are run together."""
+        """The last states alone, [N, hidden]; of many rows, those of like lengths are run together.
+        """
+        if len(lengths) < _MANY:
+            return self(inputs, lengths)[1]
         order = lengths.argsort(stable=True)
         ordered = lengths[order]
         borders = torch.searchsorted(ordered, torch.tensor(_BUCKETS), right=True).tolist()
@@ -228,6 +231,7 @@ class BiLSTM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
+_MANY = 32  # rows; a run more costs more than the padding of fewer
 _BUCKETS = (3, 6)
 
 

@@ -262,12 +262,13 @@ class SharedSQLNet(nn.Module):
             columns: [M], its column.
             operators: [M], its operator.
         """
-        column = self._seen("operator", states)[rows, columns]
-        asked = self.value_column(torch.cat([column, self.value_operator(operators)], dim=-1))
         # How much the column looks at each token when its operator is chosen, as a feature.
         scores = cast(ColumnAttention, self.attentions["operator"]).scores(
             states.tokens, states.columns, states.pairs
         )
+        seen = attend(scores, states.token_mask, states.tokens)
+        column = torch.cat([states.columns, seen], dim=-1)[rows, columns]
+        asked = self.value_column(torch.cat([column, self.value_operator(operators)], dim=-1))
         looks = torch.tanh(scores[rows, columns][..., None])
         features = torch.cat([states.pairs[rows, columns], looks], dim=-1)
         read = self.value_token(states.tokens)[rows] + self.value_features(features)

@@ -318,7 +318,7 @@ class Pool:
             task.attempts += 1
             worker.runs[number] = run
             fds = {
-                "payload": keep(memory_file(_json(_program_payload(job, token)))),
+                "payload": keep(memory_file(_program_payload(job, token))),
                 "channel": ours.fileno(),
             }
             if job.mode == "stdio":
@@ -354,7 +354,7 @@ class Pool:
         ours.setblocking(False)
         tester = _Tester(self._next_id, memory_mib, ours)
         limits = asdict(Limits(cpu_s=TESTER_CPU_S, memory_mib=memory_mib))
-        payload = memory_file(b"{}")
+        payload = memory_file(b"")
         try:
             fds = {"payload": payload, "channel": theirs.fileno()}
             _order(worker.tests, tester.number, limits, TESTER_WALL_S, 0, fds)
@@ -538,16 +538,19 @@ def _order(
     socket.send_fds(zygote.control, [packet], list(fds.values()))
 
 
-def _program_payload(job: Job, token: str) -> dict[str, Any]:
-    payload: dict[str, Any] = {"mode": job.mode, "program": job.program}
+def _program_payload(job: Job, token: str) -> bytes:
+    """See the ``main`` of :mod:`.inner.candidate`."""
+    text = job.program
     if job.mode == "in_sandbox":
-        payload |= {
+        fields = {
+            "program": job.program,
             "setup": job.setup,
             "test": job.test,
             "entry_point": job.entry_point,
             "token": token,
         }
-    return payload
+        text = json.dumps(fields)
+    return f"{job.mode}\n{text}".encode("utf-8", "surrogatepass")
 
 
 def _tests_payload(job: Job, token: str) -> dict[str, Any]:

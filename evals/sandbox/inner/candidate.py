@@ -18,6 +18,7 @@ from __future__ import annotations
 import _sitebuiltins
 import builtins
 import gc
+import json
 import os
 import sys
 import types
@@ -29,19 +30,21 @@ FILE_NAME = "<program>"
 MAX_NAMES = 10_000
 
 
-def main(channel_fd: int, payload: dict[str, Any], _: dict[str, int]) -> None:
-    """Runs one program. ``payload``: mode, program and, with mode ``in_sandbox``, setup, test,
-    entry_point, token.
+def main(channel_fd: int, payload: bytes, _: dict[str, int]) -> None:
+    """Runs one program. ``payload``: the mode, a line break, and the program; with mode
+    ``in_sandbox`` instead of the program JSON of program, setup, test, entry_point and token.
     """
     channel = wire.Channel(channel_fd)
-    mode = payload["mode"]
+    mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
+    beside = json.loads(text) if mode == "in_sandbox" else {}
+    program = beside["program"] if beside else text
     status = 0
     try:
         module = _module("__main__" if mode == "stdio" else "candidate")
         namespace = vars(module)
-        report = execute(payload["program"], namespace)
-        if report is None and mode == "in_sandbox":
-            report = run_tests(payload, namespace)
+        report = execute(program, namespace)
+        if report is None and beside:
+            report = run_tests(beside, namespace)
         if report is None:
             channel.send(["loaded", _names(namespace)])
             if mode in ("isolated", "calls"):
@@ -49,8 +52,8 @@ def main(channel_fd: int, payload: dict[str, Any], _: dict[str, int]) -> None:
         else:
             channel.send(report)
             status = 1
-        if mode == "in_sandbox" and report is None:
-            channel.send(["done", payload["token"]])
+        if beside and report is None:
+            channel.send(["done", beside["token"]])
     except (OSError, EOFError, wire.WireError):
         status = 1  # the tests' job is gone: nobody listens
     finally:

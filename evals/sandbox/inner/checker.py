@@ -194,7 +194,7 @@ def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
     return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
 
 
-def main(channel_fd: int, _: dict[str, Any], __: dict[str, int]) -> None:
+def main(channel_fd: int, _: bytes, __: dict[str, int]) -> None:
     """Runs the tests of one job after another; ``channel_fd`` is the driver's socket."""
     import random  # not before the zygote has, see its _import
 

@@ -25,7 +25,8 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from json.encoder import c_make_encoder, encode_basestring_ascii
 from typing import Any
 
 MAX_FRAME_BYTES = 8 << 20
@@ -319,7 +320,7 @@ class Channel:
             FrameTooLargeError: if it is longer than the cap; nothing is sent then.
             OSError: if the other side is gone.
         """
-        text = _encode(tree)
+        text = "".join(_encode(tree, 0))
         if len(text) > MAX_FRAME_BYTES:
             raise FrameTooLargeError(f"{len(text)} bytes in one message")
         data = _LENGTH.pack(len(text)) + text.encode("ascii")
@@ -363,6 +364,36 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# Made once: json.dumps and json.loads make theirs anew for each call with options.
-_encode = json.JSONEncoder(allow_nan=False).encode
-_decode = json.JSONDecoder(parse_constant=_no_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _decode(text: str) -> Any:
+    # What JSONDecoder.decode does, less two searches for white space, which no frame begins with.
+    try:
+        tree, end = _decoder.scan_once(text, 0)
+    except StopIteration:
+        raise ValueError("no value") from None
+    if end != len(text):
+        raise ValueError("more than a value")
+    return tree
+
+
+def _encoder() -> Callable[[Any, int], Sequence[str]]:
+    """What JSONEncoder(allow_nan=False) makes anew for each value: the encoder written in C."""
+    plain = json.JSONEncoder(allow_nan=False)
+    if c_make_encoder is None:
+        return lambda tree, _: [plain.encode(tree)]
+    return c_make_encoder(
+        None,  # no look-out for circles: pack has bounded the depth
+        plain.default,
+        encode_basestring_ascii,
+        None,
+        plain.key_separator,
+        plain.item_separator,
+        False,
+        False,
+        False,
+    )
+
+
+_encode = _encoder()

@@ -31,6 +31,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ class Zygote:
     control: socket.socket
     identity: Identity
     uid_base: int
-    main: Callable[[int, Any, dict[str, int]], None]
+    main: Callable[[int, bytes, dict[str, int]], None]
     own_namespaces: dict[str, bool]
     jobs: dict[int, _Job] = field(default_factory=dict)
     own_pid_namespace: int = -1
@@ -261,10 +262,9 @@ class Zygote:
         else:
             stdout = None  # the tests read the program's output, they do not write it
         confine(place, limits, self.last_filter, stdin, stdout, directory)
-        sys.stderr = sys.__stderr__  # the zygote's own, for its errors, is closed here
         _close_all_but((0, 1, 2, *fds.values()))
         payload_fd = fds.pop("payload")
-        payload = json.loads(os.pread(payload_fd, os.fstat(payload_fd).st_size, 0))
+        payload = os.pread(payload_fd, os.fstat(payload_fd).st_size, 0)
         os.close(payload_fd)
         self.main(fds.pop("channel"), payload, fds)
 
@@ -438,7 +438,11 @@ def main(config_text: str) -> None:
     del sys.path[0], sys.argv[1:]  # what only this process needed
     gc.collect()
     gc.freeze()
-    zygote.serve(config["slots"])
+    try:
+        zygote.serve(config["slots"])
+    except BaseException:
+        os.write(errors, traceback.format_exc().encode("utf-8", "replace"))
+        raise
 
 
 def _streams() -> int:
@@ -451,7 +455,6 @@ def _streams() -> int:
         os.dup2(null, fd)
     os.close(null)
     os.set_inheritable(errors, False)
-    sys.stderr = os.fdopen(errors, "w", buffering=1, closefd=False)
     return errors
 
 

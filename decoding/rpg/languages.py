@@ -1,0 +1,324 @@
+"""What the structure tracker needs to know of a programming language, as data.
+
+A language is a table: its keywords, its operators, how comments and strings open and close, what
+ends a statement. :func:`scanner_of` compiles it into one regular expression for the lexer. Nothing
+here is a grammar: a text that is not a program of the language is still cut into statements.
+
+Limits: an f-string or template literal is one string, also if code in it holds its own quotes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from codegen.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A string, comment or other piece of text that the lexer passes over as a whole.
+
+    Attributes:
+        open: what begins it.
+        close: what ends it.
+        escapes: whether a backslash takes the next byte's meaning away.
+        multiline: whether it goes on over a newline; without, a newline ends it, closed or not.
+        prefixes: letters that may stand before ``open``, each in any case.
+        comment: whether it is one.
+    """
+
+    open: bytes
+    close: bytes
+    escapes: bool = True
+    multiline: bool = False
+    prefixes: tuple[bytes, ...] = ()
+    comment: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language.
+
+    Attributes:
+        name, aliases: what it is called.
+        keywords: names that are symbols of their own.
+        operators: of two bytes and more; every other byte that is none of a name, a number or a
+            quote is an operator of one byte.
+        quotes: strings and comments.
+        newline: when a newline outside brackets ends a statement: ``always``; ``complete``, after
+            a symbol that can end one (Go's rule, near to JavaScript's); ``directive``, in a line
+            that begins with ``#``; ``never``.
+        indented: whether indentation is structure, so that it is part of a signature; else braces
+            make blocks.
+        block_words: keywords that, anywhere in a statement, make its ``{`` a block's.
+        block_after: symbols after which ``{`` opens a block.
+        only_statements: keywords that can't stand inside brackets: at a line's start they show
+            that a bracket was left open.
+        raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.
+        regex_literals: whether ``/`` may open a regular expression.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    keywords: frozenset[bytes]
+    operators: frozenset[bytes]
+    quotes: tuple[Quote, ...]
+    newline: Literal["always", "complete", "directive", "never"]
+    indented: bool = False
+    block_words: frozenset[bytes] = frozenset()
+    block_after: frozenset[bytes] = frozenset()
+    only_statements: frozenset[bytes] = frozenset()
+    raw_strings: Literal["", "cpp", "rust"] = ""
+    regex_literals: bool = False
+
+
+def _words(text: str) -> frozenset[bytes]:
+    return frozenset(text.encode().split())
+
+
+_C_COMMENTS = (
+    Quote(b"//", b"\n", escapes=False, comment=True),
+    Quote(b"/*", b"*/", escapes=False, multiline=True, comment=True),
+)
+_C_OPERATORS = _words(
+    "== != <= >= && || ++ -- += -= *= /= %= &= |= ^= << >> <<= >>= -> :: ... ##"
+)
+_BLOCK_AFTER = _words("() => else do try finally")
+
+PYTHON = Language(
+    name="python",
+    aliases=("py", "python3"),
+    keywords=_words(
+        "False None True and as assert async await break class continue def del elif else except "
+        "finally for from global if import in is lambda nonlocal not or pass raise return try "
+        "while with yield"
+    ),
+    operators=_words("== != <= >= += -= *= /= //= %= @= &= |= ^= << >> <<= >>= ** **= // -> := ..."),
+    quotes=(
+        Quote(b"#", b"\n", escapes=False, comment=True),
+        *(
+            Quote(mark, mark, multiline=len(mark) == 3,
+                  prefixes=(b"r", b"b", b"u", b"f", b"t", b"rb", b"br", b"rf", b"fr"))
+            for mark in (b"'''", b'"""', b"'", b'"')
+        ),
+    ),
+    newline="always",
+    indented=True,
+    only_statements=_words(
+        "def class return import from while with try raise assert del pass break continue global "
+        "nonlocal elif except finally"
+    ) - {b"from"},
+)  # fmt: skip
+
+JAVASCRIPT = Language(
+    name="javascript",
+    aliases=("js", "jsx", "typescript", "ts", "tsx"),
+    keywords=_words(
+        "async await break case catch class const continue debugger default delete do else enum "
+        "export extends false finally for from function get if implements import in instanceof "
+        "interface let namespace new null of private protected public readonly return set static "
+        "super switch this throw true try type typeof var void while with yield"
+    ),
+    operators=_C_OPERATORS
+    - {b"->", b"::", b"##"} | _words("=== !== => ?? ?. ** **= ??= &&= ||= >>> >>>="),
+    quotes=(
+        *_C_COMMENTS,
+        Quote(b"'", b"'"),
+        Quote(b'"', b'"'),
+        Quote(b"`", b"`", multiline=True),
+    ),
+    newline="complete",
+    block_words=_words(
+        "class interface enum namespace if for while switch function catch do else try finally"
+    ),
+    block_after=_BLOCK_AFTER,
+    regex_literals=True,
+)
+
+JAVA = Language(
+    name="java",
+    aliases=(),
+    keywords=_words(
+        "abstract assert boolean break byte case catch char class const continue default do double "
+        "else enum extends final finally float for goto if implements import instanceof int "
+        "interface long native new null package private protected public record return short "
+        "static strictfp super switch synchronized this throw throws transient true false try var "
+        "void volatile while yield"
+    ),
+    operators=_C_OPERATORS - {b"##"} | _words(">>> >>>="),
+    quotes=(
+        *_C_COMMENTS,
+        Quote(b'"""', b'"""', multiline=True),
+        Quote(b'"', b'"'),
+        Quote(b"'", b"'"),
+    ),
+    newline="never",
+    block_words=_words(
+        "class interface enum record if for while switch catch do else try finally synchronized "
+        "throws static"
+    ),
+    block_after=_BLOCK_AFTER | {b"->"},
+)
+
+GO = Language(
+    name="go",
+    aliases=("golang",),
+    keywords=_words(
+        "break case chan const continue default defer else fallthrough for func go goto if import "
+        "interface map nil package range return select struct switch true false type var"
+    ),
+    operators=_C_OPERATORS - {b"->", b"::", b"##"} | _words(":= <- &^ &^="),
+    quotes=(
+        *_C_COMMENTS,
+        Quote(b'"', b'"'),
+        Quote(b"'", b"'"),
+        Quote(b"`", b"`", escapes=False, multiline=True),
+    ),
+    newline="complete",
+    block_words=_words("func if for switch select struct interface else"),
+    block_after=_words("() else"),
+)
+
+CPP = Language(
+    name="cpp",
+    aliases=("c", "c++", "cc", "cxx"),
+    keywords=_words(
+        "alignas auto bool break case catch char class concept const consteval constexpr continue "
+        "decltype default delete do double else enum explicit export extern false float for friend "
+        "goto if inline int long mutable namespace new noexcept nullptr operator private protected "
+        "public register requires return short signed sizeof static struct switch template this "
+        "throw true try typedef typename union unsigned using virtual void volatile while"
+    ),
+    operators=_C_OPERATORS | _words("<=> ->* .*"),
+    quotes=(
+        *_C_COMMENTS,
+        Quote(b'"', b'"', prefixes=(b"l", b"u", b"u8")),
+        Quote(b"'", b"'", prefixes=(b"l", b"u", b"u8")),
+    ),
+    newline="directive",
+    block_words=_words(
+        "class struct union enum namespace if for while switch catch do else try extern"
+    ),
+    block_after=_BLOCK_AFTER | _words("const noexcept override final"),
+    raw_strings="cpp",
+)
+
+RUST = Language(
+    name="rust",
+    aliases=("rs",),
+    keywords=_words(
+        "as async await break const continue crate dyn else enum extern false fn for if impl in "
+        "let loop match mod move mut pub ref return self Self static struct super trait true type "
+        "union unsafe use where while"
+    ),
+    operators=_C_OPERATORS - {b"++", b"--", b"##"} | _words("=> .. ..="),
+    quotes=(*_C_COMMENTS, Quote(b'"', b'"', multiline=True, prefixes=(b"b", b"c"))),
+    newline="never",
+    block_words=_words(
+        "enum extern fn for if impl loop match mod struct trait union unsafe while else"
+    ),
+    block_after=_BLOCK_AFTER | _words("-> |"),
+    raw_strings="rust",
+)
+
+LANGUAGES = (PYTHON, JAVASCRIPT, JAVA, GO, CPP, RUST)
+_BY_NAME = {name: lang for lang in LANGUAGES for name in (lang.name, *lang.aliases)}
+
+
+def find_language(name: str) -> Language:
+    """Looks a language up by its name or an alias.
+
+    Raises:
+        ConfigError: for an unknown one, with the known ones.
+    """
+    found = _BY_NAME.get(name.lower())
+    if found is None:
+        known = ", ".join(language.name for language in LANGUAGES)
+        raise ConfigError(f"There is no language {name!r}.", f"Languages are: {known}.")
+    return found
+
+
+# Kinds of terminals: the numbers of a scanner's groups, what is tried first has the lowest.
+(HOLD, RAW, FENCE, CHAR, QUOTE, SPACE, NEWLINE, NAME, NUMBER, BRACKET, SEPARATOR,
+ OPERATOR) = range(1, 13)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """A language's compiled expression.
+
+    Attributes:
+        pattern: matches one terminal at a place of the text; the number of the group that matched
+            is its kind.
+        quotes: by the bytes that open them, without a prefix.
+    """
+
+    pattern: re.Pattern[bytes]
+    quotes: dict[bytes, Quote]
+
+
+@lru_cache(maxsize=16)
+def scanner_of(language: Language) -> Scanner:
+    """The expression for a language.
+
+    Its terminals are prefix-closed: any part of a terminal that reaches the text's end is matched
+    up to the end. So a lexer that waits whenever a match reaches the end finds the same terminals
+    however the text is cut. What would not be closed by itself (``..`` of ``...``, ``''`` of
+    ``'''``) is closed by more operators, or held by an expression that matches at the end only.
+    """
+    space = rb"[ \t\f\v]+"
+    if language.newline in ("always", "directive"):
+        space = rb"(?:[ \t\f\v]|\\\n)+"
+    marks = sorted(language.quotes, key=lambda quote: -len(quote.open))
+    quote = b"|".join(_prefix(mark) + re.escape(mark.open) for mark in marks)
+    hold = [rb"\\\Z", rb"``\Z"]
+    hold += [_prefix(q) + re.escape(q.open[:2]) + rb"\Z" for q in marks if len(q.open) == 3]
+    raw = char = rb"(?!)"
+    if language.raw_strings == "cpp":
+        raw = rb'(?:u8|[uUL])?R"[^\s()\\"]{0,16}\('
+        hold.append(rb'(?:u8|[uUL])?R"[^\s()\\"]{0,16}\Z')
+    elif language.raw_strings == "rust":
+        raw = rb'[bc]?r#*"'
+        hold.append(rb"[bc]?r#+\Z")
+        char = (
+            rb"b?'(?:\\[^\n][^'\n]*'|[^\\'\n\x80-\xff]'|[\x80-\xff]+'|[A-Za-z_][A-Za-z0-9_]*)"
+        )
+        hold.append(rb"b?'(?:\\[^'\n]*|[^\\'\n\x80-\xff]|[\x80-\xff]+)?\Z")
+    # Python's numbers may end in a point; elsewhere a point and a letter are a method's call.
+    fraction = rb"\.[0-9_]*" if language.indented else rb"\.(?![.A-Za-z_])[0-9_]*"
+    number = (
+        rb"0[xX][0-9a-fA-F_]*[uUlLn]*|(?:[0-9][0-9_]*(?:%s)?|\.[0-9][0-9_]*)"
+        rb"(?:[eE][+-]?[0-9_]*)?[0-9A-Za-z_]*" % fraction
+    )
+    operators = sorted(_closure(language.operators), key=lambda op: (-len(op), op))
+    groups = [
+        b"|".join(hold),
+        raw,
+        rb"```[A-Za-z0-9]*",
+        char,
+        quote,
+        space,
+        rb"\n",
+        rb"[A-Za-z_$\x80-\xff][A-Za-z0-9_$\x80-\xff]*",
+        number,
+        rb"[()\[\]{}]",
+        rb"[,;]",
+        b"|".join(map(re.escape, operators)) + rb"|[\s\S]",
+    ]
+    pattern = re.compile(b"|".join(b"(" + group + b")" for group in groups))
+    return Scanner(pattern, {mark.open: mark for mark in marks})
+
+
+def _prefix(quote: Quote) -> bytes:
+    if not quote.prefixes:
+        return b""
+    letters = sorted(quote.prefixes, key=len, reverse=True)
+    return rb"(?:(?i:" + b"|".join(letters) + rb"))?"
+
+
+def _closure(operators: frozenset[bytes]) -> set[bytes]:
+    """With all their beginnings, of two bytes and more: ``..`` for ``...``."""
+    return {op[:length] for op in operators for length in range(2, len(op) + 1)}

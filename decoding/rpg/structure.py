@@ -1,0 +1,597 @@
+"""The structure of a program that is still being written, followed byte by byte.
+
+An incremental lexer (tables in ``languages``) feeds a stack: brackets, blocks, and in Python
+indentation. Each level of the stack has a stream of signatures with lag counters (``lags``):
+
+- A block's items are statements. A signature is the tuple of their symbols: keywords and operators
+  as they stand, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}`` whatever is in it;
+  in Python the change of indentation since the statement before stands first, elsewhere braces are
+  symbols and end statements. Headers, bodies and closing braces share one stream, so that a
+  repeated ``elif ...:`` with its body is a block of two statements.
+- A bracket's items are the elements between its commas.
+
+A comment is an item if it stands on lines of its own; else it is passed over. A byte costs O(1), an
+item O(P). All parts of the state are values, so :meth:`StructureTracker.snapshot` costs O(1).
+
+The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without its grammar: their
+reduction to statements needs only which symbols there are and where statements begin.
+
+Limits: see ``languages``; a bracket that is never closed hides what follows, until a keyword that
+can't stand in brackets begins a line (Python) or a brace closes around it; a boundary inside a token
+(``", "`` ends one string and opens the next) is not seen before that token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from codegen.decoding.rpg.lags import Square, Stream
+from codegen.decoding.rpg.languages import (
+    BRACKET,
+    CHAR,
+    FENCE,
+    HOLD,
+    NAME,
+    NEWLINE,
+    NUMBER,
+    QUOTE,
+    RAW,
+    SEPARATOR,
+    SPACE,
+    Language,
+    Quote,
+    scanner_of,
+)
+
+Signature = tuple[Any, ...]
+
+PERIOD = 32  # P: signatures of the longest block that is looked for
+_MOST_SYMBOLS = 48  # of a signature; what follows is folded into the last
+_MOST_WORDS = 64  # names, numbers and strings kept of an item
+_MOST_TEXT = 80  # bytes kept of a string
+_COPIES_SHOWN = 4  # whose beginnings count as the beginning of the next
+
+_NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
+_CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols whose text says more than they do
+_GROUPS = {b"(": (b")", b"()"), b"[": (b"]", b"[]"), b"{": (b"}", b"{}")}
+_GROUP_OF = dict(_GROUPS.values())
+_ENDS_STATEMENT = frozenset(
+    b"NAME NUM STR () [] {} ++ -- break continue fallthrough return this super true false null "
+    b"nil debugger".split()
+)
+_BEFORE_VALUE = frozenset(b"return typeof case in of yield await delete void else do new".split())
+_WORD = re.compile(rb"[A-Za-z_\x80-\xff]{2,}")
+# Terminals that no further byte can extend.
+_CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})
+
+
+class Item(NamedTuple):
+    """A statement or element that has ended.
+
+    Attributes:
+        signature: its symbols.
+        words: its names, numbers and strings in order, those in its brackets too.
+        parts: the words' parts that :func:`familiarity` looks at.
+        anchor: the text of its first symbol.
+        margin: the white space before it, if it began a line.
+        indent: columns of indentation, or the number of open blocks.
+    """
+
+    signature: Signature
+    words: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
+    anchor: bytes
+    margin: bytes
+    indent: int
+
+
+class Repetition(NamedTuple):
+    """The next token would begin another copy of a repeating block.
+
+    Attributes:
+        square: its length and the number of copies so far.
+        weight: the copies after the first, each counted by how little is new in it, in [0, copies
+            - 1]: 0 where all names and strings are new, 1 a copy where none is.
+        anchors: texts that may begin the next copy.
+        margin: white space still to come before it, None if any may.
+        bracketed: whether it is an element of a bracket.
+    """
+
+    square: Square
+    weight: float
+    anchors: tuple[bytes, ...]
+    margin: bytes | None
+    bracketed: bool
+
+
+class StructureTracker:
+    """Follows one text.
+
+    Args:
+        language: of the text.
+        period: P, the longest block in signatures.
+        on_item: called with each item that ends (tests, measurements).
+
+    The attributes are its state; ``snapshot`` and ``restore`` list them.
+    """
+
+    __slots__ = (
+        "_anchor", "_blocks", "_closer", "_ends", "_fresh", "_indent", "_is_block", "_language",
+        "_last_indent", "_margin", "_match", "_on_item", "_pending", "_period", "_quiet", "_quote",
+        "_quotes", "_spaces", "_stack", "_stream", "_symbols", "_text", "_words",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        language: Language,
+        period: int = PERIOD,
+        on_item: Callable[[Item], None] | None = None,
+    ) -> None:
+        scanner = scanner_of(language)
+        self._language, self._period, self._on_item = language, period, on_item
+        self._match = scanner.pattern.match
+        self._quotes = scanner.quotes
+        self._pending = b""  # bytes of a terminal that may still grow
+        self._quote: Quote | None = None  # the string or comment that is open
+        self._ends: re.Pattern[bytes] | None = None  # what ends it
+        self._text = b""  # its beginning
+        self._quiet = False  # whether it is passed over
+        self._reset()
+
+    def _reset(self) -> None:
+        self._stack: Any = None  # the levels around this one, as (parent, fields...)
+        self._fresh = True  # only white space since the line began
+        self._spaces = b""
+        self._last_indent = 0
+        self._open_level(is_block=True, closer=b"")
+
+    def _open_level(self, is_block: bool, closer: bytes) -> None:
+        self._is_block, self._closer = is_block, closer
+        self._blocks = 0  # braces open in this block
+        self._stream = Stream()
+        self._open_item()
+
+    def _open_item(self) -> None:
+        self._anchor: bytes | None = None  # of the item that has begun
+        self._symbols: Signature = ()
+        self._words: tuple[bytes, ...] = ()
+        self._margin = b""
+        self._indent = self._last_indent
+
+    # --- state -----------------------------------------------------------------------------------
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state, a value: it stays what it is whatever is fed afterwards."""
+        return (
+            self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
+            self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
+            self._blocks, self._stream, self._anchor, self._symbols, self._words, self._margin,
+            self._indent,
+        )  # fmt: skip
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Goes to a state that a tracker with the same arguments was in."""
+        (
+            self._pending, self._quote, self._ends, self._text, self._quiet, self._stack,
+            self._fresh, self._spaces, self._last_indent, self._is_block, self._closer,
+            self._blocks, self._stream, self._anchor, self._symbols, self._words, self._margin,
+            self._indent,
+        ) = state  # fmt: skip
+
+    @property
+    def quoted(self) -> bool:
+        """Whether the text stands inside a string or a comment."""
+        return self._quote is not None
+
+    @property
+    def closer(self) -> bytes:
+        """What closes the innermost bracket, empty outside of all."""
+        return self._closer
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the next symbol begins an item."""
+        return (
+            self._anchor is None
+            and self._quote is None
+            and (not self._pending or self._pending.isspace())
+        )
+
+    def repetition(self) -> Repetition | None:
+        """What repeats, where the next token would begin one more copy of it."""
+        if not self.at_boundary or (square := self._stream.square()) is None:
+            return None
+        items, (period, _, run) = self._stream.items, square
+        # A copy begins at its least indented item; of several, at the first after the place where
+        # the repetition began.
+        cycle = [items[period - 1 - phase].indent for phase in range(period)]
+        start = run % period  # the phase that comes next, counted from that place
+        least = min(cycle)
+        order = [cycle[(phase - start) % period] for phase in range(period)]
+        if order.index(least) != start:
+            return None
+        first = items[period - 1]
+        anchors = (first.anchor,)
+        symbol = first.signature[1 if self._indented else 0]
+        if symbol in _CONCRETE:
+            shown = items[period - 1 : period * _COPIES_SHOWN : period]
+            anchors = tuple(dict.fromkeys(item.anchor for item in shown))
+        margin: bytes | None = None
+        if self._indented and self._fresh:
+            typed = self._spaces + self._pending
+            if not first.margin.startswith(typed):
+                return None
+            margin = first.margin[len(typed) :]
+        weight = self._stream.weights[period - 1] / period
+        return Repetition(square, weight, anchors, margin, not self._is_block)
+
+    @property
+    def _indented(self) -> bool:
+        return self._language.indented and self._is_block
+
+    # --- lexer -----------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        """Takes more text, cut anywhere. Carriage returns are left out."""
+        if b"\r" in data:
+            data = data.replace(b"\r", b"")
+        text = self._pending + data
+        at, size = 0, len(text)
+        match, keywords = self._match, self._language.keywords
+        while at < size:
+            if self._quote is not None:
+                at = self._pass_quote(text, at)
+                if self._quote is not None:
+                    break
+                continue
+            found = match(text, at)
+            assert found is not None  # the last alternative takes any byte
+            kind, end = found.lastindex, found.end()
+            if end == size and kind not in _CLOSED:
+                break
+            if kind == NAME:
+                word = text[at:end]
+                if word in keywords:
+                    if self._fresh and word in self._language.only_statements:
+                        self._leave_brackets()
+                    self._add(word, word)
+                else:
+                    self._add(_NAME, word, word)
+            elif kind == SPACE:
+                if self._fresh:
+                    self._spaces += text[at:end]
+            elif kind == NEWLINE:
+                self._newline()
+            elif kind == BRACKET:
+                self._bracket(text[at:end])
+            elif kind == SEPARATOR:
+                self._separator(text[at:end])
+            elif kind == NUMBER:
+                word = text[at:end]
+                self._add(_NUM, word, word)
+            elif kind == QUOTE:
+                end = self._open_quote(text, at, end)
+            elif kind == RAW:
+                self._open_raw(text[at:end])
+            elif kind == FENCE:
+                end = self._fence(text, at, end)
+            elif kind == CHAR:
+                word = text[at:end]
+                self._add(_STR if word.endswith(b"'") else b"'", word, word)
+            else:
+                end = self._operator(text, at, end)
+            at = end
+        self._pending = text[at:]
+
+    def _operator(self, text: bytes, at: int, end: int) -> int:
+        operator = text[at:end]
+        if operator[:1] == b"/" and self._language.regex_literals and self._wants_value():
+            self._begin_quote(Quote(b"/", b"/"), b"/")
+            return at + 1
+        self._add(operator, operator)
+        return end
+
+    def _wants_value(self) -> bool:
+        last = self._symbols[-1] if self._symbols else None
+        return last not in _ENDS_STATEMENT or last in _BEFORE_VALUE
+
+    def _fence(self, text: bytes, at: int, end: int) -> int:
+        """A Markdown fence at a line's start: what follows is another text."""
+        if self._fresh and self._is_block and self._anchor is None:
+            self._reset()
+            self._fresh = False
+            return end
+        if (quote := self._quotes.get(b"`")) is not None:
+            self._begin_quote(quote, b"`")
+        else:
+            self._add(b"`", b"`")
+        return at + 1
+
+    def _open_quote(self, text: bytes, at: int, end: int) -> int:
+        word = text[at:end]
+        mark = word.lstrip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+        self._begin_quote(self._quotes[mark], word)
+        return end
+
+    def _open_raw(self, word: bytes) -> None:
+        if self._language.raw_strings == "cpp":
+            close = b")" + word[word.index(b'"') + 1 : -1] + b'"'
+        else:
+            close = b'"' + b"#" * word.count(b"#")
+        self._begin_quote(Quote(word, close, escapes=False, multiline=True), word)
+
+    def _begin_quote(self, quote: Quote, word: bytes) -> None:
+        self._quote, self._text = quote, word
+        self._ends = _ends_of(quote.close, quote.escapes, quote.multiline)
+        self._quiet = False
+        if quote.comment:
+            if self._is_block and self._fresh and (self._anchor is None or self._is_comment()):
+                self._add(_CMT, quote.open)
+            else:
+                self._quiet = True
+        elif self._anchor is None:
+            self._begin(b"")
+
+    def _pass_quote(self, text: bytes, at: int) -> int:
+        """Goes to the end of the open quote, or of the text but for what may still end it."""
+        quote, ends = self._quote, self._ends
+        assert quote is not None and ends is not None
+        start, size = at, len(text)
+        while found := ends.search(text, at):
+            at = found.end()
+            mark = found[0]
+            if mark[:1] == b"\\" and quote.escapes:
+                continue
+            if mark == b"\n":
+                at -= 1
+            self._note(text, start, at)
+            self._end_quote(quote)
+            return at
+        held = _held(text, at, quote)
+        self._note(text, start, size - held)
+        return size - held
+
+    def _note(self, text: bytes, start: int, end: int) -> None:
+        if (room := _MOST_TEXT - len(self._text)) > 0:
+            self._text += text[start : min(end, start + room)]
+
+    def _end_quote(self, quote: Quote) -> None:
+        word, self._quote, self._ends, self._text = self._text, None, None, b""
+        if self._quiet:
+            return
+        if quote.comment:
+            self._words = (*self._words, word)[:_MOST_WORDS]
+            return
+        if not self._anchor:
+            self._anchor = word
+        self._add(_STR, word, word)
+
+    # --- items and levels ------------------------------------------------------------------------
+
+    def _begin(self, anchor: bytes) -> None:
+        self._anchor = anchor
+        self._margin = self._spaces if self._fresh else b""
+        if not self._language.indented:
+            self._indent = self._blocks
+        elif self._is_block and self._fresh:
+            self._indent = len(self._spaces.expandtabs(8))
+        self._fresh = False
+
+    def _is_comment(self) -> bool:
+        return self._symbols[-1:] == (_CMT,)
+
+    def _add(self, symbol: bytes, text: bytes, word: bytes | None = None) -> None:
+        symbols = self._symbols
+        if self._anchor is None:
+            self._begin(text)
+        elif symbols and symbols[-1] is _CMT:
+            self._end_item()  # a comment that code follows
+            self._begin(text)
+            symbols = ()
+        else:
+            self._fresh = False
+        if len(symbols) < _MOST_SYMBOLS:
+            self._symbols = (*symbols, symbol)
+        else:
+            self._symbols = (*symbols[:-1], hash((symbols[-1], symbol)))
+        if word is not None and len(self._words) < _MOST_WORDS:
+            self._words = (*self._words, word)
+
+    def _end_item(self) -> None:
+        """Puts the item that has begun on its level's stream."""
+        if self._anchor is None:
+            return
+        signature = self._symbols
+        if self._indented:
+            signature = (self._indent - self._last_indent, *signature)
+            self._last_indent = self._indent
+        words = self._words
+        parts = tuple([_without_digits(word) for word in words])
+        item = Item(signature, words, parts, self._anchor, self._margin, self._indent)
+        earlier = self._stream.items
+
+        def weigh() -> float:
+            return familiarity(item, earlier, bracketed=not self._is_block)
+
+        self._stream = self._stream.pushed(signature, item, self._period, weigh)
+        self._open_item()
+        if self._on_item is not None:
+            self._on_item(item)
+
+    def _newline(self) -> None:
+        rule = self._language.newline
+        if (
+            self._is_block
+            and self._symbols
+            and (
+                rule == "always"
+                or self._is_comment()
+                or (rule == "complete" and self._symbols[-1] in _ENDS_STATEMENT)
+                or (rule == "directive" and self._symbols[0] == b"#")
+            )
+        ):
+            self._end_item()
+        self._fresh = True
+        self._spaces = b""
+
+    def _separator(self, mark: bytes) -> None:
+        if not self._is_block:
+            self._end_element()
+        elif mark == b";":
+            self._end_item()
+        else:
+            self._add(mark, mark)
+            if not self._language.indented:
+                self._end_item()
+        self._fresh = False
+
+    def _end_element(self) -> None:
+        """Ends an element; its words stay with the statement that the bracket belongs to."""
+        words = self._words
+        self._end_item()
+        if self._stack is not None and words:
+            self._keep_words(words)
+
+    def _keep_words(self, words: tuple[bytes, ...]) -> None:
+        parent = self._stack
+        kept = parent[-1]
+        if len(kept) < _MOST_WORDS:
+            self._stack = (*parent[:-1], (*kept, *words)[:_MOST_WORDS])
+
+    def _bracket(self, mark: bytes) -> None:
+        if mark in _GROUPS:
+            self._open_bracket(mark)
+        else:
+            self._close_bracket(mark)
+
+    def _open_bracket(self, mark: bytes) -> None:
+        block = mark == b"{" and self._opens_block()
+        if block and self._is_block:
+            self._add(mark, mark)
+            self._end_item()
+            self._blocks += 1
+            self._fresh = False
+            return
+        if self._symbols and self._symbols[-1] is _CMT:
+            self._end_item()
+        if self._anchor is None:
+            self._begin(mark)
+        self._fresh = False
+        self._stack = (
+            self._stack, self._is_block, self._closer, self._blocks, self._stream, self._anchor,
+            self._symbols, self._margin, self._indent, self._last_indent, self._words,
+        )  # fmt: skip
+        self._open_level(is_block=block, closer=_GROUPS[mark][0])
+
+    def _opens_block(self) -> bool:
+        language = self._language
+        if language.indented:
+            return False
+        if self._anchor is None:
+            return self._is_block
+        symbols = self._symbols
+        return bool(symbols) and (
+            symbols[-1] in language.block_after
+            or not language.block_words.isdisjoint(symbols)
+        )
+
+    def _close_bracket(self, mark: bytes) -> None:
+        if mark == b"}" and self._is_block and self._blocks:
+            self._end_item()
+            self._blocks -= 1
+            self._add(mark, mark)
+            self._end_item()
+            return
+        if not self._can_close(mark):
+            self._add(mark, mark)
+            return
+        while self._closer != mark:
+            self._pop()
+        self._pop()
+        self._add(_GROUP_OF[mark], mark)
+
+    def _can_close(self, mark: bytes) -> bool:
+        """Whether one of the open brackets is of this kind, without a block's brace between."""
+        if self._closer == mark:
+            return True
+        level = self._stack
+        while level is not None:
+            if level[2] == mark:
+                return True
+            level = level[0]
+        return False
+
+    def _pop(self) -> None:
+        if self._words:
+            self._keep_words(self._words)
+        (
+            self._stack, self._is_block, self._closer, self._blocks, self._stream, self._anchor,
+            self._symbols, self._margin, self._indent, self._last_indent, self._words,
+        ) = self._stack  # fmt: skip
+
+    def _leave_brackets(self) -> None:
+        """A line begins with what can't stand in brackets: one was left open. Ends its statement."""
+        if self._stack is None:
+            return
+        spaces = self._spaces
+        while self._stack is not None:
+            self._pop()
+        self._symbols = (*self._symbols, b"...")
+        self._end_item()
+        self._fresh, self._spaces = True, spaces
+
+
+def familiarity(item: Item, earlier: Sequence[Item], bracketed: bool) -> float:
+    """How little is new in an item, in [0, 1].
+
+    1 if an earlier item reads the same; one half if it does but for digits, since what differs in a
+    counter only is hardly news; 0 otherwise. Elements of brackets count half: data repeats more
+    than statements do. One of nothing but numbers must read the same: tables are no loops.
+    """
+    best = 0.0
+    for other in earlier:
+        if other.signature == item.signature:
+            if other.words == item.words:
+                best = 1.0
+                break
+            if other.parts == item.parts and not (bracketed and not any(item.parts)):
+                best = 0.5
+    return best / 2 if bracketed else best
+
+
+@lru_cache(maxsize=1 << 16)
+def _without_digits(word: bytes) -> bytes:
+    return word.translate(None, b"0123456789")
+
+
+@lru_cache(maxsize=256)
+def _ends_of(close: bytes, escapes: bool, multiline: bool) -> re.Pattern[bytes]:
+    parts = [rb"\\[\s\S]"] if escapes else []
+    parts.append(re.escape(close))
+    if not multiline and close != b"\n":
+        parts.append(rb"\n")
+    return re.compile(b"|".join(parts))
+
+
+def _held(text: bytes, at: int, quote: Quote) -> int:
+    """Bytes at the text's end, from ``at`` on, that may belong to what ends the quote."""
+    left = len(text) - at
+    if quote.escapes and left and text.endswith(b"\\"):
+        return 1
+    close = quote.close
+    for length in range(min(len(close) - 1, left), 0, -1):
+        if text.endswith(close[:length]):
+            return length
+    return 0
+
+
+def signatures(text: str | bytes, language: Language) -> list[Signature]:
+    """The signatures of all items of a text in the order in which they end."""
+    found: list[Signature] = []
+    tracker = StructureTracker(language, on_item=lambda item: found.append(item.signature))
+    tracker.feed(text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text)
+    tracker.feed(b"\n")
+    return found

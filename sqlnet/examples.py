@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,6 +16,9 @@ from codegen.sqlnet.query import Query
 from codegen.sqlnet.schema import Table
 from codegen.sqlnet.tokens import Token, find_span, tokenize
 from codegen.sqlnet.wikisql import Question
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.contextual import ContextEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,12 @@ def split_by_table(
     return [item for item in items if not is_held_out(item)], held
 
 
-def batch_of(items: Sequence[Asked], vocabulary: Mapping[str, int]) -> Tensors:
+def batch_of(
+    items: Sequence[Asked], vocabulary: Mapping[str, int], encoder: ContextEncoder | None = None
+) -> Tensors:
     """A batch; see :func:`codegen.sqlnet.features.collate`."""
-    return to_tensors(collate([item.encoded for item in items], vocabulary))
+    context = encoder.context_of(items) if encoder else None
+    return to_tensors(collate([item.encoded for item in items], vocabulary), context)
 
 
 def targets_of(items: Sequence[Labelled]) -> Targets:

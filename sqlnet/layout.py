@@ -9,7 +9,7 @@ Reinforcement Learning" (arXiv 1711.04436), sections 3.2 to 3.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -30,8 +30,18 @@ class Span:
     log_probability: float
 
 
+class Context(NamedTuple):
+    """Vectors from an encoder: ``tokens`` [B, L, width], and ``names`` [N, width], one a name."""
+
+    tokens: Tensor
+    names: Tensor
+
+
 class Tensors(NamedTuple):
-    """A :class:`~codegen.sqlnet.features.Batch` as tensors."""
+    """A :class:`~codegen.sqlnet.features.Batch` as tensors.
+
+    ``context``: an encoder's vectors, if there is one (:mod:`codegen.sqlnet.contextual`).
+    """
 
     word_ids: Tensor
     trigram_ids: Tensor
@@ -46,11 +56,13 @@ class Tensors(NamedTuple):
     tokens: Tensor
     types: Tensor
     pairs: Tensor
+    context: Context | None = None
 
 
-def to_tensors(batch: Batch) -> Tensors:
+def to_tensors(batch: Batch, context: Context | None = None) -> Tensors:
     """Shares the arrays' memory."""
-    return Tensors(*(torch.from_numpy(getattr(batch, name)) for name in Tensors._fields))
+    names = (field.name for field in fields(batch))
+    return Tensors(*(torch.from_numpy(getattr(batch, name)) for name in names), context=context)
 
 
 class Outputs(NamedTuple):
@@ -216,8 +228,7 @@ class BiLSTM(nn.Module):
         return outputs, torch.cat(last, dim=-1)
 
     def last(self, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """The last states alone, [N, hidden]; of many rows, those of like lengths are run together.
-        """
+        """The last states alone, [N, hidden]; of many rows, those alike in length run together."""
         if len(lengths) < _MANY:
             return self(inputs, lengths)[1]
         order = lengths.argsort(stable=True)

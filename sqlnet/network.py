@@ -1,7 +1,9 @@
 """A trained network with its vocabulary, and the directory it is kept in.
 
 A directory holds ``model.safetensors`` (weights and word vectors, float16), ``words.txt`` (one word
-a line, the first with row 1 of the vectors) and ``config.json``.
+a line, the first with row 1 of the vectors) and ``config.json``. An encoder
+(:mod:`codegen.sqlnet.contextual`) is no part of it: the configuration says where it lay and what it
+was, and it is looked for there and in the directory's own folder ``encoder``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from torch import nn
 from codegen.errors import ConfigError, ModelError
 from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_from_row
+from codegen.sqlnet.contextual import ContextEncoder, EncoderConfig
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.examples import Asked, batch_of
 from codegen.sqlnet.layout import Layout
@@ -32,11 +35,14 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """What builds a network: its layout, the width of a state, dropout in training."""
+    """What builds a network: its layout, the width of a state, dropout in training, and which
+    encoder's vectors the layout ``shared`` reads besides, if any.
+    """
 
     layout: LayoutName = "shared"
     hidden: int = 200
     dropout: float = 0.3
+    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -47,6 +53,10 @@ class NetworkConfig:
             raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, 8 at least.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout is {self.dropout}; it must lie in [0, 1).")
+        if self.encoder and self.layout != "shared":
+            raise ConfigError(
+                f"The layout {self.layout!r} reads no encoder's vectors.", 'Take "shared".'
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ class Network:
         config: what built it.
         info: what is known about its training: data, seed, figures.
         calibration: turns its probabilities into confidence.
+        encoder: the one that ``config`` names, if it names one.
     """
 
     model: Any
@@ -66,6 +77,7 @@ class Network:
     config: NetworkConfig
     info: Mapping[str, Any] = field(default_factory=dict)
     calibration: Calibration = Calibration()
+    encoder: ContextEncoder | None = None
     vocabulary: Mapping[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -73,19 +85,34 @@ class Network:
         object.__setattr__(self, "vocabulary", rows)
 
     @classmethod
-    def build(cls, config: NetworkConfig, vectors: WordVectors) -> Network:
-        """A network with random weights; the seed is torch's."""
-        rows = torch.from_numpy(vectors.matrix)
-        matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
-        model = LAYOUTS[config.layout](matrix, hidden=config.hidden, dropout=config.dropout)
-        return cls(model, vectors.words, config)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Network:
-        """Loads a directory.
+    def build(
+        cls, config: NetworkConfig, vectors: WordVectors, encoder: ContextEncoder | None = None
+    ) -> Network:
+        """A network with random weights; the seed is torch's.
 
         Raises:
-            ModelError: if there is no network in it, or a damaged one.
+            ConfigError: if the encoder is not the one of the configuration.
+        """
+        if (encoder.config if encoder else None) != config.encoder:
+            raise ConfigError("The encoder is not the one that the network's configuration names.")
+        rows = torch.from_numpy(vectors.matrix)
+        matrix = torch.cat([torch.zeros(1, rows.shape[1]), rows])
+        model = _layout(config, matrix)
+        return cls(model, vectors.words, config, encoder=encoder)
+
+    @classmethod
+    def load(cls, path: str | Path, encoder: str | Path | None = None) -> Network:
+        """Loads a directory.
+
+        Args:
+            path: the directory.
+            encoder: where the encoder lies that the network was trained with, if it has one and it
+                is no longer where it was.
+
+        Raises:
+            ModelError: if there is no network in it, or a damaged one; if its encoder is not to be
+                found, or is another one than it was trained with.
+            ConfigError: if an encoder is given, and the network reads none.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -93,12 +120,10 @@ class Network:
         path = Path(path)
         try:
             row = json.loads((path / "config.json").read_text("utf-8"))
-            config = NetworkConfig(**row["network"])
+            config = _config_from_row(row["network"])
             words = tuple((path / "words.txt").read_text("utf-8").split("\n")[:-1])
             weights = {k: v.float() for k, v in load_file(path / "model.safetensors").items()}
-            model = LAYOUTS[config.layout](
-                torch.zeros(len(words) + 1, row["word_width"]), hidden=config.hidden
-            )
+            model = _layout(config, torch.zeros(len(words) + 1, row["word_width"]))
             model.load_state_dict(weights)
         except FileNotFoundError as error:
             raise ModelError(
@@ -109,7 +134,8 @@ class Network:
             reason = " ".join(str(error).split())[:200]
             raise ModelError(f"The SQL network in {path} can't be read: {reason}.") from None
         calibration = calibration_from_row(row.get("calibration", {}))
-        return cls(model.eval(), words, config, row.get("info", {}), calibration)
+        found = _encoder_of(path, config.encoder, encoder)
+        return cls(model.eval(), words, config, row.get("info", {}), calibration, found)
 
     def save(self, path: str | Path) -> None:
         """Writes the directory; the weights last."""
@@ -138,7 +164,7 @@ class Network:
         attention: bool = False,
     ) -> list[Slots]:
         """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
-        batch = batch_of(asked, self.vocabulary)
+        batch = batch_of(asked, self.vocabulary, self.encoder)
         tables = [item.table for item in asked]
         layout: Layout = self.model
         return slots(layout, batch, tables, beam=beam, type_masks=type_masks, attention=attention)
@@ -148,3 +174,48 @@ class Network:
         """The number of trained weights."""
         module: nn.Module = self.model
         return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+
+
+def _layout(config: NetworkConfig, vectors: torch.Tensor) -> nn.Module:
+    added = {"context_width": config.encoder.width} if config.encoder else {}
+    return LAYOUTS[config.layout](vectors, hidden=config.hidden, dropout=config.dropout, **added)
+
+
+def _config_from_row(row: Mapping[str, Any]) -> NetworkConfig:
+    encoder = row.get("encoder")
+    return NetworkConfig(**{**row, "encoder": EncoderConfig(**encoder) if encoder else None})
+
+
+def _encoder_of(
+    path: Path, wanted: EncoderConfig | None, given: str | Path | None
+) -> ContextEncoder | None:
+    """The encoder of the network in ``path``: where it is said to be, lay, or beside it."""
+    if wanted is None:
+        if given is not None:
+            raise ConfigError(
+                f"The SQL network in {path} reads no encoder's vectors.", "Leave the encoder out."
+            )
+        return None
+    remedy = "Give the directory of the one it was trained with: --encoder DIR, or encoder=DIR."
+    if given is None:
+        places = [Path(wanted.path), path / "encoder"]
+        given = next((place for place in places if place.is_dir()), None)
+        if given is None:
+            raise ModelError(
+                f"The encoder of the SQL network in {path} is no longer in {wanted.path}.", remedy
+            )
+    encoder = ContextEncoder.load(given)
+    found = encoder.config
+    if found.width != wanted.width:
+        raise ModelError(
+            f"The encoder in {given} gives vectors of width {found.width}; the SQL network in"
+            f" {path} reads {wanted.width}.",
+            remedy,
+        )
+    if found.digest != wanted.digest:
+        raise ModelError(
+            f"The encoder in {given} has other weights or words than the one that the SQL network"
+            f" in {path} was trained with.",
+            remedy,
+        )
+    return encoder

@@ -141,13 +141,14 @@ class SQLNet:
         self._held: WeakKeyDictionary[Database, Held] = WeakKeyDictionary()
 
     @classmethod
-    def from_pretrained(cls, path: str | Path | None = None) -> SQLNet:
+    def from_pretrained(
+        cls, path: str | Path | None = None, encoder: str | Path | None = None
+    ) -> SQLNet:
         """Loads a directory that ``codegen sqlnet train`` made, or the model of the package.
 
-        Raises:
-            ModelError: if there is no network in it, or a damaged one.
+        ``encoder`` and what is raised: see :meth:`codegen.sqlnet.network.Network.load`.
         """
-        return cls(Network.load(DEFAULT_MODEL if path is None else path))
+        return cls(Network.load(DEFAULT_MODEL if path is None else path, encoder))
 
     def parse(
         self,

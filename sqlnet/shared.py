@@ -5,7 +5,7 @@ has twelve, which read each other before the heads do; values by the first and t
 span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069), where the paper has a pointer decoder;
 match and type features (see :mod:`codegen.sqlnet.features`) and the likeness of word vectors beside
 them; word vectors that are trained on from where they are, beside character trigrams for words that
-have none.
+have none; and, if an encoder is given, its vectors beside those (:mod:`codegen.sqlnet.contextual`).
 
 The columns are a set: permuting them permutes the outputs.
 """
@@ -43,6 +43,7 @@ from codegen.sqlnet.query import AGGREGATES, OPERATORS
 MAX_VALUE_TOKENS = 24
 _TRIGRAM_WIDTH = 32
 _OPERATOR_WIDTH = 32
+_CONTEXT_WIDTH = 128
 _SET_HEADS = 4
 _PAIRS = PAIR_FEATURES + 1
 _UNKNOWN_RATE = 0.02  # words that are unknown for a step of the training, so that trigrams count
@@ -100,14 +101,18 @@ class SetAttention(nn.Module):
 class Encoder(nn.Module):
     """Question and columns, read separately and then in the light of each other."""
 
-    def __init__(self, vectors: Tensor, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, vectors: Tensor, hidden: int, dropout: float, context_width: int = 0
+    ) -> None:
         super().__init__()
         width = vectors.shape[1] + _TRIGRAM_WIDTH
+        self.context = nn.Linear(context_width, _CONTEXT_WIDTH) if context_width else None
+        added = _CONTEXT_WIDTH if context_width else 0
         self.word = nn.Embedding.from_pretrained(vectors, freeze=False, padding_idx=0)
         self.trigram = nn.EmbeddingBag(TRIGRAM_BUCKETS, _TRIGRAM_WIDTH, mode="mean")
-        self.first = BiLSTM(width + TOKEN_FEATURES, hidden)
+        self.first = BiLSTM(width + TOKEN_FEATURES + added, hidden)
         self.name = BiLSTM(width, hidden)
-        self.column = nn.Linear(hidden + COLUMN_FEATURES, hidden)
+        self.column = nn.Linear(hidden + COLUMN_FEATURES + added, hidden)
         self.attention = ColumnAttention(hidden)
         self.second = BiLSTM(3 * hidden + TOKEN_FEATURES, hidden)
         self.match = nn.Linear(3 * hidden + COLUMN_FEATURES, hidden)
@@ -125,10 +130,12 @@ class Encoder(nn.Module):
         words = torch.cat([vectors, trigrams], dim=-1)  # [U, width]
         likeness = _likeness(vectors.detach(), batch)
         pairs = torch.cat([batch.pairs, likeness[..., None]], dim=-1)
-        read = torch.cat([self.dropout(words[batch.question]), batch.tokens], dim=-1)
+        in_question, in_names = self._in_context(batch)
+        asked = [self.dropout(words[batch.question]), batch.tokens, *in_question]
+        read = torch.cat(asked, dim=-1)
         tokens = self.dropout(self.first(read, batch.lengths)[0])
         names = self.name.last(self.dropout(words[batch.names]), batch.name_lengths)
-        read = torch.cat([names[batch.column], batch.types], dim=-1)
+        read = torch.cat([names[batch.column], batch.types, *in_names], dim=-1)
         columns = torch.tanh(self.column(read))
 
         # [B, C, L]: which token speaks of which column; read both ways.
@@ -143,6 +150,13 @@ class Encoder(nn.Module):
         among = self.set(columns, batch.column_mask)
         columns = self.norm(columns + self.dropout(among))
         return States(tokens, columns, batch.token_mask, batch.column_mask, pairs)
+
+    def _in_context(self, batch: Tensors) -> tuple[list[Tensor], list[Tensor]]:
+        """What an encoder adds to the tokens [B, L, .] and the columns [B, C, .], if any."""
+        if self.context is None or batch.context is None:
+            return [], []
+        tokens, names = self.context(batch.context.tokens), self.context(batch.context.names)
+        return [self.dropout(tokens)], [self.dropout(names[batch.column])]
 
 
 def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
@@ -165,11 +179,16 @@ def _likeness(vectors: Tensor, batch: Tensors) -> Tensor:
 class SharedSQLNet(nn.Module):
     """See the module, and :class:`codegen.sqlnet.layout.Layout` for the methods."""
 
-    def __init__(self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3) -> None:
-        """``vectors``: [words + 1, width]; row 0 is that of unknown words."""
+    def __init__(
+        self, vectors: Tensor, hidden: int = 200, dropout: float = 0.3, context_width: int = 0
+    ) -> None:
+        """``vectors``: [words + 1, width]; row 0 is that of unknown words.
+
+        ``context_width``: that of the encoder's vectors in each batch's ``context``; 0 without one.
+        """
         super().__init__()
         self.word_width = vectors.shape[1]
-        self.encoder = Encoder(vectors, hidden, dropout)
+        self.encoder = Encoder(vectors, hidden, dropout, context_width)
         self.attentions = nn.ModuleDict(
             {name: ColumnAttention(hidden) for name in ("select", "where", "aggregate", "operator")}
         )

@@ -26,6 +26,7 @@ from torch import Tensor
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
+from codegen.sqlnet.contextual import ContextEncoder
 from codegen.sqlnet.databases.base import Database
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
@@ -108,6 +109,7 @@ def train(
     *,
     info: Mapping[str, Any] | None = None,
     databases: Mapping[str, Database] | None = None,
+    encoder: ContextEncoder | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Network:
@@ -122,6 +124,8 @@ def train(
             ``state/`` while the run lasts.
         info: kept with the network: where the data comes from.
         databases: of the development questions' tables, if they have rows; see :func:`calibrated`.
+        encoder: the one that the configuration names, if it names one; each text is read by it
+            once, before the first step, unless it remembers them already.
         on_epoch: called after each epoch.
         on_step: called after each step with the steps done and those of all epochs.
 
@@ -135,7 +139,9 @@ def train(
             " few.",
             f"Give at least {config.batch_size} and 1.",
         )
-    run = _Run(config, vectors, len(questions), Path(out))
+    run = _Run(config, vectors, len(questions), Path(out), encoder)
+    if encoder:
+        encoder.remember(item.asked for item in (*questions, *development))
     while run.epoch < config.epochs and not run.is_stale:
         epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
@@ -175,11 +181,16 @@ class _Run:
     """A training run and its state on disk."""
 
     def __init__(
-        self, config: TrainingConfig, vectors: WordVectors, questions: int, out: Path
+        self,
+        config: TrainingConfig,
+        vectors: WordVectors,
+        questions: int,
+        out: Path,
+        encoder: ContextEncoder | None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out, self.folder = config, out, out / "state"
-        self.network = Network.build(config.network, vectors)
+        self.network = Network.build(config.network, vectors, encoder)
         self.model = self.network.model
         self.mean = {k: v.clone() for k, v in self._trained()}
         self.best = dict.fromkeys(BLOCKS[config.network.layout], (-1.0, self.mean))
@@ -193,7 +204,7 @@ class _Run:
         self.epoch = self.step = self.stale = 0
         self.epochs: list[dict[str, Any]] = []
         self.identity = {
-            "config": asdict(config),
+            "config": _without_path(asdict(config)),
             "questions": questions,
             "words": len(vectors.words),
         }
@@ -235,7 +246,8 @@ class _Run:
         return row
 
     def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
-        batch = batch_of([item.asked for item in items], self.network.vocabulary)
+        network = self.network
+        batch = batch_of([item.asked for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             parts = losses(
@@ -301,8 +313,7 @@ class _Run:
         self._put(chosen)
         self.model.eval()
         info |= {"training": asdict(self.config), "best": {b: s for b, (s, _) in self.best.items()}}
-        network = Network(self.model, self.network.words, self.config.network, info)
-        network = calibrated(network, development, databases)
+        network = calibrated(replace(self.network, info=info), development, databases)
         network.save(self.out)
         shutil.rmtree(self.folder, ignore_errors=True)
         return network
@@ -364,6 +375,13 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.stale, self.epochs = progress["stale"], progress["epochs"]
+
+
+def _without_path(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without where its encoder lies: a run may go on after that was moved."""
+    network = config["network"]
+    encoder = network["encoder"] and network["encoder"] | {"path": ""}
+    return config | {"network": network | {"encoder": encoder}}
 
 
 def _pace(done: float) -> float:

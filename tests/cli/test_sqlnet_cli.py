@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "sqlnet"))
+
 from codegen.cli import main
 
 
@@ -133,54 +135,73 @@ def test_a_model_may_write_what_a_sketch_cannot_say(
     assert (row["ok"], row["sql"], row["answer"]) == (False, None, None)
 
 
-@pytest.mark.slow
-def test_train_eval_and_ask_from_the_shell(run, tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "sqlnet"))
+def write_world(folder: Path, size: int) -> tuple[str, str]:
+    """Writes a small world in WikiSQL's form: its questions and its tables."""
     from toy import world  # pyright: ignore[reportMissingImports]
 
-    items, tables = world(200)
-    questions, held = tmp_path / "q.jsonl", tmp_path / "t.jsonl"
-    questions.write_text(
-        "".join(
-            json.dumps(
-                {
-                    "question": item.asked.text,
-                    "table_id": item.asked.table.name,
-                    "sql": item.query.to_row(),
-                }
-            )
-            + "\n"
-            for item in items
-        )
-    )
-    held.write_text(
-        "".join(
-            json.dumps(
-                {
-                    "id": name,
-                    "header": [c.name for c in table.table.columns],
-                    "types": [c.type for c in table.table.columns],
-                    "rows": table.rows,
-                }
-            )
-            + "\n"
-            for name, table in tables.items()
-        )
-    )
+    items, tables = world(size)
+    asked = [
+        {"question": i.asked.text, "table_id": i.asked.table.name, "sql": i.query.to_row()}
+        for i in items
+    ]
+    held = [
+        {
+            "id": name,
+            "header": [c.name for c in table.table.columns],
+            "types": [c.type for c in table.table.columns],
+            "rows": table.rows,
+        }
+        for name, table in tables.items()
+    ]
+    paths = folder / "q.jsonl", folder / "t.jsonl"
+    for path, rows in zip(paths, (asked, held), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(paths[0]), str(paths[1])
+
+
+@pytest.mark.slow
+def test_train_eval_and_ask_from_the_shell(run, tmp_path: Path) -> None:
+    questions, held = write_world(tmp_path, 200)
     out = str(tmp_path / "model")
     options = ("--hidden", "16", "--epochs", "3", "--batch-size", "16", "--held-out", "0.2")
-    done = run("train", str(questions), str(held), "--out", out, *options, "--json")
+    done = run("train", questions, held, "--out", out, *options, "--json")
     row = json.loads(done.out)
     assert done.code == 0 and row["questions"] + row["held_out"] == 200
     assert "epoch 3: loss" in done.err
-    scored = json.loads(
-        run("eval", str(questions), str(held), "--model", out, "--guided", "--json").out
-    )
+    scored = json.loads(run("eval", questions, held, "--model", out, "--guided", "--json").out)
     assert scored["n"] == 200 and 0 <= scored["query_match"] <= scored["execution"] <= 1
-    text = run("eval", str(questions), str(held), "--model", out, "--limit", "20").out
+    text = run("eval", questions, held, "--model", out, "--limit", "20").out
     assert "20 questions" in text and "query_match" in text
-    broken = run("train", str(held), str(questions), "--out", out)
+    broken = run("train", held, questions, "--out", out)
     assert broken.code == 1 and "not a WikiSQL table" in broken.err
+
+
+@pytest.mark.slow
+def test_a_model_with_an_encoder_is_trained_and_asked_from_the_shell(
+    run, path: Path, tmp_path: Path
+) -> None:
+    from encoders import save_sentence_transformer  # pyright: ignore[reportMissingImports]
+
+    questions, held = write_world(tmp_path, 60)
+    encoder = save_sentence_transformer(tmp_path / "encoder")
+    out = str(tmp_path / "model")
+    options = ("--hidden", "16", "--epochs", "1", "--batch-size", "16", "--held-out", "0.2")
+    train = ("train", questions, held, "--out", out, *options, "--encoder")
+    assert "There is no encoder in" in run(*train, str(tmp_path / "none")).err
+    done = run(*train, str(encoder), "--layout", "paper")
+    assert done.code == 2 and "layout paper reads no encoder" in done.err
+    assert run(*train, str(encoder)).code == 0
+    ask = ("ask", str(path), "what is the age of player Ann Lee?", "--model", out, "--json")
+    asked = json.loads(run(*ask).out)
+    assert asked["table"] == "players"
+    moved = encoder.rename(tmp_path / "moved")
+    done = run(*ask)
+    assert done.code == 1 and len(done.err.strip().splitlines()) == 1
+    assert "is no longer in" in done.err and "--encoder DIR" in done.err
+    assert json.loads(run(*ask, "--encoder", str(moved)).out) == asked
+    scored = run("eval", questions, held, "--model", out, "--encoder", str(moved), "--json")
+    assert json.loads(scored.out)["n"] == 60
+    assert "reads no encoder" in run("ask", str(path), "who?", "--encoder", str(moved)).err
 
 
 def test_help_is_light() -> None:

@@ -41,6 +41,7 @@ def _aliases(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> 
     help="What people call a column (or TABLE.COLUMN).",
 )
 @click.option("--model", metavar="DIR", help="A trained model; by default that of the package.")
+@click.option("--encoder", metavar="DIR", help="Where the model's encoder lies, if it was moved.")
 @click.option("--top", type=click.IntRange(1, 20), default=1, help="Show so many readings.")
 @click.option(
     "--dialect", default="", metavar="NAME", help="Show the SQL in this dialect of sqlglot's."
@@ -74,6 +75,7 @@ def ask(
     table: str | None,
     aliases: dict[str, str],
     model: str | None,
+    encoder: str | None,
     top: int,
     dialect: str,
     no_run: bool,
@@ -108,7 +110,7 @@ def ask(
     from codegen.sqlnet.parser import MIN_CONFIDENCE, SQLNet
 
     torch.set_num_threads(1)
-    parse = SQLNet.from_pretrained(model).parse(
+    parse = SQLNet.from_pretrained(model, encoder).parse(
         question,
         schema,
         table=table,

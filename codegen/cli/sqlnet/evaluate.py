@@ -26,6 +26,7 @@ _ABOUT = {
 @click.argument("questions", type=click.Path())
 @click.argument("tables", type=click.Path())
 @click.option("--model", metavar="DIR", help="A trained model; by default that of the package.")
+@click.option("--encoder", metavar="DIR", help="Where the model's encoder lies, if it was moved.")
 @click.option("--guided", is_flag=True, help="Choose among queries by running them.")
 @click.option("--link", is_flag=True, help="With --guided: link values to those of the table.")
 @click.option("--greedy", is_flag=True, help="Fill slot after slot, as in the paper.")
@@ -35,6 +36,7 @@ def evaluate(
     questions: str,
     tables: str,
     model: str | None,
+    encoder: str | None,
     guided: bool,
     link: bool,
     greedy: bool,
@@ -60,7 +62,7 @@ def evaluate(
     from codegen.sqlnet.wikisql import read_questions, read_tables
 
     torch.set_num_threads(1)
-    network = Network.load(model or DEFAULT_MODEL)
+    network = Network.load(model or DEFAULT_MODEL, encoder)
     held = read_tables(tables)
     items = label(read_questions(questions, held, limit))
     databases = databases_of(items, held)

@@ -31,6 +31,12 @@ _HIDDEN = {"shared": 200, "paper": 100}
     "--vectors", metavar="FILE", help="Word vectors: .npz, GloVe's or word2vec's text form."
 )
 @click.option(
+    "--encoder",
+    metavar="DIR",
+    help="A sentence-transformer, or another encoder on this machine: its vectors of words in their"
+    " context are read too. It is not trained; the model can't be asked without it.",
+)
+@click.option(
     "--max-words",
     type=click.IntRange(1),
     default=50_000,
@@ -86,6 +92,7 @@ def train(
     tables: str,
     out: str,
     vectors: str | None,
+    encoder: str | None,
     max_words: int,
     dev_questions: str | None,
     dev_tables: str | None,
@@ -110,8 +117,11 @@ def train(
     """
     if (dev_questions is None) != (dev_tables is None):
         raise ConfigError("--dev-questions and --dev-tables belong together.", "Give both.")
+    if encoder and layout != "shared":
+        raise ConfigError(f"The layout {layout} reads no encoder.", "Leave --encoder out.")
     import torch
 
+    from codegen.sqlnet.contextual import ContextEncoder
     from codegen.sqlnet.examples import label, split_by_table
     from codegen.sqlnet.metrics import databases_of
     from codegen.sqlnet.network import NetworkConfig
@@ -120,8 +130,14 @@ def train(
     from codegen.sqlnet.wikisql import read_questions, read_tables
 
     torch.set_num_threads(1)
+    read = ContextEncoder.load(encoder) if encoder else None
     config = TrainingConfig(
-        network=NetworkConfig(layout, hidden or _HIDDEN[layout], dropout),  # type: ignore[arg-type]
+        network=NetworkConfig(
+            layout,  # type: ignore[arg-type]
+            hidden or _HIDDEN[layout],
+            dropout,
+            read.config if read else None,
+        ),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -139,6 +155,9 @@ def train(
     else:
         items, development = split_by_table(items, held_out, seed)
     table = _vectors(vectors, items, max_words, seed)
+    if read:
+        with Progress("reading") as progress:
+            read.remember((item.asked for item in (*items, *development)), progress.update)
     with Progress("training") as progress:
 
         def on_epoch(epoch: Epoch) -> None:
@@ -156,6 +175,7 @@ def train(
             out,
             info={"questions": len(items), "held_out": len(development)},
             databases=databases_of(development, held),
+            encoder=read,
             on_epoch=on_epoch,
             on_step=progress.update,
         )

@@ -57,6 +57,7 @@ def decode(
     eos: frozenset[int],
     vocabulary: Vocabulary | None = None,
     on_token: Callable[[int, int], bool] | None = None,
+    adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None,
 ) -> None:
     """Decodes all rows in one batch, in place.
 
@@ -64,6 +65,8 @@ def decode(
         eos: token ids that end a row.
         vocabulary: needed if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
+        adjust: called at each step with the logits [B, V] and the row numbers of the batch, of
+            which some may have finished; returns the logits to choose from (penalties).
 
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
@@ -80,6 +83,8 @@ def decode(
     for step in range(max_new_tokens):
         cache.place(cursors[:, None], longest_prompt + step)
         logits = _forward(model, torch.tensor(pending, device=model.device)[:, None], cache)
+        if adjust:
+            logits = adjust(logits, batch)
         for i, number in enumerate(batch):
             if vocabulary and rows[number].rest and not rows[number].finish:
                 logits[i] = _only(logits[i], vocabulary.allowed(rows[number].rest))

@@ -1,8 +1,8 @@
 """The compiled part; everything else is declared in pyproject.toml.
 
-The extension is optional: without a C++ compiler the package installs all the same, and plain Python
-does the work (codegen.decoding.suffix.COMPILED says which). It keeps to the limited API, so one
-wheel serves all later versions of CPython.
+The extension is optional: without a C++ compiler the package installs all the same, and plain
+Python does the work (codegen.decoding.suffix.COMPILED says which). It keeps to the limited API, so
+one wheel serves all later versions of CPython.
 """
 
 from setuptools import Extension, setup

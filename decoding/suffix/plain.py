@@ -37,15 +37,15 @@ class _Place(NamedTuple):
     """One token of a sequence."""
 
     stored: _Stored
-    index: int
+    at: int
 
     @property
     def token(self) -> int:
-        return self.stored.tokens[self.index]
+        return self.stored.tokens[self.at]
 
     @property
     def age(self) -> tuple[int, int]:
-        return self.stored.id, self.index
+        return self.stored.id, self.at
 
 
 class _Options(NamedTuple):
@@ -106,8 +106,7 @@ class SuffixIndex:
         self._make_room(len(values))
         for token in values:
             stored.tokens.append(token)
-            place = _Place(stored, len(stored.tokens) - 1)
-            self._order.insert(self._gap(lambda other: _compare(other, place) < 0), place)
+            self._insert(_Place(stored, len(stored.tokens) - 1))
 
     def add(self, tokens: Sequence[int], /) -> int:
         """Stores a finished sequence; returns its id."""
@@ -211,6 +210,9 @@ class SuffixIndex:
             if _compare(left, right) >= 0:
                 raise SystemError("places are not sorted")
 
+    def _insert(self, place: _Place) -> None:
+        self._order.insert(self._gap(lambda other: _compare(other, place) < 0), place)
+
     def _find(self, sequence: int) -> _Stored:
         found = self._stored.get(operator.index(sequence))
         if found is None:
@@ -243,7 +245,7 @@ class SuffixIndex:
         if not 0 <= position < len(self._order):
             return 0
         place = self._order[position]
-        return _common(place.stored.tokens, place.index + 1, tail, len(tail), len(tail))
+        return _common(place.stored.tokens, place.at + 1, tail, len(tail), len(tail))
 
     def _best_draft(self, tail: array[int], low: int, high: int, options: _Options) -> Draft:
         """Widens the run ``low .. high`` of places around a context's to shorter and shorter
@@ -277,13 +279,14 @@ class SuffixIndex:
 
 
 def _checked(tokens: Sequence[int]) -> array[int]:
-    if isinstance(tokens, (str, bytes, bytearray)):
-        raise TypeError("tokens must be a sequence of integers or an array of int32 or int64")
     if not isinstance(tokens, (list, tuple)):
         try:
             view = memoryview(tokens)  # type: ignore[arg-type]
         except TypeError:
-            pass
+            if isinstance(tokens, str) or not isinstance(tokens, Sequence):
+                raise TypeError(
+                    "tokens must be a sequence of integers or an array of int32 or int64"
+                ) from None
         else:
             if view.ndim != 1 or view.format not in ("i", "l", "q"):
                 raise TypeError(
@@ -331,7 +334,7 @@ def _common(a: array[int], a_end: int, b: array[int], b_end: int, limit: int) ->
 
 def _against(place: _Place, tail: array[int], length: int) -> int:
     """Sign of a place's text, read backwards, against the last ``length`` tokens of a context."""
-    tokens, end = place.stored.tokens, place.index + 1
+    tokens, end = place.stored.tokens, place.at + 1
     same = _common(tokens, end, tail, len(tail), length)
     if same == length:
         return 0
@@ -342,11 +345,11 @@ def _against(place: _Place, tail: array[int], length: int) -> int:
 
 def _compare(a: _Place, b: _Place) -> int:
     """Sign of one place against another; equal texts go by the age of their sequences."""
-    same = _common(a.stored.tokens, a.index + 1, b.stored.tokens, b.index + 1, a.index + 1)
-    if same <= a.index and same <= b.index:
-        left, right = a.stored.tokens[a.index - same], b.stored.tokens[b.index - same]
+    same = _common(a.stored.tokens, a.at + 1, b.stored.tokens, b.at + 1, a.at + 1)
+    if same <= a.at and same <= b.at:
+        left, right = a.stored.tokens[a.at - same], b.stored.tokens[b.at - same]
         return -1 if left < right else 1
-    left, right = (a.index, a.stored.id), (b.index, b.stored.id)
+    left, right = (a.at, a.stored.id), (b.at, b.stored.id)
     return (left > right) - (left < right)
 
 
@@ -354,8 +357,8 @@ def _advance(places: list[_Place]) -> tuple[list[_Place], int]:
     """The next places, and the number of continuations and ends; a growing end is neither."""
     moved, seen = [], 0
     for place in places:
-        if place.index + 1 < len(place.stored.tokens):
-            moved.append(_Place(place.stored, place.index + 1))
+        if place.at + 1 < len(place.stored.tokens):
+            moved.append(_Place(place.stored, place.at + 1))
             seen += 1
         elif place.stored.finished:
             seen += 1

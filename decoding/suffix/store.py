@@ -1,8 +1,8 @@
 """One suffix index a tenant, under one budget: a tenant's text is never drafted to another.
 
-The budget is in tokens, each sequence billed 32 on top. A tenant may be given a bound of its own.
-Where the sum over all tenants is too large, the tenant that holds the most gives up what it finished
-first, so that one tenant can't drive the others' text out.
+The budget is in tokens, each response billed 32 on top. A tenant may be given a bound of its own.
+Where the sum over all tenants is too large, the tenant that holds the most gives up its oldest
+response, so that one tenant can't drive the others' text out. Finding it looks at every tenant.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def evals() -> None:
 @click.option("--out", required=True, type=click.Path(file_okay=False), help="Directory to make.")
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
 @click.option("--decoder", metavar="NAME",
-              help="sample or edit_sequence; by default as the model was tuned.")  # fmt: skip
+              help="As of `codegen generate`; by default as the model was tuned.")  # fmt: skip
+@click.option("-o", "--decoder-option", "decoder_options", multiple=True, metavar="KEY=VALUE",
+              help="An option of the decoder.")  # fmt: skip
 @click.option("--style", metavar="NAME",
               help="See `codegen eval styles`; by default as the model was tuned.")  # fmt: skip
 @click.option("--styles", type=click.Path(dir_okay=False),
@@ -54,6 +56,7 @@ def run(
     out: str,
     limit: int | None,
     decoder: str | None,
+    decoder_options: tuple[str, ...],
     style: str | None,
     styles: str | None,
     temperature: float,
@@ -70,12 +73,16 @@ def run(
     """
     from dataclasses import asdict
 
+    from codegen.cli.generate import read_pairs
     from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evaluate import load_task, sample_task
     from codegen.generation import Decoder, SamplingParams
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
+    options = read_pairs(decoder_options)
+    if options and not decoder:
+        raise click.UsageError("--decoder-option needs --decoder.")
     chosen = find_style(style, read_styles(styles) if styles else None) if style else None
     loaded_task = load_task(task, source)
     with Progress("samples") as progress:
@@ -86,7 +93,7 @@ def run(
             n=n,
             out=out,
             style=chosen,
-            decoder=Decoder(decoder) if decoder else None,
+            decoder=Decoder(decoder, options) if decoder else None,
             limit=limit,
             batch_size=batch_size,
             on_progress=progress.update,

@@ -28,7 +28,18 @@ from codegen.errors import InputError
     help="Wrap the prompt in the chat template; by default as the model was tuned.",
 )
 @click.option(
-    "--decoder", metavar="NAME", help="sample or edit_sequence; by default as the model was tuned."
+    "--decoder",
+    metavar="NAME",
+    help="sample or edit_sequence, by default as the model was tuned; or, joined by + or alone, "
+    "rpg, repetition_penalty, no_repeat_ngram, dry.",
+)
+@click.option(
+    "-o",
+    "--decoder-option",
+    "decoder_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md).",
 )
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
@@ -43,6 +54,7 @@ def generate(
     file: str | None,
     chat: bool | None,
     decoder: str | None,
+    decoder_options: tuple[str, ...],
     count: int,
     max_new_tokens: int,
     temperature: float,
@@ -64,8 +76,9 @@ def generate(
     from codegen.generation.decoders import find_decoder
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
-    if decoder:
-        find_decoder(Decoder(decoder))  # a typo should not cost a model load
+    options = read_pairs(decoder_options)
+    if decoder or options:
+        find_decoder(Decoder(decoder or "sample", options))  # a typo should not cost a model load
 
     from codegen.generation.hf import HFGenerator
     from codegen.models import load
@@ -78,7 +91,7 @@ def generate(
     heal = loaded.card.style != "plain"
     requests = [Request(text, chat=use_chat, stop=stop, index=i, heal=heal) for i in range(count)]
     stream = count == 1 and not as_json
-    chosen = Decoder(decoder or loaded.card.decoder)
+    chosen = Decoder(decoder or loaded.card.decoder, options)
 
     def on_text(_: int, piece: str) -> None:
         click.echo(_printable(piece), nl=False)
@@ -96,6 +109,23 @@ def generate(
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
     return {"samples": [dataclasses.asdict(sample) for sample in samples]}
+
+
+def read_pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE pairs as a mapping.
+
+    Raises:
+        click.UsageError: for one that is none, or a key that comes twice.
+    """
+    pairs: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"{text!r} is no decoder option; give KEY=VALUE.")
+        if key in pairs:
+            raise click.UsageError(f"The decoder option {key!r} is given twice.")
+        pairs[key] = value
+    return pairs
 
 
 def _printable(text: str) -> str:

@@ -1,16 +1,21 @@
-"""Named decoders: how the text a model emits becomes a program.
+"""Named decoders: how the text a model emits becomes a program, and what it must not repeat.
 
 ``sample`` takes the text as the program. ``edit_sequence`` takes it as a LintSeq edit sequence and
 resolves it. What was malformed is counted in the sample's ``meta``: a hunk with wrong numbers is
 applied as the published resolver does, one that can't be read is skipped.
+
+``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
+(``codegen.decoding.rpg``) and take options. A plus joins one of either kind: ``edit_sequence+dry``.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from codegen.decoding.rpg import METHODS, Options, read_options
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Decoder
 from codegen.records import FinishReason
@@ -27,17 +32,19 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class TextDecoder:
-    """A decoder that changes how the text is read but not how tokens are chosen.
+    """How the text is read, and what it must not repeat.
 
     Attributes:
         about: one line for the help.
         read: turns the emitted text, and why it ended, into a program.
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
+        penalty: settings of the rule against repetition, if there is one.
     """
 
     about: str
     read: Callable[[str, FinishReason], Decoded]
     stop: tuple[str, ...] | None = None
+    penalty: Options | None = None
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
@@ -75,17 +82,32 @@ DECODERS: Mapping[str, TextDecoder] = {
 
 
 def find_decoder(decoder: Decoder) -> TextDecoder:
-    """Looks a decoder up by name.
+    """Looks a decoder up by name; the options are those of its rule against repetition.
 
     Raises:
         ConfigError: for an unknown name or option, with the known ones.
     """
-    if decoder.name not in DECODERS:
+    names = decoder.name.split("+")
+    for name in names:
+        if name not in DECODERS and name not in METHODS:
+            known = [*DECODERS, *METHODS]
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"There is no decoder {name!r}.", f"{hint}Decoders are: {', '.join(known)}."
+            )
+    readers = [name for name in names if name in DECODERS]
+    methods = [name for name in names if name in METHODS]
+    if len(readers) > 1 or len(methods) > 1:
         raise ConfigError(
-            f"There is no decoder {decoder.name!r}.", f"Decoders are: {', '.join(DECODERS)}."
+            f"The decoder {decoder.name!r} joins two of a kind.",
+            f"Join one of {', '.join(DECODERS)} with one of {', '.join(METHODS)}.",
         )
+    reader = DECODERS[readers[0] if readers else "sample"]
+    if methods:
+        return replace(reader, penalty=read_options(methods[0], decoder.options))
     if decoder.options:
         raise ConfigError(
             f"The decoder {decoder.name!r} takes no option {next(iter(decoder.options))!r}."
         )
-    return DECODERS[decoder.name]
+    return reader

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from codegen.errors import ConfigError
 from codegen.generation.asking import Answer, Ask, RequestFailed
 from codegen.generation.decoders import TextDecoder, find_decoder
 from codegen.generation.endpoint import EndpointClient
@@ -45,9 +46,15 @@ class EndpointGenerator:
         Raises:
             RequestFailed: naming the problem that got no completion.
             ModelUnusable: if the endpoint can't be used at all.
-            ConfigError: for an unknown decoder.
+            ConfigError: for an unknown decoder, or one that changes logits.
         """
         reader = find_decoder(decoder)
+        if reader.penalty:
+            raise ConfigError(
+                f"The decoder {decoder.name!r} changes the model's logits, which an endpoint keeps "
+                "to itself.",
+                "Take a local model, or a server that loads the rule itself (docs/rpg.md).",
+            )
         model = self.client.endpoint.model
         settings = {**settings_of(model, params, decoder), "endpoint": self.client.endpoint.url}
         remaining = enumerate(requests)

@@ -18,6 +18,8 @@ import numpy as np
 
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, check_supported, decode
+from codegen.decoding.rpg.methods import Method
+from codegen.decoding.rpg.rows import RowPenalties
 from codegen.errors import ModelError
 from codegen.generation.decoders import TextDecoder, find_decoder
 from codegen.generation.protocol import (
@@ -83,15 +85,18 @@ class HFGenerator:
 
         Raises:
             ModelError: for a prompt the model cannot hold, naming the problem.
-            ConfigError: for an unknown decoder.
+            ConfigError: for an unknown decoder or option.
         """
         reader = find_decoder(decoder)
+        method = None
+        if reader.penalty:
+            method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
         remaining = iter(requests)
         done = 0
         while batch := list(islice(remaining, self.batch_size)):
             offset = done  # bound per batch for the closure below
             streams = [self._start(request, params, reader) for request in batch]
-            yield from self._run(streams, params, decoder, reader, on_text, offset)
+            yield from self._run(streams, params, decoder, reader, method, on_text, offset)
             done += len(batch)
 
     def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
@@ -125,6 +130,7 @@ class HFGenerator:
         params: SamplingParams,
         decoder: Decoder,
         reader: TextDecoder,
+        method: Method | None,
         on_text: Callable[[int, str], None] | None,
         offset: int,
     ) -> Iterator[Sample]:
@@ -136,15 +142,17 @@ class HFGenerator:
             return stream.stopped
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
+        rows = [running.row for running in batch]
         decode(
             self.loaded.model,
-            [running.row for running in batch],
+            rows,
             max_new_tokens=params.max_new_tokens,
             temperature=params.temperature,
             top_p=params.top_p,
             eos=self.eos,
             vocabulary=self.vocabulary,
             on_token=on_token,
+            adjust=RowPenalties(method, rows) if method else None,
         )
         for number, running in enumerate(batch):
             if on_text and (piece := running.stream.flush()):

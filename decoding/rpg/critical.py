@@ -1,8 +1,8 @@
 """Which token ids would begin a given text: the critical tokens of a repetition.
 
 A text can be begun by many tokens: for ``elif`` after two of four columns there are ``"  elif"``,
-``"  el"`` and others. They are looked up in a sorted table of the vocabulary, built once a tokenizer;
-what was found is kept, since the same keywords come again and again.
+``"  el"`` and others. They are looked up in a sorted table of the vocabulary, built once for a
+tokenizer; what was found is kept, since the same keywords come again and again.
 """
 
 from __future__ import annotations

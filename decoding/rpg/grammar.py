@@ -22,75 +22,20 @@ Limits: only boundaries that tokens respect are seen, see ``structure``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from codegen.decoding.rpg.critical import CriticalTokens
 from codegen.decoding.rpg.lags import TokenLags
 from codegen.decoding.rpg.languages import find_language
+from codegen.decoding.rpg.options import RpgOptions
 from codegen.decoding.rpg.rules import Penalty
-from codegen.decoding.rpg.structure import PERIOD, Repetition, StructureTracker
-from codegen.errors import ConfigError
+from codegen.decoding.rpg.structure import Repetition, StructureTracker
 
-Mode = Literal["ours", "paper", "reference"]
-MODES: tuple[Mode, ...] = ("ours", "paper", "reference")
 # A cycle of few tokens is no loop before it is this long: 0, 0, 0, 0 and ====.
 _LEAST_CYCLE = 24
-
-
-@dataclass(frozen=True, slots=True)
-class RpgOptions:
-    """Settings of RPG.
-
-    Attributes:
-        mode: ``ours``, ``paper`` or ``reference``.
-        language: of the program; ``reference`` knows Python only.
-        k_min: ``ours``: copies, counted by familiarity, before a penalty begins; at least 2.
-        strength: ``ours``: the first penalty, in logits (nats).
-        growth: ``ours``: how much of ``strength`` each further copy adds.
-        cap: ``ours``: the largest penalty, in logits.
-        bonus: ``ours``: what the ways out gain, as a share of the penalty; 0 for none.
-        decay: ``paper`` and ``reference``: the paper's lambda.
-        period: statements or elements of the longest block that is looked for.
-        tokens: tokens of the longest cycle that is looked for.
-    """
-
-    mode: Mode = "ours"
-    language: str = "python"
-    k_min: int = 4
-    strength: float = 2.0
-    growth: float = 1.0
-    cap: float = 8.0
-    bonus: float = 0.5
-    decay: float = 0.9
-    period: int = PERIOD
-    tokens: int = 256
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"There is no mode {self.mode!r}.", f"Modes are: {', '.join(MODES)}.")
-        language = find_language(self.language)
-        if self.mode == "reference" and language.name != "python":
-            raise ConfigError(
-                f"The mode 'reference' knows Python only, not {language.name}.",
-                "Take the mode 'paper' or 'ours'.",
-            )
-        self._check("k_min", 2, 1000)
-        self._check("strength", 0, 100)
-        self._check("growth", 0, 100)
-        self._check("cap", 0, 1000)
-        self._check("bonus", 0, 10)
-        self._check("decay", 0.01, 1)
-        self._check("period", 1, 1024)
-        self._check("tokens", 1, 4096)
-
-    def _check(self, name: str, least: float, most: float) -> None:
-        value = getattr(self, name)
-        if not least <= value <= most:
-            raise ConfigError(f"{name} is {value}; it must lie in [{least:g}, {most:g}].")
 
 
 class GrammarRule:

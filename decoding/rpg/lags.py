@@ -84,8 +84,8 @@ class TokenLags:
     """The counters for token ids, P up to some hundreds; a value.
 
     Attributes:
-        window: int64 [P], the last tokens, the newest first; -1 before the first.
-        runs: int64 [P], ``run[p]`` at index p - 1.
+        window: int32 [P], the last tokens, the newest first; -1 before the first.
+        runs: int32 [P], ``run[p]`` at index p - 1.
     """
 
     __slots__ = ("runs", "window")
@@ -97,7 +97,7 @@ class TokenLags:
     @classmethod
     def empty(cls, period: int) -> TokenLags:
         """Before the first token."""
-        return cls(np.full(period, -1, dtype=np.int64), np.zeros(period, dtype=np.int64))
+        return cls(np.full(period, -1, dtype=np.int32), np.zeros(period, dtype=np.int32))
 
     def pushed(self, token: int) -> TokenLags:
         """With one more token."""
@@ -127,5 +127,5 @@ _LAGS: dict[int, np.ndarray] = {}
 
 def _lags(count: int) -> np.ndarray:
     if count not in _LAGS:
-        _LAGS[count] = np.arange(1, count + 1)
+        _LAGS[count] = np.arange(1, count + 1, dtype=np.int32)
     return _LAGS[count]

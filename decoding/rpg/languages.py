@@ -83,9 +83,7 @@ _C_COMMENTS = (
     Quote(b"//", b"\n", escapes=False, comment=True),
     Quote(b"/*", b"*/", escapes=False, multiline=True, comment=True),
 )
-_C_OPERATORS = _words(
-    "== != <= >= && || ++ -- += -= *= /= %= &= |= ^= << >> <<= >>= -> :: ... ##"
-)
+_C_OPERATORS = _words("== != <= >= && || ++ -- += -= *= /= %= &= |= ^= << >> <<= >>= -> :: ... ##")
 _BLOCK_AFTER = _words("() => else do try finally")
 
 PYTHON = Language(
@@ -96,7 +94,9 @@ PYTHON = Language(
         "finally for from global if import in is lambda nonlocal not or pass raise return try "
         "while with yield"
     ),
-    operators=_words("== != <= >= += -= *= /= //= %= @= &= |= ^= << >> <<= >>= ** **= // -> := ..."),
+    operators=_words(
+        "== != <= >= += -= *= /= //= %= @= &= |= ^= << >> <<= >>= ** **= // -> := ..."
+    ),
     quotes=(
         Quote(b"#", b"\n", escapes=False, comment=True),
         *(
@@ -122,8 +122,8 @@ JAVASCRIPT = Language(
         "interface let namespace new null of private protected public readonly return set static "
         "super switch this throw true try type typeof var void while with yield"
     ),
-    operators=_C_OPERATORS
-    - {b"->", b"::", b"##"} | _words("=== !== => ?? ?. ** **= ??= &&= ||= >>> >>>="),
+    operators=_C_OPERATORS - {b"->", b"::", b"##"}
+    | _words("=== !== => ?? ?. ** **= ??= &&= ||= >>> >>>="),
     quotes=(
         *_C_COMMENTS,
         Quote(b"'", b"'"),
@@ -283,9 +283,7 @@ def scanner_of(language: Language) -> Scanner:
     elif language.raw_strings == "rust":
         raw = rb'[bc]?r#*"'
         hold.append(rb"[bc]?r#+\Z")
-        char = (
-            rb"b?'(?:\\[^\n][^'\n]*'|[^\\'\n\x80-\xff]'|[\x80-\xff]+'|[A-Za-z_][A-Za-z0-9_]*)"
-        )
+        char = rb"b?'(?:\\[^\n][^'\n]*'|[^\\'\n\x80-\xff]'|[\x80-\xff]+'|[A-Za-z_][A-Za-z0-9_]*)"
         hold.append(rb"b?'(?:\\[^'\n]*|[^\\'\n\x80-\xff]|[\x80-\xff]+)?\Z")
     # Python's numbers may end in a point; elsewhere a point and a letter are a method's call.
     fraction = rb"\.[0-9_]*" if language.indented else rb"\.(?![.A-Za-z_])[0-9_]*"

@@ -131,6 +131,9 @@ def _apply_disjoint(logits: torch.Tensor, penalties: Sequence[tuple[int, Penalty
 
     amounts = [penalty.amount if penalty.kind == "add" else 0.0 for _, penalty in penalties]
     factors = [penalty.amount if penalty.kind != "add" else 1.0 for _, penalty in penalties]
-    inverse = [1 / p.amount if p.kind == "scale" else f for (_, p), f in zip(penalties, factors, strict=True)]
-    scaled = torch.where(old > 0, old * spread(factors), old * spread(inverse))
+    below = [
+        1 / factor if penalty.kind == "scale" else factor
+        for (_, penalty), factor in zip(penalties, factors, strict=True)
+    ]
+    scaled = torch.where(old > 0, old * spread(factors), old * spread(below))
     logits[rows, ids] = (scaled + spread(amounts)).to(logits.dtype)

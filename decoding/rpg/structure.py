@@ -4,21 +4,21 @@ An incremental lexer (tables in ``languages``) feeds a stack: brackets, blocks, 
 indentation. Each level of the stack has a stream of signatures with lag counters (``lags``):
 
 - A block's items are statements. A signature is the tuple of their symbols: keywords and operators
-  as they stand, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}`` whatever is in it;
-  in Python the change of indentation since the statement before stands first, elsewhere braces are
-  symbols and end statements. Headers, bodies and closing braces share one stream, so that a
+  as they stand, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}``, whatever is in
+  it. In Python the change of indentation since the statement before stands first; elsewhere braces
+  are symbols and end statements. Headers, bodies and closing braces share one stream, so that a
   repeated ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
 
 A comment is an item if it stands on lines of its own; else it is passed over. A byte costs O(1), an
 item O(P). All parts of the state are values, so :meth:`StructureTracker.snapshot` costs O(1).
 
-The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without its grammar: their
-reduction to statements needs only which symbols there are and where statements begin.
+The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without its grammar:
+their reduction to statements needs only which symbols there are and where statements begin.
 
 Limits: see ``languages``; a bracket that is never closed hides what follows, until a keyword that
-can't stand in brackets begins a line (Python) or a brace closes around it; a boundary inside a token
-(``", "`` ends one string and opens the next) is not seen before that token.
+can't stand in brackets begins a line (Python) or a brace closes around it; a boundary inside a
+token (``", "`` ends one string and opens the next) is not seen before that token.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from codegen.decoding.rpg.languages import (
     BRACKET,
     CHAR,
     FENCE,
-    HOLD,
     NAME,
     NEWLINE,
     NUMBER,
@@ -54,6 +53,7 @@ _MOST_WORDS = 64  # names, numbers and strings kept of an item
 _MOST_TEXT = 80  # bytes kept of a string
 _COPIES_SHOWN = 4  # whose beginnings count as the beginning of the next
 
+_NO_SYMBOLS: Signature = ()
 _NAME, _NUM, _STR, _CMT = b"NAME", b"NUM", b"STR", b"CMT"
 _CONCRETE = frozenset({_NAME, _NUM, _STR})  # symbols whose text says more than they do
 _GROUPS = {b"(": (b")", b"()"), b"[": (b"]", b"[]"), b"{": (b"}", b"{}")}
@@ -156,7 +156,7 @@ class StructureTracker:
 
     def _open_item(self) -> None:
         self._anchor: bytes | None = None  # of the item that has begun
-        self._symbols: Signature = ()
+        self._symbols: Signature = _NO_SYMBOLS
         self._words: tuple[bytes, ...] = ()
         self._margin = b""
         self._indent = self._last_indent
@@ -381,7 +381,7 @@ class StructureTracker:
         self._fresh = False
 
     def _is_comment(self) -> bool:
-        return self._symbols[-1:] == (_CMT,)
+        return bool(self._symbols) and self._symbols[-1] is _CMT
 
     def _add(self, symbol: bytes, text: bytes, word: bytes | None = None) -> None:
         symbols = self._symbols
@@ -494,8 +494,7 @@ class StructureTracker:
             return self._is_block
         symbols = self._symbols
         return bool(symbols) and (
-            symbols[-1] in language.block_after
-            or not language.block_words.isdisjoint(symbols)
+            symbols[-1] in language.block_after or not language.block_words.isdisjoint(symbols)
         )
 
     def _close_bracket(self, mark: bytes) -> None:
@@ -533,7 +532,7 @@ class StructureTracker:
         ) = self._stack  # fmt: skip
 
     def _leave_brackets(self) -> None:
-        """A line begins with what can't stand in brackets: one was left open. Ends its statement."""
+        """A line begins with what can't stand in brackets, so one was left open: ends all."""
         if self._stack is None:
             return
         spaces = self._spaces

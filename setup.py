@@ -14,7 +14,13 @@ setup(
             sources=["decoding/suffix/_core.cpp"],
             depends=["decoding/suffix/order.hpp"],
             language="c++",
-            extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off"],
+            extra_compile_args=[
+                "-std=c++17",
+                "-O3",
+                "-g0",
+                "-fvisibility=hidden",
+                "-ffp-contract=off",
+            ],
             py_limited_api=True,
             optional=True,
         )

@@ -1,0 +1,26 @@
+"""Drafters: what may come next, for a decoding loop to verify in one forward pass.
+
+``protocol`` is the little that a loop and its drafters say to each other; ``cursor`` drafts a file
+that is rewritten from the file as it was, ``diff`` does so for diffs and SEARCH/REPLACE blocks,
+``suffix`` drafts what followed the same text before, ``recycling`` what the target found probable
+before; ``chain`` lets the first of several draft that is expected to pay. None imports torch.
+"""
+
+from codegen.decoding.drafts.chain import DrafterChain, Tally
+from codegen.decoding.drafts.cursor import CursorDrafter
+from codegen.decoding.drafts.diff import DiffDrafter
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+from codegen.decoding.drafts.recycling import RecyclingDrafter
+from codegen.decoding.drafts.suffix import SuffixDrafter
+
+__all__ = [
+    "Context",
+    "CursorDrafter",
+    "DiffDrafter",
+    "Draft",
+    "Drafter",
+    "DrafterChain",
+    "RecyclingDrafter",
+    "SuffixDrafter",
+    "Tally",
+]

@@ -1,0 +1,166 @@
+"""Several drafters in a row: the first that is expected to pay drafts, none if none is.
+
+Costs are counted in plain steps. A verified draft of n tokens is taken to cost ``token_cost * n``
+more than a plain step; each accepted token saves one. A drafter's estimate of its own success is
+corrected by what came of it in this row (``trust``), apart for drafts it was sure of and others. A
+draft is cut where the corrected probability falls below its cost, and skipped if nothing is left.
+A drafter that failed is thereby switched off; as rounds pass without it, trust comes back slowly.
+
+Beyond that there is an account: it starts with ``allowance`` steps, earns ``slack`` of a step each
+round and all that drafts gain, and never holds more than ``ceiling``. Drafts are paid from it, so a
+row costs at most ``1 + slack`` of plain decoding and a constant (in this model of cost; a loop that
+knows better sets ``token_cost``), however the drafts fail.
+
+Nothing here looks at a clock: drafts are the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+
+_SURE = 0.9  # probability of the first token
+_WEIGHT = 4.0  # tokens of a drafter's own estimate that trust begins with
+_FORGET = 0.9  # per draft
+_RECOVER = 0.01  # per round without a draft
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of one drafter's drafts in this row.
+
+    Attributes:
+        rounds: drafts that were verified.
+        drafted: tokens in them.
+        accepted: tokens of them that the target agreed with.
+    """
+
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class _Trust:
+    """Accepted over expected tokens, recent drafts weighing most."""
+
+    accepted: float = _WEIGHT
+    expected: float = _WEIGHT
+
+    @property
+    def factor(self) -> float:
+        return self.accepted / self.expected
+
+    def learn(self, accepted: int, expected: float) -> None:
+        self.accepted = _FORGET * self.accepted + accepted
+        self.expected = _FORGET * self.expected + expected
+
+    def rest(self) -> None:
+        self.accepted += _RECOVER * (self.expected - self.accepted)
+
+
+class DrafterChain:
+    """The drafters of one row by name, in order of preference.
+
+    Args:
+        drafters: by name; each is told of everything, whoever drafts.
+        token_cost: cost of one more drafted token, in plain steps.
+        slack: share of plain decoding's cost that failing drafts may add.
+        allowance: steps that a row may lose before anything was gained.
+        ceiling: most that a row may lose after drafts went well.
+    """
+
+    def __init__(
+        self,
+        drafters: dict[str, Drafter],
+        *,
+        token_cost: float = 0.01,
+        slack: float = 0.03,
+        allowance: float = 1.0,
+        ceiling: float = 4.0,
+    ) -> None:
+        self.drafters = drafters
+        self.token_cost = token_cost
+        self.slack = slack
+        self.allowance = allowance
+        self.ceiling = ceiling
+        self.candidates = max((d.candidates for d in drafters.values()), default=0)
+        self.begin((), Context())
+
+    def begin(self, prompt: Sequence[int], context: Context) -> None:
+        """Begins the row with every drafter."""
+        self.tallies = {name: Tally() for name in self.drafters}
+        self._trust = {(name, sure): _Trust() for name in self.drafters for sure in (True, False)}
+        self._balance = self.allowance
+        self._last: tuple[str, Draft] | None = None  # what the next accept() is the answer to
+        for drafter in self.drafters.values():
+            drafter.begin(prompt, context)
+
+    def draft(self, limit: int) -> Draft:
+        """The first draft that is expected to pay, cut to what pays and what the row can afford."""
+        self._last = None
+        affordable = limit
+        if self.token_cost > 0:
+            affordable = min(limit, int(self._balance / self.token_cost + 1e-9))
+        if affordable < 1:
+            return Draft()
+        for name, drafter in self.drafters.items():
+            draft = self._worth(name, drafter.draft(affordable))
+            if len(draft):
+                self._last = name, draft
+                return draft
+        return Draft()
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Settles the account of the last draft and tells every drafter."""
+        self._balance += self.slack
+        drafting = None
+        if self._last is not None:
+            drafting, draft = self._last
+            accepted = len(draft.path(tokens))
+            self._balance += accepted - self.token_cost * len(draft)
+            tally = self.tallies[drafting]
+            tally.rounds += 1
+            tally.drafted += len(draft)
+            tally.accepted += accepted
+            self._trust[drafting, _sure(draft)].learn(accepted, draft.score)
+        self._balance = min(self._balance, self.ceiling)
+        for (name, _), trust in self._trust.items():
+            if name != drafting:
+                trust.rest()
+        self._last = None
+        for drafter in self.drafters.values():
+            drafter.accept(tokens)
+
+    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
+        """Tells every drafter."""
+        for drafter in self.drafters.values():
+            drafter.observe(tokens, successors)
+
+    def finish(self) -> None:
+        """Tells every drafter."""
+        for drafter in self.drafters.values():
+            drafter.finish()
+
+    def _worth(self, name: str, draft: Draft) -> Draft:
+        """The nodes that are expected to pay for themselves."""
+        if not len(draft):
+            return draft
+        factor = min(1.0, self._trust[name, _sure(draft)].factor)
+        least = self.token_cost / factor if factor > 0 else 2.0
+        kept = [i for i, probability in enumerate(draft.probabilities) if probability >= least]
+        if len(kept) == len(draft):
+            return draft
+        # A child is never more probable than its parent, so the parents of what is kept are kept.
+        number = {node: i for i, node in enumerate(kept)}
+        return Draft(
+            [draft.tokens[i] for i in kept],
+            [number.get(draft.parents[i], -1) for i in kept],
+            [draft.probabilities[i] for i in kept],
+        )
+
+
+def _sure(draft: Draft) -> bool:
+    return draft.probabilities[0] >= _SURE

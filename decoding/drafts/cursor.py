@@ -1,0 +1,226 @@
+"""Edit drafts: a cursor into the file that is being rewritten.
+
+The draft is what stands at the cursor. Where row and original part, the cursor is set anew:
+
+- after the first token that differs: behind that token, if it is one of the next two of the original
+  (a token was deleted); at the next line that begins with it, if they parted at a line's start
+  (lines were deleted); else by the guess that so far came right more often, a token replaced or a
+  token inserted;
+- later: behind the longest tail of what was emitted since, at least two tokens, near the place of
+  parting; after a whole line that is not in the original at the line that is next if lines were
+  replaced one by one, or if they were inserted.
+
+The place of parting stands until a few tokens have agreed, so a wrong guess costs one draft and
+never the thread. As a tree, the draft also has the second guess while the cursor is unsure.
+Speculative edits are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a
+paper; the rules above are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Container, Sequence
+
+from codegen.decoding.drafts.protocol import Context, Draft
+
+_TAIL = 8  # emitted tokens that are looked for
+_BEHIND, _AHEAD = 8, 1024  # where they are looked for, around the place of parting
+_AGREED = 3  # tokens that make a guess certain
+_SHORTEST = 8  # tokens of a draft, at least, while there are so many
+_OWN_WAY = 8  # tokens that differ before drafts get short
+_FORGET = 0.9
+_PRIOR = 100  # tokens between two edits before any was seen
+_GUESS = 0.6  # probability that a guess is right
+
+
+class CursorDrafter:
+    """Drafts from ``Context.original``.
+
+    A draft ends where, by the rate of edits in this row so far, it is accepted to its end with
+    probability ``least``; while the row goes its own way, it is halved each round.
+
+    Args:
+        line_ends: ids of the tokens that hold a line break.
+        longest: tokens of a draft.
+        least: probability of the last drafted token.
+        tree: with the second guess as a branch.
+    """
+
+    candidates = 0
+
+    def __init__(
+        self,
+        line_ends: Container[int] = (),
+        *,
+        longest: int = 64,
+        least: float = 0.2,
+        tree: bool = False,
+    ) -> None:
+        self.line_ends = line_ends
+        self.longest = longest
+        self.least = least
+        self.tree = tree
+        self.begin((), Context())
+
+    def begin(self, prompt: Sequence[int], context: Context) -> None:
+        """Sets the cursor at the start of the original."""
+        # How often a replaced token (or line) and how often an inserted one was right, parted
+        # within a line and at its start.
+        self._right = {False: [1.0, 0.0], True: [0.0, 1.0]}
+        self._partings, self._agreements = 0, 0
+        self.reset(context.original)
+
+    def reset(self, original: Sequence[int], at: int = 0) -> None:
+        """Takes another original, with the cursor at one of its tokens."""
+        self._original = list(original)
+        self._lines = [0]  # where lines start
+        self._lines += [i + 1 for i, t in enumerate(self._original) if t in self.line_ends]
+        self._at = at
+        self._other: int | None = None  # the second guess
+        self._run = _AGREED  # tokens that agreed since the cursor was set
+        self._parted = at  # where row and original last agreed for certain
+        self._tail: list[int] = []  # emitted since the parting
+        self._tail_lines = 0  # of them, ends of lines
+        self._length = self.longest
+
+    @property
+    def at(self) -> int:
+        """The index in the original of the token that is drafted next."""
+        return self._at
+
+    def draft(self, limit: int) -> Draft:
+        """What stands at the cursor."""
+        rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)
+        worth = int(math.log(self.least) / math.log(rate))
+        size = min(limit, self._length, max(worth, _SHORTEST))
+        tokens = self._original[self._at : self._at + size]
+        first = 1.0 if self._run >= _AGREED else _GUESS
+        draft = Draft.chain(tokens, [first * rate ** (i + 1) for i in range(len(tokens))])
+        if self.tree and self._other is not None:
+            return _forked(draft, self._original[self._other : self._other + size], limit)
+        return draft
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Follows what was emitted; drafts get shorter while nothing agrees."""
+        agreed = sum([self._follow(token) for token in tokens])
+        if agreed or len(self._tail) <= _OWN_WAY:
+            self._length = self.longest
+        else:
+            self._length = max(self._length // 2, _SHORTEST)
+
+    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
+        """Nothing to learn."""
+
+    def finish(self) -> None:
+        """Nothing to keep."""
+
+    def _follow(self, token: int) -> bool:
+        """Moves on by one emitted token; whether the original had it at the cursor."""
+        agrees = self._has(self._at, token)
+        if self._run >= _AGREED and agrees:
+            self._at += 1
+            self._parted = self._at
+            self._agreements += 1
+            return True
+        self._partings += not self._tail
+        self._tail.append(token)
+        self._tail_lines += token in self.line_ends
+        if not agrees and self._other is not None and self._has(self._other, token):
+            self._at, self._other, self._run, agrees = self._other, None, 0, True
+        if agrees:
+            self._at += 1
+            self._run += 1
+            if self._other is not None:
+                self._other = self._other + 1 if self._has(self._other, token) else None
+            if self._run >= _AGREED:
+                self._agree()
+            return True
+        self._run = 0
+        self._at, self._other = self._guess(token)
+        return False
+
+    def _has(self, at: int, token: int) -> bool:
+        return at < len(self._original) and self._original[at] == token
+
+    def _agree(self) -> None:
+        """The cursor is certain again; learns which guess would have been right."""
+        skipped = self._at - self._run - self._parted
+        emitted = len(self._tail) - self._run
+        counts = self._right[self._at_line_start(self._parted)]
+        if emitted:
+            counts[:] = [_FORGET * count for count in counts]
+            counts[0 if skipped > 0 else 1] += 1
+        self._parted, self._other = self._at, None
+        self._tail, self._tail_lines = [], 0
+
+    def _at_line_start(self, at: int) -> bool:
+        line = bisect_left(self._lines, at)
+        return line < len(self._lines) and self._lines[line] == at
+
+    def _guess(self, token: int) -> tuple[int, int | None]:
+        """Where the cursor goes after a token that the original has not there, and the second
+        guess.
+        """
+        parted, at_start = self._parted, self._at_line_start(self._parted)
+        if len(self._tail) == 1:
+            found = self._deleted(token, at_start)
+        else:
+            found = self._behind_tail()
+        if found is not None:
+            return found, None
+        replaced, inserted = parted + len(self._tail), parted
+        if token in self.line_ends:
+            line = bisect_right(self._lines, parted) - 1
+            following = min(line + self._tail_lines, len(self._lines) - 1)
+            replaced, inserted = self._lines[following], self._lines[line]
+        counts = self._right[at_start]
+        if counts[0] > counts[1]:
+            return replaced, inserted
+        return inserted, replaced
+
+    def _deleted(self, token: int, at_start: bool) -> int | None:
+        """Behind a token that stands a little further on, or at the start of a later line."""
+        for skipped in (1, 2):
+            if self._has(self._parted + skipped, token):
+                return self._parted + skipped + 1
+        if at_start:
+            first = bisect_right(self._lines, self._parted)
+            for line in self._lines[first:]:
+                if line > self._parted + _AHEAD:
+                    break
+                if self._has(line, token):
+                    return line + 1
+        return None
+
+    def _behind_tail(self) -> int | None:
+        """Behind the longest tail, at least two tokens, of what was emitted since the parting."""
+        original, tail = self._original, self._tail[-_TAIL:]
+        start = max(0, self._parted - _BEHIND)
+        stop = min(len(original), self._parted + _AHEAD)
+        best, place, last = 1, None, tail[-1]
+        for i in range(start, stop):
+            if original[i] != last:
+                continue
+            size = 1
+            while size < len(tail) and size <= i and original[i - size] == tail[-1 - size]:
+                size += 1
+            if size > best:
+                best, place = size, i + 1
+        return place
+
+
+def _forked(draft: Draft, other: Sequence[int], limit: int) -> Draft:
+    """A draft with a second chain from its root, in at most ``limit`` tokens."""
+    tokens = draft.tokens
+    if not other or not tokens or other[0] == tokens[0] or limit < 2:
+        return draft
+    size = min(len(other), max(1, limit // 3))
+    first = draft.first(limit - size)
+    parents = [-1] + [len(first) + i for i in range(size - 1)]
+    rates = [0.5 * rate for rate in draft.probabilities[:size]]
+    return Draft(
+        first.tokens + list(other[:size]),
+        first.parents + parents,
+        [0.5 * p for p in first.probabilities] + rates,
+    )

@@ -1,0 +1,120 @@
+"""What a decoding loop and its drafters say to each other.
+
+One drafter serves one row. The loop calls :meth:`Drafter.begin` once, then, round by round,
+:meth:`Drafter.draft`, verifies the draft in one forward pass, and hands the tokens that it emitted
+(the accepted ones and the target's own) to :meth:`Drafter.accept`. A drafter changes only there, so
+there is nothing to roll back. What it drafts depends on its own row alone, unless it is given
+something shared on purpose (past responses, learned successors); what the loop emits never depends
+on drafts, as long as the loop verifies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A tree of drafted tokens, parents before children; a chain is a tree without forks.
+
+    Attributes:
+        tokens: the drafted ids. Siblings have different ids.
+        parents: the index of each token's parent, -1 for one that follows the context.
+        probabilities: the drafter's estimate that the token and all its ancestors are accepted.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+
+    @classmethod
+    def chain(cls, tokens: Sequence[int], probabilities: Sequence[float]) -> Draft:
+        """A draft without forks."""
+        return cls(list(tokens), list(range(-1, len(tokens) - 1)), list(probabilities))
+
+    @property
+    def score(self) -> float:
+        """The number of tokens that the drafter expects to be accepted."""
+        return sum(self.probabilities)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether the tree has no fork."""
+        return self.parents == list(range(-1, len(self.tokens) - 1))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def path(self, emitted: Sequence[int]) -> list[int]:
+        """The nodes that agree with what was emitted after the context, from the root down."""
+        children = {
+            (parent, token): node
+            for node, (parent, token) in enumerate(zip(self.parents, self.tokens, strict=True))
+        }
+        found: list[int] = []
+        node = -1
+        for token in emitted:
+            node = children.get((node, token), -1)
+            if node < 0:
+                break
+            found.append(node)
+        return found
+
+    def first(self, count: int) -> Draft:
+        """The first ``count`` nodes; they are a tree, as parents stand before children."""
+        if count >= len(self.tokens):
+            return self
+        return Draft(self.tokens[:count], self.parents[:count], self.probabilities[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of a request besides its prompt.
+
+    Attributes:
+        original: token ids of the file that the completion rewrites from its start.
+        source: text of the file that the completion changes by a diff or SEARCH/REPLACE blocks.
+        tenant: whose past responses may be drafted from.
+    """
+
+    original: Sequence[int] = ()
+    source: str = ""
+    tenant: Hashable = None
+
+
+class Drafter(Protocol):
+    """Drafts the continuation of one row.
+
+    Attributes:
+        candidates: how many of the target's most probable tokens :meth:`observe` wants at each
+            verified position, 0 for none.
+    """
+
+    candidates: int
+
+    def begin(self, prompt: Sequence[int], context: Context) -> None:
+        """A row begins; what an earlier row left is forgotten."""
+        ...
+
+    def draft(self, limit: int) -> Draft:
+        """At most ``limit`` tokens that may come next; changes nothing that a later draft sees."""
+        ...
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """The row has grown by ``tokens``, whoever drafted them."""
+        ...
+
+    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
+        """What the target found most probable, best first, after each token that it was fed.
+
+        Args:
+            tokens: the fed ids: the context's last token and every drafted one, accepted or not.
+            successors: the most probable next ids of each.
+        """
+        ...
+
+    def finish(self) -> None:
+        """The row has ended."""
+        ...

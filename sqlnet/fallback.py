@@ -14,14 +14,23 @@ from dataclasses import dataclass
 
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Limits, Rows
 from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
-from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.features import stem
+from codegen.sqlnet.ranking import overlaps
+from codegen.sqlnet.schema import Column, Schema, Table
 from codegen.sqlnet.sql import Statement, validate
+from codegen.sqlnet.tokens import tokenize
 
 TRIES = 2
-_MOST_TABLES = 40
+MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
+_MOST_COLUMNS = 400  # told to the model, of all tables
+_MOST_OF_A_TABLE = 100
 _FENCE = re.compile(r"```(?:[a-z]*\n)?(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 _BEGINNING = re.compile(r"\b(?:select|with)\b.*", re.DOTALL | re.IGNORECASE)
+_OTHER = re.compile(
+    r"\b(?:alter|analyze|attach|begin|create|delete|detach|drop|insert|pragma|reindex|replace"
+    r"|savepoint|set|update|vacuum)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +80,23 @@ def write(
 def _tried(text: str, schema: Schema, dialect: str, limits: Limits) -> Written:
     try:
         statement = statement_from(text, schema, dialect)
+        if schema.database is None:
+            return Written(statement)
+        try:
+            return Written(statement, schema.database.execute(statement, limits))
+        except DatabaseError as error:
+            return Written(statement, failure=str(error))
     except UnsafeSQLError as error:
         return Written(None, failure=str(error))
-    if schema.database is None:
-        return Written(statement)
-    try:
-        return Written(statement, schema.database.execute(statement, limits))
-    except DatabaseError as error:
-        return Written(statement, failure=str(error))
 
 
 def prompt_of(question: str, schema: Schema, dialect: str) -> str:
     """The question and the schema as a prompt."""
     lines = []
-    for table in schema.tables[:_MOST_TABLES]:
+    for table, shown in _told(question, schema):
         columns = ", ".join(
             f'"{_quoted(column.name)}" {"REAL" if column.type == "real" else "TEXT"}'
-            for column in table.columns
+            for column in shown
         )
         name = f'"{_quoted(table.name)}"'
         if table.namespace:
@@ -101,19 +110,43 @@ def prompt_of(question: str, schema: Schema, dialect: str) -> str:
     )
 
 
+def _told(question: str, schema: Schema) -> list[tuple[Table, tuple[Column, ...]]]:
+    """The tables that share most with the question, as many as fit, with columns that do."""
+    asked = {stem(token.text.lower()) for token in tokenize(question)}
+    shares = overlaps(question, schema.tables)
+    told, left = [], _MOST_COLUMNS
+    for number in sorted(range(len(shares)), key=lambda i: -shares[i]):
+        table = schema.tables[number]
+        columns = table.columns
+        if len(columns) > _MOST_OF_A_TABLE:
+            near = sorted(columns, key=lambda c: -len(asked & {stem(word) for word in c.words}))
+            columns = tuple(near[:_MOST_OF_A_TABLE])
+        left -= len(columns)
+        if left < 0:
+            break
+        told.append((number, columns))
+    return [(schema.tables[number], columns) for number, columns in sorted(told)]
+
+
 def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     """The statement in a model's answer: in a code fence, or from the first SELECT or WITH on.
 
     Raises:
         UnsafeSQLError: if there is none, or it may not run.
     """
-    text = _THOUGHTS.sub("", text)
+    text = text.rpartition("</think>")[2].partition("<think>")[0]
     fence = _FENCE.search(text)
-    found = _BEGINNING.search(fence[1] if fence else text)
+    code = fence[1] if fence else text
+    found = _BEGINNING.search(code)
     if not found:
         raise UnsafeSQLError("The model wrote no SELECT.")
+    if any(_OTHER.search(part) for part in code[: found.start()].split(";")[:-1]):
+        raise UnsafeSQLError("Only a single SELECT may run; the model wrote more than that.")
     sql = found[0].strip().rstrip(";").strip()
-    validate(sql, schema, dialect)
+    if len(sql) > MOST_SIGNS:
+        raise UnsafeSQLError(f"The model's statement is longer than {MOST_SIGNS} signs.")
+    if any(type(node).__name__ == "Placeholder" for node in validate(sql, schema, dialect).walk()):
+        raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)
 
 

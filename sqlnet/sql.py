@@ -9,6 +9,7 @@ put on the list.
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sqlglot import exp
 
 Value = str | int | float
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in sqlglot's messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,10 @@ def validate(sql: str, schema: Schema, dialect: str = "sqlite") -> exp.Query:
         raise UnsafeSQLError("Only a single SELECT may run.")
     for node in statement.walk():
         if type(node) not in _allowed():
-            kind = type(node).__name__
-            raise UnsafeSQLError(f"{kind} is not allowed in a query: {_short(node)}.")
+            text = _short(node)
+            raise UnsafeSQLError(
+                f"{type(node).__name__} is not allowed in a query{': ' * bool(text)}{text}."
+            )
         if isinstance(node, exp.Select) and not node.expressions:
             raise UnsafeSQLError("A SELECT of nothing is not allowed.")
         if isinstance(node, exp.With) and node.recursive:
@@ -185,21 +189,24 @@ _ALLOWED = """
 
 
 def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
-    """Every table must be the schema's, or a CTE; every column must be one of theirs."""
+    """Every table must be the schema's, or a CTE in its place; every column one of theirs."""
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
 
-    ctes = {cte.alias.lower() for cte in statement.find_all(exp.CTE)}
     known = {table.name.lower(): table.namespace.lower() for table in schema.tables}
-    for table in statement.find_all(exp.Table):
-        if not isinstance(table.this, exp.Identifier):
-            raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
-        name, namespace = table.name.lower(), table.db.lower()
-        if table.catalog or (namespace and namespace != known.get(name)):
-            raise UnsafeSQLError(f"There is no table {_short(table)} in this database.")
-        if name not in known and name not in ctes:
-            raise UnsafeSQLError(f"There is no table {table.name!r} in this database.")
+    ctes = list(statement.find_all(exp.CTE))
+    if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
+        raise UnsafeSQLError("WITH is allowed at the beginning of a query alone.")
+    # A CTE sees those before it; engines differ on whether it sees those behind it.
+    seen: set[str] = set()
+    checked: set[int] = set()
+    for part, name in [*((cte, cte.alias.lower()) for cte in ctes), (statement, "")]:
+        for table in part.find_all(exp.Table):
+            if id(table) not in checked:
+                checked.add(id(table))
+                _check_table(table, known, seen)
+        seen.add(name)
     bare = statement.copy()
     for table in bare.find_all(exp.Table):
         table.set("db", None)  # checked above
@@ -217,6 +224,18 @@ def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
         raise UnsafeSQLError(f"The query does not fit this database: {message}.") from None
 
 
+def _check_table(table: exp.Table, known: Mapping[str, str], ctes: Container[str]) -> None:
+    from sqlglot import exp
+
+    if not isinstance(table.this, exp.Identifier):
+        raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
+    name, namespace = table.name.lower(), table.db.lower()
+    if table.catalog or (namespace and namespace != known.get(name)):
+        raise UnsafeSQLError(f"There is no table {_short(table)} in this database.")
+    if name not in known and name not in ctes:
+        raise UnsafeSQLError(f"There is no table {table.name!r} in this database.")
+
+
 def _encoded(name: str) -> str:
     """A name in signs that sqlglot's schema takes as they are; case does not count."""
     return "x_" + name.lower().encode("utf-8", "surrogatepass").hex()
@@ -227,10 +246,12 @@ def _decoded(match: re.Match[str]) -> str:
 
 
 def _one_line(error: object) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(_COLOURS.sub("", str(error)).split())
     return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")
 
 
 def _short(node: exp.Expr) -> str:
-    text = " ".join(node.sql().split())
+    from sqlglot.errors import ErrorLevel
+
+    text = " ".join(node.sql(unsupported_level=ErrorLevel.IGNORE).split())
     return text if len(text) <= 80 else text[:77] + "..."

@@ -9,7 +9,7 @@ import pytest
 
 from codegen.sqlnet.errors import UnsafeSQLError
 from codegen.sqlnet.fallback import TRIES, prompt_of, statement_from, write
-from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.schema import Column, Schema, Table
 
 
 @pytest.fixture
@@ -78,6 +78,15 @@ def test_the_prompt_shows_names_and_types_and_no_row(path: Path) -> None:
     prompt = prompt_of("who?", Schema.open(path), "sqlite")
     assert 'CREATE TABLE "people" ("name" TEXT, "City ""x""" TEXT, "age" REAL);' in prompt
     assert "Question: who?" in prompt and "Rome" not in prompt
+
+
+def test_the_prompt_holds_what_the_question_is_about_of_a_large_database() -> None:
+    many = [Table(f"t{i}", tuple(Column(f"c{j}") for j in range(9))) for i in range(500)]
+    wide = tuple(Column(f"w{j}") for j in range(1999))
+    schema = Schema((*many, Table("zoo_animals", (*wide, Column("keeper_name")))))
+    prompt = prompt_of("names of keepers of animals per zoo", schema, "sqlite")
+    assert '"zoo_animals"' in prompt and '"keeper_name"' in prompt
+    assert 2_000 < len(prompt) < 10_000
 
 
 def test_without_a_database_the_statement_is_only_checked() -> None:

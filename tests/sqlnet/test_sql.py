@@ -50,6 +50,9 @@ explain query plan select a from o
 values (1)
 with recursive x as (select 1 union all select * from x) select * from x
 with x as (delete from o returning a) select * from x
+with x as (select * from duckdb_settings), duckdb_settings as (select a from o) select * from x
+with sqlite_master as (select * from sqlite_master) select * from sqlite_master
+select * from (with sqlite_master as (select a from o) select a from sqlite_master), sqlite_master
 select nope from o
 select "nope" from o
 select o.nope from o
@@ -157,6 +160,7 @@ def test_types_decide_how_values_are_compared() -> None:
         "select A from O",
         "select a from o union select b from o",
         "with x as (select a from o) select * from x",
+        "with x as (select a from o), y as (select a from x) select a from y union select a from x",
         "select o.a, count(*) from o join o p on o.a = p.b group by o.a having count(*) > 1"
         " order by 2 limit 5",
         "select (select max(a) from o)",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from codegen.sqlnet.parser import Parse
 
 _WIDEST = 60  # signs of a cell that are shown
+_ANSWER = 4000  # tokens of a model on a server, which may think before it answers
+_LOCAL_ANSWER = 400
 
 
 def _aliases(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -134,6 +136,7 @@ def _asked_model(
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import write
 
+    click.echo("The sketch gives no answer: asking the language model.", err=True)
     written = write(parse.question, schema, complete, limits)
     if not as_json:
         click.echo("\n".join(_written_lines(parse, written)))
@@ -161,7 +164,9 @@ def _writer(model: str, endpoint: str | None, api_key_env: str) -> Any:
         client = LocalClient(LocalModel(model))
 
     def complete(prompt: str) -> str:
-        (answer,) = client.ask_many([Ask(prompt, max_tokens=400)])
+        (answer,) = client.ask_many(
+            [Ask(prompt, max_tokens=_ANSWER if endpoint else _LOCAL_ANSWER)]
+        )
         if not isinstance(answer, Answer):
             raise answer
         return answer.text

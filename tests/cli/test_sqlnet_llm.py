@@ -1,0 +1,180 @@
+"""``codegen sqlnet ask --llm`` with a real server on loopback and with the embedded model."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
+from openai_server import Model, Reply, completion, error, serving
+
+from codegen.cli import main
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import validate
+
+QUESTION = "average age per home city"
+GROUPED = "SELECT home_city, AVG(age) FROM players GROUP BY home_city ORDER BY 1"
+Asked = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "people.db"
+    path.parent.mkdir()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE players (player_name TEXT, age INT, home_city TEXT)")
+        rows = [("Ann Lee", 30, "Toronto"), ("Bob Ray", 41, "Boston"), ("Zoe", 21, "Boston")]
+        connection.executemany("INSERT INTO players VALUES (?, ?, ?)", rows)
+    connection.close()
+    return path
+
+
+@pytest.fixture
+def server() -> Iterator[Model]:
+    with serving(lambda _: completion(GROUPED)) as model:
+        yield model
+
+
+@pytest.fixture
+def ask(path: Path, server: Model, capsys: pytest.CaptureFixture[str]) -> Asked:
+    """Asks; gives the exit code, the JSON row and what went to standard error."""
+
+    def call(*options: str, endpoint: str = "") -> tuple[int, dict[str, Any], str]:
+        capsys.readouterr()
+        options = ("--llm", "served", "--endpoint", endpoint or server.url, "--json", *options)
+        with pytest.raises(SystemExit) as stop:
+            main(["sqlnet", "ask", str(path), QUESTION, *options])
+        captured = capsys.readouterr()
+        code = stop.value.code
+        row = json.loads(captured.out) if captured.out else {}
+        return code if isinstance(code, int) else 0, row, captured.err
+
+    return call
+
+
+def test_what_a_server_writes_is_run_and_marked(
+    ask: Asked, server: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-key")
+    code, row, err = ask("--api-key-env", "MY_KEY")
+    assert (code, row["ok"], row["by"], row["sql"]) == (0, True, "llm", GROUPED)
+    assert row["answer"]["rows"] == [["Boston", 31.0], ["Toronto", 30.0]]
+    assert "asking the language model" in err and "secret" not in err
+    assert server.headers[0]["Authorization"] == "Bearer secret-key"
+    (prompt,) = server.prompts
+    assert QUESTION in prompt and '"home_city" TEXT' in prompt and "Boston" not in prompt
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "DROP TABLE players",
+        "DROP TABLE players; SELECT age FROM players",
+        "SELECT age FROM players; DROP TABLE players",
+        "SELECT age FROM players; SELECT age FROM players",
+        "ATTACH 'other.db' AS other",
+        "SELECT * FROM other.players",
+        "PRAGMA writable_schema = 1",
+        "SELECT name FROM pragma_table_info('players')",
+        "SELECT salary FROM players",
+        'SELECT "salary" FROM players',
+        "SELECT age FROM coaches",
+        "SELECT load_extension('evil')",
+        "SELECT writefile('out', 'x')",
+        "SELECT readfile('/etc/passwd')",
+        "WITH gone AS (DELETE FROM players RETURNING age) SELECT age FROM gone",
+        "WITH x AS (SELECT age FROM players) UPDATE players SET age = 1",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "SELECT * FROM (WITH sqlite_master AS (SELECT age FROM players) SELECT age FROM"
+        " sqlite_master) AS a, sqlite_master AS b",
+        "WITH a AS (SELECT * FROM sqlite_master), sqlite_master AS (SELECT age FROM players)"
+        " SELECT * FROM a",
+        "SELECT age FROM players WHERE player_name = ?",
+        "VACUUM INTO 'out.db'",
+        "SELECT age FROM players WHERE " + " OR ".join(["age = 1"] * 20_000),
+        "<think>" * 50_000,
+        "drop " * 50_000,
+        "",
+        None,
+    ],
+)
+def test_hostile_answers_are_refused_and_nothing_changes(
+    ask: Asked, server: Model, path: Path, answer: str | None
+) -> None:
+    server.answer = lambda _: completion(answer)
+    before = path.read_bytes()
+    code, row, err = ask()
+    assert (code, row["ok"], row["sql"], row["answer"]) == (1, False, None, None)
+    assert row["failure"] and "Traceback" not in err
+    assert len(server.bodies) == 2 and row["failure"] in server.prompts[1]
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_refusal_is_mended_on_the_second_try(ask: Asked, server: Model) -> None:
+    server.script = [
+        completion("SELECT salary FROM players"),
+        completion(f"```sql\n{GROUPED}\n```"),
+    ]
+    code, row, _ = ask()
+    assert (code, row["sql"]) == (0, GROUPED)
+    assert "'salary' could not be resolved" in server.prompts[1]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "what"),
+    [
+        (error(401, "bad key"), 2, "--api-key-env"),
+        (error(404, "no such model"), 2, "Check --endpoint"),
+        (error(400, "prompt too long"), 1, "prompt too long"),
+        (Reply(raw=b"<html>"), 1, "did not answer"),
+        (Reply({"choices": []}), 1, "holds no choices"),
+    ],
+)
+def test_a_server_that_fails_gets_one_line(
+    ask: Asked,
+    server: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    reply: Reply,
+    code: int,
+    what: str,
+) -> None:
+    from codegen.generation import endpoint
+
+    monkeypatch.setattr(endpoint, "_LONGEST_BACKOFF_S", 0.0)
+    server.answer = lambda _: reply
+    found, _, err = ask()
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert (found, len(lines)) == (code, 1) and what in lines[0] and "Traceback" not in err
+
+
+def test_no_server_at_all_gets_one_line(ask: Asked) -> None:
+    with socket.socket() as held:  # bound, and not listening
+        held.bind(("127.0.0.1", 0))
+        code, _, err = ask(endpoint=f"http://127.0.0.1:{held.getsockname()[1]}/v1")
+    assert code == 2 and "Start the server there" in err and "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from codegen.models import embedded
+
+    if embedded.find() is None:
+        pytest.skip("the embedded model is not on this machine")
+    before = path.read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        main(["sqlnet", "ask", str(path), QUESTION, "--llm", "embedded", "--json"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
+    assert bool(row["failure"]) != bool(row["answer"])
+    if row["sql"]:
+        validate(row["sql"], Schema.open(path))
+    assert path.read_bytes() == before

@@ -54,6 +54,8 @@ class Language:
         indented: whether indentation is structure, so that it is part of a signature; else braces
             make blocks.
         block_words: keywords that, anywhere in a statement, make its ``{`` a block's.
+        list_words: keywords of statements in whose block a comma ends an item.
+        newline_in_brackets: whether a newline ends an element as it ends a statement.
         block_after: symbols after which ``{`` opens a block.
         only_statements: keywords that can't stand inside brackets: at a line's start they show
             that a bracket was left open.
@@ -69,6 +71,8 @@ class Language:
     newline: Literal["always", "complete", "directive", "never"]
     indented: bool = False
     block_words: frozenset[bytes] = frozenset()
+    list_words: frozenset[bytes] = frozenset()
+    newline_in_brackets: bool = False
     block_after: frozenset[bytes] = frozenset()
     only_statements: frozenset[bytes] = frozenset()
     raw_strings: Literal["", "cpp", "rust"] = ""
@@ -131,6 +135,7 @@ JAVASCRIPT = Language(
         Quote(b"`", b"`", multiline=True),
     ),
     newline="complete",
+    list_words=frozenset({b"enum"}),
     block_words=_words(
         "class interface enum namespace if for while switch function catch do else try finally"
     ),
@@ -156,6 +161,7 @@ JAVA = Language(
         Quote(b"'", b"'"),
     ),
     newline="never",
+    list_words=frozenset({b"enum"}),
     block_words=_words(
         "class interface enum record if for while switch catch do else try finally synchronized "
         "throws static"
@@ -179,6 +185,7 @@ GO = Language(
     ),
     newline="complete",
     block_words=_words("func if for switch select struct interface else"),
+    newline_in_brackets=True,
     block_after=_words("() else"),
 )
 
@@ -199,6 +206,7 @@ CPP = Language(
         Quote(b"'", b"'", prefixes=(b"l", b"u", b"u8")),
     ),
     newline="directive",
+    list_words=frozenset({b"enum"}),
     block_words=_words(
         "class struct union enum namespace if for while switch catch do else try extern"
     ),
@@ -217,6 +225,7 @@ RUST = Language(
     operators=_C_OPERATORS - {b"++", b"--", b"##"} | _words("=> .. ..="),
     quotes=(*_C_COMMENTS, Quote(b'"', b'"', multiline=True, prefixes=(b"b", b"c"))),
     newline="never",
+    list_words=_words("enum match struct union"),
     block_words=_words(
         "enum extern fn for if impl loop match mod struct trait union unsafe while else"
     ),

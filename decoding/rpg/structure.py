@@ -150,7 +150,7 @@ class StructureTracker:
 
     def _open_level(self, is_block: bool, closer: bytes) -> None:
         self._is_block, self._closer = is_block, closer
-        self._blocks = 0  # braces open in this block
+        self._blocks: tuple[bool, ...] = ()  # braces open in this block: do commas end items?
         self._stream = Stream()
         self._open_item()
 
@@ -375,7 +375,7 @@ class StructureTracker:
         self._anchor = anchor
         self._margin = self._spaces if self._fresh else b""
         if not self._language.indented:
-            self._indent = self._blocks
+            self._indent = len(self._blocks)
         elif self._is_block and self._fresh:
             self._indent = len(self._spaces.expandtabs(8))
         self._fresh = False
@@ -384,13 +384,13 @@ class StructureTracker:
         return bool(self._symbols) and self._symbols[-1] is _CMT
 
     def _add(self, symbol: bytes, text: bytes, word: bytes | None = None) -> None:
-        symbols = self._symbols
+        symbols: Signature = self._symbols
         if self._anchor is None:
             self._begin(text)
         elif symbols and symbols[-1] is _CMT:
             self._end_item()  # a comment that code follows
             self._begin(text)
-            symbols = ()
+            symbols = _NO_SYMBOLS
         else:
             self._fresh = False
         if len(symbols) < _MOST_SYMBOLS:
@@ -424,7 +424,7 @@ class StructureTracker:
     def _newline(self) -> None:
         rule = self._language.newline
         if (
-            self._is_block
+            (self._is_block or self._language.newline_in_brackets)
             and self._symbols
             and (
                 rule == "always"
@@ -444,7 +444,7 @@ class StructureTracker:
             self._end_item()
         else:
             self._add(mark, mark)
-            if not self._language.indented:
+            if self._blocks and self._blocks[-1]:
                 self._end_item()
         self._fresh = False
 
@@ -470,9 +470,10 @@ class StructureTracker:
     def _open_bracket(self, mark: bytes) -> None:
         block = mark == b"{" and self._opens_block()
         if block and self._is_block:
+            listed = not self._language.list_words.isdisjoint(self._symbols)
             self._add(mark, mark)
             self._end_item()
-            self._blocks += 1
+            self._blocks = (*self._blocks, listed)
             self._fresh = False
             return
         if self._symbols and self._symbols[-1] is _CMT:
@@ -500,7 +501,7 @@ class StructureTracker:
     def _close_bracket(self, mark: bytes) -> None:
         if mark == b"}" and self._is_block and self._blocks:
             self._end_item()
-            self._blocks -= 1
+            self._blocks = self._blocks[:-1]
             self._add(mark, mark)
             self._end_item()
             return

@@ -1,0 +1,359 @@
+"""The structure tracker against ``tokenize``, against itself cut in other ways, and on samples."""
+
+from __future__ import annotations
+
+import io
+import keyword
+import random
+import sysconfig
+import tokenize
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.decoding.rpg.languages import LANGUAGES, PYTHON, Language, find_language
+from codegen.decoding.rpg.structure import Item, StructureTracker, signatures
+from codegen.errors import ConfigError
+
+SAMPLES = {
+    "python": '''\
+import os, sys
+@cache
+def f(x: int = [1, 2, (3,)], *a, **k) -> "é":
+    """doc 'quoted'
+    string"""  # trailing
+    # alone
+    if x == 'a\\'b' and \\
+            y: return {"k": x[1:2], 'é': f"{x!r}"}
+    elif x >= 0x1F or x != 1e-5: pass; z = 1.5j
+    while True: x //= 2; ...
+    return rb\'\'\'it's''\'\'\' + ''
+''',
+    "javascript": """\
+const a = {x: 1, 'y': [2, 3]}; // note
+export function f(b = `t${b}`) {
+  if (b === /ab\\/"c/.test(x)) { return b ?? a?.c }
+  else { g(a, (e) => { e++; }) }
+  for (let i = 0; i < 3; i++) {}
+  /* block
+   comment */
+  return {a: 1}
+}
+class A extends B { m() { this.x = y / z / 2 } }
+""",
+    "java": """\
+package a.b;
+@Override
+public class A<T> implements B {
+  private int[] x = {1, 2, 3}; // it's
+  String s = \"\"\"
+    text "block"
+    \"\"\";
+  void m(int a) throws E { x -> { return 'c'; }; if (a >>> 2 > 0x1FL) { b(); } else { c(); } }
+}
+""",
+    "go": """\
+package main
+import ("fmt"; "os")
+func (p *P) f(a int) (int, error) {
+	x := []int{1, 2}
+	s := `raw "string" \\`
+	if x, ok := m[a]; !ok { return 0, nil }
+	go func() { ch <- 'r' }()
+	switch a { case 1: b++
+	default: return a &^ 3, E{X: 1}
+	}
+}
+""",
+    "cpp": """\
+#include <vector>
+#define M(a) \\
+  (a + 1)
+template <typename T> struct S : B<T> { int x = 1'0; };
+namespace n { auto f() const { return R"x(raw ")" text)x"; } }
+int a[] = {1, 2, 3}; /* c */ char c = '\\'';
+for (int i = 0; i < 3; ++i) { p->q<=>r; }
+""",
+    "rust": """\
+use std::io::{self, Read};
+#[derive(Debug)]
+struct P<'a> { x: &'a str, y: u8 }
+fn f<'a>(c: char) -> Option<u8> {
+    let s = r#"raw "quote" "#; let b = b'x'; let n = '\\u{1F600}';
+    match c { 'a'..='z' => Some(1), _ => { None } }
+}
+""",
+}
+
+
+def tokenized(text: str) -> list[tuple[object, ...]]:
+    """Signatures of a valid Python program from the standard library's own tokens."""
+    found: list[tuple[object, ...]] = []
+    symbols: list[object] = []
+    around: list[list[object]] = []  # the symbols before each open bracket
+    start = before = 0
+    code_line = -1
+    groups = {")": b"()", "]": b"[]", "}": b"{}"}
+
+    def end(indented: bool) -> None:
+        nonlocal symbols, before
+        if symbols:
+            found.append((start - before, *symbols) if indented else tuple(symbols))
+            before = start if indented else before
+        symbols = []
+
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        margin = token.line[: token.start[1]]
+        if token.type == tokenize.COMMENT:
+            if not around and not margin.strip() and code_line != token.start[0]:
+                start, symbols = len(margin.expandtabs(8)), [b"CMT"]
+                end(True)
+        elif token.type == tokenize.NEWLINE:
+            end(True)
+        elif token.type in (tokenize.NAME, tokenize.NUMBER, tokenize.STRING, tokenize.OP):
+            code_line = token.end[0]
+            if not around and not symbols and not margin.strip():
+                start = len(margin.expandtabs(8))
+            if token.string in ("(", "[", "{"):
+                around.append(symbols)
+                symbols = []
+            elif token.string in groups:
+                symbols = [*around.pop(), groups[token.string]]
+            elif token.string == "," and around:
+                end(False)
+            elif token.string == ";" and not around:
+                end(True)
+            elif token.type == tokenize.NAME:
+                known = keyword.iskeyword(token.string)
+                symbols.append(token.string.encode() if known else b"NAME")
+            elif token.type == tokenize.OP:
+                symbols.append(token.string.encode())
+            else:
+                symbols.append(b"NUM" if token.type == tokenize.NUMBER else b"STR")
+    return found
+
+
+def comparable(signature: tuple[object, ...]) -> tuple[object, ...]:
+    """``..`` of a relative import is one symbol to the tracker; long signatures are folded."""
+    symbols: list[object] = []
+    for symbol in signature[:40]:
+        symbols += [b"."] * len(symbol) if symbol in (b"..", b"...") else [symbol]  # type: ignore[arg-type]
+    return tuple(symbols[:40])
+
+
+def library(count: int) -> list[Path]:
+    root = Path(sysconfig.get_path("stdlib"))
+    paths = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts)
+    random.Random(5).shuffle(paths)
+    return paths[:count]
+
+
+@pytest.mark.slow
+def test_python_signatures_are_those_of_tokenize() -> None:
+    compared = 0
+    for path in library(40):
+        try:
+            text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+            compile(text, str(path), "exec", dont_inherit=True)
+            expected = [comparable(one) for one in tokenized(text)]
+        except (UnicodeDecodeError, SyntaxError, ValueError, tokenize.TokenError):
+            continue  # lib2to3's tests hold files that are no Python
+        assert [comparable(one) for one in signatures(text, PYTHON)] == expected, path
+        compared += len(expected)
+    assert compared > 5000
+
+
+def items(text: bytes, language: Language, cuts: list[int]) -> list[Item]:
+    found: list[Item] = []
+    tracker = StructureTracker(language, on_item=found.append)
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        tracker.feed(text[start:end])
+    tracker.feed(b"\n")
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_items_do_not_depend_on_how_the_text_is_cut(
+    language: Language, data: st.DataObject
+) -> None:
+    sample = SAMPLES[language.name].encode()
+    start = data.draw(st.integers(0, len(sample) - 1))
+    text = sample[start:] + sample[: data.draw(st.integers(0, len(sample)))]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=40)))
+    expected = items(text, language, [])
+    assert items(text, language, cuts) == expected
+    assert items(text, language, list(range(1, len(text)))) == expected
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
+@given(
+    pieces=st.lists(
+        st.sampled_from(
+            [
+                "'",
+                '"',
+                '"""',
+                "'''",
+                "`",
+                "```",
+                "\\",
+                "\n",
+                "\r\n",
+                "#",
+                "//",
+                "/*",
+                "*/",
+                "(",
+                ")",
+                "[",
+                "]",
+                "{",
+                "}",
+                ",",
+                ";",
+                "/",
+                "r#",
+                'R"(',
+                "é",
+                "0x",
+                "1e",
+                ".",
+                "..",
+                "=",
+                "def ",
+                "return",
+                "if",
+                "x",
+                " ",
+                "\t",
+                "'a",
+                "\x00",
+            ]
+        ),
+        max_size=30,
+    ),
+    cuts=st.integers(0, 2**32),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_text_is_taken_and_cut_anywhere(
+    language: Language, pieces: list[str], cuts: int
+) -> None:
+    text = "".join(pieces).encode()
+    places = [i for i in range(1, len(text)) if cuts >> (i % 32) & 1]
+    assert items(text, language, places) == items(text, language, [])
+
+
+@pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_going_back_equals_replaying(language: Language, data: st.DataObject) -> None:
+    text = SAMPLES[language.name].encode()
+    keep = data.draw(st.integers(0, len(text)))
+    rejected = data.draw(st.binary(max_size=40))
+    tracker = StructureTracker(language)
+    tracker.feed(text[:keep])
+    state = tracker.snapshot()
+    tracker.feed(rejected)
+    after_rejected = tracker.snapshot()
+    tracker.restore(state)
+    assert tracker.snapshot() == state
+    tracker.feed(text[keep:])
+    replayed = StructureTracker(language)
+    replayed.feed(text)
+    assert tracker.snapshot() == replayed.snapshot()
+    # A state is a value: the other branch is still there.
+    tracker.restore(after_rejected)
+    branch = StructureTracker(language)
+    branch.feed(text[:keep] + rejected)
+    assert tracker.snapshot() == branch.snapshot()
+
+
+def spell(text: str, language: str) -> list[str]:
+    return [
+        " ".join(s.decode() if isinstance(s, bytes) else str(s) for s in signature)
+        for signature in signatures(text, find_language(language))
+    ]
+
+
+def test_signatures_of_braces() -> None:
+    assert spell(SAMPLES["javascript"], "js")[:9] == [
+        "NAME : NUM", "NUM",  # elements that a comma ends, the inner bracket's too
+        "const NAME = {}",
+        "export function NAME () {",
+        "if () {", "return NAME ?? NAME ?. NAME", "}",
+        "else {", "NAME",
+    ]  # fmt: skip
+    assert spell("if (a) { x(); } else if (b) { y = 1; }\n", "c++") == [
+        "if () {", "NAME ()", "}", "else if () {", "NAME = NUM", "}",
+    ]  # fmt: skip
+    assert spell("x := []int{1, 2}\nfor _, a := range x {\n\tf(a)\n}\n", "go") == [
+        "NUM", "NAME := [] NAME {}", "for NAME , NAME := range NAME {", "NAME ()", "}",
+    ]  # fmt: skip
+    assert spell('import (\n\t"fmt"\n\t"os"\n)\n', "go") == ["STR", "STR", "import ()"]
+    assert spell("match a { B => c, D(e) => { f() } }\n", "rust") == [
+        "match NAME {", "NAME => NAME ,", "NAME () => {", "NAME ()", "}", "}",
+    ]  # fmt: skip
+    assert spell("fn f<'a>(x: &'a str) { g('b', r#\"c\"#) }\n", "rust")[0] == ("fn NAME < ' > () {")
+
+
+def test_indentation_is_relative() -> None:
+    once = spell("if a:\n    b = 1\nelif c:\n    d = 2\nelif e:\n    f = 3\n", "python")
+    assert once == [
+        "0 if NAME :", "4 NAME = NUM",
+        "-4 elif NAME :", "4 NAME = NUM", "-4 elif NAME :", "4 NAME = NUM",
+    ]  # fmt: skip
+
+
+def test_a_bracket_left_open_ends_with_its_statement() -> None:
+    text = "x = foo(1, [2,\nreturn x\nreturn y\n"
+    assert spell(text, "python")[-2:] == ["0 return NAME", "0 return NAME"]
+
+
+def test_a_fence_begins_another_text() -> None:
+    text = "It's prose.\n```python\nx = 1\n```\n"
+    assert spell(text, "python")[-1] == "0 NAME = NUM"
+
+
+def repeats(text: str, language: str = "python") -> tuple[int, int, tuple[bytes, ...]] | None:
+    tracker = StructureTracker(find_language(language))
+    tracker.feed(text.encode())
+    found = tracker.repetition()
+    return found and (found.square.period, found.square.copies, found.anchors)
+
+
+def test_repetitions_are_seen_where_a_copy_would_begin() -> None:
+    chain = "if a == 1:\n    b = 1\n" + "elif a == 2:\n    b = 2\n" * 3
+    assert repeats(chain) == (2, 3, (b"elif",))
+    assert repeats(chain + "elif a == 3:\n") is None, "a body begins no copy"
+    assert repeats(chain + "elif") is None, "a copy has begun"
+    assert repeats("x = 1\ny = 2\n") == (1, 2, (b"y", b"x"))
+    assert repeats("f(1)\n" * 3 + "  ") is None, "indented otherwise"
+    assert repeats("a = [f(1), f(2), f(3), ") == (1, 3, (b"f",))
+    assert repeats("a = [f(1), f(2), f(3)") is None
+    assert repeats('a = "x, x, x, ') is None, "inside a string"
+    assert repeats("  g();\n" * 4, "java") == (1, 4, (b"g",))
+
+
+def test_an_item_is_familiar_if_it_says_nothing_new() -> None:
+    def weight(text: str) -> float:
+        tracker = StructureTracker(PYTHON)
+        tracker.feed(text.encode())
+        found = tracker.repetition()
+        assert found
+        return found.weight
+
+    assert weight("f(x)\n" * 4) == 3
+    assert weight("".join(f"f(x{i})\n" for i in range(4))) == 1.5
+    assert weight("".join(f"f({name})\n" for name in ("one", "two", "three", "four"))) == 0
+    assert weight("a = [" + "".join(f"{i}, " for i in range(4))) == 0
+    assert weight("a = [" + "0, " * 4) == 1.5
+
+
+def test_languages_by_name() -> None:
+    assert find_language("TS").name == "javascript"
+    with pytest.raises(ConfigError, match="python, javascript, java, go, cpp, rust"):
+        find_language("cobol")

@@ -200,13 +200,14 @@ def _read_json(path: Path) -> Any:
 
 def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:
     """Ids of the examples whose texts fit the maximal length in every form."""
-    from codegen.finetune.encode import encode_all
+    from codegen.finetune.encode import Encoder, encode_all
     from codegen.models import load_tokenizer
 
-    tokenizer = load_tokenizer(settings.model)
+    encoder = Encoder(load_tokenizer(settings.model), "chat")
     kept = []
     for rows in texts.values():
-        encoding = encode_all(rows, tokenizer, format="chat", max_length=settings.max_length)
+        pairs = (("", row) for row in rows)
+        encoding = encode_all(pairs, encoder, max_length=settings.max_length)
         kept.append({example.example_id for example in encoding.examples})
     return set.intersection(*kept)
 
@@ -222,7 +223,7 @@ def _finetune(settings: Settings, out: Path, name: str, heard: Listener) -> Trai
             "output": str(out / "train" / name),
             "steps": settings.steps,
             "batch_size": settings.batch_size,
-            "micro_batch_size": 2 if settings.batch_size % 2 == 0 else 1,
+            "micro_batch_size": 2,
             "max_length": settings.max_length,
             "learning_rate": settings.learning_rate,
             "schedule": "cosine",

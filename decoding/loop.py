@@ -35,7 +35,8 @@ class Row:
         prompt: token ids, at least one.
         uniforms: the random numbers of its tokens in order, one for each of ``max_new_tokens``.
         rest: bytes that the first tokens must spell (token healing).
-        tokens: the generated ids, without the end-of-sequence token.
+        tokens: the generated ids that stand, without the end-of-sequence token.
+        actions: with a backspace token, all ids that were chosen, the end-of-sequence token too.
         finish: why it ended, None while it runs.
     """
 
@@ -43,6 +44,7 @@ class Row:
     uniforms: Sequence[float]
     rest: bytes = b""
     tokens: list[int] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
     finish: Finish | None = None
 
 
@@ -58,11 +60,16 @@ def decode(
     vocabulary: Vocabulary | None = None,
     on_token: Callable[[int, int], bool] | None = None,
     adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None,
+    backspace: int | None = None,
 ) -> None:
     """Decodes all rows in one batch, in place.
 
     Args:
         eos: token ids that end a row.
+        backspace: the token that takes the last one back (SequenceMatch, arXiv 2306.05426). The
+            row's cursor goes back with it, so what was taken back costs no room; ``max_new_tokens``
+            bounds the actions, of which a loop of right and wrong could have any number. It is
+            never chosen where only the prompt is left.
         vocabulary: needed if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
         adjust: called at each step with the logits [B, V] and the row numbers of the batch, of
@@ -88,25 +95,34 @@ def decode(
         for i, number in enumerate(batch):
             if vocabulary and rows[number].rest and not rows[number].finish:
                 logits[i] = _only(logits[i], vocabulary.allowed(rows[number].rest))
+            if backspace is not None and not rows[number].tokens:
+                logits[i, backspace] = -torch.inf
         uniforms = [float(rows[number].uniforms[step]) for number in batch]
         drawn = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)
         chosen = choose(logits, drawn, temperature, top_p).tolist()
+        moves = [1] * len(batch)
         for i, (number, token) in enumerate(zip(batch, chosen, strict=True)):
             row = rows[number]
             if row.finish:
                 continue
+            if backspace is not None:
+                row.actions.append(token)
             if token in eos:
                 row.finish = "eos"
                 continue
-            pending[i] = token
-            row.tokens.append(token)
+            if token == backspace:  # the token before the one taken back is fed once more
+                row.tokens.pop()
+                moves[i] = -1
+            else:
+                row.tokens.append(token)
+            pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
             if vocabulary and row.rest:
                 row.rest = vocabulary.after(row.rest, token)
             if on_token and on_token(number, token):
                 row.finish = "stop"
             elif step == max_new_tokens - 1:
                 row.finish = "length"
-        cursors = cursors + 1
+        cursors = cursors + torch.tensor(moves, device=cursors.device)
         running = [i for i, number in enumerate(batch) if not rows[number].finish]
         if not running:
             return

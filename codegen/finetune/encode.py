@@ -1,8 +1,9 @@
-"""Training texts to token ids and labels.
+"""Training texts to token ids, and where in them the model is asked what.
 
 The loss mask comes from the segments. Each run of segments with the same ``train`` flag is
 tokenised on its own, so that no token straddles the border between prompt and response; generation
-cuts at the same border.
+cuts at the same border. A text with backspaces (:mod:`codegen.backspace`) brings its own tokens: a
+token that is taken back keeps its slot, which nothing sees from then on.
 """
 
 from __future__ import annotations
@@ -13,19 +14,42 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
+from codegen.backspace import Codec, from_text, is_trajectory, require_same, stack_layout
+from codegen.errors import InputError
+from codegen.finetune.attention import Layout, causal, from_stack
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import TrainingText
 
 IGNORE = -100  # the label that torch's cross entropy leaves out
+Format = Literal["chat", "plain"]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One example: token ids and labels of equal length; untrained positions are labelled -100."""
+    """One example of S slots and T trained actions.
+
+    Attributes:
+        example_id: the example that its text was made from.
+        ids: [S] the token in each slot.
+        nodes: [T] the slot whose output chooses the action, at least 0, rising.
+        targets: [T] the right action there.
+        then: [T] the slot of the state that the executed action leads to.
+        layout: who sees whom.
+        domain: what its loss is reported under; empty for none.
+        final: whether the last action ends the text, so that its ``then`` is the terminal state.
+    """
 
     example_id: str
     ids: list[int]
-    labels: list[int]
+    nodes: list[int]
+    targets: list[int]
+    then: list[int]
+    layout: Layout
+    domain: str = ""
+    final: bool = True
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 @dataclass
@@ -33,79 +57,151 @@ class Encoding:
     """All examples of a run, and what became of the others.
 
     Attributes:
-        dropped: reason -> number of texts left out.
-        cut: texts shortened to the maximal length.
+        dropped, dropped_tokens: reason -> number of texts left out, and of their tokens.
+        cut, cut_tokens: texts shortened to the maximal length, and the tokens they lost.
     """
 
     examples: list[Encoded] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    dropped_tokens: Counter[str] = field(default_factory=Counter)
     cut: int = 0
+    cut_tokens: int = 0
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
-        tokens = sum(len(example.ids) for example in self.examples)
-        trained = sum(label != IGNORE for e in self.examples for label in e.labels)
+        tokens = sum(len(example) for example in self.examples)
+        trained = sum(len(example.targets) for example in self.examples)
         return {
             "examples": len(self.examples),
             "tokens": tokens,
             "trained_tokens": trained,
             "mask_coverage": trained / tokens if tokens else 0.0,
             "cut": self.cut,
+            "cut_tokens": self.cut_tokens,
             "dropped": dict(self.dropped),
+            "dropped_tokens": dict(self.dropped_tokens),
         }
+
+    def drop(self, reason: str, tokens: int) -> None:
+        """Counts a text that is left out."""
+        self.dropped[reason] += 1
+        self.dropped_tokens[reason] += tokens
+
+
+class Encoder:
+    """Encodes texts for one model.
+
+    Args:
+        tokenizer: the model's, with the backspace token if the texts have any.
+        format: whether the prompt is wrapped in the chat template.
+        systems: domain -> system prompt of its texts, for the chat format.
+    """
+
+    def __init__(
+        self, tokenizer: Any, format: Format, systems: dict[str, str] | None = None
+    ) -> None:
+        self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
+        self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
+        self._codec: Codec | None = None
+
+    def encode(self, text: TrainingText, domain: str = "") -> Encoded:
+        """One text.
+
+        Raises:
+            InputError: if its trajectory is unsound, or was made for another tokenizer or format.
+        """
+        if is_trajectory(text):
+            return self._trajectory(text, domain)
+        ids: list[int] = []
+        nodes: list[int] = []
+
+        def add(new: list[int], train: bool) -> None:
+            if train:  # a token that nothing comes before can't be predicted
+                nodes.extend(range(max(len(ids) - 1, 0), len(ids) + len(new) - 1))
+            ids.extend(new)
+
+        runs = [
+            (train, "".join(segment.text for segment in run))
+            for train, run in groupby(text.segments, key=lambda segment: segment.train)
+        ]
+        if self.format == "chat":
+            prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
+            add(chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, "")), False)
+        elif self.tokenizer.bos_token_id is not None and _adds_bos(self.tokenizer):
+            add([self.tokenizer.bos_token_id], False)
+        for train, run in runs:
+            add(self.tokenizer(run, add_special_tokens=False).input_ids, train)
+        final = bool(runs and runs[-1][0])
+        if final:
+            add(self.end, True)
+        then = [node + 1 for node in nodes]
+        targets = [ids[slot] for slot in then]
+        layout = causal(len(ids))
+        return Encoded(text.example_id, ids, nodes, targets, then, layout, domain, final)
+
+    def _trajectory(self, text: TrainingText, domain: str) -> Encoded:
+        if self._codec is None:
+            self._codec = Codec(self.tokenizer)
+        require_same(text, self._codec)
+        if text.meta.get("format") != self.format:
+            raise InputError(
+                f"Text {text.id!r} was made for the format {text.meta.get('format')!r}, the recipe"
+                f" has {self.format!r}.",
+                "Make the data again with: codegen data backspace --format, or change the recipe.",
+            )
+        stack = stack_layout(from_text(text))
+        return Encoded(
+            text.example_id,
+            list(stack.tokens),
+            list(stack.nodes[:-1]),
+            list(stack.labels),
+            list(stack.nodes[1:]),
+            from_stack(stack),
+            domain,
+        )
 
 
 def encode_all(
-    texts: Iterable[TrainingText],
-    tokenizer: Any,
+    texts: Iterable[tuple[str, TrainingText]],
+    encoder: Encoder,
     *,
-    format: Literal["chat", "plain"],
     max_length: int,
     overlong: Literal["drop", "cut"] = "drop",
 ) -> Encoding:
-    """Encodes texts; one without a trainable token, or over-long, is dropped and counted."""
+    """Encodes (domain, text) pairs; what has no trainable token, or is over-long, is counted.
+
+    ``cut`` keeps the first ``max_length`` tokens, so the prompt is whole and the response is not. A
+    text with backspaces is never cut.
+    """
     encoding = Encoding()
-    end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
-    for text in texts:
-        example = encode(text, tokenizer, end, chat=format == "chat")
-        if len(example.ids) > max_length:
-            if overlong == "drop":
-                encoding.dropped["too_long"] += 1
+    for domain, text in texts:
+        example = encoder.encode(text, domain)
+        if len(example) > max_length:
+            if overlong == "drop" or is_trajectory(text):
+                encoding.drop("too_long", len(example))
                 continue
             encoding.cut += 1
-            example = Encoded(
-                example.example_id, example.ids[:max_length], example.labels[:max_length]
-            )
-        if all(label == IGNORE for label in example.labels):
-            encoding.dropped["no_trainable_token"] += 1
+            encoding.cut_tokens += len(example) - max_length
+            example = _cut(example, max_length)
+        if not example.targets:
+            encoding.drop("no_trainable_token", len(example))
             continue
         encoding.examples.append(example)
     return encoding
 
 
-def encode(text: TrainingText, tokenizer: Any, end: list[int], *, chat: bool) -> Encoded:
-    """Encodes one text; ``end`` is the token sequence that closes a trained response."""
-    ids: list[int] = []
-    labels: list[int] = []
-
-    def add(new: list[int], train: bool) -> None:
-        ids.extend(new)
-        labels.extend(new if train else [IGNORE] * len(new))
-
-    runs = [
-        (train, "".join(segment.text for segment in run))
-        for train, run in groupby(text.segments, key=lambda segment: segment.train)
-    ]
-    if chat:
-        prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
-        add(chat_prompt(tokenizer, prompt.strip()), False)
-    elif tokenizer.bos_token_id is not None and _adds_bos(tokenizer):
-        add([tokenizer.bos_token_id], False)
-    for train, run in runs:
-        add(tokenizer(run, add_special_tokens=False).input_ids, train)
-    if runs and runs[-1][0]:
-        add(end, True)
-    return Encoded(text.example_id, ids, labels)
+def _cut(example: Encoded, length: int) -> Encoded:
+    kept = sum(then < length for then in example.then)
+    return Encoded(
+        example.example_id,
+        example.ids[:length],
+        example.nodes[:kept],
+        example.targets[:kept],
+        example.then[:kept],
+        causal(length),
+        example.domain,
+        final=False,
+    )
 
 
 def _adds_bos(tokenizer: Any) -> bool:

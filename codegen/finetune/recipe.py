@@ -1,95 +1,240 @@
 """Recipes: a fine-tuning run as a typed YAML file.
 
 Every key is checked for its name, type and range before anything heavy is loaded; an error names
-the file, the key, what was given and what is allowed.
+the file, the key, what was given and what is allowed (:mod:`codegen.finetune.settings`).
 """
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from codegen.errors import ConfigError, InputError
-
-
-def _setting(default: Any = MISSING, *, about: str, low: float | None = None,
-             high: float | None = None) -> Any:  # fmt: skip
-    """A recipe key: its help, and the closed range of its numbers."""
-    metadata = {"about": about, "low": low, "high": high}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    if default is MISSING:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
+from codegen.finetune.settings import describe, override, parse, setting
 
 
 @dataclass(frozen=True, slots=True)
 class LoRA:
     """Low-rank adapters (Hu et al. 2021) on linear layers."""
 
-    rank: int = _setting(16, about="rank of the update", low=1, high=1024)
-    alpha: int = _setting(32, about="the update is scaled by alpha / rank", low=1, high=4096)
-    dropout: float = _setting(0.0, about="dropout on the adapter's input", low=0, high=0.9)
-    targets: str | tuple[str, ...] = _setting(
+    rank: int = setting(16, about="rank of the update", low=1, high=1024)
+    alpha: int = setting(32, about="the update is scaled by alpha / rank", low=1, high=4096)
+    dropout: float = setting(0.0, about="dropout on the adapter's input", low=0, high=0.9)
+    targets: str | tuple[str, ...] = setting(
         "all-linear", about="'all-linear' or the names of the layers"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Mixture-of-Instructions (arXiv 2404.18410): its switches, each of which can be had alone."""
+
+    balance: bool = setting(
+        False, about="chunks of one example of each domain, small domains repeating"
+    )
+    order: Literal["fixed", "random", "default_first"] = setting(
+        "fixed", about="of the domains in a chunk"
+    )
+    systems: dict[str, str] = setting(
+        dict, about="system prompt of each domain, for the format chat"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """Dataset Decomposition (arXiv 2405.13226)."""
+
+    mode: Literal["none", "bucket", "decompose"] = setting(
+        "none",
+        about="bucket: whole examples by length; decompose: all text in pieces of 2^k tokens",
+    )
+    tokens_per_step: int = setting(
+        8192, about="slots of an optimizer step, in place of batch_size", low=8, high=1 << 30
+    )
+    micro_batch_tokens: int = setting(
+        2048, about="slots of a forward pass, in place of micro_batch_size", low=8, high=1 << 30
+    )
+    least: int = setting(32, about="shortest length", low=2, high=1 << 20)
+    finer: bool = setting(False, about="also lengths of 1.5 times each power of two")
+    odds: Literal["uniform", "grow_linear", "grow_p2"] = setting(
+        "grow_p2", about="of lengths; short ones first but for uniform"
+    )
+    draw: Literal["paper", "weighted", "deterministic"] = setting(
+        "paper", about="by odds, by odds times what there is, or in fixed parts"
+    )
+    cycles: int = setting(1, about="repetitions of the curriculum", low=1, high=10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceMatch:
+    """The loss of SequenceMatch (arXiv 2306.05426), for texts with backspaces or plain ones."""
+
+    alpha: float = setting(0.01, about="weight of the penalty", low=0, high=100)
+    gamma: float = setting(0.998, about="discount", low=0.5, high=1)
+    divergence: Literal["chi2_mixture", "chi2", "kl"] = setting(
+        "chi2_mixture", about="the mixture also uses the model's own samples"
+    )
+    terminal: Literal["eos", "zero"] = setting("eos", about="the value behind the end")
+    ramp: float = setting(
+        0.1, about="share of the steps over which alpha rises from 0", low=0, high=1
+    )
+    buffer: int = setting(
+        64, about="own samples kept to learn from, for chi2_mixture", low=0, high=1_000_000
+    )
+    sample_every: int = setting(
+        50, about="steps between rounds of sampling", low=1, high=10_000_000
+    )
+    samples: int = setting(16, about="own samples of a round", low=1, high=100_000)
+    max_new_tokens: int = setting(128, about="actions of a sample, at most", low=1, high=100_000)
+    temperature: float = setting(1.0, about="of sampling", low=0.01, high=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Loss on held-out texts during training."""
+
+    data: str | tuple[str, ...] = setting((), about="data directories or JSONL files")
+    every: int = setting(50, about="steps between evaluations", low=1, high=10_000_000)
+    patience: int = setting(
+        0, about="evaluations without a lower loss that end it; 0 for never", low=0, high=10_000
+    )
+    keep: Literal["best", "last"] = setting("best", about="which weights are kept in the end")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One fine-tuning run."""
 
-    model: str = _setting(about="'embedded', a directory or a hub id")
-    data: str | tuple[str, ...] = _setting(about="data directories or JSONL files")
-    output: str = _setting(about="directory for checkpoints, the result and the curves")
-    steps: int = _setting(about="optimizer steps", low=1, high=10_000_000)
-    method: Literal["lora", "full"] = _setting("lora", about="what is trained")
-    lora: LoRA = _setting(LoRA, about="adapter settings, for method lora")
-    format: Literal["chat", "plain"] = _setting(
+    model: str = setting(about="'embedded', a directory or a hub id")
+    data: str | tuple[str, ...] | dict[str, str] = setting(
+        about="data directories or JSONL files; with names, the names are domains"
+    )
+    output: str = setting(about="directory for checkpoints, the result and the curves")
+    steps: int = setting(about="optimizer steps", low=1, high=10_000_000)
+    method: Literal["lora", "qlora", "full"] = setting(
+        "lora", about="what is trained; qlora holds the base in 4 bits (CUDA, bitsandbytes)"
+    )
+    lora: LoRA = setting(LoRA, about="adapter settings, for methods lora and qlora")
+    merge: bool = setting(
+        False, about="save the model with the adapter folded in, instead of the adapter"
+    )
+    format: Literal["chat", "plain"] = setting(
         "chat", about="whether the prompt is wrapped in the model's chat template"
     )
-    decoder: Literal["sample", "edit_sequence"] = _setting(
+    decoder: Literal["sample", "edit_sequence", "backspace"] = setting(
         "sample", about="the decoder that reads this model's outputs"
     )
-    batch_size: int = _setting(8, about="examples per optimizer step", low=1, high=65536)
-    micro_batch_size: int = _setting(
-        2, about="examples per forward pass; must divide batch_size", low=1, high=4096
-    )
-    max_length: int = _setting(512, about="longest example in tokens", low=8, high=1_048_576)
-    overlong: Literal["drop", "cut"] = _setting(
+    loss: Literal["mle", "sequencematch"] = setting("mle", about="what is minimised")
+    sequencematch: SequenceMatch = setting(SequenceMatch, about="for loss sequencematch")
+    batch_size: int = setting(8, about="examples per optimizer step", low=1, high=65536)
+    micro_batch_size: int = setting(2, about="rows per forward pass", low=1, high=4096)
+    max_length: int = setting(512, about="longest example in tokens", low=8, high=1_048_576)
+    overlong: Literal["drop", "cut"] = setting(
         "drop", about="what happens to longer examples; both are counted"
     )
-    learning_rate: float = _setting(3e-4, about="peak learning rate", low=0, high=1)
-    schedule: Literal["linear", "cosine", "constant"] = _setting(
+    packing: Literal["none", "best_fit"] = setting(
+        "none", about="best_fit: the examples of a step share rows"
+    )
+    row_length: int = setting(
+        0, about="tokens of a packed row; 0 for what max_length needs", low=0, high=1 << 24
+    )
+    isolation: Literal["example", "chunk", "none"] = setting(
+        "example", about="which examples of a row see one another"
+    )
+    mixture: Mixture = setting(Mixture, about="for data of several domains")
+    curriculum: Curriculum = setting(Curriculum, about="of lengths")
+    evaluation: Evaluation = setting(Evaluation, about="on held-out texts")
+    learning_rate: float = setting(3e-4, about="peak learning rate", low=0, high=1)
+    schedule: Literal["linear", "cosine", "constant"] = setting(
         "linear", about="how the rate falls after the warm-up"
     )
-    warmup: float = _setting(0.03, about="share of the steps for the warm-up", low=0, high=1)
-    weight_decay: float = _setting(0.01, about="AdamW's weight decay", low=0, high=1)
-    max_grad_norm: float = _setting(1.0, about="gradient clipping", low=0, high=1e6)
-    gradient_checkpointing: bool = _setting(False, about="less memory for more computing")
-    dtype: Literal["auto", "float32", "bfloat16"] = _setting(
+    warmup: float = setting(0.03, about="share of the steps for the warm-up", low=0, high=1)
+    weight_decay: float = setting(0.01, about="AdamW's weight decay", low=0, high=1)
+    max_grad_norm: float = setting(1.0, about="gradient clipping", low=0, high=1e6)
+    gradient_checkpointing: bool = setting(False, about="less memory for more computing")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", about="of the computation; the trained weights stay float32"
     )
-    save_every: int = _setting(50, about="steps between checkpoints", low=1, high=10_000_000)
-    seed: int = _setting(0, about="decides order and initialisation", low=0, high=2**32 - 1)
+    save_every: int = setting(50, about="steps between checkpoints", low=1, high=10_000_000)
+    seed: int = setting(0, about="decides order and initialisation", low=0, high=2**32 - 1)
 
     def __post_init__(self) -> None:
-        if self.batch_size % self.micro_batch_size:
+        if self.uses_mixture and len(self.domains) < 2:
             raise ConfigError(
-                f"micro_batch_size {self.micro_batch_size} does not divide batch_size "
-                f"{self.batch_size}.",
-                "Choose a divisor.",
+                "mixture and isolation: chunk need data of two domains at least.",
+                "Give data as names with paths, one for each domain.",
+            )
+        if unknown := sorted(set(self.mixture.systems) - set(self.domains)):
+            raise ConfigError(
+                f"mixture.systems names the domain {unknown[0]!r}, which data does not have.",
+                f"There are: {', '.join(self.domains) or 'none'}.",
+            )
+        if self.mixture.systems and self.format != "chat":
+            raise ConfigError(
+                "mixture.systems needs format: chat.", "A plain text has no system prompt."
+            )
+        if self.uses_mixture and self.batch_size % len(self.domains):
+            raise ConfigError(
+                f"batch_size {self.batch_size} is no multiple of the {len(self.domains)} domains.",
+                "Choose one.",
+            )
+        self._check_methods()
+
+    def _check_methods(self) -> None:
+        if self.curriculum.mode != "none" and (self.packing != "none" or self.uses_mixture):
+            raise ConfigError(
+                "A curriculum has rows of one example each.",
+                "Set packing: none, and neither mixture.balance nor isolation: chunk.",
+            )
+        if self.loss == "sequencematch":
+            if self.sequencematch.alpha > 0 and self.sequencematch.gamma == 1:
+                raise ConfigError("sequencematch.gamma must be below 1, or alpha 0.")
+            if self.curriculum.mode == "decompose" or self.isolation != "example":
+                raise ConfigError(
+                    "The loss sequencematch needs whole examples.",
+                    "Set isolation: example, and no curriculum or curriculum.mode: bucket.",
+                )
+        if self.row_length and self.packing == "none":
+            raise ConfigError("row_length is for packing: best_fit.", "Leave it out.")
+        if 0 < self.row_length < self.max_length:
+            raise ConfigError(
+                f"row_length {self.row_length} is below max_length {self.max_length}.",
+                "An example is never split: choose row_length at least as long.",
             )
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """``data`` as a tuple."""
-        return (self.data,) if isinstance(self.data, str) else self.data
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """``data`` as (domain, path) pairs."""
+        if isinstance(self.data, dict):
+            return tuple(sorted(self.data.items()))
+        paths = (self.data,) if isinstance(self.data, str) else self.data
+        return tuple(("", path) for path in paths)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The names of the data, sorted."""
+        return tuple(sorted(self.data)) if isinstance(self.data, dict) else ()
+
+    @property
+    def uses_mixture(self) -> bool:
+        """Whether examples come in chunks of as many as there are domains."""
+        return self.mixture.balance or self.isolation == "chunk"
+
+    @property
+    def capacity(self) -> int:
+        """Tokens of a packed row; 0 without packing."""
+        if self.packing == "none":
+            return 0
+        needed = self.max_length * (len(self.domains) if self.uses_mixture else 1)
+        return self.row_length or needed
+
+    @property
+    def evaluation_sources(self) -> tuple[str, ...]:
+        """``evaluation.data`` as a tuple."""
+        data = self.evaluation.data
+        return (data,) if isinstance(data, str) else data
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -111,145 +256,16 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise InputError(f"The recipe {path} is not valid YAML: {reason}.") from None
     if not isinstance(row, dict):
         raise ConfigError(f"The recipe {path} must be a mapping of keys to values.")
-    for override in overrides:
-        _override(row, override)
+    for text in overrides:
+        override(row, text)
     return parse_recipe(row, str(path))
 
 
 def parse_recipe(row: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Builds a recipe from plain data; errors name ``where``."""
-    return _parse(Recipe, row, where, "")
+    return parse(Recipe, row, where)
 
 
 def describe_keys() -> list[tuple[str, str, str]]:
     """(key, type, help) of every recipe key, for the documentation and ``--help``."""
-    return list(_describe(Recipe, ""))
-
-
-def _describe(kind: type, prefix: str) -> typing.Iterator[tuple[str, str, str]]:
-    hints = typing.get_type_hints(kind)
-    for f in fields(kind):
-        if is_dataclass(hints[f.name]):
-            yield from _describe(hints[f.name], prefix + f.name + ".")
-        else:
-            yield prefix + f.name, _allowed(hints[f.name], f.metadata), f.metadata["about"]
-
-
-def _override(row: dict[str, Any], text: str) -> None:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"The override {text!r} is not of the form key=value.")
-    *sections, last = key.strip().split(".")
-    target = row
-    for section in sections:
-        target = target.setdefault(section, {})
-        if not isinstance(target, dict):
-            raise ConfigError(f"The override {text!r}: {section!r} is not a section.")
-    try:
-        target[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
-
-
-def _parse(kind: type, row: Any, where: str, prefix: str) -> Any:
-    if not isinstance(row, Mapping):
-        raise ConfigError(f"{where}: {prefix.rstrip('.')!r} must be a section of keys and values.")
-    known = {f.name: f for f in fields(kind)}
-    for key in row:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"Did you mean {prefix + near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"{where}: unknown key {prefix + str(key)!r}.",
-                f"{hint} Allowed are: {', '.join(known)}.".strip(),
-            )
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for name, f in known.items():
-        if name in row:
-            values[name] = _value(row[name], hints[name], f.metadata, where, prefix + name)
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise ConfigError(
-                f"{where}: the key {prefix + name!r} is missing.",
-                f"It is {f.metadata['about']}: {_allowed(hints[name], f.metadata)}.",
-            )
-    try:
-        return kind(**values)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error.message}", error.remedy) from None
-
-
-def _value(value: Any, hint: Any, metadata: Mapping[str, Any], where: str, key: str) -> Any:
-    if is_dataclass(hint):
-        return _parse(typing.cast(type, hint), value, where, key + ".")
-    if isinstance(value, list):
-        value = tuple(value)
-    if float in _arms(hint):
-        value = _as_float(value)
-    if not _fits(value, hint) or not _in_range(value, metadata):
-        shown = list(value) if isinstance(value, tuple) else value
-        raise ConfigError(
-            f"{where}: {key} is {shown!r}.", f"Allowed is: {_allowed(hint, metadata)}."
-        )
-    return value
-
-
-def _as_float(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):  # YAML 1.1 reads 3e-4, without a dot, as a string
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _arms(hint: Any) -> tuple[Any, ...]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    for arm in _arms(hint):
-        origin = typing.get_origin(arm)
-        if origin is Literal:
-            fits = isinstance(value, str) and value in typing.get_args(arm)
-        elif origin is tuple:
-            fits = isinstance(value, tuple) and len(value) > 0
-            fits = fits and all(isinstance(item, str) for item in typing.cast(tuple, value))
-        elif arm is int:
-            fits = isinstance(value, int) and not isinstance(value, bool)
-        elif arm is str:
-            fits = isinstance(value, str) and value != ""
-        else:
-            fits = isinstance(value, arm)
-        if fits:
-            return True
-    return False
-
-
-def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return True
-    low, high = metadata["low"], metadata["high"]
-    return (low is None or value >= low) and (high is None or value <= high)
-
-
-def _allowed(hint: Any, metadata: Mapping[str, Any]) -> str:
-    names = []
-    for arm in _arms(hint):
-        if typing.get_origin(arm) is Literal:
-            names.append(" or ".join(typing.get_args(arm)))
-        elif typing.get_origin(arm) is tuple:
-            names.append("a list of texts")
-        else:
-            kinds = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-            names.append(kinds[arm])
-    text = ", or ".join(names)
-    if metadata["low"] is not None:
-        text += f" from {metadata['low']:g} to {metadata['high']:g}"
-    return text
+    return list(describe(Recipe))

@@ -1,12 +1,9 @@
-"""Runs a recipe: transformers' Trainer, peft and accelerate on a fixed plan of micro-batches.
-
-The trainer is used as it is; two of its extension points are ours. The collator asks the model for
-logits only at the columns that some row trains on (``logits_to_keep``), since the vocabulary
-projection is a large share of a small model's work; and the loss is the mean over all trained
-tokens of the optimizer step, whatever the split into micro-batches.
+"""Runs a recipe: transformers' Trainer, peft and accelerate on a plan made before training.
 
 A run can be killed at any moment and started again: it goes on from its last whole checkpoint and
-ends with the same weights. A directory made by another recipe is refused.
+ends with the same weights. A directory made by another recipe is refused. Under ``accelerate
+launch`` or ``torchrun`` every process reads the data and runs its share of each step; the first one
+writes.
 """
 
 from __future__ import annotations
@@ -18,29 +15,33 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
-from codegen.data.read import data_files, read_texts
-from codegen.errors import CodegenError, ConfigError, InputError, ResumeError
+from codegen.data.read import data_files
+from codegen.errors import CodegenError, InputError, ResumeError
 from codegen.evals.report import LossCurve, loss_picture
-from codegen.finetune.encode import IGNORE, Encoded, encode_all
-from codegen.finetune.plan import make_plan
+from codegen.finetune import replay
+from codegen.finetune.prepare import Prepared, load_options, prepare, trainable
 from codegen.finetune.recipe import Recipe
+from codegen.finetune.seqmatch import Objective
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, pick_dtype, write_card
-from codegen.records import TrainingText, write_atomic
+from codegen.models.readme import training_readme
+from codegen.records import write_atomic
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, TrainerCallback
+    from transformers import TrainerCallback, TrainingArguments
+
+    from codegen.finetune.trainer import StepTrainer
 
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 PICTURE_NAME = "loss.svg"
+RATE_PICTURE_NAME = "learning_rate.svg"
 _RECIPE_NAME = "recipe.json"
 _CHECKPOINTS = "checkpoints"
 _WHOLE = "whole"  # marks a checkpoint directory whose files are all written
@@ -52,21 +53,30 @@ class TrainingResult:
 
     Attributes:
         model: directory of the adapter or model, for :func:`codegen.models.load`.
-        losses: (step, loss) of every optimizer step; the loss is in nats a trained token.
+        losses: (step, loss) of every optimizer step; the loss is a mean over trained actions, in
+            nats for maximum likelihood.
         learning_rates: (step, rate).
-        counts: examples, tokens, mask coverage, dropped by reason.
+        evaluations: (step, negative log-likelihood on held-out texts).
+        parts: name -> (step, value): the loss by domain or by length, and the loss's parts.
+        counts: examples, tokens, mask coverage, dropped and cut by reason, padding of the plan.
         tokens_per_s: tokens of the batches, padding left out, a second of training, over the part
             of the run made by the last process; 0 if there was nothing left to do for it.
+        trained_per_s: the same of trained actions.
+        kept_step: the step whose weights were kept.
     """
 
     model: str
     losses: list[tuple[int, float]]
     learning_rates: list[tuple[int, float]]
+    evaluations: list[tuple[int, float]]
+    parts: dict[str, list[tuple[int, float]]]
     counts: dict[str, Any]
     trainable_parameters: int
     tokens_per_s: float
+    trained_per_s: float
     seconds: float
     dtype: str
+    kept_step: int
     recipe: dict[str, Any]
     versions: dict[str, str]
 
@@ -86,10 +96,12 @@ def train(
     Raises:
         ConfigError, InputError, ResumeError, ModelError: with the remedy, before training starts.
     """
-    say = on_message or (lambda _: None)
     output = Path(recipe.output)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("Fine-tuning runs in one process.", "Start it without torchrun.")
+    if not _is_first():
+        on_step, on_message = None, None
+    say = on_message or (lambda _: None)
+    if (output / RESULT_NAME).is_file() and not _is_first():
+        return read_result(output)
     output.mkdir(parents=True, exist_ok=True)
     with _DirectoryLock(output):
         _claim(recipe, output)
@@ -111,8 +123,11 @@ def read_result(output: str | Path) -> TrainingResult:
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         row["model"] = str(Path(output) / MODEL_DIR)
-        row["losses"] = [(step, loss) for step, loss in row["losses"]]
-        row["learning_rates"] = [(step, rate) for step, rate in row["learning_rates"]]
+        for key in ("losses", "learning_rates", "evaluations"):
+            row[key] = [(step, value) for step, value in row[key]]
+        row["parts"] = {
+            name: [(step, value) for step, value in points] for name, points in row["parts"].items()
+        }
         return TrainingResult(**row)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
@@ -125,43 +140,117 @@ def _train(
     say: Callable[[str], None],
 ) -> TrainingResult:
     import torch
-    from transformers import Trainer, TrainingArguments
-    from transformers.trainer_callback import PrinterCallback
 
-    texts = list(_read_texts(recipe))
-    loaded = load(recipe.model, dtype=torch.float32)
-    encoding = encode_all(
-        texts,
-        loaded.tokenizer,
-        format=recipe.format,
-        max_length=recipe.max_length,
-        overlong=recipe.overlong,
-    )
-    counts = encoding.counts()
-    if not encoding.examples:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in encoding.dropped.items()) or "no text"
-        raise InputError(
-            f"No training text of {', '.join(recipe.sources)} can be trained on ({reasons}).",
-            "Raise max_length, or look at the data with: codegen data inspect.",
-        )
-    say(_describe(counts))
-    plan = make_plan(
-        encoding.examples,
-        steps=recipe.steps,
-        batch_size=recipe.batch_size,
-        micro_batch_size=recipe.micro_batch_size,
-        seed=recipe.seed,
-    )
+    options = load_options(recipe)
+    loaded = load(recipe.model, dtype=torch.float32, **options)
+    prepared = prepare(recipe, loaded.tokenizer)
+    say(_describe(prepared.counts))
     # The adapter's initial weights come from the global generator.
     torch.manual_seed(recipe.seed)
-    model = _trainable(loaded.model, recipe)
+    model = trainable(loaded, recipe, prepared)
+    trainer = _trainer(model, loaded, recipe, prepared, output, on_step)
+    checkpoint = _last_whole_checkpoint(output)
+    if checkpoint:
+        say(f"Going on from {checkpoint.name}.")
+        if trainer.replay is not None:
+            trainer.replay.load(checkpoint)
+    start_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    started = time.perf_counter()
+    # Checkpoints hold the embeddings of a grown vocabulary, which is all right.
+    warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    _save(trainer, loaded, recipe, prepared, output)
+    if not _is_first():
+        return _result(trainer, recipe, prepared, output, start_step, seconds)
+    result = _result(trainer, recipe, prepared, output, start_step, seconds)
+    _write_pictures(result, output)
+    readme = training_readme(recipe.model, result.recipe, result.counts, result.losses,
+                             result.evaluations, result.versions)  # fmt: skip
+    write_atomic(output / MODEL_DIR / "README.md", readme)
+    row = {**asdict(result), "model": MODEL_DIR}
+    write_atomic(output / RESULT_NAME, json.dumps(row, indent=1) + "\n")
+    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+    return result
+
+
+def _trainer(
+    model: Any,
+    loaded: LoadedModel,
+    recipe: Recipe,
+    prepared: Prepared,
+    output: Path,
+    on_step: Callable[[int, int, float], None] | None,
+) -> StepTrainer:
+    from transformers import EarlyStoppingCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    from codegen.finetune.trainer import Steps, StepTrainer
+
+    arguments = _arguments(loaded, recipe, output, evaluates=bool(prepared.held_out))
+    steps = Steps(
+        prepared.examples,
+        prepared.plan,
+        prepared.tokenizer.pad_token_id,
+        successors=recipe.loss == "sequencematch",
+        rank=arguments.process_index,
+        world=arguments.world_size,
+    )
+    settings, objective, buffer = recipe.sequencematch, None, None
+    if recipe.loss == "sequencematch":
+        objective = Objective(
+            settings.alpha, settings.gamma, settings.divergence, settings.terminal
+        )
+        if settings.divergence == "chi2_mixture" and settings.buffer:
+            from codegen.models.chat import end_of_turn
+
+            is_chat = recipe.format == "chat"
+            end = end_of_turn(prepared.tokenizer)[-1] if is_chat else loaded.tokenizer.eos_token_id
+            buffer = replay.Replay(
+                settings, prepared.examples, frozenset([end]), prepared.backspace, recipe.seed
+            )
+    ramp = max(1, round(settings.ramp * recipe.steps))
+    callbacks = [_callback(on_step, recipe.steps, buffer)]
+    if recipe.evaluation.patience and prepared.held_out:
+        callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
+    trainer = StepTrainer(
+        model=model,
+        args=arguments,
+        eval_dataset=prepared.held_out or None,
+        callbacks=callbacks,
+        steps=steps,
+        held_out=prepared.held_out,
+        objective=objective,
+        alpha=lambda step: settings.alpha * min(1.0, step / ramp),
+        backspace=prepared.backspace,
+        replay=buffer,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(
+    loaded: LoadedModel, recipe: Recipe, output: Path, *, evaluates: bool
+) -> TrainingArguments:
+    import torch
+    from transformers import TrainingArguments
+
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     bf16 = recipe.dtype == "bfloat16" or dtype == torch.bfloat16
+    keeps_best = evaluates and (recipe.evaluation.keep == "best" or recipe.evaluation.patience > 0)
+    options: dict[str, Any] = {}
+    if evaluates:
+        options = {"eval_strategy": "steps", "eval_steps": recipe.evaluation.every}
+    if keeps_best:
+        options |= {
+            "load_best_model_at_end": recipe.evaluation.keep == "best",
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
     arguments = TrainingArguments(
         output_dir=str(output / _CHECKPOINTS),
         max_steps=recipe.steps,
-        per_device_train_batch_size=1,  # an item of our data set is a whole micro-batch
-        gradient_accumulation_steps=recipe.batch_size // recipe.micro_batch_size,
+        per_device_train_batch_size=1,  # an item of our data set is a whole step
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate,
         lr_scheduler_type=recipe.schedule if recipe.schedule != "constant" else
@@ -172,7 +261,8 @@ def _train(
         bf16=bf16,
         use_cpu=loaded.model.device.type == "cpu",
         logging_steps=1,
-        save_steps=recipe.save_every,
+        # The best step must be one whose weights are there.
+        save_steps=recipe.evaluation.every if keeps_best else recipe.save_every,
         save_total_limit=2,
         seed=recipe.seed,
         report_to="none",
@@ -180,115 +270,77 @@ def _train(
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
+        **options,
     )  # fmt: skip
-    # With several GPUs in sight the trainer would split our micro-batches among them.
+    # With several GPUs in sight and one process the trainer would split our micro-batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
-    pad = loaded.tokenizer.pad_token_id
-    micro_batches: Any = _Plan(encoding.examples, plan)
-    trainer = Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=micro_batches,
-        data_collator=lambda items: collate(items[0], pad),
-        compute_loss_func=mean_loss,
-        callbacks=[_callback(on_step, recipe.steps)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    checkpoint = _last_whole_checkpoint(output)
-    if checkpoint:
-        say(f"Going on from {checkpoint.name}.")
-    start_step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started
+    return arguments
 
-    made = plan[start_step * recipe.batch_size // recipe.micro_batch_size :]
-    tokens = sum(len(encoding.examples[i].ids) for micro_batch in made for i in micro_batch)
+
+def _result(
+    trainer: StepTrainer,
+    recipe: Recipe,
+    prepared: Prepared,
+    output: Path,
+    start_step: int,
+    seconds: float,
+) -> TrainingResult:
+    plan, examples = prepared.plan, prepared.examples
+    assert trainer.model is not None
+    last = trainer.state.global_step
+    seen = [examples[i] for step in range(start_step, last) for i in plan.numbers(step)]
     history = [row for row in trainer.state.log_history if "loss" in row]
-    result = TrainingResult(
+    losses = [(int(row["step"]), row["loss"]) for row in history]
+    parts: dict[str, list[tuple[int, float]]] = {}
+    for row in history:
+        for name in sorted(row.keys() - {"loss", "grad_norm", "learning_rate", "epoch", "step"}):
+            parts.setdefault(name, []).append((int(row["step"]), row[name]))
+    for step, loss in losses if plan.widths else ():
+        parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
+    best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
+    kept = best if trainer.args.load_best_model_at_end and best else last
+    return TrainingResult(
         model=str(output / MODEL_DIR),
-        losses=[(int(row["step"]), row["loss"]) for row in history],
+        losses=losses,
         learning_rates=[(int(row["step"]), row["learning_rate"]) for row in history],
-        counts=counts,
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        tokens_per_s=tokens / seconds if made else 0.0,
+        evaluations=[
+            (int(row["step"]), row["eval_loss"])
+            for row in trainer.state.log_history
+            if "eval_loss" in row
+        ],
+        parts=parts,
+        counts=prepared.counts,
+        trainable_parameters=sum(
+            weight.numel() for weight in trainer.model.parameters() if weight.requires_grad
+        ),
+        tokens_per_s=sum(map(len, seen)) / seconds if seen else 0.0,
+        trained_per_s=sum(len(e.targets) for e in seen) / seconds if seen else 0.0,
         seconds=seconds,
-        dtype="bfloat16 autocast" if bf16 else "float32",
-        recipe=asdict(recipe),
+        dtype="bfloat16 autocast" if trainer.args.bf16 else "float32",
+        kept_step=kept,
+        recipe=json.loads(json.dumps(asdict(recipe))),
         versions=_versions(),
     )
-    _save(trainer.accelerator.unwrap_model(trainer.model), loaded, recipe, output)
-    write_atomic(output / PICTURE_NAME, loss_picture([LossCurve("loss", result.losses)]))
-    row = {**asdict(result), "model": MODEL_DIR}
-    write_atomic(output / RESULT_NAME, json.dumps(row, indent=1) + "\n")
-    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
-    return result
 
 
-def collate(examples: list[Encoded], pad: int) -> dict[str, torch.Tensor]:
-    """One micro-batch, padded on the right.
-
-    Returns:
-        input_ids, attention_mask: int64 [B, T].
-        logits_to_keep: int64 [C], the columns whose next token some row trains on.
-        labels: int64 [B, 1 + C], a column of -100 (the trainer leaves the first column out when it
-            counts the trained tokens) and the next tokens at those columns.
-    """
-    import torch
-
-    width = max(len(example.ids) for example in examples)
-
-    def padded(rows: list[list[int]], fill: int) -> torch.Tensor:
-        return torch.tensor([row + [fill] * (width - len(row)) for row in rows])
-
-    ids = padded([example.ids for example in examples], pad)
-    labels = padded([example.labels for example in examples], IGNORE)
-    mask = padded([[1] * len(example.ids) for example in examples], 0)
-    columns = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
-    first = torch.full((len(examples), 1), IGNORE)
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "logits_to_keep": columns,
-        "labels": torch.cat([first, labels[:, 1:][:, columns]], dim=1),
-    }
+def _write_pictures(result: TrainingResult, output: Path) -> None:
+    curves = [LossCurve("loss", result.losses)]
+    if result.evaluations:
+        curves.append(LossCurve("held out", result.evaluations))
+    write_atomic(output / PICTURE_NAME, loss_picture(curves))
+    rates = [LossCurve("learning rate", result.learning_rates)]
+    write_atomic(output / RATE_PICTURE_NAME, loss_picture(rates, "Learning rate"))
 
 
-def mean_loss(
-    outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-) -> torch.Tensor:
-    """Cross entropy in nats, summed over the micro-batch, over the step's number of trained tokens.
-
-    Args:
-        outputs: with ``logits`` [B, C, V] at the columns of :func:`collate`.
-        labels: int64 [B, 1 + C].
-        num_items_in_batch: trained tokens of the whole optimizer step, over all processes.
-    """
-    import torch
-
-    targets = labels[:, 1:]
-    trained = targets != IGNORE
-    logits = outputs.logits[trained].float()
-    total = torch.nn.functional.cross_entropy(logits, targets[trained], reduction="sum")
-    return total / (trained.sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-class _Plan:
-    """The plan as a map-style data set of micro-batches."""
-
-    def __init__(self, examples: list[Encoded], plan: list[list[int]]) -> None:
-        self.examples, self.plan = examples, plan
-
-    def __len__(self) -> int:
-        return len(self.plan)
-
-    def __getitem__(self, index: int) -> list[Encoded]:
-        return [self.examples[i] for i in self.plan[index]]
+def _is_first() -> bool:
+    """Whether this is the process that writes."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _callback(
-    on_step: Callable[[int, int, float], None] | None, steps: int
-) -> TrainerCallback:  # fmt: skip
+    on_step: Callable[[int, int, float], None] | None, steps: int, buffer: replay.Replay | None
+) -> TrainerCallback:
     from transformers import TrainerCallback
 
     class Callback(TrainerCallback):
@@ -305,48 +357,39 @@ def _callback(
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if folder.is_dir():
+            if folder.is_dir() and _is_first():
+                if buffer is not None:
+                    buffer.save(folder)
                 write_atomic(folder / _WHOLE, "")
 
     return Callback()
 
 
-def _trainable(model: PreTrainedModel, recipe: Recipe) -> Any:
-    model.config.use_cache = False
-    if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
-    if recipe.method == "full":
-        return model.train()
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    targets = recipe.lora.targets
-    config = LoraConfig(
-        r=recipe.lora.rank,
-        lora_alpha=recipe.lora.alpha,
-        lora_dropout=recipe.lora.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type=TaskType.CAUSAL_LM,
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
-
-
-def _save(model: Any, base: LoadedModel, recipe: Recipe, output: Path) -> None:
+def _save(
+    trainer: StepTrainer, base: LoadedModel, recipe: Recipe, prepared: Prepared, output: Path
+) -> None:
     """Writes the final model beside its place and moves it there, so it is whole or absent."""
+    accelerator = trainer.accelerator
+    weights = accelerator.get_state_dict(trainer.model_wrapped) if _is_sharded(trainer) else None
+    if not _is_first():
+        return
     partial = output / f".{MODEL_DIR}.partial"
     shutil.rmtree(partial, ignore_errors=True)
+    model: Any = accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True
-    for config in getattr(model, "peft_config", {}).values():
+    is_adapter = recipe.method != "full" and not recipe.merge
+    if recipe.method != "full" and recipe.merge:
+        model = model.merge_and_unload()
+    for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
         if isinstance(config.target_modules, set):  # whose order changes from process to process
             config.target_modules = sorted(config.target_modules)
-    model.save_pretrained(partial)
-    base.tokenizer.save_pretrained(partial)
+    options: dict[str, Any] = {"state_dict": weights} if weights is not None else {}
+    if is_adapter:  # of a grown vocabulary the new rows are part of the adapter, the rest is not
+        options["save_embedding_layers"] = False
+    model.save_pretrained(partial, **options)
+    prepared.tokenizer.save_pretrained(partial)
     below, fingerprint = "", ""
-    if recipe.method == "lora":
+    if is_adapter:
         is_path = base.origin == "path" and Path(recipe.model).expanduser().is_dir()
         below = str(Path(recipe.model).expanduser().resolve()) if is_path else recipe.model
         fingerprint = base.fingerprint
@@ -356,8 +399,8 @@ def _save(model: Any, base: LoadedModel, recipe: Recipe, output: Path) -> None:
     partial.rename(output / MODEL_DIR)
 
 
-def _read_texts(recipe: Recipe) -> Iterator[TrainingText]:
-    return chain.from_iterable(read_texts(source) for source in recipe.sources)
+def _is_sharded(trainer: StepTrainer) -> bool:
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
 
 def _last_whole_checkpoint(output: Path) -> Path | None:
@@ -372,10 +415,12 @@ def _claim(recipe: Recipe, output: Path) -> None:
     Until a checkpoint is whole there is nothing to mix, and other settings simply take the place of
     those of the failed attempt.
     """
+    if not _is_first():
+        return
     path = output / _RECIPE_NAME
     now = json.loads(json.dumps(asdict(recipe)))
     del now["output"], now["save_every"]  # where things lie changes nothing about the result
-    now["data_digest"] = [_digest(file) for source in recipe.sources for file in data_files(source)]
+    now["data_digest"] = [_digest(file) for file in _files(recipe)]
     now["model_fingerprint"] = fingerprint_of(recipe.model)
     begun = (output / RESULT_NAME).is_file() or _last_whole_checkpoint(output)
     if begun and path.is_file():
@@ -396,6 +441,11 @@ def _claim(recipe: Recipe, output: Path) -> None:
     write_atomic(path, json.dumps(now, indent=1) + "\n")
 
 
+def _files(recipe: Recipe) -> list[Path]:
+    paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
+    return [file for path in paths for file in data_files(path)]
+
+
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
@@ -410,6 +460,9 @@ class _DirectoryLock:
     def __enter__(self) -> None:
         import fcntl
 
+        if not _is_first():  # the first process holds it for all
+            self.file = Path(os.devnull).open("w")
+            return
         self.file = (self.folder / ".lock").open("w")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -438,10 +491,12 @@ def _describe(counts: dict[str, Any]) -> str:
         f"{counts['examples']} examples, {counts['tokens']} tokens, "
         f"{counts['mask_coverage']:.0%} of them trained"
     )
-    dropped = [f"{n} dropped ({reason})" for reason, n in counts["dropped"].items()]
+    lost = counts["dropped_tokens"]
+    parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
     if counts["cut"]:
-        dropped.append(f"{counts['cut']} cut")
-    return "; ".join([text, *dropped])
+        parts.append(f"{counts['cut']} cut ({counts['cut_tokens']} tokens)")
+    parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
+    return "; ".join([text, *parts])
 
 
 def _versions() -> dict[str, str]:

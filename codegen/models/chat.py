@@ -7,15 +7,27 @@ from typing import Any
 from codegen.errors import ModelError
 
 
-def chat_prompt(tokenizer: Any, text: str) -> list[int]:
+def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     """Token ids of a user's turn with ``text``, up to where the assistant's answer begins.
 
+    Args:
+        tokenizer: the model's.
+        text: what the user says.
+        system: the system prompt; empty for the template's own.
+
     Raises:
-        ModelError: if the tokenizer has no chat template.
+        ModelError: if the tokenizer has no chat template, or one that takes no system prompt.
     """
     _require_template(tokenizer)
     turns = [{"role": "user", "content": text}]
-    opening = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    if system:
+        turns.insert(0, {"role": "system", "content": system})
+    from jinja2.exceptions import TemplateError
+
+    try:
+        opening = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ModelError(f"The model's chat template refuses the prompt: {error}.") from None
     return tokenizer(opening, add_special_tokens=False).input_ids
 
 

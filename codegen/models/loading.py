@@ -88,7 +88,13 @@ def resolve(name: str) -> tuple[str, str]:
     return name, "hub"
 
 
-def load(name: str, *, dtype: torch.dtype | None = None, device: str | None = None) -> LoadedModel:
+def load(
+    name: str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | None = None,
+    quantization_config: Any = None,
+) -> LoadedModel:
     """Loads a model and its tokenizer.
 
     An adapter is folded into its base in float32. In a narrower dtype it stays beside the base, as
@@ -98,6 +104,7 @@ def load(name: str, *, dtype: torch.dtype | None = None, device: str | None = No
         name: ``embedded``, a directory (full model or LoRA adapter), or a hub id.
         dtype: of the weights; by default what this machine computes fastest (:func:`pick_dtype`).
         device: ``cuda``, ``cpu``, ...; by default CUDA where there is one.
+        quantization_config: transformers' configuration for weights in few bits.
 
     Raises:
         ModelError: naming what is missing and the remedy.
@@ -109,12 +116,19 @@ def load(name: str, *, dtype: torch.dtype | None = None, device: str | None = No
     dtype = dtype or pick_dtype(device)
     card = read_card(place)
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
-        model = _load_whole(name, place, dtype)
+        model = _load_whole(name, place, dtype, quantization_config)
         fingerprint = _fingerprint(place, model)
         tokenizer = load_tokenizer(name)
-        model = model.to(device).eval()
+        if quantization_config is None:  # else it was loaded where it has to be
+            model = model.to(device)
+        model = model.eval()
         return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
-    base = load(card.base or _adapter_base(Path(place)), dtype=dtype, device=device)
+    base = load(
+        card.base or _adapter_base(Path(place)),
+        dtype=dtype,
+        device=device,
+        quantization_config=quantization_config,
+    )
     if card.base_fingerprint and card.base_fingerprint != base.fingerprint:
         raise ModelError(
             f"The base model {base.name!r} of {name} is not the one it was trained on.",
@@ -126,7 +140,7 @@ def load(name: str, *, dtype: torch.dtype | None = None, device: str | None = No
     return LoadedModel(name, place, base.origin, fingerprint, model, tokenizer, card)
 
 
-def _load_whole(name: str, place: str, dtype: torch.dtype) -> Any:
+def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -137,6 +151,7 @@ def _load_whole(name: str, place: str, dtype: torch.dtype) -> Any:
             attn_implementation="sdpa",
             use_safetensors=True,  # never a pickle
             trust_remote_code=False,
+            quantization_config=quantization_config,
             output_loading_info=True,
         )
     except (OSError, ValueError, SafetensorError) as error:
@@ -171,7 +186,12 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
             peft_model = PeftModel.from_pretrained(model, place)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The adapter {name} does not load: {_one_line(error)}.") from error
-    if odd := sorted(stored ^ set(get_peft_model_state_dict(peft_model))):
+    # Of a grown vocabulary, the whole embeddings may be stored with the new rows or not.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        least = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
+        most = set(get_peft_model_state_dict(peft_model))
+    if odd := sorted((stored - most) | (least - stored)):
         raise ModelError(
             f"The adapter {name} does not fit its base model: {odd[0]} has no counterpart.",
             f"Check base in {name}/{CARD_NAME}.",

@@ -43,21 +43,21 @@ def training(losses: Sequence[LossCurve]) -> str:
     )
 
 
-def loss_picture(losses: Sequence[LossCurve]) -> str:
-    """The loss curves as an SVG file of its own; each needs at least one point."""
-    return standalone(_loss_chart(losses, WIDE))
+def loss_picture(losses: Sequence[LossCurve], quantity: str = "Loss") -> str:
+    """Curves over the steps as an SVG file of its own; each needs at least one point."""
+    return standalone(_loss_chart(losses, WIDE, quantity))
 
 
-def _loss_chart(curves: Sequence[LossCurve], width: int) -> str:
+def _loss_chart(curves: Sequence[LossCurve], width: int, quantity: str = "Loss") -> str:
     described = "; ".join(
-        f"{c.name}: from {c.points[0][1]:.3f} to {c.points[-1][1]:.3f}" for c in curves
+        f"{c.name}: from {c.points[0][1]:.3g} to {c.points[-1][1]:.3g}" for c in curves
     )
     return line_chart(
         [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
         Axis("Step", lambda value: f"{value:,.0f}"),
-        Axis("Loss", lambda value: f"{value:g}"),
+        Axis(quantity, lambda value: f"{value:g}"),
         id_=f"loss-{width}",
-        title="Training loss",
+        title="Training loss" if quantity == "Loss" else quantity,
         description=described,
         y_from_zero=False,
         width=width,

@@ -132,3 +132,47 @@ def test_refuses_what_it_would_compute_wrongly(llama: Any) -> None:
     sliding.set_attn_implementation("eager")
     with pytest.raises(ModelError, match="'eager' attention"):
         check_supported(sliding, 10)
+
+
+@torch.inference_mode()
+def plain_backspaces(model: Any, row: Row, new: int, backspace: int) -> tuple[list[int], list[int]]:
+    tokens, actions = list(row.prompt), []
+    for step in range(new):
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[:, -1]
+        if len(tokens) == len(row.prompt):
+            logits[:, backspace] = -torch.inf
+        u = torch.tensor([row.uniforms[step]], dtype=torch.float64)
+        action = int(choose(logits, u, 1.0, 1.0))
+        actions.append(action)
+        if action == backspace:
+            tokens.pop()
+        else:
+            tokens.append(action)
+    return tokens[len(row.prompt) :], actions
+
+
+def test_backspaces_take_tokens_back(llama: Any) -> None:
+    """With a token that is chosen often as the backspace, against a stack run token by token."""
+    backspace, new = 17, 40
+    head = llama.get_output_embeddings()
+    kept = head.weight.data.clone()
+    head.weight.data[backspace] = 0  # its logit is 0, the others' are of either sign
+    try:
+        bias = torch.zeros(head.out_features)
+        bias[backspace] = 9.0
+        head.bias = torch.nn.Parameter(bias)
+        rows = [Row(prompt, uniforms(new, seed)) for seed, prompt in enumerate(PROMPTS)]
+        decode(
+            llama, rows, max_new_tokens=new, temperature=1.0, top_p=1.0,
+            eos=frozenset(), backspace=backspace,
+        )  # fmt: skip
+        taken_back = 0
+        for row in rows:
+            tokens, actions = plain_backspaces(llama, row, new, backspace)
+            assert (row.tokens, row.actions) == (tokens, actions)
+            assert actions[0] != backspace
+            taken_back += actions.count(backspace)
+        assert taken_back > 30 and any(row.tokens for row in rows)
+    finally:
+        head.bias = None
+        head.weight.data.copy_(kept)

@@ -20,7 +20,7 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
     recipe = load_recipe(path, ["lora.alpha=8", "learning_rate=1e-4", "steps=7"])
     assert (recipe.steps, recipe.lora.rank, recipe.lora.alpha) == (7, 4, 8)
     assert recipe.learning_rate == 1e-4
-    assert recipe.sources == ("a", "b")
+    assert recipe.sources == (("", "a"), ("", "b"))
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,24 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"steps": 0}, r"steps is 0.*a whole number from 1 to"),
         ({"steps": True}, "steps is True.*a whole number"),
         ({"steps": "many"}, "steps is 'many'"),
-        ({"method": "LoRA"}, r"method is 'LoRA'.*lora or full"),
+        ({"method": "LoRA"}, r"method is 'LoRA'.*lora or qlora or full"),
         ({"learning_rate": "fast"}, r"learning_rate is 'fast'.*a number from 0 to 1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"data": []}, r"data is \[\]"),
-        ({"batch_size": 8, "micro_batch_size": 3}, "micro_batch_size 3 does not divide"),
+        ({"data": {"a": ""}}, r"data is \{'a': ''\}.*names with texts"),
+        ({"isolation": "chunk"}, "two domains"),
+        ({"data": {"a": "p", "b": "q"}, "mixture": {"systems": {"c": "x"}}}, "domain 'c'"),
+        (
+            {"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},
+            "batch_size 3 is no multiple of the 2 domains",
+        ),
+        ({"packing": "best_fit", "row_length": 100}, "row_length 100 is below max_length 512"),
+        ({"row_length": 1000}, "row_length is for packing"),
+        ({"curriculum": {"mode": "bucket"}, "packing": "best_fit"}, "rows of one example"),
+        (
+            {"loss": "sequencematch", "sequencematch": {"gamma": 1.0}},
+            "gamma must be below 1, or alpha 0",
+        ),
         ({"gradient_checkpointing": "yes please"}, "true or false"),
         ({"seed": -1}, "seed is -1"),
     ],

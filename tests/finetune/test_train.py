@@ -19,11 +19,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from codegen.errors import InputError, ModelError, ResumeError
 from codegen.finetune import parse_recipe
-from codegen.finetune.encode import IGNORE, encode, encode_all
+from codegen.finetune.batch import collate
+from codegen.finetune.encode import Encoder, Encoding, encode_all
+from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.plan import make_plan
-from codegen.finetune.train import collate, mean_loss, train
+from codegen.finetune.train import train
 from codegen.models import load
-from codegen.models.chat import end_of_turn
 from codegen.records import Segment, TrainingText, write_jsonl
 
 
@@ -37,6 +38,13 @@ TEXTS = [text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n") for i in ran
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model_dir)
+
+
+def encoded(
+    texts: list[TrainingText], tokenizer: Any, *, format: Any = "chat", **options: Any
+) -> Encoding:
+    pairs = [("", t) for t in texts]
+    return encode_all(pairs, Encoder(tokenizer, format), **{"max_length": 64, **options})
 
 
 @pytest.fixture
@@ -61,49 +69,48 @@ def test_mask_covers_the_trained_segments_and_the_end(tokenizer: Any) -> None:
         (Segment("ask", False), Segment("one", True), Segment("skip", False), Segment("two", True)),
     )  # fmt: skip
     for chat in (True, False):
-        end = end_of_turn(tokenizer) if chat else [tokenizer.eos_token_id]
-        encoded = encode(record, tokenizer, end, chat=chat)
-        assert len(encoded.ids) == len(encoded.labels)
-        trained = [i for i, label in zip(encoded.ids, encoded.labels, strict=True) if label >= 0]
-        assert tokenizer.decode(trained) == "onetwo<|im_end|>"
-        whole = tokenizer.decode(encoded.ids)
+        example = Encoder(tokenizer, "chat" if chat else "plain").encode(record)
+        assert tokenizer.decode(example.targets) == "onetwo<|im_end|>"
+        assert [example.ids[node + 1] for node in example.nodes] == example.targets
+        whole = tokenizer.decode(example.ids)
         opening = "<|im_start|>user\nask<|im_end|>\n<|im_start|>assistant\n" if chat else "ask"
         assert whole == opening + "oneskiptwo<|im_end|>"
+        assert example.final and example.layout.is_causal
 
 
 def test_dropped_and_cut_texts_are_counted(tokenizer: Any) -> None:
     long = text(90, "p", "x = 1\n" * 100)
     untrained = TrainingText("u", "u", "g", (Segment("only a prompt", False),))
     records = [*TEXTS, long, untrained]
-    dropped = encode_all(records, tokenizer, format="chat", max_length=64)
+    dropped = encoded(records, tokenizer)
     assert dict(dropped.dropped) == {"too_long": 1, "no_trainable_token": 1}
-    cut = encode_all(records, tokenizer, format="chat", max_length=64, overlong="cut")
+    assert dropped.dropped_tokens["too_long"] > 400
+    cut = encoded(records, tokenizer, overlong="cut")
     assert (cut.cut, dict(cut.dropped)) == (1, {"no_trainable_token": 1})
-    assert max(len(e.ids) for e in cut.examples) == 64
+    assert cut.cut_tokens == dropped.dropped_tokens["too_long"] - 64
+    longest = max(cut.examples, key=len)
+    assert len(longest) == 64 and not longest.final and longest.nodes[-1] == 62
 
 
 def test_loss_equals_the_models_own(tokenizer: Any, tiny_model_dir: Path) -> None:
     """Logits at the needed columns, summed over micro-batches = one plain masked cross entropy."""
     model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64)
-    examples = encode_all(TEXTS, tokenizer, format="chat", max_length=64).examples[:6]
-    total = sum(label != IGNORE for e in examples for label in e.labels[1:])
+    examples = encoded(TEXTS, tokenizer).examples[:6]
     ours = 0.0
-    for start in range(0, 6, 2):
-        batch = collate(examples[start : start + 2], pad=2)
-        labels = batch.pop("labels")
-        assert (labels[:, 1:] != IGNORE).any(0).all()
-        ours += mean_loss(model(**batch), labels, total).item()
+    for rows in ([((0,),), ((1,),)], [((2,), (3,))], [((4, 5),)]):  # padded and packed
+        ours += negative_log_likelihood(model, collate(examples, rows, pad=2)).sum().item()
     plain = 0.0
     for e in examples:
-        output = model(torch.tensor([e.ids]), labels=torch.tensor([e.labels]))
-        plain += output.loss.item() * sum(label != IGNORE for label in e.labels[1:]) / total
+        labels = torch.full((1, len(e)), -100)
+        labels[0, torch.tensor(e.nodes) + 1] = torch.tensor(e.targets)
+        plain += model(torch.tensor([e.ids]), labels=labels).loss.item() * len(e.targets)
     assert ours == pytest.approx(plain, rel=1e-6)
 
 
 def test_plan_uses_every_example_before_any_twice(tokenizer: Any) -> None:
-    examples = encode_all(TEXTS, tokenizer, format="plain", max_length=64).examples
+    examples = encoded(TEXTS, tokenizer, format="plain").examples
     plan = make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=3)
-    flat = [i for micro_batch in plan for i in micro_batch]
+    flat = [i for step in range(6) for i in plan.numbers(step)]
     assert sorted(flat[:12]) == sorted(flat[12:]) == list(range(12))
     assert plan == make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=3)
     assert plan != make_plan(examples, steps=6, batch_size=4, micro_batch_size=2, seed=4)
@@ -112,11 +119,12 @@ def test_plan_uses_every_example_before_any_twice(tokenizer: Any) -> None:
 def test_runs_over_the_same_ids_see_the_same_programs(tokenizer: Any) -> None:
     other = [text(i, f"Add {i}.\n", "y" * (40 - i)) for i in range(12)]
     plans = [
-        make_plan(encode_all(texts, tokenizer, format="plain", max_length=64).examples,
+        make_plan(encoded(texts, tokenizer, format="plain").examples,
                   steps=3, batch_size=4, micro_batch_size=4, seed=0)
         for texts in (TEXTS, other)
     ]  # fmt: skip
-    assert [sorted(batch) for batch in plans[0]] == [sorted(batch) for batch in plans[1]]
+    for step in range(3):
+        assert sorted(plans[0].numbers(step)) == sorted(plans[1].numbers(step))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -129,11 +137,12 @@ def test_it_learns_and_the_result_loads(recipe_row: dict[str, Any], method: str)
     assert result.losses[-1][1] < 0.5 * result.losses[0][1]
     loaded = load(result.model, dtype=torch.float32)
     assert loaded.card.style == "chat"
+    example = Encoder(loaded.tokenizer, "chat").encode(TEXTS[3])
     with torch.inference_mode():
-        end = end_of_turn(loaded.tokenizer)
-        e = encode(TEXTS[3], loaded.tokenizer, end, chat=True)
-        loss = loaded.model(torch.tensor([e.ids]), labels=torch.tensor([e.labels])).loss
+        loss = negative_log_likelihood(loaded.model, collate([example], [((0,),)], pad=2)).mean()
     assert float(loss) < 0.6 * result.losses[0][1]
+    assert "held out" not in (Path(recipe_row["output"]) / "loss.svg").read_text()
+    assert "# tiny-model" in (Path(result.model) / "README.md").read_text()
     again = train(parse_recipe(recipe_row))
     assert again == result
 
@@ -220,9 +229,10 @@ def test_a_moved_run_is_still_the_same_run(recipe_row: dict[str, Any], tmp_path:
 
 def test_the_texts_of_one_program_are_spread(tokenizer: Any) -> None:
     texts = [text(i, f"Add {i}.\n", "y" * (1 + k)) for i in range(40) for k in range(5)]
-    examples = encode_all(texts, tokenizer, format="plain", max_length=64).examples
+    examples = encoded(texts, tokenizer, format="plain").examples
     plan = make_plan(examples, steps=25, batch_size=8, micro_batch_size=8, seed=0)
-    distinct = [len({examples[i].example_id for i in batch}) for batch in plan]
+    batches = [plan.numbers(step) for step in range(25)]
+    distinct = [len({examples[i].example_id for i in batch}) for batch in batches]
     assert sum(distinct) / len(distinct) > 6.5
 
 

@@ -1,0 +1,220 @@
+"""transformers' Trainer with an optimizer step, not a micro-batch, as its item.
+
+The trainer is used as it is but for four of its methods. Its data set's items are whole steps: the
+plan says which micro-batches a step has, which may be more in one step than in the next, and each
+process takes its share of them. ``training_step`` runs them and puts the sum of their losses over
+the step's number of trained actions, in all processes together. Evaluation is the mean loss over
+all held-out actions. Everything else, optimizers, schedules, clipping, mixed precision, DDP, FSDP,
+checkpoints, early stopping, is the trainer's and accelerate's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import Trainer
+
+from codegen.finetune.batch import MicroBatch, collate
+from codegen.finetune.encode import Encoded
+from codegen.finetune.losses import Tally, negative_log_likelihood, sequence_match, tally_by_domain
+from codegen.finetune.plan import Plan, share_of
+from codegen.finetune.replay import Replay
+from codegen.finetune.seqmatch import Objective
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
+
+# A micro-batch, and what its sum of losses is multiplied with: 0 if it only keeps step.
+Weighted = tuple[MicroBatch, bool]
+
+
+class Steps:
+    """The plan as a map-style data set: item k is what this process runs at step k.
+
+    Args:
+        examples: of the run.
+        plan: of all processes.
+        pad: token id of padding.
+        successors: see :func:`codegen.finetune.batch.collate`.
+        rank, world: which of how many processes this is.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Encoded],
+        plan: Plan,
+        pad: int,
+        *,
+        successors: bool,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.examples, self.plan, self.pad = examples, plan, pad
+        self.successors, self.rank, self.world = successors, rank, world
+
+    def __len__(self) -> int:
+        return len(self.plan.steps)
+
+    def __getitem__(self, step: int) -> tuple[list[Weighted], int]:
+        """The micro-batches, and the number of actions of the whole step."""
+        planned = self.plan.steps[step]
+        total = sum(len(self.examples[number].targets) for number in self.plan.numbers(step))
+        made = [
+            (self._collate(rows, step), counts)
+            for rows, counts in share_of(planned, self.rank, self.world)
+        ]
+        return made, total
+
+    def examples_of(self, step: int) -> int:
+        """How many examples the step has, in all processes."""
+        return len(self.plan.numbers(step))
+
+    def _collate(self, rows: Any, step: int) -> MicroBatch:
+        return collate(
+            self.examples,
+            rows,
+            self.pad,
+            isolation=self.plan.isolation,
+            width=self.plan.width(step),
+            successors=self.successors,
+        )
+
+
+class StepTrainer(Trainer):
+    """See the module.
+
+    Args:
+        steps: the training data.
+        held_out: micro-batches to evaluate on.
+        objective: the SequenceMatch loss, or None for maximum likelihood.
+        alpha: the objective's alpha at a step, for its ramp.
+        backspace: id of the backspace token, if the vocabulary has it.
+        replay: own samples to learn from, if any.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        steps: Steps,
+        held_out: Sequence[MicroBatch] = (),
+        objective: Objective | None = None,
+        alpha: Callable[[int], float] = lambda _: 0.0,
+        backspace: int | None = None,
+        replay: Replay | None = None,
+        **kwargs: Any,
+    ) -> None:
+        data: Any = steps
+        super().__init__(*args, train_dataset=data, data_collator=_only, **kwargs)
+        self.steps, self.held_out = steps, held_out
+        self.objective, self.alpha, self.backspace = objective, alpha, backspace
+        self.replay = replay
+        self.tally = Tally()
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Not prepared by accelerate, which would deal the steps out to the processes."""
+        from torch.utils.data import DataLoader
+
+        data: Any = self.steps
+        return DataLoader(data, batch_size=1, shuffle=False, collate_fn=_only)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Gradients of one step; returns its loss, of which the trainer takes the mean over all
+        processes.
+        """
+        model.train()
+        micro_batches, total = inputs
+        parts: list[tuple[MicroBatch, float, bool]] = [
+            (batch, float(counts) / total, False) for batch, counts in micro_batches
+        ]
+        if self.replay is not None:
+            self.replay.refresh(_base(self.accelerator.unwrap_model(model)), self.state.global_step)
+            if self.alpha(self.state.global_step) > 0:  # else they have nothing to teach
+                parts += self._own_samples(self.replay, total)
+        losses = []
+        for number, (batch, weight, own) in enumerate(parts):
+            last = number == len(parts) - 1
+            self.accelerator.gradient_state._set_sync_gradients(last)
+            context = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+            with context, self.compute_loss_context_manager():
+                loss = self._loss(model, batch.to(self.args.device), own, weight > 0) * weight
+                # accelerate takes the mean of the processes' gradients, the loss is their sum.
+                self.accelerator.backward(loss * self.args.world_size)
+            losses.append(loss.detach())
+        return sum(losses[1:], losses[0]) * self.args.world_size
+
+    def _loss(self, model: Any, batch: MicroBatch, own: bool, counts: bool) -> torch.Tensor:
+        if self.objective is None:
+            losses = negative_log_likelihood(model, batch)
+        else:
+            objective = Objective(
+                self.alpha(self.state.global_step),
+                self.objective.gamma,
+                self.objective.divergence,
+                self.objective.terminal,
+            )
+            likelihood, penalty = sequence_match(model, batch, objective, self.backspace)
+            name = "penalty_own" if own else "penalty"
+            if counts:
+                self.tally.add(name, penalty.sum(), len(penalty))
+            losses = penalty if own else likelihood + penalty
+            if not own and counts:
+                self.tally.add("nll", likelihood.sum(), len(likelihood))
+        if counts and not own:
+            tally_by_domain(self.tally, batch, losses.detach())
+        return losses.sum()
+
+    def _own_samples(self, replay: Replay, total: int) -> list[tuple[MicroBatch, float, bool]]:
+        """Micro-batches of own samples, which weigh as much as the step's examples do."""
+        step = self.state.global_step
+        wanted = self.steps.examples_of(step)
+        own = replay.draw(step, wanted)
+        groups = [[((k,),)] for k in range(len(own))]
+        return [
+            (
+                collate(own, rows, self.steps.pad, successors=True),
+                float(counts) * wanted / len(own) / total,
+                True,
+            )
+            for rows, counts in share_of(groups, self.steps.rank, self.steps.world)
+        ]
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Adds the losses by domain and part."""
+        if "loss" in logs:
+            logs = {**logs, **self.tally.means()}
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Mean negative log-likelihood over the held-out actions: ``eval_loss``."""
+        import torch
+
+        assert self.model is not None
+        self.model.eval()
+        tally = Tally()
+        with torch.inference_mode(), self.compute_loss_context_manager():
+            for batch in self.held_out:
+                losses = negative_log_likelihood(self.model, batch.to(self.args.device))
+                tally.add("eval_loss", losses.sum(), len(losses))
+        self.model.train()
+        metrics = tally.means()
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+
+def _base(model: Any) -> Any:
+    """The transformers model, with adapters in place if it has any."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _only(items: list[Any]) -> Any:
+    return items[0]

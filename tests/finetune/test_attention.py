@@ -1,0 +1,142 @@
+"""Layouts against the plain truth: the model run on each state's own tokens, in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from codegen.backspace import Trajectory, stack_layout
+from codegen.finetune.attention import (
+    Layout,
+    causal,
+    cumulative_lengths,
+    dense_mask,
+    flex_block_mask,
+    from_stack,
+    joined,
+    padded,
+)
+
+BKSPC = 699
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model_dir: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64).eval()
+
+
+@st.composite
+def walks(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    """A prompt, and actions after it: tokens, and backspaces where there is something to remove."""
+    prompt = draw(st.lists(st.integers(3, 600), min_size=1, max_size=3))
+    actions: list[int] = []
+    depth = 0
+    for _ in range(draw(st.integers(1, 12))):
+        if depth and draw(st.booleans()):
+            actions.append(BKSPC)
+            depth -= 1
+        else:
+            actions.append(draw(st.integers(3, 600)))
+            depth += 1
+    return prompt, actions
+
+
+class Slots:
+    """A part of a row: its tokens and layout, and for each slot the tokens that it stands for."""
+
+    def __init__(self, prompt: list[int], actions: list[int]) -> None:
+        labels = [-100] * len(prompt) + [0] * len(actions)
+        found = stack_layout(Trajectory((*prompt, *actions), tuple(labels), len(prompt), BKSPC))
+        self.tokens = list(found.tokens)
+        self.layout = from_stack(found)
+        self.states = [prompt[: k + 1] for k in range(len(prompt))]
+        stack = list(prompt)
+        for action in actions:
+            if action == BKSPC:
+                stack.pop()
+            else:
+                stack.append(action)
+                self.states.append(list(stack))
+        self.left = stack
+
+
+def check(model: Any, tokens: list[int], layout: Layout, states: list[list[int]]) -> None:
+    """Each slot's logits are those of the last token of its state, run by itself."""
+    end = torch.from_numpy(layout.end)[None]
+    with torch.inference_mode():
+        together = model(
+            input_ids=torch.tensor([tokens]),
+            attention_mask=dense_mask(end),
+            position_ids=torch.from_numpy(layout.positions)[None],
+        ).logits[0]
+        for slot, state in enumerate(states):
+            alone = model(input_ids=torch.tensor([state])).logits[0, -1]
+            assert (together[slot] - alone).abs().max() < 1e-10
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.lists(walks(), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_backspaces_in_chunks_in_a_padded_pack(
+    model: Any, chunks: list[list[tuple[list[int], list[int]]]]
+) -> None:
+    tokens: list[int] = []
+    states: list[list[int]] = []
+    layouts = []
+    for chunk in chunks:
+        before: list[int] = []
+        parts = [Slots(*walk) for walk in chunk]
+        for part in parts:
+            tokens += part.tokens
+            states += [before + state for state in part.states]
+            before = before + part.left
+        layouts.append(joined([part.layout for part in parts], isolated=False))
+    row = padded(joined(layouts, isolated=True), len(tokens) + 3)
+    check(model, [*tokens, 2, 2, 2], row, states)
+
+
+def test_packed_documents_are_what_they_are_alone(model: Any) -> None:
+    documents = [[5, 6, 7], [8], [9, 10, 11, 12, 13]]
+    row = joined([causal(len(d)) for d in documents], isolated=True)
+    states = [d[: k + 1] for d in documents for k in range(len(d))]
+    check(model, [token for d in documents for token in d], row, states)
+
+
+def test_padding_changes_nothing_and_sees_nothing() -> None:
+    row = padded(joined([causal(2), causal(3)], isolated=False), 8)
+    mask = dense_mask(torch.from_numpy(row.end)[None])[0, 0]
+    assert torch.equal(mask[:5, :5], torch.ones(5, 5, dtype=torch.bool).tril())
+    assert torch.equal(mask[5:], torch.eye(8, dtype=torch.bool)[5:])
+    assert row.positions.tolist() == [0, 1, 2, 3, 4, 0, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_flex_attention_sees_the_same() -> None:
+    from torch.nn.attention.flex_attention import create_mask, flex_attention
+
+    rows = [
+        padded(joined([causal(40), causal(70)], isolated=True), 128),
+        padded(Slots([4, 5], [6, 7, BKSPC, 8, BKSPC, BKSPC, 9] * 8).layout, 128),
+    ]
+    end = torch.from_numpy(np.stack([row.end for row in rows]))
+    block = flex_block_mask(end)
+    assert torch.equal(create_mask(block.mask_mod, 2, 1, 128, 128, "cpu"), dense_mask(end))
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 128, 16, dtype=torch.float64)
+    dense = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=dense_mask(end))
+    assert (flex_attention(q, k, v, block_mask=block) - dense).abs().max() < 1e-10
+
+
+def test_cumulative_lengths_only_of_causal_blocks() -> None:
+    pack = joined([causal(3), joined([causal(2), causal(2)], isolated=False)], isolated=True)
+    assert cumulative_lengths(pack) == [0, 3, 7]
+    assert cumulative_lengths(padded(pack, 9)) == [0, 3, 7, 8, 9]
+    assert cumulative_lengths(Slots([4], [5, 6, BKSPC, 7]).layout) is None
+    assert causal(4).is_causal and not pack.is_causal
+    assert joined([causal(2), causal(2)], isolated=False).is_causal

@@ -1,0 +1,178 @@
+"""Dataset Decomposition and Mixture-of-Instructions: published numbers, exact counts, no leaks."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import ConfigError
+from codegen.finetune.attention import causal
+from codegen.finetune.curriculum import (
+    Draw,
+    bucket_of,
+    decompose,
+    draw_order,
+    grid,
+    odds_of,
+    units_per_cycle,
+)
+from codegen.finetune.encode import Encoded
+from codegen.finetune.packing import best_fit
+from codegen.finetune.plan import apportion, make_curriculum, make_mixture, make_plan, share_of
+
+
+def example(name: str, length: int, domain: str = "") -> Encoded:
+    slots = list(range(length))
+    return Encoded(name, slots, slots[:-1], slots[1:], slots[1:], causal(length), domain)
+
+
+@given(st.lists(st.integers(1, 60), max_size=40), st.integers(20, 60))
+def test_best_fit_loses_and_splits_nothing(lengths: list[int], capacity: int) -> None:
+    rows = best_fit(lengths, capacity)
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    for row in rows:
+        assert sum(lengths[i] for i in row) <= capacity or len(row) == 1
+    fitting = [n for n in lengths if n <= capacity]
+    least = -(-sum(fitting) // capacity)
+    assert len(rows) <= 11 / 9 * least * 2 + 1 + len(lengths) - len(fitting)
+    # Best fit: no two rows could be one.
+    room = sorted(sum(lengths[i] for i in row) for row in rows)
+    assert len(room) < 2 or room[0] + room[1] > capacity
+
+
+@given(st.integers(0, 5000), st.integers(0, 4), st.integers(5, 9))
+def test_decompose_cuts_into_powers_of_two(length: int, least: int, most: int) -> None:
+    pieces = decompose(length, 2**least, 2**most)
+    assert sum(pieces) <= length < sum(pieces) + 2**least
+    assert pieces == sorted(pieces, reverse=True)
+    assert all(n & (n - 1) == 0 and 2**least <= n <= 2**most for n in pieces)
+    assert max(Counter(n for n in pieces if n < 2**most).values(), default=1) == 1
+
+
+def test_the_released_example() -> None:
+    """Step 2 of the README of apple/ml-dataset-decomposition: 8 cycles of shards of 2^20 tokens."""
+    shards = [3560, 5996, 7410, 6309, 5157, 4513]
+    per_cycle = units_per_cycle(shards, 28_795_904_000 / (8 << 20), 8)
+    weights = [n * odds for n, odds in zip(per_cycle, odds_of("grow_p2", 6), strict=True)]
+    assert weights == [1472, 1248, 776, 328, 134, 60]
+    assert sum(per_cycle) * (8 << 20) == 3_607_101_440
+    sequences = [n * 8 * per for n, per in zip(per_cycle, [4096, 2048, 1024, 512, 256, 128],
+                                               strict=True)]  # fmt: skip
+    assert sequences == [1507328, 1277952, 794624, 335872, 137216, 61440]
+
+
+def test_odds_and_grids() -> None:
+    assert odds_of("uniform", 4) == [1, 1, 1, 1]
+    assert odds_of("grow_linear", 6) == [6, 5, 4, 3, 2, 1]
+    assert odds_of("grow_p2", 6) == [32, 16, 8, 4, 2, 1]
+    assert grid(64, 500) == [64, 128, 256, 512]
+    assert grid(64, 300, finer=True) == [64, 96, 128, 192, 256, 384]
+    assert [bucket_of(n, grid(64, 500)) for n in (1, 64, 65, 512)] == [0, 0, 1, 3]
+
+
+@pytest.mark.parametrize("draw", ["paper", "weighted", "deterministic"])
+@pytest.mark.parametrize("cycles", [1, 3, 8])
+def test_draws_are_exact_and_each_cycle_grows(draw: Draw, cycles: int) -> None:
+    counts = [240, 240, 240, 240]
+    order = draw_order(counts, odds_of("grow_p2", 4), cycles, draw, random.Random(0))
+    assert Counter(order) == dict(enumerate(counts))
+    assert order == draw_order(counts, odds_of("grow_p2", 4), cycles, draw, random.Random(0))
+    size = len(order) // cycles
+    for cycle in range(cycles):
+        part = order[cycle * size : (cycle + 1) * size]
+        half = len(part) // 2
+        assert sum(part[:half]) / half < sum(part[half:]) / (len(part) - half)
+
+
+def test_uniform_odds_mix_all_along() -> None:
+    counts = [300, 300]
+    order = draw_order(counts, odds_of("uniform", 2), 1, "paper", random.Random(1))
+    assert 0.4 < sum(order[:300]) / 300 < 0.6
+
+
+def test_the_paper_draws_by_odds_among_what_is_left() -> None:
+    """The first draws of many seeds, against the probabilities of appendix B.2."""
+    first = Counter(
+        draw_order([5, 5, 5], odds_of("grow_p2", 3), 1, "paper", random.Random(s))[0]
+        for s in range(4000)
+    )
+    for length, probability in enumerate((4 / 7, 2 / 7, 1 / 7)):
+        assert abs(first[length] / 4000 - probability) < 0.03
+    weighted = Counter(
+        draw_order([1, 8, 8], odds_of("grow_p2", 3), 1, "weighted", random.Random(s))[0]
+        for s in range(4000)
+    )
+    for length, probability in enumerate((4 / 28, 16 / 28, 8 / 28)):
+        assert abs(weighted[length] / 4000 - probability) < 0.03
+
+
+def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
+    lengths = [20, 40, 70, 100, 130, 250, 30, 60, 90] * 20
+    examples = [example(f"e{i}", n) for i, n in enumerate(lengths)]
+    plan = make_curriculum(
+        examples, steps=60, tokens_per_step=1024, micro_batch_tokens=512, seed=3, least=32,
+        most=max(lengths), odds="grow_p2", cycles=2,
+    )  # fmt: skip
+    for step in range(60):
+        rows = [row for rows in plan.steps[step] for row in rows]
+        assert len(rows) * plan.width(step) == 1024
+        assert all(len(rows) * plan.width(step) <= 512 for rows in plan.steps[step])
+        assert all(len(examples[i]) <= plan.width(step) for i in plan.numbers(step))
+        assert all(2 * len(examples[i]) > plan.width(step) or plan.width(step) == 32
+                   for i in plan.numbers(step))  # fmt: skip
+    assert plan.width(0) == 256  # the longest first: what does not fit fails at once
+    assert sum(plan.widths[1:20]) < sum(plan.widths[41:60])
+    tokens = Counter(plan.widths)
+    assert tokens[128] / 60 == pytest.approx(20 * 3 * 128 / (20 * (2*32 + 2*64 + 3*128 + 2*256)), abs=.03)  # fmt: skip  # noqa: E501
+
+
+def test_apportion_adds_up() -> None:
+    assert apportion(10, [1, 1, 1]) == [4, 3, 3]
+    assert sum(apportion(97, [5, 0, 3, 9])) == 97 and apportion(97, [5, 0, 3, 9])[1] == 0
+
+
+def test_chunks_have_one_example_of_each_domain() -> None:
+    examples = [example(f"{d}{i}", 5 + i, d) for d, n in (("chat", 3), ("code", 40), ("math", 9))
+                for i in range(n)]  # fmt: skip
+    options: dict[str, Any] = {
+        "steps": 10,
+        "batch_size": 12,
+        "micro_batch_size": 2,
+        "seed": 0,
+        "row_length": 200,
+    }
+    plan = make_mixture(examples, **options, isolation="chunk", balance=True,
+                        order="default_first", default="math")  # fmt: skip
+    for step in range(10):
+        chunks = [chunk for rows in plan.steps[step] for row in rows for chunk in row]
+        assert len(chunks) == 4
+        for chunk in chunks:
+            assert [examples[i].domain for i in chunk] == ["math", "chat", "code"]
+    unbalanced = make_mixture(examples, **options, isolation="none", balance=False, order="fixed")
+    seen = Counter(examples[i].domain for s in range(10) for i in unbalanced.numbers(s))
+    assert seen["code"] > 3 * seen["math"]
+    with pytest.raises(ConfigError, match="mixture of 3 domains"):
+        make_mixture(examples, **{**options, "batch_size": 10}, isolation="chunk", balance=True,
+                     order="random")  # fmt: skip
+
+
+@given(st.integers(1, 9), st.integers(1, 4))
+def test_processes_share_a_step_without_gaps(count: int, world: int) -> None:
+    shares = [share_of(list(range(count)), rank, world) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1
+    done = [item for share in shares for item, counts in share if counts]
+    assert sorted(done) == list(range(count))
+
+
+def test_packing_keeps_a_steps_examples() -> None:
+    examples = [example(f"e{i}", 5 + i % 17) for i in range(50)]
+    loose = make_plan(examples, steps=6, batch_size=10, micro_batch_size=2, seed=1)
+    packed = make_plan(examples, steps=6, batch_size=10, micro_batch_size=1, seed=1, row_length=40)
+    for step in range(6):
+        assert sorted(loose.numbers(step)) == sorted(packed.numbers(step))
+        assert len(packed.steps[step]) < 5

@@ -1,0 +1,260 @@
+"""The methods through the trainer: packing, several processes, curricula, mixtures, SequenceMatch,
+evaluation. On a small random model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from codegen.backspace import Backspace, load_codec
+from codegen.errors import CodegenError, InputError
+from codegen.finetune import parse_recipe
+from codegen.finetune.train import TrainingResult, train
+from codegen.models import load
+from codegen.records import Example, Segment, TrainingText, write_jsonl
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def text(i: int, prompt: str, answer: str) -> TrainingText:
+    return TrainingText(f"t{i}", f"e{i}", "whole", (Segment(prompt, False), Segment(answer, True)))
+
+
+TEXTS = [
+    text(i, f"Add {i}.\n", f"def f(x):\n    return x + {i}\n" + "    # more\n" * 3 * (i % 5))
+    for i in range(16)
+]
+
+
+@pytest.fixture
+def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    write_jsonl(tmp_path / "data.jsonl", TEXTS)
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(tmp_path / "data.jsonl"),
+        "output": str(tmp_path / "out"),
+        "steps": 6,
+        "batch_size": 6,
+        "micro_batch_size": 2,
+        "max_length": 128,
+        "learning_rate": 0.01,
+        "save_every": 2,
+        "dtype": "float32",
+    }
+
+
+def run(row: dict[str, Any], **changes: Any) -> TrainingResult:
+    return train(parse_recipe({**row, **changes}))
+
+
+def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
+    folder = Path(result.model)
+    path = folder / "adapter_model.safetensors"
+    return load_file(path if path.exists() else folder / "model.safetensors")
+
+
+def difference(one: TrainingResult, other: TrainingResult) -> float:
+    """The largest between their weights, against the largest change of any weight from 0."""
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_packing_trains_the_same_weights(row: dict[str, Any], tmp_path: Path) -> None:
+    plain = run(row)
+    packed = run(row, output=str(tmp_path / "p"), packing="best_fit", micro_batch_size=1)
+    assert [loss for _, loss in packed.losses] == pytest.approx(
+        [loss for _, loss in plain.losses], rel=1e-4
+    )
+    assert difference(plain, packed) < 1e-3
+    assert packed.counts["rows"] < plain.counts["rows"]
+    assert packed.counts["micro_batches"] < 36 and plain.counts["padding"] > 0
+    mixed = run(row, output=str(tmp_path / "n"), packing="best_fit", isolation="none")
+    assert difference(plain, mixed) > 1e-3  # examples that see one another are another loss
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
+def test_two_processes_train_the_same_weights(
+    row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """gloo on CPU, with fewer micro-batches than the processes could share in some steps."""
+    single = run({**row, **options})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
+    launch = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", str(_free_port()), "--module", "codegen",
+        "finetune", str(recipe), "--json",
+    ]  # fmt: skip
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    assert [loss for _, loss in result["losses"]] == pytest.approx(
+        [loss for _, loss in single.losses], rel=1e-4
+    )
+    one, two = weights(single), load_file(tmp_path / "two/model/adapter_model.safetensors")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+
+
+def test_a_curriculum_of_lengths(row: dict[str, Any]) -> None:
+    curriculum = {"mode": "bucket", "tokens_per_step": 256, "micro_batch_tokens": 128, "least": 16}
+    result = run(row, curriculum=curriculum, steps=8)
+    lengths = {name for name in result.parts if name.startswith("loss_length_")}
+    assert len(lengths) >= 2
+    assert sum(len(result.parts[name]) for name in lengths) == 8
+    assert result.counts["slots"] == 8 * 256
+
+
+def test_decomposition_predicts_every_token_once(row: dict[str, Any], tmp_path: Path) -> None:
+    curriculum = {"mode": "decompose", "tokens_per_step": 128, "least": 2}
+    result = run(row, curriculum=curriculum, method="full", steps=5, max_length=64)
+    texts = [
+        load(row["model"]).tokenizer(t.text, add_special_tokens=False).input_ids for t in TEXTS
+    ]
+    lost = result.counts["dropped_tokens"].get("below_least", 0)
+    assert result.counts["trained_tokens"] + lost == sum(map(len, texts))
+    assert result.counts["mask_coverage"] == 1 and result.counts["padding"] == 0
+
+
+def test_a_mixture_reports_each_domain(row: dict[str, Any], tmp_path: Path) -> None:
+    other = [text(i, f"What is {i} + 1?\n", str(i + 1)) for i in range(5)]
+    write_jsonl(tmp_path / "math.jsonl", other)
+    data = {"code": row["data"], "math": str(tmp_path / "math.jsonl")}
+    mixture = {"balance": True, "order": "default_first",
+               "systems": {"code": "You are a programmer."}}  # fmt: skip
+    result = run(row, data=data, mixture=mixture, packing="best_fit", isolation="chunk")
+    assert {"loss_code", "loss_math"} <= result.parts.keys()
+    assert len(result.parts["loss_math"]) == 6
+    assert result.losses[-1][1] < result.losses[0][1]
+
+
+def test_held_out_loss_stops_early_and_the_best_is_kept(
+    row: dict[str, Any], tmp_path: Path
+) -> None:
+    held = [text(100 + i, f"Mul {i}.\n", f"def g(y):\n    return y * {i}\n") for i in range(4)]
+    write_jsonl(tmp_path / "held.jsonl", held)
+    evaluation = {"data": str(tmp_path / "held.jsonl"), "every": 2, "patience": 2}
+    result = run(row, evaluation=evaluation, steps=60, learning_rate=0.05)
+    scores = dict(result.evaluations)
+    assert len(result.losses) < 60 and result.kept_step == min(scores, key=lambda s: scores[s])
+    assert "held out" in (Path(row["output"]) / "loss.svg").read_text()
+    last = run(
+        row, evaluation={**evaluation, "keep": "last", "patience": 0}, steps=8,
+        output=str(tmp_path / "last"),
+    )  # fmt: skip
+    assert last.kept_step == 8 and len(last.evaluations) == 4
+
+
+@pytest.fixture
+def backspace_row(row: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    load_codec.cache_clear()
+    generator = Backspace(model=row["model"], eta=0.2, noise="uniform", format="chat")
+    import random
+
+    texts = [
+        made
+        for i, t in enumerate(TEXTS)
+        for made in generator.generate(
+            Example(f"e{i}", t.prompt.strip(), t.trained), random.Random(i)
+        )
+    ]
+    write_jsonl(tmp_path / "backspace.jsonl", texts)
+    sequencematch = {"sample_every": 2, "samples": 3, "max_new_tokens": 12, "buffer": 5,
+                     "alpha": 0.1, "ramp": 0.5}  # fmt: skip
+    return {**row, "data": str(tmp_path / "backspace.jsonl"), "loss": "sequencematch",
+            "decoder": "backspace", "sequencematch": sequencematch}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_sequencematch_trains_a_new_token(backspace_row: dict[str, Any], method: str) -> None:
+    result = run(backspace_row, method=method)
+    assert {"nll", "penalty", "penalty_own"} <= result.parts.keys()
+    assert result.parts["penalty"][0][1] == 0 < result.parts["penalty"][-1][1]  # the ramp
+    loaded = load(result.model, dtype=torch.float32)
+    token = loaded.tokenizer.convert_tokens_to_ids("<bkspc>")
+    assert loaded.tokenizer.decode([token]) == "<bkspc>"
+    assert loaded.model.get_input_embeddings().num_embeddings > token
+    assert loaded.card.decoder == "backspace"
+
+
+def test_backspace_data_with_plain_likelihood(backspace_row: dict[str, Any]) -> None:
+    """The other half of the ablation: the same data, packed, without the penalty."""
+    result = run(backspace_row, loss="mle", packing="best_fit", micro_batch_size=1)
+    assert result.losses[-1][1] < result.losses[0][1]
+
+
+def test_backspace_data_of_another_format_is_refused(backspace_row: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="made for the format 'chat', the recipe has 'plain'"):
+        run(backspace_row, format="plain")
+
+
+@pytest.mark.slow
+def test_a_killed_sequencematch_run_goes_on_to_the_same_weights(
+    backspace_row: dict[str, Any], tmp_path: Path
+) -> None:
+    """The buffer of own samples is part of the checkpoint."""
+    backspace_row["steps"] = 9
+    whole = run(backspace_row)
+    other = {**backspace_row, "output": str(tmp_path / "killed")}
+    script = (
+        "import json, sys, time, torch; torch.set_num_threads(1)\n"
+        "from codegen.finetune import parse_recipe\n"
+        "from codegen.finetune.train import train\n"
+        "train(parse_recipe(json.loads(sys.argv[1])), on_step=lambda s, *_: print(s, flush=True))\n"
+    )
+    for moment in (3, 6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, json.dumps(other)],
+            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) >= moment:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+    resumed = run(other)
+    assert difference(whole, resumed) == 0
+    assert resumed.losses == whole.losses
+
+
+def test_merging_saves_a_whole_model(row: dict[str, Any], tmp_path: Path) -> None:
+    kept = load(run(row).model, dtype=torch.float32)
+    merged = load(run(row, merge=True, output=str(tmp_path / "m")).model, dtype=torch.float32)
+    assert not (tmp_path / "m/model/adapter_config.json").exists()
+    tokens = torch.tensor([[5, 6, 7]])
+    with torch.inference_mode():
+        gap = (kept.model(tokens).logits - merged.model(tokens).logits).abs().max()
+    assert gap < 1e-4
+
+
+def test_a_loss_that_is_no_number_stops_the_run(row: dict[str, Any], tmp_path: Path) -> None:
+    """And what was saved before is still there to go on from, with other settings or none."""
+    loaded = load(row["model"], dtype=torch.float32)
+    with torch.no_grad():
+        loaded.model.model.norm.weight[0] = torch.nan
+    loaded.model.save_pretrained(tmp_path / "nan")
+    loaded.tokenizer.save_pretrained(tmp_path / "nan")
+    with pytest.raises(CodegenError, match="The loss became nan at step 1"):
+        run(row, model=str(tmp_path / "nan"))
+    assert not (Path(row["output"]) / "train.json").exists()

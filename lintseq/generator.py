@@ -16,7 +16,14 @@ from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepar
 from codegen.lintseq.randseq import random_sequence
 from codegen.lintseq.reference import reference_sequence
 from codegen.lintseq.repair import Verified, audited, edit_sequences, verified_sequences
-from codegen.lintseq.verify import CHECKS, Finding, Verify, check_for, check_pylint
+from codegen.lintseq.verify import (
+    CHECKS,
+    Finding,
+    Verify,
+    audit_pylint,
+    check_for,
+    check_pylint,
+)
 from codegen.records import Example, TrainingText
 
 Engine = Literal["fast", "reference", "random"]
@@ -224,7 +231,7 @@ class LintSeq:
                 for number, (found, seed) in enumerate(zip(results, seeds, strict=True))
                 if isinstance(found, Verified)
             }
-            audits = audited(list(drawn.values()), self.audit, check_pylint)
+            audits = audited(list(drawn.values()), self.audit, audit_pylint)
             counts = dict(zip(drawn, audits, strict=True))
         return [
             _Sequence(

@@ -3,10 +3,10 @@
 CPU time is what is compared wherever the machine may be shared: a neighbour lengthens the wall
 time of a run by any factor, its CPU time by some per cent (caches, hyper-threads).
 
-Limits: to :func:`measured`, a child's CPU time counts once it has ended and its parent has waited
-for it, so a pool of processes must be closed inside the block. For processes that nobody waits for
-(a sandbox that is killed as a whole) take the difference of two :func:`tree_cpu_s`, whose clock
-ticks are 10 ms for each process. Memory and trees are read from Linux's /proc.
+Limits: to :func:`measured`, a descendant's CPU time counts while it runs and once it has ended and
+its parent has waited for it. For processes that nobody waits for (a sandbox that is killed as a
+whole) take the difference of two :func:`tree_cpu_s` before it is. The clock of processes that run
+ticks every 10 ms. Memory and trees are read from Linux's /proc.
 """
 
 from __future__ import annotations
@@ -43,12 +43,18 @@ def cpu_seconds() -> float:
 def measured() -> Iterator[Spent]:
     """Measures a block; what it yields is filled in at the block's end."""
     spent = Spent()
-    cpu, wall = cpu_seconds(), time.perf_counter()
+    cpu, wall = _cpu_seconds_so_far(), time.perf_counter()
     try:
         yield spent
     finally:
-        spent.cpu_s = cpu_seconds() - cpu
+        spent.cpu_s = _cpu_seconds_so_far() - cpu
         spent.wall_s = time.perf_counter() - wall
+
+
+def _cpu_seconds_so_far() -> float:
+    """That of this process, its ended children, and its descendants that run."""
+    running = sum(_ticks(pid) for pid in _tree(os.getpid()) - {os.getpid()})
+    return cpu_seconds() + running / os.sysconf("SC_CLK_TCK")
 
 
 def tree_cpu_s(root: int | None = None) -> float:

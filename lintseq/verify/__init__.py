@@ -17,6 +17,7 @@ from typing import Literal, get_args
 from codegen.errors import ConfigError
 from codegen.lintseq.verify.compiled import check_compile
 from codegen.lintseq.verify.findings import Check, Finding, new_findings
+from codegen.lintseq.verify.linter_process import AUDIT_MIB, shared_linter
 from codegen.lintseq.verify.ruff import check_ruff
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Check",
     "Finding",
     "Verify",
+    "audit_pylint",
     "check_compile",
     "check_for",
     "check_pylint",
@@ -36,15 +38,17 @@ CHECKS: tuple[Verify, ...] = get_args(Verify)
 
 
 def check_pylint(states: Sequence[str]) -> list[list[Finding]]:
-    """Lints each state with this process's pylint, and remembers the verdicts.
+    """Lints each state with a pylint that runs beside this process, and remembers the verdicts.
 
     Raises:
         CodegenError: if pylint is not installed.
     """
-    # pylint takes a quarter of a second to import, and most runs do without.
-    from codegen.lintseq.verify.linter import shared_linter
-
     return shared_linter().check(states)
+
+
+def audit_pylint(states: Sequence[str]) -> list[list[Finding]]:
+    """The same with less memory, for few states that import this and that."""
+    return shared_linter(AUDIT_MIB).check(states)
 
 
 _CHECKS: Mapping[str, Check | None] = {

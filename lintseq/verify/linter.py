@@ -13,14 +13,15 @@ and besides saves what can't bear on them:
   W0311, pragmas, odd characters and encodings are what counts here, run only on a state that could
   have any of these; the tree tells whether the indentation is regular.
 - Visits that serve disabled messages only, but that pylint makes all the same, are left out.
-- Trees of library modules stay. Trees of states are dropped after each state, from astroid's caches
-  too, and what a state wrote into a library's tree (``argparse.Namespace.x = 1``) is taken back: a
-  verdict depends on its state alone. Python's cyclic garbage collector is kept from walking through
-  the library's trees for every state.
+- Trees of library modules stay, and nothing else: see :mod:`codegen.lintseq.verify.traces`.
 
-Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report, and no module
-from the current directory. Installed modules that a state imports are parsed, and those that are C
-extensions are imported, as in the reference.
+Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report. Installed
+modules that a state imports are parsed, and those that are C extensions are imported, as in the
+reference.
+
+It changes astroid for its whole process, and sees what that process has put in the place of
+builtins and streams, so it belongs in one of its own:
+:mod:`codegen.lintseq.verify.linter_process`.
 
 Limits: it holds for pylint 4 and astroid 4, some of whose internals it touches. A state imports
 another module than its program would if that lies in the program's own directory: such imports are
@@ -29,32 +30,22 @@ faults of the whole program, and excused.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import hashlib
-import io
-import os
 import re
-import sys
 import tempfile
-import threading
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import CodegenError
 from codegen.lintseq.verify.findings import Finding
+from codegen.lintseq.verify.traces import traces
 
 if TYPE_CHECKING:
     from astroid import nodes
 
 MODULE = "lintseq_state"  # the name that states have for pylint; in messages it is "state"
-REMEMBERED = 50_000  # verdicts, of some 100 bytes each
-MOST_LIBRARY_MODULES = 800  # trees that stay, of some 0.6 MB each
-STATES_BETWEEN_SWEEPS = 50
+YOUNG_OBJECTS = 100_000  # since garbage was collected; a state of 100 lines makes some 10,000
 
 _WARNINGS = frozenset({"W0231", "W0311"})
 
@@ -63,61 +54,22 @@ _HEADER_LINE = re.compile(r" on line (\d+)")
 _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.MULTILINE)
 
 
-_lock = threading.RLock()  # astroid's caches are the process's, whatever the number of linters
-
-
-def shared_linter() -> Linter:
-    """The linter of this process.
+class Linter:
+    """pylint's parts, put together to lint one text after another.
 
     Raises:
         CodegenError: if pylint is not installed.
     """
-    with _lock:
-        return _only_linter()
-
-
-@cache
-def _only_linter() -> Linter:
-    return Linter()
-
-
-class Linter:
-    """A persistent pylint. Calls from several threads wait for one another."""
 
     def __init__(self) -> None:
-        self._verdicts: OrderedDict[bytes, list[Finding]] = OrderedDict()
         self._folder = tempfile.TemporaryDirectory(prefix="lintseq-pylint-")
-        with _lock, _surroundings():
-            self._core = _Core(Path(self._folder.name))
+        self._set_up()
 
     def check(self, states: Sequence[str]) -> list[list[Finding]]:
         """The findings in each state, in pylint's order."""
-        with _lock, _surroundings(), _young_garbage_only() as collect:
-            try:
-                return [self._verdict(state, collect) for state in states]
-            except BaseException:  # a time limit, say: the trees at hand are half-built
-                self._core.forget_all()
-                raise
+        return [self._check(state) for state in states]
 
-    def _verdict(self, state: str, collect: Callable[[], object]) -> list[Finding]:
-        key = hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        found = self._verdicts.get(key)
-        if found is not None:
-            self._verdicts.move_to_end(key)
-            return found
-        found = self._verdicts[key] = self._core.check(state)
-        if len(self._verdicts) > REMEMBERED:
-            self._verdicts.popitem(last=False)
-        if self._core.states % STATES_BETWEEN_SWEEPS == 0:
-            self._core.sweep()
-            collect()
-        return found
-
-
-class _Core:
-    """pylint's parts, put together to lint one text after another."""
-
-    def __init__(self, folder: Path) -> None:
+    def _set_up(self) -> None:
         try:
             import astroid
             from pylint.checkers import BaseRawFileChecker, BaseTokenChecker
@@ -130,9 +82,10 @@ class _Core:
                 "Run: pip install 'pylint>=4,<5'",
             ) from None
         self.manager = astroid.MANAGER
+        self.traces = traces()
         self.reporter = CollectingReporter
         self.file_state = FileState
-        self.states = 0
+        folder = Path(self._folder.name)
         self.path = folder / f"{MODULE}.py"
         self.path.write_text("")
         settings = folder / "pylintrc"  # empty, and so that pylint does not look for the user's
@@ -152,17 +105,16 @@ class _Core:
         self.raw_checkers = [c for c in checkers if isinstance(c, BaseRawFileChecker)]
         self.token_checkers = [c for c in checkers if isinstance(c, BaseTokenChecker)]
         self.walker = ASTWalker(self.linter)
+        self.clear_caches = _cache_clearers()
         for checker in checkers:
             checker.open()
             self.walker.add_checker(checker)
+            if (graph := getattr(checker, "import_graph", None)) is not None:
+                self.clear_caches.append(graph.clear)
         _leave_out_useless_visits(self.linter, self.walker)
-        self.written: list[Any] = []  # the state's assignments to attributes
-        self.walker.visit_events["assignattr"].append(self.written.append)
         self.forget_all()
 
-    def check(self, state: str) -> list[Finding]:
-        """The findings in one state."""
-        self.states += 1
+    def _check(self, state: str) -> list[Finding]:
         reporter = self.reporter()
         self.linter.set_reporter(reporter)
         self.linter.set_current_module(MODULE, str(self.path))
@@ -177,8 +129,11 @@ class _Core:
             for m in reporter.messages
             if _counts(m.msg_id)
         ]
+        if crash:  # checkers and trees are in the midst of something
+            self._set_up()
+            return [*findings, crash]
         self._take_back()
-        return [*findings, crash] if crash else findings
+        return findings
 
     def _lint(self, state: str) -> None:
         linter = self.linter
@@ -197,48 +152,41 @@ class _Core:
             linter.check_astroid_module(module, self.walker, self.raw_checkers, self.token_checkers)
 
     def _take_back(self) -> None:
-        """Forgets the state's tree, and removes its assignments from other modules' trees."""
-        module = self.manager.astroid_cache.pop(MODULE, None)
-        for target in self.written:
-            _remove_elsewhere(target, module)
-        self.written.clear()
+        """Forgets the state's tree, its traces in others, and all that was inferred with it."""
+        self.manager.astroid_cache.pop(MODULE, None)
+        self.traces.take_out(MODULE)
+        self.forget_inferred()
+        if gc.get_count()[0] > YOUNG_OBJECTS:
+            gc.collect(0)
 
-    def sweep(self) -> None:
-        """Lets go of states' trees, and of the libraries' if there are too many."""
-        if len(self.manager.astroid_cache) > MOST_LIBRARY_MODULES:
-            self.forget_all()
-            gc.collect()
-        else:
-            self.forget_states()
-
-    def forget_states(self) -> None:
-        """Empties the caches that hold on to states' trees."""
-        from astroid.context import _invalidate_cache
-        from astroid.inference_tip import clear_inference_tip_cache
-        from astroid.interpreter.objectmodel import ObjectModel
-        from astroid.nodes import ClassDef
-        from astroid.nodes._base_nodes import LookupMixIn
-        from pylint.checkers.clear_lru_cache import clear_lru_caches
-
-        _invalidate_cache()
-        clear_inference_tip_cache()
-        clear_lru_caches()
-        for function in (
-            LookupMixIn.lookup,
-            ObjectModel.attributes,
-            ClassDef._metaclass_lookup_attribute,
-        ):
-            function.cache_clear()  # type: ignore[attr-defined]
-        for checker in self.linter.get_checkers():
-            graph = getattr(checker, "import_graph", None)
-            if graph is not None:
-                graph.clear()
+    def forget_inferred(self) -> None:
+        """Empties the caches of what was inferred, which hold on to states' trees."""
+        for clear in self.clear_caches:
+            clear()
 
     def forget_all(self) -> None:
         """Empties all of astroid's and pylint's caches, the libraries' trees among them."""
-        self.written.clear()
-        self.forget_states()
+        self.forget_inferred()
+        self.traces.forget()
         self.manager.clear_cache()
+
+
+def _cache_clearers() -> list[Callable[[], object]]:
+    """What empties the caches that hold nodes."""
+    from astroid.context import _invalidate_cache
+    from astroid.inference_tip import clear_inference_tip_cache
+    from astroid.interpreter.objectmodel import ObjectModel
+    from astroid.nodes import ClassDef
+    from astroid.nodes._base_nodes import LookupMixIn
+    from pylint.checkers.clear_lru_cache import clear_lru_caches
+
+    functions: list[Any] = [
+        LookupMixIn.lookup,
+        ObjectModel.attributes,
+        ClassDef._metaclass_lookup_attribute,
+    ]
+    clearers = [function.cache_clear for function in functions]
+    return [_invalidate_cache, clear_inference_tip_cache, clear_lru_caches, *clearers]
 
 
 def _counts(rule: str) -> bool:
@@ -328,58 +276,3 @@ def _called(node: Any) -> str:
 
 def _nothing(_node: Any) -> None:
     """Stands in for a visit that has nothing to say."""
-
-
-def _remove_elsewhere(target: Any, module: nodes.Module | None) -> None:
-    """Removes an assignment to an attribute from what astroid noted in other modules' trees."""
-    from astroid.exceptions import AstroidError
-
-    owners = []
-    try:
-        for inferred in target.expr.infer():
-            owners += [inferred, getattr(inferred, "_proxied", None)]
-    except (AstroidError, RecursionError, StopIteration):
-        pass  # what can't be inferred now could not when it was noted
-    for owner in owners:
-        if not hasattr(owner, "root") or owner.root() is module:
-            continue
-        for name in ("instance_attrs", "locals"):
-            table = getattr(owner, name, None)
-            noted = table.get(target.attrname) if isinstance(table, dict) else None
-            if isinstance(table, dict) and isinstance(noted, list) and target in noted:
-                noted.remove(target)
-                if not noted:  # astroid takes the first of each
-                    del table[target.attrname]
-
-
-@contextlib.contextmanager
-def _surroundings() -> Iterator[None]:
-    """What pylint runs in: silent, and with a module path that does not know the directory."""
-    path = list(sys.path)
-    here = os.path.realpath(os.curdir)
-    sys.path[:] = [entry for entry in path if os.path.realpath(entry or os.curdir) != here]
-    try:
-        with (
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        sys.path[:] = path
-
-
-@contextlib.contextmanager
-def _young_garbage_only() -> Iterator[Callable[[], object]]:
-    """Without garbage collection but by calls of the function that is given: only of young objects.
-
-    Left to itself, Python walks through all library trees again and again: a third of the time.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield lambda: gc.collect(0)
-    finally:
-        if was_enabled:
-            gc.enable()

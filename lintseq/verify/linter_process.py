@@ -1,0 +1,304 @@
+"""The linter in a process of its own, which is as fresh as that of ``python -m pylint``.
+
+pylint knows builtins, ``sys`` and all modules written in C by looking at the live objects of its
+process. In a process that does other work these are not what a state would meet: Ray puts another
+``print`` in place, tests and notebooks another ``sys.stdout``, ``gettext`` a builtin ``_``, and
+what is imported decides what is found. So the states go to an interpreter that runs nothing but
+pylint, as JSON lines over its standard streams. Its hash seed is fixed: a verdict does not depend
+on it.
+
+The process also makes memory an easy matter. The syntax trees of libraries stay in it; when they
+have become too many, it ends, and what it held goes back to the system at once. It works without
+Python's cyclic garbage collector, but for the young objects between two states: the trees would be
+walked again and again, a third of the time.
+
+It ends when this process does, however that ends (its input is closed), and when a call is
+interrupted, by a time limit say: it would be in the midst of a state. A process that dies of a
+state (a module in C that crashes when it is imported) is a finding in that state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+from codegen.errors import CodegenError, MachineError
+from codegen.lintseq.verify.findings import Finding
+
+REMEMBERED = 50_000  # verdicts, of some 100 bytes each
+# A process that holds more is ended, but not before it has worked for so long: a start costs 0.4
+# seconds, and the libraries must be parsed anew. Some 60 MiB are pylint itself.
+MOST_MIB = 192
+AUDIT_MIB = 96  # for the few states of an audit
+LEAST_CPU_S = 5.0
+# A request is so much at most: what an interruption throws away, and what is held twice.
+_MOST_STATES = 50
+_MOST_CHARACTERS = 200_000
+
+# Where this package lies is needed until it is imported, not for what states import.
+_START = """
+import sys
+home, *path = sys.argv[1:]
+sys.path[:] = [*path, home]
+from codegen.lintseq.verify.linter_process import serve
+sys.path[:], sys.argv[1:] = path, []
+serve()
+"""
+
+
+@cache
+def shared_linter(most_mib: int = MOST_MIB) -> LinterProcess:
+    """The linter of this process that holds so much in memory."""
+    return LinterProcess(most_mib)
+
+
+class LinterProcess:
+    """Lints states in a process that starts at the first call. Calls from threads take turns.
+
+    Args:
+        most_mib: what the process may hold in memory when it has worked for a while.
+    """
+
+    def __init__(self, most_mib: int = MOST_MIB) -> None:
+        self._most_mib = most_mib
+        self._verdicts: OrderedDict[bytes, list[Finding]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._process: _Process | None = None
+
+    def check(self, states: Sequence[str]) -> list[list[Finding]]:
+        """The findings in each state, in pylint's order.
+
+        Raises:
+            CodegenError: if pylint is not installed, or no process can be started.
+        """
+        with self._lock:
+            keys = [_key(state) for state in states]
+            found = {key: self._verdicts[key] for key in keys if key in self._verdicts}
+            new = {k: state for k, state in zip(keys, states, strict=True) if k not in found}
+            for part in _parts(new.items()):
+                verdicts = self._lint([state for _, state in part])
+                found.update(zip([key for key, _ in part], verdicts, strict=True))
+            self._remember({key: found[key] for key in keys})
+            return [found[key] for key in keys]
+
+    def _remember(self, found: dict[bytes, list[Finding]]) -> None:
+        self._verdicts.update(found)
+        for key in found:
+            self._verdicts.move_to_end(key)
+        while len(self._verdicts) > REMEMBERED:
+            self._verdicts.popitem(last=False)
+
+    def _lint(self, states: Sequence[str], *, again: bool = True) -> list[list[Finding]]:
+        """The process's findings. Where it dies, each state is tried alone, and then once more."""
+        process = self._running()
+        try:
+            verdicts = process.lint(states)
+        except EOFError:
+            code = self._end()
+            if len(states) > 1:
+                return [self._lint([state])[0] for state in states]
+            if again:  # it may have been killed for another reason
+                return self._lint(states, again=False)
+            return [[Finding(1, "F0002", f"pylint failed: its process ended with {code}")]]
+        except BaseException:
+            self._end()
+            raise
+        if process.resident_mib > self._most_mib and process.cpu_s > LEAST_CPU_S:
+            self._end()
+        return verdicts
+
+    def _running(self) -> _Process:
+        """The process, started anew if there is none that fits."""
+        path = _module_path()
+        process = self._process
+        if process is None or process.owner != os.getpid() or process.path != path:
+            self.close()
+            self._process = process = _Process(path)
+        return process
+
+    def _end(self) -> int | None:
+        process, self._process = self._process, None
+        return process.end() if process else None
+
+    def close(self) -> None:
+        """Ends the process, and waits for it. The next call starts another."""
+        with self._lock:
+            self._end()
+
+
+class _Process:
+    """A process that lints.
+
+    Attributes:
+        owner: the id of the process that started it. A fork of that one needs another.
+        path: its ``sys.path``.
+        resident_mib: its memory after the last request.
+        cpu_s: the CPU time that it has taken.
+    """
+
+    def __init__(self, path: tuple[str, ...]) -> None:
+        import codegen
+
+        self.owner = os.getpid()
+        self.path = path
+        self.resident_mib = 0.0
+        self.cpu_s = 0.0
+        home = str(Path(codegen.__file__).parent.parent)
+        self._popen = popen = subprocess.Popen(
+            [sys.executable, "-c", _START, home, *path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=os.sep,
+            env={**os.environ, "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
+        )
+        # Called at the end of this process at the latest.
+        self._end = weakref.finalize(self, _end, popen, self.owner)
+        try:
+            self._receive()
+        except EOFError:
+            raise MachineError(
+                f"The process that runs pylint ended with code {self.end()} before it was ready.",
+                "Try: python -m pylint --version",
+            ) from None
+        except BaseException:
+            self.end()
+            raise
+
+    def lint(self, states: Sequence[str]) -> list[list[Finding]]:
+        """The findings in each state.
+
+        Raises:
+            EOFError: if the process died.
+        """
+        try:
+            _send(_stream(self._popen.stdin), states)
+        except BrokenPipeError:
+            raise EOFError from None
+        answer = self._receive()
+        self.resident_mib, self.cpu_s = answer["resident_mib"], answer["cpu_s"]
+        return [[Finding(*finding) for finding in findings] for findings in answer["findings"]]
+
+    def _receive(self) -> dict[str, Any]:
+        line = _stream(self._popen.stdout).readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+        answer = json.loads(line)
+        if "error" in answer:
+            raise CodegenError(*answer["error"])
+        return answer
+
+    def end(self) -> int | None:
+        """Ends the process, if it is this one's, and gives its exit code."""
+        return self._end()
+
+
+def _end(popen: subprocess.Popen[bytes], owner: int) -> int | None:
+    for stream in (popen.stdin, popen.stdout):
+        with contextlib.suppress(BrokenPipeError):
+            _stream(stream).close()
+    if owner != os.getpid():
+        return None
+    popen.terminate()
+    try:
+        return popen.wait(timeout=2)
+    except subprocess.TimeoutExpired:  # in the midst of C code
+        popen.kill()
+        return popen.wait()
+
+
+def serve() -> None:
+    """What the process does: answers requests until its input ends."""
+    requests, answers = _own_streams()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    warnings.simplefilter("ignore")
+    with contextlib.suppress(BrokenPipeError):
+        from codegen.lintseq.verify.linter import Linter
+
+        try:
+            linter = Linter()
+        except CodegenError as error:
+            _send(answers, {"error": [error.message, error.remedy]})
+            return
+        gc.collect()
+        gc.disable()
+        _send(answers, {})
+        for request in requests:
+            findings = linter.check(json.loads(request))
+            spent = {"resident_mib": _resident_mib(), "cpu_s": time.process_time()}
+            _send(answers, {"findings": findings, **spent})
+
+
+def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output, out of the reach of modules that are imported for a state."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1):
+        os.dup2(nothing, stream)
+    os.close(nothing)
+    return requests, answers
+
+
+def _send(stream: IO[bytes], message: object) -> None:
+    stream.write(json.dumps(message).encode("ascii") + b"\n")
+    stream.flush()
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise EOFError
+    return stream
+
+
+def _key(state: str) -> bytes:
+    return hashlib.blake2b(state.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _parts(items: Iterable[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
+    """The items in groups of a request's size."""
+    part: list[tuple[bytes, str]] = []
+    characters = 0
+    for key, state in items:
+        if part and (len(part) == _MOST_STATES or characters + len(state) > _MOST_CHARACTERS):
+            yield part
+            part, characters = [], 0
+        part.append((key, state))
+        characters += len(state)
+    if part:
+        yield part
+
+
+def _module_path() -> tuple[str, ...]:
+    """Where modules are found, without the current directory, which is the user's."""
+    here = Path.cwd()
+    others = [entry for entry in sys.path if Path(entry).resolve() != here]
+    # Some entries are no paths, but meant for a finder.
+    return tuple(str(Path(e).absolute()) if Path(e).exists() else e for e in others)
+
+
+def _resident_mib() -> float:
+    """Resident memory; without Linux's /proc, the most that there ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, ValueError):
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from codegen.backspace.errors import UnsuitableExample
 from codegen.errors import ConfigError, InputError, ModelError
+from codegen.generation.protocol import BKSPC
 from codegen.records import TrainingText
 
-BKSPC = "<bkspc>"
 Format = Literal["plain", "chat"]
 _TOKENIZER_REMEDY = "Give another --model: 'embedded', a directory, or a hub id."
 

@@ -39,12 +39,14 @@ class TextDecoder:
         read: turns the emitted text, and why it ended, into a program.
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
         penalty: settings of the rule against repetition, if there is one.
+        backspace: whether a special token takes the last one back.
     """
 
     about: str
     read: Callable[[str, FinishReason], Decoded]
     stop: tuple[str, ...] | None = None
     penalty: Options | None = None
+    backspace: bool = False
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
@@ -78,6 +80,11 @@ DECODERS: Mapping[str, TextDecoder] = {
     "edit_sequence": TextDecoder(
         "the text is a LintSeq edit sequence", _read_edits, stop=(_END_OF_EDITS,)
     ),
+    "backspace": TextDecoder(
+        "tokens can be taken back by <bkspc>; --max-new-tokens bounds the actions",
+        _read_text,
+        backspace=True,
+    ),
 }
 
 
@@ -104,6 +111,12 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
             f"Join one of {', '.join(DECODERS)} with one of {', '.join(METHODS)}.",
         )
     reader = DECODERS[readers[0] if readers else "sample"]
+    if methods and reader.backspace:
+        raise ConfigError(
+            f"The decoder {decoder.name!r} can't be: a rule against repetition does not know of"
+            " tokens that are taken back.",
+            "Choose one of the two.",
+        )
     if methods:
         return replace(reader, penalty=read_options(methods[0], decoder.options))
     if decoder.options:

@@ -55,6 +55,12 @@ class EndpointGenerator:
                 "to itself.",
                 "Take a local model, or a server that loads the rule itself (docs/rpg.md).",
             )
+        if reader.backspace:
+            raise ConfigError(
+                f"The decoder {decoder.name!r} chooses tokens one by one, which an endpoint does"
+                " itself.",
+                "Take a local model.",
+            )
         model = self.client.endpoint.model
         settings = {**settings_of(model, params, decoder), "endpoint": self.client.endpoint.url}
         remaining = enumerate(requests)

@@ -9,7 +9,7 @@ does).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -21,8 +21,9 @@ from codegen.decoding.loop import Row, check_supported, decode
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
 from codegen.errors import ModelError
-from codegen.generation.decoders import TextDecoder, find_decoder
+from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
 from codegen.generation.protocol import (
+    BKSPC,
     Decoder,
     Request,
     SamplingParams,
@@ -91,6 +92,7 @@ class HFGenerator:
         method = None
         if reader.penalty:
             method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
+        self._backspace(reader)  # before anything is made
         remaining = iter(requests)
         done = 0
         while batch := list(islice(remaining, self.batch_size)):
@@ -99,6 +101,18 @@ class HFGenerator:
             yield from self._run(streams, params, decoder, reader, method, on_text, offset)
             done += len(batch)
 
+    def _backspace(self, reader: TextDecoder) -> int | None:
+        if not reader.backspace:
+            return None
+        token = self.loaded.tokenizer.get_vocab().get(BKSPC)
+        if token is None:
+            raise ModelError(
+                f"The model {self.loaded.name!r} has no token {BKSPC}, which the decoder backspace"
+                " needs.",
+                "Fine-tune it on data of: codegen data backspace.",
+            )
+        return token
+
     def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
         tokenizer = self.loaded.tokenizer
         rest, taken = b"", []
@@ -106,7 +120,7 @@ class HFGenerator:
             ids = chat_prompt(tokenizer, request.prompt)
         else:
             ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
-            if request.heal:
+            if request.heal and not reader.backspace:
                 healed = self.vocabulary.heal(ids)
                 ids, rest, taken = healed.ids, healed.rest, healed.taken
         try:
@@ -134,6 +148,8 @@ class HFGenerator:
         on_text: Callable[[int, str], None] | None,
         offset: int,
     ) -> Iterator[Sample]:
+        backspace = self._backspace(reader)
+
         def on_token(number: int, token: int) -> bool:
             stream = batch[number].stream
             piece = stream.push(token)
@@ -151,9 +167,14 @@ class HFGenerator:
             top_p=params.top_p,
             eos=self.eos,
             vocabulary=self.vocabulary,
-            on_token=on_token,
+            on_token=on_token if backspace is None else None,
+            backspace=backspace,
             adjust=RowPenalties(method, rows) if method else None,
         )
+        for number, running in enumerate(batch if backspace is not None else ()):
+            for token in running.row.tokens:  # only now is it certain which stand
+                if on_token(number, token):
+                    break
         for number, running in enumerate(batch):
             if on_text and (piece := running.stream.flush()):
                 on_text(offset + number, piece)
@@ -161,6 +182,8 @@ class HFGenerator:
         for running, length in zip(batch, prompt_tokens, strict=True):
             finish_reason = running.row.finish or "length"
             decoded = reader.read(running.stream.text, finish_reason)
+            if backspace is not None:
+                decoded = self._with_actions(decoded, running.row.actions, backspace)
             yield Sample(
                 task=running.request.task,
                 problem_id=running.request.problem_id,
@@ -171,10 +194,15 @@ class HFGenerator:
                 settings=settings,
                 seed=running.seed,
                 prompt_tokens=length,
-                completion_tokens=len(running.row.tokens),
+                completion_tokens=len(running.row.actions or running.row.tokens),
                 actions=decoded.actions,
                 meta=decoded.meta,
             )
+
+    def _with_actions(self, decoded: Decoded, actions: list[int], backspace: int) -> Decoded:
+        text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])
+        meta = {"actions": len(actions), "backspaces": actions.count(backspace)}
+        return replace(decoded, actions=text, meta={**decoded.meta, **meta})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from codegen.errors import ConfigError
 from codegen.records import Sample
 
+BKSPC = "<bkspc>"  # the special token of models that take tokens back (SequenceMatch)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -136,22 +136,17 @@ def test_ordinary_tokens(embedded: Codec) -> None:
 
 def test_prompts_are_those_of_training(embedded: Codec) -> None:
     """Whatever segments become in training, the trajectory's prompt and end are the same tokens."""
-    from codegen.finetune.encode import encode
-    from codegen.models.chat import end_of_turn
+    from codegen.finetune.encode import Encoder
     from codegen.records import Segment, TrainingText
 
-    tokenizer = embedded.tokenizer
     segments = (Segment("Add é.\n", False), Segment("x = 1\n", True))
     text = TrainingText("t", "e", "whole", segments)
-    formats: dict[Format, list[int]] = {
-        "plain": [tokenizer.eos_token_id],
-        "chat": end_of_turn(tokenizer),
-    }
-    for format, end in formats.items():
+    formats: tuple[Format, ...] = ("plain", "chat")
+    for format in formats:
         target = embedded.target("Add é.", "x = 1\n", format)
-        expected = encode(text, tokenizer, end, chat=format == "chat")
+        expected = Encoder(embedded.tokenizer, format).encode(text)
         assert [*target.prompt, *target.clean] == expected.ids
-        assert [label for label in expected.labels if label != -100] == list(target.clean)
+        assert expected.targets == list(target.clean)
 
 
 @pytest.mark.parametrize(

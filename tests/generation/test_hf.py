@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from codegen.backspace import with_backspace
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
@@ -175,3 +178,27 @@ def test_a_prompt_too_long_names_its_problem(loaded: LoadedModel) -> None:
     long = Request("x = 1\n" * 400, problem_id="HumanEval/7")
     with pytest.raises(ModelError, match=r"^HumanEval/7: Prompt and completion"):
         run(loaded, [Request("a"), long])
+
+
+def test_the_backspace_decoder_gives_what_stands(loaded: LoadedModel) -> None:
+    decoder = Decoder("backspace")
+    with pytest.raises(ModelError, match="no token <bkspc>"):
+        next(HFGenerator(loaded).generate([Request("a")], SamplingParams(), decoder))
+    tokenizer, token = with_backspace(loaded.tokenizer)
+    model = copy.deepcopy(loaded.model)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[token] = 0.0
+        model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
+        model.get_output_embeddings().bias[token] = 9.0
+    generator = HFGenerator(dataclasses.replace(loaded, tokenizer=tokenizer, model=model))
+    params = SamplingParams(max_new_tokens=40, temperature=1.0)
+    pieces: list[str] = []
+    (sample,) = generator.generate(
+        [Request("def f")], params, decoder, lambda _, p: pieces.append(p)
+    )
+    assert sample.meta["actions"] == sample.completion_tokens == 40
+    assert sample.actions.count("<bkspc>") == sample.meta["backspaces"] > 5
+    assert "<bkspc>" not in sample.completion and "".join(pieces) == sample.completion
+    with pytest.raises(ConfigError, match="taken back"):
+        next(generator.generate([Request("a")], params, Decoder("backspace+rpg")))

@@ -2,10 +2,10 @@
 
 The draft is what stands at the cursor. Where row and original part, the cursor is set anew:
 
-- after the first token that differs: behind that token, if it is one of the next two of the original
-  (a token was deleted); at the next line that begins with it, if they parted at a line's start
-  (lines were deleted); else by the guess that so far came right more often, a token replaced or a
-  token inserted;
+- after the first token that differs: behind that token, if it is one of the original's next two (a
+  token was deleted); at the next line that begins with it, if they parted at a line's start (lines
+  were deleted); else by the guess that so far came right more often, a token replaced or a token
+  inserted;
 - later: behind the longest tail of what was emitted since, at least two tokens, near the place of
   parting; after a whole line that is not in the original at the line that is next if lines were
   replaced one by one, or if they were inserted.

@@ -6,8 +6,8 @@ first character alone, which the cursor takes for a replaced token. After ``<<<<
 file is drafted from behind the last block; after ``=======`` the searched lines are drafted again.
 Outside of hunks and blocks there is no draft.
 
-A row whose tokens straddle the line break after a header (a break and the next line's indentation in
-one token) is followed as well: the region is encoded from where the row stands.
+A row whose tokens straddle the line break after a header (a break and the next line's indentation
+in one token) is followed as well: the region is encoded from where the row stands.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <queue>
 #include <stdexcept>
+#include <tuple>
 #include <type_traits>
 #include <unordered_map>
 #include <utility>
@@ -32,6 +32,7 @@ using Token = std::int32_t;
 using Place = std::uint32_t;  // chunk * kChunk + offset
 
 constexpr std::uint32_t kNone = 0xFFFFFFFFu;
+constexpr Token kEmpty = -1;
 constexpr std::uint32_t kChunk = 32;   // tokens of a piece of text
 constexpr std::uint32_t kLeaf = 64;    // places of a leaf
 constexpr std::uint32_t kFan = 64;     // leaves of a group
@@ -95,7 +96,7 @@ private:
 };
 
 struct Chunk {
-    Token token[kChunk];
+    Token token[kChunk];  // kEmpty beyond the last
     std::uint32_t leaf[kChunk];  // where each place is sorted
     std::uint64_t sequence;
     std::uint64_t base;  // number of tokens of the sequence before this chunk
@@ -320,7 +321,8 @@ private:
     // The next place, or kNone at the sequence's end.
     Place after(Place place) const {
         const Chunk& chunk = chunks_[place / kChunk];
-        if (place % kChunk + 1u < chunk.used) return place + 1;
+        const std::uint32_t next = place % kChunk + 1;
+        if (next < kChunk) return chunk.token[next] == kEmpty ? kNone : place + 1;
         return chunk.next == kNone ? kNone : chunk.next * kChunk;
     }
     bool live(Place place) const { return chunks_[place / kChunk].live; }
@@ -472,6 +474,7 @@ private:
         if (sequence.last == kNone || chunks_[sequence.last].used == kChunk) {
             const std::uint32_t number = chunks_.take();
             Chunk& chunk = chunks_[number];
+            std::fill(chunk.token, chunk.token + kChunk, kEmpty);
             chunk.sequence = id;
             chunk.base = sequence.length;
             chunk.prev = sequence.last;
@@ -787,7 +790,7 @@ private:
         Spot spot = window.first;
         if (count <= sample) {
             for (std::uint64_t i = 0; i < count; ++i) {
-                places.push_back(at(spot));
+                take(at(spot), places);
                 if (i + 1 < count) forward(spot);
             }
             return;
@@ -797,8 +800,14 @@ private:
             const std::uint64_t wanted = (2 * i + 1) * count / (2 * sample);
             step(spot, wanted - now);
             now = wanted;
-            places.push_back(at(spot));
+            take(at(spot), places);
         }
+    }
+    void take(Place place, std::vector<Place>& places) const {
+#if defined(__GNUC__)
+        __builtin_prefetch(&chunks_[place / kChunk].token[place % kChunk]);
+#endif
+        places.push_back(place);
     }
 
     // --- drafting ------------------------------------------------------------------------------
@@ -821,6 +830,10 @@ private:
         return seen;
     }
 
+    struct Tally {
+        Token token;
+        std::uint32_t count;
+    };
     struct Branch {
         Token token;
         std::uint32_t count;
@@ -845,20 +858,45 @@ private:
         });
     }
 
+    // The first of the branches, without looking at ages where counts tell.
+    std::pair<Token, std::uint64_t> favourite(const std::vector<Place>& places,
+                                              std::vector<Tally>& found) const {
+        found.clear();
+        std::uint32_t most = 0, equals = 0;
+        for (const Place place : places) {
+            const Token value = token(place);
+            std::size_t i = 0;
+            while (i < found.size() && found[i].token != value) ++i;
+            if (i == found.size()) found.push_back({value, 0});
+            const std::uint32_t count = ++found[i].count;
+            equals = count > most ? 1 : equals + (count == most);
+            most = std::max(most, count);
+        }
+        if (equals == 1) {
+            for (const Tally& tally : found)
+                if (tally.count == most) return {tally.token, most};
+        }
+        Place latest = kNone;
+        for (const Place place : places) {
+            const auto same = std::find_if(found.begin(), found.end(), [&](const Tally& tally) {
+                return tally.token == token(place);
+            });
+            if (same->count == most && (latest == kNone || age(latest) < age(place)))
+                latest = place;
+        }
+        return {token(latest), most};
+    }
+
     void follow(std::vector<Place>& places, std::uint64_t size, double least, Draft& draft) const {
         double probability = 1;
-        std::vector<Branch> found;
+        std::vector<Tally> found;
         while (draft.tokens.size() < size) {
             const std::uint64_t seen = advance(places);
             if (places.empty()) return;
             Token value = token(places[0]);
             std::uint64_t count = 1;
             while (count < places.size() && token(places[count]) == value) ++count;
-            if (count < places.size()) {
-                branches(places, found);
-                value = found[0].token;
-                count = found[0].count;
-            }
+            if (count < places.size()) std::tie(value, count) = favourite(places, found);
             probability *= static_cast<double>(count) / static_cast<double>(seen);
             if (probability < least) return;
             emit(draft, value, static_cast<std::int32_t>(draft.tokens.size()) - 1, probability);

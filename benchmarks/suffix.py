@@ -1,0 +1,228 @@
+"""The suffix structure: microseconds to append and draft, bytes a token; against arctic-inference.
+
+What: modules of the running Python's standard library in the embedded model's tokens are stored,
+and drafts of up to 32 tokens are asked for at contexts of 64 and of 512 tokens, in modules that are
+not stored (``new``) and in ones that are (``known``, where the match is as long as the context).
+``append_us`` is a token's share of storing whole modules, ``append_one_us`` a call with one token;
+``speculate_us`` the mean over the four groups, each of which is there by itself
+(``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
+``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass. ``bytes_per_token`` is the growth of
+the process's resident memory, ``nbytes_per_token`` what the structure says itself.
+
+Each measurement runs in a process of its own, ours and the peer by turns; of ``repeats`` runs the
+one with the median time to append stands here, and the table's ``spread`` has the extremes.
+
+Against: the suffix tree of ``arctic-inference`` (its compiled core, called as its own cache does),
+with depth 64, its default, and with depth 544, which long matches need (keys under ``arctic_deep``).
+A tree of depth 64 looks at the last 64 tokens of a context only.
+
+Acceptance of the drafts: benchmark ``drafts``.
+
+Limits: one corpus, one tokenizer, a structure that fits the cache of a large core only in part.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from codegen.benchmarks.tools.arctic import INSTALL, find_arctic
+from codegen.benchmarks.tools.code_tokens import Code
+from codegen.benchmarks.tools.fresh import fresh
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.timing import tree_rss_mib
+
+GROUPS = ("64_new", "64_known", "512_new", "512_known")
+DEPTHS = {"arctic": 64, "arctic_deep": 544}
+LIMIT, FACTOR = 32, 1.0
+_SINGLE = 3000  # tokens appended one by one
+_MIB = 2**20
+
+Job = dict[str, Any]
+
+
+def run(
+    quick: bool = False, *, seed: int = 0, tokens: int = 500_000, contexts: int = 800,
+    repeats: int = 3,
+) -> Mapping[str, object]:  # fmt: skip
+    """Measures.
+
+    Args:
+        quick: 150,000 tokens, 200 contexts, one run.
+        seed: of the order of modules.
+        tokens: stored.
+        contexts: of each length, in new and in known modules.
+        repeats: runs of each side.
+    """
+    at_least(1, tokens=tokens, contexts=contexts, repeats=repeats)
+    if quick:
+        tokens, contexts, repeats = min(tokens, 150_000), min(contexts, 200), 1
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit")
+    job = _job(seed, tokens, contexts)
+    peer = find_arctic()
+    if peer is None:
+        report.install["arctic-inference"] = INSTALL
+    else:
+        report.versions |= {f"peer {name}": text for name, text in peer.versions.items()}
+    runs: dict[str, list[Job]] = {"": [], **{name: [] for name in DEPTHS}}
+    for number in range(repeats):
+        runs[""].append(fresh(measure, job))
+        for name, depth in DEPTHS.items() if peer else ():
+            runs[name].append(peer.measure({**job, "depth": depth}))
+        say(f"run {number + 1} of {repeats} done")
+    _report(report, job, runs)
+    return report.mapping()
+
+
+def _job(seed: int, tokens: int, contexts: int) -> Job:
+    """Modules to store, and contexts in others and in them."""
+    files = Code().library(seed, 10**9 if tokens > 2_000_000 else 2 * tokens)
+    stored: list[list[int]] = []
+    while files and sum(map(len, stored)) < tokens:
+        stored.append(files.pop())
+    long = 512
+    groups = []
+    for length in (64, 512):
+        for texts in (files, stored):
+            usable = [text for text in texts if len(text) > long + 40]
+            groups.append(_contexts(usable, length, contexts))
+    single = next(text for text in files if len(text) > _SINGLE // 3)[:_SINGLE]
+    return {
+        "files": stored,
+        "single": single,
+        "contexts": groups,
+        "limit": LIMIT,
+        "factor": FACTOR,
+    }
+
+
+def _contexts(texts: Sequence[list[int]], length: int, count: int) -> list[list[int]]:
+    """Evenly spaced over texts and, within a text, over its places."""
+    found = []
+    for number in range(count):
+        text = texts[number % len(texts)]
+        room = len(text) - 40 - length  # so that something follows
+        start = (number * 7919) % (room + 1)
+        found.append(text[start : start + length])
+    return found
+
+
+def measure(job: Job) -> Job:
+    """Ours; the worker of the peer does the same."""
+    import numpy as np
+
+    from codegen.decoding.suffix import COMPILED, SuffixIndex
+
+    files = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
+    single = [np.array([token], dtype=np.int32) for token in job["single"]]
+    contexts = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
+    total = sum(map(len, files))
+    gc.collect()
+    before = tree_rss_mib()
+    index = SuffixIndex()
+    began = time.process_time()
+    for tokens in files:
+        index.add(tokens)
+    append = time.process_time() - began
+    grown = (tree_rss_mib() - before) * _MIB
+    nbytes = index.nbytes
+    sequence = index.start()
+    began = time.process_time()
+    for token in single:
+        index.append(sequence, token)
+    one = time.process_time() - began
+    index.remove(sequence)
+    groups = []
+    for group in contexts:
+        calls: list[float] = []
+        matched = drafted = 0
+        began = time.process_time()
+        for context in group:
+            index.draft(context, job["limit"], job["factor"])
+        cpu = time.process_time() - began
+        for context in group:
+            start = time.perf_counter_ns()
+            draft = index.draft(context, job["limit"], job["factor"])
+            calls.append((time.perf_counter_ns() - start) / 1e3)
+            matched += draft[4]
+            drafted += len(draft[0])
+        groups.append(
+            {
+                "cpu_us": cpu / len(group) * 1e6,
+                "calls_us": calls,
+                "match": matched / len(group),
+                "drafted": drafted / len(group),
+            }
+        )
+    return {
+        "append_us": append / total * 1e6,
+        "append_one_us": one / len(single) * 1e6,
+        "bytes_per_token": grown / total,
+        "nbytes_per_token": nbytes / total,
+        "groups": groups,
+        "compiled": COMPILED,
+    }
+
+
+def _figures(runs: Sequence[Job]) -> Job | None:
+    """The median run's figures."""
+    if not runs:
+        return None
+    median = sorted(runs, key=lambda run: run["append_us"])[(len(runs) - 1) // 2]
+    figures: Job = {
+        "append_us": median["append_us"],
+        "append_one_us": median["append_one_us"],
+        "speculate_us": fmean(group["cpu_us"] for group in median["groups"]),
+        "bytes_per_token": median["bytes_per_token"],
+    }
+    for name, group in zip(GROUPS, median["groups"], strict=True):
+        calls = sorted(group["calls_us"])
+        figures[f"speculate_{name}_us"] = group["cpu_us"]
+        figures[f"speculate_{name}_p50_us"] = calls[len(calls) // 2]
+        figures[f"speculate_{name}_p90_us"] = calls[9 * len(calls) // 10]
+        figures[f"match_{name}"] = group["match"]
+        figures[f"drafted_{name}"] = group["drafted"]
+    if len(runs) > 1:
+        ends = [sorted(run["append_us"] for run in runs)[i] for i in (0, -1)]
+        means = sorted(fmean(group["cpu_us"] for group in run["groups"]) for run in runs)
+        figures["spread"] = {"append_us": ends, "speculate_us": [means[0], means[-1]]}
+    return _rounded(figures)
+
+
+def _rounded(figures: Mapping[str, Any]) -> Job:
+    rounded: Job = {}
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            rounded[key] = {name: [float(f"{x:.4g}") for x in pair] for name, pair in value.items()}
+        else:
+            rounded[key] = float(f"{value:.4g}")
+    return rounded
+
+
+def _report(report: Report, job: Job, runs: Mapping[str, Sequence[Job]]) -> None:
+    ours = _figures(runs[""])
+    assert ours is not None
+    report.figures |= ours
+    last = runs[""][-1]
+    report.figures["nbytes_per_token"] = float(f"{last['nbytes_per_token']:.4g}")
+    report.figures["compiled"] = last["compiled"]
+    for name in DEPTHS:
+        report.figures[name] = _figures(runs[name])
+    report.samples |= {
+        "tokens": sum(map(len, job["files"])),
+        "modules": len(job["files"]),
+        "contexts": {name: len(group) for name, group in zip(GROUPS, job["contexts"], strict=True)},
+        "appended_one_by_one": len(job["single"]),
+        "runs": len(runs[""]),
+    }
+    if not last["compiled"]:
+        report.notes.append(
+            "The compiled core was not built here: these are the figures of the plain twin. "
+            "Install a C++ compiler and install this package again."
+        )

@@ -1,0 +1,90 @@
+"""PyPI's ``arctic-inference`` (suffix decoding) as a peer in an interpreter of its own.
+
+It comes as source only and is built against a torch of its own choice, so it stays out of this
+project's environment: it runs in the interpreter that ``CODEGEN_ARCTIC_PYTHON`` names or, without
+that variable, in this one if it has the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegen.benchmarks.tools.drafting import Case, Outcome
+from codegen.errors import ConfigError
+
+VARIABLE = "CODEGEN_ARCTIC_PYTHON"
+INSTALL = (
+    "python3 -m venv ~/.venvs/arctic && ~/.venvs/arctic/bin/pip install numpy && "
+    'CMAKE_ARGS="-DPython_EXECUTABLE=$HOME/.venvs/arctic/bin/python" '
+    "~/.venvs/arctic/bin/pip install arctic-inference && "
+    f"export {VARIABLE}=~/.venvs/arctic/bin/python"
+)
+_WORKER = Path(__file__).with_name("arctic_worker.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Arctic:
+    """An interpreter that has the package, and the versions it runs with."""
+
+    python: str
+    versions: Mapping[str, str]
+
+    def measure(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Times and memory; see the worker."""
+        return _call(self.python, job)
+
+    def outcomes(
+        self, cases: Sequence[Case], *, depth: int, factor: float, limit: int, shared: bool
+    ) -> list[Outcome]:
+        """Acceptance of its drafts, path mode; ``shared`` keeps each row's response for the next
+        ones.
+        """
+        rows = [[list(case.prompt), list(case.target)] for case in cases]
+        job = {"cases": rows, "depth": depth, "factor": factor, "limit": limit}
+        job |= {"alone": not shared, "cached": -1 if shared else 0}
+        return [Outcome(*row) for row in _call(self.python, job)["rows"]]
+
+
+def find_arctic() -> Arctic | None:
+    """The peer, or None if no interpreter has it.
+
+    Raises:
+        ConfigError: if the variable names an interpreter that can't import the package.
+    """
+    named = os.environ.get(VARIABLE)
+    python = named or sys.executable
+    try:
+        return Arctic(python, _call(python, {"versions": True}))
+    except (OSError, ConfigError) as error:
+        if named:
+            raise ConfigError(
+                f"{python!r} ({VARIABLE}) can't import arctic-inference: {error}.", INSTALL
+            ) from None
+        return None
+
+
+def _call(python: str, job: Mapping[str, Any]) -> dict[str, Any]:
+    hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [python, str(_WORKER.resolve())],
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=folder,
+            env={**environment, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"},
+        )
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        raise ConfigError(words[-1] if words else f"it ended with code {done.returncode}")
+    return json.loads(done.stdout)

@@ -1,0 +1,118 @@
+"""Runs arctic-inference's suffix tree in its own interpreter; imports nothing of this project.
+
+Standard input holds one JSON object, standard output gets one. ``{"versions": true}`` asks for
+versions; ``files`` with ``contexts`` asks for times and memory; ``cases`` for drafts' acceptance.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+from importlib.metadata import version
+
+import numpy as np
+from arctic_inference.suffix_decoding import SuffixDecodingCache
+from arctic_inference.suffix_decoding._C import SuffixTree
+
+
+def main():
+    job = json.load(sys.stdin)
+    if "versions" in job:
+        answer = {
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "arctic-inference": version("arctic-inference"),
+            "numpy": version("numpy"),
+        }
+    elif "files" in job:
+        answer = measure(job)
+    else:
+        answer = accept(job)
+    json.dump(answer, sys.stdout)
+
+
+def measure(job):
+    files = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
+    single = [np.array([token], dtype=np.int32) for token in job["single"]]
+    contexts = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
+    total = sum(map(len, files))
+    gc.collect()
+    before = resident()
+    tree = SuffixTree(job["depth"])
+    began = time.process_time()
+    for number, tokens in enumerate(files):
+        tree.extend_ndarray(number, tokens)
+    append = time.process_time() - began
+    grown = resident() - before
+    began = time.process_time()
+    for token in single:
+        tree.extend_ndarray(len(files), token)
+    one = time.process_time() - began
+    tree.remove(len(files))
+    groups = []
+    for group in contexts:
+        calls, matched, drafted = [], 0, 0
+        began = time.process_time()
+        for context in group:
+            tree.speculate_ndarray(context, job["limit"], job["factor"], 0.0, 0.1, False)
+        cpu = time.process_time() - began
+        for context in group:
+            start = time.perf_counter_ns()
+            draft = tree.speculate_ndarray(context, job["limit"], job["factor"], 0.0, 0.1, False)
+            calls.append((time.perf_counter_ns() - start) / 1e3)
+            matched += draft.match_len
+            drafted += len(draft.token_ids)
+        groups.append(
+            {
+                "cpu_us": cpu / len(group) * 1e6,
+                "calls_us": calls,
+                "match": matched / len(group),
+                "drafted": drafted / len(group),
+            }
+        )
+    return {
+        "append_us": append / total * 1e6,
+        "append_one_us": one / len(single) * 1e6,
+        "bytes_per_token": grown / total,
+        "groups": groups,
+    }
+
+
+def accept(job):
+    """One row after the other, each row's response in the shared tree for the next ones."""
+    cache = SuffixDecodingCache(max_tree_depth=job["depth"], max_cached_requests=job["cached"])
+    rows = []
+    for number, (prompt, target) in enumerate(job["cases"]):
+        if job["alone"]:
+            cache = SuffixDecodingCache(max_tree_depth=job["depth"], max_cached_requests=0)
+        began = time.process_time()
+        cache.start_request(number, np.array(prompt, dtype=np.int32))
+        row = np.array(prompt + target, dtype=np.int32)
+        at, steps, drafted, accepted = len(prompt), 0, 0, 0
+        while at < len(row):
+            context = row[max(0, at - job["depth"]) : at]
+            draft = cache.speculate(
+                number, context, job["limit"], job["factor"], 0.0, 0.1
+            ).token_ids
+            right = 0
+            while right < min(len(draft), len(row) - at) and draft[right] == row[at + right]:
+                right += 1
+            emitted = row[at : at + right + 1]
+            cache.add_active_response(number, emitted)
+            at += len(emitted)
+            steps += 1
+            drafted += len(draft)
+            accepted += right
+        cache.stop_request(number)
+        cpu = time.process_time() - began
+        rows.append([len(target), steps, drafted, accepted, cpu])
+    return {"rows": rows}
+
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

@@ -97,21 +97,20 @@ class GrammarRule:
         return found
 
     def _ours(self) -> list[Penalty]:
-        found: list[Penalty] = []
+        down: list[Penalty] = []
+        up: list[Penalty] = []
         if repetition := self._structure.repetition():
             size = self._size(1 + repetition.weight)
             if size:
-                found.append(Penalty(self._beginnings(repetition), -size))
-                found.append(Penalty(self._ways_out(repetition), size * self.options.bonus))
-                return found
+                down.append(Penalty(self._beginnings(repetition), -size))
+                up.append(Penalty(self._ways_out(repetition), size * self.options.bonus))
         square = self._cycle.square()
         if square and square.run % square.period == 0 and square.run >= _LEAST_CYCLE:
             size = self._size(square.copies)
             if size:
-                found.append(Penalty(np.array([self._cycle.expected(square.period)]), -size))
-                if self.options.bonus and len(self._eos):
-                    found.append(Penalty(self._eos, size * self.options.bonus))
-        return found
+                down.append(Penalty(np.array([self._cycle.expected(square.period)]), -size))
+                up.append(Penalty(self._eos, size * self.options.bonus))
+        return down + (up[:1] if self.options.bonus else [])
 
     def _size(self, copies: float) -> float:
         options = self.options

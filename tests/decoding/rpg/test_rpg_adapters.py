@@ -1,0 +1,373 @@
+"""The rules in transformers' generate, in our loop, in vLLM, and as decoders."""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
+
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.rpg import METHODS, read_options
+from codegen.decoding.rpg.methods import Method
+from codegen.decoding.rpg.processor import PenaltyProcessor
+from codegen.decoding.rpg.rows import RowPenalties
+from codegen.decoding.rpg.rules import apply, push_all
+from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
+from codegen.errors import ConfigError
+from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation.decoders import find_decoder
+from codegen.generation.hf import HFGenerator
+from codegen.models import load
+
+LOOP = "x = f(1)\n"
+PROMPTS = [LOOP * 6, "def f(a):\n", "if a:\n    pass\n" * 5, "y = [" + "0, " * 12]
+# Strong enough to change what a random model says.
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
+    ("rpg", {"strength": 6, "cap": 40, "bonus": 0}),
+    ("rpg", {"mode": "paper", "decay": 0.3}),
+    ("rpg", {"mode": "reference", "decay": 0.3}),
+    ("repetition_penalty", {"penalty": 2.0}),
+    ("no_repeat_ngram", {"size": 2}),
+    ("dry", {"multiplier": 4, "allowed": 1}),
+]
+NEW = 40
+
+
+@pytest.fixture(scope="module")
+def looping_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with its layers turned down: it says a token, or a few, again and again."""
+    folder = tmp_path_factory.mktemp("looping")
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data *= 0.02
+        layer.mlp.down_proj.weight.data *= 0.02
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(looping_dir: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(looping_dir, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(looping_dir: Path) -> Any:
+    return AutoTokenizer.from_pretrained(looping_dir, padding_side="left")
+
+
+def made(tokenizer: Any, name: str, options: dict[str, Any]) -> Method:
+    return Method.of(
+        read_options(name, options), Vocabulary.of(tokenizer).tokens, {tokenizer.eos_token_id}
+    )
+
+
+@torch.inference_mode()
+def plain(model: Any, method: Method | None, prompt: list[int], eos: int | None) -> list[int]:
+    """One row, the whole prefix at every token, the rule made anew each time."""
+    tokens = list(prompt)
+    for _ in range(NEW):
+        logits = model(torch.tensor([tokens]), use_cache=False).logits[:, -1].float()
+        if method:
+            rule = method.rule()
+            push_all(rule, tokens)
+            apply(logits, [rule.penalties()])
+        token = int(logits.argmax())
+        if token == eos:
+            break
+        tokens.append(token)
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), SETTINGS, ids=lambda value: str(value)[:30])
+def test_generate_and_our_loop_do_what_the_plain_loop_does(
+    model: Any, tokenizer: Any, name: str, options: dict[str, Any]
+) -> None:
+    method = made(tokenizer, name, options)
+    eos = tokenizer.eos_token_id
+    prompts = [tokenizer(prompt).input_ids for prompt in PROMPTS]
+    expected = [plain(model, method, prompt, eos) for prompt in prompts]
+    assert expected != [plain(model, None, prompt, eos) for prompt in prompts]
+
+    rows = [Row(prompt, [0.0] * NEW) for prompt in prompts]
+    decode(
+        model, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=frozenset({eos}),
+        adjust=RowPenalties(method, rows),
+    )  # fmt: skip
+    assert [row.tokens for row in rows] == expected
+
+    processor = PenaltyProcessor.of(tokenizer, name, **options)
+    for _ in range(2):  # a second call is another set of prompts to the processor
+        batch = tokenizer(PROMPTS, return_tensors="pt", padding=True)
+        assert (batch.input_ids[:, 0] == tokenizer.pad_token_id).any()
+        output = model.generate(
+            **batch, max_new_tokens=NEW, do_sample=False,
+            logits_processor=LogitsProcessorList([processor]),
+        )  # fmt: skip
+        for row, tokens in zip(
+            output[:, batch.input_ids.shape[1] :].tolist(), expected, strict=True
+        ):
+            assert row[: len(tokens)] == tokens
+            assert set(row[len(tokens) :]) <= {eos, tokenizer.pad_token_id}
+
+
+class Anew(PenaltyProcessor):
+    """Keeps nothing between calls: what a processor with wrong states would differ from."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._states.clear()
+        return super().__call__(input_ids, scores)
+
+
+@pytest.mark.parametrize("how", [
+    {"num_beams": 4}, {"num_beams": 3, "num_return_sequences": 3}, {"do_sample": True},
+    {"prompt_lookup_num_tokens": 4},
+])  # fmt: skip
+def test_states_follow_beams_samples_and_rejected_drafts(
+    model: Any, tokenizer: Any, how: dict[str, Any]
+) -> None:
+    batch = tokenizer(PROMPTS[:1], return_tensors="pt")
+    outputs = []
+    for kind in (PenaltyProcessor, Anew):
+        torch.manual_seed(0)
+        processor = kind.of(tokenizer, "rpg", strength=6, cap=40, bonus=0)
+        output = model.generate(
+            **batch, max_new_tokens=NEW, **{"do_sample": False, **how},
+            logits_processor=LogitsProcessorList([processor]),
+        )  # fmt: skip
+        outputs.append(output.tolist())
+    assert outputs[0] == outputs[1]
+    torch.manual_seed(0)
+    free = model.generate(**batch, max_new_tokens=NEW, **{"do_sample": False, **how})
+    assert free.tolist() != outputs[0]
+
+
+def test_scores_of_the_model_are_left_alone(tokenizer: Any) -> None:
+    processor = PenaltyProcessor.of(tokenizer, "repetition_penalty", penalty=2)
+    scores = torch.ones(1, len(tokenizer))
+    assert not torch.equal(processor(torch.tensor([[5, 6]]), scores), scores)
+    assert torch.equal(scores, torch.ones_like(scores))
+
+
+# --- decoders ------------------------------------------------------------------------------------
+
+
+def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
+    generator = HFGenerator(load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2)
+    requests = [Request(prompt, problem_id=str(i)) for i, prompt in enumerate(PROMPTS)]
+    params = SamplingParams(max_new_tokens=30)
+
+    def texts(name: str, **options: Any) -> list[str]:
+        return [s.completion for s in generator.generate(requests, params, Decoder(name, options))]
+
+    free = texts("sample")
+    assert texts("rpg", strength=0, bonus=0) == free
+    assert texts("no_repeat_ngram", size="2") == texts("sample+no_repeat_ngram", size=2) != free
+    sample = next(generator.generate(requests, params, Decoder("dry", {"allowed": 1})))
+    assert sample.settings["decoder"] == "dry"
+    assert sample.settings["decoder_options"] == {"allowed": 1}
+    joined = next(generator.generate(requests, params, Decoder("edit_sequence+rpg")))
+    assert joined.actions and "edits" in joined.meta
+
+
+@pytest.mark.parametrize(
+    ("decoder", "message"),
+    [
+        (Decoder("rgp"), "Did you mean 'rpg'"),
+        (Decoder("rpg+dry"), "two of a kind"),
+        (Decoder("sample+edit_sequence"), "two of a kind"),
+        (Decoder("sample", {"mode": "paper"}), "takes no option 'mode'"),
+        (Decoder("rpg", {"mood": "paper"}), "Did you mean 'mode'"),
+        (Decoder(""), "no decoder ''"),
+    ],
+)
+def test_wrong_decoders_are_named(decoder: Decoder, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_decoder(decoder)
+    assert message in str(caught.value)
+
+
+# --- vLLM ----------------------------------------------------------------------------------------
+
+
+class Direction(enum.Enum):
+    UNIDIRECTIONAL = enum.auto()
+    SWAP = enum.auto()
+
+
+def update(
+    removed: Sequence[int] = (), added: Sequence[Any] = (), moved: Sequence[Any] = ()
+) -> SimpleNamespace:
+    """vLLM's BatchUpdate, as far as a processor looks at it."""
+    return SimpleNamespace(batch_size=0, removed=removed, added=added, moved=moved)
+
+
+def asks(**extra_args: Any) -> SimpleNamespace:
+    return SimpleNamespace(extra_args=extra_args or None)
+
+
+def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) -> None:
+    """Against rules made anew for every request at every step, whatever vLLM does to the batch."""
+    config = SimpleNamespace(
+        model_config=SimpleNamespace(tokenizer=str(looping_dir), hf_config=None)
+    )
+    processor = VllmPenalties(config, torch.device("cpu"), False)
+    assert not processor.is_argmax_invariant()
+    size = len(tokenizer)
+    prompt = tokenizer(LOOP * 6).input_ids
+    link = tokenizer(LOOP).input_ids
+    lists: dict[str, list[int]] = {name: [] for name in "abcd"}
+    params = {
+        "a": ("rpg", {"mode": "paper"}, asks(rpg="mode=paper")),
+        "b": (None, {}, asks(other=1)),
+        "c": ("no_repeat_ngram", {"size": 2}, asks(no_repeat_ngram={"size": 2})),
+        "d": ("rpg", {}, asks(rpg=True)),
+    }
+
+    def added(index: int, name: str) -> tuple[Any, ...]:
+        return index, params[name][2], prompt, lists[name]
+
+    def check(places: dict[int, str]) -> None:
+        logits = torch.ones(4, size)
+        assert processor.apply(logits) is logits
+        expected = torch.ones(4, size)
+        for index, name in places.items():
+            kind, options, _ = params[name]
+            if kind:
+                rule = made(tokenizer, kind, options).rule()
+                push_all(rule, prompt + lists[name])
+                penalties = [[] for _ in range(4)]
+                penalties[index] = list(rule.penalties())  # type: ignore[assignment]
+                apply(expected, penalties)
+        assert torch.equal(logits, expected)
+        changed = {i for i in range(4) if not torch.equal(logits[i], torch.ones(size))}
+        assert changed == {i for i, name in places.items() if name != "b"}
+
+    def grow(*names: str) -> None:
+        for name in names:
+            lists[name].extend(link)
+
+    processor.update_state(update(added=[added(0, "a"), added(1, "b"), added(2, "c")]))
+    check({0: "a", 1: "b", 2: "c"})
+    grow("a", "c")
+    processor.update_state(None)
+    check({0: "a", 1: "b", 2: "c"})
+    processor.update_state(update(moved=[(0, 2, Direction.SWAP)]))
+    check({2: "a", 1: "b", 0: "c"})
+    processor.update_state(
+        update(removed=[0], added=[added(3, "d")], moved=[(3, 0, Direction.UNIDIRECTIONAL)])
+    )
+    grow("d")
+    check({0: "d", 1: "b", 2: "a"})
+    processor.update_state(update(added=[added(2, "b")]))  # takes a's place
+    check({0: "d", 1: "b", 2: "b"})
+    processor.update_state(update(moved=[(1, 0, Direction.UNIDIRECTIONAL)]))
+    check({0: "b", 2: "b"})
+
+
+def test_vllm_refuses_wrong_options_and_is_inert_without_any() -> None:
+    assert requested(None) is None and requested({"top": 1}) is None
+    assert requested({"rpg": False}) is None
+    assert requested({"rpg": "k_min=5, mode=paper"}) == read_options(
+        "rpg", {"k_min": 5, "mode": "paper"}
+    )
+    for wrong in ({"rpg": "best"}, {"rpg": 3}, {"rpg": True, "dry": True}, {"rpg": {"k_min": 0}}):
+        with pytest.raises(ValueError, match=r"rpg|k_min"):
+            VllmPenalties.validate_params(asks(**wrong))
+    idle = VllmPenalties(SimpleNamespace(model_config=None))
+    logits = torch.ones(2, 3)
+    idle.update_state(update(added=[(0, asks(), [1], [])]))
+    assert torch.equal(idle.apply(logits), torch.ones(2, 3))
+
+
+def test_vllm_callable_for_one_request(tokenizer: Any) -> None:
+    method = made(tokenizer, "rpg", {"mode": "paper"})
+    penalties = RequestPenalties(method)
+    link = tokenizer(LOOP).input_ids
+    for prompt, output in [
+        (link * 2, []),
+        (link * 2, link),
+        (link * 2, link[:1]),
+        (link, link * 3),
+    ]:
+        logits = penalties(prompt, output, torch.ones(len(tokenizer)))
+        rule = method.rule()
+        push_all(rule, prompt + output)
+        expected = torch.ones(1, len(tokenizer))
+        apply(expected, [rule.penalties()])
+        assert torch.equal(logits, expected[0])
+
+
+_IN_VLLM = """
+import json, sys
+from vllm import LLM, SamplingParams
+folder, prompts, asked = sys.argv[1], *map(json.loads, sys.argv[2:4])
+llm = LLM(folder, dtype="float32", enforce_eager=True, max_model_len=256,
+          logits_processors=["codegen.decoding.rpg.vllm_processors:VllmPenalties"])
+greedy = {"temperature": 0, "max_tokens": int(sys.argv[4])}
+params = [SamplingParams(**greedy, extra_args=one) for one in asked]
+outputs = llm.generate(prompts, params)
+print("OUTPUT", json.dumps([list(one.outputs[0].token_ids) for one in outputs]))
+"""
+
+
+@pytest.mark.long
+def test_real_vllm_says_what_generate_says(tmp_path: Path, tiny_model_dir: Path) -> None:
+    """With the interpreter that CODEGEN_VLLM_PYTHON names; vLLM stays out of this environment."""
+    python = os.environ.get("CODEGEN_VLLM_PYTHON")
+    if not python:
+        pytest.skip("set CODEGEN_VLLM_PYTHON to a Python with vllm to run this test")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    torch.manual_seed(0)
+    model: Any = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+        initializer_range=0.3, eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
+    )).eval()  # fmt: skip
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data *= 0.02
+        layer.mlp.down_proj.weight.data *= 0.02
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    asked = [None, *({name: options} for name, options in SETTINGS)]
+    prompts = [LOOP * (1 + i) for i in range(len(asked))]
+    done = subprocess.run(
+        [python, "-c", _IN_VLLM, str(tmp_path), json.dumps(prompts), json.dumps(asked), str(NEW)],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+             "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    line = next((one for one in done.stdout.splitlines() if one.startswith("OUTPUT")), None)
+    assert line, done.stderr[-2000:]
+    free_differs = 0
+    for prompt, one, tokens in zip(prompts, asked, json.loads(line[6:]), strict=True):
+        batch = tokenizer(prompt, return_tensors="pt")
+        processors = [PenaltyProcessor.of(tokenizer, name, **o) for name, o in (one or {}).items()]
+        runs = [
+            model.generate(**batch, max_new_tokens=NEW, do_sample=False,
+                           logits_processor=LogitsProcessorList(some))[0].tolist()
+            for some in (processors, [])
+        ]  # fmt: skip
+        start = batch.input_ids.shape[1]
+        assert tokens == runs[0][start:]
+        free_differs += runs[0] != runs[1]
+    assert free_differs >= len(METHODS)
+
+
+def test_the_modules_need_no_vllm() -> None:
+    code = "import sys, codegen.decoding.rpg.vllm_processors; assert 'vllm' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

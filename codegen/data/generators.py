@@ -134,10 +134,17 @@ def _backspace(**options: Any) -> TextGenerator:
     return Backspace(**options)
 
 
+def _infilling(**options: Any) -> TextGenerator:
+    from codegen.infilling import Infilling
+
+    return Infilling(**options)
+
+
 GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {
     "lintseq": _lintseq,
     "unicode": _unicode,
     "backspace": _backspace,
+    "infilling": _infilling,
     "whole": Whole,
 }
 

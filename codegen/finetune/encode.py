@@ -103,15 +103,19 @@ class Encoder:
         self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
         self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
         self._codec: Codec | None = None
+        self._known: set[str] = set()
 
     def encode(self, text: TrainingText, domain: str = "") -> Encoded:
         """One text.
 
         Raises:
-            InputError: if its trajectory is unsound, or was made for another tokenizer or format.
+            InputError: if its trajectory is unsound, or was made for another tokenizer or format;
+                or if the model lacks a special token that it needs.
         """
         if is_trajectory(text):
             return self._trajectory(text, domain)
+        for token in text.meta.get("special_tokens", ()):
+            self._require(token, text)
         ids: list[int] = []
         nodes: list[int] = []
 
@@ -138,6 +142,17 @@ class Encoder:
         targets = [ids[slot] for slot in then]
         layout = causal(len(ids))
         return Encoded(text.example_id, ids, nodes, targets, then, layout, domain, final)
+
+    def _require(self, token: str, text: TrainingText) -> None:
+        if token in self._known:
+            return
+        if len(self.tokenizer(token, add_special_tokens=False).input_ids) != 1:
+            raise InputError(
+                f"Text {text.id!r} needs the special token {token}, which the model's tokenizer"
+                " does not have.",
+                "Choose the model family's style: codegen data infilling --style.",
+            )
+        self._known.add(token)
 
     def _trajectory(self, text: TrainingText, domain: str) -> Encoded:
         if self._codec is None:

@@ -22,6 +22,7 @@ from codegen.cli import LazyGroup
             "codegen.cli.data.backspace:backspace",
             "Make programs with mistakes taken back (SequenceMatch).",
         ),
+        "infilling": ("codegen.cli.data.infilling:infilling", "Make fill-in-the-middle data."),
         "whole": ("codegen.cli.data.whole:whole", "Make the baseline: whole programs."),
         "inspect": (
             "codegen.cli.data.inspect:inspect",

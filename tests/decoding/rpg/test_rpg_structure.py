@@ -108,7 +108,8 @@ def tokenized(text: str) -> list[tuple[object, ...]]:
         margin = token.line[: token.start[1]]
         if token.type == tokenize.COMMENT:
             if not around and not margin.strip() and code_line != token.start[0]:
-                start, symbols = len(margin.expandtabs(8)), [b"CMT"]
+                start = len(margin.expandtabs(8))
+                symbols.append(b"CMT")
                 end(True)
         elif token.type == tokenize.NEWLINE:
             end(True)

@@ -6,15 +6,16 @@ not stored (``new``) and in ones that are (``known``, where the match is as long
 ``append_us`` is a token's share of storing whole modules, ``append_one_us`` a call with one token;
 ``speculate_us`` the mean over the four groups, each of which is there by itself
 (``speculate_64_new_us`` ...). All are CPU time, calls from Python included; ``..._p50_us`` and
-``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass. ``bytes_per_token`` is the growth of
-the process's resident memory, ``nbytes_per_token`` what the structure says itself.
+``..._p90_us`` are quantiles of single calls by the wall clock, in a second pass.
+``bytes_per_token`` is the growth of the process's resident memory, ``nbytes_per_token`` what the
+structure says itself.
 
 Each measurement runs in a process of its own, ours and the peer by turns; of ``repeats`` runs the
 one with the median time to append stands here, and the table's ``spread`` has the extremes.
 
 Against: the suffix tree of ``arctic-inference`` (its compiled core, called as its own cache does),
-with depth 64, its default, and with depth 544, which long matches need (keys under ``arctic_deep``).
-A tree of depth 64 looks at the last 64 tokens of a context only.
+with depth 64, its default, and with depth 544, which long matches need (``arctic_deep``). A tree of
+depth 64 looks at the last 64 tokens of a context only.
 
 Acceptance of the drafts: benchmark ``drafts``.
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from arctic_inference.suffix_decoding import SuffixDecodingCache
@@ -17,6 +18,7 @@ from arctic_inference.suffix_decoding._C import SuffixTree
 
 
 def main():
+    """Answers the one job."""
     job = json.load(sys.stdin)
     if "versions" in job:
         answer = {
@@ -32,6 +34,7 @@ def main():
 
 
 def measure(job):
+    """Times and memory of one tree."""
     files = [np.array(tokens, dtype=np.int32) for tokens in job["files"]]
     single = [np.array([token], dtype=np.int32) for token in job["single"]]
     contexts = [[np.array(c, dtype=np.int32) for c in group] for group in job["contexts"]]
@@ -110,8 +113,8 @@ def accept(job):
 
 
 def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes of memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Acceptance without a model: the target is a text, and a drafted token is right if the text has it.
+"""Acceptance without a model: the target is a text; a drafted token is right if the text has it.
 
 This is greedy decoding of a model that writes exactly that text. Sampling, and a model that takes
 the draft's errors for its own, are not in it.

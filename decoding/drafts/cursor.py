@@ -6,9 +6,9 @@ The draft is what stands at the cursor. Where row and original part, the cursor 
   token was deleted); at the next line that begins with it, if they parted at a line's start (lines
   were deleted); else by the guess that so far came right more often, a token replaced or a token
   inserted;
-- later: behind the longest tail of what was emitted since, at least two tokens, near the place of
-  parting; after a whole line that is not in the original at the line that is next if lines were
-  replaced one by one, or if they were inserted.
+- later: behind the place that the longest tail of the row, at least two tokens, stands before, of
+  equally long ones the nearest to the parting; else, after a whole line, at the line that is next
+  if lines were replaced one by one, or if they were inserted.
 
 The place of parting stands until a few tokens have agreed, so a wrong guess costs one draft and
 never the thread. As a tree, the draft also has the second guess while the cursor is unsure.
@@ -18,14 +18,16 @@ paper; the rules above are ours.
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Sequence
 
 from codegen.decoding.drafts.protocol import Context, Draft
 
-_TAIL = 8  # emitted tokens that are looked for
-_BEHIND, _AHEAD = 8, 1024  # where they are looked for, around the place of parting
+_RECENT = 16  # tokens of the row that are looked for in the original
+_LOOKED_AT = 32  # places of their last two, before and behind the parting
+_AHEAD = 1024  # tokens within which deleted lines end
 _AGREED = 3  # tokens that make a guess certain
 _SHORTEST = 8  # tokens of a draft, at least, while there are so many
 _OWN_WAY = 8  # tokens that differ before drafts get short
@@ -80,6 +82,10 @@ class CursorDrafter:
         self._other: int | None = None  # the second guess
         self._run = _AGREED  # tokens that agreed since the cursor was set
         self._parted = at  # where row and original last agreed for certain
+        self._pairs: dict[tuple[int, int], list[int]] = {}  # where each two tokens end
+        for i, pair in enumerate(itertools.pairwise(self._original)):
+            self._pairs.setdefault(pair, []).append(i + 1)
+        self._recent: list[int] = []  # the row's last tokens
         self._tail: list[int] = []  # emitted since the parting
         self._tail_lines = 0  # of them, ends of lines
         self._length = self.longest
@@ -118,6 +124,7 @@ class CursorDrafter:
     def _follow(self, token: int) -> bool:
         """Moves on by one emitted token; whether the original had it at the cursor."""
         agrees = self._has(self._at, token)
+        self._recent = [*self._recent[1 - _RECENT :], token]
         if self._run >= _AGREED and agrees:
             self._at += 1
             self._parted = self._at
@@ -194,19 +201,19 @@ class CursorDrafter:
         return None
 
     def _behind_tail(self) -> int | None:
-        """Behind the longest tail, at least two tokens, of what was emitted since the parting."""
-        original, tail = self._original, self._tail[-_TAIL:]
-        start = max(0, self._parted - _BEHIND)
-        stop = min(len(original), self._parted + _AHEAD)
-        best, place, last = 1, None, tail[-1]
-        for i in range(start, stop):
-            if original[i] != last:
-                continue
-            size = 1
-            while size < len(tail) and size <= i and original[i - size] == tail[-1 - size]:
+        """Behind the place that the longest tail of the row stands before, of equally long ones the
+        nearest to the parting; the last two tokens at least.
+        """
+        original, row = self._original, self._recent
+        ends = self._pairs.get((row[-2], row[-1]), ())
+        middle = bisect_left(ends, self._parted)
+        best, far, place = 0, 0, None
+        for end in ends[max(0, middle - _LOOKED_AT) : middle + _LOOKED_AT]:
+            size = 2
+            while size < len(row) and size <= end and original[end - size] == row[-1 - size]:
                 size += 1
-            if size > best:
-                best, place = size, i + 1
+            if size > best or (size == best and abs(end - self._parted) < far):
+                best, far, place = size, abs(end - self._parted), end + 1
         return place
 
 

@@ -2,7 +2,8 @@
 
 After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): a structure of the row's own prompt and
 output, one of past responses, the draft with the larger sum of probabilities, of equal ones the
-row's own. Unlike there, a match has no greatest length.
+row's own. Unlike there, a match has no greatest length, and the probabilities, shares of what was
+seen, are lowered for short matches: by m / (m + 1) after a match of m tokens.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class SuffixDrafter:
 
     def draft(self, limit: int) -> Draft:
         """The better of two drafts."""
-        tokens, parents, probabilities, score, _ = self._own.draft_after(
+        tokens, parents, probabilities, score, match = self._own.draft_after(
             self._sequence,
             limit,
             self.factor,
@@ -82,8 +83,9 @@ class SuffixDrafter:
                 self.min_match,
             )
             if found[3] > score:
-                tokens, parents, probabilities = found[:3]
-        return Draft(tokens, parents, probabilities)
+                tokens, parents, probabilities, _, match = found
+        trust = match / (match + 1)
+        return Draft(tokens, parents, [trust * probability for probability in probabilities])
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Appends to the row."""

@@ -1,0 +1,332 @@
+"""RPG: penalties that hit real code, cost a token, and repetitive prompts with and without it.
+
+What: ``false_positive_rate`` is the share of line boundaries in real code (files of the standard
+library, tests included, and of the installed packages, drawn at random) where mode ``ours`` would
+penalise the token that really comes next, the first of the line that is not white space;
+``..._stdlib`` and ``..._packages`` are its two halves, ``..._tokens`` is the share of all tokens.
+``paper_false_positive_rate`` and ``reference_...`` are the other modes on the same files, the last
+on some of the shorter ones since it reads the whole text at each step. ``us_per_token`` is CPU
+microseconds for following a token and saying its penalties, on the same code in the embedded
+model's tokens, with ``paper_us_per_token`` and, a floor, ``lexer_us_per_token``, the structure
+tracker alone; ``snapshot_us`` what one snapshot costs.
+
+``repetition_...`` (``-o coderepeteval=FILE``): what the model writes after CodeRepetEval's prompts
+with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_shape``
+(repeated token 4-grams, statements, statements by shape), ``ccp`` (compiles with its prompt),
+``cpu_ms`` a generated token, ``tokens``. ``-o continuations=FILE`` keeps what was written and goes
+on with it.
+
+Against: the paper's rule and that of its released code, repetition penalty, no-repeat-n-gram, DRY.
+
+Limits: the prompts are the second half of the file, in an order of its own; the first was looked at
+while the rule was made, and so were files of the standard library, not those of the packages. A
+small model on few prompts says which way a figure goes, not how far.
+"""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.rpg_generation import (
+    Continuation,
+    make_continuations,
+    read_prompts,
+)
+from codegen.benchmarks.tools.statistics import DRAWS, Estimate, rate
+from codegen.decoding.rpg import RpgOptions
+
+if TYPE_CHECKING:
+    from codegen.decoding.rpg.methods import Method
+
+_HELD_OUT = 256  # CodeRepetEval's prompts from here on were not looked at
+_REFERENCE_TOKENS = 3000  # of the longest file that the reference reads
+_TIMED = 60  # files, for the cost
+
+
+def run(
+    quick: bool = False,
+    *,
+    boundaries: int = 60_000,
+    reference_boundaries: int = 6_000,
+    coderepeteval: str = "",
+    continuations: str = "rpg-continuations.jsonl",
+    prompts: int = 96,
+    max_new_tokens: int = 256,
+    cpu_minutes: float = 25.0,
+    model: str = "embedded",
+    seed: int = 0,
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: a tenth of the boundaries, and no generation.
+        boundaries: line boundaries of real code, half from each source.
+        reference_boundaries: of those for the mode ``reference``.
+        coderepeteval: its file, ``ArtificialSynthesis.jsonl`` (or .gz).
+        continuations: where what the model writes is kept.
+        prompts: of CodeRepetEval.
+        max_new_tokens: of each.
+        cpu_minutes: for new continuations.
+        model: whose tokens and words are measured.
+        seed: of all draws.
+    """
+    at_least(100, boundaries=boundaries, reference_boundaries=reference_boundaries)
+    at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
+    if quick:
+        boundaries, reference_boundaries = boundaries // 10, reference_boundaries // 10
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "transformers", "tokenizers")
+    from codegen.decoding.healing import Vocabulary
+    from codegen.decoding.rpg.methods import Method
+    from codegen.models import load
+
+    tokenizer = load(model).tokenizer
+    tokens = Vocabulary.of(tokenizer).tokens
+    make = {mode: Method.of(RpgOptions(mode=mode), tokens, {0}) for mode in ("ours", "paper")}
+    files = _draw(tokenizer, boundaries, seed)
+    _false_positives(report, files, make, seed)
+    reference = Method.of(RpgOptions(mode="reference"), tokens, {0})
+    _reference_false_positives(report, files, reference, reference_boundaries, seed)
+    _costs(report, files[:: max(1, len(files) // _TIMED)], make, seed)
+    if not coderepeteval or quick:
+        report.notes.append(
+            "No repetitive prompts were continued: -o coderepeteval=FILE, no --quick."
+        )
+        return report.mapping()
+    every = read_prompts(coderepeteval)
+    numbers = list(range(min(_HELD_OUT, len(every) // 2), len(every)))
+    random.Random(seed).shuffle(numbers)
+    found = make_continuations(
+        {number: every[number] for number in numbers[:prompts]},
+        Path(continuations),
+        model=model,
+        max_new_tokens=max_new_tokens,
+        cpu_minutes=cpu_minutes,
+    )
+    _repetition(report, found, seed)
+    return report.mapping()
+
+
+# --- real code -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as tokens; ``first`` marks those that begin a line that is not blank."""
+
+    source: str
+    ids: list[int]
+    texts: list[bytes]
+    first: list[bool]
+
+
+def _draw(tokenizer: Any, boundaries: int, seed: int) -> list[_File]:
+    from codegen.decoding.healing import Vocabulary
+
+    tokens = Vocabulary.of(tokenizer).tokens
+    roots = {"stdlib": sysconfig.get_path("stdlib"), "packages": sysconfig.get_path("purelib")}
+    found: list[_File] = []
+    for source, root in roots.items():
+        paths = [
+            path
+            for path in sorted(Path(root).rglob("*.py"))
+            if source == "packages" or "site-packages" not in path.parts
+        ]
+        random.Random(seed).shuffle(paths)
+        left = boundaries // 2
+        for path in paths:
+            text = path.read_bytes().decode("utf-8", "replace")
+            if not 200 <= len(text) <= 200_000:
+                continue
+            ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+            texts = [tokens[index] or b"" for index in ids]
+            file = _File(source, ids, texts, _line_starts(texts))
+            found.append(file)
+            left -= sum(file.first)
+            if left <= 0:
+                break
+    return found
+
+
+def _line_starts(texts: Sequence[bytes]) -> list[bool]:
+    """Which tokens hold the first text of a line that is no white space, and begin with it."""
+    starts, fresh = [], True
+    for text in texts:
+        starts.append(fresh and bool(text.strip()))
+        last = text.rpartition(b"\n")[2] if b"\n" in text else None
+        fresh = not last.strip() if last is not None else fresh and not text.strip()
+    return starts
+
+
+def _hits(method: Method, file: _File) -> list[bool]:
+    """Of each token, whether it would have been penalised."""
+    rule = method.rule()
+    found = []
+    for token in file.ids:
+        hit = any(
+            token in penalty.ids and (penalty.kind != "add" or penalty.amount < 0)
+            for penalty in rule.penalties()
+        )
+        found.append(hit)
+        rule.push(token)
+    return found
+
+
+def _false_positives(
+    report: Report, files: Sequence[_File], make: Mapping[str, Method], seed: int
+) -> None:
+    for mode, method in make.items():
+        prefix = "" if mode == "ours" else f"{mode}_"
+        rows = []
+        for file in files:
+            hits = _hits(method, file)
+            at_lines = sum(hit and first for hit, first in zip(hits, file.first, strict=True))
+            rows.append((at_lines, sum(file.first), sum(hits), len(hits)))
+        say(f"{mode}: {len(files)} files read")
+        table = np.array(rows, dtype=float)
+        sources = np.array([file.source for file in files])
+        for name, some in {
+            "": np.full(len(files), True),
+            "_stdlib": sources == "stdlib",
+            "_packages": sources == "packages",
+        }.items():
+            value = _share(table[some, 0], table[some, 1], seed)
+            key = f"{prefix}false_positive_rate{name}"
+            report.set(key, value, n=int(table[some, 1].sum()))
+        tokens = _share(table[:, 2], table[:, 3], seed)
+        report.set(f"{prefix}false_positive_rate_tokens", tokens, n=int(table[:, 3].sum()))
+    report.samples["files"] = len(files)
+
+
+def _reference_false_positives(
+    report: Report, files: Sequence[_File], method: Method, boundaries: int, seed: int
+) -> None:
+    rows: list[tuple[int, int]] = []
+    short = [file for file in files if len(file.ids) <= _REFERENCE_TOKENS]
+    random.Random(seed).shuffle(short)
+    for file in short:
+        rule = method.rule()
+        hits = 0
+        for token, first in zip(file.ids, file.first, strict=True):
+            if first:
+                hits += any(token in penalty.ids for penalty in rule.penalties())
+            rule.push(token)
+        rows.append((hits, sum(file.first)))
+        if sum(count for _, count in rows) >= boundaries:
+            break
+    table = np.array(rows, dtype=float)
+    value = _share(table[:, 0], table[:, 1], seed)
+    report.set("reference_false_positive_rate", value, n=int(table[:, 1].sum()))
+    say(f"reference: {len(rows)} files read")
+
+
+def _share(hits: np.ndarray, counts: np.ndarray, seed: int) -> Estimate:
+    """Hits over counts, with a bootstrap interval over files."""
+    keep = counts > 0
+    hits, counts = hits[keep], counts[keep]
+    draws = min(DRAWS, 2000)
+    drawn = np.random.default_rng(seed).integers(0, len(hits), (draws, len(hits)))
+    shares = hits[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return Estimate(float(hits.sum() / counts.sum()), float(low), float(high))
+
+
+def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], seed: int) -> None:
+    from codegen.decoding.rpg.languages import PYTHON
+    from codegen.decoding.rpg.structure import StructureTracker
+
+    def whole(method: Method, file: _File) -> None:
+        rule = method.rule()
+        for token in file.ids:
+            rule.push(token)
+            rule.penalties()
+
+    def lexer(file: _File) -> None:
+        feed = StructureTracker(PYTHON).feed
+        for text in file.texts:
+            feed(text)
+
+    parts = {
+        "us_per_token": partial(whole, make["ours"]),
+        "paper_us_per_token": partial(whole, make["paper"]),
+        "lexer_us_per_token": lexer,
+    }
+    spent: dict[str, list[float]] = {key: [] for key in parts}
+    for file in files:
+        for key, work in parts.items():
+            before = time.process_time()
+            work(file)
+            spent[key].append(time.process_time() - before)
+    counts = np.array([len(file.ids) for file in files], dtype=float)
+    for key, seconds in spent.items():
+        value = _share(1e6 * np.array(seconds), counts, seed)
+        report.set(key, value, n=int(counts.sum()))
+    rule = make["ours"].rule()
+    for token in files[0].ids[:500]:
+        rule.push(token)
+    times = 20_000
+    before = time.process_time()
+    for _ in range(times):
+        rule.snapshot()
+    report.set("snapshot_us", 1e6 * (time.process_time() - before) / times, n=times)
+    say(f"cost: {len(files)} files timed")
+
+
+# --- repetitive prompts --------------------------------------------------------------------------
+
+
+def _repetition(report: Report, found: Sequence[Continuation], seed: int) -> None:
+    """Figures over the prompts that every method has continued."""
+    from codegen.evals.metrics import Output, compiles, paper_repetition
+
+    by_method: dict[str, dict[int, Continuation]] = {}
+    for one in found:
+        by_method.setdefault(one.method, {})[one.number] = one
+    numbers = sorted(set.intersection(*(set(rows) for rows in by_method.values())))
+    if not numbers:
+        report.notes.append("No prompt has been continued by all methods yet; go on.")
+        return
+    drawn = np.random.default_rng(seed).integers(0, len(numbers), (2000, len(numbers)))
+
+    def mean(values: Sequence[float]) -> Estimate:
+        table = np.array(values)
+        low, high = np.quantile(table[drawn].mean(axis=1), [0.025, 0.975])
+        return Estimate(float(table.mean()), float(low), float(high))
+
+    measured: dict[tuple[str, str], list[float]] = {}
+    for method, rows in by_method.items():
+        outputs = [rows[number] for number in numbers]
+        ended = sum(one.finish != "length" for one in outputs)
+        compiled = sum(compiles(one.prompt + one.text) for one in outputs)
+        report.set(f"repetition_{method}_egp", rate(ended, len(numbers)), n=len(numbers))
+        report.set(f"repetition_{method}_ccp", rate(compiled, len(numbers)), n=len(numbers))
+        single = [
+            paper_repetition([Output(one.prompt, one.text, one.finish != "length")])
+            for one in outputs
+        ]
+        for name in ("tr_n", "tr_s", "tr_shape"):
+            values = [getattr(row, name) for row in single]
+            measured[method, name] = values
+            report.set(f"repetition_{method}_{name}", mean(values), n=len(numbers))
+        measured[method, "tokens"] = [float(one.tokens) for one in outputs]
+        report.set(f"repetition_{method}_tokens", mean(measured[method, "tokens"]), n=len(numbers))
+        spent = sum(one.cpu_s for one in outputs)
+        made = sum(one.tokens for one in outputs)
+        report.set(f"repetition_{method}_cpu_s", spent / len(numbers), n=len(numbers))
+        report.set(f"repetition_{method}_cpu_ms", 1000 * spent / max(1, made), n=made)
+    for name in ("tr_n", "tr_s"):
+        pairs = zip(measured["ours", name], measured["greedy", name], strict=True)
+        difference = mean([ours - greedy for ours, greedy in pairs])
+        report.set(f"repetition_ours_minus_greedy_{name}", difference, n=len(numbers))

@@ -35,7 +35,8 @@ class Row:
         prompt: token ids, at least one.
         uniforms: the random numbers of its tokens in order, one for each of ``max_new_tokens``.
         rest: bytes that the first tokens must spell (token healing).
-        tokens: the generated ids that stand, without the end-of-sequence token.
+        tokens: the generated ids that stand, without the end-of-sequence token; what is there at
+            the beginning is gone on from.
         actions: with a backspace token, all ids that were chosen, the end-of-sequence token too.
         finish: why it ended, None while it runs.
     """
@@ -78,17 +79,17 @@ def decode(
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
     """
-    longest = max(len(row.prompt) for row in rows) + max_new_tokens
-    check_supported(model, longest)
-    cache = RowCache(model.config.get_text_config().num_hidden_layers, longest)
-    _prefill(model, cache, rows)
+    given = [row.prompt + row.tokens for row in rows]
+    longest = max(map(len, given))
+    check_supported(model, longest + max_new_tokens)
+    cache = RowCache(model.config.get_text_config().num_hidden_layers, longest + max_new_tokens)
+    _prefill(model, cache, given)
 
     batch = list(range(len(rows)))  # the rows in the cache; finished ones ride along for a while
-    pending = [row.prompt[-1] for row in rows]  # what each row feeds next, not yet in the cache
-    cursors = torch.tensor([len(row.prompt) - 1 for row in rows], device=model.device)
-    longest_prompt = max(len(row.prompt) for row in rows)
+    pending = [tokens[-1] for tokens in given]  # what each row feeds next, not yet in the cache
+    cursors = torch.tensor([len(tokens) - 1 for tokens in given], device=model.device)
     for step in range(max_new_tokens):
-        cache.place(cursors[:, None], longest_prompt + step)
+        cache.place(cursors[:, None], longest + step)
         logits = _forward(model, torch.tensor(pending, device=model.device)[:, None], cache)
         if adjust:
             logits = adjust(logits, batch)
@@ -176,24 +177,24 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
         )
 
 
-def _prefill(model: PreTrainedModel, cache: RowCache, rows: Sequence[Row]) -> None:
-    """Encodes each prompt but for its last token.
+def _prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) -> None:
+    """Encodes each row's tokens but for the last.
 
     Short rows are padded on the right. The padding's states land in slots that the row overwrites
     before any of its queries may see them.
     """
-    width = max(len(row.prompt) for row in rows) - 1
+    width = max(map(len, given)) - 1
     if width == 0:
         return
     # Columns are encoded in blocks, which is exact under a causal mask and bounds the activations.
-    block = max(1, _PREFILL_TOKENS // len(rows))
-    pad = rows[0].prompt[0]
-    ids = [row.prompt[:-1] + [pad] * (width - len(row.prompt) + 1) for row in rows]
+    block = max(1, _PREFILL_TOKENS // len(given))
+    pad = given[0][0]
+    ids = [tokens[:-1] + [pad] * (width - len(tokens) + 1) for tokens in given]
     tokens = torch.tensor(ids, device=model.device)
     for start in range(0, width, block):
         part = tokens[:, start : start + block]
         stop = start + part.shape[1]
-        positions = torch.arange(start, stop, device=model.device).expand(len(rows), -1)
+        positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
         _forward(model, part, cache)
 

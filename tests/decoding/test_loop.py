@@ -135,8 +135,10 @@ def test_refuses_what_it_would_compute_wrongly(llama: Any) -> None:
 
 
 @torch.inference_mode()
-def plain_backspaces(model: Any, row: Row, new: int, backspace: int) -> tuple[list[int], list[int]]:
-    tokens, actions = list(row.prompt), []
+def plain_backspaces(
+    model: Any, row: Row, new: int, backspace: int, begun: list[int]
+) -> tuple[list[int], list[int]]:
+    tokens, actions = row.prompt + begun, []
     for step in range(new):
         logits = model(torch.tensor([tokens]), use_cache=False).logits[:, -1]
         if len(tokens) == len(row.prompt):
@@ -161,16 +163,20 @@ def test_backspaces_take_tokens_back(llama: Any) -> None:
         bias = torch.zeros(head.out_features)
         bias[backspace] = 9.0
         head.bias = torch.nn.Parameter(bias)
-        rows = [Row(prompt, uniforms(new, seed)) for seed, prompt in enumerate(PROMPTS)]
+        begun = [[], [9, 30, 31], [], [44]]
+        rows = [
+            Row(prompt, uniforms(new, seed), tokens=list(tokens))
+            for seed, (prompt, tokens) in enumerate(zip(PROMPTS, begun, strict=True))
+        ]
         decode(
             llama, rows, max_new_tokens=new, temperature=1.0, top_p=1.0,
             eos=frozenset(), backspace=backspace,
         )  # fmt: skip
         taken_back = 0
-        for row in rows:
-            tokens, actions = plain_backspaces(llama, row, new, backspace)
+        for row, first in zip(rows, begun, strict=True):
+            tokens, actions = plain_backspaces(llama, row, new, backspace, first)
             assert (row.tokens, row.actions) == (tokens, actions)
-            assert actions[0] != backspace
+            assert first or actions[0] != backspace
             taken_back += actions.count(backspace)
         assert taken_back > 30 and any(row.tokens for row in rows)
     finally:

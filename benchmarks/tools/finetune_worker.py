@@ -1,0 +1,178 @@
+"""Fine-tunes one model on given texts with one side's trainer, and tells what each step cost.
+
+A process of its own for each run, of one thread. It reads one JSON object: ``side`` (``ours`` or
+``trl``), ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
+``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
+prints one: for each step CPU seconds, trained tokens and the seconds spent in model and optimizer;
+and the peak of resident memory in MiB.
+
+Both sides make chat texts of prompt and response, train on the response alone, on adapters of the
+same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and take the same number of
+examples a step.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Clock:
+    """CPU seconds of this process at each step's end, and inside the functions that are watched."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.inside: list[float] = []
+        self.trained: list[int] = []
+        self._inside = 0.0
+        self._depth = 0
+
+    def watch(self, owner: Any, name: str) -> None:
+        """Counts what a method takes."""
+        method = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            began = time.process_time()
+            self._depth += 1
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    self._inside += time.process_time() - began
+
+        setattr(owner, name, watched)
+
+    def tick(self) -> None:
+        """A step has ended."""
+        self.steps.append(time.process_time())
+        self.inside.append(self._inside)
+
+
+def _ours(job: dict[str, Any], clock: Clock) -> None:
+    import torch
+
+    from codegen.finetune import parse_recipe
+    from codegen.finetune import trainer as trainers
+    from codegen.finetune.train import train
+
+    original = trainers.StepTrainer.training_step
+
+    def training_step(self: Any, model: Any, inputs: Any, num: Any = None) -> Any:
+        if not clock.trained:  # what a step spends its time on is made by now
+            clock.watch(self.accelerator, "backward")
+            clock.watch(self.optimizer, "step")
+            clock.watch(self, "_clip_grad_norm")
+        clock.trained.append(inputs[1])
+        return original(self, model, inputs, num)
+
+    trainers.StepTrainer.training_step = training_step  # type: ignore[method-assign]
+    for module in (trainers,):
+        clock.watch(module, "negative_log_likelihood")
+    recipe = {
+        "model": job["model"],
+        "data": job["data"],
+        "output": job["output"],
+        "steps": job["steps"],
+        "batch_size": job["batch_size"],
+        "max_length": job["max_length"],
+        "save_every": 10_000,
+        "seed": job["seed"],
+        **job["options"],
+    }
+    torch.set_num_threads(1)
+    train(parse_recipe(recipe), on_step=lambda *_: clock.tick())
+
+
+def _trl(job: dict[str, Any], clock: Clock) -> None:
+    import torch
+
+    if job["path"]:
+        sys.path.insert(0, job["path"])
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from codegen.models import load
+    from codegen.records import TrainingText, read_jsonl
+
+    torch.set_num_threads(1)
+    loaded = load(job["model"], dtype=torch.float32)
+    loaded.tokenizer.padding_side = "right"
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": text.prompt.strip()}],
+            "completion": [{"role": "assistant", "content": text.trained}],
+        }
+        for text in read_jsonl(TrainingText, Path(job["data"]))
+    ]
+    options = dict(job["options"])
+    config = SFTConfig(
+        output_dir=job["output"],
+        max_steps=job["steps"],
+        max_length=job["max_length"],
+        learning_rate=3e-4,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=loaded.model.device.type == "cpu",
+        dataloader_pin_memory=False,
+        seed=job["seed"],
+        **options,
+    )
+
+    class Tick(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            clock.tick()
+
+    trainer = SFTTrainer(
+        model=loaded.model,
+        args=config,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=loaded.tokenizer,
+        peft_config=LoraConfig(
+            r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[Tick()],
+    )
+    collate = trainer.data_collator
+    counted: list[int] = []
+
+    def counting(features: Any) -> Any:
+        batch = collate(features)
+        counted.append(int((batch["labels"] != -100).sum()))
+        return batch
+
+    trainer.data_collator = counting
+    trainer.train()
+    size = config.gradient_accumulation_steps
+    clock.trained = [sum(counted[k * size : (k + 1) * size]) for k in range(job["steps"])]
+
+
+def _main() -> None:
+    out, sys.stdout = sys.stdout, sys.stderr
+    job = json.loads(sys.stdin.read())
+    clock = Clock()
+    (_ours if job["side"] == "ours" else _trl)(job, clock)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    out.write(
+        json.dumps(
+            {
+                "cpu_s": clock.steps,
+                "inside_s": clock.inside,
+                "trained": clock.trained,
+                "peak_mib": peak,
+            }
+        )
+        + "\n"
+    )
+
+
+if __name__ == "__main__":
+    _main()

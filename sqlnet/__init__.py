@@ -5,9 +5,9 @@ Reinforcement Learning" (arXiv 1711.04436). The pieces, from the bottom: ``query
 ``schema``, ``sql`` (statements and the gate that all of them pass), ``databases`` (read-only),
 ``tokens``, ``features``, ``vectors``, ``contextual`` (vectors from an encoder), ``layout`` with
 ``shared`` and ``paper`` (the networks), ``network``, ``decode``, ``guided`` (choice by running),
-``calibration``, ``ranking`` (of tables), ``linking`` (of values), ``scope``, ``parser`` (all of it
-together), ``fallback`` (a language model where one sketch is not enough), ``wikisql``,
-``examples``, ``training``, ``metrics``.
+``calibration``, ``ranking`` (of tables), ``linking`` (of values), ``abbreviations``, ``scope``,
+``parser`` (all of it together), ``fallback`` (a language model where one sketch is not enough),
+``wikisql``, ``examples``, ``training``, ``metrics``.
 
 ``SQLNet``, ``Parse`` and ``Reading`` import torch, when they are first used.
 """

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import heapq
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
 from codegen.sqlnet.decode import Slots, value_of
-from codegen.sqlnet.errors import DatabaseError
+from codegen.sqlnet.errors import DatabaseError, TooSlowError
 from codegen.sqlnet.layout import MAX_CONDITIONS, Span
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.numbers import number_in_words
@@ -236,7 +237,9 @@ def choose(
     """The candidate that is the most probable after what is seen when it runs.
 
     Candidates are looked at in order, as long as the next one may still win: what is seen only
-    ever speaks against a candidate. Runs at most ``MAX_RUNS`` statements, and one for the answer.
+    ever speaks against a candidate. Runs at most ``MAX_RUNS`` statements, and one for the answer;
+    once all of them have taken as long as one may, or one was cut off, no other candidate is tried.
+    A statement that was cut off says nothing against a candidate.
 
     Args:
         found: best first, at least one.
@@ -246,12 +249,11 @@ def choose(
         linker: if given, values are linked to those of the table.
     """
     linked = [replace(c, query=linker.link(c.query)) for c in found] if linker else list(found)
-    trial = _Trial(table, database, limits, linker)
+    trial = _Trial(table, database, limits, linker, time.monotonic() + limits.seconds)
     scores = [candidate.log_probability for candidate in linked]
     best, ran = 0, {}
     for number, candidate in enumerate(linked):
-        out_of_runs = trial.runs >= MAX_RUNS
-        if number and (candidate.log_probability <= scores[best] or out_of_runs):
+        if number and (candidate.log_probability <= scores[best] or trial.is_over):
             break
         dead = trial.dead_conditions(candidate.query)
         scores[number] -= DEAD * dead
@@ -277,8 +279,13 @@ class _Trial:
     database: Database
     limits: Limits
     linker: Linker | None
+    deadline: float  # of the search, by the monotonic clock
     runs: int = 0
     selects: dict[Condition, bool] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        return self.runs >= MAX_RUNS or time.monotonic() > self.deadline
 
     def run(self, query: Query) -> tuple[Rows | None, str, float]:
         """Rows, why there are none, and the penalty."""
@@ -287,6 +294,9 @@ class _Trial:
             rows = self.database.execute(
                 to_sql(query, self.table, self.database.dialect), self.limits
             )
+        except TooSlowError as error:
+            self.deadline = 0.0
+            return None, str(error), 0.0
         except DatabaseError as error:
             return None, str(error), FAILED
         return rows, "", 0.0 if _gives_something(rows, query) else EMPTY
@@ -300,9 +310,9 @@ class _Trial:
     def _selects(self, condition: Condition) -> bool:
         if condition not in self.selects:
             known = self.linker.selects(condition) if self.linker else None
-            if known is None and self.runs < MAX_RUNS:
-                rows, _, _ = self.run(Query(condition.column, _COUNT, (condition,)))
-                known = rows is not None and rows.rows != ((0,),)
+            if known is None and not self.is_over:
+                rows, _, penalty = self.run(Query(condition.column, _COUNT, (condition,)))
+                known = rows.rows != ((0,),) if rows else not penalty
             self.selects[condition] = known is not False
         return self.selects[condition]
 

@@ -26,6 +26,7 @@ from codegen.sqlnet.sql import distinct_values
 
 MOST_VALUES = 5000
 _LIKENESS = 0.85  # of difflib, above which two texts count as the same but for a slip
+_WORD_LIKENESS = 0.75  # that each of their words must have besides, if they have as many
 _LIMITS = Limits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
@@ -193,9 +194,21 @@ def _most_like(wanted: str, values: Sequence[str]) -> str | None:
         if abs(len(found) - len(wanted)) > 0.3 * len(wanted):
             continue
         matcher.set_seq1(found.casefold())
-        if matcher.quick_ratio() > best_likeness and (likeness := matcher.ratio()) > best_likeness:
+        if (
+            matcher.quick_ratio() > best_likeness
+            and (likeness := matcher.ratio()) > best_likeness
+            and _words_alike(wanted.split(), found.casefold().split())
+        ):
             best, best_likeness = found, likeness
     return best
+
+
+def _words_alike(wanted: Sequence[str], found: Sequence[str]) -> bool:
+    """False for angeles airport and wales airport, which are alike as a whole."""
+    return len(wanted) != len(found) or all(
+        one == other or SequenceMatcher(None, one, other, autojunk=False).ratio() > _WORD_LIKENESS
+        for one, other in zip(wanted, found, strict=True)
+    )
 
 
 def date_in(text: str) -> date | None:

@@ -15,13 +15,14 @@ invented, values are parameters. Before anything runs it passes the gate of
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
+from codegen.sqlnet.abbreviations import spelled_out
 from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
 from codegen.sqlnet.decode import Slots
 from codegen.sqlnet.examples import Asked, ask
@@ -46,6 +47,7 @@ DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 MIN_CONFIDENCE = 0.2
 _BEAM = 4
 _CLEAR = 0.8  # probability of a table, above which no other one is spoken of
+_MOST_PAIRS = 1_000_000  # of columns, in tables that are read together
 _PARTS = ("column", "operator", "value")  # of a condition
 
 Execute = Literal["auto", "guided", "never"]
@@ -214,18 +216,24 @@ class SQLNet:
     def _read(
         self, question: str, tables: Sequence[Table]
     ) -> tuple[Asked, Slots, list[RankedTable]]:
-        """The question on its most probable table."""
-        shared = overlaps(question, tables)
+        """The question on its most probable table; short forms in names are read as its words."""
+        spelled = [spelled_out(table, question) for table in tables]
+        shared = overlaps(question, spelled)
         order = sorted(range(len(tables)), key=lambda i: -shared[i])[:MOST_TABLES]
-        asked = [ask(question, tables[i]) for i in order]
-        read = self.network.read(asked, beam=_BEAM, attention=True)
+        asked = [ask(question, spelled[i]) for i in order]
+        read: list[Slots] = [None] * len(asked)  # type: ignore[list-item]
+        for group in _groups([len(one.table.columns) for one in asked]):
+            some = self.network.read([asked[i] for i in group], beam=_BEAM, attention=True)
+            for i, slots in zip(group, some, strict=True):
+                read[i] = slots
         best = [
             candidates(slots, one.text, one.tokens, _BEAM, 1, one.table)[0].log_probability
             for one, slots in zip(asked, read, strict=True)
         ]
-        ranked = rank([one.table for one in asked], [shared[i] for i in order], best)
-        chosen = next(i for i, one in enumerate(asked) if one.table is ranked[0].table)
-        return asked[chosen], read[chosen], ranked
+        looked_at = [tables[i] for i in order]
+        ranked = rank(looked_at, [shared[i] for i in order], best)
+        chosen = next(i for i, table in enumerate(looked_at) if table is ranked[0].table)
+        return replace(asked[chosen], table=ranked[0].table), read[chosen], ranked
 
     def _reading(
         self,
@@ -270,17 +278,34 @@ class SQLNet:
     def _doubt(self, asked: Asked, query: Query, confidence: float, least: float) -> str:
         """Why the best reading should not be trusted, or ""."""
         words = [token.text.lower() for token in asked.tokens if token.text.isalpha()]
-        names = {word for column in asked.table.columns for word in column.words}
+        table = spelled_out(asked.table, asked.text)
+        names = {word for column in table.columns for word in column.words}
         known = sum(word in self.network.vocabulary or word in names for word in words)
         if words and known < len(words) / 2:
             return "Most words of the question are unknown: the model reads English."
-        if not query.conditions and not overlaps(asked.text, [asked.table])[0]:
+        if not query.conditions and not overlaps(asked.text, [table])[0]:
             return "No word of the question names the table, a column or a value."
         if beyond := beyond_the_sketch(asked.text):
             return f"The question seems to ask for {beyond}, which a single sketch can't say."
         if confidence < least:
             return f"The confidence is {confidence:.2f}, below {least:g}."
         return ""
+
+
+def _groups(widths: Sequence[int]) -> list[list[int]]:
+    """Tables to read together, by their numbers of columns: a few wide ones would pad the others,
+    and memory grows with the square of the width.
+    """
+    found: list[list[int]] = [[]]
+    held = 0
+    for number in sorted(range(len(widths)), key=lambda i: widths[i]):
+        width, size = widths[number], len(found[-1]) + 1
+        if size > 1 and (size * width > 3 * (held + width) or size * width**2 > _MOST_PAIRS):
+            found.append([])
+            held = 0
+        found[-1].append(number)
+        held += width
+    return [sorted(group) for group in found]
 
 
 def _database(schema: Schema, execute: Execute) -> Database | None:

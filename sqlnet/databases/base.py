@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.errors import DatabaseError
+from codegen.sqlnet.errors import TooSlowError
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import Statement
 
@@ -49,7 +49,8 @@ class Database(Protocol):
 
         Raises:
             UnsafeSQLError: if it is not a single SELECT on the schema; nothing has run.
-            DatabaseError: if it fails, or takes longer than the limit.
+            TooSlowError: if it takes longer than the limit.
+            DatabaseError: if it fails.
         """
         ...
 
@@ -58,8 +59,8 @@ class Database(Protocol):
         ...
 
 
-def too_slow(limits: Limits) -> DatabaseError:
+def too_slow(limits: Limits) -> TooSlowError:
     """The error of a statement that was cut off."""
-    return DatabaseError(
+    return TooSlowError(
         f"The statement took longer than {limits.seconds:g} s.", "Raise the time limit."
     )

@@ -11,9 +11,9 @@ model's tokens, with ``paper_us_per_token`` and, a floor, ``lexer_us_per_token``
 tracker alone; ``snapshot_us`` what one snapshot costs.
 
 ``repetition_...`` (``-o coderepeteval=FILE``): what the model writes after CodeRepetEval's prompts
-with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_shape``
-(repeated token 4-grams, statements, statements by shape), ``ccp`` (compiles with its prompt),
-``cpu_ms`` a generated token, ``tokens``. ``-o continuations=FILE`` keeps what was written and goes
+with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_kind``,
+``tr_shape`` (repeated token 4-grams, statements, 4-grams of kinds, statements by shape), ``ccp``
+(compiles with its prompt), ``cpu_s`` an output, ``cpu_ms`` a generated token, ``tokens``. ``-o continuations=FILE`` keeps what was written and goes
 on with it.
 
 Against: the paper's rule and that of its released code, repetition penalty, no-repeat-n-gram, DRY.
@@ -316,7 +316,7 @@ def _repetition(report: Report, found: Sequence[Continuation], seed: int) -> Non
             paper_repetition([Output(one.prompt, one.text, one.finish != "length")])
             for one in outputs
         ]
-        for name in ("tr_n", "tr_s", "tr_shape"):
+        for name in ("tr_n", "tr_s", "tr_kind", "tr_shape"):
             values = [getattr(row, name) for row in single]
             measured[method, name] = values
             report.set(f"repetition_{method}_{name}", mean(values), n=len(numbers))

@@ -14,7 +14,7 @@ from .repetition import (
     paper_repetition,
     released_repetition,
 )
-from .text import compiles, edit_distance, lex, normal_form, shapes, statements
+from .text import compiles, edit_distance, kinds, lex, normal_form, shapes, statements
 
 __all__ = [
     "Diversity",
@@ -27,6 +27,7 @@ __all__ = [
     "edit_distance",
     "expected_unique",
     "find_loop",
+    "kinds",
     "lex",
     "measure_diversity",
     "normal_form",

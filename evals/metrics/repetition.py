@@ -26,7 +26,7 @@ from typing import Literal
 
 from codegen.errors import InputError
 
-from .text import compiles, edit_distance, lex, shapes, statements
+from .text import compiles, edit_distance, kinds, lex, shapes, statements
 
 Scope = Literal["output", "prompt+output"]
 Aggregate = Literal["mean", "pooled"]
@@ -60,6 +60,8 @@ class PaperRepetition:
         tr_n: 1 - unique / all token 4-grams (lower is better).
         tr_s: 1 - unique / all statements (lower is better).
         ccp: share that compiles (higher is better).
+        tr_kind: as ``tr_n``, of tokens by kind: names and values don't count. Of all measures this
+            is nearest to the paper's, whose n-grams are of grammar symbols.
         tr_shape: as ``tr_s``, of statements by shape: names and values don't count.
         rep_line: 1 - unique / all lines that are not blank.
         sim_line: share of lines with a token edit similarity above 0.8 to another line.
@@ -76,6 +78,7 @@ class PaperRepetition:
     tr_n: float
     tr_s: float
     ccp: float
+    tr_kind: float
     tr_shape: float
     rep_line: float
     sim_line: float
@@ -119,7 +122,7 @@ def paper_repetition(
     Args:
         outputs: the generations.
         scope: what is measured.
-        aggregate: of ``tr_n``, ``tr_s``, ``tr_shape`` and the lines: the ``mean`` over outputs, or
+        aggregate: of ``tr_n``, ``tr_s``, ``tr_kind``, ``tr_shape`` and the lines: the ``mean`` over outputs, or
             ``pooled``, all outputs' items counted together (a repetition is still one within one
             output).
         n: of the n-grams.
@@ -150,6 +153,7 @@ def paper_repetition(
         tr_n=share([list(_ngrams(found, n)) for found in tokens]),
         tr_s=share([statements(text) for text in texts]),
         ccp=sum(map(compiles, texts)) / len(rows),
+        tr_kind=share([list(_ngrams(kinds(text), n)) for text in texts]),
         tr_shape=share([shapes(text) for text in texts]),
         rep_line=share(lines),
         sim_line=_aggregate([(_similar_lines(one), len(one)) for one in lines], aggregate),

@@ -43,6 +43,11 @@ def _tokens(program: str) -> Iterator[tuple[str, Node]]:
                 yield text, node
 
 
+def kinds(program: str) -> list[str]:
+    """The tokens by their kind: all names, numbers and strings are alike."""
+    return [_ALIKE.get(node.type, text) for text, node in _tokens(program)]
+
+
 def statements(program: str) -> list[str]:
     """The statements of a program in order, each with its white space reduced to single spaces.
 

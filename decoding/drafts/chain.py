@@ -4,7 +4,8 @@ Costs are counted in plain steps. A verified draft of n tokens is taken to cost 
 more than a plain step; each accepted token saves one. A drafter's estimate of its own success is
 corrected by what came of it in this row (``trust``), apart for drafts it was sure of and others. A
 draft is cut where the corrected probability falls below its cost, and skipped if nothing is left.
-A drafter that failed is thereby switched off; as rounds pass without it, trust comes back slowly.
+Drafts that were made and not chosen are compared with what was emitted as well, which costs no
+verification: a drafter that fails is switched off, and is back as soon as it would have been right.
 
 Beyond that there is an account: it starts with ``allowance`` steps, earns ``slack`` of a step each
 round and all that drafts gain, and never holds more than ``ceiling``. Drafts are paid from it, so a
@@ -25,7 +26,6 @@ _SURE = 0.9  # probability of the first token
 _TRUSTED = 0.5  # trust at which a sure draft is taken without a look at the others
 _WEIGHT = 4.0  # tokens of a drafter's own estimate that trust begins with
 _FORGET = 0.9  # per draft
-_RECOVER = 0.01  # per round without a draft
 
 
 @dataclass(slots=True)
@@ -57,9 +57,6 @@ class _Trust:
     def learn(self, accepted: int, expected: float) -> None:
         self.accepted = _FORGET * self.accepted + accepted
         self.expected = _FORGET * self.expected + expected
-
-    def rest(self) -> None:
-        self.accepted += _RECOVER * (self.expected - self.accepted)
 
 
 class DrafterChain:
@@ -95,7 +92,8 @@ class DrafterChain:
         self.tallies = {name: Tally() for name in self.drafters}
         self._trust = {(name, sure): _Trust() for name in self.drafters for sure in (True, False)}
         self._balance = self.allowance
-        self._last: tuple[str, Draft] | None = None  # what the next accept() is the answer to
+        self._made: dict[str, Draft] = {}  # what the next accept() is compared with
+        self._chosen = ""
         for drafter in self.drafters.values():
             drafter.begin(prompt, context)
 
@@ -103,45 +101,42 @@ class DrafterChain:
         """The first sure draft, else the one with the largest gain, cut to what pays and what the
         row can afford.
         """
-        self._last = None
+        self._made, self._chosen = {}, ""
         affordable = limit
         if self.token_cost > 0:
             affordable = min(limit, int(self._balance / self.token_cost + 1e-9))
         if affordable < 1:
             return Draft()
-        best = 0.0
+        best, chosen = 0.0, Draft()
         for name, drafter in self.drafters.items():
             draft = drafter.draft(affordable)
             if not len(draft):
                 continue
+            self._made[name] = draft
             sure = _sure(draft)
             factor = min(1.0, self._trust[name, sure].factor)
-            draft = self._worth(draft, factor)
-            gain = factor * draft.score - self.token_cost * len(draft)
+            worth = self._worth(draft, factor)
+            gain = factor * worth.score - self.token_cost * len(worth)
             if gain > best:
-                best, self._last = gain, (name, draft)
+                best, chosen, self._chosen = gain, worth, name
+                self._made[name] = worth
                 if sure and factor >= _TRUSTED:
                     break
-        return self._last[1] if self._last else Draft()
+        return chosen
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Settles the account of the last draft and tells every drafter."""
-        self._balance += self.slack
-        drafting = None
-        if self._last is not None:
-            drafting, draft = self._last
+        for name, draft in self._made.items():
             accepted = len(draft.path(tokens))
-            self._balance += accepted - self.token_cost * len(draft)
-            tally = self.tallies[drafting]
-            tally.rounds += 1
-            tally.drafted += len(draft)
-            tally.accepted += accepted
-            self._trust[drafting, _sure(draft)].learn(accepted, draft.score)
-        self._balance = min(self._balance, self.ceiling)
-        for (name, _), trust in self._trust.items():
-            if name != drafting:
-                trust.rest()
-        self._last = None
+            self._trust[name, _sure(draft)].learn(accepted, _expected(draft, len(tokens)))
+            if name == self._chosen:
+                tally = self.tallies[name]
+                tally.rounds += 1
+                tally.drafted += len(draft)
+                tally.accepted += accepted
+                self._balance += accepted - self.token_cost * len(draft)
+        self._balance = min(self._balance + self.slack, self.ceiling)
+        self._made, self._chosen = {}, ""
         for drafter in self.drafters.values():
             drafter.accept(tokens)
 
@@ -172,3 +167,14 @@ class DrafterChain:
 
 def _sure(draft: Draft) -> bool:
     return draft.probabilities[0] >= _SURE
+
+
+def _expected(draft: Draft, depth: int) -> float:
+    """The sum of probabilities down to a depth: what was emitted tells nothing of deeper nodes."""
+    depths: list[int] = []
+    total = 0.0
+    for parent, probability in zip(draft.parents, draft.probabilities, strict=True):
+        depths.append(1 if parent < 0 else depths[parent] + 1)
+        if depths[-1] <= depth:
+            total += probability
+    return total

@@ -104,7 +104,7 @@ class CursorDrafter:
         first = 1.0 if self._run >= _AGREED else _GUESS
         draft = Draft.chain(tokens, [first * rate ** (i + 1) for i in range(len(tokens))])
         if self.tree and self._other is not None:
-            return _forked(draft, self._original[self._other : self._other + size], limit)
+            return _forked(draft, self._original[self._other : self._other + size], limit, rate)
         return draft
 
     def accept(self, tokens: Sequence[int]) -> None:
@@ -217,17 +217,15 @@ class CursorDrafter:
         return place
 
 
-def _forked(draft: Draft, other: Sequence[int], limit: int) -> Draft:
+def _forked(draft: Draft, other: Sequence[int], limit: int, rate: float) -> Draft:
     """A draft with a second chain from its root, in at most ``limit`` tokens."""
-    tokens = draft.tokens
-    if not other or not tokens or other[0] == tokens[0] or limit < 2:
+    if not other or not len(draft) or other[0] == draft.tokens[0] or limit < 2:
         return draft
-    size = min(len(other), max(1, limit // 3))
-    first = draft.first(limit - size)
-    parents = [-1] + [len(first) + i for i in range(size - 1)]
-    rates = [0.5 * rate for rate in draft.probabilities[:size]]
+    other = other[: max(1, limit // 3)]
+    first = draft.first(limit - len(other))
+    below = range(len(first), len(first) + len(other) - 1)
     return Draft(
-        first.tokens + list(other[:size]),
-        first.parents + parents,
-        [0.5 * p for p in first.probabilities] + rates,
+        [*first.tokens, *other],
+        [*first.parents, -1, *below],
+        [*first.probabilities, *((1 - _GUESS) * rate ** (i + 1) for i in range(len(other)))],
     )

@@ -1,26 +1,60 @@
 """Drafts for diffs: unified hunks and SEARCH/REPLACE blocks, from the region of the file they name.
 
-The row's text is followed line by line. After a hunk's header the lines from the hunk's old start
-are drafted as context lines; a line that the diff takes out differs from its context line in its
-first character alone, which the cursor takes for a replaced token. After ``<<<<<<< SEARCH`` the
-file is drafted from behind the last block; after ``=======`` the searched lines are drafted again.
-Outside of hunks and blocks there is no draft.
+The row's text is followed line by line. Within a hunk the draft is text: the rest of the old line
+that the row has begun to keep (or take out), and the lines after it alike; for an added line what
+the line that it replaces has behind the characters that both share. After ``<<<<<<< SEARCH`` the
+file is drafted from behind the last block; after ``=======`` the searched lines are drafted again,
+both by an edit cursor. Elsewhere only the next header is drafted.
 
-A row whose tokens straddle the line break after a header (a break and the next line's indentation
-in one token) is followed as well: the region is encoded from where the row stands.
+A row whose tokens straddle the break after a header (a break and the next line's indentation in one
+token) is followed as well: drafts begin where the row's text ends.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
 
 from codegen.decoding.drafts.cursor import CursorDrafter
 from codegen.decoding.drafts.protocol import Context, Draft
 
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,\d+)? @@")
+_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
-_REGION = 200  # lines of the file that are encoded at a time
+_NEXT = "@@ -"
+_REGION = 200  # lines of the file that are encoded for the cursor
+_LINES = 8  # lines of a draft within a hunk
+_SHARED = 3  # characters that an added line and the one it replaces must share
+_RATE = 0.95  # probability of a token of a hunk given the one before
+
+
+@dataclass(slots=True)
+class _Hunk:
+    """Where the row is in a hunk: the next old line, lines left on either side, and the lines taken
+    out and put in since the last kept one.
+    """
+
+    at: int
+    old: int
+    new: int
+    sign: str = " "
+    removed: list[str] = field(default_factory=list)
+    added: int = 0
+
+    def read(self, line: str) -> None:
+        """Moves on by a finished line."""
+        self.sign = line[:1] or " "  # some models leave the blank of an empty line out
+        if self.sign in " -":
+            self.at += 1
+            self.old -= 1
+        if self.sign in " +":
+            self.new -= 1
+        if self.sign == "-":
+            self.removed.append(line[1:])
+        elif self.sign == "+":
+            self.added += 1
+        else:
+            self.removed, self.added = [], 0
 
 
 class DiffDrafter:
@@ -55,12 +89,17 @@ class DiffDrafter:
         self._source = context.source.split("\n")
         self._line: list[int] = []  # tokens of the unfinished line
         self._started = ""  # and what the last token of the line before began of it
+        self._hunk: _Hunk | None = None
         self._searched: list[str] | None = None  # lines of the SEARCH part so far
         self._after = 0  # line of the file behind the last block
 
     def draft(self, limit: int) -> Draft:
-        """What stands at the cursor."""
-        return self.cursor.draft(limit)
+        """What stands at the cursor, or the rest of the line and the next ones of the hunk."""
+        if self._hunk is None:
+            return self.cursor.draft(limit)
+        text = self._rest(self._hunk, self._started + self.decode(self._line))
+        tokens = self.encode(text)[: min(limit, self.cursor.longest)]
+        return Draft.chain(tokens, [_RATE ** (i + 1) for i in range(len(tokens))])
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Follows the text; a header or a marker sets the cursor."""
@@ -86,8 +125,13 @@ class DiffDrafter:
         """One finished line of the row; ``rest`` is what is there of the next one."""
         marker = line.rstrip()
         if hunk := _HUNK.match(line):
-            first = max(int(hunk[1]) - 1, 0)
-            self._draft_from([f" {text}" for text in self._region(first)], rest)
+            old, new = (int(size) if size else 1 for size in (hunk[2], hunk[3]))
+            self._hunk = _Hunk(max(int(hunk[1]) - 1, 0), old, new)
+            self.cursor.reset(())
+        elif self._hunk is not None and (self._hunk.old > 0 or self._hunk.new > 0):
+            self._hunk.read(line)
+        elif self._hunk is not None:
+            self._hunk = None
         elif marker == _SEARCH:
             self._searched = []
             self._draft_from(self._region(self._after), rest)
@@ -99,11 +143,31 @@ class DiffDrafter:
             self._draft_from([*self._searched, _REPLACE], rest)
             self._searched = None
         elif marker == _REPLACE:
-            self.cursor.reset(())
+            self._draft_from([_SEARCH, *self._region(self._after)], rest)
         elif self._searched is not None:
             self._searched.append(line)
             if len(self._searched) == 1:
                 self._jump(line, rest)
+
+    def _rest(self, hunk: _Hunk, begun: str) -> str:
+        """What follows the unfinished line ``begun`` of a hunk."""
+        if hunk.old <= 0 and hunk.new <= 0:
+            return _NEXT[len(begun) :] if _NEXT.startswith(begun) else ""
+        sign = begun[:1] or (" " if hunk.sign == "+" else hunk.sign)
+        body, after = begun[1:], hunk.at
+        if sign == "+":
+            replaced = hunk.removed[hunk.added : hunk.added + 1]
+            rest = _behind_shared(replaced[0], body) if replaced else None
+            lines, sign = [], " "
+        else:
+            old = self._source[hunk.at : hunk.at + 1]
+            rest = old[0][len(body) :] if old and old[0].startswith(body) else None
+            after += 1
+            lines = [] if begun else [sign]
+        if rest is None:
+            return ""
+        following = self._source[after : min(after + _LINES, hunk.at + max(hunk.old, 0))]
+        return "\n".join(["".join(lines) + rest, *(sign + line for line in following), ""])
 
     def _jump(self, line: str, rest: str) -> None:
         """After the first searched line: behind it, if the file has it elsewhere than guessed."""
@@ -126,3 +190,14 @@ class DiffDrafter:
     def _draft_from(self, lines: list[str], rest: str) -> None:
         text = "\n".join(lines)
         self.cursor.reset(self.encode(text[len(rest) :]) if text.startswith(rest) else ())
+
+
+def _behind_shared(line: str, begun: str) -> str | None:
+    """What ``line`` has behind the longest end of ``begun`` that it shares; None if it is short."""
+    if line.startswith(begun):
+        return line[len(begun) :]
+    for size in range(len(begun), _SHARED - 1, -1):
+        at = line.find(begun[-size:])
+        if at >= 0:
+            return line[at + size :]
+    return None

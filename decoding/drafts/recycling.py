@@ -90,7 +90,7 @@ class RecyclingDrafter:
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
         """Keeps the newest candidates. Call it after :meth:`accept`, so that ranks are honest."""
         for token, following in zip(tokens, successors, strict=True):
-            self._table[token] = tuple(following[: self.candidates])
+            self._table[token] = tuple(dict.fromkeys(following[: self.candidates]))
 
     def finish(self) -> None:
         """Nothing to keep beyond the table."""

@@ -1,14 +1,12 @@
 """The compiled suffix structure; see order.hpp for how it works."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
-class _Array(Protocol):
-    """One-dimensional int32 (read without a copy) or int64: ``array('i')``, a NumPy array."""
+import numpy as np
 
-    def __buffer__(self, flags: int, /) -> memoryview: ...
-
-_Tokens = Sequence[int] | _Array
+# Of arrays, ``array('i')`` and NumPy's int32 are read without a copy; int64 is taken as well.
+_Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 _Draft = tuple[list[int], list[int], list[float], float, int]
 
 class SuffixIndex:

@@ -1,0 +1,206 @@
+"""Suffix drafts, token recycling, and the chain that chooses among drafters and keeps account."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.decoding.drafts import (
+    Context,
+    CursorDrafter,
+    Draft,
+    DrafterChain,
+    RecyclingDrafter,
+    SuffixDrafter,
+)
+from codegen.decoding.suffix import SuffixIndex, SuffixStore
+
+
+def test_suffix_drafts_come_from_the_row_and_from_the_tenants_past() -> None:
+    store = SuffixStore(10_000)
+    row = SuffixDrafter(store)
+    row.begin([1, 2, 3], Context(tenant="a"))
+    row.accept([50, 51, 52, 53])
+    row.finish()
+    past = store.index("a")
+    assert past is not None and past.text(past.sequences()[0]) == [50, 51, 52, 53]  # no prompt
+    for tenant, expected in (("a", [52, 53]), ("b", []), (None, [])):
+        row.begin([9, 50, 51], Context(tenant=tenant))
+        assert row.draft(16).tokens == expected
+    row.begin([7, 8, 9, 4, 7, 8, 9], Context(tenant="a"))
+    assert row.draft(16).tokens == [4, 7, 8, 9]
+    assert SuffixDrafter().draft(16) == Draft()
+
+
+def test_suffix_drafts_are_the_better_of_two_and_doubt_short_matches() -> None:
+    rng = random.Random(2)
+    store = SuffixStore(100_000)
+    texts = [[rng.randrange(6) for _ in range(80)] for _ in range(12)]
+    for text in texts:
+        store.add(text)
+    past = store.index()
+    assert past is not None
+    for text in texts:
+        row = [rng.randrange(6) for _ in range(30)] + text[:20]
+        own = SuffixIndex()
+        sequence = own.start()
+        own.append(sequence, row)
+        drafter = SuffixDrafter(store, factor=2.0)
+        drafter.begin(row[:35], Context())
+        drafter.accept(row[35:])
+        mine, theirs = own.draft_after(sequence, 16, 2.0), past.draft(row, 16, 2.0)
+        best = mine if mine[3] >= theirs[3] else theirs
+        draft = drafter.draft(16)
+        assert draft.tokens == best[0] and best is theirs
+        trust = best[4] / (best[4] + 1)
+        assert draft.probabilities == pytest.approx([trust * p for p in best[2]])
+
+
+def test_recycled_trees_are_the_most_probable_ones() -> None:
+    """Against all paths, enumerated."""
+    rng = random.Random(4)
+    drafter = RecyclingDrafter(3)
+    drafter.begin([0], Context())
+    table = {t: rng.sample(range(5), 3) for t in range(5)}
+    drafter.observe(list(table), list(table.values()))
+    chances = [count / drafter._steps for count in drafter._ranks]
+    paths = {}
+    for depth in range(1, 7):
+        for ranks in itertools.product(range(3), repeat=depth):
+            probability, token, tokens = 1.0, 0, []
+            for rank in ranks:
+                probability *= chances[rank]
+                token = table[token][rank]
+                tokens.append(token)
+            paths[tuple(tokens)] = probability
+    draft = drafter.draft(40)
+    best = sorted(paths.values(), reverse=True)[:40]
+    assert sorted(draft.probabilities, reverse=True) == pytest.approx(best)
+    for node in range(40):
+        tokens, at = [], node
+        while at >= 0:
+            tokens.append(draft.tokens[at])
+            at = draft.parents[at]
+        assert draft.probabilities[node] == pytest.approx(paths[tuple(reversed(tokens))])
+
+
+def test_recycling_keeps_what_was_seen_last() -> None:
+    table: dict[int, tuple[int, ...]] = {}
+    drafter = RecyclingDrafter(2, table=table, tree=False)
+    drafter.begin([1], Context())
+    assert drafter.draft(8) == Draft()
+    drafter.observe([1, 2], [[2, 9, 9], [3, 9, 9]])
+    assert drafter.draft(8).tokens == [2, 3]
+    drafter.observe([1], [[5, 2]])
+    assert drafter.draft(8).tokens == [5] and table == {1: (5, 2), 2: (3, 9)}
+    other = RecyclingDrafter(2, table=table, tree=False)
+    other.begin([2], Context())
+    assert other.draft(8).tokens == [3]
+    alone = RecyclingDrafter(2)
+    alone.begin([2], Context())
+    assert alone.draft(8) == Draft()
+    with pytest.raises(ValueError, match="zip"):
+        drafter.observe([1], [])
+
+
+def test_recycling_learns_which_ranks_come_right() -> None:
+    drafter = RecyclingDrafter(3)
+    drafter.begin([0], Context())
+    drafter.observe(range(9), [[7, t + 1, 8] for t in range(9)])
+    assert drafter.draft(1).tokens == [7]
+    for token in range(1, 9):
+        drafter.accept([token])
+    drafter.begin([0], Context())
+    drafter.observe(range(9), [[7, t + 1, 8] for t in range(9)])
+    for _ in range(4):
+        for token in range(1, 9):
+            drafter.accept([token])
+        drafter.accept([0])
+    assert drafter.draft(1).tokens == [1]
+
+
+class Scripted:
+    """Drafts what it is told, as surely as it is told."""
+
+    candidates = 0
+
+    def __init__(self, tokens: Sequence[int], probability: float) -> None:
+        self.tokens = tokens
+        self.probability = probability
+
+    def begin(self, prompt: Sequence[int], context: Context) -> None: ...
+
+    def draft(self, limit: int) -> Draft:
+        tokens = self.tokens[:limit]
+        return Draft.chain(tokens, [self.probability ** (i + 1) for i in range(len(tokens))])
+
+    def accept(self, tokens: Sequence[int]) -> None: ...
+
+    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+@given(
+    st.lists(st.booleans(), max_size=400),
+    st.sampled_from([0.001, 0.01, 0.05, 0.3, 1.0]),
+    st.floats(0.3, 1.0),
+    st.integers(1, 64),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_account_bounds_what_failing_drafts_cost(
+    lucky: list[bool], cost: float, probability: float, limit: int
+) -> None:
+    """From any round on, the rounds' modelled cost is at most 1 + slack of plain decoding's and a
+    constant, however a drafter over-estimates itself.
+    """
+    chain = DrafterChain({"boaster": Scripted(range(64), probability)}, token_cost=cost, slack=0.03)
+    spent = gained = 0.0
+    worst = 0.0  # the largest loss over any stretch of rounds
+    for luck in lucky:
+        draft = chain.draft(limit)
+        emitted = [*draft.tokens, 99] if luck else [99]
+        accepted = len(draft.path(emitted))
+        chain.accept(emitted)
+        spent += cost * len(draft)
+        gained += accepted + 0.03
+        worst = max(0.0, worst + cost * len(draft) - accepted - 0.03)
+        assert worst <= 4.0 + 1e-6
+    assert spent <= gained + 1.0 + 1e-6
+
+
+def test_a_drafter_that_fails_is_switched_off_until_it_would_be_right() -> None:
+    bad, good = Scripted([1] * 20, 0.95), Scripted([5, 6, 7], 0.8)
+    chain = DrafterChain({"bad": bad, "good": good}, token_cost=0.02)
+    for _ in range(200):
+        draft = chain.draft(16)
+        chain.accept([5, 6, 7, 8] if draft.tokens[:1] == [5] else [5])
+    assert chain.tallies["bad"].rounds <= 20 and chain.tallies["bad"].accepted == 0
+    assert chain.tallies["good"].rounds >= 180
+    good.tokens = [9]  # the row changes: now the other one is right
+    for _ in range(30):
+        draft = chain.draft(16)
+        chain.accept([1] * (len(draft.path([1] * 20)) + 1))
+    assert chain.tallies["bad"].accepted >= 100
+    chain.begin([], Context())
+    assert chain.tallies["bad"].rounds == 0
+
+
+def test_order_and_length() -> None:
+    sure, better = Scripted([1, 2, 3], 0.95), Scripted([4, 5, 6], 0.99)
+    assert DrafterChain({"a": sure, "b": better}).draft(9).tokens == [1, 2, 3]
+    unsure = Scripted([1, 2, 3], 0.5)
+    assert DrafterChain({"a": unsure, "b": better}).draft(9).tokens == [4, 5, 6]
+    long = Scripted([1] * 50, 0.7)
+    # Cut where 0.7 ** n falls below the cost of a token.
+    assert len(DrafterChain({"a": long}, token_cost=0.1, allowance=9.0).draft(50)) == 6
+    assert len(DrafterChain({"a": long}, token_cost=0.1, allowance=0.25).draft(50)) == 2
+    assert len(DrafterChain({"a": long}, token_cost=0.8).draft(50)) == 0
+    assert len(DrafterChain({"a": long}, token_cost=0.0).draft(50)) == 50
+    assert DrafterChain({}).draft(9) == Draft()
+    assert DrafterChain({"c": CursorDrafter(), "r": RecyclingDrafter(5)}).candidates == 5

@@ -13,8 +13,8 @@ tracker alone; ``snapshot_us`` what one snapshot costs.
 ``repetition_...`` (``-o coderepeteval=FILE``): what the model writes after CodeRepetEval's prompts
 with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_kind``,
 ``tr_shape`` (repeated token 4-grams, statements, 4-grams of kinds, statements by shape), ``ccp``
-(compiles with its prompt), ``cpu_s`` an output, ``cpu_ms`` a generated token, ``tokens``. ``-o continuations=FILE`` keeps what was written and goes
-on with it.
+(compiles with its prompt), ``cpu_s`` an output, ``cpu_ms`` a generated token, ``tokens``.
+``-o continuations=FILE`` keeps what was written and goes on with it.
 
 Against: the paper's rule and that of its released code, repetition penalty, no-repeat-n-gram, DRY.
 

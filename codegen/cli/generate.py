@@ -111,20 +111,25 @@ def generate(
     return {"samples": [dataclasses.asdict(sample) for sample in samples]}
 
 
-def read_pairs(given: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE pairs as a mapping.
+def read_pairs(given: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE pairs as a mapping; values are read as numbers and truth values where they can be.
 
     Raises:
         click.UsageError: for one that is none, or a key that comes twice.
     """
-    pairs: dict[str, str] = {}
+    import json
+
+    pairs: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not key or not equals:
             raise click.UsageError(f"{text!r} is no decoder option; give KEY=VALUE.")
         if key in pairs:
             raise click.UsageError(f"The decoder option {key!r} is given twice.")
-        pairs[key] = value
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
     return pairs
 
 

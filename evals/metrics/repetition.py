@@ -122,9 +122,9 @@ def paper_repetition(
     Args:
         outputs: the generations.
         scope: what is measured.
-        aggregate: of ``tr_n``, ``tr_s``, ``tr_kind``, ``tr_shape`` and the lines: the ``mean`` over outputs, or
-            ``pooled``, all outputs' items counted together (a repetition is still one within one
-            output).
+        aggregate: of ``tr_n``, ``tr_s``, ``tr_kind``, ``tr_shape`` and the lines: the ``mean`` over
+            outputs, or ``pooled``, all outputs' items counted together (a repetition is still one
+            within one output).
         n: of the n-grams.
 
     Raises:

@@ -74,8 +74,9 @@ def run(
     runs: dict[str, list[Job]] = {"": [], **{name: [] for name in DEPTHS}}
     for number in range(repeats):
         runs[""].append(fresh(measure, job))
-        for name, depth in DEPTHS.items() if peer else ():
-            runs[name].append(peer.measure({**job, "depth": depth}))
+        for name, depth in DEPTHS.items():
+            if peer is not None:
+                runs[name].append(peer.measure({**job, "depth": depth}))
         say(f"run {number + 1} of {repeats} done")
     _report(report, job, runs)
     return report.mapping()

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from arctic_inference.suffix_decoding import SuffixDecodingCache
-from arctic_inference.suffix_decoding._C import SuffixTree
+from arctic_inference.suffix_decoding import SuffixDecodingCache  # pyright: ignore
+from arctic_inference.suffix_decoding._C import SuffixTree  # pyright: ignore
 
 
 def main():

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Sequence
 
@@ -102,14 +103,16 @@ class CursorDrafter:
         size = min(limit, self._length, max(worth, _SHORTEST))
         tokens = self._original[self._at : self._at + size]
         first = 1.0 if self._run >= _AGREED else _GUESS
-        draft = Draft.chain(tokens, [first * rate ** (i + 1) for i in range(len(tokens))])
+        powers = itertools.accumulate(itertools.repeat(rate, len(tokens)), operator.mul)
+        draft = Draft.chain(tokens, [first * power for power in powers])
         if self.tree and self._other is not None:
             return _forked(draft, self._original[self._other : self._other + size], limit, rate)
         return draft
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Follows what was emitted; drafts get shorter while nothing agrees."""
-        agreed = sum([self._follow(token) for token in tokens])
+        agreed = self._agreeing(tokens)
+        agreed += sum([self._follow(token) for token in tokens[agreed:]])
         if agreed or len(self._tail) <= _OWN_WAY:
             self._length = self.longest
         else:
@@ -120,6 +123,19 @@ class CursorDrafter:
 
     def finish(self) -> None:
         """Nothing to keep."""
+
+    def _agreeing(self, tokens: Sequence[int]) -> int:
+        """Follows, all at once, the first tokens that a certain cursor has; how many."""
+        if self._run < _AGREED:
+            return 0
+        expected = self._original[self._at : self._at + len(tokens)]
+        pairs = enumerate(zip(tokens, expected, strict=False))
+        count = next((i for i, (token, other) in pairs if token != other), len(expected))
+        self._recent = [*self._recent, *tokens[:count][-_RECENT:]][-_RECENT:]
+        self._at += count
+        self._parted = self._at
+        self._agreements += count
+        return count
 
     def _follow(self, token: int) -> bool:
         """Moves on by one emitted token; whether the original had it at the cursor."""

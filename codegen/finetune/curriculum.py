@@ -24,20 +24,33 @@ Odds = Literal["uniform", "grow_linear", "grow_p2"]
 Draw = Literal["paper", "weighted", "deterministic"]
 
 
-def decompose(length: int, least: int, most: int) -> list[int]:
-    """Lengths of a document's pieces, powers of two from ``least`` to ``most``, the largest first.
+def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:
+    """Lengths of a document's pieces in order, powers of two from ``least`` to ``most``.
 
-    A document of l tokens gives ``most`` as often as it fits and then the binary digits of the rest
-    (section 3.1); what is left below ``least`` is lost.
+    A document of l tokens gives pieces of ``most`` while it has as many, and then the binary digits
+    of the rest, the largest first (section 3.1); what is left below ``least`` is lost.
+
+    Args:
+        length: tokens of the document.
+        least: the shortest piece.
+        most: the longest.
+        rng: with one, a document that is longer than ``most`` gives pieces of all lengths, drawn
+            with odds 1, 2, 4, ... from the longest to the shortest, so that each length gets as
+            many tokens of it (as in the released code); without, pieces of ``most``.
     """
-    pieces = [most] * (length // most)
-    rest = length - most * len(pieces)
-    size = most
-    while size >= least:
-        if rest >= size:
+    sizes = [most]
+    while sizes[-1] > least:
+        sizes.append(sizes[-1] // 2)
+    odds = [2**n for n in range(len(sizes))]
+    pieces = []
+    while length >= most:
+        size = most if rng is None else rng.choices(sizes, odds)[0]
+        pieces.append(size)
+        length -= size
+    for size in sizes:
+        if length >= size:
             pieces.append(size)
-            rest -= size
-        size //= 2
+            length -= size
     return pieces
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,8 @@ def _pieces(texts: list[tuple[str, TrainingText]], tokenizer: Any, recipe: Recip
     for domain, text in texts:
         ids = [*tokenizer(text.text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         at = 0
-        for size in decompose(len(ids) - 1, recipe.curriculum.least, most):
+        rng = random.Random(f"{recipe.seed}:{text.id}") if recipe.curriculum.spread else None
+        for size in decompose(len(ids) - 1, recipe.curriculum.least, most, rng):
             slots = list(range(size))
             encoding.examples.append(
                 Encoded(

@@ -57,6 +57,9 @@ class Curriculum:
         2048, about="slots of a forward pass, in place of micro_batch_size", low=8, high=1 << 30
     )
     least: int = setting(32, about="shortest length", low=2, high=1 << 20)
+    spread: bool = setting(
+        True, about="decompose: long texts give pieces of all lengths, not of the longest alone"
+    )
     finer: bool = setting(False, about="also lengths of 1.5 times each power of two")
     odds: Literal["uniform", "grow_linear", "grow_p2"] = setting(
         "grow_p2", about="of lengths; short ones first but for uniform"

@@ -54,6 +54,18 @@ def test_decompose_cuts_into_powers_of_two(length: int, least: int, most: int) -
     assert max(Counter(n for n in pieces if n < 2**most).values(), default=1) == 1
 
 
+def test_long_documents_can_give_all_lengths_equal_tokens() -> None:
+    rng = random.Random(0)
+    tokens: Counter[int] = Counter()
+    for _ in range(300):
+        pieces = decompose(5000, 32, 256, rng)
+        assert 5000 - 32 < sum(pieces) <= 5000
+        for size in pieces:
+            tokens[size] += size
+    total = sum(tokens.values())
+    assert all(abs(tokens[size] / total - 0.25) < 0.03 for size in (32, 64, 128, 256))
+
+
 def test_the_released_example() -> None:
     """Step 2 of the README of apple/ml-dataset-decomposition: 8 cycles of shards of 2^20 tokens."""
     shards = [3560, 5996, 7410, 6309, 5157, 4513]

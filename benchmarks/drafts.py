@@ -5,7 +5,7 @@ What: a drafter drafts, the tokens that the text has are accepted, one more come
 target yields, 1 without drafts; at most ``limit`` tokens are drafted. Workloads:
 
 - ``edit_2pct``, ``edit_05pct``: modules of the standard library (1500 tokens each) are written
-  again with 2 % or 0.5 % of the tokens edited at random: replaced, inserted or deleted, alike often;
+  again with 2 % or 0.5 % of the tokens edited: replaced, inserted or deleted, alike often;
 - ``history`` (``-o repository=DIR``): Python files that commits of a git repository modified, the
   newest first, written again as the commit left them, the old file being prompt and original;
 - ``traces`` (``-o traces=DIR``): what a coding agent answered, given all it saw before; responses

@@ -1,0 +1,51 @@
+"""The core is built where there is a compiler, and nothing fails where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """What the build needs, and no compiled core."""
+    pytest.importorskip("setuptools")
+    tree = tmp_path / "tree"
+    shutil.copytree(
+        ROOT / "decoding", tree / "decoding", ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    (tree / "codegen").mkdir()
+    (tree / "codegen" / "decoding").symlink_to(Path("..", "decoding"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree / name)
+    return tree
+
+
+def _build(tree: Path, **environment: str) -> list[Path]:
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", "out"]
+    done = subprocess.run(
+        command, cwd=tree, env={**os.environ, **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return list((tree / "out").rglob("_core*"))
+
+
+@pytest.mark.slow
+def test_without_a_compiler(tree: Path) -> None:
+    assert _build(tree, CC="/bin/false", CXX="/bin/false") == []
+
+
+@pytest.mark.slow
+def test_with_a_compiler(tree: Path) -> None:
+    if not (shutil.which("c++") or shutil.which("g++")):
+        pytest.skip("install a C++ compiler to run this test")
+    (built,) = _build(tree)
+    assert ".abi3." in built.name  # one build for all later versions of Python

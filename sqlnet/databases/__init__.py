@@ -13,6 +13,8 @@ from codegen.sqlnet.databases.base import Database, Limits, Rows
 from codegen.sqlnet.databases.duckdb import DuckDBDatabase
 from codegen.sqlnet.databases.sqlite import SqliteDatabase
 
+_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
+
 __all__ = ["Database", "DuckDBDatabase", "Limits", "Rows", "SqliteDatabase", "open_database"]
 
 
@@ -25,16 +27,18 @@ def open_database(path: str | Path) -> Database:
     """
     path = Path(path)
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise InputError(f"{path} is no file, but a pipe, a device or a socket.", _REMEDY)
         with path.open("rb") as file:
             head = file.read(20)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    if not head:
+        raise InputError(f"{path} is empty.", _REMEDY)
     if head.startswith(b"SQLite format 3\0"):
         return SqliteDatabase.open(path)
     if head[8:12] == b"DUCK":
         return DuckDBDatabase.open(path)
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return SqliteDatabase.from_csv(path)
-    raise InputError(
-        f"{path} is no database that can be read.", "Give a SQLite, DuckDB, .csv or .tsv file."
-    )
+    raise InputError(f"{path} is no database that can be read.", _REMEDY)

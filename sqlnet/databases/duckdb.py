@@ -102,6 +102,10 @@ class DuckDBDatabase:
             raise too_slow(limits) from None
         except duckdb.Error as error:
             raise DatabaseError(f"The statement failed: {_first_line(error)}.") from None
+        except RuntimeError as error:
+            if "interrupted" not in str(error):
+                raise
+            raise KeyboardInterrupt from None  # that is how duckdb tells of a Ctrl-C
         return Rows(names, tuple(rows[: limits.rows]), len(rows) > limits.rows)
 
     def close(self) -> None:

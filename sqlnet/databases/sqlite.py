@@ -42,6 +42,9 @@ _FUNCTIONS = """
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
 _OPCODES_BETWEEN_CHECKS = 1000
+# What sqlite3 says when the progress handler or ``_lower`` ended a statement. Neither raises an
+# error of its own: but for the time limit, it is a Ctrl-C that came while one of them ran.
+_STOPPED = ("interrupted", "user-defined function raised exception")
 
 
 class SqliteDatabase:
@@ -207,8 +210,10 @@ class SqliteDatabase:
             rows = cursor.fetchmany(limits.rows + 1)
             cursor.close()
         except sqlite3.Error as error:
-            if time.monotonic() > self._deadline and "interrupted" in str(error):
-                raise too_slow(limits) from None
+            if any(text in str(error) for text in _STOPPED):
+                if time.monotonic() > self._deadline:
+                    raise too_slow(limits) from None
+                raise KeyboardInterrupt from None
             if "prohibited" in str(error) or "not authorized" in str(error):
                 raise UnsafeSQLError(f"The database refused the statement: {error}.") from None
             raise DatabaseError(f"The statement failed: {error}.", _remedy(error)) from None
@@ -278,6 +283,11 @@ def _remedy(error: sqlite3.Error) -> str:
     text = str(error)
     if "locked" in text or "busy" in text:
         return "Another program is writing to it: try again when that is done."
+    if "unable to open" in text:
+        return (
+            "If it has a log beside it (its name and -wal), copy both into a folder where files may"
+            " be made."
+        )
     if "malformed" in text or "not a database" in text:
         return "The file is damaged; try: sqlite3 FILE .recover"
     return ""

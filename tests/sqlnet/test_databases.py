@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -142,7 +145,7 @@ def test_locked_damaged_and_foreign_files_get_one_clear_line(path: Path, tmp_pat
     for name, what in [
         ("damaged.db", "damaged|malformed|not a database"),
         ("text.db", "no database that can be read"),
-        ("empty.db", "no database that can be read"),
+        ("empty.db", "is empty"),
         ("bare.db", "holds no table"),
         ("none.db", "No such file"),
     ]:
@@ -212,3 +215,54 @@ def test_duckdb_files_are_read_and_closed_in(tmp_path: Path) -> None:
             Limits(seconds=0.3),
         )
     assert database.execute(Statement("SELECT MAX(a) FROM t")).rows == ((2,),)
+
+
+@contextmanager
+def ctrl_c_after(seconds: float) -> Iterator[None]:
+    """SIGINT comes in a while, to whatever runs then; Python's own handler takes it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    alarm = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, alarm)
+        signal.signal(signal.SIGINT, before)
+
+
+LONG = "SELECT COUNT(*) FROM t a, t b, t c, t d WHERE a.n + b.n < c.n + d.n"
+LONG_IN_PYTHON = "SELECT COUNT(*) FROM t a, t b, t c, t d WHERE LOWER(a.x) = LOWER(b.x)"
+
+
+@pytest.mark.parametrize("sql", [LONG, LONG_IN_PYTHON])
+def test_ctrl_c_ends_a_statement_of_sqlite(sql: str) -> None:
+    database = SqliteDatabase.from_rows(["n", "x"], [(i, f"x{i}") for i in range(3000)], "t")
+    with ctrl_c_after(0.2), pytest.raises(KeyboardInterrupt):
+        database.execute(Statement(sql), Limits(seconds=60))
+    assert database.execute(Statement("SELECT MAX(n) FROM t")).rows == ((2999,),)
+
+
+def test_ctrl_c_ends_a_statement_of_duckdb(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    connection = duckdb.connect(str(tmp_path / "x.duckdb"))
+    connection.execute("CREATE TABLE t AS SELECT range AS n, 'x' || range AS x FROM range(300000)")
+    connection.close()
+    database = open_database(tmp_path / "x.duckdb")
+    sql = "SELECT COUNT(*) FROM t AS a JOIN t AS b ON a.x < b.x"
+    with ctrl_c_after(0.5), pytest.raises(KeyboardInterrupt):
+        database.execute(Statement(sql, (), "duckdb"), Limits(seconds=60))
+    assert database.execute(Statement("SELECT MAX(n) FROM t", (), "duckdb")).rows == ((299999,),)
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.db")
+    (tmp_path / "empty.db").touch()
+    for path, what in [
+        (tmp_path / "pipe.db", "is no file, but a pipe"),
+        (Path("/dev/null"), "is no file"),
+        (tmp_path / "empty.db", "is empty"),
+        (tmp_path, "Is a directory"),
+    ]:
+        with pytest.raises(InputError, match=what):
+            open_database(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +93,28 @@ def test_counts_by_different_columns_support_one_another() -> None:
     found = [candidate(0.4, Query(0, 3)), candidate(0.3, Query(1, 3)), candidate(0.2, Query(1))]
     choice = choose(found, held.schema.table(), held)
     assert choice.log_probability == pytest.approx(math.log(0.4 + 0.3))
+
+
+def slow_view(folder: Path) -> Counting:
+    """A view on which whatever looks at many rows takes long."""
+    path = folder / "slow.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE t (name TEXT, age INT)")
+        rows = [(f"Name {i}", i) for i in range(2000)]
+        connection.executemany("INSERT INTO t VALUES (?, ?)", rows)
+        connection.execute("CREATE VIEW many AS SELECT a.name, c.age FROM t a, t b, t c")
+    connection.close()
+    return Counting.open(path)  # type: ignore[return-value]
+
+
+def test_a_statement_that_is_cut_off_ends_the_search_and_condemns_nobody(tmp_path: Path) -> None:
+    held = slow_view(tmp_path)
+    found = [
+        candidate(0.5 - number / 100, Query(1, 4, (Condition(0, 0, f"Name {number}"),)))
+        for number in range(20)
+    ]
+    choice = choose(found, held.schema.table("many"), held, Limits(seconds=0.1))
+    assert choice.number == 0 and choice.rows is None
+    assert "took longer than 0.1 s" in choice.failure
+    assert held.runs == 2  # whether the condition selects anything, and the query itself
+    assert choice.log_probability == pytest.approx(math.log(0.5))

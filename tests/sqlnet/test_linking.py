@@ -15,6 +15,7 @@ from codegen.sqlnet.numbers import number_in_words
 from codegen.sqlnet.query import Condition, Query
 
 CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-05-03", "12", "120"]
+CITIES += ["Wales Airport"]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,8 @@ CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-
         ("1", None),
         ("121", None),
         ("Paris", None),
+        ("Angeles Airport", None),
+        ("Whales Airport", "Wales Airport"),
         ("", None),
         ("???", None),
     ],

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codegen.errors import ConfigError, InputError
 from codegen.sqlnet import Schema, SQLNet, queries_match, validate
 from codegen.sqlnet.databases import SqliteDatabase
+from codegen.sqlnet.parser import _groups
+from codegen.sqlnet.schema import Column, Table
 
 ROWS = [
     ("Ann Lee", 30, "Toronto", 100.5),
@@ -261,3 +265,25 @@ def test_the_shipped_weights_keep_their_accuracy(parser: SQLNet, data_folder: Pa
     scores = score(predict(parser.network, items), items)
     assert scores.n == SAMPLE
     assert scores.query_match >= FLOOR, json.dumps(scores.to_row())
+
+
+@given(st.lists(st.one_of(st.integers(1, 60), st.integers(1, 2000)), min_size=1, max_size=64))
+def test_tables_are_read_in_groups_of_like_width_each_once(widths: list[int]) -> None:
+    groups = _groups(widths)
+    assert sorted(itertools.chain(*groups)) == list(range(len(widths)))
+    for group in groups:
+        held = [widths[i] for i in group]
+        assert len(held) == 1 or len(held) * max(held) <= 3 * sum(held)
+        assert len(held) == 1 or len(held) * max(held) ** 2 <= 1_000_000
+    if max(widths) <= 3 * min(widths) and max(widths) ** 2 * len(widths) <= 1_000_000:
+        assert groups == [list(range(len(widths)))]
+
+
+def test_a_very_wide_table_beside_many_changes_nothing_for_the_others(parser: SQLNet) -> None:
+    tables = [Table(f"t{i}", (Column("player name"), Column(f"score {i}", "real"))) for i in (1, 2)]
+    wide = Table("wide", tuple(Column(f"attribute {i}") for i in range(1500)))
+    question = "what is the score 1 of player name Ann?"
+    few = parser.parse(question, Schema(tuple(tables)))
+    many = parser.parse(question, Schema((wide, *tables)))
+    assert many.query == few.query and many.best.table is few.best.table is tables[0]
+    assert many.best.confidence == pytest.approx(few.best.confidence, abs=1e-4)

@@ -39,7 +39,8 @@ class Stream(NamedTuple):
         keys: the last P keys, the newest first.
         items: what came with them.
         runs: ``run[p]`` at index p - 1.
-        weights: as ``runs``, but an item counts with its own weight.
+        weights: as ``runs``, but an item counts with its own weight, and one of weight 0 halves
+            what was counted before it.
     """
 
     keys: tuple[Hashable, ...] = ()
@@ -64,7 +65,8 @@ class Stream(NamedTuple):
             last = zip(equal, (*self.runs, 0), strict=False)
             runs = tuple([run + 1 if same else 0 for same, run in last])
             sums = zip(equal, (*self.weights, 0.0), strict=False)
-            weights = tuple([total + weight if same else 0.0 for same, total in sums])
+            kept = 1.0 if weight else 0.5
+            weights = tuple([kept * total + weight if same else 0.0 for same, total in sums])
         else:
             runs = (0,) * len(equal)
             weights = (0.0,) * len(equal)

@@ -351,6 +351,8 @@ def test_an_item_is_familiar_if_it_says_nothing_new() -> None:
     assert weight("".join(f"f(x{i})\n" for i in range(4))) == 1.5
     assert weight("".join(f"f({name})\n" for name in ("one", "two", "three", "four"))) == 0
     assert weight("a = [" + "".join(f"{i}, " for i in range(4))) == 0
+    blank = "".join(f"# says {word}\n#\n" for word in ("one", "two", "three", "four"))
+    assert weight(blank.replace("#\n", "# \n")) == 1.75  # each new line halves what was counted
     assert weight("a = [" + "0, " * 4) == 1.5
 
 

@@ -23,12 +23,14 @@ class _Slots:
 
     Attributes:
         index: slots of the new tokens, int64 [B, Q].
+        positions: their positions, int64 [B, Q]: the slots themselves but for trees.
         rows: ``arange(B)[:, None]``, the matching row numbers.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
     """
 
     index: torch.Tensor
+    positions: torch.Tensor
     rows: torch.Tensor
     end: int
     capacity: int
@@ -73,6 +75,13 @@ class RowCacheLayer(CacheLayerMixin):
             self.keys = self.keys.index_select(0, rows)
             self.values = self.values.index_select(0, rows)
 
+    def move(self, row: int, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Copies states of a row from slots to slots, int64 [N] each."""
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            self.keys[row, :, target] = self.keys[row, :, source]
+            self.values[row, :, target] = self.values[row, :, source]
+
     def get_seq_length(self) -> int:
         """Number of slots in use by the longest row."""
         return self.slots.end
@@ -111,7 +120,7 @@ class RowCache(Cache):
             positions: slots (and positions) of the new tokens, int64 [B, Q].
             end: one more than the largest of them, known to the host without a device sync.
         """
-        self.slots.index = positions
+        self.slots.index = self.slots.positions = positions
         self.slots.rows = torch.arange(len(positions), device=positions.device)[:, None]
         self.slots.end = end
 
@@ -119,6 +128,16 @@ class RowCache(Cache):
         """The attention mask of the placed tokens: bool [B, 1, Q, end], true where s <= p."""
         slots = torch.arange(self.slots.end, device=self.slots.index.device)
         return (slots <= self.slots.index[:, :, None])[:, None]
+
+    def move(self, row: int, source: list[int], target: list[int]) -> None:
+        """Copies states of a row from slots to slots: what was accepted of a tree comes to lie
+        together.
+        """
+        device = self.slots.index.device
+        places = torch.tensor([source, target], device=device)
+        for layer in self.layers:
+            assert isinstance(layer, RowCacheLayer)
+            layer.move(row, places[0], places[1])
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps only the given rows (int64 [B']), dropping finished ones."""

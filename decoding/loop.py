@@ -1,7 +1,12 @@
 """The batched decoding loop: prompts in, tokens out, on unmodified transformers models.
 
 Each row is a prompt with its own cursor, random numbers and end. Rows leave the batch when they
-finish and the rest is compacted. There is one transfer from the device to the host a step.
+finish and the rest is compacted. There is one transfer from the device to the host a round.
+
+With drafters a round can give a row several tokens. Since a row's k-th token is a function of the
+logits and of the row's k-th random number alone, a drafted token is accepted if it is the very
+token that would have been chosen: what comes out is what plain decoding gives, greedy or sampled,
+up to the last bits of logits that were computed in a batch of another shape.
 """
 
 from __future__ import annotations
@@ -15,14 +20,17 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import RowCache
+from codegen.decoding.drafts.protocol import Draft
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.sampling import choose
+from codegen.decoding.verify import Speculation, Trees
 from codegen.errors import ModelError
 
 # Compacting copies the cache, so it waits until a quarter of the rows have finished.
 _COMPACT_BELOW = 0.75
 # Rows of one prefill pass hold at most this many tokens, to bound activation memory.
 _PREFILL_TOKENS = 8192
+_NO_DRAFT = Draft()
 
 Finish = Literal["eos", "stop", "length"]
 
@@ -62,77 +70,197 @@ def decode(
     on_token: Callable[[int, int], bool] | None = None,
     adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None,
     backspace: int | None = None,
+    speculation: Speculation | None = None,
 ) -> None:
     """Decodes all rows in one batch, in place.
 
     Args:
+        model: loaded with ``sdpa`` attention.
+        rows: at least one.
+        max_new_tokens: most tokens a row; with ``backspace``, most actions.
+        temperature, top_p: see :func:`codegen.decoding.sampling.choose`.
         eos: token ids that end a row.
-        backspace: the token that takes the last one back (SequenceMatch, arXiv 2306.05426). The
-            row's cursor goes back with it, so what was taken back costs no room; ``max_new_tokens``
-            bounds the actions, of which a loop of right and wrong could have any number. It is
-            never chosen where only the prompt is left.
         vocabulary: needed if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
         adjust: called at each step with the logits [B, V] and the row numbers of the batch, of
             which some may have finished; returns the logits to choose from (penalties).
+        backspace: the token that takes the last one back (SequenceMatch, arXiv 2306.05426). The
+            row's cursor goes back with it, so what was taken back costs no room. It is never chosen
+            where only the prompt is left.
+        speculation: drafters, one a row; not together with ``adjust`` or ``backspace``.
 
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
     """
-    given = [row.prompt + row.tokens for row in rows]
-    longest = max(map(len, given))
-    check_supported(model, longest + max_new_tokens)
-    cache = RowCache(model.config.get_text_config().num_hidden_layers, longest + max_new_tokens)
-    _prefill(model, cache, given)
-
-    batch = list(range(len(rows)))  # the rows in the cache; finished ones ride along for a while
-    pending = [tokens[-1] for tokens in given]  # what each row feeds next, not yet in the cache
-    cursors = torch.tensor([len(tokens) - 1 for tokens in given], device=model.device)
-    for step in range(max_new_tokens):
-        cache.place(cursors[:, None], longest + step)
-        logits = _forward(model, torch.tensor(pending, device=model.device)[:, None], cache)
+    if speculation and (adjust or backspace is not None):
+        raise ValueError("drafts can't be verified with adjusted logits or backspaces")
+    run = _Run(model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation)
+    while run.batch:
+        trees = Trees.of(run.pending, [run.draft(number) for number in run.batch])
+        mask = trees.place(run.cache, run.cursors, model.device)
+        tokens = torch.tensor(trees.tokens, device=model.device)
+        logits = _forward(model, tokens, run.cache, mask, trees.width)  # [B, W, V]
         if adjust:
-            logits = adjust(logits, batch)
-        for i, number in enumerate(batch):
-            if vocabulary and rows[number].rest and not rows[number].finish:
-                logits[i] = _only(logits[i], vocabulary.allowed(rows[number].rest))
-            if backspace is not None and not rows[number].tokens:
-                logits[i, backspace] = -torch.inf
-        uniforms = [float(rows[number].uniforms[step]) for number in batch]
-        drawn = torch.tensor(uniforms, dtype=torch.float64, device=logits.device)
-        chosen = choose(logits, drawn, temperature, top_p).tolist()
-        moves = [1] * len(batch)
-        for i, (number, token) in enumerate(zip(batch, chosen, strict=True)):
-            row = rows[number]
-            if row.finish:
+            logits = adjust(logits[:, 0], run.batch)[:, None]
+        run.restrict(logits[:, 0])
+        uniforms = torch.tensor(run.uniforms(trees), dtype=torch.float64, device=logits.device)
+        flat = logits.flatten(0, 1)
+        chosen = choose(flat, uniforms, temperature, top_p).view(*logits.shape[:2], 1)
+        if speculation and speculation.candidates:
+            best = logits.topk(speculation.candidates).indices
+            chosen = torch.cat([chosen, best], dim=-1)
+        run.advance(trees, chosen.tolist())
+
+
+class _Run:
+    """The rows of a batch on their way.
+
+    Attributes:
+        batch: numbers of the rows in the cache; finished ones ride along for a while.
+        pending: what each of them feeds next, not yet in the cache.
+        cursors: the slot where that will be.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        rows: Sequence[Row],
+        max_new_tokens: int,
+        eos: frozenset[int],
+        vocabulary: Vocabulary | None,
+        on_token: Callable[[int, int], bool] | None,
+        backspace: int | None,
+        speculation: Speculation | None,
+    ) -> None:
+        self.rows, self.most, self.eos = rows, max_new_tokens, eos
+        self.vocabulary, self.on_token, self.backspace = vocabulary, on_token, backspace
+        self.speculation = speculation
+        self.device = model.device
+        given = [row.prompt + row.tokens for row in rows]
+        longest = max(map(len, given))
+        check_supported(model, longest + max_new_tokens)
+        room = speculation.limit if speculation else 0
+        self.cache = RowCache(
+            model.config.get_text_config().num_hidden_layers, longest + max_new_tokens + room
+        )
+        _prefill(model, self.cache, given)
+        self.batch = list(range(len(rows)))
+        self.pending = [tokens[-1] for tokens in given]
+        self.cursors = [len(tokens) - 1 for tokens in given]
+        self.made = [0] * len(rows)  # choices of each row, in the order of the rows
+        for number, tokens in enumerate(given if speculation else ()):
+            assert speculation is not None
+            speculation.begin(number, tokens)
+
+    def draft(self, number: int) -> Draft:
+        """What is put to the target for a row; nothing while its tokens are restricted."""
+        row = self.rows[number]
+        if self.speculation is None or row.finish or row.rest:
+            return _NO_DRAFT
+        return self.speculation.draft(number, self.most - self.made[number])
+
+    def restrict(self, logits: torch.Tensor) -> None:
+        """Forbids, in logits [B, V] of the next tokens, what some rows may not choose."""
+        for i, number in enumerate(self.batch):
+            row = self.rows[number]
+            if self.vocabulary and row.rest and not row.finish:
+                logits[i] = _only(logits[i], self.vocabulary.allowed(row.rest))
+            if self.backspace is not None and not row.tokens:
+                logits[i, self.backspace] = -torch.inf
+
+    def uniforms(self, trees: Trees) -> list[float]:
+        """The random number of each node's choice: that of the token it would give the row."""
+        found = []
+        for number, depths in zip(self.batch, trees.depths, strict=True):
+            numbers, made = self.rows[number].uniforms, self.made[number]
+            last = len(numbers) - 1
+            found += [float(numbers[min(made + depth, last)]) for depth in depths]
+        return found
+
+    def advance(self, trees: Trees, chosen: Sequence[Sequence[Sequence[int]]]) -> None:
+        """Takes each row as far as its draft agrees with what was chosen, and one token more.
+
+        Args:
+            trees: what was fed.
+            chosen: [B][W] lists of a node's token and the most probable ones.
+        """
+        for i, number in enumerate(self.batch):
+            row = self.rows[number]
+            if row.finish:  # it writes to one slot again and again
                 continue
-            if backspace is not None:
-                row.actions.append(token)
-            if token in eos:
-                row.finish = "eos"
-                continue
-            if token == backspace:  # the token before the one taken back is fed once more
-                row.tokens.pop()
-                moves[i] = -1
+            before, path, node = len(row.tokens), [0], 0
+            while True:
+                self._take(number, chosen[i][node][0])
+                found = trees.children[i].get((node, chosen[i][node][0]))
+                if found is None or row.finish:
+                    break
+                path.append(found)
+                node = found
+            if self.backspace is not None:
+                self.cursors[i] += len(row.tokens) - before or -1
             else:
-                row.tokens.append(token)
-            pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
-            if vocabulary and row.rest:
-                row.rest = vocabulary.after(row.rest, token)
-            if on_token and on_token(number, token):
-                row.finish = "stop"
-            elif step == max_new_tokens - 1:
-                row.finish = "length"
-        cursors = cursors + torch.tensor(moves, device=cursors.device)
-        running = [i for i, number in enumerate(batch) if not rows[number].finish]
-        if not running:
+                self._settle(i, number, path, trees, chosen[i], row.tokens[before:])
+            self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        self._compact()
+
+    def _take(self, number: int, token: int) -> None:
+        """A row's next token."""
+        row = self.rows[number]
+        self.made[number] += 1
+        if self.backspace is not None:
+            row.actions.append(token)
+        if token in self.eos:
+            row.finish = "eos"
             return
-        if len(running) <= _COMPACT_BELOW * len(batch):
-            kept = torch.tensor(running, device=model.device)
-            cache.select(kept)
-            cursors = cursors.index_select(0, kept)
-            batch = [batch[i] for i in running]
-            pending = [pending[i] for i in running]
+        if token == self.backspace:  # the token before the one taken back is fed once more
+            row.tokens.pop()
+        else:
+            row.tokens.append(token)
+        if self.vocabulary and row.rest:
+            row.rest = self.vocabulary.after(row.rest, token)
+        if self.on_token and self.on_token(number, token):
+            row.finish = "stop"
+        elif self.made[number] == self.most:
+            row.finish = "length"
+
+    def _settle(
+        self,
+        i: int,
+        number: int,
+        path: list[int],
+        trees: Trees,
+        chosen: Sequence[Sequence[int]],
+        emitted: list[int],
+    ) -> None:
+        """Keeps the states of what was accepted, and tells the drafter."""
+        cursor = self.cursors[i]
+        if path != list(range(len(path))):
+            source = [cursor + node for node in path]
+            self.cache.move(i, source, list(range(cursor, cursor + len(path))))
+        self.cursors[i] += len(path)
+        if self.speculation is None:
+            return
+        drafter, nodes = self.speculation.drafters[number], len(trees.parents[i])
+        self.speculation.passes += 1
+        self.speculation.drafted += nodes - 1
+        self.speculation.emitted += len(emitted)
+        if drafter.candidates:
+            successors = [row[1 : 1 + drafter.candidates] for row in chosen[:nodes]]
+            drafter.observe(trees.tokens[i][:nodes], successors)
+        drafter.accept(emitted)
+        if self.rows[number].finish:
+            drafter.finish()
+
+    def _compact(self) -> None:
+        """Drops finished rows once they are many."""
+        running = [i for i, number in enumerate(self.batch) if not self.rows[number].finish]
+        if running and len(running) > _COMPACT_BELOW * len(self.batch):
+            return
+        if running:
+            self.cache.select(torch.tensor(running, device=self.device))
+        self.batch = [self.batch[i] for i in running]
+        self.pending = [self.pending[i] for i in running]
+        self.cursors = [self.cursors[i] for i in running]
 
 
 def check_supported(model: PreTrainedModel, length: int) -> None:
@@ -196,20 +324,22 @@ def _prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]
         stop = start + part.shape[1]
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
-        _forward(model, part, cache)
+        _forward(model, part, cache, cache.mask(), 1)
 
 
-def _forward(model: PreTrainedModel, tokens: torch.Tensor, cache: RowCache) -> torch.Tensor:
-    """Logits [B, V] of the last of the placed tokens [B, Q]."""
+def _forward(
+    model: PreTrainedModel, tokens: torch.Tensor, cache: RowCache, mask: torch.Tensor, keep: int
+) -> torch.Tensor:
+    """Logits [B, keep, V] of the last of the placed tokens [B, Q]."""
     output = model(
         input_ids=tokens,
-        position_ids=cache.slots.index,
-        attention_mask=cache.mask(),
+        position_ids=cache.slots.positions,
+        attention_mask=mask,
         use_cache=True,
-        logits_to_keep=1,
+        logits_to_keep=keep,
         **{_cache_argument(type(model)): cache},
     )
-    return output.logits[:, -1]
+    return output.logits[:, -keep:]
 
 
 def _cache_argument(kind: type) -> str:

@@ -1,0 +1,128 @@
+"""Drafts put to the target: one forward pass over trees of tokens, a tree a row.
+
+Node 0 of a row is the token that the row feeds next; nodes 1.. are drafted. Node j takes slot
+``cursor + j`` of the cache, its position is ``cursor`` plus its depth, and it sees the context and
+its own ancestors. What is accepted is a path from node 0 down; its states are moved together if
+they don't lie so, the others' slots are overwritten by the next round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from codegen.decoding.cache import RowCache
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+
+_NONE = Draft()
+
+
+@dataclass
+class Speculation:
+    """The drafters of a batch, one a row, and what came of them.
+
+    Attributes:
+        drafters: of the rows, in their order.
+        contexts: what is known of each row besides its prompt; empty if nothing.
+        limit: most tokens of a draft.
+        passes: forward passes in which a row took part, summed over rows.
+        drafted: tokens that were drafted.
+        emitted: tokens that the rows grew by.
+    """
+
+    drafters: Sequence[Drafter]
+    contexts: Sequence[Context] = ()
+    limit: int = 16
+    passes: int = 0
+    drafted: int = 0
+    emitted: int = 0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens that a row grew by in a forward pass; 1 without drafts."""
+        return self.emitted / self.passes if self.passes else 0.0
+
+    def begin(self, number: int, tokens: Sequence[int]) -> None:
+        """A row begins with these tokens."""
+        context = self.contexts[number] if self.contexts else Context()
+        self.drafters[number].begin(tokens, context)
+
+    def draft(self, number: int, left: int) -> Draft:
+        """A draft for a row that may grow by ``left`` more tokens."""
+        most = min(self.limit, left - 1)
+        return self.drafters[number].draft(most) if most > 0 else _NONE
+
+    @property
+    def candidates(self) -> int:
+        """Most probable next tokens that some drafter wants to know."""
+        return max((drafter.candidates for drafter in self.drafters), default=0)
+
+
+@dataclass
+class Trees:
+    """The trees of a batch of rows, padded to W nodes.
+
+    Attributes:
+        tokens: [B][W] token ids; padding repeats node 0.
+        depths: [B][W] distance from node 0.
+        children: for each row, (node, token) -> node.
+        chains: whether no row's tree has a fork, so that slot and position agree.
+    """
+
+    tokens: list[list[int]]
+    depths: list[list[int]]
+    children: list[dict[tuple[int, int], int]] = field(default_factory=list)
+    parents: list[list[int]] = field(default_factory=list)
+    chains: bool = True
+
+    @classmethod
+    def of(cls, pending: Sequence[int], drafts: Sequence[Draft]) -> Trees:
+        """The trees under the tokens that the rows feed next."""
+        width = 1 + max(map(len, drafts))
+        trees = cls([], [])
+        for token, draft in zip(pending, drafts, strict=True):
+            trees.tokens.append([token, *draft.tokens, *[token] * (width - 1 - len(draft))])
+            parents = [-1, *(parent + 1 for parent in draft.parents)]
+            depths = [0]
+            for parent in parents[1:]:
+                depths.append(depths[parent] + 1)
+            trees.chains = trees.chains and draft.is_chain
+            # Padding goes on like a chain: what it computes is never looked at.
+            depths += range(len(depths), width)
+            trees.depths.append(depths)
+            trees.parents.append(parents)
+            trees.children.append(
+                {
+                    (parent, child): node + 1
+                    for node, (parent, child) in enumerate(
+                        zip(parents[1:], draft.tokens, strict=True)
+                    )
+                }
+            )
+        return trees
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return len(self.tokens[0])
+
+    def place(self, cache: RowCache, cursors: Sequence[int], device: torch.device) -> torch.Tensor:
+        """Places the nodes in the cache; returns the attention mask, bool [B, 1, W, end]."""
+        width = self.width
+        first = torch.tensor(cursors, device=device)[:, None]
+        slots = first + torch.arange(width, device=device)
+        cache.place(slots, max(cursors) + width)
+        if self.chains:
+            return cache.mask()
+        cache.slots.positions = first + torch.tensor(self.depths, device=device)
+        mask = torch.arange(cache.slots.end, device=device) < first[..., None]  # [B, 1, end]
+        mask = mask.expand(-1, width, -1).clone()
+        for row, (cursor, parents) in enumerate(zip(cursors, self.parents, strict=True)):
+            among = torch.eye(width, dtype=torch.bool)
+            for node, parent in enumerate(parents[1:], start=1):
+                among[node] |= among[parent]
+            among[len(parents) :, 0] = True
+            mask[row, :, cursor : cursor + width] = among.to(device)
+        return mask[:, None]

@@ -241,7 +241,7 @@ class _Run:
         if self.speculation is None:
             return
         drafter, nodes = self.speculation.drafters[number], len(trees.parents[i])
-        self.speculation.passes += 1
+        self.speculation.passes_of[number] += 1
         self.speculation.drafted += nodes - 1
         self.speculation.emitted += len(emitted)
         if drafter.candidates:

@@ -27,7 +27,7 @@ class Speculation:
         drafters: of the rows, in their order.
         contexts: what is known of each row besides its prompt; empty if nothing.
         limit: most tokens of a draft.
-        passes: forward passes in which a row took part, summed over rows.
+        passes_of: forward passes that each row took part in.
         drafted: tokens that were drafted.
         emitted: tokens that the rows grew by.
     """
@@ -35,9 +35,17 @@ class Speculation:
     drafters: Sequence[Drafter]
     contexts: Sequence[Context] = ()
     limit: int = 16
-    passes: int = 0
+    passes_of: list[int] = field(default_factory=list)
     drafted: int = 0
     emitted: int = 0
+
+    def __post_init__(self) -> None:
+        self.passes_of = [0] * len(self.drafters)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes, summed over rows."""
+        return sum(self.passes_of)
 
     @property
     def tokens_per_pass(self) -> float:

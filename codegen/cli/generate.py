@@ -30,8 +30,14 @@ from codegen.errors import InputError
 @click.option(
     "--decoder",
     metavar="NAME",
-    help="sample or edit_sequence, by default as the model was tuned; or, joined by + or alone, "
-    "rpg, repetition_penalty, no_repeat_ngram, dry.",
+    help="sample, edit_sequence or backspace, by default as the model was tuned; or, joined by + or "
+    "alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit (the "
+    "same text sooner).",
+)
+@click.option(
+    "--original",
+    type=click.Path(dir_okay=False),
+    help="The file that the completion rewrites, for the decoder edit.",
 )
 @click.option(
     "-o",
@@ -54,6 +60,7 @@ def generate(
     file: str | None,
     chat: bool | None,
     decoder: str | None,
+    original: str | None,
     decoder_options: tuple[str, ...],
     count: int,
     max_new_tokens: int,
@@ -89,7 +96,11 @@ def generate(
         text += "\n"  # the border between prompt and response that the model was trained on
     generator = HFGenerator(loaded)
     heal = loaded.card.style != "plain"
-    requests = [Request(text, chat=use_chat, stop=stop, index=i, heal=heal) for i in range(count)]
+    before = _read(original) if original else ""
+    requests = [
+        Request(text, chat=use_chat, stop=stop, index=i, heal=heal, original=before)
+        for i in range(count)
+    ]
     stream = count == 1 and not as_json
     chosen = Decoder(decoder or loaded.card.decoder, options)
 
@@ -102,7 +113,9 @@ def generate(
         samples.append(sample)
         if stream:
             click.echo()
-            if sample.actions:
+            if "backspaces" in sample.meta:
+                click.echo(f"\n# {sample.meta['backspaces']} tokens were taken back.", err=True)
+            elif sample.actions:
                 click.echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:

@@ -6,6 +6,9 @@ applied as the published resolver does, one that can't be read is skipped.
 
 ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
 (``codegen.decoding.rpg``) and take options. A plus joins one of either kind: ``edit_sequence+dry``.
+
+``suffix`` and ``edit`` draft several tokens that the model then verifies at once
+(``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class TextDecoder:
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
         penalty: settings of the rule against repetition, if there is one.
         backspace: whether a special token takes the last one back.
+        drafts: the drafters in order of preference, if tokens are drafted.
     """
 
     about: str
@@ -47,6 +51,7 @@ class TextDecoder:
     stop: tuple[str, ...] | None = None
     penalty: Options | None = None
     backspace: bool = False
+    drafts: tuple[str, ...] = ()
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
@@ -87,6 +92,12 @@ DECODERS: Mapping[str, TextDecoder] = {
     ),
 }
 
+# What each drafts from; ``edit`` needs to know the file that is rewritten.
+DRAFTS: Mapping[str, tuple[str, ...]] = {
+    "suffix": ("suffix", "recycling"),
+    "edit": ("cursor", "diff", "suffix", "recycling"),
+}
+
 
 def find_decoder(decoder: Decoder) -> TextDecoder:
     """Looks a decoder up by name; the options are those of its rule against repetition.
@@ -96,8 +107,8 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
     """
     names = decoder.name.split("+")
     for name in names:
-        if name not in DECODERS and name not in METHODS:
-            known = [*DECODERS, *METHODS]
+        known = [*DECODERS, *METHODS, *DRAFTS]
+        if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
@@ -105,10 +116,11 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
             )
     readers = [name for name in names if name in DECODERS]
     methods = [name for name in names if name in METHODS]
-    if len(readers) > 1 or len(methods) > 1:
+    drafts = [name for name in names if name in DRAFTS]
+    if len(readers) > 1 or len(methods) > 1 or len(drafts) > 1:
         raise ConfigError(
             f"The decoder {decoder.name!r} joins two of a kind.",
-            f"Join one of {', '.join(DECODERS)} with one of {', '.join(METHODS)}.",
+            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *DRAFTS])}.",
         )
     reader = DECODERS[readers[0] if readers else "sample"]
     if methods and reader.backspace:
@@ -117,10 +129,16 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
             " tokens that are taken back.",
             "Choose one of the two.",
         )
+    if drafts and (methods or reader.backspace):
+        raise ConfigError(
+            f"The decoder {decoder.name!r} can't be: drafts are verified by the model's own logits"
+            " and can't be taken back.",
+            "Leave one of the two out.",
+        )
     if methods:
         return replace(reader, penalty=read_options(methods[0], decoder.options))
     if decoder.options:
         raise ConfigError(
             f"The decoder {decoder.name!r} takes no option {next(iter(decoder.options))!r}."
         )
-    return reader
+    return replace(reader, drafts=DRAFTS[drafts[0]]) if drafts else reader

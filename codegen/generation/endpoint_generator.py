@@ -55,10 +55,10 @@ class EndpointGenerator:
                 "to itself.",
                 "Take a local model, or a server that loads the rule itself (docs/rpg.md).",
             )
-        if reader.backspace:
+        if reader.backspace or reader.drafts:
             raise ConfigError(
-                f"The decoder {decoder.name!r} chooses tokens one by one, which an endpoint does"
-                " itself.",
+                f"The decoder {decoder.name!r} needs the model's own steps, which an endpoint keeps"
+                " to itself.",
                 "Take a local model.",
             )
         model = self.client.endpoint.model

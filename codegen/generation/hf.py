@@ -8,7 +8,7 @@ does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -16,10 +16,20 @@ from typing import Any
 
 import numpy as np
 
+from codegen.decoding.drafts import (
+    Context,
+    CursorDrafter,
+    DiffDrafter,
+    Drafter,
+    DrafterChain,
+    RecyclingDrafter,
+    SuffixDrafter,
+)
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, check_supported, decode
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
+from codegen.decoding.verify import Speculation
 from codegen.errors import ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
 from codegen.generation.protocol import (
@@ -34,6 +44,10 @@ from codegen.generation.text import TextStream
 from codegen.models import LoadedModel
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
+
+# What one more drafted token costs, in forward passes of one token: what DrafterChain reckons with.
+_CPU_TOKEN_COST = 0.1
+_GPU_TOKEN_COST = 0.01
 
 
 class HFGenerator:
@@ -159,6 +173,7 @@ class HFGenerator:
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
         rows = [running.row for running in batch]
+        speculation = self._speculation(batch, reader) if reader.drafts else None
         decode(
             self.loaded.model,
             rows,
@@ -170,6 +185,7 @@ class HFGenerator:
             on_token=on_token if backspace is None else None,
             backspace=backspace,
             adjust=RowPenalties(method, rows) if method else None,
+            speculation=speculation,
         )
         for number, running in enumerate(batch if backspace is not None else ()):
             for token in running.row.tokens:  # only now is it certain which stand
@@ -179,9 +195,12 @@ class HFGenerator:
             if on_text and (piece := running.stream.flush()):
                 on_text(offset + number, piece)
         settings = settings_of(self.loaded.name, params, decoder)
-        for running, length in zip(batch, prompt_tokens, strict=True):
+        for number, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
             finish_reason = running.row.finish or "length"
             decoded = reader.read(running.stream.text, finish_reason)
+            if speculation is not None:
+                meta = {**decoded.meta, "passes": speculation.passes_of[number]}
+                decoded = replace(decoded, meta=meta)
             if backspace is not None:
                 decoded = self._with_actions(decoded, running.row.actions, backspace)
             yield Sample(
@@ -198,6 +217,41 @@ class HFGenerator:
                 actions=decoded.actions,
                 meta=decoded.meta,
             )
+
+    def _speculation(self, batch: list[_Running], reader: TextDecoder) -> Speculation:
+        """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
+        own.
+        """
+        makers: dict[str, Callable[[], Drafter]] = {
+            "cursor": lambda: CursorDrafter(self._line_ends),
+            "diff": lambda: DiffDrafter(self._encode, self._decode, self._line_ends),
+            "suffix": SuffixDrafter,
+            "recycling": RecyclingDrafter,
+        }
+        on_cpu = self.loaded.model.device.type == "cpu"
+        drafters = [
+            DrafterChain(
+                {name: makers[name]() for name in reader.drafts},
+                token_cost=_CPU_TOKEN_COST if on_cpu else _GPU_TOKEN_COST,
+            )
+            for _ in batch
+        ]
+        contexts = [
+            Context(self._encode(running.request.original), running.request.original)
+            for running in batch
+        ]
+        return Speculation(drafters, contexts)
+
+    def _encode(self, text: str) -> list[int]:
+        return self.loaded.tokenizer(text, add_special_tokens=False).input_ids if text else []
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self.loaded.tokenizer.decode(list(tokens))
+
+    @cached_property
+    def _line_ends(self) -> frozenset[int]:
+        tokens = enumerate(self.vocabulary.tokens)
+        return frozenset(number for number, token in tokens if b"\n" in (token or b""))
 
     def _with_actions(self, decoded: Decoded, actions: list[int], backspace: int) -> Decoded:
         text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])

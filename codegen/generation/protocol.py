@@ -30,6 +30,8 @@ class Request:
         heal: whether to let the completion's first token reach back over the prompt's end (token
             healing). Off where the model was trained with a border between the tokens there;
             without meaning for chat.
+        original: the text of the file that the completion rewrites, if it does, which some decoders
+            draft from.
     """
 
     prompt: str
@@ -39,6 +41,7 @@ class Request:
     problem_id: str = ""
     index: int = 0
     heal: bool = True
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True)

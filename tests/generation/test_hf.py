@@ -202,3 +202,21 @@ def test_the_backspace_decoder_gives_what_stands(loaded: LoadedModel) -> None:
     assert "<bkspc>" not in sample.completion and "".join(pieces) == sample.completion
     with pytest.raises(ConfigError, match="taken back"):
         next(generator.generate([Request("a")], params, Decoder("backspace+rpg")))
+
+
+@pytest.mark.parametrize("name", ["suffix", "edit", "edit_sequence+suffix"])
+def test_drafts_do_not_change_a_sample(loaded: LoadedModel, name: str) -> None:
+    text = "def f(x):\n    return x\n"
+    requests = [
+        Request(text * 3, problem_id=str(i), original=text * 2 if i else "") for i in range(3)
+    ]
+    reader = name.partition("+")[0] if "+" in name else "sample"
+    for temperature in (0.0, 1.0):
+        params = SamplingParams(max_new_tokens=40, temperature=temperature)
+        plain = list(HFGenerator(loaded).generate(requests, params, Decoder(reader)))
+        drafted = list(HFGenerator(loaded).generate(requests, params, Decoder(name)))
+        for one, other in zip(plain, drafted, strict=True):
+            assert (one.completion, one.finish_reason) == (other.completion, other.finish_reason)
+            assert 0 < other.meta["passes"] <= other.completion_tokens + 1
+    with pytest.raises(ConfigError, match="can't be"):
+        next(HFGenerator(loaded).generate(requests, params, Decoder("suffix+rpg")))

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import CodegenError
 from codegen.lintseq.verify.findings import Finding
 from codegen.lintseq.verify.traces import traces
+from codegen.lintseq.verify.trimming import Walker
 
 if TYPE_CHECKING:
     from astroid import nodes
@@ -104,14 +105,14 @@ class Linter:
         checkers = self.linter.prepare_checkers()
         self.raw_checkers = [c for c in checkers if isinstance(c, BaseRawFileChecker)]
         self.token_checkers = [c for c in checkers if isinstance(c, BaseTokenChecker)]
-        self.walker = ASTWalker(self.linter)
+        walker = ASTWalker(self.linter)
         self.clear_caches = _cache_clearers()
         for checker in checkers:
             checker.open()
-            self.walker.add_checker(checker)
+            walker.add_checker(checker)
             if (graph := getattr(checker, "import_graph", None)) is not None:
                 self.clear_caches.append(graph.clear)
-        _leave_out_useless_visits(self.linter, self.walker)
+        self.walker: Any = Walker(self.linter, walker)
         self.forget_all()
 
     def _check(self, state: str) -> list[Finding]:
@@ -131,6 +132,7 @@ class Linter:
         ]
         if crash:  # checkers and trees are in the midst of something
             self._set_up()
+            gc.collect()
             return [*findings, crash]
         self._take_back()
         return findings
@@ -240,39 +242,3 @@ def _is_at(statement: Any, depth: int, lines: Sequence[str]) -> bool:
     line = lines[number]
     indentation = len(line) - len(line.lstrip(" "))
     return statement.col_offset > indentation or indentation == 4 * depth
-
-
-def _leave_out_useless_visits(linter: Any, walker: Any) -> None:
-    """Drops work of pylint 4 that serves disabled messages only."""
-    for events in (walker.visit_events, walker.leave_events):
-        for kind, visits in events.items():
-            kept = [_trimmed(linter, visit) for visit in visits]
-            events[kind] = [visit for visit in kept if visit is not None]
-    for checker in linter.get_checkers():
-        if hasattr(checker, "_loopvar_name") and not linter.is_message_enabled("W0631"):
-            checker._loopvar_name = _nothing
-
-
-def _trimmed(linter: Any, visit: Callable[[Any], None]) -> Callable[[Any], None] | None:
-    """A visit, without what it does for disabled messages; None if nothing is left."""
-    names: Sequence[str] = getattr(visit, "checks_msgs", ())
-    enabled = {name for name in names if linter.is_message_enabled(name)}
-    if names and not enabled:
-        return None
-    place = f"{type(getattr(visit, '__self__', None)).__name__}.{visit.__name__}"
-    if place == "BasicChecker.visit_call" and enabled <= _OF_NAMED_CALLS:
-        # It first infers what is called, to find code after an exit (W0101).
-        return lambda node: visit(node) if _called(node) in _NAMED_CALLS else None
-    return visit
-
-
-_OF_NAMED_CALLS = {"bad-reversed-sequence", "misplaced-format-function"}
-_NAMED_CALLS = {"reversed", "format"}
-
-
-def _called(node: Any) -> str:
-    return getattr(node.func, "attrname", None) or getattr(node.func, "name", "")
-
-
-def _nothing(_node: Any) -> None:
-    """Stands in for a visit that has nothing to say."""

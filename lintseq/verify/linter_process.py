@@ -44,8 +44,8 @@ REMEMBERED = 50_000  # verdicts, of some 100 bytes each
 # A process that holds more is ended, but not before it has worked for so long: a start costs 0.4
 # seconds, and the libraries must be parsed anew. Some 60 MiB are pylint itself.
 MOST_MIB = 192
-AUDIT_MIB = 96  # for the few states of an audit
-LEAST_CPU_S = 5.0
+AUDIT_MIB = 80  # for the few states of an audit
+LEAST_CPU_S = 3.0
 # A request is so much at most: what an interruption throws away, and what is held twice.
 _MOST_STATES = 50
 _MOST_CHARACTERS = 200_000

@@ -5,8 +5,10 @@ Tests of linting alone do it in this process: :class:`Linter`, where it makes no
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import gc
+import inspect
 import json
 import multiprocessing
 import os
@@ -16,17 +18,19 @@ import signal
 import site
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
 from codegen.errors import CodegenError, MachineError
 from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
-from codegen.lintseq.verify import Finding, check_pylint, linter_process
+from codegen.lintseq.verify import Finding, check_pylint, linter_process, trimming
 from codegen.lintseq.verify.linter import MODULE, Linter
 from codegen.lintseq.verify.linter_process import LinterProcess
 
@@ -511,6 +515,23 @@ def test_deep_nesting_ends_with_a_finding() -> None:
     (found,) = check_pylint(["x = " + "-" * 5000 + "1\n"])
     assert found
     assert found[0].rule[0] in "EF"
+
+
+def test_what_is_left_out_serves_no_other_messages() -> None:
+    """The tables against pylint's source: the messages that a method names, it can give."""
+    linter = Linter().linter
+    checkers = {type(checker).__name__: checker for checker in linter.get_checkers()}
+    for place, messages in {**trimming.VISITS, **trimming.PARTS}.items():
+        name, _, method = place.partition(".")
+        source = inspect.getsource(getattr(type(checkers[name]), method))
+        calls = [node for node in ast.walk(ast.parse(textwrap.dedent(source))) if _adds(node)]
+        said = {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)}
+        assert said <= set(messages), place
+        assert not any(map(linter.is_message_enabled, messages)), place
+
+
+def _adds(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_message"
 
 
 def _resident_mib(pid: int) -> float:

@@ -7,10 +7,11 @@
 // is a difference of ranks, the longest suffix of a context that occurs is found at the context's
 // two neighbours, and taking a sequence out leaves exactly what would be there without it.
 //
-// The sorted places live in leaves of up to 64, whose order is kept by 64-bit labels (order
-// maintenance as in Dietz and Sleator 1987, with a renumbering of everything instead of their local
-// one), under two levels of arrays. Nothing here knows Python; nothing is safe to use from two
-// threads at a time.
+// The sorted places live in leaves of up to 64, the leaves in groups of up to 64, the groups in an
+// array. To compare two places by their order takes the numbers of their groups or, within a group,
+// labels of their leaves that leave room for new ones between them (order maintenance, Dietz and
+// Sleator 1987; two levels, of which the upper is a plain numbering). Nothing here knows Python;
+// nothing is safe to use from two threads at a time.
 #pragma once
 
 #include <algorithm>
@@ -36,6 +37,8 @@ constexpr Token kEmpty = -1;
 constexpr std::uint32_t kChunk = 32;   // tokens of a piece of text
 constexpr std::uint32_t kLeaf = 64;    // places of a leaf
 constexpr std::uint32_t kFan = 64;     // leaves of a group
+constexpr std::uint32_t kKey = 4;    // tokens by which leaves are told apart without a look at them
+constexpr std::uint32_t kLook = 16;  // tokens compared before the order is asked
 constexpr std::uint64_t kOverhead = 32;  // tokens that a sequence is billed for its bookkeeping
 constexpr std::uint64_t kTop = std::uint64_t{1} << 62;
 constexpr int kClasses = 16;     // match lengths that one draft tries
@@ -106,18 +109,22 @@ struct Chunk {
 };
 
 struct Leaf {
-    std::uint64_t label;  // increases along the order
+    std::uint64_t label;  // increases along the group
     std::uint32_t group;
     std::uint32_t count;
     Place place[kLeaf];
 };
 
+// A place's last tokens, the last one first; kEmpty before the sequence's start.
+struct Key {
+    Token token[kKey];
+};
+
 struct Group {
-    std::uint32_t at;  // index in the top array
     std::uint32_t count;
     std::uint64_t places;
     std::uint32_t leaf[kFan];
-    Token first[kFan];  // token of each leaf's first place
+    Key first[kFan];  // of each leaf's first place
 };
 
 struct Sequence {
@@ -157,7 +164,7 @@ public:
     std::size_t sequences() const { return sequences_.size(); }
     std::size_t bytes() const {
         return chunks_.bytes() + leaves_.bytes() + groups_.bytes() +
-               top_.capacity() * sizeof(std::uint32_t) +
+               (top_.capacity() + at_.capacity()) * sizeof(std::uint32_t) +
                sequences_.size() * (sizeof(Sequence) + 4 * sizeof(void*)) +
                sequences_.bucket_count() * sizeof(void*);
     }
@@ -332,6 +339,22 @@ private:
     }
     std::uint32_t leaf_of(Place place) const { return chunks_[place / kChunk].leaf[place % kChunk]; }
 
+    void prefetch(Place place) const {
+#if defined(__GNUC__)
+        __builtin_prefetch(&chunks_[place / kChunk].token[place % kChunk]);
+#else
+        static_cast<void>(place);
+#endif
+    }
+    Key key(Place place) const {
+        Key found;
+        for (Token& value : found.token) {
+            value = place == kNone ? kEmpty : token(place);
+            if (place != kNone) place = before(place);
+        }
+        return found;
+    }
+
     // --- the order -----------------------------------------------------------------------------
 
     static std::uint32_t index_of(const std::uint32_t* items, std::uint32_t item) {
@@ -360,8 +383,9 @@ private:
             ++spot.slot;
             return true;
         }
-        if (group.at + 1 >= top_.size()) return false;
-        spot.group = top_[group.at + 1];
+        const std::uint32_t at = at_[spot.group];
+        if (at + 1 >= top_.size()) return false;
+        spot.group = top_[at + 1];
         spot.slot = 0;
         return true;
     }
@@ -380,7 +404,7 @@ private:
         if (spot.slot > 0) {
             --spot.slot;
         } else {
-            const std::uint32_t at = groups_[spot.group].at;
+            const std::uint32_t at = at_[spot.group];
             if (at == 0) return false;
             spot.group = top_[at - 1];
             spot.slot = groups_[spot.group].count - 1;
@@ -393,7 +417,7 @@ private:
         std::uint64_t total = spot.index;
         const Group& group = groups_[spot.group];
         for (std::uint32_t i = 0; i < spot.slot; ++i) total += leaves_[group.leaf[i]].count;
-        for (std::uint32_t i = 0; i < group.at; ++i) total += groups_[top_[i]].places;
+        for (std::uint32_t i = 0; i < at_[spot.group]; ++i) total += groups_[top_[i]].places;
         return total;
     }
     // Number of places from `low` up to `high`, which is not before it.
@@ -403,7 +427,7 @@ private:
             const Group &left = groups_[low.group], &right = groups_[high.group];
             for (std::uint32_t i = low.slot; i < left.count; ++i)
                 total += leaves_[left.leaf[i]].count;
-            for (std::uint32_t i = left.at + 1; i < right.at; ++i)
+            for (std::uint32_t i = at_[low.group] + 1; i < at_[high.group]; ++i)
                 total += groups_[top_[i]].places;
             for (std::uint32_t i = 0; i < high.slot; ++i) total += leaves_[right.leaf[i]].count;
             return total - low.index;
@@ -420,14 +444,14 @@ private:
             next_leaf(spot);
             while (spot.slot == 0 && count >= groups_[spot.group].places) {
                 count -= groups_[spot.group].places;
-                spot.group = top_[groups_[spot.group].at + 1];
+                spot.group = top_[at_[spot.group] + 1];
             }
         }
         spot.index = static_cast<std::uint32_t>(count);
     }
 
     // The gap before the first place that is not less. `less(place)` holds for a beginning of the
-    // order; `sign(token)` says it from the last token alone, 0 if that does not tell.
+    // order; `sign(key)` says it from the last tokens alone, 0 if they do not tell.
     template <class Sign, class Less>
     Spot search(const Sign& sign, const Less& less) const {
         const auto leads = [&](const Group& group, std::uint32_t slot) {
@@ -449,11 +473,11 @@ private:
         const std::uint32_t slot = low;
         const Leaf& found = leaves_[group.leaf[slot]];
         std::uint32_t index = 0, count = found.count;
+        // The first three rounds look at these: fetched at once, not one after the other.
+        for (std::uint32_t i = 1; i < 8; ++i) prefetch(found.place[count * i / 8]);
         while (count > 0) {
             const std::uint32_t half = count / 2;
-            const Place place = found.place[index + half];
-            const int told = sign(token(place));
-            if (told != 0 ? told < 0 : less(place)) {
+            if (less(found.place[index + half])) {
                 index += half + 1;
                 count -= half + 1;
             } else {
@@ -468,6 +492,7 @@ private:
         leaves_.reserve(kNone);
         groups_.reserve(kNone);
         if (top_.size() == top_.capacity()) top_.reserve(2 * top_.capacity() + 1);
+        if (at_.size() <= top_.size()) at_.resize(2 * top_.size() + 2);  // numbers of groups
         const Place previous =
             sequence.last == kNone ? kNone
                                    : sequence.last * kChunk + chunks_[sequence.last].used - 1;
@@ -491,34 +516,59 @@ private:
         }
         Chunk& chunk = chunks_[sequence.last];
         chunk.token[chunk.used] = value;
-        insert(sequence.last * kChunk + chunk.used, value, previous, id);
+        insert(sequence.last * kChunk + chunk.used, previous, id);
         ++chunk.used;
         ++sequence.length;
         ++tokens_;
     }
 
-    void insert(Place place, Token value, Place previous, std::uint64_t id) {
+    // The place's token must be in its chunk already.
+    void insert(Place place, Place previous, std::uint64_t id) {
         if (top_.empty()) {
             const std::uint32_t number = leaves_.take(), group = groups_.take();
             leaves_[number] = Leaf{kTop / 2, group, 0, {}};
-            groups_[group] = Group{0, 1, 0, {number}, {value}};
+            groups_[group].count = 1;
+            groups_[group].places = 0;
+            groups_[group].leaf[0] = number;
             top_.push_back(group);
+            renumber(0);
             ++leaf_count_;
             put({group, 0, 0}, place);
             return;
         }
         const std::uint32_t home = previous == kNone ? kNone : leaf_of(previous);
+        const std::uint32_t group = previous == kNone ? kNone : leaves_[home].group;
+        const std::uint32_t at = previous == kNone ? 0 : at_[group];
         const std::uint64_t label = previous == kNone ? 0 : leaves_[home].label;
         const std::uint32_t rank = previous == kNone ? 0 : index_of(leaves_[home].place, previous);
-        const auto sign = [value](Token other) { return (other > value) - (other < value); };
+        Token tail[kLook];
+        std::uint32_t known = 0;
+        for (Place p = place; known < kLook && p != kNone; p = before(p)) tail[known++] = token(p);
+
+        const auto sign = [&](const Key& other) {
+            for (std::uint32_t i = 0; i < kKey; ++i) {
+                const Token value = i < known ? tail[i] : kEmpty;
+                if (other.token[i] != value) return other.token[i] < value ? -1 : 1;
+                if (value == kEmpty) break;
+            }
+            return 0;
+        };
         const auto less = [&](Place other) {
+            // Where both texts go on within the chunk, they often differ there: one cache miss.
+            const Token* theirs = &chunks_[other / kChunk].token[other % kChunk];
+            const std::uint32_t both = std::min(known, other % kChunk + 1);
+            for (std::uint32_t i = 0; i < both; ++i)
+                if (theirs[-static_cast<std::ptrdiff_t>(i)] != tail[i])
+                    return theirs[-static_cast<std::ptrdiff_t>(i)] < tail[i];
             const Place left = before(other);
             if (left == kNone)
                 return previous != kNone || chunks_[other / kChunk].sequence < id;
             if (previous == kNone) return false;
             const std::uint32_t number = leaf_of(left);
-            if (number == home) return index_of(leaves_[home].place, left) < rank;
-            return leaves_[number].label < label;
+            const Leaf& other_leaf = leaves_[number];
+            if (other_leaf.group != group) return at_[other_leaf.group] < at;
+            if (number != home) return other_leaf.label < label;
+            return index_of(other_leaf.place, left) < rank;
         };
         put(search(sign, less), place);
     }
@@ -533,7 +583,7 @@ private:
         Group& group = groups_[spot.group];
         ++group.places;
         chunks_[place / kChunk].leaf[place % kChunk] = group.leaf[spot.slot];
-        if (spot.index == 0) group.first[spot.slot] = token(place);
+        if (spot.index == 0) group.first[spot.slot] = key(place);
     }
 
     // Halves the full leaf at the spot, and moves the spot along.
@@ -542,8 +592,8 @@ private:
         Group& group = groups_[spot.group];
         const std::uint32_t fresh = leaves_.take();
         const std::uint32_t old = group.leaf[spot.slot];
-        Spot next{spot.group, spot.slot, 0};
-        const std::uint64_t ceiling = next_leaf(next) ? leaf(next).label : kTop;
+        const std::uint64_t ceiling =
+            spot.slot + 1 < group.count ? leaves_[group.leaf[spot.slot + 1]].label : kTop;
         Leaf &left = leaves_[old], &right = leaves_[fresh];
         right.label = left.label + (ceiling - left.label) / 2;
         right.group = spot.group;
@@ -554,9 +604,9 @@ private:
             chunks_[right.place[i] / kChunk].leaf[right.place[i] % kChunk] = fresh;
         open(group, spot.slot + 1);
         group.leaf[spot.slot + 1] = fresh;
-        group.first[spot.slot + 1] = token(right.place[0]);
+        group.first[spot.slot + 1] = key(right.place[0]);
         ++leaf_count_;
-        if (right.label == left.label) relabel();
+        if (right.label == left.label) relabel(group);
         if (spot.index > left.count) {
             spot.index -= left.count;
             ++spot.slot;
@@ -589,22 +639,21 @@ private:
             right.places += leaves_[right.leaf[i]].count;
         }
         left.places -= right.places;
-        top_.insert(top_.begin() + left.at + 1, fresh);
-        renumber(left.at + 1);
+        const std::uint32_t at = at_[spot.group] + 1;
+        top_.insert(top_.begin() + at, fresh);
+        renumber(at);
         if (spot.slot >= left.count) {
             spot.slot -= left.count;
             spot.group = fresh;
         }
     }
     void renumber(std::uint32_t from) {
-        for (std::uint32_t i = from; i < top_.size(); ++i) groups_[top_[i]].at = i;
+        for (std::uint32_t i = from; i < top_.size(); ++i) at_[top_[i]] = i;
     }
-    void relabel() {
-        const std::uint64_t gap = kTop / (leaf_count_ + 1);
-        std::uint64_t label = 0;
-        for (const std::uint32_t number : top_)
-            for (std::uint32_t i = 0; i < groups_[number].count; ++i)
-                leaves_[groups_[number].leaf[i]].label = label += gap;
+    void relabel(const Group& group) {
+        const std::uint64_t gap = kTop / (group.count + 1);
+        for (std::uint32_t i = 0; i < group.count; ++i)
+            leaves_[group.leaf[i]].label = gap * (i + 1);
     }
 
     void erase(Place place) {
@@ -614,7 +663,7 @@ private:
         std::copy(home.place + spot.index + 1, home.place + home.count, home.place + spot.index);
         --home.count;
         --group.places;
-        if (home.count > 0 && spot.index == 0) group.first[spot.slot] = token(home.place[0]);
+        if (home.count > 0 && spot.index == 0) group.first[spot.slot] = key(home.place[0]);
         if (home.count == 0) {
             drop(spot.group, spot.slot);
         } else if (home.count < kLeaf / 4) {
@@ -648,11 +697,11 @@ private:
     void tidy(std::uint32_t number) {
         Group& group = groups_[number];
         if (group.count == 0) {
-            top_.erase(top_.begin() + group.at);
-            renumber(group.at);
+            top_.erase(top_.begin() + at_[number]);
+            renumber(at_[number]);
             groups_.give(number);
         } else if (group.count < kFan / 4 && top_.size() > 1) {
-            const std::uint32_t at = group.at > 0 ? group.at - 1 : 0;
+            const std::uint32_t at = at_[number] > 0 ? at_[number] - 1 : 0;
             Group &left = groups_[top_[at]], &right = groups_[top_[at + 1]];
             if (left.count + right.count > kFan * 3 / 4) return;
             for (std::uint32_t i = 0; i < right.count; ++i) {
@@ -661,6 +710,7 @@ private:
                 left.first[left.count++] = right.first[i];
             }
             left.places += right.places;
+            relabel(left);
             groups_.give(top_[at + 1]);
             top_.erase(top_.begin() + at + 1);
             renumber(at + 1);
@@ -705,11 +755,13 @@ private:
     }
     // The gap before (or, `behind`, after) the places where the context's last `length` tokens end.
     Spot bound(const Tail& tail, std::uint64_t length, bool behind) const {
-        const Token last = tail.end[-1];
-        const bool told = length == 1;  // the last token alone decides
-        const auto sign = [last, told, behind](Token other) {
-            if (other != last) return other < last ? -1 : 1;
-            return told ? (behind ? -1 : 1) : 0;
+        const auto sign = [&](const Key& other) {
+            for (std::uint32_t i = 0; i < kKey; ++i) {
+                if (i == length) return behind ? -1 : 1;
+                const Token value = tail.end[-1 - static_cast<std::ptrdiff_t>(i)];
+                if (other.token[i] != value) return other.token[i] < value ? -1 : 1;
+            }
+            return length == kKey ? (behind ? -1 : 1) : 0;
         };
         const auto less = [&](Place place) {
             const int found = common(tail, place, length).sign;
@@ -804,9 +856,7 @@ private:
         }
     }
     void take(Place place, std::vector<Place>& places) const {
-#if defined(__GNUC__)
-        __builtin_prefetch(&chunks_[place / kChunk].token[place % kChunk]);
-#endif
+        prefetch(place);
         places.push_back(place);
     }
 
@@ -961,6 +1011,7 @@ private:
     Pool<Leaf> leaves_;
     Pool<Group> groups_;
     std::vector<std::uint32_t> top_;  // groups in order
+    std::vector<std::uint32_t> at_;   // the index there of each group
     std::unordered_map<std::uint64_t, Sequence> sequences_;
 };
 
@@ -968,18 +1019,20 @@ inline void Order::check() const {
     const auto expect = [](bool holds, const char* what) {
         if (!holds) throw std::logic_error(what);
     };
-    std::uint64_t places = 0, leaves = 0, label = 0;
+    std::uint64_t places = 0, leaves = 0;
     Place last = kNone;
     for (std::uint32_t i = 0; i < top_.size(); ++i) {
         const Group& group = groups_[top_[i]];
-        expect(group.at == i && group.count > 0 && group.count <= kFan, "a group's place");
-        std::uint64_t inside = 0;
+        expect(at_[top_[i]] == i && group.count > 0 && group.count <= kFan, "a group's place");
+        std::uint64_t inside = 0, label = 0;
         for (std::uint32_t j = 0; j < group.count; ++j) {
             const Leaf& leaf = leaves_[group.leaf[j]];
             expect(leaf.group == top_[i] && leaf.count > 0 && leaf.count <= kLeaf, "a leaf's place");
             expect(leaf.label > label, "labels increase");
             label = leaf.label;
-            expect(group.first[j] == token(leaf.place[0]), "a leaf's first token");
+            const Key first = key(leaf.place[0]);
+            expect(std::equal(first.token, first.token + kKey, group.first[j].token),
+                   "a leaf's first tokens");
             inside += leaf.count;
             ++leaves;
             for (std::uint32_t k = 0; k < leaf.count; ++k) {

@@ -102,7 +102,11 @@ class Work:
             return Rejected(item.id, result.reason, result.detail)
 
     def _batch(self, examples: list[Example]) -> dict[str, Result]:
-        """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong."""
+        """Outcomes by ``generate_many``, if the generator has it; none if anything goes wrong.
+
+        Raises:
+            ConfigError: if the generator can't work at all.
+        """
         many = getattr(self.generator, "generate_many", None)
         if many is None or len(examples) < 2:
             return {}
@@ -114,6 +118,8 @@ class Work:
                 answers = many(pairs)
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
+        except ConfigError as error:
+            raise ConfigError(str(error)) from None  # without what can't be pickled
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 

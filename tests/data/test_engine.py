@@ -23,6 +23,7 @@ from codegen.data import (
     read_texts,
     run,
 )
+from codegen.data.outcomes import Work
 from codegen.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
 from codegen.records import Example, TrainingText
 
@@ -86,6 +87,20 @@ def test_a_generator_that_cannot_work_ends_the_run(tmp_path: Path) -> None:
     for workers in (1, 2):
         with pytest.raises(ConfigError, match="needs a thing"):
             run(Echo(), programs("a", "config"), tmp_path / str(workers), workers=workers)
+
+
+def test_a_batch_that_cannot_work_is_not_asked_for_one_by_one() -> None:
+    class Refusing:
+        name = "refusing"
+
+        def generate_many(self, items: object) -> list[list[TrainingText]]:
+            raise ConfigError("it needs a thing")
+
+        def generate(self, example: Example, rng: object) -> list[TrainingText]:
+            raise AssertionError(example.id)
+
+    with pytest.raises(ConfigError, match="needs a thing"):
+        list(Work(Refusing(), 0, 5.0)([Example("a", "", "x"), Example("b", "", "y")]))
 
 
 @pytest.mark.parametrize("word", ["broken", "full"])

@@ -123,6 +123,15 @@ def test_languages_and_rows_without_an_instruction(tmp_path: Path, kind: str) ->
         list(open_source(str(path), instruction_column="", program_column=""))
 
 
+def test_a_language_is_told_of_rows_only(tmp_path: Path) -> None:
+    for spec in ("stdlib", "humaneval", "mbpp", "mbpp:test", str(tmp_path)):
+        with pytest.raises(ConfigError, match="only of rows another language"):
+            open_source(spec, language="javascript")
+        with pytest.raises(ConfigError, match="only of rows another language"):
+            open_source(spec, language_column="lang")
+        open_source(spec, language="Python")
+
+
 @pytest.mark.parametrize("rows", [1, 99, 100, 250])
 def test_a_column_that_no_row_has(tmp_path: Path, rows: int) -> None:
     path = tmp_path / "rows.jsonl"

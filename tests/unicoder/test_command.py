@@ -61,6 +61,14 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
         (["--llm", "embedded"], "Mode ast asks no model, so it has no use for --llm."),
         (["--cache", "c", "--price-in", "1", "--model", "m"], "--model, --price-in, --cache."),
         (["--min-score", "4"], "Mode ast asks no model"),
+        (
+            ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
+            "--llm has no use for --model, --concurrency.",
+        ),
+        (
+            ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
+            "--endpoint has no use for --batch-size.",
+        ),
         (["--language", "a b"], "'a b' is no name of a language"),
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
         (["--mode", "llm", "--endpoint", "http://h"], "Name one of the server's models"),

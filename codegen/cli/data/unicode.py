@@ -187,6 +187,9 @@ _MODEL_OPTIONS = (
 )
 
 
+_OF_ENDPOINTS = ("model", "api_key_env", "concurrency", "request_timeout", "retries", "body")
+
+
 def _model(
     mode: str, options: dict[str, Any]
 ) -> tuple[Endpoint | LocalModel | None, dict[str, Any]]:
@@ -204,6 +207,11 @@ def _model(
         return None, own
     if own["endpoint"] and own["llm"]:
         raise ConfigError("Both --endpoint and --llm are given.", "Give one of them.")
+    idle = [name for name in (_OF_ENDPOINTS if own["llm"] else ("batch_size",)) if name in given]
+    if idle:
+        names = ", ".join("--" + name.replace("_", "-") for name in idle)
+        kind = "--llm" if own["llm"] else "--endpoint"
+        raise ConfigError(f"{kind} has no use for {names}.", "Leave it out.")
     if not (own["endpoint"] or own["llm"]):
         raise ConfigError(
             f"Mode {mode} needs a model.",

@@ -63,13 +63,19 @@ def open_source(
 
     Raises:
         InputError: if nothing is at the path, or its kind is unknown.
-        ConfigError: if ``language`` can't be the name of one.
+        ConfigError: if ``language`` can't be the name of one, or is given for a source that has no
+            rows but Python's own files.
     """
     if not (tag := language_tag(language)):
         raise ConfigError(f"{language!r} is no name of a language.", "For example: javascript")
     columns = Columns(
         instruction_column, program_column, id_column, licence_column, language_column
     )
+    if (tag != "python" or language_column) and not _has_rows(spec):
+        raise ConfigError(
+            f"The programs of {spec} are in Python; only of rows another language can be told.",
+            "Leave out --language and --language-column.",
+        )
     wanted = FunctionFilter(keep_docstring=keep_docstring)
     if spec == "stdlib":
         return stdlib_source(wanted)
@@ -91,3 +97,9 @@ def open_source(
     if kind := format_of(path):
         return RowFileSource(kind, path, spec, columns, tag, licence)
     raise InputError(f"Don't know how to read {spec!r}.", KINDS)
+
+
+def _has_rows(spec: str) -> bool:
+    """Whether a source is a table that somebody made: the language of its programs may be told."""
+    named = spec in ("stdlib", "humaneval", "mbpp") or spec.startswith("mbpp:")
+    return not named and not Path(spec).is_dir()

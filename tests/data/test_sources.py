@@ -296,7 +296,7 @@ def test_mbpp_is_the_hub_data_set_with_its_own_columns() -> None:
     described = source.describe()
     assert described["name"] == "google-research-datasets/mbpp"
     assert (described["config"], described["split"]) == ("full", "train")
-    assert described["columns"] == ["text", "code", "task_id"]
+    assert described["columns"] == {"instruction": "text", "program": "code", "id": "task_id"}
     assert open_source("mbpp:test").describe()["split"] == "test"
 
 

@@ -38,7 +38,7 @@ class HubSource:
             "name": self.name,
             "config": self.config,
             "split": self.split,
-            "columns": list(self.columns.required),
+            "columns": self.columns.describe(),
             "language": self.language,
             "licence": self.licence,
         }

@@ -43,7 +43,7 @@ class RowFileSource:
             "kind": self.kind,
             "spec": self.spec,
             "sha256": file_digest(self.path),
-            "columns": list(self.columns.required),
+            "columns": self.columns.describe(),
             "language": self.language,
             "licence": self.licence,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from codegen.data.sources.base import Item, Rejected
@@ -31,6 +31,10 @@ class Columns:
     id: str = ""
     licence: str = ""
     language: str = ""
+
+    def describe(self) -> dict[str, str]:
+        """Each column that was named, by what it holds."""
+        return {what: name for what, name in asdict(self).items() if name}
 
     @property
     def required(self) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ constexpr std::uint32_t kLook = 16;  // tokens compared before the order is aske
 constexpr std::uint64_t kOverhead = 32;  // tokens that a sequence is billed for its bookkeeping
 constexpr std::uint64_t kTop = std::uint64_t{1} << 62;
 constexpr int kClasses = 16;     // match lengths that one draft tries
-constexpr std::uint32_t kStroll = 6;  // neighbours compared one by one before a search
+constexpr std::uint32_t kStroll = 3;  // neighbours compared one by one before a search
 
 struct UnknownSequence : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -124,7 +124,8 @@ struct Group {
     std::uint32_t count;
     std::uint64_t places;
     std::uint32_t leaf[kFan];
-    Key first[kFan];  // of each leaf's first place
+    std::uint8_t size[kFan];  // each leaf's count, to pass over leaves without a look at them
+    Key first[kFan];          // of each leaf's first place
 };
 
 struct Sequence {
@@ -416,7 +417,7 @@ private:
     std::uint64_t rank(const Spot& spot) const {
         std::uint64_t total = spot.index;
         const Group& group = groups_[spot.group];
-        for (std::uint32_t i = 0; i < spot.slot; ++i) total += leaves_[group.leaf[i]].count;
+        for (std::uint32_t i = 0; i < spot.slot; ++i) total += group.size[i];
         for (std::uint32_t i = 0; i < at_[spot.group]; ++i) total += groups_[top_[i]].places;
         return total;
     }
@@ -425,22 +426,21 @@ private:
         if (low.group != high.group) {
             std::uint64_t total = high.index;
             const Group &left = groups_[low.group], &right = groups_[high.group];
-            for (std::uint32_t i = low.slot; i < left.count; ++i)
-                total += leaves_[left.leaf[i]].count;
+            for (std::uint32_t i = low.slot; i < left.count; ++i) total += left.size[i];
             for (std::uint32_t i = at_[low.group] + 1; i < at_[high.group]; ++i)
                 total += groups_[top_[i]].places;
-            for (std::uint32_t i = 0; i < high.slot; ++i) total += leaves_[right.leaf[i]].count;
+            for (std::uint32_t i = 0; i < high.slot; ++i) total += right.size[i];
             return total - low.index;
         }
         std::uint64_t total = high.index;
         for (std::uint32_t i = low.slot; i < high.slot; ++i)
-            total += leaves_[groups_[low.group].leaf[i]].count;
+            total += groups_[low.group].size[i];
         return total - low.index;
     }
     void step(Spot& spot, std::uint64_t count) const {
         count += spot.index;
-        while (count >= leaf(spot).count) {
-            count -= leaf(spot).count;
+        while (count >= groups_[spot.group].size[spot.slot]) {
+            count -= groups_[spot.group].size[spot.slot];
             next_leaf(spot);
             while (spot.slot == 0 && count >= groups_[spot.group].places) {
                 count -= groups_[spot.group].places;
@@ -530,6 +530,7 @@ private:
             groups_[group].count = 1;
             groups_[group].places = 0;
             groups_[group].leaf[0] = number;
+            groups_[group].size[0] = 0;
             top_.push_back(group);
             renumber(0);
             ++leaf_count_;
@@ -582,6 +583,7 @@ private:
         ++home.count;
         Group& group = groups_[spot.group];
         ++group.places;
+        ++group.size[spot.slot];
         chunks_[place / kChunk].leaf[place % kChunk] = group.leaf[spot.slot];
         if (spot.index == 0) group.first[spot.slot] = key(place);
     }
@@ -604,6 +606,8 @@ private:
             chunks_[right.place[i] / kChunk].leaf[right.place[i] % kChunk] = fresh;
         open(group, spot.slot + 1);
         group.leaf[spot.slot + 1] = fresh;
+        group.size[spot.slot] = static_cast<std::uint8_t>(left.count);
+        group.size[spot.slot + 1] = static_cast<std::uint8_t>(right.count);
         group.first[spot.slot + 1] = key(right.place[0]);
         ++leaf_count_;
         if (right.label == left.label) relabel(group);
@@ -616,12 +620,15 @@ private:
     static void open(Group& group, std::uint32_t slot) {
         std::copy_backward(group.leaf + slot, group.leaf + group.count,
                            group.leaf + group.count + 1);
+        std::copy_backward(group.size + slot, group.size + group.count,
+                           group.size + group.count + 1);
         std::copy_backward(group.first + slot, group.first + group.count,
                            group.first + group.count + 1);
         ++group.count;
     }
     static void close(Group& group, std::uint32_t slot) {
         std::copy(group.leaf + slot + 1, group.leaf + group.count, group.leaf + slot);
+        std::copy(group.size + slot + 1, group.size + group.count, group.size + slot);
         std::copy(group.first + slot + 1, group.first + group.count, group.first + slot);
         --group.count;
     }
@@ -633,10 +640,11 @@ private:
         left.count = kFan - kFan / 2;
         right.places = 0;
         std::copy(left.leaf + left.count, left.leaf + kFan, right.leaf);
+        std::copy(left.size + left.count, left.size + kFan, right.size);
         std::copy(left.first + left.count, left.first + kFan, right.first);
         for (std::uint32_t i = 0; i < right.count; ++i) {
             leaves_[right.leaf[i]].group = fresh;
-            right.places += leaves_[right.leaf[i]].count;
+            right.places += right.size[i];
         }
         left.places -= right.places;
         const std::uint32_t at = at_[spot.group] + 1;
@@ -663,6 +671,7 @@ private:
         std::copy(home.place + spot.index + 1, home.place + home.count, home.place + spot.index);
         --home.count;
         --group.places;
+        --group.size[spot.slot];
         if (home.count > 0 && spot.index == 0) group.first[spot.slot] = key(home.place[0]);
         if (home.count == 0) {
             drop(spot.group, spot.slot);
@@ -685,6 +694,7 @@ private:
             left.place[left.count++] = right.place[i];
             chunks_[right.place[i] / kChunk].leaf[right.place[i] % kChunk] = into;
         }
+        group.size[slot] = static_cast<std::uint8_t>(left.count);
         drop(number, slot + 1);
     }
     void drop(std::uint32_t number, std::uint32_t slot) {
@@ -707,6 +717,7 @@ private:
             for (std::uint32_t i = 0; i < right.count; ++i) {
                 leaves_[right.leaf[i]].group = top_[at];
                 left.leaf[left.count] = right.leaf[i];
+                left.size[left.count] = right.size[i];
                 left.first[left.count++] = right.first[i];
             }
             left.places += right.places;
@@ -847,13 +858,20 @@ private:
             }
             return;
         }
+        // Each round asks for the memory that the next one reads.
+        std::vector<Spot> spots;
+        spots.reserve(sample);
         std::uint64_t now = 0;
         for (std::uint64_t i = 0; i < sample; ++i) {
             const std::uint64_t wanted = (2 * i + 1) * count / (2 * sample);
             step(spot, wanted - now);
             now = wanted;
-            take(at(spot), places);
+#if defined(__GNUC__)
+            __builtin_prefetch(&leaf(spot).place[spot.index]);
+#endif
+            spots.push_back(spot);
         }
+        for (const Spot& each : spots) take(at(each), places);
     }
     void take(Place place, std::vector<Place>& places) const {
         prefetch(place);
@@ -1028,6 +1046,7 @@ inline void Order::check() const {
         for (std::uint32_t j = 0; j < group.count; ++j) {
             const Leaf& leaf = leaves_[group.leaf[j]];
             expect(leaf.group == top_[i] && leaf.count > 0 && leaf.count <= kLeaf, "a leaf's place");
+            expect(group.size[j] == leaf.count, "a leaf's size");
             expect(leaf.label > label, "labels increase");
             label = leaf.label;
             const Key first = key(leaf.place[0]);

@@ -30,9 +30,9 @@ from codegen.errors import InputError
 @click.option(
     "--decoder",
     metavar="NAME",
-    help="sample, edit_sequence or backspace, by default as the model was tuned; or, joined by + or "
-    "alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit (the "
-    "same text sooner).",
+    help="sample, edit_sequence or backspace, by default as the model was tuned; or, joined by + "
+    "or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit "
+    "(the same text sooner).",
 )
 @click.option(
     "--original",

@@ -28,6 +28,19 @@ def test_the_time_of_an_ended_child_counts_and_sleeping_does_not() -> None:
     assert busy.cpu_s >= 0.3
 
 
+def test_the_time_of_a_child_that_runs_on_counts_in_the_block_that_it_was_spent_in() -> None:
+    script = f"{BURN}print('ready', flush=True)\nimport sys; sys.stdin.read()\n"
+    with measured() as busy:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout and process.stdout.readline() == "ready\n"
+    with measured() as ending:
+        process.communicate()
+    assert busy.cpu_s >= 0.28  # ticks are 10 ms
+    assert ending.cpu_s < 0.2
+
+
 def test_a_block_that_raises_is_measured_too() -> None:
     with pytest.raises(ValueError), measured() as spent:
         began = cpu_seconds()

@@ -30,7 +30,13 @@ _WORD_LIKENESS = 0.75  # that each of their words must have besides, if they hav
 _LIMITS = Limits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
-_COMMON = frozenset(("the", "is", "of", "in", "on", "at", "to", "and", "or", "no", "not", "who"))
+# Words that a question has for its own sake; Many, Louisiana, is a city.
+_ASKING = """
+    a all an and any are as at be by can did do does for from had has have how in is it list many me
+    more most much no not of on or over show tell than that the there to under was were what when
+    where which who whom whose why with
+"""
+_COMMON = frozenset(_ASKING.split())
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)}
@@ -49,11 +55,12 @@ class Link:
 class Held:
     """What was read of a database: distinct values by (namespace, table, column), and links.
 
-    A column whose values were not read, or not all of them, has None.
+    A column whose values were not read, or not all of them, has None. ``seconds``: how long the
+    reading took, by (namespace, table).
     """
 
     values: dict[tuple[str, str, int], tuple[str, ...] | None] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Linker:
     """Links values to those of one table; ``held`` keeps what was read of the database.
 
     A column with more than ``MOST_VALUES`` values, or one that can't be read within a second, is
-    not linked; nor is any further one after ``_MOST_SECONDS`` of reading.
+    not linked; nor is any further one of its table after ``_MOST_SECONDS`` of reading.
     """
 
     database: Database
@@ -111,7 +118,9 @@ class Linker:
         return self.held.values[key]
 
     def _read(self, column: int) -> tuple[str, ...] | None:
-        if self.held.seconds > _MOST_SECONDS:
+        of_table = self.table.namespace, self.table.name
+        before = self.held.seconds.get(of_table, 0.0)
+        if before > _MOST_SECONDS:
             return None
         began = time.monotonic()
         statement = distinct_values(self.table, column, MOST_VALUES + 1, self.database.dialect)
@@ -120,7 +129,7 @@ class Linker:
         except DatabaseError:
             return None
         finally:
-            self.held.seconds += time.monotonic() - began
+            self.held.seconds[of_table] = before + time.monotonic() - began
         return None if rows.cut else tuple(_texts(rows.rows))
 
     def _nearest(self, condition: Condition) -> str | None:

@@ -285,7 +285,7 @@ class SQLNet:
             return "Most words of the question are unknown: the model reads English."
         if not query.conditions and not overlaps(asked.text, [table])[0]:
             return "No word of the question names the table, a column or a value."
-        if beyond := beyond_the_sketch(asked.text):
+        if beyond := beyond_the_sketch(asked.text, (column.words for column in table.columns)):
             return f"The question seems to ask for {beyond}, which a single sketch can't say."
         if confidence < least:
             return f"The confidence is {confidence:.2f}, below {least:g}."

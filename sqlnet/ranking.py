@@ -40,6 +40,8 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
     """For each table, the share of the question's words that its names hold, by weight.
 
     A word that every table has weighs little, one that a single table has much: log(1 + n / df).
+    A table's own name counts besides, by the share of it that is asked for: of downloads and
+    downloads_slices, a question about downloads means the first.
     """
     names = [{stem(word) for word in words_of(table.name)} - _COMMON for table in tables]
     held = [_stems(table) for table in tables]
@@ -48,7 +50,11 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
     weights = {word: math.log(1 + len(tables) / (counts[word] or len(tables))) for word in asked}
     total = sum(weights.values()) or 1.0
     return [
-        (sum(weights[w] for w in asked & words) + sum(weights[w] for w in asked & name)) / total
+        (
+            sum(weights[w] for w in asked & words)
+            + sum(weights[w] for w in asked & name) * len(asked & name) / max(1, len(name))
+        )
+        / total
         for words, name in zip(held, names, strict=True)
     ]
 

@@ -8,6 +8,7 @@ are looked for. Limit: words alone; a question may ask for a join without any of
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 _CUES = (
     ("grouping", r"\b(for|in|of|by|from) (each|every)\b|\bgroup(ed)? by\b|\bbroken down by\b"),
@@ -29,8 +30,17 @@ _CUES = (
 _COMPILED = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _CUES)
 
 
-def beyond_the_sketch(question: str) -> str:
-    """What the question seems to ask for that the sketch has no place for; "" if nothing."""
+def beyond_the_sketch(question: str, names: Iterable[Sequence[str]] = ()) -> str:
+    """What the question seems to ask for that the sketch has no place for; "" if nothing.
+
+    Args:
+        question: as it was asked.
+        names: the words of columns' names, which are no cues: miles per gallon groups nothing.
+    """
+    for words in names:
+        if any(pattern.search(" ".join(words)) for _, pattern in _COMPILED):
+            name = r"\W+".join(map(re.escape, words))
+            question = re.sub(rf"\b{name}\b", " ", question, flags=re.IGNORECASE)
     for what, pattern in _COMPILED:
         if pattern.search(question):
             return what

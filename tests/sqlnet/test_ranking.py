@@ -52,3 +52,18 @@ def test_without_shared_words_the_network_decides() -> None:
 )
 def test_what_a_sketch_cannot_say_is_told_from_words(question: str, what: str) -> None:
     assert beyond_the_sketch(question) == what
+
+
+def test_a_cue_in_a_name_is_none() -> None:
+    names = [("miles", "per", "gallon"), ("home", "city")]
+    assert beyond_the_sketch("the average miles per gallon of cars", names) == ""
+    assert beyond_the_sketch("the average miles per  Gallon per city", names) == "grouping"
+    assert beyond_the_sketch("average age per home city", names) == "grouping"
+
+
+def test_a_table_whose_whole_name_is_asked_for_comes_first() -> None:
+    names = ("downloads", "downloads_slices", "downloads_url_chains", "urls")
+    tables = [Table(name, (Column("id"), Column("url"))) for name in names]
+    for asked, number in (("how many downloads are there", 0), ("how many urls are there", 3)):
+        shares = overlaps(asked, tables)
+        assert max(range(4), key=shares.__getitem__) == number

@@ -791,6 +791,7 @@ private:
         for (int tried = 0; tried < kClasses; ++tried) {
             const std::uint64_t match = std::max(left_match, right_match);
             if (match < std::max<std::uint64_t>(options.min_match, 1)) break;
+            if (match == 1 && tried > 0) break;  // the widest run, for at most a token or two
             const double allowed =
                 std::floor(options.factor * static_cast<double>(match) + options.offset + 1e-6);
             if (!(allowed > best.score) || allowed < 1) break;

@@ -252,9 +252,9 @@ class SuffixIndex:
         matches.
         """
         best: Draft = ([], [], [], 0.0, 0)
-        for _ in range(_CLASSES):
+        for tried in range(_CLASSES):
             match = max(self._common(tail, low - 1), self._common(tail, high))
-            if match < max(options.min_match, 1):
+            if match < max(options.min_match, 1) or (match == 1 and tried):
                 break
             allowed = math.floor(options.factor * match + options.offset + 1e-6)
             size = min(allowed, options.limit)

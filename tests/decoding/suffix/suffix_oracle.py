@@ -84,6 +84,8 @@ class Oracle:
             seen = places
             allowed = min(math.floor(factor * size + offset + 1e-6), limit)
             tried += 1
+            if size == 1 and tried > 1:
+                break  # one token is a match only where nothing longer is
             if allowed < 1 or allowed <= best[3] or tried > CLASSES:
                 break
             if len(places) > sample:

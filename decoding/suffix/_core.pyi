@@ -74,8 +74,8 @@ class SuffixIndex:
 
         For the longest suffix of the context that occurs, and then for shorter ones (of two tokens
         at least) while they could still score more: look at the ``sample`` evenly spaced places (in
-        suffix order) where it ends, all of them if there are no more; take the tokens that follow by their share, the
-        most frequent first and of equally frequent ones the most recent, up to
+        suffix order) where it ends, all of them if there are no more; take the tokens that follow
+        by their share, the most frequent first and of equally frequent ones the most recent, up to
         ``min(limit, factor * match length + offset)`` tokens and not below ``min_probability``.
         The draft with the largest sum of probabilities wins, of equal ones the longer match.
 

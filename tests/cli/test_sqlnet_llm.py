@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
-from openai_server import Model, Reply, completion, error, serving
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    Reply,
+    completion,
+    error,
+    serving,
+)
 
 from codegen.cli import main
 from codegen.sqlnet.schema import Schema

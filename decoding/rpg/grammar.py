@@ -10,7 +10,8 @@ of the same tokens does the same to the token that would go on with it.
 
 ``ours``: human code repeats structure too (import lists, tables, asserts), so a penalty waits.
 A copy counts by how little is new in it (``structure.familiarity``): e = 1 + the sum of that over
-the copies after the first. Once e reaches k_min, z falls by
+the copies after the first, halved by each item that says something new. Once e reaches k_min, z
+falls by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 

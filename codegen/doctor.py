@@ -44,6 +44,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("torch", _torch)
     yield _attempt("libraries", _libraries)
     yield _attempt("embedded model", _embedded)
+    yield _attempt("suffix core", _suffix)
     yield from _sandbox()
     for module, (extra, use) in EXTRAS.items():
         present = find_spec(module) is not None
@@ -64,6 +65,14 @@ def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB of memory"
     return Check("machine", total > 6, detail, "The quickstart needs about 5 GiB.")
+
+
+def _suffix() -> Check:
+    from codegen.decoding.suffix import COMPILED
+
+    detail = "drafts from a compiled index" if COMPILED else "drafts from a plain Python index"
+    remedy = "" if COMPILED else "Install a C++ compiler, and install again (optional)."
+    return Check("suffix core", True if COMPILED else None, detail, remedy)
 
 
 def _disk() -> Check:

@@ -244,10 +244,10 @@ class _Run:
         self.speculation.passes_of[number] += 1
         self.speculation.drafted += nodes - 1
         self.speculation.emitted += len(emitted)
+        drafter.accept(emitted)
         if drafter.candidates:
             successors = [row[1 : 1 + drafter.candidates] for row in chosen[:nodes]]
             drafter.observe(trees.tokens[i][:nodes], successors)
-        drafter.accept(emitted)
         if self.rows[number].finish:
             drafter.finish()
 

@@ -69,7 +69,7 @@ class Knowing:
         self.future, self.rng, self.forks = future, random.Random(seed), forks
         self.at = 0
         self.seen: list[int] = []
-        self.observed = 0
+        self.observed = self.fed = 0
         self.finished = False
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
@@ -96,11 +96,12 @@ class Knowing:
 
     def accept(self, tokens: Sequence[int]) -> None:
         self.at += len(tokens)
+        self.fed = self.seen[-1]
         self.seen += tokens
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
         assert len(tokens) == len(successors) and all(len(s) == 3 for s in successors)
-        assert tokens[0] == self.seen[-1]
+        assert tokens[0] == self.fed
         self.observed += len(tokens)
 
     def finish(self) -> None:

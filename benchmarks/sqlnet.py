@@ -4,10 +4,10 @@ What: ``dev_query_match_default`` and ``_paper`` are the shares of the 8,421 que
 dev whose query equals the gold one by WikiSQL's rule, with the weights of the package and with a
 model of the paper's layout (``-o paper=DIR``, made by ``codegen sqlnet train --layout paper``):
 the most probable query of each; with ``_greedy``, slot after slot is filled as the paper does.
-``dev_aggregate``, ``_select`` and ``_where`` break the first down. ``execution_unguided``, ``_guided`` and ``_linked`` are the
-shares of the questions of the rebuilt test tables (official training questions that the default
-weights were not trained on) whose answer is right: the most probable query; the one chosen by
-running; and with values linked to the table's content besides. ``test_query_match`` belongs to the
+``dev_aggregate``, ``_select`` and ``_where`` break the first down. ``execution_unguided``,
+``_guided`` and ``_linked`` are the shares of the questions of the rebuilt test tables (official
+training questions that the default weights were not trained on) whose answer is right: the most
+probable query; the one chosen by running; and with values linked to the table's content besides. ``test_query_match`` belongs to the
 first. ``calibration_error`` is that of the confidence on official dev, ``calibration_error_raw``
 before calibration. ``ms_per_question`` is CPU time of one thread for one question at a time, from
 its text to its query; ``ms_per_question_batched`` in batches of 128, ``ms_per_parse`` that of the

@@ -43,18 +43,19 @@ def cpu_seconds() -> float:
 def measured() -> Iterator[Spent]:
     """Measures a block; what it yields is filled in at the block's end."""
     spent = Spent()
-    cpu, wall = _cpu_seconds_so_far(), time.perf_counter()
+    running = _running_s()  # outside of what is measured: it reads all of /proc
+    cpu, wall = cpu_seconds(), time.perf_counter()
     try:
         yield spent
     finally:
-        spent.cpu_s = _cpu_seconds_so_far() - cpu
-        spent.wall_s = time.perf_counter() - wall
+        spent.cpu_s, spent.wall_s = cpu_seconds() - cpu, time.perf_counter() - wall
+        spent.cpu_s += _running_s() - running
 
 
-def _cpu_seconds_so_far() -> float:
-    """That of this process, its ended children, and its descendants that run."""
-    running = sum(_ticks(pid) for pid in _tree(os.getpid()) - {os.getpid()})
-    return cpu_seconds() + running / os.sysconf("SC_CLK_TCK")
+def _running_s() -> float:
+    """CPU seconds of the descendants that run."""
+    ticks = sum(_ticks(pid) for pid in _tree(os.getpid()) - {os.getpid()})
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def tree_cpu_s(root: int | None = None) -> float:

@@ -7,12 +7,12 @@ the most probable query of each; with ``_greedy``, slot after slot is filled as 
 ``dev_aggregate``, ``_select`` and ``_where`` break the first down. ``execution_unguided``,
 ``_guided`` and ``_linked`` are the shares of the questions of the rebuilt test tables (official
 training questions that the default weights were not trained on) whose answer is right: the most
-probable query; the one chosen by running; and with values linked to the table's content besides. ``test_query_match`` belongs to the
-first. ``calibration_error`` is that of the confidence on official dev, ``calibration_error_raw``
-before calibration. ``ms_per_question`` is CPU time of one thread for one question at a time, from
-its text to its query; ``ms_per_question_batched`` in batches of 128, ``ms_per_parse`` that of the
-whole parser with guidance and linking. ``table_first_of_20`` is how often the table that a question
-is about is ranked first among 20.
+probable query; the one chosen by running; and with values linked to the table's content besides.
+``test_query_match`` belongs to the first. ``calibration_error`` is that of the confidence on
+official dev, ``calibration_error_raw`` before calibration. ``ms_per_question`` is CPU time of one
+thread for one question at a time, from its text to its query; ``ms_per_question_batched`` in
+batches of 128, ``ms_per_parse`` that of the whole parser with guidance and linking.
+``table_first_of_20`` is how often the table that a question is about is ranked first among 20.
 
 Against: published figures stand in docs/sqlnet.md; none of those systems can be installed here.
 

@@ -3,8 +3,8 @@
 A process of its own for each run, of one thread. It reads one JSON object: ``side`` (``ours`` or
 ``trl``), ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
-prints one: for each step CPU seconds, trained tokens and the seconds spent in model and optimizer;
-and the peak of resident memory in MiB.
+prints one: CPU seconds, and those of them spent in model and optimizer, when training begins and at
+the end of each step; the trained tokens of each step; and the peak of resident memory in MiB.
 
 Both sides make chat texts of prompt and response, train on the response alone, on adapters of the
 same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and take the same number of
@@ -48,7 +48,7 @@ class Clock:
         setattr(owner, name, watched)
 
     def tick(self) -> None:
-        """A step has ended."""
+        """Training begins, or a step has ended."""
         self.steps.append(time.process_time())
         self.inside.append(self._inside)
 
@@ -67,6 +67,7 @@ def _ours(job: dict[str, Any], clock: Clock) -> None:
             clock.watch(self.accelerator, "backward")
             clock.watch(self.optimizer, "step")
             clock.watch(self, "_clip_grad_norm")
+            clock.tick()
         clock.trained.append(inputs[1])
         return original(self, model, inputs, num)
 
@@ -128,6 +129,9 @@ def _trl(job: dict[str, Any], clock: Clock) -> None:
     )
 
     class Tick(TrainerCallback):
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clock.tick()
+
         def on_step_end(self, *_: Any, **__: Any) -> None:
             clock.tick()
 

@@ -102,6 +102,8 @@ class Encoder:
     ) -> None:
         self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
         self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
+        bos = [tokenizer.bos_token_id]
+        self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._codec: Codec | None = None
         self._known: set[str] = set()
 
@@ -131,8 +133,8 @@ class Encoder:
         if self.format == "chat":
             prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
             add(chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, "")), False)
-        elif self.tokenizer.bos_token_id is not None and _adds_bos(self.tokenizer):
-            add([self.tokenizer.bos_token_id], False)
+        else:
+            add(self._opening, False)
         for train, run in runs:
             add(self.tokenizer(run, add_special_tokens=False).input_ids, train)
         final = bool(runs and runs[-1][0])
@@ -217,8 +219,3 @@ def _cut(example: Encoded, length: int) -> Encoded:
         example.domain,
         final=False,
     )
-
-
-def _adds_bos(tokenizer: Any) -> bool:
-    ids = tokenizer("a").input_ids
-    return bool(ids) and ids[0] == tokenizer.bos_token_id

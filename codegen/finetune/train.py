@@ -161,9 +161,9 @@ def _train(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     _save(trainer, loaded, recipe, prepared, output)
-    if not _is_first():
-        return _result(trainer, recipe, prepared, output, start_step, seconds)
     result = _result(trainer, recipe, prepared, output, start_step, seconds)
+    if not _is_first():
+        return result
     _write_pictures(result, output)
     readme = training_readme(recipe.model, result.recipe, result.counts, result.losses,
                              result.evaluations, result.versions)  # fmt: skip

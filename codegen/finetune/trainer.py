@@ -142,8 +142,9 @@ class StepTrainer(Trainer):
             last = number == len(parts) - 1
             self.accelerator.gradient_state._set_sync_gradients(last)
             context = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with context, self.compute_loss_context_manager():
-                loss = self._loss(model, batch.to(self.args.device), own, weight > 0) * weight
+            with context:
+                with self.compute_loss_context_manager():
+                    loss = self._loss(model, batch.to(self.args.device), own, weight > 0) * weight
                 # accelerate takes the mean of the processes' gradients, the loss is their sum.
                 self.accelerator.backward(loss * self.args.world_size)
             losses.append(loss.detach())

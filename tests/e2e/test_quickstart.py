@@ -19,7 +19,15 @@ from typing import Any
 import pytest
 
 PROGRAM = "def f{i}(x):\n    if x > {i}:\n        return x\n    y = x + {i}\n    return y * 2\n"
-VOLATILE = {"cpu_s", "wall_s", "memory_mib", "seconds", "tokens_per_s", "trained_per_s", "throughput"}
+VOLATILE = {
+    "cpu_s",
+    "wall_s",
+    "memory_mib",
+    "seconds",
+    "tokens_per_s",
+    "trained_per_s",
+    "throughput",
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,25 @@
-"""CoGEX: pseudo-programs that a model emulates. Not built yet; see docs/roadmap.md."""
+"""CoGEX: pseudo-programs that a model writes and emulates.
+
+A record is an instruction, a Python function that may call helpers which nothing defines, a call of
+it, and the dictionary that it stands for. No text is ever evaluated here: outputs are read as
+literals, and what can be run is run in a sandbox that the caller brings.
+
+Source: Weir, Khalifa, Qiu, Weller, Clark, "Learning to Reason via Program Generation, Emulation,
+and Search", NeurIPS 2024, arXiv 2405.16337.
+"""
+
+from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import parse_output
+from codegen.cogex.program import PseudoProgram, parse_program
+from codegen.cogex.record import CogexRecord, check_record, read_record, text_of
+
+__all__ = [
+    "CogexRecord",
+    "Invalid",
+    "PseudoProgram",
+    "check_record",
+    "parse_output",
+    "parse_program",
+    "read_record",
+    "text_of",
+]

@@ -1,0 +1,26 @@
+"""What is wrong with a record, a program or an emulation, by a short stable word."""
+
+from __future__ import annotations
+
+
+class Invalid(Exception):
+    """A record, program, call or output that breaks a rule of CoGEX.
+
+    ``reason`` is what the data engine and the search count by:
+
+    * of the function: ``too_long``, ``syntax_error``, ``no_function``, ``more_than_function``
+      (imports, helpers or statements beside it), ``no_return``, ``return_no_dict``,
+      ``returns_differ``, ``no_answer_key``, ``answer_not_last``;
+    * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
+      ``call_mismatch`` (the function does not take these arguments);
+    * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
+      ``not_dict``, ``keys_differ`` (not those that the function returns, in their order).
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.reason, self.detail)

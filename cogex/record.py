@@ -1,0 +1,168 @@
+"""CoGEX records, their rules, and their text form.
+
+The fields of a row are those of the published data set (``mkhalifa/CoGEX`` on the hub):
+``instruction``, ``input``, ``code_prompt`` (the function, a blank line, ``>>> call``) and
+``code_output`` (the dictionary). The text form has a header line before each::
+
+    ### Instruction
+    {instruction}
+    ### Input
+    {input}
+    ### Code
+    {code_prompt}
+    ### Output
+    {code_output}
+
+A model is prompted with what ends after the input (reasoner) or after the function (emulator). Here
+an emulator's prompt also holds the ``>>>`` that must follow: a prompt that ends in blank lines
+would be cut into other tokens than the model was trained on.
+
+Source: arXiv 2405.16337 §2 and the data set's fields; the header strings follow a replication that
+trained on the published file, since the paper shows them in an image alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import parse_output
+from codegen.cogex.program import PseudoProgram, check_call, check_output, parse_program
+
+INSTRUCTION, INPUT, CODE, OUTPUT = "### Instruction", "### Input", "### Code", "### Output"
+PROMPT = ">>>"
+
+
+@dataclass(frozen=True, slots=True)
+class CogexRecord:
+    """One pseudo-program with a call and what it gives.
+
+    Attributes:
+        instruction: the task's description.
+        input: what it is applied to; may be empty.
+        program: the function.
+        call: a call of it, without ``>>>``.
+        output: intermediate results in the order of the return statement, then ``answer``.
+    """
+
+    instruction: str
+    input: str
+    program: str
+    call: str
+    output: Mapping[str, Any]
+
+    @property
+    def code_prompt(self) -> str:
+        """The function and the call."""
+        return f"{self.program}\n\n{PROMPT} {self.call}"
+
+    @property
+    def code_output(self) -> str:
+        """The output as a literal."""
+        return repr(dict(self.output))
+
+    def to_row(self) -> dict[str, str]:
+        """The fields of the published data set."""
+        return {
+            "instruction": self.instruction,
+            "input": self.input,
+            "code_prompt": self.code_prompt,
+            "code_output": self.code_output,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a model's completion holds; empty where a part is missing."""
+
+    program: str = ""
+    call: str = ""
+    output: str = ""
+
+
+def read_record(instruction: str, input: str, code_prompt: str, code_output: str) -> CogexRecord:
+    """A record of its four fields, checked.
+
+    Raises:
+        Invalid: with the rule that it breaks.
+    """
+    parts = split_completion(code_prompt)
+    if parts.output:
+        raise Invalid("more_than_function", f"{OUTPUT} stands in the code")
+    output = parse_output(code_output)
+    record = CogexRecord(instruction.strip(), input.strip(), parts.program, parts.call, output)
+    check_record(record)
+    return record
+
+
+def check_record(record: CogexRecord) -> PseudoProgram:
+    """The program of a record that keeps all rules.
+
+    Raises:
+        Invalid: with the rule that it breaks.
+    """
+    program = parse_program(record.program)
+    check_call(program, record.call)
+    check_output(program, dict(record.output))
+    parse_output(record.code_output)  # its values must be literals
+    return program
+
+
+def split_completion(text: str) -> Parts:
+    """Cuts a completion into function, call and output.
+
+    The function ends before the first line with ``>>>`` or else before the output's header. The
+    header of the code may be missing, a Markdown fence around the code is left out.
+    """
+    text = text.replace("\r\n", "\n")
+    if header := re.search(rf"^{CODE}[ \t]*\n", text, re.MULTILINE):
+        text = text[header.end() :]
+    code, found, output = _cut(text, rf"^{OUTPUT}[ \t]*$")
+    output = output if found else ""
+    program, _, call = _cut(code, rf"^{PROMPT}")
+    program = re.sub(r"^[ \t]*```\w*[ \t]*$", "", program, flags=re.MULTILINE)
+    return Parts(program.strip("\n").rstrip(), _first_call(call), output.strip())
+
+
+def _cut(text: str, mark: str) -> tuple[str, bool, str]:
+    match = re.search(mark, text, re.MULTILINE)
+    return (text[: match.start()], True, text[match.end() :]) if match else (text, False, "")
+
+
+def _first_call(text: str) -> str:
+    """A call's text: its first line, with those that its brackets still need."""
+    lines = text.split("\n")
+    call = lines[0].strip()
+    for line in lines[1:]:
+        if _is_whole(call) or line.startswith((PROMPT, "```")):
+            break
+        call += "\n" + line
+    return call.rstrip()
+
+
+def _is_whole(call: str) -> bool:
+    return not call or sum(map(call.count, "([{")) <= sum(map(call.count, ")]}"))
+
+
+def prompt_of(instruction: str, input: str) -> str:
+    """The prompt of a reasoner: everything before the code's header."""
+    return f"{INSTRUCTION}\n{instruction}\n{INPUT}\n{input}\n"
+
+
+def emulation_prompt(instruction: str, input: str, program: str, call: str = "") -> str:
+    """The prompt of an emulator: up to the call, or with one up to the output."""
+    start = f"{prompt_of(instruction, input)}{CODE}\n{program}\n\n{PROMPT}"
+    return f"{start} {call}\n{OUTPUT}\n" if call else start
+
+
+def completion_of(record: CogexRecord) -> str:
+    """What a reasoner is trained to write."""
+    return f"{CODE}\n{record.code_prompt}\n{OUTPUT}\n{record.code_output}"
+
+
+def text_of(record: CogexRecord) -> str:
+    """The whole text form."""
+    return prompt_of(record.instruction, record.input) + completion_of(record)

@@ -3,10 +3,10 @@
 Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024.
 """
 
+from codegen.generation.plans import Unusable
 from codegen.unicoder.convert import Translation, same_program, to_python, to_unicode
 from codegen.unicoder.errors import UniCodeSyntaxError, UnsupportedProgram
 from codegen.unicoder.generator import RoundTripFailed, UniCode
-from codegen.unicoder.llm import Unusable
 from codegen.unicoder.objectives import OBJECTIVES, Objective, instruction
 from codegen.unicoder.styles import STYLES, Style, choose_style
 

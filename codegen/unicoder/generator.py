@@ -22,9 +22,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from codegen.errors import CodegenError, ConfigError
+from codegen.generation.askers import asker_of
 from codegen.generation.asking import ModelUnusable, Prices
 from codegen.generation.endpoint_settings import Endpoint
 from codegen.generation.local_model import LocalModel
+from codegen.generation.plans import Plan, Questioner, Unusable, run_plans
 from codegen.records import Example, TrainingText
 from codegen.unicoder.convert import (
     Translation,
@@ -34,18 +36,7 @@ from codegen.unicoder.convert import (
     to_unicode,
 )
 from codegen.unicoder.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.unicoder.llm import (
-    GRADES,
-    Plan,
-    Questioner,
-    Unusable,
-    asker_of,
-    commented,
-    graded,
-    invented,
-    run_plans,
-    written,
-)
+from codegen.unicoder.llm import GRADES, commented, graded, invented, written
 from codegen.unicoder.objectives import (
     OBJECTIVES,
     TEMPLATES,

@@ -12,15 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.generation.asking import Answer, Ask, RequestFailed
+from codegen.generation.plans import Questioner, run_plans
 from codegen.unicoder import STYLES, Unusable, to_python, to_unicode
 from codegen.unicoder.llm import (
-    Questioner,
     block,
     checked_comments,
     grade,
     is_python,
     problem_and_solution,
-    run_plans,
 )
 from codegen.unicoder.templates import fenced, write_prompt
 

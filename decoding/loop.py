@@ -263,13 +263,12 @@ class _Run:
         self.cursors = [self.cursors[i] for i in running]
 
 
-def check_supported(model: PreTrainedModel, length: int) -> None:
-    """Refuses what the loop would compute wrongly, with the reason.
+def check_architecture(model: PreTrainedModel) -> None:
+    """Refuses models to which a mask and positions can't be given, with the reason.
 
     Raises:
         ModelError: for encoder-decoder models, other attention than sdpa, ALiBi, recurrent or
-            chunked layers, sequences beyond the position range, and beyond the window of
-            sliding-window attention.
+            chunked layers.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
@@ -286,6 +285,19 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if odd := sorted(kinds - {"full_attention", "sliding_attention", "attention"}):
         raise ModelError(f"{name} has {odd[0]} layers, which the decoding loop does not support.")
+
+
+def check_supported(model: PreTrainedModel, length: int) -> None:
+    """Refuses what the loop would compute wrongly, with the reason.
+
+    Raises:
+        ModelError: as :func:`check_architecture`, for sequences beyond the position range, and
+            beyond the window of sliding-window attention.
+    """
+    check_architecture(model)
+    config = model.config.get_text_config()
+    name = type(model).__name__
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     limit = getattr(config, "max_position_embeddings", None)
     if limit and length > limit:
         raise ModelError(
@@ -337,13 +349,13 @@ def _forward(
         attention_mask=mask,
         use_cache=True,
         logits_to_keep=keep,
-        **{_cache_argument(type(model)): cache},
+        **{cache_argument(type(model)): cache},
     )
     return output.logits[:, -keep:]
 
 
-def _cache_argument(kind: type) -> str:
-    """transformers renamed ``past_key_values`` to ``cache``; the signature says which it is."""
+def cache_argument(kind: type) -> str:
+    """The name of a model's argument for the cache: transformers renamed ``past_key_values``."""
     names = inspect.signature(kind.forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 

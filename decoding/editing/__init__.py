@@ -1,0 +1,11 @@
+"""Cache editing: the key-value cache of a text that is being edited.
+
+``cache`` follows edits (PIE, arXiv 2407.03157, with repairs), ``report`` is what it is told and
+tells; ``plan`` decides which states are reused, ``spans`` finds moved text, ``cells`` holds the
+states, ``rotation`` knows what a position does to a key, ``support`` which models are refused.
+"""
+
+from codegen.decoding.editing.cache import EditableCache
+from codegen.decoding.editing.report import EditPolicy, EditReport
+
+__all__ = ["EditPolicy", "EditReport", "EditableCache"]

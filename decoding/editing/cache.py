@@ -1,0 +1,341 @@
+"""A cache that follows a text while it is edited: Positional Integrity Encoding and its repairs.
+
+When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes the new
+ones only; what stands behind keeps its states and has its keys turned to their new positions (He et
+al., PIE, arXiv 2407.03157). What is approximate then: the states behind an edit were encoded in
+front of the old text. Measured on definitions that change while a use of them is being typed, that
+alone is hardly better than not noticing the edit, and encoding the line again that is being typed
+mends it. So the last tokens are always encoded again if they are stale, and :meth:`recompute`
+encodes all stale ones, from left to right, when there is time.
+
+Beyond the paper: everything an update encodes goes through the model in one pass, whatever the
+number of places; a run of tokens is found again wherever it went (cut and paste); removed tokens
+are kept for a while, and where the text before a token is again what it was when the token was
+encoded (undo, redo, a suggestion that is typed), its states are known to be exact.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from codegen.decoding.editing.cells import CellCache
+from codegen.decoding.editing.plan import Ledger, Marks, Plan, prefix_marks
+from codegen.decoding.editing.report import EditPolicy, EditReport
+from codegen.decoding.editing.spans import Tokens
+from codegen.decoding.editing.support import Support, examine
+from codegen.decoding.loop import cache_argument
+
+_KNOWN_LOGITS = 8
+
+Stop = Callable[[], bool]
+
+
+def _never() -> bool:
+    return False
+
+
+class EditableCache:
+    """The states of one text in one model.
+
+    The sequence is the context that :meth:`update` was given last and what :meth:`extend` added.
+    Not for use by several threads at once; several caches may share a model.
+
+    Args:
+        model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
+        policy: what to reuse and what to repair.
+
+    Raises:
+        ModelError: if the model's architecture can't be edited in its cache.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, policy: EditPolicy | None = None) -> None:
+        self.model = model
+        self.policy = policy or EditPolicy()
+        self._support: Support = examine(model)
+        self._cells = CellCache(self._support.rotations, model.device)
+        self._ledger = Ledger()
+        self._logits: torch.Tensor | None = None
+        self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._context = 0  # tokens of the last update
+        self._context_logits: torch.Tensor | None = None
+
+    # ------------------------------------------------------------------ what there is
+
+    def __len__(self) -> int:
+        """Tokens of the sequence."""
+        return len(self._ledger.order)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The sequence."""
+        return self._ledger.sequence.tolist()
+
+    @property
+    def stale_share(self) -> float:
+        """The share of tokens that were encoded in front of another text than now."""
+        return self._ledger.stale / max(1, len(self))
+
+    @property
+    def exact(self) -> bool:
+        """Whether all states are what encoding the whole sequence gives, up to rounding."""
+        return bool(self._ledger.exact.all())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cached states."""
+        return self._cells.nbytes
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Logits [V] of the token after the last one.
+
+        After :meth:`truncate` to a length whose logits are gone, the last token is encoded again.
+
+        Raises:
+            ValueError: if the sequence is empty.
+        """
+        if self._logits is None:
+            if not len(self):
+                raise ValueError("an empty sequence has no next token; call update first")
+            self._encode(np.array([len(self) - 1]), _never)
+        assert self._logits is not None
+        return self._logits
+
+    # ------------------------------------------------------------------ the text changes
+
+    def update(
+        self,
+        token_ids: Sequence[int],
+        *,
+        tail: int | None = None,
+        lexical_change: bool = False,
+        stop: Stop | None = None,
+    ) -> EditReport:
+        """Makes the sequence ``token_ids``, encoding what is new and what must not stay stale.
+
+        Args:
+            token_ids: the whole new context, at least one token.
+            tail: how many tokens at the end are encoded again if they are stale: those of the
+                cursor's line and of the statement around it. None for the policy's number.
+            lexical_change: whether the text behind the edit now reads otherwise (a string, bracket
+                or comment was opened or closed); the report then asks for a recompute.
+            stop: asked between forward passes; if true the update ends early.
+
+        Raises:
+            ModelError: if the model can't hold so many tokens.
+            ValueError: without tokens.
+        """
+        began = time.perf_counter()
+        if not len(token_ids):
+            raise ValueError("a context has at least one token")
+        self._support.check_length(len(token_ids))
+        policy = self.policy
+        tokens = np.asarray(token_ids, dtype=np.int64)
+        plan = self._ledger.plan(tokens, policy.tail if tail is None else tail, policy)
+        known = self._known.get(int(plan.marks[-1]))
+        if known is None:
+            plan.fresh[-1] = True
+        fresh = plan.fresh.copy()
+        moved = self._arrange(plan)
+        places = np.flatnonzero(fresh)
+        self._logits = known
+        complete = self._encode(places, stop or _never)
+        self._context = len(self)
+        self._context_logits = self._logits
+        return EditReport(
+            reused=len(tokens) - len(places),
+            moved=moved,
+            encoded=len(places),
+            stale=self._ledger.stale,
+            exact=complete and self.exact,
+            seconds=time.perf_counter() - began,
+            complete=complete,
+            recompute=self._reason(lexical_change),
+        )
+
+    def recompute(self, *, stop: Stop | None = None) -> bool:
+        """Encodes from left to right all that is not exact, so that everything is.
+
+        What was encoded when ``stop`` ends it early stays, so that it goes on there the next time.
+
+        Args:
+            stop: asked between forward passes.
+
+        Returns:
+            Whether all states are exact.
+        """
+        places = np.flatnonzero(~self._ledger.exact)
+        return self._encode(places, stop or _never)
+
+    # ------------------------------------------------------------------ decoding behind it
+
+    def extend(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Adds tokens behind the last one, such as those that were decoded or drafted.
+
+        Returns:
+            Logits [Q, V]: of the token after each of the added ones.
+
+        Raises:
+            ModelError: if the model can't hold so many tokens.
+            ValueError: without tokens.
+        """
+        if not len(token_ids):
+            raise ValueError("there is nothing to add")
+        before = len(self)
+        self._support.check_length(before + len(token_ids))
+        added = np.asarray(token_ids, dtype=np.int64)
+        tokens = np.concatenate([self._ledger.sequence, added])
+        self._place(self._ledger.order, tokens, prefix_marks(tokens))
+        index = np.arange(before, len(tokens))
+        logits = self._forward(index, len(index))
+        self._remember(logits[-1])
+        return logits
+
+    def truncate(self, length: int) -> None:
+        """Goes back to the first ``length`` tokens.
+
+        Raises:
+            ValueError: if the sequence is not that long.
+        """
+        if not 0 <= length <= len(self):
+            raise ValueError(f"can't cut {len(self)} tokens to {length}")
+        if length == len(self):
+            return
+        self._ledger.cut(length)
+        self._publish()
+        if length == self._context:
+            self._logits = self._context_logits
+        else:
+            mark = int(self._ledger.marks[-1]) if length else 0
+            self._logits = self._known.get(mark)
+
+    # ------------------------------------------------------------------ inside
+
+    def _reason(self, lexical_change: bool) -> str:
+        """Why a recompute is due."""
+        if lexical_change and self._ledger.stale:
+            return "the text behind the edit reads otherwise"
+        if self.stale_share > self.policy.max_stale:
+            return f"{self.stale_share:.0%} of the tokens are stale"
+        return ""
+
+    @torch.inference_mode()
+    def _arrange(self, plan: Plan) -> int:
+        """Makes the plan's tokens the sequence and turns what has moved; returns how many did."""
+        ledger = self._ledger
+        kept = np.flatnonzero(~plan.fresh)
+        order = np.full(len(plan.tokens), -1, dtype=np.int64)
+        order[kept] = plan.cells[kept]
+        self._place(order, plan.tokens, plan.marks)
+        astray = kept[ledger.stands[order[kept]] != kept]
+        if len(astray):
+            cells = order[astray]
+            shifts = astray - ledger.encoded_at[cells]
+            self._cells.move(self._tensor(cells), self._tensor(shifts))
+            ledger.stands[cells] = astray
+        return len(astray)
+
+    def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
+        """Makes the tokens the sequence, in the given cells and, where there is none, empty ones.
+
+        Args:
+            order: cells int64 [N'], N' <= N, -1 for an empty one.
+        """
+        ledger = self._ledger
+        order = np.concatenate([order, np.full(len(tokens) - len(order), -1, dtype=np.int64)])
+        missing = np.flatnonzero(order < 0)
+        free = ledger.free()
+        if len(free) < len(missing):
+            self._cells.reserve(self._cells.capacity + len(missing) - len(free))
+            ledger.grow(self._cells.capacity)
+            free = ledger.free()
+        order[missing] = free[: len(missing)]
+        ledger.arrange(order, tokens, marks)
+        ledger.forget(self.policy.keep_removed)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Tells the cells where their tokens stand."""
+        room = self._cells.room
+        room.positions = self._tensor(self._ledger.positions())
+        room.end = self._ledger.end
+
+    def _encode(self, places: NDArray[np.int64], stop: Stop) -> bool:
+        """Encodes these places of the sequence, in order; whether it got to their end.
+
+        If not, the sequence is cut before the first place that has no states.
+        """
+        chunk = self.policy.chunk
+        for start in range(0, len(places), chunk):
+            if stop():
+                self._cut_back()
+                return False
+            part = places[start : start + chunk]
+            logits = self._forward(part, 1)
+            if part[-1] == len(self) - 1:
+                self._remember(logits[-1])
+        return True
+
+    @torch.inference_mode()
+    def _forward(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
+        """One pass over these places: each sees what stands before it, encoded just now or before.
+
+        Args:
+            places: of the sequence, ascending, int64 [Q].
+            keep: for how many of the last of them logits are wanted.
+
+        Returns:
+            Logits [keep, V].
+        """
+        ledger, support = self._ledger, self._support
+        self._cells.room.index = self._tensor(ledger.order[places])
+        positions = self._tensor(places)
+        mask: Any = self._cells.mask(positions, None)
+        if support.window is not None:
+            windowed = self._cells.mask(positions, support.window)
+            both = {"full_attention": mask, "sliding_attention": windowed}
+            mask = both if support.by_kind else windowed
+        options: dict[str, Any] = {cache_argument(type(self.model)): self._cells}
+        ledger.begin(places)
+        try:
+            output = self.model(
+                input_ids=self._tensor(ledger.sequence[places])[None],
+                position_ids=positions[None],
+                attention_mask=mask,
+                use_cache=True,
+                logits_to_keep=keep,
+                **options,
+            )
+        except BaseException:
+            self._cut_back()
+            raise
+        ledger.encoded(places)
+        return output.logits[0, -keep:]
+
+    def _cut_back(self) -> None:
+        """Ends the sequence before the first token without states."""
+        self._ledger.cut(self._ledger.valid)
+        self._publish()
+        self._logits = None
+
+    def _remember(self, logits: torch.Tensor) -> None:
+        """These are the logits [V] behind the sequence."""
+        self._logits = logits
+        if not self.exact:
+            return
+        mark = int(self._ledger.marks[-1])
+        self._known[mark] = logits
+        self._known.move_to_end(mark)
+        while len(self._known) > _KNOWN_LOGITS:
+            self._known.popitem(last=False)
+
+    def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.model.device)

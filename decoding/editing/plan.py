@@ -1,0 +1,268 @@
+"""Which cell holds which token, what is known of it, and how an edit is followed.
+
+A *mark* is a hash of a token and of everything before it. A cell keeps the mark of the text that it
+was encoded in; it is *current* while the text before it still has that mark, *stale* otherwise, and
+*exact* if it is current and everything before it was exact when it was encoded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.decoding.editing.cells import NOWHERE
+from codegen.decoding.editing.report import EditPolicy
+from codegen.decoding.editing.spans import Tokens, common_prefix, find_spans
+
+Flags = NDArray[np.bool_]
+Marks = NDArray[np.uint64]
+
+_EMPTY = -1  # encoded_at of a cell without states
+
+
+def prefix_marks(tokens: Tokens) -> Marks:
+    """The mark of each token of a sequence, uint64 [N].
+
+    The sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token with its position up to there.
+    """
+    position = np.arange(1, len(tokens) + 1, dtype=np.uint64)
+    mixed = tokens.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= position * np.uint64(0xD1B54A32D192ED03)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return np.cumsum(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+
+
+@dataclass
+class Plan:
+    """How a sequence of N tokens is to be had.
+
+    Attributes:
+        tokens: int64 [N].
+        marks: of the tokens, uint64 [N].
+        cells: whose states are reused, int64 [N], -1 where there is none.
+        fresh: what is encoded, bool [N]; true where there is no cell.
+        current: whether the reused cell was encoded in this very text, bool [N].
+    """
+
+    tokens: Tokens
+    marks: Marks
+    cells: NDArray[np.int64]
+    fresh: Flags
+    current: Flags
+
+
+class Ledger:
+    """The host's knowledge of all cells, arrays over cells, and the sequence that they make up.
+
+    Attributes:
+        token: id in the cell.
+        stands: the position that its keys are turned for.
+        encoded_at: the position that it was encoded at, -1 if it holds nothing.
+        mark: of the text it was encoded in, its own token included.
+        clean: whether all before it was exact at that time.
+        removed: when it left the sequence, 0 while it is in it.
+        order: the cells of the sequence, by position.
+        marks: of the sequence.
+    """
+
+    def __init__(self) -> None:
+        self.token = np.zeros(0, dtype=np.int64)
+        self.stands = np.zeros(0, dtype=np.int64)
+        self.encoded_at = np.zeros(0, dtype=np.int64)
+        self.mark = np.zeros(0, dtype=np.uint64)
+        self.clean = np.zeros(0, dtype=bool)
+        self.removed = np.zeros(0, dtype=np.int64)
+        self.order = np.zeros(0, dtype=np.int64)
+        self.marks = np.zeros(0, dtype=np.uint64)
+        self._clock = 0
+
+    # ------------------------------------------------------------------ what is known
+
+    @property
+    def sequence(self) -> Tokens:
+        """The sequence's tokens."""
+        return self.token[self.order]
+
+    @property
+    def current(self) -> Flags:
+        """Which of the sequence's tokens were encoded in the text that is before them now."""
+        return self.mark[self.order] == self.marks
+
+    @property
+    def exact(self) -> Flags:
+        """Which of the sequence's tokens have the states that encoding it all would give."""
+        return self.current & self.clean[self.order]
+
+    @property
+    def stale(self) -> int:
+        """How many of the sequence's tokens were encoded in another text."""
+        return int(np.count_nonzero(~self.current))
+
+    @property
+    def end(self) -> int:
+        """One more than the last cell that holds states or is about to."""
+        used = self.encoded_at != _EMPTY
+        used[self.order] = True
+        held = np.flatnonzero(used)
+        return int(held[-1]) + 1 if len(held) else 0
+
+    def positions(self) -> NDArray[np.int64]:
+        """The position of each cell, ``NOWHERE`` for those that are not in the sequence."""
+        found = np.full(len(self.token), NOWHERE, dtype=np.int64)
+        found[self.order] = np.arange(len(self.order))
+        return found
+
+    # ------------------------------------------------------------------ planning
+
+    def plan(self, tokens: Tokens, tail: int, policy: EditPolicy) -> Plan:
+        """How to have ``tokens``, with no stale one among the last ``tail``.
+
+        Args:
+            tokens: int64 [N], N > 0.
+            tail: number of tokens.
+            policy: what may be reused.
+        """
+        size = len(tokens)
+        marks = prefix_marks(tokens)
+        cells = self._same_text(marks)
+        self._take_ends(tokens, cells, policy.min_span)
+        self._take_spans(tokens, cells, policy)
+        place = np.arange(size)
+        encoded_at = self.encoded_at[cells] if len(self.token) else np.full(size, _EMPTY)
+        at_start = (place < policy.sink) | (encoded_at < policy.sink)
+        cells[at_start & (encoded_at != place)] = -1
+        fresh = cells < 0
+        if len(self.token):
+            current = ~fresh & (self.mark[cells] == marks)
+            exact = current & self.clean[cells]
+        else:
+            current = exact = np.zeros(size, dtype=bool)
+        fresh |= (place >= size - tail) & ~current
+        fresh |= _repaired(fresh, current, exact, policy.repair)
+        return Plan(tokens, marks, cells, fresh, current & ~fresh)
+
+    def _same_text(self, marks: Marks) -> NDArray[np.int64]:
+        """For each token the cell that was encoded in its very text, -1 if there is none."""
+        found = np.full(len(marks), -1, dtype=np.int64)
+        held = np.flatnonzero(self.encoded_at != _EMPTY)
+        if not len(held):
+            return found
+        # Of several the clean one, of those the one in the sequence: the last one assigned stays.
+        held = held[np.lexsort((self.removed[held] == 0, self.clean[held]))]
+        by_mark = dict(zip(self.mark[held].tolist(), held.tolist(), strict=True))
+        for place, mark in enumerate(marks.tolist()):
+            found[place] = by_mark.get(mark, -1)
+        return found
+
+    def _take_ends(self, tokens: Tokens, cells: NDArray[np.int64], shortest: int) -> None:
+        """Fills in what the sequence has in common with ``tokens`` at its start and its end."""
+        old = self.sequence
+        start = common_prefix(old, tokens)
+        _fill(cells, 0, self.order[:start])
+        size = common_prefix(old[start:][::-1], tokens[start:][::-1])
+        if size >= shortest:
+            _fill(cells, len(tokens) - size, self.order[len(old) - size :])
+
+    def _take_spans(self, tokens: Tokens, cells: NDArray[np.int64], policy: EditPolicy) -> None:
+        """Fills in runs of tokens that some cells hold, wherever they stood."""
+        missing = np.flatnonzero(cells < 0)
+        if not len(missing):
+            return
+        first, last = int(missing[0]), int(missing[-1]) + 1
+        wanted = np.where(cells[first:last] < 0, tokens[first:last], -2)
+        pool = self._pool(cells)
+        held = np.where(pool >= 0, self.token[pool], -1) if len(pool) else pool
+        for span in find_spans(held, wanted, shortest=policy.min_span, most=policy.max_spans):
+            start = first + span.start
+            cells[start : start + span.size] = pool[span.source : span.source + span.size]
+
+    def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The cells that hold states and are not used, in the order of their texts: those of the
+        sequence first, then what was removed last. -1 stands between what was not neighbours.
+        """
+        free = self.encoded_at != _EMPTY
+        free[used[used >= 0]] = False
+        pool = np.flatnonzero(free)
+        # The sequence has removed == 0 and counts as the newest.
+        age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
+        pool = pool[np.lexsort((self.stands[pool], age))]
+        age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
+        apart = (np.diff(self.stands[pool]) != 1) | (np.diff(age) != 0)
+        return np.insert(pool, np.flatnonzero(apart) + 1, -1)
+
+    # ------------------------------------------------------------------ changing
+
+    def grow(self, capacity: int) -> None:
+        """Knows of so many cells."""
+        more = capacity - len(self.token)
+        for name, value in (("token", 0), ("stands", 0), ("encoded_at", _EMPTY), ("mark", 0),
+                            ("clean", False), ("removed", 0)):  # fmt: skip
+            old = getattr(self, name)
+            setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
+
+    def free(self) -> NDArray[np.int64]:
+        """The cells that hold nothing and are not in the sequence."""
+        empty = self.encoded_at == _EMPTY
+        empty[self.order] = False
+        return np.flatnonzero(empty)
+
+    def forget(self, keep: int) -> None:
+        """Empties all but the ``keep`` cells that were removed last."""
+        removed = np.flatnonzero((self.removed > 0) & (self.encoded_at != _EMPTY))
+        if len(removed) > keep:
+            oldest = removed[np.argsort(self.removed[removed], kind="stable")]
+            self.encoded_at[oldest[: len(removed) - keep]] = _EMPTY
+
+    def arrange(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
+        """Makes these cells the sequence; what was in it and no longer is counts as removed."""
+        self._clock += 1
+        self.removed[self.order] = self._clock
+        self.order, self.marks = order, marks
+        self.token[order] = tokens
+        self.removed[order] = 0
+
+    def cut(self, length: int) -> None:
+        """Ends the sequence after ``length`` tokens."""
+        order = self.order[:length]
+        self.arrange(order, self.token[order], self.marks[:length])
+
+    def begin(self, places: NDArray[np.int64]) -> None:
+        """The cells of these places are about to be written: they hold nothing now."""
+        self.encoded_at[self.order[places]] = _EMPTY
+
+    def encoded(self, places: NDArray[np.int64]) -> None:
+        """The cells of these places have been written, from the states that are before them."""
+        cells = self.order[places]
+        self.encoded_at[cells] = self.stands[cells] = places
+        self.mark[cells] = self.marks[places]
+        sound = self.exact
+        sound[places] = True
+        wrong = np.flatnonzero(~sound)
+        self.clean[cells] = places < (wrong[0] if len(wrong) else len(sound))
+
+    @property
+    def valid(self) -> int:
+        """The length up to which all cells of the sequence hold states."""
+        empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
+        return int(empty[0]) if len(empty) else len(self.order)
+
+
+def _fill(cells: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
+    """Takes for places from ``start`` on, where there is none yet, cells that are not used."""
+    target = cells[start : start + len(source)]
+    free = (target < 0) & ~np.isin(source, cells)
+    target[free] = source[free]
+
+
+def _repaired(fresh: Flags, current: Flags, exact: Flags, most: int) -> Flags:
+    """What is encoded again of choice: all that is not exact, or else the last stale tokens."""
+    wrong = np.flatnonzero(~fresh & ~exact)
+    if len(wrong) > most:
+        stale = np.flatnonzero(~fresh & ~current)
+        wrong = stale[max(0, len(stale) - most) :] if most else stale[:0]
+    chosen = np.zeros(len(fresh), dtype=bool)
+    chosen[wrong] = True
+    return chosen

@@ -1,0 +1,134 @@
+"""The editable cache against plain forward passes over the whole sequence."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from codegen.decoding.editing import EditableCache, EditPolicy
+
+TIGHT = EditPolicy(min_span=2, tail=0, sink=0, chunk=7, keep_removed=20)
+
+
+def llama(layers: int = 3, seed: int = 0) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.4,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@torch.inference_mode()
+def full(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    """The oracle: logits [N, V] of a forward pass without any cache."""
+    return model(torch.tensor([tokens])).logits[0]
+
+
+def edited(tokens: list[int], rng: random.Random) -> list[int]:
+    """Some pieces replaced, inserted, taken out or moved elsewhere."""
+    found = list(tokens)
+    for _ in range(rng.randint(1, 3)):
+        start = rng.randrange(len(found))
+        size = rng.randint(0, 6)
+        piece = found[start : start + size]
+        new = [rng.randrange(50) for _ in range(rng.randint(0, 6))]
+        found[start : start + size] = new
+        if rng.random() < 0.3:
+            at = rng.randrange(len(found) + 1)
+            found[at:at] = piece
+    return (found or [1])[:120]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_layer_is_exact_after_any_edits(seed: int) -> None:
+    """Keys and values of a first layer do not depend on the context, so PIE is exact there."""
+    model = llama(layers=1)
+    rng = random.Random(seed)
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [rng.randrange(50) for _ in range(40)]
+    for _ in range(25):
+        cache.update(tokens)
+        torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
+        assert cache.token_ids == tokens
+        tokens = edited(tokens, rng)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_counts_as_exact_is_exact(seed: int) -> None:
+    model = llama()
+    rng = random.Random(seed)
+    policy = EditPolicy(min_span=3, tail=2, sink=1, chunk=7, keep_removed=200, repair=seed)
+    cache = EditableCache(model, policy=policy)
+    history = [[rng.randrange(50) for _ in range(30)]]
+    exact = 0
+    for step in range(30):
+        report = cache.update(history[-1])
+        assert report.reused + report.encoded == len(history[-1])
+        difference = (cache.logits - full(model, history[-1])[-1]).abs().max()
+        if report.exact:
+            exact += 1
+            assert difference < 1e-3
+        history.append(history[-2] if step % 2 else edited(history[-1], rng))
+    assert exact >= 15  # the first one and where each edit was undone
+
+
+def test_recompute_makes_exact_and_goes_on_where_it_was_stopped() -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    changed = [*tokens[:10], 3, 1, 4, *tokens[10:]]
+    assert not cache.update(changed).exact
+    before = cache.stale_share
+    answers = iter([False, False, True])
+    assert not cache.recompute(stop=lambda: next(answers))
+    assert 0 < cache.stale_share < before
+    assert cache.recompute()
+    assert cache.exact and cache.stale_share == 0
+    torch.testing.assert_close(cache.logits, full(model, changed)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_decoding_behind_the_context_leaves_it_alone() -> None:
+    model = llama()
+    cache = EditableCache(model)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    logits = cache.logits.clone()
+    added = cache.extend([7, 8, 9])
+    torch.testing.assert_close(added, full(model, [*tokens, 7, 8, 9])[-3:], rtol=1e-4, atol=1e-4)
+    cache.truncate(len(tokens) + 1)
+    torch.testing.assert_close(cache.logits, added[0], rtol=1e-4, atol=1e-4)
+    cache.truncate(len(tokens))
+    assert torch.equal(cache.logits, logits)
+    assert cache.update([*tokens, 7, 8, 9]).encoded == 0  # it was typed as suggested
+
+
+def test_an_update_that_is_stopped_leaves_a_valid_shorter_sequence() -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    answers = iter([False, False, True])
+    report = cache.update(tokens, stop=lambda: next(answers))
+    assert not report.complete
+    assert cache.token_ids == tokens[:14]
+    assert cache.update(tokens).encoded == 46
+    torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_typing_behind_an_edit_encodes_what_was_typed_only() -> None:
+    cache = EditableCache(llama(), policy=EditPolicy(tail=16))
+    tokens = [i % 50 for i in range(100)]
+    cache.update(tokens)
+    changed = [*tokens[:10], 3, *tokens[10:]]
+    assert cache.update(changed).encoded == 17
+    assert cache.update([*changed, 5]).encoded == 1

@@ -1,0 +1,97 @@
+"""What is open at a place in code: brackets, strings, the statement's first line.
+
+A scanner for many languages, not a parser: it knows brackets, the quotes of strings and the usual
+comments. In broken code it guesses, as every tool does while one types.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+PAIRS = {"(": ")", "[": "]", "{": "}"}
+CLOSERS = frozenset(PAIRS.values())
+
+_HASH = frozenset({"python", "ruby", "shellscript", "sh", "yaml", "toml", "perl", "r", "makefile"})
+_SLASH = frozenset(
+    "javascript typescript java c cpp csharp go rust swift kotlin php scala dart".split()
+) | frozenset({"javascriptreact", "typescriptreact", "json", "jsonc", "css", "scss"})
+
+_STRING = r"'''|\"\"\"|'|\"|`"
+_HASH_COMMENT = r"\#[^\r\n]*"
+_SLASH_COMMENT = r"//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
+_BRACKETS = r"[()\[\]{}]"
+
+
+def _scanner(*comments: str) -> re.Pattern[str]:
+    return re.compile("|".join([*comments, _STRING, _BRACKETS, r"\r\n|\r|\n"]))
+
+
+_SCANNERS = {
+    "#": _scanner(_HASH_COMMENT),
+    "//": _scanner(_SLASH_COMMENT),
+    "": _scanner(_HASH_COMMENT, _SLASH_COMMENT),
+}
+_ENDS = {
+    quote: re.compile(rf"(?:\\.|[^\\])*?{quote}", re.DOTALL) for quote in ("'''", '"""', "`")
+} | {quote: re.compile(rf"(?:\\(?:\r\n|.)|[^\\\r\n])*?(?:{quote}|(?=[\r\n]))", re.DOTALL)
+     for quote in ("'", '"')}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What is open at the end of a text.
+
+    Attributes:
+        brackets: the open ones, outermost first.
+        quote: of the string or template that the text ends in, empty outside of one.
+        comment: whether the text ends in a comment.
+        statement: where the line begins on which the last statement does: the last line start
+            outside of brackets and strings.
+        extra: brackets closed that were not open, in order.
+    """
+
+    brackets: tuple[str, ...] = ()
+    quote: str = ""
+    comment: bool = False
+    statement: int = 0
+    extra: tuple[str, ...] = field(default=())
+
+
+def scan(text: str, language: str = "") -> Open:
+    """Scans from the start of a text, which must not lie in a string.
+
+    Args:
+        text: code.
+        language: as editors name it (``python``); unknown ones have both kinds of comments.
+    """
+    pattern = _SCANNERS["#" if language in _HASH else "//" if language in _SLASH else ""]
+    stack: list[str] = []
+    extra: list[str] = []
+    at = statement = 0
+    while found := pattern.search(text, at):
+        token, at = found.group(), found.end()
+        if token in PAIRS:
+            stack.append(token)
+        elif token in CLOSERS:
+            if stack and PAIRS[stack[-1]] == token:
+                stack.pop()
+            else:
+                extra.append(token)
+        elif token in _ENDS:
+            end = _ENDS[token].match(text, at)
+            if end is None:
+                return Open(tuple(stack), token, False, statement, tuple(extra))
+            at = end.end()
+        elif token[0] in "\r\n":
+            if not stack:
+                statement = at
+        elif at == len(text) and not token.endswith("*/"):
+            return Open(tuple(stack), "", True, statement, tuple(extra))
+    return Open(tuple(stack), "", False, statement, tuple(extra))
+
+
+def indentation(line: str) -> int:
+    """Columns of a line's leading white space, tabs to multiples of eight."""
+    expanded = line[: len(line) - len(line.lstrip(" \t"))].expandtabs(8)
+    return len(expanded)

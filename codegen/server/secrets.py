@@ -1,0 +1,83 @@
+"""What must not enter a cache or a prompt: secret files by name, and what looks like a secret.
+
+Files on the list get no completions and are not taken as context. In text of *other* files (context
+that a client sends along) strings that look like secrets are replaced before they are tokenised, so
+that no suggestion can replay them. The document being edited is left as it is: the model runs on
+the user's machine, and its caches are the document's own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from fnmatch import fnmatch
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+REDACTED = "<REDACTED>"
+
+# After the lists that editors' assistants use; lower case.
+_NAMES = (
+    ".env", ".env.*", "*.env", ".envrc", ".netrc", "_netrc", ".npmrc", ".pypirc", ".pgpass",
+    ".git-credentials", ".htpasswd", ".dockercfg", "credentials", "credentials.*", "secrets.*",
+    "*.secret", "*.secrets", "*token*.json", "service-account*.json", "id_rsa*", "id_dsa*",
+    "id_ecdsa*", "id_ed25519*", "*.pem", "*.key", "*.p12", "*.pfx", "*.p8", "*.cer", "*.crt",
+    "*.der", "*.jks", "*.keystore", "*.truststore", "*.kdbx", "*.gpg", "*.pgp", "*.asc", "*.ovpn",
+    "*.tfstate", "*.tfstate.*", "*.tfvars", "*.sqlite", "*.sqlite3", "*.db", "*.bak", "*.dump",
+)  # fmt: skip
+_FOLDERS = frozenset({".git", ".hg", ".svn", ".ssh", ".gnupg", ".aws", ".azure", ".kube"})
+
+_KNOWN = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}"
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}"
+    r"|\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{50,}"
+    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}",
+    re.DOTALL,
+)
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
+_ASSIGNED = re.compile(
+    r"""(?ix)\b[\w.-]*(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)[\w.-]*
+    ["']?\s*[:=]\s*(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
+)
+_LONG = re.compile(r"""(?<=["'])[A-Za-z0-9+/=_-]{24,}(?=["'])""")
+_BITS = 3.8  # of entropy a character; words and identifiers have less
+
+
+def is_secret(name: str, more: tuple[str, ...] = ()) -> bool:
+    """Whether a file may not be looked at.
+
+    Args:
+        name: a path or a URI; only ever a label here, no file is opened.
+        more: the user's own patterns, of the file's name or its whole path.
+    """
+    text = unquote(urlsplit(name).path) if "://" in name else name
+    path = PurePosixPath(text.replace("\\", "/").lower())
+    if any(part in _FOLDERS for part in path.parts):
+        return True
+    patterns = (*_NAMES, *(pattern.lower() for pattern in more))
+    return any(fnmatch(path.name, p) or fnmatch(str(path), p) for p in patterns)
+
+
+def redact(text: str) -> str:
+    """The text with what looks like a secret replaced."""
+    text = _KNOWN.sub(REDACTED, text)
+    text = _URL_PASSWORD.sub(rf"\1:{REDACTED}", text)
+    text = _ASSIGNED.sub(_hide_value, text)
+    return _LONG.sub(lambda found: REDACTED if _random(found[0]) else found[0], text)
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    start, end = found.span("value")
+    whole, offset = found[0], found.start()
+    return whole[: start - offset] + REDACTED + whole[end - offset :]
+
+
+def _random(text: str) -> bool:
+    """Whether the characters look drawn: high entropy, and digits among letters."""
+    counts = Counter(text)
+    bits = -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values())
+    mixed = any(c.isdigit() for c in text) and any(c.isalpha() for c in text)
+    return mixed and bits >= _BITS

@@ -140,11 +140,20 @@ def _infilling(**options: Any) -> TextGenerator:
     return Infilling(**options)
 
 
+def _cogex(**options: Any) -> TextGenerator:
+    from codegen.cogex.generator import CoGEX
+    from codegen.evals.sandbox import Sandbox
+    from codegen.generation.askers import asker_of
+
+    return CoGEX(**options, asker_of=asker_of, open_sandbox=Sandbox)
+
+
 GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {
     "lintseq": _lintseq,
     "unicode": _unicode,
     "backspace": _backspace,
     "infilling": _infilling,
+    "cogex": _cogex,
     "whole": Whole,
 }
 

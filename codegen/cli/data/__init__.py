@@ -18,6 +18,10 @@ from codegen.cli import LazyGroup
             "codegen.cli.data.unicode:unicode",
             "Make pseudo-code between question and program (UniCoder).",
         ),
+        "cogex": (
+            "codegen.cli.data.cogex:cogex",
+            "Make pseudo-programs with what they give (CoGEX).",
+        ),
         "backspace": (
             "codegen.cli.data.backspace:backspace",
             "Make programs with mistakes taken back (SequenceMatch).",
@@ -37,8 +41,8 @@ def data() -> None:
     """Make training data, and look at it.
 
     SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
-    hub:org/name[:config][:split], stdlib (the functions of this Python's standard library) or
-    humaneval.
+    hub:org/name[:config][:split], stdlib (the functions of this Python's standard library),
+    humaneval, mbpp, or families (for cogex).
 
     An interrupted run goes on when the same command is run again.
     """

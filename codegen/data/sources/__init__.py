@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from codegen.data.sources.base import Item, MemorySource, Outcome, Rejected, Source
+from codegen.data.sources.families import families_source
 from codegen.data.sources.functions import FunctionFilter
 from codegen.data.sources.hub import HubSource, parse_hub
 from codegen.data.sources.humaneval import HumanEvalSource
@@ -26,7 +27,7 @@ __all__ = [
 
 KINDS = (
     "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
-    "hub:org/name[:config][:split], stdlib, humaneval or mbpp[:split]."
+    "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split] or families[:names][:count]."
 )
 
 MBPP = "google-research-datasets/mbpp"  # Austin et al. 2021, arXiv 2108.07732
@@ -43,6 +44,7 @@ def open_source(
     licence: str = "",
     language: str = "python",
     language_column: str = "",
+    extra_columns: tuple[str, ...] = (),
     keep_docstring: bool = False,
 ) -> Source:
     """The source that a text names. Nothing is read yet but the existence of a path.
@@ -51,7 +53,7 @@ def open_source(
         spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a directory of Python files,
             ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
             is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
-            own columns.
+            own columns. ``families[:name,...][:count]`` draws CoGEX records.
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
@@ -59,6 +61,7 @@ def open_source(
         licence: the licence of all examples where the source states none (an SPDX id).
         language: for rows, the language of the programs.
         language_column: for rows, the column with each program's language.
+        extra_columns: for rows, columns to copy into the examples' ``meta``.
         keep_docstring: for functions, leave the docstring in the program too.
 
     Raises:
@@ -69,7 +72,12 @@ def open_source(
     if not (tag := language_tag(language)):
         raise ConfigError(f"{language!r} is no name of a language.", "For example: javascript")
     columns = Columns(
-        instruction_column, program_column, id_column, licence_column, language_column
+        instruction_column,
+        program_column,
+        id_column,
+        licence_column,
+        language_column,
+        extra_columns,
     )
     if (tag != "python" or language_column) and not _has_rows(spec):
         raise ConfigError(
@@ -81,6 +89,8 @@ def open_source(
         return stdlib_source(wanted)
     if spec == "humaneval":
         return HumanEvalSource(keep_docstring)
+    if spec == "families" or spec.startswith("families:"):
+        return families_source(spec)
     if spec == "mbpp" or spec.startswith("mbpp:"):
         _, _, split = parse_hub(f"{MBPP}:full:{spec.removeprefix('mbpp').removeprefix(':')}")
         return HubSource(MBPP, "full", split, MBPP_COLUMNS, licence="cc-by-4.0")
@@ -101,5 +111,5 @@ def open_source(
 
 def _has_rows(spec: str) -> bool:
     """Whether a source is a table that somebody made: the language of its programs may be told."""
-    named = spec in ("stdlib", "humaneval", "mbpp") or spec.startswith("mbpp:")
+    named = spec in ("stdlib", "humaneval") or spec.partition(":")[0] in ("mbpp", "families")
     return not named and not Path(spec).is_dir()

@@ -25,7 +25,7 @@ def parquet_rows(
         raise InputError(f"{spec} is not a readable Parquet file: {error}.") from None
     with file:
         names = file.schema_arrow.names
-        wanted = [name for name in (*columns.required, "id") if name in names]
+        wanted = [name for name in (*columns.required, *columns.extra, "id") if name in names]
         if missing := [name for name in columns.required if name not in names]:
             raise missing_columns(set(missing), names, spec)
         number = 0

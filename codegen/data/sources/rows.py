@@ -31,10 +31,12 @@ class Columns:
     id: str = ""
     licence: str = ""
     language: str = ""
+    extra: tuple[str, ...] = ()
 
-    def describe(self) -> dict[str, str]:
+    def describe(self) -> dict[str, Any]:
         """Each column that was named, by what it holds."""
-        return {what: name for what, name in asdict(self).items() if name}
+        named = {what: name for what, name in asdict(self).items() if name}
+        return named | ({"extra": list(self.extra)} if self.extra else {})
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: Row
         language=language,
         source=defaults.source,
         licence=licence if isinstance(licence, str) else defaults.licence,
-        meta={"place": place},
+        meta={name: row[name] for name in columns.extra if name in row} | {"place": place},
     )
 
 

@@ -1,0 +1,183 @@
+"""What a sandbox is to this room, and how a real function becomes a CoGEX record by running it.
+
+:func:`with_intermediates` turns ``return value`` into a return of the named results before it and
+the answer; :func:`run_record` calls the function in the sandbox and takes what comes back as the
+output. No model is needed, and the output is what the program really gives.
+
+Limit: a program with several returns, or none at the end of its body, keeps the answer alone.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import parse_literal
+from codegen.cogex.program import ANSWER, check_call, parse_function, parse_program
+from codegen.cogex.record import CogexRecord, check_record
+
+
+class RunResult(Protocol):
+    """How one call went."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it returned."""
+        ...
+
+    @property
+    def value(self) -> Any:
+        """What it returned."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Its exception otherwise."""
+        ...
+
+
+class RunOutcome(Protocol):
+    """How a program ended."""
+
+    @property
+    def status(self) -> str:
+        """A word as in ``codegen.records.Verdict``."""
+        ...
+
+    @property
+    def message(self) -> str:
+        """Why it did not pass."""
+        ...
+
+    @property
+    def results(self) -> Sequence[RunResult]:
+        """How each call went."""
+        ...
+
+
+class Sandbox(Protocol):
+    """What runs programs where they do no harm: :class:`codegen.evals.sandbox.Sandbox`, opened."""
+
+    def run(self, program: str, calls: Sequence[Any] = ()) -> RunOutcome:
+        """Runs a program's text, then the calls."""
+        ...
+
+
+class OpenSandbox(Protocol):
+    """Opens a sandbox."""
+
+    def __call__(self, workers: int | None = None) -> AbstractContextManager[Any]:
+        """A sandbox as a context manager."""
+        ...
+
+
+def run_record(
+    instruction: str, input: str, program: str, call: str, sandbox: Sandbox
+) -> CogexRecord:
+    """The record of a real function, by running it.
+
+    Args:
+        instruction: what the function does, in words.
+        input: what it is applied to; empty for the call's arguments.
+        program: the function.
+        call: a text that holds a call of it: the call, a doctest, an assertion.
+        sandbox: where it runs.
+
+    Raises:
+        Invalid: if the function or the call breaks a rule; ``raised`` if it fails when it is run
+            (an exception, an undefined helper, a limit), ``not_literal`` if its result is no
+            literal.
+    """
+    text = with_intermediates(program)
+    parsed = parse_program(text)
+    call = find_call(call, parsed.name)
+    bound = check_call(parsed, call)
+    outcome = sandbox.run(text, calls=[call])
+    if not outcome.results or not outcome.results[0].ok:
+        error = outcome.results[0].error if outcome.results else outcome.message
+        raise Invalid("raised", f"{call[:80]}: {error or outcome.status}"[:300])
+    output = outcome.results[0].value
+    try:
+        parse_literal(repr(output))
+    except Invalid:
+        raise Invalid("not_literal", f"{call[:80]} gives {repr(output)[:80]}") from None
+    shown = ", ".join(f"{name} = {value!r}" for name, value in bound.arguments.items())
+    record = CogexRecord(instruction.strip(), input.strip() or shown, parsed.text, call, output)
+    check_record(record)
+    return record
+
+
+def with_intermediates(program: str) -> str:
+    """A function that returns a dictionary with ``answer``; one that does already is left as it is.
+
+    Raises:
+        Invalid: if the text is no single function, or it returns nothing.
+    """
+    function = parse_function(program)
+    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
+    if not any(node.value for node in returns):
+        raise Invalid("no_return", f"{function.name} returns nothing")
+    if all(_returns_answer(node) for node in returns):
+        return program
+    last = function.body[-1]
+    alone = len(returns) == 1 and last is returns[0]
+    names = _named_results(function) if alone else []
+    lines = program.split("\n")
+    for node in sorted(returns, key=lambda node: -node.lineno):
+        value = ast.get_source_segment(program, node.value) if node.value else "None"
+        if isinstance(node.value, ast.Tuple) and value and not value.startswith("("):
+            value = f"({value})"
+        entries = "".join(f"{name!r}: {name}, " for name in names if name != value)
+        _replace(lines, node, f"return {{{entries}{ANSWER!r}: {value}}}")
+    return "\n".join(lines)
+
+
+def find_call(text: str, name: str) -> str:
+    """The first call of a function in a text of Python: a call, a doctest, an assertion.
+
+    Raises:
+        Invalid: if there is none.
+    """
+    code = "\n".join(line.strip().removeprefix(">>>").strip() for line in text.splitlines())
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise Invalid("bad_call", f"{text[:80]!r} is no Python") from None
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for node in calls:
+        if isinstance(node.func, ast.Name) and node.func.id == name:
+            return ast.unparse(node)
+    raise Invalid("no_call", f"no call of {name} in {text[:80]!r}")
+
+
+def _returns_answer(node: ast.Return) -> bool:
+    if not isinstance(node.value, ast.Dict):
+        return False
+    return any(isinstance(key, ast.Constant) and key.value == ANSWER for key in node.value.keys)
+
+
+def _named_results(function: ast.FunctionDef) -> list[str]:
+    """The names that statements of the function's own level give a value, each once."""
+    names: dict[str, None] = {}
+    for node in function.body:
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign) and node.value:
+            targets = [node.target]
+        for target in targets:
+            parts = target.elts if isinstance(target, ast.Tuple) else [target]
+            names.update((part.id, None) for part in parts if isinstance(part, ast.Name))
+    names.pop(ANSWER, None)
+    return list(names)
+
+
+def _replace(lines: list[str], node: ast.stmt, text: str) -> None:
+    """Puts a text in the place of a statement. Columns of the tree are bytes of UTF-8."""
+    end = node.end_lineno or node.lineno
+    before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
+    after = lines[end - 1].encode()[node.end_col_offset :].decode()
+    lines[node.lineno - 1 : end] = [before + text + after]

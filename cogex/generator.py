@@ -1,0 +1,224 @@
+"""The CoGEX generator: records of one kind or another to training texts.
+
+By ``mode``:
+
+* ``records``: the rows are CoGEX records already, those of ``families`` or of the published data
+  set: they are checked, no more.
+* ``run``: the rows are real functions with a call (or a test that holds one): each is run in the
+  sandbox, and what it returns is the output. No model is asked.
+* ``llm``: the rows are instructions with an input and an answer (Alpaca): a model is asked three
+  times for each (:mod:`codegen.cogex.conversion`).
+
+What breaks a rule is skipped by the rule's name (:class:`codegen.cogex.Invalid`).
+
+Source: arXiv 2405.16337 §2.2. What is trained on is the completion alone: the paper does not say.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from codegen.cogex.conversion import converted
+from codegen.cogex.errors import Invalid
+from codegen.cogex.execution import OpenSandbox, Sandbox, run_record
+from codegen.cogex.program import parse_program
+from codegen.cogex.record import (
+    CogexRecord,
+    completion_of,
+    prompt_of,
+    read_record,
+    split_completion,
+)
+from codegen.errors import CodegenError, ConfigError, MachineError, SandboxError
+from codegen.generation.asking import Asker, ModelUnusable, Prices
+from codegen.generation.plans import Plan, Questioner, run_plans
+from codegen.records import Example, Segment, TrainingText
+
+Mode = Literal["records", "run", "llm"]
+MODES: tuple[Mode, ...] = ("records", "run", "llm")
+
+
+class NamedModel(Protocol):
+    """Which model to ask: an endpoint or a local model, as ``asker_of`` takes it."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides its answers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CoGEX:
+    """The generator with its options, as a value that can be pickled.
+
+    Attributes:
+        mode: what the rows are; see the module.
+        input, output, call: names of the columns, in ``Example.meta``, that hold the input, the
+            output (mode ``records``) and the call (mode ``run``; by default the call follows the
+            function, after ``>>>``).
+        llm: the model for mode ``llm``.
+        cache, ledger: files of its answers, and of what they took; empty for none.
+        temperature, max_tokens: of its answers.
+        prices: of its tokens, for the cost in ``meta``.
+        asker_of: makes the client of a model from (llm, cache, ledger).
+        open_sandbox: opens a sandbox, for mode ``run``.
+
+    A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
+    ``intermediates``; from a model ``llm_model``, ``llm_prompt_tokens``, ``llm_completion_tokens``
+    and ``llm_cost_micros``.
+    """
+
+    mode: Mode = "records"
+    input: str = "input"
+    output: str = "code_output"
+    call: str = ""
+    llm: NamedModel | None = None
+    cache: str = ""
+    ledger: str = ""
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    prices: Prices = Prices()
+    asker_of: Callable[[Any, str, str], Asker] | None = None
+    open_sandbox: OpenSandbox | None = None
+    name: str = field(default="cogex", init=False)
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"There is no mode {self.mode!r}.", f"There are: {', '.join(MODES)}.")
+        if (self.mode == "llm") != (self.llm is not None):
+            raise ConfigError(
+                f"Mode {self.mode!r} {'takes no' if self.llm else 'needs a'} model.",
+                "Use mode llm with --endpoint and --model, or with --llm.",
+            )
+        if self.max_tokens < 1 or not 0 <= self.temperature <= 100:
+            raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
+
+    def config(self) -> dict[str, Any]:
+        """What decides the texts."""
+        config: dict[str, Any] = {"name": self.name, "mode": self.mode, "input": self.input}
+        if self.mode == "records":
+            config["output"] = self.output
+        elif self.mode == "run":
+            config["call"] = self.call
+        elif self.llm is not None:
+            config |= {
+                "llm": dict(self.llm.identity()),
+                "temperature": self.temperature,
+                "max_tokens": self.max_tokens,
+                "prices": {"prompt": self.prices.prompt, "completion": self.prices.completion},
+            }
+        return config
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """Yields one text.
+
+        Raises:
+            Invalid: if the record, or what it is to be made of, breaks a rule.
+            Unusable: if the model's answer can't be used.
+            RequestFailed: if the model gave no answer.
+            ModelUnusable: if it can give none at all.
+        """
+        (texts,) = self.generate_many([(example, rng)])
+        if isinstance(texts, Exception):
+            raise texts
+        yield from texts
+
+    def generate_many(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> list[list[TrainingText] | Exception]:
+        """What :meth:`generate` yields or raises for each item."""
+        if self.mode == "llm":
+            return self._ask([self._plan(example, rng) for example, rng in items])
+        if self.mode == "records":
+            return [_caught(self._read, example) for example, _ in items]
+        if self.open_sandbox is None:
+            raise ConfigError("Mode run needs a sandbox.")
+        try:
+            with self.open_sandbox(workers=1) as sandbox:
+                return [
+                    _caught(lambda one: self._run(one, sandbox), example) for example, _ in items
+                ]
+        except SandboxError as error:
+            raise MachineError(error.message, error.remedy) from None
+
+    def _read(self, example: Example) -> list[TrainingText]:
+        output = example.meta.get(self.output, "")
+        text = output if isinstance(output, str) else repr(output)
+        input = _text(example, self.input)
+        return [
+            self._write(example, read_record(example.instruction, input, example.program, text))
+        ]
+
+    def _run(self, example: Example, sandbox: Sandbox) -> list[TrainingText]:
+        parts = split_completion(example.program)
+        call = parts.call or _text(example, self.call)
+        input = _text(example, self.input)
+        record = run_record(example.instruction, input, parts.program, call, sandbox)
+        return [self._write(example, record)]
+
+    def _plan(self, example: Example, rng: random.Random) -> Plan[list[TrainingText]]:
+        asked = Questioner(rng, self.temperature, self.max_tokens)
+        input = _text(example, self.input)
+        record = yield from converted(example.instruction, input, example.program, asked)
+        tokens = asked.prompt_tokens, asked.completion_tokens
+        spent = {
+            "llm_model": self.llm.model if self.llm else "",
+            "llm_prompt_tokens": tokens[0],
+            "llm_completion_tokens": tokens[1],
+            "llm_cost_micros": self.prices.micros(*tokens),
+        }
+        return [self._write(example, record, spent)]
+
+    def _ask(
+        self, plans: Sequence[Plan[list[TrainingText]]]
+    ) -> list[list[TrainingText] | Exception]:
+        if self.asker_of is None:
+            raise ConfigError("Mode llm needs somebody to ask.")
+        try:
+            return run_plans(plans, self.asker_of(self.llm, self.cache, self.ledger))
+        except ConfigError:
+            raise
+        except CodegenError as error:  # of cache or ledger: no fault of an example
+            raise ModelUnusable(error.message, error.remedy) from error
+
+    def _write(
+        self, example: Example, record: CogexRecord, more: Mapping[str, Any] | None = None
+    ) -> TrainingText:
+        return TrainingText(
+            id=f"{example.id}#cogex",
+            example_id=example.id,
+            generator=self.name,
+            segments=(
+                Segment(prompt_of(record.instruction, record.input), False),
+                Segment(completion_of(record), True),
+            ),
+            meta={
+                "undefined": len(parse_program(record.program).undefined),
+                "intermediates": len(record.output) - 1,
+                **(more or {}),
+            },
+        )
+
+
+def _caught(
+    make: Callable[[Example], list[TrainingText]], example: Example
+) -> list[TrainingText] | Exception:
+    try:
+        return make(example)
+    except Invalid as error:
+        return error
+
+
+def _text(example: Example, column: str) -> str:
+    """A column's value as text; several, such as tests, on lines of their own."""
+    value = example.meta.get(column, "")
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
+    return value if isinstance(value, str) else "" if value is None else repr(value)

@@ -13,9 +13,10 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = frozenset(PAIRS.values())
 
 _HASH = frozenset({"python", "ruby", "shellscript", "sh", "yaml", "toml", "perl", "r", "makefile"})
-_SLASH = frozenset(
-    "javascript typescript java c cpp csharp go rust swift kotlin php scala dart".split()
-) | frozenset({"javascriptreact", "typescriptreact", "json", "jsonc", "css", "scss"})
+_SLASH = frozenset({
+    "c", "cpp", "csharp", "css", "dart", "go", "java", "javascript", "javascriptreact", "json",
+    "jsonc", "kotlin", "php", "rust", "scala", "scss", "swift", "typescript", "typescriptreact",
+})  # fmt: skip
 
 _STRING = r"'''|\"\"\"|'|\"|`"
 _HASH_COMMENT = r"\#[^\r\n]*"

@@ -1,0 +1,66 @@
+"""The model behind the server, loaded once and shared by all documents."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from codegen.decoding.healing import Vocabulary
+from codegen.server.fim import Layout, find_family
+from codegen.server.prompts import Prompter
+from codegen.server.settings import Limits
+
+if TYPE_CHECKING:
+    from codegen.decoding.editing import EditableCache
+    from codegen.models import LoadedModel
+
+Precision = Literal["auto", "full"]
+# Tokens of one forward pass while a context is encoded: a request can be cancelled between passes.
+_CHUNK = 32
+
+
+class CompletionModel:
+    """A loaded model with what completions need of it.
+
+    Args:
+        loaded: from :func:`codegen.models.load`.
+        layout: of prompts.
+        limits: its ``context_tokens`` counts.
+        precision: ``auto`` adds eight-bit weights where they are faster.
+
+    Raises:
+        ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        layout: Layout = "auto",
+        limits: Limits | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        from codegen.generation.hf import HFGenerator
+
+        limits = limits or Limits()
+        generator = HFGenerator(loaded)
+        self.name = loaded.name
+        self.fingerprint = loaded.fingerprint
+        self.tokenizer = loaded.tokenizer
+        self.model = loaded.model
+        self.vocabulary: Vocabulary = generator.vocabulary
+        self.eos = generator.eos
+        self.family = find_family(loaded.tokenizer, layout)
+        most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+        self.limit = min(limits.context_tokens, most or limits.context_tokens)
+        self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
+        if precision == "auto":
+            from codegen.models.weight_only import add_int8
+
+            add_int8(loaded.model)
+        self.cache()  # refuses what can't be edited, before anything is served
+
+    def cache(self) -> EditableCache:
+        """An empty cache for one document."""
+        from codegen.decoding.editing import EditableCache, EditPolicy
+
+        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK))

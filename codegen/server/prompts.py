@@ -1,0 +1,178 @@
+"""From the text around the cursor to the model's prompt.
+
+A window of whole lines around the cursor, in the layout that the model was trained on: prefix,
+suffix, middle (PSM), suffix first (SPM), or for models without sentinels the prefix alone. The
+window begins at the start of a top-level definition where there is one: a place that stays where it
+is while one types, so that the cache's tokens do, too.
+
+User text never becomes a control token: what spells one is tokenised in two pieces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from codegen.decoding.healing import Vocabulary
+from codegen.server.brackets import scan
+from codegen.server.fim import Family
+from codegen.server.requests import CompletionRequest, Snippet
+from codegen.server.secrets import redact
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leaves enough
+_SUFFIX_SHARE = 0.25
+_SNIPPET_SHARE = 0.25
+_LONGEST_TAIL = 96
+_LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
+_TOP_LEVEL = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))(?=[^\s)\]}])")
+_FILE_MARKS = ("<|file_sep|>", "<file_sep>")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the model is given.
+
+    Attributes:
+        ids: tokens.
+        rest: bytes that the first new tokens must spell (token healing).
+        taken: the tokens that healing took back.
+        tail: tokens at the end that must not stay stale: the cursor's line and its statement.
+        quote: of the string the cursor's line begins in, empty outside of one.
+    """
+
+    ids: list[int]
+    rest: bytes
+    taken: list[int]
+    tail: int
+    quote: str
+
+
+class _Encoded(NamedTuple):
+    ids: list[int]
+    starts: list[int]  # the character that each token begins at
+
+
+class Prompter:
+    """Makes prompts for one model.
+
+    Args:
+        tokenizer: a fast one.
+        family: of sentinels, None for the prefix alone.
+        vocabulary: for healing.
+        limit: most tokens that the model holds.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        family: Family | None,
+        vocabulary: Vocabulary,
+        limit: int,
+    ) -> None:
+        self._core = tokenizer.backend_tokenizer
+        self._vocabulary = vocabulary
+        self.family = family
+        self.limit = limit
+        known = tokenizer.get_vocab()
+        added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+        visible = sorted((t for t in added if len(t) > 1 and t.strip()), key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, visible)) or r"(?!)")
+        first = tokenizer("").input_ids
+        self._first = [token for token in first if token != tokenizer.eos_token_id]
+        if not self._first and (start := tokenizer.bos_token_id) is None:
+            start = tokenizer.eos_token_id
+        self._alone = self._first or [start or 0]
+        self._file_mark = next((known[mark] for mark in _FILE_MARKS if mark in known), None)
+        self._pieces: list[str | list[int]] = []
+        if family:
+            for part in family.parts:
+                ids = self._core.encode(part, add_special_tokens=False).ids if part else []
+                self._pieces.append(part if part in ("prefix", "suffix") else ids)
+
+    def build(self, request: CompletionRequest) -> Prompt:
+        """The prompt of a request."""
+        room = self.limit - request.max_tokens - len(self._first) - 8
+        head = self._snippets(request.snippets, request.path, int(room * _SNIPPET_SHARE))
+        room -= len(head)
+        suffix: list[int] = []
+        if self.family:
+            most = int(room * _SUFFIX_SHARE)
+            suffix = self.encode(request.suffix[: most * _CHARS_A_TOKEN]).ids[:most]
+            room -= len(suffix) + sum(len(piece) for piece in self._pieces)
+        prefix, window = self._prefix(request.prefix, room)
+        opened = scan(window, request.language)
+        tail = sum(start >= opened.statement for start in prefix.starts)
+        line = max(window.rfind("\n"), window.rfind("\r")) + 1
+        quote = scan(window[:line], request.language).quote
+        if self.family:
+            ids = [*self._first, *head, *self._filled(prefix.ids, suffix)]
+            tail = tail if self.family.suffix_first else 1
+            return Prompt(ids, b"", [], min(tail, _LONGEST_TAIL), quote)
+        ids = [*self._first, *head, *prefix.ids] or self._alone
+        healed = self._vocabulary.heal(ids)
+        tail = max(1, tail - len(healed.taken))
+        return Prompt(healed.ids, healed.rest, healed.taken, min(tail, _LONGEST_TAIL), quote)
+
+    def encode(self, text: str) -> _Encoded:
+        """Tokens of a user's text, none of them a control token."""
+        if not text.isascii():
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids: list[int] = []
+        starts: list[int] = []
+        at = 0
+        cuts = [found.start() + 1 for found in self._control.finditer(text)]
+        for cut in [*cuts, len(text)]:
+            encoding = self._core.encode(text[at:cut], add_special_tokens=False)
+            ids += encoding.ids
+            starts += [at + start for start, _ in encoding.offsets]
+            at = cut
+        return _Encoded(ids, starts)
+
+    def _prefix(self, text: str, room: int) -> tuple[_Encoded, str]:
+        """The tokens of the last lines that fit, and their text."""
+        text = text[-room * _CHARS_A_TOKEN :]
+        encoded = self.encode(text)
+        if len(encoded.ids) <= room:
+            return encoded, text
+        first = encoded.starts[-room]
+        half = encoded.starts[-room // 2]
+        for pattern, least in ((_TOP_LEVEL, half), (_LINE_START, len(text))):
+            found = pattern.search(text, first)
+            if found and found.start() <= least:
+                first = found.start()
+                break
+        text = text[first:]
+        encoded = self.encode(text)
+        # The tokens at a new beginning may be others, and more.
+        extra = max(0, len(encoded.ids) - room)
+        return _Encoded(encoded.ids[extra:], encoded.starts[extra:]), text
+
+    def _snippets(self, snippets: Sequence[Snippet], path: str, room: int) -> list[int]:
+        """Other files' text, the last ones whole, and the name of this file."""
+        kept: list[list[int]] = []
+        for snippet in reversed(snippets):
+            ids = self._file(snippet.name, redact(snippet.text[: room * _CHARS_A_TOKEN]) + "\n")
+            if sum(map(len, kept)) + len(ids) > room:
+                break
+            kept.insert(0, ids)
+        if not kept:
+            return []
+        return [*(token for ids in kept for token in ids), *self._file(path or "current file", "")]
+
+    def _file(self, name: str, text: str) -> list[int]:
+        name = " ".join(name.split())[:200]
+        if self._file_mark is not None:
+            return [self._file_mark, *self.encode(f"{name}\n{text}").ids]
+        return self.encode(f"# {name}\n{text}").ids
+
+    def _filled(self, prefix: list[int], suffix: list[int]) -> list[int]:
+        parts = {"prefix": prefix, "suffix": suffix}
+        ids: list[int] = []
+        for piece in self._pieces:
+            ids += parts[piece] if isinstance(piece, str) else piece
+        return ids

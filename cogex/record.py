@@ -127,6 +127,11 @@ def split_completion(text: str) -> Parts:
     return Parts(program.strip("\n").rstrip(), _first_call(call), output.strip())
 
 
+def split_emulation(text: str) -> Parts:
+    """Cuts what an emulator wrote after ``>>>`` into call and output; it may repeat the ``>>>``."""
+    return split_completion(f"{PROMPT} {text.strip().removeprefix(PROMPT).lstrip()}")
+
+
 def _cut(text: str, mark: str) -> tuple[str, bool, str]:
     match = re.search(mark, text, re.MULTILINE)
     return (text[: match.start()], True, text[match.end() :]) if match else (text, False, "")

@@ -1,0 +1,132 @@
+"""How faithful an emulation is: the intermediates that Python can compute, against the model's.
+
+The paper (arXiv 2405.16337 §5) finds right answers with wrong intermediates. An intermediate
+counts if its value does not depend on an undefined helper, neither through data nor through a
+condition that decides whether it is set; that is read off the program's text, erring on the side of
+dependence. Its true value is what the hybrid run gave.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.cogex.answers import same_value
+from codegen.cogex.hybrid import HybridRun, helpers_of
+from codegen.cogex.program import ANSWER, PseudoProgram, dotted_name, parse_function
+
+
+@dataclass(frozen=True, slots=True)
+class Faithfulness:
+    """The intermediates that were compared: by name, whether the emulation got it right."""
+
+    right: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float | None:
+        """Of the right ones; None if there was nothing to compare."""
+        return sum(self.right.values()) / len(self.right) if self.right else None
+
+
+def faithfulness(
+    program: PseudoProgram, emulated: Mapping[str, Any], run: HybridRun
+) -> Faithfulness:
+    """Compares an emulation's output with a run of the same call. A missing key is wrong."""
+    values = dict(run.values)
+    right = {}
+    for key, name in computable(program).items():
+        if key == ANSWER:
+            continue
+        if key in run.output:
+            right[key] = key in emulated and same_value(emulated[key], run.output[key])
+        elif name in values:  # the run ended before it returned
+            right[key] = key in emulated and same_value(emulated[key], values[name])
+    return Faithfulness(right)
+
+
+def computable(program: PseudoProgram) -> dict[str, str]:
+    """The returned keys that no undefined helper has a part in, with the variable they return.
+
+    The variable is empty where an expression is returned.
+    """
+    function = parse_function(program.text)
+    tainted = _tainted(function, helpers_of(program))
+    keys: dict[str, str] = {}
+    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
+    for key in program.keys:
+        values = [
+            value
+            for node in returns
+            if isinstance(node.value, ast.Dict)
+            for name, value in zip(node.value.keys, node.value.values, strict=True)
+            if isinstance(name, ast.Constant) and name.value == key
+        ]
+        if _RETURNS not in tainted and not any(_reads(value, tainted) for value in values):
+            single = values[0] if len(values) == 1 else None
+            keys[key] = single.id if isinstance(single, ast.Name) else ""
+    return keys
+
+
+_RETURNS = "return"  # in the set of tainted names: a helper decides which return is reached
+
+
+def _tainted(function: ast.FunctionDef, helpers: set[str]) -> set[str]:
+    """The names whose value may depend on a helper, to a fixed point; the order is not regarded."""
+    tainted = set(helpers)
+    size = -1
+    while len(tainted) > size:
+        size = len(tainted)
+        for node in ast.walk(function):
+            if isinstance(node, ast.If | ast.While):
+                _spread(node.test, [*node.body, *node.orelse], tainted)
+            elif isinstance(node, ast.For):
+                _spread(node.iter, [node.target, *node.body, *node.orelse], tainted)
+            elif isinstance(node, ast.Assign):
+                _spread(node.value, [*node.targets, node.value], tainted)
+            elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.AugAssign) and node.value:
+                _spread(node.value, [node.target, node.value], tainted)
+            elif isinstance(node, ast.Expr):  # a call may change what it is given
+                _spread(node.value, [node.value], tainted)
+            elif isinstance(node, ast.Try | ast.With | ast.Match):
+                _spread(node, [node], tainted)
+            if isinstance(node, ast.For | ast.While) and _leaves_early(node):
+                _spread(node, [node], tainted)
+    return tainted
+
+
+def _leaves_early(loop: ast.For | ast.While) -> bool:
+    """Whether a condition may cut the loop, on which then everything in it depends."""
+    return any(isinstance(node, ast.Break | ast.Continue) for node in ast.walk(loop))
+
+
+def _spread(cause: ast.AST, effects: Iterable[ast.AST], tainted: set[str]) -> None:
+    if not _reads(cause, tainted):
+        return
+    for effect in effects:
+        tainted.update(_written(effect))
+
+
+def _reads(node: ast.AST, tainted: set[str]) -> bool:
+    for part in ast.walk(node):
+        if isinstance(part, ast.Name) and part.id in tainted:
+            return True
+        if isinstance(part, ast.Attribute) and dotted_name(part) in tainted:
+            return True
+    return False
+
+
+def _written(node: ast.AST) -> Iterator[str]:
+    """The names that may change when a node is executed, its own subjects of calls included."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Return):
+            yield _RETURNS
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            yield part.id
+        elif isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.ctx, ast.Store):
+            yield dotted_name(part.value)
+        elif isinstance(part, ast.Call):
+            if isinstance(part.func, ast.Attribute):
+                yield dotted_name(part.func).partition(".")[0]
+            yield from (a.id for a in part.args if isinstance(a, ast.Name))

@@ -1,0 +1,300 @@
+"""Hybrid execution: what is defined runs in the sandbox, undefined helpers are answered by a model.
+
+The idea is that of Chain of Code (Li et al. 2023, arXiv 2312.04474), which CoGEX cites. The program
+runs until it calls a helper that nothing defines; the model says what that one call gives; the
+program runs again from its start with the answers so far, which is the same run up to there since
+every run of the sandbox starts alike. So a program may use a helper's value as any other.
+
+Modules of the standard library that pseudo-programs use without importing them (``math``, ``re``,
+...) are defined. The trace holds the values that each statement of the function's own level gave.
+
+Limits: names that are not called are not asked for. A bare ``except:`` of the program swallows a
+question. At most ``MOST_LEAVES`` questions a call.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.cogex.errors import Invalid
+from codegen.cogex.execution import Sandbox
+from codegen.cogex.literals import parse_literal
+from codegen.cogex.program import (
+    ANSWER,
+    PseudoProgram,
+    check_call,
+    dotted_name,
+    parse_function,
+)
+
+MOST_LEAVES = 32
+_MODULE_NAMES = (
+    "collections datetime decimal fractions functools itertools math operator random re statistics "
+    "string textwrap unicodedata"
+)
+_MODULES = frozenset(_MODULE_NAMES.split())
+
+
+@dataclass(frozen=True, slots=True)
+class LeafCall:
+    """A call of an undefined helper.
+
+    Attributes:
+        name: dotted where it is an attribute.
+        parameters: names for its arguments, taken from the program where it has some.
+        args, named: the values.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+    args: tuple[Any, ...]
+    named: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        shown = [
+            *map(repr, self.args),
+            *(f"{name}={value!r}" for name, value in self.named.items()),
+        ]
+        return f"{self.name}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A helper's call and what the model said it gives."""
+
+    call: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement that was run: its line in the function, its text, the values it set."""
+
+    line: int
+    code: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class HybridRun:
+    """What running a call gave.
+
+    Attributes:
+        call: the call.
+        output: what the program returned; empty if it failed.
+        steps: the trace of what Python did.
+        leaves: the trace of what the model did.
+        failure: why there is no output: ``raised``, ``no_leaf`` (the model gave no usable value),
+            ``too_many_leaves``, ``not_literal``, or a rule of calls; empty for success.
+        detail: in words.
+    """
+
+    call: str
+    output: Mapping[str, Any]
+    steps: tuple[Step, ...] = ()
+    leaves: tuple[Leaf, ...] = ()
+    failure: str = ""
+    detail: str = ""
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The last value that each name of the function got."""
+        return {name: value for step in self.steps for name, value in step.values.items()}
+
+
+def run_hybrid(
+    program: PseudoProgram,
+    call: str,
+    sandbox: Sandbox,
+    answer_leaf: Callable[[LeafCall], Any],
+) -> HybridRun:
+    """Runs a call of a program.
+
+    Args:
+        program: the pseudo-program.
+        call: the call.
+        sandbox: where Python runs.
+        answer_leaf: says what a helper's call gives, a value of literals; raises :class:`Invalid`.
+    """
+    try:
+        check_call(program, call)
+    except Invalid as error:
+        return HybridRun(call, {}, failure=error.reason, detail=error.detail)
+    function = parse_function(program.text)
+    statements = {node.lineno: ast.unparse(node) for node in function.body}
+    known: dict[str, Any] = {}
+    leaves: list[Leaf] = []
+    while True:
+        text = _instrumented(program, function, call, known)
+        outcome = sandbox.run(text, calls=[(_RUN, [])])
+        found = outcome.results[0].value if outcome.results and outcome.results[0].ok else None
+        if not isinstance(found, dict):
+            error = outcome.results[0].error if outcome.results else outcome.message
+            return _ended(call, (), leaves, "raised", error or outcome.status)
+        steps = tuple(Step(n, statements[n], values) for n, values in found["steps"])
+        if "error" in found:
+            return _ended(call, steps, leaves, "raised", found["error"])
+        if "output" in found:
+            return _returned(call, steps, leaves, found["output"])
+        if len(leaves) >= MOST_LEAVES:
+            detail = f"over {MOST_LEAVES} calls of helpers"
+            return _ended(call, steps, leaves, "too_many_leaves", detail)
+        name, args, named = found["asked"]
+        leaf = LeafCall(name, _parameters(function, name, len(args)), tuple(args), named)
+        try:
+            value = answer_leaf(leaf)
+        except Invalid as error:
+            return _ended(call, steps, leaves, "no_leaf", f"{leaf}: {error.reason} {error.detail}")
+        known[str(leaf)] = value
+        leaves.append(Leaf(str(leaf), value))
+
+
+def helpers_of(program: PseudoProgram) -> set[str]:
+    """The helpers that a model answers: undefined, and of no module that is defined here."""
+    return {name for name in program.undefined if name.partition(".")[0] not in _MODULES}
+
+
+def leaf_program(leaf: LeafCall) -> tuple[str, str]:
+    """A helper's call as a program of one step and a call of it, for a model to emulate."""
+    words = leaf.name.replace(".", " ").replace("_", " ").strip()
+    parameters = ", ".join((*leaf.parameters, *leaf.named))
+    passed = ", ".join((*leaf.parameters, *(f"{name}={name}" for name in leaf.named)))
+    function = leaf.name.rpartition(".")[2]
+    text = (
+        f"def use_{function}({parameters}):\n"
+        f'    """{words.capitalize()}.\n\n'
+        f"    Returns:\n        dict: answer.\n"
+        f'    """\n'
+        f"    # Step 1: {words.capitalize()}.\n"
+        f'    return {{"{ANSWER}": {leaf.name}({passed})}}'
+    )
+    values = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
+    return text, f"use_{function}({values})"
+
+
+def _ended(
+    call: str, steps: tuple[Step, ...], leaves: Sequence[Leaf], failure: str, detail: str
+) -> HybridRun:
+    return HybridRun(call, {}, steps, tuple(leaves), failure, detail[:300])
+
+
+def _returned(call: str, steps: tuple[Step, ...], leaves: Sequence[Leaf], output: Any) -> HybridRun:
+    try:
+        parse_literal(repr(output))
+    except Invalid as error:
+        return _ended(call, steps, leaves, "not_literal", error.detail)
+    return HybridRun(call, output, steps, tuple(leaves))
+
+
+_RUN = "_cogex_run"
+
+# Put before and behind the program. Names of ours begin with _cogex_.
+_BEFORE = """\
+import copy as _cogex_copy
+
+class _cogex_Asked(BaseException):
+    pass
+
+class _cogex_Leaf:
+    def __init__(self, name):
+        self._cogex_name = name
+
+    def __getattr__(self, attribute):
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        return _cogex_Leaf(self._cogex_name + "." + attribute)
+
+    def __call__(self, *args, **named):
+        shown = [repr(arg) for arg in args] + [f"{n}={v!r}" for n, v in named.items()]
+        key = self._cogex_name + "(" + ", ".join(shown) + ")"
+        if key not in _cogex_known:
+            raise _cogex_Asked(self._cogex_name, list(args), named)
+        return _cogex_copy.deepcopy(_cogex_known[key])
+
+_cogex_steps = []
+
+def _cogex_note(line, names, values):
+    kept = {}
+    for name in names:
+        if name in values:
+            try:
+                kept[name] = _cogex_copy.deepcopy(values[name])
+            except Exception:
+                kept[name] = repr(values[name])
+    _cogex_steps.append([line, kept])
+
+"""
+_AFTER = """
+
+def _cogex_run():
+    try:
+        output = _cogex_call()
+    except _cogex_Asked as asked:
+        return {"asked": list(asked.args), "steps": _cogex_steps}
+    except Exception as error:
+        return {"error": type(error).__name__ + ": " + str(error), "steps": _cogex_steps}
+    return {"output": output, "steps": _cogex_steps}
+"""
+
+
+def _instrumented(
+    program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, Any]
+) -> str:
+    """The program with stubs for its helpers and a note after each statement."""
+    roots = dict.fromkeys(name.partition(".")[0] for name in program.undefined)
+    defined = "".join(
+        f"import {root}\n" if root in _MODULES else f"{root} = _cogex_Leaf({root!r})\n"
+        for root in roots
+    )
+    body: list[ast.stmt] = []
+    for node in function.body:
+        body.append(node)
+        if not isinstance(node, ast.Return) and not _is_text(node):
+            body.append(_note(node))
+    noted = copy.copy(function)
+    noted.body = body
+    text = ast.unparse(ast.fix_missing_locations(ast.Module([noted], [])))
+    called = f"\n\ndef _cogex_call():\n    return {call}\n"
+    return f"{_BEFORE}_cogex_known = {dict(known)!r}\n{defined}\n{text}{called}{_AFTER}"
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _note(node: ast.stmt) -> ast.stmt:
+    names = sorted(set(_stored(node)))
+    return ast.parse(f"_cogex_note({node.lineno}, {names!r}, locals())").body[0]
+
+
+def _stored(node: ast.AST) -> Iterator[str]:
+    """The names that a statement gives a value in the function's own scope."""
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    inner = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Lambda)
+    if not isinstance(node, inner):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            # A method such as append changes its object.
+            root = dotted_name(node.func).partition(".")[0]
+            if root:
+                yield root
+        for child in ast.iter_child_nodes(node):
+            yield from _stored(child)
+
+
+def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, ...]:
+    """Names for a helper's arguments: those of the variables in its first such call."""
+    calls = (node for node in ast.walk(function) if isinstance(node, ast.Call))
+    node = next((c for c in calls if dotted_name(c.func) == name and len(c.args) == count), None)
+    taken: list[str] = []
+    for number in range(count):
+        argument = node.args[number] if node else None
+        wanted = argument.id if isinstance(argument, ast.Name) else "value"
+        while wanted in taken:
+            wanted += "_2"
+        taken.append(wanted)
+    return tuple(taken)

@@ -13,6 +13,7 @@ and besides saves what can't bear on them:
   W0311, pragmas, odd characters and encodings are what counts here, run only on a state that could
   have any of these; the tree tells whether the indentation is regular.
 - Visits that serve disabled messages only, but that pylint makes all the same, are left out.
+- A class's ancestors are walked once: see :mod:`codegen.lintseq.verify.ancestors`.
 - Trees of library modules stay, and nothing else: see :mod:`codegen.lintseq.verify.traces`.
 
 Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report. Installed
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import CodegenError
+from codegen.lintseq.verify.ancestors import ancestors
 from codegen.lintseq.verify.findings import Finding
 from codegen.lintseq.verify.traces import traces
 from codegen.lintseq.verify.trimming import Walker
@@ -84,6 +86,7 @@ class Linter:
             ) from None
         self.manager = astroid.MANAGER
         self.traces = traces()
+        self.ancestors = ancestors()
         self.reporter = CollectingReporter
         self.file_state = FileState
         folder = Path(self._folder.name)
@@ -165,6 +168,7 @@ class Linter:
         """Empties the caches of what was inferred, which hold on to states' trees."""
         for clear in self.clear_caches:
             clear()
+        self.ancestors.forget()
 
     def forget_all(self) -> None:
         """Empties all of astroid's and pylint's caches, the libraries' trees among them."""

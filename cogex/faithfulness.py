@@ -9,7 +9,7 @@ dependence. Its true value is what the hybrid run gave.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,33 +79,33 @@ def _tainted(function: ast.FunctionDef, helpers: set[str]) -> set[str]:
     while len(tainted) > size:
         size = len(tainted)
         for node in ast.walk(function):
-            if isinstance(node, ast.If | ast.While):
-                _spread(node.test, [*node.body, *node.orelse], tainted)
-            elif isinstance(node, ast.For):
-                _spread(node.iter, [node.target, *node.body, *node.orelse], tainted)
-            elif isinstance(node, ast.Assign):
-                _spread(node.value, [*node.targets, node.value], tainted)
-            elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.AugAssign) and node.value:
-                _spread(node.value, [node.target, node.value], tainted)
-            elif isinstance(node, ast.Expr):  # a call may change what it is given
-                _spread(node.value, [node.value], tainted)
-            elif isinstance(node, ast.Try | ast.With | ast.Match):
-                _spread(node, [node], tainted)
-            if isinstance(node, ast.For | ast.While) and _leaves_early(node):
-                _spread(node, [node], tainted)
+            for cause, effects in _dependences(node):
+                if _reads(cause, tainted):
+                    tainted.update(name for part in effects for name in _written(part, helpers))
     return tainted
+
+
+def _dependences(node: ast.AST) -> Iterator[tuple[ast.AST, Sequence[ast.AST]]]:
+    """What a statement's parts depend on: (cause, what is written if the cause is tainted)."""
+    if isinstance(node, ast.If | ast.While):
+        yield node.test, [*node.body, *node.orelse]
+    elif isinstance(node, ast.For):
+        yield node.iter, [node.target, *node.body, *node.orelse]
+    elif isinstance(node, ast.Assign):
+        yield node.value, [*node.targets, node.value]
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.AugAssign) and node.value:
+        yield node.value, [node.target, node.value]
+    elif isinstance(node, ast.Expr):  # a call may change what it is given
+        yield node.value, [node.value]
+    elif isinstance(node, ast.Try | ast.With | ast.Match):
+        yield node, [node]
+    if isinstance(node, ast.For | ast.While) and _leaves_early(node):
+        yield node, [node]
 
 
 def _leaves_early(loop: ast.For | ast.While) -> bool:
     """Whether a condition may cut the loop, on which then everything in it depends."""
     return any(isinstance(node, ast.Break | ast.Continue) for node in ast.walk(loop))
-
-
-def _spread(cause: ast.AST, effects: Iterable[ast.AST], tainted: set[str]) -> None:
-    if not _reads(cause, tainted):
-        return
-    for effect in effects:
-        tainted.update(_written(effect))
 
 
 def _reads(node: ast.AST, tainted: set[str]) -> bool:
@@ -117,8 +117,8 @@ def _reads(node: ast.AST, tainted: set[str]) -> bool:
     return False
 
 
-def _written(node: ast.AST) -> Iterator[str]:
-    """The names that may change when a node is executed, its own subjects of calls included."""
+def _written(node: ast.AST, helpers: set[str]) -> Iterator[str]:
+    """The names that may change when a node is executed; a helper changes none of its arguments."""
     for part in ast.walk(node):
         if isinstance(part, ast.Return):
             yield _RETURNS
@@ -126,7 +126,7 @@ def _written(node: ast.AST) -> Iterator[str]:
             yield part.id
         elif isinstance(part, ast.Subscript | ast.Attribute) and isinstance(part.ctx, ast.Store):
             yield dotted_name(part.value)
-        elif isinstance(part, ast.Call):
+        elif isinstance(part, ast.Call) and dotted_name(part.func) not in helpers:
             if isinstance(part.func, ast.Attribute):
                 yield dotted_name(part.func).partition(".")[0]
             yield from (a.id for a in part.args if isinstance(a, ast.Name))

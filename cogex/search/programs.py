@@ -1,0 +1,285 @@
+"""CoTACS: search for the program that a model emulates best on a task.
+
+Source: arXiv 2405.16337, Algorithm 1. For each of n problems the model writes a program; the one
+that answers most of the other problems right, when the model emulates it, is the task's program.
+
+Kept apart from the published form: programs that differ in comments alone are one (the first), an
+emulation is made once and kept, a program that breaks a rule is written anew up to ``tries`` times,
+and ties go to the program that was written more often, then to the earlier one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from codegen.cogex.answers import normalised
+from codegen.cogex.errors import Invalid
+from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.program import PseudoProgram, parse_program
+from codegen.cogex.search.halving import plan_rounds
+from codegen.cogex.search.log import Draw, SearchLog, Try
+from codegen.cogex.search.settings import SearchSettings
+from codegen.cogex.tasks import SearchTask, TaskItem
+
+
+class Emulator(Protocol):
+    """What the search needs of a model: :class:`codegen.cogex.model.PseudoModel`."""
+
+    def write(self, asks: Sequence[Ask], temperature: float) -> Iterable[tuple[int, str, str]]:
+        """Programs: (number of the ask, text, failure)."""
+        ...
+
+    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterable[tuple[int, Emulation]]:
+        """Emulations: (number of the ask, what the model said)."""
+        ...
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A program and how it did.
+
+    Attributes:
+        program: the program.
+        written: how often the model wrote it.
+        order: which of the different programs it is, from 0.
+        items: ranking problems that it was tried on.
+        right: how many of them it got right.
+        failures: emulations without an answer, by reason.
+        score: right / items.
+    """
+
+    program: PseudoProgram
+    written: int = 0
+    order: int = 0
+    items: int = 0
+    right: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def score(self) -> float:
+        """The share of the problems that it got right."""
+        return self.right / self.items if self.items else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        ranking: all different programs, the best first; those dropped later before those dropped
+            earlier.
+        best: the first k of them.
+        rejected: programs that broke a rule, by reason.
+        emulations: made or found in the log for this search.
+        emulations_full: that the published method takes with these programs.
+        failures: emulations without an answer, by reason.
+    """
+
+    ranking: tuple[Candidate, ...]
+    best: tuple[Candidate, ...]
+    rejected: Counter[str]
+    emulations: int
+    emulations_full: int
+    failures: Counter[str]
+
+
+Report = Callable[[str, int, int], None]
+
+
+class ProgramSearch:
+    """One search.
+
+    Args:
+        task: the problems. The first n at random have programs written, the others rank them.
+        model: writes and emulates.
+        settings: the numbers.
+        log: keeps what was done.
+        report: is told (stage, done, total).
+    """
+
+    def __init__(
+        self,
+        task: SearchTask,
+        model: Emulator,
+        settings: SearchSettings,
+        log: SearchLog,
+        report: Report = lambda *_: None,
+    ) -> None:
+        self.task, self.model, self.settings = task, model, settings
+        self.log, self.report = log, report
+        items = list(task.items)
+        random.Random(settings.seed).shuffle(items)
+        count = min(settings.candidates, len(items) - 1)
+        self.train, self.dev = items[:count], items[count:]
+        self.rejected: Counter[str] = Counter()
+        self.used: set[tuple[str, str]] = set()
+
+    def run(self) -> Found:
+        """Searches, or goes on with what the log holds."""
+        candidates = self._candidates()
+        if self.settings.method == "full":
+            self._try(candidates, self.dev)
+            ranking = _ranked(candidates)
+        else:
+            ranking = self._halve(candidates)
+        best = tuple(ranking[: self.settings.best])
+        failures = Counter[str]()
+        for key in self.used:
+            if reason := self.log.tries[key].failure:
+                failures[reason.partition(":")[0]] += 1
+        return Found(
+            ranking=tuple(ranking),
+            best=best,
+            rejected=self.rejected,
+            emulations=len(self.used),
+            emulations_full=len(candidates) * len(self.dev),
+            failures=failures,
+        )
+
+    def answers(self, programs: Sequence[Candidate], items: Sequence[TaskItem]) -> list[list[Try]]:
+        """What each program answers to each problem, in the order of the problems."""
+        self._emulate([candidate.program for candidate in programs], items, "test")
+        return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
+
+    def _candidates(self) -> list[Candidate]:
+        """The different sound programs, one written for each problem of ``train``."""
+        found: dict[str, Candidate] = {}
+        closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
+
+        def accept(program: PseudoProgram) -> None:
+            known = found.setdefault(program.digest, Candidate(program, 0, len(found)))
+            known.written += 1
+
+        waiting = list(self.train)
+        for index in range(self.settings.tries):
+            if not waiting:
+                break
+            programs = self._sound(self._write(waiting, index))
+            scores = self._train_scores(programs)
+            again = []
+            for item in waiting:
+                program = programs.get(item.id)
+                if program is None:
+                    again.append(item)
+                elif (score := scores[program.digest]) >= self.settings.threshold:
+                    accept(program)
+                else:
+                    if score > closest.get(item.id, (-1.0, None))[0]:
+                        closest[item.id] = score, program
+                    again.append(item)
+            waiting = again
+        for item in waiting:
+            if item.id in closest:
+                accept(closest[item.id][1])
+        return list(found.values())
+
+    def _sound(self, draws: dict[str, Draw]) -> dict[str, PseudoProgram]:
+        """The programs that keep the rules, by problem; the others are counted."""
+        programs = {}
+        for item, draw in draws.items():
+            try:
+                if draw.failure:
+                    raise Invalid(draw.failure.partition(":")[0], draw.failure)
+                programs[item] = parse_program(draw.program)
+            except Invalid as error:
+                self.rejected[error.reason] += 1
+        return programs
+
+    def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:
+        """Scores on the problems of ``train``, which only a threshold asks for; else 1."""
+        distinct = {program.digest: program for program in programs.values()}
+        if not self.settings.threshold:
+            return dict.fromkeys(distinct, 1.0)
+        self._emulate(list(distinct.values()), self.train, "threshold")
+        scores = {}
+        for digest in distinct:
+            keys = [(digest, item.id) for item in self.train]
+            self.used.update(keys)
+            scores[digest] = sum(self.log.tries[key].right for key in keys) / len(keys)
+        return scores
+
+    def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, Draw]:
+        missing = [item for item in items if (item.id, index) not in self.log.draws]
+        done = len(self.log.draws)
+        asks = [
+            Ask(self.task.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
+        ]
+        for number, text, failure in self.model.write(asks, self.settings.program_temperature):
+            self.log.add(Draw(missing[number].id, index, text, failure))
+            done += 1
+            self.report("programs", done, max(len(self.train), done))
+        return {item.id: self.log.draws[item.id, index] for item in items}
+
+    def _emulate(
+        self, programs: Sequence[PseudoProgram], items: Sequence[TaskItem], stage: str
+    ) -> None:
+        pairs = [(program, item) for item in items for program in programs]
+        missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
+        done = len(pairs) - len(missing)
+        asks = [
+            Ask(self.task.instruction, i.input, p.text, key=f"{p.digest}/{i.id}")
+            for p, i in missing
+        ]
+        for number, emulation in self.model.emulate(asks, self.settings.answer_temperature):
+            program, item = missing[number]
+            answer = "" if emulation.failure else normalised(emulation.answer)
+            right = not emulation.failure and answer == normalised(item.answer)
+            self.log.add(Try(program.digest, item.id, answer, right, emulation.failure))
+            done += 1
+            self.report(stage, done, len(pairs))
+
+    def _try(self, candidates: Sequence[Candidate], items: Sequence[TaskItem]) -> None:
+        """Emulates the candidates on the first ranking problems and counts."""
+        self._emulate([candidate.program for candidate in candidates], items, "ranking")
+        for candidate in candidates:
+            tries = [self.log.tries[candidate.program.digest, item.id] for item in items]
+            self.used.update((candidate.program.digest, item.id) for item in items)
+            candidate.items, candidate.right = len(tries), sum(one.right for one in tries)
+            candidate.failures = Counter(
+                one.failure.partition(":")[0] for one in tries if one.failure
+            )
+
+    def _halve(self, candidates: list[Candidate]) -> list[Candidate]:
+        settings = self.settings
+        rounds = plan_rounds(len(candidates), len(self.dev), settings.share, settings.best)
+        alive, dropped = candidates, list[Candidate]()
+        for programs, items in rounds:
+            ranked = _ranked(alive)
+            alive, dropped = ranked[:programs], ranked[programs:] + dropped
+            self._try(alive, self.dev[:items])
+        return _ranked(alive) + dropped
+
+
+def majority(tries: Sequence[Try], rng: random.Random) -> str:
+    """The answer that most programs give, ties at random; empty if none has an answer."""
+    votes = Counter(one.answer for one in tries if not one.failure)
+    if not votes:
+        return ""
+    most = max(votes.values())
+    return rng.choice(sorted(answer for answer, count in votes.items() if count == most))
+
+
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
+
+
+def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, Any]:
+    """How the best program, and the majority of the best, do on other problems.
+
+    Returns:
+        ``items``, ``best`` and ``vote``: numbers of problems, and of those answered right.
+    """
+    rows = search.answers(found.best, items)
+    voted = 0
+    for item, row in zip(items, rows, strict=True):
+        rng = random.Random(f"{search.settings.seed}/{item.id}")
+        voted += majority(row, rng) == normalised(item.answer)
+    return {
+        "items": len(items),
+        "best": sum(row[0].right for row in rows),
+        "vote": voted,
+    }

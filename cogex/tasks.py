@@ -1,0 +1,142 @@
+"""What a program is searched for: an instruction with problems and their answers.
+
+A task is a family of :mod:`codegen.cogex.families` (its problems to train on are never among those
+here) or a JSONL file with an input and an answer a line: a classification set, or any whose answers
+can be compared as texts (:func:`codegen.cogex.answers.normalised`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codegen.cogex.families import FAMILIES, find_family
+from codegen.cogex.record import CogexRecord
+from codegen.errors import ConfigError, InputError
+from codegen.records import read_rows
+
+
+@dataclass(frozen=True, slots=True)
+class TaskItem:
+    """A problem and its answer; ``id`` is unique in the task."""
+
+    id: str
+    input: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTask:
+    """A task.
+
+    Attributes:
+        name: of the family or file.
+        instruction: the same for all problems.
+        items: to search on.
+        test: to score the programs that were found on; none of them is among ``items``.
+    """
+
+    name: str
+    instruction: str
+    items: tuple[TaskItem, ...]
+    test: tuple[TaskItem, ...] = ()
+
+    def digest(self) -> str:
+        """Of all that the search's result depends on."""
+        parts = (self.instruction, *((i.input, i.answer) for i in (*self.items, *self.test)))
+        return hashlib.blake2b(repr(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def load_task(
+    name: str,
+    *,
+    items: int,
+    test: int = 0,
+    instruction: str = "",
+    input_column: str = "input",
+    answer_column: str = "answer",
+    seed: int = 0,
+) -> SearchTask:
+    """A task by its name.
+
+    Args:
+        name: a family, or a path to a JSONL file.
+        items: how many problems to search on, at most.
+        test: how many others to test on, at most.
+        instruction: of the task; a family has one.
+        input_column, answer_column: of a file's rows.
+        seed: of the order in which a file's rows are taken.
+
+    Raises:
+        ConfigError: for an unknown name, or a file without an instruction.
+        InputError: for a file that can't be read, or a row that lacks a column.
+    """
+    if name in FAMILIES:
+        found = _family_items(name, items + test)
+        instruction = instruction or find_family(name).instructions[0]
+    elif Path(name).is_file():
+        if not instruction:
+            raise ConfigError(
+                f"{name} does not say what the task is.",
+                "Say it: --instruction 'Is the review positive or negative?'",
+            )
+        found = _file_items(name, input_column, answer_column)
+        random.Random(seed).shuffle(found)
+    elif "/" in name or "." in name:
+        raise InputError(f"There is no file {name!r}.", f"Tasks are: {', '.join(FAMILIES)}.")
+    else:
+        find_family(name)  # says which there are
+        raise AssertionError(name)
+    if len(found) < 2:
+        raise InputError(f"{name} has {len(found)} problems; a search needs at least 2.")
+    return SearchTask(name, instruction, tuple(found[:items]), tuple(found[items : items + test]))
+
+
+def _family_items(name: str, count: int) -> list[TaskItem]:
+    family = find_family(name)
+    found: dict[str, TaskItem] = {}
+    for number in range(4 * count):  # a small family repeats itself
+        item = family.item("test", number)
+        found.setdefault(item.input, TaskItem(f"{name}/{number}", item.input, item.answer))
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def _file_items(path: str, input_column: str, answer_column: str) -> list[TaskItem]:
+    items = []
+    for where, row in read_rows(path):
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: expected a JSON object.")
+        for column, option in (
+            (input_column, "--input-column"),
+            (answer_column, "--answer-column"),
+        ):
+            if column not in row:
+                raise InputError(
+                    f"{where}: no column {column!r}; there are {', '.join(row) or 'none'}.",
+                    f"Name it with {option}.",
+                )
+        answer = row[answer_column]
+        if not isinstance(row[input_column], str) or not isinstance(answer, (str, int, float)):
+            raise InputError(f"{where}: the input must be text, the answer text or a number.")
+        items.append(TaskItem(where.rpartition(":")[2], row[input_column], str(answer)))
+    return items
+
+
+def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
+    """Records to show a model that was not trained on any, from families that are not to be asked.
+
+    Raises:
+        ConfigError: if there are not so many families.
+    """
+    names = [name for name in _SHOWN if name not in avoid]
+    if count > len(names):
+        raise ConfigError(f"{count} records to show are too many.", f"At most {len(names)}.")
+    return [find_family(name).record(0) for name in names[:count]]
+
+
+_SHOWN = ("largest", "last_letters", "plural", "weekday_after", "even_numbers", "opinion")

@@ -16,9 +16,11 @@ encoded (undo, redo, a suggestion that is typed), its states are known to be exa
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -264,9 +266,7 @@ class EditableCache:
 
     def _publish(self) -> None:
         """Tells the cells where their tokens stand."""
-        room = self._cells.room
-        room.positions = self._tensor(self._ledger.positions())
-        room.end = self._ledger.end
+        self._cells.room.positions = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop) -> bool:
         """Encodes these places of the sequence, in order; whether it got to their end.
@@ -297,6 +297,7 @@ class EditableCache:
         """
         ledger, support = self._ledger, self._support
         self._cells.room.index = self._tensor(ledger.order[places])
+        self._cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
         positions = self._tensor(places)
         mask: Any = self._cells.mask(positions, None)
         if support.window is not None:
@@ -306,14 +307,15 @@ class EditableCache:
         options: dict[str, Any] = {cache_argument(type(self.model)): self._cells}
         ledger.begin(places)
         try:
-            output = self.model(
-                input_ids=self._tensor(ledger.sequence[places])[None],
-                position_ids=positions[None],
-                attention_mask=mask,
-                use_cache=True,
-                logits_to_keep=keep,
-                **options,
-            )
+            with _grouped_attention(self.model.device, len(places)):
+                output = self.model(
+                    input_ids=self._tensor(ledger.sequence[places])[None],
+                    position_ids=positions[None],
+                    attention_mask=mask,
+                    use_cache=True,
+                    logits_to_keep=keep,
+                    **options,
+                )
         except BaseException:
             self._cut_back()
             raise
@@ -339,3 +341,21 @@ class EditableCache:
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.model.device)
+
+
+@contextmanager
+def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
+    """Has transformers leave keys and values that heads share unrepeated, by its own switch.
+
+    With a mask it repeats them, which at four thousand tokens takes longer than the attention
+    itself on a CPU; single queries it packs already.
+    """
+    name = "TRANSFORMERS_SDPA_FORCE_GQA"
+    if device.type != "cpu" or queries == 1 or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

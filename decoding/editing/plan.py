@@ -101,14 +101,6 @@ class Ledger:
         """How many of the sequence's tokens were encoded in another text."""
         return int(np.count_nonzero(~self.current))
 
-    @property
-    def end(self) -> int:
-        """One more than the last cell that holds states or is about to."""
-        used = self.encoded_at != _EMPTY
-        used[self.order] = True
-        held = np.flatnonzero(used)
-        return int(held[-1]) + 1 if len(held) else 0
-
     def positions(self) -> NDArray[np.int64]:
         """The position of each cell, ``NOWHERE`` for those that are not in the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)

@@ -74,6 +74,8 @@ class LazyGroup(click.Group):
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample, score by running, and report."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Ask a database in English."),
+        "serve": ("codegen.cli.serve:serve", "Completions for editors."),
+        "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
         "bench": ("codegen.cli.bench:bench", "Measure, peers side by side."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+# A kernel without a public name: int8 weights times activations as they are.
+_int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)
 _FEW = 2  # rows up to which the int8 kernel is faster
 _SMALLEST = 64 * 64  # weights of a layer that is worth it
 
@@ -36,8 +38,8 @@ class _Int8Linear(nn.Module):
         rows = states.reshape(-1, states.shape[-1])
         if len(rows) > _FEW:
             return functional.linear(states, self.weight)
-        narrow: Any = self.narrow
-        return torch._weight_int8pack_mm(rows, narrow, self.scale).view(*states.shape[:-1], -1)
+        product = _int8_product(rows, self.narrow, self.scale)
+        return product.view(*states.shape[:-1], -1)
 
 
 def add_int8(model: nn.Module) -> int:
@@ -46,7 +48,7 @@ def add_int8(model: nn.Module) -> int:
     Returns:
         The number of layers; 0 where it would not help.
     """
-    if not hasattr(torch, "_weight_int8pack_mm"):
+    if _int8_product is None:
         return 0
     changed = 0
     for parent in list(model.modules()):

@@ -361,7 +361,11 @@ def _in_loop(job: _Job) -> OnText | None:
     if job.on_text is None:
         return None
     on_text = job.on_text
-    return lambda piece: job.loop.call_soon_threadsafe(on_text, piece)
+
+    def later(piece: str) -> None:
+        job.loop.call_soon_threadsafe(on_text, piece)
+
+    return later
 
 
 def _answer(job: _Job, answer: Completion | CodegenError) -> None:

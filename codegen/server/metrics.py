@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 
 STAGES = ("queue", "prompt", "encode", "decode", "total", "typed")
@@ -21,7 +21,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._latest: dict[str, deque[float]] = {stage: deque(maxlen=_WINDOW) for stage in STAGES}
-        self._sums: Counter[str] = Counter()
+        self._sums: defaultdict[str, float] = defaultdict(float)
         self._numbers: Counter[str] = Counter()
         self._gauges: dict[str, float] = {}
 

@@ -63,7 +63,7 @@ class Mirror:
     """
 
     def __init__(self, text: str = "", encoding: Encoding = "utf-16", version: int = 0) -> None:
-        self.encoding = encoding
+        self.encoding: Encoding = encoding
         self.version = version
         self.lines = split_lines(text)
         self.size = len(text)

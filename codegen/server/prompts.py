@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codegen.decoding.healing import Vocabulary
 from codegen.server.brackets import scan
@@ -74,7 +74,8 @@ class Prompter:
         vocabulary: Vocabulary,
         limit: int,
     ) -> None:
-        self._core = tokenizer.backend_tokenizer
+        core: Any = tokenizer.backend_tokenizer
+        self._core = core
         self._vocabulary = vocabulary
         self.family = family
         self.limit = limit
@@ -84,9 +85,8 @@ class Prompter:
         self._control = re.compile("|".join(map(re.escape, visible)) or r"(?!)")
         first = tokenizer("").input_ids
         self._first = [token for token in first if token != tokenizer.eos_token_id]
-        if not self._first and (start := tokenizer.bos_token_id) is None:
-            start = tokenizer.eos_token_id
-        self._alone = self._first or [start or 0]
+        starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
+        self._alone = self._first or [next(token for token in starts if token is not None)]
         self._file_mark = next((known[mark] for mark in _FILE_MARKS if mark in known), None)
         self._pieces: list[str | list[int]] = []
         if family:

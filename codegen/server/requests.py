@@ -1,4 +1,4 @@
-"""What is asked of the engine and what it answers: plain data between the protocols and the model."""
+"""What is asked of the engine and what it answers: plain data between protocols and model."""
 
 from __future__ import annotations
 

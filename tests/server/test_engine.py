@@ -1,0 +1,292 @@
+"""The engine against the plain decoding loop; order, cancelling, memory, isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegen.server.requests import DocumentKey, Overloaded, Superseded
+
+TEXT = Path(__file__).read_text()
+
+
+def plain(model: Any, prefix: str, max_tokens: int) -> str:
+    """What the batched loop gives for the same text, healed in the same way."""
+    from codegen.decoding.loop import Row, decode
+    from codegen.generation.text import TextStream
+
+    prompt = model.vocabulary.heal(model.prompter.encode(prefix).ids)
+    row = Row(prompt.ids, [0.0] * max_tokens, prompt.rest)
+    decode(
+        model.model,
+        [row],
+        max_new_tokens=max_tokens,
+        temperature=0,
+        top_p=1,
+        eos=model.eos,
+        vocabulary=model.vocabulary,
+    )
+    stream = TextStream(model.tokenizer.backend_tokenizer, prompt.ids, taken=prompt.taken)
+    for token in row.tokens:
+        stream.push(token)
+    return stream.text
+
+
+def test_greedy_text_is_the_plain_loops(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        for end in (1, 40, 90, 133, 171, 300):
+            got = await engine.complete(ask(TEXT[:end], document=f"{end}", max_tokens=12))
+            assert got.text == plain(engine.model, TEXT[:end], 12)
+
+    asyncio.run(run())
+
+
+def test_typing_at_the_end_encodes_a_few_tokens_and_gives_the_plain_loops_text(
+    engine: Any, ask: Any
+) -> None:
+    async def run() -> None:
+        first = await engine.complete(ask(TEXT[:300]))
+        assert first.encoded > 50
+        for end in range(301, 320):
+            got = await engine.complete(ask(TEXT[:end]))
+            assert got.encoded <= 8
+            assert got.reused + got.encoded >= first.prompt_tokens - 8
+            assert got.text == plain(engine.model, TEXT[:end], 8)
+
+    asyncio.run(run())
+
+
+def test_candidates_are_different_and_the_first_is_the_greedy_one(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        one = await engine.complete(ask("def f(x):\n    return ", document="b"))
+        many = await engine.complete(ask("def f(x):\n    return ", document="c", candidates=5))
+        texts = [candidate.text for candidate in many.candidates]
+        assert len(texts) == 5 == len({text.strip() for text in texts})
+        assert texts[0] == one.text
+
+    asyncio.run(run())
+
+
+def test_a_seed_gives_the_same_text_again(engine: Any, ask: Any) -> None:
+    async def run() -> list[str]:
+        asked = [
+            ask("x = ", document=d, temperature=1.5, seed=s)
+            for d, s in zip("abc", (1, 1, 2), strict=True)
+        ]
+        return [(await engine.complete(one)).text for one in asked]
+
+    one, same, other = asyncio.run(run())
+    assert one == same != other
+
+
+def test_the_latest_request_of_a_document_wins(engine: Any, ask: Any) -> None:
+    async def run() -> list[Any]:
+        asked = [ask(TEXT[: 200 + n], max_tokens=64) for n in range(5)]
+        other = engine.complete(ask(TEXT[:50], document="other"))
+        tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
+        return [await other, *await asyncio.gather(*tasks, return_exceptions=True)]
+
+    other, *answers = asyncio.run(run())
+    assert all(isinstance(answer, Superseded) for answer in answers[:-1])
+    assert answers[-1].candidates and other.candidates
+
+
+def counting(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Times of the model's forward passes."""
+    passes: list[float] = []
+    forward = model.model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(time.perf_counter())
+        time.sleep(0.002)
+        return forward(*args, **kwargs)
+
+    # The signature is looked at (cache or past_key_values), so the class keeps its own.
+    monkeypatch.setattr(model.model, "forward", counted)
+    return passes
+
+
+def test_cancelling_ends_within_one_forward_pass(
+    engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = counting(engine.model, monkeypatch)
+
+    async def run() -> None:
+        for wait in (0.0, 0.005, 0.02, 0.05):
+            # A long context in a new document: the cancel may come while it is encoded or decoded.
+            asked = ask(TEXT[:600], document=f"{wait}", max_tokens=100)
+            task = asyncio.ensure_future(engine.complete(asked))
+            await asyncio.sleep(wait)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            cancelled = time.perf_counter()
+            while not engine.idle:
+                await asyncio.sleep(0.001)
+            late = [at for at in passes if at > cancelled]
+            assert len(late) <= 1
+
+    asyncio.run(run())
+
+
+def test_clients_take_turns(engine: Any, ask: Any) -> None:
+    order: list[str] = []
+
+    async def one(client: str, number: int) -> None:
+        await engine.complete(ask(f"x{number} = ", document=f"{number}", client=client))
+        order.append(client)
+
+    async def run() -> None:
+        many = [asyncio.ensure_future(one("greedy", number)) for number in range(10)]
+        await asyncio.sleep(0)
+        await asyncio.gather(*many, one("modest", 99))
+
+    asyncio.run(run())
+    assert order.index("modest") <= 3
+
+
+def test_a_full_queue_is_refused(engine: Any, ask: Any) -> None:
+    async def run() -> list[Any]:
+        asked = [ask(f"x{n} = ", document=f"{n}") for n in range(engine.limits.queue + 10)]
+        tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    answers = asyncio.run(run())
+    refused = [answer for answer in answers if isinstance(answer, Overloaded)]
+    assert 1 <= len(refused) <= 10
+    assert all(answer.candidates for answer in answers if not isinstance(answer, Exception))
+
+
+def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) -> None:
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.settings import Limits
+
+    budget = 2_000_000
+    engine = CompletionEngine(tiny_model, Limits(context_tokens=256, cache_bytes=budget))
+
+    async def run() -> None:
+        for round_ in range(2):
+            for number in range(50):
+                text = f"# {number}\n" + TEXT[:400]
+                await engine.complete(ask(text, document=f"{number}", max_tokens=2 + round_))
+                assert engine._caches.nbytes <= budget
+
+    asyncio.run(run())
+    assert engine._caches.evicted > 50
+    engine.stop()
+
+
+def test_no_text_of_another_document(engine: Any, ask: Any) -> None:
+    """Interleaved documents give what each gives alone, with all states exact."""
+
+    async def run() -> None:
+        texts = {name: f"{name} = {{}}\n" * 6 + f"{name}." for name in ("alpha", "beta", "gamma")}
+        for _ in range(3):
+            for name, text in texts.items():
+                texts[name] = text + name[0]
+                got = await engine.complete(ask(texts[name], document=name))
+                assert got.text == plain(engine.model, texts[name], 8)
+
+    asyncio.run(run())
+
+
+def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> None:
+    from codegen.server.requests import Candidate, Completion
+
+    suggested = Completion((Candidate("return value", 3, "stop"),))
+
+    async def run() -> None:
+        asked = ask("def f():\n    ", "\n", multiline="auto")
+        texts = tuple(candidate.text for candidate in suggested.candidates)
+        engine.suggestions(asked.key).add(asked.prefix, asked.suffix, texts)
+        seconds = []
+        for size in range(1, 8):
+            began = time.perf_counter()
+            prefix = asked.prefix + suggested.text[:size]
+            got = await engine.complete(ask(prefix, "\n", multiline="auto"))
+            seconds.append(time.perf_counter() - began)
+            assert got.from_suggestion and got.text == suggested.text[size:]
+        assert engine.metrics.value("completions") == 0
+        assert sorted(seconds)[3] < 0.005
+
+    asyncio.run(run())
+
+
+def test_closing_forgets(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        for client in ("one", "two"):
+            for document in ("a", "b"):
+                await engine.complete(ask("x = 1\n", document=document, client=client))
+        engine.close(DocumentKey("one", "", "a"))
+        engine.close_client("two")
+        await engine.complete(ask("y", document="c", client="three"))
+        left = {(key.client, key.document) for key in engine._caches._documents}
+        assert left == {("one", "b"), ("three", "c")}
+
+    asyncio.run(run())
+
+
+def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        await engine.complete(ask(TEXT[:300]))
+        edited = TEXT[:100].replace("engine", "motor") + TEXT[100:300]
+        await engine.complete(ask(edited))
+        cache = engine._caches.get(ask("").key).cache
+        for _ in range(200):
+            if cache.exact:
+                break
+            await asyncio.sleep(0.01)
+        assert cache.exact
+        got = await engine.complete(ask(edited, max_tokens=7))
+        assert got.text == plain(engine.model, edited, 7)
+
+    asyncio.run(run())
+
+
+def test_a_deadline_ends_with_what_there_is(
+    engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counting(engine.model, monkeypatch)
+
+    async def run() -> None:
+        got = await engine.complete(ask("x = ", max_tokens=120, deadline_s=0.05))
+        assert 1 <= got.candidates[0].tokens < 60
+
+    asyncio.run(run())
+
+
+def test_a_failure_in_the_model_is_one_answer(
+    engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.errors import CodegenError
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.model.model, "forward", broken)
+            with pytest.raises(CodegenError, match="ZeroDivisionError"):
+                await engine.complete(ask("x = "))
+        assert (await engine.complete(ask("x = "))).candidates
+
+    asyncio.run(run())
+
+
+def test_the_engine_stops(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        task = asyncio.ensure_future(engine.complete(ask(TEXT[:600], max_tokens=100)))
+        await asyncio.sleep(0.01)
+        await asyncio.to_thread(engine.stop)
+        with pytest.raises(Superseded):
+            await task
+        with pytest.raises(Superseded):
+            await engine.complete(ask("y"))
+
+    asyncio.run(run())
+    assert "completions" not in [thread.name for thread in threading.enumerate()]

@@ -3,9 +3,27 @@
 ``cache`` follows edits (PIE, arXiv 2407.03157, with repairs), ``report`` is what it is told and
 tells; ``plan`` decides which states are reused, ``spans`` finds moved text, ``cells`` holds the
 states, ``rotation`` knows what a position does to a key, ``support`` which models are refused.
+``lexical`` finds the statement at the cursor, for the tail that is always encoded again, and edits
+that change how the text behind them reads.
 """
 
 from codegen.decoding.editing.cache import EditableCache
+from codegen.decoding.editing.lexical import (
+    LexicalState,
+    Reading,
+    read,
+    reads_otherwise,
+    tail_tokens,
+)
 from codegen.decoding.editing.report import EditPolicy, EditReport
 
-__all__ = ["EditPolicy", "EditReport", "EditableCache"]
+__all__ = [
+    "EditPolicy",
+    "EditReport",
+    "EditableCache",
+    "LexicalState",
+    "Reading",
+    "read",
+    "reads_otherwise",
+    "tail_tokens",
+]

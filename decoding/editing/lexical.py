@@ -1,0 +1,158 @@
+"""What the text around a cursor is: its statement, and whether an edit changes how the rest reads.
+
+Texts are read with the tables of :mod:`codegen.decoding.rpg.languages`. Offsets are characters.
+
+Limits: as in those tables; besides, regular expressions and raw strings of other languages than
+Python are not known here, so that a quote in one may be taken for a string's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from codegen.decoding.rpg.languages import PYTHON, Language, Quote
+
+_CLOSES = {"(": ")", "[": "]", "{": "}"}
+
+
+@dataclass(frozen=True, slots=True)
+class LexicalState:
+    """What is open at a place of a text.
+
+    Attributes:
+        quote: what opened the string or comment, with its prefix; empty outside.
+        brackets: the open ones, outermost first.
+    """
+
+    quote: str = ""
+    brackets: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text up to a place.
+
+    Attributes:
+        state: what is open there.
+        line: where its line starts.
+        statement: where its statement starts, at the latest at the line's start.
+    """
+
+    state: LexicalState
+    line: int
+    statement: int
+
+
+def read(text: str, end: int | None = None, language: Language = PYTHON) -> Reading:
+    """Reads a text up to ``end``, by default to its end.
+
+    A statement goes on over line breaks within brackets and strings, and after a backslash. Where
+    braces are blocks it ends at semicolons and braces. A keyword that can't stand in brackets and
+    begins a line ends brackets that were left open.
+    """
+    end = len(text) if end is None else end
+    lexer = _lexer_of(language)
+    line = text.rfind("\n", 0, end) + 1
+    statement, brackets, at = 0, "", 0
+    while found := lexer.pattern.search(text, at, end):
+        word, at = found[0], found.end()
+        if found.lastgroup == "joined":
+            continue
+        if found.lastgroup == "quote":
+            quote = lexer.quotes[found["mark"]]
+            closed = _end_of(quote).match(text, at, end)
+            if closed is None:
+                return Reading(LexicalState(word, brackets), line, min(statement, line))
+            # The line break after a comment or a string left open is read as one.
+            at = closed.start("close") if closed["close"] == "\n" else closed.end()
+        elif word in _CLOSES:
+            brackets += word
+            if word == "{" and not language.indented:
+                statement = at
+        elif word in ")]}":
+            opening = next(key for key, value in _CLOSES.items() if value == word)
+            brackets = brackets[: max(brackets.rfind(opening), 0)]
+            if word == "}" and not language.indented:
+                statement = at
+        elif word == ";":
+            if brackets[-1:] != "(" or language.indented:
+                statement = at
+        elif found.lastgroup == "keyword":
+            brackets = "" if language.indented else brackets
+            statement = found.start()
+        elif language.indented and not brackets:  # a line break
+            statement = at
+    return Reading(LexicalState("", brackets), line, min(statement, line))
+
+
+def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
+    """Whether what stands behind the edit from ``old`` to ``new`` is now in another string, comment
+    or bracket than before.
+    """
+    start = _shared(old, new)
+    shared = _shared(old[start:][::-1], new[start:][::-1])
+    # At the end of the edit's last line, so that a comment on it counts for nothing.
+    line_end = new.find("\n", len(new) - shared)
+    if line_end < 0:
+        return False
+    behind = len(new) - line_end - 1
+    before = read(old, len(old) - behind, language).state
+    return read(new, len(new) - behind, language).state != before
+
+
+def tail_tokens(ends: Sequence[int], start: int, *, least: int = 16, most: int = 96) -> int:
+    """How many tokens at the end reach beyond ``start``, within bounds.
+
+    Args:
+        ends: where each token ends in the text, ascending.
+        start: an offset, such as :attr:`Reading.statement`.
+        least, most: bounds of the result; what is shorter than ``least`` is taken as a whole.
+    """
+    count = 0
+    for end in reversed(ends):
+        if end <= start:
+            break
+        count += 1
+    return min(max(count, least), most, len(ends))
+
+
+def _shared(one: str, other: str) -> int:
+    """The length of the beginning that two texts share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Lexer:
+    pattern: re.Pattern[str]
+    quotes: dict[str, Quote]
+
+
+@lru_cache(maxsize=16)
+def _lexer_of(language: Language) -> _Lexer:
+    quotes = {quote.open.decode(): quote for quote in language.quotes}
+    prefixes = {prefix.decode() for quote in language.quotes for prefix in quote.prefixes}
+    marks = "|".join(re.escape(mark) for mark in sorted(quotes, key=len, reverse=True))
+    before = "|".join(sorted(prefixes, key=len, reverse=True))
+    prefix = rf"(?:(?<!\w)(?i:{before}))?" if before else ""
+    words = "|".join(sorted(word.decode() for word in language.only_statements))
+    keyword = rf"(?P<keyword>(?:(?<=\n)|\A)[ \t]*(?:{words})\b)|" if words else ""
+    return _Lexer(
+        re.compile(
+            rf"(?P<joined>\\\r?\n)|{keyword}(?P<quote>{prefix}(?P<mark>{marks}))|(?P<other>[()\[\]{{}};\n])"
+        ),
+        quotes,
+    )
+
+
+@lru_cache(maxsize=64)
+def _end_of(quote: Quote) -> re.Pattern[str]:
+    """Matches up to what ends a string or comment: its close or, for some, a line break."""
+    close = re.escape(quote.close.decode())
+    if not quote.multiline:
+        close += r"|\n"
+    inside = r"(?:\\[\s\S]|[^\\])*?" if quote.escapes else r"[\s\S]*?"
+    return re.compile(rf"{inside}(?P<close>{close})")

@@ -1,0 +1,44 @@
+"""Language models that write in no fixed order: insertions anywhere, masks of flexible length.
+
+- :class:`InsertionLM`: Patel et al., "Insertion Language Models", 2025 (arXiv 2505.05755).
+- :class:`FlexibleMaskLM`: Kim et al., "Any-Order Flexible Length Masked Diffusion", 2025 (arXiv
+  2509.01025).
+- :class:`FixedMaskLM`: masked diffusion of fixed length, as a baseline.
+
+All are ``PreTrainedModel`` classes with one interface, :class:`FillingModel`.
+"""
+
+from codegen.decoding.insertion.base import Filled, FillingModel, FillOptions, Losses
+from codegen.decoding.insertion.config import (
+    EncoderConfig,
+    FixedMaskConfig,
+    FlexibleMaskConfig,
+    InsertionConfig,
+)
+from codegen.decoding.insertion.fixed import FixedMaskLM
+from codegen.decoding.insertion.flexible import FlexibleMaskLM
+from codegen.decoding.insertion.ilm import InsertionLM
+from codegen.decoding.insertion.text import Batch, Text
+
+MODELS: dict[str, type[FillingModel]] = {
+    InsertionConfig.model_type: InsertionLM,
+    FlexibleMaskConfig.model_type: FlexibleMaskLM,
+    FixedMaskConfig.model_type: FixedMaskLM,
+}
+
+__all__ = [
+    "MODELS",
+    "Batch",
+    "EncoderConfig",
+    "Filled",
+    "FillOptions",
+    "FillingModel",
+    "FixedMaskConfig",
+    "FixedMaskLM",
+    "FlexibleMaskConfig",
+    "FlexibleMaskLM",
+    "InsertionConfig",
+    "InsertionLM",
+    "Losses",
+    "Text",
+]

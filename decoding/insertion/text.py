@@ -1,0 +1,217 @@
+"""Texts as these models see them: ``[CLS] prefix [BOS] body``, with slots between the tokens.
+
+Slot k is the place right after token k. The body's first slot is the one after ``[BOS]``; nothing
+is ever inserted after ``[CLS]`` or into the prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codegen.decoding.insertion.config import EncoderConfig
+
+CLS, PREFIX, BODY = range(3)  # kinds of tokens; [BOS] counts to the prefix
+N_KINDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A prompt and what stands of its answer.
+
+    Attributes:
+        prefix: token ids that are given.
+        body: token ids, without an end of sequence.
+        open: one flag a slot, that of ``[BOS]`` first, so one more than the body has tokens:
+            whether something may be inserted there; empty for all.
+    """
+
+    prefix: Sequence[int]
+    body: Sequence[int] = ()
+    open: Sequence[bool] = field(default=())
+
+    def __post_init__(self) -> None:
+        if len(self.open) not in (0, len(self.body) + 1):
+            raise ValueError(f"{len(self.body)} tokens have {len(self.open)} flags of slots")
+
+    @property
+    def slots(self) -> list[bool]:
+        """``open``, written out."""
+        return list(self.open) or [True] * (len(self.body) + 1)
+
+
+@dataclass(slots=True)
+class Prefixes:
+    """G prefixes that are encoded apart, padded on the right.
+
+    Attributes:
+        input_ids: int64 [G, P].
+        attention_mask: bool [G, P].
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+
+
+@dataclass(slots=True)
+class Batch:
+    """B texts of up to S tokens, padded on the right.
+
+    Attributes:
+        input_ids: int64 [B, S]; with ``prefixes`` they are ``[CLS] [BOS] body``.
+        attention_mask: bool [B, S].
+        kinds: int64 [B, S].
+        open_slots: bool [B, S].
+        owner: int64 [B], the number of each text's prefix among ``prefixes``.
+        shift: int64 [B], tokens of the prefix that stand elsewhere.
+        prefixes: what is encoded apart, if it is.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    kinds: Tensor
+    open_slots: Tensor
+    owner: Tensor
+    shift: Tensor
+    prefixes: Prefixes | None = None
+
+    @classmethod
+    def of(cls, texts: Sequence[Text], config: EncoderConfig) -> Batch:
+        """Frames and pads texts; with ``prefix_apart`` equal prefixes stand in it once."""
+        apart = config.prefix_apart
+        own = [() if apart else tuple(text.prefix) for text in texts]
+        lengths = [
+            2 + len(prefix) + len(text.body) for prefix, text in zip(own, texts, strict=True)
+        ]
+        shape = (len(texts), max(lengths))
+        ids = np.full(shape, config.pad_token_id, np.int64)
+        kinds = np.full(shape, BODY, np.int64)
+        open_slots = np.zeros(shape, bool)
+        for row, (prefix, text, length) in enumerate(zip(own, texts, lengths, strict=True)):
+            ids[row, :length] = [config.cls_token_id, *prefix, config.bos_token_id, *text.body]
+            start = 1 + len(prefix)
+            kinds[row, 0], kinds[row, 1 : start + 1] = CLS, PREFIX
+            open_slots[row, start:length] = text.slots
+        mask = np.arange(shape[1]) < np.array(lengths)[:, None]
+        numbers: dict[tuple[int, ...], int] = {}
+        owner = [numbers.setdefault(tuple(text.prefix), len(numbers)) for text in texts]
+        shift = [len(text.prefix) * apart for text in texts]
+        return cls(
+            torch.from_numpy(ids),
+            torch.from_numpy(mask),
+            torch.from_numpy(kinds),
+            torch.from_numpy(open_slots),
+            torch.tensor(owner),
+            torch.tensor(shift),
+            _prefixes(list(numbers), config) if apart else None,
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in _TENSORS}
+        prefixes = self.prefixes
+        if prefixes is not None:
+            prefixes = Prefixes(prefixes.input_ids.to(device), prefixes.attention_mask.to(device))
+        return Batch(**moved, prefixes=prefixes)
+
+    def inputs(self) -> dict[str, Any]:
+        """The tensors by name, for :meth:`from_inputs` on the other side of a model's call."""
+        found = {name: getattr(self, name) for name in _TENSORS}
+        if self.prefixes is not None:
+            found["prefix_ids"] = self.prefixes.input_ids
+            found["prefix_mask"] = self.prefixes.attention_mask
+        return found
+
+    @classmethod
+    def from_inputs(cls, inputs: dict[str, Tensor]) -> Batch:
+        """See :meth:`inputs`; other names are left alone."""
+        prefixes = None
+        if "prefix_ids" in inputs:
+            prefixes = Prefixes(inputs["prefix_ids"], inputs["prefix_mask"])
+        return cls(**{name: inputs[name] for name in _TENSORS}, prefixes=prefixes)
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+    def positions(self) -> Tensor:
+        """int64 [B, S]: places in the whole text, the prefix with it."""
+        place = torch.arange(self.input_ids.shape[1], device=self.input_ids.device)
+        return place + (place > 0) * self.shift[:, None]
+
+    @property
+    def lengths(self) -> Tensor:
+        """int64 [B]."""
+        return self.attention_mask.sum(-1)
+
+    @property
+    def starts(self) -> Tensor:
+        """int64 [B], where ``[BOS]`` stands."""
+        return (self.kinds != BODY).sum(-1) - 1
+
+    def take(self, rows: Tensor) -> Batch:
+        """The rows of a mask, bool [B], without columns that only padding is left in."""
+        width = int(self.lengths[rows].max()) if bool(rows.any()) else 0
+        return replace(
+            self,
+            input_ids=self.input_ids[rows, :width],
+            attention_mask=self.attention_mask[rows, :width],
+            kinds=self.kinds[rows, :width],
+            open_slots=self.open_slots[rows, :width],
+            owner=self.owner[rows],
+            shift=self.shift[rows],
+        )
+
+    def bodies(self) -> list[list[int]]:
+        """The bodies' token ids."""
+        inside = self.attention_mask & (self.kinds == BODY)
+        return [row[keep].tolist() for row, keep in zip(self.input_ids, inside, strict=True)]
+
+    def insert(self, where: Tensor, tokens: Tensor) -> Batch:
+        """The texts with a token inserted right after each marked one.
+
+        Args:
+            where: bool [B, S].
+            tokens: int64 [B, S], read where marked.
+
+        Returns:
+            Texts of up to S + (the most insertions of a row) tokens; slots of new tokens are open.
+        """
+        batch, width = where.shape
+        before = where.long().cumsum(-1)  # insertions up to and with the own slot, [B, S]
+        place = torch.arange(width, device=where.device) + before - where.long()
+        lengths = self.lengths + before[:, -1]
+        wide = int(lengths.max())
+        place = torch.where(self.attention_mask, place, wide)  # padding goes to a column cut off
+        rows, slots = where.nonzero(as_tuple=True)
+        new = place[rows, slots] + 1
+
+        def grown(old: Tensor, fill: int | bool, inserted: Tensor | int | bool) -> Tensor:
+            out = torch.full((batch, wide + 1), fill, dtype=old.dtype, device=old.device)
+            out.scatter_(1, place, old)
+            out[rows, new] = torch.as_tensor(inserted, dtype=old.dtype, device=old.device)
+            return out[:, :wide]
+
+        return replace(
+            self,
+            input_ids=grown(self.input_ids, 0, tokens[rows, slots]),
+            attention_mask=torch.arange(wide, device=where.device) < lengths[:, None],
+            kinds=grown(self.kinds, BODY, BODY),
+            open_slots=grown(self.open_slots, False, True),
+        )
+
+
+_TENSORS = ("input_ids", "attention_mask", "kinds", "open_slots", "owner", "shift")
+
+
+def _prefixes(prefixes: list[tuple[int, ...]], config: EncoderConfig) -> Prefixes:
+    width = max(1, *map(len, prefixes)) if prefixes else 1
+    ids = np.full((len(prefixes), width), config.pad_token_id, np.int64)
+    mask = np.zeros(ids.shape, bool)
+    for row, prefix in enumerate(prefixes):
+        ids[row, : len(prefix)], mask[row, : len(prefix)] = prefix, True
+    return Prefixes(torch.from_numpy(ids), torch.from_numpy(mask))

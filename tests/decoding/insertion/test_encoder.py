@@ -1,0 +1,61 @@
+"""The encoder with its prefix apart against one dense mask over the whole text."""
+
+from __future__ import annotations
+
+import torch
+from models_under_test import insertion_lm
+
+from codegen.decoding.insertion import Batch, Text
+from codegen.decoding.insertion.encoder import rotary_angles, rotate
+
+TEXTS = [
+    Text([5, 6, 7], [8, 5], [True, False, True]),
+    Text([5, 6, 7], []),
+    Text([8], [6, 6, 6, 5]),
+    Text([], [7]),
+]
+
+
+def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
+    apart = insertion_lm(prefix_apart=True, marks_open_slots=True)
+    batch = Batch.of(TEXTS, apart.config)
+    assert batch.prefixes is not None and len(batch.prefixes.input_ids) == 3  # equal ones once
+    got = apart.encoder(batch)
+    joint = insertion_lm(marks_open_slots=True)
+    for row, text in enumerate(TEXTS):
+        whole = Batch.of([text], joint.config)
+        encoder, prefix = joint.encoder, len(text.prefix)
+        x = encoder._embed(whole.input_ids, whole.kinds, whole.open_slots)
+        size = x.shape[1]
+        seen = torch.ones(size, size, dtype=torch.bool)
+        seen[1 : 1 + prefix] = False
+        seen[1 : 1 + prefix, 1 : 1 + prefix] = True
+        angles = rotary_angles(torch.arange(size), encoder.head_size, encoder.theta)
+        rotation = (angles.cos(), angles.sin())
+        for layer in encoder.layers:
+            x = layer.update(x, *layer.project(x, rotation), seen[None, None])
+        keep = [0, *range(1 + prefix, size)]  # [CLS], [BOS], body
+        torch.testing.assert_close(got[row, : len(keep)], x[0, keep], atol=1e-12, rtol=0)
+
+
+def test_what_is_remembered_serves_all_steps() -> None:
+    model = insertion_lm(prefix_apart=True)
+    batch = Batch.of(TEXTS, model.config)
+    memory = model.remember(batch)
+    assert torch.equal(model.encoder(batch, memory), model.encoder(batch))
+    some = batch.take(torch.tensor([False, True, True, False]))
+    torch.testing.assert_close(
+        model.encoder(some, memory), model.encoder(batch)[1:3, : some.input_ids.shape[1]],
+        atol=1e-12, rtol=0,
+    )  # fmt: skip
+
+
+def test_positions_are_relative_to_nothing_but_the_order() -> None:
+    """Rotary angles: shifting both a query and a key leaves their product as it is."""
+    angles = rotary_angles(torch.arange(12), 8, 10000.0).double()
+    q, k = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    turned_q = rotate(q.expand(12, 8), angles.cos(), angles.sin())
+    turned_k = rotate(k.expand(12, 8), angles.cos(), angles.sin())
+    products = turned_q @ turned_k.T
+    torch.testing.assert_close(products[3, 1], products[10, 8], atol=1e-6, rtol=0)
+    assert abs(products[3, 1] - products[3, 2]) > 1e-4

@@ -110,13 +110,19 @@ def loss_of(model: Any, items: list[Labelled]) -> Any:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_loss_reaches_every_weight(layout: Any) -> None:
-    """The released code copied column names out of the graph: their encoders never learnt."""
+    """The released code copied column names out of the graph: their encoders never learnt.
+
+    ``select.2.bias`` adds the same to the score of each column, which a softmax does not see: its
+    gradient is a rounding error, and may be nothing at all.
+    """
     model = network(layout)
     loss_of(model, ITEMS).backward()
     idle = [
         name
         for name, weight in model.named_parameters()
-        if weight.requires_grad and (weight.grad is None or not weight.grad.abs().sum() > 0)
+        if name != "select.2.bias"
+        and weight.requires_grad
+        and (weight.grad is None or not weight.grad.abs().sum() > 0)
     ]
     assert idle == []
 

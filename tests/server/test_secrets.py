@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
 
 import pytest
 
@@ -55,5 +55,5 @@ def test_real_modules_stay_as_they_are() -> None:
     import zipfile
 
     for module in (argparse, http.client, json.decoder, zipfile):
-        text = Path(module.__file__).read_text()
+        text = inspect.getsource(module)
         assert redact(text) == text

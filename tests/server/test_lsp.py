@@ -1,0 +1,214 @@
+"""The language server as a process, by pytest-lsp's client and by bytes of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from lsprotocol import types
+from pytest_lsp import ClientServerConfig, LanguageClient
+
+URI = "file:///project/main.py"
+BIN = Path(sys.executable).with_name("codegen")
+READY = "is ready"
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+
+def command(model: Path) -> list[str]:
+    return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256"]
+
+
+def capabilities(inline: bool = True, encoding: str = "utf-16") -> types.ClientCapabilities:
+    document = types.TextDocumentClientCapabilities(
+        inline_completion=types.InlineCompletionClientCapabilities() if inline else None
+    )
+    general = types.GeneralClientCapabilities(
+        position_encodings=[types.PositionEncodingKind(encoding)]
+    )
+    return types.ClientCapabilities(text_document=document, general=general)
+
+
+async def started(model: Path, **options: Any) -> LanguageClient:
+    """A client whose server has its model."""
+    config = ClientServerConfig(server_command=command(model))
+    client: Any = await config.start()
+    client.statuses = []
+
+    @client.feature("$/codegen/status")
+    def status(params: Any) -> None:
+        client.statuses.append((params.kind, params.message))
+
+    params = types.InitializeParams(
+        capabilities(**options), process_id=os.getpid(), root_uri="file:///project"
+    )
+    client.answer = await client.initialize_session(params)
+    for _ in range(600):
+        if any(READY in message for _, message in client.statuses):
+            return client
+        await asyncio.sleep(0.1)
+    raise AssertionError(client.statuses)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(tiny_model_dir: Path) -> AsyncIterator[LanguageClient]:
+    client = await started(tiny_model_dir)
+    yield client
+    await client.shutdown_session()
+    await client.stop()
+
+
+def opened(client: LanguageClient, text: str, uri: str = URI, language: str = "python") -> None:
+    item = types.TextDocumentItem(uri, language, 1, text)
+    client.text_document_did_open(types.DidOpenTextDocumentParams(item))
+
+
+def typed(client: LanguageClient, text: str, line: int, column: int, version: int = 2) -> None:
+    at = types.Position(line, column)
+    change = types.TextDocumentContentChangePartial(types.Range(at, at), text)
+    document = types.VersionedTextDocumentIdentifier(version, URI)
+    client.text_document_did_change(types.DidChangeTextDocumentParams(document, [change]))
+
+
+def inline(line: int, column: int, automatic: bool = False, uri: str = URI) -> Any:
+    kind = types.InlineCompletionTriggerKind
+    context = types.InlineCompletionContext(kind.Automatic if automatic else kind.Invoked)
+    return types.InlineCompletionParams(
+        context, types.TextDocumentIdentifier(uri), types.Position(line, column)
+    )
+
+
+async def items(client: LanguageClient, params: Any) -> list[str]:
+    answer = await client.text_document_inline_completion_async(params)
+    return [item.insert_text for item in answer.items] if answer else []
+
+
+async def test_capabilities(client: Any) -> None:
+    found = client.answer.capabilities
+    assert found.inline_completion_provider
+    assert found.text_document_sync.change == types.TextDocumentSyncKind.Incremental
+    assert found.completion_provider is None  # the editor has inline completion
+    assert client.statuses[0][0] == "Normal"
+
+
+async def test_suggestions_follow_the_text(client: Any) -> None:
+    opened(client, "def f(value):\n    \n")
+    found = await items(client, inline(1, 4))
+    assert 1 < len(found) <= 3
+    assert len(set(found)) == len(found)
+    assert len(await items(client, inline(1, 4, automatic=True))) == 1
+
+
+async def test_typed_as_suggested_and_accepted(client: Any) -> None:
+    opened(client, "def f(value):\n    \n")
+    first = (await items(client, inline(1, 4)))[0]
+    typed(client, first[:2], 1, 4)
+    if "\n" not in first[:2]:
+        assert (await items(client, inline(1, 6, automatic=True)))[0] == first[2:]
+
+
+async def test_requests_in_one_go_see_their_own_text(client: Any) -> None:
+    """Changes and requests interleaved without waiting: positions fit the text at their place."""
+    opened(client, "")
+    answers = []
+    for number in range(8):
+        typed(client, f"x{number} = {number}\n", number, 0, number + 2)
+        params = inline(number + 1, 0)
+        answers.append(client.text_document_inline_completion_async(params))
+    done = await asyncio.gather(*answers)
+    assert done[-1] is not None
+    assert not [m for m in client.statuses if m[0] == "Warning"]
+
+
+async def test_cancelling(client: Any) -> None:
+    opened(client, "def g():\n    x = " + "1 + " * 200)
+    task = asyncio.ensure_future(client.text_document_inline_completion_async(inline(1, 808)))
+    await asyncio.sleep(0.02)
+    number = next(reversed(client.protocol._request_futures))
+    client.cancel_request(types.CancelParams(number))
+    with pytest.raises(Exception, match="cancel"):
+        await asyncio.wait_for(task, 5)
+    assert await items(client, inline(0, 3)) is not None
+
+
+async def test_secret_files_get_nothing(client: Any) -> None:
+    opened(client, "KEY=", "file:///project/.env", "plaintext")
+    assert await items(client, inline(0, 4, uri="file:///project/.env")) == []
+    assert client.statuses[-1][0] == "Inactive"
+
+
+async def test_a_document_that_is_not_open_gets_nothing(client: Any) -> None:
+    assert await items(client, inline(0, 0, uri="file:///etc/passwd")) == []
+    uri = "file:///etc/hostname"
+    at = types.Position(0, 0)
+    change = types.TextDocumentContentChangePartial(types.Range(at, at), "x")
+    document = types.VersionedTextDocumentIdentifier(1, uri)
+    client.text_document_did_change(types.DidChangeTextDocumentParams(document, [change]))
+    assert await items(client, inline(0, 0, uri=uri)) == []
+
+
+async def test_out_of_step_until_opened_again(client: Any) -> None:
+    opened(client, "x = 1\n")
+    typed(client, "y", 50, 0)
+    assert await items(client, inline(0, 5)) == []
+    assert client.statuses[-1][0] == "Warning"
+    opened(client, "x = 1\ny = ")
+    assert await items(client, inline(1, 4)) is not None
+    typed(client, "y", 50, 0)
+    whole = types.TextDocumentContentChangeWholeDocument("def f(value):\n    ")
+    document = types.VersionedTextDocumentIdentifier(9, URI)
+    client.text_document_did_change(types.DidChangeTextDocumentParams(document, [whole]))
+    assert await items(client, inline(1, 4))
+
+
+async def test_settings(client: Any) -> None:
+    opened(client, "def f(value):\n    ")
+    settings = {"codegen": {"candidates": 1, "maxLines": "many", "colour": 1}}
+    client.workspace_did_change_configuration(types.DidChangeConfigurationParams(settings))
+    assert len(await items(client, inline(1, 4))) == 1
+    logged = " ".join(message.message for message in client.log_messages)
+    assert "maxLines" in logged and "colour" in logged
+    off = types.DidChangeConfigurationParams({"codegen": {"enabled": False}})
+    client.workspace_did_change_configuration(off)
+    assert await items(client, inline(1, 4)) == []
+    on = {"codegen": {"enabled": True, "candidates": 3}}
+    client.workspace_did_change_configuration(types.DidChangeConfigurationParams(on))
+    assert await items(client, inline(1, 4))
+
+
+async def test_the_selected_entry_of_the_editors_list_is_gone_on_from(client: Any) -> None:
+    opened(client, "import os\nos.pa")
+    params = inline(1, 5)
+    place = types.Range(types.Position(1, 3), types.Position(1, 5))
+    params.context.selected_completion_info = types.SelectedCompletionInfo(place, "path")
+    answer = await client.text_document_inline_completion_async(params)
+    assert all(item.insert_text.startswith("path") for item in answer.items)
+    assert all(item.range == place for item in answer.items)
+
+
+@pytest.mark.parametrize("encoding", ["utf-32"])
+async def test_position_encodings_and_plain_completion(tiny_model_dir: Path, encoding: str) -> None:
+    """An editor without inline completion: the ordinary list, columns in each encoding."""
+    client: Any = await started(tiny_model_dir, inline=False, encoding=encoding)
+    found = client.answer.capabilities
+    assert found.position_encoding == encoding
+    assert found.completion_provider.trigger_characters
+    line = "é漢😀 = val"
+    opened(client, line + "\n")
+    column = {"utf-8": 15, "utf-16": 10, "utf-32": 9}[encoding]
+    context = types.CompletionContext(types.CompletionTriggerKind.Invoked)
+    params = types.CompletionParams(
+        types.TextDocumentIdentifier(URI), types.Position(0, column), context=context
+    )
+    answer = await client.text_document_completion_async(params)
+    for item in answer.items:
+        assert item.text_edit.new_text.startswith("val")
+        assert item.text_edit.range.start.character == column - 3
+    await client.shutdown_session()
+    await client.stop()

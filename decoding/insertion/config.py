@@ -97,9 +97,12 @@ class InsertionConfig(EncoderConfig):
 
 
 class FlexibleMaskConfig(EncoderConfig):
-    """Of :class:`codegen.decoding.insertion.FlexibleMaskLM`."""
+    """Of :class:`codegen.decoding.insertion.FlexibleMaskLM`; see :class:`EncoderConfig`."""
 
     model_type = "flexible_mask_lm"
+
+    def __init__(self, **kwargs: Any) -> None:  # else transformers would generate one
+        super().__init__(**kwargs)
 
 
 class FixedMaskConfig(EncoderConfig):

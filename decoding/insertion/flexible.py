@@ -112,7 +112,7 @@ class FlexibleMaskLM(FillingModel):
         """Logits at the masks, float [M, V], and the logarithms of the expected numbers of missing
         tokens in the open slots, float [K]; both in row-major order. ``time`` is float [B].
         """
-        hidden = self.encoder(batch, memory, self.time_mlp(time[:, None]))
+        hidden = self.encoder(batch, memory, self.time_mlp(time.to(self.dtype)[:, None]))
         log_gaps = self.gap_head(hidden[batch.open_slots])[:, 0]
         return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
 

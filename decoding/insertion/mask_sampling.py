@@ -58,8 +58,8 @@ def fill_by_masks(
             )[filled]
         running.steps += 1
         if not last:
-            rate = torch.zeros(masks.shape, device=model.device)
-            rate[batch.open_slots] = log_gaps.exp() * share
+            rate = torch.zeros_like(uniforms[2])
+            rate[batch.open_slots] = log_gaps.double().exp() * share
             grown = uniforms[2] < rate
             left = (options.max_new_tokens - running.written)[:, None]
             grown &= grown.long().cumsum(-1) <= left

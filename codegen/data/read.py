@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 from codegen.data.journal import PARTIAL, REJECTS
 from codegen.data.manifest import MANIFEST, load_manifest
 from codegen.errors import InputError
+from codegen.puzzles import Puzzles, is_puzzles
 from codegen.records import TrainingText, read_jsonl
 
 
@@ -36,13 +38,33 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
-    """Streams the training texts of a data directory or of one JSONL file.
+    """Streams the training texts of a data directory or of one JSONL file, or draws puzzles.
 
     Raises:
         InputError: if there are none, or a line is not a training text (naming file and line).
+        ConfigError: for puzzles (``puzzles:NAME:SPLIT``) that there are not.
     """
+    if is_puzzles(path):
+        yield from Puzzles.parse(str(path)).texts()
+        return
     for file in data_files(path):
         yield from read_jsonl(TrainingText, file)
+
+
+def digests(path: str | os.PathLike[str]) -> list[str]:
+    """What tells data from other data: a digest of each file, or what puzzles are drawn.
+
+    Raises:
+        InputError, ConfigError: see :func:`read_texts`.
+    """
+    if is_puzzles(path):
+        return [Puzzles.parse(str(path)).spec]
+    return [_digest(file) for file in data_files(path)]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
 
 
 def read_rejects(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
@@ -52,4 +74,4 @@ def read_rejects(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-__all__ = ["data_files", "load_manifest", "read_rejects", "read_texts"]
+__all__ = ["data_files", "digests", "load_manifest", "read_rejects", "read_texts"]

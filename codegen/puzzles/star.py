@@ -12,15 +12,7 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 
-BORDER = ":"  # the word between question and answer
-
-
-@dataclass(frozen=True, slots=True)
-class Puzzle:
-    """A question and its answer, in words with blanks between them."""
-
-    question: str
-    answer: str
+from codegen.puzzles.puzzle import BORDER, Puzzle
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,8 @@ def _dependences(node: ast.AST) -> Iterator[tuple[ast.AST, Sequence[ast.AST]]]:
         yield node.value, [*node.targets, node.value]
     elif isinstance(node, ast.AnnAssign | ast.NamedExpr | ast.AugAssign) and node.value:
         yield node.value, [node.target, node.value]
+    elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        yield node.slice, [node]  # which item is set
     elif isinstance(node, ast.Expr):  # a call may change what it is given
         yield node.value, [node.value]
     elif isinstance(node, ast.Try | ast.With | ast.Match):

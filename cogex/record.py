@@ -92,6 +92,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     parts = split_completion(code_prompt)
     if parts.output:
         raise Invalid("more_than_function", f"{OUTPUT} stands in the code")
+    parse_program(parts.program)  # what comes first in the text is judged first
     output = parse_output(code_output)
     record = CogexRecord(instruction.strip(), input.strip(), parts.program, parts.call, output)
     check_record(record)
@@ -114,13 +115,14 @@ def check_record(record: CogexRecord) -> PseudoProgram:
 def split_completion(text: str) -> Parts:
     """Cuts a completion into function, call and output.
 
-    The function ends before the first line with ``>>>`` or else before the output's header. The
-    header of the code may be missing, a Markdown fence around the code is left out.
+    The function ends before the first line with ``>>>`` or else before the output's header, which
+    may also be ``Example Output:``, as in the paper's prompt. The header of the code may be
+    missing, a Markdown fence around the code is left out.
     """
     text = text.replace("\r\n", "\n")
     if header := re.search(rf"^{CODE}[ \t]*\n", text, re.MULTILINE):
         text = text[header.end() :]
-    code, found, output = _cut(text, rf"^{OUTPUT}[ \t]*$")
+    code, found, output = _cut(text, rf"^(?:{OUTPUT}[ \t]*$|Example Output:)")
     output = output if found else ""
     program, _, call = _cut(code, rf"^{PROMPT}")
     program = re.sub(r"^[ \t]*```\w*[ \t]*$", "", program, flags=re.MULTILINE)

@@ -9,6 +9,7 @@ from codegen.cogex.search.programs import (
     ProgramSearch,
     majority,
     scores_on,
+    split_items,
 )
 from codegen.cogex.search.settings import SearchSettings, within_budget
 
@@ -26,5 +27,6 @@ __all__ = [
     "majority",
     "plan_rounds",
     "scores_on",
+    "split_items",
     "within_budget",
 ]

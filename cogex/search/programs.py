@@ -23,7 +23,7 @@ from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.search.halving import plan_rounds
 from codegen.cogex.search.log import Draw, SearchLog, Try
 from codegen.cogex.search.settings import SearchSettings
-from codegen.cogex.tasks import SearchTask, TaskItem
+from codegen.cogex.tasks import TaskItem
 
 
 class Emulator(Protocol):
@@ -94,7 +94,9 @@ class ProgramSearch:
     """One search.
 
     Args:
-        task: the problems. The first n at random have programs written, the others rank them.
+        instruction: of the task.
+        train: problems that programs are written for, one for each.
+        dev: problems that rank them.
         model: writes and emulates.
         settings: the numbers.
         log: keeps what was done.
@@ -103,18 +105,17 @@ class ProgramSearch:
 
     def __init__(
         self,
-        task: SearchTask,
+        instruction: str,
+        train: Sequence[TaskItem],
+        dev: Sequence[TaskItem],
         model: Emulator,
         settings: SearchSettings,
         log: SearchLog,
         report: Report = lambda *_: None,
     ) -> None:
-        self.task, self.model, self.settings = task, model, settings
+        self.instruction, self.train, self.dev = instruction, train, dev
+        self.model, self.settings = model, settings
         self.log, self.report = log, report
-        items = list(task.items)
-        random.Random(settings.seed).shuffle(items)
-        count = min(settings.candidates, len(items) - 1)
-        self.train, self.dev = items[:count], items[count:]
         self.rejected: Counter[str] = Counter()
         self.used: set[tuple[str, str]] = set()
 
@@ -205,9 +206,7 @@ class ProgramSearch:
     def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, Draw]:
         missing = [item for item in items if (item.id, index) not in self.log.draws]
         done = len(self.log.draws)
-        asks = [
-            Ask(self.task.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
-        ]
+        asks = [Ask(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing]
         for number, text, failure in self.model.write(asks, self.settings.program_temperature):
             self.log.add(Draw(missing[number].id, index, text, failure))
             done += 1
@@ -221,8 +220,7 @@ class ProgramSearch:
         missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
         done = len(pairs) - len(missing)
         asks = [
-            Ask(self.task.instruction, i.input, p.text, key=f"{p.digest}/{i.id}")
-            for p, i in missing
+            Ask(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
         ]
         for number, emulation in self.model.emulate(asks, self.settings.answer_temperature):
             program, item = missing[number]
@@ -252,6 +250,16 @@ class ProgramSearch:
             alive, dropped = ranked[:programs], ranked[programs:] + dropped
             self._try(alive, self.dev[:items])
         return _ranked(alive) + dropped
+
+
+def split_items(
+    items: Sequence[TaskItem], candidates: int, seed: int
+) -> tuple[list[TaskItem], list[TaskItem]]:
+    """So many problems at random that programs are written for, and the others, which rank them."""
+    shuffled = list(items)
+    random.Random(seed).shuffle(shuffled)
+    count = min(candidates, len(shuffled) - 1)
+    return shuffled[:count], shuffled[count:]
 
 
 def majority(tries: Sequence[Try], rng: random.Random) -> str:

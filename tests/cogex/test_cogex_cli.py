@@ -1,0 +1,197 @@
+"""``codegen cogex search`` and ``run`` with a scripted server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cogex_helpers import PLURAL
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    Reply,
+    completion,
+    serving,
+)
+
+from codegen.cli import main
+
+SORT = "def sort_words(words):\n    return {{'answer': ' '.join(sorted(words))}}"
+BAD = "def first_word(words):\n    return {{'answer': words[0]}}"
+
+
+def emulate(body: dict[str, Any]) -> Reply:
+    """Writes one of two programs; emulates one rightly, the other wrongly."""
+    text = body["messages"][0]["content"]
+    input = text.rpartition("### Input\n")[2].partition("\n")[0]
+    if not text.endswith(">>>"):
+        program = SORT if len(input) % 2 else BAD
+        return completion("### Code\n" + program.format() + "\n\n>>> call()")
+    words = input.removeprefix("List: ").split()
+    right = "def sort_words" in text
+    answer = " ".join(sorted(words)) if right else words[0]
+    name = "sort_words" if right else "first_word"
+    return completion(f" {name}({words!r})\n### Output\n{{'answer': {answer!r}}}")
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[Model]:
+    with serving(emulate) as model:
+        yield model
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*args: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main(["cogex", *args])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def searching(server: Model, *more: str) -> list[str]:
+    return ["search", "word_sorting", "--endpoint", server.url, "--model", "m", "--budget", "40",
+            "--test", "5", *more]  # fmt: skip
+
+
+def test_search_then_run(tmp_path: Path, server: Model, call: Command) -> None:
+    code, out, _ = call(*searching(server))
+    assert code == 0
+    assert re.search(r"^ +1 +1\.000 .* sort_words", out, re.MULTILINE)
+    assert "On 5 other problems: best program 1.000" in out
+    assert "codegen cogex run runs/cogex/word_sorting INPUT" in out
+    folder = tmp_path / "runs" / "cogex" / "word_sorting"
+    assert (folder / "program-1.py").read_text() == SORT.format() + "\n"
+    asked = len(server.bodies)
+    code, out, err = call(*searching(server, "--json"))  # again: nothing is asked
+    summary = json.loads(out)
+    assert code == 0 and len(server.bodies) == asked and "Going on" in err
+    assert summary["programs"][0]["name"] == "sort_words"
+    assert summary["emulations"] <= 0.2 * summary["emulations_full"] + 2
+    code, out, _ = call("run", str(folder), "List: fig date apple", "--endpoint", server.url,
+                        "--model", "m", "--mode", "hybrid")  # fmt: skip
+    assert code == 0
+    assert ">>> sort_words(['fig', 'date', 'apple'])" in out
+    assert "answer: 'apple date fig'" in out
+
+
+def test_other_settings_are_refused(server: Model, call: Command) -> None:
+    call(*searching(server))
+    code, _, err = call(*searching(server, "--seed", "1"))
+    assert (code == 1 and "another problems" in err) or "another seed" in err
+    assert "--out" in err
+
+
+def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> None:
+    server.answer = lambda _: completion("I can not write code.")
+    code, out, _ = call(*searching(server, "--tries", "2"))
+    assert code == 1
+    assert "broke a rule: syntax_error" in out and "nothing to choose from" in out
+    lines = (tmp_path / "runs/cogex/word_sorting/log.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["program"] == "I can not write code." for line in lines)
+    code, out, _ = call(*searching(server, "--tries", "2", "--json"))
+    assert code == 1 and json.loads(out)["ok"] is False
+    code, _, err = call("run", "runs/cogex/word_sorting", "x", "--endpoint", server.url)
+    assert code == 1 and "found no program" in err
+
+
+def test_no_emulation_can_be_read(server: Model, call: Command) -> None:
+    def half(body: dict[str, Any]) -> Reply:
+        reply = emulate(body)
+        if body["messages"][0]["content"].endswith(">>>"):
+            return completion(" sort_words()\n### Output\n{'answer': 'a")
+        return reply
+
+    server.answer = half
+    code, out, _ = call(*searching(server))
+    assert code == 0
+    assert re.search(r"gave no answer: unbalanced \d+", out)
+    assert "No program got any problem right" in out
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(tmp_path: Path, server: Model) -> None:
+    def slowly(body: dict[str, Any]) -> Reply:
+        reply = emulate(body)
+        reply.delay_s = 0.1
+        return reply
+
+    server.answer = slowly
+    options = searching(server, "--batch-size", "2", "--out", str(tmp_path / "s"), "--json")
+    command = [sys.executable, "-m", "codegen", "cogex", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(server.bodies) < 14 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "Going on after" in done.stderr
+    prompts = [body["messages"][0]["content"] for body in server.bodies]
+    assert len(prompts) - len(set(prompts)) <= 2  # what was in flight
+
+
+def test_run_a_file(tmp_path: Path, server: Model, call: Command) -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        text = body["messages"][0]["content"]
+        if "def use_choose_ending" in text:
+            return completion("{'answer': 'es'}")
+        return completion(" pluralize('bôx')\n### Output\n{'ending': 's', 'answer': 'bôxs'}")
+
+    server.answer = answer
+    path = tmp_path / "plural.py"
+    path.write_text(PLURAL, encoding="utf-8")
+    options = ["--endpoint", server.url, "--model", "m", "--mode", "hybrid", "--json"]
+    code, out, err = call("run", str(path), "bôx", *options)
+    summary = json.loads(out)
+    assert code == 0 and summary["output"] == {"ending": "s", "answer": "bôxs"}
+    assert summary["hybrid"]["output"] == {"ending": "es", "answer": "bôxes"}
+    assert summary["hybrid"]["helpers"] == [{"call": "choose_ending('bôx')", "value": "es"}]
+    assert summary["faithfulness"] is None and "choose_ending('bôx')" in err
+    code, out, _ = call("run", str(path), "bôx", *options[:-1])
+    assert "the model: choose_ending('bôx') gives 'es'" in out and "answer: 'bôxes'" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "said", "code"),
+    [
+        (["search", "word_sortin"], "Did you mean 'word_sorting'", 2),
+        (["search", "none.jsonl"], "no file", 1),
+        (["search", "rows.jsonl"], "--instruction", 2),
+        (["search", "word_sorting", "--candidates", "9", "--items", "5"], "Raise --items", 2),
+        (["search", "word_sorting", "--threshold", "0.5"], "--method full", 2),
+        (["search", "word_sorting", "--model", "./none"], "no model directory", 1),
+        (["search", "word_sorting", "--endpoint", "nonsense"], "http", 2),
+        (["run", "none.py", "x"], "Cannot read none.py", 1),
+        (["run", "rows.jsonl", "x"], "no pseudo-program (", 1),
+        (["run", "image.bin", "x"], "UTF-8", 1),
+        (["run", "."], "INPUT", 2),
+        (["runn"], "Did you mean 'run'", 2),
+    ],
+)
+def test_mistakes(tmp_path: Path, call: Command, args: list[str], said: str, code: int) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "answer": "b"}\n')
+    (tmp_path / "image.bin").write_bytes(b"\xff\xfe\x00")
+    got, _, err = call(*args)
+    assert (got, said in err) == (code, True), err

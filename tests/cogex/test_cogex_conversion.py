@@ -1,0 +1,264 @@
+"""The three chained prompts: through the engine, by a server and by a local model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    Reply,
+    completion,
+    error,
+    serving,
+)
+
+from codegen.cli import main
+from codegen.cogex import Invalid, parse_output
+from codegen.cogex.conversion import converted
+from codegen.cogex.record import CogexRecord
+from codegen.data import read_rejects, read_texts
+from codegen.generation.asking import Answer
+from codegen.generation.plans import Questioner, Unusable
+
+VALUES = '{"input": "box", "output": "boxes"}'
+PLAN = (
+    '{"number": 1, "description": "Choose the\\n ending."}\n{"number": 2, "description": "Join."}'
+)
+PROGRAM = """\
+def pluralize(word):
+    \"\"\"Makes a plural.\"\"\"
+    # Step 1: Choose the ending.
+    ending = choose_ending(word)
+    return {'ending': ending, 'answer': word + ending}
+
+>>> pluralize('box')
+### Output
+{'ending': 'es', 'answer': 'boxes'}"""
+
+
+def convert(*answers: str) -> tuple[CogexRecord, list[str]]:
+    """Sends the answers to the plan; gives its record, and the prompts."""
+    asked = Questioner(random.Random(0), 0.0, 100)
+    plan = converted("Make it plural.", "box", "Boxes.", asked)
+    prompts = [next(plan).prompt]
+    for answer in answers:
+        try:
+            prompts.append(plan.send(Answer(answer, "stop", 1, 1)).prompt)
+        except StopIteration as end:
+            return end.value, prompts
+    raise AssertionError("the plan wants more answers")
+
+
+def test_three_questions_that_build_on_one_another() -> None:
+    record, prompts = convert(VALUES, PLAN, PROGRAM)
+    assert record.call == "pluralize('box')" and record.output["answer"] == "boxes"
+    assert (record.instruction, record.input) == ("Make it plural.", "box")
+    assert len(prompts) == 3
+    assert "TASK 4: Make it plural. | INPUT 4: box\nOUTPUT TO CLEAN 4: Boxes." in prompts[0]
+    assert prompts[1].endswith("Instruction: Make it plural.\nInput: 'box'")
+    assert prompts[2].endswith(
+        "Instruction: Make it plural.\nInput: 'box'\nAnswer: 'boxes'\nSteps:\n"
+        "1. Choose the ending.\n2. Join.\nCode:"
+    )
+
+
+def test_the_demonstrations_are_sound() -> None:
+    """The records in the third prompt keep the rules that it states, and the first shows JSON."""
+    from codegen.cogex import read_record
+    from codegen.cogex.record import split_completion
+    from codegen.cogex.templates import program_prompt, pythonise_prompt
+
+    shown = program_prompt("i", "", "1", ["s"]).split("\n\nInstruction: ")[1:-1]
+    assert len(shown) == 2
+    for demonstration in shown:
+        parts = split_completion(demonstration.partition("Code:\n")[2])
+        record = read_record("i", "", f"{parts.program}\n\n>>> {parts.call}", parts.output)
+        assert repr(record.output["answer"]).replace("'", '"') in demonstration
+        steps = demonstration.partition("Steps:\n")[2].partition("\nCode:")[0]
+        assert all(step[3:] in record.program for step in steps.splitlines())
+    lines = [line for line in pythonise_prompt("i", "", "o").splitlines() if line[:6] == "ANSWER"]
+    assert [set(json.loads(line.partition(": ")[2])) for line in lines[:3]] == 3 * [
+        {"input", "output"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        (["I can't."], "bad_values"),
+        (['{"input": 1}'], "bad_values"),
+        (["[" * 9999], "bad_values"),
+        ([VALUES, "Think."], "bad_plan"),
+        ([VALUES, "{broken}"], "bad_plan"),
+        ([VALUES, "\n".join([PLAN.splitlines()[0]] * 4)], "bad_plan"),
+        ([VALUES, PLAN, ""], "no_function"),
+        ([VALUES, PLAN, PROGRAM.replace(">>> ", "")], "more_than_function"),
+        ([VALUES, PLAN, PROGRAM.partition("\n\n>>>")[0]], "no_output"),
+        ([VALUES, PLAN, PROGRAM.replace("'boxes'}", "'foxes'}")], "answer_differs"),
+        ([VALUES, PLAN, PROGRAM.replace("'es',", "ending,")], "not_literal"),
+        ([VALUES, PLAN, PROGRAM.replace("{'ending': 'es', ", "{")], "keys_differ"),
+    ],
+)  # fmt: skip
+def test_answers_that_can_not_be_used(answers: list[str], reason: str) -> None:
+    with pytest.raises((Invalid, Unusable)) as caught:
+        convert(*answers)
+    assert caught.value.reason == reason
+
+
+def test_values_may_be_python() -> None:
+    assert convert("{'input': 'box', 'output': 'boxes'}", PLAN, PROGRAM)[0].output["ending"] == "es"
+
+
+ROWS = [
+    {"id": f"r{number}", "instruction": f"Plural {number}.", "input": "box", "output": "boxes"}
+    for number in range(12)
+]
+
+
+def teacher(body: dict[str, Any]) -> Reply:
+    """Row 3 gets a bad plan, row 4 a wrong answer, row 5 none at all."""
+    prompt = body["messages"][0]["content"]
+    if "Plural 5." in prompt:
+        return error(400, "no")
+    if "TASK 4" in prompt:
+        return completion(VALUES)
+    if prompt.startswith("Write a plan"):
+        return completion("I don't plan." if "Plural 3." in prompt else PLAN)
+    wrong = PROGRAM.replace("'boxes'}", "'foxes'}")
+    return completion(wrong if "Plural 4." in prompt else PROGRAM)
+
+
+@pytest.fixture
+def server() -> Iterator[Model]:
+    with serving(teacher) as model:
+        yield model
+
+
+@pytest.fixture
+def command(tmp_path: Path, server: Model) -> list[str]:
+    path = tmp_path / "alpaca.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return [
+        "data", "cogex", str(path), "--out", str(tmp_path / "out"), "--mode", "llm",
+        "--endpoint", server.url, "--model", "m", "--cache", str(tmp_path / "cache.sqlite"),
+        "--retries", "0", "--json",
+    ]  # fmt: skip
+
+
+def test_the_command(tmp_path: Path, server: Model, command: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    summary = json.loads(capsys.readouterr().out)
+    assert stop.value.code == 0
+    assert summary["counts"] == {
+        "inputs": 12, "kept": 9,
+        "skipped": {"answer_differs": 1, "bad_plan": 1}, "failed": {"RequestFailed": 1},
+    }  # fmt: skip
+    assert summary["llm"]["new_answers"] == 3 * 10 + 2
+    texts = list(read_texts(tmp_path / "out"))
+    assert len(texts) == 9
+    assert parse_output(texts[0].text.rpartition("### Output")[2]) == {
+        "ending": "es",
+        "answer": "boxes",
+    }
+    assert texts[0].prompt == "### Instruction\nPlural 0.\n### Input\nbox\n"
+    assert texts[0].meta["llm_prompt_tokens"] == 21 and texts[0].meta["undefined"] == 1
+    assert {row["id"] for row in read_rejects(tmp_path / "out")} == {"r3", "r4", "r5"}
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_and_pays_for_nothing_twice(
+    tmp_path: Path, server: Model, command: list[str]
+) -> None:
+    inner = server.answer
+
+    def slowly(body: dict[str, Any]) -> Reply:
+        reply = inner(body)
+        reply.delay_s = 0.15
+        return reply
+
+    server.answer = slowly
+    call = [sys.executable, "-m", "codegen", *command, "--concurrency", "2", "--chunk-size", "2"]
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(server.bodies) < 12 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = len(server.bodies)
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    counts = json.loads(done.stdout)["counts"]
+    assert counts["kept"] == 9 and counts["inputs"] == 12
+    # Row 5's failed question is the only one that is asked again; up to two were in flight.
+    assert before >= 12 and len(server.bodies) <= 32 + 2 + 2
+    asked = [body["messages"][0]["content"] for body in server.bodies]
+    assert len(asked) - len(set(asked)) <= 4
+
+
+@pytest.mark.slow
+def test_a_local_model(tmp_path: Path, tiny_model_dir: Path, capsys: Any) -> None:
+    """A random model gives no record; each row says why."""
+    path = tmp_path / "alpaca.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:2]))
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "cogex", str(path), "--out", str(tmp_path / "out"), "--mode", "llm", "--llm",
+              str(tiny_model_dir), "--cache", "", "--max-tokens", "8", "--json"])  # fmt: skip
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert stop.value.code == 1 and counts["kept"] == 0
+    assert sum(counts["skipped"].values()) + sum(counts["failed"].values()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--llm", "embedded"], "Add --mode llm"),
+        (["--mode", "llm"], "needs a model"),
+        (["--mode", "rum"], "rum"),
+        (["--input-column"], "--input-column"),
+    ],
+)
+def test_misuse(tmp_path: Path, options: list[str], said: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "cogex", "families:4", "--out", str(tmp_path / "out"), *options])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and said in captured.err and "Traceback" not in captured.err
+
+
+def test_families_and_records_of_a_file(tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "cogex", "families:coin_flip,plural:6", "--out", str(tmp_path / "a"),
+              "--workers", "1", "--json"])  # fmt: skip
+    assert stop.value.code == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["kept"] == 6
+    ids = [text.example_id for text in read_texts(tmp_path / "a")]
+    assert ids == ["coin_flip/0", "plural/0", "coin_flip/1", "plural/1", "coin_flip/2", "plural/2"]
+    rows: list[dict[str, Any]] = [CogexRecord("i", "x", PROGRAM.partition("\n\n")[0], "pluralize('x')",
+                        {"ending": "es", "answer": "xes"}).to_row()]  # fmt: skip
+    rows.append(rows[0] | {"code_output": "{'answer': 'xes'}"})
+    rows.append(rows[0] | {"code_output": {"ending": "es", "answer": "xes"}})
+    rows.append({k: v for k, v in rows[0].items() if k != "code_output"})
+    path = tmp_path / "records.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SystemExit):
+        main(["data", "cogex", str(path), "--out", str(tmp_path / "b"), "--json"])
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["kept"] == 2 and counts["skipped"] == {"keys_differ": 1, "no_output": 1}
+
+
+@pytest.mark.parametrize(
+    "spec", ["families:nothing", "families:plural:x", "families:plural,plural", "families:a:b:c"]
+)
+def test_families_that_there_are_not(tmp_path: Path, spec: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "cogex", spec, "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2 and "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,181 @@
+"""Hybrid against plain execution; faithfulness against what really depends on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cogex_helpers import PLURAL, Scripted
+
+from codegen.cogex import Invalid, parse_program
+from codegen.cogex.faithfulness import computable, faithfulness
+from codegen.cogex.families import FAMILIES, dates, language, stories
+from codegen.cogex.hybrid import MOST_LEAVES, LeafCall, leaf_program, run_hybrid
+from codegen.cogex.leaves import LeafReader
+from codegen.cogex.model import PseudoModel
+from codegen.evals.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(workers=1) as sandbox:
+        yield sandbox
+
+
+def real_helper(leaf: LeafCall) -> Any:
+    """What the helper that the text leaves out really gives."""
+    for module in (language, stories, dates):
+        if hasattr(module, leaf.name):
+            return getattr(module, leaf.name)(*leaf.args, **leaf.named)
+    raise Invalid("no_output")
+
+
+def test_with_the_real_helpers_a_hybrid_run_is_the_real_run(sandbox: Sandbox) -> None:
+    asked = 0
+    for family in FAMILIES.values():
+        for number in range(3):
+            record = family.record(number)
+            program = parse_program(record.program)
+            run = run_hybrid(program, record.call, sandbox, real_helper)
+            assert not run.failure, run.detail
+            assert run.output == record.output
+            assert (len(run.leaves) > 0) == bool(program.undefined)
+            asked += len(run.leaves)
+    assert asked >= 12
+
+
+PROGRAM = '''\
+def judge(text, limit):
+    """Judges a text."""
+    # Step 1: Words.
+    words = text.split()
+    lengths = []
+    for word in words:
+        lengths.append(len(word))
+    root = math.sqrt(limit)
+    # Step 2: Judge.
+    praise = find_praise(words)
+    tone = nlp.tone.of(praise, scale=limit)
+    if tone == "good":
+        mark = 1
+    else:
+        mark = 2
+    # Step 3: Answer.
+    return {"words": words, "lengths": lengths, "root": root, "praise": praise,
+            "mark": mark, "twice": len(praise) * 2, "answer": len(words) + mark}'''
+
+
+def answers(leaf: LeafCall) -> Any:
+    return ["great"] if leaf.name == "find_praise" else "good"
+
+
+def test_both_traces(sandbox: Sandbox) -> None:
+    run = run_hybrid(parse_program(PROGRAM), "judge('a great film', 9)", sandbox, answers)
+    assert run.output == {
+        "words": ["a", "great", "film"], "lengths": [1, 5, 4], "root": 3.0,
+        "praise": ["great"], "mark": 1, "twice": 2, "answer": 4,
+    }  # fmt: skip
+    assert [leaf.call for leaf in run.leaves] == [
+        "find_praise(['a', 'great', 'film'])",
+        "nlp.tone.of(['great'], scale=9)",
+    ]
+    by_line = {step.line: step.values for step in run.steps}
+    assert by_line[4]["words"] == ["a", "great", "film"]
+    assert by_line[6]["lengths"] == [1, 5, 4]
+    assert by_line[12] == {"mark": 1}
+    assert run.values["lengths"] == [1, 5, 4] and run.values["root"] == 3.0
+
+
+def test_what_python_can_compute() -> None:
+    assert set(computable(parse_program(PROGRAM))) == {"words", "lengths", "root"}
+
+
+def test_computable_keys_do_not_change_with_the_helpers_answers(sandbox: Sandbox) -> None:
+    """An oracle by trial: whatever the helper says, these keys keep their values."""
+    bodies = [
+        "a = len(x)\nb = helper(x)\nc = a if b else a + 1",
+        "a = []\nfor y in x:\n    if helper(y):\n        break\n    a.append(y)\nb = len(x)\nc = b",
+        "a = [y for y in x if helper(y)]\nb = sorted(x)\nc = b[0]",
+        "a = b = c = 1\nif helper(x):\n    c += 1\n    a = c\nb += len(x)",
+        "a = {}\na[helper(x)] = 1\nb = x\nc = len(b)",
+        "a = helper(x)\nb = 2\nc = b * 2",
+        "c = 0\nfor y in range(2):\n    c = c * 2 + y\na = c\nb = helper(c)",
+        "a = list(x)\na.append(helper(x))\nb = a[0]\nc = 7",
+    ]
+    for body in bodies:
+        indented = body.replace("\n", "\n    ")
+        text = f"def f(x):\n    {indented}\n    return {{'a': a, 'b': b, 'c': c, 'answer': 0}}"
+        program = parse_program(text)
+        runs = []
+        for value in (0, 1, 2):
+            run = run_hybrid(program, "f([3, 1, 2])", sandbox, lambda _, v=value: v)
+            assert not run.failure, (body, run.detail)
+            runs.append(run.output)
+        moved = {key for key in "abc" if any(run[key] != runs[0][key] for run in runs)}
+        assert not moved & set(computable(program)), body
+        assert set(computable(program)) - {"answer"}, body
+
+
+@pytest.mark.parametrize(
+    ("body", "call", "failure"),
+    [
+        ("return {'answer': 1 / x}", "f(0)", "raised"),
+        ("return {'answer': missing}", "f(0)", "raised"),
+        ("return {'answer': x}", "f()", "call_mismatch"),
+        ("return {'answer': x}", "g(1)", "wrong_name"),
+        ("return {'answer': helper}", "f(1)", "raised"),
+        ("return {'answer': f}", "f(1)", "not_literal"),
+        ("y = helper(x)\n    return {'answer': y}", "f(-1)", "no_leaf"),
+        ("y = [helper(n) for n in range(x)]\n    return {'answer': y}", "f(40)", "too_many_leaves"),
+        ("raise SystemExit\n    return {'answer': 1}", "f(1)", "raised"),
+    ],
+)
+def test_runs_that_fail_say_why(sandbox: Sandbox, body: str, call: str, failure: str) -> None:
+    def helper(leaf: LeafCall) -> Any:
+        if leaf.args == (-1,):
+            raise Invalid("unbalanced", "half a dictionary")
+        return 1
+
+    run = run_hybrid(parse_program(f"def f(x):\n    {body}"), call, sandbox, helper)
+    assert (run.failure, run.output) == (failure, {})
+    assert run.detail
+    assert len(run.leaves) == (MOST_LEAVES if failure == "too_many_leaves" else 0)
+
+
+def test_faithfulness(sandbox: Sandbox) -> None:
+    program = parse_program(PROGRAM)
+    run = run_hybrid(program, "judge('a great film', 9)", sandbox, answers)
+    right = dict(run.output) | {"praise": [], "answer": 99}
+    assert faithfulness(program, right, run).right == {"words": True, "lengths": True, "root": True}
+    wrong = dict(run.output) | {"lengths": [1, 5, 5], "root": 3}
+    found = faithfulness(program, wrong, run)
+    assert found.right == {"words": True, "lengths": False, "root": True}
+    assert found.share == 2 / 3
+    assert faithfulness(program, {}, run).share == 0.0
+
+    def refuse(leaf: LeafCall) -> Any:
+        raise Invalid("no_output")
+
+    early = run_hybrid(program, "judge('a great film', 9)", sandbox, refuse)
+    assert early.failure == "no_leaf"
+    assert faithfulness(program, right, early).share == 1.0
+    plural = parse_program(PLURAL)
+    assert (
+        faithfulness(plural, {}, run_hybrid(plural, "pluralize('a')", sandbox, answers)).share
+        is None
+    )
+
+
+def test_a_model_answers_helpers() -> None:
+    leaf = LeafCall("nlp.tone_of", ("words",), (["great"],), {"scale": 9})
+    text, call = leaf_program(leaf)
+    program = parse_program(text)
+    assert program.undefined == ("nlp.tone_of",) and program.keys == ("answer",)
+    assert call == "use_tone_of(['great'], 9)"
+    back = Scripted(lambda _: "{'answer': 'good'}")
+    assert LeafReader(PseudoModel(back))(leaf) == "good"
+    assert back.requests[0].prompt.endswith(f"{text}\n\n>>> {call}\n### Output\n")
+    with pytest.raises(Invalid) as caught:
+        LeafReader(PseudoModel(Scripted(lambda _: "good")))(leaf)
+    assert caught.value.reason == "no_output"

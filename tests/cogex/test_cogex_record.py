@@ -1,0 +1,128 @@
+"""The rules of records, each by what breaks it, and the text form to the letter."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from cogex_helpers import PLURAL
+
+from codegen.cogex import CogexRecord, Invalid, check_record, parse_program, read_record, text_of
+from codegen.cogex.record import emulation_prompt, split_completion, split_emulation
+
+OUTPUT = {"ending": "es", "answer": "boxes"}
+RECORD = CogexRecord("Make it plural.", "box", PLURAL, "pluralize('box')", OUTPUT)
+
+
+def test_the_text_form() -> None:
+    assert text_of(RECORD) == (
+        f"### Instruction\nMake it plural.\n### Input\nbox\n### Code\n{PLURAL}\n\n"
+        ">>> pluralize('box')\n### Output\n{'ending': 'es', 'answer': 'boxes'}"
+    )
+    start = f"### Instruction\nMake it plural.\n### Input\nbox\n### Code\n{PLURAL}\n\n>>>"
+    assert emulation_prompt("Make it plural.", "box", PLURAL) == start
+    assert text_of(RECORD).startswith(start)
+    given = emulation_prompt("Make it plural.", "box", PLURAL, "pluralize('box')")
+    assert text_of(RECORD) == given + RECORD.code_output
+
+
+def test_a_record_survives_its_row() -> None:
+    assert read_record(**RECORD.to_row()) == RECORD
+    program = check_record(RECORD)
+    assert program.keys == ("ending", "answer") and program.undefined == ("choose_ending",)
+
+
+def function(body: str, head: str = "def f(x):") -> str:
+    return head + "\n" + "\n".join("    " + line for line in body.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("def f(x:\n", "syntax_error"),
+        ("x = 1", "no_function"),
+        ("", "no_function"),
+        ("(" * 5000, "syntax_error"),
+        ("x = '\0'", "syntax_error"),
+        ("\ud800", "syntax_error"),
+        ("import os\n" + function("return {'answer': x}"), "more_than_function"),
+        (function("import os\nreturn {'answer': x}"), "more_than_function"),
+        (function("def g(): pass\nreturn {'answer': x}"), "more_than_function"),
+        (function("return {'answer': x}") + "\n\nprint(f(1))", "more_than_function"),
+        (function("pass"), "no_return"),
+        (function("return x"), "return_no_dict"),
+        (function("return"), "return_no_dict"),
+        (function("return {**x, 'answer': 1}"), "return_no_dict"),
+        (function("return {'answer': 1, 'answer': 2}"), "return_no_dict"),
+        (function("if x:\n    return {'a': 1, 'answer': 2}\nreturn {'answer': 3}"),
+         "returns_differ"),
+        (function("return {'result': x}"), "no_answer_key"),
+        (function("return {'answer': x, 'a': 1}"), "answer_not_last"),
+        ("x" * 20_001, "too_long"),
+    ],
+)  # fmt: skip
+def test_programs_that_break_a_rule(program: str, reason: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_program(program)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"call": ""}, "no_call"),
+        ({"call": "pluralise('box')"}, "wrong_name"),
+        ({"call": "nouns.pluralize('box')"}, "wrong_name"),
+        ({"call": "pluralize"}, "bad_call"),
+        ({"call": "pluralize(box)"}, "bad_call"),
+        ({"call": "pluralize(*['box'])"}, "bad_call"),
+        ({"call": "pluralize(print('box'))"}, "bad_call"),
+        ({"call": "pluralize('a', 'b')"}, "call_mismatch"),
+        ({"call": "pluralize(noun='a')"}, "call_mismatch"),
+        ({"output": {"answer": "boxes"}}, "keys_differ"),
+        ({"output": {"answer": "boxes", "ending": "es"}}, "keys_differ"),
+        ({"output": {"ending": object(), "answer": "boxes"}}, "not_literal"),
+        ({"output": {"ending": float("inf"), "answer": "boxes"}}, "not_literal"),
+    ],
+)
+def test_records_that_break_a_rule(changes: dict, reason: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        check_record(dataclasses.replace(RECORD, **changes))
+    assert caught.value.reason == reason
+
+
+def test_calls_by_name_and_default_and_over_lines() -> None:
+    program = function("return {'answer': x}", "def f(x, y=[1, 2], *rest, key, **more):")
+    for call in ("f(1, key=2)", "f(1, 2, 3, key=-4, other={'a': (1,)})", "f(\n  1,\n  key=2,\n)"):
+        check_record(CogexRecord("i", "", program, call, {"answer": 1}))
+
+
+def test_digest_looks_at_the_code_alone() -> None:
+    other = PLURAL.replace("Makes a plural.", "Another docstring.").replace("Step 1", "Step 9")
+    assert parse_program(other).digest == parse_program(PLURAL).digest
+    changed = PLURAL.replace("word + ending", "ending + word")
+    assert parse_program(changed).digest != parse_program(PLURAL).digest
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"### Code\n{PLURAL}\n\n>>> pluralize('box')\n### Output\n{OUTPUT!r}",
+        f"{PLURAL}\n>>> pluralize('box')\n\n### Output\noutput = {OUTPUT!r}\n",
+        f"Here.\n### Code\n```python\n{PLURAL}\n```\n>>> pluralize('box')\n### Output\n{OUTPUT!r}",
+        f"{PLURAL}\n\n>>> pluralize('box')\nExample Output: {OUTPUT!r}",
+        f"### Code\r\n{PLURAL}\r\n\r\n>>> pluralize(\r\n    'box'\r\n)\r\n### Output\r\n{OUTPUT!r}",
+    ],
+)
+def test_completions_are_cut(text: str) -> None:
+    parts = split_completion(text)
+    record = read_record("i", "", f"{parts.program}\n\n>>> {parts.call}", parts.output)
+    assert record.output == OUTPUT and parse_program(record.program).name == "pluralize"
+
+
+def test_what_is_missing_is_empty() -> None:
+    assert split_completion("### Code\ndef f(): pass\n### Output\n{}").call == ""
+    assert split_completion("def f(): pass").program == "def f(): pass"
+    for text in (" f(1)\n### Output\n{'answer': 1}", ">>> f(1)\n### Output\n{'answer': 1}"):
+        parts = split_emulation(text)
+        assert (parts.call, parts.output) == ("f(1)", "{'answer': 1}")

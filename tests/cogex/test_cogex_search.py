@@ -1,0 +1,323 @@
+"""Program search against a plain loop; halving's cost; resuming; what fails is counted."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.search import (
+    Found,
+    ProgramSearch,
+    SearchLog,
+    SearchSettings,
+    Try,
+    cost_of,
+    majority,
+    plan_rounds,
+    scores_on,
+    split_items,
+    within_budget,
+)
+from codegen.cogex.tasks import TaskItem, load_task
+from codegen.errors import ConfigError, InputError, ResumeError
+
+ITEMS = [TaskItem(f"i{number}", f"in {number}", f"out {number}") for number in range(40)]
+
+
+def program(number: int) -> str:
+    return f"def solve_{number}(x):\n    return {{'answer': x}}"
+
+
+def quality(ask: Ask) -> bool:
+    """Whether an emulation is right: program number / 12 of the time, fixed by the pair."""
+    number = int(ask.program.partition("solve_")[2].partition("(")[0])
+    return random.Random(f"{number}/{ask.input}").random() < number / 12
+
+
+class Model:
+    """Writes ``texts`` by turns and emulates by ``quality``; counts what it is asked."""
+
+    def __init__(
+        self, texts: Callable[[Ask], str], right: Callable[[Ask], bool] = quality, stop: int = -1
+    ) -> None:
+        self.texts, self.right, self.stop = texts, right, stop
+        self.emulated: Counter[tuple[str, str]] = Counter()
+        self.written = 0
+
+    def _count(self) -> None:
+        self.stop -= 1
+        if self.stop == 0:
+            raise KeyboardInterrupt
+
+    def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:
+        assert temperature == 0.7
+        for number, ask in enumerate(asks):
+            self._count()
+            self.written += 1
+            text = self.texts(ask)
+            yield number, text, "" if text else "truncated"
+
+    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
+        assert temperature == 0.05
+        for number, ask in reversed(list(enumerate(asks))):
+            self._count()
+            self.emulated[ask.program, ask.input] += 1
+            answer = ask.input.replace("in", "out" if self.right(ask) else "wrong")
+            yield number, Emulation(ask.program, "", {"answer": answer})
+
+
+def by_item(ask: Ask) -> str:
+    return program(int(ask.input.removeprefix("in ")) % 12)
+
+
+def search(model: Model, folder: Path | None = None, **changes) -> tuple[Found, ProgramSearch]:
+    settings = SearchSettings(**{"candidates": 12, "best": 3, **changes})
+    train, dev = ITEMS[:12], ITEMS[12:]
+    with SearchLog(folder, {"settings": repr(settings)}) as log:
+        run = ProgramSearch("Do it.", train, dev, model, settings, log)
+        return run.run(), run
+
+
+def test_the_full_search_is_a_plain_loop() -> None:
+    model = Model(by_item)
+    found, _ = search(model, method="full")
+    scores = {
+        number: sum(quality(Ask("", item.input, program(number))) for item in ITEMS[12:])
+        for number in range(12)
+    }
+    assert found.ranking[0].right == max(scores.values())
+    assert [c.right for c in found.ranking] == sorted(scores.values(), reverse=True)
+    for candidate in found.ranking:
+        number = int(candidate.program.name.removeprefix("solve_"))
+        assert (candidate.right, candidate.items) == (scores[number], 28)
+    assert found.emulations == found.emulations_full == 12 * 28 == sum(model.emulated.values())
+    assert [c.program.digest for c in found.best] == [c.program.digest for c in found.ranking[:3]]
+
+
+def test_halving_takes_a_fifth_and_finds_a_good_program() -> None:
+    model = Model(by_item)
+    found, _ = search(model)
+    assert found.emulations == sum(model.emulated.values()) <= 0.2 * found.emulations_full
+    assert max(model.emulated.values()) == 1
+    best = int(found.best[0].program.name.removeprefix("solve_"))
+    assert best >= 8
+    assert len({c.program.digest for c in found.ranking}) == 12
+    tried = [candidate.items for candidate in found.ranking]
+    assert tried == sorted(tried, reverse=True)
+
+
+@given(st.integers(1, 400), st.integers(1, 900), st.floats(0.01, 1), st.integers(1, 5))
+def test_rounds(programs: int, items: int, share: float, finalists: int) -> None:
+    rounds = plan_rounds(programs, items, share, finalists)
+    assert rounds[0].programs == programs
+    assert rounds[-1].programs <= max(2, finalists) or len(rounds) == 1
+    for one, other in pairwise(rounds):
+        assert other.programs < one.programs and one.items <= other.items <= items
+    seen, cost = 0, 0
+    for size, count in rounds:
+        cost += size * (count - seen)
+        seen = count
+    assert cost == cost_of(rounds) <= max(share * programs * items, programs)
+
+
+def test_the_papers_size_costs_a_fifth() -> None:
+    rounds = plan_rounds(300, 700, 0.2, 3)
+    assert 0.19 < cost_of(rounds) / (300 * 700) <= 0.2
+    assert plan_rounds(0, 5, 0.2) == plan_rounds(5, 0, 0.2) == []
+    assert within_budget(10**9, "full", 0.2) == (300, 1000)
+    for budget in (50, 150, 1000, 20_000):
+        number, size = within_budget(budget, "halving", 0.2)
+        assert number / size == pytest.approx(0.3, abs=0.03)
+        assert 0.5 * budget < 0.2 * number * (size - number) < 1.3 * budget
+
+
+def test_the_better_program_is_found_as_by_the_full_search() -> None:
+    """Over many orders of the problems, a clear winner is chosen by both."""
+    from codegen.benchmarks.tools.cogex_replay import compare, drawn_outcomes
+
+    trials = [compare(drawn_outcomes(40, 100, seed), 0.2, seed) for seed in range(12)]
+    assert all(trial.halving <= 0.2 * trial.full for trial in trials)
+    assert sum(trial.within_noise for trial in trials) >= 11
+    assert sum(trial.lost for trial in trials) / 12 < 0.03
+
+
+@pytest.mark.parametrize("method", ["full", "halving"])
+def test_an_interrupted_search_goes_on(tmp_path: Path, method: str) -> None:
+    whole, _ = search(Model(by_item), tmp_path / "whole", method=method)
+    written, emulated = 0, Counter[tuple[str, str]]()
+    for stop in (5, 11, 2, 30, 25, 1, -1):
+        model = Model(by_item, stop=stop)
+        with suppress(KeyboardInterrupt):
+            found, _ = search(model, tmp_path / "cut", method=method)
+        written += model.written
+        emulated += model.emulated
+    assert found == whole  # pyright: ignore[reportPossiblyUnboundVariable]
+    assert written == 12
+    assert max(emulated.values()) == 1
+    assert len(emulated) == whole.emulations
+
+
+def test_a_torn_line_costs_one_answer(tmp_path: Path) -> None:
+    whole, _ = search(Model(by_item), tmp_path)
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    model = Model(by_item)
+    again, _ = search(model, tmp_path)
+    assert again == whole and sum(model.emulated.values()) == 1
+
+
+def test_another_search_is_refused(tmp_path: Path) -> None:
+    search(Model(by_item), tmp_path)
+    with pytest.raises(ResumeError, match="settings"):
+        search(Model(by_item), tmp_path, seed=1)
+    (tmp_path / "log.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(InputError, match=r"log.jsonl:1"):
+        search(Model(by_item), tmp_path)
+    (tmp_path / "search.json").write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        search(Model(by_item), tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(InputError, match="no search"):
+        search(Model(by_item), tmp_path / "other")
+
+
+def test_programs_that_differ_in_comments_are_one() -> None:
+    def text(ask: Ask) -> str:
+        return f"def solve_7(x):\n    # {ask.input}\n    return {{'answer': x}}"
+
+    found, _ = search(Model(text))
+    assert [(c.written, c.program.name) for c in found.ranking] == [(12, "solve_7")]
+
+
+def test_ties_go_to_the_program_written_more_often() -> None:
+    def text(ask: Ask) -> str:
+        return program(1 if ask.input in ("in 0", "in 1", "in 2") else 2 + int(ask.input[3:]) % 2)
+
+    found, _ = search(Model(text, right=lambda _: True), method="full")
+    written = [candidate.written for candidate in found.ranking]
+    assert written == sorted(written, reverse=True) and written[0] > written[-1]
+    assert found.ranking[0].score == 1.0
+
+
+def test_a_bad_program_is_written_anew() -> None:
+    def text(ask: Ask) -> str:
+        return by_item(ask) if ask.index == 2 else ("import os", "def f(x): return 1")[ask.index]
+
+    model = Model(text)
+    found, _ = search(model)
+    assert found.rejected == {"no_function": 12, "return_no_dict": 12}
+    assert len(found.ranking) == 12 and model.written == 36
+
+
+def test_every_candidate_fails() -> None:
+    model = Model(lambda _: "I can't.")
+    found, _ = search(model, tries=2)
+    assert found.rejected == {"syntax_error": 24} and not found.ranking and not found.best
+    assert model.written == 24 and not model.emulated and found.emulations == 0
+
+
+def test_no_emulation_has_an_answer() -> None:
+    class Mute(Model):
+        def emulate(self, asks: Sequence[Ask], temperature: float):
+            for number, _ in enumerate(asks):
+                failure = "unbalanced" if number % 2 else "not_asked: too long"
+                yield number, Emulation("", "", {}, failure)
+
+    found, run = search(Mute(by_item), method="full")
+    assert set(found.failures) == {"unbalanced", "not_asked"}
+    assert sum(found.failures.values()) == found.emulations == 12 * 28
+    assert all(c.right == 0 and sum(c.failures.values()) == 28 for c in found.ranking)
+    assert scores_on(run, found, ITEMS[:5]) == {"items": 5, "best": 0, "vote": 0}
+
+
+def test_a_threshold_asks_for_better_programs() -> None:
+    """Algorithm 1: a program below alpha on Train is written anew; here the best try stays."""
+
+    def text(ask: Ask) -> str:
+        return program(3 * ask.index)
+
+    model = Model(text)
+    found, _ = search(model, method="full", threshold=0.4, tries=4)
+    on_train = {
+        number: sum(quality(Ask("", item.input, program(number))) for item in ITEMS[:12]) / 12
+        for number in (0, 3, 6, 9)
+    }
+    first = next(number for number in (0, 3, 6, 9) if on_train[number] >= 0.4)
+    assert [c.program.name for c in found.ranking] == [f"solve_{first}"]
+    assert found.ranking[0].written == 12
+    unreachable, _ = search(Model(text), method="full", threshold=1.0, tries=3)
+    closest = max((0, 3, 6), key=lambda number: on_train[number])
+    assert [c.program.name for c in unreachable.ranking] == [f"solve_{closest}"]
+    with pytest.raises(ConfigError, match="method full"):
+        SearchSettings(threshold=0.5)
+
+
+def test_majority() -> None:
+    def tries(*answers: str) -> list[Try]:
+        return [Try("p", "i", a, False, "" if a else "no_output") for a in answers]
+
+    rng = random.Random(0)
+    assert majority(tries("a", "b", "b"), rng) == "b"
+    assert majority(tries("", "", "c"), rng) == "c"
+    assert majority(tries("", ""), rng) == ""
+    ties = Counter(majority(tries("a", "b"), random.Random(seed)) for seed in range(200))
+    assert 60 < ties["a"] < 140 and set(ties) == {"a", "b"}
+
+
+def test_the_vote_on_other_problems() -> None:
+    model = Model(by_item)
+    found, run = search(model, method="full")
+    items = [TaskItem(f"t{n}", f"in {100 + n}", f"out {100 + n}") for n in range(20)]
+    tested = scores_on(run, found, items)
+    numbers = [int(c.program.name.removeprefix("solve_")) for c in found.best]
+    right = [[quality(Ask("", i.input, program(n))) for n in numbers] for i in items]
+    assert tested == {
+        "items": 20,
+        "best": sum(row[0] for row in right),
+        "vote": sum(sum(row) >= 2 for row in right),
+    }  # wrong answers agree, so two of three right are needed
+
+
+def test_splitting() -> None:
+    train, dev = split_items(ITEMS, 12, seed=3)
+    assert len(train) == 12 and {*train, *dev} == set(ITEMS) and not {*train} & {*dev}
+    assert split_items(ITEMS, 100, 0)[1]
+
+
+def test_tasks(tmp_path: Path) -> None:
+    task = load_task("coin_flip", items=30, test=10)
+    assert len(task.items) == 30 and len(task.test) == 10
+    assert not {i.input for i in task.items} & {i.input for i in task.test}
+    path = tmp_path / "réviews.jsonl"
+    path.write_text(
+        "".join(f'{{"text": "t {n}", "label": {n % 2}}}\n' for n in range(9)), encoding="utf-8"
+    )
+    columns: Any = {"input_column": "text", "answer_column": "label"}
+    task = load_task(str(path), items=6, test=6, instruction="Odd?", **columns)
+    assert (len(task.items), len(task.test)) == (6, 3)
+    assert {i.answer for i in task.items} == {"0", "1"}
+    with pytest.raises(ConfigError, match="--instruction"):
+        load_task(str(path), items=6, **columns)
+    with pytest.raises(InputError, match=r"jsonl:1: no column 'input'.*--input-column"):
+        load_task(str(path), items=6, instruction="Odd?")
+    with pytest.raises(InputError, match="no file"):
+        load_task(str(tmp_path / "none.jsonl"), items=6)
+    with pytest.raises(ConfigError, match="Did you mean 'coin_flip'"):
+        load_task("coin_flp", items=6)
+    path.write_text("")
+    with pytest.raises(InputError, match="0 problems"):
+        load_task(str(path), items=6, instruction="Odd?")
+    path.write_text('{"input": ["a"], "answer": "b"}\n')
+    with pytest.raises(InputError, match="must be text"):
+        load_task(str(path), items=6, instruction="Odd?")

@@ -48,3 +48,64 @@ def ask() -> Callable[..., CompletionRequest]:
         return CompletionRequest(key, prefix, suffix, **options)
 
     return make
+
+
+TOKEN = "a-token-of-this-test-run"
+
+
+class Served:
+    """An application on a real socket, in a thread of this process."""
+
+    def __init__(self, app: Any) -> None:
+        import asyncio
+        import threading
+
+        import uvicorn
+
+        from codegen.server.http.run import _Protocol, listen
+
+        self.socket = listen("127.0.0.1", 0)
+        self.port = self.socket.getsockname()[1]
+        config = uvicorn.Config(app, http=_Protocol, log_config=None, lifespan="off", ws="none")
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])), daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self._thread.join(timeout=10)
+
+
+@pytest.fixture
+def app(engine: Any) -> Any:
+    from codegen.server.http.app import make_app
+
+    return make_app(engine, TOKEN, origins=frozenset({"http://localhost:8888"}))
+
+
+@pytest.fixture
+def served(app: Any) -> Iterator[Served]:
+    served = Served(app)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def post(served: Served) -> Iterator[Callable[..., Any]]:
+    """Posts JSON and returns the response."""
+    import httpx
+
+    with httpx.Client(base_url=served.url, timeout=60) as client:
+
+        def send(path: str, body: Any, **headers: str) -> Any:
+            return client.post(
+                path, json=body, headers={"authorization": f"Bearer {TOKEN}", **headers}
+            )
+
+        yield send

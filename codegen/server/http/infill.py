@@ -92,7 +92,7 @@ def _row(
         "stop": True,
         "model": backend.engine.model.name,
         "tokens_predicted": one.tokens,
-        "tokens_evaluated": answer.prompt_tokens,
+        "tokens_evaluated": answer.reused + answer.encoded,
         "tokens_cached": answer.reused,
         "has_new_line": "\n" in one.text,
         "truncated": False,

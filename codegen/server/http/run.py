@@ -18,6 +18,7 @@ from codegen.errors import ConfigError, MachineError
 _HEADER_S = 10.0
 _HEADER_BYTES = 64 * 1024
 _CONNECTIONS = 256
+_BACKLOG = 128
 
 
 class _Protocol(H11Protocol):
@@ -67,6 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host.strip("[]"), port))
+        sock.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         sock.close()
         raise MachineError(
@@ -94,6 +96,7 @@ def listen_unix(path: Path) -> socket.socket:
         old = os.umask(0o177)
         try:
             sock.bind(str(path))
+            sock.listen(_BACKLOG)
         finally:
             os.umask(old)
     except OSError as error:

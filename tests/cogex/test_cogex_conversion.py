@@ -242,8 +242,10 @@ def test_families_and_records_of_a_file(tmp_path: Path, capsys: Any) -> None:
     assert json.loads(capsys.readouterr().out)["counts"]["kept"] == 6
     ids = [text.example_id for text in read_texts(tmp_path / "a")]
     assert ids == ["coin_flip/0", "plural/0", "coin_flip/1", "plural/1", "coin_flip/2", "plural/2"]
-    rows: list[dict[str, Any]] = [CogexRecord("i", "x", PROGRAM.partition("\n\n")[0], "pluralize('x')",
-                        {"ending": "es", "answer": "xes"}).to_row()]  # fmt: skip
+    program = PROGRAM.partition("\n\n")[0]
+    output = {"ending": "es", "answer": "xes"}
+    record = CogexRecord("i", "x", program, "pluralize('x')", output)
+    rows: list[dict[str, Any]] = [dict(record.to_row())]
     rows.append(rows[0] | {"code_output": "{'answer': 'xes'}"})
     rows.append(rows[0] | {"code_output": {"ending": "es", "answer": "xes"}})
     rows.append({k: v for k, v in rows[0].items() if k != "code_output"})

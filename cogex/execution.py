@@ -4,7 +4,8 @@
 the answer; :func:`run_record` calls the function in the sandbox and takes what comes back as the
 output. No model is needed, and the output is what the program really gives.
 
-Limit: a program with several returns, or none at the end of its body, keeps the answer alone.
+Limits: nothing but imports may stand beside the function, before it. A function with several
+returns, or none at the end of its body, keeps the answer alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import takewhile
 from typing import Any, Protocol
 
 from codegen.cogex.errors import Invalid
@@ -91,11 +93,12 @@ def run_record(
             (an exception, an undefined helper, a limit), ``not_literal`` if its result is no
             literal.
     """
+    imports, program = split_imports(program)
     text = with_intermediates(program)
     parsed = parse_program(text)
     call = find_call(call, parsed.name)
     bound = check_call(parsed, call)
-    outcome = sandbox.run(text, calls=[call])
+    outcome = sandbox.run(f"{imports}\n{text}", calls=[call])
     if not outcome.results or not outcome.results[0].ok:
         error = outcome.results[0].error if outcome.results else outcome.message
         raise Invalid("raised", f"{call[:80]}: {error or outcome.status}"[:300])
@@ -108,6 +111,22 @@ def run_record(
     record = CogexRecord(instruction.strip(), input.strip() or shown, parsed.text, call, output)
     check_record(record)
     return record
+
+
+def split_imports(program: str) -> tuple[str, str]:
+    """The import statements before a function, and the function.
+
+    A pseudo-program has no imports: what it uses of them is undefined in the record, and yet the
+    function is run with them.
+    """
+    try:
+        body = ast.parse(program).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return "", program  # the rules of programs say what is wrong
+    imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))
+    end = (imports[-1].end_lineno or 0) if imports else 0
+    lines = program.split("\n")
+    return "\n".join(lines[:end]), "\n".join(lines[end:])
 
 
 def with_intermediates(program: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegen.cogex import Invalid
+from codegen.cogex import Invalid, parse_program
 from codegen.cogex.execution import find_call, run_record, with_intermediates
 from codegen.data import MemorySource, make, read_rejects, read_texts, run
 from codegen.evals.sandbox import Sandbox
@@ -70,13 +70,28 @@ def test_returns(program: str, text: str) -> None:
         ("def f(x):\n    return x", "g(0)", "no_call"),
         ("def f(x):\n    return x", "f(y)", "bad_call"),
         ("def f(x):\n    return x", "f(0", "bad_call"),
-        ("import os\ndef f(x):\n    return x", "f(0)", "more_than_function"),
+        ("y = 1\ndef f(x):\n    return x", "f(0)", "more_than_function"),
+        ("def f(x):\n    return x\nimport os", "f(0)", "more_than_function"),
+        (
+            "import socket\ndef f(x):\n    return socket.create_connection(x)",
+            "f(('::1', 80))",
+            "raised",
+        ),
     ],
 )
 def test_what_can_not_be_a_record(sandbox: Sandbox, program: str, call: str, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         run_record("i", "", program, call, sandbox)
     assert caught.value.reason == reason
+
+
+def test_imports_are_run_and_left_out(sandbox: Sandbox) -> None:
+    imports = "import math\nfrom re import (\n    sub)\n\n"
+    program = f"{imports}def f(x):\n    y = math.sqrt(x)\n    return sub('9', 'n', str(y))"
+    record = run_record("i", "", program, "f(81)", sandbox)
+    assert record.output == {"y": 9.0, "answer": "n.0"}
+    assert "import" not in record.program
+    assert parse_program(record.program).undefined == ("math.sqrt", "sub")
 
 
 def test_find_call() -> None:

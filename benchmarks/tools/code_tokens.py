@@ -73,7 +73,7 @@ class Code:
             InputError: if git can't read the repository.
         """
         found: list[Rewrite] = []
-        for name, before, after in _changed_files(repository):
+        for name, before, after in changed_files(repository):
             if len(found) == count:
                 break
             rewrite = Rewrite(name, self.encode(before), self.encode(after))
@@ -128,7 +128,12 @@ def _modules(seed: int) -> list[Path]:
     return paths
 
 
-def _changed_files(repository: str) -> Iterator[tuple[str, str, str]]:
+def changed_files(repository: str) -> Iterator[tuple[str, str, str]]:
+    """The first Python file that each commit modified, newest first: name, text before and after.
+
+    Raises:
+        InputError: if git can't read the repository.
+    """
     log = _git(
         repository, "log", "--no-merges", "--diff-filter=M", "--name-only", "--format=%x00%H",
         "-n", "5000", "--", "*.py",

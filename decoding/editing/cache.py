@@ -16,12 +16,10 @@ encoded (undo, redo, a suggestion that is typed), its states are known to be exa
 
 from __future__ import annotations
 
-import os
+import copy
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,11 +27,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache
-from codegen.decoding.editing.plan import Ledger, Marks, Plan, prefix_marks
+from codegen.decoding.editing.deviation import deviations
+from codegen.decoding.editing.forward import forward, to_tensor
+from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
 from codegen.decoding.editing.report import EditPolicy, EditReport
 from codegen.decoding.editing.spans import Tokens
 from codegen.decoding.editing.support import Support, examine
-from codegen.decoding.loop import cache_argument
 
 _KNOWN_LOGITS = 8
 
@@ -118,6 +117,7 @@ class EditableCache:
         token_ids: Sequence[int],
         *,
         tail: int | None = None,
+        statement: tuple[int, int] | None = None,
         lexical_change: bool = False,
         stop: Stop | None = None,
     ) -> EditReport:
@@ -127,6 +127,8 @@ class EditableCache:
             token_ids: the whole new context, at least one token.
             tail: how many tokens at the end are encoded again if they are stale: those of the
                 cursor's line and of the statement around it. None for the policy's number.
+            statement: first token and end of a range that is encoded again likewise: the cursor's
+                statement in a layout where the text behind the cursor comes after it.
             lexical_change: whether the text behind the edit now reads otherwise (a string, bracket
                 or comment was opened or closed); the report then asks for a recompute.
             stop: asked between forward passes; if true the update ends early.
@@ -141,12 +143,17 @@ class EditableCache:
         self._support.check_length(len(token_ids))
         policy = self.policy
         tokens = np.asarray(token_ids, dtype=np.int64)
-        plan = self._ledger.plan(tokens, policy.tail if tail is None else tail, policy)
+        again = np.zeros(len(tokens), dtype=bool)
+        again[max(0, len(tokens) - (policy.tail if tail is None else tail)) :] = True
+        again[slice(*(statement or (0, 0)))] = True
+        plan = self._ledger.plan(tokens, again, policy)
         known = self._known.get(int(plan.marks[-1]))
         if known is None:
             plan.fresh[-1] = True
         fresh = plan.fresh.copy()
         moved = self._arrange(plan)
+        if policy.refresh > 0:
+            fresh |= self._most_deviating(fresh)
         places = np.flatnonzero(fresh)
         self._logits = known
         complete = self._encode(places, stop or _never)
@@ -162,6 +169,14 @@ class EditableCache:
             complete=complete,
             recompute=self._reason(lexical_change),
         )
+
+    def fork(self) -> EditableCache:
+        """An independent cache in the same state; the states are copied."""
+        twin = copy.copy(self)
+        twin._cells = self._cells.copy()
+        twin._ledger = copy.deepcopy(self._ledger)
+        twin._known = self._known.copy()
+        return twin
 
     def recompute(self, *, stop: Stop | None = None) -> bool:
         """Encodes from left to right all that is not exact, so that everything is.
@@ -238,11 +253,11 @@ class EditableCache:
         order[kept] = plan.cells[kept]
         self._place(order, plan.tokens, plan.marks)
         astray = kept[ledger.stands[order[kept]] != kept]
-        if len(astray):
+        if len(astray) and self.policy.rotate:
             cells = order[astray]
             shifts = astray - ledger.encoded_at[cells]
             self._cells.move(self._tensor(cells), self._tensor(shifts))
-            ledger.stands[cells] = astray
+        ledger.stands[order[astray]] = astray
         return len(astray)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
@@ -295,32 +310,42 @@ class EditableCache:
         Returns:
             Logits [keep, V].
         """
-        ledger, support = self._ledger, self._support
-        self._cells.room.index = self._tensor(ledger.order[places])
-        self._cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
-        positions = self._tensor(places)
-        mask: Any = self._cells.mask(positions, None)
-        if support.window is not None:
-            windowed = self._cells.mask(positions, support.window)
-            both = {"full_attention": mask, "sliding_attention": windowed}
-            mask = both if support.by_kind else windowed
-        options: dict[str, Any] = {cache_argument(type(self.model)): self._cells}
+        ledger = self._ledger
         ledger.begin(places)
         try:
-            with _grouped_attention(self.model.device, len(places)):
-                output = self.model(
-                    input_ids=self._tensor(ledger.sequence[places])[None],
-                    position_ids=positions[None],
-                    attention_mask=mask,
-                    use_cache=True,
-                    logits_to_keep=keep,
-                    **options,
-                )
+            logits = self._run(places, keep)
         except BaseException:
             self._cut_back()
             raise
         ledger.encoded(places)
-        return output.logits[0, -keep:]
+        return logits
+
+    def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
+        """The model on these places; logits [keep, V]."""
+        return forward(self.model, self._support, self._cells, self._ledger, places, keep)
+
+    @torch.inference_mode()
+    def _most_deviating(self, fresh: Flags) -> Flags:
+        """The policy's share of the stale tokens, those whose states are furthest from fresh ones.
+
+        Args:
+            fresh: which tokens of the sequence have no states yet, bool [N].
+        """
+        stale = ~fresh & ~self._ledger.current
+        chosen = np.zeros(len(fresh), dtype=bool)
+        number = round(self.policy.refresh * np.count_nonzero(stale))
+        if not number:
+            return chosen
+        places = np.flatnonzero(stale | fresh)
+        found = [np.zeros(0, dtype=np.float32)]
+        for start in range(0, len(places), self.policy.chunk):
+            part = places[start : start + self.policy.chunk]
+            new = torch.from_numpy(fresh[part]).to(self.model.device)
+            measured = deviations(self._cells, new, lambda part=part: self._run(part, 1))
+            found.append(measured.cpu().numpy())
+        distance = np.where(fresh[places], -1, np.concatenate(found))
+        chosen[places[np.argsort(-distance, kind="stable")[:number]]] = True
+        return chosen
 
     def _cut_back(self) -> None:
         """Ends the sequence before the first token without states."""
@@ -340,22 +365,4 @@ class EditableCache:
             self._known.popitem(last=False)
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.model.device)
-
-
-@contextmanager
-def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
-    """Has transformers leave keys and values that heads share unrepeated, by its own switch.
-
-    With a mask it repeats them, which at four thousand tokens takes longer than the attention
-    itself on a CPU; single queries it packs already.
-    """
-    name = "TRANSFORMERS_SDPA_FORCE_GQA"
-    if device.type != "cpu" or queries == 1 or name in os.environ:
-        yield
-        return
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(name, None)
+        return to_tensor(values, self.model.device)

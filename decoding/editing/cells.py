@@ -11,7 +11,7 @@ adds rounding errors, 4 % after a thousand edits in bfloat16.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ _STEP = 256  # cells are allocated in multiples of this
 NOWHERE = 1 << 40  # position of a cell that no query sees
 
 
+Probe = Callable[["CellLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
 class Room:
     """What all layers share.
 
@@ -30,12 +33,14 @@ class Room:
         positions: of the cells, int64 [capacity], :data:`NOWHERE` if not in the sequence.
         index: cells of the tokens that are being encoded, int64 [Q].
         end: attention reads the cells before this one.
+        probe: takes over what layers do with new states (:mod:`deviation`).
     """
 
     def __init__(self, device: torch.device) -> None:
         self.positions = torch.full((0,), NOWHERE, device=device)
         self.index = torch.empty(0, dtype=torch.int64, device=device)
         self.end = 0
+        self.probe: Probe | None = None
 
 
 class CellLayer(CacheLayerMixin):
@@ -66,16 +71,24 @@ class CellLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes states [1, H, Q, D] into the current cells and returns what attention reads."""
+        if self.room.probe is not None:
+            return self.room.probe(self, key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         assert self.keys is not None and self.values is not None
-        index, end = self.room.index, self.room.end
-        self.keys.index_copy_(2, index, key_states)
-        self.values.index_copy_(2, index, value_states)
+        self.write(self.room.index, key_states, value_states)
+        return self.keys[:, :, : self.room.end], self.values[:, :, : self.room.end]
+
+    def write(
+        self, cells: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> None:
+        """Writes states [1, H, N, D] into cells int64 [N]."""
+        assert self.keys is not None and self.values is not None
+        self.keys.index_copy_(2, cells, key_states)
+        self.values.index_copy_(2, cells, value_states)
         if self.base is not None and self.rotation is not None:
-            fresh = key_states if self.rotation.part == "keys" else value_states
-            self.base.index_copy_(2, index, fresh)
-        return self.keys[:, :, :end], self.values[:, :, :end]
+            rotating = key_states if self.rotation.part == "keys" else value_states
+            self.base.index_copy_(2, cells, rotating)
 
     def move(self, cells: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> None:
         """Turns cells int64 [N] from their encoded states."""
@@ -153,6 +166,20 @@ class CellCache(Cache):
         for layer in self.layers:
             assert isinstance(layer, CellLayer)
             layer.grow(capacity)
+
+    def copy(self) -> CellCache:
+        """Independent cells with the same states."""
+        twin = CellCache(self.rotations, self.room.positions.device)
+        twin.room.positions = self.room.positions
+        for layer, other in zip(twin.layers, self.layers, strict=True):
+            assert isinstance(layer, CellLayer) and isinstance(other, CellLayer)
+            if not other.is_initialized:
+                continue
+            assert other.keys is not None and other.values is not None
+            layer.keys, layer.values = other.keys.clone(), other.values.clone()
+            layer.base = None if other.base is None else other.base.clone()
+            layer.device, layer.is_initialized = other.device, True
+        return twin
 
     def move(self, cells: torch.Tensor, shifts: torch.Tensor) -> None:
         """Turns cells so that they are ``shifts`` positions from where they were encoded.

@@ -109,12 +109,12 @@ class Ledger:
 
     # ------------------------------------------------------------------ planning
 
-    def plan(self, tokens: Tokens, tail: int, policy: EditPolicy) -> Plan:
-        """How to have ``tokens``, with no stale one among the last ``tail``.
+    def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> Plan:
+        """How to have ``tokens``.
 
         Args:
             tokens: int64 [N], N > 0.
-            tail: number of tokens.
+            again: which of them must not be stale, bool [N].
             policy: what may be reused.
         """
         size = len(tokens)
@@ -132,7 +132,7 @@ class Ledger:
             exact = current & self.clean[cells]
         else:
             current = exact = np.zeros(size, dtype=bool)
-        fresh |= (place >= size - tail) & ~current
+        fresh |= again & ~current
         fresh |= _repaired(fresh, current, exact, policy.repair)
         return Plan(tokens, marks, cells, fresh, current & ~fresh)
 

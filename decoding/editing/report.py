@@ -24,6 +24,8 @@ class EditPolicy:
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
         max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
         chunk: most tokens of a forward pass.
+        rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
+            the baseline of the paper, of no use but for comparison.
     """
 
     min_span: int = 16
@@ -32,9 +34,10 @@ class EditPolicy:
     repair: int = 0
     refresh: float = 0.0
     sink: int = 4
-    keep_removed: int = 512
+    keep_removed: int = 1024
     max_stale: float = 0.5
     chunk: int = 256
+    rotate: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,82 @@
+"""One forward pass of a model over some places of a sequence that lies in cells."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from codegen.decoding.editing.cells import CellCache
+from codegen.decoding.editing.plan import Ledger
+from codegen.decoding.editing.support import Support
+from codegen.decoding.loop import cache_argument
+
+
+def forward(
+    model: PreTrainedModel,
+    support: Support,
+    cells: CellCache,
+    ledger: Ledger,
+    places: NDArray[np.int64],
+    keep: int,
+) -> torch.Tensor:
+    """Encodes places: each sees what stands before it, whether encoded just now or before.
+
+    Args:
+        model, support: what encodes, and what is known of it.
+        cells, ledger: the sequence.
+        places: of the sequence, ascending, int64 [Q].
+        keep: for how many of the last of them logits are wanted.
+
+    Returns:
+        Logits [keep, V].
+    """
+    device = model.device
+    cells.room.index = to_tensor(ledger.order[places], device)
+    cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
+    positions = to_tensor(places, device)
+    mask: Any = cells.mask(positions, None)
+    if support.window is not None:
+        windowed = cells.mask(positions, support.window)
+        both = {"full_attention": mask, "sliding_attention": windowed}
+        mask = both if support.by_kind else windowed
+    options: dict[str, Any] = {cache_argument(type(model)): cells}
+    with _grouped_attention(device, len(places)):
+        output = model(
+            input_ids=to_tensor(ledger.sequence[places], device)[None],
+            position_ids=positions[None],
+            attention_mask=mask,
+            use_cache=True,
+            logits_to_keep=keep,
+            **options,
+        )
+    return output.logits[0, -keep:]
+
+
+def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """An array on the model's device."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+
+@contextmanager
+def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
+    """Has transformers leave keys and values that heads share unrepeated, by its own switch.
+
+    With a mask it repeats them, which at four thousand tokens takes longer than the attention
+    itself on a CPU; single queries it packs already.
+    """
+    name = "TRANSFORMERS_SDPA_FORCE_GQA"
+    if device.type != "cpu" or queries == 1 or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

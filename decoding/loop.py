@@ -27,7 +27,7 @@ from codegen.decoding.verify import Speculation, Trees
 from codegen.errors import ModelError
 
 # Compacting copies the cache, so it waits until a quarter of the rows have finished.
-_COMPACT_BELOW = 0.75
+COMPACT_BELOW = 0.75
 # Rows of one prefill pass hold at most this many tokens, to bound activation memory.
 _PREFILL_TOKENS = 8192
 _NO_DRAFT = Draft()
@@ -99,7 +99,7 @@ def decode(
         trees = Trees.of(run.pending, [run.draft(number) for number in run.batch])
         mask = trees.place(run.cache, run.cursors, model.device)
         tokens = torch.tensor(trees.tokens, device=model.device)
-        logits = _forward(model, tokens, run.cache, mask, trees.width)  # [B, W, V]
+        logits = forward(model, tokens, run.cache, mask, trees.width)  # [B, W, V]
         if adjust:
             logits = adjust(logits[:, 0], run.batch)[:, None]
         run.restrict(logits[:, 0])
@@ -143,7 +143,7 @@ class _Run:
         self.cache = RowCache(
             model.config.get_text_config().num_hidden_layers, longest + max_new_tokens + room
         )
-        _prefill(model, self.cache, given)
+        prefill(model, self.cache, given)
         self.batch = list(range(len(rows)))
         self.pending = [tokens[-1] for tokens in given]
         self.cursors = [len(tokens) - 1 for tokens in given]
@@ -254,7 +254,7 @@ class _Run:
     def _compact(self) -> None:
         """Drops finished rows once they are many."""
         running = [i for i, number in enumerate(self.batch) if not self.rows[number].finish]
-        if running and len(running) > _COMPACT_BELOW * len(self.batch):
+        if running and len(running) > COMPACT_BELOW * len(self.batch):
             return
         if running:
             self.cache.select(torch.tensor(running, device=self.device))
@@ -317,7 +317,7 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
         )
 
 
-def _prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) -> None:
+def prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) -> None:
     """Encodes each row's tokens but for the last.
 
     Short rows are padded on the right. The padding's states land in slots that the row overwrites
@@ -336,10 +336,10 @@ def _prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]
         stop = start + part.shape[1]
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
-        _forward(model, part, cache, cache.mask(), 1)
+        forward(model, part, cache, cache.mask(), 1)
 
 
-def _forward(
+def forward(
     model: PreTrainedModel, tokens: torch.Tensor, cache: RowCache, mask: torch.Tensor, keep: int
 ) -> torch.Tensor:
     """Logits [B, keep, V] of the last of the placed tokens [B, Q]."""

@@ -33,7 +33,7 @@ def choose(
     # Against the row's maximum, so that a tiny temperature overflows to -inf and not to inf - inf.
     scaled = (scaled - scaled.amax(-1, keepdim=True)) / temperature
     if top_p >= 1:
-        return _inverse(torch.softmax(scaled, -1), uniforms)
+        return inverse_transform(torch.softmax(scaled, -1), uniforms)
     total = torch.logsumexp(scaled, -1, keepdim=True)
     values, ids = scaled.topk(min(_TOP, scaled.shape[-1]), dim=-1)
     probabilities = (values - total).exp()
@@ -49,14 +49,39 @@ def choose(
     return token
 
 
+def distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """The probabilities [..., V] by which :func:`choose` takes its tokens."""
+    if temperature == 0:
+        best = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=torch.float32).scatter(-1, best, 1.0)
+    scaled = logits.float()
+    scaled = (scaled - scaled.amax(-1, keepdim=True)) / temperature
+    probabilities = torch.softmax(scaled, -1)
+    if top_p >= 1:
+        return probabilities
+    ranked, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ranked.double().cumsum(-1) - ranked
+    kept = torch.where(before < top_p, ranked, 0)
+    kept /= kept.sum(-1, keepdim=True)
+    return torch.zeros_like(probabilities).scatter(-1, ids, kept)
+
+
 def _nucleus(probabilities: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> torch.Tensor:
     """Index into rows of falling probabilities [B, K], cut to the nucleus."""
     mass_before = probabilities.double().cumsum(-1) - probabilities
-    return _inverse(torch.where(mass_before < top_p, probabilities, 0), uniforms)
+    return inverse_transform(torch.where(mass_before < top_p, probabilities, 0), uniforms)
 
 
-def _inverse(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The inverse of the cumulative distribution at u, for rows that need not sum to one."""
+def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The inverse of the cumulative distribution at u, for rows that need not sum to one.
+
+    Args:
+        probabilities: [B, K].
+        uniforms: [B] in [0, 1).
+
+    Returns:
+        int64 [B].
+    """
     cumulative = probabilities.double().cumsum(-1)
     target = uniforms[:, None] * cumulative[:, -1:]
     index = torch.searchsorted(cumulative, target, right=True)[:, 0]

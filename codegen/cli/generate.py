@@ -31,8 +31,8 @@ from codegen.errors import InputError
     "--decoder",
     metavar="NAME",
     help="sample, edit_sequence or backspace, by default as the model was tuned; or, joined by + "
-    "or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit "
-    "(the same text sooner).",
+    "or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, "
+    "rsd (the same text sooner).",
 )
 @click.option(
     "--original",
@@ -45,7 +45,7 @@ from codegen.errors import InputError
     "decoder_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md).",
+    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd).",
 )
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)

@@ -8,7 +8,9 @@ applied as the published resolver does, one that can't be read is skipped.
 (``codegen.decoding.rpg``) and take options. A plus joins one of either kind: ``edit_sequence+dry``.
 
 ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
-(``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too.
+(``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too. ``rsd``
+has a smaller model draft (``codegen.decoding.rsd``): greedy completions are the same, sampled ones
+follow the same distribution.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 
 from codegen.decoding.rpg import METHODS, Options, read_options
 from codegen.errors import ConfigError
+from codegen.generation import filling
+from codegen.generation.draft_model import DraftModel, read_draft_model
 from codegen.generation.protocol import Decoder
 from codegen.records import FinishReason
 
@@ -43,7 +47,9 @@ class TextDecoder:
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
         penalty: settings of the rule against repetition, if there is one.
         backspace: whether a special token takes the last one back.
+        fills: whether the model writes in no fixed order (:mod:`codegen.generation.filling`).
         drafts: the drafters in order of preference, if tokens are drafted.
+        draft_model: settings of the model that drafts, if one does.
     """
 
     about: str
@@ -51,7 +57,14 @@ class TextDecoder:
     stop: tuple[str, ...] | None = None
     penalty: Options | None = None
     backspace: bool = False
+    fills: bool = False
     drafts: tuple[str, ...] = ()
+    draft_model: DraftModel | None = None
+
+    @property
+    def heals(self) -> bool:
+        """Whether the first token may reach back over the prompt's end."""
+        return not self.backspace and self.draft_model is None
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
@@ -90,6 +103,7 @@ DECODERS: Mapping[str, TextDecoder] = {
         _read_text,
         backspace=True,
     ),
+    filling.NAME: TextDecoder(filling.ABOUT, _read_text, fills=True),
 }
 
 # What each drafts from; ``edit`` needs to know the file that is rewritten.
@@ -97,6 +111,7 @@ DRAFTS: Mapping[str, tuple[str, ...]] = {
     "suffix": ("suffix", "recycling"),
     "edit": ("cursor", "diff", "suffix", "recycling"),
 }
+RSD = "rsd"
 
 
 def find_decoder(decoder: Decoder) -> TextDecoder:
@@ -107,7 +122,7 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
     """
     names = decoder.name.split("+")
     for name in names:
-        known = [*DECODERS, *METHODS, *DRAFTS]
+        known = [*DECODERS, *METHODS, *DRAFTS, RSD]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -116,13 +131,20 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
             )
     readers = [name for name in names if name in DECODERS]
     methods = [name for name in names if name in METHODS]
-    drafts = [name for name in names if name in DRAFTS]
+    drafts = [name for name in names if name in DRAFTS or name == RSD]
     if len(readers) > 1 or len(methods) > 1 or len(drafts) > 1:
         raise ConfigError(
             f"The decoder {decoder.name!r} joins two of a kind.",
-            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *DRAFTS])}.",
+            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *DRAFTS, RSD])}.",
         )
     reader = DECODERS[readers[0] if readers else "sample"]
+    if reader.fills:
+        if len(names) > 1:
+            raise ConfigError(
+                f"The decoder {decoder.name!r} can't be: {filling.NAME} goes with no other."
+            )
+        filling.Settings.read(decoder.options)
+        return reader
     if methods and reader.backspace:
         raise ConfigError(
             f"The decoder {decoder.name!r} can't be: a rule against repetition does not know of"
@@ -137,6 +159,8 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         )
     if methods:
         return replace(reader, penalty=read_options(methods[0], decoder.options))
+    if drafts == [RSD]:
+        return replace(reader, draft_model=read_draft_model(decoder.options))
     if decoder.options:
         raise ConfigError(
             f"The decoder {decoder.name!r} takes no option {next(iter(decoder.options))!r}."

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen.decoding import rsd
 from codegen.decoding.drafts import (
     Context,
     CursorDrafter,
@@ -32,6 +33,8 @@ from codegen.decoding.rpg.rows import RowPenalties
 from codegen.decoding.verify import Speculation
 from codegen.errors import ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
+from codegen.generation.draft_model import DraftModel
+from codegen.generation.filling import fill_requests
 from codegen.generation.protocol import (
     BKSPC,
     Decoder,
@@ -41,7 +44,7 @@ from codegen.generation.protocol import (
     settings_of,
 )
 from codegen.generation.text import TextStream
-from codegen.models import LoadedModel
+from codegen.models import LoadedModel, load
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
 
@@ -66,6 +69,7 @@ class HFGenerator:
             )
         self.loaded = loaded
         self.batch_size = batch_size
+        self._drafting: dict[str, Any] = {}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -103,6 +107,11 @@ class HFGenerator:
             ConfigError: for an unknown decoder or option.
         """
         reader = find_decoder(decoder)
+        if reader.fills:
+            yield from fill_requests(
+                self.loaded, requests, params, decoder, self.batch_size, on_text
+            )
+            return
         method = None
         if reader.penalty:
             method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
@@ -134,7 +143,7 @@ class HFGenerator:
             ids = chat_prompt(tokenizer, request.prompt)
         else:
             ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
-            if request.heal and not reader.backspace:
+            if request.heal and reader.heals:
                 healed = self.vocabulary.heal(ids)
                 ids, rest, taken = healed.ids, healed.rest, healed.taken
         try:
@@ -173,20 +182,37 @@ class HFGenerator:
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
         rows = [running.row for running in batch]
-        speculation = self._speculation(batch, reader) if reader.drafts else None
-        decode(
-            self.loaded.model,
-            rows,
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            eos=self.eos,
-            vocabulary=self.vocabulary,
-            on_token=on_token if backspace is None else None,
-            backspace=backspace,
-            adjust=RowPenalties(method, rows) if method else None,
-            speculation=speculation,
-        )
+        passes: list[int] | None = None  # of each row, where they are not one a token
+        common: dict[str, Any] = {
+            "max_new_tokens": params.max_new_tokens,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "eos": self.eos,
+        }
+        if reader.draft_model:
+            tally = rsd.decode(
+                self.loaded.model,
+                self._draft_model(reader.draft_model),
+                rows,
+                shape=reader.draft_model.shape(),
+                seeds=[running.seed for running in batch],
+                on_token=on_token,
+                **common,
+            )
+            passes = tally.passes_of
+        else:
+            speculation = self._speculation(batch, reader) if reader.drafts else None
+            decode(
+                self.loaded.model,
+                rows,
+                vocabulary=self.vocabulary,
+                on_token=on_token if backspace is None else None,
+                backspace=backspace,
+                adjust=RowPenalties(method, rows) if method else None,
+                speculation=speculation,
+                **common,
+            )
+            passes = speculation.passes_of if speculation else None
         for number, running in enumerate(batch if backspace is not None else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -198,8 +224,8 @@ class HFGenerator:
         for number, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
             finish_reason = running.row.finish or "length"
             decoded = reader.read(running.stream.text, finish_reason)
-            if speculation is not None:
-                meta = {**decoded.meta, "passes": speculation.passes_of[number]}
+            if passes is not None:
+                meta = {**decoded.meta, "passes": passes[number]}
                 decoded = replace(decoded, meta=meta)
             if backspace is not None:
                 decoded = self._with_actions(decoded, running.row.actions, backspace)
@@ -217,6 +243,23 @@ class HFGenerator:
                 actions=decoded.actions,
                 meta=decoded.meta,
             )
+
+    def _draft_model(self, settings: DraftModel) -> Any:
+        """The model that drafts, loaded once.
+
+        Raises:
+            ModelError: if it has other tokens.
+        """
+        if settings.draft not in self._drafting:
+            ours = self.loaded
+            found = load(settings.draft, dtype=ours.model.dtype, device=str(ours.model.device))
+            if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
+                raise ModelError(
+                    f"The draft model {settings.draft!r} has other tokens than {ours.name!r}.",
+                    "Choose one with the same tokenizer.",
+                )
+            self._drafting[settings.draft] = found.model
+        return self._drafting[settings.draft]
 
     def _speculation(self, batch: list[_Running], reader: TextDecoder) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its

@@ -15,6 +15,7 @@ from codegen.backspace import with_backspace
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
+from codegen.generation.decoders import find_decoder
 from codegen.generation.hf import HFGenerator
 from codegen.models import LoadedModel, load
 from codegen.records import Sample
@@ -220,3 +221,68 @@ def test_drafts_do_not_change_a_sample(loaded: LoadedModel, name: str) -> None:
             assert 0 < other.meta["passes"] <= other.completion_tokens + 1
     with pytest.raises(ConfigError, match="can't be"):
         next(HFGenerator(loaded).generate(requests, params, Decoder("suffix+rpg")))
+
+
+@pytest.mark.parametrize(
+    "options", [{"branching": "2,2,1"}, {"branching": 3}, {"beam": "3x3"}, {}], ids=str
+)
+def test_rsd_gives_the_greedy_text(loaded: LoadedModel, options: dict[str, object]) -> None:
+    params = SamplingParams(max_new_tokens=12)
+    requests = [dataclasses.replace(request, heal=False) for request in REQUESTS]
+    plain = list(HFGenerator(loaded).generate(requests, params, Decoder()))
+    decoder = Decoder("rsd", {"draft": loaded.name, **options})
+    drafted = list(HFGenerator(loaded).generate(requests, params, decoder))
+    assert [s.completion for s in drafted] == [s.completion for s in plain]
+    assert all(s.meta["passes"] <= -(-(s.completion_tokens + 1) // 2) for s in drafted)
+    assert drafted[0].settings["decoder_options"]["draft"] == loaded.name
+
+
+def test_rsd_samples_do_not_depend_on_the_batch(loaded: LoadedModel) -> None:
+    params = SamplingParams(max_new_tokens=12, temperature=0.8, top_p=0.9, seed=5)
+    decoder = Decoder("rsd", {"draft": loaded.name, "branching": "3,1"})
+    together = list(HFGenerator(loaded, 9).generate(REQUESTS, params, decoder))
+    alone = list(HFGenerator(loaded, 1).generate(REQUESTS, params, decoder))
+    assert [s.completion for s in together] == [s.completion for s in alone]
+    assert len({s.completion for s in together}) > 3
+
+
+def test_rsd_refuses_a_draft_with_other_tokens(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.add_tokens(["<new>"])
+    other = dataclasses.replace(loaded, tokenizer=tokenizer)
+    monkeypatch.setattr("codegen.generation.hf.load", lambda *_, **__: other)
+    with pytest.raises(ModelError, match="other tokens"):
+        list(
+            HFGenerator(loaded).generate(
+                REQUESTS, SamplingParams(), Decoder("rsd", {"draft": "other"})
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({}, "needs a model that drafts"),
+        ({"draft": 3}, "needs a model that drafts"),
+        ({"draft": "d", "braching": "2"}, "Did you mean 'branching'"),
+        ({"draft": "d", "branching": "2,x"}, "whole numbers above 0"),
+        ({"draft": "d", "branching": "0"}, "whole numbers above 0"),
+        ({"draft": "d", "beam": "4"}, "a width and a depth"),
+        ({"draft": "d", "beam": "4x4", "branching": "2"}, "not both"),
+        ({"draft": "d", "branching": "8,8,8"}, "584 nodes"),
+    ],
+    ids=str,
+)
+def test_rsd_options_that_can_not_be(options: dict[str, object], what: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        find_decoder(Decoder("rsd", options))
+    assert what in f"{error.value.message} {error.value.remedy}"
+
+
+def test_rsd_joins_readers_alone() -> None:
+    assert find_decoder(Decoder("edit_sequence+rsd", {"draft": "d"})).draft_model
+    for name in ("rsd+suffix", "rsd+rpg", "backspace+rsd"):
+        with pytest.raises(ConfigError):
+            find_decoder(Decoder(name, {"draft": "d"}))

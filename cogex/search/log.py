@@ -50,6 +50,7 @@ class SearchLog:
     """
 
     def __init__(self, folder: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.resumed = 0  # entries that an earlier run made
         self.draws: dict[tuple[str, int], Draw] = {}
         self.tries: dict[tuple[str, str], Try] = {}
         self._file: AppendLog | None = None
@@ -65,9 +66,6 @@ class SearchLog:
             self._file.close()
             raise
         self.resumed = len(self.draws) + len(self.tries)
-
-    resumed: int = 0
-    """How many of its entries an earlier run made."""
 
     def add(self, entry: Draw | Try) -> None:
         """Keeps an entry."""

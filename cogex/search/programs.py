@@ -77,6 +77,7 @@ class Found:
         emulations: made or found in the log for this search.
         emulations_full: that the published method takes with these programs.
         failures: emulations without an answer, by reason.
+        examples: of these reasons, one in words.
     """
 
     ranking: tuple[Candidate, ...]
@@ -85,6 +86,7 @@ class Found:
     emulations: int
     emulations_full: int
     failures: Counter[str]
+    examples: dict[str, str]
 
 
 Report = Callable[[str, int, int], None]
@@ -117,6 +119,7 @@ class ProgramSearch:
         self.model, self.settings = model, settings
         self.log, self.report = log, report
         self.rejected: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
         self.used: set[tuple[str, str]] = set()
 
     def run(self) -> Found:
@@ -129,9 +132,11 @@ class ProgramSearch:
             ranking = self._halve(candidates)
         best = tuple(ranking[: self.settings.best])
         failures = Counter[str]()
-        for key in self.used:
-            if reason := self.log.tries[key].failure:
-                failures[reason.partition(":")[0]] += 1
+        for key in sorted(self.used):
+            if failure := self.log.tries[key].failure:
+                reason, _, detail = failure.partition(": ")
+                failures[reason] += 1
+                self.examples.setdefault(reason, detail)
         return Found(
             ranking=tuple(ranking),
             best=best,
@@ -139,6 +144,7 @@ class ProgramSearch:
             emulations=len(self.used),
             emulations_full=len(candidates) * len(self.dev),
             failures=failures,
+            examples={reason: text for reason, text in self.examples.items() if text},
         )
 
     def answers(self, programs: Sequence[Candidate], items: Sequence[TaskItem]) -> list[list[Try]]:
@@ -184,10 +190,12 @@ class ProgramSearch:
         for item, draw in draws.items():
             try:
                 if draw.failure:
-                    raise Invalid(draw.failure.partition(":")[0], draw.failure)
+                    reason, _, detail = draw.failure.partition(": ")
+                    raise Invalid(reason, detail)
                 programs[item] = parse_program(draw.program)
             except Invalid as error:
                 self.rejected[error.reason] += 1
+                self.examples.setdefault(error.reason, error.detail)
         return programs
 
     def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:

@@ -107,7 +107,11 @@ def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> 
     server.answer = lambda _: completion("I can not write code.")
     code, out, _ = call(*searching(server, "--tries", "2"))
     assert code == 1
-    assert "broke a rule: syntax_error" in out and "nothing to choose from" in out
+    assert (
+        "broke a rule: syntax_error" in out
+        and "  syntax_error: SyntaxError" in out
+        and "nothing to choose from" in out
+    )
     lines = (tmp_path / "runs/cogex/word_sorting/log.jsonl").read_text().splitlines()
     assert all(json.loads(line)["program"] == "I can not write code." for line in lines)
     code, out, _ = call(*searching(server, "--tries", "2", "--json"))
@@ -150,6 +154,30 @@ def test_a_killed_search_goes_on(tmp_path: Path, server: Model) -> None:
     assert "Going on after" in done.stderr
     prompts = [body["messages"][0]["content"] for body in server.bodies]
     assert len(prompts) - len(set(prompts)) <= 2  # what was in flight
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shots", ["0", "2"])
+def test_a_local_model(tiny_model_dir: Path, call: Command, shots: str) -> None:
+    """A random model writes no program; with records before it, the prompt is too long for it."""
+    code, out, _ = call("search", "coin_flip", "--model", str(tiny_model_dir), "--budget", "4",
+                        "--tries", "2", "--shots", shots, "--json")  # fmt: skip
+    summary = json.loads(out)
+    assert code == 1 and not summary["programs"]
+    assert ("not_asked" in summary["rejected"]) == (shots == "2")
+    assert sum(summary["rejected"].values()) == 6
+    assert shots == "0" or "512" in summary["examples"]["not_asked"]
+
+
+@pytest.mark.long
+def test_the_embedded_model(call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CODEGEN_CACHE")
+    code, out, _ = call("search", "word_sorting", "--model", "embedded", "--candidates", "4",
+                        "--items", "12", "--test", "2", "--json")  # fmt: skip
+    summary = json.loads(out)
+    assert code == (0 if summary["programs"] else 1)
+    assert sum(p["written"] for p in summary["programs"]) <= 4
+    assert summary["programs"] or summary["rejected"]
 
 
 def test_run_a_file(tmp_path: Path, server: Model, call: Command) -> None:

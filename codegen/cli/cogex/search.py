@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from codegen.cogex.search import Candidate, Found, SearchSettings
     from codegen.cogex.tasks import SearchTask
 
-_BUDGET = 400
+_BUDGET = 150
 _SHOWN = 10  # programs in the table
 
 
@@ -110,7 +110,13 @@ def search(
     """
     from codegen.cli.data.options import stopped_cleanly
     from codegen.cli.progress import Progress
-    from codegen.cogex.search import ProgramSearch, SearchLog, SearchSettings, scores_on
+    from codegen.cogex.search import (
+        ProgramSearch,
+        SearchLog,
+        SearchSettings,
+        scores_on,
+        split_items,
+    )
     from codegen.cogex.tasks import load_task
 
     number, size = _numbers(budget, candidates, items, method, share)
@@ -134,7 +140,8 @@ def search(
     ):
         if log.resumed:
             click.echo(f"Going on after {log.resumed} answers of an interrupted run.", err=True)
-        run = ProgramSearch(problems, asked.model, settings, log, bar)
+        train, dev = split_items(problems.items, number, seed)
+        run = ProgramSearch(problems.instruction, train, dev, asked.model, settings, log, bar)
         found = run.run()
         tested = scores_on(run, found, problems.test) if found.best and problems.test else None
     summary = _summary(problems, folder, found, tested)
@@ -203,6 +210,7 @@ def _summary(
         "emulations": found.emulations,
         "emulations_full": found.emulations_full,
         "unanswered": dict(found.failures),
+        "examples": found.examples,
         "test": dict(tested) if tested else None,
     }
 
@@ -240,6 +248,7 @@ def _lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     rejected = sum(found.rejected.values())
     if rejected:
         yield f"{rejected} programs broke a rule: {_counts(found.rejected)}."
+        yield from _examples(found, found.rejected)
     if not found.ranking:
         yield "No candidate is a program that keeps the rules, so there is nothing to choose from."
         yield "Raise --tries or --shots, or take a model trained with recipes/cogex.yaml."
@@ -259,6 +268,7 @@ def _lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     )
     if found.failures:
         yield f"{sum(found.failures.values())} of them gave no answer: {_counts(found.failures)}."
+        yield from _examples(found, found.failures)
     if not any(candidate.right for candidate in found.ranking):
         yield "No program got any problem right: the first ones are no better than the others."
     if tested := summary["test"]:
@@ -268,6 +278,15 @@ def _lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
             f"{len(found.best)} {_share(tested['vote'], items)}."
         )
     yield f"Use it with: codegen cogex run {summary['out']} INPUT"
+
+
+def _examples(found: Found, reasons: Mapping[str, int]) -> Iterator[str]:
+    """One case in words for each reason that has some."""
+    from codegen.terminal import visible
+
+    for reason in sorted(reasons):
+        if detail := found.examples.get(reason):
+            yield f"  {reason}: {visible(detail)[:200]}"
 
 
 def _counts(counter: Mapping[str, int]) -> str:

@@ -55,5 +55,11 @@ def finetune(recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
             f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps, "
             f"{result.tokens_per_s:.0f} tokens/s."
         )
+        if answers := result.answers:
+            low, high = answers["interval"]
+            click.echo(
+                f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are right "
+                f"({low:.1%} to {high:.1%})."
+            )
         click.echo(f"The model is in {result.model}; use it with --model {result.model}")
     return asdict(result)

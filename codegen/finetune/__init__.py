@@ -5,6 +5,7 @@
 plan.
 """
 
-from codegen.finetune.recipe import LoRA, Recipe, load_recipe, parse_recipe
+from codegen.finetune.recipe import Recipe, load_recipe, parse_recipe
+from codegen.finetune.sections import LoRA
 
 __all__ = ["LoRA", "Recipe", "load_recipe", "parse_recipe"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ class Prepared:
         examples: encoded.
         plan: of all steps.
         held_out: micro-batches to evaluate on.
+        held_out_texts: what they were made of.
         counts: examples, tokens, what was dropped and cut, padding, mask coverage.
     """
 
@@ -39,23 +40,25 @@ class Prepared:
     backspace: int | None
     examples: list[Encoded]
     plan: Plan
-    held_out: list[MicroBatch]
+    held_out: list[Any]
+    held_out_texts: list[TrainingText]
     counts: dict[str, Any]
 
 
-def prepare(recipe: Recipe, tokenizer: Any) -> Prepared:
-    """Reads and encodes the data, and plans the steps.
+def prepare(recipe: Recipe, loaded: LoadedModel) -> Prepared:
+    """Reads and encodes the data for a model, and plans the steps.
 
     Raises:
         InputError: if nothing can be trained on, naming what became of the texts; or for a text
             with backspaces that does not fit the recipe.
     """
+    tokenizer = loaded.tokenizer
     texts = [(domain, text) for domain, path in recipe.sources for text in read_texts(path)]
     held = [("", text) for path in recipe.evaluation_sources for text in read_texts(path)]
     backspace = None
     if any(is_trajectory(text) for _, text in (*texts, *held)):
         tokenizer, backspace = with_backspace(tokenizer)
-    encoder = Encoder(tokenizer, recipe.format, recipe.mixture.systems)
+    encoder = _encoder(recipe, tokenizer)
     if recipe.curriculum.mode == "decompose":
         encoding = _pieces(texts, tokenizer, recipe)
     else:
@@ -69,13 +72,14 @@ def prepare(recipe: Recipe, tokenizer: Any) -> Prepared:
         )
     plan = _plan(recipe, encoding.examples)
     counts = encoding.counts() | statistics(encoding.examples, plan)
-    held_out: list[MicroBatch] = []
+    held_out: list[Any] = []
     if held:
         evaluation = encode_all(held, encoder, max_length=recipe.max_length, overlong="drop")
         _require(evaluation, recipe.evaluation_sources)
-        held_out = list(_held_out(evaluation.examples, tokenizer.pad_token_id))
+        held_out = list(_held_out(recipe, loaded.model, evaluation.examples, tokenizer))
         counts["held_out"] = evaluation.counts()
-    return Prepared(tokenizer, backspace, encoding.examples, plan, held_out, counts)
+    held_texts = [text for _, text in held]
+    return Prepared(tokenizer, backspace, encoding.examples, plan, held_out, held_texts, counts)
 
 
 def _require(encoding: Encoding, paths: Any) -> None:
@@ -155,7 +159,23 @@ def _pieces(texts: list[tuple[str, TrainingText]], tokenizer: Any, recipe: Recip
     return encoding
 
 
-def _held_out(examples: list[Encoded], pad: int) -> Iterator[MicroBatch]:
+def _encoder(recipe: Recipe, tokenizer: Any) -> Encoder:
+    if not recipe.fills_gaps:
+        return Encoder(tokenizer, recipe.format, recipe.mixture.systems)
+    from codegen.finetune.gaps import GapEncoder
+
+    return GapEncoder(tokenizer, recipe.format)
+
+
+def _held_out(recipe: Recipe, model: Any, examples: list[Encoded], tokenizer: Any) -> Iterable[Any]:
+    if not recipe.fills_gaps:
+        return _left_to_right(examples, tokenizer.pad_token_id)
+    from codegen.finetune.gaps import held_out_batches
+
+    return held_out_batches(model, examples, recipe.seed)
+
+
+def _left_to_right(examples: list[Encoded], pad: int) -> Iterator[MicroBatch]:
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]), i))
     group: list[int] = []
     for number in order:

@@ -12,107 +12,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from codegen.errors import ConfigError, InputError
+from codegen.finetune.sections import (
+    Curriculum,
+    Evaluation,
+    LoRA,
+    Mixture,
+    Network,
+    SequenceMatch,
+)
 from codegen.finetune.settings import describe, override, parse, setting
 
-
-@dataclass(frozen=True, slots=True)
-class LoRA:
-    """Low-rank adapters (Hu et al. 2021) on linear layers."""
-
-    rank: int = setting(16, about="rank of the update", low=1, high=1024)
-    alpha: int = setting(32, about="the update is scaled by alpha / rank", low=1, high=4096)
-    dropout: float = setting(0.0, about="dropout on the adapter's input", low=0, high=0.9)
-    targets: str | tuple[str, ...] = setting(
-        "all-linear", about="'all-linear' or the names of the layers"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """Mixture-of-Instructions (arXiv 2404.18410): its switches, each of which can be had alone."""
-
-    balance: bool = setting(
-        False, about="chunks of one example of each domain, small domains repeating"
-    )
-    order: Literal["fixed", "random", "default_first"] = setting(
-        "fixed", about="of the domains in a chunk"
-    )
-    systems: dict[str, str] = setting(
-        dict, about="system prompt of each domain, for the format chat"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Curriculum:
-    """Dataset Decomposition (arXiv 2405.13226)."""
-
-    mode: Literal["none", "bucket", "decompose"] = setting(
-        "none",
-        about="bucket: whole examples by length; decompose: all text in pieces of 2^k tokens",
-    )
-    tokens_per_step: int = setting(
-        8192, about="slots of an optimizer step, in place of batch_size", low=8, high=1 << 30
-    )
-    micro_batch_tokens: int = setting(
-        2048, about="slots of a forward pass, in place of micro_batch_size", low=8, high=1 << 30
-    )
-    least: int = setting(32, about="shortest length", low=2, high=1 << 20)
-    spread: bool = setting(
-        True, about="decompose: long texts give pieces of all lengths, not of the longest alone"
-    )
-    finer: bool = setting(False, about="also lengths of 1.5 times each power of two")
-    odds: Literal["uniform", "grow_linear", "grow_p2"] = setting(
-        "grow_p2", about="of lengths; short ones first but for uniform"
-    )
-    draw: Literal["paper", "weighted", "deterministic"] = setting(
-        "paper", about="by odds, by odds times what there is, or in fixed parts"
-    )
-    cycles: int = setting(1, about="repetitions of the curriculum", low=1, high=10_000)
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceMatch:
-    """The loss of SequenceMatch (arXiv 2306.05426), for texts with backspaces or plain ones."""
-
-    alpha: float = setting(0.01, about="weight of the penalty", low=0, high=100)
-    gamma: float = setting(0.998, about="discount", low=0.5, high=1)
-    divergence: Literal["chi2_mixture", "chi2", "kl"] = setting(
-        "chi2_mixture", about="the mixture also uses the model's own samples"
-    )
-    terminal: Literal["eos", "zero"] = setting("eos", about="the value behind the end")
-    ramp: float = setting(
-        0.1, about="share of the steps over which alpha rises from 0", low=0, high=1
-    )
-    buffer: int = setting(
-        64, about="own samples kept to learn from, for chi2_mixture", low=0, high=1_000_000
-    )
-    sample_every: int = setting(
-        50, about="steps between rounds of sampling", low=1, high=10_000_000
-    )
-    samples: int = setting(16, about="own samples of a round", low=1, high=100_000)
-    max_new_tokens: int = setting(128, about="actions of a sample, at most", low=1, high=100_000)
-    temperature: float = setting(1.0, about="of sampling", low=0.01, high=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Loss on held-out texts during training."""
-
-    data: str | tuple[str, ...] = setting((), about="data directories or JSONL files")
-    every: int = setting(50, about="steps between evaluations", low=1, high=10_000_000)
-    patience: int = setting(
-        0, about="evaluations without a lower loss that end it; 0 for never", low=0, high=10_000
-    )
-    keep: Literal["best", "last"] = setting("best", about="which weights are kept in the end")
+NEW = "new"  # the name of a model from scratch
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One fine-tuning run."""
 
-    model: str = setting(about="'embedded', a directory or a hub id")
+    model: str = setting(about="'embedded', a directory, a hub id, or 'new' for that of network")
     data: str | tuple[str, ...] | dict[str, str] = setting(
-        about="data directories or JSONL files; with names, the names are domains"
+        about="data directories, JSONL files or puzzles; with names, the names are domains"
     )
     output: str = setting(about="directory for checkpoints, the result and the curves")
     steps: int = setting(about="optimizer steps", low=1, high=10_000_000)
@@ -126,7 +45,8 @@ class Recipe:
     format: Literal["chat", "plain"] = setting(
         "chat", about="whether the prompt is wrapped in the model's chat template"
     )
-    decoder: Literal["sample", "edit_sequence", "backspace"] = setting(
+    network: Network = setting(Network, about="for model new")
+    decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
         "sample", about="the decoder that reads this model's outputs"
     )
     loss: Literal["mle", "sequencematch"] = setting("mle", about="what is minimised")
@@ -186,6 +106,20 @@ class Recipe:
         self._check_methods()
 
     def _check_methods(self) -> None:
+        is_llama = self.network.kind == "llama"
+        if self.model == NEW and self.fills_gaps == is_llama:
+            raise ConfigError(
+                f"A network of kind {self.network.kind} "
+                + ("writes from left to right." if is_llama else "fills gaps."),
+                "Set decoder: sample." if is_llama else "Set decoder: insertion.",
+            )
+        if self.model == NEW and (self.method != "full" or self.format != "plain"):
+            raise ConfigError(
+                "A new model has no weights to adapt and no chat template.",
+                "Set method: full and format: plain.",
+            )
+        if self.fills_gaps:
+            self._check_gaps()
         if self.curriculum.mode != "none" and (self.packing != "none" or self.uses_mixture):
             raise ConfigError(
                 "A curriculum has rows of one example each.",
@@ -206,6 +140,20 @@ class Recipe:
                 f"row_length {self.row_length} is below max_length {self.max_length}.",
                 "An example is never split: choose row_length at least as long.",
             )
+
+    def _check_gaps(self) -> None:
+        if self.packing != "none" or self.uses_mixture or self.curriculum.mode != "none":
+            raise ConfigError(
+                "A model that fills gaps has rows of one example each.",
+                "Set packing: none, no mixture, isolation: example and no curriculum.",
+            )
+        if self.loss != "mle":
+            raise ConfigError("A model that fills gaps has a loss of its own.", "Leave loss out.")
+
+    @property
+    def fills_gaps(self) -> bool:
+        """Whether the model writes in no fixed order."""
+        return self.decoder == "insertion"
 
     @property
     def sources(self) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from codegen.decoding.loop import Row as DecodingRow
 from codegen.decoding.loop import decode
 from codegen.finetune.attention import from_stack
 from codegen.finetune.encode import Encoded
-from codegen.finetune.recipe import SequenceMatch
+from codegen.finetune.sections import SequenceMatch
 from codegen.records import write_atomic
 
 FILE = "own_samples.json"

@@ -9,33 +9,36 @@ writes.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
-import math
 import os
 import shutil
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
-from codegen.data.read import data_files
-from codegen.errors import CodegenError, InputError, ResumeError
+from codegen.data.read import digests
+from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals.report import LossCurve, loss_picture
-from codegen.finetune import replay
+from codegen.finetune.assembly import CHECKPOINTS, WHOLE, make_trainer
 from codegen.finetune.prepare import Prepared, load_options, prepare, trainable
-from codegen.finetune.recipe import Recipe
-from codegen.finetune.seqmatch import Objective
-from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, pick_dtype, write_card
+from codegen.finetune.processes import is_first
+from codegen.finetune.recipe import NEW, Recipe
+from codegen.models import (
+    LoadedModel,
+    ModelCard,
+    fills_gaps,
+    fingerprint_of,
+    load,
+    write_card,
+)
 from codegen.models.readme import training_readme
 from codegen.records import write_atomic
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback, TrainingArguments
-
     from codegen.finetune.trainer import StepTrainer
 
 MODEL_DIR = "model"
@@ -43,8 +46,6 @@ RESULT_NAME = "train.json"
 PICTURE_NAME = "loss.svg"
 RATE_PICTURE_NAME = "learning_rate.svg"
 _RECIPE_NAME = "recipe.json"
-_CHECKPOINTS = "checkpoints"
-_WHOLE = "whole"  # marks a checkpoint directory whose files are all written
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class TrainingResult:
             of the run made by the last process; 0 if there was nothing left to do for it.
         trained_per_s: the same of trained actions.
         kept_step: the step whose weights were kept.
+        answers: of ``evaluation.answers``: ``exact_match``, its ``interval``, how many were
+            ``asked``, the first ``wrong`` ones.
     """
 
     model: str
@@ -79,6 +82,7 @@ class TrainingResult:
     kept_step: int
     recipe: dict[str, Any]
     versions: dict[str, str]
+    answers: dict[str, Any] = field(default_factory=dict)
 
 
 def train(
@@ -97,17 +101,17 @@ def train(
         ConfigError, InputError, ResumeError, ModelError: with the remedy, before training starts.
     """
     output = Path(recipe.output)
-    if not _is_first():
+    if not is_first():
         on_step, on_message = None, None
     say = on_message or (lambda _: None)
-    if (output / RESULT_NAME).is_file() and not _is_first():
+    if (output / RESULT_NAME).is_file() and not is_first():
         return read_result(output)
     output.mkdir(parents=True, exist_ok=True)
     with _DirectoryLock(output):
         _claim(recipe, output)
         if (output / RESULT_NAME).is_file():
             say(f"{output} holds the finished run already.")
-            shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+            shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
             return read_result(output)
         try:
             return _train(recipe, output, on_step, say)
@@ -141,14 +145,13 @@ def _train(
 ) -> TrainingResult:
     import torch
 
-    options = load_options(recipe)
-    loaded = load(recipe.model, dtype=torch.float32, **options)
-    prepared = prepare(recipe, loaded.tokenizer)
+    loaded = _start(recipe)
+    prepared = prepare(recipe, loaded)
     say(_describe(prepared.counts))
     # The adapter's initial weights come from the global generator.
     torch.manual_seed(recipe.seed)
     model = trainable(loaded, recipe, prepared)
-    trainer = _trainer(model, loaded, recipe, prepared, output, on_step)
+    trainer = make_trainer(model, loaded, recipe, prepared, output, on_step)
     checkpoint = _last_whole_checkpoint(output)
     if checkpoint:
         say(f"Going on from {checkpoint.name}.")
@@ -162,120 +165,52 @@ def _train(
     seconds = time.perf_counter() - started
     _save(trainer, loaded, recipe, prepared, output)
     result = _result(trainer, recipe, prepared, output, start_step, seconds)
-    if not _is_first():
+    if not is_first():
         return result
+    if recipe.evaluation.answers:
+        result = replace(result, answers=_answers(recipe, prepared, output, say))
     _write_pictures(result, output)
     readme = training_readme(recipe.model, result.recipe, result.counts, result.losses,
                              result.evaluations, result.versions)  # fmt: skip
     write_atomic(output / MODEL_DIR / "README.md", readme)
     row = {**asdict(result), "model": MODEL_DIR}
     write_atomic(output / RESULT_NAME, json.dumps(row, indent=1) + "\n")
-    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     return result
 
 
-def _trainer(
-    model: Any,
-    loaded: LoadedModel,
-    recipe: Recipe,
-    prepared: Prepared,
-    output: Path,
-    on_step: Callable[[int, int, float], None] | None,
-) -> StepTrainer:
-    from transformers import EarlyStoppingCallback
-    from transformers.trainer_callback import PrinterCallback
-
-    from codegen.finetune.trainer import Steps, StepTrainer
-
-    arguments = _arguments(loaded, recipe, output, evaluates=bool(prepared.held_out))
-    steps = Steps(
-        prepared.examples,
-        prepared.plan,
-        prepared.tokenizer.pad_token_id,
-        successors=recipe.loss == "sequencematch",
-        rank=arguments.process_index,
-        world=arguments.world_size,
-    )
-    settings, objective, buffer = recipe.sequencematch, None, None
-    if recipe.loss == "sequencematch":
-        objective = Objective(
-            settings.alpha, settings.gamma, settings.divergence, settings.terminal
-        )
-        if settings.divergence == "chi2_mixture" and settings.buffer:
-            from codegen.models.chat import end_of_turn
-
-            is_chat = recipe.format == "chat"
-            end = end_of_turn(prepared.tokenizer)[-1] if is_chat else loaded.tokenizer.eos_token_id
-            buffer = replay.Replay(
-                settings, prepared.examples, frozenset([end]), prepared.backspace, recipe.seed
-            )
-    ramp = max(1, round(settings.ramp * recipe.steps))
-    callbacks = [_callback(on_step, recipe.steps, buffer)]
-    if recipe.evaluation.patience and prepared.held_out:
-        callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
-    trainer = StepTrainer(
-        model=model,
-        args=arguments,
-        eval_dataset=prepared.held_out or None,
-        callbacks=callbacks,
-        steps=steps,
-        held_out=prepared.held_out,
-        objective=objective,
-        alpha=lambda step: settings.alpha * min(1.0, step / ramp),
-        backspace=prepared.backspace,
-        replay=buffer,
-    )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _arguments(
-    loaded: LoadedModel, recipe: Recipe, output: Path, *, evaluates: bool
-) -> TrainingArguments:
+def _answers(
+    recipe: Recipe, prepared: Prepared, output: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """How many answers of the saved model are right."""
     import torch
-    from transformers import TrainingArguments
 
-    dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
-    bf16 = recipe.dtype == "bfloat16" or dtype == torch.bfloat16
-    keeps_best = evaluates and (recipe.evaluation.keep == "best" or recipe.evaluation.patience > 0)
-    options: dict[str, Any] = {}
-    if evaluates:
-        options = {"eval_strategy": "steps", "eval_steps": recipe.evaluation.every}
-    if keeps_best:
-        options |= {
-            "load_best_model_at_end": recipe.evaluation.keep == "best",
-            "metric_for_best_model": "eval_loss",
-            "greater_is_better": False,
-        }
-    arguments = TrainingArguments(
-        output_dir=str(output / _CHECKPOINTS),
-        max_steps=recipe.steps,
-        per_device_train_batch_size=1,  # an item of our data set is a whole step
-        train_sampling_strategy="sequential",
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule if recipe.schedule != "constant" else
-        "constant_with_warmup",
-        warmup_steps=math.ceil(recipe.warmup * recipe.steps),
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=bf16,
-        use_cpu=loaded.model.device.type == "cpu",
-        logging_steps=1,
-        # The best step must be one whose weights are there.
-        save_steps=recipe.evaluation.every if keeps_best else recipe.save_every,
-        save_total_limit=2,
-        seed=recipe.seed,
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        logging_nan_inf_filter=False,
-        ddp_find_unused_parameters=False,
-        **options,
-    )  # fmt: skip
-    # With several GPUs in sight and one process the trainer would split our micro-batches.
-    arguments._n_gpu = min(1, arguments.n_gpu)
-    return arguments
+    from codegen.finetune.answers import exact_match
+
+    texts = prepared.held_out_texts[: recipe.evaluation.answers]
+    say(f"Asking the model {len(texts)} held-out questions.")
+    return exact_match(load(str(output / MODEL_DIR), dtype=torch.float32), texts, recipe)
+
+
+def _start(recipe: Recipe) -> LoadedModel:
+    """The model to train.
+
+    Raises:
+        ConfigError: if its outputs can't be read by the recipe's decoder.
+    """
+    import torch
+
+    if recipe.model == NEW:
+        from codegen.finetune.scratch import new_model
+
+        return new_model(recipe)
+    loaded = load(recipe.model, dtype=torch.float32, **load_options(recipe))
+    if recipe.fills_gaps != fills_gaps(loaded.model):
+        raise ConfigError(
+            f"The decoder {recipe.decoder} can't read what {recipe.model} writes.",
+            "Set decoder: insertion for a model that fills gaps, and for no other.",
+        )
+    return loaded
 
 
 def _result(
@@ -296,6 +231,10 @@ def _result(
     for row in history:
         for name in sorted(row.keys() - {"loss", "grad_norm", "learning_rate", "epoch", "step"}):
             parts.setdefault(name, []).append((int(row["step"]), row[name]))
+    for row in trainer.state.log_history:
+        if "eval_exact_match" in row:
+            point = (int(row["step"]), row["eval_exact_match"])
+            parts.setdefault("exact_match", []).append(point)
     for step, loss in losses if plan.widths else ():
         parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
@@ -333,45 +272,13 @@ def _write_pictures(result: TrainingResult, output: Path) -> None:
     write_atomic(output / RATE_PICTURE_NAME, loss_picture(rates, "Learning rate"))
 
 
-def _is_first() -> bool:
-    """Whether this is the process that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def _callback(
-    on_step: Callable[[int, int, float], None] | None, steps: int, buffer: replay.Replay | None
-) -> TrainerCallback:
-    from transformers import TrainerCallback
-
-    class Callback(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" not in (logs or {}):
-                return
-            if not math.isfinite(logs["loss"]):
-                raise CodegenError(
-                    f"The loss became {logs['loss']} at step {state.global_step}.",
-                    "Lower learning_rate, or set dtype: float32.",
-                )
-            if on_step:
-                on_step(state.global_step, steps, logs["loss"])
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if folder.is_dir() and _is_first():
-                if buffer is not None:
-                    buffer.save(folder)
-                write_atomic(folder / _WHOLE, "")
-
-    return Callback()
-
-
 def _save(
     trainer: StepTrainer, base: LoadedModel, recipe: Recipe, prepared: Prepared, output: Path
 ) -> None:
     """Writes the final model beside its place and moves it there, so it is whole or absent."""
     accelerator = trainer.accelerator
     weights = accelerator.get_state_dict(trainer.model_wrapped) if _is_sharded(trainer) else None
-    if not _is_first():
+    if not is_first():
         return
     partial = output / f".{MODEL_DIR}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -404,8 +311,8 @@ def _is_sharded(trainer: StepTrainer) -> bool:
 
 
 def _last_whole_checkpoint(output: Path) -> Path | None:
-    folders = (output / _CHECKPOINTS).glob("checkpoint-*")
-    whole = [path for path in folders if (path / _WHOLE).is_file()]
+    folders = (output / CHECKPOINTS).glob("checkpoint-*")
+    whole = [path for path in folders if (path / WHOLE).is_file()]
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
@@ -415,13 +322,14 @@ def _claim(recipe: Recipe, output: Path) -> None:
     Until a checkpoint is whole there is nothing to mix, and other settings simply take the place of
     those of the failed attempt.
     """
-    if not _is_first():
+    if not is_first():
         return
     path = output / _RECIPE_NAME
     now = json.loads(json.dumps(asdict(recipe)))
     del now["output"], now["save_every"]  # where things lie changes nothing about the result
-    now["data_digest"] = [_digest(file) for file in _files(recipe)]
-    now["model_fingerprint"] = fingerprint_of(recipe.model)
+    paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
+    now["data_digest"] = [digest for path in paths for digest in digests(path)]
+    now["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     begun = (output / RESULT_NAME).is_file() or _last_whole_checkpoint(output)
     if begun and path.is_file():
         try:
@@ -441,16 +349,6 @@ def _claim(recipe: Recipe, output: Path) -> None:
     write_atomic(path, json.dumps(now, indent=1) + "\n")
 
 
-def _files(recipe: Recipe) -> list[Path]:
-    paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
-    return [file for path in paths for file in data_files(path)]
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
-
-
 class _DirectoryLock:
     """Holds a directory against a second process."""
 
@@ -460,7 +358,7 @@ class _DirectoryLock:
     def __enter__(self) -> None:
         import fcntl
 
-        if not _is_first():  # the first process holds it for all
+        if not is_first():  # the first process holds it for all
             self.file = Path(os.devnull).open("w")
             return
         self.file = (self.folder / ".lock").open("w")

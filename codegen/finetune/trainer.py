@@ -93,6 +93,7 @@ class StepTrainer(Trainer):
         alpha: the objective's alpha at a step, for its ramp.
         backspace: id of the backspace token, if the vocabulary has it.
         replay: own samples to learn from, if any.
+        watch: what else is measured of the model at an evaluation.
     """
 
     def __init__(
@@ -104,13 +105,14 @@ class StepTrainer(Trainer):
         alpha: Callable[[int], float] = lambda _: 0.0,
         backspace: int | None = None,
         replay: Replay | None = None,
+        watch: Callable[[Any], dict[str, float]] = lambda _: {},
         **kwargs: Any,
     ) -> None:
         data: Any = steps
         super().__init__(*args, train_dataset=data, data_collator=_only, **kwargs)
         self.steps, self.held_out = steps, held_out
         self.objective, self.alpha, self.backspace = objective, alpha, backspace
-        self.replay = replay
+        self.replay, self.watch = replay, watch
         self.tally = Tally()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -193,23 +195,27 @@ class StepTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean negative log-likelihood over the held-out actions: ``eval_loss``."""
+        """Mean loss over what is held out, ``eval_loss``, and what is watched."""
         import torch
 
         assert self.model is not None
         self.model.eval()
         tally = Tally()
         with torch.inference_mode(), self.compute_loss_context_manager():
-            for batch in self.held_out:
-                losses = negative_log_likelihood(self.model, batch.to(self.args.device))
-                tally.add("eval_loss", losses.sum(), len(losses))
+            self.held_out_losses(tally)
+        metrics = tally.means() | self.watch(self.model)
         self.model.train()
-        metrics = tally.means()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def held_out_losses(self, tally: Tally) -> None:
+        """Adds up ``eval_loss``."""
+        for batch in self.held_out:
+            losses = negative_log_likelihood(self.model, batch.to(self.args.device))
+            tally.add("eval_loss", losses.sum(), len(losses))
 
 
 def _base(model: Any) -> Any:

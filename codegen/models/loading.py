@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CARD_NAME = "codegen.json"
 _ADAPTER_CONFIG = "adapter_config.json"
+_FILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.decoding.insertion
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,26 @@ def load(
     return LoadedModel(name, place, base.origin, fingerprint, model, tokenizer, card)
 
 
-def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
-    from safetensors import SafetensorError
+def _class_of(place: str) -> Any:
+    """transformers' class for left-to-right models, or one of ours that fills gaps."""
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return AutoModelForCausalLM  # a hub id; what is wrong with a file is its to say
+    if kind not in _FILLING:
+        return AutoModelForCausalLM
+    from codegen.decoding.insertion import MODELS
+
+    return MODELS[kind]
+
+
+def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
+    from safetensors import SafetensorError
+
+    try:
+        loaded: Any = _class_of(place).from_pretrained(
             place,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -248,6 +263,11 @@ def pick_dtype(device: str) -> torch.dtype:
         return torch.float32
     native = any(flag in cpu for flag in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if native else torch.float32
+
+
+def fills_gaps(model: Any) -> bool:
+    """Whether a model writes in no fixed order, so that it needs the decoder ``insertion``."""
+    return getattr(model.config, "model_type", "") in _FILLING
 
 
 def count_parameters(model: PreTrainedModel) -> int:

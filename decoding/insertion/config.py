@@ -18,10 +18,13 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
         dropout: on the output of each sub-layer.
         rope_theta: base of the rotary frequencies.
+        rope_step: angle of the fastest channels from one token to the next. RoPE's 1 can't tell odd
+            places from even ones, which pi does: sequences of pairs need it.
         final_norm: whether a layer norm precedes the heads. The paper's runs have none.
         marks_open_slots: whether a learned vector is added to tokens after which something may be
             inserted, so that the stop head knows of the gaps to fill (for infilling).
         prefix_apart: whether the prefix sees itself only, see :mod:`.encoder`; not so in the paper.
+        initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see
             :class:`codegen.decoding.insertion.text.Frame`.
         forbidden_token_ids: never written; the special tokens.
@@ -36,9 +39,11 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: int = 0,
         dropout: float = 0.1,
         rope_theta: float = 10000.0,
+        rope_step: float = 1.0,
         final_norm: bool = False,
         marks_open_slots: bool = False,
         prefix_apart: bool = False,
+        initializer_range: float = 0.02,
         cls_token_id: int = 0,
         bos_token_id: int = 1,
         pad_token_id: int = 2,
@@ -57,9 +62,11 @@ class EncoderConfig(PretrainedConfig):
         self.intermediate_size = intermediate_size or 4 * hidden_size
         self.dropout = dropout
         self.rope_theta = rope_theta
+        self.rope_step = rope_step
         self.final_norm = final_norm
         self.marks_open_slots = marks_open_slots
         self.prefix_apart = prefix_apart
+        self.initializer_range = initializer_range
         self.cls_token_id = cls_token_id
         self.mask_token_id = mask_token_id
         self.forbidden_token_ids = list(forbidden_token_ids)

@@ -36,7 +36,8 @@ class Encoder(nn.Module):
         layers: Any = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.layers: Sequence[Layer] = layers
         self.norm = nn.LayerNorm(d) if config.final_norm else nn.Identity()
-        self.head_size, self.theta = d // config.num_attention_heads, config.rope_theta
+        self.head_size = d // config.num_attention_heads
+        self.theta, self.step = config.rope_theta, config.rope_step
 
     def remember(self, prefixes: Prefixes) -> Memory:
         """Keys and values of G prefixes that see nothing but themselves."""
@@ -91,7 +92,7 @@ class Encoder(nn.Module):
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
-        angles = rotary_angles(positions, self.head_size, self.theta)[:, None]
+        angles = self.step * rotary_angles(positions, self.head_size, self.theta)[:, None]
         return angles.cos(), angles.sin()
 
 

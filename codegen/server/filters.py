@@ -11,10 +11,11 @@ import re
 
 from codegen.server.brackets import CLOSERS, Open, scan
 
-# C0 and C1 controls but for tab and line ends, bidirectional controls, invisible characters, tags.
+# C0 and C1 controls but for tab and line ends, bidirectional controls, invisible characters, what
+# stands for broken ones, tags.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "\u2060-\u206f\ufeff\ufff9-\ufffd\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _BREAK = re.compile(r"\r\n|\r|\n")
 _FEWEST = 3  # characters of a line that counts as repeated

@@ -192,8 +192,7 @@ class Session:
             if selected:
                 start, _ = document.mirror.around(selected.start, chars, 0)
                 prefix = start + selected.text
-        except OutOfStep as error:
-            self._lose(uri, document, error.message)
+        except OutOfStep:  # of a change that has not come yet
             return None
         request = CompletionRequest(
             self._key(uri),

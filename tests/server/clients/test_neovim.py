@@ -1,0 +1,162 @@
+"""Neovim with our language server, and llama.vim with our ``/infill``: ghost text, accepted.
+
+Neovim runs headless and is driven over its own protocol. Before 0.12 it has no inline completion of
+its own; there the request is sent by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.clients import tools
+from tests.server.conftest import TOKEN, Served
+
+pynvim = pytest.importorskip("pynvim")
+pytestmark = pytest.mark.slow
+
+CODEGEN = str(Path(sys.executable).with_name("codegen"))
+TEXT = "def f(value):\n    "
+
+
+@pytest.fixture
+def nvim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    found = tools.neovim()
+    for name, value in {**found.environment, "XDG_STATE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    argv = [*found.command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    vim = pynvim.attach("child", argv=argv)
+    vim.ui_attach(100, 30)
+    vim.command("set nomore cmdheight=8 shortmess+=F")  # no prompt waits for a key
+    vim.found = found
+    yield vim
+    vim.close()
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 40.0) -> Any:
+    """What ``check`` gives once it gives anything."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := check():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("nothing came")
+
+
+def ghost(vim: Any, namespace: str) -> str:
+    """The virtual text on the screen, its lines joined."""
+    number = vim.api.get_namespaces().get(namespace)
+    if number is None:
+        return ""
+    lines: list[str] = []
+    for mark in vim.api.buf_get_extmarks(0, number, 0, -1, {"details": True}):
+        lines.append("".join(part[0] for part in mark[3].get("virt_text", [])))
+        lines += ["".join(p[0] for p in row) for row in mark[3].get("virt_lines", [])]
+    return "\n".join(lines)
+
+
+def start_server(vim: Any, model: Path, folder: Path) -> None:
+    file = folder / "main.py"
+    file.write_text(TEXT)
+    command = [CODEGEN, "serve", "lsp", "--model", str(model), "--context", "256"]
+    vim.exec_lua("vim.g.status = {}")
+    vim.exec_lua(
+        """
+        local command, folder = ...
+        vim.api.nvim_create_autocmd('FileType', {pattern = 'python', callback = function()
+          vim.lsp.start({name = 'codegen', cmd = command, root_dir = folder, handlers = {
+            ['$/codegen/status'] = function(_, params)
+              vim.g.status = params.message
+            end}})
+        end})
+        """,
+        command,
+        str(folder),
+    )
+    vim.command(f"edit {file}")
+    vim.command("setfiletype python")
+    wait_for(lambda: "ready" in str(vim.vars["status"]))
+
+
+def test_ghost_text_by_the_language_server(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+    if nvim.found.version < (0, 12):
+        pytest.skip("inline completion is in Neovim from 0.12 on")
+    start_server(nvim, tiny_model_dir, tmp_path)
+    nvim.exec_lua("vim.lsp.inline_completion.enable(true)")
+    nvim.input("G$a")
+    shown = wait_for(lambda: ghost(nvim, "nvim.lsp.inline_completion"))
+    before = "\n".join(nvim.current.buffer[:])
+    assert nvim.exec_lua("return vim.lsp.inline_completion.get()")
+    wait_for(lambda: "\n".join(nvim.current.buffer[:]) != before)
+    accepted = "\n".join(nvim.current.buffer[:]).removeprefix(before)
+    assert accepted and shown.startswith(accepted.partition("\n")[0])
+    # It asks again at once; leaving insert mode cancels, and the server lives on.
+    nvim.input("<Esc>")
+    nvim.input("o")
+    nvim.input("<Esc>")
+    assert nvim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 1
+
+
+def test_the_raw_request_in_any_neovim(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+    start_server(nvim, tiny_model_dir, tmp_path)
+    nvim.current.buffer[:] = ["# é漢😀", *TEXT.split("\n")]
+    answer = nvim.exec_lua(
+        """
+        local client = vim.lsp.get_clients({name = 'codegen'})[1]
+        vim.wait(300)  -- changes are sent after 150 ms
+        local params = {textDocument = {uri = vim.uri_from_bufnr(0)},
+                        position = {line = 2, character = 4}, context = {triggerKind = 1}}
+        local found = client:request_sync('textDocument/inlineCompletion', params, 60000, 0)
+        return {found.result, client.offset_encoding}
+        """
+    )
+    result, encoding = answer
+    assert encoding in ("utf-8", "utf-16")
+    assert 1 <= len(result["items"]) <= 3
+    assert result["items"][0]["range"]["start"] == {"line": 2, "character": 4}
+
+
+def test_the_editor_goes_on_when_the_server_is_killed(
+    nvim: Any, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    start_server(nvim, tiny_model_dir, tmp_path)
+    own = nvim.funcs.getpid()
+    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+    for pid in children:
+        os.kill(int(pid), 9)
+    wait_for(lambda: nvim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 0)
+    nvim.current.buffer.append("hello")
+    assert nvim.current.buffer[-1] == "hello"
+    nvim.vars["status"] = ""
+    nvim.command("silent doautocmd FileType python")
+    wait_for(lambda: "ready" in str(nvim.vars["status"]))
+
+
+def test_llama_vim(nvim: Any, served: Served, engine: Any, tmp_path: Path) -> None:
+    plugin = tools.llama_vim()
+    file = tmp_path / "main.py"
+    file.write_text(TEXT)
+    nvim.vars["llama_config"] = {
+        "endpoint_fim": f"{served.url}/infill",
+        "api_key": TOKEN,
+        "auto_fim": True,
+        "show_info": 0,
+    }
+    nvim.command(f"set runtimepath+={plugin}")
+    nvim.command("runtime plugin/llama.vim")
+    nvim.command(f"edit {file}")
+    nvim.input("G$a")
+    nvim.input("x")  # it asks when the cursor moves
+    shown = wait_for(lambda: ghost(nvim, "vt_fim"), 20)
+    before = "\n".join(nvim.current.buffer[:])
+    nvim.input("<Tab>")
+    wait_for(lambda: "\n".join(nvim.current.buffer[:]) != before)
+    accepted = "\n".join(nvim.current.buffer[:]).removeprefix(before)
+    assert accepted.strip() and accepted.partition("\n")[0].strip() in shown
+    assert engine.metrics.value("completions") >= 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -28,13 +29,14 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache
 from codegen.decoding.editing.deviation import deviations
-from codegen.decoding.editing.forward import forward, to_tensor
+from codegen.decoding.editing.forward import check_agreement, forward, to_tensor
 from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
 from codegen.decoding.editing.report import EditPolicy, EditReport
 from codegen.decoding.editing.spans import Tokens
 from codegen.decoding.editing.support import Support, examine
 
 _KNOWN_LOGITS = 8
+_agreeing: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
 
@@ -61,6 +63,9 @@ class EditableCache:
         self.model = model
         self.policy = policy or EditPolicy()
         self._support: Support = examine(model)
+        if model not in _agreeing:
+            check_agreement(model, self._support)
+            _agreeing.add(model)
         self._cells = CellCache(self._support.rotations, model.device)
         self._ledger = Ledger()
         self._logits: torch.Tensor | None = None

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache
-from codegen.decoding.editing.plan import Ledger
+from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.support import Support
 from codegen.decoding.loop import cache_argument
+from codegen.errors import ModelError
+
+_CHECKED = 6  # tokens
 
 
 def forward(
@@ -57,6 +60,36 @@ def forward(
             **options,
         )
     return output.logits[0, -keep:]
+
+
+@torch.inference_mode()
+def check_agreement(model: PreTrainedModel, support: Support) -> None:
+    """Makes sure, on a few tokens, that a model computes through cells what it computes without.
+
+    It would not if it did not honour the mask and the positions that it is given.
+
+    Raises:
+        ModelError: if the logits differ.
+    """
+    vocabulary = model.config.get_text_config().vocab_size
+    tokens = np.linspace(1, vocabulary - 1, _CHECKED, dtype=np.int64)
+    cells, ledger = CellCache(support.rotations, model.device), Ledger()
+    cells.reserve(_CHECKED)
+    ledger.grow(cells.capacity)
+    # Two passes, into cells in reverse order.
+    ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
+    cells.room.positions = to_tensor(ledger.positions(), model.device)
+    half = _CHECKED // 2
+    forward(model, support, cells, ledger, np.arange(half), 1)
+    logits = forward(model, support, cells, ledger, np.arange(half, _CHECKED), 1)[-1].float()
+    wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+    if not (logits - wanted).norm() <= tolerance * wanted.norm():
+        raise ModelError(
+            f"{support.name} can't be edited in its cache: with a mask and positions given to it, "
+            "it computes other logits than without.",
+            "Use another model, or encode the whole context each time.",
+        )
 
 
 def to_tensor(values: NDArray[np.int64], device: torch.device) -> torch.Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from codegen.decoding.editing import EditableCache, EditPolicy
+from codegen.decoding.editing.rotation import find_rotations
 
 TIGHT = EditPolicy(min_span=2, tail=0, sink=0, chunk=7, keep_removed=20)
 
@@ -47,6 +50,20 @@ def edited(tokens: list[int], rng: random.Random) -> list[int]:
             at = rng.randrange(len(found) + 1)
             found[at:at] = piece
     return (found or [1])[:120]
+
+
+@torch.inference_mode()
+def first_layer(model: PreTrainedModel, tokens: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The oracle's keys and values [1, H, N, D] of the first layer."""
+    cache: Any = model(torch.tensor([tokens]), use_cache=True).cache
+    return cache.layers[0].keys, cache.layers[0].values
+
+
+def held(cache: EditableCache, layer: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cache's keys and values of a layer, by position."""
+    found: Any = cache._cells.layers[layer]
+    order = torch.from_numpy(cache._ledger.order)
+    return found.keys[:, :, order], found.values[:, :, order]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -132,3 +149,128 @@ def test_typing_behind_an_edit_encodes_what_was_typed_only() -> None:
     changed = [*tokens[:10], 3, *tokens[10:]]
     assert cache.update(changed).encoded == 17
     assert cache.update([*changed, 5]).encoded == 1
+
+
+def test_same_length_moves_nothing() -> None:
+    cache = EditableCache(llama(), policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    keys, values = (states[:, :, 12:59].clone() for states in held(cache, 2))
+    report = cache.update([*tokens[:10], 3, 1, *tokens[12:]])
+    assert (report.moved, report.encoded) == (0, 3)
+    assert torch.equal(held(cache, 2)[0][:, :, 12:59], keys)
+    assert torch.equal(held(cache, 2)[1][:, :, 12:59], values)
+
+
+def test_first_layer_is_that_of_a_full_recompute() -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    changed = [*tokens[:10], 3, 1, 4, *tokens[10:30], *tokens[35:]]
+    assert cache.update(changed).moved > 40
+    for mine, wanted in zip(held(cache), first_layer(model, changed), strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_several_edits_at_once_are_single_ones_from_left_to_right() -> None:
+    model = llama()
+    tokens = [i % 50 for i in range(60)]
+    one = [*tokens[:10], 3, 1, 4, *tokens[10:]]
+    both = [*one[:30], *one[36:50], 2, 2, *one[50:]]
+    at_once, stepwise = EditableCache(model, policy=TIGHT), EditableCache(model, policy=TIGHT)
+    at_once.update(tokens)
+    at_once.update(both)
+    for state in (tokens, one, [*one[:30], *one[36:]], both):
+        stepwise.update(state)
+    torch.testing.assert_close(at_once.logits, stepwise.logits, rtol=1e-4, atol=1e-4)
+    assert (at_once.logits - full(model, both)[-1]).abs().max() > 1e-3  # not by being exact
+
+
+def test_keys_do_not_drift() -> None:
+    """Edits move the end of a text again and again; its bfloat16 keys stay one rounding away."""
+    model: Any = llama(layers=1).bfloat16()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    rng = random.Random(0)
+    starts = [[7] * rng.randint(1, 40) for _ in range(200)]
+    for start in starts:
+        cache.update([*start, *tokens])
+    wanted = first_layer(model, [*starts[-1], *tokens])[0][:, :, -50:-1].float()
+    error = (held(cache)[0][:, :, -50:-1].float() - wanted).norm() / wanted.norm()
+    # What turning the turned keys each time would have come to.
+    (rotation,) = find_rotations(model)
+    assert rotation is not None
+    turned = first_layer(model, [*starts[0], *tokens])[0][:, :, -50:-1]
+    for before, after in pairwise(starts):
+        shift = torch.tensor([len(after) - len(before)])
+        turned = rotation.turn(turned, *rotation.turns(shift))
+    drifted = (turned.float() - wanted).norm() / wanted.norm()
+    assert error < 0.006 < 3 * error < drifted
+
+
+def test_refresh_encodes_what_deviates() -> None:
+    model = llama()
+    tokens = [i % 50 for i in range(60)]
+    changed = [*tokens[:10], 3, 1, 4, *tokens[10:]]
+    errors = {}
+    for share in (0.0, 0.3, 1.0):
+        cache = EditableCache(model, policy=EditPolicy(min_span=2, tail=0, sink=0, refresh=share))
+        cache.update(tokens)
+        report = cache.update(changed)
+        assert report.encoded == 4 + round(share * 49)
+        errors[share] = float((cache.logits - full(model, changed)[-1]).norm())
+    assert errors[0.0] > errors[0.3] > errors[1.0]
+    assert errors[1.0] < 1e-3
+
+
+def test_an_error_in_the_model_leaves_a_valid_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(model.model.layers[1], "forward", None)
+        with pytest.raises(TypeError):
+            cache.update([*tokens[:10], 3, 1, 4, *tokens[10:]])
+    assert cache.token_ids == tokens[:10]
+    assert cache.exact
+    cache.update(tokens)
+    torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_forks_are_independent() -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    twin = cache.fork()
+    twin.update([9, *tokens[:30]])
+    twin.recompute()
+    assert cache.token_ids == tokens and cache.update([*tokens, 3]).exact
+    torch.testing.assert_close(cache.logits, full(model, [*tokens, 3])[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_memory_is_bounded_while_a_text_is_edited_again_and_again() -> None:
+    cache = EditableCache(llama(), policy=EditPolicy(min_span=4, keep_removed=64))
+    rng = random.Random(0)
+    tokens = [rng.randrange(50) for _ in range(100)]
+    cache.update(tokens)
+    sizes = []
+    for _ in range(200):
+        tokens = edited(tokens, rng)
+        cache.update(tokens)
+        sizes.append(cache.nbytes)
+    assert max(sizes[100:]) <= 1.5 * sizes[99]
+    assert cache._cells.capacity <= 512
+
+
+def test_misuse_says_what_is_wrong() -> None:
+    cache = EditableCache(llama())
+    with pytest.raises(ValueError, match="at least one token"):
+        cache.update([])
+    with pytest.raises(ValueError, match="empty"):
+        _ = cache.logits
+    cache.update([1, 2, 3])
+    with pytest.raises(ValueError, match="can't cut 3 tokens to 4"):
+        cache.truncate(4)

@@ -1,0 +1,56 @@
+"""Spans of one sequence found in another, checked against their definition."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.decoding.editing.plan import prefix_marks
+from codegen.decoding.editing.spans import find_spans
+
+TOKENS = st.lists(st.integers(0, 3), max_size=40).map(lambda ids: np.array(ids, dtype=np.int64))
+
+
+@settings(deadline=None, max_examples=300)
+@given(old=TOKENS, new=TOKENS, shortest=st.integers(1, 4))
+def test_spans_are_equal_disjoint_and_miss_nothing_long(
+    old: np.ndarray, new: np.ndarray, shortest: int
+) -> None:
+    spans = find_spans(old, new, shortest=shortest, most=100)
+    taken_old, taken_new = np.zeros(len(old), dtype=int), np.zeros(len(new), dtype=int)
+    for start, source, size in spans:
+        assert size >= shortest
+        assert (new[start : start + size] == old[source : source + size]).all()
+        taken_new[start : start + size] += 1
+        taken_old[source : source + size] += 1
+    assert taken_old.max(initial=0) <= 1 and taken_new.max(initial=0) <= 1
+    # A run that nothing of both sides is taken of would have been found (few tokens: no cap).
+    free = [i for i in range(len(new) - 2 * shortest + 1) if not taken_new[i : i + shortest].any()]
+    places = [j for j in range(len(old) - shortest + 1) if not taken_old[j : j + shortest].any()]
+    if len(places) <= 4:
+        for i in free:
+            assert not any((new[i : i + shortest] == old[j : j + shortest]).all() for j in places)
+
+
+def test_a_piece_that_moved_is_found() -> None:
+    old = np.arange(100)
+    new = np.concatenate([old[60:80], old[:60], old[80:]])
+    spans = find_spans(old, new, shortest=8, most=10)
+    assert [tuple(span) for span in spans] == [(0, 60, 20), (20, 0, 60), (80, 80, 20)]
+
+
+def test_only_the_longest_are_kept() -> None:
+    old = np.arange(100)
+    new = np.concatenate([old[50:60], old[10:40], old[70:85]])
+    assert [tuple(s) for s in find_spans(old, new, shortest=5, most=2)] == [
+        (10, 10, 30),
+        (40, 70, 15),
+    ]
+
+
+@given(one=TOKENS, other=TOKENS)
+def test_marks_tell_texts_apart(one: np.ndarray, other: np.ndarray) -> None:
+    a, b = prefix_marks(one), prefix_marks(other)
+    for i in range(min(len(one), len(other))):
+        assert (a[i] == b[i]) == bool((one[: i + 1] == other[: i + 1]).all())

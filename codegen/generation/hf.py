@@ -30,8 +30,9 @@ from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, check_supported, decode
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
+from codegen.decoding.superposed import NGrams, Settings, superpose
 from codegen.decoding.verify import Speculation
-from codegen.errors import ModelError
+from codegen.errors import ConfigError, ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
 from codegen.generation.draft_model import DraftModel
 from codegen.generation.filling import fill_requests
@@ -43,8 +44,9 @@ from codegen.generation.protocol import (
     request_seed,
     settings_of,
 )
+from codegen.generation.superposed import Superposed
 from codegen.generation.text import TextStream
-from codegen.models import LoadedModel, load
+from codegen.models import LoadedModel, fills_gaps, load
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
 
@@ -70,6 +72,7 @@ class HFGenerator:
         self.loaded = loaded
         self.batch_size = batch_size
         self._drafting: dict[str, Any] = {}
+        self._ngrams: dict[Superposed, NGrams | None] = {}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -112,10 +115,20 @@ class HFGenerator:
                 self.loaded, requests, params, decoder, self.batch_size, on_text
             )
             return
+        if fills_gaps(self.loaded.model):
+            raise ModelError(
+                f"The model {self.loaded.name!r} writes in no fixed order.",
+                "Choose the decoder insertion.",
+            )
         method = None
         if reader.penalty:
             method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
         self._backspace(reader)  # before anything is made
+        if reader.superposed and params.temperature:
+            raise ConfigError(
+                "The decoder superposed draws nothing; its drafts are the most probable ones.",
+                "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
+            )
         remaining = iter(requests)
         done = 0
         while batch := list(islice(remaining, self.batch_size)):
@@ -200,6 +213,8 @@ class HFGenerator:
                 **common,
             )
             passes = tally.passes_of
+        elif reader.superposed:
+            self._superpose(batch, params, reader.superposed)
         else:
             speculation = self._speculation(batch, reader) if reader.drafts else None
             decode(
@@ -213,9 +228,11 @@ class HFGenerator:
                 **common,
             )
             passes = speculation.passes_of if speculation else None
-        for number, running in enumerate(batch if backspace is not None else ()):
+        late = backspace is not None or reader.superposed is not None
+        for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
+                    running.row.finish = "stop"
                     break
         for number, running in enumerate(batch):
             if on_text and (piece := running.stream.flush()):
@@ -260,6 +277,29 @@ class HFGenerator:
                 )
             self._drafting[settings.draft] = found.model
         return self._drafting[settings.draft]
+
+    def _superpose(
+        self, batch: Sequence[_Running], params: SamplingParams, settings: Superposed
+    ) -> None:
+        """Fills the rows in; those with one prompt are drafts of one superposition."""
+        if settings not in self._ngrams:
+            self._ngrams[settings] = settings.ngrams(self._encode)
+        together: dict[tuple[int, ...], list[Row]] = {}
+        for running in batch:
+            together.setdefault(tuple(running.row.prompt), []).append(running.row)
+        for prompt, rows in together.items():
+            found = superpose(
+                self.loaded.model,
+                prompt,
+                drafts=len(rows),
+                max_new_tokens=params.max_new_tokens,
+                eos=self.eos,
+                settings=Settings(settings.alpha, settings.temperature),
+                ngrams=self._ngrams[settings],
+            )
+            for row, suggestion in zip(rows, found, strict=False):
+                row.tokens = suggestion.tokens
+                row.finish = "eos" if suggestion.finished else "length"
 
     def _speculation(self, batch: list[_Running], reader: TextDecoder) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its

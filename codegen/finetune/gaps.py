@@ -15,6 +15,7 @@ import numpy as np
 
 from codegen.decoding.insertion import FillingModel, Text
 from codegen.decoding.insertion.base import Corrupted
+from codegen.errors import InputError
 from codegen.finetune.attention import causal
 from codegen.finetune.encode import Encoded, Encoder
 from codegen.finetune.losses import Tally
@@ -32,7 +33,16 @@ class GapEncoder(Encoder):
     """Encodes texts for a model that fills gaps: the trained part is the body, without an end."""
 
     def encode(self, text: TrainingText, domain: str = "") -> Encoded:
-        """One text; all of its trained tokens are targets."""
+        """One text; all of its trained tokens are targets.
+
+        Raises:
+            InputError: if it is more than a prompt and an answer.
+        """
+        if text.text != text.prompt + text.trained:
+            raise InputError(
+                f"Text {text.id!r} has untrained parts within its answer.",
+                "A model that fills gaps takes a prompt and an answer that is trained whole.",
+            )
         prefix, body = (
             self.tokenizer(part, add_special_tokens=False).input_ids
             for part in (text.prompt, text.trained)

@@ -21,6 +21,8 @@ class EncoderConfig(PretrainedConfig):
         rope_step: angle of the fastest channels from one token to the next. RoPE's 1 can't tell odd
             places from even ones, which pi does: sequences of pairs need it.
         final_norm: whether a layer norm precedes the heads. The paper's runs have none.
+        mixes_neighbours: whether linear maps of its two neighbours' embeddings are added to that of a
+            token, which saves the layers that would learn to look there; not so in the paper.
         marks_open_slots: whether a learned vector is added to tokens after which something may be
             inserted, so that the stop head knows of the gaps to fill (for infilling).
         prefix_apart: whether the prefix sees itself only, see :mod:`.encoder`; not so in the paper.
@@ -41,6 +43,7 @@ class EncoderConfig(PretrainedConfig):
         rope_theta: float = 10000.0,
         rope_step: float = 1.0,
         final_norm: bool = False,
+        mixes_neighbours: bool = False,
         marks_open_slots: bool = False,
         prefix_apart: bool = False,
         initializer_range: float = 0.02,
@@ -64,6 +67,7 @@ class EncoderConfig(PretrainedConfig):
         self.rope_theta = rope_theta
         self.rope_step = rope_step
         self.final_norm = final_norm
+        self.mixes_neighbours = mixes_neighbours
         self.marks_open_slots = marks_open_slots
         self.prefix_apart = prefix_apart
         self.initializer_range = initializer_range

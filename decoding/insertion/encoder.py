@@ -32,6 +32,7 @@ class Encoder(nn.Module):
         self.tokens = nn.Embedding(config.vocab_size, d)
         self.kinds = nn.Embedding(N_KINDS, d)
         self.open_slots = nn.Embedding(2, d) if config.marks_open_slots else None
+        self.neighbours = nn.Linear(2 * d, d, bias=False) if config.mixes_neighbours else None
         self.dropout = nn.Dropout(config.dropout)
         layers: Any = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.layers: Sequence[Layer] = layers
@@ -42,10 +43,11 @@ class Encoder(nn.Module):
     def remember(self, prefixes: Prefixes) -> Memory:
         """Keys and values of G prefixes that see nothing but themselves."""
         kinds = torch.full_like(prefixes.input_ids, PREFIX)
-        x = self._embed(prefixes.input_ids, kinds, torch.zeros_like(prefixes.attention_mask))
+        mask = prefixes.attention_mask
+        x = self._embed(prefixes.input_ids, mask, kinds, torch.zeros_like(mask))
         width = prefixes.input_ids.shape[1]
         rotation = self._rotation(1 + torch.arange(width, device=x.device)[None])  # after [CLS]
-        mask = prefixes.attention_mask[:, None, None]
+        mask = mask[:, None, None]
         memory: Memory = []
         for layer in self.layers:
             q, k, v = layer.project(x, rotation)
@@ -64,7 +66,9 @@ class Encoder(nn.Module):
             memory: of the batch's prefixes; by default they are encoded.
             summary: [B, d], added to ``[CLS]`` if given.
         """
-        x = self._embed(batch.input_ids, batch.kinds, batch.open_slots, summary)
+        x = self._embed(
+            batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots, summary
+        )
         rotation = self._rotation(batch.positions())
         mask, prefixes = batch.attention_mask, batch.prefixes
         if prefixes is not None:
@@ -81,9 +85,17 @@ class Encoder(nn.Module):
         return self.norm(x)
 
     def _embed(
-        self, ids: Tensor, kinds: Tensor, open_slots: Tensor, summary: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        kinds: Tensor,
+        open_slots: Tensor,
+        summary: Tensor | None = None,
     ) -> Tensor:
         x = self.tokens(ids) + self.kinds(kinds)
+        if self.neighbours is not None:
+            there = functional.pad(x * mask[..., None], (0, 0, 1, 1))  # nothing beyond the ends
+            x = x + self.neighbours(torch.cat((there[:, :-2], there[:, 2:]), -1))
         if self.open_slots is not None:
             x = x + self.open_slots(open_slots.long())
         if summary is not None:

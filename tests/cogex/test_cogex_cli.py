@@ -201,6 +201,22 @@ def test_run_a_file(tmp_path: Path, server: Model, call: Command) -> None:
     assert "the model: choose_ending('bôx') gives 'es'" in out and "answer: 'bôxes'" in out
 
 
+def test_a_new_program(server: Model, call: Command) -> None:
+    text = "### Code\n" + SORT.format() + "\n\n>>> sort_words(['b', 'a'])\n### Output\n"
+    server.answer = lambda _: completion(text + "{'answer': 'a b'}")
+    options = ["--endpoint", server.url, "--model", "m", "--instruction", "Sort."]
+    code, out, _ = call("run", "new", "b a", *options, "--mode", "hybrid")
+    assert code == 0 and out.startswith(SORT.format() + "\n\n>>> sort_words(['b', 'a'])\n")
+    assert "answer: 'a b'" in out
+    code, _, err = call("run", "new", "b a", *options[:-2])
+    assert code == 2 and "--instruction" in err
+    server.answer = lambda _: completion("No.")
+    code, out, _ = call("run", "new", "c d", *options)
+    assert code == 1 and "no answer (no_output)" in out
+    code, _, err = call("run", "new", "c d", *options, "--mode", "hybrid")
+    assert code == 1 and "What the model wrote is no pseudo-program" in err
+
+
 @pytest.mark.parametrize(
     ("args", "said", "code"),
     [

@@ -11,17 +11,22 @@ import click
 
 from codegen.cli import example, json_option
 from codegen.cli.cogex.models import model_options, opened_model
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from codegen.cogex.faithfulness import Faithfulness
     from codegen.cogex.hybrid import HybridRun
-    from codegen.cogex.model import Emulation
+    from codegen.cogex.model import Emulation, PseudoModel
+    from codegen.cogex.program import PseudoProgram
+
+_NEW = "new"
 
 
 @click.command(
     epilog=example(
         "codegen cogex run runs/cogex/word_sorting 'List: pear fig apple'\n  "
+        "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.'\n  "
         "codegen cogex run program.py 'pear fig apple' --instruction 'Sort the words.' "
         "--mode hybrid"
     ),
@@ -57,33 +62,48 @@ def run(
 ) -> Mapping[str, Any]:
     """Have a model emulate PROGRAM on INPUT.
 
-    PROGRAM is a Python file with one function, or the directory of a search, whose best program is
-    taken. The exit code is 1 if there is no answer.
+    PROGRAM is a Python file with one function; the directory of a search, whose best program is
+    taken; or new: the model writes one for the --instruction. The exit code is 1 if there is no
+    answer.
     """
-    from codegen.cogex import Invalid, parse_program
     from codegen.cogex.faithfulness import Faithfulness, faithfulness
     from codegen.cogex.model import Ask
 
-    text, known = _read(program)
-    try:
-        parsed = parse_program(text)
-    except Invalid as error:
-        raise InputError(
-            f"{program} is no pseudo-program ({error.reason}: {error.detail})."
-        ) from None
-    ask = Ask(instruction or known or "Run the program.", input, parsed.text, call)
+    if program == _NEW:
+        if not instruction or call:
+            raise ConfigError("A new program needs an --instruction, and no --call.")
+        ask = Ask(instruction, input)
+    else:
+        text, known = _read(program)
+        ask = Ask(
+            instruction or known or "Run the program.", input, _parsed(program, text).text, call
+        )
     with opened_model(**chosen, seed=seed) as asked:
-        ((_, emulation),) = asked.model.emulate([ask], temperature)
+        work = asked.model.emulate if ask.program else asked.model.solve
+        ((_, emulation),) = work([ask], temperature)
         ran, compared = None, Faithfulness()
         if mode == "hybrid":
-            ran = _hybrid(asked.model, ask, parsed, emulation, temperature)
+            parsed = _parsed("What the model wrote", emulation.program)
+            ran = _hybrid(asked.model, parsed, call or emulation.call, temperature)
             compared = faithfulness(parsed, emulation.output, ran)
     if not as_json:
+        if not ask.program:
+            click.echo(visible(emulation.program) + "\n")
         click.echo("\n".join(_lines(emulation, ran, compared)))
     return _summary(emulation, ran, compared)
 
 
-def _hybrid(model: Any, ask: Any, parsed: Any, emulation: Emulation, heat: float) -> HybridRun:
+def _parsed(name: str, text: str) -> PseudoProgram:
+    from codegen.cogex import Invalid, parse_program
+
+    try:
+        return parse_program(text)
+    except Invalid as error:
+        reason = f"{error.reason}: {error.detail}"
+        raise InputError(f"{name} is no pseudo-program ({reason}).") from None
+
+
+def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -> HybridRun:
     from codegen.cogex.hybrid import LeafCall, run_hybrid
     from codegen.cogex.leaves import LeafReader
     from codegen.evals.sandbox import Sandbox
@@ -95,7 +115,7 @@ def _hybrid(model: Any, ask: Any, parsed: Any, emulation: Emulation, heat: float
         return answer(leaf)
 
     with Sandbox(workers=1) as sandbox:
-        return run_hybrid(parsed, ask.call or emulation.call, sandbox, ask_leaf)
+        return run_hybrid(parsed, call, sandbox, ask_leaf)
 
 
 def _read(path: str) -> tuple[str, str]:
@@ -120,6 +140,7 @@ def _read(path: str) -> tuple[str, str]:
 def _summary(emulation: Emulation, ran: HybridRun | None, compared: Faithfulness) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "ok": not emulation.failure or bool(ran and not ran.failure),
+        "program": emulation.program,
         "call": emulation.call,
         "output": _plain(emulation.output),
         "failure": emulation.failure,
@@ -153,8 +174,6 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(emulation: Emulation, ran: HybridRun | None, compared: Faithfulness) -> Iterator[str]:
-    from codegen.terminal import visible
-
     yield f">>> {visible(emulation.call)}"
     if emulation.failure:
         yield f"The emulation has no answer ({emulation.failure}): {visible(emulation.text[:500])}"

@@ -25,7 +25,7 @@ class CompletionModel:
         loaded: from :func:`codegen.models.load`.
         layout: of prompts.
         limits: its ``context_tokens`` counts.
-        precision: ``auto`` adds eight-bit weights where they are faster.
+        precision: ``auto`` adds weights of few bits where they are faster.
 
     Raises:
         ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
@@ -54,9 +54,9 @@ class CompletionModel:
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
         if precision == "auto":
-            from codegen.models.weight_only import add_int8
+            from codegen.models.weight_only import add_narrow_weights
 
-            add_int8(loaded.model)
+            add_narrow_weights(loaded.model)
         self.cache()  # refuses what can't be edited, before anything is served
 
     def cache(self) -> EditableCache:

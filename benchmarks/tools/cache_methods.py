@@ -1,5 +1,7 @@
 """Ways to follow an edit in a cache, and how well each agrees with encoding everything again.
 
+``ours`` encodes the statement at the cursor again and settles doubts; ``ours_fast`` doesn't settle.
+
 The reference is the exact cache: all that is stale encoded again, from left to right. Its greedy
 next line (to the end of the line or 24 tokens) is given to each method token by token: a method
 gives the same line if and only if it finds each of its tokens the most probable one in turn.
@@ -28,11 +30,13 @@ class Method:
         policy: of the cache.
         follows: whether the edit is noticed at all.
         tail: which tail to encode again, of the case's.
+        settles: whether a line with a token in doubt is decoded again after a recompute.
     """
 
     policy: EditPolicy
     follows: bool = True
     tail: Callable[[EditCase], int] = lambda case: case.tail
+    settles: bool = False
 
 
 def no_tail(_: EditCase) -> int:
@@ -45,7 +49,8 @@ METHODS: Mapping[str, Method] = {
     "ignored": Method(OURS, follows=False),
     "conflict": Method(replace(OURS, rotate=False, sink=0), tail=no_tail),
     "pie": Method(replace(OURS, sink=0), tail=no_tail),
-    "ours": Method(OURS),
+    "ours_fast": Method(OURS),
+    "ours": Method(OURS, settles=True),
 }
 
 
@@ -92,14 +97,48 @@ def compare(
     for name, method in methods.items():
         cache = old.fork()
         cache.policy = method.policy
-        began = time.process_time()
         encoded, is_exact = 0, False
+        began = time.process_time()
         if method.follows:
             report = cache.update(case.after, tail=method.tail(case))
             encoded, is_exact = report.encoded, report.exact
         spent = time.process_time() - began
-        found[name] = _against(reference, line, _forced(cache, line), encoded, is_exact, spent)
+        logits = _forced(cache, line)
+        if method.settles and cache.in_doubt(logits[: _agreed(logits, line) + 1]):
+            began = time.process_time()
+            encoded += cache.inexact
+            cache.recompute()
+            spent += time.process_time() - began
+            logits = _forced(cache, line)
+        found[name] = _against(reference, line, logits, encoded, is_exact, spent)
     return found
+
+
+def logits_behind(
+    model: Any, case: EditCase, methods: Mapping[str, Method] = METHODS
+) -> dict[str, torch.Tensor]:
+    """The logits [V] behind a case's text by method, without settling, and the exact ones."""
+    old = EditableCache(model)
+    old.update(case.before)
+    exact = old.fork()
+    exact.update(case.after, tail=0)
+    exact.recompute()
+    found = {"full": exact.logits}
+    for name, method in methods.items():
+        if method.settles:
+            continue
+        cache = old.fork()
+        cache.policy = method.policy
+        if method.follows:
+            cache.update(case.after, tail=method.tail(case))
+        found[name] = cache.logits
+    return found
+
+
+def _agreed(logits: torch.Tensor, line: Sequence[int]) -> int:
+    """How many tokens of a line are the most probable ones, from its start on."""
+    wrong = (logits.argmax(-1) != torch.tensor(line)).nonzero()
+    return int(wrong[0]) if len(wrong) else len(line)
 
 
 def _greedy(cache: EditableCache, line_ends: frozenset[int]) -> tuple[list[int], torch.Tensor]:
@@ -118,10 +157,12 @@ def _greedy(cache: EditableCache, line_ends: frozenset[int]) -> tuple[list[int],
 
 def _forced(cache: EditableCache, line: Sequence[int]) -> torch.Tensor:
     """The logits [L, V] of each token of a line, given those before it."""
-    first = cache.logits[None]
-    if len(line) == 1:
-        return first.float()
-    return torch.cat([first, cache.extend(line[:-1])]).float()
+    length = len(cache)
+    logits = cache.logits[None]
+    if len(line) > 1:
+        logits = torch.cat([logits, cache.extend(line[:-1])])
+        cache.truncate(length)
+    return logits.float()
 
 
 def _against(

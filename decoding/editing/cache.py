@@ -95,6 +95,11 @@ class EditableCache:
         return bool(self._ledger.exact.all())
 
     @property
+    def inexact(self) -> int:
+        """How many tokens a recompute would encode."""
+        return int(np.count_nonzero(~self._ledger.exact))
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the cached states."""
         return self._cells.nbytes
@@ -114,6 +119,20 @@ class EditableCache:
             self._encode(np.array([len(self) - 1]), _never)
         assert self._logits is not None
         return self._logits
+
+    def in_doubt(self, logits: torch.Tensor) -> bool:
+        """Whether stale states may have decided which token is the most probable one.
+
+        They shift logits by some tenths; where two tokens are nearly as probable, the choice is
+        that of the full context only after :meth:`recompute`.
+
+        Args:
+            logits: of one or several tokens, [V] or [Q, V].
+        """
+        if self.exact:
+            return False
+        best = logits.reshape(-1, logits.shape[-1]).topk(2).values
+        return bool((best[:, 0] - best[:, 1]).min() < self.policy.doubt)
 
     # ------------------------------------------------------------------ the text changes
 

@@ -24,6 +24,8 @@ class EditPolicy:
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
         max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
         chunk: most tokens of a forward pass.
+        doubt: logits by which a most probable token must lead over the second for its choice to
+            count as certain while states are stale (:meth:`EditableCache.in_doubt`).
         rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
             the baseline of the paper, of no use but for comparison.
     """
@@ -37,6 +39,7 @@ class EditPolicy:
     keep_removed: int = 1024
     max_stale: float = 0.5
     chunk: int = 256
+    doubt: float = 0.3
     rotate: bool = True
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from codegen.cogex.search import Candidate, Found, SearchSettings
     from codegen.cogex.tasks import SearchTask
 
-_BUDGET = 150
+_BUDGET = 100
 _SHOWN = 10  # programs in the table
 
 

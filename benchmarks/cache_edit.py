@@ -14,8 +14,8 @@ What, with the embedded model:
   first half (median of five kinds of edits), the statement at the cursor encoded again.
 - ``tokens_encoded``: by layout and workload of an editor (:mod:`editor_workloads`), the tokens
   encoded after the first state; ``ours`` and llama.cpp's server, ``llama_N`` with cache-reuse N.
-  ``workload_kl``: for those of one edit, in the prefix layout, ``kl`` as in ``real`` by method; what
-  llama.cpp reuses beyond prefixes it reuses as ``pie`` does.
+  ``workload_kl``: for those of one edit, in the prefix layout, ``kl`` as in ``real`` by method;
+  what llama.cpp reuses beyond prefixes it reuses as ``pie`` does.
 
 Methods: ``ignored`` (the old cache), ``conflict`` (PIE without its rotation), ``pie``,
 ``ours_fast`` (PIE, moved text found again, the cursor's statement encoded again), ``ours`` (the

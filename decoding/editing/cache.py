@@ -36,6 +36,7 @@ from codegen.decoding.editing.spans import Tokens
 from codegen.decoding.editing.support import Support, examine
 
 _KNOWN_LOGITS = 8
+_SPARE = 512  # cells that may be unused however few are used
 _agreeing: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
@@ -276,13 +277,14 @@ class EditableCache:
         order = np.full(len(plan.tokens), -1, dtype=np.int64)
         order[kept] = plan.cells[kept]
         self._place(order, plan.tokens, plan.marks)
-        astray = kept[ledger.stands[order[kept]] != kept]
-        if len(astray) and self.policy.rotate:
-            cells = order[astray]
-            shifts = astray - ledger.encoded_at[cells]
+        cells = ledger.order[kept]
+        astray = ledger.stands[cells] != kept
+        cells, places = cells[astray], kept[astray]
+        if len(cells) and self.policy.rotate:
+            shifts = places - ledger.encoded_at[cells]
             self._cells.move(self._tensor(cells), self._tensor(shifts))
-        ledger.stands[order[astray]] = astray
-        return len(astray)
+        ledger.stands[cells] = places
+        return len(cells)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
         """Makes the tokens the sequence, in the given cells and, where there is none, empty ones.
@@ -301,7 +303,18 @@ class EditableCache:
         order[missing] = free[: len(missing)]
         ledger.arrange(order, tokens, marks)
         ledger.forget(self.policy.keep_removed)
+        self._compact()
         self._publish()
+
+    @torch.inference_mode()
+    def _compact(self) -> None:
+        """Gives memory back when less than half of it is used."""
+        held = self._ledger.held()
+        if self._cells.capacity <= 2 * len(held) + _SPARE:
+            return
+        self._cells.take(self._tensor(held))
+        self._ledger.take(held)
+        self._ledger.grow(self._cells.capacity)
 
     def _publish(self) -> None:
         """Tells the cells where their tokens stand."""

@@ -108,6 +108,15 @@ class CellLayer(CacheLayerMixin):
             if self.base is not None:
                 self.base = _longer(self.base, capacity)
 
+    def take(self, cells: torch.Tensor, capacity: int) -> None:
+        """Keeps these cells only, int64 [N], as the first N of ``capacity``."""
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            self.keys = _longer(self.keys.index_select(2, cells), capacity)
+            self.values = _longer(self.values.index_select(2, cells), capacity)
+            if self.base is not None:
+                self.base = _longer(self.base.index_select(2, cells), capacity)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all states."""
@@ -158,14 +167,21 @@ class CellCache(Cache):
         """Makes sure that there are so many cells, with an eighth to spare when it has to grow."""
         if cells <= self.capacity:
             return
-        wanted = cells + cells // 8
-        capacity = -(-wanted // _STEP) * _STEP
+        capacity = _rounded(cells + cells // 8)
         positions = torch.full((capacity,), NOWHERE, device=self.room.positions.device)
         positions[: self.capacity] = self.room.positions
         self.room.positions = positions
         for layer in self.layers:
             assert isinstance(layer, CellLayer)
             layer.grow(capacity)
+
+    def take(self, cells: torch.Tensor) -> None:
+        """Keeps these cells only, int64 [N], as the first N; positions are to be set anew."""
+        capacity = _rounded(len(cells))
+        for layer in self.layers:
+            assert isinstance(layer, CellLayer)
+            layer.take(cells, capacity)
+        self.room.positions = self.room.positions.new_full((capacity,), NOWHERE)
 
     def copy(self) -> CellCache:
         """Independent cells with the same states."""
@@ -216,3 +232,7 @@ def _longer(states: torch.Tensor, capacity: int) -> torch.Tensor:
     longer = states.new_zeros(*states.shape[:2], capacity, states.shape[3])
     longer[:, :, : states.shape[2]] = states
     return longer
+
+
+def _rounded(cells: int) -> int:
+    return -(-cells // _STEP) * _STEP

@@ -20,6 +20,10 @@ Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
 _EMPTY = -1  # encoded_at of a cell without states
+# The ledger's arrays over cells, and their values for a cell that was never used.
+_FIELDS = {
+    "token": 0, "stands": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
+}  # fmt: skip
 
 
 def prefix_marks(tokens: Tokens) -> Marks:
@@ -187,11 +191,24 @@ class Ledger:
 
     # ------------------------------------------------------------------ changing
 
+    def held(self) -> NDArray[np.int64]:
+        """The cells that hold states or are in the sequence."""
+        used = self.encoded_at != _EMPTY
+        used[self.order] = True
+        return np.flatnonzero(used)
+
+    def take(self, cells: NDArray[np.int64]) -> None:
+        """Knows these cells only, in this order; all cells of the sequence are among them."""
+        place = np.full(len(self.token), -1, dtype=np.int64)
+        place[cells] = np.arange(len(cells))
+        self.order = place[self.order]
+        for name in _FIELDS:
+            setattr(self, name, getattr(self, name)[cells])
+
     def grow(self, capacity: int) -> None:
         """Knows of so many cells."""
         more = capacity - len(self.token)
-        for name, value in (("token", 0), ("stands", 0), ("encoded_at", _EMPTY), ("mark", 0),
-                            ("clean", False), ("removed", 0)):  # fmt: skip
+        for name, value in _FIELDS.items():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
 

@@ -265,6 +265,21 @@ def test_memory_is_bounded_while_a_text_is_edited_again_and_again() -> None:
     assert cache._cells.capacity <= 512
 
 
+def test_memory_is_given_back_when_a_text_shrinks() -> None:
+    model = llama()
+    cache = EditableCache(model, policy=EditPolicy(min_span=4, keep_removed=10))
+    tokens = [i * i % 50 for i in range(250)]
+    cache.update(tokens)
+    cache._cells.reserve(2000)  # as if the text had been longer
+    cache._ledger.grow(cache._cells.capacity)
+    before = cache.nbytes
+    shorter = [*tokens[:20], *tokens[200:]]
+    cache.update(shorter)
+    assert cache.nbytes < before / 4
+    cache.recompute()
+    torch.testing.assert_close(cache.logits, full(model, shorter)[-1], rtol=1e-4, atol=1e-4)
+
+
 def test_misuse_says_what_is_wrong() -> None:
     cache = EditableCache(llama())
     with pytest.raises(ValueError, match="at least one token"):

@@ -10,7 +10,8 @@ applied as the published resolver does, one that can't be read is skipped.
 ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
 (``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too. ``rsd``
 has a smaller model draft (``codegen.decoding.rsd``): greedy completions are the same, sampled ones
-follow the same distribution.
+follow the same distribution. ``superposed`` makes the samples of a prompt together, by one forward
+pass for a token of all of them (``codegen.decoding.superposed``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from codegen.errors import ConfigError
 from codegen.generation import filling
 from codegen.generation.draft_model import DraftModel, read_draft_model
 from codegen.generation.protocol import Decoder
+from codegen.generation.superposed import Superposed, read_superposed
 from codegen.records import FinishReason
 
 
@@ -50,6 +52,7 @@ class TextDecoder:
         fills: whether the model writes in no fixed order (:mod:`codegen.generation.filling`).
         drafts: the drafters in order of preference, if tokens are drafted.
         draft_model: settings of the model that drafts, if one does.
+        superposed: settings of superposed decoding, if that is how tokens are chosen.
     """
 
     about: str
@@ -60,11 +63,12 @@ class TextDecoder:
     fills: bool = False
     drafts: tuple[str, ...] = ()
     draft_model: DraftModel | None = None
+    superposed: Superposed | None = None
 
     @property
     def heals(self) -> bool:
         """Whether the first token may reach back over the prompt's end."""
-        return not self.backspace and self.draft_model is None
+        return not (self.backspace or self.draft_model or self.superposed)
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
@@ -112,6 +116,7 @@ DRAFTS: Mapping[str, tuple[str, ...]] = {
     "edit": ("cursor", "diff", "suffix", "recycling"),
 }
 RSD = "rsd"
+SUPERPOSED = "superposed"
 
 
 def find_decoder(decoder: Decoder) -> TextDecoder:
@@ -121,8 +126,9 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         ConfigError: for an unknown name or option, with the known ones.
     """
     names = decoder.name.split("+")
+    ways = [*DRAFTS, RSD, SUPERPOSED]
     for name in names:
-        known = [*DECODERS, *METHODS, *DRAFTS, RSD]
+        known = [*DECODERS, *METHODS, *ways]
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
@@ -131,11 +137,11 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
             )
     readers = [name for name in names if name in DECODERS]
     methods = [name for name in names if name in METHODS]
-    drafts = [name for name in names if name in DRAFTS or name == RSD]
+    drafts = [name for name in names if name in ways]
     if len(readers) > 1 or len(methods) > 1 or len(drafts) > 1:
         raise ConfigError(
             f"The decoder {decoder.name!r} joins two of a kind.",
-            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *DRAFTS, RSD])}.",
+            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *ways])}.",
         )
     reader = DECODERS[readers[0] if readers else "sample"]
     if reader.fills:
@@ -161,6 +167,8 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         return replace(reader, penalty=read_options(methods[0], decoder.options))
     if drafts == [RSD]:
         return replace(reader, draft_model=read_draft_model(decoder.options))
+    if drafts == [SUPERPOSED]:
+        return replace(reader, superposed=read_superposed(decoder.options))
     if decoder.options:
         raise ConfigError(
             f"The decoder {decoder.name!r} takes no option {next(iter(decoder.options))!r}."

@@ -13,7 +13,7 @@ import torch
 
 from codegen.backspace import with_backspace
 from codegen.decoding.loop import Row, decode
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
 from codegen.generation.decoders import find_decoder
 from codegen.generation.hf import HFGenerator
@@ -286,3 +286,59 @@ def test_rsd_joins_readers_alone() -> None:
     for name in ("rsd+suffix", "rsd+rpg", "backspace+rsd"):
         with pytest.raises(ConfigError):
             find_decoder(Decoder(name, {"draft": "d"}))
+
+
+def test_superposed_samples_of_a_prompt_come_together(loaded: LoadedModel, tmp_path: Path) -> None:
+    params = SamplingParams(max_new_tokens=6)
+    requests = [Request("import", index=i, heal=False) for i in range(3)]
+    requests.append(Request("def f(x):\n", heal=False))
+    found = list(HFGenerator(loaded).generate(requests, params, Decoder("superposed")))
+    assert len({sample.completion for sample in found[:3]}) == 3
+    plain = list(HFGenerator(loaded).generate(requests[3:], params, Decoder()))
+    assert found[3].completion == plain[0].completion  # one draft is greedy decoding
+    (tmp_path / "a.py").write_text("import os\nimport sys\n" * 20)
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    options = {"code": str(tmp_path), "alpha": 0.9}
+    guided = list(HFGenerator(loaded).generate(requests, params, Decoder("superposed", options)))
+    assert guided[0].completion != found[0].completion
+
+
+def test_superposed_stops_at_strings(loaded: LoadedModel) -> None:
+    (plain,) = HFGenerator(loaded).generate(
+        [Request("import", heal=False)], SamplingParams(max_new_tokens=6), Decoder()
+    )
+    request = Request("import", heal=False, stop=(plain.completion[3],))
+    (found,) = HFGenerator(loaded).generate(
+        [request], SamplingParams(max_new_tokens=6), Decoder("superposed")
+    )
+    assert found.finish_reason == "stop" and plain.completion[3] not in found.completion
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"cod": "x"}, "Did you mean 'code'"),
+        ({"alpha": 1}, "must lie in [0, 1)"),
+        ({"alpha": "much"}, "can't be 'much'"),
+        ({"temperature": 0}, "must lie in [0.001, 100]"),
+    ],
+    ids=str,
+)
+def test_superposed_options_that_can_not_be(options: dict[str, object], what: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        find_decoder(Decoder("superposed", options))
+    assert what in f"{error.value.message} {error.value.remedy}"
+
+
+def test_superposed_has_no_use_for_chance_or_an_empty_folder(
+    loaded: LoadedModel, tmp_path: Path
+) -> None:
+    generator = HFGenerator(loaded)
+    with pytest.raises(ConfigError, match="draws nothing"):
+        list(generator.generate(REQUESTS, SamplingParams(temperature=1.0), Decoder("superposed")))
+    with pytest.raises(InputError, match="no code in"):
+        list(
+            generator.generate(
+                REQUESTS, SamplingParams(), Decoder("superposed", {"code": str(tmp_path)})
+            )
+        )

@@ -4,8 +4,9 @@ The first candidate is decoded greedily. A further one forks off where the model
 most probable, and goes on greedily from there: candidates differ by construction, where drawing at
 a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
 
-Tokens that followed the same text before in the document are fed along as a draft and kept as far
-as they are what would have been chosen anyway, so that one pass often gives several tokens.
+Tokens that followed the same text before, in the document or in what was suggested there, are fed
+along as a draft and kept as far as they are what would have been chosen anyway, so that one pass
+often gives several tokens: most of all where the same line is asked for again after an edit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from codegen.decoding.drafts import Context, SuffixDrafter
 from codegen.decoding.sampling import choose
+from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.server.filters import clean
 from codegen.server.requests import Candidate, CompletionRequest, Finish
@@ -31,10 +33,9 @@ if TYPE_CHECKING:
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
-# Most drafted tokens a pass, and the expected number that pays for it: on a CPU a pass of four
-# tokens takes about one and a half times as long as one of one.
-_DRAFT = 3
-_DRAFT_WORTH = 0.6
+_DRAFT = 7  # most drafted tokens a pass
+_TOKEN_COST = 0.18  # of one more token in a pass, in passes of one token, on a CPU
+_REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
 _TRIES = 3  # forks tried for each candidate wanted
 
 
@@ -68,6 +69,7 @@ class Decoder:
         cache: it has been given the prompt; afterwards it holds it again.
         prompt: of the request.
         request: what is asked for.
+        past: what was made in this document before.
         cancelled: asked before every forward pass.
         on_text: is given the first candidate's text as it comes, unfiltered.
     """
@@ -78,10 +80,12 @@ class Decoder:
         cache: EditableCache,
         prompt: Prompt,
         request: CompletionRequest,
+        past: SuffixStore,
         cancelled: Callable[[], bool],
         on_text: Callable[[str], None] | None = None,
     ) -> None:
         self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
+        self.past = past
         self.cancelled = cancelled
         self.on_text = on_text
         self.deadline = time.monotonic() + request.deadline_s
@@ -98,6 +102,7 @@ class Decoder:
         self.stops = (*request.stop, *ends)
         self.context = len(cache)
         self.first_logits = cache.logits
+        self.made: list[int] = []  # of the first candidate
 
     @torch.inference_mode()
     def run(self) -> list[Candidate]:
@@ -110,6 +115,8 @@ class Decoder:
             return self._drawn() if self.request.temperature > 0 else self._best()
         finally:
             self.cache.truncate(min(self.context, len(self.cache)))
+            if self.made:
+                self.past.add([*self.prompt.ids[-_REMEMBERED:], *self.made])
 
     def _drawn(self) -> list[Candidate]:
         found = []
@@ -124,7 +131,8 @@ class Decoder:
 
     def _best(self) -> list[Candidate]:
         request = self.request
-        first = self._decode(_Path(), (), self.on_text)
+        path = _Path(self.made)
+        first = self._decode(path, (), self.on_text)
         found = [self._candidate(first)]
         seen = {found[0].text.strip()}
         forks = [(-p, at, token, first) for p, at, token in first.seconds]
@@ -205,9 +213,14 @@ class Decoder:
         return path
 
     def _draft(self, path: _Path, drafter: SuffixDrafter) -> list[int]:
-        """Tokens that are worth feeding along."""
+        """As many tokens as are worth feeding along: the most expected tokens for a pass's cost."""
         draft = drafter.draft(min(_DRAFT, self.request.max_tokens - len(path.tokens)))
-        return draft.tokens if draft.score >= _DRAFT_WORTH else []
+        best, most, expected = 0, 1.0, 1.0
+        for number, probability in enumerate(draft.probabilities, 1):
+            expected += probability
+            if expected / (1 + _TOKEN_COST * number) > most:
+                best, most = number, expected / (1 + _TOKEN_COST * number)
+        return draft.tokens[:best]
 
     def _choose(
         self, logits: torch.Tensor, rest: bytes, path: _Path, uniforms: Sequence[float]
@@ -241,10 +254,10 @@ class Decoder:
         return False
 
     def _drafter(self, path: _Path, uniforms: Sequence[float]) -> SuffixDrafter | None:
-        """Drafts from this document's own prompt."""
+        """Drafts from this document's own prompt and past."""
         if uniforms:
             return None
-        drafter = SuffixDrafter(min_match=2)
+        drafter = SuffixDrafter(self.past, min_match=2)
         drafter.begin([*self.prompt.ids, *path.tokens], Context())
         return drafter
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from codegen.decoding.suffix import SuffixStore
 from codegen.server.requests import DocumentKey
 
 if TYPE_CHECKING:
     from codegen.decoding.editing import EditableCache
+
+_PAST = 4096  # tokens kept of what was made in a document
 
 
 @dataclass
@@ -19,11 +22,13 @@ class Document:
 
     Attributes:
         cache: its tokens' states.
+        past: tokens that were made in it.
         quote: of the string that the cursor's line began in; a change asks for a recompute.
         recompute: whether states should be made exact when there is time.
     """
 
     cache: EditableCache
+    past: SuffixStore = field(default_factory=lambda: SuffixStore(_PAST))
     quote: str = ""
     recompute: bool = False
 

@@ -321,7 +321,13 @@ class CompletionEngine:
         if job.warm_up:
             return Completion(())
         decoder = Decoder(
-            self.model, document.cache, prompt, request, job.cancel.is_set, _in_loop(job)
+            self.model,
+            document.cache,
+            prompt,
+            request,
+            document.past,
+            job.cancel.is_set,
+            _in_loop(job),
         )
         candidates = decoder.run()
         done = time.perf_counter()

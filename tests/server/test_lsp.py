@@ -85,7 +85,7 @@ def inline(line: int, column: int, automatic: bool = False, uri: str = URI) -> A
 
 
 async def items(client: LanguageClient, params: Any) -> list[str]:
-    answer = await client.text_document_inline_completion_async(params)
+    answer: Any = await client.text_document_inline_completion_async(params)
     return [item.insert_text for item in answer.items] if answer else []
 
 

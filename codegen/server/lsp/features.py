@@ -10,7 +10,7 @@ from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
 from codegen.server.lsp.session import Selected, Session
-from codegen.server.mirror import ENCODINGS, Change, Position, units
+from codegen.server.mirror import ENCODINGS, Change, Encoding, Position, units
 
 STATUS = "$/codegen/status"
 _SECTION = "codegen"
@@ -31,7 +31,8 @@ def add_features(server: LanguageServer, session: Session) -> None:
         session.workspace = params.root_uri or ""
         encoding = server.workspace.position_encoding
         chosen = encoding.value if isinstance(encoding, types.PositionEncodingKind) else encoding
-        session.encoding = next((e for e in ENCODINGS if e == str(chosen)), ENCODINGS[1])
+        known: dict[str, Encoding] = {name: name for name in ENCODINGS}
+        session.encoding = known.get(str(chosen), "utf-16")
         session.configure(params.initialization_options)
         inline = getattr(params.capabilities.text_document, "inline_completion", None)
         if inline is None:

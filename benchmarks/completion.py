@@ -1,0 +1,367 @@
+"""Completion: from a key to a suggestion, through the editor back-end's engine.
+
+A document is a module of the standard library around a window of ``context`` tokens. After each
+single edit in it (a key at the cursor, a name changed above, an import inserted, a function deleted
+and put back, a line pasted, the cursor elsewhere) eight tokens are asked for at the cursor.
+``p50_ms`` and ``p95_ms`` are the time from the edit to the answer by the wall clock, ``p50_cpu_ms``
+and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an idle machine.
+``encoded_tokens`` is the mean number of tokens that an edit made the model read,
+``cache_hit_share`` the share of all prompt tokens that it did not.
+
+``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
+idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the
+95th percentile of an answer for text that goes on as was suggested.
+
+``typing_...``: lines are typed at human speed, a request after every key as VS Code sends them, the
+older one given up: changed lines of a git repository's history (``-o repository=PATH``), else lines
+of other modules. ``typing_p50_ms`` and ``typing_p95_ms`` are from the key to the answer, for keys
+that the next one did not overtake; ``typing_answered`` the share of those, ``typing_by_suggestion``
+the share of answers without the model, ``typing_right_lines`` the share of lines that a suggestion
+had right, from some key before the line's last word on.
+
+The model is ``embedded``, in one thread, with the weights that ``codegen serve`` uses here. Limits:
+one model; what a user sees has the editor's own delay on top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.benchmarks.tools.code_tokens import Code
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+
+_TOKENS = 8
+_KEY_S = (0.08, 0.25)  # between keys: uniformly from this
+_PAUSE_S = 0.6  # before a word or a line
+_PAUSES = 0.15  # share of keys with one
+_CANCELS = 8
+
+
+def run(
+    quick: bool = False, *, seed: int = 0, edits: int = 120, documents: int = 6, lines: int = 30,
+    context: int = 1024, repository: str = "",
+) -> Mapping[str, object]:  # fmt: skip
+    """Measures.
+
+    Args:
+        quick: 12 edits in 1 document, 1 line.
+        seed: of modules, places and keys.
+        edits: of all documents together.
+        documents: modules.
+        lines: typed at human speed.
+        context: tokens of the window.
+        repository: a git repository whose changed lines are typed.
+    """
+    at_least(1, edits=edits, documents=documents, lines=lines)
+    at_least(128, context=context)
+    if quick:
+        edits, documents, lines = min(edits, 12), 1, 1
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "transformers")
+    bench = _Bench(seed, context)
+    try:
+        asyncio.run(_measure(bench, report, edits, documents, lines, repository))
+    finally:
+        bench.engine.stop()
+    return report.mapping()
+
+
+async def _measure(
+    bench: _Bench, report: Report, edits: int, documents: int, lines: int, repository: str
+) -> None:
+    samples: list[_Sample] = []
+    for number in range(documents):
+        samples += await bench.edits(number, edits // documents)
+        say(f"document {number + 1} of {documents} done")
+    wall, cpu = sorted(s.wall_ms for s in samples), sorted(s.cpu_ms for s in samples)
+    for name, values in (("", wall), ("_cpu", cpu)):
+        report.set(f"p50{name}_ms", _quantile(values, 0.5), len(values))
+        report.set(f"p95{name}_ms", _quantile(values, 0.95), len(values))
+    by_kind: dict[str, list[float]] = {}
+    for sample in samples:
+        by_kind.setdefault(sample.kind, []).append(sample.cpu_ms)
+    for kind, values in by_kind.items():
+        report.set(f"p50_cpu_ms_{kind}", _quantile(sorted(values), 0.5), len(values))
+    encoded, reused = sum(s.encoded for s in samples), sum(s.reused for s in samples)
+    report.set("encoded_tokens", encoded / len(samples))
+    report.set("cache_hit_share", reused / (reused + encoded))
+    await bench.cancels(report)
+    await bench.typed(report)
+    await bench.typing(report, _lines(bench, lines, repository))
+    report.samples |= {"edits": len(samples), "documents": documents, "context": bench.context}
+    report.notes.append("Wall times are those of a shared machine where the load is above zero.")
+
+
+@dataclass
+class _Sample:
+    kind: str
+    wall_ms: float
+    cpu_ms: float
+    encoded: int
+    reused: int
+
+
+class _Bench:
+    """The engine, and documents to edit."""
+
+    def __init__(self, seed: int, context: int) -> None:
+        import torch
+
+        from codegen.models import load
+        from codegen.server.engine import CompletionEngine
+        from codegen.server.model import CompletionModel
+        from codegen.server.settings import Limits
+
+        torch.set_num_threads(1)
+        self.context = context
+        self.rng = random.Random(seed)
+        limits = Limits(context_tokens=context)
+        self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
+        code = Code()
+        self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
+        self.modules = [text for text in self.modules if text.count("\n") > 150]
+
+    def request(self, text: str, at: int, document: str, **more: Any) -> Any:
+        from codegen.server.requests import CompletionRequest, DocumentKey
+
+        key = DocumentKey("bench", "", document)
+        options = {"max_tokens": _TOKENS, "multiline": None, "language": "python", **more}
+        return CompletionRequest(key, text[:at], text[at:], **options)
+
+    async def edits(self, number: int, count: int) -> list[_Sample]:
+        """Single edits in one document, each followed by a request."""
+        text = self.modules[number % len(self.modules)]
+        at = text.index("\n", len(text) * 3 // 4)
+        name = f"document-{number}"
+        await self.engine.complete(self.request(text, at, name))
+        found = []
+        for step in range(count):
+            kind = list(_EDITS)[step % len(_EDITS)]
+            text, at = _EDITS[kind](text, at, self.rng)
+            began, cpu = time.perf_counter(), time.process_time()
+            answer = await self.engine.complete(self.request(text, at, name))
+            wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+            found.append(_Sample(kind, wall * 1e3, cpu * 1e3, answer.encoded, answer.reused))
+            await asyncio.sleep(0)
+        return found
+
+    async def cancels(self, report: Report) -> None:
+        """Gives up requests while they are decoded."""
+        from codegen.server.engine import CompletionEngine
+
+        engine: CompletionEngine = self.engine
+        text = self.modules[0]
+        at = text.index("\n", len(text) * 3 // 4)
+        times, passes = [], []
+        with _counted(engine) as begun:
+            for number in range(_CANCELS):
+                asked = self.request(text, at, "document-0", max_tokens=200)
+                task = asyncio.ensure_future(engine.complete(asked))
+                while len(begun) < 3:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(self.rng.random() * 0.05)
+                task.cancel()
+                await asyncio.wait({task})
+                cancelled = time.perf_counter()
+                while not engine.idle:
+                    await asyncio.sleep(0.0005)
+                times.append((time.perf_counter() - cancelled) * 1e3)
+                passes.append(sum(moment > cancelled for moment in begun))
+                begun.clear()
+                text, at = _EDITS["key"](text, at, random.Random(number))
+        report.set("cancel_ms", _quantile(sorted(times), 0.5), len(times))
+        report.set("cancel_passes", max(passes))
+
+    async def typed(self, report: Report) -> None:
+        """Goes on as was suggested."""
+        from codegen.server.requests import CompletionRequest
+
+        text = self.modules[0]
+        at = text.index("\n", len(text) * 3 // 4)
+        asked: CompletionRequest = self.request(text, at, "typed", multiline="auto")
+        words = "return self._parsed_arguments.get(name, default)"
+        self.engine.suggestions(asked.key).add(asked.prefix, asked.suffix, (words,))
+        times = []
+        for size in range(1, len(words)):
+            grown = text[:at] + words[:size] + text[at:]
+            began = time.perf_counter()
+            answer = await self.engine.complete(
+                self.request(grown, at + size, "typed", multiline="auto")
+            )
+            times.append((time.perf_counter() - began) * 1e3)
+            if answer.text != words[size:]:
+                raise RuntimeError("typed as suggested, and something else was suggested")
+        report.set("typed_as_suggested_ms", _quantile(sorted(times), 0.95), len(times))
+
+    async def typing(self, report: Report, lines: Sequence[tuple[str, int, str]]) -> None:
+        """Types lines at human speed, asking after every key."""
+        from codegen.server.lsp.session import Session
+        from codegen.server.mirror import Change, Position
+
+        session = Session(self.engine.limits, engine=self.engine)
+        answered: list[float] = []
+        keys = by_suggestion = right = 0
+        for number, (text, line, words) in enumerate(lines):
+            uri = f"typing-{number}.py"
+            session.open(uri, "python", 0, text)
+            indent = len(words) - len(words.lstrip())
+            start = session.snapshot(uri, Position(line, 0), automatic=True)
+            assert start is not None
+            await session.complete(
+                start, automatic=False
+            )  # as when the file was opened a while ago
+            tasks: list[asyncio.Task[Any]] = []
+            hit = False
+            for column, char in enumerate(words):
+                place = Position(line, column)
+                session.change(uri, column, [Change(char, place, place)])
+                if column + 1 < indent:
+                    continue
+                snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)
+                assert snapshot is not None
+                for task in tasks:
+                    task.cancel()
+                task = asyncio.ensure_future(_timed(session, snapshot))
+                tasks.append(task)
+                keys += 1
+                pause = self.rng.random() < _PAUSES
+                await asyncio.sleep(self.rng.uniform(*_KEY_S) + (_PAUSE_S if pause else 0.0))
+                if task.done():
+                    seconds, answer = task.result()
+                    answered.append(seconds * 1e3)
+                    by_suggestion += answer.from_suggestion
+                    rest = words[column + 1 :]
+                    begun = answer.text.partition("\n")[0]
+                    hit |= len(rest) > 3 and bool(rest.strip()) and begun.rstrip() == rest.rstrip()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            right += hit
+            session.close(uri)
+            say(f"line {number + 1} of {len(lines)} typed")
+        answered.sort()
+        report.set("typing_p50_ms", _quantile(answered, 0.5), len(answered))
+        report.set("typing_p95_ms", _quantile(answered, 0.95), len(answered))
+        report.set("typing_answered", len(answered) / max(1, keys), keys)
+        report.set("typing_by_suggestion", by_suggestion / max(1, len(answered)))
+        report.set("typing_right_lines", right / max(1, len(lines)), len(lines))
+
+
+async def _timed(session: Any, snapshot: Any) -> tuple[float, Any]:
+    began = time.perf_counter()
+    answer = await session.complete(snapshot, automatic=True)
+    if answer is None:
+        raise asyncio.CancelledError
+    return time.perf_counter() - began, answer
+
+
+class _counted:
+    """The times at which forward passes begin."""
+
+    def __init__(self, engine: Any) -> None:
+        self._model = engine.model.model
+        self._begun: list[float] = []
+
+    def __enter__(self) -> list[float]:
+        self._hook = self._model.register_forward_pre_hook(
+            lambda *_: self._begun.append(time.perf_counter())
+        )
+        return self._begun
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+
+# ------------------------------------------------------ edits: (text, cursor) to new ones
+
+
+def _key(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    char = rng.choice("abcdefgh(.= ")
+    return text[:at] + char + text[at:], at + 1
+
+
+def _rename(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    """Another name for the last function that is defined well above the cursor."""
+    start = text.rfind("def ", 0, max(0, at - 600)) + 4
+    end = text.find("(", start)
+    if start < 4 or end < 0:
+        return _import(text, at, rng)
+    name = f"{text[start:end]}_{rng.randrange(10)}"
+    return text[:start] + name + text[end:], at + len(name) - (end - start)
+
+
+def _import(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    """Inserted above a definition in the window, as a window's start seldom is the file's."""
+    place = text.rfind("\n\n", 0, max(0, at - 1500)) + 2
+    line = f"import {rng.choice(['os', 'sys', 're', 'json'])}_{rng.randrange(100)}\n"
+    return text[:place] + line + text[place:], at + len(line)
+
+
+def _delete(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    """A few lines above the cursor."""
+    start = text.rfind("\n", 0, max(1, at - 400 - rng.randrange(400))) + 1
+    end = start
+    for _ in range(5):
+        end = text.find("\n", end) + 1
+    if not 0 < end <= at:
+        return _key(text, at, rng)
+    return text[:start] + text[end:], at - (end - start)
+
+
+def _paste(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    """Lines from elsewhere, at the cursor."""
+    start = rng.randrange(max(1, len(text) - 400))
+    start = text.find("\n", start) + 1
+    end = text.find("\n", min(len(text) - 1, start + 80)) + 1
+    piece = "\n" + text[start:end].rstrip()
+    return text[:at] + piece + text[at:], at + len(piece)
+
+
+def _jump(text: str, at: int, rng: random.Random) -> tuple[str, int]:
+    """The cursor to the end of a line nearby; the text stays."""
+    place = text.find("\n", max(0, at - 300 + rng.randrange(600)))
+    return text, place if place > 200 else at
+
+
+_EDITS = {
+    "key": _key,
+    "rename": _rename,
+    "import": _import,
+    "delete": _delete,
+    "paste": _paste,
+    "jump": _jump,
+}
+
+
+def _lines(bench: _Bench, count: int, repository: str) -> list[tuple[str, int, str]]:
+    """Texts, the number of the line to type in them, and what is typed there."""
+    rng = bench.rng
+    found: list[tuple[str, int, str]] = []
+    pairs = [(text, text) for text in bench.modules[1:]]
+    if repository:
+        code = Code()
+        history = code.history(repository, 4 * count, 16 * bench.context)
+        pairs = [(code.decode(one.before), code.decode(one.after)) for one in history]
+    while len(found) < count and pairs:
+        before, after = pairs[len(found) % len(pairs)] if not repository else pairs.pop(0)
+        lines, known = after.split("\n"), set(before.split("\n"))
+        new = [n for n, line in enumerate(lines) if line not in known] if repository else []
+        if not repository:
+            new = rng.sample(range(len(lines) // 3, len(lines)), 40)
+        new = [n for n in new if 20 <= len(lines[n]) <= 79]
+        if new:
+            line = new[0]
+            rest = [*lines[:line], "", *lines[line + 1 :]]
+            found.append(("\n".join(rest), line, lines[line]))
+    return found
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -30,44 +30,48 @@ compared with its own cold ones.
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import json
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.cache_methods import LONGEST_LINE, compare, logits_behind
+from codegen.benchmarks.tools.cache_methods import compare, logits_behind
+from codegen.benchmarks.tools.cache_peers import REUSE, llama_lines, tokens_encoded
+from codegen.benchmarks.tools.cache_speed import speed
 from codegen.benchmarks.tools.edit_cases import EditCase, history_cases, make_case
-from codegen.benchmarks.tools.editor_workloads import LAYOUTS, Context, lay_out, workloads
-from codegen.benchmarks.tools.llama import INSTALL, Answer, Llama, find_llama, one_layer
+from codegen.benchmarks.tools.editor_workloads import workloads
+from codegen.benchmarks.tools.llama import INSTALL, find_llama
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.related_edits import RELATED, RelatedEdit
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import rate
-from codegen.decoding.editing import EditableCache
+from codegen.errors import ConfigError
 
-REUSE = (0, 8, 64, 256)  # llama.cpp's --cache-reuse
+_FIGURES = (
+    "related_within_half_logit", "real_next_line_same", "speedup_4k", "full_4k_cpu_s",
+    "tokens_encoded", "speed_4k", "related", "workload_kl", "real", "real_stale", "llama_real",
+)  # fmt: skip
+PARTS = ("tokens", "speed", "related", "workloads", "real", "llama")
 _LENGTH = 4096
 _WITHIN = 0.5  # logits
 
 
 def run(
-    quick: bool = False, *, seed: int = 0, repositories: str = "", edits: int = 40,
-    window: int = 512, peer_edits: int = 6, results: str = "",
+    quick: bool = False, *, seed: int = 0, parts: str = "", repositories: str = "",
+    edits: int = 40, window: int = 512, peer_edits: int = 6, results: str = "",
 ) -> Mapping[str, object]:  # fmt: skip
     """Measures.
 
     Args:
-        quick: some related edits, two real ones of each repository, no lines of llama.cpp; a full
-            recompute is timed as the cache's own first update.
+        quick: some related edits, two real ones of each repository, llama.cpp with cache-reuse 8
+            only and without its lines; a full recompute is timed as the cache's own first update.
         seed: of the cursors.
+        parts: which figures, of tokens, speed, related, workloads, real and llama, separated by
+            commas; all if empty. Figures of others are null.
         repositories: git repositories whose history is used, separated by commas.
         edits: of each repository.
         window: tokens of a context of a real edit.
@@ -78,10 +82,11 @@ def run(
 
     from codegen.models import load
 
-    at_least(1, edits=edits, window=window)
-    at_least(0, peer_edits=peer_edits)
+    at_least(1, edits=edits, window=window, peer_edits=peer_edits)
+    wanted = _wanted(parts) - ({"workloads", "llama"} if quick else set())
     torch.set_num_threads(1)
     report = Report(seed=seed)
+    report.figures |= dict.fromkeys(_FIGURES)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     llama = find_llama()
     if llama is None:
@@ -90,10 +95,18 @@ def run(
         report.versions |= {f"peer {name}": text for name, text in llama.versions.items()}
     loaded = load("embedded")
     tokenizer = loaded.tokenizer
-    _tokens(report, tokenizer, llama)
-    _speed(report, loaded.model, tokenizer, quick)
+    if "tokens" in wanted:
+        say("tokens encoded by workload")
+        reuse = (8,) if quick else REUSE
+        report.figures["tokens_encoded"] = tokens_encoded(tokenizer, llama, reuse)
+    if "speed" in wanted:
+        _speed(report, loaded.model, tokenizer, quick)
     model = loaded.model.float()
-    _related(report, model, tokenizer, RELATED[::3] if quick else RELATED)
+    if "related" in wanted:
+        _related(report, model, tokenizer, RELATED[::3] if quick else RELATED)
+    line_ends = frozenset(i for i in range(len(tokenizer)) if "\n" in tokenizer.decode([i]))
+    if "workloads" in wanted:
+        _workload_quality(report, model, tokenizer, line_ends)
     folders = [name for name in repositories.split(",") if name]
 
     def cases(count: int) -> Iterator[EditCase]:
@@ -103,123 +116,34 @@ def run(
         ]
         return (case for row in zip_longest(*found) for case in row if case is not None)
 
-    line_ends = frozenset(i for i in range(len(tokenizer)) if "\n" in tokenizer.decode([i]))
-    report.figures["workload_kl"] = None
-    if not quick:
-        _workload_quality(report, model, tokenizer, line_ends)
-    if folders:
-        _real(report, model, line_ends, cases(2 if quick else edits), results)
-    else:
-        report.figures |= {"real_next_line_same": None, "real": None, "real_stale": None}
+    if not folders:
         report.notes.append("Real edits need -o repositories=DIR,DIR: git repositories of Python.")
-    report.figures["llama_real"] = None
-    if llama and peer_edits and not quick:
-        _llama_lines(report, llama, list(islice(cases(peer_edits), peer_edits)))
+    elif "real" in wanted:
+        _real(report, model, line_ends, cases(2 if quick else edits), results)
+    if folders and llama and "llama" in wanted:
+        say(f"lines of llama.cpp after {peer_edits} real edits")
+        chosen = list(islice(cases(peer_edits), peer_edits))
+        report.figures["llama_real"] = _rounded(llama_lines(llama, chosen))
+        report.samples["llama_real"] = len(chosen)
     return report.mapping()
 
 
-def _tokens(report: Report, tokenizer: Any, llama: Llama | None) -> None:
-    """Tokens encoded by workload."""
-    say("tokens encoded by workload")
-    model = _small_model(len(tokenizer))
-    table: dict[str, dict[str, dict[str, int | None]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        small = str(Path(folder) / "one-layer.gguf")
-        if llama:
-            one_layer(llama.model, small)
-        for layout in LAYOUTS:
-            table[layout] = {}
-            for name, states in workloads().items():
-                contexts = [lay_out(tokenizer, state, layout) for state in states]
-                row: dict[str, int | None] = {"ours": _encoded(model, contexts)}
-                for reuse in REUSE:
-                    row[f"llama_{reuse}"] = None
-                    if llama:
-                        prompts = [context.tokens for context in contexts]
-                        (answers,) = llama.answers([prompts], reuse=reuse, model=small)
-                        row[f"llama_{reuse}"] = sum(answer.encoded for answer in answers[1:])
-                table[layout][name] = row
-    report.figures["tokens_encoded"] = table
-
-
-def _encoded(model: Any, contexts: Sequence[Context]) -> int:
-    """Tokens that the cache encodes after the first context."""
-    cache = EditableCache(model)
-    reports = [
-        cache.update(context.tokens, tail=context.tail, statement=context.statement)
-        for context in contexts
-    ]
-    return sum(found.encoded for found in reports[1:])
-
-
-def _small_model(vocabulary: int) -> Any:
-    """A random model of one layer."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
+def _wanted(parts: str) -> set[str]:
+    names = {name for name in parts.split(",") if name}
+    if unknown := sorted(names - set(PARTS)):
+        raise ConfigError(f"There is no part {unknown[0]!r}.", f"Parts are: {', '.join(PARTS)}.")
+    return names or set(PARTS)
 
 
 def _speed(report: Report, model: Any, tokenizer: Any, quick: bool) -> None:
     """CPU time after one edit at 4096 tokens, against encoding them all."""
     say(f"speed at {_LENGTH} tokens")
-    text = inspect.getsource(argparse)
-    offsets = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
-    text = text[: offsets[_LENGTH - 1][1]]
-    edited = _edits_of(text)
-    cases = [make_case(tokenizer, name, text, after) for name, after in edited.items()]
-    cache = EditableCache(model)
-    full = _cpu_of(lambda: cache.update(cases[0].before))
-    if not quick:
-        full = _cpu_of(lambda: _plain(model, cases[0].before))
-    table, ratios = {}, []
-    for case in cases:
-        spent, encoded = [], 0
-        for _ in range(1 if quick else 3):
-            fork = cache.fork()
-            began = time.process_time()
-            encoded = fork.update(case.after, tail=case.tail).encoded
-            spent.append(time.process_time() - began)
-        cpu = statistics.median(spent)
-        ratios.append(full / cpu)
-        table[case.name] = {"cpu_s": cpu, "encoded": encoded, "ratio": full / cpu}
+    full, table = speed(model, tokenizer, _LENGTH, repeats=1 if quick else 3)
+    ratios = [row["ratio"] for row in table.values()]
     report.set("speedup_4k", statistics.median(ratios), n=len(ratios))
     report.set("full_4k_cpu_s", full)
     report.figures["speed_4k"] = _rounded(table)
-    report.samples["dtype"] = str(model.dtype).removeprefix("torch.")
-
-
-def _edits_of(text: str) -> dict[str, str]:
-    """Single edits of argparse's first half."""
-    half = text[: len(text) // 2]
-    line = half.index("\n    def ", len(half) // 3) + 1
-    stop = text.index("\n    def ", line) + 1
-    word = text.index("self", line)
-    return {
-        "insert an import": text.replace(
-            "import os as _os\n", "import os as _os\nimport json\n", 1
-        ),
-        "insert a comment": text[:line] + "    # What follows is called once.\n" + text[line:],
-        "rename a word": text[:word] + "this" + text[word + 4 :],
-        "delete a method": text[:line] + text[stop:],
-        "paste a method": text[:line] + text[line:stop] + text[line:],
-    }
-
-
-def _plain(model: Any, tokens: list[int]) -> None:
-    import torch
-
-    with torch.inference_mode():
-        model(torch.tensor([tokens]), use_cache=True, logits_to_keep=1)
-
-
-def _cpu_of(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+    report.samples["speed_dtype"] = str(model.dtype).removeprefix("torch.")
 
 
 def _related(report: Report, model: Any, tokenizer: Any, edits: Sequence[RelatedEdit]) -> None:
@@ -306,33 +230,6 @@ def _read(results: str) -> dict[str, dict[str, Any]]:
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
     return {row["name"]: row["found"] for row in map(json.loads, lines)}
-
-
-def _llama_lines(report: Report, llama: Llama, cases: Sequence[EditCase]) -> None:
-    """llama.cpp's next lines after real edits, against its own without a cache."""
-    if not cases:
-        return
-    say(f"lines of llama.cpp after {len(cases)} real edits")
-    cold = llama.answers([[case.after] for case in cases], reuse=0, predict=LONGEST_LINE)
-    wanted = [answers[0].text for answers in cold]
-    table: dict[str, dict[str, float]] = {
-        "cold": {"same_line": 1.0} | _costs([answers[0] for answers in cold])
-    }
-    for reuse in REUSE:
-        pairs = [[case.before, case.after] for case in cases]
-        answers = [row[1] for row in llama.answers(pairs, reuse=reuse, predict=LONGEST_LINE)]
-        same = [answer.text == text for answer, text in zip(answers, wanted, strict=True)]
-        table[f"llama_{reuse}"] = {"same_line": statistics.fmean(same)} | _costs(answers)
-    report.figures["llama_real"] = _rounded(table)
-    report.samples["llama_real"] = len(cases)
-
-
-def _costs(answers: Sequence[Answer]) -> dict[str, float]:
-    """Means; the CPU time includes that of the line."""
-    return {
-        "encoded": statistics.fmean(answer.encoded for answer in answers),
-        "cpu_s": statistics.fmean(answer.cpu_s for answer in answers),
-    }
 
 
 def _rounded(table: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -47,7 +47,7 @@ class Llama:
 
     def answers(
         self, sequences: Sequence[Sequence[Sequence[int]]], *, reuse: int, predict: int = 1,
-        model: str = "",
+        model: str = "", fresh: bool = False,
     ) -> list[list[Answer]]:  # fmt: skip
         """What one slot answers to prompts (token ids), one sequence after the other.
 
@@ -56,11 +56,20 @@ class Llama:
             reuse: least tokens of a chunk that is reused by shifting, 0 for prefixes only.
             predict: tokens at most; a line's end ends it too.
             model: another GGUF file than the embedded model's.
+            fresh: whether each sequence gets a server of its own, which remembers no other.
         """
         longest = max(len(prompt) for prompts in sequences for prompt in prompts)
         run = {"reuse": reuse, "predict": predict, "context": longest + predict + 8}
-        job = {"model": model or self.model, "runs": [run | {"sequences": sequences}]}
-        return [[Answer(**answer) for answer in answers] for answers in _call(self.python, job)[0]]
+        groups = [[prompts] for prompts in sequences] if fresh else [sequences]
+        job = {
+            "model": model or self.model,
+            "runs": [run | {"sequences": group} for group in groups],
+        }
+        return [
+            [Answer(**answer) for answer in answers]
+            for found in _call(self.python, job)
+            for answers in found
+        ]
 
 
 def find_llama() -> Llama | None:

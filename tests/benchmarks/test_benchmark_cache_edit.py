@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from codegen.benchmarks import cache_edit
 from codegen.benchmarks.tools import llama
 from codegen.benchmarks.tools.cache_methods import METHODS, compare, logits_behind
+from codegen.benchmarks.tools.cache_peers import encoded as encoded_by
+from codegen.benchmarks.tools.cache_peers import small_model
+from codegen.benchmarks.tools.cache_speed import edits_of
 from codegen.benchmarks.tools.edit_cases import history_cases, make_case
 from codegen.benchmarks.tools.editor_workloads import LAYOUTS, lay_out, workloads
 from codegen.benchmarks.tools.related_edits import RELATED
@@ -62,7 +66,9 @@ def tokenizer(tiny_model_dir: Path) -> Any:
 def repository(tmp_path: Path) -> str:
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
+        dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "2026-01-01T00:00:00Z")
+        environment = os.environ | dates  # the same commits each time
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, env=environment)
 
     git("init", "-q")
     for text in (OLD, NEW):
@@ -84,8 +90,13 @@ def test_cases_of_a_history(repository: str, tokenizer: Any) -> None:
         assert not case.otherwise
         seen.add(after)
     assert len(seen) > 3
-    (case,) = history_cases(tokenizer, repository, count=5, window=120, seed=0)
-    assert len(case.after) <= 120 and "import sys" not in tokenizer.decode(case.after)
+    found = [
+        case
+        for seed in range(12)
+        for case in history_cases(tokenizer, repository, count=5, window=120, seed=seed)
+    ]
+    assert found and all(len(case.after) <= 120 for case in found)
+    assert not any("import sys" in tokenizer.decode(case.after) for case in found)
 
 
 def test_methods_against_plain_forward_passes(model: Any, tokenizer: Any) -> None:
@@ -103,13 +114,13 @@ def test_methods_against_plain_forward_passes(model: Any, tokenizer: Any) -> Non
 
 
 def test_workloads_of_an_editor(tokenizer: Any) -> None:
-    small = cache_edit._small_model(len(tokenizer))
+    small = small_model(len(tokenizer))
     for name, states in workloads().items():
         assert all(one != other for one, other in pairwise(states)), name
         for layout in LAYOUTS:
             contexts = [lay_out(tokenizer, state, layout) for state in states]
             total = sum(len(context.tokens) for context in contexts[1:])
-            encoded = cache_edit._encoded(small, contexts)
+            encoded = encoded_by(small, contexts)
             assert encoded <= total / 2
             if name == "type at the cursor" and layout == "prefix":
                 assert encoded <= 2 * len(states)
@@ -117,7 +128,7 @@ def test_workloads_of_an_editor(tokenizer: Any) -> None:
 
 def test_edits_for_speed() -> None:
     text = inspect.getsource(argparse)[:16_000]
-    edited = cache_edit._edits_of(text)
+    edited = edits_of(text)
     assert len({text, *edited.values()}) == 6
     assert all(after[-7000:] == text[-7000:] for after in edited.values())
 
@@ -153,6 +164,8 @@ def test_figures(
     assert dict(cache_edit.run(True))["real_next_line_same"] is None
     with pytest.raises(ConfigError, match="edits"):
         cache_edit.run(edits=0)
+    with pytest.raises(ConfigError, match="no part 'speeed'"):
+        cache_edit.run(parts="speeed,real")
 
 
 def test_a_peer_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

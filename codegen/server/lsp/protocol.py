@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 from lsprotocol import types
@@ -21,6 +22,8 @@ from pygls.protocol import LanguageServerProtocol
 from pygls.protocol.language_server import lsp_method
 
 from codegen.server.lsp.framing import Malformed
+
+log = logging.getLogger(__name__)
 
 
 class Protocol(LanguageServerProtocol):
@@ -65,6 +68,9 @@ class Protocol(LanguageServerProtocol):
         except JsonRpcException:
             if number is not None and "method" in data:
                 self._refuse(number, JsonRpcInvalidParams("The parameters do not fit the method."))
+        except Exception as error:  # noqa: BLE001 - no message may end the server
+            # The error's own words may quote the document.
+            log.error("A message could not be handled: %s.", type(error).__name__)
         await asyncio.sleep(0)
 
     def _refuse(self, number: int | str | None, error: JsonRpcException) -> None:

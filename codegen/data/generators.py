@@ -116,6 +116,24 @@ class Whole:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The instruction, then the program as it is, which is trained."""
+
+    name: str = dataclasses.field(default="plain", init=False)
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """Yields one text.
+
+        Raises:
+            Skip: if the program is empty.
+        """
+        if not example.program.strip():
+            raise Skip("empty", "the program is empty")
+        segments = (Segment(example.instruction, False), Segment(example.program, True))
+        yield TrainingText(f"{example.id}#plain", example.id, self.name, segments)
+
+
 def _lintseq(**options: Any) -> TextGenerator:
     from codegen.lintseq import LintSeq
 
@@ -155,6 +173,7 @@ GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {
     "infilling": _infilling,
     "cogex": _cogex,
     "whole": Whole,
+    "plain": Plain,
 }
 
 

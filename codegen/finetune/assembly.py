@@ -18,6 +18,7 @@ from codegen.models import LoadedModel, pick_dtype
 from codegen.records import write_atomic
 
 if TYPE_CHECKING:
+    from torch.optim import Optimizer
     from transformers import TrainerCallback, TrainingArguments
 
     from codegen.finetune.trainer import Steps, StepTrainer
@@ -69,6 +70,7 @@ def make_trainer(
         backspace=prepared.backspace,
         replay=buffer,
         watch=_watch(recipe, loaded, prepared),
+        optimizers=(_optimizer(recipe, model), None),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -98,6 +100,20 @@ def _steps(
         prepared.tokenizer.pad_token_id,
         successors=recipe.loss == "sequencematch",
         **place,
+    )
+
+
+def _optimizer(recipe: Recipe, model: Any) -> Optimizer | None:
+    """None for the trainer's own."""
+    if recipe.optimizer == "adamw":
+        return None
+    from codegen.finetune.muon import make_optimizer
+
+    return make_optimizer(
+        model,
+        muon_rate=recipe.muon_rate,
+        rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
     )
 
 

@@ -69,7 +69,11 @@ class Recipe:
     mixture: Mixture = setting(Mixture, about="for data of several domains")
     curriculum: Curriculum = setting(Curriculum, about="of lengths")
     evaluation: Evaluation = setting(Evaluation, about="on held-out texts")
+    optimizer: Literal["adamw", "muon"] = setting(
+        "adamw", about="muon for the layers' matrices, AdamW for all else"
+    )
     learning_rate: float = setting(3e-4, about="peak learning rate", low=0, high=1)
+    muon_rate: float = setting(0.02, about="that of the matrices under muon", low=0, high=1)
     schedule: Literal["linear", "cosine", "constant"] = setting(
         "linear", about="how the rate falls after the warm-up"
     )

@@ -103,12 +103,8 @@ class Network:
         4, about="of the attention; twice their number divides width", low=1, high=256
     )
     dropout: float = setting(0.0, about="but for llama, which has none", low=0, high=0.9)
-    rope_theta: float = setting(10000.0, about="base of the rotary frequencies", low=1, high=1e9)
-    rope_step: float = setting(
-        1.0,
-        about="angle of the fastest channels from token to token; pi tells odd from even",
-        low=0.01,
-        high=3.1416,
+    mixes_neighbours: bool = setting(
+        False, about="a token's embedding has maps of its neighbours' added (not in the paper)"
     )
     final_norm: bool = setting(False, about="a norm before the heads (the paper has none)")
     prefix_apart: bool = setting(

@@ -18,11 +18,9 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
         dropout: on the output of each sub-layer.
         rope_theta: base of the rotary frequencies.
-        rope_step: angle of the fastest channels from one token to the next. RoPE's 1 can't tell odd
-            places from even ones, which pi does: sequences of pairs need it.
         final_norm: whether a layer norm precedes the heads. The paper's runs have none.
-        mixes_neighbours: whether linear maps of its two neighbours' embeddings are added to that of a
-            token, which saves the layers that would learn to look there; not so in the paper.
+        mixes_neighbours: whether linear maps of a token's neighbours are added to its embedding.
+            That saves the layers that would learn to look there; it is not so in the paper.
         marks_open_slots: whether a learned vector is added to tokens after which something may be
             inserted, so that the stop head knows of the gaps to fill (for infilling).
         prefix_apart: whether the prefix sees itself only, see :mod:`.encoder`; not so in the paper.
@@ -41,7 +39,6 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: int = 0,
         dropout: float = 0.1,
         rope_theta: float = 10000.0,
-        rope_step: float = 1.0,
         final_norm: bool = False,
         mixes_neighbours: bool = False,
         marks_open_slots: bool = False,
@@ -65,7 +62,6 @@ class EncoderConfig(PretrainedConfig):
         self.intermediate_size = intermediate_size or 4 * hidden_size
         self.dropout = dropout
         self.rope_theta = rope_theta
-        self.rope_step = rope_step
         self.final_norm = final_norm
         self.mixes_neighbours = mixes_neighbours
         self.marks_open_slots = marks_open_slots

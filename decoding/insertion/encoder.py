@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.layers: Sequence[Layer] = layers
         self.norm = nn.LayerNorm(d) if config.final_norm else nn.Identity()
         self.head_size = d // config.num_attention_heads
-        self.theta, self.step = config.rope_theta, config.rope_step
+        self.theta = config.rope_theta
 
     def remember(self, prefixes: Prefixes) -> Memory:
         """Keys and values of G prefixes that see nothing but themselves."""
@@ -104,7 +104,7 @@ class Encoder(nn.Module):
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
-        angles = self.step * rotary_angles(positions, self.head_size, self.theta)[:, None]
+        angles = rotary_angles(positions, self.head_size, self.theta)[:, None]
         return angles.cos(), angles.sin()
 
 

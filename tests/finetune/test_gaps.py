@@ -120,8 +120,10 @@ def test_draws_of_like_length_share_a_batch(tmp_path: Path) -> None:
         assert before.max() <= after.min()
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = train(parse_recipe(row(tmp_path, output=str(tmp_path / "whole"))))
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_an_interrupted_run_ends_with_the_same_weights(optimizer: str, tmp_path: Path) -> None:
+    changes = {"optimizer": optimizer}
+    whole = train(parse_recipe(row(tmp_path, output=str(tmp_path / "whole"), **changes)))
 
     class Killed(Exception):
         pass
@@ -130,7 +132,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path) -> None:
         if step == 5:
             raise Killed
 
-    recipe = parse_recipe(row(tmp_path, output=str(tmp_path / "killed")))
+    recipe = parse_recipe(row(tmp_path, output=str(tmp_path / "killed"), **changes))
     with pytest.raises(Killed):
         train(recipe, on_step=kill)
     notes: list[str] = []

@@ -28,6 +28,7 @@ from codegen.cli import LazyGroup
         ),
         "infilling": ("codegen.cli.data.infilling:infilling", "Make fill-in-the-middle data."),
         "whole": ("codegen.cli.data.whole:whole", "Make the baseline: whole programs."),
+        "plain": ("codegen.cli.data.plain:plain", "Make texts of examples as they are."),
         "inspect": (
             "codegen.cli.data.inspect:inspect",
             "Show counts and texts; step through edits.",
@@ -42,7 +43,7 @@ def data() -> None:
 
     SOURCE is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files,
     hub:org/name[:config][:split], stdlib (the functions of this Python's standard library),
-    humaneval, mbpp, or families (for cogex).
+    humaneval, mbpp, families (for cogex) or puzzles:NAME (for plain).
 
     An interrupted run goes on when the same command is run again.
     """

@@ -9,10 +9,12 @@ from codegen.data.sources.families import families_source
 from codegen.data.sources.functions import FunctionFilter
 from codegen.data.sources.hub import HubSource, parse_hub
 from codegen.data.sources.humaneval import HumanEvalSource
+from codegen.data.sources.puzzles import PuzzleSource
 from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
 from codegen.data.sources.row_files import RowFileSource, format_of
 from codegen.data.sources.rows import Columns, language_tag
 from codegen.errors import ConfigError, InputError
+from codegen.puzzles import Puzzles, is_puzzles
 
 __all__ = [
     "Columns",
@@ -27,7 +29,8 @@ __all__ = [
 
 KINDS = (
     "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
-    "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split] or families[:names][:count]."
+    "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count] or "
+    "puzzles:name[:split][:count]."
 )
 
 MBPP = "google-research-datasets/mbpp"  # Austin et al. 2021, arXiv 2108.07732
@@ -53,7 +56,8 @@ def open_source(
         spec: ``file.jsonl``, ``file.jsonl.gz``, ``file.parquet``, a directory of Python files,
             ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
             is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
-            own columns. ``families[:name,...][:count]`` draws CoGEX records.
+            own columns. ``families[:name,...][:count]`` draws CoGEX records,
+            ``puzzles:name[:split][:count]`` puzzles to plan on.
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
@@ -89,6 +93,8 @@ def open_source(
         return stdlib_source(wanted)
     if spec == "humaneval":
         return HumanEvalSource(keep_docstring)
+    if is_puzzles(spec):
+        return PuzzleSource(Puzzles.parse(spec))
     if spec == "families" or spec.startswith("families:"):
         return families_source(spec)
     if spec == "mbpp" or spec.startswith("mbpp:"):
@@ -111,5 +117,6 @@ def open_source(
 
 def _has_rows(spec: str) -> bool:
     """Whether a source is a table that somebody made: the language of its programs may be told."""
-    named = spec in ("stdlib", "humaneval") or spec.partition(":")[0] in ("mbpp", "families")
+    drawn = ("mbpp", "families", "puzzles")
+    named = spec in ("stdlib", "humaneval") or spec.partition(":")[0] in drawn
     return not named and not Path(spec).is_dir()

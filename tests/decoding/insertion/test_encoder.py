@@ -25,7 +25,7 @@ def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
     for row, text in enumerate(TEXTS):
         whole = Batch.of([text], joint.config)
         encoder, prefix = joint.encoder, len(text.prefix)
-        x = encoder._embed(whole.input_ids, whole.kinds, whole.open_slots)
+        x = encoder._embed(whole.input_ids, whole.attention_mask, whole.kinds, whole.open_slots)
         size = x.shape[1]
         seen = torch.ones(size, size, dtype=torch.bool)
         seen[1 : 1 + prefix] = False
@@ -48,6 +48,24 @@ def test_what_is_remembered_serves_all_steps() -> None:
         model.encoder(some, memory), model.encoder(batch)[1:3, : some.input_ids.shape[1]],
         atol=1e-12, rtol=0,
     )  # fmt: skip
+
+
+def test_neighbours_are_mixed_in_but_not_padding() -> None:
+    encoder = insertion_lm(mixes_neighbours=True).encoder
+    config = insertion_lm().config
+    batch = Batch.of([Text([5, 6], [7]), Text([8], [])], config)
+    got = encoder._embed(batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots)
+    assert encoder.neighbours is not None
+    left, right = encoder.neighbours.weight.chunk(2, 1)
+    plain = encoder.tokens(batch.input_ids) + encoder.kinds(batch.kinds)
+    for row, length in enumerate(batch.lengths.tolist()):
+        for k in range(length):
+            expected = plain[row, k].clone()
+            if k > 0:
+                expected += left @ plain[row, k - 1]
+            if k + 1 < length:
+                expected += right @ plain[row, k + 1]
+            torch.testing.assert_close(got[row, k], expected, atol=1e-12, rtol=0)
 
 
 def test_positions_are_relative_to_nothing_but_the_order() -> None:

@@ -157,7 +157,8 @@ def junk(rng: random.Random, depth: int = 0) -> Any:
                 "triggerKind", "contentChanges", "range", "start", "end", "version", "id",
                 "settings", "codegen", "languageId", "selectedCompletionInfo", "prompt", "suffix",
                 "n", "stop", "max_tokens", "segments", "prefix", "input_prefix", "input_suffix",
-                "input_extra", "stream", "temperature", "seed", "response_fields", "type", "jsonrpc"]  # fmt: skip
+                "input_extra", "stream", "temperature", "seed", "response_fields", "type",
+                "jsonrpc"]  # fmt: skip
         if rng.random() < 0.7:
             return {rng.choice(keys): junk(rng, depth + 1) for _ in range(rng.randrange(5))}
         return [junk(rng, depth + 1) for _ in range(rng.randrange(4))]

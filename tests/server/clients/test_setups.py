@@ -1,0 +1,128 @@
+"""The set-ups in ``editors/``, as a user would paste them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.clients import tools
+from tests.server.clients.test_neovim import TEXT, ghost, wait_for
+
+pynvim = pytest.importorskip("pynvim")
+pytestmark = pytest.mark.slow
+
+EDITORS = Path(__file__).parents[3] / "editors"
+CODEGEN = str(Path(sys.executable).with_name("codegen"))
+
+
+@pytest.fixture
+def path(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
+    """A PATH on which ``codegen`` has the tiny model."""
+    script = tmp_path / "bin" / "codegen"
+    script.parent.mkdir()
+    script.write_text(
+        f'#!/bin/sh\nexec "{CODEGEN}" "$@" --model "{tiny_model_dir}" --context 256\n'
+    )
+    script.chmod(0o755)
+    yield f"{script.parent}:{os.environ['PATH']}"
+
+
+def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tools.neovim()
+    if found.version < (0, 12):
+        pytest.skip("the set-up is for Neovim 0.12")
+    environment = {**found.environment, "PATH": path, "XDG_STATE_HOME": str(tmp_path)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "main.py"
+    file.write_text(TEXT)
+    argv = [*found.command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    vim = pynvim.attach("child", argv=argv)
+    try:
+        vim.ui_attach(100, 30)
+        vim.command("set nomore cmdheight=8 shortmess+=F")
+        vim.command("filetype on")
+        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
+        vim.command(f"edit {file}")
+        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
+        vim.input("G$a")
+        shown = wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"))
+        before = "\n".join(vim.current.buffer[:])
+        vim.input("<Tab>")
+        wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
+        accepted = "\n".join(vim.current.buffer[:]).removeprefix(before)
+        assert accepted and shown.startswith(accepted.partition("\n")[0])
+    finally:
+        vim.close()
+
+
+EMACS = """
+(progn
+  (require 'codegen)
+  (find-file "main.py")
+  (python-mode)
+  (setq eglot-sync-connect 30 eglot-connect-timeout 60)
+  (apply #'eglot--connect (eglot--guess-contact))
+  (goto-char (point-max))
+  (let ((items nil) (tries 0))
+    (while (and (null items) (< tries 200))
+      (setq items (ignore-errors (codegen-request)) tries (1+ tries))
+      (sleep-for 0.2))
+    (codegen-complete)
+    (let ((shown (and codegen--overlay (overlay-get codegen--overlay 'after-string)))
+          (before (buffer-string)))
+      (codegen-accept)
+      (princ (json-encode (list :items (vconcat items) :shown (substring-no-properties shown)
+                                :before before :after (buffer-string))))))
+  (set-buffer-modified-p nil)
+  (eglot-shutdown (eglot-current-server)))
+"""
+
+
+def test_emacs(path: str, tmp_path: Path) -> None:
+    emacs = shutil.which("emacs")
+    if emacs is None:
+        pytest.skip("there is no Emacs here")
+    (tmp_path / "main.py").write_text(TEXT)
+    (tmp_path / ".git").mkdir()
+    done = subprocess.run(
+        [emacs, "--batch", "-Q", "-L", str(EDITORS / "emacs"), "--eval", EMACS],
+        env={**os.environ, "PATH": path, "HOME": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: Any = json.loads(done.stdout)
+    assert found["shown"] and found["items"]
+    assert found["after"] == found["before"] + found["shown"]
+
+
+def test_vscode_extension_is_whole() -> None:
+    """What the extension's files say of one another, and that its script parses."""
+    folder = EDITORS / "vscode"
+    package = json.loads((folder / "package.json").read_text())
+    script = (folder / package["main"]).read_text()
+    for command in package["contributes"]["commands"]:
+        assert f'"{command["command"]}"' in script
+    from codegen.server.settings import Limits, Preferences
+
+    settings = package["contributes"]["configuration"]["properties"]
+    defaults = {
+        name.removeprefix("codegen."): value["default"]
+        for name, value in settings.items()
+        if name != "codegen.command"
+    }
+    read, wrong = Preferences().updated(defaults, Limits())
+    assert not wrong and read == Preferences()
+    if node := shutil.which("node"):
+        subprocess.run([node, "--check", str(folder / package["main"])], check=True)

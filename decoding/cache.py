@@ -7,7 +7,7 @@ everything at every token.
 
 A query at position p may see slot s iff s <= p (:meth:`RowCache.mask`): slots beyond a row's cursor
 hold nothing or stale states and are never seen. Models with sliding-window attention are exact only
-up to their window's length; :func:`~codegen.decoding.loop.check_supported` refuses beyond it.
+up to their window's length; :func:`~codegen.decoding.passes.check_supported` refuses beyond it.
 """
 
 from __future__ import annotations

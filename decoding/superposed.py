@@ -21,7 +21,8 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import RowCache
-from codegen.decoding.loop import cache_argument, check_supported, prefill
+from codegen.decoding.passes import cache_argument, check_supported
+from codegen.decoding.prefill import prefill
 
 if TYPE_CHECKING:
     from codegen.decoding.suffix import SuffixIndex
@@ -111,7 +112,7 @@ def superpose(
         settings, ngrams: see these classes.
 
     Raises:
-        ModelError: as :func:`codegen.decoding.loop.check_supported`.
+        ModelError: as :func:`codegen.decoding.passes.check_supported`.
     """
     check_supported(model, len(prompt) + max_new_tokens)
     blend = _Blend(settings, drafts, ngrams, list(prompt))

@@ -19,7 +19,7 @@ from codegen.errors import ConfigError
 from codegen.finetune.batch import Isolation, Row
 from codegen.finetune.curriculum import Draw, Odds, bucket_of, draw_order, grid, odds_of
 from codegen.finetune.encode import Encoded
-from codegen.finetune.packing import best_fit
+from codegen.decoding.packing import best_fit
 
 Order = Literal["fixed", "random", "default_first"]
 

@@ -27,7 +27,8 @@ from codegen.decoding.drafts import (
     SuffixDrafter,
 )
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.loop import Row, check_supported, decode
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
 from codegen.decoding.superposed import NGrams, Settings, superpose

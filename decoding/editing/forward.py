@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from codegen.decoding.editing.cells import CellCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.support import Support
-from codegen.decoding.loop import cache_argument
+from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 
 _CHECKED = 6  # tokens

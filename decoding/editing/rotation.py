@@ -21,7 +21,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from codegen.decoding.loop import cache_argument
+from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 
 # Far apart, so that slow pairs turn visibly too, and within any model's range.

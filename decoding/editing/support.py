@@ -22,7 +22,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from codegen.decoding.editing.rotation import Rotation, find_rotations
-from codegen.decoding.loop import check_architecture
+from codegen.decoding.passes import check_architecture
 from codegen.errors import ModelError
 
 _BOUND_TO_LENGTH = ("dynamic", "longrope")

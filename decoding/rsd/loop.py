@@ -15,7 +15,9 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.cache import RowCache
-from codegen.decoding.loop import COMPACT_BELOW, Row, check_supported, forward, prefill
+from codegen.decoding.loop import COMPACT_BELOW, Row
+from codegen.decoding.passes import check_supported, forward
+from codegen.decoding.prefill import prefill
 from codegen.decoding.rsd.accept import accept
 from codegen.decoding.rsd.trees import Beam, Shape, Tree, gumbel
 from codegen.decoding.sampling import distribution

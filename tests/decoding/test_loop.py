@@ -17,7 +17,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from codegen.decoding.loop import Row, check_supported, decode
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
 from codegen.errors import ModelError
 
@@ -92,7 +93,7 @@ def test_equals_the_plain_loop_on_other_architectures(kind: Any, config: Any) ->
 
 
 def test_prefill_in_blocks_is_exact(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codegen.decoding.loop._PREFILL_TOKENS", 12)
+    monkeypatch.setattr("codegen.decoding.prefill.PASS_TOKENS", 12)
     run_both(llama, 0.7, 1.0)
 
 

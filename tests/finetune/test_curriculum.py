@@ -22,7 +22,7 @@ from codegen.finetune.curriculum import (
     units_per_cycle,
 )
 from codegen.finetune.encode import Encoded
-from codegen.finetune.packing import best_fit
+from codegen.decoding.packing import best_fit
 from codegen.finetune.plan import apportion, make_curriculum, make_mixture, make_plan, share_of
 
 

@@ -33,6 +33,8 @@ EXTRAS = {
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),
     "duckdb": ("duckdb", "SQL on DuckDB"),
+    "pygls": ("serve", "completions for editors"),
+    "uvicorn": ("serve", "completions over HTTP"),
 }
 
 

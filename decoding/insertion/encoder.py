@@ -44,9 +44,9 @@ class Encoder(nn.Module):
         """Keys and values of G prefixes that see nothing but themselves."""
         kinds = torch.full_like(prefixes.input_ids, PREFIX)
         mask = prefixes.attention_mask
-        x = self._embed(prefixes.input_ids, mask, kinds, torch.zeros_like(mask))
+        x = self.embed(prefixes.input_ids, mask, kinds, torch.zeros_like(mask))
         width = prefixes.input_ids.shape[1]
-        rotation = self._rotation(1 + torch.arange(width, device=x.device)[None])  # after [CLS]
+        rotation = self.rotation(1 + torch.arange(width, device=x.device)[None])  # after [CLS]
         mask = mask[:, None, None]
         memory: Memory = []
         for layer in self.layers:
@@ -66,10 +66,10 @@ class Encoder(nn.Module):
             memory: of the batch's prefixes; by default they are encoded.
             summary: [B, d], added to ``[CLS]`` if given.
         """
-        x = self._embed(
+        x = self.embed(
             batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots, summary
         )
-        rotation = self._rotation(batch.positions())
+        rotation = self.rotation(batch.positions())
         mask, prefixes = batch.attention_mask, batch.prefixes
         if prefixes is not None:
             memory = self.remember(prefixes) if memory is None else memory
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
             x = layer.update(x, q, k, v, mask)
         return self.norm(x)
 
-    def _embed(
+    def embed(
         self,
         ids: Tensor,
         mask: Tensor,
@@ -92,6 +92,7 @@ class Encoder(nn.Module):
         open_slots: Tensor,
         summary: Tensor | None = None,
     ) -> Tensor:
+        """The first layer's input [B, S, d]; all arguments but ``summary`` are [B, S]."""
         x = self.tokens(ids) + self.kinds(kinds)
         if self.neighbours is not None:
             there = functional.pad(x * mask[..., None], (0, 0, 1, 1))  # nothing beyond the ends
@@ -102,7 +103,7 @@ class Encoder(nn.Module):
             x = torch.cat((x[:, :1] + summary[:, None].to(x.dtype), x[:, 1:]), 1)
         return self.dropout(x)
 
-    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+    def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
         angles = rotary_angles(positions, self.head_size, self.theta)[:, None]
         return angles.cos(), angles.sin()

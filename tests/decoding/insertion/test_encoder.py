@@ -25,7 +25,7 @@ def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
     for row, text in enumerate(TEXTS):
         whole = Batch.of([text], joint.config)
         encoder, prefix = joint.encoder, len(text.prefix)
-        x = encoder._embed(whole.input_ids, whole.attention_mask, whole.kinds, whole.open_slots)
+        x = encoder.embed(whole.input_ids, whole.attention_mask, whole.kinds, whole.open_slots)
         size = x.shape[1]
         seen = torch.ones(size, size, dtype=torch.bool)
         seen[1 : 1 + prefix] = False
@@ -54,7 +54,7 @@ def test_neighbours_are_mixed_in_but_not_padding() -> None:
     encoder = insertion_lm(mixes_neighbours=True).encoder
     config = insertion_lm().config
     batch = Batch.of([Text([5, 6], [7]), Text([8], [])], config)
-    got = encoder._embed(batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots)
+    got = encoder.embed(batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots)
     assert encoder.neighbours is not None
     left, right = encoder.neighbours.weight.chunk(2, 1)
     plain = encoder.tokens(batch.input_ids) + encoder.kinds(batch.kinds)

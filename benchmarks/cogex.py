@@ -1,0 +1,115 @@
+"""Program search: successive halving against the published algorithm, on the same emulations.
+
+What: ``emulations_full`` and ``emulations_halving`` are the emulations that each takes on average,
+``share`` their ratio, ``same_program`` how often halving chooses the program that the published
+algorithm chooses, or one from which it can't be told apart (the paired 95 % interval of the
+difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
+``score_lost`` is how much worse halving's program is on average. These are over trials on recorded
+outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each trial
+takes the problems in another order. ``paper_scale_...`` are the same with the paper's numbers, 300
+programs on 700 problems, on drawn outcomes (program qualities Beta(2, 3), problems of different
+difficulty): no model. ``us_per_emulation`` is our own CPU time per emulation in the latter.
+
+Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation; the authors' was never
+released.
+
+Limits: the recorded tasks have few different programs and 40 problems, on which noise is wide:
+look at ``score_lost`` too. Record others with ``codegen cogex search TASK --method full --out
+DIR/TASK`` and give ``-o searches=DIR``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from codegen.benchmarks.tools.cogex_recorded import recorded
+from codegen.benchmarks.tools.cogex_replay import (
+    Outcomes,
+    Trial,
+    compare,
+    drawn_outcomes,
+    read_searches,
+)
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import rate
+
+_PROGRAMS, _ITEMS = 300, 700  # the paper's
+
+
+def run(
+    quick: bool = False,
+    *,
+    searches: str = "",
+    share: float = 0.2,
+    trials: int = 200,
+    paper_trials: int = 20,
+    seed: int = 0,
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: a tenth of the trials.
+        searches: a folder of searches with method full, in place of the recorded ones.
+        share: of the emulations that halving may take.
+        trials: for each recorded task.
+        paper_trials: on drawn outcomes of the paper's size.
+        seed: of all draws.
+    """
+    at_least(1, trials=trials, paper_trials=paper_trials)
+    if quick:
+        trials, paper_trials = max(1, trials // 10), max(1, paper_trials // 10)
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit")
+    known = read_searches(searches) if searches else recorded()
+    by_task = {o.name: _trials(o, share, trials, seed) for o in known}
+    every = [trial for some in by_task.values() for trial in some]
+    _report(report, "", every)
+    report.figures["tasks"] = {
+        outcomes.name: _by_task(outcomes, by_task[outcomes.name]) for outcomes in known
+    }
+    began = time.process_time()
+    drawn: list[Trial] = []
+    for number in range(paper_trials):
+        outcomes = drawn_outcomes(_PROGRAMS, _ITEMS, seed + number)
+        drawn.append(compare(outcomes, share, seed + number))
+        say(f"paper's size: {number + 1} of {paper_trials} trials")
+    spent = time.process_time() - began
+    _report(report, "paper_scale_", drawn)
+    emulations = sum(trial.full + trial.halving for trial in drawn)
+    report.set("us_per_emulation", 1e6 * spent / emulations, emulations)
+    return report.mapping()
+
+
+def _trials(outcomes: Outcomes, share: float, trials: int, seed: int) -> list[Trial]:
+    return [compare(outcomes, share, seed + number) for number in range(trials)]
+
+
+def _report(report: Report, prefix: str, trials: Sequence[Trial]) -> None:
+    count = len(trials)
+    full, halving = fmean(t.full for t in trials), fmean(t.halving for t in trials)
+    report.set(f"{prefix}emulations_full", full, count)
+    report.set(f"{prefix}emulations_halving", halving, count)
+    report.set(f"{prefix}share", halving / full, count)
+    within = sum(trial.within_noise for trial in trials)
+    report.set(f"{prefix}same_program", rate(within, count), count)
+    exactly = sum(trial.same for trial in trials)
+    report.set(f"{prefix}same_program_exactly", rate(exactly, count), count)
+    report.set(f"{prefix}score_lost", fmean(trial.lost for trial in trials), count)
+
+
+def _by_task(outcomes: Outcomes, trials: Sequence[Trial]) -> dict[str, float]:
+    scores = [sum(row) / len(row) for row in outcomes.right.values()]
+    return {
+        "programs": len(outcomes.right),
+        "problems": outcomes.items,
+        "best_score": round(max(scores), 4),
+        "worst_score": round(min(scores), 4),
+        "share": round(sum(t.halving for t in trials) / sum(t.full for t in trials), 4),
+        "same_program": round(fmean(trial.within_noise for trial in trials), 4),
+        "same_program_exactly": round(fmean(trial.same for trial in trials), 4),
+        "score_lost": round(fmean(trial.lost for trial in trials), 4),
+    }

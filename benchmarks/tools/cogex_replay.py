@@ -1,0 +1,152 @@
+"""Searches over outcomes that are known beforehand: recorded ones of a real model, or drawn ones.
+
+A replayed model "writes" the recorded programs as often as the real one wrote them, and "emulates"
+by looking the outcome up. So the search's own code runs, on another order of the problems each
+time, as in the paper's simulated trials (arXiv 2405.16337 §5.1).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings
+from codegen.cogex.tasks import TaskItem
+from codegen.errors import InputError
+
+_RIGHT, _WRONG = "right", "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Programs and how each did on the same problems.
+
+    Attributes:
+        name: of the task.
+        programs: their texts, as often as they were written.
+        right: program's text -> for each problem whether the emulation was right.
+    """
+
+    name: str
+    programs: tuple[str, ...]
+    right: Mapping[str, Sequence[bool]]
+
+    @property
+    def items(self) -> int:
+        """The number of problems."""
+        return len(next(iter(self.right.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Both searches on the same problems in the same order.
+
+    Attributes:
+        full, halving: emulations of each.
+        same: whether they chose the same program.
+        lost: the score of the program that full chose less that of halving's, on all problems.
+        noise: half the 95 % interval of that difference, paired by problem.
+    """
+
+    full: int
+    halving: int
+    same: bool
+    lost: float
+    noise: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the programs are the same, or no difference between them can be seen."""
+        return self.same or self.lost <= self.noise
+
+
+def compare(outcomes: Outcomes, share: float, seed: int) -> Trial:
+    """One trial of both searches."""
+    order = list(range(outcomes.items))
+    random.Random(seed).shuffle(order)
+    full = _search(outcomes, order, SearchSettings(method="full", best=1, seed=seed))
+    halving = _search(outcomes, order, SearchSettings(share=share, best=1, seed=seed))
+    one, other = (found.best[0].program.text for found in (full, halving))
+    pairs = zip(outcomes.right[one], outcomes.right[other], strict=True)
+    differences = [int(a) - int(b) for a, b in pairs]
+    lost = sum(differences) / len(differences)
+    spread = sum((d - lost) ** 2 for d in differences) / max(1, len(differences) - 1)
+    noise = 1.96 * math.sqrt(spread / len(differences))
+    return Trial(full.emulations, halving.emulations, one == other, lost, noise)
+
+
+def drawn_outcomes(programs: int, items: int, seed: int) -> Outcomes:
+    """Outcomes at random: program qualities Beta(2, 3), difficulty of problems N(0, 1) in logits.
+
+    Quality and difficulty add up in logits; given both, outcomes are independent.
+    """
+    rng = random.Random(seed)
+    difficulty = [rng.gauss(0, 1) for _ in range(items)]
+    right = {}
+    for number in range(programs):
+        quality = rng.betavariate(2, 3)
+        logit = math.log(quality / (1 - quality))
+        chances = (1 / (1 + math.exp(-logit - d)) for d in difficulty)
+        text = f"def program_{number}(x):\n    return {{'answer': x}}"
+        right[text] = [rng.random() < chance for chance in chances]
+    return Outcomes("drawn", tuple(right), right)
+
+
+def read_searches(folder: str | Path) -> list[Outcomes]:
+    """The outcomes in the directories of finished searches with method full.
+
+    Raises:
+        InputError: if there is none.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("*/search.json")):
+        settings = json.loads(path.read_text("utf-8"))
+        if settings["method"] == "full" and (path.parent / "result.json").is_file():
+            with SearchLog(path.parent, settings) as log:
+                found.append(_outcomes(settings["task"], path.parent, log))
+    if not found:
+        raise InputError(f"{folder} holds no finished search with --method full.")
+    return found
+
+
+def _outcomes(task: str, folder: Path, log: SearchLog) -> Outcomes:
+    rows = json.loads((folder / "result.json").read_text("utf-8"))["programs"]
+    texts = {row["digest"]: row["program"] for row in rows}
+    ids = {digest: {i for d, i in log.tries if d == digest} for digest in texts}
+    shared = sorted(set.intersection(*ids.values()))
+    return Outcomes(
+        task,
+        tuple(row["program"] for row in rows for _ in range(row["written"])),
+        {texts[d]: [log.tries[d, item].right for item in shared] for d in texts},
+    )
+
+
+class _Replay:
+    """Writes and emulates from known outcomes."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+        self._written = iter(outcomes.programs)
+
+    def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:
+        """The recorded programs, one after another."""
+        for number in range(len(asks)):
+            yield number, next(self._written), ""
+
+    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
+        """The recorded outcome; an ask's input is the number of its problem."""
+        for number, ask in enumerate(asks):
+            right = self.outcomes.right[ask.program][int(ask.input)]
+            yield number, Emulation(ask.program, "", {"answer": _RIGHT if right else _WRONG})
+
+
+def _search(outcomes: Outcomes, order: Sequence[int], settings: SearchSettings) -> Found:
+    train = [TaskItem(f"write/{n}", "", "") for n in range(len(outcomes.programs))]
+    dev = [TaskItem(str(number), str(number), _RIGHT) for number in order]
+    with SearchLog(None, {}) as log:
+        return ProgramSearch("", train, dev, _Replay(outcomes), settings, log).run()

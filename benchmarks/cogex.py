@@ -6,16 +6,20 @@ algorithm chooses, or one from which it can't be told apart (the paired 95 % int
 difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
 ``score_lost`` is how much worse halving's program is on average. These are over trials on recorded
 outcomes of a fine-tuned embedded model on four tasks (``tasks`` has them by task): each trial
-takes the problems in another order. ``paper_scale_...`` are the same with the paper's numbers, 300
-programs on 700 problems, on drawn outcomes (program qualities Beta(2, 3), problems of different
-difficulty): no model. ``us_per_emulation`` is our own CPU time per emulation in the latter.
+takes the problems in another order.
+
+The others are the same on drawn outcomes, without a model (problems of different difficulty):
+``paper_scale_...`` with the paper's numbers, 300 programs on 700 problems, and program qualities
+Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), among which many are nearly equal;
+``default_scale_...`` with the numbers of the command's default budget and Beta(2, 3).
+``us_per_emulation`` is our own CPU time per emulation.
 
 Against: Algorithm 1 of arXiv 2405.16337 (CoTACS), our implementation; the authors' was never
 released.
 
-Limits: the recorded tasks have few different programs and 40 problems, on which noise is wide:
-look at ``score_lost`` too. Record others with ``codegen cogex search TASK --method full --out
-DIR/TASK`` and give ``-o searches=DIR``.
+Limits: the recorded tasks have few different programs and 28 problems, on which noise is wide: look
+at ``same_program_exactly`` and ``score_lost`` too. Record others with ``codegen cogex search TASK
+--method full --out DIR/TASK`` and give ``-o searches=DIR``.
 """
 
 from __future__ import annotations
@@ -36,8 +40,10 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import rate
+from codegen.cogex.search import within_budget
+from codegen.cogex.search.settings import CANDIDATES, ITEMS
 
-_PROGRAMS, _ITEMS = 300, 700  # the paper's
+_DEFAULT_BUDGET = 100  # the command's
 
 
 def run(
@@ -52,16 +58,16 @@ def run(
     """Measures.
 
     Args:
-        quick: a tenth of the trials.
+        quick: a twentieth of the trials.
         searches: a folder of searches with method full, in place of the recorded ones.
         share: of the emulations that halving may take.
-        trials: for each recorded task.
-        paper_trials: on drawn outcomes of the paper's size.
+        trials: for each recorded task, and on drawn outcomes of the default size.
+        paper_trials: on drawn outcomes of the paper's size, of either kind.
         seed: of all draws.
     """
     at_least(1, trials=trials, paper_trials=paper_trials)
     if quick:
-        trials, paper_trials = max(1, trials // 10), max(1, paper_trials // 10)
+        trials, paper_trials = max(1, trials // 20), max(1, paper_trials // 20)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
     known = read_searches(searches) if searches else recorded()
@@ -71,15 +77,22 @@ def run(
     report.figures["tasks"] = {
         outcomes.name: _by_task(outcomes, by_task[outcomes.name]) for outcomes in known
     }
+    number, size = within_budget(_DEFAULT_BUDGET, "halving", share)
+    sizes = (
+        ("paper_scale_", CANDIDATES, ITEMS - CANDIDATES, False, paper_trials),
+        ("paper_scale_close_", CANDIDATES, ITEMS - CANDIDATES, True, paper_trials),
+        ("default_scale_", number, size - number, False, trials),
+    )
     began = time.process_time()
-    drawn: list[Trial] = []
-    for number in range(paper_trials):
-        outcomes = drawn_outcomes(_PROGRAMS, _ITEMS, seed + number)
-        drawn.append(compare(outcomes, share, seed + number))
-        say(f"paper's size: {number + 1} of {paper_trials} trials")
+    emulations = 0
+    for prefix, programs, items, close, count in sizes:
+        drawn: list[Trial] = []
+        for n in range(seed, seed + count):
+            drawn.append(compare(drawn_outcomes(programs, items, n, close), share, n))
+            emulations += drawn[-1].full + drawn[-1].halving
+        say(f"{prefix}: {count} trials")
+        _report(report, prefix, drawn)
     spent = time.process_time() - began
-    _report(report, "paper_scale_", drawn)
-    emulations = sum(trial.full + trial.halving for trial in drawn)
     report.set("us_per_emulation", 1e6 * spent / emulations, emulations)
     return report.mapping()
 

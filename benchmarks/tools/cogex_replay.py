@@ -80,16 +80,17 @@ def compare(outcomes: Outcomes, share: float, seed: int) -> Trial:
     return Trial(full.emulations, halving.emulations, one == other, lost, noise)
 
 
-def drawn_outcomes(programs: int, items: int, seed: int) -> Outcomes:
-    """Outcomes at random: program qualities Beta(2, 3), difficulty of problems N(0, 1) in logits.
+def drawn_outcomes(programs: int, items: int, seed: int, close: bool = False) -> Outcomes:
+    """Outcomes at random: program qualities by a Beta law, problems' difficulty N(0, 1) in logits.
 
-    Quality and difficulty add up in logits; given both, outcomes are independent.
+    The law is Beta(2, 3), or with ``close`` Beta(20, 30), of the same mean and a third of the
+    spread. Quality and difficulty add up in logits; given both, outcomes are independent.
     """
     rng = random.Random(seed)
     difficulty = [rng.gauss(0, 1) for _ in range(items)]
     right = {}
     for number in range(programs):
-        quality = rng.betavariate(2, 3)
+        quality = rng.betavariate(20, 30) if close else rng.betavariate(2, 3)
         logit = math.log(quality / (1 - quality))
         chances = (1 / (1 + math.exp(-logit - d)) for d in difficulty)
         text = f"def program_{number}(x):\n    return {{'answer': x}}"

@@ -7,8 +7,8 @@ more turn by D * f_t, the same for every token, head and old position (PIE, arXi
 Which channels form a pair (halves or neighbours), how many rotate, with which frequencies, and in
 which of the cached tensors they lie differs between architectures. A sequence of a single token
 attends to itself alone, so its keys at two positions differ by that rotation and nothing else: one
-forward pass over one token at two positions shows for every layer which of the candidates is true.
-A layer for which none is has no known repair and the model is refused.
+forward pass over some tokens at two positions shows for every layer which candidate explains it
+best, no rotation among them. A layer that none explains has no known repair: the model is refused.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 
-# Far apart, so that slow pairs turn visibly too, and within any model's range.
-_PROBED = (1, 18)
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}  # relative; 16-bit types: 3e-2
-_ROUGH = 3e-2
+_PROBED = (1, 18)  # positions, within any model's range
+_TOKENS = 4
+# What a candidate may leave unexplained, as a share of the states' norm; 16-bit types: _ROUGH.
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+_ROUGH = 1e-2
+
+
+Part = Literal["keys", "values"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Rotation:
         neighbours: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
     """
 
-    part: Literal["keys", "values"]
+    part: Part
     frequencies: torch.Tensor
     neighbours: bool
 
@@ -81,26 +85,22 @@ def find_rotations(model: PreTrainedModel) -> list[Rotation | None]:
     """
     cache = DynamicCache()
     device = model.device
-    token = model.config.get_text_config().vocab_size // 2
+    last = model.config.get_text_config().vocab_size - 1
+    tokens = torch.linspace(1, last, _TOKENS, device=device).long()
     options: dict[str, Any] = {cache_argument(type(model)): cache}
     model(
-        input_ids=torch.full((2, 1), token, device=device),
-        position_ids=torch.tensor(_PROBED, device=device)[:, None],
+        input_ids=tokens.repeat(2)[:, None],
+        position_ids=torch.tensor(_PROBED, device=device).repeat_interleave(_TOKENS)[:, None],
         use_cache=True,
         **options,
     )
-    frequencies = _frequencies(model)
+    tables = _frequencies(model)
     found: list[Rotation | None] = []
     for number, layer in enumerate(cache.layers):
         assert isinstance(layer, DynamicLayer)
         assert layer.keys is not None and layer.values is not None
-        parts = {"keys": layer.keys, "values": layer.values}
-        moved = [name for name, states in parts.items() if not _alike(states[0], states[1])]
-        if not moved:
-            found.append(None)
-            continue
-        rotation = _identify(parts, frequencies) if len(moved) == 1 else None
-        if rotation is None:
+        rotation, is_right = _identify(layer.keys, layer.values, tables)
+        if not is_right:
             raise ModelError(
                 f"{type(model).__name__} can't be edited in its cache: the states of layer {number}"
                 " depend on the position in another way than by a rotation (learned positions?).",
@@ -122,22 +122,39 @@ def _frequencies(model: PreTrainedModel) -> list[torch.Tensor]:
 
 
 def _identify(
-    parts: dict[str, torch.Tensor], frequencies: Sequence[torch.Tensor]
-) -> Rotation | None:
-    shift = torch.tensor([_PROBED[1] - _PROBED[0]], device=parts["keys"].device)
-    for part in ("keys", "values"):
-        before, after = parts[part][0], parts[part][1]  # [H, 1, D]
-        for table in frequencies:
+    keys: torch.Tensor, values: torch.Tensor, tables: Sequence[torch.Tensor]
+) -> tuple[Rotation | None, bool]:
+    """The candidate that explains a layer's states best, and whether it explains them.
+
+    Args:
+        keys, values: [2 T, H, 1, D] and [2 T, H', 1, D'], T tokens at the first position and the
+            same at the second one.
+    """
+    shift = torch.tensor([_PROBED[1] - _PROBED[0]], device=keys.device)
+    (keys_before, keys_after), (values_before, values_after) = keys.chunk(2), values.chunk(2)
+    unmoved = {
+        "keys": _distance(keys_before, keys_after),
+        "values": _distance(values_before, values_after),
+    }
+    best: tuple[float, Rotation | None] = (unmoved["keys"] + unmoved["values"], None)
+    parts: tuple[tuple[Part, torch.Tensor, torch.Tensor], ...] = (
+        ("keys", keys_before, keys_after),
+        ("values", values_before, values_after),
+    )
+    for part, before, after in parts:
+        rest = unmoved["values" if part == "keys" else "keys"]  # it must not have changed
+        for table in tables:
             if 2 * len(table) > before.shape[-1]:
                 continue
             for neighbours in (False, True):
                 rotation = Rotation(part, table, neighbours)
-                if _alike(rotation.turn(before, *rotation.turns(shift)), after):
-                    return rotation
-    return None
+                turned = rotation.turn(before, *rotation.turns(shift))
+                left = _distance(turned, after) + rest
+                if left < best[0]:
+                    best = (left, rotation)
+    return best[1], best[0] <= _TOLERANCE.get(keys.dtype, _ROUGH)
 
 
-def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    tolerance = _TOLERANCE.get(one.dtype, _ROUGH)
-    difference = (one.float() - other.float()).abs().max()
-    return bool(difference <= tolerance * other.float().abs().max())
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The norm of the difference as a share of the norm."""
+    return float((one.float() - other.float()).norm() / other.float().norm())

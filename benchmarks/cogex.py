@@ -10,7 +10,7 @@ takes the problems in another order.
 
 The others are the same on drawn outcomes, without a model (problems of different difficulty):
 ``paper_scale_...`` with the paper's numbers, 300 programs on 700 problems, and program qualities
-Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), among which many are nearly equal;
+Beta(2, 3); ``paper_scale_close_...`` with qualities Beta(20, 30), many of them nearly equal;
 ``default_scale_...`` with the numbers of the command's default budget and Beta(2, 3).
 ``us_per_emulation`` is our own CPU time per emulation.
 

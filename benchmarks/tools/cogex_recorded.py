@@ -93,6 +93,135 @@ def track_coin(flips):
     return {"sides": sides, "answer": answer}""",
         ),
     ),
+    "large_sum": (
+        (
+            4,
+            "0000000000000000000000000000",
+            """\
+def add_by_columns(a, b):
+    \"\"\"Adds two numbers column by column.
+
+    Args:
+        a (int): the first number.
+        b (int): the second number.
+
+    Returns:
+        dict: columns and answer.
+    \"\"\"
+    # Step 1: Add the digits of each column, the last column first.
+    columns = []
+    carry, x, y = 0, a, b
+    while x or y:
+        columns.append(x % 10 + y % 10 + carry)
+        carry, x, y = columns[-1] // 10, x // 10, y // 10
+    # Step 2: Read the sum off the columns.
+    return {"columns": columns, "answer": a + b}""",
+        ),
+        (
+            2,
+            "0000000000000000000000000000",
+            """\
+def add_in_parts(a, b):
+    \"\"\"Adds two numbers by their thousands and the rest.
+
+    Args:
+        a (int): the first number.
+        b (int): the second number.
+
+    Returns:
+        dict: thousands, rest and answer.
+    \"\"\"
+    # Step 1: Add the thousands.
+    thousands = a // 1000 + b // 1000
+    # Step 2: Add the rest.
+    rest = a % 1000 + b % 1000
+    # Step 3: Put both together.
+    return {"thousands": thousands, "rest": rest, "answer": thousands * 1000 + rest}""",
+        ),
+        (
+            1,
+            "0000000000000000000000000000",
+            """\
+def add_by_columns(a, b):
+    \"\"\"Adds two numbers column by column.
+
+    Args:
+        a (int): the first number.
+        b (int): the second number.
+
+    Returns:
+        dict: columns and answer.
+    \"\"\"
+    # Step 1: Add the digits of each column, the last column first.
+    columns = [x + y for x, y in zip(a, b)]
+    # Step 2: Add the results.
+    answer = " + " + columns[columns.index(a) + columns.index(b)][columns.index(a)][columns.index(b)][0]
+    return {"columns": columns, "answer": answer}""",
+        ),
+        (
+            1,
+            "0000000000000000000000000000",
+            """\
+def add_numbers(a, b):
+    \"\"\"Adds two numbers.
+
+    Args:
+        a (int): the first number.
+        b (int): the second number.
+
+    Returns:
+        dict: answer.
+    \"\"\"
+    # Step 1: Add the digits.
+    result = a + b % 10
+        # Step 2: Check if the result is off.
+    result_str = f"{a} {b}"
+    # Step 3: Put it all together.
+    return {"answer": result}""",
+        ),
+    ),
+    "arithmetic": (
+        (
+            3,
+            "1000100001010000100000000101",
+            """\
+def solve_story(start, change, operation):
+    \"\"\"Solves a story of one step.
+
+    Args:
+        start (int): the first number that matters.
+        change (int): the second number that matters.
+        operation (str): what the story does, +, -, * or /.
+
+    Returns:
+        dict: equation and answer.
+    \"\"\"
+    # Step 1: Write the equation.
+    equation = f"{start} {operation} {change}"
+    # Step 2: Calculate.
+    results = {"+": start + change, "-": start - change, "*": start * change}
+    answer = results[operation] if operation in results else start // change
+    return {"equation": equation, "answer": answer}""",
+        ),
+        (
+            5,
+            "1000100000000000000000000001",
+            """\
+def calculate(first, second, operation):
+    \"\"\"Calculates what a story asks for.
+
+    Args:
+        first (int): the first number.
+        second (int): the second number.
+        operation (str): +, -, * or /.
+
+    Returns:
+        dict: answer.
+    \"\"\"
+    # Step 1: Apply the operation.
+    return {"answer": apply_operation(first, second, operation)}""",
+        ),
+    ),
 }
 
 

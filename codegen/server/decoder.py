@@ -24,7 +24,7 @@ from codegen.decoding.drafts import Context, SuffixDrafter
 from codegen.decoding.sampling import choose
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
-from codegen.server.filters import clean
+from codegen.server.filters import clean, safe_text
 from codegen.server.requests import Candidate, CompletionRequest, Finish
 from codegen.server.stops import StopRule, rule_for
 
@@ -71,7 +71,8 @@ class Decoder:
         request: what is asked for.
         past: what was made in this document before.
         cancelled: asked before every forward pass.
-        on_text: is given the first candidate's text as it comes, unfiltered.
+        on_text: is given the first candidate's text as it comes, without unsafe characters but
+            otherwise unfiltered.
     """
 
     def __init__(
@@ -152,10 +153,11 @@ class Decoder:
         return [candidate for candidate in found if candidate.text or request.multiline is None]
 
     def _candidate(self, path: _Path) -> Candidate:
-        text = path.text
-        if self.rule is not None:
-            request = self.request
-            text = clean(text, request.prefix, request.suffix, request.language)
+        request = self.request
+        if self.rule is None:
+            text = safe_text(path.text)
+        else:
+            text = clean(path.text, request.prefix, request.suffix, request.language)
         return Candidate(text, len(path.tokens), path.finish)
 
     # ------------------------------------------------------------------ one candidate
@@ -271,5 +273,5 @@ class Decoder:
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
     """Hands a piece of text on, if there is any and anybody wants it."""
-    if piece and on_text:
+    if on_text and (piece := safe_text(piece)):
         on_text(piece)

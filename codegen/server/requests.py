@@ -44,7 +44,8 @@ class CompletionRequest:
         seed: of the drawing.
         stop: strings that end a candidate.
         multiline: how far a candidate goes; None for raw continuation, which ends only by
-            ``max_tokens``, ``stop`` and the end of the sequence and is not filtered.
+            ``max_tokens``, ``stop`` and the end of the sequence; only unsafe characters are
+            taken out of it.
         max_lines: of a candidate.
         deadline_s: time after which what there is is the answer.
     """

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from codegen.server.filters import safe_text
 from codegen.server.requests import DocumentKey, Overloaded, Superseded
 
 TEXT = Path(__file__).read_text()
@@ -34,7 +35,7 @@ def plain(model: Any, prefix: str, max_tokens: int) -> str:
     stream = TextStream(model.tokenizer.backend_tokenizer, prompt.ids, taken=prompt.taken)
     for token in row.tokens:
         stream.push(token)
-    return stream.text
+    return safe_text(stream.text)
 
 
 def test_greedy_text_is_the_plain_loops(engine: Any, ask: Any) -> None:

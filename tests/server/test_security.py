@@ -281,6 +281,18 @@ def test_9_no_control_characters_come_out() -> None:
     assert safe_text("\x1b]0;title\x07a\u202eb\u2066c\U000e0041\x9b31m") == "]0;titleabc31m"
 
 
+def test_9_raw_continuations_are_safe_too(engine: Any, ask: Any) -> None:
+    async def run() -> None:
+        for number in range(6):
+            asked = ask("x = ", document=f"{number}", temperature=3.0, seed=number, max_tokens=60)
+            pieces: list[str] = []
+            got = await engine.complete(asked, pieces.append)
+            await asyncio.sleep(0)
+            assert got.text == safe_text(got.text) == "".join(pieces)
+
+    asyncio.run(run())
+
+
 # 10. Metrics hold no text, and nothing is asked without the token (see 2).
 
 

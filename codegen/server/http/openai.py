@@ -51,7 +51,7 @@ def _asked(body: fields.Body, prompt: str) -> CompletionRequest:
     before = ""
     if foreign:
         prompt, suffix, before = foreign
-    infill = bool(suffix.strip()) or foreign is not None
+    infill = bool(suffix) or foreign is not None
     return CompletionRequest(
         unnamed(),
         prompt,

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _SUITE = "forky"  # Debian's testing: Neovim 0.12 and llama.vim
 _PACKAGES = ("neovim", "vim-llama.cpp")
 _TABBY_AGENT = "tabby-agent@1.5.0"
+_JUPYTERLAB = "jupyterlab==4.6.6"
+_PLAYWRIGHT = "playwright-core@1.65"
 _MINUTES = 60 * 8
 
 
@@ -158,3 +161,42 @@ def _once(home: Path, done: Callable[[], bool]) -> Iterator[bool]:
     with (home / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not done()
+
+
+def jupyterlab() -> str:
+    """The command of JupyterLab, in an environment of its own."""
+    home = folder() / "jupyter"
+    command = home / "venv" / "bin" / "jupyter"
+    try:
+        with _once(home, (home / "done").exists) as needed:
+            if needed:
+                _run([sys.executable, "-m", "venv", str(home / "venv")])
+                _run([str(home / "venv" / "bin" / "pip"), "install", "-q", _JUPYTERLAB])
+                (home / "done").touch()
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("JupyterLab can't be fetched here")
+    return str(command)
+
+
+def playwright() -> str:
+    """The module that drives a browser, for Node."""
+    home = folder() / "npm-playwright"
+    module = home / "node_modules" / "playwright-core" / "index.mjs"
+    if not shutil.which("npm"):
+        pytest.skip("there is no Node here")
+    try:
+        with _once(home, module.exists) as needed:
+            if needed:
+                command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(home)]
+                _run([*command, _PLAYWRIGHT])
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("playwright-core can't be fetched here")
+    return str(module)
+
+
+def chromium() -> str:
+    """The system's browser."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("there is no Chromium here")
+    return found

@@ -80,7 +80,7 @@
     },
     get: async () => {
       const made = await plugin();
-      return () => ({ default: made });
+      return () => ({ __esModule: true, default: made });
     },
   };
 })();

@@ -1,7 +1,8 @@
 """Program search: successive halving against the published algorithm, on the same emulations.
 
 What: ``emulations_full`` and ``emulations_halving`` are the emulations that each takes on average,
-``share`` their ratio, ``same_program`` how often halving chooses the program that the published
+``share`` their ratio (``share_of_distinct`` if the published algorithm left copies of a program
+out), ``same_program`` how often halving chooses the program that the published
 algorithm chooses, or one from which it can't be told apart (the paired 95 % interval of the
 difference, over all problems, holds 0); ``same_program_exactly`` leaves the second part out, and
 ``score_lost`` is how much worse halving's program is on average. These are over trials on recorded
@@ -89,7 +90,7 @@ def run(
         drawn: list[Trial] = []
         for n in range(seed, seed + count):
             drawn.append(compare(drawn_outcomes(programs, items, n, close), share, n))
-            emulations += drawn[-1].full + drawn[-1].halving
+            emulations += drawn[-1].distinct + drawn[-1].halving
         say(f"{prefix}: {count} trials")
         _report(report, prefix, drawn)
     spent = time.process_time() - began
@@ -107,6 +108,8 @@ def _report(report: Report, prefix: str, trials: Sequence[Trial]) -> None:
     report.set(f"{prefix}emulations_full", full, count)
     report.set(f"{prefix}emulations_halving", halving, count)
     report.set(f"{prefix}share", halving / full, count)
+    distinct = fmean(trial.distinct for trial in trials)
+    report.set(f"{prefix}share_of_distinct", halving / distinct, count)
     within = sum(trial.within_noise for trial in trials)
     report.set(f"{prefix}same_program", rate(within, count), count)
     exactly = sum(trial.same for trial in trials)
@@ -118,6 +121,7 @@ def _by_task(outcomes: Outcomes, trials: Sequence[Trial]) -> dict[str, float]:
     scores = [sum(row) / len(row) for row in outcomes.right.values()]
     return {
         "programs": len(outcomes.right),
+        "written": len(outcomes.programs),
         "problems": outcomes.items,
         "best_score": round(max(scores), 4),
         "worst_score": round(min(scores), 4),

@@ -6,6 +6,7 @@ is a program, how often the model wrote it, and for each of 28 problems, in the 
 whether its emulation was right (1) or not (0).
 """
 
+# ruff: noqa: E501 - the programs are as the model wrote them
 from __future__ import annotations
 
 from codegen.benchmarks.tools.cogex_replay import Outcomes

@@ -47,13 +47,15 @@ class Trial:
     """Both searches on the same problems in the same order.
 
     Attributes:
-        full, halving: emulations of each.
+        full, halving: emulations of each; the published method does copies of a program anew.
+        distinct: those of the published method without copies.
         same: whether they chose the same program.
         lost: the score of the program that full chose less that of halving's, on all problems.
         noise: half the 95 % interval of that difference, paired by problem.
     """
 
     full: int
+    distinct: int
     halving: int
     same: bool
     lost: float
@@ -77,7 +79,14 @@ def compare(outcomes: Outcomes, share: float, seed: int) -> Trial:
     lost = sum(differences) / len(differences)
     spread = sum((d - lost) ** 2 for d in differences) / max(1, len(differences) - 1)
     noise = 1.96 * math.sqrt(spread / len(differences))
-    return Trial(full.emulations, halving.emulations, one == other, lost, noise)
+    return Trial(
+        full=full.emulations_full,
+        distinct=full.emulations,
+        halving=halving.emulations,
+        same=one == other,
+        lost=lost,
+        noise=noise,
+    )
 
 
 def drawn_outcomes(programs: int, items: int, seed: int, close: bool = False) -> Outcomes:

@@ -20,14 +20,14 @@ class Round(NamedTuple):
     items: int
 
 
-def plan_rounds(programs: int, items: int, share: float, finalists: int = 1) -> list[Round]:
+def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
     """The rounds, the last of which ranks the finalists.
 
     Args:
         programs: to choose from.
         items: problems that each could be tried on.
-        share: of the ``programs * items`` emulations that may be spent. At least one problem a
-            program is needed, so that fewer problems than ``1 / share`` cost more.
+        budget: emulations that may be spent. One a program is needed, so that a smaller one is
+            exceeded.
         finalists: how many programs are wanted.
 
     Returns:
@@ -38,7 +38,6 @@ def plan_rounds(programs: int, items: int, share: float, finalists: int = 1) -> 
     sizes = [programs]
     while sizes[-1] > max(finalists, 2):
         sizes.append(max(finalists, 2, ceil(sizes[-1] / KEEP)))
-    budget = share * programs * items
     # The largest allowance of a round that keeps within the budget.
     low, high = 0, int(budget)
     while low < high:

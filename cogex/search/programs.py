@@ -75,7 +75,8 @@ class Found:
         best: the first k of them.
         rejected: programs that broke a rule, by reason.
         emulations: made or found in the log for this search.
-        emulations_full: that the published method takes with these programs.
+        emulations_full: that the published method takes: each program that was written, copies
+            included, on each ranking problem.
         failures: emulations without an answer, by reason.
         examples: of these reasons, one in words.
     """
@@ -142,7 +143,7 @@ class ProgramSearch:
             best=best,
             rejected=self.rejected,
             emulations=len(self.used),
-            emulations_full=len(candidates) * len(self.dev),
+            emulations_full=self._published(candidates),
             failures=failures,
             examples={reason: text for reason, text in self.examples.items() if text},
         )
@@ -249,9 +250,14 @@ class ProgramSearch:
                 one.failure.partition(":")[0] for one in tries if one.failure
             )
 
+    def _published(self, candidates: Sequence[Candidate]) -> int:
+        """The emulations of the published ranking, which knows no copies."""
+        return sum(candidate.written for candidate in candidates) * len(self.dev)
+
     def _halve(self, candidates: list[Candidate]) -> list[Candidate]:
         settings = self.settings
-        rounds = plan_rounds(len(candidates), len(self.dev), settings.share, settings.best)
+        budget = settings.share * self._published(candidates)
+        rounds = plan_rounds(len(candidates), len(self.dev), budget, settings.best)
         alive, dropped = candidates, list[Candidate]()
         for programs, items in rounds:
             ranked = _ranked(alive)

@@ -263,8 +263,8 @@ def _lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
     if (more := len(found.ranking) - _SHOWN) > 0:
         yield f"      and {more} more in {summary['out']}/result.json"
     yield (
-        f"{found.emulations} emulations; the published method takes {found.emulations_full} for "
-        f"these programs."
+        f"{found.emulations} emulations; the published method takes {found.emulations_full}, each "
+        "program as often as it was written on each problem."
     )
     if found.failures:
         yield f"{sum(found.failures.values())} of them gave no answer: {_counts(found.failures)}."

@@ -75,6 +75,18 @@ class RowCacheLayer(CacheLayerMixin):
             self.keys = self.keys.index_select(0, rows)
             self.values = self.values.index_select(0, rows)
 
+    def join(self, other: RowCacheLayer, rows: int) -> None:
+        """Takes another layer's rows in, behind its own; see :meth:`RowCache.join`."""
+        assert self.keys is not None and self.values is not None
+        if other.is_initialized:
+            assert other.keys is not None and other.values is not None
+            keys, values = other.keys, other.values
+        else:
+            keys, values = (
+                part.new_zeros(rows, *part.shape[1:]) for part in (self.keys, self.values)
+            )
+        self.keys, self.values = torch.cat([self.keys, keys]), torch.cat([self.values, values])
+
     def move(self, row: int, source: torch.Tensor, target: torch.Tensor) -> None:
         """Copies states of a row from slots to slots, int64 [N] each."""
         if self.is_initialized:
@@ -138,6 +150,17 @@ class RowCache(Cache):
         for layer in self.layers:
             assert isinstance(layer, RowCacheLayer)
             layer.move(row, places[0], places[1])
+
+    def join(self, other: RowCache, rows: int) -> None:
+        """Takes another cache's rows in, behind its own; both have the same capacity.
+
+        Args:
+            other: nothing need have been written to it yet, other than to this one.
+            rows: how many it has.
+        """
+        for layer, added in zip(self.layers, other.layers, strict=True):
+            assert isinstance(layer, RowCacheLayer) and isinstance(added, RowCacheLayer)
+            layer.join(added, rows)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps only the given rows (int64 [B']), dropping finished ones."""

@@ -1,7 +1,8 @@
 """The batched decoding loop: prompts in, tokens out, on unmodified transformers models.
 
 Each row is a prompt with its own cursor, random numbers and end. Rows leave the batch when they
-finish and the rest is compacted. There is one transfer from the device to the host a round.
+finish, and waiting ones take their place; at the end the rest is compacted. There is one transfer
+from the device to the host a round.
 
 With drafters a round can give a row several tokens. Since a row's k-th token is a function of the
 logits and of the row's k-th random number alone, a drafted token is accepted if it is the very
@@ -26,7 +27,7 @@ from codegen.decoding.prefill import prefill
 from codegen.decoding.sampling import choose
 from codegen.decoding.verify import Speculation, Trees
 
-# Compacting copies the cache, so it waits until a quarter of the rows have finished.
+# Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
 _NO_DRAFT = Draft()
 
@@ -69,8 +70,9 @@ def decode(
     adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None,
     backspace: int | None = None,
     speculation: Speculation | None = None,
+    width: int | None = None,
 ) -> None:
-    """Decodes all rows in one batch, in place.
+    """Decodes all rows, in place.
 
     Args:
         model: loaded with ``sdpa`` attention.
@@ -86,13 +88,17 @@ def decode(
             row's cursor goes back with it, so what was taken back costs no room. It is never chosen
             where only the prompt is left.
         speculation: drafters, one a row; not together with ``adjust`` or ``backspace``.
+        width: most rows at once, by default all; the others wait until some have finished.
 
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
     """
     if speculation and (adjust or backspace is not None):
         raise ValueError("drafts can't be verified with adjusted logits or backspaces")
-    run = _Run(model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation)
+    run = _Run(
+        model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation,
+        width or len(rows),
+    )  # fmt: skip
     while run.batch:
         trees = Trees.of(run.pending, [run.draft(number) for number in run.batch])
         mask = trees.place(run.cache, run.cursors, model.device)
@@ -115,6 +121,7 @@ class _Run:
 
     Attributes:
         batch: numbers of the rows in the cache; finished ones ride along for a while.
+        waiting: numbers of those that have not begun.
         pending: what each of them feeds next, not yet in the cache.
         cursors: the slot where that will be.
     """
@@ -129,26 +136,40 @@ class _Run:
         on_token: Callable[[int, int], bool] | None,
         backspace: int | None,
         speculation: Speculation | None,
+        width: int,
     ) -> None:
+        self.model, self.width = model, width
         self.rows, self.most, self.eos = rows, max_new_tokens, eos
         self.vocabulary, self.on_token, self.backspace = vocabulary, on_token, backspace
         self.speculation = speculation
         self.device = model.device
-        given = [row.prompt + row.tokens for row in rows]
-        longest = max(map(len, given))
+        longest = max(len(row.prompt) + len(row.tokens) for row in rows)
         check_supported(model, longest + max_new_tokens)
-        room = speculation.limit if speculation else 0
-        self.cache = RowCache(
-            model.config.get_text_config().num_hidden_layers, longest + max_new_tokens + room
-        )
-        prefill(model, self.cache, given)
-        self.batch = list(range(len(rows)))
-        self.pending = [tokens[-1] for tokens in given]
-        self.cursors = [len(tokens) - 1 for tokens in given]
+        self.capacity = longest + max_new_tokens + (speculation.limit if speculation else 0)
+        self.batch: list[int] = []
+        self.pending: list[int] = []
+        self.cursors: list[int] = []
         self.made = [0] * len(rows)  # choices of each row, in the order of the rows
-        for number, tokens in enumerate(given if speculation else ()):
-            assert speculation is not None
-            speculation.begin(number, tokens)
+        self.waiting = list(range(len(rows)))
+        self._admit()
+
+    def _admit(self) -> None:
+        """Fills the batch up with waiting rows."""
+        room = self.width - len(self.batch)
+        new, self.waiting = self.waiting[:room], self.waiting[room:]
+        given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
+        cache = RowCache(self.model.config.get_text_config().num_hidden_layers, self.capacity)
+        prefill(self.model, cache, given)
+        if self.batch:
+            self.cache.join(cache, len(new))
+        else:
+            self.cache = cache
+        self.batch += new
+        self.pending += [tokens[-1] for tokens in given]
+        self.cursors += [len(tokens) - 1 for tokens in given]
+        if self.speculation:
+            for number, tokens in zip(new, given, strict=True):
+                self.speculation.begin(number, tokens)
 
     def draft(self, number: int) -> Draft:
         """What is put to the target for a row; nothing while its tokens are restricted."""
@@ -250,7 +271,7 @@ class _Run:
             drafter.finish()
 
     def _compact(self) -> None:
-        """Drops finished rows once they are many."""
+        """Drops finished rows once they are many, for waiting ones if there are any."""
         running = [i for i, number in enumerate(self.batch) if not self.rows[number].finish]
         if running and len(running) > COMPACT_BELOW * len(self.batch):
             return
@@ -259,6 +280,8 @@ class _Run:
         self.batch = [self.batch[i] for i in running]
         self.pending = [self.pending[i] for i in running]
         self.cursors = [self.cursors[i] for i in running]
+        if self.waiting:
+            self._admit()
 
 
 def _only(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:

@@ -94,7 +94,7 @@ def generate(
     use_chat = loaded.card.style == "chat" if chat is None else chat
     if loaded.card.style == "plain" and not use_chat and not text.endswith("\n"):
         text += "\n"  # the border between prompt and response that the model was trained on
-    generator = HFGenerator(loaded)
+    generator = HFGenerator(loaded, window=4)
     heal = loaded.card.style != "plain"
     before = _read(original) if original else ""
     requests = [

@@ -62,9 +62,12 @@ class HFGenerator:
     Args:
         loaded: the model, from :func:`codegen.models.load`.
         batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
+        window: batches' worth of requests that are decoded together: as rows finish, others take
+            their place. With 1 batches stay apart, as a run must have it that is to be repeatable
+            to the byte from any batch on.
     """
 
-    def __init__(self, loaded: LoadedModel, batch_size: int = 40) -> None:
+    def __init__(self, loaded: LoadedModel, batch_size: int = 40, window: int = 1) -> None:
         if not loaded.tokenizer.is_fast:
             raise ModelError(
                 f"The tokenizer of {loaded.name!r} has no fast version, which streaming needs.",
@@ -72,6 +75,7 @@ class HFGenerator:
             )
         self.loaded = loaded
         self.batch_size = batch_size
+        self.window = window
         self._drafting: dict[str, Any] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
 
@@ -132,7 +136,9 @@ class HFGenerator:
             )
         remaining = iter(requests)
         done = 0
-        while batch := list(islice(remaining, self.batch_size)):
+        apart = reader.draft_model or reader.superposed  # these have loops of their own
+        size = self.batch_size * (1 if apart else self.window)
+        while batch := list(islice(remaining, size)):
             offset = done  # bound per batch for the closure below
             streams = [self._start(request, params, reader) for request in batch]
             yield from self._run(streams, params, decoder, reader, method, on_text, offset)
@@ -226,6 +232,7 @@ class HFGenerator:
                 backspace=backspace,
                 adjust=RowPenalties(method, rows) if method else None,
                 speculation=speculation,
+                width=self.batch_size,
                 **common,
             )
             passes = speculation.passes_of if speculation else None

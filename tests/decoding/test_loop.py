@@ -17,9 +17,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from codegen.decoding.cache import RowCache
+from codegen.decoding.drafts import SuffixDrafter
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
+from codegen.decoding.verify import Speculation
 from codegen.errors import ModelError
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
@@ -106,6 +109,34 @@ def test_a_row_does_not_depend_on_its_neighbours(llama: Any) -> None:
     together = tokens(PROMPTS)
     assert together == [tokens([prompt])[0] for prompt in PROMPTS]
     assert together[::-1] == tokens(PROMPTS[::-1])
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7])
+@pytest.mark.parametrize("drafts", [False, True])
+def test_waiting_rows_take_the_place_of_finished_ones(
+    llama: Any, width: int, drafts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [*PROMPTS, [9], [8, 8], [30, 31, 32], [7, 7, 7, 7], [6]]
+    eos = frozenset(range(1, 120, 9))
+
+    def run(given: list[list[int]], width: int | None = None) -> list[Row]:
+        rows = [Row(prompt, uniforms(20, sum(prompt))) for prompt in given]
+        speculation = Speculation([SuffixDrafter() for _ in rows]) if drafts else None
+        decode(llama, rows, max_new_tokens=20, temperature=0.9, top_p=0.95, eos=eos, width=width,
+               speculation=speculation)  # fmt: skip
+        return rows
+
+    alone = [run([prompt])[0] for prompt in prompts]
+    assert len({len(row.tokens) for row in alone}) > 3  # they end at different times
+    widths = []
+    place = RowCache.place
+    monkeypatch.setattr(
+        RowCache, "place", lambda self, *a: (widths.append(len(a[0])), place(self, *a))[1]
+    )
+    together = run(prompts, width)
+    assert max(widths) <= width
+    for ours, theirs in zip(together, alone, strict=True):
+        assert (ours.tokens, ours.finish) == (theirs.tokens, theirs.finish)
 
 
 def test_on_token_stops_a_row(llama: Any) -> None:

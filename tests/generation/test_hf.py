@@ -223,6 +223,13 @@ def test_drafts_do_not_change_a_sample(loaded: LoadedModel, name: str) -> None:
         next(HFGenerator(loaded).generate(requests, params, Decoder("suffix+rpg")))
 
 
+def test_a_window_changes_nothing_but_the_time(loaded: LoadedModel) -> None:
+    params = SamplingParams(max_new_tokens=12, temperature=1.0)
+    apart = list(HFGenerator(loaded, 2).generate(REQUESTS, params, Decoder()))
+    windows = list(HFGenerator(loaded, 2, window=3).generate(REQUESTS, params, Decoder()))
+    assert windows == apart
+
+
 @pytest.mark.parametrize(
     "options", [{"branching": "2,2,1"}, {"branching": 3}, {"beam": "3x3"}, {}], ids=str
 )

@@ -34,6 +34,7 @@ def settings(
             "layers": 3,
             "width": 96 if hard else 64,
             "heads": 4,
+            "rope_step": 3.14159,
             "final_norm": True,
             "prefix_apart": True,
             "mixes_neighbours": True,
@@ -95,7 +96,7 @@ def curve(result: TrainingResult) -> str:
 def main() -> None:
     """Runs what is not there and prints the table."""
     chosen: Mapping[str, Any] = vars(
-        arguments(__doc__ or "", tasks=",".join(TASKS[:2]), kinds=",".join(KINDS), steps=3000)
+        arguments(__doc__ or "", tasks=",".join(TASKS[:2]), kinds=",".join(KINDS), steps=2500)
     )
     rows = []
     for task in chosen["tasks"].split(","):

@@ -44,6 +44,8 @@ def new_model(recipe: Recipe) -> LoadedModel:
     longest = max(len(tokenizer(t.trained, add_special_tokens=False).input_ids) for t in texts)
     torch.manual_seed(recipe.seed)
     model = _make(network, tokenizer, longest)
+    if network.kind != "llama":
+        model.encoder.match_keys()
     key = json.dumps([asdict(network), recipe.seed, sorted(tokenizer.get_vocab().items())])
     fingerprint = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
     return LoadedModel(NEW, NEW, NEW, fingerprint, model, tokenizer, ModelCard())
@@ -104,6 +106,7 @@ def _sizes(network: Network, tokenizer: Any) -> dict[str, Any]:
         "num_attention_heads": network.heads,
         "intermediate_size": _WIDER * network.width,
         "dropout": network.dropout,
+        "rope_step": network.rope_step,
         "mixes_neighbours": network.mixes_neighbours,
         "final_norm": network.final_norm,
         "prefix_apart": network.prefix_apart,
@@ -111,7 +114,7 @@ def _sizes(network: Network, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _make(network: Network, tokenizer: Any, longest: int) -> PreTrainedModel:
+def _make(network: Network, tokenizer: Any, longest: int) -> Any:
     from codegen.decoding import insertion
 
     if network.kind == "llama":
@@ -143,6 +146,11 @@ def _llama(network: Network, tokenizer: Any) -> PreTrainedModel:
         num_attention_heads=network.heads,
         num_key_value_heads=network.heads,
         max_position_embeddings=4096,
+        rope_parameters={
+            "rope_type": "linear",
+            "rope_theta": 10000.0,
+            "factor": 1 / network.rope_step,
+        },
         initializer_range=network.width**-0.5,
         tie_word_embeddings=False,
         eos_token_id=tokenizer.eos_token_id,

@@ -106,6 +106,12 @@ class Network:
     mixes_neighbours: bool = setting(
         False, about="a token's embedding has maps of its neighbours' added (not in the paper)"
     )
+    rope_step: float = setting(
+        1.0,
+        about="angle of the fastest rotary channels from token to token; pi tells odd from even",
+        low=0.01,
+        high=3.1416,
+    )
     final_norm: bool = setting(False, about="a norm before the heads (the paper has none)")
     prefix_apart: bool = setting(
         False, about="the prompt does not see the answer, so it is encoded once for all draws"

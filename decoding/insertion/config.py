@@ -18,6 +18,8 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: width of the feed-forward layers; 0 for 4 d.
         dropout: on the output of each sub-layer.
         rope_theta: base of the rotary frequencies.
+        rope_step: angle of the fastest channels from one token to the next. With RoPE's 1 odd
+            places can hardly be told from even ones, with pi they can.
         final_norm: whether a layer norm precedes the heads. The paper's runs have none.
         mixes_neighbours: whether linear maps of a token's neighbours are added to its embedding.
             That saves the layers that would learn to look there; it is not so in the paper.
@@ -39,6 +41,7 @@ class EncoderConfig(PretrainedConfig):
         intermediate_size: int = 0,
         dropout: float = 0.1,
         rope_theta: float = 10000.0,
+        rope_step: float = 1.0,
         final_norm: bool = False,
         mixes_neighbours: bool = False,
         marks_open_slots: bool = False,
@@ -62,6 +65,7 @@ class EncoderConfig(PretrainedConfig):
         self.intermediate_size = intermediate_size or 4 * hidden_size
         self.dropout = dropout
         self.rope_theta = rope_theta
+        self.rope_step = rope_step
         self.final_norm = final_norm
         self.mixes_neighbours = mixes_neighbours
         self.marks_open_slots = marks_open_slots

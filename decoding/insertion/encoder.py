@@ -38,7 +38,18 @@ class Encoder(nn.Module):
         self.layers: Sequence[Layer] = layers
         self.norm = nn.LayerNorm(d) if config.final_norm else nn.Identity()
         self.head_size = d // config.num_attention_heads
-        self.theta = config.rope_theta
+        self.theta, self.step = config.rope_theta, config.rope_step
+
+    def match_keys(self) -> None:
+        """Makes initial keys equal to queries, so that equal tokens see one another from the start.
+
+        Source: Trockman and Kolter, "Mimetic Initialization of Self-Attention Layers", 2023 (arXiv
+        2305.09828), in its simplest form.
+        """
+        with torch.no_grad():
+            for layer in self.layers:
+                query, key, _ = layer.qkv.weight.chunk(3)
+                key.copy_(query)
 
     def remember(self, prefixes: Prefixes) -> Memory:
         """Keys and values of G prefixes that see nothing but themselves."""
@@ -105,7 +116,7 @@ class Encoder(nn.Module):
 
     def rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines for positions [B, S]: each [B, 1, S, size / 2]."""
-        angles = rotary_angles(positions, self.head_size, self.theta)[:, None]
+        angles = self.step * rotary_angles(positions, self.head_size, self.theta)[:, None]
         return angles.cos(), angles.sin()
 
 

@@ -1,0 +1,207 @@
+"""Insertion language models: right answers on star graphs, and what a training step costs.
+
+What: ``star_easy``, ``star_medium``, ``star_hard`` are the shares of held-out puzzles that the
+insertion model answers exactly, ``autoregressive_...`` that of an unmodified Llama of equal size,
+trained on the same puzzles for as many steps (``steps``; ``parameters`` of the insertion model).
+All models are trained from nothing by the settings of ``recipes/ilm_star_easy.yaml``, one process,
+one thread; a run that was cut off goes on when ``-o runs=DIR`` names its directory again.
+``speedup`` is how many more sequences a CPU second trains on when dropped tokens are removed
+(``sequences_per_s``) than when they are kept in place as masks (``in_place_sequences_per_s``), for
+bodies of 256 tokens of a vocabulary of 8,192 and 4 layers of width 128, forward and backward, in
+batches of 8. ``answers_per_s`` is how many puzzles a CPU second answers with the prefix
+remembered, ``plain_answers_per_s`` with all tokens computed anew for every insertion.
+
+Against: Llama, and the released code's way to train and to decode, written anew.
+
+Limits: small models on small puzzles; one seed. ``--quick`` asks the models that ``-o runs=DIR``
+has (by default those that come with the package) 100 puzzles each, and trains none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import rate
+
+if TYPE_CHECKING:
+    from codegen.decoding.insertion import InsertionLM, Text
+
+_MODELS = {
+    "star_easy": ("star-easy", "insertion"),
+    "star_medium": ("star-medium", "insertion"),
+    "star_hard": ("star-hard", "insertion"),
+    "autoregressive_star_easy": ("star-easy", "llama"),
+    "autoregressive_star_medium": ("star-medium", "llama"),
+}
+_KEYS = (
+    *_MODELS,
+    *("steps", "parameters"),
+    *("speedup", "sequences_per_s", "in_place_sequences_per_s"),
+    *("answers_per_s", "plain_answers_per_s"),
+)
+_SHIPPED = Path(__file__).parent / "insertion_models"
+_BODY, _VOCABULARY, _ROWS, _SORTED = 256, 8192, 8, 32
+
+
+def run(
+    quick: bool = False, *, runs: str = "", steps: int = 2500, asked: int = 500, seed: int = 0
+) -> Mapping[str, object]:
+    """Measures.
+
+    Args:
+        quick: trains nothing, asks 100 puzzles.
+        runs: directory of the training runs, kept; by default a temporary one.
+        steps: of each training.
+        asked: held-out puzzles.
+        seed: of training.
+    """
+    import tempfile
+
+    import torch
+
+    at_least(1, steps=steps, asked=asked)
+    torch.set_num_threads(1)
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "transformers")
+    report.figures |= dict.fromkeys(_KEYS)
+    _measure_training(report, rounds=2 if quick else 10)
+    with tempfile.TemporaryDirectory(prefix="codegen-bench-insertion-") as temporary:
+        folder = Path(runs or (_SHIPPED if quick else temporary))
+        for key, (task, kind) in _MODELS.items():
+            if not quick:
+                say(f"training {key}")
+                _train(task, kind, folder, steps, asked, seed)
+            model = folder / f"{task}-{kind}" / "model"
+            if model.is_dir():
+                _ask(report, key, task, model, 100 if quick else asked)
+            else:
+                report.notes.append(f"{key}: there is no model in {model}.")
+        _measure_answers(report, folder / "star-easy-insertion" / "model", 40 if quick else 200)
+    return report.mapping()
+
+
+def _train(task: str, kind: str, folder: Path, steps: int, asked: int, seed: int) -> None:
+    from codegen.benchmarks.evidence.insertion import settings
+    from codegen.finetune import parse_recipe
+    from codegen.finetune.train import train
+
+    recipe = parse_recipe(settings(task, kind, folder, steps=steps, asked=asked, seed=seed))
+    train(recipe)
+
+
+def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
+    import json
+
+    import torch
+
+    from codegen.finetune.answers import exact_match
+    from codegen.finetune.recipe import parse_recipe
+    from codegen.models import count_parameters, load
+    from codegen.puzzles import Puzzles
+
+    loaded = load(str(model), dtype=torch.float32)
+    texts = list(Puzzles(task, "test", asked).texts())
+    recipe = parse_recipe(json.loads(json.dumps(loaded.card.recipe)))
+    found = exact_match(loaded, texts, recipe)
+    report.set(key, rate(round(found["exact_match"] * asked), asked), n=asked)
+    if key == "star_easy":
+        report.set("steps", recipe.steps)
+        report.set("parameters", count_parameters(loaded.model))
+    say(f"{key}: {found['exact_match']:.3f}")
+
+
+def _measure_training(report: Report, rounds: int) -> None:
+    import numpy as np
+    import torch
+
+    from codegen.benchmarks.tools.in_place import draw, in_place_losses
+
+    model = _language_model()
+    rng = np.random.default_rng(0)
+    ours_s, theirs_s = [], []
+    for number in range(rounds + 1):
+        texts = [_random_text(rng) for _ in range(_SORTED)]
+        drawn = [draw(text, rng) for text in texts]
+        removed = sorted((item.removed() for item in drawn), key=len)
+
+        def ours(items: Any = removed) -> None:
+            for start in range(0, len(items), _ROWS):
+                with torch.autocast("cpu", torch.bfloat16):
+                    losses = model(**model.collate(items[start : start + _ROWS])).losses
+                losses.sum().backward()
+
+        def theirs(items: Any = drawn) -> None:
+            for start in range(0, len(items), _ROWS):
+                with torch.autocast("cpu", torch.bfloat16):
+                    losses = in_place_losses(model, items[start : start + _ROWS])
+                losses.sum().backward()
+
+        spent = _cpu_s(ours), _cpu_s(theirs)
+        if number:  # the first warms up
+            ours_s.append(spent[0])
+            theirs_s.append(spent[1])
+    from codegen.benchmarks.tools.statistics import ratio_of_sums
+
+    count = rounds * _SORTED
+    report.set("speedup", ratio_of_sums(theirs_s, ours_s), n=count)
+    report.set("sequences_per_s", count / sum(ours_s), n=count)
+    report.set("in_place_sequences_per_s", count / sum(theirs_s), n=count)
+    say("training costs measured")
+
+
+def _language_model() -> InsertionLM:
+    import torch
+
+    from codegen.decoding.insertion import InsertionConfig, InsertionLM
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 128, "num_hidden_layers": 4, "dropout": 0.0}
+    return InsertionLM(InsertionConfig(vocab_size=_VOCABULARY, **sizes)).train()
+
+
+def _random_text(rng: Any) -> Text:
+    from codegen.decoding.insertion import Text
+
+    return Text([], rng.integers(5, _VOCABULARY, _BODY).tolist())
+
+
+def _measure_answers(report: Report, model: Path, asked: int) -> None:
+    """The same model and answers, with the prefix remembered and computed anew."""
+    if not model.is_dir():
+        return
+    import numpy as np
+    import torch
+
+    from codegen.decoding.insertion import FillOptions, Text
+    from codegen.models import load
+    from codegen.puzzles import Puzzles
+
+    loaded = load(str(model), dtype=torch.float32)
+    network = loaded.model
+    texts = [
+        Text(loaded.tokenizer(example.instruction, add_special_tokens=False).input_ids)
+        for example in Puzzles("star-easy", "test", asked)
+    ]
+    options = FillOptions(max_new_tokens=16)
+
+    def answer() -> None:
+        network.fill(texts, options, [np.random.default_rng(0) for _ in texts])
+
+    answer()
+    remembering = _cpu_s(answer)
+    network.remember = lambda _: None
+    forgetting = _cpu_s(answer)
+    report.set("answers_per_s", asked / remembering, n=asked)
+    report.set("plain_answers_per_s", asked / forgetting, n=asked)
+
+
+def _cpu_s(work: Callable[[], Any]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began

@@ -2,7 +2,8 @@
 
 :func:`with_intermediates` turns ``return value`` into a return of the named results before it and
 the answer; :func:`run_record` calls the function in the sandbox and takes what comes back as the
-output. No model is needed, and the output is what the program really gives.
+output, less the results that no literal stands for (a compiled pattern, a generator). No model is
+needed, and the output is what the program really gives.
 
 Limits: nothing but imports may stand beside the function, before it. A function with several
 returns, or none at the end of its body, keeps the answer alone.
@@ -94,23 +95,36 @@ def run_record(
             literal.
     """
     imports, program = split_imports(program)
-    text = with_intermediates(program)
-    parsed = parse_program(text)
+    parsed = parse_program(with_intermediates(program))
     call = find_call(call, parsed.name)
     bound = check_call(parsed, call)
-    outcome = sandbox.run(f"{imports}\n{text}", calls=[call])
-    if not outcome.results or not outcome.results[0].ok:
-        error = outcome.results[0].error if outcome.results else outcome.message
-        raise Invalid("raised", f"{call[:80]}: {error or outcome.status}"[:300])
-    output = outcome.results[0].value
-    try:
-        parse_literal(repr(output))
-    except Invalid:
-        raise Invalid("not_literal", f"{call[:80]} gives {repr(output)[:80]}") from None
+    output = _returned(imports, parsed.text, call, sandbox)
+    if odd := frozenset(key for key, value in output.items() if not _is_literal(value)) - {ANSWER}:
+        parsed = parse_program(with_intermediates(program, leave_out=odd))
+        output = _returned(imports, parsed.text, call, sandbox)
+    if not _is_literal(output):
+        raise Invalid("not_literal", f"{call[:80]} gives {repr(output)[:80]}")
     shown = ", ".join(f"{name} = {value!r}" for name, value in bound.arguments.items())
     record = CogexRecord(instruction.strip(), input.strip() or shown, parsed.text, call, output)
     check_record(record)
     return record
+
+
+def _returned(imports: str, program: str, call: str, sandbox: Sandbox) -> dict[str, Any]:
+    outcome = sandbox.run(f"{imports}\n{program}", calls=[call])
+    if outcome.results and outcome.results[0].ok:
+        value = outcome.results[0].value
+        return value if isinstance(value, dict) else {}  # a generator: its keys are missing
+    error = outcome.results[0].error if outcome.results else outcome.message
+    raise Invalid("raised", f"{call[:80]}: {error or outcome.status}"[:300])
+
+
+def _is_literal(value: Any) -> bool:
+    try:
+        parse_literal(repr(value))
+    except Invalid:
+        return False
+    return True
 
 
 def split_imports(program: str) -> tuple[str, str]:
@@ -129,8 +143,12 @@ def split_imports(program: str) -> tuple[str, str]:
     return "\n".join(lines[:end]), "\n".join(lines[end:])
 
 
-def with_intermediates(program: str) -> str:
+def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) -> str:
     """A function that returns a dictionary with ``answer``; one that does already is left as it is.
+
+    Args:
+        program: the function.
+        leave_out: named results that are not returned.
 
     Raises:
         Invalid: if the text is no single function, or it returns nothing.
@@ -143,7 +161,7 @@ def with_intermediates(program: str) -> str:
         return program
     last = function.body[-1]
     alone = len(returns) == 1 and last is returns[0]
-    names = _named_results(function) if alone else []
+    names = [n for n in _named_results(function) if n not in leave_out] if alone else []
     lines = program.split("\n")
     for node in sorted(returns, key=lambda node: -node.lineno):
         value = ast.get_source_segment(program, node.value) if node.value else "None"

@@ -62,6 +62,7 @@ def test_returns(program: str, text: str) -> None:
         ("def f(x):\n    return f(x - 1) + 1 if x else 0", "f(2)", "raised"),
         ("def f(x):\n    return {1: f}", "f(0)", "not_literal"),
         ("def f(x):\n    return x * 1e308 * 10", "f(1.0)", "not_literal"),
+        ("def f(x):\n    yield x\n    return 1", "f(0)", "keys_differ"),
         ("def f(x):\n    print(x)", "f(0)", "no_return"),
         ("def f(x):\n    return x", "g(0)", "no_call"),
         ("def f(x):\n    return x", "f(y)", "bad_call"),
@@ -88,6 +89,14 @@ def test_imports_are_run_and_left_out(sandbox: Sandbox) -> None:
     assert record.output == {"y": 9.0, "answer": "n.0"}
     assert "import" not in record.program
     assert parse_program(record.program).undefined == ("math.sqrt", "sub")
+
+
+def test_results_that_no_literal_stands_for_are_left_out(sandbox: Sandbox) -> None:
+    program = (
+        "import re\ndef f(x):\n    p = re.compile(x)\n    n = len(x)\n    return p.pattern * n"
+    )
+    record = run_record("i", "", program, "f('ab')", sandbox)
+    assert record.output == {"n": 2, "answer": "abab"}
 
 
 def test_find_call() -> None:

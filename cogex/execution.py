@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import Any, Protocol
 
 from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_literal
+from codegen.cogex.literals import parse_literal, quietly
 from codegen.cogex.program import ANSWER, check_call, parse_function, parse_program
 from codegen.cogex.record import CogexRecord, check_record
 
@@ -134,7 +134,8 @@ def split_imports(program: str) -> tuple[str, str]:
     function is run with them.
     """
     try:
-        body = ast.parse(program).body
+        with quietly():
+            body = ast.parse(program).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "", program  # the rules of programs say what is wrong
     imports = list(takewhile(lambda node: isinstance(node, ast.Import | ast.ImportFrom), body))
@@ -180,7 +181,8 @@ def find_call(text: str, name: str) -> str:
     """
     code = "\n".join(line.strip().removeprefix(">>>").strip() for line in text.splitlines())
     try:
-        tree = ast.parse(code)
+        with quietly():
+            tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise Invalid("bad_call", f"{text[:80]!r} is no Python") from None
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

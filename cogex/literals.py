@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from codegen.cogex.errors import Invalid
@@ -39,10 +42,19 @@ def parse_literal(text: str) -> Any:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"{len(text)} characters")
     try:
-        return ast.literal_eval(text.strip())
+        with quietly():
+            return ast.literal_eval(text.strip())
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         detail = f"{_short(text)}: {type(error).__name__}"
         raise Invalid("not_literal", detail) from None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps the parser's warnings about a stranger's text (a bad escape) to itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _braced(text: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_literal
+from codegen.cogex.literals import parse_literal, quietly
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000
@@ -72,7 +72,8 @@ def parse_function(text: str) -> ast.FunctionDef:
     if len(text) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the program has {len(text)} characters")
     try:
-        body = ast.parse(text).body
+        with quietly():
+            body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
@@ -153,7 +154,8 @@ def _call_node(call: str) -> ast.Call:
     if len(call) > MOST_CHARACTERS:
         raise Invalid("too_long", f"the call has {len(call)} characters")
     try:
-        node = ast.parse(call.strip(), mode="eval").body
+        with quietly():
+            node = ast.parse(call.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Invalid("bad_call", f"{call[:80]!r}: {type(error).__name__}") from None
     if not isinstance(node, ast.Call):

@@ -11,21 +11,22 @@ import asyncio
 import logging
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codegen.errors import CodegenError
 from codegen.server.decoder import Cancelled, Decoder
-from codegen.server.documents import Document, DocumentCaches
+from codegen.server.documents import DocumentCaches
+from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
     Candidate,
     Completion,
     CompletionRequest,
     DocumentKey,
-    Overloaded,
     Superseded,
 )
 from codegen.server.settings import Limits
@@ -37,19 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OnText = Callable[[str], None]
 _WEIGHT = 0.2  # of the newest duration in the usual one
-
-
-@dataclass(eq=False)
-class _Job:
-    request: CompletionRequest
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Completion]
-    on_text: OnText | None
-    asked: float = field(default_factory=time.perf_counter)
-    cancel: threading.Event = field(default_factory=threading.Event)
-    warm_up: bool = False
 
 
 class CompletionEngine:
@@ -73,12 +62,7 @@ class CompletionEngine:
         self.usual_s = 0.0  # what an answer of the model usually takes
         self._caches = DocumentCaches(model.cache, self.limits.documents, self.limits.cache_bytes)
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
-        self._waiting: OrderedDict[DocumentKey, _Job] = OrderedDict()
-        self._running: _Job | None = None
-        self._turns: list[str] = []  # clients, the one that was served last at the end
-        self._gone: list[Callable[[DocumentKey], bool]] = []
-        self._changed = threading.Condition()
-        self._stopping = False
+        self._queue = JobQueue(self.limits.queue, self.metrics)
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
 
@@ -105,8 +89,8 @@ class CompletionEngine:
             self.metrics.observe({"typed": time.perf_counter() - began})
             return known
         loop = asyncio.get_running_loop()
-        job = _Job(request, loop, loop.create_future(), on_text)
-        self._put(job)
+        job = Job(request, loop, loop.create_future(), on_text)
+        self._queue.put(job)
         try:
             answer = await job.future
         finally:
@@ -120,12 +104,10 @@ class CompletionEngine:
     def warm_up(self, request: CompletionRequest) -> None:
         """Encodes a document's context while nobody else asks for anything; gives no answer."""
         loop = asyncio.get_running_loop()
-        job = _Job(self._within_limits(request), loop, loop.create_future(), None, warm_up=True)
+        job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        with self._changed:
-            busy = request.key in self._waiting or len(self._waiting) >= self.limits.queue
-        if not busy:
-            self._put(job)
+        if self._queue.has_room(request.key):
+            self._queue.put(job)
 
     def suggestions(self, key: DocumentKey) -> Suggestions:
         """What was suggested in a document."""
@@ -139,7 +121,7 @@ class CompletionEngine:
 
     def cancel(self, key: DocumentKey) -> None:
         """Gives up what is asked for a document."""
-        self._give_up(lambda known: known == key)
+        self._queue.give_up(lambda known: known == key)
 
     def close(self, key: DocumentKey) -> None:
         """Forgets a document."""
@@ -151,19 +133,15 @@ class CompletionEngine:
 
     def stop(self) -> None:
         """Ends the worker; requests that wait or run are given up."""
-        self._give_up(lambda _: True)
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
+        self._queue.stop()
         self._thread.join(timeout=10)
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits or runs."""
-        with self._changed:
-            return not self._waiting and self._running is None
+        return self._queue.idle
 
-    # ------------------------------------------------------------------ inside, any thread
+    # ------------------------------------------------------------------ inside
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
@@ -186,116 +164,50 @@ class CompletionEngine:
         found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
         return Completion(found, from_suggestion=True)
 
-    def _put(self, job: _Job) -> None:
-        key = job.request.key
-        with self._changed:
-            if self._stopping:
-                raise Superseded("The server is stopping.")
-            if key not in self._waiting and len(self._waiting) >= self.limits.queue:
-                self.metrics.count("rejected")
-                raise Overloaded("Too many requests wait.", "Ask again later.")
-            self._end(self._waiting.pop(key, None))
-            if self._running is not None and self._running.request.key == key:
-                self._running.cancel.set()
-            self._waiting[key] = job
-            if key.client not in self._turns:
-                self._turns.insert(0, key.client)
-            self._changed.notify_all()
-
-    def _end(self, job: _Job | None) -> None:
-        """Tells whoever waits for a job that it will not be done."""
-        if job is not None:
-            job.cancel.set()
-            self.metrics.count("superseded")
-            _answer(job, Superseded("A newer request came for this document."))
-
-    def _give_up(self, matches: Callable[[DocumentKey], bool]) -> None:
-        with self._changed:
-            for key in [key for key in self._waiting if matches(key)]:
-                self._end(self._waiting.pop(key))
-            if self._running is not None and matches(self._running.request.key):
-                self._running.cancel.set()
-
-    def _forget(self, matches: Callable[[DocumentKey], bool]) -> None:
-        self._give_up(matches)
+    def _forget(self, matches: Matches) -> None:
         for key in [key for key in self._suggestions if matches(key)]:
             del self._suggestions[key]
-        with self._changed:
-            self._gone.append(matches)
-            self._changed.notify_all()
+        self._queue.forget(matches)
 
     # ------------------------------------------------------------------ the worker thread
 
     def _work(self) -> None:
-        while True:
-            job = self._next()
-            if job is None:
-                return
+        while job := self._queue.take(self._caches.drop, self._refresh):
             try:
-                answer = self._answer(job)
+                job.answer(self._answer(job))
             except Cancelled:
                 self.metrics.count("cancelled")
-                _answer(job, Superseded("The request was given up."))
+                job.answer(Superseded("The request was given up."))
             except CodegenError as error:
                 self.metrics.count("failed")
-                _answer(job, error)
-            except Exception as error:  # a bug must not end the service
-                self.metrics.count("failed")
-                log.exception("A completion failed.")
+                job.answer(error)
+            except Exception as error:  # noqa: BLE001 - a bug must not end the service
+                self._failed("A completion", error)
                 self._caches.drop(lambda key, job=job: key == job.request.key)
-                _answer(job, CodegenError(f"The completion failed: {type(error).__name__}."))
-            else:
-                _answer(job, answer)
-            with self._changed:
-                self._running = None
+                job.answer(CodegenError(f"The completion failed: {type(error).__name__}."))
+            self._queue.done()
 
-    def _next(self) -> _Job | None:
-        """The next job, once there is one; meanwhile stale caches are made exact."""
-        while True:
-            with self._changed:
-                for matches in self._gone:
-                    self._caches.drop(matches)
-                self._gone.clear()
-                if self._stopping:
-                    return None
-                if self._waiting:
-                    self._running = self._pop()
-                    return self._running
-                stale = self._caches.to_recompute()
-                if stale is None:
-                    self._changed.wait()
-                    continue
-            self._refresh(stale)
-
-    def _pop(self) -> _Job:
-        """The job of the client that has waited longest for its turn; real requests first."""
-        waiting = {key.client for key in self._waiting}
-        self._turns = [client for client in self._turns if client in waiting]
-
-        def rank(key: DocumentKey) -> tuple[bool, int]:
-            return self._waiting[key].warm_up, self._turns.index(key.client)
-
-        key = min(self._waiting, key=rank)
-        self._turns.remove(key.client)
-        self._turns.append(key.client)
-        return self._waiting.pop(key)
-
-    def _refresh(self, document: Document) -> None:
-        began = time.perf_counter()
+    def _refresh(self) -> bool:
+        """Makes stale states exact until somebody asks; whether there were any."""
+        document = self._caches.to_recompute()
+        if document is None:
+            return False
         try:
-            if document.cache.recompute(stop=self._wanted):
-                document.recompute = False
-                self.metrics.count("recomputed")
-        except CodegenError:
-            document.recompute = False
-            raise
-        log.debug("recompute: %.0f ms", 1e3 * (time.perf_counter() - began))
+            if not document.cache.recompute(stop=lambda: self._queue.wanted):
+                return True
+            self.metrics.count("recomputed")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed("A recompute", error)
+        document.recompute = False
+        return True
 
-    def _wanted(self) -> bool:
-        """Whether somebody asks for something."""
-        return bool(self._waiting or self._gone or self._stopping)
+    def _failed(self, what: str, error: Exception) -> None:
+        """Logs where a bug is, without the error's words, which may quote a document."""
+        self.metrics.count("failed")
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
 
-    def _answer(self, job: _Job) -> Completion:
+    def _answer(self, job: Job) -> Completion:
         request = job.request
         stop = self._preempted(job) if job.warm_up else job.cancel.is_set
         started = time.perf_counter()
@@ -327,7 +239,7 @@ class CompletionEngine:
             request,
             document.past,
             job.cancel.is_set,
-            _in_loop(job),
+            job.text_in_loop(),
         )
         candidates = decoder.run()
         done = time.perf_counter()
@@ -349,8 +261,8 @@ class CompletionEngine:
             stages=stages,
         )
 
-    def _preempted(self, job: _Job) -> Callable[[], bool]:
-        return lambda: job.cancel.is_set() or bool(self._waiting)
+    def _preempted(self, job: Job) -> Callable[[], bool]:
+        return lambda: job.cancel.is_set() or self._queue.wanted
 
     def _gauges(self) -> None:
         self.metrics.gauge("documents", len(self._caches))
@@ -360,32 +272,3 @@ class CompletionEngine:
 
 def _count(prompt: Prompt) -> int:
     return len(prompt.ids) + len(prompt.taken)
-
-
-def _in_loop(job: _Job) -> OnText | None:
-    """``on_text``, called in the job's event loop."""
-    if job.on_text is None:
-        return None
-    on_text = job.on_text
-
-    def later(piece: str) -> None:
-        job.loop.call_soon_threadsafe(on_text, piece)
-
-    return later
-
-
-def _answer(job: _Job, answer: Completion | CodegenError) -> None:
-    """Settles a job's future in its event loop, which may be closed by now."""
-
-    def settle() -> None:
-        if job.future.done():
-            return
-        if isinstance(answer, Completion):
-            job.future.set_result(answer)
-        else:
-            job.future.set_exception(answer)
-
-    try:
-        job.loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        log.debug("The event loop of a request is closed.")

@@ -1,0 +1,199 @@
+"""Requests on their way to the worker: one a document waits, clients take turns."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from codegen.errors import CodegenError
+from codegen.server.metrics import Metrics
+from codegen.server.requests import (
+    Completion,
+    CompletionRequest,
+    DocumentKey,
+    Overloaded,
+    Superseded,
+)
+
+log = logging.getLogger(__name__)
+
+Matches = Callable[[DocumentKey], bool]
+OnText = Callable[[str], None]
+
+
+@dataclass(eq=False)
+class Job:
+    """One request, and who waits for its answer in which event loop.
+
+    Attributes:
+        asked: when, by ``time.perf_counter``.
+        cancel: set once nobody wants the answer.
+        warm_up: whether the context is to be encoded only, while nobody else asks for anything.
+    """
+
+    request: CompletionRequest
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Completion]
+    on_text: OnText | None = None
+    asked: float = field(default_factory=time.perf_counter)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    warm_up: bool = False
+
+    def answer(self, answer: Completion | CodegenError) -> None:
+        """Settles the future in its event loop, which may be closed by now."""
+
+        def settle() -> None:
+            if self.future.done():
+                return
+            if isinstance(answer, Completion):
+                self.future.set_result(answer)
+            else:
+                self.future.set_exception(answer)
+
+        try:
+            self.loop.call_soon_threadsafe(settle)
+        except RuntimeError:
+            log.debug("The event loop of a request is closed.")
+
+    def text_in_loop(self) -> OnText | None:
+        """``on_text``, called in the event loop."""
+        if self.on_text is None:
+            return None
+        on_text = self.on_text
+
+        def later(piece: str) -> None:
+            self.loop.call_soon_threadsafe(on_text, piece)
+
+        return later
+
+
+class JobQueue:
+    """Waiting jobs; safe to use from several threads.
+
+    Args:
+        most: jobs that may wait.
+        metrics: where to count.
+    """
+
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self._most = most
+        self._metrics = metrics
+        self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
+        self._running: Job | None = None
+        self._turns: list[str] = []  # clients, the one that was served last at the end
+        self._gone: list[Matches] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        with self._changed:
+            return not self._waiting and self._running is None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the worker should look here."""
+        return bool(self._waiting or self._gone or self._stopping)
+
+    def has_room(self, key: DocumentKey) -> bool:
+        """Whether a job would wait without taking another's place."""
+        with self._changed:
+            return key not in self._waiting and len(self._waiting) < self._most
+
+    def put(self, job: Job) -> None:
+        """Adds a job; an older one of its document is given up.
+
+        Raises:
+            Overloaded: if too many wait.
+            Superseded: if the queue is stopping.
+        """
+        key = job.request.key
+        with self._changed:
+            if self._stopping:
+                raise Superseded("The server is stopping.")
+            if key not in self._waiting and len(self._waiting) >= self._most:
+                self._metrics.count("rejected")
+                raise Overloaded("Too many requests wait.", "Ask again later.")
+            self._end(self._waiting.pop(key, None))
+            if self._running is not None and self._running.request.key == key:
+                self._running.cancel.set()
+            self._waiting[key] = job
+            if key.client not in self._turns:
+                self._turns.insert(0, key.client)
+            self._changed.notify_all()
+
+    def give_up(self, matches: Matches) -> None:
+        """Gives up what waits or runs for documents."""
+        with self._changed:
+            for key in [key for key in self._waiting if matches(key)]:
+                self._end(self._waiting.pop(key))
+            if self._running is not None and matches(self._running.request.key):
+                self._running.cancel.set()
+
+    def forget(self, matches: Matches) -> None:
+        """Gives up, and has the worker forget the documents."""
+        self.give_up(matches)
+        with self._changed:
+            self._gone.append(matches)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Gives up everything and ends :meth:`take`."""
+        self.give_up(lambda _: True)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------ for the worker
+
+    def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
+        """The next job, once there is one; None when it is time to stop.
+
+        Args:
+            forget: is called for documents that are gone.
+            refresh: is called while nothing waits; returns false if there was nothing to do.
+        """
+        while True:
+            with self._changed:
+                while self._gone:
+                    forget(self._gone.pop(0))
+                if self._stopping:
+                    return None
+                if self._waiting:
+                    self._running = self._pop()
+                    return self._running
+            if not refresh():
+                with self._changed:
+                    if not self.wanted:
+                        self._changed.wait()
+
+    def done(self) -> None:
+        """The job that was taken is over."""
+        with self._changed:
+            self._running = None
+
+    def _end(self, job: Job | None) -> None:
+        """Tells whoever waits for a job that it will not be done."""
+        if job is not None:
+            job.cancel.set()
+            self._metrics.count("superseded")
+            job.answer(Superseded("A newer request came for this document."))
+
+    def _pop(self) -> Job:
+        """The job of the client that has waited longest for its turn; real requests first."""
+        waiting = {key.client for key in self._waiting}
+        self._turns = [client for client in self._turns if client in waiting]
+
+        def rank(key: DocumentKey) -> tuple[bool, int]:
+            return self._waiting[key].warm_up, self._turns.index(key.client)
+
+        key = min(self._waiting, key=rank)
+        self._turns.remove(key.client)
+        self._turns.append(key.client)
+        return self._waiting.pop(key)

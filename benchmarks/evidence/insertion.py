@@ -38,6 +38,7 @@ def settings(
             "final_norm": True,
             "prefix_apart": True,
             "mixes_neighbours": True,
+            "match_keys": True,
             "draws": draws,
         },
         "data": f"puzzles:{task}:train" + ":10000" * task.startswith("zebra"),

@@ -44,7 +44,7 @@ def new_model(recipe: Recipe) -> LoadedModel:
     longest = max(len(tokenizer(t.trained, add_special_tokens=False).input_ids) for t in texts)
     torch.manual_seed(recipe.seed)
     model = _make(network, tokenizer, longest)
-    if network.kind != "llama":
+    if network.match_keys and network.kind != "llama":
         model.encoder.match_keys()
     key = json.dumps([asdict(network), recipe.seed, sorted(tokenizer.get_vocab().items())])
     fingerprint = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()

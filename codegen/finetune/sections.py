@@ -116,6 +116,9 @@ class Network:
     prefix_apart: bool = setting(
         False, about="the prompt does not see the answer, so it is encoded once for all draws"
     )
+    match_keys: bool = setting(
+        False, about="keys begin as queries, so that equal tokens see one another from the start"
+    )
     tokenizer: str = setting("words", about="'words' of the data, or a directory or hub id")
     draws: int = setting(
         1, about="times that each example of a step loses tokens", low=1, high=1024

@@ -68,6 +68,15 @@ def test_neighbours_are_mixed_in_but_not_padding() -> None:
             torch.testing.assert_close(got[row, k], expected, atol=1e-12, rtol=0)
 
 
+def test_keys_can_begin_as_queries() -> None:
+    encoder = insertion_lm().encoder
+    encoder.match_keys()
+    x = torch.randn(1, 3, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for layer in encoder.layers:
+        q, k, v = layer.project(x, (torch.ones(3, 1), torch.zeros(3, 1)))
+        assert torch.equal(q, k) and not torch.equal(k, v)
+
+
 def test_positions_are_relative_to_nothing_but_the_order() -> None:
     """Rotary angles: shifting both a query and a key leaves their product as it is."""
     angles = rotary_angles(torch.arange(12), 8, 10000.0).double()

@@ -7,7 +7,8 @@ model is shown two solved problems of the task and answers (the paper's baseline
 fine-tuned model emulates that program, nothing is shown. ``tuned_reasoner``: it writes its own
 program, call and output. ``tuned_minus_few_shot`` and ``tuned_minus_direct`` are differences,
 paired by problem. ``..._faithful`` is the share of the intermediate results that Python can compute
-which the emulation got right, ``..._unanswered`` of the emulations that can't be read.
+which the emulation got right, ``..._unanswered`` of the emulations that can't be read, ``..._run``
+of the calls that the model wrote which give the right answer when Python runs them.
 
 Against: the same model's own few-shot prompting.
 
@@ -28,6 +29,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import Estimate, rate
+from codegen.errors import ConfigError
 from codegen.records import AppendLog, read_rows
 
 if TYPE_CHECKING:
@@ -42,12 +44,16 @@ _ANSWER_TOKENS = 32
 
 
 class Answered(NamedTuple):
-    """How one problem went; ``compared`` intermediates, of which ``faithful`` were right."""
+    """How one problem went; ``compared`` intermediates, of which ``faithful`` were right.
+
+    ``run`` says whether the same call, run in the sandbox, gives the right answer.
+    """
 
     right: bool
     failure: str
     compared: int
     faithful: int
+    run: bool = False
 
 
 def run(
@@ -58,6 +64,7 @@ def run(
     items: int = 50,
     batch_size: int = 16,
     kept: str = "cogex-model.jsonl",
+    methods: str = ",".join(_METHODS),
 ) -> Mapping[str, object]:
     """Measures.
 
@@ -68,8 +75,14 @@ def run(
         items: problems a task.
         batch_size: of decoding.
         kept: where each answer is kept; run again, it goes on from there.
+        methods: which of them, with commas.
     """
     at_least(1, items=items, batch_size=batch_size)
+    chosen = methods.split(",")
+    if unknown := sorted(set(chosen) - set(_METHODS)):
+        raise ConfigError(
+            f"There is no method {unknown[0]!r}.", f"There are: {', '.join(_METHODS)}."
+        )
     report = Report()
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "peft")
     if not model:
@@ -78,11 +91,11 @@ def run(
         return report.mapping()
     numbers = range(_FIRST, _FIRST + (2 if quick else items))
     with closing(_Kept(kept, {"model": model, "base": base})) as answers:
-        for method in _METHODS:
+        for method in chosen:
             _answer(
                 method, model if method.startswith("tuned") else base, numbers, batch_size, answers
             )
-    _report(report, answers.rows, numbers)
+    _report(report, answers.rows, numbers, chosen)
     return report.mapping()
 
 
@@ -194,38 +207,44 @@ def _judged(emulation: Any, item: Item, sandbox: Any) -> Answered:
 
     right = not emulation.failure and normalised(emulation.answer) == normalised(item.answer)
     compared: Mapping[str, bool] = {}
+    run = False
     try:
         program = parse_program(emulation.program)
         ran = run_hybrid(program, emulation.call, sandbox, unknown)
         compared = faithfulness(program, emulation.output, ran).right
+        run = normalised(ran.output.get("answer", "")) == normalised(item.answer)
     except Invalid:
         pass  # a program that breaks a rule has no true intermediates
-    return Answered(right, emulation.failure, len(compared), sum(compared.values()))
+    return Answered(right, emulation.failure, len(compared), sum(compared.values()), run)
 
 
 def _report(
-    report: Report, rows: Mapping[tuple[str, str, int], Answered], numbers: Sequence[int]
+    report: Report,
+    rows: Mapping[tuple[str, str, int], Answered],
+    numbers: Sequence[int],
+    methods: Sequence[str],
 ) -> None:
     keys = [(task, number) for task in TASKS for number in numbers]
-    by_method = {m: [rows[m, task, number] for task, number in keys] for m in _METHODS}
+    count = len(keys)
+    by_method = {m: [rows[m, task, number] for task, number in keys] for m in methods}
     for method, answered in by_method.items():
-        report.set(method, rate(sum(one.right for one in answered), len(keys)), len(keys))
-    for other in ("few_shot", "direct"):
-        pairs = zip(by_method["tuned"], by_method[other], strict=True)
-        differences = [int(a.right) - int(b.right) for a, b in pairs]
-        report.set(f"tuned_minus_{other}", _mean(differences), len(keys))
-    for method in _METHODS[1:]:
-        answered = by_method[method]
-        compared = sum(one.compared for one in answered)
-        if compared:
+        report.set(method, rate(sum(one.right for one in answered), count), count)
+        if method == "direct":
+            continue
+        if compared := sum(one.compared for one in answered):
             faithful = sum(one.faithful for one in answered)
             report.set(f"{method}_faithful", rate(faithful, compared), compared)
+        report.set(f"{method}_run", rate(sum(one.run for one in answered), count), count)
         failed = sum(bool(one.failure) for one in answered)
-        report.set(f"{method}_unanswered", rate(failed, len(keys)), len(keys))
+        report.set(f"{method}_unanswered", rate(failed, count), count)
+    for other in sorted({"few_shot", "direct"} & set(methods)) if "tuned" in methods else ():
+        pairs = zip(by_method["tuned"], by_method[other], strict=True)
+        differences = [int(a.right) - int(b.right) for a, b in pairs]
+        report.set(f"tuned_minus_{other}", _mean(differences), count)
     report.figures["tasks"] = {
         task: {
             method: round(sum(rows[method, task, n].right for n in numbers) / len(numbers), 3)
-            for method in _METHODS
+            for method in methods
         }
         for task in TASKS
     }

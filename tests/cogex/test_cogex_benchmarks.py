@@ -92,6 +92,7 @@ def test_the_model_against_its_few_shot_prompting(
     assert figures["tuned"] == figures["tuned_reasoner"] == 1.0
     assert figures["few_shot"] == 0.0 and figures["few_shot_unanswered"] == 1.0
     assert figures["tuned_minus_few_shot"] == 1.0 and figures["tuned_faithful"] == 1.0
+    assert figures["tuned_run"] == 1.0 and figures["few_shot_run"] == 0.0
     assert 0 <= figures["direct"] < 1
     lines = Path(kept).read_text().splitlines()
     again = dict(cogex_model.run(model="tuned", items=6, kept=kept))

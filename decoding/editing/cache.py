@@ -180,14 +180,14 @@ class EditableCache:
         if policy.refresh > 0:
             fresh |= self._most_deviating(fresh)
         places = np.flatnonzero(fresh)
+        self._context, self._context_logits = len(tokens), known
         self._logits = known
         complete = self._encode(places, stop or _never)
-        self._context = len(self)
-        self._context_logits = self._logits
+        encoded = int(np.count_nonzero(places < len(self)))
         return EditReport(
-            reused=len(tokens) - len(places),
+            reused=len(self) - encoded,
             moved=moved,
-            encoded=len(places),
+            encoded=encoded,
             stale=self._ledger.stale,
             exact=complete and self.exact,
             seconds=time.perf_counter() - began,
@@ -215,6 +215,8 @@ class EditableCache:
             Whether all states are exact.
         """
         places = np.flatnonzero(~self._ledger.exact)
+        if len(places):
+            self._context_logits = None
         return self._encode(places, stop or _never)
 
     # ------------------------------------------------------------------ decoding behind it
@@ -251,13 +253,11 @@ class EditableCache:
             raise ValueError(f"can't cut {len(self)} tokens to {length}")
         if length == len(self):
             return
-        self._ledger.cut(length)
-        self._publish()
+        self._cut(length)
         if length == self._context:
             self._logits = self._context_logits
-        else:
-            mark = int(self._ledger.marks[-1]) if length else 0
-            self._logits = self._known.get(mark)
+        elif length:
+            self._logits = self._known.get(int(self._ledger.marks[-1]))
 
     # ------------------------------------------------------------------ inside
 
@@ -282,7 +282,12 @@ class EditableCache:
         cells, places = cells[astray], kept[astray]
         if len(cells) and self.policy.rotate:
             shifts = places - ledger.encoded_at[cells]
-            self._cells.move(self._tensor(cells), self._tensor(shifts))
+            ledger.stands[cells] = -1  # until all layers are done
+            try:
+                self._cells.move(self._tensor(cells), self._tensor(shifts))
+            except BaseException:
+                self._cut(min(ledger.valid, int(places[0])))
+                raise
         ledger.stands[cells] = places
         return len(cells)
 
@@ -328,7 +333,7 @@ class EditableCache:
         chunk = self.policy.chunk
         for start in range(0, len(places), chunk):
             if stop():
-                self._cut_back()
+                self._cut(self._ledger.valid)
                 return False
             part = places[start : start + chunk]
             logits = self._forward(part, 1)
@@ -352,7 +357,7 @@ class EditableCache:
         try:
             logits = self._run(places, keep)
         except BaseException:
-            self._cut_back()
+            self._cut(ledger.valid)
             raise
         ledger.encoded(places)
         return logits
@@ -384,15 +389,19 @@ class EditableCache:
         chosen[places[np.argsort(-distance, kind="stable")[:number]]] = True
         return chosen
 
-    def _cut_back(self) -> None:
-        """Ends the sequence before the first token without states."""
-        self._ledger.cut(self._ledger.valid)
+    def _cut(self, length: int) -> None:
+        """Ends the sequence after ``length`` tokens, if it does not end there."""
+        if length == len(self):
+            return
+        self._ledger.cut(length)
         self._publish()
         self._logits = None
 
     def _remember(self, logits: torch.Tensor) -> None:
         """These are the logits [V] behind the sequence."""
         self._logits = logits
+        if len(self) == self._context:
+            self._context_logits = logits
         if not self.exact:
             return
         mark = int(self._ledger.marks[-1])

@@ -224,6 +224,69 @@ def test_refresh_encodes_what_deviates() -> None:
     assert errors[1.0] < 1e-3
 
 
+def test_logits_after_a_recompute_are_the_new_ones() -> None:
+    """Also where decoding went on behind the context before."""
+    model = llama()
+    tokens = [i % 50 for i in range(60)]
+    changed = [*tokens[:10], 3, 1, 4, *tokens[10:]]
+    wanted = full(model, changed)[-1]
+    for behind in (False, True):
+        cache = EditableCache(model, policy=TIGHT)
+        cache.update(tokens)
+        cache.update(changed)
+        approximate = cache.logits.clone()
+        cache.extend([5])
+        if not behind:
+            cache.truncate(len(changed))
+        assert not cache.recompute(stop=lambda: True)
+        cache.recompute()
+        if not behind:
+            cache.extend([5])
+        cache.truncate(len(changed))
+        torch.testing.assert_close(cache.logits, wanted, rtol=1e-4, atol=1e-4)
+        assert (approximate - wanted).abs().max() > 1e-3
+
+
+def test_a_recompute_that_is_stopped_keeps_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = EditableCache(llama(), policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    cache.update([*tokens[:10], 3, 1, 4, *tokens[10:]])
+    logits = cache.logits
+    assert not cache.recompute(stop=lambda: True)
+    monkeypatch.setattr(cache, "_forward", None)  # nothing is encoded for them
+    assert torch.equal(cache.logits, logits)
+
+
+def test_doubt() -> None:
+    cache = EditableCache(llama(), policy=EditPolicy(min_span=2, tail=0, sink=0, doubt=0.5))
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    near = torch.tensor([[0.0, 5.0, 1.0], [3.0, 3.2, 0.0]])
+    assert not cache.in_doubt(near)  # exact
+    cache.update([*tokens[:10], 3, 1, 4, *tokens[10:]])
+    assert cache.in_doubt(near) and cache.in_doubt(near[1])
+    assert not cache.in_doubt(near[0])
+
+
+def test_an_error_while_keys_are_turned_leaves_a_valid_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = llama()
+    cache = EditableCache(model, policy=TIGHT)
+    tokens = [i % 50 for i in range(60)]
+    cache.update(tokens)
+    last: Any = cache._cells.layers[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(last, "move", None)  # two layers are done when it fails
+        with pytest.raises(TypeError):
+            cache.update([*tokens[:10], *tokens[15:]])
+    assert cache.token_ids == tokens[:10]
+    report = cache.update(tokens)
+    assert report.exact and report.encoded < 60
+    torch.testing.assert_close(cache.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
+
+
 def test_an_error_in_the_model_leaves_a_valid_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     model = llama()
     cache = EditableCache(model, policy=TIGHT)

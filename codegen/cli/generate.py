@@ -30,8 +30,8 @@ from codegen.errors import InputError
 @click.option(
     "--decoder",
     metavar="NAME",
-    help="sample, edit_sequence or backspace, by default as the model was tuned; or, joined by + "
-    "or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, "
+    help="sample, edit_sequence, backspace or insertion, by default as the model was tuned; or, "
+    "joined by + or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, "
     "rsd (the same text sooner), superposed (-n samples of a prompt by one pass a token).",
 )
 @click.option(
@@ -84,15 +84,16 @@ def generate(
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
     options = read_pairs(decoder_options)
-    if decoder or options:
-        find_decoder(Decoder(decoder or "sample", options))  # a typo should not cost a model load
+    if decoder:
+        find_decoder(Decoder(decoder, options))  # a typo should not cost a model load
 
     from codegen.generation.hf import HFGenerator
-    from codegen.models import load
+    from codegen.models import fills_gaps, load
 
     loaded = load(model)
     use_chat = loaded.card.style == "chat" if chat is None else chat
-    if loaded.card.style == "plain" and not use_chat and not text.endswith("\n"):
+    ends_open = loaded.card.style == "plain" and not use_chat and not text.endswith("\n")
+    if ends_open and not fills_gaps(loaded.model):
         text += "\n"  # the border between prompt and response that the model was trained on
     generator = HFGenerator(loaded, window=4)
     heal = loaded.card.style != "plain"

@@ -32,7 +32,8 @@ from codegen.errors import InputError
     metavar="NAME",
     help="sample, edit_sequence, backspace or insertion, by default as the model was tuned; or, "
     "joined by + or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), "
-    "suffix, edit, rsd (the same text sooner), superposed (-n samples of a prompt by one pass a token).",
+    "suffix, edit, rsd (the same text sooner), superposed (-n samples of a prompt by one pass a "
+    "token).",
 )
 @click.option(
     "--original",

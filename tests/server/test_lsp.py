@@ -25,17 +25,15 @@ def command(model: Path) -> list[str]:
     return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256"]
 
 
-def capabilities(inline: bool = True, encoding: str = "utf-16") -> types.ClientCapabilities:
+def capabilities() -> types.ClientCapabilities:
     document = types.TextDocumentClientCapabilities(
-        inline_completion=types.InlineCompletionClientCapabilities() if inline else None
+        inline_completion=types.InlineCompletionClientCapabilities()
     )
-    general = types.GeneralClientCapabilities(
-        position_encodings=[types.PositionEncodingKind(encoding)]
-    )
+    general = types.GeneralClientCapabilities(position_encodings=[types.PositionEncodingKind.Utf16])
     return types.ClientCapabilities(text_document=document, general=general)
 
 
-async def started(model: Path, **options: Any) -> LanguageClient:
+async def started(model: Path) -> LanguageClient:
     """A client whose server has its model."""
     config = ClientServerConfig(server_command=command(model))
     client: Any = await config.start()
@@ -46,7 +44,7 @@ async def started(model: Path, **options: Any) -> LanguageClient:
         client.statuses.append((params.kind, params.message))
 
     params = types.InitializeParams(
-        capabilities(**options), process_id=os.getpid(), root_uri="file:///project"
+        capabilities(), process_id=os.getpid(), root_uri="file:///project"
     )
     client.answer = await client.initialize_session(params)
     for _ in range(600):
@@ -190,25 +188,3 @@ async def test_the_selected_entry_of_the_editors_list_is_gone_on_from(client: An
     answer = await client.text_document_inline_completion_async(params)
     assert all(item.insert_text.startswith("path") for item in answer.items)
     assert all(item.range == place for item in answer.items)
-
-
-@pytest.mark.parametrize("encoding", ["utf-32"])
-async def test_position_encodings_and_plain_completion(tiny_model_dir: Path, encoding: str) -> None:
-    """An editor without inline completion: the ordinary list, columns in each encoding."""
-    client: Any = await started(tiny_model_dir, inline=False, encoding=encoding)
-    found = client.answer.capabilities
-    assert found.position_encoding == encoding
-    assert found.completion_provider.trigger_characters
-    line = "é漢😀 = val"
-    opened(client, line + "\n")
-    column = {"utf-8": 15, "utf-16": 10, "utf-32": 9}[encoding]
-    context = types.CompletionContext(types.CompletionTriggerKind.Invoked)
-    params = types.CompletionParams(
-        types.TextDocumentIdentifier(URI), types.Position(0, column), context=context
-    )
-    answer = await client.text_document_completion_async(params)
-    for item in answer.items:
-        assert item.text_edit.new_text.startswith("val")
-        assert item.text_edit.range.start.character == column - 3
-    await client.shutdown_session()
-    await client.stop()

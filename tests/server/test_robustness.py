@@ -58,10 +58,10 @@ class Wire:
             message["id"] = number
         await self.protocol.take(json.dumps(message).encode())
 
-    async def start(self, encoding: str = "utf-16") -> None:
+    async def start(self, encoding: str = "utf-16", inline: bool = True) -> None:
         general = {"positionEncodings": [encoding]}
-        inline = {"inlineCompletion": {}}
-        capabilities = {"general": general, "textDocument": inline}
+        document = {"inlineCompletion": {}} if inline else {}
+        capabilities = {"general": general, "textDocument": document}
         params = {"capabilities": capabilities, "processId": None, "rootUri": "file:///p"}
         await self.send("initialize", params, 0)
         await self.send("initialized", {})
@@ -146,6 +146,36 @@ def test_random_editing_keeps_mirror_and_cache_right(engine: Any, encoding: str)
         for uri in list(texts):
             await wire.send("textDocument/didClose", {"textDocument": {"uri": uri}})
         assert not wire.session.documents
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("encoding", "column"), [("utf-8", 15), ("utf-16", 10), ("utf-32", 9)])
+def test_plain_completion_for_editors_without_inline(
+    engine: Any, encoding: str, column: int
+) -> None:
+    async def run() -> None:
+        wire = Wire(engine)
+        await wire.start(encoding, inline=False)
+        found = (await wire.answer(0))["result"]["capabilities"]
+        assert found["positionEncoding"] == encoding
+        assert found["completionProvider"]["triggerCharacters"]
+        text = "é漢😀 = val\n"
+        item = {"uri": URIS[0], "languageId": "python", "version": 1, "text": text}
+        await wire.send("textDocument/didOpen", {"textDocument": item})
+        place = {"line": 0, "character": column}
+        params = {
+            "textDocument": {"uri": URIS[0]},
+            "position": place,
+            "context": {"triggerKind": 1},
+        }
+        await wire.send("textDocument/completion", params, 1)
+        items = (await wire.answer(1))["result"]["items"]
+        assert items
+        for one in items:
+            assert one["textEdit"]["newText"].startswith("val")
+            assert one["textEdit"]["range"] == {"start": {"line": 0, "character": column - 3},
+                                                "end": place}  # fmt: skip
 
     asyncio.run(run())
 
@@ -319,7 +349,7 @@ def start_http(model: Path, folder: Path, port: int) -> tuple[subprocess.Popen[s
     raise AssertionError("it did not start")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_server_starts_again(tiny_model_dir: Path, tmp_path: Path) -> None:
     process, url = start_http(tiny_model_dir, tmp_path, 0)
     token = (tmp_path / "token").read_text().strip()

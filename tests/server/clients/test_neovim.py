@@ -1,7 +1,7 @@
 """Neovim with our language server, and llama.vim with our ``/infill``: ghost text, accepted.
 
 Neovim runs headless and is driven over its own protocol. Before 0.12 it has no inline completion of
-its own; there the request is sent by hand.
+its own, so here the request is sent by hand; its ghost text is in ``test_setups.py``.
 """
 
 from __future__ import annotations
@@ -84,29 +84,12 @@ def start_server(vim: Any, model: Path, folder: Path) -> None:
     wait_for(lambda: "ready" in str(vim.vars["status"]))
 
 
-def test_ghost_text_by_the_language_server(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
-    if nvim.found.version < (0, 12):
-        pytest.skip("inline completion is in Neovim from 0.12 on")
-    start_server(nvim, tiny_model_dir, tmp_path)
-    nvim.exec_lua("vim.lsp.inline_completion.enable(true)")
-    nvim.input("G$a")
-    shown = wait_for(lambda: ghost(nvim, "nvim.lsp.inline_completion"))
-    before = "\n".join(nvim.current.buffer[:])
-    assert nvim.exec_lua("return vim.lsp.inline_completion.get()")
-    wait_for(lambda: "\n".join(nvim.current.buffer[:]) != before)
-    accepted = "\n".join(nvim.current.buffer[:]).removeprefix(before)
-    assert accepted and shown.startswith(accepted.partition("\n")[0])
-    # It asks again at once; leaving insert mode cancels, and the server lives on.
-    nvim.input("<Esc>")
-    nvim.input("o")
-    nvim.input("<Esc>")
-    assert nvim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 1
-
-
-def test_the_raw_request_in_any_neovim(nvim: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_the_raw_request_and_a_server_that_is_killed(
+    nvim: Any, tiny_model_dir: Path, tmp_path: Path
+) -> None:
     start_server(nvim, tiny_model_dir, tmp_path)
     nvim.current.buffer[:] = ["# é漢😀", *TEXT.split("\n")]
-    answer = nvim.exec_lua(
+    result, encoding = nvim.exec_lua(
         """
         local client = vim.lsp.get_clients({name = 'codegen'})[1]
         vim.wait(300)  -- changes are sent after 150 ms
@@ -116,19 +99,11 @@ def test_the_raw_request_in_any_neovim(nvim: Any, tiny_model_dir: Path, tmp_path
         return {found.result, client.offset_encoding}
         """
     )
-    result, encoding = answer
     assert encoding in ("utf-8", "utf-16")
     assert 1 <= len(result["items"]) <= 3
     assert result["items"][0]["range"]["start"] == {"line": 2, "character": 4}
-
-
-def test_the_editor_goes_on_when_the_server_is_killed(
-    nvim: Any, tiny_model_dir: Path, tmp_path: Path
-) -> None:
-    start_server(nvim, tiny_model_dir, tmp_path)
     own = nvim.funcs.getpid()
-    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-    for pid in children:
+    for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split():
         os.kill(int(pid), 9)
     wait_for(lambda: nvim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 0)
     nvim.current.buffer.append("hello")

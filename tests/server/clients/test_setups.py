@@ -17,7 +17,6 @@ from tests.server.clients import tools
 from tests.server.clients.test_neovim import TEXT, ghost, wait_for
 
 pynvim = pytest.importorskip("pynvim")
-pytestmark = pytest.mark.slow
 
 EDITORS = Path(__file__).parents[3] / "editors"
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
@@ -35,6 +34,7 @@ def path(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
     yield f"{script.parent}:{os.environ['PATH']}"
 
 
+@pytest.mark.slow
 def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tools.neovim()
     if found.version < (0, 12):
@@ -60,6 +60,9 @@ def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         wait_for(lambda: "\n".join(vim.current.buffer[:]) != before)
         accepted = "\n".join(vim.current.buffer[:]).removeprefix(before)
         assert accepted and shown.startswith(accepted.partition("\n")[0])
+        # It asks again at once; leaving insert mode cancels, and the server lives on.
+        vim.input("<Esc>o<Esc>")
+        assert vim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 1
     finally:
         vim.close()
 
@@ -87,6 +90,7 @@ EMACS = """
 """
 
 
+@pytest.mark.long
 def test_emacs(path: str, tmp_path: Path) -> None:
     emacs = shutil.which("emacs")
     if emacs is None:

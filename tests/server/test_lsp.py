@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 def command(model: Path) -> list[str]:
-    return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256"]
+    return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256", "--stdio"]
 
 
 def capabilities() -> types.ClientCapabilities:

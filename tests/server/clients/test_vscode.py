@@ -42,7 +42,7 @@ def vscode(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
     subprocess.run(install, cwd=extension, check=True, capture_output=True)
     command = [CODEGEN, "serve", "lsp", "--model", str(tiny_model_dir), "--context", "256"]
     settings = {"codegen.command": command, "security.workspace.trust.enabled": False,
-                "workbench.startupEditor": "none"}  # fmt: skip
+                "workbench.startupEditor": "none", "editor.quickSuggestions": False}  # fmt: skip
     user = tmp_path / "user" / "User"
     user.mkdir(parents=True)
     (user / "settings.json").write_text(json.dumps(settings))
@@ -85,5 +85,7 @@ def test_ghost_text_in_vscode(vscode: str, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert "error" not in found, found
     assert found["shown"].strip()
-    assert len(found["after"]) > len(found["before"])
+    saved = (tmp_path / "work" / "main.py").read_text()
+    assert saved.startswith(TEXT + "v")
+    assert found["shown"].strip().partition("\n")[0] in saved
     assert screenshot.stat().st_size > 10_000

@@ -37,11 +37,11 @@ try {
   await ghost.waitFor({ state: "attached", timeout: 15000 });
   const shown = await ghost.innerText();
   await page.screenshot({ path: screenshot });
-  const text = async () => (await lines.innerText()).replace(/\u00a0/g, " ");
-  const before = await text();
   await page.keyboard.press("Tab");
-  await page.waitForTimeout(1000);
-  console.log(JSON.stringify({ shown, before, after: await text() }));
+  await page.waitForTimeout(500);
+  await page.keyboard.press("Control+S"); // the file on disk shows what was accepted
+  await page.waitForTimeout(2000);
+  console.log(JSON.stringify({ shown: shown.replace(/\u00a0/g, " ") }));
 } catch (error) {
   await page.screenshot({ path: screenshot });
   console.log(JSON.stringify({ error: String(error) }));

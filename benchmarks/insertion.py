@@ -51,7 +51,7 @@ _BODY, _VOCABULARY, _ROWS, _SORTED = 256, 8192, 8, 32
 
 
 def run(
-    quick: bool = False, *, runs: str = "", steps: int = 2500, asked: int = 500, seed: int = 0
+    quick: bool = False, *, runs: str = "", steps: int = 4000, asked: int = 500, seed: int = 0
 ) -> Mapping[str, object]:
     """Measures.
 

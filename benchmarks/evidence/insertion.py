@@ -97,7 +97,7 @@ def curve(result: TrainingResult) -> str:
 def main() -> None:
     """Runs what is not there and prints the table."""
     chosen: Mapping[str, Any] = vars(
-        arguments(__doc__ or "", tasks=",".join(TASKS[:2]), kinds=",".join(KINDS), steps=2500)
+        arguments(__doc__ or "", tasks=",".join(TASKS[:2]), kinds=",".join(KINDS), steps=4000)
     )
     rows = []
     for task in chosen["tasks"].split(","):

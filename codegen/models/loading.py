@@ -141,19 +141,24 @@ def load(
     return LoadedModel(name, place, base.origin, fingerprint, model, tokenizer, card)
 
 
-def _class_of(place: str) -> Any:
-    """transformers' class for left-to-right models, or one of ours that fills gaps."""
-    from transformers import AutoModelForCausalLM
-
+def _filling_kind(place: str) -> str:
+    """The kind of a model directory of ours that fills gaps; empty for any other model."""
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
-        return AutoModelForCausalLM  # a hub id; what is wrong with a file is its to say
-    if kind not in _FILLING:
-        return AutoModelForCausalLM
-    from codegen.decoding.insertion import MODELS
+        return ""  # a hub id; what is wrong with a file is transformers' to say
+    return kind if kind in _FILLING else ""
 
-    return MODELS[kind]
+
+def _class_of(place: str) -> Any:
+    """transformers' class for left-to-right models, or one of ours that fills gaps."""
+    if kind := _filling_kind(place):
+        from codegen.decoding.insertion import MODELS
+
+        return MODELS[kind]
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM
 
 
 def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
@@ -227,7 +232,7 @@ def fingerprint_of(name: str) -> str:
 
 def load_tokenizer(name: str) -> Any:
     """Loads a model's tokenizer, padding on the left, with a padding token."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     place, _ = resolve(name)
     is_local = Path(place).is_dir()
@@ -238,7 +243,8 @@ def load_tokenizer(name: str) -> Any:
             f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        kind = PreTrainedTokenizerFast if _filling_kind(place) else AutoTokenizer
+        tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"The tokenizer of {name!r} does not load: {_one_line(error)}.") from error
     tokenizer.padding_side = "left"

@@ -39,7 +39,7 @@ def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
                      default="auto", show_default=True,
                      help="Order of prefix and suffix, for models that fill in the middle."),
         click.option("--precision", type=click.Choice(["auto", "full"]), default="auto",
-                     show_default=True, help="auto decodes with narrow weights where that is faster."),
+                     show_default=True, help="auto: weights of few bits where that is faster."),
         click.option("--context", "context_tokens", type=click.IntRange(64, 1_000_000),
                      default=1024, show_default=True, help="Tokens around the cursor."),
         click.option("--cache-mib", type=click.IntRange(16), default=1024, show_default=True,

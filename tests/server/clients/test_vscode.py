@@ -43,9 +43,10 @@ def vscode(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
     command = [CODEGEN, "serve", "lsp", "--model", str(tiny_model_dir), "--context", "256"]
     settings = {"codegen.command": command, "security.workspace.trust.enabled": False,
                 "workbench.startupEditor": "none", "editor.quickSuggestions": False}  # fmt: skip
-    user = tmp_path / "user" / "User"
-    user.mkdir(parents=True)
-    (user / "settings.json").write_text(json.dumps(settings))
+    for level in ("User", "Machine"):  # the command is a machine's setting
+        folder = tmp_path / "user" / level
+        folder.mkdir(parents=True)
+        (folder / "settings.json").write_text(json.dumps(settings))
     work = tmp_path / "work"
     work.mkdir()
     (work / "main.py").write_text(TEXT)

@@ -1,4 +1,4 @@
-"""Which code runs: the Triton kernel where there is one for the device, else the plain reference."""
+"""Which code runs: a Triton kernel where the device can run it, else the plain reference."""
 
 from __future__ import annotations
 

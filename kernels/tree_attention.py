@@ -1,4 +1,4 @@
-"""Attention that verifies trees of drafts: a row's own prefix, and of the tree each node's ancestors.
+"""Attention that verifies trees of drafts: a row's prefix, and of the tree a node's ancestors.
 
 Row b's prefix lies in slots 0 .. n_b - 1 of the cache and its T nodes in the T slots behind; T
 differs not by row, n_b does. A chain is a tree in which all earlier nodes are ancestors, and plain

@@ -1,0 +1,206 @@
+"""Which drafted tokens stand, found on the device: chains, trees drawn without replacement, greedy.
+
+A chain (arXiv 2211.17192): token j stands with probability min(1, q_j / p_j); the first that does
+not is replaced by a sample from the positive part of q - p, after a whole chain follows one from q.
+A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
+rejection turns q into the normalised positive part of q - p and takes the token out of p.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from codegen.errors import InputError
+from codegen.kernels.backend import use_triton
+from codegen.kernels.philox import ACCEPT, gumbel
+
+TINY = 1e-12  # mass of q - p below which it is rounding
+
+
+class Accepted(NamedTuple):
+    """What came of a batch of drafts.
+
+    Attributes:
+        path: int64 [B, depth], the accepted nodes from the top, -1 behind the last; node 0 is the
+            token before the draft.
+        count: int64 [B], how many they are.
+        token: int64 [B], the token that the target adds.
+    """
+
+    path: torch.Tensor
+    count: torch.Tensor
+    token: torch.Tensor
+
+
+def accept_tree(
+    children: torch.Tensor,
+    tokens: torch.Tensor,
+    target: torch.Tensor,
+    draft: torch.Tensor,
+    uniforms: torch.Tensor,
+    last: torch.Tensor,
+) -> Accepted:
+    """Walks down trees.
+
+    Args:
+        children: int64 [B, N+1, K], each node's in the order drawn, -1 behind the last.
+        tokens: int64 [B, N], of nodes 1 .. N.
+        target: probabilities [B, N+1, V] of what follows each node, any float type.
+        draft: those by which the children of nodes 0 .. M-1 were drawn, [B, M, V].
+        uniforms: float64 [B, depth, K] in [0, 1).
+        last: float64 [B] in [0, 1), for the target's own token.
+
+    Raises:
+        InputError: if the shapes do not fit together.
+    """
+    rows, nodes, most = children.shape
+    if tokens.shape != (rows, nodes - 1) or target.shape[:2] != (rows, nodes):
+        raise InputError(f"A tree of {nodes} nodes needs as many target rows and tokens less one.")
+    if draft.shape[0] != rows or draft.shape[2] != target.shape[2] or uniforms.shape[2] < most:
+        raise InputError("draft must be [B, M, V] and uniforms [B, depth, K].")
+    if use_triton(target):
+        from codegen.kernels.gpu.accept import launch_tree
+
+        return Accepted(*launch_tree(children, tokens, target, draft, uniforms, last))
+    return reference_tree(children, tokens, target, draft, uniforms, last)
+
+
+def reference_tree(
+    children: torch.Tensor,
+    tokens: torch.Tensor,
+    target: torch.Tensor,
+    draft: torch.Tensor,
+    uniforms: torch.Tensor,
+    last: torch.Tensor,
+) -> Accepted:
+    """The same, row by row and step by step as the rule is written."""
+    rows, depth = len(children), uniforms.shape[1]
+    path = children.new_full((rows, depth), -1)
+    final = children.new_zeros(rows)
+    for row in range(rows):
+        node, q = 0, target[row, 0].float()
+        for level in range(depth):
+            p = draft[row, min(node, draft.shape[1] - 1)].float()
+            below = -1
+            for place, child in enumerate(children[row, node].tolist()):
+                if child < 0:
+                    continue
+                token = int(tokens[row, child - 1])
+                if uniforms[row, level, place] * p[token].double() < q[token]:
+                    below = child
+                    break
+                left = (q - p).clamp(min=0)
+                mass = left.sum()
+                q = left / mass if mass > TINY else q
+                p = p.clone()
+                p[token] = 0
+                mass = p.sum()
+                if mass <= 0:
+                    break
+                p = p / mass
+            if below < 0:
+                break
+            path[row, level] = below
+            node, q = below, target[row, below].float()
+        cumulative = q.double().cumsum(0)
+        found = torch.searchsorted(cumulative, (last[row] * cumulative[-1])[None], right=True)[0]
+        final[row] = torch.minimum(found, q.nonzero()[-1, 0])
+    return Accepted(path, (path >= 0).sum(1), final)
+
+
+def accept_greedy(
+    children: torch.Tensor, tokens: torch.Tensor, best: torch.Tensor, depth: int
+) -> Accepted:
+    """Walks down trees along the target's most probable tokens; no probabilities are read.
+
+    Args:
+        children, tokens: see :func:`accept_tree`.
+        best: int64 [B, N+1], the target's choice after each node.
+        depth: most levels of a tree.
+    """
+    if use_triton(best):
+        from codegen.kernels.gpu.accept import launch_greedy
+
+        return Accepted(*launch_greedy(children, tokens, best, depth))
+    return reference_greedy(children, tokens, best, depth)
+
+
+def reference_greedy(
+    children: torch.Tensor, tokens: torch.Tensor, best: torch.Tensor, depth: int
+) -> Accepted:
+    """The same, a level at a time."""
+    rows = len(children)
+    every = torch.arange(rows, device=children.device)
+    node = children.new_zeros(rows)
+    active = torch.ones_like(node, dtype=torch.bool)
+    path = children.new_full((rows, depth), -1)
+    padded = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)
+    for level in range(depth):
+        below = children[every, node]  # [B, K]
+        good = (below >= 0) & (padded.gather(1, below.clamp(min=0)) == best[every, node][:, None])
+        active = active & good.any(1)
+        node = torch.where(active, below[every, good.long().argmax(1)], node)
+        path[:, level] = torch.where(active, node, -1)
+    return Accepted(path, (path >= 0).sum(1), best[every, node])
+
+
+def accept_chain(
+    tokens: torch.Tensor,
+    target: torch.Tensor,
+    draft: torch.Tensor,
+    uniforms: torch.Tensor,
+    seeds: torch.Tensor,
+    requests: torch.Tensor,
+    positions: torch.Tensor,
+) -> Accepted:
+    """Goes along chains of any lengths; the target's token is the largest of Gumbel variables.
+
+    Args:
+        tokens: int64 [B, K], -1 behind a row's last.
+        target: probabilities [B, K+1, V], any float type.
+        draft: those by which the tokens were drawn, [B, K, V]; one-hot for drafts without a model.
+        uniforms: float64 [B, K] in [0, 1).
+        seeds, requests, positions: int64 [B], for the noise (:mod:`codegen.kernels.philox`);
+            ``positions`` are those of ``tokens[:, 0]``.
+
+    Raises:
+        InputError: if the shapes do not fit together.
+    """
+    rows, most = tokens.shape
+    if target.shape[:2] != (rows, most + 1) or draft.shape != (rows, most, target.shape[2]):
+        raise InputError(f"Chains of {most} tokens need {most + 1} target rows and {most} drafts.")
+    given = (tokens, target, draft, uniforms, seeds, requests, positions)
+    if use_triton(target):
+        from codegen.kernels.gpu.accept import launch_chain
+
+        return Accepted(*launch_chain(*given))
+    return reference_chain(*given)
+
+
+def reference_chain(
+    tokens: torch.Tensor,
+    target: torch.Tensor,
+    draft: torch.Tensor,
+    uniforms: torch.Tensor,
+    seeds: torch.Tensor,
+    requests: torch.Tensor,
+    positions: torch.Tensor,
+) -> Accepted:
+    """The same on whole tensors."""
+    rows, most = tokens.shape
+    every = torch.arange(rows, device=tokens.device)
+    at = tokens.clamp(min=0)[..., None]
+    p, q = (x[:, :most].float().gather(2, at)[..., 0] for x in (draft, target))
+    good = (tokens >= 0) & (uniforms * p < q)
+    count = good.long().cumprod(1).sum(1)
+    rejected = (count < most) & (tokens[every, count.clamp(max=most - 1)] >= 0)
+    q = target[every, count].float()
+    left = (q - draft[every, count.clamp(max=most - 1)].float()).clamp(min=0)
+    use = rejected & (left.sum(-1) > TINY)
+    weights = torch.where(use[:, None], left, q)
+    noise = gumbel(seeds, requests, positions + count, target.shape[2], ACCEPT)
+    steps = torch.arange(1, most + 1, device=tokens.device)
+    path = torch.where(steps <= count[:, None], steps, -1)
+    return Accepted(path, count, (weights.log() + noise).argmax(-1))

@@ -1,0 +1,32 @@
+"""The kernels' numerics (``interpreted/``) in Triton's interpreter, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from codegen.kernels.backend import triton_installed
+
+FOLDER = Path(__file__).parent / "interpreted"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not triton_installed(), reason="Triton is not installed (Linux: pip install triton)"
+)
+def test_numerics() -> None:
+    """One process for all files: most of the time is Triton's start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", str(FOLDER), "-p", "no:cacheprovider", "-p", "no:xdist"],
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune.batch import Isolation, Row
 from codegen.finetune.curriculum import Draw, Odds, bucket_of, draw_order, grid, odds_of
 from codegen.finetune.encode import Encoded
-from codegen.decoding.packing import best_fit
 
 Order = Literal["fixed", "random", "default_first"]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune.attention import causal
 from codegen.finetune.curriculum import (
@@ -22,7 +23,6 @@ from codegen.finetune.curriculum import (
     units_per_cycle,
 )
 from codegen.finetune.encode import Encoded
-from codegen.decoding.packing import best_fit
 from codegen.finetune.plan import apportion, make_curriculum, make_mixture, make_plan, share_of
 
 

@@ -17,7 +17,7 @@ def layer(weight: torch.Tensor) -> nn.Sequential:
 
 
 def four_bit_weights(outputs: int, inputs: int) -> torch.Tensor:
-    """As in a Q4_1 file: in each group of 32 values low + q * step, with q = 0 and 15 among them."""
+    """As in a Q4_1 file: low + q * step in each group of 32 values, q = 0 and 15 among them."""
     q = torch.randint(0, 16, (outputs, inputs // 32, 32))
     q[..., 0], q[..., 1] = 0, 15
     step = torch.rand(outputs, inputs // 32, 1) * 0.01 + 0.001

@@ -25,12 +25,12 @@ class Accepted(NamedTuple):
     Attributes:
         path: int64 [B, depth], the accepted nodes from the top, -1 behind the last; node 0 is the
             token before the draft.
-        count: int64 [B], how many they are.
+        length: int64 [B], how many they are.
         token: int64 [B], the token that the target adds.
     """
 
     path: torch.Tensor
-    count: torch.Tensor
+    length: torch.Tensor
     token: torch.Tensor
 
 

@@ -4,6 +4,10 @@ A tree's p is kept as a row of the draft, the tokens taken out of it and one div
 of the target or, after a rejection, in one of two scratch rows that take turns.
 """
 
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,8 @@
 """Moves within caches: one launch for all layers, by a table of their addresses."""
 
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -4,6 +4,9 @@ The cubin is for a fixed architecture; its resource table has the registers and 
 local memory, Triton's metadata the shared memory. ``variants.py`` has what is compiled.
 """
 
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import re

@@ -1,5 +1,8 @@
 """Counter-based Gumbel noise inside kernels; ``codegen.kernels.philox`` is its plain version."""
 
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import triton

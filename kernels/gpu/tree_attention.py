@@ -5,6 +5,9 @@ whole group. Each split of the prefix leaves its output and the log2 of its sum 
 (flash decoding); the second kernel does the T x T part under the ancestors' bits and merges all.
 """
 
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from typing import Any

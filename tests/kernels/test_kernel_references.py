@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from codegen.decoding.cache import RowCache
+from codegen.decoding.cache import RowCache, RowCacheLayer
 from codegen.decoding.editing.rotation import Rotation
 from codegen.decoding.rsd.accept import accept
 from codegen.decoding.rsd.trees import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
@@ -75,9 +75,9 @@ def test_chains_follow_the_target(g) -> None:
             ).pvalue
         )
 
-    first = torch.where(found.count > 0, tokens[:, 0], found.token)
+    first = torch.where(found.length > 0, tokens[:, 0], found.token)
     assert chi2(first) > 1e-3
-    second = torch.where(found.count > 1, tokens[:, 1], found.token)[found.count > 0]
+    second = torch.where(found.length > 1, tokens[:, 1], found.token)[found.length > 0]
     expected = len(second) * q[1].double() / q[1].double().sum()
     assert (
         stats.chisquare(torch.bincount(second, minlength=v).numpy(), expected.numpy()).pvalue > 1e-3
@@ -149,9 +149,10 @@ def test_draw_order(g) -> None:
 def test_compaction_as_the_cache_moves(g) -> None:
     cache = RowCache(2, 12)
     cache.place(torch.arange(12).repeat(2, 1), 12)
+    tensors = []
     for layer in cache.layers:
-        layer.update(*torch.randn(2, 2, 3, 12, 4, generator=g))
-    tensors = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+        assert isinstance(layer, RowCacheLayer)
+        tensors += layer.update(*torch.randn(2, 2, 3, 12, 4, generator=g))
     copies = [tensor.clone() for tensor in tensors]
     compaction.compact(copies, torch.tensor([[2, 4], [3, -1]]), torch.tensor([1, 6]))
     cache.move(0, [3, 5], [2, 3])

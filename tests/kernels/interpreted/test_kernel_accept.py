@@ -11,11 +11,11 @@ from codegen.kernels import accept
 SHAPES = [ConstantBranching((3, 2)), StochasticBeam(4, 3), ConstantBranching((1, 1, 1))]
 
 
-def _trees(shape, rows, vocabulary, g, sharp=1.0):
+def _trees(shape, rows, vocabulary, g):
     """Grown trees with the target's and the draft's probabilities."""
 
     def probabilities(nodes):
-        return torch.softmax(sharp * torch.randn(rows, nodes, vocabulary, generator=g), -1)
+        return torch.softmax(torch.randn(rows, nodes, vocabulary, generator=g), -1)
 
     tree, beam, drafts = Tree.empty(rows), Beam.root(rows), []
     for level in range(shape.depth):
@@ -41,6 +41,19 @@ def test_trees(shape, vocabulary, dtype, device) -> None:
     found = accept.accept_tree(*(x.to(device) for x in given))
     expected = accept.reference_tree(*given)
     for one, other in zip(found, expected, strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_many_rejections(device) -> None:
+    """Five siblings and uniforms near 1: what is left of p after each of them decides."""
+    g = torch.Generator().manual_seed(2)
+    tree, target, draft = _trees(ConstantBranching((5,)), 30, 7, g)
+    children = tree.children()
+    uniforms = 1 - 0.2 * torch.rand(30, 1, 5, generator=g, dtype=torch.float64)
+    last = torch.rand(30, generator=g, dtype=torch.float64)
+    given = (children, tree.tokens, target, draft, uniforms, last)
+    found = accept.accept_tree(*(x.to(device) for x in given))
+    for one, other in zip(found, accept.reference_tree(*given), strict=True):
         assert one.tolist() == other.tolist()
 
 

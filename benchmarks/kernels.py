@@ -84,7 +84,7 @@ def _timed(report: Report, seed: int, context: int, batch: int) -> list[dict[str
     from codegen.kernels.backend import triton_installed
 
     if not torch.cuda.is_available() or not triton_installed():
-        report.notes.append("No GPU that Triton can use: kernels were compiled, not timed.")
+        report.notes.append("No GPU that Triton can use: nothing was timed.")
         return None
     report.versions["device"] = torch.cuda.get_device_name()
     bandwidth, rate = _device()

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import RowCache, RowCacheLayer
 from codegen.decoding.packing import best_fit
-from codegen.decoding.passes import cache_argument, check_supported
+from codegen.decoding.passes import check_supported, forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +228,7 @@ def _pass(
     slots = torch.arange(start, stop, device=packed.tokens.device).expand(rows, -1)
     cache.place(slots, stop)
     cache.slots.positions = packed.positions[:, start:stop]
-    return model(
-        input_ids=packed.tokens[:, start:stop],
-        position_ids=cache.slots.positions,
-        attention_mask=packed.mask(start, stop),
-        use_cache=True,
-        logits_to_keep=keep,
-        **{cache_argument(type(model)): cache},
-    ).logits[:, -keep:]
+    return forward(model, packed.tokens[:, start:stop], cache, packed.mask(start, stop), keep)
 
 
 def _to(packed: Packed, device: torch.device) -> Packed:

@@ -74,10 +74,10 @@ def decode(
     while run.batch:
         tree, draft_probs = run.grow()
         target_probs = run.verify(tree)
-        uniforms, last = run.draw(shape.depth, tree.children().shape[2])
+        uniforms, last = run.draw()
         accepted = accept(tree, target_probs, draft_probs, uniforms, last)
         table = torch.cat([accepted.path, accepted.token[:, None], tree.tokens], 1).tolist()
-        run.advance(table, shape.depth, eos, on_token)
+        run.advance(table, 1 + sum(tree.widths[:-1]), eos, on_token)
     return run.tally
 
 
@@ -154,15 +154,19 @@ class _Run:
         logits = self._feed(0, tokens, tree, range(tokens.shape[1]))
         return distribution(logits, self.temperature, self.top_p)
 
-    def draw(self, depth: int, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Uniform numbers for the rejections, [B, depth, K], and for the last token, [B]."""
+    def draw(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Uniform numbers for the rejections, [B, depth, K], and for the last token, [B].
+
+        K is the shape's, not these trees': what a row draws must not depend on its neighbours.
+        """
+        depth, most = self.shape.depth, self.shape.branches
         numbers = self._uniforms((depth * most + 1,))
         return numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
 
     def advance(
         self,
         table: Sequence[Sequence[int]],
-        depth: int,
+        inner: int,
         eos: frozenset[int],
         on_token: Callable[[int, int], bool] | None,
     ) -> None:
@@ -170,9 +174,10 @@ class _Run:
 
         Args:
             table: for each row the path (depth entries), the target's token, and the nodes' tokens.
-            depth, eos, on_token: see :func:`decode`.
+            inner: nodes that the draft encoded, the root among them.
+            eos, on_token: see :func:`decode`.
         """
-        inner = 1 + sum(self._widths[:-1])
+        depth = self.shape.depth
         for i, number in enumerate(self.batch):
             row = self.rows[number]
             if row.finish:
@@ -231,7 +236,6 @@ class _Run:
 
     def _feed(self, which: int, tokens: torch.Tensor, tree: Tree, nodes: range) -> torch.Tensor:
         """The logits of a model after some nodes of the trees, which it encodes."""
-        self._widths = tree.widths
         cache, model = self.caches[which], (self.target, self.drafter)[which]
         cursors = torch.tensor(self.cursors, device=self.device)[:, None]
         chosen = torch.tensor(list(nodes), device=self.device)

@@ -88,6 +88,11 @@ class Shape(Protocol):
         """Drafted nodes of a whole tree, at most."""
         ...
 
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        ...
+
     def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
         """Adds a level.
 
@@ -141,6 +146,11 @@ class ConstantBranching:
             total += width
         return total
 
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        return max(self.branching)
+
     def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
         """Adds a level; see :class:`Shape`."""
         rows, above, vocabulary = log_probs.shape
@@ -168,6 +178,11 @@ class StochasticBeam:
     def nodes(self) -> int:
         """Drafted nodes."""
         return self.width * self.depth
+
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        return self.width
 
     def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
         """Adds a level; see :class:`Shape`."""

@@ -244,9 +244,10 @@ def test_rsd_gives_the_greedy_text(loaded: LoadedModel, options: dict[str, objec
     assert drafted[0].settings["decoder_options"]["draft"] == loaded.name
 
 
-def test_rsd_samples_do_not_depend_on_the_batch(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize("shape", [{"branching": "3,1"}, {"beam": "3x2"}], ids=str)
+def test_rsd_samples_do_not_depend_on_the_batch(loaded: LoadedModel, shape: dict[str, str]) -> None:
     params = SamplingParams(max_new_tokens=12, temperature=0.8, top_p=0.9, seed=5)
-    decoder = Decoder("rsd", {"draft": loaded.name, "branching": "3,1"})
+    decoder = Decoder("rsd", {"draft": loaded.name, **shape})
     together = list(HFGenerator(loaded, 9).generate(REQUESTS, params, decoder))
     alone = list(HFGenerator(loaded, 1).generate(REQUESTS, params, decoder))
     assert [s.completion for s in together] == [s.completion for s in alone]

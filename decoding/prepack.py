@@ -152,8 +152,6 @@ def score(
         [],
     )
     cache = RowCache(model.config.get_text_config().num_hidden_layers, len(tokens))
-    # The token that each one is followed by in its candidate, by column of the token.
-    found: list[torch.Tensor] = []
     start = len(prompt)
     wanted: list[tuple[int, int]] = []  # (column, token that follows)
     for candidate in candidates:
@@ -161,11 +159,7 @@ def score(
         wanted += zip(columns[: len(candidate)], candidate, strict=True)
         start += len(candidate)
     logs = _log_probabilities(model, cache, packed, block, wanted)
-    done = 0
-    for candidate in candidates:
-        found.append(logs[done : done + len(candidate)])
-        done += len(candidate)
-    return found
+    return list(logs.split([len(candidate) for candidate in candidates])) if candidates else []
 
 
 class _Shared(Packed):

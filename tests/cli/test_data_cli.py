@@ -221,8 +221,7 @@ def test_stepping_on_a_terminal(made: Path) -> None:
     with stepping(made) as terminal:
         read_until(terminal, f"edit 1 of {total}")
         os.write(terminal, b"\x1b[C")
-        shown = read_until(terminal, f"edit 2 of {total}")
-        assert "\x1b[32m+ " in shown  # the added lines are green
+        read_until(terminal, f"edit 2 of {total}", "\x1b[32m+ ")  # the added lines are green
         os.write(terminal, b"\x1b[D")
         read_until(terminal, f"edit 1 of {total}")
 
@@ -247,7 +246,7 @@ def test_mistakes_that_are_taken_back_are_shown(mistakes: Path, tmp_path: Path) 
     with stepping(mistakes) as terminal:
         read_until(terminal, "action 0 of ")
         os.write(terminal, b"\x1b[C")
-        assert "\x1b[1;7;31m" in read_until(terminal, "→ backspace")  # the mistake, in red
+        read_until(terminal, "→ backspace", "\x1b[1;7;31m")  # the mistake, in red
         os.write(terminal, b"\x1b[D")
         read_until(terminal, "action 0 of ")
 
@@ -281,11 +280,11 @@ def stepping(directory: Path) -> Iterator[int]:
         os.close(parent)
 
 
-def read_until(descriptor: int, wanted: str) -> str:
+def read_until(descriptor: int, *wanted: str) -> None:
+    """Reads until all of ``wanted`` was shown; one write may arrive in several pieces."""
     shown = ""
     deadline = time.monotonic() + 60
-    while wanted not in shown:
+    while not all(text in shown for text in wanted):
         assert time.monotonic() < deadline, shown
         if select.select([descriptor], [], [], 0.2)[0]:
             shown += os.read(descriptor, 65536).decode("utf-8", "replace")
-    return shown

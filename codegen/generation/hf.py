@@ -17,15 +17,7 @@ from typing import Any
 import numpy as np
 
 from codegen.decoding import rsd
-from codegen.decoding.drafts import (
-    Context,
-    CursorDrafter,
-    DiffDrafter,
-    Drafter,
-    DrafterChain,
-    RecyclingDrafter,
-    SuffixDrafter,
-)
+from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import check_supported
@@ -50,10 +42,6 @@ from codegen.generation.text import TextStream
 from codegen.models import LoadedModel, fills_gaps, load
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
-
-# What one more drafted token costs, in forward passes of one token: what DrafterChain reckons with.
-_CPU_TOKEN_COST = 0.1
-_GPU_TOKEN_COST = 0.01
 
 
 class HFGenerator:
@@ -291,7 +279,7 @@ class HFGenerator:
     ) -> None:
         """Fills the rows in; those with one prompt are drafts of one superposition."""
         if settings not in self._ngrams:
-            self._ngrams[settings] = settings.ngrams(self._encode)
+            self._ngrams[settings] = settings.ngrams(self._maker.encode)
         together: dict[tuple[int, ...], list[Row]] = {}
         for running in batch:
             together.setdefault(tuple(running.row.prompt), []).append(running.row)
@@ -313,36 +301,14 @@ class HFGenerator:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
         own.
         """
-        makers: dict[str, Callable[[], Drafter]] = {
-            "cursor": lambda: CursorDrafter(self._line_ends),
-            "diff": lambda: DiffDrafter(self._encode, self._decode, self._line_ends),
-            "suffix": SuffixDrafter,
-            "recycling": RecyclingDrafter,
-        }
-        on_cpu = self.loaded.model.device.type == "cpu"
-        drafters = [
-            DrafterChain(
-                {name: makers[name]() for name in reader.drafts},
-                token_cost=_CPU_TOKEN_COST if on_cpu else _GPU_TOKEN_COST,
-            )
-            for _ in batch
-        ]
-        contexts = [
-            Context(self._encode(running.request.original), running.request.original)
-            for running in batch
-        ]
+        drafters = [self._maker.chain(reader.drafts) for _ in batch]
+        contexts = [self._maker.context(running.request.original) for running in batch]
         return Speculation(drafters, contexts)
 
-    def _encode(self, text: str) -> list[int]:
-        return self.loaded.tokenizer(text, add_special_tokens=False).input_ids if text else []
-
-    def _decode(self, tokens: Sequence[int]) -> str:
-        return self.loaded.tokenizer.decode(list(tokens))
-
     @cached_property
-    def _line_ends(self) -> frozenset[int]:
-        tokens = enumerate(self.vocabulary.tokens)
-        return frozenset(number for number, token in tokens if b"\n" in (token or b""))
+    def _maker(self) -> DrafterMaker:
+        on_cpu = self.loaded.model.device.type == "cpu"
+        return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens, on_cpu)
 
     def _with_actions(self, decoded: Decoded, actions: list[int], backspace: int) -> Decoded:
         text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])

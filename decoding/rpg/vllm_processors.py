@@ -1,8 +1,9 @@
-"""The rules in vLLM, through both of its interfaces; importable without vLLM.
+"""The rules in vLLM, for both of its model runners; importable without vLLM.
 
-``VllmPenalties`` is a processor of a whole batch (vLLM's V1 interface)::
+``VllmPenalties`` is a processor of a whole batch, by the interface of runner V1 and by that of V2,
+which is vLLM's choice where Triton has a device::
 
-    vllm serve MODEL --logits_processors codegen.decoding.rpg.vllm_processors:VllmPenalties
+    vllm serve MODEL --logits-processors codegen.decoding.rpg.vllm_processors:VllmPenalties
 
 It does nothing to a request that does not ask. One asks by ``extra_args`` of its ``SamplingParams``
 (``vllm_xargs`` over HTTP), the name of a method with its options::
@@ -12,12 +13,13 @@ It does nothing to a request that does not ask. One asks by ``extra_args`` of it
 ``RequestPenalties`` is a callable for one request (prompt tokens, output tokens, logits [V]), for
 vLLM's ``AdapterLogitsProcessor`` and for servers that take such callables.
 
-Limits: vLLM refuses its custom processors together with speculative decoding, and pooling models.
+Limits: runner V1 refuses custom processors together with speculative decoding, both refuse pooling
+models. The rules run on the host: V2 waits, each step, for the tokens that the model was fed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,16 +28,28 @@ from codegen.decoding.healing import Vocabulary
 from codegen.decoding.rpg.follower import Follower
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.options import METHODS, Options, read_options
-from codegen.decoding.rpg.rules import apply
+from codegen.decoding.rpg.rules import Penalty, apply
+from codegen.decoding.vllm_tokenizer import read_tokenizer
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
-    _Base = object
+
+    class _V1: ...
+
+    class _V2: ...
+
 else:
     try:
-        from vllm.v1.sample.logits_processor import LogitsProcessor as _Base
+        from vllm.v1.sample.logits_processor import LogitsProcessor as _V1
     except ImportError:
-        _Base = object
+
+        class _V1: ...
+
+    try:
+        from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as _V2
+    except ImportError:
+
+        class _V2: ...
 
 
 def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
@@ -89,21 +103,25 @@ class RequestPenalties:
         return logits
 
 
-class VllmPenalties(_Base):
-    """A batch's penalties; vLLM makes it, one an engine.
+class VllmPenalties(_V1, _V2):
+    """A batch's penalties; vLLM makes it, one an engine, for whichever of its model runners it has.
 
     Args:
         vllm_config: vLLM's; the tokenizer that it names is read when the first request asks.
-        device, is_pin_memory: not needed.
+        state: of runner V2 the requests' tokens; of V1 the device, which is not needed.
+        is_pin_memory: V1's, not needed.
     """
 
-    def __init__(self, vllm_config: Any, device: Any = None, is_pin_memory: bool = False) -> None:
+    def __init__(self, vllm_config: Any, state: Any = None, is_pin_memory: bool = False) -> None:
         self._model_config = vllm_config.model_config
+        self._state = state
         self._tokens: Sequence[bytes | None] | None = None
         self._eos: frozenset[int] = frozenset()
         self._methods: dict[Options, Method] = {}
-        # By the request's place in the batch; the list is vLLM's own and grows.
+        # V1: by the request's place in the batch; the list is vLLM's own and grows.
         self._requests: dict[int, tuple[Follower, Sequence[int]]] = {}
+        # V2: by the request's slot, which is its own until it ends.
+        self._slots: dict[int, _Slot] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
@@ -122,7 +140,7 @@ class VllmPenalties(_Base):
         return False
 
     def update_state(self, batch_update: Any) -> None:
-        """Follows requests that leave, come and change places, in vLLM's order."""
+        """V1: follows requests that leave, come and change places, in vLLM's order."""
         if batch_update is None:
             return
         for index in batch_update.removed:
@@ -140,15 +158,41 @@ class VllmPenalties(_Base):
             if displaced is not None and direction.name == "SWAP":
                 self._requests[one] = displaced
 
-    def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Logits [B, V]; they are changed in place."""
-        if self._requests:
-            none: tuple[()] = ()
-            by_row: list[Any] = [none] * len(logits)
+    def add_request(self, req_idx: int, sampling_params: Any) -> bool:
+        """V2: a request takes a slot; whether it asks for penalties."""
+        options = requested(sampling_params.extra_args)
+        if options is None:
+            self._slots.pop(req_idx, None)
+            return False
+        self._slots[req_idx] = _Slot(self._method(options))
+        return True
+
+    def apply(self, logits: torch.Tensor, context: Any = None) -> torch.Tensor:
+        """Logits [B, V]; they are changed in place.
+
+        Args:
+            logits: of the batch.
+            context: V2's layout of the batch, in which a request has a row for each drafted token.
+        """
+        none: tuple[()] = ()
+        by_row: list[Sequence[Penalty]] = [none] * len(logits)
+        if context is None:
             for index, (follower, output_ids) in self._requests.items():
                 by_row[index] = follower.penalties(list(output_ids))
+        elif self._slots.keys() & set(context.idx_mapping_np.tolist()):
+            layout = (context.expanded_idx_mapping, context.pos, context.input_ids)
+            # The one transfer to the host.
+            rows = zip(*torch.stack([part.long() for part in layout]).tolist(), strict=True)
+            for row, (index, position, token) in enumerate(rows):
+                if slot := self._slots.get(index):
+                    by_row[row] = slot.penalties(position, token, self._text(index))
+        if any(by_row):
             apply(logits, by_row)
         return logits
+
+    def _text(self, index: int) -> Callable[[int, int], list[int]]:
+        tokens = self._state.all_token_ids.gpu
+        return lambda start, end: tokens[index, start:end].tolist()
 
     def _method(self, options: Options) -> Method:
         if options not in self._methods:
@@ -159,17 +203,46 @@ class VllmPenalties(_Base):
         return self._methods[options]
 
     def _read_tokenizer(self) -> None:
-        from transformers import AutoTokenizer
-
-        config = self._model_config
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.tokenizer,
-            revision=getattr(config, "tokenizer_revision", None),
-            trust_remote_code=bool(getattr(config, "trust_remote_code", False)),
-        )
+        tokenizer = read_tokenizer(self._model_config)
         self._tokens = Vocabulary.of(tokenizer).tokens
         ends: set[int] = set()
-        for source in (tokenizer, getattr(config, "hf_config", None)):
+        for source in (tokenizer, getattr(self._model_config, "hf_config", None)):
             value = getattr(source, "eos_token_id", None)
             ends.update(value if isinstance(value, list) else [] if value is None else [value])
         self._eos = frozenset(ends)
+
+
+class _Slot:
+    """A request of runner V2.
+
+    Its text is put together from what the model was fed: the rows of a step hold, position by
+    position, the last certain token and the drafted ones. Those that were accepted stand, the
+    others' positions are fed again.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._follower: Follower | None = None
+        self._start = 0  # tokens that the follower was given at the beginning
+        self._tokens: list[int] = []  # behind those, drafted ones included
+
+    def penalties(
+        self, position: int, token: int, text: Callable[[int, int], list[int]]
+    ) -> Sequence[Penalty]:
+        """What to change in the row that was fed ``token`` at ``position``.
+
+        Args:
+            position, token: as the model was fed.
+            text: the certain tokens from one position up to another, read from the device: when
+                the request begins, and for a prompt that is read in parts.
+        """
+        if self._follower is None or position < self._start:
+            self._follower = Follower(self._method, [*text(0, position), token])
+            self._start, self._tokens = position + 1, []
+            return self._follower.penalties(self._tokens)
+        known = position - self._start
+        if known > len(self._tokens):
+            self._tokens += text(self._start + len(self._tokens), position)
+        del self._tokens[known:]
+        self._tokens.append(token)
+        return self._follower.penalties(self._tokens)

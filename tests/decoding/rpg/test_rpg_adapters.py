@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
@@ -275,6 +277,69 @@ def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) ->
     check({0: "d", 1: "b", 2: "b"})
     processor.update_state(update(moved=[(1, 0, Direction.UNIDIRECTIONAL)]))
     check({0: "b", 2: "b"})
+
+
+def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any) -> None:
+    """V2 against rules made anew for every row: prompts in parts, drafts, slots that change hands.
+
+    The layout is that of vLLM's ``LogitsContext``: a row a drafted token, in any order of requests.
+    """
+    link, rng = tokenizer(LOOP).input_ids, random.Random(0)
+    size = len(tokenizer)
+    committed = torch.zeros(4, 400, dtype=torch.int32)
+    processor = VllmPenalties(
+        SimpleNamespace(model_config=SimpleNamespace(tokenizer=str(looping_dir), hf_config=None)),
+        SimpleNamespace(all_token_ids=SimpleNamespace(gpu=committed)),
+    )
+    asked = [("rpg", {"mode": "paper"}), ("no_repeat_ngram", {"size": 2}), None]
+    running: dict[int, tuple[Any, list[int], int]] = {}  # slot -> what it asks, text, tokens fed
+    changed = 0
+    for _ in range(60):
+        if len(running) < 3:
+            slot = rng.choice([slot for slot in range(4) if slot not in running])
+            wants = rng.choice(asked)
+            text = link * rng.randint(2, 8)
+            committed[slot, : len(text)] = torch.tensor(text)
+            extra = {"other": 1} if wants is None else {wants[0]: wants[1]}
+            assert processor.add_request(slot, asks(**extra)) == (wants is not None)
+            running[slot] = (wants, text, 0)
+        rows: list[tuple[int, int, int]] = []  # slot, position, token
+        expected = torch.ones(0, size)
+        order = rng.sample(sorted(running), len(running))
+        for slot in order:
+            wants, text, fed = running[slot]
+            drafts: list[int] = []
+            if len(text) - fed > 30:
+                fed += 20  # a part of the prompt; its row is thrown away
+            else:
+                fed = len(text)
+                drafts = (link * 2)[: rng.randint(0, 5)]
+            for number in range(len(drafts) + 1):
+                before = text[:fed] + drafts[:number]
+                rows.append((slot, len(before) - 1, before[-1]))
+                line = torch.ones(1, size)
+                if wants is not None:
+                    rule = made(tokenizer, wants[0], dict(wants[1])).rule()
+                    push_all(rule, before)
+                    apply(line, [rule.penalties()])
+                expected = torch.cat([expected, line])
+            if fed == len(text):
+                new = [*drafts[: rng.randint(0, len(drafts))], rng.choice(link)]
+                text = text + new
+            running[slot] = (wants, text, fed)
+        columns = [torch.tensor(column) for column in zip(*rows, strict=True)]
+        context = SimpleNamespace(
+            idx_mapping_np=np.array(order), expanded_idx_mapping=columns[0].int(),
+            pos=columns[1].long(), input_ids=columns[2].int(),
+        )  # fmt: skip
+        assert torch.equal(processor.apply(torch.ones(len(rows), size), context), expected)
+        changed += int((expected != 1).any(dim=1).sum())
+        for slot in order:
+            text = running[slot][1]
+            committed[slot, : len(text)] = torch.tensor(text)
+            if len(running[slot][1]) > 120 or rng.random() < 0.05:
+                del running[slot]
+    assert changed > 50
 
 
 def test_vllm_refuses_wrong_options_and_is_inert_without_any() -> None:

@@ -1,0 +1,192 @@
+r"""Our drafts in vLLM, through its ``custom_class`` proposer; importable without vLLM and torch::
+
+    vllm serve MODEL --worker-cls codegen.decoding.drafts.vllm_worker.DraftWorker \
+        --speculative-config '{"method": "custom_class", "num_speculative_tokens": 16,
+            "model": "codegen.decoding.drafts.vllm_proposer.DraftProposer"}'
+
+Every request is drafted for from its own text and from past responses (``SuffixDrafter``). One that
+rewrites a file, or changes it by a diff, names it by ``extra_args`` of its ``SamplingParams``
+(``vllm_xargs`` over HTTP) and is drafted for from that file first::
+
+    {"original": "the text of the file"}      {"tenant": "whose past responses may be drafted from"}
+
+vLLM hands a proposer tokens and nothing else, so requests can be known, and say this much, only
+where ``DraftWorker`` is vLLM's worker. Without it a request is known again by its tokens, none has
+an original, and all share past responses.
+
+The settings are those of vLLM's own suffix method: ``num_speculative_tokens``,
+``suffix_decoding_max_spec_factor`` and ``_min_token_prob``, and ``_max_cached_requests``, 0 for no
+past responses. A match has no greatest length, so ``_max_tree_depth`` says nothing here.
+
+Drafts are chains: vLLM verifies no trees. Token recycling wants the target's logits and is left
+out. What the requests of a batch hold is released at the first step without them, so the last
+ones' only when others come.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codegen.decoding.drafts.chain import DrafterChain
+from codegen.decoding.drafts.making import DrafterMaker
+from codegen.decoding.drafts.protocol import Context
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.suffix import SuffixStore
+from codegen.decoding.vllm_tokenizer import read_tokenizer
+
+_ALONE = ("suffix",)
+_EDITING = ("cursor", "diff", "suffix")
+_STORE_TOKENS = 1 << 24  # of past responses at most, about 280 MB
+_CHARACTERS = 32  # of an original, for each token that the model holds: bounds what a request costs
+
+
+@dataclass(slots=True)
+class _Row:
+    """A request: its drafters, and the tokens that they know."""
+
+    chain: DrafterChain
+    tokens: array[int]
+
+    def begins(self, tokens: np.ndarray) -> bool:
+        """Whether tokens, int32 [n], begin with this row's."""
+        return np.array_equal(np.frombuffer(self.tokens, np.int32), tokens[: len(self.tokens)])
+
+
+class DraftProposer:
+    """Drafts for a batch; vLLM makes it, one a worker.
+
+    Args:
+        vllm_config: vLLM's; the tokenizer that it names is read at the first original.
+    """
+
+    def __init__(self, vllm_config: Any) -> None:
+        config = vllm_config.speculative_config
+        self._model_config = vllm_config.model_config
+        self._on_cpu = vllm_config.device_config.device_type == "cpu"
+        self._limit: int = config.num_speculative_tokens
+        self._longest: int = vllm_config.model_config.max_model_len
+        self._suffix: dict[str, Any] = {
+            "factor": config.suffix_decoding_max_spec_factor,
+            "min_probability": config.suffix_decoding_min_token_prob,
+        }
+        kept: int = config.suffix_decoding_max_cached_requests
+        if kept > 0:
+            self._suffix["store"] = SuffixStore(min(kept * self._longest, _STORE_TOKENS))
+        self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset(), self._on_cpu)
+        self._text: DrafterMaker | None = None
+        self._runner: Any = None
+        # By vLLM's id of the request, or without a runner by its place in the last batch.
+        self._rows: dict[Any, _Row] = {}
+
+    def load_model(self, *_: Any, **__: Any) -> None:
+        """There is no model; vLLM calls this all the same."""
+
+    def bind(self, runner: Any) -> None:
+        """Lets the proposer look up which requests are in the batch, and what they say."""
+        self._runner = runner
+
+    def propose(
+        self,
+        sampled_token_ids: Sequence[Sequence[int]],
+        num_tokens_no_spec: np.ndarray,
+        token_ids_cpu: np.ndarray,
+        slot_mappings: Any = None,
+    ) -> list[list[int]]:
+        """One draft for each request of the batch; empty where there is none.
+
+        Args:
+            sampled_token_ids: what each request has just grown by; nothing while its prompt is
+                being read.
+            num_tokens_no_spec: int [R], the tokens of each, those included.
+            token_ids_cpu: int32 [R, max_model_len], the tokens.
+            slot_mappings: not needed.
+        """
+        grown = [number for number, sampled in enumerate(sampled_token_ids) if sampled]
+        tokens = {number: token_ids_cpu[number, : num_tokens_no_spec[number]] for number in grown}
+        if self._runner is None:
+            known = self._known_by_tokens(tokens)
+        else:
+            known = self._known_by_id(tokens)
+        drafts: list[list[int]] = [[] for _ in sampled_token_ids]
+        for number in grown:
+            row = known.get(number)
+            if row is None:
+                row = known[number] = self._begin(
+                    number, tokens[number], len(sampled_token_ids[number])
+                )
+            new = tokens[number][len(row.tokens) :]
+            row.tokens.frombytes(np.ascontiguousarray(new, np.int32).tobytes())
+            row.chain.accept(new.tolist())
+            most = min(self._limit, self._longest - len(row.tokens) - 1, self._left(number, row))
+            if most > 0:
+                drafts[number] = row.chain.draft(most).tokens
+        keys = range(len(drafts)) if self._runner is None else self._runner.input_batch.req_ids
+        self._rows.update((keys[number], row) for number, row in known.items())
+        return drafts
+
+    def _known_by_id(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
+        """The rows of the batch that were there before; releases those whose request has ended."""
+        for ended in self._rows.keys() - self._runner.requests.keys():
+            self._rows.pop(ended).chain.finish()
+        known: dict[int, _Row] = {}
+        for number, there in tokens.items():
+            row = self._rows.get(self._runner.input_batch.req_ids[number])
+            if row is not None and row.begins(there):
+                known[number] = row
+        return known
+
+    def _known_by_tokens(self, tokens: Mapping[int, np.ndarray]) -> dict[int, _Row]:
+        """As :meth:`_known_by_id`: a request is where it was, or where vLLM has moved it to."""
+        rows, self._rows = self._rows, {}
+        known: dict[int, _Row] = {}
+        for number, there in tokens.items():
+            if number in rows and rows[number].begins(there):
+                known[number] = rows.pop(number)
+        for number, there in tokens.items():
+            if number not in known:
+                place = next((old for old, row in rows.items() if row.begins(there)), None)
+                if place is not None:
+                    known[number] = rows.pop(place)
+        for row in rows.values():
+            row.chain.finish()
+        return known
+
+    def _begin(self, number: int, tokens: np.ndarray, sampled: int) -> _Row:
+        prompt = tokens[: len(tokens) - sampled]
+        said: Mapping[str, Any] = {}
+        if self._runner is not None:
+            # A request that vLLM had set aside comes back with what it had said.
+            prompt = tokens[: self._runner.input_batch.num_prompt_tokens[number]]
+            said = self._params(number).extra_args or {}
+        original, tenant = said.get("original"), said.get("tenant")
+        tenant = tenant if isinstance(tenant, str | int) else None
+        if original and isinstance(original, str):
+            text = original[: _CHARACTERS * self._longest].encode("utf-8", "replace").decode()
+            chain = self._maker().chain(_EDITING, **self._suffix)
+            context = self._maker().context(text, tenant)
+        else:
+            chain = self._no_text.chain(_ALONE, **self._suffix)
+            context = Context(tenant=tenant)
+        chain.begin(prompt.tolist(), context)
+        return _Row(chain, array("i", prompt.tolist()))
+
+    def _left(self, number: int, row: _Row) -> int:
+        """Tokens that are worth drafting before the request reaches its own limit."""
+        if self._runner is None or (most := self._params(number).max_tokens) is None:
+            return self._limit
+        prompt = int(self._runner.input_batch.num_prompt_tokens[number])
+        return prompt + most - len(row.tokens) - 1
+
+    def _params(self, number: int) -> Any:
+        return self._runner.requests[self._runner.input_batch.req_ids[number]].sampling_params
+
+    def _maker(self) -> DrafterMaker:
+        if self._text is None:
+            tokenizer = read_tokenizer(self._model_config)
+            self._text = DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens, self._on_cpu)
+        return self._text

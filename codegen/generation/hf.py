@@ -28,6 +28,7 @@ from codegen.decoding.verify import Speculation
 from codegen.errors import ConfigError, ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
 from codegen.generation.draft_model import DraftModel
+from codegen.generation.encoding import encode, end_tokens
 from codegen.generation.filling import fill_requests
 from codegen.generation.protocol import (
     BKSPC,
@@ -40,7 +41,6 @@ from codegen.generation.protocol import (
 from codegen.generation.superposed import Superposed
 from codegen.generation.text import TextStream
 from codegen.models import LoadedModel, fills_gaps, load
-from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import Sample
 
 
@@ -74,20 +74,9 @@ class HFGenerator:
 
     @cached_property
     def eos(self) -> frozenset[int]:
-        """All ids that end a sequence.
-
-        They come from the generation config, the model, the tokenizer, and the chat template, since
-        the end of a turn need not be the end of a sequence.
-        """
-        loaded = self.loaded
-        ids: set[int] = set()
-        if loaded.tokenizer.chat_template:
-            ids.add(end_of_turn(loaded.tokenizer)[-1])
-        configs = (loaded.model.generation_config, loaded.model.config, loaded.tokenizer)
-        for config in configs:
-            value = getattr(config, "eos_token_id", None)
-            ids.update(value if isinstance(value, list) else [value] if value is not None else [])
-        return frozenset(ids)
+        """All ids that end a sequence."""
+        model = self.loaded.model
+        return end_tokens(self.loaded.tokenizer, model.generation_config, model.config)
 
     def generate(
         self,
@@ -146,16 +135,9 @@ class HFGenerator:
 
     def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
         tokenizer = self.loaded.tokenizer
-        rest, taken = b"", []
-        if request.chat:
-            ids = chat_prompt(tokenizer, request.prompt)
-        else:
-            ids = tokenizer(request.prompt).input_ids or [_first_token(tokenizer)]
-            if request.heal and reader.heals:
-                healed = self.vocabulary.heal(ids)
-                ids, rest, taken = healed.ids, healed.rest, healed.taken
+        prompt = encode(request, tokenizer, self.vocabulary, heals=reader.heals)
         try:
-            check_supported(self.loaded.model, len(ids) + params.max_new_tokens)
+            check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
         except ModelError as error:
             where = f"{request.problem_id}: " if request.problem_id else ""
             raise ModelError(where + error.message, error.remedy) from None
@@ -163,11 +145,11 @@ class HFGenerator:
         uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
         stream = TextStream(
             tokenizer.backend_tokenizer,
-            ids,
-            taken=taken,
+            prompt.ids,
+            taken=prompt.taken,
             stops=reader.stops(request.stop),
         )
-        return _Running(request, Row(ids, uniforms.tolist(), rest), stream, seed)
+        return _Running(request, Row(prompt.ids, uniforms.tolist(), prompt.rest), stream, seed)
 
     def _run(
         self,
@@ -322,11 +304,3 @@ class _Running:
     row: Row
     stream: TextStream
     seed: int
-
-
-def _first_token(tokenizer: Any) -> int:
-    """What an empty prompt starts from."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id):
-        if token is not None:
-            return token
-    raise ModelError("The prompt is empty and the tokenizer has no token to start from.")

@@ -75,6 +75,14 @@ class RowCacheLayer(CacheLayerMixin):
             self.keys = self.keys.index_select(0, rows)
             self.values = self.values.index_select(0, rows)
 
+    def reserve(self, capacity: int) -> None:
+        """Makes room for so many slots, which are more than there are."""
+        if self.is_initialized:
+            assert self.keys is not None and self.values is not None
+            more = (0, 0, 0, capacity - self.keys.shape[2])
+            self.keys = torch.nn.functional.pad(self.keys, more)
+            self.values = torch.nn.functional.pad(self.values, more)
+
     def join(self, other: RowCacheLayer, rows: int) -> None:
         """Takes another layer's rows in, behind its own; see :meth:`RowCache.join`."""
         assert self.keys is not None and self.values is not None
@@ -150,6 +158,16 @@ class RowCache(Cache):
         for layer in self.layers:
             assert isinstance(layer, RowCacheLayer)
             layer.move(row, places[0], places[1])
+
+    def reserve(self, slots: int) -> None:
+        """Makes room for at least so many slots; the room doubles, so that growing is cheap."""
+        if slots <= self.slots.capacity:
+            return
+        capacity = max(slots, 2 * self.slots.capacity)
+        for layer in self.layers:
+            assert isinstance(layer, RowCacheLayer)
+            layer.reserve(capacity)
+        self.slots.capacity = capacity
 
     def join(self, other: RowCache, rows: int) -> None:
         """Takes another cache's rows in, behind its own; both have the same capacity.

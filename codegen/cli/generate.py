@@ -32,8 +32,8 @@ from codegen.errors import InputError
     metavar="NAME",
     help="sample, edit_sequence, backspace or insertion, by default as the model was tuned; or, "
     "joined by + or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), "
-    "suffix, edit, rsd (the same text sooner), superposed (-n samples of a prompt by one pass a "
-    "token).",
+    "suffix, edit, rsd, sorted (the same text sooner), superposed (-n samples of a prompt by one "
+    "pass a token).",
 )
 @click.option(
     "--original",
@@ -46,7 +46,8 @@ from codegen.errors import InputError
     "decoder_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd).",
+    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd, "
+    "sorted).",
 )
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)

@@ -69,6 +69,8 @@ def make_trainer(
         alpha=lambda step: settings.alpha * min(1.0, step / ramp),
         backspace=prepared.backspace,
         replay=buffer,
+        exits=recipe.sorted.exits,
+        trains_exits=recipe.loss == "sorted",
         watch=_watch(recipe, loaded, prepared),
         optimizers=(_optimizer(recipe, model), None),
     )

@@ -19,6 +19,7 @@ from codegen.finetune.sections import (
     Mixture,
     Network,
     SequenceMatch,
+    Sorted,
 )
 from codegen.finetune.settings import describe, override, parse, setting
 
@@ -49,8 +50,9 @@ class Recipe:
     decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
         "sample", about="the decoder that reads this model's outputs"
     )
-    loss: Literal["mle", "sequencematch"] = setting("mle", about="what is minimised")
+    loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", about="what is minimised")
     sequencematch: SequenceMatch = setting(SequenceMatch, about="for loss sequencematch")
+    sorted: Sorted = setting(Sorted, about="nested drafts: for loss sorted, and for mle to compare")
     batch_size: int = setting(8, about="examples per optimizer step", low=1, high=65536)
     micro_batch_size: int = setting(2, about="rows per forward pass", low=1, high=4096)
     max_length: int = setting(512, about="longest example in tokens", low=8, high=1_048_576)
@@ -137,12 +139,29 @@ class Recipe:
                     "The loss sequencematch needs whole examples.",
                     "Set isolation: example, and no curriculum or curriculum.mode: bucket.",
                 )
+        self._check_sorted()
         if self.row_length and self.packing == "none":
             raise ConfigError("row_length is for packing: best_fit.", "Leave it out.")
         if 0 < self.row_length < self.max_length:
             raise ConfigError(
                 f"row_length {self.row_length} is below max_length {self.max_length}.",
                 "An example is never split: choose row_length at least as long.",
+            )
+
+    def _check_sorted(self) -> None:
+        uses_layers = bool(self.sorted.layers)
+        if self.loss == "sorted" and not self.sorted.exits:
+            raise ConfigError(
+                "The loss sorted needs sorted.exits.", "Give depths, for instance [2, 4, 6]."
+            )
+        if (uses_layers or self.sorted.exits) and self.method != "full":
+            raise ConfigError(
+                "A nested draft is a model of its own, not an adapter.", "Set method: full."
+            )
+        if uses_layers and self.model == NEW:
+            raise ConfigError(
+                "sorted.layers cuts a model that exists; a new one has network.layers.",
+                "Leave sorted.layers out.",
             )
 
     def _check_gaps(self) -> None:

@@ -89,6 +89,30 @@ class SequenceMatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Sorted:
+    """Sorted fine-tuning of a nested draft (S2D, arXiv 2407.01955)."""
+
+    layers: int = setting(
+        0, about="the draft is the model's first so many layers; 0 for all", low=0, high=1000
+    )
+    exits: tuple[int, ...] = setting(
+        (), about="depths of the sub-models, ascending; the last is that of the draft"
+    )
+
+    def __post_init__(self) -> None:
+        if list(self.exits) != sorted(set(self.exits)) or (self.exits and self.exits[0] < 1):
+            raise ConfigError(
+                f"sorted.exits is {list(self.exits)}; depths must ascend from 1 on.",
+                "Give for instance [2, 4, 6].",
+            )
+        if self.layers and self.exits and self.exits[-1] != self.layers:
+            raise ConfigError(
+                f"The last of sorted.exits is {self.exits[-1]}, sorted.layers {self.layers}.",
+                "Everything exits behind the last layer: make them equal.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A model from scratch, for ``model: new``."""
 

@@ -1,9 +1,9 @@
 """Typed settings from plain data: dataclasses whose fields say what is allowed.
 
 A field's type decides what fits: texts, numbers, true or false, one of several words, a list of
-texts, a mapping of names to texts, or another such dataclass, which is a section. Its metadata
-holds help and the closed range of numbers. An error names where, the key, what was given and what
-is allowed.
+texts or of whole numbers, a mapping of names to texts, or another such dataclass, which is a
+section. Its metadata holds help and the closed range of numbers. An error names where, the key,
+what was given and what is allowed.
 """
 
 from __future__ import annotations
@@ -140,8 +140,9 @@ def _fits(value: Any, hint: Any) -> bool:
         if origin is Literal:
             fits = isinstance(value, str) and value in typing.get_args(arm)
         elif origin is tuple:
+            (kind, *_) = typing.get_args(arm)
             fits = isinstance(value, tuple) and len(value) > 0
-            fits = fits and all(isinstance(item, str) for item in typing.cast(tuple, value))
+            fits = fits and all(type(item) is kind for item in typing.cast(tuple, value))
         elif origin is dict:
             fits = isinstance(value, dict) and all(
                 isinstance(item, str) and item for pair in value.items() for item in pair
@@ -170,7 +171,8 @@ def _allowed(hint: Any, metadata: Mapping[str, Any]) -> str:
         if typing.get_origin(arm) is Literal:
             names.append(" or ".join(typing.get_args(arm)))
         elif typing.get_origin(arm) is tuple:
-            names.append("a list of texts")
+            (kind, *_) = typing.get_args(arm)
+            names.append("a list of texts" if kind is str else "a list of whole numbers")
         elif typing.get_origin(arm) is dict:
             names.append("names with texts")
         else:

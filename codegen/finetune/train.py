@@ -15,7 +15,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from codegen.data.read import digests
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.assembly import CHECKPOINTS, WHOLE, make_trainer
+from codegen.finetune.nested import keep_first_layers, mark_exits
 from codegen.finetune.prepare import Prepared, load_options, prepare, trainable
 from codegen.finetune.processes import is_first
 from codegen.finetune.recipe import NEW, Recipe
@@ -146,6 +147,10 @@ def _train(
     import torch
 
     loaded = _start(recipe)
+    if recipe.sorted.layers:
+        keep_first_layers(loaded.model, recipe.sorted.layers)
+    if recipe.sorted.exits:
+        mark_exits(loaded.model, recipe.sorted.exits)
     prepared = prepare(recipe, loaded)
     say(_describe(prepared.counts))
     # The adapter's initial weights come from the global generator.
@@ -235,6 +240,8 @@ def _result(
         if "eval_exact_match" in row:
             point = (int(row["step"]), row["eval_exact_match"])
             parts.setdefault("exact_match", []).append(point)
+        for name in sorted(name for name in row if name.startswith("eval_loss_layer_")):
+            parts.setdefault(name, []).append((int(row["step"]), row[name]))
     for step, loss in losses if plan.widths else ():
         parts.setdefault(f"loss_length_{plan.width(step - 1)}", []).append((step, loss))
     best = trainer.state.best_global_step if recipe.evaluation.keep == "best" else None
@@ -316,6 +323,13 @@ def _last_whole_checkpoint(output: Path) -> Path | None:
     return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
+def _defaults() -> dict[str, Any]:
+    """The sections of a recipe as they are where it does not speak of them."""
+    made = {f.name: f.default_factory for f in fields(Recipe)}
+    sections = {name: asdict(make()) for name, make in made.items() if make is not MISSING}
+    return json.loads(json.dumps(sections))
+
+
 def _claim(recipe: Recipe, output: Path) -> None:
     """Writes what decides the result into the directory, or compares it with what is there.
 
@@ -333,7 +347,8 @@ def _claim(recipe: Recipe, output: Path) -> None:
     begun = (output / RESULT_NAME).is_file() or _last_whole_checkpoint(output)
     if begun and path.is_file():
         try:
-            then = json.loads(path.read_text(encoding="utf-8"))
+            # Settings that an older version did not have were as they are now by default.
+            then = _defaults() | json.loads(path.read_text(encoding="utf-8"))
             changed = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
         except (ValueError, TypeError, AttributeError):
             raise ResumeError(

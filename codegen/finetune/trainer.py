@@ -19,6 +19,7 @@ from transformers import Trainer
 from codegen.finetune.batch import MicroBatch, collate
 from codegen.finetune.encode import Encoded
 from codegen.finetune.losses import Tally, negative_log_likelihood, sequence_match, tally_by_domain
+from codegen.finetune.nested import sorted_likelihoods
 from codegen.finetune.plan import Plan, share_of
 from codegen.finetune.replay import Replay
 from codegen.finetune.seqmatch import Objective
@@ -93,6 +94,8 @@ class StepTrainer(Trainer):
         alpha: the objective's alpha at a step, for its ramp.
         backspace: id of the backspace token, if the vocabulary has it.
         replay: own samples to learn from, if any.
+        exits: depths of the sub-models of a nested draft, which are evaluated one by one.
+        trains_exits: whether all of them are trained, or the last alone.
         watch: what else is measured of the model at an evaluation.
     """
 
@@ -105,6 +108,8 @@ class StepTrainer(Trainer):
         alpha: Callable[[int], float] = lambda _: 0.0,
         backspace: int | None = None,
         replay: Replay | None = None,
+        exits: Sequence[int] = (),
+        trains_exits: bool = False,
         watch: Callable[[Any], dict[str, float]] = lambda _: {},
         **kwargs: Any,
     ) -> None:
@@ -113,6 +118,7 @@ class StepTrainer(Trainer):
         self.steps, self.held_out = steps, held_out
         self.objective, self.alpha, self.backspace = objective, alpha, backspace
         self.replay, self.watch = replay, watch
+        self.exits, self.trains_exits = tuple(exits), trains_exits
         self.tally = Tally()
 
     def get_train_dataloader(self) -> DataLoader:
@@ -153,7 +159,13 @@ class StepTrainer(Trainer):
         return sum(losses[1:], losses[0]) * self.args.world_size
 
     def _loss(self, model: Any, batch: MicroBatch, own: bool, counts: bool) -> torch.Tensor:
-        if self.objective is None:
+        if self.trains_exits:
+            by_exit = sorted_likelihoods(model, batch, self.exits)
+            for depth, part in zip(self.exits, by_exit, strict=True):
+                if counts:
+                    self.tally.add(f"loss_layer_{depth}", part.sum(), len(part))
+            losses = by_exit.mean(0)
+        elif self.objective is None:
             losses = negative_log_likelihood(model, batch)
         else:
             objective = Objective(
@@ -214,8 +226,16 @@ class StepTrainer(Trainer):
     def held_out_losses(self, tally: Tally) -> None:
         """Adds up ``eval_loss``."""
         for batch in self.held_out:
-            losses = negative_log_likelihood(self.model, batch.to(self.args.device))
+            moved = batch.to(self.args.device)
+            if not self.exits:
+                losses = negative_log_likelihood(self.model, moved)
+                tally.add("eval_loss", losses.sum(), len(losses))
+                continue
+            by_exit = sorted_likelihoods(self.model, moved, self.exits)
+            losses = by_exit.mean(0) if self.trains_exits else by_exit[-1]
             tally.add("eval_loss", losses.sum(), len(losses))
+            for depth, part in zip(self.exits, by_exit, strict=True):
+                tally.add(f"eval_loss_layer_{depth}", part.sum(), len(part))
 
 
 def _base(model: Any) -> Any:

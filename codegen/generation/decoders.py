@@ -10,8 +10,9 @@ applied as the published resolver does, one that can't be read is skipped.
 ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
 (``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too. ``rsd``
 has a smaller model draft (``codegen.decoding.rsd``): greedy completions are the same, sampled ones
-follow the same distribution. ``superposed`` makes the samples of a prompt together, by one forward
-pass for a token of all of them (``codegen.decoding.superposed``).
+follow the same distribution. ``sorted`` has a nested one draft, whose early layers do where they
+are sure (``codegen.decoding.s2d``): the completion is the same. ``superposed`` makes the samples of
+a prompt together, by one forward pass for a token of all of them (``codegen.decoding.superposed``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ from typing import Any
 from codegen.decoding.rpg import METHODS, Options, read_options
 from codegen.errors import ConfigError
 from codegen.generation import filling
-from codegen.generation.draft_model import DraftModel, read_draft_model
+from codegen.generation.draft_model import (
+    DraftModel,
+    SortedDraft,
+    read_draft_model,
+    read_sorted_draft,
+)
 from codegen.generation.protocol import Decoder
 from codegen.generation.superposed import Superposed, read_superposed
 from codegen.records import FinishReason
@@ -51,7 +57,8 @@ class TextDecoder:
         backspace: whether a special token takes the last one back.
         fills: whether the model writes in no fixed order (:mod:`codegen.generation.filling`).
         drafts: the drafters in order of preference, if tokens are drafted.
-        draft_model: settings of the model that drafts, if one does.
+        draft_model: settings of the model that drafts trees, if one does.
+        sorted_draft: settings of the nested model that drafts chains, if one does.
         superposed: settings of superposed decoding, if that is how tokens are chosen.
     """
 
@@ -63,6 +70,7 @@ class TextDecoder:
     fills: bool = False
     drafts: tuple[str, ...] = ()
     draft_model: DraftModel | None = None
+    sorted_draft: SortedDraft | None = None
     superposed: Superposed | None = None
 
     @property
@@ -116,6 +124,7 @@ DRAFTS: Mapping[str, tuple[str, ...]] = {
     "edit": ("cursor", "diff", "suffix", "recycling"),
 }
 RSD = "rsd"
+SORTED = "sorted"
 SUPERPOSED = "superposed"
 
 
@@ -126,7 +135,7 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         ConfigError: for an unknown name or option, with the known ones.
     """
     names = decoder.name.split("+")
-    ways = [*DRAFTS, RSD, SUPERPOSED]
+    ways = [*DRAFTS, RSD, SORTED, SUPERPOSED]
     for name in names:
         known = [*DECODERS, *METHODS, *ways]
         if name not in known:
@@ -167,6 +176,8 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         return replace(reader, penalty=read_options(methods[0], decoder.options))
     if drafts == [RSD]:
         return replace(reader, draft_model=read_draft_model(decoder.options))
+    if drafts == [SORTED]:
+        return replace(reader, sorted_draft=read_sorted_draft(decoder.options))
     if drafts == [SUPERPOSED]:
         return replace(reader, superposed=read_superposed(decoder.options))
     if decoder.options:

@@ -1,4 +1,4 @@
-"""The options of the decoder ``rsd``: which model drafts, and trees of what shape. Light."""
+"""The options of the decoders ``rsd`` and ``sorted``: which model drafts, and how. Light."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
     from codegen.decoding.rsd import Shape
+    from codegen.decoding.s2d import Nested
 
 _MOST_NODES = 128
 
@@ -43,20 +44,7 @@ def read_draft_model(options: Mapping[str, Any]) -> DraftModel:
     Raises:
         ConfigError: without ``draft``, and for what can't be read, naming the option.
     """
-    known = ("draft", "branching", "beam")
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(
-                f"The decoder rsd has no option {name!r}.", f"{hint}It has: {', '.join(known)}."
-            )
-    draft = options.get("draft")
-    if not isinstance(draft, str) or not draft:
-        raise ConfigError(
-            "The decoder rsd needs a model that drafts.",
-            "Give one with the same tokenizer: -o draft=DIR",
-        )
+    draft = _draft("rsd", options, ("draft", "branching", "beam"))
     if "branching" in options and "beam" in options:
         raise ConfigError("The decoder rsd takes branching or beam, not both.")
     found = DraftModel(draft)
@@ -78,6 +66,103 @@ def read_draft_model(options: Mapping[str, Any]) -> DraftModel:
             f"Choose one of {_MOST_NODES} at most.",
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class SortedDraft:
+    """Settings of sorted drafts (``codegen.decoding.s2d``).
+
+    Attributes:
+        draft: name, directory or hub id of a nested model with the same tokenizer.
+        exits: depths to exit at, by default those that the model was trained for.
+        thresholds: probabilities above which an exit is taken, one for all but the last exit.
+        tokens: most tokens of a draft.
+        least: a draft ends where the product of its probabilities falls to this.
+    """
+
+    draft: str
+    exits: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = (0.5,)
+    tokens: int = 5
+    least: float = 0.0
+
+    def check(self, nested: Nested) -> None:
+        """Compares the thresholds with a model's exits.
+
+        Raises:
+            ConfigError: if there are too many or too few.
+        """
+        shallow = len(nested.exits) - 1
+        if len(self.thresholds) not in (1, shallow):
+            raise ConfigError(
+                f"There are {len(self.thresholds)} thresholds; the draft exits after "
+                f"{', '.join(map(str, nested.exits))} layers.",
+                f"Give {shallow}, or one for all exits but the last.",
+            )
+
+
+def read_sorted_draft(options: Mapping[str, Any]) -> SortedDraft:
+    """Settings from a decoder's options: ``draft=DIR``, ``exits=2,4,6``, ``thresholds=0.5,0.4``,
+    ``tokens=5``, ``least=0.1``.
+
+    Raises:
+        ConfigError: without ``draft``, and for what can't be read, naming the option.
+    """
+    draft = _draft("sorted", options, ("draft", "exits", "thresholds", "tokens", "least"))
+    found: dict[str, Any] = {}
+    if "exits" in options:
+        found["exits"] = _numbers("exits", options["exits"], r"[,x ]", "2,4,6")
+        if list(found["exits"]) != sorted(set(found["exits"])):
+            raise ConfigError(
+                f"The option exits is {options['exits']!r}; depths must ascend.",
+                "Give for instance exits=2,4,6.",
+            )
+    if "thresholds" in options:
+        found["thresholds"] = _probabilities("thresholds", options["thresholds"], "0.5,0.4")
+    if "least" in options:
+        found["least"] = _probabilities("least", options["least"], "0.1")[0]
+    if "tokens" in options:
+        (found["tokens"], *more) = _numbers("tokens", options["tokens"], r",", "5")
+        if more or found["tokens"] > _MOST_NODES:
+            raise ConfigError(
+                f"The option tokens is {options['tokens']!r}; it must be one whole number, at most "
+                f"{_MOST_NODES}.",
+                "Give for instance tokens=5.",
+            )
+    return SortedDraft(draft, **found)
+
+
+def _draft(decoder: str, options: Mapping[str, Any], known: tuple[str, ...]) -> str:
+    """The option ``draft``, once all options are known ones."""
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"The decoder {decoder} has no option {name!r}.",
+                f"{hint}It has: {', '.join(known)}.",
+            )
+    draft = options.get("draft")
+    if not isinstance(draft, str) or not draft:
+        raise ConfigError(
+            f"The decoder {decoder} needs a model that drafts.",
+            "Give one with the same tokenizer: -o draft=DIR",
+        )
+    return draft
+
+
+def _probabilities(name: str, value: Any, example: str) -> tuple[float, ...]:
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except (TypeError, ValueError):
+        numbers = ()
+    if not numbers or not all(0 <= number <= 1 for number in numbers):
+        raise ConfigError(
+            f"The option {name} is {value!r}; it must be numbers from 0 to 1.",
+            f"Give for instance {name}={example}.",
+        )
+    return numbers
 
 
 def _nodes(branching: tuple[int, ...]) -> int:

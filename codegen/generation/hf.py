@@ -23,11 +23,12 @@ from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
+from codegen.decoding.s2d import Nested, SortedDrafter
 from codegen.decoding.superposed import NGrams, Settings, superpose
 from codegen.decoding.verify import Speculation
 from codegen.errors import ConfigError, ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
-from codegen.generation.draft_model import DraftModel
+from codegen.generation.draft_model import SortedDraft
 from codegen.generation.encoding import encode, end_tokens
 from codegen.generation.filling import fill_requests
 from codegen.generation.protocol import (
@@ -65,6 +66,7 @@ class HFGenerator:
         self.batch_size = batch_size
         self.window = window
         self._drafting: dict[str, Any] = {}
+        self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
 
     @cached_property
@@ -182,7 +184,7 @@ class HFGenerator:
         if reader.draft_model:
             tally = rsd.decode(
                 self.loaded.model,
-                self._draft_model(reader.draft_model),
+                self._draft_model(reader.draft_model.draft),
                 rows,
                 shape=reader.draft_model.shape(),
                 seeds=[running.seed for running in batch],
@@ -193,7 +195,11 @@ class HFGenerator:
         elif reader.superposed:
             self._superpose(batch, params, reader.superposed)
         else:
-            speculation = self._speculation(batch, reader) if reader.drafts else None
+            speculation = None
+            if reader.sorted_draft:
+                speculation = self._sorted(batch, reader.sorted_draft)
+            elif reader.drafts:
+                speculation = self._speculation(batch, reader)
             decode(
                 self.loaded.model,
                 rows,
@@ -239,22 +245,40 @@ class HFGenerator:
                 meta=decoded.meta,
             )
 
-    def _draft_model(self, settings: DraftModel) -> Any:
+    def _draft_model(self, name: str) -> Any:
         """The model that drafts, loaded once.
 
         Raises:
             ModelError: if it has other tokens.
         """
-        if settings.draft not in self._drafting:
+        if name not in self._drafting:
             ours = self.loaded
-            found = load(settings.draft, dtype=ours.model.dtype, device=str(ours.model.device))
+            found = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
             if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
                 raise ModelError(
-                    f"The draft model {settings.draft!r} has other tokens than {ours.name!r}.",
+                    f"The draft model {name!r} has other tokens than {ours.name!r}.",
                     "Choose one with the same tokenizer.",
                 )
-            self._drafting[settings.draft] = found.model
-        return self._drafting[settings.draft]
+            self._drafting[name] = found.model
+        return self._drafting[name]
+
+    def _sorted(self, batch: Sequence[_Running], settings: SortedDraft) -> Speculation:
+        """A drafter for each row; they share the nested model, not its states."""
+        key = settings.draft, settings.exits
+        if key not in self._nested:
+            self._nested[key] = Nested(self._draft_model(settings.draft), settings.exits)
+        nested = self._nested[key]
+        settings.check(nested)
+        drafters = [
+            SortedDrafter(
+                nested,
+                tokens=settings.tokens,
+                thresholds=settings.thresholds,
+                least=settings.least,
+            )
+            for _ in batch
+        ]
+        return Speculation(drafters, limit=settings.tokens)
 
     def _superpose(
         self, batch: Sequence[_Running], params: SamplingParams, settings: Superposed

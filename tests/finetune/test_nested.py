@@ -1,0 +1,129 @@
+"""Sorted fine-tuning: the loss against sub-models run one by one; a draft made of first layers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.decoding.s2d import Nested, default_exits
+from codegen.errors import ConfigError, InputError
+from codegen.finetune import parse_recipe
+from codegen.finetune.batch import collate
+from codegen.finetune.encode import Encoder
+from codegen.finetune.nested import sorted_likelihoods
+from codegen.finetune.train import train
+from codegen.models import load
+from codegen.records import Segment, TrainingText, write_jsonl
+
+TEXTS = [
+    TrainingText(
+        f"t{i}", f"e{i}", "whole",
+        (Segment(f"Add {i}.\n", False), Segment(f"def f(x):\n    return x + {i}\n", True)),
+    )
+    for i in range(12)
+]  # fmt: skip
+
+
+@pytest.fixture
+def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    write_jsonl(tmp_path / "data.jsonl", TEXTS)
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(tmp_path / "data.jsonl"),
+        "output": str(tmp_path / "out"),
+        "loss": "sorted",
+        "sorted": {"exits": [1, 2]},
+        "method": "full",
+        "steps": 8,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "max_length": 128,
+        "learning_rate": 0.003,
+        "dtype": "float32",
+        "evaluation": {"data": str(tmp_path / "data.jsonl"), "every": 4},
+    }
+
+
+def test_the_loss_is_that_of_models_cut_short(tiny_model_dir: Path) -> None:
+    """Each depth against a model of so many layers, values and gradients."""
+    tokenizer = load(str(tiny_model_dir)).tokenizer
+    encoder = Encoder(tokenizer, "chat", {})
+    examples = [encoder.encode(text) for text in TEXTS[:3]]
+    batch = collate(examples, [((0, 1),), ((2,),)], tokenizer.pad_token_id)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=24, intermediate_size=32, num_hidden_layers=4,
+        num_attention_heads=2, initializer_range=0.2,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config).double()
+    exits = (1, 3, 4)
+    by_exit = sorted_likelihoods(model, batch, exits)
+    by_exit.mean(0).sum().backward()
+    wanted = torch.zeros_like(model.model.layers[0].mlp.up_proj.weight)
+    for depth, found in zip(exits, by_exit, strict=True):
+        config.num_hidden_layers = depth
+        short: Any = LlamaForCausalLM(config).double()
+        short.load_state_dict(model.state_dict(), strict=False)
+        logits = short(**batch.inputs, use_cache=False).logits
+        flat = logits.reshape(-1, logits.shape[-1])[batch.nodes]
+        losses = torch.nn.functional.cross_entropy(flat.float(), batch.targets, reduction="none")
+        torch.testing.assert_close(found, losses)
+        losses.sum().backward()
+        wanted += short.model.layers[0].mlp.up_proj.weight.grad / len(exits)
+    torch.testing.assert_close(
+        model.model.layers[0].mlp.up_proj.weight.grad, wanted, atol=1e-6, rtol=1e-4
+    )
+
+
+def test_a_run_teaches_every_exit_and_writes_them_down(row: dict[str, Any]) -> None:
+    result = train(parse_recipe(row))
+    for depth in (1, 2):
+        curve = result.parts[f"eval_loss_layer_{depth}"]
+        assert [step for step, _ in curve] == [4, 8] and curve[1][1] < curve[0][1]
+        assert len(result.parts[f"loss_layer_{depth}"]) == 8
+    parts = [result.parts[f"loss_layer_{depth}"] for depth in (1, 2)]
+    for (_, loss), (_, one), (_, two) in zip(result.losses, *parts, strict=True):
+        assert loss == pytest.approx((one + two) / 2, rel=1e-4)
+    model = load(result.model).model
+    assert default_exits(model) == (1, 2) and Nested(model).exits == (1, 2)
+
+
+def test_a_draft_of_the_first_layers(row: dict[str, Any]) -> None:
+    """With the plain loss the exits are written down and compared, and the last one is trained."""
+    row |= {"loss": "mle", "sorted": {"layers": 1, "exits": [1]}}
+    result = train(parse_recipe(row))
+    config = json.loads((Path(result.model) / "config.json").read_text())
+    assert config["num_hidden_layers"] == 1 and config["exit_layers"] == [1]
+    assert result.parts["eval_loss_layer_1"] == result.evaluations
+    found = load(result.model).model
+    assert len(found.model.layers) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sorted": {"exits": [2, 1]}}, "must ascend"),
+        ({"sorted": {"exits": ["a"]}}, "whole numbers"),
+        ({"sorted": {"layers": 2, "exits": [1]}}, "make them equal"),
+        ({"sorted": {}}, "needs sorted.exits"),
+        ({"method": "lora"}, "not an adapter"),
+        ({"model": "new", "format": "plain", "sorted": {"layers": 1, "exits": [1]},
+          "network": {"kind": "llama"}}, "network.layers"),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_recipes_that_can_not_be(row: dict[str, Any], changes: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_recipe({**row, **changes})
+    assert message in f"{error.value.message} {error.value.remedy}"
+
+
+def test_depths_that_the_model_does_not_have(row: dict[str, Any]) -> None:
+    for changes in ({"exits": [1, 3]}, {"layers": 3, "exits": [1, 3]}):
+        with pytest.raises((ConfigError, InputError), match="layers"):
+            train(parse_recipe({**row, "sorted": changes}))

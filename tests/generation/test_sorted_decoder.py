@@ -1,0 +1,84 @@
+"""The decoder sorted: the text of plain decoding, options that can't be."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from codegen.errors import ConfigError, ModelError
+from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation.decoders import find_decoder
+from codegen.generation.hf import HFGenerator
+from codegen.models import LoadedModel, load
+
+REQUESTS = [Request(prompt) for prompt in ("def f(x):\n", "import", "class A:\n    def g(self):\n")]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model_dir: Path) -> LoadedModel:
+    return load(str(tiny_model_dir), dtype=torch.float32, device="cpu")
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize(
+    "options",
+    [{"exits": "1,2", "thresholds": 0.2}, {"exits": [1], "tokens": 3}, {"least": 0.01}],
+    ids=str,
+)
+def test_the_text_is_that_of_plain_decoding(
+    loaded: LoadedModel, temperature: float, options: dict[str, object]
+) -> None:
+    params = SamplingParams(max_new_tokens=16, temperature=temperature)
+    plain = list(HFGenerator(loaded).generate(REQUESTS, params, Decoder()))
+    decoder = Decoder("sorted", {"draft": loaded.name, **options})
+    drafted = list(HFGenerator(loaded).generate(REQUESTS, params, decoder))
+    for one, other in zip(plain, drafted, strict=True):
+        assert (one.completion, one.finish_reason) == (other.completion, other.finish_reason)
+        assert 0 < other.meta["passes"] <= other.completion_tokens + 1
+    if temperature == 0 and "least" in options:  # the draft is the target
+        assert sum(s.meta["passes"] for s in drafted) < sum(s.completion_tokens for s in drafted)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({}, "The decoder sorted needs a model that drafts"),
+        ({"draft": "d", "exit": "2"}, "Did you mean 'exits'"),
+        ({"draft": "d", "exits": "4,2"}, "must ascend"),
+        ({"draft": "d", "exits": "x"}, "whole numbers above 0"),
+        ({"draft": "d", "thresholds": "0.5,2"}, "from 0 to 1"),
+        ({"draft": "d", "thresholds": [None]}, "from 0 to 1"),
+        ({"draft": "d", "tokens": "3,4"}, "one whole number"),
+        ({"draft": "d", "tokens": 1000}, "at most 128"),
+    ],
+    ids=str,
+)
+def test_options_that_can_not_be(options: dict[str, object], what: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        find_decoder(Decoder("sorted", options))
+    assert what in f"{error.value.message} {error.value.remedy}"
+
+
+def test_what_the_draft_model_does_not_allow(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(**options: object) -> None:
+        decoder = Decoder("sorted", {"draft": loaded.name, **options})
+        list(HFGenerator(loaded).generate(REQUESTS, SamplingParams(), decoder))
+
+    with pytest.raises(ModelError, match="has 2 layers"):
+        ask(exits="1,3")
+    with pytest.raises(ConfigError, match="exits after 1, 2 layers"):
+        ask(exits="1,2", thresholds="0.5,0.5")
+    assert find_decoder(Decoder("edit_sequence+sorted", {"draft": "d"})).sorted_draft
+    with pytest.raises(ConfigError):
+        find_decoder(Decoder("sorted+suffix", {"draft": "d"}))
+    other = dataclasses.replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
+    other.tokenizer.add_tokens(["<new>"])
+    monkeypatch.setattr("codegen.generation.hf.load", lambda *_, **__: other)
+    with pytest.raises(ModelError, match="other tokens"):
+        ask()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CARD_NAME = "codegen.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
 _ADAPTER_CONFIG = "adapter_config.json"
 _FILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.decoding.insertion
 
@@ -231,12 +232,15 @@ def fingerprint_of(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Loads a model's tokenizer, padding on the left, with a padding token."""
+    """Loads the tokenizer of a model, or one that has a directory to itself.
+
+    It pads on the left, and has a padding token.
+    """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    place, _ = resolve(name)
-    is_local = Path(place).is_dir()
-    if is_local and not (Path(place) / "tokenizer_config.json").is_file():
+    alone = Path(name).expanduser()
+    place = str(alone) if name and (alone / _TOKENIZER_CONFIG).is_file() else resolve(name)[0]
+    if Path(place).is_dir() and not (Path(place) / _TOKENIZER_CONFIG).is_file():
         if (Path(place) / _ADAPTER_CONFIG).is_file():
             return load_tokenizer(read_card(place).base or _adapter_base(Path(place)))
         raise ModelError(

@@ -13,6 +13,7 @@ up to the last bits of logits that were computed in a batch of another shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel
 from codegen.decoding.cache import RowCache
 from codegen.decoding.drafts.protocol import Draft
 from codegen.decoding.healing import Vocabulary
+from codegen.decoding.infinite import Extension, LMInfinite, extended
 from codegen.decoding.passes import check_supported, forward
 from codegen.decoding.prefill import prefill
 from codegen.decoding.sampling import choose
@@ -71,6 +73,7 @@ def decode(
     backspace: int | None = None,
     speculation: Speculation | None = None,
     width: int | None = None,
+    infinite: LMInfinite | None = None,
 ) -> None:
     """Decodes all rows, in place.
 
@@ -89,21 +92,39 @@ def decode(
             where only the prompt is left.
         speculation: drafters, one a row; not together with ``adjust`` or ``backspace``.
         width: most rows at once, by default all; the others wait until some have finished.
+        infinite: for contexts of any length (:mod:`codegen.decoding.infinite`); ``n_local`` is
+            above the longest draft then. Not together with ``backspace``.
 
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
     """
     if speculation and (adjust or backspace is not None):
         raise ValueError("drafts can't be verified with adjusted logits or backspaces")
-    run = _Run(
-        model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation,
-        width or len(rows),
-    )  # fmt: skip
+    if infinite and backspace is not None:
+        raise ValueError("what is forgotten can't be taken back")
+    if infinite and speculation and infinite.n_local <= speculation.limit:
+        raise ValueError(f"n_local must be above the longest draft, {speculation.limit} tokens")
+    with extended(model, infinite) if infinite else nullcontext() as extension:
+        run = _Run(
+            model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation,
+            width or len(rows), extension,
+        )  # fmt: skip
+        _rounds(run, temperature, top_p, adjust)
+
+
+def _rounds(
+    run: _Run,
+    temperature: float,
+    top_p: float,
+    adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None,
+) -> None:
+    """One forward pass after another, until all rows have finished."""
+    speculation = run.speculation
     while run.batch:
         trees = Trees.of(run.pending, [run.draft(number) for number in run.batch])
-        mask = trees.place(run.cache, run.cursors, model.device)
-        tokens = torch.tensor(trees.tokens, device=model.device)
-        logits = forward(model, tokens, run.cache, mask, trees.width)  # [B, W, V]
+        mask = run.place(trees)
+        tokens = torch.tensor(trees.tokens, device=run.device)
+        logits = forward(run.model, tokens, run.cache, mask, trees.width)  # [B, W, V]
         if adjust:
             logits = adjust(logits[:, 0], run.batch)[:, None]
         run.restrict(logits[:, 0])
@@ -137,15 +158,20 @@ class _Run:
         backspace: int | None,
         speculation: Speculation | None,
         width: int,
+        extension: Extension | None,
     ) -> None:
-        self.model, self.width = model, width
+        self.model, self.width, self.extension = model, width, extension
         self.rows, self.most, self.eos = rows, max_new_tokens, eos
         self.vocabulary, self.on_token, self.backspace = vocabulary, on_token, backspace
         self.speculation = speculation
         self.device = model.device
         longest = max(len(row.prompt) + len(row.tokens) for row in rows)
-        check_supported(model, longest + max_new_tokens)
-        self.capacity = longest + max_new_tokens + (speculation.limit if speculation else 0)
+        drafted = speculation.limit if speculation else 0
+        self.capacity = longest + max_new_tokens + drafted
+        if extension:
+            self.capacity = extension.capacity(longest + max_new_tokens, drafted + 1)
+        else:
+            check_supported(model, longest + max_new_tokens)
         self.batch: list[int] = []
         self.pending: list[int] = []
         self.cursors: list[int] = []
@@ -158,18 +184,32 @@ class _Run:
         room = self.width - len(self.batch)
         new, self.waiting = self.waiting[:room], self.waiting[room:]
         given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
-        cache = RowCache(self.model.config.get_text_config().num_hidden_layers, self.capacity)
-        prefill(self.model, cache, given)
+        cursors = [len(tokens) - 1 for tokens in given]
+        if self.extension:
+            cache, cursors = self.extension.prefill(self.model, given, self.capacity)
+        else:
+            cache = RowCache(self.model.config.get_text_config().num_hidden_layers, self.capacity)
+            prefill(self.model, cache, given)
         if self.batch:
             self.cache.join(cache, len(new))
         else:
             self.cache = cache
         self.batch += new
         self.pending += [tokens[-1] for tokens in given]
-        self.cursors += [len(tokens) - 1 for tokens in given]
+        self.cursors += cursors
         if self.speculation:
             for number, tokens in zip(new, given, strict=True):
                 self.speculation.begin(number, tokens)
+
+    def place(self, trees: Trees) -> torch.Tensor:
+        """Places what is fed next in the cache; returns the attention mask."""
+        if self.extension is None:
+            return trees.place(self.cache, self.cursors, self.device)
+        for i, cursor in enumerate(self.cursors):
+            if cursor + trees.width > self.capacity:
+                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+        mask = trees.place(self.cache, self.cursors, self.device)
+        return self.extension.restrict(mask, self.cache.slots.positions)
 
     def draft(self, number: int) -> Draft:
         """What is put to the target for a row; nothing while its tokens are restricted."""

@@ -9,7 +9,7 @@ does).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from codegen.decoding import rsd
 from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
+from codegen.decoding.infinite import LMInfinite, check
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method
@@ -54,9 +55,16 @@ class HFGenerator:
         window: batches' worth of requests that are decoded together: as rows finish, others take
             their place. With 1 batches stay apart, as a run must have it that is to be repeatable
             to the byte from any batch on.
+        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.infinite`).
     """
 
-    def __init__(self, loaded: LoadedModel, batch_size: int = 40, window: int = 1) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        batch_size: int = 40,
+        window: int = 1,
+        infinite: LMInfinite | None = None,
+    ) -> None:
         if not loaded.tokenizer.is_fast:
             raise ModelError(
                 f"The tokenizer of {loaded.name!r} has no fast version, which streaming needs.",
@@ -65,6 +73,7 @@ class HFGenerator:
         self.loaded = loaded
         self.batch_size = batch_size
         self.window = window
+        self.infinite = infinite
         self._drafting: dict[str, Any] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
@@ -104,6 +113,11 @@ class HFGenerator:
                 f"The model {self.loaded.name!r} writes in no fixed order.",
                 "Choose the decoder insertion.",
             )
+        if self.infinite and (reader.draft_model or reader.superposed or reader.backspace):
+            raise ConfigError(
+                f"The decoder {decoder.name} does not go on beyond the model's length.",
+                "Leave LM-Infinite out, or choose the decoder sample, suffix, edit or sorted.",
+            )
         method = None
         if reader.penalty:
             method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
@@ -139,7 +153,10 @@ class HFGenerator:
         tokenizer = self.loaded.tokenizer
         prompt = encode(request, tokenizer, self.vocabulary, heals=reader.heals)
         try:
-            check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
+            if self.infinite:
+                check(self.loaded.model, self.infinite)
+            else:
+                check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
         except ModelError as error:
             where = f"{request.problem_id}: " if request.problem_id else ""
             raise ModelError(where + error.message, error.remedy) from None
@@ -209,6 +226,7 @@ class HFGenerator:
                 adjust=RowPenalties(method, rows) if method else None,
                 speculation=speculation,
                 width=self.batch_size,
+                infinite=self.infinite,
                 **common,
             )
             passes = speculation.passes_of if speculation else None
@@ -228,6 +246,10 @@ class HFGenerator:
             if passes is not None:
                 meta = {**decoded.meta, "passes": passes[number]}
                 decoded = replace(decoded, meta=meta)
+            if self.infinite:
+                decoded = replace(
+                    decoded, meta={**decoded.meta, "lm_infinite": asdict(self.infinite)}
+                )
             if backspace is not None:
                 decoded = self._with_actions(decoded, running.row.actions, backspace)
             yield Sample(

@@ -16,6 +16,7 @@ from codegen.decoding.editing.lexical import (
     tail_tokens,
 )
 from codegen.decoding.editing.report import EditPolicy, EditReport
+from codegen.decoding.editing.rotation import Rotation, find_rotations
 
 __all__ = [
     "EditPolicy",
@@ -23,6 +24,8 @@ __all__ = [
     "EditableCache",
     "LexicalState",
     "Reading",
+    "Rotation",
+    "find_rotations",
     "read",
     "reads_otherwise",
     "tail_tokens",

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from codegen.backspace import with_backspace
+from codegen.decoding.infinite import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
@@ -350,3 +351,25 @@ def test_superposed_has_no_use_for_chance_or_an_empty_folder(
                 REQUESTS, SamplingParams(), Decoder("superposed", {"code": str(tmp_path)})
             )
         )
+
+
+def test_lm_infinite_goes_on_beyond_the_models_length(loaded: LoadedModel) -> None:
+    """As in the loop; where nothing is far nothing changes; loops of their own refuse it."""
+    params = SamplingParams(max_new_tokens=600)
+    with pytest.raises(ModelError, match="holds 512"):
+        run(loaded, REQUESTS[:1], max_new_tokens=600)
+    settings = LMInfinite(4, 64)
+    generator = HFGenerator(loaded, infinite=settings)
+    generator.eos = frozenset()  # type: ignore[misc]
+    (sample,) = generator.generate(REQUESTS[:1], params, Decoder("suffix"))
+    assert sample.completion_tokens == 600
+    assert sample.meta["lm_infinite"] == {"n_global": 4, "n_local": 64}
+    short = SamplingParams(max_new_tokens=12, temperature=1.0)
+    near = list(
+        HFGenerator(loaded, infinite=LMInfinite(4, 512)).generate(REQUESTS, short, Decoder())
+    )
+    assert [s.completion for s in near] == [s.completion for s in run(loaded, REQUESTS)]
+    for name in ("rsd", "superposed"):
+        options = {"draft": "d"} if name == "rsd" else {}
+        with pytest.raises(ConfigError, match="does not go on"):
+            list(generator.generate(REQUESTS, params, Decoder(name, options)))

@@ -19,8 +19,10 @@ what plain decoding wrote with arctic-inference's suffix drafts, without a model
 Of each set and method: ``SET_METHOD_tokens_per_pass`` (passes of the whole model),
 ``..._drafted_per_pass``, ``..._accepted`` (share of drafted tokens that were right),
 ``..._tokens_per_s`` (tokens a CPU second behind the first pass, which encodes the prompt; one
-thread), ``..._same`` (share of completions equal to plain decoding's). ``speedup_SET`` is ``edit``
-where a text is rewritten, else ``suffix``, over the better of ``generate`` and ``lookup``.
+thread), ``..._same`` (share of completions equal to plain decoding's), and of our chains
+``..._by_DRAFTER`` (share of the accepted tokens that it drafted) and ``..._right_DRAFTER`` (share
+of its drafted tokens that were accepted). ``speedup_SET`` is ``edit`` where a text is rewritten,
+else ``suffix``, over the better of ``generate`` and ``lookup``.
 
 Limits: a small model on a CPU, where a drafted token costs a tenth of a pass and more, so gains are
 smaller than on a GPU; few prompts. Completions can differ from plain ones where two logits are
@@ -67,15 +69,18 @@ class _Question:
 
 @dataclass(slots=True)
 class _Run:
-    """One completion: its tokens, what the model's passes took in, CPU seconds behind the first."""
+    """One completion: its tokens, what the model's passes took in, CPU seconds behind the first,
+    and of our drafters the tokens that were verified and accepted.
+    """
 
-    tokens: list[int]
-    passes: int
-    drafted: int
-    seconds: float
+    tokens: list[int] = field(default_factory=list)
+    passes: int = 0
+    drafted: int = 0
+    seconds: float = 0.0
+    drafters: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
-Complete = Callable[[_Question, int], list[int]]
+Complete = Callable[[_Question, int], tuple[list[int], Mapping[str, Sequence[int]]]]
 
 
 def run(
@@ -150,7 +155,7 @@ def _measure(
         length = min(most, len(question.answer)) if given else most
         for method, complete in used.items():
             with _watched(model, question) as run:
-                run.tokens = complete(question, length)
+                run.tokens, run.drafters = complete(question, length)
             run.seconds = time.process_time() - run.seconds
             found[method].append(run)
     speeds = {}
@@ -164,6 +169,7 @@ def _measure(
             report.set(f"{key}_accepted", max(0, sum(made) - sum(passes)) / sum(drafted))
         speed = ratio_of_sums(made, [run.seconds for run in runs], seed=report.seed)
         report.set(f"{key}_tokens_per_s", speed, n=sum(made))
+        _by_drafter(report, key, runs)
         same = sum(a.tokens == b.tokens for a, b in zip(runs, found["plain"], strict=True))
         report.set(f"{key}_same", rate(same, len(runs)), n=len(runs))
         speeds[method] = speed.value
@@ -171,6 +177,18 @@ def _measure(
     best = speeds["edit" if name in _REWRITES else "suffix"]
     report.set(f"speedup_{name}", best / max(speeds["generate"], speeds["lookup"]))
     return found["plain"]
+
+
+def _by_drafter(report: Report, key: str, runs: Sequence[_Run]) -> None:
+    """Each drafter's share of what was accepted, and the share of its drafts that was right."""
+    names = sorted({name for run in runs for name in run.drafters})
+    counts = {name: [sum(run.drafters.get(name, (0, 0))[k] for run in runs) for k in (0, 1)]
+              for name in names}  # fmt: skip
+    accepted = sum(right for _, right in counts.values())
+    for name, (drafted, right) in counts.items():
+        report.set(f"{key}_right_{name}", right / drafted)
+        if accepted:
+            report.set(f"{key}_by_{name}", right / accepted)
 
 
 def _peer(report: Report, key: str, peer: Any, cases: Sequence[Case]) -> None:
@@ -189,7 +207,7 @@ def _watched(model: Any, question: _Question) -> Iterator[_Run]:
 
     ``seconds`` is the CPU time at the end of the first pass.
     """
-    run = _Run([], 0, 0, 0.0)
+    run = _Run()
     layers = model.config.get_text_config().num_hidden_layers
     text = [*question.ids, *question.answer]
 
@@ -219,10 +237,11 @@ def _ours(generator: Any, name: str) -> Complete:
 
     decoder = Decoder("sample" if name == "plain" else name)
 
-    def complete(question: _Question, most: int) -> list[int]:
+    def complete(question: _Question, most: int) -> tuple[list[int], dict[str, Any]]:
         params = SamplingParams(max_new_tokens=most)
         (sample,) = generator.generate([question.request], params, decoder)
-        return _tokens(generator, sample.completion, sample.completion_tokens)
+        made = _tokens(generator, sample.completion, sample.completion_tokens)
+        return made, sample.meta.get("drafts", {})
 
     return complete
 
@@ -232,7 +251,7 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
 
     loaded = generator.loaded
 
-    def complete(question: _Question, most: int) -> list[int]:
+    def complete(question: _Question, most: int) -> tuple[list[int], dict[str, Any]]:
         with torch.inference_mode():
             output = loaded.model.generate(
                 torch.tensor([question.ids]),
@@ -246,7 +265,7 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
         made = output[0, len(question.ids) :].tolist()
         made = [token for token in made if token not in generator.eos]
         text = loaded.tokenizer.decode(made, skip_special_tokens=True)
-        return _tokens(generator, text, len(made))
+        return _tokens(generator, text, len(made)), {}
 
     return complete
 

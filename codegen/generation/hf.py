@@ -192,6 +192,7 @@ class HFGenerator:
         prompt_tokens = [len(running.row.prompt) for running in batch]
         rows = [running.row for running in batch]
         passes: list[int] | None = None  # of each row, where they are not one a token
+        speculation = None
         common: dict[str, Any] = {
             "max_new_tokens": params.max_new_tokens,
             "temperature": params.temperature,
@@ -212,7 +213,6 @@ class HFGenerator:
         elif reader.superposed:
             self._superpose(batch, params, reader.superposed)
         else:
-            speculation = None
             if reader.sorted_draft:
                 speculation = self._sorted(batch, reader.sorted_draft)
             elif reader.drafts:
@@ -245,6 +245,8 @@ class HFGenerator:
             decoded = reader.read(running.stream.text, finish_reason)
             if passes is not None:
                 meta = {**decoded.meta, "passes": passes[number]}
+                if speculation and reader.drafts:
+                    meta["drafts"] = _drafts(speculation.drafters[number])
                 decoded = replace(decoded, meta=meta)
             if self.infinite:
                 decoded = replace(
@@ -342,6 +344,11 @@ class HFGenerator:
         text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])
         meta = {"actions": len(actions), "backspaces": actions.count(backspace)}
         return replace(decoded, actions=text, meta={**decoded.meta, **meta})
+
+
+def _drafts(chain: Any) -> dict[str, list[int]]:
+    """Of each drafter of a row that drafted: tokens that were verified, and the right ones."""
+    return {name: [t.drafted, t.accepted] for name, t in chain.tallies.items() if t.rounds}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,15 +34,17 @@ def test_a_given_text_is_written(generator: HFGenerator, method: str) -> None:
         else decoding._ours(generator, method)
     )
     with decoding._watched(generator.loaded.model, question) as run:
-        made = complete(question, len(wanted))
+        made, drafters = complete(question, len(wanted))
     assert made == wanted
+    assert sum(right for _, right in drafters.values()) <= run.drafted
+    assert bool(drafters) == (method in ("suffix", "edit"))
     if method in ("plain", "generate"):
         assert len(wanted) <= run.passes <= len(wanted) + 1 and run.drafted == 0
     else:
         assert run.passes < len(wanted) and run.drafted >= len(wanted) - run.passes
     free = decoding._Question(question.request, ids)
     with decoding._watched(generator.loaded.model, free):
-        assert complete(free, len(wanted)) != wanted  # the hook is gone
+        assert complete(free, len(wanted))[0] != wanted  # the hook is gone
 
 
 def test_rewrites_begin_before_the_change() -> None:

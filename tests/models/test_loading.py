@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from codegen.errors import InputError, ModelError
-from codegen.models import ModelCard, count_parameters, load, read_card, resolve, write_card
+from codegen.models import (
+    ModelCard,
+    count_parameters,
+    load,
+    load_tokenizer,
+    read_card,
+    resolve,
+    write_card,
+)
 
 
 @pytest.mark.parametrize("name", ["./absent", "/absent/model", "absent", "a/b/c", ""])
@@ -20,6 +28,17 @@ def test_absent_models_are_named(name: str) -> None:
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
         resolve(str(tmp_path))
+
+
+def test_a_tokenizer_may_have_a_directory_to_itself(tiny_model_dir: Path, tmp_path: Path) -> None:
+    whole = load_tokenizer(str(tiny_model_dir))
+    whole.save_pretrained(tmp_path)
+    alone = load_tokenizer(str(tmp_path))
+    assert alone("def f(x):").input_ids == whole("def f(x):").input_ids
+    assert alone.padding_side == "left" and alone.pad_token_id is not None
+    (tmp_path / "tokenizer_config.json").unlink()
+    with pytest.raises(ModelError, match="neither config"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_hub_id_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,7 +222,9 @@ class _Run:
         tokens = []
         for number in self.batch:
             row = self.rows[number]
-            tokens.append((row.prompt + row.tokens)[-lacking:])
+            known = row.prompt + row.tokens
+            # Of a row that ended at once there may be a single token; nothing is read from it.
+            tokens.append((known[:1] * lacking + known)[-lacking:])
         first = torch.tensor(self.cursors, device=self.device)[:, None] - (lacking - 1)
         cache = self.caches[1]
         cache.place(first + torch.arange(lacking, device=self.device), max(self.cursors) + 1)

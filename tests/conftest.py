@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("set CODEGEN_TEST_DATA to the folder of data sets to run this test")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> str:
+    """A Python with vLLM: the one that CODEGEN_VLLM_PYTHON names, or this one."""
+    python = os.environ.get("CODEGEN_VLLM_PYTHON")
+    if not python and importlib.util.find_spec("vllm") is None:
+        pytest.skip("set CODEGEN_VLLM_PYTHON to a Python with vllm to run this test (docs/vllm.md)")
+    return python or sys.executable
 
 
 @pytest.fixture(scope="session")

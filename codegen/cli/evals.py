@@ -8,6 +8,7 @@ import click
 
 from codegen.cli import example, json_option
 from codegen.cli.eval_tasks import check, export, import_, styles, tasks
+from codegen.cli.generate import BACKENDS
 from codegen.cli.kolmogorov import kolmogorov
 from codegen.cli.report import report
 
@@ -46,6 +47,10 @@ def evals() -> None:
               show_default=True)  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=40, show_default=True)
+@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
+              help="As of `codegen generate`.")  # fmt: skip
+@click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
+              help="An option of vLLM.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--source", help="Where the task's data is, in place of its default.")
 @json_option
@@ -63,6 +68,8 @@ def run(
     top_p: float,
     max_new_tokens: int,
     batch_size: int,
+    backend: str,
+    vllm_options: tuple[str, ...],
     seed: int,
     source: str | None,
     as_json: bool,
@@ -73,7 +80,7 @@ def run(
     """
     from dataclasses import asdict
 
-    from codegen.cli.generate import read_pairs
+    from codegen.cli.generate import read_pairs, read_vllm_options
     from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evaluate import load_task, sample_task
@@ -96,6 +103,8 @@ def run(
             decoder=Decoder(decoder, options) if decoder else None,
             limit=limit,
             batch_size=batch_size,
+            backend=backend,
+            vllm_options=read_vllm_options(vllm_options, backend),
             on_progress=progress.update,
         )
     if not as_json:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli import example, json_option
 from codegen.errors import InputError
+
+if TYPE_CHECKING:
+    from codegen.generation import Generator
+    from codegen.models import ModelCard
+
+BACKENDS = ("hf", "vllm")
 
 
 @click.command(
@@ -49,6 +55,10 @@ from codegen.errors import InputError
     help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd, "
     "sorted).",
 )
+@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
+              help="What runs the model: our loop, or vLLM (docs/vllm.md).")  # fmt: skip
+@click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
+              help="An option of vLLM: --vllm-option tensor_parallel_size=2.")  # fmt: skip
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)
@@ -64,6 +74,8 @@ def generate(
     decoder: str | None,
     original: str | None,
     decoder_options: tuple[str, ...],
+    backend: str,
+    vllm_options: tuple[str, ...],
     count: int,
     max_new_tokens: int,
     temperature: float,
@@ -89,23 +101,18 @@ def generate(
     if decoder:
         find_decoder(Decoder(decoder, options))  # a typo should not cost a model load
 
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import fills_gaps, load
-
-    loaded = load(model)
-    use_chat = loaded.card.style == "chat" if chat is None else chat
-    ends_open = loaded.card.style == "plain" and not use_chat and not text.endswith("\n")
-    if ends_open and not fills_gaps(loaded.model):
+    card, generator, fills = _generator(model, backend, read_vllm_options(vllm_options, backend))
+    use_chat = card.style == "chat" if chat is None else chat
+    if card.style == "plain" and not use_chat and not text.endswith("\n") and not fills:
         text += "\n"  # the border between prompt and response that the model was trained on
-    generator = HFGenerator(loaded, window=4)
-    heal = loaded.card.style != "plain"
+    heal = card.style != "plain"
     before = _read(original) if original else ""
     requests = [
         Request(text, chat=use_chat, stop=stop, index=i, heal=heal, original=before)
         for i in range(count)
     ]
     stream = count == 1 and not as_json
-    chosen = Decoder(decoder or loaded.card.decoder, options)
+    chosen = Decoder(decoder or card.decoder, options)
 
     def on_text(_: int, piece: str) -> None:
         click.echo(_printable(piece), nl=False)
@@ -127,6 +134,33 @@ def generate(
     return {"samples": [dataclasses.asdict(sample) for sample in samples]}
 
 
+def _generator(
+    model: str, backend: str, vllm_options: dict[str, Any]
+) -> tuple[ModelCard, Generator, bool]:
+    """The model's card, what generates with it, and whether it fills gaps."""
+    if backend == "vllm":
+        from codegen.generation.vllm_generator import VllmGenerator
+
+        made = VllmGenerator(model, options=vllm_options)
+        return made.card, made, False
+    from codegen.generation.hf import HFGenerator
+    from codegen.models import fills_gaps, load
+
+    loaded = load(model)
+    return loaded.card, HFGenerator(loaded, window=4), fills_gaps(loaded.model)
+
+
+def read_vllm_options(given: tuple[str, ...], backend: str) -> dict[str, Any]:
+    """The pairs of ``--vllm-option``.
+
+    Raises:
+        click.UsageError: as :func:`read_pairs`, and if the back-end is another one.
+    """
+    if given and backend != "vllm":
+        raise click.UsageError("--vllm-option needs --backend vllm.")
+    return read_pairs(given)
+
+
 def read_pairs(given: tuple[str, ...]) -> dict[str, Any]:
     """KEY=VALUE pairs as a mapping; values are read as numbers and truth values where they can be.
 
@@ -139,9 +173,9 @@ def read_pairs(given: tuple[str, ...]) -> dict[str, Any]:
     for text in given:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise click.UsageError(f"{text!r} is no decoder option; give KEY=VALUE.")
+            raise click.UsageError(f"{text!r} is no option; give KEY=VALUE.")
         if key in pairs:
-            raise click.UsageError(f"The decoder option {key!r} is given twice.")
+            raise click.UsageError(f"The option {key!r} is given twice.")
         try:
             pairs[key] = json.loads(value)
         except ValueError:

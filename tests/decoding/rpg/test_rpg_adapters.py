@@ -388,12 +388,10 @@ print("OUTPUT", json.dumps([list(one.outputs[0].token_ids) for one in outputs]))
 """
 
 
-@pytest.mark.long
-def test_real_vllm_says_what_generate_says(tmp_path: Path, tiny_model_dir: Path) -> None:
-    """With the interpreter that CODEGEN_VLLM_PYTHON names; vLLM stays out of this environment."""
-    python = os.environ.get("CODEGEN_VLLM_PYTHON")
-    if not python:
-        pytest.skip("set CODEGEN_VLLM_PYTHON to a Python with vllm to run this test")
+@pytest.mark.slow
+def test_real_vllm_says_what_generate_says(
+    tmp_path: Path, tiny_model_dir: Path, vllm_python: str
+) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
@@ -411,7 +409,8 @@ def test_real_vllm_says_what_generate_says(tmp_path: Path, tiny_model_dir: Path)
     asked = [None, *({name: options} for name, options in SETTINGS)]
     prompts = [LOOP * (1 + i) for i in range(len(asked))]
     done = subprocess.run(
-        [python, "-c", _IN_VLLM, str(tmp_path), json.dumps(prompts), json.dumps(asked), str(NEW)],
+        [vllm_python, "-c", _IN_VLLM, str(tmp_path), json.dumps(prompts), json.dumps(asked),
+         str(NEW)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
              "PYTHONPATH": str(Path(__file__).parents[3])},

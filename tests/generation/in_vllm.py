@@ -1,0 +1,33 @@
+"""Run by the Python that has vLLM: makes samples, as standard input asks, and prints them.
+
+    python in_vllm.py MODEL_DIR '{"dtype": "float32", ...}' < cases.json
+
+A case has ``decoder`` and ``options``, ``params`` and ``requests``; the answer to each is one line
+of JSON, a list of samples or of one error.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+
+from codegen.errors import CodegenError
+from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation.vllm_generator import VllmGenerator
+
+
+def main() -> None:
+    generator = VllmGenerator(sys.argv[1], options=json.loads(sys.argv[2]))
+    for case in json.load(sys.stdin):
+        requests = [Request(**{**one, "stop": tuple(one["stop"])}) for one in case["requests"]]
+        decoder = Decoder(case["decoder"], case["options"])
+        try:
+            samples = generator.generate(requests, SamplingParams(**case["params"]), decoder)
+            made = [asdict(sample) for sample in samples]
+        except CodegenError as error:
+            made = [str(error)]
+        print("SAMPLES", json.dumps(made), flush=True)
+    generator.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from codegen.cli import example, json_option
 from codegen.errors import InputError
 
 if TYPE_CHECKING:
+    from codegen.decoding.infinite import LMInfinite
     from codegen.generation import Generator
     from codegen.models import ModelCard
 
@@ -59,6 +60,12 @@ BACKENDS = ("hf", "vllm")
               help="What runs the model: our loop, or vLLM (docs/vllm.md).")  # fmt: skip
 @click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
               help="An option of vLLM: --vllm-option tensor_parallel_size=2.")  # fmt: skip
+@click.option(
+    "--lm-infinite",
+    metavar="GLOBAL,LOCAL",
+    help="Go on beyond the model's length, seeing the first GLOBAL and the newest LOCAL tokens: "
+    "10,2048 (docs/context.md).",
+)
 @click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)
@@ -76,6 +83,7 @@ def generate(
     decoder_options: tuple[str, ...],
     backend: str,
     vllm_options: tuple[str, ...],
+    lm_infinite: str | None,
     count: int,
     max_new_tokens: int,
     temperature: float,
@@ -101,7 +109,10 @@ def generate(
     if decoder:
         find_decoder(Decoder(decoder, options))  # a typo should not cost a model load
 
-    card, generator, fills = _generator(model, backend, read_vllm_options(vllm_options, backend))
+    infinite = _read_infinite(lm_infinite, backend)
+    card, generator, fills = _generator(
+        model, backend, read_vllm_options(vllm_options, backend), infinite
+    )
     use_chat = card.style == "chat" if chat is None else chat
     if card.style == "plain" and not use_chat and not text.endswith("\n") and not fills:
         text += "\n"  # the border between prompt and response that the model was trained on
@@ -135,7 +146,7 @@ def generate(
 
 
 def _generator(
-    model: str, backend: str, vllm_options: dict[str, Any]
+    model: str, backend: str, vllm_options: dict[str, Any], infinite: LMInfinite | None
 ) -> tuple[ModelCard, Generator, bool]:
     """The model's card, what generates with it, and whether it fills gaps."""
     if backend == "vllm":
@@ -147,7 +158,25 @@ def _generator(
     from codegen.models import fills_gaps, load
 
     loaded = load(model)
-    return loaded.card, HFGenerator(loaded, window=4), fills_gaps(loaded.model)
+    return loaded.card, HFGenerator(loaded, window=4, infinite=infinite), fills_gaps(loaded.model)
+
+
+def _read_infinite(given: str | None, backend: str) -> LMInfinite | None:
+    """The setting GLOBAL,LOCAL.
+
+    Raises:
+        click.UsageError: if it is not of that form, and if the back-end is another one.
+    """
+    if given is None:
+        return None
+    parts = given.split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise click.UsageError(f"--lm-infinite is {given!r}; give two whole numbers, as 10,2048.")
+    if backend != "hf":
+        raise click.UsageError("--lm-infinite needs --backend hf.")
+    from codegen.decoding.infinite import LMInfinite
+
+    return LMInfinite(*map(int, parts))
 
 
 def read_vllm_options(given: tuple[str, ...], backend: str) -> dict[str, Any]:

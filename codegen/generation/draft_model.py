@@ -77,7 +77,7 @@ class SortedDraft:
         exits: depths to exit at, by default those that the model was trained for.
         thresholds: probabilities above which an exit is taken, one for all but the last exit.
         tokens: most tokens of a draft.
-        least: a draft ends where the product of its probabilities falls to this.
+        least: a draft ends with the token at which the product of its probabilities falls to this.
     """
 
     draft: str

@@ -40,7 +40,7 @@ class SortedDrafter:
         tokens: most tokens of a draft.
         thresholds: of the exits but the last, or one for all of them; see
             :class:`~codegen.decoding.s2d.ladder.Ladder`. At 1 all tokens go to the last exit.
-        least: a draft ends where the product of its probabilities falls to this.
+        least: a draft ends with the token at which the product of its probabilities falls to this.
         tally: counts by exit, over any number of rows.
     """
 
@@ -92,12 +92,12 @@ class SortedDrafter:
                 ladder.extend(tokens[-1:])
             step = ladder.next()
             together *= step.probability
-            if tokens and together <= self.least:
-                break
             tokens.append(step.token)
             probabilities.append(together)
             self._draft.append((step.token, step.exit))
             self.tally.drafted[step.exit] += 1
+            if together <= self.least:
+                break
         for stage, (now, then) in enumerate(zip(ladder.ran, before, strict=True)):
             self.tally.encoded[stage] += now - then
         return Draft.chain(tokens, probabilities)

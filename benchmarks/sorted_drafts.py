@@ -1,0 +1,296 @@
+"""Sorted drafts (S2D) in miniature: trained here from nothing, acceptance and tokens a pass.
+
+What: a tokenizer of 2,048 tokens, two targets (8 and 4 layers of width 128), a nested draft (6
+layers of width 96, exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its
+full depth alone, all on files of the standard library; then greedy continuations of held-out files
+by either target with either draft:
+
+- ``ladder``: each drafted token leaves at the first exit whose probability is above 0.5;
+  ``ladder_03`` above 0.3, ``ladder_stop`` also ends a draft where the product of its probabilities
+  falls to 0.3;
+- ``full``: all tokens leave after 6 layers; ``skip_2``, ``skip_4``: after so many (layer skipping);
+- ``self_2``: the target's own first two layers draft (self-speculation without training).
+
+Of each, for target T and draft D in ``sorted`` and ``plain``: ``T_D_METHOD_tokens_per_pass`` (of
+the target), ``_acceptance`` (accepted over judged tokens), ``_layers`` (draft layers run for a
+drafted token, prompts left out); for ladders ``_exits`` and ``_exit_acceptance``, the share of the
+drafted tokens that leave at each exit and their acceptance. ``T_same`` is the share of completions
+equal to plain decoding's, over all methods; in float32 it must be 1. ``D_loss_2``, ``_4``, ``_6``
+are held-out losses in nats a token.
+
+Limits: models of one or two million parameters and 300,000 tokens. What a draft costs beside a
+target is not that of real pairs, so no speed is given; a drafted token's layers are what to look
+at. With ``-o folder=DIR`` the models are kept there and not trained again.
+"""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.notes import say
+from codegen.benchmarks.tools.report import Report, at_least
+from codegen.benchmarks.tools.statistics import rate, ratio_of_sums
+
+_VOCABULARY, _CHUNK, _PROMPT, _DRAFTED = 2048, 128, 64, 5
+_EXITS = (2, 4, 6)
+_FILES = 160
+_LARGEST = 60_000  # characters of a source file; tables of data are larger
+_TARGETS = {
+    "deep": {"layers": 8, "width": 128, "heads": 4},
+    "small": {"layers": 4, "width": 128, "heads": 4},
+}
+_DRAFT = {"layers": 6, "width": 96, "heads": 4}
+
+
+def run(
+    quick: bool = False,
+    *,
+    steps: int = 300,
+    prompts: int = 12,
+    max_new_tokens: int = 40,
+    targets: str = "deep,small",
+    folder: str = "",
+    seed: int = 0,
+) -> Mapping[str, object]:
+    """Trains and measures.
+
+    Args:
+        quick: 3 steps, 2 prompts, 16 tokens: whether it runs, not what it gives.
+        steps: of each training, 8 pieces of 128 tokens each.
+        prompts: held-out files continued.
+        max_new_tokens: of each completion.
+        targets: which of the two.
+        folder: where models are kept, and found if they are there.
+        seed: of the trainings (the second target's is one more), the draws and the bootstrap.
+    """
+    at_least(1, steps=steps, prompts=prompts, max_new_tokens=max_new_tokens)
+    if quick:
+        steps, prompts, max_new_tokens = 3, 2, 16
+    import torch
+
+    torch.set_num_threads(1)
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "torch", "transformers")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(folder or temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        training, held_out = _corpus(seed, _FILES // 8 if quick else _FILES)
+        if not (place / "held_out.jsonl").is_file():
+            _write(place, training, held_out)
+        drafts = {}
+        for name, loss in (("sorted", "sorted"), ("plain", "mle")):
+            drafts[name], losses = _train(place, name, _DRAFT, loss, steps, seed)
+            for depth, value in losses.items():
+                report.set(f"{name}_loss_{depth}", value)
+        for number, (name, sizes) in enumerate(_TARGETS.items()):
+            if name not in targets.split(","):
+                continue
+            target, losses = _train(place, name, sizes, "mle", steps, seed + number)
+            report.set(f"{name}_loss", losses[sizes["layers"]])
+            rows = _prompts(target, held_out, prompts)
+            _compare(report, name, target, drafts, rows, max_new_tokens)
+    report.samples["prompts"] = prompts
+    return report.mapping()
+
+
+def _compare(
+    report: Report,
+    name: str,
+    target: Any,
+    drafts: Mapping[str, Any],
+    prompts: Sequence[list[int]],
+    new: int,
+) -> None:
+    """All methods on one target."""
+    from codegen.decoding.s2d import Nested
+
+    ladders: dict[str, dict[str, Any]] = {
+        "ladder": {},
+        "ladder_03": {"thresholds": (0.3,)},
+        "ladder_stop": {"least": 0.3},
+        "full": {"thresholds": (1.0,)},
+    }
+    plain = [_decode(target, prompt, new, None)[0] for prompt in prompts]
+    same = total = 0
+    methods: list[tuple[str, Nested, dict[str, Any]]] = []
+    for draft, loaded in drafts.items():
+        nested = Nested(loaded.model, _EXITS)
+        methods += [
+            (f"{draft}_{key}", nested, options)
+            for key, options in ladders.items()
+            if draft == "sorted" or key in ("ladder", "full")
+        ]
+        methods += [
+            (f"{draft}_skip_{depth}", Nested(loaded.model, (depth,)), {}) for depth in _EXITS[:-1]
+        ]
+    methods.append(("self_2", Nested(target.model, (2,)), {}))
+    for key, nested, options in methods:
+        equal = _measure(report, f"{name}_{key}", target, nested, options, prompts, new, plain)
+        same, total = same + equal, total + len(prompts)
+    report.set(f"{name}_same", rate(same, total), n=total)
+
+
+def _measure(
+    report: Report,
+    key: str,
+    target: Any,
+    nested: Any,
+    options: dict[str, Any],
+    prompts: Sequence[list[int]],
+    new: int,
+    plain: Sequence[list[int]],
+) -> int:
+    """One method; how many completions are plain decoding's."""
+    from codegen.decoding.s2d import SortedDrafter, Tally
+
+    total = Tally()
+    made: list[int] = []
+    passes: list[int] = []
+    equal = layers = 0
+    for prompt, expected in zip(prompts, plain, strict=True):
+        tally = Tally()
+        drafter = SortedDrafter(nested, tokens=_DRAFTED, tally=tally, **options)
+        tokens, taken = _decode(target, prompt, new, drafter)
+        equal += tokens == expected
+        made.append(len(tokens))
+        passes.append(taken)
+        for counts, more in ((total.drafted, tally.drafted), (total.reached, tally.reached),
+                             (total.accepted, tally.accepted)):  # fmt: skip
+            counts[:] = [a + b for a, b in zip(counts or [0] * len(more), more, strict=True)]
+        borders = zip((0, *nested.exits), nested.exits, strict=False)
+        for encoded, (first, end) in zip(tally.encoded, borders, strict=True):
+            layers += max(0, encoded - len(prompt)) * (end - first)
+    report.set(f"{key}_tokens_per_pass", ratio_of_sums(made, passes, seed=report.seed))
+    accepted, reached, drafted = map(sum, (total.accepted, total.reached, total.drafted))
+    report.set(f"{key}_acceptance", rate(accepted, reached), n=reached)
+    report.set(f"{key}_layers", layers / drafted, n=drafted)
+    if len(nested.exits) > 1 and "full" not in key:
+        report.figures[f"{key}_exits"] = [round(n / drafted, 3) for n in total.drafted]
+        report.figures[f"{key}_exit_acceptance"] = [
+            round(a / n, 3) if n else None
+            for a, n in zip(total.accepted, total.reached, strict=True)
+        ]
+    say(f"{key}: {sum(made) / sum(passes):.2f} a pass, {accepted / max(reached, 1):.1%} accepted")
+    return equal
+
+
+def _decode(loaded: Any, prompt: list[int], new: int, drafter: Any) -> tuple[list[int], int]:
+    """Greedy tokens and the target's passes."""
+    from codegen.decoding.loop import Row, decode
+    from codegen.decoding.verify import Speculation
+
+    row = Row(list(prompt), [0.0] * new)
+    speculation = Speculation([drafter], limit=_DRAFTED) if drafter else None
+    decode(loaded.model, [row], max_new_tokens=new, temperature=0, top_p=1, eos=frozenset(),
+           speculation=speculation)  # fmt: skip
+    return row.tokens, speculation.passes if speculation else len(row.tokens)
+
+
+def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
+    """Some of the standard library's sources: for training, and every fifth for the rest."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    texts = []
+    for path in sorted(root.rglob("*.py")):
+        if {"test", "tests", "site-packages", "idlelib", "lib2to3"} & set(path.parts):
+            continue
+        text = path.read_text("utf-8", errors="ignore")
+        if 2000 < len(text) <= _LARGEST:
+            texts.append(text)
+    random.Random(seed).shuffle(texts)
+    texts = texts[:files]
+    return [text for number, text in enumerate(texts) if number % 5], texts[::5]
+
+
+def _write(place: Path, training: Sequence[str], held_out: Sequence[str]) -> None:
+    """The tokenizer, and pieces of so many tokens as training texts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    from codegen.records import Segment, TrainingText, write_jsonl
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    core.train_from_iterator(
+        training,
+        trainers.BpeTrainer(
+            vocab_size=_VOCABULARY - 3,  # a new model adds three special tokens
+            special_tokens=["<eos>", "<pad>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")
+    tokenizer.save_pretrained(place / "tokenizer")
+    LlamaConfig().save_pretrained(place / "tokenizer")  # a directory with a tokenizer to load
+    for name, texts in (("train", training), ("held_out", held_out[::2])):
+        rows = []
+        for number, text in enumerate(texts):
+            pieces = core.encode(text)
+            for start in range(0, len(pieces.ids) - _CHUNK, _CHUNK):
+                first, last = pieces.offsets[start][0], pieces.offsets[start + _CHUNK - 2][1]
+                split = pieces.offsets[start + 3][1]
+                segments = (Segment(text[first:split], False), Segment(text[split:last], True))
+                at = f"{number}-{start}"
+                rows.append(TrainingText(at, at, "whole", segments))
+        write_jsonl(place / f"{name}.jsonl", rows if name == "train" else rows[:64])
+
+
+def _train(
+    place: Path, name: str, sizes: Mapping[str, int], loss: str, steps: int, seed: int
+) -> tuple[Any, dict[int, float]]:
+    """A model in float32, from its folder if it is there; its held-out losses by depth."""
+    import torch
+
+    from codegen.finetune import parse_recipe
+    from codegen.finetune.train import train
+    from codegen.models import load
+
+    is_draft = sizes is _DRAFT
+    row: dict[str, Any] = {
+        "model": "new",
+        "network": {"kind": "llama", "tokenizer": str(place / "tokenizer"), **sizes},
+        "data": str(place / "train.jsonl"),
+        "output": str(place / name),
+        "loss": loss,
+        "method": "full",
+        "format": "plain",
+        "steps": steps,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "max_length": _CHUNK + 16,
+        "optimizer": "muon",
+        "learning_rate": 3e-3,
+        "dtype": "float32",
+        "save_every": 10_000,
+        "seed": seed,
+        "evaluation": {"data": str(place / "held_out.jsonl"), "every": steps, "keep": "last"},
+    }
+    if is_draft:
+        row["sorted"] = {"exits": list(_EXITS)}
+    result = train(parse_recipe(row))
+    losses = {sizes["layers"]: result.evaluations[-1][1]}
+    for depth in _EXITS if is_draft else ():
+        losses[depth] = result.parts[f"eval_loss_layer_{depth}"][-1][1]
+    by_depth = ", ".join(f"{loss:.2f} ({depth} layers)" for depth, loss in sorted(losses.items()))
+    say(f"{name}: {result.tokens_per_s:.0f} tokens/s, held-out loss {by_depth}")
+    return load(result.model, dtype=torch.float32, device="cpu"), losses
+
+
+def _prompts(target: Any, texts: Sequence[str], count: int) -> list[list[int]]:
+    """So many tokens from the middle of each file that was not trained on or watched."""
+    found = []
+    for text in texts[1::2]:
+        middle = text.find("\n", len(text) // 2) + 1
+        ids = target.tokenizer(text[middle : middle + 2000], add_special_tokens=False).input_ids
+        if len(ids) >= _PROMPT:
+            found.append(ids[:_PROMPT])
+    return found[:count]

@@ -308,7 +308,8 @@ class InfiniteCache(Cache):
 def _stacked(caches: Sequence[RowCache]) -> RowCache:
     """Caches of one row each as one; those of one-token prompts hold nothing yet."""
     together = RowCache(len(caches[0].layers), caches[0].slots.capacity)
-    for number, layer in enumerate(together.layers):
+    for number, made in enumerate(together.layers):
+        layer: Any = made
         parts: list[Any] = [cache.layers[number] for cache in caches]
         known = next(part for part in parts if part.is_initialized)
         empty = torch.zeros_like(known.keys), torch.zeros_like(known.values)
@@ -350,7 +351,7 @@ def _attention(
         raise ModelError("LM-Infinite is for inference.", "Call model.eval() first.")
     extension: Extension = module.lm_infinite
     settings, rotation = extension.settings, extension.rotations[module.layer_idx]
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
     queries, slots = query.shape[2], key.shape[2]
     columns = torch.arange(slots, device=query.device)
     first = min(settings.n_global, slots)
@@ -374,7 +375,7 @@ def _attention(
         capped = None
         if rotation is not None and first and extension.is_far(position_ids):
             capped = _capped(query[:, :, start:stop], key[:, :, :first], at, rotation, settings)
-        output.append(_attend(query[:, :, start:stop], keys, values, allowed, scaling, capped))
+        output.append(_attend(query[:, :, start:stop], keys, values, allowed, scale, capped))
     return torch.cat(output, 1), None
 
 

@@ -175,6 +175,17 @@ class VllmEngine:
         """See :class:`Engine`."""
         self._engine.abort_request(list(names))
 
+    def drafted(self) -> tuple[int, int]:
+        """Tokens that were drafted so far, and how many of them were accepted; as vLLM counts them,
+        which it does with the option ``disable_log_stats=False``.
+        """
+        counts = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
+        drafted, accepted = (
+            int(counts.get(f"vllm:spec_decode_num_{kind}_tokens", 0))
+            for kind in ("draft", "accepted")
+        )
+        return drafted, accepted
+
     def close(self) -> None:
         """See :class:`Engine`."""
         import gc

@@ -37,6 +37,8 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
 }
 TASKS = ("humaneval-single-line", "humaneval-random-span-light")
 MEASURES = {"exact": "exact_match", "similar": "edit_similarity", "valid": "valid_syntax"}
+# The paper's settings for infilling; no gap is empty.
+_INFILLING = {"insist": True, "stop_threshold": 0.8}
 _Z = NormalDist().inv_cdf(0.975)
 
 
@@ -173,8 +175,7 @@ def measure(
         n=1,
         out=out / task,
         style=STYLE,
-        # No gap is empty, so the first step inserts (the paper's infilling).
-        decoder=Decoder(decoder, {"insist": True} if decoder == "insertion" else {}),
+        decoder=Decoder(decoder, _INFILLING if decoder == "insertion" else {}),
         limit=options.limit or None,
     )
     seconds = time.process_time() - began

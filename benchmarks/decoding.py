@@ -43,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.tools.arctic import INSTALL, find_arctic
+from codegen.benchmarks.tools.code_requests import humaneval_requests, spread
 from codegen.benchmarks.tools.code_tokens import Code, trace_steps
 from codegen.benchmarks.tools.drafting import Case
 from codegen.benchmarks.tools.machine import versions
@@ -279,30 +280,20 @@ def _tokens(generator: Any, text: str, count: int) -> list[int]:
 def _sets(
     loaded: Any, count: int, most: int, repository: str, traces: str
 ) -> dict[str, list[_Question]]:
-    from codegen.evals.tasks import load as load_task
     from codegen.generation import Request
     from codegen.models.chat import chat_prompt
-
-    def spread(items: Sequence[Any]) -> list[Any]:
-        return [items[number * len(items) // count] for number in range(min(count, len(items)))]
 
     def asked(request: Any) -> _Question:
         if request.chat:
             return _Question(request, chat_prompt(loaded.tokenizer, request.prompt))
         return _Question(request, loaded.tokenizer(request.prompt).input_ids)
 
-    problems = spread(load_task("humaneval").problems())
-    words = "Complete this function.\n\n{}"
     found = {
-        "humaneval": [asked(Request(words.format(p.prompt), chat=True)) for p in problems],
-        "humanevalfix": [],
+        name: [asked(request) for request in requests]
+        for name, requests in humaneval_requests(count).items()
     }
-    for problem in problems:
-        broken = problem.prompt + problem.canonical_solution.replace("return", "return not", 1)
-        text = f"Mend the bug in this function. Print the whole function.\n\n{broken}"
-        found["humanevalfix"].append(asked(Request(text, chat=True, original=broken)))
     if questions := _spec_bench():
-        found["spec_bench"] = [asked(Request(text, chat=True)) for text in spread(questions)]
+        found["spec_bench"] = [asked(Request(text, chat=True)) for text in spread(questions, count)]
     root = Path(sysconfig.get_paths()["stdlib"])
     files = [root / f"{name}.py" for name in _MODULES]
     texts = [path.read_text("utf-8")[:3000] for path in files if path.is_file()]
@@ -311,7 +302,7 @@ def _sets(
     if repository:
         found["history"] = list(_history(code, repository, count, most))
     if traces:
-        found["traces"] = spread(list(_traces(code, Path(traces), most)))
+        found["traces"] = spread(list(_traces(code, Path(traces), most)), count)
     return found
 
 

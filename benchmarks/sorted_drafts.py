@@ -32,6 +32,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
@@ -209,28 +210,12 @@ def _corpus(seed: int, files: int) -> tuple[list[str], list[str]]:
 
 def _write(place: Path, training: Sequence[str], held_out: Sequence[str]) -> None:
     """The tokenizer, and pieces of so many tokens as training texts."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, PreTrainedTokenizerFast
-
     from codegen.records import Segment, TrainingText, write_jsonl
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    core.train_from_iterator(
-        training,
-        trainers.BpeTrainer(
-            vocab_size=_VOCABULARY - 3,  # a new model adds three special tokens
-            special_tokens=["<eos>", "<pad>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>")
+    # A new model adds three special tokens.
+    tokenizer = train_byte_bpe(training, _VOCABULARY - 3)
     tokenizer.save_pretrained(place / "tokenizer")
-    LlamaConfig().save_pretrained(place / "tokenizer")  # a directory with a tokenizer to load
+    core = tokenizer.backend_tokenizer
     for name, texts in (("train", training), ("held_out", held_out[::2])):
         rows = []
         for number, text in enumerate(texts):

@@ -20,6 +20,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codegen.benchmarks.tools.code_requests import humaneval_requests
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
@@ -71,7 +72,7 @@ def run(
         "gpu_memory_utilization": memory,
     }
     generator = VllmGenerator(model, options=options)
-    sets = _sets(prompts)
+    sets = humaneval_requests(prompts)
     plain = {
         name: _complete(generator, "sample", requests, max_new_tokens)
         for name, requests in sets.items()
@@ -106,23 +107,3 @@ def _complete(generator: Any, decoder: str, requests: Sequence[Any], most: int) 
 
 def _counted(generator: Any) -> tuple[int, int]:
     return generator.engine(drafting=True).drafted()
-
-
-def _sets(count: int) -> dict[str, list[Any]]:
-    from codegen.evals.tasks import load as load_task
-    from codegen.generation import Request
-
-    problems = list(load_task("humaneval").problems())
-    count = min(count, len(problems))
-    chosen = [problems[number * len(problems) // count] for number in range(count)]
-    ask = "Mend the bug in this function. Print the whole function.\n\n"
-    broken = [p.prompt + p.canonical_solution.replace("return", "return not", 1) for p in chosen]
-    return {
-        "humaneval": [
-            Request(f"Complete this function.\n\n{problem.prompt}", chat=True, index=i)
-            for i, problem in enumerate(chosen)
-        ],
-        "humanevalfix": [
-            Request(ask + text, chat=True, index=i, original=text) for i, text in enumerate(broken)
-        ],
-    }

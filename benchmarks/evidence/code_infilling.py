@@ -22,6 +22,7 @@ from statistics import NormalDist
 from typing import Any
 
 from codegen.benchmarks.evidence.setting import arguments, once
+from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.benchmarks.tools.definitions import DefinitionsSource, installed_roots
 from codegen.finetune import parse_recipe
 from codegen.finetune.train import train
@@ -54,34 +55,10 @@ def programs(corpus: str) -> list[Example]:
 
 def make_tokenizer(folder: Path, texts: Sequence[str], vocabulary: int) -> Any:
     """A byte-level BPE of the texts, digits apart, with the sentinels of the style."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
     if not (folder / "tokenizer.json").exists():
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Digits(individual_digits=True),
-                pre_tokenizers.ByteLevel(add_prefix_space=False),
-            ]
-        )
-        core.decoder = decoders.ByteLevel()
-        special = ["<eos>", "<pad>", *Infilling(STYLE).sentinels]
-        core.train_from_iterator(
-            texts,
-            trainers.BpeTrainer(
-                vocab_size=vocabulary,
-                special_tokens=special,
-                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                show_progress=False,
-            ),
-        )
-        made = PreTrainedTokenizerFast(
-            tokenizer_object=core,
-            eos_token="<eos>",
-            pad_token="<pad>",
-            clean_up_tokenization_spaces=False,
-        )
+        made = train_byte_bpe(texts, vocabulary, Infilling(STYLE).sentinels)
         made.save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 

@@ -1,0 +1,30 @@
+"""What a model is asked on HumanEval where drafts are measured: to complete, and to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from codegen.evals.tasks import load
+from codegen.generation import Request
+
+Item = TypeVar("Item")
+
+
+def spread(items: Sequence[Item], count: int) -> list[Item]:
+    """So many of the items at most, evenly spaced."""
+    return [items[number * len(items) // count] for number in range(min(count, len(items)))]
+
+
+def humaneval_requests(count: int) -> dict[str, list[Request]]:
+    """``humaneval``: functions from their docstrings; ``humanevalfix``: functions with a bug to
+    mend, which the prompt shows. Both as chat, of the same problems.
+    """
+    found: dict[str, list[Request]] = {"humaneval": [], "humanevalfix": []}
+    for index, problem in enumerate(spread(load("humaneval").problems(), count)):
+        asked = f"Complete this function.\n\n{problem.prompt}"
+        found["humaneval"].append(Request(asked, chat=True, index=index))
+        broken = problem.prompt + problem.canonical_solution.replace("return", "return not", 1)
+        asked = f"Mend the bug in this function. Print the whole function.\n\n{broken}"
+        found["humanevalfix"].append(Request(asked, chat=True, index=index, original=broken))
+    return found

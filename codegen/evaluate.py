@@ -114,6 +114,7 @@ def sample_task(
         limit=limit,
         shard_size=batch_size,
         settings={"model": model, **asked_model.settings, "backend": backend},
+        about={"model_parameters": asked_model.parameters},
         on_progress=on_progress,
     )
     origin, dtype = asked_model.settings["model_origin"], asked_model.settings["dtype"]

@@ -121,6 +121,7 @@ class Verdict:
 
     ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
     outside the sandbox, so the program can't forge it; ``in_sandbox`` runs them beside the program.
+    ``output`` is the beginning of what the program wrote to its standard output.
     """
 
     problem_id: str
@@ -131,6 +132,7 @@ class Verdict:
     wall_s: float = 0.0
     memory_mib: float = 0.0
     message: str = ""
+    output: str = ""
 
     @property
     def passed(self) -> bool:

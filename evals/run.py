@@ -45,6 +45,7 @@ def run(
     limit: int | None = None,
     shard_size: int = SHARD_SIZE,
     settings: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Makes ``n`` samples of each problem, or goes on with what ``out`` already holds.
@@ -59,6 +60,8 @@ def run(
             back-end's batch size wastes nothing.
         settings: what else decides the samples (model, back-end, batch size, precision); JSON
             values. They are recorded and must be the same on resuming.
+        about: what follows from the settings and is good to know (the model's size); JSON values.
+            They are recorded.
         on_progress: called with (samples done, samples in all).
 
     Returns:
@@ -92,12 +95,12 @@ def run(
     samples = out / SAMPLES
     if not samples.exists():
         with AppendLog(out / PARTIAL) as log:
-            _claim(out, described)
+            _claim(out, described, about)
             if not samples.exists():  # else another run ended between the look and the lock
                 _generate(plan, generator, params, decoder, prompt_style, log, on_progress)
                 _finish(plan, log.path, samples)
     else:
-        _claim(out, described)
+        _claim(out, described, about)
         if on_progress:
             on_progress(len(plan.final), len(plan.final))
     (out / PARTIAL).unlink(missing_ok=True)
@@ -130,14 +133,17 @@ def _key(item: Request | Sample) -> _Key:
     return item.problem_id, item.index
 
 
-def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+def _claim(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any] | None) -> None:
     """Writes the settings file, or checks that the one there says the same.
 
     Settings that made no sample yet are replaced: the first try may have failed because of them.
     """
     path = out / SETTINGS
     settings = json.loads(json.dumps(settings))  # as a file gives it back: lists for tuples
-    text = json.dumps({"settings": settings, "fingerprint": fingerprint(settings)}, indent=2)
+    content: dict[str, Any] = {"settings": settings, "fingerprint": fingerprint(settings)}
+    if about:
+        content["about"] = dict(about)
+    text = json.dumps(content, indent=2)
     partial = out / PARTIAL
     begun = (out / SAMPLES).exists() or (partial.exists() and partial.stat().st_size > 0)
     try:

@@ -119,6 +119,20 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What the samples took, for scores over computation.
+
+    Attributes:
+        prompt_tokens, completion_tokens: of a sample; means over problems of their samples' mean.
+        parameters: of the model, if the run says so.
+    """
+
+    prompt_tokens: float
+    completion_tokens: float
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """The result of scoring one set of samples.
 
@@ -140,6 +154,7 @@ class Score:
         reference: the gate.
         notes: what a reader should know, in sentences.
         measures: by name, what the task measures beside verdicts.
+        cost: what the samples took; None if they don't say how many tokens they have.
     """
 
     task: str
@@ -157,6 +172,7 @@ class Score:
     reference: ReferenceGate
     notes: Sequence[str] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    cost: Cost | None = None
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -190,6 +206,7 @@ def read_score(path: str | Path) -> Score:
         row["reference"] = ReferenceGate(**row["reference"])
         row["notes"] = tuple(row["notes"])
         row["measures"] = {n: Measure(**m) for n, m in row.get("measures", {}).items()}
+        row["cost"] = Cost(**cost) if (cost := row.get("cost")) else None
         return Score(**row)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
@@ -311,6 +328,7 @@ class _Work:
     settings: Mapping[str, Any]
     mixed_models: bool
     measures: Mapping[str, Measure]
+    cost: Cost | None
 
 
 def _plan(
@@ -324,6 +342,7 @@ def _plan(
     settings: dict[str, Any] | None = None
     models: set[Any] = set()
     measured: dict[str, dict[str, list[float]]] = {}
+    tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
         place = sample.problem_id, sample.index
         problem = problems.get(sample.problem_id)
@@ -345,6 +364,7 @@ def _plan(
         items[place] = _Item(*place, key, found.reason, found.status)
         for name, number in task.measure(problem, sample).items():
             measured.setdefault(name, {}).setdefault(problem.id, []).append(number)
+        tokens.setdefault(problem.id, []).append((sample.prompt_tokens, sample.completion_tokens))
         mine = _settings(sample)
         models.add(mine.get("model"))
         settings = mine if settings is None else _common(settings, mine)
@@ -360,8 +380,10 @@ def _plan(
             key = _key(problem, program, task.job(problem, program), described)
             references[problem.id] = key
             first[key] = (problem, program)
+    about: Mapping[str, Any] = {}
     if isinstance(samples, (str, Path)):
-        settings |= _run_settings(Path(samples).with_name(RUN), task.name, settings)
+        ran, about = _read_run(Path(samples).with_name(RUN), task.name, settings)
+        settings |= ran
     return _Work(
         list(items.values()),
         [problem.id for problem in asked],
@@ -370,7 +392,19 @@ def _plan(
         settings,
         len(models) > 1,
         {name: _mean(numbers) for name, numbers in measured.items()},
+        _cost(tokens, about.get("model_parameters")),
     )
+
+
+def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: Any) -> Cost | None:
+    """None if a sample has no tokens: it was made elsewhere, and how many there were is unknown."""
+    if not all(prompt for pairs in tokens.values() for prompt, _ in pairs):
+        return None
+    prompts, completions = (
+        statistics.fmean(statistics.fmean(pair[i] for pair in pairs) for pairs in tokens.values())
+        for i in (0, 1)
+    )
+    return Cost(prompts, completions, parameters if isinstance(parameters, int) else None)
 
 
 def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
@@ -379,17 +413,23 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
     return Measure(statistics.fmean(means), error, sum(map(len, numbers.values())))
 
 
-def _run_settings(path: Path, task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """How the model ran, by the ``run.json`` of :mod:`codegen.evals.run`.
+def _read_run(
+    path: Path, task: str, settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How the model ran, and what is said about it, in the ``run.json`` of
+    :mod:`codegen.evals.run`.
 
     Nothing if there is no such file, or it is of another run: of another task or model.
     """
     try:
-        said = json.loads(path.read_bytes())["settings"]
-        theirs = (said["task"], said["model"]) == (task, settings.get("model"))
-        return {name: said[name] for name in _RUN_SETTINGS if name in said} if theirs else {}
+        row = json.loads(path.read_bytes())
+        said = row["settings"]
+        if (said["task"], said["model"]) == (task, settings.get("model")):
+            ran = {name: said[name] for name in _RUN_SETTINGS if name in said}
+            return ran, dict(row.get("about", {}))
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
-        return {}  # not a file that our runner wrote, so not about these samples
+        pass  # not a file that our runner wrote
+    return {}, {}
 
 
 def _check_ks(ks: Sequence[int], work: _Work) -> None:
@@ -422,6 +462,7 @@ def _common(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 # --- running -----------------------------------------------------------------------------------
 
 _EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "message")
+_MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
 def _read_executions(path: Path) -> dict[str, Verdict]:
@@ -467,6 +508,7 @@ def _execute(
 
     for key, outcome in sandbox.map(jobs()):
         row = {name: getattr(outcome, name) for name in _EXECUTION_FIELDS}
+        row["output"] = outcome.stdout[:_MOST_OUTPUT]
         done[key] = Verdict("", 0, **row)
         # An infra_error says nothing about the program, so it is not remembered.
         if outcome.status != "infra_error":
@@ -520,6 +562,7 @@ def _summary(
         reference=reference,
         notes=tuple(_notes(task, work, problems, found, reference, verdicts)),
         measures=work.measures,
+        cost=work.cost,
     )
 
 

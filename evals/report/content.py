@@ -23,6 +23,7 @@ class SampleView:
         tokens: how many it wrote.
         cpu_s, memory_mib: what the program used.
         trust: how far the verdict can be believed.
+        output: the beginning of what the program printed.
     """
 
     index: int
@@ -36,6 +37,7 @@ class SampleView:
     cpu_s: float = 0.0
     memory_mib: float = 0.0
     trust: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)

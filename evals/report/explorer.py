@@ -114,7 +114,7 @@ def _controls(number: int, runs: int) -> str:
         f'<label for="which-{number}" class="unseen">Which problems</label>'
         f'<select id="which-{number}">{options}</select>'
         f'<label class="check"><input type="checkbox" id="deep-{number}"> also in prompts, '
-        'programs and answers</label><output aria-live="polite"></output></div>'
+        'programs, answers and outputs</label><output aria-live="polite"></output></div>'
     )
 
 
@@ -122,8 +122,8 @@ def pack(runs: Sequence[ProblemSamples | None]) -> str:
     """The samples of one problem in all runs of its task, as base64 of gzipped JSON.
 
     The JSON is one object a run, or null: the prompt, and rows of (index, status, message, program,
-    answer, actions, finish reason, tokens, CPU seconds, MiB, trust). A program that is prompt and
-    answer joined is written as 1, one that is the answer as 2.
+    answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program that is
+    prompt and answer joined is written as 1, one that is the answer as 2.
     """
     rows = [None if run is None else {"p": run.prompt, "s": list(_rows(run))} for run in runs]
     text = json.dumps(rows, separators=(",", ":"))  # lone surrogates become escapes
@@ -150,4 +150,5 @@ def _rows(run: ProblemSamples) -> Iterator[list[Any]]:
             round(view.cpu_s, 3),
             round(view.memory_mib, 1),
             view.trust,
+            view.output,
         ]

@@ -26,6 +26,7 @@ from codegen.evals.report.background import (
 )
 from codegen.evals.report.comparisons import by_task, compare_runs
 from codegen.evals.report.content import DataCounts, EditSteps, LossCurve, ScoredRun
+from codegen.evals.report.costs import costs, temperatures
 from codegen.evals.report.explorer import problems
 from codegen.evals.report.further import compute
 from codegen.evals.report.markdown import MARK, markdown
@@ -105,8 +106,13 @@ def write_report(
         warnings(runs),
         results(runs, comparisons),
         *(
-            curves(number, task, group, further)
+            part
             for number, (task, group) in enumerate(by_task(runs).items())
+            for part in (
+                curves(number, task, group, further),
+                costs(number, task, group),
+                temperatures(number, task, group),
+            )
         ),
         comparison_table(comparisons),
         verdicts(runs),

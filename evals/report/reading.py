@@ -105,6 +105,7 @@ def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
         cpu_s=verdict.cpu_s,
         memory_mib=verdict.memory_mib,
         trust=verdict.trust,
+        output=verdict.output,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 
 from codegen.evals.charts import NARROW, WIDE, Axis, Band, Series, line_chart, stacked_bars
@@ -204,28 +205,34 @@ def _full_cells(estimate: Estimate | None) -> str:
     )
 
 
-def _pass_series(run: ScoredRun, further: Further) -> Series:
+def measured_series(run: ScoredRun, place: Callable[[float], float] = float) -> Series:
+    """pass@k with its intervals, each k at ``place(k)``."""
     estimates = sorted(run.score.estimates.items())
     bands = []
     for kind in ("tasks", "samples"):
         edges = [
-            (float(k), low, high)
+            (place(k), low, high)
             for k, e in estimates
             for low, high in [(getattr(e, f"{kind}_low"), getattr(e, f"{kind}_high"))]
             if low is not None
         ]
         bands.append(Band(kind, edges))  # type: ignore[arg-type]
     half = min(estimate.n for _, estimate in estimates) / 2
-    points = [(float(k), e.value) for k, e in estimates]
-    beyond = [e for e in further.extrapolated if e.k > estimates[-1][0]]
-    if beyond:
-        edge = [(float(e.k), e.low, e.high) for e in beyond]
-        bands.append(Band("extrapolated", [(*points[-1], points[-1][1]), *edge]))
-    return Series(
-        run.name,
-        points,
-        bands,
-        max(1.0, half),
+    points = [(place(k), e.value) for k, e in estimates]
+    return Series(run.name, points, bands, place(max(1.0, half)))
+
+
+def _pass_series(run: ScoredRun, further: Further) -> Series:
+    series = measured_series(run)
+    last = series.points[-1]
+    beyond = [e for e in further.extrapolated if e.k > last[0]]
+    if not beyond:
+        return series
+    edge = [(float(e.k), e.low, e.high) for e in beyond]
+    band = Band("extrapolated", [(*last, last[1]), *edge])
+    return replace(
+        series,
+        bands=[*series.bands, band],
         extrapolated=[(float(e.k), e.value) for e in beyond],
     )
 

@@ -104,7 +104,7 @@ const store = document.getElementById("blocks");
 const blocks = store ? store.textContent.split("\n") : [];
 
 const FIELDS = ["index", "status", "message", "program", "answer", "actions", "finish", "tokens",
-  "cpu", "memory", "trust"];
+  "cpu", "memory", "trust", "output"];
 
 const unpack = async (number) => {
   const packed = Uint8Array.from(atob(blocks[number]), (character) => character.charCodeAt(0));
@@ -177,7 +177,7 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
 
   const holds = async (number, wanted) => (await unpack(number)).some((run) => run &&
     (run.p.toLowerCase().includes(wanted) || run.samples.some((sample) =>
-      [sample.program, sample.answer, sample.message, sample.actions].some(
+      [sample.program, sample.answer, sample.message, sample.actions, sample.output].some(
         (text) => text.toLowerCase().includes(wanted)))));
 
   let round = 0; // of searching: a newer one ends an older one
@@ -270,6 +270,7 @@ for (const explorer of document.querySelectorAll("[data-explorer]")) {
     const prompt = runs[opened.run].p;
     const given = prompt && sample.program.startsWith(prompt) ? prompt.split("\n").length - 1 : 0;
     if (sample.program) inside.append(codeBlock(sample.program, given));
+    if (sample.output) inside.append(fold("What it printed", sample.output, true));
     if (sample.answer !== sample.program) {
       inside.append(fold("What the model wrote", sample.answer, !sample.program));
     }

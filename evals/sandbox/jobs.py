@@ -139,7 +139,9 @@ class Outcome:
         cpu_s, wall_s, memory_mib: what the program's process used; memory is its largest resident
             set.
         message: why it did not pass.
-        stdout: what it printed (``stdio``, ``calls``), cut at ``Limits.output_bytes``.
+        stdout: the beginning of its standard output: ``Limits.output_bytes`` with ``stdio`` and
+            ``calls``; otherwise 2000 bytes of what went through ``sys.stdout``. What still stood in
+            a buffer when the program was ended is not there.
         values: what the calls returned, up to the first that failed (``calls``).
         results: how each call went, up to the one that ended the program, if one did (``calls``).
     """

@@ -24,8 +24,8 @@ MAX_MESSAGE_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, and what it
-    used.
+    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, what it
+    used, and the beginning of what it printed, where that is not in a file of the driver's.
     """
 
     reason: Reason
@@ -33,6 +33,7 @@ class End:
     cpu_s: float
     wall_s: float
     rss_mib: float
+    output: str = ""
 
     @property
     def signal(self) -> int:

@@ -396,6 +396,7 @@ class Pool:
             message["cpu_s"],
             message["wall_s"],
             message["rss_mib"],
+            message["output"],
         )
         if speaker.role == "candidate":
             if run := worker.runs.get(message["id"]):
@@ -461,10 +462,11 @@ class Pool:
         if run.program is None or run.tests is None:
             return
         del worker.runs[number]
-        stdout, size = b"", 0
+        stdout, size = run.program.output, 0
         if run.stdout is not None:
             size = os.fstat(run.stdout).st_size
-            stdout = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
+            data = os.pread(run.stdout, run.task.job.limits.output_bytes, 0)
+            stdout = data.decode("utf-8", "replace")
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
         if judgement.status == "infra_error":
@@ -596,7 +598,7 @@ def pack_calls(job: Job) -> list[Any]:
 
 
 def _outcome(
-    job: Job, judgement: Judgement, program: End, report: Report | None, stdout: bytes
+    job: Job, judgement: Judgement, program: End, report: Report | None, stdout: str
 ) -> Outcome:
     results: tuple[Result, ...] = ()
     if report is not None and job.mode == "calls":
@@ -621,7 +623,7 @@ def _outcome(
         program.wall_s,
         program.rss_mib,
         judgement.message,
-        stdout.decode("utf-8", "replace"),
+        stdout,
         tuple(result.value for result in returned),
         results,
     )

@@ -48,6 +48,7 @@ from codegen.evals.report.stepper import diff_lines
 from codegen.evals.sandbox import Outcome
 from codegen.evals.scoring import (
     STATUSES,
+    Cost,
     Measure,
     ProblemScore,
     ReferenceGate,
@@ -386,7 +387,16 @@ def with_samples(name: str, task: str = "humaneval", text: str = "x = 1\n") -> S
         f"P/{i}": ProblemSamples(
             text,
             [
-                SampleView(j, "passed" if j < c else "wrong", text, text + text, text, "", "stop")
+                SampleView(
+                    j,
+                    "passed" if j < c else "wrong",
+                    text,
+                    text + text,
+                    text,
+                    "",
+                    "stop",
+                    output=text if j else "",
+                )
                 for j in range(n)
             ],
         )
@@ -406,6 +416,7 @@ def test_every_sample_is_in_the_page(tmp_path: Path) -> None:
     assert len(first["s"]) == 6
     assert first["s"][0][:4] == [0, "passed", EVIL, 1]  # 1: prompt and answer joined
     assert first["s"][3][1:3] == ["wrong", EVIL]
+    assert [row[-1] for row in first["s"][:2]] == ["", EVIL]
     assert "144 samples are in this page" in page.text
     assert [tag for tag, _ in page.tags].count("script") == 2
     assert "<script>alert" not in text
@@ -430,6 +441,47 @@ def test_values_beyond_the_samples_are_marked_everywhere(tmp_path: Path) -> None
     for run_ in (GOOD, greedy, scored("none", [0] * 24, n=6)):
         _, page = page_of(write_report([run_], tmp_path / "b.html"))
         assert "extrapolated" not in page.text
+
+
+def test_scores_stand_over_the_computation_that_they_took(tmp_path: Path) -> None:
+    small = scored("small", [1, 2, 3], cost=Cost(100.0, 50.0, 10**9))
+    large = scored("large", [5, 6, 7], cost=Cost(100.0, 80.0, 7 * 10**9))
+    path = write_report([small, large], tmp_path / "a.html")
+    text, page = page_of(path)
+    # 2 * 10^9 * (100 + 50) = 0.3 TFLOP; the prompt is not counted again for a second sample.
+    assert "small: 300 GFLOP for one sample" in page.text
+    assert "large: 2.52e+03 GFLOP for one sample" in page.text
+    assert page.text.count("GFLOP for a problem") == 2  # the wide chart and the narrow one
+    chart = text.split('aria-labelledby="cost-0-720-t', 1)[1].split("</svg>", 1)[0]
+    xs = [float(x) for x in re.findall(r'<circle class="mark" cx="([\d.]+)"', chart)]
+    # k = 1, 2, 3, 5, 10 of the small one: 300, 400, 500, 700, 1200 on a logarithmic axis.
+    steps = [math.log(b / a) for a, b in itertools.pairwise([300, 400, 500, 700, 1200])]
+    drawn = [b - a for a, b in itertools.pairwise(xs)]
+    scale = sum(drawn) / sum(steps)
+    assert drawn == pytest.approx([scale * step for step in steps], abs=0.2)
+    assert json.loads(path.with_suffix(".json").read_text())["runs"][0]["score"]["cost"] == {
+        "prompt_tokens": 100.0,
+        "completion_tokens": 50.0,
+        "parameters": 10**9,
+    }
+    unknown = scored("unknown", [1, 2, 3], cost=Cost(100.0, 50.0))
+    _, page = page_of(write_report([small, unknown, GOOD], tmp_path / "b.html"))
+    assert "Tokens for a problem" in page.text and "left out" in page.text
+    _, page = page_of(write_report([GOOD, BAD], tmp_path / "c.html"))
+    assert "Computation needed" not in page.text
+
+
+def test_the_best_temperature_is_said_for_each_k(tmp_path: Path) -> None:
+    cool = scored("cool", [9, 9, 0, 0], settings={"model": "m", "temperature": 0.2})
+    warm = scored("warm", [4, 4, 4, 4], settings={"model": "m", "temperature": 0.8})
+    other = scored("other", [9, 9, 9, 9], settings={"model": "n", "temperature": 0.8})
+    text, page = page_of(write_report([cool, warm, other], tmp_path / "a.html"))
+    table = text.split('aria-label="Scores by temperature"', 1)[1].split("</table>", 1)[0]
+    rows = re.findall(r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table)
+    assert rows == [("1", "0.2"), ("2", "0.8"), ("3", "0.8"), ("5", "0.8"), ("10", "0.8")]
+    assert "cool 0.2, warm 0.8" in page.text
+    _, page = page_of(write_report([cool, other], tmp_path / "b.html"))
+    assert "Temperatures" not in page.text
 
 
 def test_pass_hat_k_is_beside_pass_at_k(tmp_path: Path) -> None:

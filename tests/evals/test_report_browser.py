@@ -54,6 +54,7 @@ def run_of(name: str, task: str, problems: dict[str, list[bool]], text: str) -> 
                     actions=text if i == 0 else "",
                     finish_reason="stop",
                     tokens=7,
+                    output=text,
                 )
                 for i, good in enumerate(samples)
             ],
@@ -175,6 +176,7 @@ def test_samples_are_read_step_by_step_and_by_verdict(
     assert text(".viewer .where") == "1 of 6"
     assert text(".viewer .badge") == "passed"
     assert "return 0  # plain" in text(".viewer .code")
+    assert "What it printed" in text(".viewer")
     browser.run("document.querySelector('.viewer .forward').click()")
     assert text(".viewer .where") == "2 of 6"
     assert "return 1  # plain" in text(".viewer .code")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -199,9 +200,15 @@ def test_the_run_tells_how_the_model_ran(toy: tasks.Task[Any], tmp_path: Path) -
         style="continue",
         out=tmp_path,
         settings=said,
+        about={"model_parameters": 5},
     )
     result = score(path, toy, out=tmp_path / "a", sandbox=FakeSandbox(judge))
     assert said.items() <= result.settings.items()
+    assert result.cost is not None
+    assert result.cost.parameters == 5
+    made = list(read_jsonl(Sample, path))  # one a problem
+    assert result.cost.prompt_tokens == fmean(s.prompt_tokens for s in made)
+    assert result.cost.completion_tokens == fmean(s.completion_tokens for s in made)
     assert read_score(tmp_path / "a") == result
     # The same file beside samples of another model says nothing about them, nor a foreign file.
     settings = tmp_path / "run.json"
@@ -210,6 +217,35 @@ def test_the_run_tells_how_the_model_ran(toy: tasks.Task[Any], tmp_path: Path) -
         result = score(path, toy, out=tmp_path / "a", sandbox=FakeSandbox(judge))
         assert "model_origin" not in result.settings
         assert result.settings["model"] == "fake"
+        assert result.cost is not None and result.cost.parameters is None
+
+
+def test_what_programs_print_is_in_the_verdicts_and_old_files_are_read(
+    toy: tasks.Task[Any], tmp_path: Path
+) -> None:
+    def prints(job: Job) -> Outcome:
+        return replace(judge(job), stdout="line\n" * 1000)
+
+    samples = [sample("Toy/1", 0, RIGHT.format(1))]
+    result = score(samples, toy, out=tmp_path, sandbox=FakeSandbox(prints))
+    (verdict,) = read_jsonl(Verdict, tmp_path / VERDICTS)
+    assert verdict.output == ("line\n" * 1000)[:2000]
+    # As they were written before there was an output, or a cost.
+    for name, field in ((EXECUTIONS, "output"), (VERDICTS, "output"), (SCORE, "cost")):
+        path = tmp_path / name
+        text = path.read_text()
+        rows = [json.loads(text)] if name == SCORE else map(json.loads, text.splitlines())
+        path.write_text("".join(json.dumps(drop(row, field)) + "\n" for row in rows))
+    (verdict,) = read_jsonl(Verdict, tmp_path / VERDICTS)
+    assert verdict.output == ""
+    assert read_score(tmp_path) == replace(result, cost=None)
+    sandbox = FakeSandbox(prints)
+    assert score(samples, toy, out=tmp_path, sandbox=sandbox) == result
+    assert sandbox.ran == []
+
+
+def drop(row: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != field}
 
 
 def test_no_code_has_a_status_and_a_reason_and_is_not_run(

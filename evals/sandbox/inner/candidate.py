@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import _sitebuiltins
 import builtins
+import contextlib
 import gc
+import io
 import json
 import os
 import sys
@@ -28,13 +30,49 @@ from . import wire
 
 FILE_NAME = "<program>"
 MAX_NAMES = 10_000
+PRINTED_BYTES = 2000
 
 
-def main(channel_fd: int, payload: bytes, _: dict[str, int]) -> None:
+class _Printed(io.RawIOBase):
+    """Where a program's standard output ends: its first bytes are kept, the rest is dropped."""
+
+    name = "<stdout>"
+    mode = "wb"
+
+    def __init__(self) -> None:
+        self.fd, self.left = -1, 0
+
+    def write(self, data: Any) -> int:
+        """Takes all of ``data``, whatever becomes of it, as /dev/null would."""
+        with memoryview(data) as view:
+            if self.left > 0:
+                first = view[: self.left]
+                self.left -= len(first)
+                try:
+                    os.write(self.fd, first)
+                except OSError:  # full or closed by the program's doing
+                    self.left = 0
+            return len(view)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 1
+
+
+_printed = _Printed()
+_to_null = sys.stdout  # kept, since to free it would cost each job
+_stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
+
+
+def main(channel_fd: int, payload: bytes, fds: dict[str, int]) -> None:
     """Runs one program. ``payload``: the mode, a line break, and the program; with mode
     ``in_sandbox`` instead of the program JSON of program, setup, test, entry_point and token.
     """
     channel = wire.Channel(channel_fd)
+    if "printed" in fds:
+        print_to(fds["printed"])
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     beside = json.loads(text) if mode == "in_sandbox" else {}
     program = beside["program"] if beside else text
@@ -45,6 +83,7 @@ def main(channel_fd: int, payload: bytes, _: dict[str, int]) -> None:
         report = execute(program, namespace)
         if report is None and beside:
             report = run_tests(beside, namespace)
+        _flush()  # the process may be ended as soon as the tests have their answer
         if report is None:
             channel.send(["loaded", _names(namespace)])
             if mode in ("isolated", "calls"):
@@ -66,6 +105,16 @@ def prepare() -> None:
     # The interpreter runs without the site module, which adds these two.
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
+
+
+def print_to(fd: int) -> None:
+    """Keeps the beginning of what the program prints: ``PRINTED_BYTES`` go to ``fd``, a pipe.
+
+    Descriptor 1 stays at /dev/null, so what the program writes there directly is not kept, and no
+    flood needs a reader.
+    """
+    _printed.fd, _printed.left = fd, PRINTED_BYTES
+    sys.stdout = sys.__stdout__ = _stdout  # type: ignore[misc]
 
 
 def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
@@ -125,6 +174,7 @@ def serve(channel: wire.Channel, namespace: dict[str, Any]) -> None:
         except EOFError:
             return
         answer = _answer(request, namespace)
+        _flush()
         try:
             channel.send(answer)
         except wire.FrameTooLargeError as error:
@@ -190,6 +240,7 @@ def _names(namespace: dict[str, Any]) -> dict[str, str]:
 
 
 def _flush() -> None:
-    # A program may have replaced or closed its streams; what it did not write is its loss.
-    for stream in (sys.stdout, sys.__stdout__):
-        attempt(getattr(stream, "flush", int))
+    # A program may have replaced, removed or closed its streams; what it did not write is its loss.
+    for name in ("stdout", "__stdout__"):
+        with contextlib.suppress(BaseException):  # whatever the program made of it
+            getattr(sys, name).flush()

@@ -7,11 +7,13 @@ SOCK_SEQPACKET socket, one JSON object a packet, with the job's descriptors atta
     driver: {"op": "run", "id", "limits", "cpu_s", "wall_s", "output_bytes", "fds": [names]}
             | {"op": "kill", "id"}
     zygote: {"op": "ready", "layers", "python"} | {"op": "failed", "message", ["id"]}
-            | {"op": "end", "id", "reason", "status", "cpu_s", "wall_s", "rss_mib"}
+            | {"op": "end", "id", "reason", "status", "cpu_s", "wall_s", "rss_mib", "output"}
 
 ``reason`` is ``exit`` (the job ended by itself or by a signal of its own), ``cpu``, ``wall``,
 ``memory`` or ``output`` (the zygote ended it at that limit) or ``order`` (the driver did). When the
 socket closes, the zygote ends, and with it, by the kernel, everything in its PID namespace.
+``output`` is the beginning of what the program printed, where its standard output is not a file of
+the driver's (:func:`.candidate.print_to`).
 
 Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
 process group.
@@ -70,6 +72,7 @@ class _Job:
     memory_mib: float
     output_bytes: int
     stdout: int | None
+    printed: int | None
     directory: str | None
     reason: str = "exit"
     cpu_seen: float = 0.0
@@ -81,6 +84,16 @@ class _Job:
             return time.clock_gettime(clock_of_process)
         except OSError:  # it has just ended; wait4 will tell
             return 0.0
+
+    def output(self) -> str:
+        """The beginning of what the job has printed; to be asked once, at its end."""
+        if self.printed is None:
+            return ""
+        try:
+            data = os.read(self.printed, candidate.PRINTED_BYTES)
+        except BlockingIOError:  # nothing; without a PID namespace a process of it may be left
+            return ""
+        return data.decode("utf-8", "replace")
 
     def exceeded(self, now: float) -> str | None:
         """The limit the job is over, if any."""
@@ -176,15 +189,20 @@ class Zygote:
 
     def _run(self, message: dict[str, Any], fds: dict[str, int]) -> None:
         watched = fds["stdout"] if message["output_bytes"] else None
-        directory = None
+        directory = printed = None
         try:
             if self.identity == "none":
                 directory = _new_directory()
+            if self.main is candidate.main and "stdout" not in fds:
+                # A pipe for each job. Nobody reads it before the job ends, so it must not block.
+                printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             place = self._place(message["limits"]["file_mib"])
             limits = self._bounds(message["limits"])
             pid = self._fork(lambda: self._become(limits, place, fds, directory or WORK))
         except OSError as error:
             self._tell({"op": "failed", "id": message["id"], "message": str(error)})
+            if printed is not None:
+                os.close(printed)
             return
         finally:
             for fd in fds.values():
@@ -200,6 +218,7 @@ class Zygote:
             memory_mib=message["limits"]["memory_mib"],
             output_bytes=message["output_bytes"],
             stdout=watched,
+            printed=printed,
             directory=directory,
         )
 
@@ -326,6 +345,7 @@ class Zygote:
             pid, status, usage = os.wait4(job.pid, os.WNOHANG)
             if pid == 0:
                 continue
+            output = job.output()
             self._forget(job)
             self._tell(
                 {
@@ -336,14 +356,16 @@ class Zygote:
                     "cpu_s": max(job.cpu_seen, usage.ru_utime + usage.ru_stime),
                     "wall_s": time.monotonic() - job.started,
                     "rss_mib": usage.ru_maxrss / 1024,
+                    "output": output,
                 }
             )
 
     def _forget(self, job: _Job) -> None:
         del self.jobs[job.id]
         self.free_places.append(job.place)
-        if job.stdout is not None:
-            os.close(job.stdout)
+        for fd in (job.stdout, job.printed):
+            if fd is not None:
+                os.close(fd)
         if job.directory is not None:
             import shutil
 

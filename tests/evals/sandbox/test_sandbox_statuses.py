@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from codegen.errors import ConfigError, InputError, SandboxError
-from codegen.evals.sandbox import Job, Limits, Sandbox
+from codegen.evals.sandbox import Job, Limits, Mode, Sandbox
 from codegen.records import Status
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -216,6 +216,43 @@ def test_in_sandbox_sees_the_programs_objects(sandbox: Sandbox) -> None:
         assert ended.status == "exited"
     job = Job(ADD, test=CHECK, entry_point="add", mode="in_sandbox")
     assert sandbox.run(job).passed
+
+
+OUTPUTS = [
+    ("print('top')\ndef f(x):\n    print('f of', x)\n    return x\n", "passed", "top\nf of 1\n"),
+    ("def f(x):\n    print('9' * 9999)\n    return x\n", "passed", "9" * 2000),
+    ("print('a')\ndef f(x):\n    print('b')\n    raise ValueError\n", "error", "a\nb\n"),
+    ("print('a')\n1 / 0\n", "error", "a\n"),
+    ("print('a', flush=True)\nimport os\nos.abort()\n", "crashed", "a\n"),
+    ("while True:\n    print('x' * 99)\n", "timeout", ("x" * 99 + "\n") * 20),
+    (
+        "import sys\nsys.stdout.buffer.write(b'\\xff\\0')\ndef f(x): return x\n",
+        "passed",
+        "\ufffd\0",
+    ),
+    ("import sys\nprint('a')\nsys.stdout = None\ndef f(x): return x\n", "passed", "a\n"),
+    ("import sys\ndel sys.stdout, sys.__stdout__\ndef f(x): return x\n", "passed", ""),
+    ("import sys\nsys.stdout.close()\ndef f(x): return x\n", "passed", ""),
+    # Written past sys.stdout: to nowhere, however much it is.
+    ("import os\nos.write(1, b'a' * (1 << 25))\ndef f(x): return x\n", "passed", ""),
+    # All its processes write to the one pipe; a full one takes no more and stops nobody.
+    (
+        "import os\nfor _ in range(99):\n    if not (pid := os.fork()):\n"
+        "        print('z' * 1999, flush=True)\n        os._exit(0)\n    os.wait()\n"
+        "def f(x): return x\n",
+        "passed",
+        ("z" * 1999 + "\n"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("program", "status", "output"), OUTPUTS, ids=lambda case: repr(case)[:50])
+@pytest.mark.parametrize("mode", ["isolated", "in_sandbox"])
+def test_what_a_program_printed_is_kept(
+    sandbox: Sandbox, mode: Mode, program: str, status: Status, output: str
+) -> None:
+    outcome = sandbox.run(Job(program, test="assert f(1) == 1\n", mode=mode, limits=SHORT))
+    assert (outcome.status, outcome.stdout) == (status, output), outcome
 
 
 def test_calls_return_values(sandbox: Sandbox) -> None:

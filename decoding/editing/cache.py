@@ -33,11 +33,12 @@ from codegen.decoding.editing.forward import check_agreement, forward, to_tensor
 from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
 from codegen.decoding.editing.report import EditPolicy, EditReport
 from codegen.decoding.editing.spans import Tokens
+from codegen.decoding.editing.step import DecodeStep
 from codegen.decoding.editing.support import Support, examine
 
 _KNOWN_LOGITS = 8
 _SPARE = 512  # cells that may be unused however few are used
-_agreeing: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
+_agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
 
@@ -55,18 +56,27 @@ class EditableCache:
     Args:
         model: a decoder-only model with rotary positions, loaded with ``sdpa`` attention.
         policy: what to reuse and what to repair.
+        step: runs passes of few tokens in the model's place.
 
     Raises:
         ModelError: if the model's architecture can't be edited in its cache.
     """
 
-    def __init__(self, model: PreTrainedModel, *, policy: EditPolicy | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        policy: EditPolicy | None = None,
+        step: DecodeStep | None = None,
+    ) -> None:
         self.model = model
+        self._step = step
         self.policy = policy or EditPolicy()
         self._support: Support = examine(model)
-        if model not in _agreeing:
-            check_agreement(model, self._support)
-            _agreeing.add(model)
+        for one in (model, step):
+            if one is not None and one not in _agreeing:
+                check_agreement(model, self._support, step if one is step else None)
+                _agreeing.add(one)
         self._cells = CellCache(self._support.rotations, model.device)
         self._ledger = Ledger()
         self._logits: torch.Tensor | None = None
@@ -364,7 +374,9 @@ class EditableCache:
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """The model on these places; logits [keep, V]."""
-        return forward(self.model, self._support, self._cells, self._ledger, places, keep)
+        return forward(
+            self.model, self._support, self._cells, self._ledger, places, keep, self._step
+        )
 
     @torch.inference_mode()
     def _most_deviating(self, fresh: Flags) -> Flags:

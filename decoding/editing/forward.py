@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
+from codegen.decoding.editing.step import DecodeStep
 from codegen.decoding.editing.support import Support
 from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
@@ -28,6 +29,7 @@ def forward(
     ledger: Ledger,
     places: NDArray[np.int64],
     keep: int,
+    step: DecodeStep | None = None,
 ) -> torch.Tensor:
     """Encodes places: each sees what stands before it, whether encoded just now or before.
 
@@ -36,6 +38,7 @@ def forward(
         cells, ledger: the sequence.
         places: of the sequence, ascending, int64 [Q].
         keep: for how many of the last of them logits are wanted.
+        step: takes the model's place for as few tokens as it is made for.
 
     Returns:
         Logits [keep, V].
@@ -44,6 +47,9 @@ def forward(
     cells.room.index = to_tensor(ledger.order[places], device)
     cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
     positions = to_tensor(places, device)
+    if step is not None and len(places) <= step.most:
+        tokens = to_tensor(ledger.sequence[places], device)
+        return step(tokens, positions, to_tensor(ledger.order, device), cells, keep)
     mask: Any = cells.mask(positions, None)
     if support.window is not None:
         windowed = cells.mask(positions, support.window)
@@ -63,10 +69,13 @@ def forward(
 
 
 @torch.inference_mode()
-def check_agreement(model: PreTrainedModel, support: Support) -> None:
+def check_agreement(
+    model: PreTrainedModel, support: Support, step: DecodeStep | None = None
+) -> None:
     """Makes sure, on a few tokens, that a model computes through cells what it computes without.
 
-    It would not if it did not honour the mask and the positions that it is given.
+    It would not if it did not honour the mask and the positions that it is given, or if the step
+    were not the model's own computation.
 
     Raises:
         ModelError: if the logits differ.
@@ -80,11 +89,17 @@ def check_agreement(model: PreTrainedModel, support: Support) -> None:
     ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
     cells.room.positions = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
-    forward(model, support, cells, ledger, np.arange(half), 1)
-    logits = forward(model, support, cells, ledger, np.arange(half, _CHECKED), 1)[-1].float()
+    forward(model, support, cells, ledger, np.arange(half), 1, step)
+    logits = forward(model, support, cells, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
     tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
     if not (logits - wanted).norm() <= tolerance * wanted.norm():
+        if step is not None:
+            raise ModelError(
+                f"The short pass written out for {support.name} computes other logits than the "
+                "model: this version of transformers has changed it.",
+                "Do without it (--precision full), and report this.",
+            )
         raise ModelError(
             f"{support.name} can't be edited in its cache: with a mask and positions given to it, "
             "it computes other logits than without.",

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from codegen.models import pick_dtype
-from codegen.models.weight_only import add_narrow_weights
+from codegen.kernels import cpu
+from codegen.models import pick_dtype, weight_only
+from codegen.models.weight_only import add_narrow_weights, narrow_product
 
 
 def layer(weight: torch.Tensor) -> nn.Sequential:
@@ -25,11 +26,20 @@ def four_bit_weights(outputs: int, inputs: int) -> torch.Tensor:
     return (low + q * step).view(outputs, inputs)
 
 
-@pytest.mark.parametrize(("bits", "error"), [(4, 0.01), (8, 0.012)])
-@pytest.mark.parametrize("rows", [1, 3, 5, 40])
-def test_the_product_is_the_same(bits: int, error: float, rows: int) -> None:
+@pytest.fixture(params=[False, True], ids=["pytorch", "kernels"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     if pick_dtype("cpu") != torch.bfloat16:
         pytest.skip("this CPU does not multiply bfloat16 natively")
+    if request.param and not cpu.AVAILABLE:
+        pytest.skip("the kernels were not compiled")
+    monkeypatch.setattr(cpu, "AVAILABLE", request.param)
+    monkeypatch.setattr(weight_only, "_FEW", {4: 12, 8: 12})
+    return request.param
+
+
+@pytest.mark.parametrize(("bits", "error"), [(4, 0.01), (8, 0.012)])
+@pytest.mark.parametrize("rows", [1, 3, 5, 40])
+def test_the_product_is_the_same(kernels: bool, bits: int, error: float, rows: int) -> None:
     torch.manual_seed(bits)
     weight = four_bit_weights(256, 192) if bits == 4 else torch.randn(256, 192) * 0.05
     model = layer(weight)
@@ -41,7 +51,37 @@ def test_the_product_is_the_same(bits: int, error: float, rows: int) -> None:
     assert (got - expected).norm() / expected.norm() < error
 
 
+@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("bias", [False, True])
+def test_layers_of_the_same_inputs_are_multiplied_together(
+    kernels: bool, rows: int, bias: bool
+) -> None:
+    torch.manual_seed(rows)
+    layers = [nn.Linear(192, size, bias=bias, dtype=torch.bfloat16) for size in (96, 64, 64)]
+    for one in layers:
+        one.weight.data = four_bit_weights(one.out_features, 192).bfloat16()
+    states = torch.randn(rows, 192, dtype=torch.bfloat16)
+    expected = torch.cat([one(states) for one in layers], dim=-1).float()
+    product = narrow_product(layers)
+    assert product is not None
+    got = product(states).float()
+    assert got.shape == expected.shape
+    assert (got - expected).norm() / expected.norm() < 0.01
+
+
+def test_weights_of_four_bits_come_back_nearly_exactly() -> None:
+    """With the kernels' float16 scales what is left is the weights' own bfloat16 rounding."""
+    if not cpu.AVAILABLE:
+        pytest.skip("the kernels were not compiled")
+    weight = four_bit_weights(64, 96).bfloat16()
+    narrow = weight_only.narrow_copy(weight)
+    assert narrow is not None and narrow.bits == 4
+    back = narrow.product(torch.eye(96, dtype=torch.bfloat16)[:12]).T.float()
+    assert (back - weight[:, :12].float()).norm() / weight[:, :12].float().norm() < 0.006
+
+
 def test_what_does_not_fit_stays() -> None:
     plain = nn.Sequential(nn.Linear(64, 64), nn.Linear(50, 70, bias=False), nn.LayerNorm(64))
     assert add_narrow_weights(plain) == {}
     assert add_narrow_weights(layer(torch.randn(70, 50))) == {}
+    assert narrow_product([nn.Linear(64, 64)]) is None

@@ -50,6 +50,23 @@ def ask() -> Callable[..., CompletionRequest]:
     return make
 
 
+@pytest.fixture
+def before_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
+    """Has something called before every forward pass, the model's own or a decode step."""
+    from codegen.decoding.editing import EditableCache
+
+    run = EditableCache._run
+
+    def install(action: Callable[[], object]) -> None:
+        def watched(*args: Any) -> Any:
+            action()
+            return run(*args)
+
+        monkeypatch.setattr(EditableCache, "_run", watched)
+
+    return install
+
+
 TOKEN = "a-token-of-this-test-run"
 
 

@@ -214,17 +214,15 @@ def test_a_mistake_gives_one_clear_line(post: Any, path: str, body: Any, words: 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_disconnect_cancels(
-    served: Served, engine: Any, monkeypatch: pytest.MonkeyPatch, stream: bool
+    served: Served, engine: Any, before_passes: Any, stream: bool
 ) -> None:
     passes: list[float] = []
-    forward = engine.model.model.forward
 
-    def slow(*args: Any, **kwargs: Any) -> Any:
+    def slow() -> None:
         passes.append(time.perf_counter())
         time.sleep(0.02)
-        return forward(*args, **kwargs)
 
-    monkeypatch.setattr(engine.model.model, "forward", slow)
+    before_passes(slow)
     body = {"prompt": "x = ", "max_tokens": 100, "temperature": 0, "stream": stream}
     data = json.dumps(body).encode()
     head = (

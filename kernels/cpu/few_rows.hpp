@@ -1,0 +1,509 @@
+// Products of few rows with narrow weights, and the attention of few queries, for one thread of a
+// CPU with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4).
+//
+// A pass of few tokens waits for its weights and for the cached states, so both are read once, in
+// the order in which they lie, and what they are multiplied with stays in registers and the first
+// cache. Products are of bfloat16 with sums in float32 (VDPBF16PS).
+//
+// Only functions behind the pragmas below use the instructions; callers ask supported() first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 11)
+#define FEW_ROWS 1
+#include <immintrin.h>
+#endif
+
+namespace few {
+
+constexpr long lanes = 16;          // outputs of a block: 32-bit lanes of a register
+constexpr long group = 32;          // inputs that share a scale and an offset
+constexpr long group_bytes = 320;   // of a block: 256 of values, 32 of scales, 32 of offsets
+constexpr long most_queries = 256;  // queries of one call of attend
+
+#ifndef FEW_ROWS
+
+inline bool supported() { return false; }
+inline long linear4_scratch(long, long) { return 0; }
+inline void linear4(const uint16_t*, const uint8_t*, uint16_t*, long, long, long, float*) {}
+inline void linear8(const uint16_t*, const int8_t*, const float*, uint16_t*, long, long, long,
+                    float*) {}
+inline void norm(const uint16_t*, const uint16_t*, uint16_t*, long, long, float) {}
+inline void gate(const uint16_t*, uint16_t*, long, long) {}
+inline void rotate(uint16_t*, const uint16_t*, const uint16_t*, long, long, long, long) {}
+struct Attention {};
+inline long attention_scratch(const Attention&) { return 0; }
+inline void attend(const Attention&, float*) {}
+
+#else
+
+inline bool supported() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bf16");
+}
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
+#endif
+
+inline __m512 multiply_pairs(__m512 sum, __m512i one, __m512i other) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)one, (__m512bh)other);
+}
+
+inline float widened(uint16_t value) {
+    const uint32_t bits = uint32_t(value) << 16;
+    float result;
+    __builtin_memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+inline __m512i pair_at(const uint16_t* pairs, long number) {  // 2 bfloat16 in all lanes
+    int32_t two;
+    __builtin_memcpy(&two, pairs + 2 * number, sizeof two);
+    return _mm512_set1_epi32(two);
+}
+
+inline __m512 widened(__m256i values) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+}
+
+inline __m512 load(const uint16_t* values) {
+    return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
+}
+
+inline void store(uint16_t* values, __m512 numbers) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), (__m256i)_mm512_cvtneps_pbh(numbers));
+}
+
+inline __m512 rounded(__m512 numbers) { return widened((__m256i)_mm512_cvtneps_pbh(numbers)); }
+
+// e^x for x <= 0, to 2 units in the last place; 0 below -87.
+inline __m512 exponential(__m512 x) {
+    const __mmask16 tiny = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_LT_OQ);
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), 0);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.0f / 720);
+    constexpr float series[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+    for (float c : series) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    return _mm512_maskz_scalef_ps(_knot_mask16(tiny), p, n);
+}
+
+// ------------------------------------------------------------------------------ between products
+
+// Each of these rounds to bfloat16 where a model of bfloat16 does.
+
+// y = bfloat16(x / sqrt(mean(x^2) + epsilon)) * weight; [rows, width], width a multiple of 16.
+inline void norm(const uint16_t* x, const uint16_t* weight, uint16_t* y, long rows, long width,
+                 float epsilon) {
+    for (long r = 0; r < rows; ++r, x += width, y += width) {
+        __m512 squares = _mm512_setzero_ps();
+        for (long i = 0; i < width; i += lanes) {
+            const __m512 value = load(x + i);
+            squares = _mm512_fmadd_ps(value, value, squares);
+        }
+        const float mean = _mm512_reduce_add_ps(squares) / float(width);
+        const __m512 by = _mm512_set1_ps(1.0f / __builtin_sqrtf(mean + epsilon));
+        for (long i = 0; i < width; i += lanes)
+            store(y + i, _mm512_mul_ps(rounded(_mm512_mul_ps(load(x + i), by)), load(weight + i)));
+    }
+}
+
+// y = bfloat16(silu(gate)) * up; x [rows, 2 width] holds gate and up; width a multiple of 16.
+inline void gate(const uint16_t* x, uint16_t* y, long rows, long width) {
+    const __m512 one = _mm512_set1_ps(1.0f);
+    for (long r = 0; r < rows; ++r, x += 2 * width, y += width)
+        for (long i = 0; i < width; i += lanes) {
+            const __m512 value = load(x + i);
+            // With e = exp(-|g|), silu is g / (1 + e) or g e / (1 + e).
+            const __m512 e = exponential(_mm512_sub_ps(_mm512_setzero_ps(), _mm512_abs_ps(value)));
+            const __mmask16 below = _mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_LT_OQ);
+            const __m512 top = _mm512_mask_mul_ps(value, below, value, e);
+            const __m512 silu = _mm512_div_ps(top, _mm512_add_ps(one, e));
+            store(y + i, _mm512_mul_ps(rounded(silu), load(x + width + i)));
+        }
+}
+
+inline __m512 rounded_sum(__m512 one, __m512 other) {
+    return _mm512_add_ps(rounded(one), rounded(other));
+}
+
+// The first `turned` of `heads` heads in [rows, heads, dim], in place: x cos + (-x2, x1) sin for
+// the halves x1 and x2; cosines and sines [rows, dim]; dim a multiple of 32.
+inline void rotate(uint16_t* x, const uint16_t* cosines, const uint16_t* sines, long rows,
+                   long heads, long turned, long dim) {
+    const long half = dim / 2;
+    for (long r = 0; r < rows; ++r, cosines += dim, sines += dim)
+        for (long h = 0; h < turned; ++h) {
+            uint16_t* head = x + (r * heads + h) * dim;
+            for (long i = 0; i < half; i += lanes) {
+                const __m512 one = load(head + i), other = load(head + half + i);
+                const __m512 minus = _mm512_sub_ps(_mm512_setzero_ps(), other);
+                store(head + i, rounded_sum(_mm512_mul_ps(one, load(cosines + i)),
+                                    _mm512_mul_ps(minus, load(sines + i))));
+                store(head + half + i, rounded_sum(_mm512_mul_ps(other, load(cosines + half + i)),
+                                           _mm512_mul_ps(one, load(sines + half + i))));
+            }
+        }
+}
+
+// ------------------------------------------------------------------------------ four bits
+
+// Weights [O / 16][I / 32] blocks of `group_bytes`. Registers z = 0 .. 3 of 16 lanes hold the
+// values q = 0 .. 15 of input 8 z + 2 j + e for output `lane` at bits 16 e + 4 j; then 16 scales s
+// and 16 offsets t, float16. A weight is (q - 8) s + t.
+//
+// 0x4300 | q is 128 + q in bfloat16, so an AND and an OR make operands of values; 136 times the sum
+// of the inputs is taken off first.
+
+// The sums of the groups of a row, float32 [I / 32].
+inline void group_sums(const uint16_t* row, long inputs, float* sums) {
+    const __m512i ones = _mm512_set1_epi32(0x3F803F80);
+    for (long at = 0; at < inputs; at += group) {
+        const __m512i values = _mm512_loadu_si512(row + at);
+        sums[at / group] =
+            _mm512_reduce_add_ps(multiply_pairs(_mm512_setzero_ps(), values, ones));
+    }
+}
+
+template <int Rows, int Blocks>
+inline void tile4(const uint16_t* x, const float* sums, const uint8_t* weights, uint16_t* y,
+                  long outputs, long inputs) {
+    const long groups = inputs / group, stride = groups * group_bytes;
+    const __m512i values_of = _mm512_set1_epi32(0x000F000F), as_bfloat = _mm512_set1_epi32(0x43004300);
+    __m512 out[Rows][Blocks];
+    for (int r = 0; r < Rows; ++r)
+        for (int b = 0; b < Blocks; ++b) out[r][b] = _mm512_setzero_ps();
+    for (long g = 0; g < groups; ++g) {
+        const uint8_t* block = weights + g * group_bytes;
+        __m512 sum[Rows][Blocks];
+        for (int r = 0; r < Rows; ++r)
+            for (int b = 0; b < Blocks; ++b)
+                sum[r][b] = _mm512_set1_ps(-136.0f * sums[r * groups + g]);
+        for (int z = 0; z < 4; ++z) {
+            __m512i packed[Blocks];
+            for (int b = 0; b < Blocks; ++b)
+                packed[b] = _mm512_loadu_si512(block + b * stride + 64 * z);
+            for (int j = 0; j < 4; ++j) {
+                __m512i pair[Blocks];
+                for (int b = 0; b < Blocks; ++b) {  // 0xEA: (a & b) | c
+                    pair[b] = _mm512_ternarylogic_epi32(packed[b], values_of, as_bfloat, 0xEA);
+                    packed[b] = _mm512_srli_epi32(packed[b], 4);
+                }
+                for (int r = 0; r < Rows; ++r) {
+                    const __m512i input = pair_at(x + r * inputs + g * group, 4 * z + j);
+                    for (int b = 0; b < Blocks; ++b)
+                        sum[r][b] = multiply_pairs(sum[r][b], input, pair[b]);
+                }
+            }
+        }
+        for (int b = 0; b < Blocks; ++b) {
+            const auto* numbers = reinterpret_cast<const __m256i*>(block + b * stride + 256);
+            const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(numbers));
+            const __m512 offset = _mm512_cvtph_ps(_mm256_loadu_si256(numbers + 1));
+            for (int r = 0; r < Rows; ++r) {
+                out[r][b] = _mm512_fmadd_ps(scale, sum[r][b], out[r][b]);
+                out[r][b] =
+                    _mm512_fmadd_ps(offset, _mm512_set1_ps(sums[r * groups + g]), out[r][b]);
+            }
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int b = 0; b < Blocks; ++b)
+            store(y + r * outputs + b * lanes, out[r][b]);
+}
+
+template <int Blocks>
+inline void rows4(int rows, const uint16_t* x, const float* sums, const uint8_t* weights,
+                  uint16_t* y, long outputs, long inputs) {
+    switch (rows) {
+        case 1: return tile4<1, Blocks>(x, sums, weights, y, outputs, inputs);
+        case 2: return tile4<2, Blocks>(x, sums, weights, y, outputs, inputs);
+        case 3: return tile4<3, Blocks>(x, sums, weights, y, outputs, inputs);
+        case 4: return tile4<4, Blocks>(x, sums, weights, y, outputs, inputs);
+        default: break;
+    }
+    if constexpr (Blocks == 1) switch (rows) {
+        case 5: return tile4<5, 1>(x, sums, weights, y, outputs, inputs);
+        case 6: return tile4<6, 1>(x, sums, weights, y, outputs, inputs);
+        case 7: return tile4<7, 1>(x, sums, weights, y, outputs, inputs);
+        case 8: return tile4<8, 1>(x, sums, weights, y, outputs, inputs);
+        case 9: return tile4<9, 1>(x, sums, weights, y, outputs, inputs);
+        case 10: return tile4<10, 1>(x, sums, weights, y, outputs, inputs);
+        case 11: return tile4<11, 1>(x, sums, weights, y, outputs, inputs);
+        default: return tile4<12, 1>(x, sums, weights, y, outputs, inputs);
+    }
+}
+
+inline long linear4_scratch(long rows, long inputs) { return rows * (inputs / group); }
+
+// x bfloat16 [rows, I], y bfloat16 [rows, O]; O a multiple of 32, I of 32.
+inline void linear4(const uint16_t* x, const uint8_t* weights, uint16_t* y, long rows, long outputs,
+                    long inputs, float* sums) {
+    const long groups = inputs / group, stride = groups * group_bytes;
+    for (long r = 0; r < rows; ++r) group_sums(x + r * inputs, inputs, sums + r * groups);
+    const long tiles = (rows + 11) / 12;
+    for (long block = 0; block < outputs / lanes;) {
+        const bool four = rows <= 2 && block + 4 <= outputs / lanes, two = rows <= 4;
+        for (long tile = 0, from = 0; tile < tiles; ++tile) {  // the block stays in the first cache
+            const long size = (rows - from) / (tiles - tile);
+            const uint16_t* in = x + from * inputs;
+            const float* its = sums + from * groups;
+            const uint8_t* w = weights + block * stride;
+            uint16_t* out = y + from * outputs + block * lanes;
+            if (four) {
+                if (size == 1) tile4<1, 4>(in, its, w, out, outputs, inputs);
+                else tile4<2, 4>(in, its, w, out, outputs, inputs);
+            } else if (two) {
+                rows4<2>(int(size), in, its, w, out, outputs, inputs);
+            } else {
+                rows4<1>(int(size), in, its, w, out, outputs, inputs);
+            }
+            from += size;
+        }
+        block += four ? 4 : two ? 2 : 1;
+    }
+}
+
+// ------------------------------------------------------------------------------ eight bits
+
+// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O].
+template <int Rows>
+inline void tile8(const float* x, const int8_t* weights, const float* scales, uint16_t* y,
+                  long outputs, long inputs) {
+    constexpr int Blocks = Rows <= 2 ? 4 : 2;
+    for (long block = 0; block < outputs / lanes; block += Blocks) {
+        // Two blocks are left where the number of blocks is no multiple of four.
+        const int these = int(outputs / lanes - block < Blocks ? outputs / lanes - block : Blocks);
+        __m512 sum[Rows][Blocks];
+        for (int r = 0; r < Rows; ++r)
+            for (int b = 0; b < Blocks; ++b) sum[r][b] = _mm512_setzero_ps();
+        const int8_t* w[Blocks];
+        for (int b = 0; b < Blocks; ++b)
+            w[b] = weights + (block + (b < these ? b : 0)) * inputs * lanes;
+        for (long i = 0; i < inputs; ++i) {
+            for (int b = 0; b < Blocks; ++b) {
+                const __m512 wide = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
+                    _mm_loadu_si128(reinterpret_cast<const __m128i*>(w[b] + i * lanes))));
+                for (int r = 0; r < Rows; ++r)
+                    sum[r][b] = _mm512_fmadd_ps(wide, _mm512_set1_ps(x[r * inputs + i]), sum[r][b]);
+            }
+        }
+        for (int r = 0; r < Rows; ++r)
+            for (int b = 0; b < these; ++b) {
+                const long at = (block + b) * lanes;
+                const __m512 value = _mm512_mul_ps(sum[r][b], _mm512_loadu_ps(scales + at));
+                store(y + r * outputs + at, value);
+            }
+    }
+}
+
+// x bfloat16 [rows, I], y bfloat16 [rows, O]; O a multiple of 32. Scratch: float32 [rows, I].
+inline void linear8(const uint16_t* x, const int8_t* weights, const float* scales, uint16_t* y,
+                    long rows, long outputs, long inputs, float* wide) {
+    for (long i = 0; i < rows * inputs; ++i) wide[i] = widened(x[i]);
+    for (long from = 0; from < rows;) {
+        const float* in = wide + from * inputs;
+        uint16_t* out = y + from * outputs;
+        switch (rows - from) {
+            case 1: tile8<1>(in, weights, scales, out, outputs, inputs); from += 1; break;
+            case 2: tile8<2>(in, weights, scales, out, outputs, inputs); from += 2; break;
+            case 3: tile8<3>(in, weights, scales, out, outputs, inputs); from += 3; break;
+            case 4: case 5: case 6: case 7:
+                tile8<4>(in, weights, scales, out, outputs, inputs); from += 4; break;
+            default: tile8<8>(in, weights, scales, out, outputs, inputs); from += 8;
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------ attention
+
+// Queries of a sequence whose states lie in cells in any order (codegen.decoding.editing.cells).
+struct Attention {
+    const uint16_t* queries;  // bfloat16 [Q, heads, D]; rows are `query_stride` numbers apart
+    const uint16_t* keys;     // bfloat16 [kv_heads, capacity, D]
+    const uint16_t* values;   // the same
+    const int64_t* cells;     // cell of each position, [at least the last place + 1]
+    const int64_t* places;    // positions of the queries, [Q], ascending
+    uint16_t* out;            // bfloat16 [Q, heads, D]
+    long count, heads, kv_heads, dim, capacity, query_stride;
+    float scale;
+};
+
+inline long positions_of(const Attention& a) {
+    return (a.places[a.count - 1] + 1 + lanes - 1) / lanes * lanes;
+}
+
+inline long attention_scratch(const Attention& a) {
+    return a.count * (a.heads / a.kv_heads) * (positions_of(a) + 1);
+}
+
+// 16 registers as a matrix of 32-bit numbers, transposed.
+inline void transpose(__m512i m[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(m[i], m[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(m[i], m[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int h = 0; h < 2; ++h) {
+            m[i + 2 * h] = _mm512_unpacklo_epi64(t[i + h], t[i + h + 2]);
+            m[i + 2 * h + 1] = _mm512_unpackhi_epi64(t[i + h], t[i + h + 2]);
+        }
+    for (int i = 0; i < 4; ++i)
+        for (int half = 0; half < 2; ++half) {
+            const int at = 8 * half;
+            t[at + i] = _mm512_shuffle_i32x4(m[at + i], m[at + i + 4], 0x88);
+            t[at + i + 4] = _mm512_shuffle_i32x4(m[at + i], m[at + i + 4], 0xDD);
+        }
+    for (int i = 0; i < 8; ++i) {
+        m[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        m[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xDD);
+    }
+}
+
+// Scores of `Rows` rows with 16 keys, which lie as pairs of numbers [D / 2][16].
+template <int Rows>
+inline void score(const uint16_t* const* queries, const __m512i* keys, long pairs, __m512 scale,
+                  float* const* out) {
+    __m512 sum[Rows];
+    for (int r = 0; r < Rows; ++r) sum[r] = _mm512_setzero_ps();
+    for (long p = 0; p < pairs; ++p)
+        for (int r = 0; r < Rows; ++r)
+            sum[r] = multiply_pairs(sum[r], pair_at(queries[r], p), keys[p]);
+    for (int r = 0; r < Rows; ++r) _mm512_storeu_ps(out[r], _mm512_mul_ps(sum[r], scale));
+}
+
+// Turns the scores of a row into weights e^(score - largest) in place, bfloat16, zero behind
+// `length` up to `padded`; returns the inverse of their sum.
+inline float soften(float* scores, long length, long padded) {
+    __m512 largest = _mm512_set1_ps(-3e38f);
+    for (long s = 0; s < length; s += lanes) {
+        const __mmask16 here = length - s >= lanes ? 0xFFFF : (1 << (length - s)) - 1;
+        largest = _mm512_mask_max_ps(largest, here, largest, _mm512_loadu_ps(scores + s));
+    }
+    const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+    auto* weights = reinterpret_cast<uint16_t*>(scores);  // they take half the room
+    __m512 total = _mm512_setzero_ps();
+    for (long s = 0; s < padded; s += lanes) {
+        const long left = length - s;
+        const __mmask16 here = left >= lanes ? 0xFFFF : left <= 0 ? 0 : (1 << left) - 1;
+        const __m512 weight = _mm512_maskz_mov_ps(
+            here, exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + s), most)));
+        total = _mm512_add_ps(total, weight);
+        store(weights + s, weight);
+    }
+    return 1.0f / _mm512_reduce_add_ps(total);
+}
+
+// The weighted sums of 32 channels of the values for `Rows` rows.
+template <int Rows>
+inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
+                   const int64_t* cells, long length, long dim, uint16_t* const* out) {
+    __m512 low[Rows], high[Rows];
+    for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm512_setzero_ps();
+    for (long s = 0; s < length; s += 2) {
+        const long second = s + 1 < length ? s + 1 : s;  // its weight is zero
+        const __m512i one = _mm512_loadu_si512(values + cells[s] * dim);
+        const __m512i other = _mm512_loadu_si512(values + cells[second] * dim);
+        const __m512i lower = _mm512_unpacklo_epi16(one, other);
+        const __m512i upper = _mm512_unpackhi_epi16(one, other);
+        for (int r = 0; r < Rows; ++r) {
+            const __m512i pair = pair_at(reinterpret_cast<const uint16_t*>(weights[r]), s / 2);
+            low[r] = multiply_pairs(low[r], pair, lower);
+            high[r] = multiply_pairs(high[r], pair, upper);
+        }
+    }
+    // Unpacking took channels 0-3, 8-11, ... of the 128-bit lanes apart from 4-7, 12-15, ...
+    const __m512i order = _mm512_setr_epi32(0x00010000, 0x00030002, 0x00110010, 0x00130012,
+                                            0x00050004, 0x00070006, 0x00150014, 0x00170016,
+                                            0x00090008, 0x000B000A, 0x00190018, 0x001B001A,
+                                            0x000D000C, 0x000F000E, 0x001D001C, 0x001F001E);
+    for (int r = 0; r < Rows; ++r) {
+        const __m512 by = _mm512_set1_ps(inverse[r]);
+        const __m512bh both =
+            _mm512_cvtne2ps_pbh(_mm512_mul_ps(high[r], by), _mm512_mul_ps(low[r], by));
+        _mm512_storeu_si512(out[r], _mm512_permutexvar_epi16(order, (__m512i)both));
+    }
+}
+
+// D a multiple of 32 up to 256; scratch of attention_scratch() float32.
+inline void attend(const Attention& a, float* scratch) {
+    constexpr int Tile = 8;
+    const long shared = a.heads / a.kv_heads, rows = a.count * shared, width = positions_of(a);
+    const long length = a.places[a.count - 1] + 1;
+    const __m512 scale = _mm512_set1_ps(a.scale);
+    float* inverse = scratch + rows * width;
+    for (long head = 0; head < a.kv_heads; ++head) {
+        const uint16_t* keys = a.keys + head * a.capacity * a.dim;
+        const uint16_t* values = a.values + head * a.capacity * a.dim;
+        // Row r is query r / shared and its head r % shared, so that later rows see more.
+        const auto query = [&](long r) {
+            return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;
+        };
+        long first = 0;  // the first row that sees the block
+        for (long s = 0; s < length; s += lanes) {
+            while (a.places[first / shared] < s) ++first;
+            __m512i block[128];
+            for (long d = 0; d < a.dim / 2; d += 16) {
+                for (long i = 0; i < lanes; ++i) {
+                    const long at = s + i < length ? s + i : length - 1;
+                    block[d + i] = _mm512_loadu_si512(keys + a.cells[at] * a.dim + 2 * d);
+                }
+                transpose(block + d);
+            }
+            const uint16_t* in[Tile];
+            float* out[Tile];
+            for (long r = first; r < rows;) {
+                const long left = rows - r, size = left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1;
+                for (long i = 0; i < size; ++i) in[i] = query(r + i), out[i] = scratch + (r + i) * width + s;
+                switch (size) {
+                    case 8: score<8>(in, block, a.dim / 2, scale, out); break;
+                    case 6: score<6>(in, block, a.dim / 2, scale, out); break;
+                    case 3: score<3>(in, block, a.dim / 2, scale, out); break;
+                    default: score<1>(in, block, a.dim / 2, scale, out);
+                }
+                r += size;
+            }
+        }
+        for (long r = 0; r < rows; ++r)
+            inverse[r] = soften(scratch + r * width, a.places[r / shared] + 1, width);
+        for (long d = 0; d < a.dim; d += 32)
+            for (long r = 0; r < rows;) {
+                const long left = rows - r, size = left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1;
+                const float* weights[Tile];
+                uint16_t* out[Tile];
+                for (long i = 0; i < size; ++i) {
+                    const long row = r + i;
+                    weights[i] = scratch + row * width;
+                    out[i] = a.out + (row / shared) * a.heads * a.dim +
+                             (head * shared + row % shared) * a.dim + d;
+                }
+                const long seen = a.places[(r + size - 1) / shared] + 1;
+                const float* by = inverse + r;
+                switch (size) {
+                    case 8: gather<8>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                    case 6: gather<6>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                    case 3: gather<3>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                    default: gather<1>(weights, by, values + d, a.cells, seen, a.dim, out);
+                }
+                r += size;
+            }
+    }
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif  // FEW_ROWS
+
+}  // namespace few

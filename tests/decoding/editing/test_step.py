@@ -1,0 +1,177 @@
+"""The written-out pass against the models that it stands for, which are not changed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from codegen.decoding.editing import (
+    DecodeStep,
+    EditableCache,
+    EditPolicy,
+    can_step,
+    plain_product,
+)
+from codegen.decoding.editing import step as step_module
+from codegen.errors import ModelError
+from codegen.models import pick_dtype
+from codegen.models.weight_only import narrow_product
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 96,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+    "llama3 positions": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=LLAMA3)),
+    "yarn positions": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, rope_parameters=YARN)),
+    "biases": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
+    "tied": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES, sliding_window=None)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+}
+
+
+def made(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    for module in model.modules():  # biases and norms that do something
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.normal_(module.bias, std=0.3)
+        if type(module).__name__.endswith("RMSNorm"):
+            nn.init.normal_(module.weight, mean=1.0, std=0.2)  # type: ignore[arg-type]
+    return model.to(dtype=dtype).eval()  # type: ignore[call-arg]
+
+
+@torch.inference_mode()
+def full(model: PreTrainedModel, tokens: list[int]) -> torch.Tensor:
+    """The oracle: logits [N, V] of a forward pass without any cache."""
+    return model(torch.tensor([tokens])).logits[0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_computes_what_the_model_computes(name: str) -> None:
+    model = made(name)
+    assert can_step(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    cache = EditableCache(model, step=DecodeStep(model, plain_product, most=300))
+    tokens = [random.Random(0).randrange(96) for _ in range(120)]
+    cache.update(tokens[:70])
+    logits = [cache.logits[None]]
+    for start, end in ((70, 71), (71, 72), (72, 80), (80, 120)):
+        logits.append(cache.extend(tokens[start:end]))
+    torch.testing.assert_close(torch.cat(logits), full(model, tokens)[69:], rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_step_follows_edits_as_the_model_does() -> None:
+    """Every state is the same, stale ones too, and exact again after a recompute."""
+    model, rng = made("llama"), random.Random(1)
+    policy = EditPolicy(min_span=2, tail=3, sink=1, chunk=7, keep_removed=20)
+    stepped = EditableCache(
+        model, policy=policy, step=DecodeStep(model, plain_product, most=5)
+    )  # of the passes of seven tokens the model takes care
+    plain = EditableCache(model, policy=policy)
+    tokens = [rng.randrange(96) for _ in range(60)]
+    for _ in range(20):
+        reports = [cache.update(tokens) for cache in (stepped, plain)]
+        assert reports[0].encoded == reports[1].encoded
+        torch.testing.assert_close(stepped.logits, plain.logits, rtol=1e-5, atol=2e-5)
+        place = rng.randrange(len(tokens))
+        tokens[place : place + rng.randint(0, 4)] = [rng.randrange(96) for _ in range(3)]
+    stepped.update(tokens)
+    stepped.recompute()
+    torch.testing.assert_close(stepped.logits, full(model, tokens)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_deviating_tokens_are_found_through_a_step() -> None:
+    model = made("llama")
+    policy = EditPolicy(tail=0, refresh=0.3)
+    tokens = [random.Random(2).randrange(96) for _ in range(80)]
+    found = []
+    for step in (None, DecodeStep(model, plain_product, most=300)):
+        cache = EditableCache(model, policy=policy, step=step)
+        cache.update(tokens)
+        cache.update([*tokens[:20], 5, 6, 7, *tokens[20:]])
+        found.append(cache.logits)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_narrow_weights_stay_within_their_rounding(name: str) -> None:
+    """Eight bits with a step and without: as far from the model as one another."""
+    if pick_dtype("cpu") != torch.bfloat16:
+        pytest.skip("this CPU does not multiply bfloat16 natively")
+    model = made(name, torch.bfloat16)
+    tokens = [random.Random(3).randrange(96) for _ in range(60)]
+    exact = full(made(name), tokens)[50:]
+    distances = []
+    for join in (None, plain_product, lambda layers: narrow_product(layers) or pytest.fail()):
+        step = DecodeStep(model, join, most=64) if join else None
+        cache = EditableCache(model, step=step)
+        cache.update(tokens[:50])
+        logits = torch.cat([cache.extend([token]) for token in tokens[50:]]).float()
+        distances.append(float((logits - exact).norm() / exact.norm()))
+    model_itself, plain, narrow = distances
+    assert plain < 1.5 * model_itself
+    assert narrow < model_itself + 0.03
+
+
+def test_other_models_keep_their_own_pass() -> None:
+    torch.manual_seed(0)
+    assert not can_step(Qwen3ForCausalLM(Qwen3Config(**SIZES)).eval())  # normed keys
+    assert not can_step(Gemma2ForCausalLM(Gemma2Config(**SIZES)).eval())
+    assert not can_step(LlamaForCausalLM(LlamaConfig(**SIZES, hidden_act="gelu")).eval())
+    windowed = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
+    assert not can_step(windowed)
+    adapted = made("llama")
+    attention: Any = adapted.model.layers[1].self_attn  # type: ignore[union-attr,index]
+    attention.q_proj = nn.Sequential(attention.q_proj)  # as peft does
+    assert not can_step(adapted)
+    assert not can_step(made("llama").train())
+
+
+def test_a_step_that_is_not_the_models_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("llama")
+    monkeypatch.setattr(step_module, "gated", lambda rows: rows.chunk(2, dim=-1)[0])
+    with pytest.raises(ModelError, match="computes other logits"):
+        EditableCache(model, step=DecodeStep(model, plain_product, most=32))

@@ -1,12 +1,14 @@
-"""SequenceMatch: backspaces in the data or not, the loss or likelihood, on sums of numbers.
+"""SequenceMatch: backspaces in the data or not, the loss or likelihood.
 
-Small transformers from scratch learn ``a+b=`` for numbers of up to two digits, in four
-conditions at equal steps: plain or with wrong tokens that are taken back (``eta`` of the
-positions), maximum likelihood or the SequenceMatch loss (chi-squared mixture, own samples).
-Measured on sums that were not trained on, sampling at temperature 1 with at most 24 actions:
+Small transformers from scratch learn one of two worlds, in four conditions at equal steps: plain or
+with wrong tokens that are taken back (``eta`` of the positions), maximum likelihood or the
+SequenceMatch loss (chi-squared mixture, own samples). ``--world sums``: ``a+b=`` for numbers of up
+to two digits, in characters; ``--world functions``: small programs (:mod:`.functions`). Measured on
+questions that were not trained on, sampling at temperature 1:
 
-- ``right``: the answer that stands in the end is right;
-- ``recovered``: the same when the first digit of the answer is forced to a wrong one;
+- ``right``: what stands in the end is right (a program: by running it);
+- ``recovered``: the same when an error was forced: of a sum a wrong first digit, of a program the
+  right tokens up to a random place and a random wrong one there;
 - ``false_backspaces``: share of the answers from a clean start in which anything is taken back;
 - ``actions``: a kept token.
 """
@@ -14,13 +16,15 @@ Measured on sums that were not trained on, sampling at temperature 1 with at mos
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from codegen.backspace import BKSPC, Backspace, load_codec
+from codegen.benchmarks.evidence import functions as small
 from codegen.benchmarks.evidence.setting import arguments, once, small_model, table
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Row
+from codegen.evals.sandbox import Sandbox
 from codegen.finetune import parse_recipe
 from codegen.finetune.train import train
 from codegen.models import load
@@ -33,7 +37,7 @@ CONDITIONS = {
     "SequenceMatch, backspaces": ("sequencematch", True),
 }
 COLUMNS = ("right", "recovered", "false_backspaces", "actions")
-_BUDGET = 24
+_ASKED = 500
 
 
 def sums(count: int, seed: int) -> list[tuple[str, str]]:
@@ -46,31 +50,111 @@ def sums(count: int, seed: int) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def run(
-    out: Path, condition: str, seed: int, steps: int, questions: int, hidden: int, eta: float
-) -> Mapping[str, Any]:
+class World(Protocol):
+    """Questions with answers, and how an answer is judged.
+
+    Attributes:
+        examples: those to learn, and behind them those to be asked.
+        budget: most actions of an answer.
+        recipe: the settings of a run that depend on the world.
+    """
+
+    examples: Sequence[Example]
+    budget: int
+    recipe: Mapping[str, Any]
+
+    def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
+        """A model that has learnt nothing."""
+        ...
+
+    def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
+        """The beginning of an answer, its last token wrong."""
+        ...
+
+    def right(self, answers: Sequence[str]) -> list[bool]:
+        """Whether the answers to the last examples are right."""
+        ...
+
+
+class Sums:
+    """Sums of numbers of up to two digits."""
+
+    budget = 24
+    recipe: Mapping[str, Any] = {"batch_size": 64, "micro_batch_size": 64, "max_length": 32}
+
+    def __init__(self, questions: int) -> None:
+        pairs = sums(questions + _ASKED, seed=0)
+        self.examples = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
+
+    def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
+        """See :class:`World`."""
+        return small_model(
+            folder, "0123456789+=\n", hidden=hidden, layers=3, positions=64, seed=seed
+        )
+
+    def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
+        """A wrong first digit."""
+        wrong = rng.choice([digit for digit in "0123456789" if digit != answer[0]])
+        return tokenizer(wrong, add_special_tokens=False).input_ids
+
+    def right(self, answers: Sequence[str]) -> list[bool]:
+        """Whether the texts are equal."""
+        asked = self.examples[-len(answers) :]
+        return [answer == example.program for answer, example in zip(answers, asked, strict=True)]
+
+
+class Functions:
+    """Small programs, run in the sandbox."""
+
+    budget = 240
+    recipe: Mapping[str, Any] = {"batch_size": 32, "micro_batch_size": 8, "max_length": 320}
+
+    def __init__(self, questions: int) -> None:
+        self._functions = small.functions(questions + _ASKED, seed=0)
+        self.examples = [f.example(number) for number, f in enumerate(self._functions)]
+
+    def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
+        """See :class:`World`."""
+        texts = [f"{e.instruction}\n{e.program}" for e in self.examples[:2000]]
+        return small.start_model(folder, texts, hidden=hidden, layers=3, seed=seed)
+
+    def mistake(self, tokenizer: Any, answer: str, rng: random.Random) -> list[int]:
+        """The right tokens up to a random place, and another of the program's there."""
+        clean = tokenizer(answer, add_special_tokens=False).input_ids
+        at = rng.randrange(len(clean))
+        used = sorted(set(clean) - {clean[at]})
+        return [*clean[:at], rng.choice(used)]
+
+    def right(self, answers: Sequence[str]) -> list[bool]:
+        """Whether the programs give what they should."""
+        asked = self._functions[-len(answers) :]
+        with Sandbox(workers=1) as sandbox:
+            return [one for (one,) in small.judge(sandbox, asked, [[text] for text in answers])]
+
+
+WORLDS: Mapping[str, type[Sums] | type[Functions]] = {"sums": Sums, "functions": Functions}
+
+
+def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
     """One condition with one seed: its measures."""
     loss, backspaces = CONDITIONS[condition]
-    name = f"{loss}-{'backspaces' if backspaces else 'plain'}-{seed}"
-    model = small_model(
-        out / "models" / f"start-{seed}", "0123456789+=\n", hidden=hidden, layers=3, positions=64,
-        seed=seed,
-    )  # fmt: skip
-    pairs = sums(questions + 500, seed=0)
+    world: World = WORLDS[options.world](options.questions)
+    name = f"{options.world}-{loss}-{'backspaces' if backspaces else 'plain'}-{seed}"
+    model = world.start(
+        out / "models" / f"{options.world}-{seed}", hidden=options.hidden, seed=seed
+    )
     data = out / "data" / f"{name}.jsonl"
-    write_jsonl(data, _texts(model, pairs[:questions], seed, eta if backspaces else 0.0))
+    known = world.examples[:-_ASKED]
+    write_jsonl(data, _texts(model, known, seed, options.eta if backspaces else 0.0))
     recipe = {
         "model": str(model),
         "data": str(data),
         "output": str(out / "runs" / name),
-        "steps": steps,
+        "steps": options.steps,
         "method": "full",
         "format": "plain",
         "loss": loss,
         "decoder": "backspace" if backspaces else "sample",
-        "batch_size": 64,
-        "micro_batch_size": 64,
-        "max_length": 32,
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "warmup": 0.05,
@@ -79,85 +163,76 @@ def run(
         "seed": seed,
         "sequencematch": {
             "sample_every": 50,
-            "samples": 64,
-            "buffer": 256,
-            "max_new_tokens": _BUDGET,
+            "samples": world.recipe["batch_size"],
+            "buffer": 4 * world.recipe["batch_size"],
+            "max_new_tokens": world.budget,
         },
+        **world.recipe,
     }
     result = train(parse_recipe(recipe))
-    return {"loss": result.losses[-1][1], **measure(result.model, pairs[questions:], seed)}
+    return {"loss": result.losses[-1][1], **measure(result.model, world, seed)}
 
 
-def _texts(model: Path, pairs: list[tuple[str, str]], seed: int, eta: float) -> list[TrainingText]:
+def _texts(model: Path, examples: Sequence[Example], seed: int, eta: float) -> list[TrainingText]:
     if eta == 0:
         return [
             TrainingText(
-                f"{i}", f"{i}", "whole", (Segment(question + "\n", False), Segment(answer, True))
+                example.id,
+                example.id,
+                "whole",
+                (Segment(example.instruction + "\n", False), Segment(example.program, True)),
             )
-            for i, (question, answer) in enumerate(pairs)
+            for example in examples
         ]
     load_codec.cache_clear()
     generator = Backspace(model=str(model), eta=eta, sequences=1)
     return [
         text
-        for i, (question, answer) in enumerate(pairs)
-        for text in generator.generate(
-            Example(f"{i}", question, answer), random.Random(f"{seed}:{i}")
-        )
+        for example in examples
+        for text in generator.generate(example, random.Random(f"{seed}:{example.id}"))
     ]
 
 
-def measure(model: str, pairs: list[tuple[str, str]], seed: int) -> dict[str, float]:
-    """The measures of a trained model on questions with answers."""
+def measure(model: str, world: World, seed: int) -> dict[str, float]:
+    """The measures of a trained model on the examples that it did not learn from."""
     loaded = load(model)
     tokenizer = loaded.tokenizer
     backspace = tokenizer.get_vocab().get(BKSPC, -1)
+    asked = world.examples[-_ASKED:]
     rng = random.Random(seed)
+    mistakes = [world.mistake(tokenizer, example.program, rng) for example in asked]
 
-    def rows(forced: bool) -> list[Row]:
-        found = []
-        for question, answer in pairs:
-            prompt = tokenizer(question + "\n", add_special_tokens=False).input_ids
-            wrong = rng.choice([d for d in "0123456789" if d != answer[0]])
-            begun = tokenizer(wrong, add_special_tokens=False).input_ids if forced else []
-            found.append(Row(prompt, [rng.random() for _ in range(_BUDGET)], tokens=begun))
-        for start in range(0, len(found), 100):
-            decode(
-                loaded.model, found[start : start + 100], max_new_tokens=_BUDGET, temperature=1.0,
-                top_p=1.0, eos=frozenset([tokenizer.eos_token_id]), backspace=backspace,
-            )  # fmt: skip
-        return found
+    def rows(begun: Sequence[Sequence[int]]) -> list[Row]:
+        prompts = [example.instruction + "\n" for example in asked]
+        written = small.write(
+            loaded, prompts, n=1, budget=world.budget, seed=seed, begun=begun, backspace=backspace
+        )
+        return [row for (row,) in written]
 
     def right(found: list[Row]) -> float:
-        good = [
-            row.finish == "eos" and tokenizer.decode(row.tokens) == answer
-            for row, (_, answer) in zip(found, pairs, strict=True)
-        ]
-        return sum(good) / len(good)
+        texts = [tokenizer.decode(row.tokens) if row.finish == "eos" else "" for row in found]
+        return small.share(world.right(texts))
 
-    free, forced = rows(False), rows(True)
-    taken_back = sum(backspace in row.actions for row in free) / len(free)
+    free, forced = rows(()), rows(mistakes)
     kept = sum(len(row.tokens) + 1 for row in free)
     return {
         "right": right(free),
         "recovered": right(forced),
-        "false_backspaces": taken_back,
+        "false_backspaces": small.share(backspace in row.actions for row in free),
         "actions": sum(len(row.actions) for row in free) / kept,
     }
 
 
 def main() -> None:
     """Runs all conditions and seeds, and prints the table."""
-    options = arguments(__doc__ or "", steps=1000, questions=6000, hidden=64, eta=0.1)
+    options = arguments(__doc__ or "", world="sums", steps=1000, questions=6000, hidden=64, eta=0.1)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for condition in CONDITIONS:
-        for seed in range(options.seeds):
-            name = condition.replace(", ", "-").replace(" ", "-").lower()
+    for seed in range(options.seeds):
+        for condition in CONDITIONS:
+            name = f"{options.world}-{condition}".replace(", ", "-").replace(" ", "-").lower()
             found = once(
                 options.out / "results" / f"{name}-{seed}.json",
-                lambda c=condition, s=seed: run(
-                    options.out, c, s, options.steps, options.questions, options.hidden, options.eta
-                ),
+                lambda c=condition, s=seed: run(options.out, c, s, options),
             )
             rows.setdefault(condition, []).append(found)
             print(condition, seed, found, flush=True)  # noqa: T201

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import CodegenError
-from codegen.finetune import replay
+from codegen.finetune import backends, replay
 from codegen.finetune.prepare import Prepared
 from codegen.finetune.processes import is_first
 from codegen.finetune.recipe import Recipe
@@ -101,6 +101,7 @@ def _steps(
         prepared.plan,
         prepared.tokenizer.pad_token_id,
         successors=recipe.loss == "sequencematch",
+        attention=backends.check(loaded.model, recipe.attention),
         **place,
     )
 

@@ -8,24 +8,18 @@ Slot k of a row holds a token, its position id and ``end[k]``. Query q sees key 
 - *backspaces* (SequenceMatch, arXiv 2306.05426): a token that was taken back is seen by what was
   written before it was removed and by nothing after (:mod:`codegen.backspace.layout`);
 
-and any of them inside another (:func:`joined`). Back-ends turn ``end`` into what attention takes: a
-dense boolean mask, which every device and implementation has; a block mask for FlexAttention; and,
-where the row falls into blocks that are plain causal, cumulative lengths for variable-length
-kernels.
+and any of them inside another (:func:`joined`). What attention takes is made of it by the back-ends
+of :mod:`codegen.finetune.backends`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codegen.backspace import StackLayout
-
-if TYPE_CHECKING:
-    import torch
 
 OPEN = 1 << 40  # the end of a slot that stays as long as its row goes on
 
@@ -99,36 +93,6 @@ def padded(layout: Layout, width: int) -> Layout:
         np.concatenate([np.minimum(layout.end, length), fill + 1]),
         np.concatenate([layout.positions, np.zeros(width - length, np.int64)]),
     )
-
-
-def dense_mask(end: torch.Tensor) -> torch.Tensor:
-    """The mask as transformers' models take it: bool [B, 1, S, S], query by key, true where seen.
-
-    Args:
-        end: int64 [B, S].
-    """
-    import torch
-
-    slots = torch.arange(end.shape[1], device=end.device)
-    seen = (slots <= slots[:, None]) & (slots[:, None] < end[:, None, :])
-    return seen[:, None]
-
-
-def flex_block_mask(end: torch.Tensor) -> Any:
-    """The mask as a ``BlockMask`` for ``torch.nn.attention.flex_attention``.
-
-    transformers' models take it as ``attention_mask``, with the attention ``flex_attention``.
-
-    Args:
-        end: int64 [B, S].
-    """
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    def seen(batch: torch.Tensor, _: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> Any:
-        return (k <= q) & (q < end[batch, k])
-
-    size, length = end.shape
-    return create_block_mask(seen, size, None, length, length, device=str(end.device))
 
 
 def cumulative_lengths(layout: Layout) -> list[int] | None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from codegen.finetune.attention import Layout, dense_mask, joined, padded
+from codegen.finetune.attention import Layout, joined, padded
+from codegen.finetune.backends import Attention, Ends, mask_inputs
 from codegen.finetune.encode import Encoded
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class MicroBatch:
 
     Attributes:
         inputs: what the model is called with: ``input_ids`` [B, S], ``position_ids`` [B, S],
-            ``attention_mask`` (bool [B, 1, S, S], or int64 [B, S] if all rows are one example each)
-            and ``logits_to_keep`` [C], the columns whose logits are needed.
+            ``logits_to_keep`` [C], the columns whose logits are needed, and what
+            :func:`codegen.finetune.backends.mask_inputs` says.
         nodes: int64 [T], where in the logits [B C, V] each action is chosen.
         targets: int64 [T], the right actions.
         then: int64 [T], where the state is that was reached; -1 where nobody asked for it.
@@ -60,7 +61,7 @@ class MicroBatch:
         import torch
 
         def moved(value: Any) -> Any:
-            return value.to(device) if isinstance(value, torch.Tensor) else value
+            return value.to(device) if isinstance(value, (torch.Tensor, Ends)) else value
 
         inputs = {name: moved(value) for name, value in self.inputs.items()}
         rest = {name: moved(getattr(self, name)) for name in self.__slots__ if name != "inputs"}
@@ -75,6 +76,7 @@ def collate(
     isolation: Isolation = "example",
     width: int = 0,
     successors: bool = False,
+    attention: Attention = "dense",
 ) -> MicroBatch:
     """One micro-batch, padded on the right.
 
@@ -86,6 +88,7 @@ def collate(
             or all (``none``).
         width: of the rows, at least; 0 for that of the longest.
         successors: also keep the logits of the states that are reached (SequenceMatch).
+        attention: the back-end.
     """
     import torch
 
@@ -117,8 +120,8 @@ def collate(
     inputs = {
         "input_ids": torch.from_numpy(ids),
         "position_ids": torch.from_numpy(np.stack([layout.positions for layout in closed])),
-        "attention_mask": _mask(layouts, closed),
         "logits_to_keep": torch.from_numpy(columns),
+        **mask_inputs(layouts, closed, attention),
     }
     return MicroBatch(
         inputs,
@@ -142,13 +145,3 @@ def _layout(examples: Sequence[Encoded], row: Row, isolation: Isolation) -> Layo
         for chunk in row
     ]
     return joined(chunks, isolated=isolation != "none")
-
-
-def _mask(layouts: Sequence[Layout], closed: Sequence[Layout]) -> Tensor:
-    import torch
-
-    if all(layout.is_causal for layout in layouts):  # the model's own mask does, and is cheaper
-        width = len(closed[0])
-        rows = [np.arange(width) < len(layout) for layout in layouts]
-        return torch.from_numpy(np.stack(rows).astype(np.int64))
-    return dense_mask(torch.from_numpy(np.stack([layout.end for layout in closed])))

@@ -68,6 +68,10 @@ class Recipe:
     isolation: Literal["example", "chunk", "none"] = setting(
         "example", about="which examples of a row see one another"
     )
+    attention: Literal["auto", "dense", "flex"] = setting(
+        "auto",
+        about="auto: causal blocks of a row one by one, else a dense mask; flex: FlexAttention",
+    )
     mixture: Mixture = setting(Mixture, about="for data of several domains")
     curriculum: Curriculum = setting(Curriculum, about="of lengths")
     evaluation: Evaluation = setting(Evaluation, about="on held-out texts")
@@ -172,6 +176,8 @@ class Recipe:
             )
         if self.loss != "mle":
             raise ConfigError("A model that fills gaps has a loss of its own.", "Leave loss out.")
+        if self.attention != "auto":
+            raise ConfigError("A model that fills gaps sees all of a row.", "Leave attention out.")
 
     @property
     def fills_gaps(self) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 
+from codegen.finetune.backends import Attention, attending
 from codegen.finetune.batch import MicroBatch, collate
 from codegen.finetune.encode import Encoded
 from codegen.finetune.losses import Tally, negative_log_likelihood, sequence_match, tally_by_domain
@@ -39,7 +40,7 @@ class Steps:
         examples: of the run.
         plan: of all processes.
         pad: token id of padding.
-        successors: see :func:`codegen.finetune.batch.collate`.
+        successors, attention: see :func:`codegen.finetune.batch.collate`.
         rank, world: which of how many processes this is.
     """
 
@@ -50,11 +51,13 @@ class Steps:
         pad: int,
         *,
         successors: bool,
+        attention: Attention = "dense",
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
-        self.successors, self.rank, self.world = successors, rank, world
+        self.successors, self.attention = successors, attention
+        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return len(self.plan.steps)
@@ -81,6 +84,7 @@ class Steps:
             isolation=self.plan.isolation,
             width=self.plan.width(step),
             successors=self.successors,
+            attention=self.attention,
         )
 
 
@@ -141,21 +145,24 @@ class StepTrainer(Trainer):
         parts: list[tuple[MicroBatch, float, bool]] = [
             (batch, float(counts) / total, False) for batch, counts in micro_batches
         ]
+        base = _base(self.accelerator.unwrap_model(model))
         if self.replay is not None:
-            self.replay.refresh(_base(self.accelerator.unwrap_model(model)), self.state.global_step)
+            self.replay.refresh(base, self.state.global_step)
             if self.alpha(self.state.global_step) > 0:  # else they have nothing to teach
                 parts += self._own_samples(self.replay, total)
         losses = []
-        for number, (batch, weight, own) in enumerate(parts):
-            last = number == len(parts) - 1
-            self.accelerator.gradient_state._set_sync_gradients(last)
-            context = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-            with context:
-                with self.compute_loss_context_manager():
-                    loss = self._loss(model, batch.to(self.args.device), own, weight > 0) * weight
-                # accelerate takes the mean of the processes' gradients, the loss is their sum.
-                self.accelerator.backward(loss * self.args.world_size)
-            losses.append(loss.detach())
+        with attending(base, self.steps.attention):
+            for number, (batch, weight, own) in enumerate(parts):
+                last = number == len(parts) - 1
+                self.accelerator.gradient_state._set_sync_gradients(last)
+                context = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+                with context:
+                    with self.compute_loss_context_manager():
+                        moved = batch.to(self.args.device)
+                        loss = self._loss(model, moved, own, weight > 0) * weight
+                    # accelerate takes the mean of the processes' gradients, the loss is their sum.
+                    self.accelerator.backward(loss * self.args.world_size)
+                losses.append(loss.detach())
         return sum(losses[1:], losses[0]) * self.args.world_size
 
     def _loss(self, model: Any, batch: MicroBatch, own: bool, counts: bool) -> torch.Tensor:
@@ -193,7 +200,7 @@ class StepTrainer(Trainer):
         groups = [[((k,),)] for k in range(len(own))]
         return [
             (
-                collate(own, rows, self.steps.pad, successors=True),
+                collate(own, rows, self.steps.pad, successors=True, attention=self.steps.attention),
                 float(counts) * wanted / len(own) / total,
                 True,
             )

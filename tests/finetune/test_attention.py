@@ -17,11 +17,16 @@ from codegen.finetune.attention import (
     Layout,
     causal,
     cumulative_lengths,
-    dense_mask,
-    flex_block_mask,
     from_stack,
     joined,
     padded,
+)
+from codegen.finetune.backends import (
+    Attention,
+    attending,
+    dense_mask,
+    flex_block_mask,
+    mask_inputs,
 )
 
 BKSPC = 699
@@ -69,16 +74,17 @@ class Slots:
 
 def check(model: Any, tokens: list[int], layout: Layout, states: list[list[int]]) -> None:
     """Each slot's logits are those of the last token of its state, run by itself."""
-    end = torch.from_numpy(layout.end)[None]
+    backends: tuple[Attention, ...] = ("dense", "auto")
     with torch.inference_mode():
-        together = model(
-            input_ids=torch.tensor([tokens]),
-            attention_mask=dense_mask(end),
-            position_ids=torch.from_numpy(layout.positions)[None],
-        ).logits[0]
-        for slot, state in enumerate(states):
-            alone = model(input_ids=torch.tensor([state])).logits[0, -1]
-            assert (together[slot] - alone).abs().max() < 1e-10
+        alone = [model(input_ids=torch.tensor([state])).logits[0, -1] for state in states]
+        for attention in backends:
+            with attending(model, attention):
+                together = model(
+                    input_ids=torch.tensor([tokens]),
+                    position_ids=torch.from_numpy(layout.positions)[None],
+                    **mask_inputs([layout], [layout], attention),
+                ).logits[0]
+            assert (together[: len(states)] - torch.stack(alone)).abs().max() < 1e-10
 
 
 @settings(max_examples=20, deadline=None)

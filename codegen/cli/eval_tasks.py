@@ -1,4 +1,4 @@
-"""``codegen eval tasks|styles|check|import|export``: the benchmarks themselves."""
+"""``codegen eval tasks|styles|check|import|export|lm-eval``: the benchmarks themselves."""
 
 from __future__ import annotations
 
@@ -157,3 +157,51 @@ def export(
     if not as_json:
         click.echo(f"{out}: {count} samples")
     return {"path": out, "samples": count, "format": form}
+
+
+@click.command(
+    "lm-eval", epilog=example("codegen eval lm-eval mbpp-plus --style chat --out harness-tasks")
+)
+@click.argument("task")
+@click.option("--style", default="continue", show_default=True, help="See `codegen eval styles`.")
+@click.option("-n", "n", type=click.IntRange(1), default=1, show_default=True,
+              help="Samples a problem.")  # fmt: skip
+@click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)
+@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95,
+              show_default=True)  # fmt: skip
+@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="Folder to write to.")
+@_SOURCE
+@json_option
+def lm_eval(
+    task: str,
+    style: str,
+    n: int,
+    temperature: float,
+    top_p: float,
+    max_new_tokens: int,
+    out: str,
+    source: str | None,
+    as_json: bool,
+) -> dict[str, Any]:
+    """Write TASK as a task of lm-evaluation-harness, judged in our sandbox.
+
+    The harness asks its models in one of our prompt styles; the answers are judged by ours.
+    """
+    from codegen.evals.lm_eval import write_task
+
+    path, name = write_task(
+        out,
+        task,
+        style,
+        source=source,
+        n=n,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+    )
+    if not as_json:
+        click.echo(f"{path}: run it with")
+        click.echo(f"lm_eval run --model hf --model_args pretrained=DIR --include_path {out} "
+                   f"--tasks {name}")  # fmt: skip
+    return {"path": str(path), "task": name}

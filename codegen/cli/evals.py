@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli import example, json_option
-from codegen.cli.eval_tasks import check, export, import_, styles, tasks
+from codegen.cli.eval_tasks import check, export, import_, lm_eval, styles, tasks
 from codegen.cli.generate import BACKENDS
 from codegen.cli.kolmogorov import kolmogorov
 from codegen.cli.report import report
@@ -191,7 +191,7 @@ def _print_score(score: Score) -> None:
         click.echo(note)
 
 
-for command in (tasks, styles, check, import_, export):
+for command in (tasks, styles, check, import_, export, lm_eval):
     evals.add_command(command)
 evals.add_command(report)
 evals.add_command(kolmogorov)

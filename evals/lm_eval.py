@@ -1,0 +1,202 @@
+"""Our tasks for lm-evaluation-harness: its models and its command line, our prompts and sandbox.
+
+``write_task`` writes a task file of the harness that names the functions below: :func:`documents`
+gives the prompts, :func:`process_results` judges the answers of one problem, out of their reach.
+The harness's own code tasks run programs in its own process instead.
+
+Written for the task format of lm-evaluation-harness 0.4.13 (``custom_dataset``,
+``process_results``); nothing of it is imported here.
+
+Limits: one problem is judged at a time, since the harness hands over one; no token healing, which
+the harness does not have; tasks that need a decoder of ours (edit sequences) can't be asked.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import SandboxError
+from codegen.evals import tasks
+from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.statistics import default_ks, pass_at_k
+from codegen.records import Sample, Verdict, write_atomic
+
+_TEMPLATE = """\
+# Written by `codegen eval lm-eval`.
+task: {name}
+custom_dataset: !function codegen.evals.lm_eval.documents
+dataset_kwargs: {arguments}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{prompt}}}}"
+doc_to_target: "{{{{reference}}}}"
+num_fewshot: 0
+repeats: {n}
+generation_kwargs: {generation}
+filter_list:
+  - name: all
+    filter:
+      - {{function: take_first_k, k: {n}}}
+process_results: !function codegen.evals.lm_eval.process_results
+metric_list: {metrics}
+metadata: {{version: 1}}
+"""
+
+
+def write_task(
+    out: str | Path,
+    benchmark: str,
+    style: str,
+    *,
+    source: str | None = None,
+    n: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    max_new_tokens: int = 256,
+) -> tuple[Path, str]:
+    """Writes the harness's task file for one of our tasks.
+
+    Args:
+        out: the folder, for the harness's ``--include_path``.
+        benchmark: as :func:`codegen.evals.tasks.load` takes it.
+        style: the name of a built-in prompt style. A chat style wants ``--apply_chat_template``.
+        source: where the task's data is, in place of its default.
+        n: samples a problem; pass@k is reported for k up to it.
+        temperature: 0 for greedy decoding.
+        top_p, max_new_tokens: as of :class:`codegen.generation.SamplingParams`.
+
+    Returns:
+        The file's path and the task's name in the harness.
+
+    Raises:
+        ConfigError: for an unknown task or style, or one that the task does not take.
+    """
+    if benchmark.startswith(tasks.FILE):
+        benchmark = tasks.FILE + str(Path(benchmark.removeprefix(tasks.FILE)).absolute())
+    task = _load(benchmark, source)
+    request = task.request(task.problems()[0], tasks.find_style(style), 0)
+    stem = Path(benchmark.removeprefix(tasks.FILE)).stem
+    name = "codegen_" + "".join(c if c.isalnum() else "_" for c in stem)
+    generation = {
+        # The harness's models take no empty list.
+        **({"until": list(request.stop)} if request.stop else {}),
+        "max_gen_toks": max_new_tokens,
+        "do_sample": temperature > 0,
+        **({"temperature": temperature, "top_p": top_p} if temperature > 0 else {}),
+    }
+    metrics = [
+        {"metric": f"pass@{k}", "aggregation": "mean", "higher_is_better": True}
+        for k in default_ks(n)
+    ]
+    text = _TEMPLATE.format(
+        name=name,
+        arguments=json.dumps({"benchmark": benchmark, "style": style, "source": source}),
+        n=n,
+        generation=json.dumps(generation),
+        metrics=json.dumps(metrics),
+    )
+    path = Path(out) / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text)
+    return path, name
+
+
+def documents(benchmark: str, style: str, source: str | None = None, **_: Any) -> dict[str, Any]:
+    """The problems, for the harness's ``custom_dataset``; it passes more than is wanted here."""
+    from datasets import Dataset
+
+    task = _load(benchmark, source)
+    asked = tasks.find_style(style)
+    rows = [
+        {
+            "problem_id": problem.id,
+            "prompt": task.request(problem, asked, 0).prompt,
+            "reference": task.reference(problem),
+            "benchmark": benchmark,
+            "source": source,
+            "style": style,
+        }
+        for problem in task.problems()
+    ]
+    return {"test": Dataset.from_list(rows)}
+
+
+def process_results(document: dict[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
+    """pass@k of one problem's answers, for the harness's ``process_results``.
+
+    Raises:
+        SandboxError: if the sandbox failed, or the problem's own reference does not pass here: then
+            a score would say nothing.
+    """
+    (answers,) = results
+    return judge(document, answers, _sandbox())
+
+
+def judge(
+    document: dict[str, Any], answers: Sequence[str], sandbox: tasks.Runs
+) -> dict[str, float]:
+    """The same in a given sandbox."""
+    task = _load(document["benchmark"], document["source"])
+    problem = _problem(document["benchmark"], document["source"], document["problem_id"])
+    if task.needs_preparation:
+        task.prepare([problem], sandbox)
+    programs = [
+        task.program(problem, _sample(task.name, problem.id, number, document["style"], answer))
+        for number, answer in enumerate(answers)
+    ]
+    reference = task.reference(problem)
+    judged = {program: task.job(problem, program) for program in {reference, *programs} - {""}}
+    jobs = [(program, job) for program, job in judged.items() if isinstance(job, Job)]
+    found: dict[str, Verdict | Outcome] = {**dict(sandbox.map(jobs))}
+    found |= {program: job for program, job in judged.items() if isinstance(job, Verdict)}
+    if failed := [one for one in found.values() if one.status == "infra_error"]:
+        raise SandboxError(f"The sandbox failed on {problem.id}: {failed[0].message}.")
+    excepted = problem.id in task.reference_exceptions
+    if reference and not found[reference].passed and not excepted:
+        raise SandboxError(
+            f"The reference solution of {problem.id} fails here: {found[reference].message}.",
+            "See `codegen doctor` and `codegen eval check`.",
+        )
+    c = sum(bool(program) and found[program].passed for program in programs)
+    n = len(programs)
+    return {f"pass@{k}": pass_at_k(n, c, k) for k in default_ks(n)}
+
+
+def _sample(task: str, problem_id: str, index: int, style: str, answer: str) -> Sample:
+    return Sample(
+        task=task,
+        problem_id=problem_id,
+        index=index,
+        prompt="",
+        completion=answer,
+        finish_reason="stop",
+        settings={},
+        seed=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        meta={"style": style},
+    )
+
+
+@functools.cache
+def _load(benchmark: str, source: str | None) -> tasks.Task[Any]:
+    return tasks.load(benchmark, source)
+
+
+@functools.cache
+def _problem(benchmark: str, source: str | None, problem_id: str) -> tasks.Problem:
+    return next(p for p in _load(benchmark, source).problems() if p.id == problem_id)
+
+
+@functools.cache
+def _sandbox() -> Sandbox:
+    """One for the whole run."""
+    sandbox = Sandbox()
+    sandbox.__enter__()
+    atexit.register(sandbox.close)
+    return sandbox

@@ -1,0 +1,160 @@
+"""Our tasks in lm-evaluation-harness: the file it reads, and what becomes of answers.
+
+With the harness installed (`pip install lm_eval`), its own evaluator runs the task too.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from eval_fakes import FakeSandbox
+
+from codegen.errors import ConfigError, SandboxError
+from codegen.evals import lm_eval, tasks
+from codegen.evals.sandbox import Job, Outcome
+
+ROWS = [
+    {
+        "id": f"double{i}",
+        "prompt": f"Write f(x), which is {i} * x.",
+        "entry_point": "f",
+        "calls": [[2], [3]],
+        "expected": [2 * i, 3 * i],
+        "solution": f"def f(x):\n    return {i} * x\n",
+    }
+    for i in range(1, 4)
+]
+RIGHT = "```python\ndef f(x):\n    return {} * x\n```"
+WRONG = "```python\ndef f(x):\n    return 99\n```"
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> str:
+    path = tmp_path / "my-own.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return f"file:{path}"
+
+
+class Loader(yaml.SafeLoader):
+    """Reads the harness's tag as the name that it holds."""
+
+
+Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def written(benchmark: str, out: Path, **options: Any) -> dict[str, Any]:
+    path, name = lm_eval.write_task(out, benchmark, "chat", **options)
+    row = yaml.load(path.read_text(), Loader)
+    assert (path.name, row["task"]) == (f"{name}.yaml", name)
+    return row
+
+
+def test_the_file_names_our_functions_and_says_how_to_sample(
+    benchmark: str, tmp_path: Path
+) -> None:
+    row = written(benchmark, tmp_path, n=5, temperature=0.6, top_p=0.9, max_new_tokens=99)
+    assert row["task"] == "codegen_my_own"
+    for key, function in (
+        ("custom_dataset", lm_eval.documents),
+        ("process_results", lm_eval.process_results),
+    ):
+        assert row[key] == f"{function.__module__}.{function.__name__}"
+    assert row["repeats"] == row["filter_list"][0]["filter"][0]["k"] == 5
+    assert [metric["metric"] for metric in row["metric_list"]] == [
+        f"pass@{k}" for k in (1, 2, 3, 5)
+    ]
+    asked = row["generation_kwargs"]
+    assert asked == asked | {"max_gen_toks": 99, "do_sample": True, "temperature": 0.6}
+    greedy = written(benchmark, tmp_path)["generation_kwargs"]
+    assert greedy["do_sample"] is False and "temperature" not in greedy
+    task = tasks.load(benchmark)
+    (documents,) = lm_eval.documents(**row["dataset_kwargs"], pretrained="ignored").values()
+    prompts = [task.request(p, tasks.find_style("chat"), 0).prompt for p in task.problems()]
+    assert [document["prompt"] for document in documents] == prompts
+    assert [document["reference"] for document in documents] == [r["solution"] for r in ROWS]
+
+
+def document(benchmark: str, number: int) -> dict[str, Any]:
+    return lm_eval.documents(benchmark, "chat")["test"][number]
+
+
+def test_answers_are_judged_as_by_ours(benchmark: str) -> None:
+    def verdict(job: Job) -> Outcome:
+        return Outcome("passed" if "3 * x" in job.program else "wrong", "isolated")
+
+    sandbox = FakeSandbox(verdict)
+    answers = [RIGHT.format(3), WRONG, RIGHT.format(3), "I can't.", WRONG]
+    found = lm_eval.judge(document(benchmark, 2), answers, sandbox)
+    # 2 of 5: 1 - C(3, k)/C(5, k)
+    assert found == pytest.approx({"pass@1": 0.4, "pass@2": 0.7, "pass@3": 0.9, "pass@5": 1.0})
+    assert len(sandbox.ran) == 2  # each distinct program once; the reference is one of them
+
+
+def test_a_broken_environment_gives_no_score(benchmark: str) -> None:
+    wrong = FakeSandbox(lambda _: Outcome("wrong", "isolated", message="no"))
+    with pytest.raises(SandboxError, match="reference solution of double1 fails here: no"):
+        lm_eval.judge(document(benchmark, 0), [WRONG], wrong)
+    broken = FakeSandbox(lambda _: Outcome("infra_error", "isolated", message="gone"))
+    with pytest.raises(SandboxError, match="failed on double1: gone"):
+        lm_eval.judge(document(benchmark, 0), [WRONG], broken)
+
+
+def test_what_can_not_be_asked_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a reader of edits"):
+        lm_eval.write_task(tmp_path, "humaneval-edits", "continue")
+    with pytest.raises(ConfigError, match="no prompt style"):
+        lm_eval.write_task(tmp_path, "humaneval", "no such style")
+    with pytest.raises(ConfigError, match="can't be asked in the prompt style"):
+        lm_eval.write_task(tmp_path, "humaneval", "fim-starcoder")
+    assert list(tmp_path.iterdir()) == []
+
+
+HARNESS = """
+import json, sys
+from lm_eval import simple_evaluate
+from lm_eval.api.model import LM
+from lm_eval.tasks import TaskManager
+
+RIGHT, WRONG = json.loads(sys.argv[3])
+
+class Model(LM):
+    '''Solves the first problem always, the second every other time, the third never.'''
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+    def generate_until(self, requests, **_):
+        for request in requests:
+            number = int(request.args[0].split("which is ")[1][0])
+            self.asked += 1
+            good = number == 1 or (number == 2 and self.asked % 2)
+            yield RIGHT.format(number) if good else WRONG
+    def loglikelihood(self, requests): raise NotImplementedError
+    def loglikelihood_rolling(self, requests): raise NotImplementedError
+
+found = simple_evaluate(
+    Model(), tasks=[sys.argv[2]], task_manager=TaskManager(include_path=sys.argv[1]),
+    bootstrap_iters=0,
+)
+print("RESULT" + json.dumps(found["results"][sys.argv[2]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs lm_eval")
+def test_in_the_harness_itself(benchmark: str, tmp_path: Path) -> None:
+    written(benchmark, tmp_path / "harness", n=2)
+    arguments = [str(tmp_path / "harness"), "codegen_my_own", json.dumps([RIGHT, WRONG])]
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.split("RESULT", 1)[1])
+    assert found["pass@1,all"] == pytest.approx(0.5)
+    assert found["pass@2,all"] == pytest.approx(2 / 3)

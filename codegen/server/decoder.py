@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from codegen.server.prompts import Prompt
 
 _DRAFT = 7  # most drafted tokens a pass
-_TOKEN_COST = 0.18  # of one more token in a pass, in passes of one token, on a CPU
+_TOKEN_COST = 0.15  # of one more token in a pass, in passes of one token, on a CPU
 _REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
 _TRIES = 3  # forks tried for each candidate wanted
 

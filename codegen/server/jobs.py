@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 Matches = Callable[[DocumentKey], bool]
 OnText = Callable[[str], None]
 
+# Whoever types asks again after so long; a refresh that has begun would be in the way for a pass.
+_QUIET_S = 0.1
+
 
 @dataclass(eq=False)
 class Job:
@@ -157,7 +160,8 @@ class JobQueue:
 
         Args:
             forget: is called for documents that are gone.
-            refresh: is called while nothing waits; returns false if there was nothing to do.
+            refresh: is called when nothing has been asked for a moment, and again while nothing
+                waits; returns false if there was nothing to do.
         """
         while True:
             with self._changed:
@@ -168,6 +172,8 @@ class JobQueue:
                 if self._waiting:
                     self._running = self._pop()
                     return self._running
+                if self._changed.wait_for(lambda: self.wanted, _QUIET_S):
+                    continue
             if not refresh():
                 with self._changed:
                     if not self.wanted:

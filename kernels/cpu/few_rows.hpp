@@ -173,7 +173,7 @@ inline void group_sums(const uint16_t* row, long inputs, float* sums) {
 }
 
 template <int Rows, int Blocks>
-inline void tile4(const uint16_t* x, const float* sums, const uint8_t* weights, uint16_t* y,
+__attribute__((noinline)) void tile4(const uint16_t* x, const float* sums, const uint8_t* weights, uint16_t* y,
                   long outputs, long inputs) {
     const long groups = inputs / group, stride = groups * group_bytes;
     const __m512i values_of = _mm512_set1_epi32(0x000F000F), as_bfloat = _mm512_set1_epi32(0x43004300);
@@ -324,6 +324,9 @@ inline void linear8(const uint16_t* x, const int8_t* weights, const float* scale
 
 // ------------------------------------------------------------------------------ attention
 
+// So many positions ahead states are asked for: they lie in order, but in short runs.
+constexpr long ahead = 48;
+
 // Queries of a sequence whose states lie in cells in any order (codegen.decoding.editing.cells).
 struct Attention {
     const uint16_t* queries;  // bfloat16 [Q, heads, D]; rows are `query_stride` numbers apart
@@ -412,6 +415,10 @@ inline void gather(const float* const* weights, const float* inverse, const uint
         const long second = s + 1 < length ? s + 1 : s;  // its weight is zero
         const __m512i one = _mm512_loadu_si512(values + cells[s] * dim);
         const __m512i other = _mm512_loadu_si512(values + cells[second] * dim);
+        if (s + ahead < length) {
+            _mm_prefetch(values + cells[s + ahead - 1] * dim, _MM_HINT_T0);
+            _mm_prefetch(values + cells[s + ahead] * dim, _MM_HINT_T0);
+        }
         const __m512i lower = _mm512_unpacklo_epi16(one, other);
         const __m512i upper = _mm512_unpackhi_epi16(one, other);
         for (int r = 0; r < Rows; ++r) {
@@ -455,6 +462,8 @@ inline void attend(const Attention& a, float* scratch) {
                 for (long i = 0; i < lanes; ++i) {
                     const long at = s + i < length ? s + i : length - 1;
                     block[d + i] = _mm512_loadu_si512(keys + a.cells[at] * a.dim + 2 * d);
+                    if (at + ahead < length)
+                        _mm_prefetch(keys + a.cells[at + ahead] * a.dim + 2 * d, _MM_HINT_T0);
                 }
                 transpose(block + d);
             }

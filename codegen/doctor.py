@@ -47,6 +47,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("libraries", _libraries)
     yield _attempt("embedded model", _embedded)
     yield _attempt("suffix core", _suffix)
+    yield _attempt("CPU kernels", _few_rows)
     yield from _sandbox()
     for module, (extra, use) in EXTRAS.items():
         present = find_spec(module) is not None
@@ -75,6 +76,18 @@ def _suffix() -> Check:
     detail = "drafts from a compiled index" if COMPILED else "drafts from a plain Python index"
     remedy = "" if COMPILED else "Install a C++ compiler, and install again (optional)."
     return Check("suffix core", True if COMPILED else None, detail, remedy)
+
+
+def _few_rows() -> Check:
+    from codegen.kernels.cpu import AVAILABLE
+    from codegen.models import pick_dtype
+
+    if AVAILABLE:
+        return Check("CPU kernels", True, "completions read narrow weights with compiled products")
+    remedy = ""
+    if str(pick_dtype("cpu")) == "torch.bfloat16":
+        remedy = "Install GCC 11 or Clang 16 or newer, and install again (optional)."
+    return Check("CPU kernels", None, "completions take PyTorch's products", remedy)
 
 
 def _disk() -> Check:

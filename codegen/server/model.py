@@ -27,7 +27,8 @@ class CompletionModel:
         loaded: from :func:`codegen.models.load`.
         layout: of prompts.
         limits: its ``context_tokens`` counts.
-        precision: ``auto`` adds weights of few bits where they are faster.
+        precision: ``auto`` decodes with weights of few bits, in a pass written for few tokens,
+            where that is faster; ``full`` runs the model as it is.
 
     Raises:
         ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
@@ -66,14 +67,22 @@ class CompletionModel:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for a model, None if there is none. One of both gets the narrow weights."""
+    """The short pass for a model, if it has one that is faster; narrow weights in it or the model.
+
+    Without the compiled kernels, and so for other types than bfloat16, the pass written out takes
+    as long as the model's own.
+    """
+    import torch
+
     from codegen.decoding.editing import DecodeStep, can_step, plain_product
+    from codegen.kernels import cpu
     from codegen.models.weight_only import add_narrow_weights, narrow_product
 
-    narrow = precision == "auto"
-    if can_step(model):
-        join = (lambda layers: narrow_product(layers) or plain_product(layers)) if narrow else None
-        return DecodeStep(model, join or plain_product, most=_CHUNK)
-    if narrow:
-        add_narrow_weights(model)
+    if precision == "full":
+        return None
+    if can_step(model) and model.dtype == torch.bfloat16 and cpu.preferable():
+        return DecodeStep(
+            model, lambda layers: narrow_product(layers) or plain_product(layers), most=_CHUNK
+        )
+    add_narrow_weights(model)
     return None

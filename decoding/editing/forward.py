@@ -96,9 +96,9 @@ def check_agreement(
     if not (logits - wanted).norm() <= tolerance * wanted.norm():
         if step is not None:
             raise ModelError(
-                f"The short pass written out for {support.name} computes other logits than the "
+                f"The pass that was written out for {support.name} computes other logits than the "
                 "model: this version of transformers has changed it.",
-                "Do without it (--precision full), and report this.",
+                "Run the model as it is (codegen serve --precision full), and report this.",
             )
         raise ModelError(
             f"{support.name} can't be edited in its cache: with a mask and positions given to it, "

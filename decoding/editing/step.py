@@ -1,10 +1,11 @@
 """A forward pass of few tokens, written out for models built like Llama.
 
 Between two keys a completion takes some passes of one token and one of a few dozen. With narrow
-weights their arithmetic is so short that half the time goes into what a model's own ``forward``
-does around it: thirty small operations a layer, masks, keys that are read once for every head that
-shares them. Here a layer is four products (queries, keys and values in one; gate and up in one),
-one attention over the cells in place, two norms, a rotation.
+weights their products are so short that most of the time goes into what a model's own ``forward``
+does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
+layer is four products (queries, keys and values in one; gate and up in one), one attention over
+the cells in place, two norms, a rotation and a gate, each one call of :mod:`codegen.kernels.cpu`.
+Without these kernels it computes the same, in the model's own time.
 
 The model itself stays as it is; its modules' own parameters are used, or narrow copies of them.
 Only classes whose code is known are taken (:data:`KNOWN`), and before a step is used its logits are

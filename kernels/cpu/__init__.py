@@ -27,9 +27,14 @@ _LANES = 16  # outputs of a block
 _MOST_CHANNELS = 256  # of a head
 
 __all__ = [
-    "AVAILABLE", "GROUP", "attention", "gated", "linear4", "linear8", "pack4", "pack8", "rms_norm",
-    "rotate_",
+    "AVAILABLE", "GROUP", "attention", "gated", "linear4", "linear8", "pack4", "pack8",
+    "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
+
+
+def preferable() -> bool:
+    """Whether to take these kernels: they use one thread, PyTorch's as many as it is given."""
+    return AVAILABLE and torch.get_num_threads() == 1
 
 
 def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -18,22 +18,31 @@
 
 namespace few {
 
-constexpr long lanes = 16;          // outputs of a block: 32-bit lanes of a register
-constexpr long group = 32;          // inputs that share a scale and an offset
-constexpr long group_bytes = 320;   // of a block: 256 of values, 32 of scales, 32 of offsets
-constexpr long most_queries = 256;  // queries of one call of attend
+constexpr long lanes = 16;         // outputs of a block: 32-bit lanes of a register
+constexpr long group = 32;         // inputs that share a scale and an offset
+constexpr long group_bytes = 320;  // of a block: 256 of values, 32 of scales, 32 of offsets
+
+// Queries of a sequence whose states lie in cells in any order (codegen.decoding.editing.cells).
+struct Attention {
+    const uint16_t* queries;  // bfloat16 [Q, heads, D]; rows are `query_stride` numbers apart
+    const uint16_t* keys;     // bfloat16 [kv_heads, capacity, D]
+    const uint16_t* values;   // the same
+    const int64_t* cells;     // cell of each position, [at least the last place + 1]
+    const int64_t* places;    // positions of the queries, [Q], ascending
+    uint16_t* out;            // bfloat16 [Q, heads, D]
+    long count, heads, kv_heads, dim, capacity, query_stride;
+    float scale;
+};
 
 #ifndef FEW_ROWS
 
 inline bool supported() { return false; }
-inline long linear4_scratch(long, long) { return 0; }
 inline void linear4(const uint16_t*, const uint8_t*, uint16_t*, long, long, long, float*) {}
 inline void linear8(const uint16_t*, const int8_t*, const float*, uint16_t*, long, long, long,
                     float*) {}
 inline void norm(const uint16_t*, const uint16_t*, uint16_t*, long, long, float) {}
 inline void gate(const uint16_t*, uint16_t*, long, long) {}
 inline void rotate(uint16_t*, const uint16_t*, const uint16_t*, long, long, long, long) {}
-struct Attention {};
 inline long attention_scratch(const Attention&) { return 0; }
 inline void attend(const Attention&, float*) {}
 
@@ -46,7 +55,8 @@ inline bool supported() {
 }
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16"))), apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
@@ -172,11 +182,13 @@ inline void group_sums(const uint16_t* row, long inputs, float* sums) {
     }
 }
 
+// Kept out of line: within a caller compilers have run out of registers.
 template <int Rows, int Blocks>
-__attribute__((noinline)) void tile4(const uint16_t* x, const float* sums, const uint8_t* weights, uint16_t* y,
-                  long outputs, long inputs) {
+__attribute__((noinline)) void tile4(const uint16_t* x, const float* sums, const uint8_t* weights,
+                                     uint16_t* y, long outputs, long inputs) {
     const long groups = inputs / group, stride = groups * group_bytes;
-    const __m512i values_of = _mm512_set1_epi32(0x000F000F), as_bfloat = _mm512_set1_epi32(0x43004300);
+    const __m512i values_of = _mm512_set1_epi32(0x000F000F);
+    const __m512i as_bfloat = _mm512_set1_epi32(0x43004300);
     __m512 out[Rows][Blocks];
     for (int r = 0; r < Rows; ++r)
         for (int b = 0; b < Blocks; ++b) out[r][b] = _mm512_setzero_ps();
@@ -241,9 +253,8 @@ inline void rows4(int rows, const uint16_t* x, const float* sums, const uint8_t*
     }
 }
 
-inline long linear4_scratch(long rows, long inputs) { return rows * (inputs / group); }
-
-// x bfloat16 [rows, I], y bfloat16 [rows, O]; O a multiple of 32, I of 32.
+// x bfloat16 [rows, I], y bfloat16 [rows, O]; O and I multiples of 32. Scratch: float32
+// [rows, I / 32].
 inline void linear4(const uint16_t* x, const uint8_t* weights, uint16_t* y, long rows, long outputs,
                     long inputs, float* sums) {
     const long groups = inputs / group, stride = groups * group_bytes;
@@ -308,17 +319,22 @@ inline void tile8(const float* x, const int8_t* weights, const float* scales, ui
 inline void linear8(const uint16_t* x, const int8_t* weights, const float* scales, uint16_t* y,
                     long rows, long outputs, long inputs, float* wide) {
     for (long i = 0; i < rows * inputs; ++i) wide[i] = widened(x[i]);
-    for (long from = 0; from < rows;) {
+    const long tiles = (rows + 7) / 8;
+    for (long tile = 0, from = 0; tile < tiles; ++tile) {
+        const long size = (rows - from) / (tiles - tile);
         const float* in = wide + from * inputs;
         uint16_t* out = y + from * outputs;
-        switch (rows - from) {
-            case 1: tile8<1>(in, weights, scales, out, outputs, inputs); from += 1; break;
-            case 2: tile8<2>(in, weights, scales, out, outputs, inputs); from += 2; break;
-            case 3: tile8<3>(in, weights, scales, out, outputs, inputs); from += 3; break;
-            case 4: case 5: case 6: case 7:
-                tile8<4>(in, weights, scales, out, outputs, inputs); from += 4; break;
-            default: tile8<8>(in, weights, scales, out, outputs, inputs); from += 8;
+        switch (size) {
+            case 1: tile8<1>(in, weights, scales, out, outputs, inputs); break;
+            case 2: tile8<2>(in, weights, scales, out, outputs, inputs); break;
+            case 3: tile8<3>(in, weights, scales, out, outputs, inputs); break;
+            case 4: tile8<4>(in, weights, scales, out, outputs, inputs); break;
+            case 5: tile8<5>(in, weights, scales, out, outputs, inputs); break;
+            case 6: tile8<6>(in, weights, scales, out, outputs, inputs); break;
+            case 7: tile8<7>(in, weights, scales, out, outputs, inputs); break;
+            default: tile8<8>(in, weights, scales, out, outputs, inputs);
         }
+        from += size;
     }
 }
 
@@ -326,18 +342,6 @@ inline void linear8(const uint16_t* x, const int8_t* weights, const float* scale
 
 // So many positions ahead states are asked for: they lie in order, but in short runs.
 constexpr long ahead = 48;
-
-// Queries of a sequence whose states lie in cells in any order (codegen.decoding.editing.cells).
-struct Attention {
-    const uint16_t* queries;  // bfloat16 [Q, heads, D]; rows are `query_stride` numbers apart
-    const uint16_t* keys;     // bfloat16 [kv_heads, capacity, D]
-    const uint16_t* values;   // the same
-    const int64_t* cells;     // cell of each position, [at least the last place + 1]
-    const int64_t* places;    // positions of the queries, [Q], ascending
-    uint16_t* out;            // bfloat16 [Q, heads, D]
-    long count, heads, kv_heads, dim, capacity, query_stride;
-    float scale;
-};
 
 inline long positions_of(const Attention& a) {
     return (a.places[a.count - 1] + 1 + lanes - 1) / lanes * lanes;
@@ -440,6 +444,9 @@ inline void gather(const float* const* weights, const float* inverse, const uint
     }
 }
 
+// Rows that are done together, of those that are left; many models share keys by 3 or 6 heads.
+inline long tile_of(long left) { return left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1; }
+
 // D a multiple of 32 up to 256; scratch of attention_scratch() float32.
 inline void attend(const Attention& a, float* scratch) {
     constexpr int Tile = 8;
@@ -470,8 +477,11 @@ inline void attend(const Attention& a, float* scratch) {
             const uint16_t* in[Tile];
             float* out[Tile];
             for (long r = first; r < rows;) {
-                const long left = rows - r, size = left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1;
-                for (long i = 0; i < size; ++i) in[i] = query(r + i), out[i] = scratch + (r + i) * width + s;
+                const long size = tile_of(rows - r);
+                for (long i = 0; i < size; ++i) {
+                    in[i] = query(r + i);
+                    out[i] = scratch + (r + i) * width + s;
+                }
                 switch (size) {
                     case 8: score<8>(in, block, a.dim / 2, scale, out); break;
                     case 6: score<6>(in, block, a.dim / 2, scale, out); break;
@@ -485,7 +495,7 @@ inline void attend(const Attention& a, float* scratch) {
             inverse[r] = soften(scratch + r * width, a.places[r / shared] + 1, width);
         for (long d = 0; d < a.dim; d += 32)
             for (long r = 0; r < rows;) {
-                const long left = rows - r, size = left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1;
+                const long size = tile_of(rows - r);
                 const float* weights[Tile];
                 uint16_t* out[Tile];
                 for (long i = 0; i < size; ++i) {

@@ -32,8 +32,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         pytest.skip("this CPU does not multiply bfloat16 natively")
     if request.param and not cpu.AVAILABLE:
         pytest.skip("the kernels were not compiled")
-    monkeypatch.setattr(cpu, "AVAILABLE", request.param)
-    monkeypatch.setattr(weight_only, "_FEW", {4: 12, 8: 12})
+    monkeypatch.setattr(cpu, "preferable", lambda: request.param)
     return request.param
 
 
@@ -69,10 +68,11 @@ def test_layers_of_the_same_inputs_are_multiplied_together(
     assert (got - expected).norm() / expected.norm() < 0.01
 
 
-def test_weights_of_four_bits_come_back_nearly_exactly() -> None:
+def test_weights_of_four_bits_come_back_nearly_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the kernels' float16 scales what is left is the weights' own bfloat16 rounding."""
     if not cpu.AVAILABLE:
         pytest.skip("the kernels were not compiled")
+    monkeypatch.setattr(cpu, "preferable", lambda: True)
     weight = four_bit_weights(64, 96).bfloat16()
     narrow = weight_only.narrow_copy(weight)
     assert narrow is not None and narrow.bits == 4

@@ -285,3 +285,65 @@ def test_the_engine_stops(engine: Any, ask: Any) -> None:
 
     asyncio.run(run())
     assert "completions" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
+    ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.server import jobs
+    from codegen.server.metrics import Metrics
+
+    queue = jobs.JobQueue(4, Metrics())
+    loop = asyncio.new_event_loop()
+    job = jobs.Job(ask("x"), loop, loop.create_future())
+    refreshed: list[int] = []
+
+    def refresh() -> bool:
+        refreshed.append(1)
+        queue.put(job)
+        return True
+
+    monkeypatch.setattr(jobs, "_QUIET_S", 60.0)
+    taken: list[Any] = []
+    thread = threading.Thread(target=lambda: taken.append(queue.take(lambda _: None, refresh)))
+    thread.start()
+    queue.put(job)
+    thread.join(timeout=10)
+    assert taken == [job] and not refreshed
+    queue.done()
+    monkeypatch.setattr(jobs, "_QUIET_S", 0.0)
+    assert queue.take(lambda _: None, refresh) is job and refreshed
+    loop.close()
+
+
+def test_which_models_get_the_pass_of_few_tokens(
+    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from codegen.kernels import cpu
+    from codegen.models import load
+    from codegen.models.weight_only import _NarrowLinear
+    from codegen.server.model import CompletionModel
+
+    def loaded(preferable: bool, precision: Any, dtype: torch.dtype = torch.bfloat16) -> Any:
+        monkeypatch.setattr(cpu, "preferable", lambda: preferable)
+        return CompletionModel(load(str(tiny_model_dir), dtype=dtype), precision=precision)
+
+    def narrow(model: Any) -> bool:
+        return any(isinstance(module, _NarrowLinear) for module in model.model.modules())
+
+    plain = loaded(False, "auto")
+    assert plain._step is None
+    assert loaded(cpu.AVAILABLE, "full")._step is None
+    assert loaded(cpu.AVAILABLE, "auto", torch.float32)._step is None
+    if cpu.AVAILABLE:
+        stepped = loaded(True, "auto")
+        assert stepped._step is not None and not narrow(stepped)
+        tokens = stepped.tokenizer("def f(x):\n    return x")["input_ids"]
+        logits = []
+        for model in (plain, stepped):
+            cache = model.cache()
+            cache.update(tokens)
+            logits.append(cache.logits.float())
+        assert (logits[0] - logits[1]).norm() < 0.1 * logits[0].norm()

@@ -8,6 +8,10 @@ and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an 
 ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
 ``cache_hit_share`` the share of all prompt tokens that it did not.
 
+``pass_cpu_ms_N`` is the CPU time of a forward pass with logits for N tokens behind a window, as served;
+``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out for few
+tokens (:mod:`codegen.decoding.editing.step`).
+
 ``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
 idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the
 95th percentile of an answer for text that goes on as was suggested.
@@ -42,6 +46,8 @@ _KEY_S = (0.08, 0.25)  # between keys: uniformly from this
 _PAUSE_S = 0.6  # before a word or a line
 _PAUSES = 0.15  # share of keys with one
 _CANCELS = 8
+_PASSES = (1, 2, 4, 8, 16, 32)
+_REPEATS = 9
 
 
 def run(
@@ -92,6 +98,7 @@ async def _measure(
     encoded, reused = sum(s.encoded for s in samples), sum(s.reused for s in samples)
     report.set("encoded_tokens", encoded / len(samples))
     report.set("cache_hit_share", reused / (reused + encoded))
+    bench.passes(report)
     await bench.cancels(report)
     await bench.typed(report)
     await bench.typing(report, _lines(bench, lines, repository))
@@ -151,6 +158,29 @@ class _Bench:
             found.append(_Sample(kind, wall * 1e3, cpu * 1e3, answer.encoded, answer.reused))
             await asyncio.sleep(0)
         return found
+
+    def passes(self, report: Report) -> None:
+        """Single forward passes, both kinds in turn."""
+        from codegen.decoding.editing import EditableCache
+
+        model, most = self.engine.model, max(_PASSES)
+        tokens = model.tokenizer(self.modules[0])["input_ids"][: self.context]
+        context, more = tokens[:-most], tokens[-most:]
+        caches = {"": model.cache()}
+        if model.step is not None:
+            caches["_full"] = EditableCache(model.model)
+        for cache in caches.values():
+            cache.update(context)
+        for size in _PASSES:
+            times: dict[str, list[float]] = {name: [] for name in caches}
+            for _ in range(_REPEATS):
+                for name, cache in caches.items():
+                    began = time.thread_time()
+                    cache.extend(more[:size])
+                    times[name].append((time.thread_time() - began) * 1e3)
+                    cache.truncate(len(context))
+            for name, found in times.items():
+                report.set(f"pass{name}_cpu_ms_{size}", _quantile(sorted(found), 0.5), len(found))
 
     async def cancels(self, report: Report) -> None:
         """Gives up requests while they are decoded."""

@@ -56,14 +56,14 @@ class CompletionModel:
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
-        self._step = _step(loaded.model, precision)
+        self.step = _step(loaded.model, precision)
         self.cache()  # refuses what can't be edited, before anything is served
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
-        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK), step=self._step)
+        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK), step=self.step)
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:

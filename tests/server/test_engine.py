@@ -334,12 +334,12 @@ def test_which_models_get_the_pass_of_few_tokens(
         return any(isinstance(module, _NarrowLinear) for module in model.model.modules())
 
     plain = loaded(False, "auto")
-    assert plain._step is None
-    assert loaded(cpu.AVAILABLE, "full")._step is None
-    assert loaded(cpu.AVAILABLE, "auto", torch.float32)._step is None
+    assert plain.step is None
+    assert loaded(cpu.AVAILABLE, "full").step is None
+    assert loaded(cpu.AVAILABLE, "auto", torch.float32).step is None
     if cpu.AVAILABLE:
         stepped = loaded(True, "auto")
-        assert stepped._step is not None and not narrow(stepped)
+        assert stepped.step is not None and not narrow(stepped)
         tokens = stepped.tokenizer("def f(x):\n    return x")["input_ids"]
         logits = []
         for model in (plain, stepped):

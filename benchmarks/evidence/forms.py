@@ -177,7 +177,7 @@ def measure(
 
 def main() -> None:
     """Runs all forms and seeds, and prints the table."""
-    options = arguments(__doc__ or "", steps=800, functions=4000, problems=200, n=10, hidden=96)
+    options = arguments(__doc__ or "", steps=800, functions=4000, problems=100, n=10, hidden=96)
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(options.seeds):
         for name in FORMS:

@@ -213,7 +213,7 @@ def write(
             rows.append(Row(ids, [rng.random() for _ in range(budget)], tokens=list(forced)))
     decode(
         loaded.model, rows, max_new_tokens=budget, temperature=1.0, top_p=1.0,
-        eos=frozenset([tokenizer.eos_token_id]), backspace=backspace, width=100,
+        eos=frozenset([tokenizer.eos_token_id]), backspace=backspace, width=250,
     )  # fmt: skip
     for start in range(0, len(rows), n):
         yield rows[start : start + n]

@@ -91,13 +91,13 @@ def cli() -> None:
 def json_option(command: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
     """Adds ``--json``: the mapping that the command returns goes to standard output as one object.
 
-    The command gets ``as_json`` and prints its human-readable result only when it is false. A
-    summary whose ``ok`` is false makes the exit code 1.
+    The command gets ``as_json`` and prints its human-readable result only when it is false. None
+    prints nothing. A summary whose ``ok`` is false makes the exit code 1.
     """
 
     def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
         summary = command(*args, as_json=as_json, **kwargs)
-        if as_json:
+        if as_json and summary is not None:
             click.echo(json.dumps(summary))
         if summary and summary.get("ok") is False:
             raise click.exceptions.Exit(1)

@@ -22,7 +22,9 @@ from codegen.cli.progress import Progress
 )
 @click.option("--check", is_flag=True, help="Only check the recipe and print its settings.")
 @json_option
-def finetune(recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool) -> dict[str, Any]:
+def finetune(
+    recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
+) -> dict[str, Any] | None:
     """Fine-tune a model by a recipe (a YAML file, see recipes/).
 
     An interrupted run goes on from its last checkpoint when started again.
@@ -41,8 +43,12 @@ def finetune(recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
                 click.echo(f"{key + ': ' + str(value):<44} # {about} ({allowed})")
         return asdict(settings)
 
+    from codegen.finetune.processes import is_first
     from codegen.finetune.train import train
 
+    if not is_first():
+        train(settings)
+        return None  # the first process of the launch tells
     with Progress("fine-tuning", settings.steps) as progress:
         result = train(
             settings,

@@ -324,10 +324,14 @@ def _last_whole_checkpoint(output: Path) -> Path | None:
 
 
 def _defaults() -> dict[str, Any]:
-    """The sections of a recipe as they are where it does not speak of them."""
-    made = {f.name: f.default_factory for f in fields(Recipe)}
-    sections = {name: asdict(make()) for name, make in made.items() if make is not MISSING}
-    return json.loads(json.dumps(sections))
+    """The settings of a recipe as they are where it does not speak of them."""
+    found: dict[str, Any] = {}
+    for each in fields(Recipe):
+        if each.default_factory is not MISSING:
+            found[each.name] = asdict(each.default_factory())
+        elif each.default is not MISSING:
+            found[each.name] = each.default
+    return json.loads(json.dumps(found))
 
 
 def _claim(recipe: Recipe, output: Path) -> None:
@@ -348,7 +352,8 @@ def _claim(recipe: Recipe, output: Path) -> None:
     if begun and path.is_file():
         try:
             # Settings that an older version did not have were as they are now by default.
-            then = _defaults() | json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            then = {key: value for key, value in _defaults().items() if key in now} | stored
             changed = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
         except (ValueError, TypeError, AttributeError):
             raise ResumeError(

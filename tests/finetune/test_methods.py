@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,18 @@ from safetensors.torch import load_file
 from codegen.backspace import Backspace, load_codec
 from codegen.errors import CodegenError, InputError
 from codegen.finetune import parse_recipe
+from codegen.finetune.assembly import WHOLE
 from codegen.finetune.train import TrainingResult, train
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+FSDP = {
+    "fsdp_version": 2,
+    "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+    "fsdp_state_dict_type": "FULL_STATE_DICT",
+    "fsdp_reshard_after_forward": True,
+}
 
 
 def text(i: int, prompt: str, answer: str) -> TrainingText:
@@ -58,10 +67,13 @@ def run(row: dict[str, Any], **changes: Any) -> TrainingResult:
     return train(parse_recipe({**row, **changes}))
 
 
+def weights_file(result: TrainingResult) -> Path:
+    path = Path(result.model) / "adapter_model.safetensors"
+    return path if path.exists() else path.with_name("model.safetensors")
+
+
 def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
-    folder = Path(result.model)
-    path = folder / "adapter_model.safetensors"
-    return load_file(path if path.exists() else folder / "model.safetensors")
+    return load_file(weights_file(result))
 
 
 def difference(one: TrainingResult, other: TrainingResult) -> float:
@@ -90,6 +102,26 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _launch(recipe: Path, *options: str, program: Sequence[str]) -> list[str]:
+    return [
+        sys.executable, "-m", "accelerate.commands.launch", *options, "--num_processes", "2",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        "--main_process_port", str(_free_port()), *program, "finetune", str(recipe), "--json",
+    ]  # fmt: skip
+
+
+def _trains_the_same(single: TrainingResult, launch: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout)  # one process tells
+    assert [loss for _, loss in result["losses"]] == pytest.approx(
+        [loss for _, loss in single.losses], rel=1e-4
+    )
+    one, two = weights(single), load_file(folder / "model" / weights_file(single).name)
+    assert one.keys() == two.keys()
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"packing": "best_fit", "batch_size": 5}])
 def test_two_processes_train_the_same_weights(
@@ -99,20 +131,33 @@ def test_two_processes_train_the_same_weights(
     single = run({**row, **options})
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
-    launch = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", str(_free_port()), "--module", "codegen",
-        "finetune", str(recipe), "--json",
-    ]  # fmt: skip
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.strip().splitlines()[-1])
-    assert [loss for _, loss in result["losses"]] == pytest.approx(
-        [loss for _, loss in single.losses], rel=1e-4
+    launch = _launch(recipe, "--cpu", program=["--module", "codegen"])
+    _trains_the_same(single, launch, tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_sharded_weights_train_the_same(row: dict[str, Any], tmp_path: Path, method: str) -> None:
+    """FSDP2 over two processes, killed in between and gone on with."""
+    row |= {"method": method, "steps": 8}
+    single = run(row)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({**row, "output": str(tmp_path / "two")}))
+    config = tmp_path / "fsdp.yaml"
+    config.write_text(
+        json.dumps({"distributed_type": "FSDP", "use_cpu": True, "fsdp_config": FSDP})
     )
-    one, two = weights(single), load_file(tmp_path / "two/model/adapter_model.safetensors")
-    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3
+    launch = _launch(
+        recipe, "--config_file", str(config), program=[str(Path(__file__).parent / "sharded.py")]
+    )
+    begun = subprocess.Popen(launch, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    saved = tmp_path / "two" / "checkpoints" / "checkpoint-4" / WHOLE
+    while not saved.exists() and begun.poll() is None:
+        time.sleep(0.05)
+    begun.terminate()  # the launcher ends its processes
+    begun.wait()
+    assert saved.exists()
+    _trains_the_same(single, launch, tmp_path / "two")
 
 
 def test_a_curriculum_of_lengths(row: dict[str, Any]) -> None:

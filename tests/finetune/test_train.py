@@ -154,6 +154,22 @@ def test_another_recipe_is_refused(recipe_row: dict[str, Any]) -> None:
         train(parse_recipe(recipe_row))
 
 
+def test_a_run_of_a_version_with_fewer_settings_is_known_again(
+    recipe_row: dict[str, Any],
+) -> None:
+    recipe = parse_recipe({**recipe_row, "steps": 2})
+    first = train(recipe)
+    stored = Path(first.model).parent / "recipe.json"
+    row = json.loads(stored.read_text())
+    del row["attention"], row["sorted"]
+    stored.write_text(json.dumps(row))
+    assert train(recipe).losses == first.losses
+    row["learning_rate"] = 0.5
+    stored.write_text(json.dumps(row))
+    with pytest.raises(ResumeError, match="learning_rate"):
+        train(recipe)
+
+
 def test_errors_come_before_training(recipe_row: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"12 too_long.*max_length"):
         train(parse_recipe({**recipe_row, "max_length": 8}))

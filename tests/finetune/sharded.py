@@ -1,0 +1,28 @@
+"""``codegen`` as a process of an FSDP launch without GPUs.
+
+accelerate shards on accelerators alone, torch on CPUs as well (gloo). Told that its processes hold
+accelerators, accelerate goes the way that it goes on GPUs.
+"""
+
+import runpy
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
+
+_init = PartialState.__init__
+
+
+def _init_as_if_with_accelerators(self: PartialState, *args: Any, **kwargs: Any) -> None:
+    _init(self, *args, **kwargs)
+    if self.distributed_type == DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU
+
+
+if __name__ == "__main__":
+    PartialState.__init__ = _init_as_if_with_accelerators  # type: ignore[method-assign]
+    try:
+        runpy.run_module("codegen", run_name="__main__", alter_sys=True)
+    finally:
+        assert AcceleratorState._shared_state["distributed_type"] == DistributedType.FSDP

@@ -8,9 +8,9 @@ and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an 
 ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
 ``cache_hit_share`` the share of all prompt tokens that it did not.
 
-``pass_cpu_ms_N`` is the CPU time of a forward pass with logits for N tokens behind a window, as served;
-``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out for few
-tokens (:mod:`codegen.decoding.editing.step`).
+``pass_cpu_ms_N`` is the CPU time of a forward pass, with logits, over N tokens behind a window, as
+served; ``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out
+for few tokens (:mod:`codegen.decoding.editing.step`).
 
 ``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
 idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the

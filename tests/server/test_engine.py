@@ -347,3 +347,30 @@ def test_which_models_get_the_pass_of_few_tokens(
             cache.update(tokens)
             logits.append(cache.logits.float())
         assert (logits[0] - logits[1]).norm() < 0.1 * logits[0].norm()
+
+
+@pytest.mark.slow
+def test_narrow_weights_predict_real_code_as_the_model_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from codegen.kernels import cpu
+    from codegen.models import embedded, load
+    from codegen.server.model import CompletionModel
+
+    if embedded.find() is None or not cpu.AVAILABLE:
+        pytest.skip("the embedded model or the compiled kernels are not on this machine")
+    monkeypatch.setattr(cpu, "preferable", lambda: True)
+    model = CompletionModel(load("embedded", dtype=torch.bfloat16))
+    tokens = model.tokenizer(TEXT)["input_ids"][:280]
+    with torch.inference_mode():
+        full = model.model(torch.tensor([tokens])).logits[0, 40:-1].float()
+    cache = model.cache()
+    cache.update(tokens[:40])
+    passes = [cache.extend(tokens[start : start + 8]) for start in range(40, len(tokens), 8)]
+    narrow = torch.cat(passes)[:-1].float()
+    following = torch.tensor(tokens[41:])
+    losses = [torch.nn.functional.cross_entropy(logits, following) for logits in (full, narrow)]
+    assert abs(float(losses[0] - losses[1])) < 0.03
+    assert (full.argmax(-1) == narrow.argmax(-1)).float().mean() > 0.93

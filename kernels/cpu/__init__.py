@@ -165,10 +165,18 @@ def attention(
 
     Returns:
         [Q, heads, D], contiguous.
+
+    Raises:
+        ValueError: for a place without a cell, and for indices of other types.
     """
     count, heads, dim = queries.shape
     _, kv_heads, capacity, _ = keys.shape
+    right = cells.dtype == places.dtype == torch.int64 and places.shape == (count,)
+    right &= cells.is_contiguous() and places.is_contiguous()
+    if not (right and int(places[-1]) < len(cells)):
+        raise ValueError("cells are int64 [N], places int64 [Q] below N, both contiguous")
     fits = _fits(keys, values) and queries.dtype == torch.bfloat16 and keys.shape == values.shape
+    fits &= queries.stride()[1:] == (dim, 1) and cells.device == places.device == keys.device
     if not (fits and dim % 32 == 0 and dim <= _MOST_CHANNELS):
         return _attention(queries, keys[0], values[0], cells, places, scale)
     result = queries.new_empty(count, heads, dim)

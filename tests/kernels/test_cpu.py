@@ -92,6 +92,14 @@ def test_attention(
         assert distance(got, expected.transpose(0, 1)) < tolerance
 
 
+def test_a_place_without_a_cell_is_refused(kernels: bool) -> None:
+    states = torch.zeros(1, 1, 8, 32).bfloat16()
+    queries, cells = torch.zeros(1, 1, 32).bfloat16(), torch.arange(8)
+    for place in (torch.tensor([8]), torch.tensor([1], dtype=torch.int32), torch.tensor([0, 1])):
+        with pytest.raises(ValueError, match="places"):
+            cpu.attention(queries, states, states, cells, place, 1.0)
+
+
 def test_attention_to_keys_of_any_size(kernels: bool) -> None:
     """Scores far from zero neither overflow nor vanish, and what is not seen has no influence."""
     keys, values = torch.randn(2, 1, 1, 64, 32).bfloat16()

@@ -14,6 +14,7 @@ the system's libraries and tools, all read-only, without any directory of instal
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -129,11 +130,11 @@ def ways(backend: str) -> Iterator[Way]:
             yield Way(name, identity)
 
 
-def start(way: Way, role: Role) -> Zygote:
+def start(way: Way, role: Role, core: int | None = None) -> Zygote:
     """Starts a zygote and waits until a test job of it reports the layers in force.
 
     The calling thread must live as long as the zygote: the kernel ends the sandbox with that
-    thread.
+    thread. With ``core``, all its processes begin on that processor.
 
     Raises:
         SandboxError: if it does not start, with the reason.
@@ -141,16 +142,17 @@ def start(way: Way, role: Role) -> Zygote:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
     try:
-        process = subprocess.Popen(
-            _command(way, role, theirs.fileno()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=[theirs.fileno()],
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **_layout(way).environment},
-            cwd="/",
-            start_new_session=True,  # a Ctrl-C at the terminal is for the driver alone
-        )
+        with _on(core):
+            process = subprocess.Popen(
+                _command(way, role, theirs.fileno()),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=[theirs.fileno()],
+                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **_layout(way).environment},
+                cwd="/",
+                start_new_session=True,  # a Ctrl-C at the terminal is for the driver alone
+            )
     except OSError as error:
         ours.close()
         errors.close()
@@ -184,7 +186,23 @@ def start(way: Way, role: Role) -> Zygote:
     return zygote
 
 
-def choose(backend: str) -> tuple[Way, Zygote]:
+@contextlib.contextmanager
+def _on(core: int | None) -> Iterator[None]:
+    """Has the calling thread, and what it starts, run on one processor; None changes nothing."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # it has gone offline, or is taken from this process
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, before)
+
+
+def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
     """Finds the first way that works and returns it with a running zygote for programs.
 
     Raises:
@@ -195,7 +213,7 @@ def choose(backend: str) -> tuple[Way, Zygote]:
         reasons.append("bubblewrap (bwrap) is not installed")
     for way in ways(backend):
         try:
-            return way, start(way, "candidate")
+            return way, start(way, "candidate", core)
         except SandboxError as error:
             reasons.append(error.message)
     raise SandboxError(

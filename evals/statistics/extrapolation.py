@@ -134,10 +134,11 @@ def _maximise(
         first = [_logit(rest), size, _logit(share)]
     bounds = [(-12.0, 12.0), _LOG_SIZE, (-9.0, 9.0)][: len(first)]
 
-    def cost(point: np.ndarray) -> float:
-        return -_log_likelihood(_model(point), n, c, weights)
+    def cost(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = _log_likelihood(_model(point), n, c, weights)
+        return -value, -slope[: len(point)]
 
-    found = minimize(cost, np.array(first), method="L-BFGS-B", bounds=bounds)
+    found = minimize(cost, np.array(first), jac=True, method="L-BFGS-B", bounds=bounds)
     best = _model(found.x)
     return BetaBinomial(best.alpha, best.beta, best.zero, -float(found.fun))
 
@@ -150,15 +151,25 @@ def _model(point: np.ndarray) -> BetaBinomial:
 
 def _log_likelihood(
     model: BetaBinomial, n: np.ndarray, c: np.ndarray, weights: np.ndarray
-) -> float:
-    from scipy.special import betaln
+) -> tuple[float, np.ndarray]:
+    """Its value, and its slope in the coordinates of :func:`_maximise`."""
+    from scipy.special import betaln, digamma
 
-    a, b = model.alpha, model.beta
+    a, b, zero = model.alpha, model.beta, model.zero
     each = betaln(c + a, n - c + b) - betaln(a, b)
-    if model.zero:
-        each += math.log1p(-model.zero)
-        each = np.where(c == 0, np.logaddexp(each, math.log(model.zero)), each)
-    return float(weights @ each)
+    both = digamma(a + b) - digamma(n + a + b)
+    by_a = digamma(c + a) - digamma(a) + both
+    by_b = digamma(n - c + b) - digamma(b) + both
+    from_beta = np.ones_like(each)  # the chance that a task is not one that is never solved
+    if zero:
+        each += math.log1p(-zero)
+        whole = np.where(c == 0, np.logaddexp(each, math.log(zero)), each)
+        from_beta, each = np.exp(each - whole), whole
+    shared = weights * from_beta
+    along_mean = a * b / (a + b) * (shared @ (by_a - by_b))
+    along_size = a * (shared @ by_a) + b * (shared @ by_b)
+    along_zero = weights @ (1.0 - from_beta - zero)
+    return float(weights @ each), np.array([along_mean, along_size, along_zero])
 
 
 def extrapolate(

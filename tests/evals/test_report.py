@@ -477,7 +477,9 @@ def test_the_best_temperature_is_said_for_each_k(tmp_path: Path) -> None:
     other = scored("other", [9, 9, 9, 9], settings={"model": "n", "temperature": 0.8})
     text, page = page_of(write_report([cool, warm, other], tmp_path / "a.html"))
     table = text.split('aria-label="Scores by temperature"', 1)[1].split("</table>", 1)[0]
-    rows = re.findall(r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table)
+    rows = re.findall(
+        r'<th scope="row" class="">(\d+)</th>.*?<td class="num">([\d.]+)</td></tr>', table
+    )
     assert rows == [("1", "0.2"), ("2", "0.8"), ("3", "0.8"), ("5", "0.8"), ("10", "0.8")]
     assert "cool 0.2, warm 0.8" in page.text
     _, page = page_of(write_report([cool, other], tmp_path / "b.html"))

@@ -457,6 +457,7 @@ def main(config_text: str) -> None:
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
     if config["role"] == "candidate":
         candidate.prepare()
+        candidate.rehearse()
     del sys.path[0], sys.argv[1:]  # what only this process needed
     gc.collect()
     gc.freeze()

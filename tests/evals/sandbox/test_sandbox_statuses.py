@@ -218,6 +218,23 @@ def test_in_sandbox_sees_the_programs_objects(sandbox: Sandbox) -> None:
     assert sandbox.run(job).passed
 
 
+def test_workers_have_a_processor_each_if_all_have_as_many() -> None:
+    cores = os.sched_getaffinity(0)
+    program = "import os\ndef f():\n    return sorted(os.sched_getaffinity(0))\n"
+    job = Job(program, mode="calls", calls=[("f", ())])
+    for workers in {len(cores), 2 * len(cores) - 1}:
+        with Sandbox(workers) as sandbox:
+            # So many at a time that all workers are started.
+            outcomes = [o for _, o in sandbox.map((i, job) for i in range(12 * workers))]
+        seen = {tuple(outcome.values[0]) for outcome in outcomes}
+        assert {core for some in seen for core in some} == cores
+        if workers % len(cores) == 0:
+            assert all(len(some) == 1 for some in seen)
+        else:
+            assert seen == {tuple(sorted(cores))}
+    assert os.sched_getaffinity(0) == cores
+
+
 OUTPUTS = [
     ("print('top')\ndef f(x):\n    print('f of', x)\n    return x\n", "passed", "top\nf of 1\n"),
     ("def f(x):\n    print('9' * 9999)\n    return x\n", "passed", "9" * 2000),

@@ -13,6 +13,7 @@ from codegen.evals.statistics import (
     BetaBinomial,
     Count,
     extrapolate,
+    extrapolation,
     fit_beta_binomial,
     fit_coverage,
     pass_at_k,
@@ -33,6 +34,21 @@ def test_pass_at_k_of_the_model_is_the_integral(a: float, b: float, zero: float,
         lambda rate: (1 - (1 - rate) ** k) * stats.beta.pdf(rate, a, b), 0, 1, limit=200
     )
     assert BetaBinomial(a, b, zero).pass_at_k(k) == pytest.approx((1 - zero) * expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("point", [(-0.5, 0.3), (1.5, -2.0), (-0.5, 0.3, -1.0), (0.2, 3.0, 1.5)])
+def test_the_slopes_of_the_likelihood_are_those_of_differences(point: tuple[float, ...]) -> None:
+    n, c = np.array([10.0, 10, 20, 7]), np.array([0.0, 3, 20, 0])
+    weights = np.array([4.0, 2, 1, 3])
+
+    def value(at: np.ndarray) -> float:
+        return extrapolation._log_likelihood(extrapolation._model(at), n, c, weights)[0]
+
+    at = np.array(point)
+    _, slopes = extrapolation._log_likelihood(extrapolation._model(at), n, c, weights)
+    steps = 1e-6 * np.eye(len(at))
+    differences = [(value(at + step) - value(at - step)) / 2e-6 for step in steps]
+    assert slopes[: len(at)] == pytest.approx(differences, rel=1e-5, abs=1e-6)
 
 
 def test_the_likelihood_is_scipys_and_the_fit_is_its_top() -> None:

@@ -46,7 +46,11 @@ class Loader(yaml.SafeLoader):
     """Reads the harness's tag as the name that it holds."""
 
 
-Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def name_of(loader: Loader, node: Any) -> Any:
+    return loader.construct_scalar(node)
+
+
+Loader.add_constructor("!function", name_of)
 
 
 def written(benchmark: str, out: Path, **options: Any) -> dict[str, Any]:

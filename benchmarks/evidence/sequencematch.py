@@ -107,7 +107,12 @@ class Functions:
     """Small programs, run in the sandbox."""
 
     budget = 240
-    recipe: Mapping[str, Any] = {"batch_size": 32, "micro_batch_size": 8, "max_length": 320}
+    recipe: Mapping[str, Any] = {
+        "batch_size": 32,
+        "micro_batch_size": 16,
+        "max_length": 320,
+        "learning_rate": 2e-3,
+    }
 
     def __init__(self, questions: int) -> None:
         self._functions = small.functions(questions + _ASKED, seed=0)

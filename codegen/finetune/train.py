@@ -157,6 +157,7 @@ def _train(
     torch.manual_seed(recipe.seed)
     model = trainable(loaded, recipe, prepared)
     trainer = make_trainer(model, loaded, recipe, prepared, output, on_step)
+    _check_launch(trainer)
     checkpoint = _last_whole_checkpoint(output)
     if checkpoint:
         say(f"Going on from {checkpoint.name}.")
@@ -297,7 +298,10 @@ def _save(
     for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
         if isinstance(config.target_modules, set):  # whose order changes from process to process
             config.target_modules = sorted(config.target_modules)
-    options: dict[str, Any] = {"state_dict": weights} if weights is not None else {}
+    options: dict[str, Any] = {}
+    if weights is not None:  # gathered: what was one tensor under two names is two
+        tied = getattr(model, "all_tied_weights_keys", {}) if recipe.method == "full" else {}
+        options["state_dict"] = {name: w for name, w in weights.items() if name not in tied}
     if is_adapter:  # of a grown vocabulary the new rows are part of the adapter, the rest is not
         options["save_embedding_layers"] = False
     model.save_pretrained(partial, **options)
@@ -311,6 +315,20 @@ def _save(
     write_card(partial, card)
     shutil.rmtree(output / MODEL_DIR, ignore_errors=True)
     partial.rename(output / MODEL_DIR)
+
+
+def _check_launch(trainer: StepTrainer) -> None:
+    """Refuses a launch whose result could not be saved, before it is trained.
+
+    Raises:
+        ConfigError: naming the setting of accelerate's configuration.
+    """
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
+        raise ConfigError(
+            "DeepSpeed's stage 3 keeps the weights in parts and would not give them back.",
+            "Set zero3_save_16bit_model: true in accelerate's configuration.",
+        )
 
 
 def _is_sharded(trainer: StepTrainer) -> bool:

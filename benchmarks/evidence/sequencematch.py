@@ -37,7 +37,6 @@ CONDITIONS = {
     "SequenceMatch, backspaces": ("sequencematch", True),
 }
 COLUMNS = ("right", "recovered", "false_backspaces", "actions")
-_ASKED = 500
 
 
 def sums(count: int, seed: int) -> list[tuple[str, str]]:
@@ -82,8 +81,8 @@ class Sums:
     budget = 24
     recipe: Mapping[str, Any] = {"batch_size": 64, "micro_batch_size": 64, "max_length": 32}
 
-    def __init__(self, questions: int) -> None:
-        pairs = sums(questions + _ASKED, seed=0)
+    def __init__(self, count: int) -> None:
+        pairs = sums(count, seed=0)
         self.examples = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
@@ -114,8 +113,8 @@ class Functions:
         "learning_rate": 2e-3,
     }
 
-    def __init__(self, questions: int) -> None:
-        self._functions = small.functions(questions + _ASKED, seed=0)
+    def __init__(self, count: int) -> None:
+        self._functions = small.functions(count, seed=0)
         self.examples = [f.example(number) for number, f in enumerate(self._functions)]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
@@ -143,13 +142,13 @@ WORLDS: Mapping[str, type[Sums] | type[Functions]] = {"sums": Sums, "functions":
 def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]:
     """One condition with one seed: its measures."""
     loss, backspaces = CONDITIONS[condition]
-    world: World = WORLDS[options.world](options.questions)
+    world: World = WORLDS[options.world](options.questions + options.asked)
     name = f"{options.world}-{loss}-{'backspaces' if backspaces else 'plain'}-{seed}"
     model = world.start(
         out / "models" / f"{options.world}-{seed}", hidden=options.hidden, seed=seed
     )
     data = out / "data" / f"{name}.jsonl"
-    known = world.examples[:-_ASKED]
+    known = world.examples[: options.questions]
     write_jsonl(data, _texts(model, known, seed, options.eta if backspaces else 0.0))
     recipe = {
         "model": str(model),
@@ -175,7 +174,7 @@ def run(out: Path, condition: str, seed: int, options: Any) -> Mapping[str, Any]
         **world.recipe,
     }
     result = train(parse_recipe(recipe))
-    return {"loss": result.losses[-1][1], **measure(result.model, world, seed)}
+    return {"loss": result.losses[-1][1], **measure(result.model, world, options.asked, seed)}
 
 
 def _texts(model: Path, examples: Sequence[Example], seed: int, eta: float) -> list[TrainingText]:
@@ -198,12 +197,12 @@ def _texts(model: Path, examples: Sequence[Example], seed: int, eta: float) -> l
     ]
 
 
-def measure(model: str, world: World, seed: int) -> dict[str, float]:
-    """The measures of a trained model on the examples that it did not learn from."""
+def measure(model: str, world: World, count: int, seed: int) -> dict[str, float]:
+    """The measures of a trained model on the last examples, which it did not learn from."""
     loaded = load(model)
     tokenizer = loaded.tokenizer
     backspace = tokenizer.get_vocab().get(BKSPC, -1)
-    asked = world.examples[-_ASKED:]
+    asked = world.examples[-count:]
     rng = random.Random(seed)
     mistakes = [world.mistake(tokenizer, example.program, rng) for example in asked]
 

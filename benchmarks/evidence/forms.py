@@ -170,8 +170,7 @@ def measure(
     return {
         **{f"pass@{k}": fmean(pass_at_k(n, sum(v), k) for v in verdicts) for k in (1, n)},
         "distinct": diversity(programs),
-        "valid": share(valid),
-        "sound": share(sound),
+        **({"valid": share(valid), "sound": share(sound)} if form.edits else {}),
     }
 
 

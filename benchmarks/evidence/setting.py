@@ -52,10 +52,13 @@ def mean_with_interval(values: Sequence[float]) -> str:
 
 
 def table(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> str:
-    """A Markdown table: a row a condition, means over its runs."""
+    """A Markdown table: a row a condition, means over its runs; empty what it does not have."""
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, runs in rows.items():
-        cells = [mean_with_interval([run[column] for run in runs]) for column in columns]
+        cells = [
+            mean_with_interval([run[column] for run in runs]) if column in runs[0] else ""
+            for column in columns
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

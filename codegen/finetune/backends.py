@@ -238,9 +238,9 @@ def _variable_length(
     from torch.nn.attention.varlen import varlen_attn
 
     borders, longest = blocks.cumulative(query.device)
-    flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]
+    q, k, v = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
     found: Any = varlen_attn(
-        *flat, borders, borders, longest, longest,
+        q, k, v, borders, borders, longest, longest,
         scale=scaling, window_size=(-1, 0), enable_gqa=grouped,
     )  # fmt: skip
     return found.unflatten(0, (query.shape[0], query.shape[2]))

@@ -56,7 +56,8 @@ class Steps:
         world: int = 1,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
-        self.successors, self.attention = successors, attention
+        self.successors = successors
+        self.attention: Attention = attention
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:

@@ -139,8 +139,12 @@ def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str],
 def _state() -> dict[str, float]:
     """What may leak, at rest."""
     gc.collect()
-    time.sleep(1.0)  # the kernel ends namespaces a little after their processes
-    below = _descendants(os.getpid())
+    below: list[int] = []
+    for _ in range(10):  # the kernel ends namespaces a little after their processes
+        time.sleep(1.0)
+        seen, below = below, _descendants(os.getpid())
+        if sorted(seen) == sorted(below):
+            break
     return {
         "processes": len(below),
         "descriptors": _descriptors(os.getpid()) + sum(map(_descriptors, below)),

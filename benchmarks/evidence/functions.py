@@ -118,7 +118,7 @@ def _after(rng: random.Random) -> _Part:
         [
             _Part(f"At most {k}.", (f"if total > {k}:", f"    total = {k}"), lambda t: min(t, k)),
             _Part(f"At least {k}.", (f"if total < {k}:", f"    total = {k}"), lambda t: max(t, k)),
-            _Part("Without sign.", ("total = abs(total)",), abs),
+            _Part("Without sign.", ("total = abs(total)",), int.__abs__),
             _Part(f"Then add {k}.", (f"total = total + {k}",), lambda t: t + k),
             _Part("Then double.", ("total = total * 2",), lambda t: t * 2),
         ]

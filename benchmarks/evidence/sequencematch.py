@@ -83,7 +83,7 @@ class Sums:
 
     def __init__(self, count: int) -> None:
         pairs = sums(count, seed=0)
-        self.examples = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
+        self.examples: Sequence[Example] = [Example(f"{i}", *pair) for i, pair in enumerate(pairs)]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
         """See :class:`World`."""
@@ -115,7 +115,9 @@ class Functions:
 
     def __init__(self, count: int) -> None:
         self._functions = small.functions(count, seed=0)
-        self.examples = [f.example(number) for number, f in enumerate(self._functions)]
+        self.examples: Sequence[Example] = [
+            f.example(number) for number, f in enumerate(self._functions)
+        ]
 
     def start(self, folder: Path, *, hidden: int, seed: int) -> Path:
         """See :class:`World`."""

@@ -23,7 +23,8 @@ def test_a_short_soak_leaves_nothing() -> None:
     assert figures["wrong_verdicts"] == 0, figures["notes"]
     assert isinstance(jobs := figures["jobs"], int) and jobs > len(soak.NUISANCES)
     for what in ("processes", "files", "mounts", "ipc_objects"):
-        assert figures[f"leaked_{what}"] == 0, what
+        # Fewer is no leak: a process of tests that is due to be replaced is missing then.
+        assert isinstance(leaked := figures[f"leaked_{what}"], int) and leaked <= 0, what
     assert figures["processes_after_closing"] == 0
     # Zygotes may have made more places since the warm-up; they have a most.
     leaked = figures["leaked_descriptors"]

@@ -173,7 +173,7 @@ def check(model: Any, attention: Attention) -> Attention:
             positions = torch.tensor([[0, 0, 1]], device=model.device)
             nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=model.device)
             model(ids, position_ids=positions, attention_mask=nothing, blocks=blocks)
-    except (TypeError, ValueError, ImportError) as error:
+    except (TypeError, ValueError, ImportError, RuntimeError) as error:
         if attention == "flex":
             raise ConfigError(
                 f"This model has no FlexAttention: {error}", "Set attention: auto."

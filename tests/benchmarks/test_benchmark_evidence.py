@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,19 @@ def test_the_small_functions_do_what_they_are_said_to() -> None:
 
 
 @pytest.mark.slow
-def test_each_form_is_trained_asked_and_judged(tmp_path: Path) -> None:
-    options = Namespace(functions=40, problems=2, n=2, hidden=32, steps=2)
+def test_each_form_is_trained_asked_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--seeds 1 --functions 40 --problems 2 --n 2 --hidden 32 --steps 2"
+    monkeypatch.setattr(sys, "argv", ["forms", "--out", str(tmp_path), *words.split()])
+    forms.main()
+    printed = capsys.readouterr().out
     for name, form in forms.FORMS.items():
-        found = forms.run(tmp_path, name, 0, options)
+        path = tmp_path / "results" / f"{name.replace(' ', '-')}-0.json"
+        found = json.loads(path.read_text())
         assert list(found) == list(form.ask)
-        for measures in found.values():
+        for way, measures in found.items():
+            assert f"\n| {way} |" in printed
             assert measures["tokens"] > 0
             assert 0 <= measures["pass@1"] <= measures["pass@2"] <= 1
             assert 1 <= measures["distinct"] <= 2
@@ -39,8 +47,13 @@ def test_each_form_is_trained_asked_and_judged(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["sums", "functions"])
-def test_sequencematch_runs_in_both_worlds(tmp_path: Path, world: str) -> None:
-    options = Namespace(world=world, questions=64, asked=6, hidden=32, steps=2, eta=0.1)
-    for condition in ("likelihood, plain", "SequenceMatch, backspaces"):
-        found = sequencematch.run(tmp_path, condition, 0, options)
-        assert set(sequencematch.COLUMNS) < set(found)
+def test_sequencematch_runs_in_both_worlds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: str
+) -> None:
+    words = "--seeds 1 --questions 64 --asked 6 --hidden 32 --steps 2"
+    argv = ["sequencematch", "--out", str(tmp_path), "--world", world, *words.split()]
+    monkeypatch.setattr(sys, "argv", argv)
+    sequencematch.main()
+    paths = sorted(tmp_path.glob("results/*.json"))
+    assert len(paths) == len(sequencematch.CONDITIONS)
+    assert all(set(sequencematch.COLUMNS) < set(json.loads(path.read_text())) for path in paths)

@@ -12,10 +12,13 @@ up to their window's length; :func:`~codegen.decoding.passes.check_supported` re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from codegen.kernels.compaction import compact
 
 
 class _Slots:
@@ -95,13 +98,6 @@ class RowCacheLayer(CacheLayerMixin):
             )
         self.keys, self.values = torch.cat([self.keys, keys]), torch.cat([self.values, values])
 
-    def move(self, row: int, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Copies states of a row from slots to slots, int64 [N] each."""
-        if self.is_initialized:
-            assert self.keys is not None and self.values is not None
-            self.keys[row, :, target] = self.keys[row, :, source]
-            self.values[row, :, target] = self.values[row, :, source]
-
     def get_seq_length(self) -> int:
         """Number of slots in use by the longest row."""
         return self.slots.end
@@ -149,15 +145,27 @@ class RowCache(Cache):
         slots = torch.arange(self.slots.end, device=self.slots.index.device)
         return (slots <= self.slots.index[:, :, None])[:, None]
 
-    def move(self, row: int, source: list[int], target: list[int]) -> None:
-        """Copies states of a row from slots to slots: what was accepted of a tree comes to lie
-        together.
+    def keep(self, paths: Sequence[Sequence[int]], cursors: Sequence[int]) -> None:
+        """Moves together what was accepted of trees, whose node j lies at slot ``cursor + j``.
+
+        Args:
+            paths: for each row the accepted nodes below node 0, ascending.
+            cursors: the rows' slots of node 0; the i-th of its path comes to ``cursor + 1 + i``.
         """
+        depth = max(map(len, paths), default=0)
+        if all(list(path) == list(range(1, len(path) + 1)) for path in paths):
+            return
         device = self.slots.index.device
-        places = torch.tensor([source, target], device=device)
+        path = torch.tensor([[*p, *[-1] * (depth - len(p))] for p in paths], device=device)
+        alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
         for layer in self.layers:
             assert isinstance(layer, RowCacheLayer)
-            layer.move(row, places[0], places[1])
+            for states in (layer.keys, layer.values) if layer.is_initialized else ():
+                assert states is not None
+                key = (states.shape, states.dtype, states.stride(), states.device)
+                alike.setdefault(key, []).append(states)
+        for tensors in alike.values():
+            compact(tensors, path, torch.tensor(cursors, device=device))
 
     def reserve(self, slots: int) -> None:
         """Makes room for at least so many slots; the room doubles, so that growing is cheap."""

@@ -243,11 +243,13 @@ class _Run:
             trees: what was fed.
             chosen: [B][W] lists of a node's token and the most probable ones.
         """
+        cursors = list(self.cursors)
+        paths: list[list[int]] = [[] for _ in self.batch]
         for i, number in enumerate(self.batch):
             row = self.rows[number]
             if row.finish:  # it writes to one slot again and again
                 continue
-            before, path, node = len(row.tokens), [0], 0
+            before, path, node = len(row.tokens), paths[i], 0
             while True:
                 self._take(number, chosen[i][node][0])
                 found = trees.children[i].get((node, chosen[i][node][0]))
@@ -258,8 +260,10 @@ class _Run:
             if self.backspace is not None:
                 self.cursors[i] += len(row.tokens) - before or -1
             else:
-                self._settle(i, number, path, trees, chosen[i], row.tokens[before:])
+                self.cursors[i] += 1 + len(path)
+                self._tell(i, number, trees, chosen[i], row.tokens[before:])
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        self.cache.keep(paths, cursors)
         self._compact()
 
     def _take(self, number: int, token: int) -> None:
@@ -282,21 +286,15 @@ class _Run:
         elif self.made[number] == self.most:
             row.finish = "length"
 
-    def _settle(
+    def _tell(
         self,
         i: int,
         number: int,
-        path: list[int],
         trees: Trees,
         chosen: Sequence[Sequence[int]],
         emitted: list[int],
     ) -> None:
-        """Keeps the states of what was accepted, and tells the drafter."""
-        cursor = self.cursors[i]
-        if path != list(range(len(path))):
-            source = [cursor + node for node in path]
-            self.cache.move(i, source, list(range(cursor, cursor + len(path))))
-        self.cursors[i] += len(path)
+        """Tells a row's drafter what was accepted."""
         if self.speculation is None:
             return
         drafter, nodes = self.speculation.drafters[number], len(trees.parents[i])

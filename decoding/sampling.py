@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from codegen.kernels.draws import inverse_transform
+
 # Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
 _TOP = 512
 
@@ -70,21 +72,3 @@ def _nucleus(probabilities: torch.Tensor, uniforms: torch.Tensor, top_p: float) 
     """Index into rows of falling probabilities [B, K], cut to the nucleus."""
     mass_before = probabilities.double().cumsum(-1) - probabilities
     return inverse_transform(torch.where(mass_before < top_p, probabilities, 0), uniforms)
-
-
-def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-    """The inverse of the cumulative distribution at u, for rows that need not sum to one.
-
-    Args:
-        probabilities: [B, K].
-        uniforms: [B] in [0, 1).
-
-    Returns:
-        int64 [B].
-    """
-    cumulative = probabilities.double().cumsum(-1)
-    target = uniforms[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    # u*total can round up to the total itself: then the last token that has any mass is meant.
-    last = (probabilities > 0).cumsum(-1).argmax(-1)
-    return torch.minimum(index, last)

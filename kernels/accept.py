@@ -3,7 +3,9 @@
 A chain (arXiv 2211.17192): token j stands with probability min(1, q_j / p_j); the first that does
 not is replaced by a sample from the positive part of q - p, after a whole chain follows one from q.
 A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
-rejection turns q into the normalised positive part of q - p and takes the token out of p.
+rejection turns q into the normalised positive part of q - p and takes the token out of p. One such
+step turns a sample from p into one from q, so by induction over siblings and levels what is emitted
+follows the target.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import NamedTuple
 import torch
 
 from codegen.errors import InputError
-from codegen.kernels.backend import use_triton
+from codegen.kernels.backend import equal, run
+from codegen.kernels.draws import inverse_transform
 from codegen.kernels.philox import ACCEPT, gumbel
 
 TINY = 1e-12  # mass of q - p below which it is rounding
@@ -60,11 +63,14 @@ def accept_tree(
         raise InputError(f"A tree of {nodes} nodes needs as many target rows and tokens less one.")
     if draft.shape[0] != rows or draft.shape[2] != target.shape[2] or uniforms.shape[2] < most:
         raise InputError("draft must be [B, M, V] and uniforms [B, depth, K].")
-    if use_triton(target):
+    given = (children, tokens, target, draft, uniforms, last)
+
+    def kernel() -> Accepted:
         from codegen.kernels.gpu.accept import launch_tree
 
-        return Accepted(*launch_tree(children, tokens, target, draft, uniforms, last))
-    return reference_tree(children, tokens, target, draft, uniforms, last)
+        return Accepted(*launch_tree(*given))
+
+    return run("accept_tree", target, kernel, lambda: reference_tree(*given), equal)
 
 
 def reference_tree(
@@ -75,39 +81,41 @@ def reference_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """The same, row by row and step by step as the rule is written."""
+    """The same for all rows at once, a child at a time."""
     rows, depth = len(children), uniforms.shape[1]
+    every = torch.arange(rows, device=children.device)
+    node = torch.zeros_like(every)
+    active = torch.ones_like(every, dtype=torch.bool)
     path = children.new_full((rows, depth), -1)
-    final = children.new_zeros(rows)
-    for row in range(rows):
-        node, q = 0, target[row, 0].float()
-        for level in range(depth):
-            p = draft[row, min(node, draft.shape[1] - 1)].float()
-            below = -1
-            for place, child in enumerate(children[row, node].tolist()):
-                if child < 0:
-                    continue
-                token = int(tokens[row, child - 1])
-                if uniforms[row, level, place] * p[token].double() < q[token]:
-                    below = child
-                    break
-                left = (q - p).clamp(min=0)
-                mass = left.sum()
-                q = left / mass if mass > TINY else q
-                p = p.clone()
-                p[token] = 0
-                mass = p.sum()
-                if mass <= 0:
-                    break
-                p = p / mass
-            if below < 0:
-                break
-            path[row, level] = below
-            node, q = below, target[row, below].float()
-        cumulative = q.double().cumsum(0)
-        found = torch.searchsorted(cumulative, (last[row] * cumulative[-1])[None], right=True)[0]
-        final[row] = torch.minimum(found, q.nonzero()[-1, 0])
-    return Accepted(path, (path >= 0).sum(1), final)
+    tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)
+    q = target[:, 0].float()
+    for level in range(depth):
+        p = draft[every, node.clamp(max=draft.shape[1] - 1)].float()
+        trying, accepted, below = active.clone(), torch.zeros_like(active), node
+        for i in range(children.shape[2]):
+            child = children[every, node, i]
+            here = trying & (child >= 0)
+            token = tokens[every, child.clamp(min=0)][:, None]
+            chance = uniforms[:, level, i] * p.gather(1, token)[:, 0]
+            good = here & (chance < q.gather(1, token)[:, 0])
+            accepted, below = accepted | good, torch.where(good, child, below)
+            bad = here & ~good
+            q = torch.where(bad[:, None], _residual(q, p), q)
+            rest = p.scatter(1, token, 0.0)
+            mass = rest.sum(-1, keepdim=True)
+            p = torch.where(bad[:, None] & (mass > 0), rest / mass, p)
+            trying &= ~good & ~(bad & (mass[:, 0] <= 0))
+        path[:, level] = torch.where(accepted, below, -1)
+        q = torch.where(accepted[:, None], target[every, below].float(), q)
+        node, active = below, active & accepted
+    return Accepted(path, (path >= 0).sum(1), inverse_transform(q, last))
+
+
+def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """The positive part of q - p, normalised; q where rounding is all that is left."""
+    left = (q - p).clamp(min=0)
+    mass = left.sum(-1, keepdim=True)
+    return torch.where(mass > TINY, left / mass, q)
 
 
 def accept_greedy(
@@ -120,11 +128,14 @@ def accept_greedy(
         best: int64 [B, N+1], the target's choice after each node.
         depth: most levels of a tree.
     """
-    if use_triton(best):
+    given = (children, tokens, best, depth)
+
+    def kernel() -> Accepted:
         from codegen.kernels.gpu.accept import launch_greedy
 
-        return Accepted(*launch_greedy(children, tokens, best, depth))
-    return reference_greedy(children, tokens, best, depth)
+        return Accepted(*launch_greedy(*given))
+
+    return run("accept_greedy", best, kernel, lambda: reference_greedy(*given), equal)
 
 
 def reference_greedy(
@@ -172,11 +183,13 @@ def accept_chain(
     if target.shape[:2] != (rows, most + 1) or draft.shape != (rows, most, target.shape[2]):
         raise InputError(f"Chains of {most} tokens need {most + 1} target rows and {most} drafts.")
     given = (tokens, target, draft, uniforms, seeds, requests, positions)
-    if use_triton(target):
+
+    def kernel() -> Accepted:
         from codegen.kernels.gpu.accept import launch_chain
 
         return Accepted(*launch_chain(*given))
-    return reference_chain(*given)
+
+    return run("accept_chain", target, kernel, lambda: reference_chain(*given), equal)
 
 
 def reference_chain(

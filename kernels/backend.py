@@ -1,12 +1,30 @@
-"""Which code runs: a Triton kernel where the device can run it, else the plain reference."""
+"""Which code runs: a Triton kernel where the device can run it, else the plain reference.
+
+A kernel that a GPU has not run before has to prove itself on it: its first results there are
+compared with the reference's, which are the ones that count meanwhile. One that differs or fails
+gives way to the reference for good, with one warning.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
+
+TRIALS = 8  # results that are compared
+_T = TypeVar("_T")
+_Tensors = torch.Tensor | tuple[torch.Tensor, ...]
+_Key = tuple[str, torch.device, torch.dtype, int]
+
+_left: dict[_Key, int] = {}  # comparisons still to come
+_failed: set[_Key] = set()
+_trusting = False
 
 
 @functools.cache
@@ -23,3 +41,77 @@ def interpreting() -> bool:
 def use_triton(tensor: torch.Tensor) -> bool:
     """Whether a kernel can work on this tensor."""
     return triton_installed() and (tensor.is_cuda or interpreting())
+
+
+def run(
+    name: str,
+    like: torch.Tensor,
+    kernel: Callable[[], _T],
+    reference: Callable[[], _T],
+    same: Callable[[_T, _T], bool],
+    rehearse: Callable[[], _T] | None = None,
+) -> _T:
+    """The kernel's result, or the reference's where it can't run or is not trusted.
+
+    Args:
+        name: of the kernel, for the warning.
+        like: a tensor whose device, type and last dimension the kernel is compiled for.
+        kernel, reference: the two ways.
+        same: whether what both returned agrees.
+        rehearse: what is compared in place of ``kernel``, if that changes its arguments; it is
+            called before ``reference``.
+    """
+    key = (name, like.device, like.dtype, like.shape[-1])
+    if not use_triton(like) or key in _failed:
+        return reference()
+    if interpreting() or _trusting or _left.get(key, TRIALS) == 0:
+        return kernel()
+    trouble = "its result differs from PyTorch's"
+    found: list[_T] = []
+    try:
+        found.append((rehearse or kernel)())
+    except Exception as error:  # noqa: BLE001 - a compiler's or a driver's: whatever it is
+        trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    expected = reference()
+    if found and same(found[0], expected):
+        _left[key] = _left.get(key, TRIALS) - 1
+    else:
+        _failed.add(key)
+        warnings.warn(
+            f"The kernel {name} is not used on {like.device} ({trouble}); PyTorch does its work.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return expected
+
+
+@contextlib.contextmanager
+def without_trials() -> Iterator[None]:
+    """Kernels run at once, for tests and benchmarks that compare them themselves."""
+    global _trusting
+    before, _trusting = _trusting, True
+    try:
+        yield
+    finally:
+        _trusting = before
+
+
+def equal(found: _Tensors, expected: _Tensors) -> bool:
+    """Whether tensors are equal, one by one."""
+    return all(map(torch.equal, _each(found), _each(expected)))
+
+
+def close(found: _Tensors, expected: _Tensors) -> bool:
+    """Whether tensors are equal up to what another order of sums in their type makes."""
+
+    def near(one: torch.Tensor, other: torch.Tensor) -> bool:
+        if not one.is_floating_point():
+            return torch.equal(one, other)
+        tolerance = 1e-3 if one.dtype == torch.float32 else 2e-2
+        return torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance)
+
+    return all(map(near, _each(found), _each(expected)))
+
+
+def _each(tensors: _Tensors) -> tuple[torch.Tensor, ...]:
+    return (tensors,) if isinstance(tensors, torch.Tensor) else tensors

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from codegen.errors import InputError
-from codegen.kernels.backend import use_triton
+from codegen.kernels.backend import close, run
 from codegen.kernels.philox import DRAFT, gumbel
 
 MOST = 16
@@ -52,11 +52,14 @@ def gumbel_top_k(
     """
     if not 1 <= k <= min(MOST, log_probs.shape[1]):
         raise InputError(f"k is {k}; it must be from 1 to {MOST} and at most the vocabulary.")
-    if use_triton(log_probs):
+    given = (log_probs, k, seeds, requests, positions)
+
+    def kernel() -> Drawn:
         from codegen.kernels.gpu.gumbel import launch
 
-        return Drawn(*launch(log_probs, k, seeds, requests, positions))
-    return reference(log_probs, k, seeds, requests, positions)
+        return Drawn(*launch(*given))
+
+    return run("gumbel_top_k", log_probs, kernel, lambda: reference(*given), close)
 
 
 def reference(

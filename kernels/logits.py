@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from codegen.errors import InputError
-from codegen.kernels.backend import use_triton
+from codegen.kernels.backend import close, run
 
 
 def adjust_logits(
@@ -49,11 +49,13 @@ def adjust_logits(
     if allowed.shape != (rows, nodes, -(-vocabulary // 32)) or settings.shape != (rows, 4):
         raise InputError("allowed must be [B, T, ceil(V / 32)] and settings [B, 4].")
     given = (logits, tokens, ancestors, counts, prompt, settings, allowed, banned)
-    if use_triton(logits):
+
+    def kernel() -> torch.Tensor:
         from codegen.kernels.gpu.logits import launch
 
         return launch(*given)
-    return reference(*given)
+
+    return run("adjust_logits", logits, kernel, lambda: reference(*given), close)
 
 
 def reference(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from codegen.errors import InputError
-from codegen.kernels.backend import use_triton
+from codegen.kernels.backend import close, run
 
 
 def turn_cells(
@@ -39,12 +39,26 @@ def turn_cells(
         raise InputError(f"States of {states.shape[3]} channels can't turn more of them.")
     if not len(cells):
         return
-    if use_triton(states):
+    turn = (cells, cosines, sines, neighbours)
+
+    def launch(onto: torch.Tensor) -> torch.Tensor:
         from codegen.kernels.gpu.rotation import launch
 
-        launch(encoded, states, cells, cosines, sines, neighbours)
-    else:
-        reference(encoded, states, cells, cosines, sines, neighbours)
+        launch(encoded, onto, *turn)
+        return onto
+
+    def plainly() -> torch.Tensor:
+        reference(encoded, states, *turn)
+        return states
+
+    run(
+        "turn_cells",
+        states,
+        lambda: launch(states),
+        plainly,
+        close,
+        rehearse=lambda: launch(states.clone()),
+    )
 
 
 def reference(
@@ -56,14 +70,16 @@ def reference(
     neighbours: bool,
 ) -> None:
     """The same by gathering, turning and scattering."""
-    taken = encoded.index_select(2, cells)
-    half = cosines.shape[1]
-    wide = taken[..., : 2 * half].float()
+    states.index_copy_(2, cells, turned(encoded.index_select(2, cells), cosines, sines, neighbours))
+
+
+def turned(
+    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, neighbours: bool
+) -> torch.Tensor:
+    """States [..., N, D] turned, computed in float32; see :func:`turn_cells`."""
+    rotary = 2 * cosines.shape[-1]
+    wide = states[..., :rotary].float()
     u, v = (wide[..., 0::2], wide[..., 1::2]) if neighbours else wide.chunk(2, dim=-1)
-    turned = torch.stack([u * cosines - v * sines, v * cosines + u * sines])
-    if neighbours:
-        wide = turned.movedim(0, -1).flatten(-2)
-    else:
-        wide = torch.cat([turned[0], turned[1]], dim=-1)
-    taken[..., : 2 * half] = wide.to(taken.dtype)
-    states.index_copy_(2, cells, taken)
+    parts = (u * cosines - v * sines, v * cosines + u * sines)
+    wide = torch.stack(parts, dim=-1).flatten(-2) if neighbours else torch.cat(parts, dim=-1)
+    return torch.cat([wide.to(states.dtype), states[..., rotary:]], dim=-1)

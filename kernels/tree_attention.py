@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from codegen.errors import InputError
-from codegen.kernels.backend import use_triton
+from codegen.kernels.backend import close, run
 
 MOST_NODES = 64  # bits of a mask
 
@@ -39,11 +39,14 @@ def tree_attention(
         InputError: if the shapes do not fit together.
     """
     _check(q, keys, values, lengths, ancestors)
-    if use_triton(q):
+    given = (q, keys, values, lengths, ancestors, scale or q.shape[-1] ** -0.5)
+
+    def kernel() -> torch.Tensor:
         from codegen.kernels.gpu.tree_attention import launch
 
-        return launch(q, keys, values, lengths, ancestors, scale or q.shape[-1] ** -0.5)
-    return reference(q, keys, values, lengths, ancestors, scale)
+        return launch(*given)
+
+    return run("tree_attention", q, kernel, lambda: reference(*given), close)
 
 
 def reference(

@@ -18,6 +18,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from codegen.decoding.editing.rotation import Rotation
+from codegen.kernels.rotation import turn_cells
 
 _STEP = 256  # cells are allocated in multiples of this
 NOWHERE = 1 << 40  # position of a cell that no query sees
@@ -96,8 +97,7 @@ class CellLayer(CacheLayerMixin):
         states = self.keys if self.rotation.part == "keys" else self.values
         if self.base is None:
             self.base = states.clone()
-        turned = self.rotation.turn(self.base.index_select(2, cells), cosines, sines)
-        states.index_copy_(2, cells, turned)
+        turn_cells(self.base, states, cells, cosines, sines, self.rotation.neighbours)
 
     def grow(self, capacity: int) -> None:
         """Makes room for more cells."""

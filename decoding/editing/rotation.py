@@ -23,6 +23,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
+from codegen.kernels.rotation import turned
 
 _PROBED = (1, 18)  # positions, within any model's range
 _TOKENS = 4
@@ -62,18 +63,7 @@ class Rotation:
         self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
     ) -> torch.Tensor:
         """States [..., N, D] turned by what :meth:`turns` gave, computed in float32."""
-        rotary = 2 * len(self.frequencies)
-        wide = states[..., :rotary].float()
-        if self.neighbours:
-            u, v = wide[..., 0::2], wide[..., 1::2]
-        else:
-            u, v = wide.chunk(2, dim=-1)
-        turned = (u * cosines - v * sines, v * cosines + u * sines)
-        if self.neighbours:
-            wide = torch.stack(turned, dim=-1).flatten(-2)
-        else:
-            wide = torch.cat(turned, dim=-1)
-        return torch.cat([wide.to(states.dtype), states[..., rotary:]], dim=-1)
+        return turned(states, cosines, sines, self.neighbours)
 
 
 @torch.inference_mode()

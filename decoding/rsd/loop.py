@@ -8,7 +8,7 @@ bits of the logits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,10 +18,10 @@ from codegen.decoding.cache import RowCache
 from codegen.decoding.loop import COMPACT_BELOW, Row
 from codegen.decoding.passes import check_supported, forward
 from codegen.decoding.prefill import prefill
-from codegen.decoding.rsd.accept import accept
 from codegen.decoding.rsd.trees import Beam, Shape, Tree, gumbel
 from codegen.decoding.sampling import distribution
 from codegen.errors import ModelError
+from codegen.kernels.accept import accept_tree
 
 
 @dataclass
@@ -75,7 +75,9 @@ def decode(
         tree, draft_probs = run.grow()
         target_probs = run.verify(tree)
         uniforms, last = run.draw()
-        accepted = accept(tree, target_probs, draft_probs, uniforms, last)
+        accepted = accept_tree(
+            tree.children(), tree.tokens, target_probs, draft_probs, uniforms, last
+        )
         table = torch.cat([accepted.path, accepted.token[:, None], tree.tokens], 1).tolist()
         run.advance(table, 1 + sum(tree.widths[:-1]), eos, on_token)
     return run.tally
@@ -178,6 +180,7 @@ class _Run:
             eos, on_token: see :func:`decode`.
         """
         depth = self.shape.depth
+        paths: dict[int, list[int]] = {}
         for i, number in enumerate(self.batch):
             row = self.rows[number]
             if row.finish:
@@ -198,20 +201,20 @@ class _Run:
                     row.finish = "length"
                 if row.finish:
                     break
-            self._settle(i, path, inner)
+            paths[i] = path
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        self._settle(paths, inner)
         self._compact()
 
-    def _settle(self, i: int, path: list[int], inner: int) -> None:
+    def _settle(self, paths: Mapping[int, list[int]], inner: int) -> None:
         """Keeps the states of the accepted nodes; the draft has none of the last level's."""
-        cursor = self.cursors[i]
-        for cache, nodes in zip(self.caches, (path, [n for n in path if n < inner]), strict=True):
-            slots = list(range(cursor + 1, cursor + 1 + len(nodes)))
-            source = [cursor + node for node in nodes]
-            if source != slots:
-                cache.move(i, source, slots)
-        self.known[i] = cursor + 1 + sum(node < inner for node in path)
-        self.cursors[i] = cursor + 1 + len(path)
+        stand = [paths.get(i, []) for i in range(len(self.batch))]
+        encoded = [[node for node in path if node < inner] for path in stand]
+        for cache, kept in zip(self.caches, (stand, encoded), strict=True):
+            cache.keep(kept, self.cursors)
+        for i, path in paths.items():
+            self.known[i] = self.cursors[i] + 1 + len(encoded[i])
+            self.cursors[i] += 1 + len(path)
 
     def _feed_draft(self) -> torch.Tensor:
         """The draft's logits [B, Q, V] after the newest tokens, of which it may lack the last two.

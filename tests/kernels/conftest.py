@@ -7,15 +7,19 @@ files of ``interpreted/`` in a process of their own; in the main one they are no
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
+
+from codegen.kernels.backend import without_trials
 
 if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
     collect_ignore = ["interpreted"]
 
 
 @pytest.fixture
-def device() -> str:
-    """Where the kernels run."""
-    return "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+def device() -> Iterator[str]:
+    """Where the kernels run, without trials: the tests compare them themselves."""
+    with without_trials():
+        yield "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"

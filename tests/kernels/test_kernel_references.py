@@ -10,7 +10,6 @@ from scipy import stats
 
 from codegen.decoding.cache import RowCache, RowCacheLayer
 from codegen.decoding.editing.rotation import Rotation
-from codegen.decoding.rsd.accept import accept
 from codegen.decoding.rsd.trees import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
 from codegen.errors import InputError
 from codegen.kernels import accept as kernel_accept
@@ -26,8 +25,40 @@ def g() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+def _walk(children, tokens, target, draft, uniforms, last) -> tuple[list[int], int]:
+    """Recursive rejection down the tree of one row, as the paper's algorithm is written."""
+    path: list[int] = []
+    node, q = 0, target[0]
+    for level in range(len(uniforms)):
+        p, below = draft[min(node, len(draft) - 1)], -1
+        for i, child in enumerate(children[node].tolist()):
+            if child < 0:
+                continue
+            token = int(tokens[child - 1])
+            if uniforms[level, i] * p[token] < q[token]:
+                below = child
+                break
+            left = (q - p).clamp(min=0)
+            q = left / left.sum() if left.sum() > 1e-12 else q
+            p = p.clone()
+            p[token] = 0
+            if p.sum() <= 0:
+                break
+            p = p / p.sum()
+        if below < 0:
+            break
+        path.append(below)
+        node, q = below, target[below]
+    aim, before = last * q.double().sum(), 0.0
+    for token in range(len(q)):
+        before += float(q[token])
+        if before > aim:
+            return path, token
+    return path, int(q.nonzero()[-1])
+
+
 @pytest.mark.parametrize("shape", [ConstantBranching((3, 2)), StochasticBeam(4, 3)])
-def test_trees_as_the_decoder_accepts(shape, g) -> None:
+def test_trees_row_by_row(shape, g) -> None:
     tree, beam, drafts = Tree.empty(ROWS), Beam.root(ROWS), []
     for level in range(shape.depth):
         nodes = tree.widths[-1] if level else 1
@@ -39,14 +70,16 @@ def test_trees_as_the_decoder_accepts(shape, g) -> None:
     children = tree.children()
     uniforms = torch.rand(ROWS, shape.depth, children.shape[2], generator=g, dtype=torch.float64)
     last = torch.rand(ROWS, generator=g, dtype=torch.float64)
-    expected = accept(tree, target, draft, uniforms, last)
-    found = kernel_accept.accept_tree(children, tree.tokens, target, draft, uniforms, last)
-    assert torch.equal(found.path, expected.path)
-    assert torch.equal(found.token, expected.token)
+    given = (children, tree.tokens, target, draft, uniforms, last)
+    found = kernel_accept.accept_tree(*given)
+    walked = [_walk(*(x[row] for x in given)) for row in range(ROWS)]
+    assert [[n for n in path if n >= 0] for path in found.path.tolist()] == [w[0] for w in walked]
+    assert found.token.tolist() == [w[1] for w in walked]
+    assert found.length.tolist() == [len(w[0]) for w in walked]
     # A one-hot target is greedy decoding, whatever the draft.
     best = target.argmax(-1)
     certain = torch.nn.functional.one_hot(best, V).float()
-    expected = accept(tree, certain, draft, uniforms, last)
+    expected = kernel_accept.accept_tree(children, tree.tokens, certain, draft, uniforms, last)
     greedy = kernel_accept.accept_greedy(children, tree.tokens, best, shape.depth)
     assert torch.equal(greedy.path, expected.path)
     assert torch.equal(greedy.token, expected.token)
@@ -146,18 +179,22 @@ def test_draw_order(g) -> None:
     assert stats.chisquare(seen.numpy(), (rows * expected / expected.sum()).numpy()).pvalue > 1e-3
 
 
-def test_compaction_as_the_cache_moves(g) -> None:
-    cache = RowCache(2, 12)
-    cache.place(torch.arange(12).repeat(2, 1), 12)
-    tensors = []
-    for layer in cache.layers:
+def test_the_cache_keeps_a_path(g) -> None:
+    """By slots written out; layers of two shapes, and a row whose path lies together already."""
+    cache = RowCache(3, 12)
+    cache.place(torch.arange(12).repeat(3, 1), 12)
+    tensors: list[torch.Tensor] = []
+    for layer, heads in zip(cache.layers, (3, 3, 1), strict=True):
         assert isinstance(layer, RowCacheLayer)
-        tensors += layer.update(*torch.randn(2, 2, 3, 12, 4, generator=g))
-    copies = [tensor.clone() for tensor in tensors]
-    compaction.compact(copies, torch.tensor([[2, 4], [3, -1]]), torch.tensor([1, 6]))
-    cache.move(0, [3, 5], [2, 3])
-    cache.move(1, [9], [7])
-    assert all(torch.equal(a, b) for a, b in zip(tensors, copies, strict=True))
+        tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
+    before = [tensor.clone() for tensor in tensors]
+    cache.keep([[2, 4], [3], [1, 2]], [1, 6, 0])
+    moves = {(0, 2): 3, (0, 3): 5, (1, 7): 9}  # (row, slot): where its states came from
+    for now, then in zip(tensors, before, strict=True):
+        for row in range(3):
+            for slot in range(12):
+                source = moves.get((row, slot), slot)
+                assert torch.equal(now[row, :, slot], then[row, :, source])
 
 
 @pytest.mark.parametrize("neighbours", [False, True])

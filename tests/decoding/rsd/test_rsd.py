@@ -17,6 +17,7 @@ from codegen.decoding.loop import Row
 from codegen.decoding.rsd.trees import Beam, gumbel
 from codegen.decoding.sampling import choose, distribution
 from codegen.errors import ModelError
+from codegen.kernels.accept import accept_tree
 
 V, TRIALS = 5, 60_000
 SHAPES: list[rsd.Shape] = [
@@ -62,7 +63,9 @@ def emitted(shape: rsd.Shape, sort_siblings: bool = False) -> tuple[torch.Tensor
         ],
         1,
     )
-    found = rsd.accept(tree, q, torch.cat([p, below], 1), uniforms(TRIALS, 2, 8), uniforms(TRIALS))
+    draft_probs = torch.cat([p, below], 1)
+    numbers = uniforms(TRIALS, 2, 8), uniforms(TRIALS)
+    found = accept_tree(tree.children(), tree.tokens, q, draft_probs, *numbers)
     tokens = torch.cat([tree.tokens.new_zeros(TRIALS, 1), tree.tokens], 1)
     path = tokens.gather(1, found.path.clamp(min=0))
     length = (found.path >= 0).sum(1)
@@ -137,7 +140,8 @@ def test_few_tokens_with_probability() -> None:
         nodes = 1 + tree.tokens.shape[1]
         q = torch.full((3, nodes, V), 0.2, dtype=torch.float64)
         draft = p.expand(3, 1 + tree.widths[0], V)
-        found = rsd.accept(tree, q, draft, torch.zeros(3, 2, 4), torch.rand(3))
+        numbers = torch.zeros(3, 2, 4), torch.rand(3)
+        found = accept_tree(tree.children(), tree.tokens, q, draft, *numbers)
         assert (found.path >= 0).all()  # u = 0 accepts whatever was drawn
         numbers = found.path[found.path > 0].view(3, 2) - 1
         assert tree.alive.gather(1, numbers).all()

@@ -1,0 +1,91 @@
+"""Decoding and cache editing that call the kernels, against the same by PyTorch alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.decoding import rsd
+from codegen.decoding.editing.cells import CellLayer, Room
+from codegen.decoding.editing.rotation import Rotation
+from codegen.decoding.loop import Row
+from codegen.kernels import backend
+from codegen.kernels.gpu import accept, compaction, rotation
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each kernel was launched."""
+    counts: Counter[str] = Counter()
+
+    def count(module: ModuleType, name: str) -> None:
+        launch = getattr(module, name)
+
+        def counted(*given: Any) -> Any:
+            counts[module.__name__.rpartition(".")[2]] += 1
+            return launch(*given)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(accept, "launch_tree")
+    count(compaction, "launch")
+    count(rotation, "launch")
+    return counts
+
+
+def _model(seed: int, device: str) -> Any:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
+        initializer_range=0.3,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config)
+    return model.float().eval().to(device)
+
+
+def test_drafted_trees(device, launched, monkeypatch) -> None:
+    target, draft = _model(0, device), _model(0, device)
+    with torch.no_grad():  # near the target, so that some of a tree stands
+        for weight in draft.parameters():
+            weight += 0.03 * torch.randn(weight.shape).to(device)
+
+    def texts() -> list[list[int]]:
+        rows = [Row([3, 7, 9], []), Row([5], [])]
+        rsd.decode(
+            target, draft, rows, shape=rsd.StochasticBeam(4, 3), seeds=[1, 2],
+            max_new_tokens=24, temperature=0.9, top_p=0.95, eos=frozenset(),
+        )  # fmt: skip
+        return [row.tokens for row in rows]
+
+    found = texts()
+    assert launched["accept"] >= 6 and launched["compaction"] >= 3
+    monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
+    assert texts() == found
+
+
+def test_moved_cells(device, launched, monkeypatch) -> None:
+    rotation = Rotation("keys", torch.tensor([1.0, 0.1, 0.01], device=device), False)
+    g = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 1, 2, 6, 8, generator=g).to(device)
+
+    def moved() -> torch.Tensor:
+        room = Room(torch.device(device))
+        room.positions, room.index = torch.arange(6, device=device), torch.arange(6, device=device)
+        room.end = 6
+        layer = CellLayer(room, rotation)
+        layer.update(states[0], states[1])
+        cells = torch.tensor([4, 1], device=device)
+        layer.move(cells, *rotation.turns(torch.tensor([9, -3], device=device)))
+        assert layer.keys is not None
+        return layer.keys
+
+    found = moved()
+    assert launched["rotation"] == 1
+    monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
+    torch.testing.assert_close(found, moved())

@@ -1,0 +1,111 @@
+"""A kernel proves itself on a device before its results count."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from codegen.kernels import backend, compaction
+
+
+@pytest.fixture(autouse=True)
+def device_with_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As on a GPU: Triton could run, and nothing is known of it yet."""
+    monkeypatch.setattr(backend, "use_triton", lambda tensor: True)
+    monkeypatch.setattr(backend, "interpreting", lambda: False)
+    monkeypatch.setattr(backend, "_left", {})
+    monkeypatch.setattr(backend, "_failed", set())
+    yield
+
+
+class Doubling:
+    """A kernel that doubles and counts its calls; wrong from call ``wrong_at`` on."""
+
+    def __init__(self, wrong_at: int = 1 << 30) -> None:
+        self.calls, self.wrong_at = 0, wrong_at
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls >= self.wrong_at:
+            return 3 * x
+        return 2 * x.clone()
+
+
+def double(x: torch.Tensor, kernel: Doubling) -> tuple[torch.Tensor, bool]:
+    """The result and whether the reference made it."""
+    by_reference: list[torch.Tensor] = []
+
+    def reference() -> torch.Tensor:
+        by_reference.append(x + x)
+        return by_reference[-1]
+
+    found = backend.run("double", x, lambda: kernel(x), reference, backend.equal)
+    return found, bool(by_reference)
+
+
+def test_a_right_kernel_is_trusted_after_its_trials() -> None:
+    kernel, x = Doubling(), torch.arange(4.0)
+    made = [double(x, kernel) for _ in range(backend.TRIALS + 3)]
+    assert all(torch.equal(found, 2 * x) for found, _ in made)
+    assert [by_reference for _, by_reference in made] == [True] * backend.TRIALS + [False] * 3
+    assert kernel.calls == len(made)
+    # Another type or row length is another kernel to the compiler.
+    assert double(x.double(), kernel)[1] and double(torch.arange(5.0), kernel)[1]
+
+
+def test_a_wrong_kernel_is_dropped_and_its_results_never_count() -> None:
+    kernel, x = Doubling(wrong_at=3), torch.arange(4.0)
+    with pytest.warns(RuntimeWarning, match=r"kernel double is not used on cpu \(its result diff"):
+        made = [double(x, kernel) for _ in range(20)]
+    assert all(torch.equal(found, 2 * x) and by_reference for found, by_reference in made)
+    assert kernel.calls == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        double(x, kernel)
+
+
+def test_a_kernel_that_does_not_compile_is_dropped() -> None:
+    def fails() -> torch.Tensor:
+        raise RuntimeError("out of resources: shared memory\nRequired: 300000")
+
+    x = torch.arange(4.0)
+    with pytest.warns(RuntimeWarning, match=r"RuntimeError: out of resources: shared memory\)"):
+        found = backend.run("x", x, fails, lambda: x, backend.equal)
+    assert torch.equal(found, x)
+
+
+def test_without_trials_the_kernel_runs_at_once() -> None:
+    kernel, x = Doubling(), torch.arange(4.0)
+    with backend.without_trials():
+        assert not double(x, kernel)[1]
+    assert double(x, kernel)[1]
+
+
+def test_a_kernel_on_trial_does_not_touch_what_it_would_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = pytest.importorskip("codegen.kernels.gpu.compaction")
+
+    def ruin(states: list[torch.Tensor], *_: torch.Tensor) -> None:
+        for tensor in states:
+            tensor.zero_()
+
+    monkeypatch.setattr(module, "launch", ruin)
+    states = [torch.randn(2, 3, 9, 4) for _ in range(4)]
+    expected = [tensor.clone() for tensor in states]
+    path, cursors = torch.tensor([[2, 4], [3, -1]]), torch.tensor([1, 5])
+    compaction.reference(expected, path, cursors)
+    with pytest.warns(RuntimeWarning, match="compact"):
+        compaction.compact(states, path, cursors)
+    assert all(map(torch.equal, states, expected))
+
+
+def test_nearness_is_that_of_the_type() -> None:
+    one = torch.tensor([1.0, -torch.inf])
+    assert backend.close(one, one + 5e-4) and not backend.close(one, one + 5e-3)
+    assert backend.close(one.half(), (one + 5e-3).half())
+    ids = torch.tensor([100_000])
+    assert not backend.close((one, ids), (one, ids + 1))

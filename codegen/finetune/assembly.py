@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, ConfigError
 from codegen.finetune import backends, replay
 from codegen.finetune.prepare import Prepared
-from codegen.finetune.processes import is_first
+from codegen.finetune.processes import is_first, processes_a_row
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.seqmatch import Objective
+from codegen.finetune.sequences import share_of_launch
 from codegen.models import LoadedModel, pick_dtype
 from codegen.records import write_atomic
 
@@ -75,6 +76,8 @@ def make_trainer(
         optimizers=(_optimizer(recipe, model), None),
     )
     trainer.remove_callback(PrinterCallback)
+    # The steps are cut already; accelerate would have DeepSpeed do it.
+    trainer.accelerator.deepspeed_ulysses_dl_adapter = lambda dl, model: dl  # noqa: ARG005
     return trainer
 
 
@@ -83,7 +86,14 @@ def _steps(
 ) -> tuple[type[StepTrainer], Steps]:
     from codegen.finetune.trainer import Steps, StepTrainer
 
-    place = {"rank": arguments.process_index, "world": arguments.world_size}
+    place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
+    attention = "dense" if recipe.fills_gaps else backends.check(loaded.model, recipe.attention)
+    if processes_a_row() > 1 and (recipe.loss != "mle" or attention != "auto"):
+        raise ConfigError(
+            "Processes that share rows need loss: mle, attention: auto, and a model that hands its"
+            " attention what it is called with.",
+            "Set parallelism_config_sp_size: 1 in accelerate's configuration.",
+        )
     if recipe.fills_gaps:
         from codegen.finetune.gaps import GapSteps, GapTrainer
 
@@ -101,7 +111,8 @@ def _steps(
         prepared.plan,
         prepared.tokenizer.pad_token_id,
         successors=recipe.loss == "sequencematch",
-        attention=backends.check(loaded.model, recipe.attention),
+        attention=attention,
+        share=share_of_launch(loaded.model, **place),
         **place,
     )
 

@@ -26,13 +26,16 @@ import numpy as np
 
 from codegen.errors import ConfigError
 from codegen.finetune.attention import Layout, cumulative_lengths
+from codegen.finetune.sequences import exchanging
 
 if TYPE_CHECKING:
     import torch
 
+    from codegen.finetune.sequences import Share
+
 Attention = Literal["auto", "dense", "flex"]
 # What transformers calls the implementations.
-_BLOCKWISE = "codegen_blockwise"
+_BLOCKWISE, _SHARED = "codegen_blockwise", "codegen_shared"
 _IMPLEMENTATIONS = {"auto": _BLOCKWISE, "flex": "flex_attention"}
 
 
@@ -72,7 +75,11 @@ class Ends:
 
 
 def mask_inputs(
-    layouts: Sequence[Layout], closed: Sequence[Layout], attention: Attention = "dense"
+    layouts: Sequence[Layout],
+    closed: Sequence[Layout],
+    attention: Attention = "dense",
+    *,
+    shared: bool = False,
 ) -> dict[str, Any]:
     """What a model is called with so that it attends as the layouts say.
 
@@ -80,19 +87,23 @@ def mask_inputs(
         layouts: of the rows.
         closed: the same, padded to one width.
         attention: the back-end, which must be in use (:func:`attending`) when the model is called.
+        shared: whether the model will hold parts of the rows, which it can make no mask for.
     """
     import torch
 
-    if all(layout.is_causal for layout in layouts):  # the model's own mask does, and is cheaper
+    if not shared and all(layout.is_causal for layout in layouts):
+        # The model's own mask does, and is cheaper.
         slots = np.arange(len(closed[0]))
         rows = [slots < len(layout) for layout in layouts]
         return {"attention_mask": torch.from_numpy(np.stack(rows).astype(np.int64))}
     if attention == "auto":
-        borders = [cumulative_lengths(layout) for layout in closed]
+        borders = [cumulative_lengths(layout) for layout in layouts]
         if all(borders):
-            # A mask of four dimensions is left as it is: the model shall make none.
-            nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool)
-            return {"attention_mask": nothing, "blocks": Blocks([b for b in borders if b])}
+            # Padding is a block of its own. A mask of four dimensions is left as it is: the model
+            # shall make none.
+            width, nothing = len(closed[0]), torch.ones(1, 1, 1, 1, dtype=torch.bool)
+            whole = [[*b, *([width] if b[-1] < width else [])] for b in borders if b]
+            return {"attention_mask": nothing, "blocks": Blocks(whole)}
     end = torch.from_numpy(np.stack([layout.end for layout in closed]))
     return {"attention_mask": Ends(end) if attention == "flex" else dense_mask(end)}
 
@@ -128,8 +139,14 @@ def flex_block_mask(end: torch.Tensor) -> Any:
 
 
 @contextmanager
-def attending(model: Any, attention: Attention) -> Iterator[None]:
-    """Within the block a transformers model attends by a back-end; ``dense`` changes nothing."""
+def attending(model: Any, attention: Attention, share: Share | None = None) -> Iterator[None]:
+    """Within the block a transformers model attends by a back-end; ``dense`` changes nothing.
+
+    Args:
+        model: called there.
+        attention: the back-end.
+        share: of a process that holds parts of rows; for ``auto`` alone.
+    """
     if attention == "dense":
         yield
         return
@@ -138,8 +155,11 @@ def attending(model: Any, attention: Attention) -> Iterator[None]:
         from transformers import AttentionInterface, AttentionMaskInterface
         from transformers.masking_utils import sdpa_mask
 
-        AttentionInterface.register(_BLOCKWISE, _blockwise)
-        AttentionMaskInterface.register(_BLOCKWISE, sdpa_mask)
+        attend: Any = _blockwise
+        if share is not None:
+            name, attend = _SHARED, exchanging(_of_some_heads, share)
+        AttentionInterface.register(name, attend)
+        AttentionMaskInterface.register(name, sdpa_mask)
     model.set_attn_implementation(name)
     try:
         yield
@@ -205,6 +225,9 @@ def _blockwise(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **options
         )
+    for name in ("softcap", "s_aux", "position_bias"):
+        if options.get(name) is not None:
+            raise ValueError(f"attention by blocks has no {name}")
     blocks.calls += 1
     grouped = query.shape[1] != key.shape[1]
     half = query.dtype in (torch.float16, torch.bfloat16)
@@ -224,6 +247,29 @@ def _blockwise(
         ]
         rows.append(torch.cat(parts, 2))
     return torch.cat(rows).transpose(1, 2), None
+
+
+def _of_some_heads(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    blocks: Blocks | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """The same for a share of the heads, of which the module's own numbers don't hold."""
+    import torch
+
+    if blocks is not None:
+        return _blockwise(module, query, key, value, None, scaling, dropout, blocks, **options)
+    found = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return found.transpose(1, 2), None
 
 
 def _variable_length(

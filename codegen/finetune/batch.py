@@ -77,6 +77,7 @@ def collate(
     width: int = 0,
     successors: bool = False,
     attention: Attention = "dense",
+    parts: int = 1,
 ) -> MicroBatch:
     """One micro-batch, padded on the right.
 
@@ -89,50 +90,52 @@ def collate(
         width: of the rows, at least; 0 for that of the longest.
         successors: also keep the logits of the states that are reached (SequenceMatch).
         attention: the back-end.
+        parts: into how many the rows will be cut (:func:`codegen.finetune.sequences.part_of`).
     """
     import torch
 
     layouts = [_layout(examples, row, isolation) for row in rows]
     width = max(width, *(len(layout) for layout in layouts))
+    width += -width % parts
     ids = np.full((len(rows), width), pad, np.int64)
-    parts: list[tuple[int, int, Encoded]] = []  # row, first slot, example
+    placed: list[tuple[int, int, Encoded]] = []  # row, first slot, example
     for b, row in enumerate(rows):
         at = 0
         for number in (number for chunk in row for number in chunk):
             example = examples[number]
             ids[b, at : at + len(example)] = example.ids
-            parts.append((b, at, example))
+            placed.append((b, at, example))
             at += len(example)
-    nodes = [np.array(e.nodes) + at for _, at, e in parts]
-    start = [np.array(e.nodes) == e.nodes[0] for _, _, e in parts]
-    then = [np.array(e.then) + at for _, at, e in parts]
-    counts = [len(e.targets) for _, _, e in parts]
-    in_row = np.repeat([b for b, _, _ in parts], counts)
+    nodes = [np.array(e.nodes) + at for _, at, e in placed]
+    start = [np.array(e.nodes) == e.nodes[0] for _, _, e in placed]
+    then = [np.array(e.then) + at for _, at, e in placed]
+    counts = [len(e.targets) for _, _, e in placed]
+    in_row = np.repeat([b for b, _, _ in placed], counts)
     columns = np.unique(np.concatenate([*nodes, *(then if successors else [])]))
 
     def place(slots: list[np.ndarray]) -> np.ndarray:
         return in_row * len(columns) + np.searchsorted(columns, np.concatenate(slots))
 
     ends = np.concatenate([np.arange(n) == (n - 1 if e.final else n) for n, (_, _, e) in
-                           zip(counts, parts, strict=True)])  # fmt: skip
+                           zip(counts, placed, strict=True)])  # fmt: skip
     reached = place(then) if successors else np.full(sum(counts), -1)
     closed = [padded(layout, width) for layout in layouts]
     inputs = {
         "input_ids": torch.from_numpy(ids),
         "position_ids": torch.from_numpy(np.stack([layout.positions for layout in closed])),
         "logits_to_keep": torch.from_numpy(columns),
-        **mask_inputs(layouts, closed, attention),
+        **mask_inputs(layouts, closed, attention, shared=parts > 1),
     }
     return MicroBatch(
         inputs,
         nodes=torch.from_numpy(place(nodes)),
-        targets=torch.from_numpy(np.concatenate([e.targets for _, _, e in parts])),
+        targets=torch.from_numpy(np.concatenate([e.targets for _, _, e in placed])),
         then=torch.from_numpy(reached),
         time=torch.from_numpy(np.concatenate([np.arange(n) for n in counts])),
-        trajectory=torch.from_numpy(np.repeat(np.arange(len(parts)), counts)),
+        trajectory=torch.from_numpy(np.repeat(np.arange(len(placed)), counts)),
         ends=torch.from_numpy(ends),
         start=torch.from_numpy(np.concatenate(start)),
-        domains=[e.domain for *_, e in parts],
+        domains=[e.domain for *_, e in placed],
         tokens=sum(len(layout) for layout in layouts),
     )
 

@@ -15,6 +15,7 @@ from codegen.finetune.batch import MicroBatch, collate
 from codegen.finetune.curriculum import decompose
 from codegen.finetune.encode import Encoded, Encoder, Encoding, encode_all
 from codegen.finetune.plan import Plan, make_curriculum, make_mixture, make_plan, statistics
+from codegen.finetune.processes import processes_a_row
 from codegen.finetune.recipe import Recipe
 from codegen.models import LoadedModel
 from codegen.records import TrainingText
@@ -271,8 +272,10 @@ def _check_rows(model: Any, recipe: Recipe, prepared: Prepared) -> None:
         raise ConfigError(
             f"Rows reach position {deepest}, {recipe.model} holds {limit}.", "Lower max_length."
         )
-    own_masks = any(len(row) * len(row[0]) > 1 for row in rows) or any(
-        not example.layout.is_causal for example in examples
+    own_masks = (
+        any(len(row) * len(row[0]) > 1 for row in rows)
+        or any(not example.layout.is_causal for example in examples)
+        or processes_a_row() > 1
     )
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])

@@ -26,7 +26,7 @@ from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.assembly import CHECKPOINTS, WHOLE, make_trainer
 from codegen.finetune.nested import keep_first_layers, mark_exits
 from codegen.finetune.prepare import Prepared, load_options, prepare, trainable
-from codegen.finetune.processes import is_first
+from codegen.finetune.processes import is_first, processes_a_row
 from codegen.finetune.recipe import NEW, Recipe
 from codegen.models import (
     LoadedModel,
@@ -65,6 +65,8 @@ class TrainingResult:
             of the run made by the last process; 0 if there was nothing left to do for it.
         trained_per_s: the same of trained actions.
         kept_step: the step whose weights were kept.
+        processes: how many trained.
+        processes_a_row: how many of them shared each row.
         answers: of ``evaluation.answers``: ``exact_match``, its ``interval``, how many were
             ``asked``, the first ``wrong`` ones.
     """
@@ -84,6 +86,8 @@ class TrainingResult:
     recipe: dict[str, Any]
     versions: dict[str, str]
     answers: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    processes_a_row: int = 1
 
 
 def train(
@@ -268,6 +272,8 @@ def _result(
         kept_step=kept,
         recipe=json.loads(json.dumps(asdict(recipe))),
         versions=_versions(),
+        processes=trainer.args.world_size,
+        processes_a_row=processes_a_row(),
     )
 
 

@@ -24,6 +24,7 @@ from codegen.finetune.nested import sorted_likelihoods
 from codegen.finetune.plan import Plan, share_of
 from codegen.finetune.replay import Replay
 from codegen.finetune.seqmatch import Objective
+from codegen.finetune.sequences import Share, part_of
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,7 @@ class Steps:
         pad: token id of padding.
         successors, attention: see :func:`codegen.finetune.batch.collate`.
         rank, world: which of how many processes this is.
+        share: what this process has of each row, if not all.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class Steps:
         attention: Attention = "dense",
         rank: int = 0,
         world: int = 1,
+        share: Share | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
         self.successors = successors
         self.attention: Attention = attention
-        self.rank, self.world = rank, world
+        self.share, size = share, share.size if share else 1
+        self.rank, self.world = rank // size, world // size
 
     def __len__(self) -> int:
         return len(self.plan.steps)
@@ -78,7 +82,7 @@ class Steps:
         return len(self.plan.numbers(step))
 
     def _collate(self, rows: Any, step: int) -> MicroBatch:
-        return collate(
+        batch = collate(
             self.examples,
             rows,
             self.pad,
@@ -86,7 +90,9 @@ class Steps:
             width=self.plan.width(step),
             successors=self.successors,
             attention=self.attention,
+            parts=self.share.size if self.share else 1,
         )
+        return part_of(batch, self.share) if self.share else batch
 
 
 class StepTrainer(Trainer):
@@ -152,7 +158,7 @@ class StepTrainer(Trainer):
             if self.alpha(self.state.global_step) > 0:  # else they have nothing to teach
                 parts += self._own_samples(self.replay, total)
         losses = []
-        with attending(base, self.steps.attention):
+        with attending(base, self.steps.attention, self.steps.share):
             for number, (batch, weight, own) in enumerate(parts):
                 last = number == len(parts) - 1
                 self.accelerator.gradient_state._set_sync_gradients(last)
@@ -161,10 +167,17 @@ class StepTrainer(Trainer):
                     with self.compute_loss_context_manager():
                         moved = batch.to(self.args.device)
                         loss = self._loss(model, moved, own, weight > 0) * weight
-                    # accelerate takes the mean of the processes' gradients, the loss is their sum.
-                    self.accelerator.backward(loss * self.args.world_size)
+                    self.accelerator.backward(loss * self._parts_of_mean())
                 losses.append(loss.detach())
         return sum(losses[1:], losses[0]) * self.args.world_size
+
+    def _parts_of_mean(self) -> int:
+        """Of how many gradients accelerate takes the mean, where the loss is a sum: of all
+        processes', but DeepSpeed adds up those of the processes that share rows.
+        """
+        share = self.steps.share
+        together = share.size if share and self.is_deepspeed_enabled else 1
+        return self.args.world_size // together
 
     def _loss(self, model: Any, batch: MicroBatch, own: bool, counts: bool) -> torch.Tensor:
         if self.trains_exits:

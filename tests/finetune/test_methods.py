@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from codegen.backspace import Backspace, load_codec
-from codegen.errors import CodegenError, InputError
+from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.assembly import WHOLE
 from codegen.finetune.train import TrainingResult, train
@@ -110,10 +110,28 @@ def _launch(recipe: Path, *options: str, program: Sequence[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _trains_the_same(single: TrainingResult, launch: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr[-2000:]
+def _torchrun(recipe: Path, *program: str) -> list[str]:
+    """Two processes on the CPU; accelerate's own launcher starts one there."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
+        "--master_port", str(_free_port()), *program, "finetune", str(recipe), "--json",
+    ]  # fmt: skip
+
+
+def _trains_the_same(
+    single: TrainingResult, launch: Sequence[str], folder: Path, a_row: int = 1
+) -> None:
+    environment = dict(ENVIRONMENT)
+    if a_row > 1:  # as accelerate's launcher sets it
+        environment |= {
+            "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+            "PARALLELISM_CONFIG_SP_SIZE": str(a_row),
+            "ACCELERATE_BYPASS_DEVICE_MAP": "true",  # of GPUs, which the processes don't have
+        }
+    done = subprocess.run(launch, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-6000:]
     result = json.loads(done.stdout)  # one process tells
+    assert (result["processes"], result["processes_a_row"]) == (2, a_row)
     assert [loss for _, loss in result["losses"]] == pytest.approx(
         [loss for _, loss in single.losses], rel=1e-4
     )
@@ -131,8 +149,43 @@ def test_two_processes_train_the_same_weights(
     single = run({**row, **options})
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
-    launch = _launch(recipe, "--cpu", program=["--module", "codegen"])
-    _trains_the_same(single, launch, tmp_path / "two")
+    _trains_the_same(single, _torchrun(recipe, "--module", "codegen"), tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"micro_batch_size": 3},
+        {"packing": "best_fit", "micro_batch_size": 1, "gradient_checkpointing": True},
+    ],
+)
+def test_processes_that_share_rows_train_the_same_weights(
+    row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Sequence parallelism on CPU: each process has half of every row and half of the heads."""
+    single = run({**row, **options})
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
+    launch = _torchrun(recipe, str(Path(__file__).parent / "accelerators.py"))
+    _trains_the_same(single, launch, tmp_path / "two", a_row=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "sequencematch"}, "need loss: mle, attention: auto"),
+        ({"attention": "dense"}, "need loss: mle, attention: auto"),
+        ({}, "2 processes shall share a row, and 1 can't be grouped so"),
+    ],
+)
+def test_rows_that_cannot_be_shared(
+    row: dict[str, Any], options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
+    with pytest.raises(ConfigError, match=message):
+        run({**row, **options})
 
 
 @pytest.mark.slow
@@ -148,7 +201,10 @@ def test_sharded_weights_train_the_same(row: dict[str, Any], tmp_path: Path, met
         json.dumps({"distributed_type": "FSDP", "use_cpu": True, "fsdp_config": FSDP})
     )
     launch = _launch(
-        recipe, "--config_file", str(config), program=[str(Path(__file__).parent / "sharded.py")]
+        recipe,
+        "--config_file",
+        str(config),
+        program=[str(Path(__file__).parent / "accelerators.py")],
     )
     begun = subprocess.Popen(launch, env=ENVIRONMENT, stdout=subprocess.DEVNULL)
     saved = tmp_path / "two" / "checkpoints" / "checkpoint-4" / WHOLE

@@ -1,9 +1,10 @@
-"""``codegen`` as a process of an FSDP launch without GPUs.
+"""``codegen`` as a process of a launch that accelerate knows on accelerators alone.
 
-accelerate shards on accelerators alone, torch on CPUs as well (gloo). Told that its processes hold
-accelerators, accelerate goes the way that it goes on GPUs.
+It shards weights and shares rows there only, torch on CPUs as well (gloo). Told that its processes
+hold accelerators, accelerate goes the way that it goes on GPUs.
 """
 
+import os
 import runpy
 from typing import Any
 
@@ -25,4 +26,5 @@ if __name__ == "__main__":
     try:
         runpy.run_module("codegen", run_name="__main__", alter_sys=True)
     finally:
-        assert AcceleratorState._shared_state["distributed_type"] == DistributedType.FSDP
+        expected = DistributedType.FSDP if "ACCELERATE_USE_FSDP" in os.environ else "MULTI_GPU"
+        assert AcceleratorState._shared_state["distributed_type"] == expected

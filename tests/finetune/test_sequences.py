@@ -1,0 +1,133 @@
+"""Rows cut among processes: the parts, the exchange, and what is refused. Whole runs of two
+processes are in ``test_methods.py``.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from codegen.errors import ConfigError
+from codegen.finetune import sequences
+from codegen.finetune.attention import causal, joined, padded
+from codegen.finetune.backends import Blocks, _of_some_heads, dense_mask
+from codegen.finetune.batch import collate
+from codegen.finetune.encode import Encoded
+from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.sequences import Share, exchanging, part_of, share_of_launch
+
+VOCABULARY = 50
+
+
+def example(number: int, length: int, trained_from: int) -> Encoded:
+    ids = np.random.default_rng(number).integers(3, VOCABULARY, length).tolist()
+    nodes = list(range(trained_from - 1, length - 1))
+    then = [node + 1 for node in nodes]
+    targets = [ids[node] for node in then]
+    return Encoded(f"e{number}", ids, nodes, targets, then, causal(length))
+
+
+EXAMPLES = [example(0, 9, 6), example(1, 5, 2), example(2, 13, 11)]
+
+
+def model(heads: int = 4, groups: int = 2) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=40, num_hidden_layers=2,
+        num_attention_heads=heads, num_key_value_heads=groups, max_position_embeddings=64,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_each_action_is_in_one_part_with_its_logits(size: int) -> None:
+    rows = [((0,),), ((1,), (2,))]
+    whole = collate(EXAMPLES, rows, 0, attention="dense")
+    cut = collate(EXAMPLES, rows, 0, attention="dense", parts=size)
+    width = cut.inputs["input_ids"].shape[1]
+    assert width % size == 0 and 0 <= width - whole.inputs["input_ids"].shape[1] < size
+    parts = [part_of(cut, Share(rank, size)) for rank in range(size)]
+    assert sum(len(part.targets) for part in parts) == len(whole.targets)
+    # A model that computes slot by slot: the logits are the token's own row of a table.
+    table = torch.randn(VOCABULARY, VOCABULARY)
+
+    class Slotwise:
+        def __call__(self, input_ids: Any, logits_to_keep: Any, **_: Any) -> Any:
+            self.logits = table[input_ids][:, logits_to_keep]
+            return self
+
+    losses = torch.cat([negative_log_likelihood(Slotwise(), part) for part in parts])
+    expected = negative_log_likelihood(Slotwise(), whole)
+    torch.testing.assert_close(losses.sort().values, expected.sort().values)
+    assert all(
+        len(part.inputs["logits_to_keep"]) for part in parts
+    )  # also where nothing is trained
+    assert torch.equal(
+        torch.cat([part.inputs["position_ids"] for part in parts], 1), cut.inputs["position_ids"]
+    )
+
+
+@pytest.mark.parametrize(("heads", "groups"), [(8, 4), (8, 2), (4, 4)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_by_parts_is_that_of_whole_rows(
+    heads: int, groups: int, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four threads exchange as processes would, also with fewer heads of keys than threads."""
+    size, slots = 4, 16
+    layout = joined([causal(5), causal(9)], isolated=True)
+    end = torch.from_numpy(padded(layout, slots).end)[None].expand(2, -1)
+    torch.manual_seed(1)
+    query = torch.randn(2, heads, slots, 8)
+    key, value = torch.randn(2, 2, groups, slots, 8)
+    expected = scaled_dot_product_attention(
+        query, key, value, attn_mask=dense_mask(end), enable_gqa=True
+    )
+    barrier, sent = threading.Barrier(size), [torch.empty(0)] * size
+    found: list[torch.Tensor] = [torch.empty(0)] * size
+
+    def exchange(rank: int) -> Any:
+        def exchanged(parts: torch.Tensor) -> torch.Tensor:
+            sent[rank] = parts.contiguous()
+            barrier.wait()
+            got = torch.stack([sent[other][rank] for other in range(size)])
+            barrier.wait()
+            return got
+
+        return exchanged
+
+    monkeypatch.setattr(sequences, "_exchange", exchange)
+
+    def attend(rank: int) -> None:
+        attended = exchanging(_of_some_heads, Share(rank, size, rank))
+        own = slice(rank * slots // size, (rank + 1) * slots // size)
+        given = (states[:, :, own] for states in (query, key, value))
+        if masked:
+            found[rank], _ = attended(None, *given, dense_mask(end))
+        else:
+            found[rank], _ = attended(None, *given, None, blocks=Blocks([[0, 5, 14, 16]] * 2))
+
+    threads = [threading.Thread(target=attend, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    real = end[0] > torch.arange(slots)
+    real[14:] = False  # padding sees itself, whichever way
+    together = torch.cat(found, 1).transpose(1, 2)
+    torch.testing.assert_close(together[:, :, real], expected[:, :, real])
+
+
+def test_what_cannot_be_dealt_out_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert share_of_launch(model(), 0, 4) is None
+    monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "3")
+    with pytest.raises(ConfigError, match="3 processes shall share a row, and 4"):
+        share_of_launch(model(), 0, 4)
+    with pytest.raises(ConfigError, match="4 heads, 2 of keys, can't be dealt out to 3"):
+        share_of_launch(model(), 0, 6)

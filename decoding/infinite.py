@@ -39,11 +39,11 @@ from codegen.decoding.cache import RowCache, RowCacheLayer
 from codegen.decoding.editing import Rotation, find_rotations
 from codegen.decoding.passes import check_architecture, forward
 from codegen.decoding.prefill import prefill
+from codegen.decoding.rope import bound_to_length
 from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"
 _BLOCK = 256  # queries whose scores are held at once
-_BOUND_TO_LENGTH = ("dynamic", "longrope")
 _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
     weakref.WeakKeyDictionary()
 )
@@ -92,14 +92,11 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
             "already.",
             "Use it within its own limits.",
         )
-    scaling = getattr(config, "rope_parameters", None) or {}
-    for each in (scaling, *(value for value in scaling.values() if isinstance(value, dict))):
-        if each.get("rope_type") in _BOUND_TO_LENGTH:
-            raise ModelError(
-                f"{name} can't be extended: its {each['rope_type']} frequencies depend on the "
-                "length.",
-                "Choose another rope_type.",
-            )
+    if kind := bound_to_length(config):
+        raise ModelError(
+            f"{name} can't be extended: its {kind} frequencies depend on the length.",
+            "Choose another rope_type.",
+        )
     limit = getattr(config, "max_position_embeddings", None)
     if limit and settings.n_local > limit:
         raise ModelError(

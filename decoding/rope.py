@@ -27,6 +27,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from codegen.errors import ConfigError
 
+_BOUND_TO_LENGTH = ("dynamic", "longrope")
+
 
 def register() -> None:
     """Makes the rope types known to transformers, in this process."""
@@ -72,6 +74,15 @@ def truncated(
     middle = torch.full_like(frequencies, constant)
     slow = torch.where(frequencies >= cutoff / 8, middle, 0.0)
     return torch.where(frequencies >= cutoff, frequencies, slow).to(device), 1.0
+
+
+def bound_to_length(config: Any) -> str:
+    """The rope type of a model whose frequencies depend on the length at hand; "" for others."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for each in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
+        if each.get("rope_type") in _BOUND_TO_LENGTH:
+            return each["rope_type"]
+    return ""
 
 
 def _plain(config: Any, layer_type: str | None) -> tuple[dict[str, Any], torch.Tensor]:

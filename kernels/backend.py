@@ -1,8 +1,9 @@
 """Which code runs: a Triton kernel where the device can run it, else the plain reference.
 
 A kernel that a GPU has not run before has to prove itself on it: its first results there are
-compared with the reference's, which are the ones that count meanwhile. One that differs or fails
-gives way to the reference for good, with one warning.
+compared with the reference's, which are the ones that count meanwhile. One that differs, or can't
+be compiled or launched, gives way to the reference for good, with one warning. (A fault inside a
+running kernel ends the process's use of the device, as any does.)
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 TRIALS = 8  # results that are compared
 _T = TypeVar("_T")
 _Tensors = torch.Tensor | tuple[torch.Tensor, ...]
-_Key = tuple[str, torch.device, torch.dtype, int]
+_Key = tuple[str, torch.device, torch.dtype, tuple[int, ...]]
 
 _left: dict[_Key, int] = {}  # comparisons still to come
 _failed: set[_Key] = set()
@@ -50,6 +51,7 @@ def run(
     reference: Callable[[], _T],
     same: Callable[[_T, _T], bool],
     rehearse: Callable[[], _T] | None = None,
+    variant: tuple[int, ...] = (),
 ) -> _T:
     """The kernel's result, or the reference's where it can't run or is not trusted.
 
@@ -60,16 +62,19 @@ def run(
         same: whether what both returned agrees.
         rehearse: what is compared in place of ``kernel``, if that changes its arguments; it is
             called before ``reference``.
+        variant: what else than the type and row length of ``like`` the kernel is compiled for.
     """
-    key = (name, like.device, like.dtype, like.shape[-1])
+    key = (name, like.device, like.dtype, (like.shape[-1], *variant))
     if not use_triton(like) or key in _failed:
         return reference()
-    if interpreting() or _trusting or _left.get(key, TRIALS) == 0:
-        return kernel()
+    if interpreting() or _trusting or _left.get(key, TRIALS) <= 0:
+        with _current(like.device):
+            return kernel()
     trouble = "its result differs from PyTorch's"
     found: list[_T] = []
     try:
-        found.append((rehearse or kernel)())
+        with _current(like.device):
+            found.append((rehearse or kernel)())
     except Exception as error:  # noqa: BLE001 - a compiler's or a driver's: whatever it is
         trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     expected = reference()
@@ -97,8 +102,13 @@ def without_trials() -> Iterator[None]:
 
 
 def equal(found: _Tensors, expected: _Tensors) -> bool:
-    """Whether tensors are equal, one by one."""
-    return all(map(torch.equal, _each(found), _each(expected)))
+    """Whether tensors are equal bit by bit, one by one."""
+
+    def same(one: torch.Tensor, other: torch.Tensor) -> bool:
+        alike = (one.shape, one.dtype) == (other.shape, other.dtype)
+        return alike and torch.equal(_bits(one), _bits(other))
+
+    return all(map(same, _each(found), _each(expected)))
 
 
 def close(found: _Tensors, expected: _Tensors) -> bool:
@@ -108,9 +118,20 @@ def close(found: _Tensors, expected: _Tensors) -> bool:
         if not one.is_floating_point():
             return torch.equal(one, other)
         tolerance = 1e-3 if one.dtype == torch.float32 else 2e-2
-        return torch.allclose(one.float(), other.float(), rtol=tolerance, atol=tolerance)
+        return torch.allclose(
+            one.float(), other.float(), rtol=tolerance, atol=tolerance, equal_nan=True
+        )
 
     return all(map(near, _each(found), _each(expected)))
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Triton launches on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
 
 
 def _each(tensors: _Tensors) -> tuple[torch.Tensor, ...]:

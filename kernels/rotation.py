@@ -58,6 +58,7 @@ def turn_cells(
         plainly,
         close,
         rehearse=lambda: launch(states.clone()),
+        variant=(cosines.shape[1], neighbours),
     )
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import CodegenError, ConfigError
 from codegen.finetune import backends, replay
 from codegen.finetune.prepare import Prepared
-from codegen.finetune.processes import is_first, processes_a_row
+from codegen.finetune.processes import UNSHARED, is_first, processes_a_row
 from codegen.finetune.recipe import Recipe
 from codegen.finetune.seqmatch import Objective
-from codegen.finetune.sequences import share_of_launch
+from codegen.finetune.sequences import share_of_launch, share_rows_ourselves
 from codegen.models import LoadedModel, pick_dtype
 from codegen.records import write_atomic
 
@@ -76,8 +76,8 @@ def make_trainer(
         optimizers=(_optimizer(recipe, model), None),
     )
     trainer.remove_callback(PrinterCallback)
-    # The steps are cut already; accelerate would have DeepSpeed do it.
-    trainer.accelerator.deepspeed_ulysses_dl_adapter = lambda dl, model: dl  # noqa: ARG005
+    if processes_a_row() > 1:
+        share_rows_ourselves(trainer.accelerator)
     return trainer
 
 
@@ -92,7 +92,7 @@ def _steps(
         raise ConfigError(
             "Processes that share rows need loss: mle, attention: auto, and a model that hands its"
             " attention what it is called with.",
-            "Set parallelism_config_sp_size: 1 in accelerate's configuration.",
+            UNSHARED,
         )
     if recipe.fills_gaps:
         from codegen.finetune.gaps import GapSteps, GapTrainer

@@ -83,7 +83,8 @@ def tally_by_domain(tally: Tally, batch: MicroBatch, losses: Tensor) -> None:
     for name in names:
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]
-        tally.add(f"loss_{name}", losses[of_action].sum(), int(of_action.sum()))
+        if count := int(of_action.sum()):  # of a shared row the actions may be another's
+            tally.add(f"loss_{name}", losses[of_action].sum(), count)
 
 
 def _at(logits: Tensor, nodes: Tensor) -> Tensor:

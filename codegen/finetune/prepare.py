@@ -15,7 +15,7 @@ from codegen.finetune.batch import MicroBatch, collate
 from codegen.finetune.curriculum import decompose
 from codegen.finetune.encode import Encoded, Encoder, Encoding, encode_all
 from codegen.finetune.plan import Plan, make_curriculum, make_mixture, make_plan, statistics
-from codegen.finetune.processes import processes_a_row
+from codegen.finetune.processes import UNSHARED, processes_a_row
 from codegen.finetune.recipe import Recipe
 from codegen.models import LoadedModel
 from codegen.records import TrainingText
@@ -262,6 +262,8 @@ def load_options(recipe: Recipe) -> dict[str, Any]:
 
 def _check_rows(model: Any, recipe: Recipe, prepared: Prepared) -> None:
     """Refuses rows that the model would not compute as meant."""
+    from codegen.decoding.rope import bound_to_length
+
     config = model.config.get_text_config()
     plan, examples = prepared.plan, prepared.examples
     rows = [row for step in plan.steps for rows in step for row in rows]
@@ -272,20 +274,25 @@ def _check_rows(model: Any, recipe: Recipe, prepared: Prepared) -> None:
         raise ConfigError(
             f"Rows reach position {deepest}, {recipe.model} holds {limit}.", "Lower max_length."
         )
-    own_masks = (
-        any(len(row) * len(row[0]) > 1 for row in rows)
-        or any(not example.layout.is_causal for example in examples)
-        or processes_a_row() > 1
+    own_masks = any(len(row) * len(row[0]) > 1 for row in rows) or any(
+        not example.layout.is_causal for example in examples
     )
+    shared = processes_a_row() > 1
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])
     slides = bool(window) and getattr(config, "use_sliding_window", True)
     slides = slides and (not kinds or "sliding_attention" in kinds)
-    if own_masks and (kinds - {"full_attention", "sliding_attention"} or
-                      (slides and widest > int(window or 0))):  # fmt: skip
+    other = kinds - {"full_attention", "sliding_attention"}
+    if (own_masks or shared) and (other or (slides and widest > int(window or 0))):
         raise ConfigError(
             f"{recipe.model} has layers that don't take a mask of ours (rows of {widest} tokens).",
-            "Set packing: none, and data without backspaces.",
+            UNSHARED if shared else "Set packing: none, and data without backspaces.",
+        )
+    if shared and (kind := bound_to_length(config)):
+        raise ConfigError(
+            f"The {kind} frequencies of {recipe.model} depend on the length of what a process"
+            " holds, so processes can't share rows.",
+            UNSHARED,
         )
 
 

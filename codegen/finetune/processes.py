@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# The remedy where rows can't be shared.
+UNSHARED = "Set parallelism_config_sp_size: 1 in accelerate's configuration."
+
 
 def is_first() -> bool:
     """Whether this is the process that writes."""

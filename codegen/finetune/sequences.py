@@ -1,10 +1,11 @@
 """Rows cut among processes: sequence parallelism as DeepSpeed-Ulysses does it (arXiv 2309.14509).
 
-Each of P processes holds a P-th of every row's slots, so a row may be P times as long as one of
-them has memory for. Two all-to-all exchanges around attention give each process all slots for a
-P-th of the heads and back; there the blocks and masks of :mod:`.backends` hold as in one process.
-All else of a model is done slot by slot. A process's loss is that of the actions chosen in its own
-slots, so the sum over processes is the loss of the whole rows.
+Each of P processes holds a P-th of every row's slots while it trains, so a row may be about P times
+as long as one of them has memory for. (Evaluation has whole rows, and a dense mask, where the
+layout needs one, is that of the whole row.) Two all-to-all exchanges around attention give each
+process all slots for a P-th of the heads and back; there the blocks and masks of :mod:`.backends`
+hold as in one process. All else of a model is done slot by slot. A process's loss is that of the
+actions chosen in its own slots, so the sum over processes is the loss of the whole rows.
 
 accelerate's own configuration asks for it (``parallelism_config_sp_size``).
 """
@@ -61,6 +62,26 @@ def share_of_launch(model: Any, rank: int, world: int) -> Share | None:
 
     group, _ = torch.distributed.new_subgroups(size)
     return Share(rank % size, size, group)
+
+
+def share_rows_ourselves(accelerator: Any) -> None:
+    """Keeps accelerate from having DeepSpeed cut the data, and put its attention, which knows no
+    masks, in the place of transformers' own for the whole process.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    prepare = accelerator.prepare
+
+    def prepared(*given: Any, **options: Any) -> Any:
+        before = {name: ALL_ATTENTION_FUNCTIONS[name] for name in ALL_ATTENTION_FUNCTIONS}
+        try:
+            return prepare(*given, **options)
+        finally:
+            for name, attend in before.items():
+                ALL_ATTENTION_FUNCTIONS[name] = attend
+
+    accelerator.prepare = prepared
+    accelerator.deepspeed_ulysses_dl_adapter = lambda data, _: data
 
 
 def part_of(batch: MicroBatch, share: Share) -> MicroBatch:

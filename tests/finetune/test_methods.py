@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -158,12 +159,23 @@ def test_two_processes_train_the_same_weights(
     [
         {"micro_batch_size": 3},
         {"packing": "best_fit", "micro_batch_size": 1, "gradient_checkpointing": True},
+        {"data": {"code": "", "late": ""}, "evaluation": {"data": "", "every": 3}},
     ],
 )
 def test_processes_that_share_rows_train_the_same_weights(
     row: dict[str, Any], tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    """Sequence parallelism on CPU: each process has half of every row and half of the heads."""
+    """Sequence parallelism on CPU: each process has half of every row and half of the heads.
+
+    In the third case the second process has all actions of the domain ``late``, whose prompts are
+    long.
+    """
+    if "evaluation" in options:
+        late = [text(i, f"Add {i}.\n" * 6, f"f = {i}\n") for i in range(9)]
+        write_jsonl(tmp_path / "late.jsonl", late)
+        data = {"code": row["data"], "late": str(tmp_path / "late.jsonl")}
+        options = {"data": data, "evaluation": {"data": row["data"], "every": 3},
+                   "micro_batch_size": 1}  # fmt: skip
     single = run({**row, **options})
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**row, **options, "output": str(tmp_path / "two")}))
@@ -174,14 +186,23 @@ def test_processes_that_share_rows_train_the_same_weights(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"model": "dynamic"}, "The dynamic frequencies of .* depend on the length"),
         ({"loss": "sequencematch"}, "need loss: mle, attention: auto"),
         ({"attention": "dense"}, "need loss: mle, attention: auto"),
         ({}, "2 processes shall share a row, and 1 can't be grouped so"),
     ],
 )
 def test_rows_that_cannot_be_shared(
-    row: dict[str, Any], options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    row: dict[str, Any], options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    if "model" in options:
+        folder = tmp_path / options["model"]
+        shutil.copytree(row["model"], folder)
+        config = json.loads((folder / "config.json").read_text())
+        config["rope_parameters"] = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+        (folder / "config.json").write_text(json.dumps(config))
+        options = {"model": str(folder)}
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
     monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "2")
     with pytest.raises(ConfigError, match=message):

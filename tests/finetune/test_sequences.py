@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from codegen.errors import ConfigError
 from codegen.finetune import sequences
@@ -20,7 +21,13 @@ from codegen.finetune.backends import Blocks, _of_some_heads, dense_mask
 from codegen.finetune.batch import collate
 from codegen.finetune.encode import Encoded
 from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.sequences import Share, exchanging, part_of, share_of_launch
+from codegen.finetune.sequences import (
+    Share,
+    exchanging,
+    part_of,
+    share_of_launch,
+    share_rows_ourselves,
+)
 
 VOCABULARY = 50
 
@@ -131,3 +138,22 @@ def test_what_cannot_be_dealt_out_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         share_of_launch(model(), 0, 4)
     with pytest.raises(ConfigError, match="4 heads, 2 of keys, can't be dealt out to 3"):
         share_of_launch(model(), 0, 6)
+
+
+def test_others_attention_is_put_back_after_preparing() -> None:
+    """DeepSpeed's, which knows no masks, would serve evaluation and decoding too."""
+    before = ALL_ATTENTION_FUNCTIONS["sdpa"]
+
+    class Preparing:
+        def prepare(self, *given: Any) -> Any:
+            ALL_ATTENTION_FUNCTIONS["sdpa"] = lambda *_, **__: None
+            return given
+
+    accelerator: Any = Preparing()
+    try:
+        share_rows_ourselves(accelerator)
+        assert accelerator.prepare(1, 2) == (1, 2)
+        assert ALL_ATTENTION_FUNCTIONS["sdpa"] is before
+        assert accelerator.deepspeed_ulysses_dl_adapter([3], None) == [3]
+    finally:
+        ALL_ATTENTION_FUNCTIONS["sdpa"] = before

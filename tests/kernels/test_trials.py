@@ -34,7 +34,9 @@ class Doubling:
         return 2 * x.clone()
 
 
-def double(x: torch.Tensor, kernel: Doubling) -> tuple[torch.Tensor, bool]:
+def double(
+    x: torch.Tensor, kernel: Doubling, variant: tuple[int, ...] = ()
+) -> tuple[torch.Tensor, bool]:
     """The result and whether the reference made it."""
     by_reference: list[torch.Tensor] = []
 
@@ -42,7 +44,7 @@ def double(x: torch.Tensor, kernel: Doubling) -> tuple[torch.Tensor, bool]:
         by_reference.append(x + x)
         return by_reference[-1]
 
-    found = backend.run("double", x, lambda: kernel(x), reference, backend.equal)
+    found = backend.run("double", x, lambda: kernel(x), reference, backend.equal, variant=variant)
     return found, bool(by_reference)
 
 
@@ -52,8 +54,9 @@ def test_a_right_kernel_is_trusted_after_its_trials() -> None:
     assert all(torch.equal(found, 2 * x) for found, _ in made)
     assert [by_reference for _, by_reference in made] == [True] * backend.TRIALS + [False] * 3
     assert kernel.calls == len(made)
-    # Another type or row length is another kernel to the compiler.
+    # Another type, row length or variant is another kernel to the compiler.
     assert double(x.double(), kernel)[1] and double(torch.arange(5.0), kernel)[1]
+    assert double(x, kernel, (1,))[1] and not double(x, kernel)[1]
 
 
 def test_a_wrong_kernel_is_dropped_and_its_results_never_count() -> None:
@@ -107,5 +110,8 @@ def test_nearness_is_that_of_the_type() -> None:
     one = torch.tensor([1.0, -torch.inf])
     assert backend.close(one, one + 5e-4) and not backend.close(one, one + 5e-3)
     assert backend.close(one.half(), (one + 5e-3).half())
+    missing = torch.tensor([torch.nan, 1.0])  # the same on either side is no difference
+    assert backend.close(missing, missing) and backend.equal(missing, missing.clone())
+    assert not backend.equal(missing, missing.double())
     ids = torch.tensor([100_000])
     assert not backend.close((one, ids), (one, ids + 1))

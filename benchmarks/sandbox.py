@@ -94,7 +94,7 @@ def run(
         ours: list[dict[str, Any]] = []
         theirs: list[dict[str, Any]] = []
         for number in range(min(rounds, 2) if quick else rounds):
-            block = problems * REPEATS
+            block = [*problems] * REPEATS
             jobs = [(f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block)]
             ours.append(_judge(sandbox, jobs))
             theirs.append(peer(block, peer_workers))

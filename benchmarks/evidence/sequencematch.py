@@ -10,7 +10,9 @@ questions that were not trained on, sampling at temperature 1:
 - ``recovered``: the same when an error was forced: of a sum a wrong first digit, of a program the
   right tokens up to a random place and a random wrong one there;
 - ``false_backspaces``: share of the answers from a clean start in which anything is taken back;
-- ``actions``: a kept token.
+- ``actions``: a kept token;
+- ``repetition``: seq-rep-4 of the answers from a clean start; ``unended``: the share of them that
+  had no end within the budget. The mean seq-rep-4 of the right answers is printed below the table.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 from codegen.backspace import BKSPC, Backspace, load_codec
@@ -36,7 +39,7 @@ CONDITIONS = {
     "SequenceMatch, plain": ("sequencematch", False),
     "SequenceMatch, backspaces": ("sequencematch", True),
 }
-COLUMNS = ("right", "recovered", "false_backspaces", "actions")
+COLUMNS = ("right", "recovered", "false_backspaces", "actions", "repetition", "unended")
 
 
 def sums(count: int, seed: int) -> list[tuple[str, str]]:
@@ -226,7 +229,15 @@ def measure(model: str, world: World, count: int, seed: int) -> dict[str, float]
         "recovered": right(forced),
         "false_backspaces": small.share(backspace in row.actions for row in free),
         "actions": sum(len(row.actions) for row in free) / kept,
+        "repetition": fmean(seq_rep_4(row.tokens) for row in free),
+        "unended": small.share(row.finish != "eos" for row in free),
     }
+
+
+def seq_rep_4(tokens: Sequence[int]) -> float:
+    """The share of a text's 4-grams that it had before (Welleck et al. 2020), 0 if it has none."""
+    grams = [tuple(tokens[at : at + 4]) for at in range(len(tokens) - 3)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def main() -> None:
@@ -245,6 +256,16 @@ def main() -> None:
             rows.setdefault(condition, []).append(found)
             print(condition, seed, found, flush=True)  # noqa: T201
     print(table(rows, COLUMNS))  # noqa: T201
+    print(f"seq-rep-4 of the right answers: {_of_right_answers(options):.3f}")  # noqa: T201
+
+
+def _of_right_answers(options: Any) -> float:
+    world: World = WORLDS[options.world](options.questions + options.asked)
+    folder = options.out / "models" / f"{options.world}-0"
+    tokenizer = load(str(world.start(folder, hidden=options.hidden, seed=0))).tokenizer
+    asked = world.examples[-options.asked :]
+    texts = tokenizer([e.program for e in asked], add_special_tokens=False).input_ids
+    return fmean(map(seq_rep_4, texts))
 
 
 if __name__ == "__main__":

@@ -250,23 +250,16 @@ def _blockwise(
 
 
 def _of_some_heads(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    blocks: Blocks | None = None,
-    **options: Any,
-) -> tuple[torch.Tensor, None]:
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any,
+    scaling: float | None = None, dropout: float = 0.0, **options: Any,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
     """The same for a share of the heads, of which the module's own numbers don't hold."""
     import torch
 
-    if blocks is not None:
-        return _blockwise(module, query, key, value, None, scaling, dropout, blocks, **options)
+    if options.get("blocks") is not None:
+        return _blockwise(module, query, key, value, None, scaling, dropout, **options)
     found = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, dropout_p=dropout, scale=scaling,
+        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling,
         enable_gqa=query.shape[1] != key.shape[1],
     )  # fmt: skip
     return found.transpose(1, 2), None

@@ -34,6 +34,15 @@ class Tally:
         self.sums[name] = self.sums[name] + total if name in self.sums else total
         self.counts[name] += count
 
+    def sum_over(self, group: Any) -> None:
+        """Adds what the other processes of a group have under the same names."""
+        import torch
+
+        for name, total in self.sums.items():
+            both = torch.stack([total.double(), total.new_tensor(self.counts[name]).double()])
+            torch.distributed.all_reduce(both, group=group)
+            self.sums[name], self.counts[name] = both[0], round(float(both[1]))
+
     def means(self) -> dict[str, float]:
         """The mean of each name, and an empty tally from here on."""
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}

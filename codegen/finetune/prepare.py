@@ -11,6 +11,7 @@ from codegen.backspace import is_trajectory, with_backspace
 from codegen.data.read import read_texts
 from codegen.errors import ConfigError, InputError
 from codegen.finetune.attention import causal
+from codegen.finetune.backends import Attention
 from codegen.finetune.batch import MicroBatch, collate
 from codegen.finetune.curriculum import decompose
 from codegen.finetune.encode import Encoded, Encoder, Encoding, encode_all
@@ -177,14 +178,20 @@ def _held_out(recipe: Recipe, model: Any, examples: list[Encoded], tokenizer: An
 
 
 def _left_to_right(examples: list[Encoded], pad: int) -> Iterator[MicroBatch]:
+    parts = processes_a_row()
+    attention: Attention = "auto" if parts > 1 else "dense"
+
+    def batch(numbers: list[int]) -> MicroBatch:
+        return collate(examples, [((i,),) for i in numbers], pad, attention=attention, parts=parts)
+
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i]), i))
     group: list[int] = []
     for number in order:
         if group and (len(group) + 1) * len(examples[number]) > _HELD_OUT_TOKENS:
-            yield collate(examples, [((i,),) for i in group], pad)
+            yield batch(group)
             group = []
         group.append(number)
-    yield collate(examples, [((i,),) for i in group], pad)
+    yield batch(group)
 
 
 def trainable(loaded: LoadedModel, recipe: Recipe, prepared: Prepared) -> Any:

@@ -1,11 +1,11 @@
 """Rows cut among processes: sequence parallelism as DeepSpeed-Ulysses does it (arXiv 2309.14509).
 
-Each of P processes holds a P-th of every row's slots while it trains, so a row may be about P times
-as long as one of them has memory for. (Evaluation has whole rows, and a dense mask, where the
-layout needs one, is that of the whole row.) Two all-to-all exchanges around attention give each
-process all slots for a P-th of the heads and back; there the blocks and masks of :mod:`.backends`
-hold as in one process. All else of a model is done slot by slot. A process's loss is that of the
-actions chosen in its own slots, so the sum over processes is the loss of the whole rows.
+Each of P processes holds a P-th of every row's slots, so a row may be about P times as long as one
+of them has memory for. (A dense mask, where the layout needs one, is that of the whole row.) Two
+all-to-all exchanges around attention give each process all slots for a P-th of the heads and back;
+there the blocks and masks of :mod:`.backends` hold as in one process. All else of a model is done
+slot by slot. A process's loss is that of the actions chosen in its own slots, so the sum over
+processes is the loss of the whole rows.
 
 accelerate's own configuration asks for it (``parallelism_config_sp_size``).
 """

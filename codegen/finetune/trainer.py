@@ -246,17 +246,22 @@ class StepTrainer(Trainer):
 
     def held_out_losses(self, tally: Tally) -> None:
         """Adds up ``eval_loss``."""
-        for batch in self.held_out:
-            moved = batch.to(self.args.device)
-            if not self.exits:
-                losses = negative_log_likelihood(self.model, moved)
+        share = self.steps.share
+        base = _base(self.accelerator.unwrap_model(self.model))
+        with attending(base, self.steps.attention if share else "dense", share):
+            for batch in self.held_out:
+                moved = (part_of(batch, share) if share else batch).to(self.args.device)
+                if not self.exits:
+                    losses = negative_log_likelihood(self.model, moved)
+                    tally.add("eval_loss", losses.sum(), len(losses))
+                    continue
+                by_exit = sorted_likelihoods(self.model, moved, self.exits)
+                losses = by_exit.mean(0) if self.trains_exits else by_exit[-1]
                 tally.add("eval_loss", losses.sum(), len(losses))
-                continue
-            by_exit = sorted_likelihoods(self.model, moved, self.exits)
-            losses = by_exit.mean(0) if self.trains_exits else by_exit[-1]
-            tally.add("eval_loss", losses.sum(), len(losses))
-            for depth, part in zip(self.exits, by_exit, strict=True):
-                tally.add(f"eval_loss_layer_{depth}", part.sum(), len(part))
+                for depth, part in zip(self.exits, by_exit, strict=True):
+                    tally.add(f"eval_loss_layer_{depth}", part.sum(), len(part))
+        if share:
+            tally.sum_over(share.group)
 
 
 def _base(model: Any) -> Any:

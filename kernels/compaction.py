@@ -36,7 +36,7 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
             raise InputError("The layers' states differ in shape, type, strides or device.")
     ends = (first, states[-1])
 
-    def launch(onto: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def by_kernel(onto: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         from codegen.kernels.gpu.compaction import launch
 
         launch(onto, path, cursors)
@@ -49,10 +49,10 @@ def compact(states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.T
     run(
         "compact",
         first,
-        lambda: launch(states),
+        lambda: by_kernel(states),
         plainly,
         equal,
-        rehearse=lambda: launch([tensor.clone() for tensor in ends]),
+        rehearse=lambda: by_kernel([tensor.clone() for tensor in ends]),
     )
 
 

@@ -41,7 +41,7 @@ def turn_cells(
         return
     turn = (cells, cosines, sines, neighbours)
 
-    def launch(onto: torch.Tensor) -> torch.Tensor:
+    def by_kernel(onto: torch.Tensor) -> torch.Tensor:
         from codegen.kernels.gpu.rotation import launch
 
         launch(encoded, onto, *turn)
@@ -54,10 +54,10 @@ def turn_cells(
     run(
         "turn_cells",
         states,
-        lambda: launch(states),
+        lambda: by_kernel(states),
         plainly,
         close,
-        rehearse=lambda: launch(states.clone()),
+        rehearse=lambda: by_kernel(states.clone()),
         variant=(cosines.shape[1], neighbours),
     )
 

@@ -28,7 +28,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # What an editable install compiles: a newer source means installing again.
-CORE := setup.py decoding/suffix/_core.cpp decoding/suffix/order.hpp kernels/cpu/_core.cpp kernels/cpu/few_rows.hpp
+CORE := setup.py $(wildcard decoding/suffix/*.?pp kernels/cpu/*.?pp evals/sandbox/inner/*.[ch])
 
 $(VENV)/.installed: pyproject.toml $(CORE) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .

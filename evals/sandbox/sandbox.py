@@ -145,7 +145,9 @@ class Sandbox:
         exhausted = False
         try:
             while True:
-                while not exhausted and len(waiting) < 2 * pool.capacity:
+                # A few at a time, so that the pool's thread is not woken for each.
+                room = 2 * pool.capacity if len(waiting) <= 1.5 * pool.capacity else 0
+                while not exhausted and len(waiting) < room:
                     item = next(source, None)
                     if item is None:
                         exhausted = True

@@ -16,32 +16,37 @@ would send.
 from __future__ import annotations
 
 import _sitebuiltins
+import _socket
 import builtins
 import contextlib
 import gc
 import io
 import json
+import marshal
 import os
-import socket
 import sys
 import types
 from typing import Any
 
-from . import wire
+from . import linux, wire
 
 FILE_NAME = "<program>"
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
+# Where a job finds its channel, and the pipe for the beginning of what it prints.
+CHANNEL_FD, PRINTED_FD = 3, 4
 
 
 class _Printed(io.RawIOBase):
-    """Where a program's standard output ends: its first bytes are kept, the rest is dropped."""
+    """Where a program's standard output ends: ``PRINTED_BYTES`` go to a pipe, the rest is dropped.
+
+    Descriptor 1 stays at /dev/null, so what the program writes there directly is not kept, and no
+    flood needs a reader.
+    """
 
     name = "<stdout>"
     mode = "wb"
-
-    def __init__(self) -> None:
-        self.fd, self.left = -1, 0
+    left = PRINTED_BYTES
 
     def write(self, data: Any) -> int:
         """Takes all of ``data``, whatever becomes of it, as /dev/null would."""
@@ -50,7 +55,7 @@ class _Printed(io.RawIOBase):
                 first = view[: self.left]
                 self.left -= len(first)
                 try:
-                    os.write(self.fd, first)
+                    os.write(PRINTED_FD, first)
                 except OSError:  # full or closed by the program's doing
                     self.left = 0
             return len(view)
@@ -62,38 +67,44 @@ class _Printed(io.RawIOBase):
         return 1
 
 
+_candidate = types.ModuleType("candidate")
+_namespace = vars(_candidate)
 _printed = _Printed()
-_to_null = sys.stdout  # kept, since to free it would cost each job
+_to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
+_channel = wire.Channel(CHANNEL_FD)
 
 
-def main(channel_fd: int, payload: bytes, fds: dict[str, int]) -> None:
-    """Runs one program. ``payload``: the mode, a line break, and the program; with mode
-    ``in_sandbox`` instead of the program JSON of program, setup, test, entry_point and token.
+def main(payload: bytes, printed: bool) -> None:
+    """Runs one program.
+
+    Args:
+        payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
+            program JSON of program, setup, test, entry_point and token.
+        printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
+            its standard output.
     """
-    channel = wire.Channel(channel_fd)
-    if "printed" in fds:
-        print_to(fds["printed"])
+    if not printed:
+        sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
     beside = json.loads(text) if mode == "in_sandbox" else {}
     program = beside["program"] if beside else text
     status = 0
     try:
-        module = _module("__main__" if mode == "stdio" else "candidate")
-        namespace = vars(module)
+        namespace = vars(_module("__main__")) if mode == "stdio" else _namespace
         report = execute(program, namespace)
         if report is None and beside:
             report = run_tests(beside, namespace)
         _flush_printed()  # the process may be ended as soon as the tests have their answer
         if report is None:
-            channel.send(["loaded", _names(namespace)])
+            _tell_names()
             if mode in ("isolated", "calls"):
-                serve(channel, namespace)
+                serve()
         else:
-            channel.send(report)
+            _channel.send(report)
             status = 1
         if beside and report is None:
-            channel.send(["done", beside["token"]])
+            _channel.send(["done", beside["token"]])
     except (OSError, EOFError, wire.WireError):
         status = 1  # the tests' job is gone: nobody listens
     finally:
@@ -106,16 +117,13 @@ def prepare() -> None:
     # The interpreter runs without the site module, which adds these two.
     builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
-
-
-def print_to(fd: int) -> None:
-    """Keeps the beginning of what the program prints: ``PRINTED_BYTES`` go to ``fd``, a pipe.
-
-    Descriptor 1 stays at /dev/null, so what the program writes there directly is not kept, and no
-    flood needs a reader.
-    """
-    _printed.fd, _printed.left = fd, PRINTED_BYTES
     sys.stdout = sys.__stdout__ = _stdout  # type: ignore[misc]
+    sys.modules["candidate"] = _candidate
+    if linux.COMPILED:
+        linux.launcher.prepare_program(
+            *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
+            *(exec, main, _tell_failed, _answer_other, _tell_raised, _reply),
+        )
 
 
 def rehearse() -> None:
@@ -124,19 +132,23 @@ def rehearse() -> None:
     What runs often the interpreter rewrites for speed (PEP 659), and it fills caches on the way.
     Done here, once, no job does it again, in memory that it would have to copy first.
     """
+    global _channel, _namespace
     requests = [["call", "f", [[3, 1, 2, 5], "some Words here"], {}]] * 10
+    kept = _channel, _namespace
     for _ in range(20):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            for request in requests:
-                wire.Channel(ours.fileno()).send(request)
-            ours.shutdown(socket.SHUT_WR)
-            namespace = vars(_module("candidate"))
-            execute(_REHEARSED, namespace)
-            channel = wire.Channel(theirs.fileno())
-            channel.send(["loaded", _names(namespace)])
-            serve(channel, namespace)
-    del sys.modules["candidate"]
+        ours, theirs = _socket.socketpair()
+        for request in requests:
+            wire.Channel(ours.fileno()).send(request)
+        ours.shutdown(_socket.SHUT_WR)
+        _namespace = vars(_module("rehearsal"))
+        _channel = wire.Channel(theirs.fileno())
+        execute(_REHEARSED, _namespace)
+        _tell_names()
+        serve()
+        ours.close()
+        theirs.close()
+    _channel, _namespace = kept
+    del sys.modules["rehearsal"]
 
 
 _REHEARSED = '''
@@ -157,10 +169,8 @@ def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
     """Compiles and executes a program; returns None or the message that says how it failed."""
     try:
         code = compile(source, FILE_NAME, "exec", dont_inherit=True)
-    except MemoryError:
-        return ["memory", "MemoryError", "the compiler ran out of memory"]
-    except Exception as error:  # noqa: BLE001 - also ValueError (NUL), RecursionError, UnicodeError
-        return ["syntax_error", *wire.describe_exception(error)]
+    except BaseException as error:  # noqa: BLE001 - also ValueError (NUL), RecursionError, UnicodeError
+        return _compile_failure(error)
     return attempt(lambda: exec(code, namespace))  # noqa: S102 - this file runs in the sandbox
 
 
@@ -168,13 +178,23 @@ def attempt(action: Any) -> list[Any] | None:
     """Runs ``action`` of the program; returns None or the message that says how it failed."""
     try:
         action()
-    except SystemExit as error:
-        return ["exited", "SystemExit", str(error.code)[:80]]
-    except MemoryError as error:
-        return ["memory", *wire.describe_exception(error)]
     except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
-        return ["error", *wire.describe_exception(error)]
+        return _failure(error)
     return None
+
+
+def _compile_failure(error: BaseException) -> list[Any]:
+    if isinstance(error, MemoryError):
+        return ["memory", "MemoryError", "the compiler ran out of memory"]
+    return ["syntax_error", *wire.describe_exception(error)]
+
+
+def _failure(error: BaseException) -> list[Any]:
+    if isinstance(error, SystemExit):
+        return ["exited", "SystemExit", str(error.code)[:80]]
+    if isinstance(error, MemoryError):
+        return ["memory", *wire.describe_exception(error)]
+    return ["error", *wire.describe_exception(error)]
 
 
 def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] | None:
@@ -202,55 +222,86 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
     return report
 
 
-def serve(channel: wire.Channel, namespace: dict[str, Any]) -> None:
+def serve() -> None:
     """Answers calls until the other side closes the channel."""
     while True:
         try:
-            request = channel.receive()
+            frame = _channel.receive_bytes()
         except EOFError:
             return
-        answer = _answer(request, namespace)
-        _flush_printed()
-        try:
-            channel.send(answer)
-        except wire.FrameTooLargeError as error:
-            channel.send(["too_large", "", str(error)])
-        except (MemoryError, ValueError) as error:
-            channel.send(["raised", type(error).__name__, "the result can't be sent"])
+        _answer_other(frame)
 
 
-def _answer(request: list[Any], namespace: dict[str, Any]) -> list[Any]:
+def _answer_other(frame: bytes) -> None:
+    if frame == b"names":  # the compiled loop could not tell them
+        _tell_names()
+        return
+    request = wire.decode_request(frame)
+    try:
+        value = _value(request)
+    except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
+        _tell_raised(error)
+    else:
+        _reply(value)
+
+
+def _value(request: list[Any]) -> Any:
     def special(tag: str, content: Any) -> Any:
         if tag == "p":  # a function of the program, passed back to it
-            return namespace[content]
+            return _namespace[content]
         raise wire.WireError(f"unknown tag {tag!r}")
 
+    kind, name = request[:2]
+    if kind == "eval":
+        code = compile(name, "<call>", "eval", dont_inherit=True)
+        return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
+    if name not in _namespace:
+        raise NameError(f"name {name!r} is not defined")
+    target = _namespace[name]
+    if kind == "get":
+        return target
+    if kind == "plain":
+        return target(*request[2], **request[3])
+    arguments = wire.unpack(request[2], special)
+    options = {name: wire.unpack(tree, special) for name, tree in request[3].items()}
+    return target(*arguments, **options)
+
+
+def _reply(value: Any) -> None:
     try:
-        if request[0] == "eval":
-            code = compile(request[1], "<call>", "eval", dont_inherit=True)
-            value = eval(code, namespace)  # noqa: S307 - this file runs in the sandbox
-            return ["value", wire.pack(value, _opaque)]
-        target = namespace[request[1]] if request[1] in namespace else _missing(request[1])
-        if request[0] == "get":
-            value = target
-        else:
-            arguments = wire.unpack(request[2], special)
-            options = {name: wire.unpack(tree, special) for name, tree in request[3].items()}
-            value = target(*arguments, **options)
-        return ["value", wire.pack(value, _opaque)]
-    except SystemExit as error:
-        return ["exited", "SystemExit", str(error.code)[:80]]
-    except MemoryError:
+        answer = ["value", wire.pack(value, _opaque)]
+    except BaseException as error:  # noqa: BLE001 - an iterator's code is the program's
+        _tell_raised(error)
+        return
+    _flush_printed()
+    try:
+        _channel.send(answer)
+    except wire.FrameTooLargeError as error:
+        _channel.send(["too_large", "", str(error)])
+    except (MemoryError, ValueError) as error:
+        _channel.send(["raised", type(error).__name__, "the result can't be sent"])
+
+
+def _tell_raised(error: BaseException) -> None:
+    if isinstance(error, SystemExit):
+        answer = ["exited", "SystemExit", str(error.code)[:80]]
+    elif isinstance(error, MemoryError):
         gc.collect()
-        return ["memory", "MemoryError", ""]
-    except wire.WireError as error:
-        return ["too_large", "", str(error)]
-    except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
-        return ["raised", *wire.describe_exception(error)]
+        answer = ["memory", "MemoryError", ""]
+    elif isinstance(error, wire.WireError):
+        answer = ["too_large", "", str(error)]
+    else:
+        answer = ["raised", *wire.describe_exception(error)]
+    _flush_printed()
+    _channel.send(answer)
 
 
-def _missing(name: str) -> Any:
-    raise NameError(f"name {name!r} is not defined")
+def _tell_failed(error: BaseException, compiling: bool) -> None:
+    """Tells how the program failed, and ends."""
+    _flush_printed()
+    _channel.send(_compile_failure(error) if compiling else _failure(error))
+    _flush()
+    os._exit(1)
 
 
 def _opaque(value: Any) -> Any:
@@ -264,15 +315,15 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
-def _names(namespace: dict[str, Any]) -> dict[str, str]:
+def _tell_names() -> None:
     names = {}
-    for name, value in list(namespace.items())[:MAX_NAMES]:
+    for name, value in list(_namespace.items())[:MAX_NAMES]:
         if not name.startswith("__"):
             if isinstance(value, types.ModuleType):
                 names[name] = f"module:{value.__name__}"
             else:
                 names[name] = "call" if callable(value) else "value"
-    return names
+    _channel.send(["loaded", names])
 
 
 def _flush_printed() -> None:

@@ -11,8 +11,9 @@ Where a program gets a process of its own, tests share one, one job after anothe
 was of a kind that leaves nothing behind (:mod:`.tame`) and ended in good order; a fork a job would
 double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
-    driver: {"fds": [names], "cpu_s"} with the descriptors ``payload``, ``channel`` and, with modes
-            that have one, ``stdout``
+    driver: (names of descriptors, CPU seconds, payload), as :mod:`marshal` writes it, with the
+            descriptors ``channel`` and, with modes that have one, ``stdout``; a long payload is
+            None, and in the file ``payload``
     tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
 
 ``again`` says whether the process takes another job.
@@ -24,19 +25,24 @@ import builtins
 import functools
 import importlib
 import json
+import marshal
 import os
+import random
 import resource
 import signal
 import socket
+import struct
 import sys
 import time
 import traceback
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, NoReturn
 
 from . import wire
-from .tame import tame
+from .candidate import CHANNEL_FD
+from .tame import TEST_FILE, names_read, tame
 
 MAX_CALLS = 100_000
 MAX_PACKET = 65536
@@ -45,7 +51,7 @@ MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_STDOUT_READ = 1 << 24
-TEST_FILE = "<test>"
+_ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
 
 
 class _Unanswered(BaseException):
@@ -100,8 +106,11 @@ class Remote:
             except wire.WireError as error:
                 self.fail("error", f"the program broke the protocol: {error}")
 
-    def call(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls a function of the program. Raises what it raised, as a built-in exception."""
+        frame = wire.encode_call(name, args, kwargs)
+        if frame is not None:
+            return self._ask(frame)
         packed = [wire.pack(value, self._argument) for value in args]
         options = {key: wire.pack(value, self._argument) for key, value in kwargs.items()}
         return self._ask(["call", name, packed, options])
@@ -122,14 +131,17 @@ class Remote:
             "use mode 'in_sandbox'"
         )
 
-    def _ask(self, request: list[Any]) -> Any:
+    def _ask(self, request: list[Any] | bytes) -> Any:
         if self.failure is not None:
             raise _Unanswered
         self._calls += 1
         if self._calls > MAX_CALLS:
             self.fail("error", f"the tests make more than {MAX_CALLS} calls")
         try:
-            self._channel.send(request)
+            if isinstance(request, bytes):
+                self._channel.send_bytes(request)
+            else:
+                self._channel.send(request)
         except OSError:
             self.fail("gone", "")
         kind, *rest = self.receive()
@@ -194,25 +206,22 @@ def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
     return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
 
 
-def main(channel_fd: int, _: bytes, __: dict[str, int]) -> None:
-    """Runs the tests of one job after another; ``channel_fd`` is the driver's socket."""
-    import random  # not before the zygote has, see its _import
-
-    driver = socket.socket(fileno=channel_fd)
-    builtin_names, random_state = dict(vars(builtins)), random.getstate()
+def main(_: bytes, __: bool) -> None:
+    """Runs the tests of one job after another, as the driver's socket brings them."""
+    driver = socket.socket(fileno=CHANNEL_FD)
+    builtin_names = dict(vars(builtins))
     streams = sys.stdin, sys.stdout, sys.stderr
     for number in range(1, MAX_JOBS + 1):
-        packet, received, _flags, _address = socket.recv_fds(driver, MAX_PACKET, 4)
+        packet, received = _receive(driver)
         if not packet:
             return
-        order = json.loads(packet)
-        fds = dict(zip(order["fds"], received, strict=True))
-        payload_fd = fds["payload"]
-        payload = json.loads(os.pread(payload_fd, os.fstat(payload_fd).st_size, 0))
-        random.setstate(random_state)
+        names, cpu_s, payload = marshal.loads(packet)
+        fds = dict(zip(names, received, strict=True))
+        if payload is None:
+            payload = marshal.loads(os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0))
         start = time.process_time()
         # The kernel ends this process at the limit; what a test computes in C can't delay it.
-        signal.setitimer(signal.ITIMER_PROF, order["cpu_s"])
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
         verdict, again = judge(payload, fds)
         signal.setitimer(signal.ITIMER_PROF, 0)
         for fd in received:
@@ -229,6 +238,12 @@ def main(channel_fd: int, _: bytes, __: dict[str, int]) -> None:
         _tell(driver, verdict, again, spent)
         if not again:
             return
+
+
+def _receive(driver: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+    packet, ancillary, _, _ = driver.recvmsg(MAX_PACKET, _ANCILLARY_BYTES)
+    fds = ancillary[0][2] if ancillary else b""
+    return packet, struct.unpack(f"{len(fds) // 4}i", fds)
 
 
 def _tell(driver: socket.socket, verdict: dict[str, Any], again: bool, cpu_s: float) -> None:
@@ -266,7 +281,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, _BadTestError))
         again = again and (tidy or isinstance(error, _Unanswered))
-        status, message = remote.failure or _classify(error, remote, payload.get("test", ""))
+        status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
     sys.modules.pop("tests", None)
     return (
         {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
@@ -298,45 +313,67 @@ def _test_line(error: BaseException, test: str) -> str:
 
 def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], None], bool]:
     """What runs the tests, and whether they leave nothing behind."""
-    entry_point, test = payload["entry_point"], payload["test"]
+    entry_point = payload["entry_point"]
     module = types.ModuleType("tests")
     sys.modules["tests"] = module
     namespace = vars(module)
     try:
-        setup, setup_tame = _compiled(payload["setup"], "<setup>")
-        code, code_tame = _compiled(test, TEST_FILE)
-        exec(setup, namespace)  # noqa: S102 - this file runs in the sandbox
+        setup = _loaded(payload["setup"], "<setup>")
+        code = _loaded(payload["test"], TEST_FILE)
+        _start_random(setup.names | code.names)
+        exec(setup.code, namespace)  # noqa: S102 - this file runs in the sandbox
     except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
         raise _BadTestError(f"{type(error).__name__}: {error}") from None
 
     def run() -> None:
         _run_tests(remote, code, namespace, entry_point)
 
-    return run, setup_tame and code_tame
+    return run, setup.tame and code.tame
+
+
+_random_state = random.getstate()
+_random_used = False
+
+
+def _start_random(names: AbstractSet[str]) -> None:
+    """Puts ``random`` into the state every test starts with, if one has used it since."""
+    global _random_used
+    if _random_used:
+        random.setstate(_random_state)
+    _random_used = not names.isdisjoint(("random", "statistics"))
+
+
+class _Code(NamedTuple):
+    """The code of a text, whether it is tame, and the global names it may read."""
+
+    code: types.CodeType
+    tame: bool
+    names: frozenset[str]
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(text: str, file_name: str) -> tuple[types.CodeType, bool]:
-    """The code of a text, and whether it is tame. Samples of one problem come one after another."""
-    code = compile(text, file_name, "exec", dont_inherit=True)
-    return code, tame(code)
+def _loaded(given: str | tuple[bytes, bool, tuple[str, ...]], file_name: str) -> _Code:
+    """The code of a text as the driver gives it. Samples of one problem come one after another."""
+    if isinstance(given, tuple):
+        data, is_tame, names = given
+        return _Code(marshal.loads(data), is_tame, frozenset(names))
+    code = compile(given, file_name, "exec", dont_inherit=True)
+    return _Code(code, tame(code), frozenset(names_read(code)))
 
 
-def _run_tests(
-    remote: Remote, code: types.CodeType, namespace: dict[str, Any], entry_point: str
-) -> None:
+def _run_tests(remote: Remote, test: _Code, namespace: dict[str, Any], entry_point: str) -> None:
     names = remote.load()
     if entry_point and entry_point not in names:
         raise NameError(f"name {entry_point!r} is not defined by the program")
-    for name in names_to_bind(names, names_read(code), namespace, entry_point):
+    for name in names_to_bind(names, test.names, namespace, entry_point):
         namespace[name] = _bind(remote, name, names[name])
-    exec(code, namespace)  # noqa: S102
+    exec(test.code, namespace)  # noqa: S102
     if entry_point and callable(namespace.get("check")):
         namespace["check"](_bind(remote, entry_point, names[entry_point]))
 
 
 def names_to_bind(
-    names: Mapping[str, str], read: set[str], defined: Mapping[str, Any], entry_point: str
+    names: Mapping[str, str], read: AbstractSet[str], defined: Mapping[str, Any], entry_point: str
 ) -> list[str]:
     """Which of the program's names the test sees.
 
@@ -355,15 +392,6 @@ def names_to_bind(
     if entry_point and entry_point in names:
         bound.add(entry_point)
     return sorted(bound)
-
-
-def names_read(code: types.CodeType) -> set[str]:
-    """The global names a code object may read; names of attributes are among them."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= names_read(constant)
-    return names
 
 
 def _bind(remote: Remote, name: str, kind: str) -> Any:

@@ -24,36 +24,29 @@ import math
 import os
 import resource
 import signal
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from . import landlock, linux
-from .places import EMPTY, WORK, Place
+from .orders import Order
+from .places import WORK, Place
 from .seccomp import Filter
 
-HIDDEN = str(Path(EMPTY).parent / "inner")  # readable by its mode, but not by the Landlock rules
 NO_CAPABILITIES: frozenset[int] = frozenset()
 
 Bounds = list[tuple[int, tuple[int, int]]]
 
 
-def bounds(limits: Mapping[str, Any]) -> Bounds:
-    """The resource limits for a job: pairs of arguments of ``setrlimit``.
-
-    Args:
-        limits: the fields of ``codegen.evals.sandbox.Limits``.
-    """
+def bounds(order: Order) -> Bounds:
+    """The resource limits for a job: pairs of arguments of ``setrlimit``."""
     mebibyte = 1 << 20
     # The kernel counts whole seconds; the zygote watches the exact limit and this one is behind it.
-    cpu = math.ceil(limits["cpu_s"]) + 1
+    cpu = math.ceil(order.cpu_s) + 1
     result: Bounds = []
     for name, value in (
-        ("AS", limits["memory_mib"] * mebibyte),
+        ("AS", order.memory_mib * mebibyte),
         ("CPU", cpu),
-        ("FSIZE", limits["file_mib"] * mebibyte),
-        ("NOFILE", limits["open_files"]),
-        ("NPROC", limits["processes"]),
+        ("FSIZE", order.file_mib * mebibyte),
+        ("NOFILE", order.open_files),
+        ("NPROC", order.processes),
         ("CORE", 0),
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
@@ -76,7 +69,7 @@ def confine(
     stdout: int | None,
     directory: str = WORK,
 ) -> None:
-    """Confines the calling process for good.
+    """Confines the calling process for good (``_launcher.c`` has the same in C).
 
     Args:
         place: where it is to run; prepared.
@@ -109,38 +102,3 @@ def confine(
     if place.rules is not None:
         landlock.restrict_self(place.rules)
     last_filter.load()
-
-
-def layers_in_force(place: Place) -> dict[str, bool]:
-    """What a process confined in a place finds about itself; asked of a test job when a sandbox
-    starts.
-    """
-    identity = place.identity
-    return {
-        "job_pid_namespace": os.getpid() == 1,
-        "unprivileged_user": identity != "none" and os.geteuid() != 0,
-        "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
-        "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0 and not _can_unshare(),
-        "landlock": place.rules is not None and not _can_list(HIDDEN),
-        "private_files": identity != "none"
-        and not os.access("/", os.W_OK)
-        and not any(Path("/proc").iterdir()),
-        "python_readable": os.access(os.__file__, os.R_OK),
-        "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
-    }
-
-
-def _can_unshare() -> bool:
-    try:
-        linux.unshare(0)  # changes nothing, and is refused by the filter alone
-    except OSError:
-        return False
-    return True
-
-
-def _can_list(directory: str) -> bool:
-    try:
-        os.listdir(directory)  # noqa: PTH208 - no need for paths
-    except OSError:
-        return False
-    return True

@@ -7,20 +7,17 @@ itself, and device controls away from it.
 
 A set of rules is made once for each place a job can run in; a job takes it with one call.
 
-Source: landlock(7), Linux ``include/uapi/linux/landlock.h``. The call numbers are the same on all
-machines.
+Source: landlock(7), Linux ``include/uapi/linux/landlock.h``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Sequence
 
 from . import linux
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 
@@ -40,7 +37,7 @@ DEVICE = READ_FILE | WRITE_FILE
 def abi() -> int:
     """The version of Landlock this kernel offers; 0 if none."""
     try:
-        return linux.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
+        return linux.call("landlock_create_ruleset", None, 0, _VERSION)
     except OSError:
         return 0
 
@@ -69,10 +66,7 @@ def ruleset(
     handled = _rights(version)
     attributes = struct.pack("@QQQ", handled, 0, _SCOPES if version >= _SCOPES_SINCE_ABI else 0)
     # Older kernels know a shorter structure, and take a longer one only if the rest is zero.
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    fd = linux.syscall(
-        _CREATE_RULESET, buffer, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
-    )
+    fd = linux.call("landlock_create_ruleset", attributes, len(attributes), 0)
     make_char, make_block = 1 << 6, 1 << 11
     everything = handled & ~(make_char | make_block | IOCTL_DEV)
     try:
@@ -91,18 +85,12 @@ def _allow(ruleset_fd: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
-        rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, fd), 12)
-        linux.syscall(
-            _ADD_RULE,
-            ctypes.c_int(ruleset_fd),
-            ctypes.c_int(_PATH_BENEATH),
-            rule,
-            ctypes.c_uint32(0),
-        )
+        rule = struct.pack("=Qi", rights, fd)
+        linux.call("landlock_add_rule", ruleset_fd, _PATH_BENEATH, rule, 0)
     finally:
         os.close(fd)
 
 
 def restrict_self(ruleset_fd: int) -> None:
     """Puts the rules in force for this process, for good. Needs no_new_privs."""
-    linux.syscall(_RESTRICT_SELF, ctypes.c_int(ruleset_fd), ctypes.c_uint32(0))
+    linux.call("landlock_restrict_self", ruleset_fd, 0)

@@ -1,14 +1,21 @@
-"""The few Linux calls the sandbox needs and Python 3.11 lacks, by ctypes. Each raises OSError on
-failure.
+"""The few Linux calls the sandbox needs and Python 3.11 lacks. Each raises OSError on failure.
+
+They go through ``_launcher``'s ``syscall`` where that is compiled, else through ctypes, whose two
+libraries would make each fork dearer.
 """
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import os
-import socket
 import struct
+from typing import Any
+
+launcher: Any
+try:
+    from . import _launcher as launcher
+except ImportError:  # there was no compiler
+    launcher = None
+COMPILED = launcher is not None
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -43,76 +50,110 @@ CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_ADMIN, CAP_SYS_CHROOT = 5, 6, 7, 12, 1
 CAP_SYS_ADMIN, CAP_SETFCAP = 21, 31
 CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
+_SECCOMP_MODE_FILTER = 2
 
-_libc = ctypes.CDLL(None, use_errno=True)
+# name: (number on x86_64, number on the machines of the newer, common table)
+_NUMBERS = {
+    "ioctl": (16, 29),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "prctl": (157, 167),
+    "capset": (126, 91),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+}
+_COLUMN = 0 if os.uname().machine == "x86_64" else 1
 
 
-def _check(result: int, what: str) -> int:
+def call(name: str, *arguments: int | bytes | None) -> int:
+    """A system call of ``_NUMBERS`` and its result; bytes are passed by their address."""
+    number = _NUMBERS[name][_COLUMN]
+    if COMPILED:
+        result = launcher.syscall(number, *arguments)
+    else:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+        result = libc.syscall(ctypes.c_long(number), *converted)
+        if result < 0:
+            result = -ctypes.get_errno()
     if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
+        raise OSError(-result, f"{name}: {os.strerror(-result)}")
     return result
 
 
 def unshare(flags: int) -> None:
     """Moves this process (for CLONE_NEWPID: its next children) into new namespaces."""
-    _check(_libc.unshare(flags), "unshare")
+    call("unshare", flags)
 
 
 def setns(fd: int, kind: int) -> None:
     """Enters the namespace behind ``fd`` (for CLONE_NEWPID: its next children)."""
-    _check(_libc.setns(fd, kind), "setns")
-
-
-def syscall(number: int, *arguments: object) -> int:
-    """A system call the C library has no function for; the kernel's result."""
-    return _check(_libc.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
+    call("setns", fd, kind)
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """Makes a file system or directory visible at ``target``."""
-    result = _libc.mount(
-        source.encode(),
-        target.encode(),
-        None if kind is None else kind.encode(),
-        ctypes.c_ulong(flags),
-        None if data is None else data.encode(),
-    )
-    _check(result, f"mount {source} on {target}")
+    texts = [None if text is None else text.encode() for text in (source, target, kind, data)]
+    try:
+        call("mount", *texts[:3], flags, texts[3])
+    except OSError as error:
+        raise OSError(error.errno, f"mount {source} on {target}: {error.strerror}") from None
 
 
 def umount(target: str, flags: int) -> None:
     """Takes the mount at ``target`` away."""
-    _check(_libc.umount2(target.encode(), flags), f"umount {target}")
+    call("umount2", target.encode(), flags)
 
 
 def pivot_root(new: str, old: str) -> None:
     """Makes the mount ``new`` the root and puts the old root at ``old``."""
-    _check(_libc.pivot_root(new.encode(), old.encode()), "pivot_root")
+    call("pivot_root", new.encode(), old.encode())
 
 
 def prctl(option: int, *arguments: int) -> int:
     """Calls prctl with up to four integer arguments and returns its result."""
-    padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
-    return _check(_libc.prctl(option, *padded), f"prctl {option}")
+    return call("prctl", option, *(*arguments, 0, 0, 0, 0)[:4])
+
+
+def load_filter(program: bytes) -> None:
+    """Loads a BPF program as system-call filter into this process, for good."""
+    if COMPILED:
+        launcher.load_filter(program)
+        return
+    import ctypes
+
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
+    header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    call("prctl", PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, header, 0, 0)
 
 
 def loopback_up() -> None:
     """Brings up the interface ``lo`` of this network namespace."""
+    import _socket
+
     siocsifflags, up_and_running = 0x8914, 0x41
     request = struct.pack("16sH22x", b"lo", up_and_running)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, siocsifflags, request)
+    sock = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM)
+    try:
+        call("ioctl", sock.fileno(), siocsifflags, request)
+    finally:
+        sock.close()
 
 
 def keep_capabilities(kept: frozenset[int]) -> None:
     """Gives up all capabilities of this process but ``kept``, in every set but the bounding one."""
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     low = sum(1 << number for number in kept if number < 32)
     high = sum(1 << (number - 32) for number in kept if number >= 32)
     # effective, permitted, inheritable: first the low words, then the high ones
-    data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
-    _check(_libc.capset(header, data), "capset")
+    call("capset", header, struct.pack("=6I", low, low, 0, high, high, 0))
 
 
 def drop_bounding_set(kept: frozenset[int]) -> None:

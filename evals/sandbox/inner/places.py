@@ -14,10 +14,9 @@ sockets and open files.
 
 from __future__ import annotations
 
+import _socket
 import os
-import socket
-from dataclasses import dataclass, field
-from pathlib import Path
+import struct
 from typing import Any, Literal
 
 from . import landlock, linux
@@ -37,7 +36,6 @@ _USER, _MOUNT = linux.CLONE_NEWUSER, linux.CLONE_NEWNS
 _LASTING = linux.CLONE_NEWNET | linux.CLONE_NEWIPC
 
 
-@dataclass(eq=False)
 class Place:
     """One place of a zygote.
 
@@ -47,16 +45,18 @@ class Place:
         file_mib: the size its ``/tmp`` was made for.
         namespaces: (descriptor, kind) in the order to enter them.
         rules: the descriptor of its Landlock rules; None where there are none.
+        watched: descriptors of the two directories whose change times tell that a job wrote there.
     """
 
-    identity: Identity
-    uid: int
-    file_mib: int = 0
-    namespaces: tuple[tuple[int, int], ...] = ()
-    rules: int | None = None
-    _watched: tuple[int, ...] = ()
-    _untouched: tuple[Any, ...] = ()
-    _lasting: dict[int, int] = field(default_factory=dict)
+    def __init__(self, identity: Identity, uid: int) -> None:
+        self.identity: Identity = identity
+        self.uid = uid
+        self.file_mib = 0
+        self.namespaces: tuple[tuple[int, int], ...] = ()
+        self.rules: int | None = None
+        self.watched: tuple[int, ...] = ()
+        self._untouched: tuple[Any, ...] = ()
+        self._lasting: dict[int, int] = {}
 
     def prepare(self, file_mib: int, landlock_abi: int) -> None:
         """Makes it ready for a job that may write files of this size.
@@ -78,14 +78,14 @@ class Place:
             *((fd, kind) for kind, fd in self._lasting.items()),
             (fds[_MOUNT], _MOUNT),
         )
-        self._watched = (fds["tmp"], fds["shm"])
+        self.watched = (fds["tmp"], fds["shm"])
         self.rules = fds.get("rules")
         self.file_mib = file_mib
         self._untouched = self._look()
 
     def _look(self) -> tuple[Any, ...]:
         seen = []
-        for fd in self._watched:
+        for fd in self.watched:
             stat = os.fstat(fd)
             seen.append((stat.st_ctime_ns, stat.st_mtime_ns, stat.st_nlink))
         return tuple(seen)
@@ -94,18 +94,18 @@ class Place:
         for fd, kind in self.namespaces:
             if kind == _MOUNT:
                 os.close(fd)
-        for fd in (*self._watched, *(() if self.rules is None else (self.rules,))):
+        for fd in (*self.watched, *(() if self.rules is None else (self.rules,))):
             os.close(fd)
-        self.namespaces, self._watched, self.rules, self.file_mib = (), (), None, 0
+        self.namespaces, self.watched, self.rules, self.file_mib = (), (), None, 0
 
     def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
         """Run by a child that ends afterwards; returns descriptors of what it made."""
         if _USER in wanted:
             outer_uid, outer_gid = os.geteuid(), os.getegid()
             linux.unshare(_USER)
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"{INNER_UID} {outer_uid} 1")
-            Path("/proc/self/gid_map").write_text(f"{INNER_UID} {outer_gid} 1")
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{INNER_UID} {outer_uid} 1")
+            _write("/proc/self/gid_map", f"{INNER_UID} {outer_gid} 1")
         for kind, fd in self._lasting.items():
             linux.setns(fd, kind)
         linux.unshare(sum(kind for kind in wanted if kind != _USER))
@@ -115,10 +115,10 @@ class Place:
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
         size = f"size={4 * file_mib}m,nr_inodes=4096,mode=1777"
         linux.mount("tmpfs", WORK, "tmpfs", flags, size)
-        shared = Path(WORK, ".shm")
-        shared.mkdir()
-        shared.chmod(0o1777)  # the umask cuts the mode that mkdir gives
-        linux.mount(str(shared), SHARED, None, linux.MS_BIND)
+        shared = f"{WORK}/.shm"
+        os.mkdir(shared)
+        os.chmod(shared, 0o1777)  # the umask cuts the mode that mkdir gives
+        linux.mount(shared, SHARED, None, linux.MS_BIND)
         # Hidden last: the maps above are written through it. Covering it costs less than a new one.
         linux.mount(EMPTY, "/proc", None, linux.MS_BIND)
         fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
@@ -138,20 +138,28 @@ _FILE_OF = {
 
 def _in_child(make: Any) -> list[int]:
     """Runs ``make`` in a child process and takes over the descriptors it returns."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                socket.send_fds(theirs, [b"made"], make())
-            except BaseException as error:  # noqa: BLE001 - raised again on the other side
-                theirs.send(f"{type(error).__name__}: {error}".encode())
-            finally:
-                os._exit(0)
-        theirs.close()
-        message, fds, _, _ = socket.recv_fds(ours, 4096, 16)
-        os.waitpid(pid, 0)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            made = make()
+            rights = struct.pack(f"{len(made)}i", *made)
+            theirs.sendmsg([b"made"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            theirs.send(f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    theirs.close()
+    message, ancillary, _, _ = ours.recvmsg(4096, _socket.CMSG_SPACE(16 * 4))
+    ours.close()
+    os.waitpid(pid, 0)
     if message != b"made":
         reason = message.decode("utf-8", "replace") or "the child that makes it died"
         raise OSError(f"a place for a job can't be made: {reason}")
-    return fds
+    rights = ancillary[0][2]
+    return list(struct.unpack(f"{len(rights) // 4}i", rights))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

@@ -17,7 +17,6 @@ tables.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -186,6 +185,9 @@ class Filter:
     Args:
         machine: by default this one.
         part: ``whole``, or what a zygote or a job adds of it.
+
+    Attributes:
+        program: the BPF program; None where the machine is not one we know.
     """
 
     def __init__(
@@ -197,18 +199,9 @@ class Filter:
             "job": OF_ZYGOTE,
         }[part]
         machine = machine or os.uname().machine
-        program = filter_program(machine, names, arguments=part != "job")
-        self.available = program is not None
-        if program is None:
-            return
-        self._code = ctypes.create_string_buffer(program, len(program))
-        # struct sock_fprog { unsigned short len; struct sock_filter *filter; }
-        self._header = ctypes.create_string_buffer(
-            struct.pack("@HP", len(program) // 8, ctypes.addressof(self._code))
-        )
+        self.program = filter_program(machine, names, arguments=part != "job")
 
     def load(self) -> None:
         """Loads the filter into this process, for good. Needs no_new_privs."""
-        if self.available:
-            filter_mode = 2
-            linux.prctl(linux.PR_SET_SECCOMP, filter_mode, ctypes.addressof(self._header))
+        if self.program is not None:
+            linux.load_filter(self.program)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import opcode
 import types
 
+TEST_FILE = "<test>"
+
 _MODULES = frozenset(
     (
         *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
@@ -60,3 +62,12 @@ def tame(code: types.CodeType) -> bool:
                 return False
             at = operations.find(_IMPORT, at + 1)
     return all(tame(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def names_read(code: types.CodeType) -> set[str]:
+    """The global names a code object may read; names of attributes are among them."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_read(constant)
+    return names

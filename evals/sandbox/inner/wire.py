@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import builtins
 import collections
-import datetime
-import decimal
-import fractions
+import importlib
 import itertools
 import json
+import marshal
 import math
 import os
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from json.encoder import c_make_encoder, encode_basestring_ascii
 from typing import Any
@@ -110,13 +110,15 @@ def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
         return {tag: to_json(value)}
     if kind is type and _BUILTIN_TYPES.get(value.__name__) is value:
         return {"ty": value.__name__}
-    if kind is fractions.Fraction:
-        return {"q": items((value.numerator, value.denominator))}
     if kind is range:
         return {"r": items((value.start, value.stop, value.step))}
     if isinstance(value, Iterator):
         read, error = _drain(value)
         return {"g": [items(read), error]}
+    for tag, (module, name, to_parts, _) in _RARE.items():
+        # Who has a value of the type has imported its module.
+        if kind is getattr(sys.modules.get(module), name, None):
+            return {tag: items(to_parts(value))}
     return not_plain(value)
 
 
@@ -183,9 +185,10 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
     if tag == "r":
         start, stop, step = items(content)
         return range(start, stop, step)
-    if tag == "q":
-        numerator, denominator = items(content)
-        return fractions.Fraction(numerator, denominator)
+    if tag in _RARE:
+        module, name, _, from_parts = _RARE[tag]
+        make = getattr(importlib.import_module(module), name)
+        return from_parts(make, *items(content))
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -196,6 +199,10 @@ def _replay(read: list[Any], error: Exception | None) -> Iterator[Any]:
     yield from read
     if error is not None:
         raise error
+
+
+def _call(make: Any, *parts: Any) -> Any:
+    return make(*parts)
 
 
 def _text(value: Any) -> str:
@@ -252,10 +259,15 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytes: ("b", bytes.hex),
     bytearray: ("ba", bytearray.hex),
     complex: ("c", lambda value: [repr(value.real), repr(value.imag)]),
-    decimal.Decimal: ("n", str),
-    datetime.date: ("td", datetime.date.isoformat),
-    datetime.timedelta: ("tl", lambda value: [value.days, value.seconds, value.microseconds]),
     type(Ellipsis): ("e", lambda _: None),
+}
+# Types whose modules are imported for them alone, since each module makes every fork dearer. Tag:
+# module, name, the plain parts of a value, and the value of a type with such parts.
+_RARE: dict[str, tuple[str, str, Callable[[Any], Sequence[Any]], Callable[..., Any]]] = {
+    "q": ("fractions", "Fraction", lambda v: (v.numerator, v.denominator), _call),
+    "n": ("decimal", "Decimal", lambda v: (str(v),), _call),
+    "td": ("datetime", "date", lambda v: (v.isoformat(),), lambda t, text: t.fromisoformat(text)),
+    "tl": ("datetime", "timedelta", lambda v: (v.days, v.seconds, v.microseconds), _call),
 }
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
@@ -265,9 +277,6 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "b": lambda content: bytes.fromhex(_text(content)),
     "ba": lambda content: bytearray.fromhex(_text(content)),
     "c": lambda content: complex(float(_text(content[0])), float(_text(content[1]))),
-    "n": lambda content: decimal.Decimal(_text(content)),
-    "td": lambda content: datetime.date.fromisoformat(_text(content)),
-    "tl": lambda content: datetime.timedelta(*content),
     "e": lambda _: Ellipsis,
 }
 
@@ -320,10 +329,13 @@ class Channel:
             FrameTooLargeError: if it is longer than the cap; nothing is sent then.
             OSError: if the other side is gone.
         """
-        text = "".join(_encode(tree, 0))
-        if len(text) > MAX_FRAME_BYTES:
-            raise FrameTooLargeError(f"{len(text)} bytes in one message")
-        data = _LENGTH.pack(len(text)) + text.encode("ascii")
+        self.send_bytes("".join(_encode(tree, 0)).encode("ascii"))
+
+    def send_bytes(self, frame: bytes) -> None:
+        """Sends one frame, made by the caller; raises as :meth:`send`."""
+        if len(frame) > MAX_FRAME_BYTES:
+            raise FrameTooLargeError(f"{len(frame)} bytes in one message")
+        data = _LENGTH.pack(len(frame)) + frame
         sent = os.write(self._fd, data)
         while sent < len(data):
             sent += os.write(self._fd, memoryview(data)[sent:])
@@ -335,29 +347,83 @@ class Channel:
             EOFError: if the other side is gone.
             WireError: for a frame that is too large or not JSON.
         """
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        if length > MAX_FRAME_BYTES:
-            raise FrameTooLargeError(f"{length} bytes in one message")
-        data = self._read(length)
         try:
-            return _decode(data.decode("ascii"))
+            return _decode(self.receive_bytes().decode("ascii"))
         except (ValueError, RecursionError) as error:
             raise WireError(f"not a frame: {type(error).__name__}") from None
 
-    def _read(self, length: int) -> bytes:
-        parts, missing = [self._ahead], length - len(self._ahead)
-        while missing > 0:
-            try:
-                part = os.read(self._fd, max(missing, _READ_BYTES))
-            except ConnectionError:
-                part = b""
-            if not part:
-                raise EOFError
-            parts.append(part)
-            missing -= len(part)
-        data = b"".join(parts)
-        self._ahead = data[length:]
-        return data[:length]
+    def receive_bytes(self) -> bytes:
+        """Receives one frame, as it came.
+
+        Raises:
+            EOFError: if the other side is gone.
+            FrameTooLargeError: for a frame that is too large.
+        """
+        data = self._ahead
+        while len(data) < _LENGTH.size:
+            data += self._more(_READ_BYTES)
+        (length,) = _LENGTH.unpack_from(data)
+        if length > MAX_FRAME_BYTES:
+            raise FrameTooLargeError(f"{length} bytes in one message")
+        end = _LENGTH.size + length
+        if len(data) < end:
+            parts, missing = [data], end - len(data)
+            while missing > 0:
+                part = self._more(max(missing, _READ_BYTES))
+                parts.append(part)
+                missing -= len(part)
+            data = b"".join(parts)
+        self._ahead = data[end:]
+        return data[_LENGTH.size : end]
+
+    def _more(self, most: int) -> bytes:
+        try:
+            part = os.read(self._fd, most)
+        except ConnectionError:
+            part = b""
+        if not part:
+            raise EOFError
+        return part
+
+
+def encode_call(name: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> bytes | None:
+    """The frame of a call whose arguments all are of common built-in types; None for others.
+
+    It goes to the program, which may be told anything, so it need not be JSON: the interpreter's
+    own format is read and written without a step in between, and keeps aliases.
+    """
+    if not (_is_common(arguments, 0) and _is_common(options, 0)):
+        return None
+    return b"m" + marshal.dumps((name, arguments, options))
+
+
+def _is_common(value: Any, depth: int) -> bool:
+    """Whether a value is of the exact types that marshal writes as they are."""
+    kind = type(value)
+    if kind in _COMMON_SCALARS:
+        return True
+    if depth >= MAX_DEPTH:
+        return False
+    if kind is dict:
+        return _are_common(value, depth) and _are_common(value.values(), depth)
+    return kind in _COMMON_SEQUENCES and _are_common(value, depth)
+
+
+def _are_common(values: Any, depth: int) -> bool:
+    if _COMMON_SCALARS.issuperset(map(type, values)):
+        return True
+    return all(_is_common(value, depth + 1) for value in values)
+
+
+_COMMON_SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
+_COMMON_SEQUENCES = frozenset((tuple, list, set, frozenset))
+
+
+def decode_request(frame: bytes) -> list[Any]:
+    """A request to the program. Only of the trusted side: it is believed."""
+    if frame[:1] == b"m":
+        return ["plain", *marshal.loads(frame[1:])]
+    return _decode(frame.decode("ascii"))
 
 
 def _no_constant(name: str) -> Any:

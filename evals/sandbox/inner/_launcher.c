@@ -1,0 +1,709 @@
+// The serving loop of a zygote of programs, compiled; see _launcher.pyi for what each function does,
+// zygote.py for the same in Python, and confine.py for the steps a job takes.
+//
+// Why: a fork shares the interpreter's memory, and each page that either side writes afterwards is
+// copied. Python code that launches a job writes some four hundred of them, by counting references;
+// this file writes a dozen. It links with the C library alone and keeps to the limited API.
+//
+// One zygote is one process with one thread, so the state is static. Nothing here sends a signal to
+// a pid other than one it forked and has not waited for.
+#define _GNU_SOURCE
+#include "_program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <malloc.h>
+#include <math.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#define LANDLOCK_RESTRICT_SELF 446
+
+enum { CHANNEL_FD = 3, PRINTED_FD = 4 };  // candidate.py
+enum { MOST_PLACES = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTES = 200 };
+
+static const double LONGEST_NAP_S = 0.25, SHORTEST_NAP_S = 0.02;
+
+// orders.py: the layouts, the operations, the descriptors, and the reasons of an end.
+typedef struct {
+    uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, unused;
+    double cpu_s, wall_s;
+    uint64_t output_bytes;
+} Order;
+typedef struct {
+    uint32_t id, reason;
+    int32_t status;
+    uint32_t unused;
+    double cpu_s, wall_s, rss_mib;
+} End;
+_Static_assert(sizeof(Order) == 56 && sizeof(End) == 40, "the layouts of orders.py");
+enum { RUN = 1, KILL = 2 };
+enum { PAYLOAD, CHANNEL, STDIN, STDOUT, KINDS_OF_FD };
+enum { EXIT, CPU, WALL, MEMORY, OUTPUT, ORDERED, FAILED };
+
+typedef struct {
+    int fd, kind;
+} Namespace;
+
+typedef struct {
+    struct timespec changed, modified;
+    nlink_t links;
+} Stamp;
+
+typedef struct {
+    int made, busy, rules, namespaces;
+    uint32_t uid, file_mib;
+    Namespace namespace[MOST_NAMESPACES];
+    int watched[2];
+    Stamp untouched[2];
+} Place;
+
+typedef struct {
+    int going, place, stdout_fd, printed;
+    pid_t pid;
+    uint32_t id, reason, memory_mib;
+    double started, cpu_s, wall_s, cpu_seen;
+    uint64_t output_bytes;
+} Job;
+
+static struct {
+    int control, errors, own_pid_namespace, uids, places, last_used, order_waits;
+    struct rlimit hard[RLIM_NLIMITS];
+    struct sock_fprog filter;
+    char directory[256];
+    sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
+    double look_at;
+    Place place[MOST_PLACES];
+    Job job[MOST_PLACES];
+    Order order;
+    int fds[KINDS_OF_FD];
+} self_;
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static PyObject* raise_errno(const char* what) {
+    const int number = errno;
+    PyErr_Format(PyExc_OSError, "%s: %s", what, strerror(number));
+    return NULL;
+}
+
+static void close_all(int* fds, int count) {
+    for (int i = 0; i < count; i++) {
+        if (fds[i] >= 0) close(fds[i]);
+        fds[i] = -1;
+    }
+}
+
+// --- places ------------------------------------------------------------------------------------
+
+static int look(const Place* place, Stamp* seen) {
+    for (int i = 0; i < 2; i++) {
+        struct stat stat;
+        if (fstat(place->watched[i], &stat) < 0) return -1;
+        seen[i] = (Stamp){stat.st_ctim, stat.st_mtim, stat.st_nlink};
+    }
+    return 0;
+}
+
+static int same(struct timespec a, struct timespec b) {
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static int is_untouched(const Place* place) {
+    Stamp seen[2];
+    if (look(place, seen) < 0) return 0;
+    for (int i = 0; i < 2; i++) {
+        const Stamp *a = &seen[i], *b = &place->untouched[i];
+        if (!same(a->changed, b->changed) || !same(a->modified, b->modified) || a->links != b->links)
+            return 0;
+    }
+    return 1;
+}
+
+// The free place to take, -1 if there is none: the last used, unless only another one fits.
+static int free_place(uint32_t file_mib) {
+    int found = -1;
+    for (int i = 0; i < self_.places; i++) {
+        const int at = (self_.last_used + i) % self_.places;
+        if (self_.place[at].busy) continue;
+        if (self_.place[at].file_mib == file_mib) return at;
+        if (found < 0) found = at;
+    }
+    return found;
+}
+
+// --- what a job does to itself; see confine.py ----------------------------------------------------
+
+static int limit(int resource, rlim_t value) {
+    const rlim_t hard = self_.hard[resource].rlim_max;
+    if (hard != RLIM_INFINITY && hard < value) value = hard;
+    const struct rlimit both = {value, value};
+    return setrlimit(resource, &both);
+}
+
+static const char* set_limits(const Order* order) {
+    const rlim_t mebibyte = 1 << 20;
+    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte) < 0 ||
+                       // whole seconds; the zygote watches the exact limit and this is behind it
+                       limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
+                       limit(RLIMIT_FSIZE, order->file_mib * mebibyte) < 0 ||
+                       limit(RLIMIT_NOFILE, order->open_files) < 0 ||
+                       limit(RLIMIT_NPROC, order->processes) < 0 || limit(RLIMIT_CORE, 0) < 0 ||
+                       limit(RLIMIT_MEMLOCK, 0) < 0 || limit(RLIMIT_MSGQUEUE, 0) < 0;
+    return failed ? "setrlimit" : NULL;
+}
+
+static const char* drop_rights(const Place* place) {
+    if (self_.uids) {
+        const long id = (long)place->uid;
+        if (syscall(SYS_setgroups, 0L, NULL) < 0) return "setgroups";
+        if (syscall(SYS_setresgid, id, id, id) < 0) return "setresgid";
+        if (syscall(SYS_setresuid, id, id, id) < 0) return "setresuid";
+        return NULL;
+    }
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    const struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
+    return syscall(SYS_capset, &header, none) < 0 ? "capset" : NULL;
+}
+
+static int load(const struct sock_fprog* filter) {
+    return filter->len > 0 ? prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter) : 0;
+}
+
+// Confines this process for good; the name of the call that failed, NULL if none did.
+static const char* confine(const Place* place, const Order* order, const int* fds) {
+    if (setsid() < 0) return "setsid";
+    if (fds[STDIN] >= 0 && dup2(fds[STDIN], 0) < 0) return "dup2";
+    if (fds[STDOUT] >= 0 && dup2(fds[STDOUT], 1) < 0) return "dup2";
+    for (int i = 0; i < place->namespaces; i++)
+        if (setns(place->namespace[i].fd, place->namespace[i].kind) < 0) return "setns";
+    if (chdir(self_.directory) < 0) return "chdir";
+    const char* failed = set_limits(order);
+    if (failed == NULL) failed = drop_rights(place);
+    if (failed != NULL) return failed;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L) < 0) return "prctl";
+    if (place->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, place->rules, 0) < 0)
+        return "landlock_restrict_self";
+    return load(&self_.filter) < 0 ? "seccomp" : NULL;
+}
+
+// Forks the init of a new PID namespace. -1 and the name of the call that failed if it can't.
+static pid_t fork_job(const char** failed) {
+    *failed = "unshare";
+    if (unshare(CLONE_NEWPID) < 0) return -1;
+    PyOS_BeforeFork();
+    const pid_t pid = fork();
+    if (pid == 0) {
+        PyOS_AfterFork_Child();
+        signal(SIGCHLD, SIG_DFL);
+        sigprocmask(SIG_SETMASK, &self_.asleep, NULL);
+        return 0;
+    }
+    const int number = errno;
+    PyOS_AfterFork_Parent();
+    *failed = "fork";
+    if (setns(self_.own_pid_namespace, CLONE_NEWPID) < 0) {
+        // Never fork again into a namespace whose init is a job.
+        fprintf(stderr, "the zygote can't return to its PID namespace\n");
+        _exit(125);
+    }
+    errno = number;
+    return pid;
+}
+
+static _Noreturn void die_unconfined(const char* failed) {
+    char text[MESSAGE_BYTES];
+    const int length = snprintf(text, sizeof text, "job: %s: %s\n", failed, strerror(errno));
+    if (write(self_.errors, text, (size_t)length) < 0) _exit(126);
+    _exit(125);
+}
+
+// --- jobs --------------------------------------------------------------------------------------
+
+// 0, or -1 if the driver is gone.
+static int tell(const End* end, const char* text, size_t length) {
+    struct iovec parts[2] = {{(void*)end, sizeof *end}, {(void*)text, length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent;
+    do sent = sendmsg(self_.control, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -1 : 0;
+}
+
+static int tell_failed(uint32_t id, const char* what) {
+    char text[MESSAGE_BYTES];
+    const int length = snprintf(text, sizeof text, "%s: %s", what, strerror(errno));
+    const End end = {.id = id, .reason = FAILED};
+    return tell(&end, text, (size_t)length);
+}
+
+static void kill_job(Job* job, uint32_t reason) {
+    // The pid stays reserved until it is waited for. Its namespace dies with it.
+    if (job->reason == EXIT) job->reason = reason;
+    kill(job->pid, SIGKILL);
+}
+
+static Job* job_of(uint32_t id) {
+    for (int i = 0; i < self_.places; i++)
+        if (self_.job[i].going && self_.job[i].id == id) return &self_.job[i];
+    return NULL;
+}
+
+static int finish(Job* job, int status, const struct rusage* usage) {
+    const double cpu_s = (double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
+                         1e-6 * (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+    const End end = {
+        .id = job->id,
+        .reason = job->reason,
+        .status = status,
+        .cpu_s = cpu_s > job->cpu_seen ? cpu_s : job->cpu_seen,
+        .wall_s = now() - job->started,
+        .rss_mib = (double)usage->ru_maxrss / 1024,
+    };
+    char output[PRINTED_BYTES];
+    ssize_t length = 0;
+    if (job->printed >= 0) length = read(job->printed, output, sizeof output);
+    close_all(&job->printed, 1);
+    close_all(&job->stdout_fd, 1);
+    job->going = 0;
+    self_.place[job->place].busy = 0;
+    self_.last_used = job->place;
+    return tell(&end, output, length > 0 ? (size_t)length : 0);
+}
+
+static int reap(void) {
+    for (int i = 0; i < self_.places; i++) {
+        Job* job = &self_.job[i];
+        int status;
+        struct rusage usage;
+        if (job->going && wait4(job->pid, &status, WNOHANG, &usage) == job->pid &&
+            finish(job, status, &usage) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static double cpu_used(const Job* job) {
+    struct timespec time;
+    // clock_getcpuclockid(3): CPUCLOCK_SCHED of a pid
+    if (clock_gettime((clockid_t)((~(unsigned)job->pid << 3) | 2), &time) < 0) return 0;
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static int is_old(const Job* job, double time) {
+    return job->going && job->reason == EXIT && time - job->started > LONGEST_NAP_S;
+}
+
+// Ends the jobs over a limit; returns how many are old enough for a look at all their processes.
+static int enforce(double time) {
+    int old = 0;
+    for (int i = 0; i < self_.places; i++) {
+        Job* job = &self_.job[i];
+        if (!job->going || job->reason != EXIT) continue;
+        const double used = cpu_used(job);
+        if (used > job->cpu_seen) job->cpu_seen = used;
+        struct stat stat;
+        if (job->cpu_seen > job->cpu_s)
+            kill_job(job, CPU);
+        else if (time - job->started > job->wall_s)
+            kill_job(job, WALL);
+        else if (job->stdout_fd >= 0 && fstat(job->stdout_fd, &stat) == 0 &&
+                 (uint64_t)stat.st_size > job->output_bytes)
+            kill_job(job, OUTPUT);
+        else
+            old += is_old(job, time);
+    }
+    return old;
+}
+
+// Seconds until a job may be over a limit; negative if there is none.
+static double nap(double time) {
+    double shortest = -1;
+    for (int i = 0; i < self_.places; i++) {
+        const Job* job = &self_.job[i];
+        if (!job->going) continue;
+        if (shortest < 0) shortest = LONGEST_NAP_S;
+        // A job of one thread can't reach its CPU limit sooner than this.
+        shortest = fmin(shortest, job->cpu_s - job->cpu_seen);
+        shortest = fmin(shortest, job->wall_s - (time - job->started));
+    }
+    return shortest < 0 ? shortest : fmax(shortest, SHORTEST_NAP_S);
+}
+
+// --- orders ------------------------------------------------------------------------------------
+
+// Reads a packet of the driver into self_.order; 0 at the end, -1 with an exception set.
+static int receive(void) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int) * (KINDS_OF_FD + 1))];
+    } control;
+    struct iovec part = {&self_.order, sizeof self_.order};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control.bytes,
+        .msg_controllen = sizeof control.bytes,
+    };
+    ssize_t length;
+    do length = recvmsg(self_.control, &message, MSG_CMSG_CLOEXEC);
+    while (length < 0 && errno == EINTR);
+    if (length < 0 && errno == ECONNRESET) length = 0;
+    if (length < 0) {
+        raise_errno("recvmsg");
+        return -1;
+    }
+    if (length == 0) return 0;
+    int received[KINDS_OF_FD + 1], count = 0;
+    const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
+    if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
+        count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        memcpy(received, CMSG_DATA(header), (size_t)count * sizeof(int));
+    }
+    int used = 0;
+    for (int kind = 0; kind < KINDS_OF_FD; kind++)
+        self_.fds[kind] = self_.order.fds & (1u << kind) && used < count ? received[used++] : -1;
+    const int cut = length != sizeof self_.order || message.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+    if (cut || used != count || __builtin_popcount(self_.order.fds) != count) {
+        PyErr_SetString(PyExc_OSError, "a packet of the driver was cut");
+        return -1;
+    }
+    return 1;
+}
+
+// What Python is told.
+static PyObject* event(const char* name, int place, uint32_t file_mib) {
+    return Py_BuildValue("(siI)", name, place, file_mib);
+}
+
+static void close_from(unsigned first) {
+    if (syscall(SYS_close_range, first, ~0u, 0) == 0) return;
+    for (unsigned fd = first; fd < 1 << 20; fd++) close((int)fd);
+}
+
+// A copy of a descriptor above those that a job keeps; -1 for none.
+static int above(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD, PRINTED_FD + 1); }
+
+// In the child: confines it, and runs the program.
+static _Noreturn void become(const Place* place, const Order* order, const int* fds, int printed) {
+    const int channel = above(fds[CHANNEL]), copy = above(printed);
+    struct stat stat;
+    const char* failed = "fstat";
+    char* payload = NULL;
+    if (fstat(fds[PAYLOAD], &stat) == 0) {
+        const size_t length = (size_t)stat.st_size;
+        payload = malloc(length + 1);
+        failed = "pread";
+        if (payload != NULL && pread(fds[PAYLOAD], payload, length, 0) == (ssize_t)length)
+            failed = confine(place, order, fds);
+    }
+    // A process that the program executes gets neither.
+    if (failed == NULL && (dup3(channel, CHANNEL_FD, O_CLOEXEC) < 0 ||
+                           (printed >= 0 && dup3(copy, PRINTED_FD, O_CLOEXEC) < 0)))
+        failed = "dup3";
+    if (failed != NULL) die_unconfined(failed);
+    close_from(printed >= 0 ? PRINTED_FD + 1 : PRINTED_FD);
+    run_program(payload, (size_t)stat.st_size, CHANNEL_FD, printed >= 0);
+}
+
+// Starts the job of self_.order; NULL, or what to return to Python.
+static PyObject* start(void) {
+    const Order* order = &self_.order;
+    int at;
+    while ((at = free_place(order->file_mib)) < 0) {  // one is about to end
+        usleep(1000);
+        if (reap() < 0) return event("closed", 0, 0);
+    }
+    Place* place = &self_.place[at];
+    if (!place->made || place->file_mib != order->file_mib || !is_untouched(place))
+        return event("place", at, order->file_mib);
+    self_.order_waits = 0;
+    int printed[2] = {-1, -1};
+    const char* what = "pipe2";
+    pid_t pid = -1;
+    // Nobody reads the pipe before the job ends, so it must not block.
+    if (self_.fds[STDOUT] >= 0 || pipe2(printed, O_CLOEXEC | O_NONBLOCK) == 0)
+        pid = fork_job(&what);
+    if (pid == 0) become(place, order, self_.fds, printed[1]);
+    Job* job = &self_.job[at];
+    if (pid > 0) {
+        *job = (Job){
+            .going = 1,
+            .place = at,
+            .stdout_fd = -1,
+            .printed = printed[0],
+            .pid = pid,
+            .id = order->id,
+            .memory_mib = order->memory_mib,
+            .started = now(),
+            .cpu_s = order->cpu_s,
+            .wall_s = order->wall_s,
+            .output_bytes = order->output_bytes,
+        };
+        place->busy = 1;
+        if (order->output_bytes > 0) {
+            job->stdout_fd = self_.fds[STDOUT];
+            self_.fds[STDOUT] = -1;
+        }
+    } else {
+        tell_failed(order->id, what);
+        close_all(printed, 1);
+    }
+    close_all(&printed[1], 1);
+    close_all(self_.fds, KINDS_OF_FD);
+    return NULL;
+}
+
+static void on_child(int number) { (void)number; }
+
+// --- Python's view -----------------------------------------------------------------------------
+
+static PyObject* system_call(PyObject* module, PyObject* arguments) {
+    (void)module;
+    long values[7] = {0};
+    const Py_ssize_t count = PyTuple_Size(arguments);
+    if (count < 1 || count > 7) {
+        PyErr_SetString(PyExc_TypeError, "a call has a number and up to six arguments");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject* argument = PyTuple_GetItem(arguments, i);
+        if (argument == Py_None) continue;
+        values[i] = PyBytes_Check(argument) ? (long)PyBytes_AsString(argument)
+                                            : PyLong_AsLong(argument);
+        if (values[i] == -1 && PyErr_Occurred()) return NULL;
+    }
+    const long result = syscall(values[0], values[1], values[2], values[3], values[4], values[5],
+                                values[6]);
+    return PyLong_FromLong(result < 0 ? -errno : result);
+}
+
+static PyObject* load_filter(PyObject* module, PyObject* arguments) {
+    (void)module;
+    const char* program;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "y#", &program, &length)) return NULL;
+    const struct sock_fprog filter = {
+        .len = (unsigned short)((size_t)length / sizeof(struct sock_filter)),
+        .filter = (struct sock_filter*)program,
+    };
+    if (load(&filter) < 0) return raise_errno("seccomp");
+    Py_RETURN_NONE;
+}
+
+static PyObject* setup(PyObject* module, PyObject* arguments) {
+    (void)module;
+    const char *directory, *filter;
+    Py_ssize_t filter_bytes;
+    unsigned uid_base;
+    if (!PyArg_ParseTuple(arguments, "iiipIisy#", &self_.control, &self_.errors,
+                          &self_.own_pid_namespace, &self_.uids, &uid_base, &self_.places,
+                          &directory, &filter, &filter_bytes))
+        return NULL;
+    if (self_.places < 1 || self_.places > MOST_PLACES ||
+        strlen(directory) >= sizeof self_.directory) {
+        PyErr_SetString(PyExc_ValueError, "too many places, or the directory's name is too long");
+        return NULL;
+    }
+    for (int i = 0; i < self_.places; i++) self_.place[i] = (Place){.uid = uid_base + (unsigned)i};
+    strcpy(self_.directory, directory);
+    self_.filter.len = (unsigned short)((size_t)filter_bytes / sizeof(struct sock_filter));
+    self_.filter.filter = PyMem_Malloc((size_t)filter_bytes + 1);
+    if (self_.filter.filter == NULL) return PyErr_NoMemory();
+    memcpy(self_.filter.filter, filter, (size_t)filter_bytes);
+    for (int i = 0; i < RLIM_NLIMITS; i++)
+        if (getrlimit(i, &self_.hard[i]) < 0) return raise_errno("getrlimit");
+    // A child that ends interrupts the wait for the driver, and nothing else.
+    const struct sigaction action = {.sa_handler = on_child};
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    if (sigaction(SIGCHLD, &action, NULL) < 0 ||
+        sigprocmask(SIG_BLOCK, &children, &self_.asleep) < 0)
+        return raise_errno("sigaction");
+    sigdelset(&self_.asleep, SIGCHLD);
+    malloc_trim(0);
+    Py_RETURN_NONE;
+}
+
+static PyObject* set_place(PyObject* module, PyObject* arguments) {
+    (void)module;
+    int at, rules, watched[2];
+    unsigned file_mib;
+    PyObject* namespaces;
+    if (!PyArg_ParseTuple(arguments, "iIO(ii)i", &at, &file_mib, &namespaces, &watched[0],
+                          &watched[1], &rules))
+        return NULL;
+    const Py_ssize_t count = PySequence_Size(namespaces);
+    if (count < 0) return NULL;
+    if (at < 0 || at >= self_.places || count > MOST_NAMESPACES) {
+        PyErr_SetString(PyExc_ValueError, "no such place, or too many namespaces");
+        return NULL;
+    }
+    Place place = {
+        .made = 1, .uid = self_.place[at].uid, .rules = rules, .file_mib = file_mib};
+    memcpy(place.watched, watched, sizeof watched);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject* pair = PySequence_GetItem(namespaces, i);
+        if (pair == NULL) return NULL;
+        Namespace* namespace = &place.namespace[place.namespaces++];
+        const int fine = PyArg_ParseTuple(pair, "ii", &namespace->fd, &namespace->kind);
+        Py_DECREF(pair);
+        if (!fine) return NULL;
+    }
+    if (look(&place, place.untouched) < 0) return raise_errno("fstat");
+    self_.place[at] = place;
+    Py_RETURN_NONE;
+}
+
+static PyObject* fork_trial(PyObject* module, PyObject* arguments) {
+    (void)module;
+    int at;
+    Order order = {.op = RUN};
+    if (!PyArg_ParseTuple(arguments, "iIIIId", &at, &order.memory_mib, &order.file_mib,
+                          &order.open_files, &order.processes, &order.cpu_s))
+        return NULL;
+    if (at < 0 || at >= self_.places || !self_.place[at].made) {
+        PyErr_SetString(PyExc_ValueError, "no such place");
+        return NULL;
+    }
+    const int fds[KINDS_OF_FD] = {-1, -1, -1, -1};
+    const char* failed;
+    const pid_t pid = fork_job(&failed);
+    if (pid == 0) failed = confine(&self_.place[at], &order, fds);
+    if (pid < 0 || (pid == 0 && failed != NULL)) return raise_errno(failed);
+    return PyLong_FromLong(pid);
+}
+
+static PyObject* serve(PyObject* module, PyObject* unused) {
+    (void)module;
+    (void)unused;
+    for (;;) {
+        if (self_.order_waits) {
+            PyObject* result = start();
+            if (result != NULL) return result;
+        }
+        const double seconds = nap(now());
+        struct timespec patience = {(time_t)seconds, (long)(1e9 * (seconds - floor(seconds)))};
+        struct pollfd driver = {.fd = self_.control, .events = POLLIN};
+        const int ready = ppoll(&driver, 1, seconds < 0 ? NULL : &patience, &self_.asleep);
+        if (ready < 0 && errno != EINTR) return raise_errno("ppoll");
+        if (ready <= 0 && reap() < 0) return event("closed", 0, 0);
+        if (ready > 0) {
+            const int more = receive();
+            if (more < 0) return NULL;
+            if (more == 0) return event("closed", 0, 0);
+            Job* job = job_of(self_.order.id);
+            if (self_.order.op == RUN)
+                self_.order_waits = 1;
+            else if (job != NULL)
+                kill_job(job, ORDERED);
+        }
+        const double time = now();
+        if (time >= self_.look_at) {
+            self_.look_at = time + SHORTEST_NAP_S;
+            if (enforce(time) > 0) return event("look", 0, 0);
+        }
+    }
+}
+
+static PyObject* old_jobs(PyObject* module, PyObject* unused) {
+    (void)module;
+    (void)unused;
+    PyObject* all = PyList_New(0);
+    const double time = now();
+    for (int i = 0; all != NULL && i < self_.places; i++) {
+        const Job* job = &self_.job[i];
+        if (!is_old(job, time)) continue;
+        PyObject* one = Py_BuildValue("(Ii)", job->id, (int)job->pid);
+        if (one == NULL || PyList_Append(all, one) < 0) {
+            Py_DECREF(all);
+            all = NULL;
+        }
+        Py_XDECREF(one);
+    }
+    return all;
+}
+
+static PyObject* refuse(PyObject* module, PyObject* arguments) {
+    (void)module;
+    const char* text;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(arguments, "y#", &text, &length)) return NULL;
+    const End end = {.id = self_.order.id, .reason = FAILED};
+    self_.order_waits = 0;
+    close_all(self_.fds, KINDS_OF_FD);
+    tell(&end, text, (size_t)length);
+    Py_RETURN_NONE;
+}
+
+static PyObject* seen(PyObject* module, PyObject* arguments) {
+    (void)module;
+    uint32_t id;
+    double cpu_s, own_mib;
+    if (!PyArg_ParseTuple(arguments, "Idd", &id, &cpu_s, &own_mib)) return NULL;
+    Job* job = job_of(id);
+    if (job != NULL && job->reason == EXIT) {
+        if (cpu_s > job->cpu_seen) job->cpu_seen = cpu_s;
+        if (own_mib > job->memory_mib)
+            kill_job(job, MEMORY);
+        else if (job->cpu_seen > job->cpu_s)
+            kill_job(job, CPU);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject* end_all(PyObject* module, PyObject* unused) {
+    (void)module;
+    (void)unused;
+    for (int i = 0; i < self_.places; i++)
+        if (self_.job[i].going) {
+            kill_job(&self_.job[i], ORDERED);
+            waitpid(self_.job[i].pid, NULL, 0);
+            self_.job[i].going = 0;
+        }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"syscall", system_call, METH_VARARGS, NULL},
+    {"load_filter", load_filter, METH_VARARGS, NULL},
+    {"setup", setup, METH_VARARGS, NULL},
+    {"set_place", set_place, METH_VARARGS, NULL},
+    {"fork_trial", fork_trial, METH_VARARGS, NULL},
+    {"serve", serve, METH_NOARGS, NULL},
+    {"prepare_program", prepare_program, METH_VARARGS, NULL},
+    {"refuse", refuse, METH_VARARGS, NULL},
+    {"old_jobs", old_jobs, METH_NOARGS, NULL},
+    {"seen", seen, METH_VARARGS, NULL},
+    {"end_all", end_all, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__launcher(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,287 @@
+"""The serving loop of a zygote in Python: of all processes of tests, and of programs where the
+compiled one (:class:`.serving.CompiledZygote`) can't be had.
+"""
+
+from __future__ import annotations
+
+import _signal  # pyright: ignore[reportMissingImports]
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import linux
+from .candidate import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
+from .confine import Bounds, bounds, confine
+from .orders import Ended, Order, Reason, read_order
+from .places import WORK, Place
+from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote, usage_of_tree
+
+_ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
+_CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
+_SIGCHLD = int(signal.SIGCHLD)
+
+
+@dataclass(slots=True)
+class _Job:
+    order: Order
+    pid: int
+    place: Place
+    started: float
+    stdout: int | None
+    printed: int | None
+    directory: str | None
+    reason: Reason = "exit"
+    cpu_seen: float = 0.0
+
+    def cpu_used(self) -> float:
+        """CPU seconds of the job's first process, all threads, so far."""
+        clock_of_process = (~self.pid << 3) | 2  # clock_getcpuclockid(3): CPUCLOCK_SCHED of a pid
+        try:
+            return time.clock_gettime(clock_of_process)
+        except OSError:  # it has just ended; wait4 will tell
+            return 0.0
+
+    def output(self) -> bytes:
+        """The beginning of what the job has printed; to be asked once, at its end."""
+        if self.printed is None:
+            return b""
+        try:
+            return os.read(self.printed, PRINTED_BYTES)
+        except BlockingIOError:  # nothing; without a PID namespace a process of it may be left
+            return b""
+
+    def exceeded(self, now: float) -> Reason | None:
+        """The limit the job is over, if any."""
+        order = self.order
+        used = self.cpu_used()
+        # Looking at all processes costs; a job that has just started can't have used much.
+        if now - self.started > LONGEST_NAP_S:
+            by_all, own_mib = usage_of_tree(self.pid)
+            used = max(used, by_all)
+            if own_mib > order.memory_mib:
+                return "memory"
+        self.cpu_seen = max(self.cpu_seen, used)
+        if self.cpu_seen > order.cpu_s:
+            return "cpu"
+        if now - self.started > order.wall_s:
+            return "wall"
+        if self.stdout is not None and os.fstat(self.stdout).st_size > order.output_bytes:
+            return "output"
+        return None
+
+
+class PythonZygote(Zygote):
+    """The serving process with its loop in Python.
+
+    Args:
+        programs: whether its jobs are programs, which it watches, not their tests, which the driver
+            does.
+        **rest: see :class:`Zygote`.
+    """
+
+    def __init__(self, *, programs: bool, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._programs = programs
+        self._driver = socket.socket(fileno=self.control)
+        self._jobs: dict[int, _Job] = {}
+        self._free_places: list[Place] = []
+        self._look_at = 0.0
+
+    def prepare(self) -> None:
+        """Makes ready for the first fork."""
+        self._free_places = list(self.places)
+
+    def fork_trial(self, child: Callable[[Place], None]) -> int:
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        place = self._place(TRIAL.file_mib)
+        self._free_places.append(place)
+        directory = "/" if self.identity == "none" else WORK
+
+        def confined() -> None:
+            confine(place, bounds(TRIAL), self.last_filter, None, None, directory)
+            child(place)
+
+        return self._fork(confined)
+
+    def loop(self) -> None:
+        """Runs jobs until the driver closes the control socket."""
+        wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        poller = select.poll()
+        poller.register(self._driver, select.POLLIN)
+        poller.register(wake_read, select.POLLIN)
+        while True:
+            going = True
+            for fd, _ in poller.poll(self._nap_ms()):
+                if fd == wake_read:
+                    os.read(wake_read, 4096)
+                    self._reap()
+                else:
+                    going = self._obey()
+            if not going:
+                break
+            now = time.monotonic()
+            if now >= self._look_at:
+                self._enforce(now)
+                self._look_at = now + SHORTEST_NAP_S
+        for job in list(self._jobs.values()):
+            os.kill(job.pid, signal.SIGKILL)
+            os.waitpid(job.pid, 0)
+            self._forget(job)
+
+    def _nap_ms(self) -> int | None:
+        if not self._jobs or not self._programs:
+            return None
+        now = time.monotonic()
+        nap = LONGEST_NAP_S
+        for job in self._jobs.values():
+            # A job of one thread can't reach its CPU limit sooner than this.
+            order = job.order
+            nap = min(nap, order.cpu_s - job.cpu_seen, order.wall_s - (now - job.started))
+        return int(1000 * max(nap, SHORTEST_NAP_S))
+
+    def _obey(self) -> bool:
+        try:
+            packet, ancillary, flags, _ = self._driver.recvmsg(MAX_PACKET, _ANCILLARY_BYTES)
+        except ConnectionResetError:
+            return False
+        if not packet:
+            return False
+        if flags & _CUT:
+            raise OSError("a packet of the driver was cut")
+        fds = struct.unpack(f"{len(ancillary[0][2]) // 4}i", ancillary[0][2]) if ancillary else ()
+        order = read_order(packet)
+        if not order.kill:
+            self._run(order, dict(zip(order.fds, fds, strict=True)))
+        elif order.id in self._jobs:
+            self._kill(self._jobs[order.id], "order")
+        return True
+
+    def _run(self, order: Order, fds: dict[str, int]) -> None:
+        watched = fds["stdout"] if order.output_bytes else None
+        directory = printed = None
+        try:
+            if self.identity == "none":
+                directory = tempfile.mkdtemp(prefix="codegen-job-")
+            if self._programs and "stdout" not in fds:
+                # A pipe for each job. Nobody reads it before the job ends, so it must not block.
+                printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            place = self._place(order.file_mib)
+            pid = self._fork(self._become, bounds(order), place, fds, directory or WORK)
+        except OSError as error:
+            self._tell(Ended(order.id, "failed", text=str(error).encode()))
+            if printed is not None:
+                os.close(printed)
+            return
+        finally:
+            for fd in fds.values():
+                if fd != watched:
+                    os.close(fd)
+        started = time.monotonic()
+        self._jobs[order.id] = _Job(order, pid, place, started, watched, printed, directory)
+
+    def _place(self, file_mib: int) -> Place:
+        """A free place, ready for a job; taken off the list. The last used is the likeliest to
+        fit.
+        """
+        while not self._free_places:  # one is about to end
+            time.sleep(0.001)
+            self._reap()
+        place = self._free_places[-1]
+        if place.file_mib != file_mib:
+            for other in self._free_places:
+                if other.file_mib == file_mib:
+                    place = other
+        place.prepare(file_mib, self.landlock_abi)
+        self._free_places.remove(place)
+        return place
+
+    def _fork(self, child: Callable[..., None], *arguments: Any) -> int:
+        """Forks a child, the init of a new PID namespace, that runs ``child`` and ends."""
+        if self.identity == "none":
+            pid = os.fork()
+        else:
+            linux.unshare(linux.CLONE_NEWPID)
+            pid = -1
+            try:
+                pid = os.fork()
+            finally:
+                if pid != 0:
+                    linux.setns(self.own_pid_namespace, linux.CLONE_NEWPID)
+        if pid == 0:
+            self.do_and_end(child, *arguments)
+        return pid
+
+    def _become(self, limits: Bounds, place: Place, fds: dict[str, int], directory: str) -> None:
+        # signal.signal would make enumeration members of its arguments and results first.
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_SIGCHLD, _signal.SIG_DFL)
+        stdin, stdout = fds.pop("stdin", None), fds.pop("stdout", None)
+        # Copies above the places that they get, so that neither overwrites the other.
+        channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
+        printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
+        payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
+        confine(place, limits, self.last_filter, stdin, stdout, directory)
+        # A process that the program executes gets neither.
+        os.dup2(channel, CHANNEL_FD, inheritable=False)
+        if printed is not None:
+            os.dup2(printed, PRINTED_FD, inheritable=False)
+        os.closerange(PRINTED_FD + (printed is not None), 1 << 20)
+        self.main(payload, printed is not None)
+
+    def _enforce(self, now: float) -> None:
+        if not self._programs:
+            return
+        for job in self._jobs.values():
+            if job.reason == "exit" and (reason := job.exceeded(now)):
+                self._kill(job, reason)
+
+    def _kill(self, job: _Job, reason: Reason) -> None:
+        # The pid is ours: it stays reserved until _reap waits for it. Its namespace dies with it.
+        if job.reason == "exit":
+            job.reason = reason
+        os.kill(job.pid, signal.SIGKILL)
+
+    def _reap(self) -> None:
+        for job in list(self._jobs.values()):
+            pid, status, usage = os.wait4(job.pid, os.WNOHANG)
+            if pid == 0:
+                continue
+            output = job.output()
+            self._forget(job)
+            self._tell(
+                Ended(
+                    job.order.id,
+                    job.reason,
+                    status,
+                    max(job.cpu_seen, usage.ru_utime + usage.ru_stime),
+                    time.monotonic() - job.started,
+                    usage.ru_maxrss / 1024,
+                    output,
+                )
+            )
+
+    def _forget(self, job: _Job) -> None:
+        del self._jobs[job.order.id]
+        self._free_places.append(job.place)
+        for fd in (job.stdout, job.printed):
+            if fd is not None:
+                os.close(fd)
+        if job.directory is not None:
+            shutil.rmtree(job.directory, ignore_errors=True)
+
+    def _tell(self, ended: Ended) -> None:
+        # If the driver is gone, the loop sees it next.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._driver.send(ended.pack())

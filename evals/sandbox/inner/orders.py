@@ -1,0 +1,112 @@
+"""What the driver and a zygote tell each other: packets of a fixed layout, with descriptors.
+
+The driver orders a job to be run or ended; the zygote tells how a job ended. (Its first packet, and
+no other, is JSON: that it is ready, or why it isn't.) The compiled zygote (``_launcher.c``) reads
+and writes the same layouts, in the machine's byte order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+# The descriptors that an order may bring, in the order in which they are attached.
+FDS = ("payload", "channel", "stdin", "stdout")
+# How a job ended: by itself or by a signal of its own; ended by the zygote at a limit; ended by the
+# driver's order; never started.
+Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
+REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
+
+_RUN, _KILL = 1, 2
+# operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, nothing;
+# CPU seconds, seconds on the clock; bytes of output to watch for
+_ORDER = struct.Struct("=8I2dQ")
+# id, reason, wait status, nothing; CPU seconds, seconds on the clock, MiB resident at most; what
+# the job printed, or why it was not started
+_END = struct.Struct("=2Ii4x3d")
+_KINDS = {kind: 1 << number for number, kind in enumerate(FDS)}
+
+
+class Order(NamedTuple):
+    """A job to run (or, with ``kill``, to end): its limits, and the descriptors it brings.
+
+    Attributes:
+        id: the driver's number of the job.
+        fds: names, of ``FDS``.
+        wall_s: seconds on the clock before it is ended.
+        output_bytes: most bytes in the file ``stdout``; 0 watches none.
+    """
+
+    id: int
+    fds: tuple[str, ...] = ()
+    memory_mib: int = 0
+    file_mib: int = 0
+    open_files: int = 0
+    processes: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    output_bytes: int = 0
+    kill: bool = False
+
+    def pack(self) -> bytes:
+        """The packet."""
+        return _ORDER.pack(
+            _KILL if self.kill else _RUN,
+            self.id,
+            sum([_KINDS[name] for name in self.fds]),
+            self.memory_mib,
+            self.file_mib,
+            self.open_files,
+            self.processes,
+            0,
+            self.cpu_s,
+            self.wall_s,
+            self.output_bytes,
+        )
+
+
+def read_order(packet: bytes) -> Order:
+    """The order in a packet of the driver."""
+    operation, number, mask, memory, size, files, processes, _, cpu_s, wall_s, output = (
+        _ORDER.unpack(packet)
+    )
+    fds = tuple([name for name in FDS if mask & _KINDS[name]])
+    return Order(
+        number, fds, memory, size, files, processes, cpu_s, wall_s, output, operation == _KILL
+    )
+
+
+class Ended(NamedTuple):
+    """How a job ended.
+
+    Attributes:
+        id: the driver's number of the job.
+        status: as of ``os.wait``.
+        text: the beginning of what it printed; with reason ``failed``, why it was not started.
+    """
+
+    id: int
+    reason: Reason
+    status: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    rss_mib: float = 0.0
+    text: bytes = b""
+
+    def pack(self) -> bytes:
+        """The packet."""
+        reason = REASONS.index(self.reason)
+        figures = (self.cpu_s, self.wall_s, self.rss_mib)
+        return _END.pack(self.id, reason, self.status, *figures) + self.text
+
+
+def read_ended(packet: bytes) -> Ended:
+    """The end of a job in a packet of a zygote."""
+    number, reason, status, cpu_s, wall_s, rss_mib = _END.unpack_from(packet)
+    return Ended(number, REASONS[reason], status, cpu_s, wall_s, rss_mib, packet[_END.size :])
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of descriptors in the order in which they are attached."""
+    return tuple(sorted(names, key=FDS.index))

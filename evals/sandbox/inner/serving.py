@@ -1,0 +1,230 @@
+"""The serving process of a sandbox: it starts a job an order, watches it, and tells how it ended.
+
+The same loop twice, since it is where a job's cost lies: a fork shares the interpreter's memory,
+and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is the
+readable one and serves wherever Python runs; :class:`CompiledZygote`, for programs in namespaces,
+has it in C (``_launcher.c``), which writes to a dozen pages where Python writes to hundreds.
+
+Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
+process group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from . import linux
+from .layers import layers_in_force
+from .orders import Order
+from .places import WORK, Identity, Place
+from .seccomp import Filter
+
+MAX_PACKET = 4096
+LONGEST_NAP_S = 0.25
+SHORTEST_NAP_S = 0.02
+# The job that is confined as all will be, to see which layers hold. Most jobs have files of this
+# size, so that the place made for it serves the first of them.
+TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+# What a job does once it is confined: its payload, and whether there is a pipe for the beginning of
+# what it prints. Its channel and that pipe are at the descriptors of candidate.py.
+Main = Callable[[bytes, bool], None]
+
+
+class Zygote:
+    """The serving process.
+
+    Args:
+        control: the driver's socket.
+        identity: how jobs become unprivileged.
+        uid_base: the first user id of jobs.
+        main: what a job does once it is confined.
+        own_namespaces: which namespaces this process has to itself.
+        landlock_abi: the version of Landlock to use; 0 for none.
+        errors: the descriptor for error messages.
+    """
+
+    compiled = False
+
+    def __init__(
+        self,
+        control: int,
+        identity: Identity,
+        uid_base: int,
+        main: Main,
+        own_namespaces: dict[str, bool],
+        landlock_abi: int,
+        errors: int,
+    ) -> None:
+        self.control = control
+        self.identity: Identity = identity
+        self.uid_base = uid_base
+        self.main = main
+        self.own_namespaces = own_namespaces
+        self.landlock_abi = landlock_abi
+        self.errors = errors
+        self.last_filter = Filter(part="job")
+        self.places: list[Place] = []
+        self.own_pid_namespace = -1
+
+    def serve(self, slots: int) -> None:
+        """Runs jobs, at most ``slots`` at a time, until the driver closes the control socket."""
+        self.places = [Place(self.identity, self.uid_base + n) for n in range(slots)]
+        if self.identity != "none":
+            self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.prepare()
+        os.write(self.control, json.dumps(self._self_test()).encode())
+        self.loop()
+
+    def prepare(self) -> None:
+        """Makes ready for the first fork."""
+        raise NotImplementedError
+
+    def fork_trial(self, child: Callable[[Place], None]) -> int:
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        raise NotImplementedError
+
+    def loop(self) -> None:
+        """Runs jobs until the driver closes the control socket."""
+        raise NotImplementedError
+
+    def do_and_end(self, child: Callable[..., None], *arguments: Any) -> None:
+        """Runs ``child`` in this process, and ends it."""
+        status = 125
+        try:
+            child(*arguments)
+            status = 0
+        except BaseException as error:  # noqa: BLE001 - told to the driver
+            with contextlib.suppress(OSError):  # closed once the job is confined
+                text = f"job: {type(error).__name__}: {error}\n"
+                os.write(self.errors, text.encode("utf-8", "replace"))
+        finally:
+            os._exit(status)
+
+    def _self_test(self) -> dict[str, Any]:
+        """Confines one child as every job will be and asks it which layers hold."""
+        read, write = os.pipe()
+
+        def child(place: Place) -> None:
+            report = {
+                "op": "ready",
+                "layers": self.own_namespaces | layers_in_force(place),
+                "landlock_abi": self.landlock_abi,
+                "compiled": self.compiled,
+                "python": ".".join(map(str, sys.version_info[:3])),
+            }
+            os.write(write, json.dumps(report).encode())
+
+        try:
+            pid = self.fork_trial(child)
+        except OSError as error:
+            return {"op": "failed", "message": f"a job can't be started: {error}"}
+        finally:
+            os.close(write)
+        with os.fdopen(read, "rb") as file:
+            report = file.read(MAX_PACKET)
+        os.waitpid(pid, 0)
+        if not report:
+            return {"op": "failed", "message": "the test job died"}
+        return json.loads(report)
+
+
+class CompiledZygote(Zygote):
+    """The serving process of programs, in namespaces, with its loop in C.
+
+    Python is asked for what is rare: to make a place, and to look at all processes of a job that
+    runs long. In a job's own process the loop does not return, but goes on in ``_program.c``.
+    """
+
+    compiled = True
+
+    def prepare(self) -> None:
+        """Tells the loop what it works with."""
+        linux.launcher.setup(
+            self.control,
+            self.errors,
+            self.own_pid_namespace,
+            self.identity == "uids",
+            self.uid_base,
+            len(self.places),
+            WORK,
+            self.last_filter.program or b"",
+        )
+
+    def fork_trial(self, child: Callable[[Place], None]) -> int:
+        """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
+        self._make_place(0, TRIAL.file_mib)
+        pid = linux.launcher.fork_trial(
+            0, TRIAL.memory_mib, TRIAL.file_mib, TRIAL.open_files, TRIAL.processes, TRIAL.cpu_s
+        )
+        if pid == 0:
+            self.do_and_end(child, self.places[0])
+        return pid
+
+    def loop(self) -> None:
+        """Runs jobs until the driver closes the control socket."""
+        while True:
+            event, number, file_mib = linux.launcher.serve()
+            if event == "place":
+                try:
+                    self._make_place(number, file_mib)
+                except OSError as error:
+                    linux.launcher.refuse(str(error).encode())
+            elif event == "look":
+                for number, pid in linux.launcher.old_jobs():
+                    linux.launcher.seen(number, *usage_of_tree(pid))
+            else:
+                linux.launcher.end_all()
+                return
+
+    def _make_place(self, number: int, file_mib: int) -> None:
+        place = self.places[number]
+        place.prepare(file_mib, self.landlock_abi)
+        rules = -1 if place.rules is None else place.rules
+        linux.launcher.set_place(number, file_mib, place.namespaces, place.watched, rules)
+
+
+def usage_of_tree(root: int) -> tuple[float, float]:
+    """CPU seconds used so far by a process, its descendants, and those of them it waited for; and
+    the MiB of memory that they have beyond what each got by its fork.
+
+    The kernel's limit on memory is for each process; together they must not have more either.
+    """
+    stats: dict[int, tuple[int, float]] = {}
+    children: dict[int, list[int]] = {}
+    inherited_mib = _resident_mib("/proc/self/statm")
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                text = _read(f"/proc/{name}/stat")
+            except OSError:  # ended meanwhile
+                continue
+            # The command's name, in parentheses, may hold anything.
+            fields = text.rpartition(")")[2].split()
+            # proc(5), counted from the state: parent, ..., utime, stime, cutime, cstime, ..., rss
+            own_mib = int(fields[21]) * _PAGE_MIB - inherited_mib
+            stats[int(name)] = sum(map(int, fields[11:15])), max(0.0, own_mib)
+            children.setdefault(int(fields[1]), []).append(int(name))
+    ticks, memory_mib, stack = 0, 0.0, [root]
+    while stack:
+        pid = stack.pop()
+        more_ticks, more_mib = stats.get(pid, (0, 0.0))
+        ticks += more_ticks
+        memory_mib += more_mib
+        stack += children.get(pid, [])
+    return ticks / os.sysconf("SC_CLK_TCK"), memory_mib
+
+
+def _resident_mib(statm: str) -> float:
+    return int(_read(statm).split()[1]) * _PAGE_MIB
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()

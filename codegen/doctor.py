@@ -48,6 +48,7 @@ def examine() -> Iterator[Check]:
     yield _attempt("embedded model", _embedded)
     yield _attempt("suffix core", _suffix)
     yield _attempt("CPU kernels", _few_rows)
+    yield _attempt("launcher", _launcher)
     yield from _sandbox()
     for module, (extra, use) in EXTRAS.items():
         present = find_spec(module) is not None
@@ -76,6 +77,15 @@ def _suffix() -> Check:
     detail = "drafts from a compiled index" if COMPILED else "drafts from a plain Python index"
     remedy = "" if COMPILED else "Install a C++ compiler, and install again (optional)."
     return Check("suffix core", True if COMPILED else None, detail, remedy)
+
+
+def _launcher() -> Check:
+    from codegen.evals.sandbox.inner.linux import launcher
+
+    if launcher is not None:
+        return Check("launcher", True, "the sandbox launches programs by compiled code")
+    remedy = "Install a C compiler, and install again (optional)."
+    return Check("launcher", None, "the sandbox launches programs by Python code, slower", remedy)
 
 
 def _few_rows() -> Check:

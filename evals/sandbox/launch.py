@@ -266,6 +266,7 @@ def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
         "uid_base": uids.start + block * SLOTS,
         "slots": SLOTS,
         "landlock": True,
+        "compiled": True,  # where it has been
         "control_fd": control_fd,
         "driver_namespaces": {
             name: str(Path(f"/proc/self/ns/{name}").readlink())

@@ -455,7 +455,7 @@ def test_kill_9_while_scoring_in_the_sandbox(kills: int, toy_file: Path, tmp_pat
         Sandbox(workers=1).run("pass")
     except SandboxError as error:
         pytest.skip(str(error))
-    count = 100 * kills
+    count = 400 * kills
     ends = (
         "return x + {}",
         "return x - {}",

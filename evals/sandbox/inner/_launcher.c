@@ -1,12 +1,12 @@
-// The serving loop of a zygote of programs, compiled; see _launcher.pyi for what each function does,
-// zygote.py for the same in Python, and confine.py for the steps a job takes.
+// The serving loop of a zygote of programs, compiled. See _launcher.pyi for what each function does,
+// loop.py for the same loop in Python, and confine.py for the steps by which a job is confined.
 //
 // Why: a fork shares the interpreter's memory, and each page that either side writes afterwards is
 // copied. Python code that launches a job writes some four hundred of them, by counting references;
-// this file writes a dozen. It links with the C library alone and keeps to the limited API.
+// this file writes a few dozen. It links with the C library alone and keeps to the limited API.
 //
-// One zygote is one process with one thread, so the state is static. Nothing here sends a signal to
-// a pid other than one it forked and has not waited for.
+// A zygote is a process of one thread, so the state is static. Nothing here sends a signal to a pid
+// other than one it forked and has not waited for.
 #define _GNU_SOURCE
 #include "_program.h"
 
@@ -15,13 +15,13 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <math.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -95,7 +95,7 @@ static struct {
     Job job[MOST_PLACES];
     Order order;
     int fds[KINDS_OF_FD];
-} self_;
+} zygote;
 
 static double now(void) {
     struct timespec time;
@@ -136,8 +136,8 @@ static int is_untouched(const Place* place) {
     if (look(place, seen) < 0) return 0;
     for (int i = 0; i < 2; i++) {
         const Stamp *a = &seen[i], *b = &place->untouched[i];
-        if (!same(a->changed, b->changed) || !same(a->modified, b->modified) || a->links != b->links)
-            return 0;
+        if (!same(a->changed, b->changed) || !same(a->modified, b->modified)) return 0;
+        if (a->links != b->links) return 0;
     }
     return 1;
 }
@@ -145,19 +145,19 @@ static int is_untouched(const Place* place) {
 // The free place to take, -1 if there is none: the last used, unless only another one fits.
 static int free_place(uint32_t file_mib) {
     int found = -1;
-    for (int i = 0; i < self_.places; i++) {
-        const int at = (self_.last_used + i) % self_.places;
-        if (self_.place[at].busy) continue;
-        if (self_.place[at].file_mib == file_mib) return at;
+    for (int i = 0; i < zygote.places; i++) {
+        const int at = (zygote.last_used + i) % zygote.places;
+        if (zygote.place[at].busy) continue;
+        if (zygote.place[at].file_mib == file_mib) return at;
         if (found < 0) found = at;
     }
     return found;
 }
 
-// --- what a job does to itself; see confine.py ----------------------------------------------------
+// --- what a job does to itself; see confine.py --------------------------------------------------
 
 static int limit(int resource, rlim_t value) {
-    const rlim_t hard = self_.hard[resource].rlim_max;
+    const rlim_t hard = zygote.hard[resource].rlim_max;
     if (hard != RLIM_INFINITY && hard < value) value = hard;
     const struct rlimit both = {value, value};
     return setrlimit(resource, &both);
@@ -176,7 +176,7 @@ static const char* set_limits(const Order* order) {
 }
 
 static const char* drop_rights(const Place* place) {
-    if (self_.uids) {
+    if (zygote.uids) {
         const long id = (long)place->uid;
         if (syscall(SYS_setgroups, 0L, NULL) < 0) return "setgroups";
         if (syscall(SYS_setresgid, id, id, id) < 0) return "setresgid";
@@ -199,14 +199,14 @@ static const char* confine(const Place* place, const Order* order, const int* fd
     if (fds[STDOUT] >= 0 && dup2(fds[STDOUT], 1) < 0) return "dup2";
     for (int i = 0; i < place->namespaces; i++)
         if (setns(place->namespace[i].fd, place->namespace[i].kind) < 0) return "setns";
-    if (chdir(self_.directory) < 0) return "chdir";
+    if (chdir(zygote.directory) < 0) return "chdir";
     const char* failed = set_limits(order);
     if (failed == NULL) failed = drop_rights(place);
     if (failed != NULL) return failed;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L) < 0) return "prctl";
     if (place->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, place->rules, 0) < 0)
         return "landlock_restrict_self";
-    return load(&self_.filter) < 0 ? "seccomp" : NULL;
+    return load(&zygote.filter) < 0 ? "seccomp" : NULL;
 }
 
 // Forks the init of a new PID namespace. -1 and the name of the call that failed if it can't.
@@ -218,13 +218,13 @@ static pid_t fork_job(const char** failed) {
     if (pid == 0) {
         PyOS_AfterFork_Child();
         signal(SIGCHLD, SIG_DFL);
-        sigprocmask(SIG_SETMASK, &self_.asleep, NULL);
+        sigprocmask(SIG_SETMASK, &zygote.asleep, NULL);
         return 0;
     }
     const int number = errno;
     PyOS_AfterFork_Parent();
     *failed = "fork";
-    if (setns(self_.own_pid_namespace, CLONE_NEWPID) < 0) {
+    if (setns(zygote.own_pid_namespace, CLONE_NEWPID) < 0) {
         // Never fork again into a namespace whose init is a job.
         fprintf(stderr, "the zygote can't return to its PID namespace\n");
         _exit(125);
@@ -236,7 +236,7 @@ static pid_t fork_job(const char** failed) {
 static _Noreturn void die_unconfined(const char* failed) {
     char text[MESSAGE_BYTES];
     const int length = snprintf(text, sizeof text, "job: %s: %s\n", failed, strerror(errno));
-    if (write(self_.errors, text, (size_t)length) < 0) _exit(126);
+    if (write(zygote.errors, text, (size_t)length) < 0) _exit(126);
     _exit(125);
 }
 
@@ -247,7 +247,7 @@ static int tell(const End* end, const char* text, size_t length) {
     struct iovec parts[2] = {{(void*)end, sizeof *end}, {(void*)text, length}};
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     ssize_t sent;
-    do sent = sendmsg(self_.control, &message, MSG_NOSIGNAL);
+    do sent = sendmsg(zygote.control, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -1 : 0;
 }
@@ -266,8 +266,8 @@ static void kill_job(Job* job, uint32_t reason) {
 }
 
 static Job* job_of(uint32_t id) {
-    for (int i = 0; i < self_.places; i++)
-        if (self_.job[i].going && self_.job[i].id == id) return &self_.job[i];
+    for (int i = 0; i < zygote.places; i++)
+        if (zygote.job[i].going && zygote.job[i].id == id) return &zygote.job[i];
     return NULL;
 }
 
@@ -288,14 +288,14 @@ static int finish(Job* job, int status, const struct rusage* usage) {
     close_all(&job->printed, 1);
     close_all(&job->stdout_fd, 1);
     job->going = 0;
-    self_.place[job->place].busy = 0;
-    self_.last_used = job->place;
+    zygote.place[job->place].busy = 0;
+    zygote.last_used = job->place;
     return tell(&end, output, length > 0 ? (size_t)length : 0);
 }
 
 static int reap(void) {
-    for (int i = 0; i < self_.places; i++) {
-        Job* job = &self_.job[i];
+    for (int i = 0; i < zygote.places; i++) {
+        Job* job = &zygote.job[i];
         int status;
         struct rusage usage;
         if (job->going && wait4(job->pid, &status, WNOHANG, &usage) == job->pid &&
@@ -319,8 +319,8 @@ static int is_old(const Job* job, double time) {
 // Ends the jobs over a limit; returns how many are old enough for a look at all their processes.
 static int enforce(double time) {
     int old = 0;
-    for (int i = 0; i < self_.places; i++) {
-        Job* job = &self_.job[i];
+    for (int i = 0; i < zygote.places; i++) {
+        Job* job = &zygote.job[i];
         if (!job->going || job->reason != EXIT) continue;
         const double used = cpu_used(job);
         if (used > job->cpu_seen) job->cpu_seen = used;
@@ -341,8 +341,8 @@ static int enforce(double time) {
 // Seconds until a job may be over a limit; negative if there is none.
 static double nap(double time) {
     double shortest = -1;
-    for (int i = 0; i < self_.places; i++) {
-        const Job* job = &self_.job[i];
+    for (int i = 0; i < zygote.places; i++) {
+        const Job* job = &zygote.job[i];
         if (!job->going) continue;
         if (shortest < 0) shortest = LONGEST_NAP_S;
         // A job of one thread can't reach its CPU limit sooner than this.
@@ -354,13 +354,13 @@ static double nap(double time) {
 
 // --- orders ------------------------------------------------------------------------------------
 
-// Reads a packet of the driver into self_.order; 0 at the end, -1 with an exception set.
+// Reads a packet of the driver into zygote.order; 0 at the end, -1 with an exception set.
 static int receive(void) {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof(int) * (KINDS_OF_FD + 1))];
     } control;
-    struct iovec part = {&self_.order, sizeof self_.order};
+    struct iovec part = {&zygote.order, sizeof zygote.order};
     struct msghdr message = {
         .msg_iov = &part,
         .msg_iovlen = 1,
@@ -368,7 +368,7 @@ static int receive(void) {
         .msg_controllen = sizeof control.bytes,
     };
     ssize_t length;
-    do length = recvmsg(self_.control, &message, MSG_CMSG_CLOEXEC);
+    do length = recvmsg(zygote.control, &message, MSG_CMSG_CLOEXEC);
     while (length < 0 && errno == EINTR);
     if (length < 0 && errno == ECONNRESET) length = 0;
     if (length < 0) {
@@ -384,9 +384,9 @@ static int receive(void) {
     }
     int used = 0;
     for (int kind = 0; kind < KINDS_OF_FD; kind++)
-        self_.fds[kind] = self_.order.fds & (1u << kind) && used < count ? received[used++] : -1;
-    const int cut = length != sizeof self_.order || message.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
-    if (cut || used != count || __builtin_popcount(self_.order.fds) != count) {
+        zygote.fds[kind] = zygote.order.fds & (1u << kind) && used < count ? received[used++] : -1;
+    const int cut = length != sizeof zygote.order || message.msg_flags & (MSG_TRUNC | MSG_CTRUNC);
+    if (cut || used != count || __builtin_popcount(zygote.order.fds) != count) {
         PyErr_SetString(PyExc_OSError, "a packet of the driver was cut");
         return -1;
     }
@@ -428,26 +428,26 @@ static _Noreturn void become(const Place* place, const Order* order, const int* 
     run_program(payload, (size_t)stat.st_size, CHANNEL_FD, printed >= 0);
 }
 
-// Starts the job of self_.order; NULL, or what to return to Python.
+// Starts the job of zygote.order; NULL, or what to return to Python.
 static PyObject* start(void) {
-    const Order* order = &self_.order;
+    const Order* order = &zygote.order;
     int at;
     while ((at = free_place(order->file_mib)) < 0) {  // one is about to end
         usleep(1000);
         if (reap() < 0) return event("closed", 0, 0);
     }
-    Place* place = &self_.place[at];
+    Place* place = &zygote.place[at];
     if (!place->made || place->file_mib != order->file_mib || !is_untouched(place))
         return event("place", at, order->file_mib);
-    self_.order_waits = 0;
+    zygote.order_waits = 0;
     int printed[2] = {-1, -1};
     const char* what = "pipe2";
     pid_t pid = -1;
     // Nobody reads the pipe before the job ends, so it must not block.
-    if (self_.fds[STDOUT] >= 0 || pipe2(printed, O_CLOEXEC | O_NONBLOCK) == 0)
+    if (zygote.fds[STDOUT] >= 0 || pipe2(printed, O_CLOEXEC | O_NONBLOCK) == 0)
         pid = fork_job(&what);
-    if (pid == 0) become(place, order, self_.fds, printed[1]);
-    Job* job = &self_.job[at];
+    if (pid == 0) become(place, order, zygote.fds, printed[1]);
+    Job* job = &zygote.job[at];
     if (pid > 0) {
         *job = (Job){
             .going = 1,
@@ -464,15 +464,15 @@ static PyObject* start(void) {
         };
         place->busy = 1;
         if (order->output_bytes > 0) {
-            job->stdout_fd = self_.fds[STDOUT];
-            self_.fds[STDOUT] = -1;
+            job->stdout_fd = zygote.fds[STDOUT];
+            zygote.fds[STDOUT] = -1;
         }
     } else {
         tell_failed(order->id, what);
         close_all(printed, 1);
     }
     close_all(&printed[1], 1);
-    close_all(self_.fds, KINDS_OF_FD);
+    close_all(zygote.fds, KINDS_OF_FD);
     return NULL;
 }
 
@@ -518,33 +518,33 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     const char *directory, *filter;
     Py_ssize_t filter_bytes;
     unsigned uid_base;
-    if (!PyArg_ParseTuple(arguments, "iiipIisy#", &self_.control, &self_.errors,
-                          &self_.own_pid_namespace, &self_.uids, &uid_base, &self_.places,
+    if (!PyArg_ParseTuple(arguments, "iiipIisy#", &zygote.control, &zygote.errors,
+                          &zygote.own_pid_namespace, &zygote.uids, &uid_base, &zygote.places,
                           &directory, &filter, &filter_bytes))
         return NULL;
-    if (self_.places < 1 || self_.places > MOST_PLACES ||
-        strlen(directory) >= sizeof self_.directory) {
+    if (zygote.places < 1 || zygote.places > MOST_PLACES ||
+        strlen(directory) >= sizeof zygote.directory) {
         PyErr_SetString(PyExc_ValueError, "too many places, or the directory's name is too long");
         return NULL;
     }
-    for (int i = 0; i < self_.places; i++) self_.place[i] = (Place){.uid = uid_base + (unsigned)i};
-    strcpy(self_.directory, directory);
-    self_.filter.len = (unsigned short)((size_t)filter_bytes / sizeof(struct sock_filter));
-    self_.filter.filter = PyMem_Malloc((size_t)filter_bytes + 1);
-    if (self_.filter.filter == NULL) return PyErr_NoMemory();
-    memcpy(self_.filter.filter, filter, (size_t)filter_bytes);
+    for (unsigned i = 0; i < (unsigned)zygote.places; i++)
+        zygote.place[i] = (Place){.uid = uid_base + i};
+    strcpy(zygote.directory, directory);
+    zygote.filter.len = (unsigned short)((size_t)filter_bytes / sizeof(struct sock_filter));
+    zygote.filter.filter = PyMem_Malloc((size_t)filter_bytes + 1);
+    if (zygote.filter.filter == NULL) return PyErr_NoMemory();
+    memcpy(zygote.filter.filter, filter, (size_t)filter_bytes);
     for (int i = 0; i < RLIM_NLIMITS; i++)
-        if (getrlimit(i, &self_.hard[i]) < 0) return raise_errno("getrlimit");
+        if (getrlimit(i, &zygote.hard[i]) < 0) return raise_errno("getrlimit");
     // A child that ends interrupts the wait for the driver, and nothing else.
     const struct sigaction action = {.sa_handler = on_child};
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     if (sigaction(SIGCHLD, &action, NULL) < 0 ||
-        sigprocmask(SIG_BLOCK, &children, &self_.asleep) < 0)
+        sigprocmask(SIG_BLOCK, &children, &zygote.asleep) < 0)
         return raise_errno("sigaction");
-    sigdelset(&self_.asleep, SIGCHLD);
-    malloc_trim(0);
+    sigdelset(&zygote.asleep, SIGCHLD);
     Py_RETURN_NONE;
 }
 
@@ -558,12 +558,12 @@ static PyObject* set_place(PyObject* module, PyObject* arguments) {
         return NULL;
     const Py_ssize_t count = PySequence_Size(namespaces);
     if (count < 0) return NULL;
-    if (at < 0 || at >= self_.places || count > MOST_NAMESPACES) {
+    if (at < 0 || at >= zygote.places || count > MOST_NAMESPACES) {
         PyErr_SetString(PyExc_ValueError, "no such place, or too many namespaces");
         return NULL;
     }
     Place place = {
-        .made = 1, .uid = self_.place[at].uid, .rules = rules, .file_mib = file_mib};
+        .made = 1, .uid = zygote.place[at].uid, .rules = rules, .file_mib = file_mib};
     memcpy(place.watched, watched, sizeof watched);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject* pair = PySequence_GetItem(namespaces, i);
@@ -574,7 +574,7 @@ static PyObject* set_place(PyObject* module, PyObject* arguments) {
         if (!fine) return NULL;
     }
     if (look(&place, place.untouched) < 0) return raise_errno("fstat");
-    self_.place[at] = place;
+    zygote.place[at] = place;
     Py_RETURN_NONE;
 }
 
@@ -585,14 +585,14 @@ static PyObject* fork_trial(PyObject* module, PyObject* arguments) {
     if (!PyArg_ParseTuple(arguments, "iIIIId", &at, &order.memory_mib, &order.file_mib,
                           &order.open_files, &order.processes, &order.cpu_s))
         return NULL;
-    if (at < 0 || at >= self_.places || !self_.place[at].made) {
+    if (at < 0 || at >= zygote.places || !zygote.place[at].made) {
         PyErr_SetString(PyExc_ValueError, "no such place");
         return NULL;
     }
     const int fds[KINDS_OF_FD] = {-1, -1, -1, -1};
     const char* failed;
     const pid_t pid = fork_job(&failed);
-    if (pid == 0) failed = confine(&self_.place[at], &order, fds);
+    if (pid == 0) failed = confine(&zygote.place[at], &order, fds);
     if (pid < 0 || (pid == 0 && failed != NULL)) return raise_errno(failed);
     return PyLong_FromLong(pid);
 }
@@ -601,29 +601,29 @@ static PyObject* serve(PyObject* module, PyObject* unused) {
     (void)module;
     (void)unused;
     for (;;) {
-        if (self_.order_waits) {
+        if (zygote.order_waits) {
             PyObject* result = start();
             if (result != NULL) return result;
         }
         const double seconds = nap(now());
         struct timespec patience = {(time_t)seconds, (long)(1e9 * (seconds - floor(seconds)))};
-        struct pollfd driver = {.fd = self_.control, .events = POLLIN};
-        const int ready = ppoll(&driver, 1, seconds < 0 ? NULL : &patience, &self_.asleep);
+        struct pollfd driver = {.fd = zygote.control, .events = POLLIN};
+        const int ready = ppoll(&driver, 1, seconds < 0 ? NULL : &patience, &zygote.asleep);
         if (ready < 0 && errno != EINTR) return raise_errno("ppoll");
         if (ready <= 0 && reap() < 0) return event("closed", 0, 0);
         if (ready > 0) {
             const int more = receive();
             if (more < 0) return NULL;
             if (more == 0) return event("closed", 0, 0);
-            Job* job = job_of(self_.order.id);
-            if (self_.order.op == RUN)
-                self_.order_waits = 1;
+            Job* job = job_of(zygote.order.id);
+            if (zygote.order.op == RUN)
+                zygote.order_waits = 1;
             else if (job != NULL)
                 kill_job(job, ORDERED);
         }
         const double time = now();
-        if (time >= self_.look_at) {
-            self_.look_at = time + SHORTEST_NAP_S;
+        if (time >= zygote.look_at) {
+            zygote.look_at = time + SHORTEST_NAP_S;
             if (enforce(time) > 0) return event("look", 0, 0);
         }
     }
@@ -634,8 +634,8 @@ static PyObject* old_jobs(PyObject* module, PyObject* unused) {
     (void)unused;
     PyObject* all = PyList_New(0);
     const double time = now();
-    for (int i = 0; all != NULL && i < self_.places; i++) {
-        const Job* job = &self_.job[i];
+    for (int i = 0; all != NULL && i < zygote.places; i++) {
+        const Job* job = &zygote.job[i];
         if (!is_old(job, time)) continue;
         PyObject* one = Py_BuildValue("(Ii)", job->id, (int)job->pid);
         if (one == NULL || PyList_Append(all, one) < 0) {
@@ -652,9 +652,9 @@ static PyObject* refuse(PyObject* module, PyObject* arguments) {
     const char* text;
     Py_ssize_t length;
     if (!PyArg_ParseTuple(arguments, "y#", &text, &length)) return NULL;
-    const End end = {.id = self_.order.id, .reason = FAILED};
-    self_.order_waits = 0;
-    close_all(self_.fds, KINDS_OF_FD);
+    const End end = {.id = zygote.order.id, .reason = FAILED};
+    zygote.order_waits = 0;
+    close_all(zygote.fds, KINDS_OF_FD);
     tell(&end, text, (size_t)length);
     Py_RETURN_NONE;
 }
@@ -678,11 +678,11 @@ static PyObject* seen(PyObject* module, PyObject* arguments) {
 static PyObject* end_all(PyObject* module, PyObject* unused) {
     (void)module;
     (void)unused;
-    for (int i = 0; i < self_.places; i++)
-        if (self_.job[i].going) {
-            kill_job(&self_.job[i], ORDERED);
-            waitpid(self_.job[i].pid, NULL, 0);
-            self_.job[i].going = 0;
+    for (int i = 0; i < zygote.places; i++)
+        if (zygote.job[i].going) {
+            kill_job(&zygote.job[i], ORDERED);
+            waitpid(zygote.job[i].pid, NULL, 0);
+            zygote.job[i].going = 0;
         }
     Py_RETURN_NONE;
 }

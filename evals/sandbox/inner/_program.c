@@ -128,7 +128,7 @@ static ssize_t receive_frame(int channel, const char** frame) {
     return (ssize_t)(wanted - LENGTH_BYTES);
 }
 
-// --- values as JSON: wire.pack of the common types ------------------------------------------------
+// --- values as JSON: wire.pack of the common types ----------------------------------------------
 
 static void put_escape(Frame* frame, unsigned code) {
     static const char digits[] = "0123456789abcdef";
@@ -300,10 +300,9 @@ static int tell_names(int channel) {
     Py_ssize_t position = 0;
     int first = 1, fine = PyDict_Size(of.namespace) < MAX_NAMES;
     while (fine && PyDict_Next(of.namespace, &position, &name, &value)) {
-        Py_ssize_t length = 0;
-        const char* text = Py_TYPE(name) == &PyUnicode_Type
-                               ? PyUnicode_AsUTF8AndSize(name, &length)
-                               : NULL;
+        if (Py_TYPE(name) != &PyUnicode_Type) continue;
+        Py_ssize_t length;
+        const char* text = PyUnicode_AsUTF8AndSize(name, &length);
         fine = text != NULL;
         if (!fine || (length > 1 && text[0] == '_' && text[1] == '_')) continue;
         if (!first) put_text(&frame, ", ");

@@ -119,7 +119,7 @@ def prepare() -> None:
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
     sys.stdout = sys.__stdout__ = _stdout  # type: ignore[misc]
     sys.modules["candidate"] = _candidate
-    if linux.COMPILED:
+    if linux.launcher is not None:
         linux.launcher.prepare_program(
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
             *(exec, main, _tell_failed, _answer_other, _tell_raised, _reply),
@@ -318,9 +318,10 @@ def _module(name: str) -> types.ModuleType:
 def _tell_names() -> None:
     names = {}
     for name, value in list(_namespace.items())[:MAX_NAMES]:
-        if not name.startswith("__"):
-            if isinstance(value, types.ModuleType):
-                names[name] = f"module:{value.__name__}"
+        if type(name) is str and not name.startswith("__"):
+            module = vars(value).get("__name__") if isinstance(value, types.ModuleType) else None
+            if isinstance(module, str):
+                names[name] = f"module:{module}"
             else:
                 names[name] = "call" if callable(value) else "value"
     _channel.send(["loaded", names])

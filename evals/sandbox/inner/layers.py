@@ -41,7 +41,7 @@ def _can_unshare() -> bool:
 
 def _can_list(directory: str) -> bool:
     try:
-        os.listdir(directory)  # noqa: PTH208 - no need for paths
+        os.listdir(directory)
     except OSError:
         return False
     return True

@@ -15,7 +15,6 @@ try:
     from . import _launcher as launcher
 except ImportError:  # there was no compiler
     launcher = None
-COMPILED = launcher is not None
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -72,7 +71,7 @@ _COLUMN = 0 if os.uname().machine == "x86_64" else 1
 def call(name: str, *arguments: int | bytes | None) -> int:
     """A system call of ``_NUMBERS`` and its result; bytes are passed by their address."""
     number = _NUMBERS[name][_COLUMN]
-    if COMPILED:
+    if launcher is not None:
         result = launcher.syscall(number, *arguments)
     else:
         import ctypes
@@ -123,7 +122,7 @@ def prctl(option: int, *arguments: int) -> int:
 
 def load_filter(program: bytes) -> None:
     """Loads a BPF program as system-call filter into this process, for good."""
-    if COMPILED:
+    if launcher is not None:
         launcher.load_filter(program)
         return
     import ctypes

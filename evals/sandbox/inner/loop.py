@@ -238,6 +238,7 @@ class PythonZygote(Zygote):
         if printed is not None:
             os.dup2(printed, PRINTED_FD, inheritable=False)
         os.closerange(PRINTED_FD + (printed is not None), 1 << 20)
+        self.errors = -1  # its number may be the channel's now
         self.main(payload, printed is not None)
 
     def _enforce(self, now: float) -> None:

@@ -101,7 +101,7 @@ class Zygote:
             child(*arguments)
             status = 0
         except BaseException as error:  # noqa: BLE001 - told to the driver
-            with contextlib.suppress(OSError):  # closed once the job is confined
+            with contextlib.suppress(OSError):  # once the job is confined, there is nobody to tell
                 text = f"job: {type(error).__name__}: {error}\n"
                 os.write(self.errors, text.encode("utf-8", "replace"))
         finally:

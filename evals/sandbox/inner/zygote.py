@@ -39,6 +39,8 @@ def main(config_text: str) -> None:
     module.
     """
     config = json.loads(config_text)
+    if not config["compiled"]:
+        linux.launcher = None
     os.set_inheritable(config["control_fd"], False)
     own = {
         f"{name}_namespace": os.readlink(f"/proc/self/ns/{name}") != outside
@@ -88,7 +90,7 @@ def _zygote(config: dict[str, Any], own: dict[str, bool], errors: int) -> Zygote
         "landlock_abi": landlock.abi() if config["landlock"] else 0,
         "errors": errors,
     }
-    if programs and linux.COMPILED and config["identity"] != "none":
+    if programs and linux.launcher is not None and config["identity"] != "none":
         return CompiledZygote(**fields)
     from .loop import PythonZygote
 

@@ -16,6 +16,7 @@ import pytest
 from codegen.benchmarks.tools import hostile_suite as table
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
+from tests.evals.sandbox.conftest import launching
 
 SECRET_VARIABLE = "SANDBOX_TEST_SECRET"
 SECRET = "4c2f9d-secret-of-the-host"
@@ -65,7 +66,7 @@ class Canary:
         assert self.sandbox.run(HONEST).status == "passed"
 
 
-def _canary(backend: Any, folder: Path) -> Iterator[Canary]:
+def _canary(backend: Any, folder: Path, way: str = "compiled") -> Iterator[Canary]:
     patch = pytest.MonkeyPatch()
     patch.setenv(SECRET_VARIABLE, SECRET)
     file = folder / "host.txt"
@@ -74,7 +75,8 @@ def _canary(backend: Any, folder: Path) -> Iterator[Canary]:
     with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
         server.setblocking(False)
         try:
-            sandbox = stack.enter_context(Sandbox(workers=1, backend=backend))
+            with launching(way):
+                sandbox = stack.enter_context(Sandbox(workers=1, backend=backend))
         except SandboxError as error:
             pytest.skip(str(error))
         sandbox.run(HONEST)
@@ -93,6 +95,12 @@ def bwrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 @pytest.fixture(scope="module")
 def namespaces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
     yield from _canary("namespaces", tmp_path_factory.mktemp("namespaces"))
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
+    """As where there was no compiler."""
+    yield from _canary("auto", tmp_path_factory.mktemp("python"), "python")
 
 
 def _try(canary: Canary, row: Any) -> None:
@@ -123,6 +131,11 @@ _CORE_ROWS = [row for row in table.HOSTILE if row.name.split()[0] in table.CORE]
 @pytest.mark.parametrize("row", _CORE_ROWS, ids=lambda row: row.name)
 def test_hostile_program_in_namespaces(namespaces: Canary, row: Any) -> None:
     _try(namespaces, row)
+
+
+@pytest.mark.parametrize("row", _CORE_ROWS, ids=lambda row: row.name)
+def test_hostile_program_launched_by_python(python: Canary, row: Any) -> None:
+    _try(python, row)
 
 
 def test_the_table_is_complete() -> None:
@@ -175,7 +188,7 @@ def f():
 """
 
 
-@pytest.mark.parametrize("backend", ["bwrap", "namespaces"])
+@pytest.mark.parametrize("backend", ["bwrap", "namespaces", "python"])
 def test_jobs_at_the_same_time_do_not_meet(backend: str, request: pytest.FixtureRequest) -> None:
     sandbox = request.getfixturevalue(backend).sandbox
     jobs = [

@@ -17,7 +17,7 @@ LOOK = "import os\ndef f():\n    return [os.stat(p).st_ctime_ns for p in ('/tmp'
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
+def sandbox(launcher: str) -> Iterator[Sandbox]:
     try:
         with Sandbox(workers=1) as opened:
             yield opened

@@ -19,7 +19,7 @@ SHORT = Limits(cpu_s=0.5, memory_mib=256)
 
 
 @pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
+def sandbox(launcher: str) -> Iterator[Sandbox]:
     try:
         with Sandbox(workers=1) as opened:
             yield opened

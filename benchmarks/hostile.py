@@ -49,6 +49,7 @@ AS_VALUES: Mapping[str, tuple[list[list[int]], list[Any]]] = {
     "near": ([[1, 2]], [3.0]),
     "isclose": ([[1, 2]], [3]),
     "plain": ([[1, 2], [3, 4]], [[3], [7]]),
+    "shadow": ([[1, 2], [3, 4]], [[3], [7]]),
     "not": ([[1, 2], [5, 7]], [3, 12]),
 }
 _SUPERVISOR = Path(__file__).parent / "tools" / "peer_in_namespace.py"

@@ -49,6 +49,7 @@ PROBLEMS = {
         "import math\ndef check(candidate):\n    assert math.isclose(candidate(1, 2), 3)\n", "add"
     ),
     "plain": Problem("assert set(add(1, 2)) == {3}\nassert abs(add(3, 4)[0]) == 7\n", ""),
+    "shadow": Problem("assert set(add(1, 2)) == {3}\nassert set(add(3, 4)) == {7}\n", ""),
     "not": Problem("assert add(1, 2)\nassert add(5, 7) == 12\n", ""),
 }
 
@@ -76,6 +77,23 @@ def spam():
         except OSError:
             pass
 """
+
+# Speaks the sandbox's own protocol in place of the program: tells false names, then these answers.
+_SPEAK = """\
+import json, os, struct
+def speak(names, *answers):
+    for frame in [["loaded", names], *answers]:
+        if frame[0] != "loaded":
+            os.read(3, 65536)
+        data = json.dumps(frame).encode()
+        os.write(3, struct.pack(">I", len(data)) + data)
+    os.read(3, 65536)
+"""
+
+
+def _speaker(name: str, call: str, allowed: str, problem: str = "add"):
+    return _row(name, f"{_SPEAK}\n{call}\n{WRONG}", allowed, problem)
+
 
 HOSTILE = [
     _row("1 exit before the tests", f"{WRONG}import sys\nsys.exit(0)\n", "exited"),
@@ -678,6 +696,41 @@ HOSTILE = [
         "x flood of descriptor 1 by posix",
         "import posix",
         "for _ in range(200): posix.write(1, b'x' * (1 << 20))",
+        "wrong",
+    ),
+    _speaker(
+        "x says that its function is a value, and takes set",
+        "speak({'add': 'value', 'set': 'call'}, ['value', {'ty': 'range'}],"
+        " ['value', {'s': [3]}], ['value', {'s': [7]}])",
+        "wrong error exited",
+        "shadow",
+    ),
+    _speaker(
+        "x says that its function is a module, and takes set",
+        "speak({'add': 'module:operator', 'set': 'call'},"
+        " ['value', {'s': [3]}], ['value', {'s': [7]}])",
+        "wrong error exited",
+        "shadow",
+    ),
+    _speaker(
+        "x has the tests import a module that acts",
+        "speak({'add': 'module:antigravity', 'set': 'module:this'})",
+        "error",
+        "shadow",
+    ),
+    _speaker(
+        "x answers a fraction of forty million digits",
+        "speak({'add': 'call'}, ['value', {'q': ['1e40000000']}])",
+        "output_limit",
+    ),
+    _speaker(
+        "x answers a fraction of a decimal of forty million digits",
+        "speak({'add': 'call'}, ['value', {'q': [{'n': ['1e40000000']}, 1]}])",
+        "output_limit",
+    ),
+    _speaker(
+        "x answers right, of its own accord",
+        "speak({'add': 'call'}, ['value', 3], ['value', 12.5])",
         "wrong",
     ),
     _row("x null byte", f"{WRONG}\0", "syntax_error"),

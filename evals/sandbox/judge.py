@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from codegen.records import Status
 
+from .inner.orders import Reason
 from .jobs import Job
 
-Reason = Literal["exit", "cpu", "wall", "memory", "output", "order"]
 _CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone", "bad_test"}
 _NEAR_LIMIT = 0.8
 MAX_MESSAGE_CHARS = 2000
@@ -24,7 +24,7 @@ MAX_MESSAGE_CHARS = 2000
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a job's process ended: who ended it (see ``inner.zygote``), its wait status, what it
+    """How a job's process ended: who ended it (see ``inner.orders``), its wait status, what it
     used, and the beginning of what it printed, where that is not in a file of the driver's.
     """
 

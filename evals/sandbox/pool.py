@@ -25,6 +25,7 @@ import selectors
 import socket
 import threading
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -51,6 +52,7 @@ ALONE_WALL_FACTOR = 2  # others may load the machine too
 MAX_TESTER_PACKET = 1 << 17
 MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
+MAX_KEPT_TEXT = 1 << 16
 
 Done = Callable[[Outcome | SandboxError], None]
 
@@ -61,6 +63,8 @@ class Task:
 
     job: Job
     done: Done
+    token: str
+    tests: dict[str, Any]  # the payload of the process of tests
     attempts: int = 0
     alone: bool = False
     cancelled: bool = False
@@ -159,7 +163,8 @@ class Pool:
 
     def submit(self, job: Job, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
-        task = Task(job, done)
+        token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
+        task = Task(job, done, token, _tests_payload(job, token))
         self._inbox.put(task)
         self._wake()
         return task
@@ -276,6 +281,8 @@ class Pool:
 
     def _discard(self, worker: _Worker, reason: str) -> None:
         """Gives up a worker; what ran in it is tried again elsewhere."""
+        if worker not in self._workers:
+            return
         tasks = [run.task for run in worker.runs.values()]
         self._workers.remove(worker)
         for heard in (*worker.zygotes, *worker.testers.values()):
@@ -293,10 +300,11 @@ class Pool:
             if not task.cancelled:
                 self._send(worker, task)
         if self._later and not any(worker.runs for worker in self._workers):
-            task = self._later.popleft()
             worker = self._free_worker()
-            if not task.cancelled and worker is not None:
-                self._send(worker, task)
+            if worker is not None:
+                task = self._later.popleft()
+                if not task.cancelled:
+                    self._send(worker, task)
 
     def _free_worker(self) -> _Worker | None:
         """The least busy worker with room; a new one if all are busy and one may be added."""
@@ -319,48 +327,53 @@ class Pool:
                 task.done(_infra_outcome(task.job, reason))
 
     def _send(self, worker: _Worker, task: Task) -> None:
-        job, limits = task.job, task.job.limits
+        task.attempts += 1
         self._next_id += 1
-        number = self._next_id
-        token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
-        captures = job.mode in ("stdio", "calls")
-        ours, theirs = socket.socketpair()
-        to_close = [ours.detach(), theirs.detach()]
+        to_close: list[int] = []
         try:
-            stdout = memory_file(b"", append=True) if captures else None
-            now = time.monotonic()
-            wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
-            # A slow test is not the program's fault, so the tests get more time than the program.
-            late = now + wall_s + TESTS_GRACE_S
-            run = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
-            task.attempts += 1
-            worker.runs[number] = run
-            to_close.append(memory_file(_program_payload(job, token)))
-            fds = {"payload": to_close[-1], "channel": to_close[0]}
-            if job.mode == "stdio":
-                to_close.append(memory_file(job.stdin.encode("utf-8", "surrogatepass")))
-                fds["stdin"] = to_close[-1]
-            check = {"channel": to_close[1]}
-            if stdout is not None:
-                fds["stdout"] = check["stdout"] = stdout
-            payload = _tests_payload(job, token)
-            cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
-            packet = marshal.dumps((tuple(check), cpu_s, payload))
-            if len(packet) > MAX_INLINE_BYTES:
-                to_close.append(memory_file(marshal.dumps(payload)))
-                check["payload"] = to_close[-1]
-                packet = marshal.dumps((tuple(check), cpu_s, None))
-            output = limits.output_bytes if captures else 0
-            try:
-                _order(worker.programs, number, limits, wall_s, output, fds)
-                tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
-                tester.job = number
-                socket.send_fds(tester.control, [packet], list(check.values()))
-            except OSError as error:
-                self._discard(worker, f"the sandbox is gone: {error.strerror}")
+            self._start(worker, task, self._next_id, to_close)
+        except OSError as error:  # of this process: it may have no descriptors left
+            self._broken(task, f"a job can't be sent: {error.strerror}")
         finally:
             for fd in to_close:
                 os.close(fd)
+
+    def _start(self, worker: _Worker, task: Task, number: int, to_close: list[int]) -> None:
+        job, limits = task.job, task.job.limits
+
+        def file(data: bytes) -> int:
+            to_close.append(memory_file(data))
+            return to_close[-1]
+
+        ours, theirs = socket.socketpair()
+        to_close += ours.detach(), theirs.detach()
+        fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
+        fds["payload"] = file(_program_payload(job, task.token))
+        if job.mode == "stdio":
+            fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
+        cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
+        packet = marshal.dumps((tuple(check), cpu_s, task.tests))
+        if len(packet) > MAX_INLINE_BYTES:
+            check["payload"] = file(marshal.dumps(task.tests))
+        stdout = None
+        if job.mode in ("stdio", "calls"):
+            fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
+        if len(check) > 1:
+            tests = None if "payload" in check else task.tests
+            packet = marshal.dumps((tuple(check), cpu_s, tests))
+        now = time.monotonic()
+        wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
+        # A slow test is not the program's fault, so the tests get more time than the program.
+        late = now + wall_s + TESTS_GRACE_S
+        worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
+        try:
+            output = limits.output_bytes if stdout is not None else 0
+            _order(worker.programs, number, limits, wall_s, output, fds)
+            tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
+            tester.job = number
+            socket.send_fds(tester.control, [packet], list(check.values()))
+        except OSError as error:
+            self._discard(worker, f"the sandbox is gone: {error.strerror}")
 
     def _tester(self, worker: _Worker, memory_mib: int) -> _Tester:
         """A process of the worker that runs tests and has nothing to do; a new one if there is
@@ -440,7 +453,8 @@ class Pool:
                 worker.ending[tester.number] = number
             return
         if number is None:
-            raise SandboxError("a process of tests spoke unasked")
+            self._discard(worker, "a process of tests spoke unasked")
+            return
         message = json.loads(packet)
         verdict = message["verdict"]
         for fd in fds:
@@ -510,7 +524,7 @@ class Pool:
                     with contextlib.suppress(OSError):  # heard of when its socket is read
                         worker.tests.control.send(Order(tester.number, kill=True).pack())
             for number, run in list(worker.runs.items()):
-                if run.end_by is not None and run.end_by < now:
+                if run.end_by is not None and run.end_by < now and worker in self._workers:
                     self._end_program(worker, number)
             if any(run.deadline < now for run in worker.runs.values()):
                 self._discard(worker, "the sandbox does not answer")
@@ -571,8 +585,8 @@ def _tests_payload(job: Job, token: str) -> dict[str, Any]:
     payload: dict[str, Any] = {"mode": job.mode}
     if job.mode == "isolated":
         payload |= {
-            "setup": compiled(job.setup, "<setup>"),
-            "test": compiled(job.test, TEST_FILE),
+            "setup": code_of(job.setup, "<setup>"),
+            "test": code_of(job.test, TEST_FILE),
             "text": job.test,
             "entry_point": job.entry_point,
         }
@@ -585,14 +599,20 @@ def _tests_payload(job: Job, token: str) -> dict[str, Any]:
     return payload
 
 
-@functools.lru_cache(maxsize=1024)
-def compiled(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
-    """A text of the data set for a process of tests, which gets many jobs with the same: its code
-    (as :mod:`marshal` writes it), whether it is tame, and the global names it may read; or the text
-    itself if it can't be compiled, for that process to say why.
+def code_of(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
+    """A text of the data set for a process of tests: its code, as :mod:`marshal` writes it, whether
+    it is tame, and the global names it may read; or the text itself if it is too long to be kept
+    or can't be compiled, for that process to say why.
     """
+    return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
+
+
+@functools.lru_cache(maxsize=512)  # there are many jobs with the same test
+def _compiled(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
     try:
-        code = compile(text, file_name, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the data set's code; nobody here can mend it
+            code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text
     return marshal.dumps(code), tame(code), tuple(names_read(code))

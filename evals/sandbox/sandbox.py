@@ -16,8 +16,9 @@ from .pool import Pool, Task, pack_calls
 Key = TypeVar("Key")
 
 # Goes up when the sandbox may give other verdicts than before: 2 starts every job with the same
-# random numbers and counts the memory of all its processes.
-REVISION = 2
+# random numbers and counts the memory of all its processes; 3 keeps aliases among the arguments of
+# a call, and does not take the program's word for which of its names hides a builtin.
+REVISION = 3
 
 
 class Sandbox:

@@ -117,6 +117,7 @@ class Mbpp(CodeTask[MbppProblem]):
             # The setup of 367 and 927 makes objects of the program's class.
             test=f"{problem.setup}\n{tests}" if beside else tests,
             setup="" if beside else problem.setup,
+            entry_point="" if beside else self.entry_point(problem),
             mode="in_sandbox" if beside else "isolated",
             limits=Limits(cpu_s=_CPU_S.get(problem.number, 6.0)),
         )

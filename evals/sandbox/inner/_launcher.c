@@ -3,7 +3,7 @@
 //
 // Why: a fork shares the interpreter's memory, and each page that either side writes afterwards is
 // copied. Python code that launches a job writes some four hundred of them, by counting references;
-// this file writes a few dozen. It links with the C library alone and keeps to the limited API.
+// this file writes a few dozen. It needs no library but the C library, and keeps to the limited API.
 //
 // A zygote is a process of one thread, so the state is static. Nothing here sends a signal to a pid
 // other than one it forked and has not waited for.
@@ -42,7 +42,8 @@ enum { MOST_PLACES = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTE
 
 static const double LONGEST_NAP_S = 0.25, SHORTEST_NAP_S = 0.02;
 
-// orders.py: the layouts, the operations, the descriptors, and the reasons of an end.
+// orders.py: the layouts and their number, the operations, the descriptors, the reasons of an end.
+enum { LAYOUT = 1 };
 typedef struct {
     uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, unused;
     double cpu_s, wall_s;
@@ -181,8 +182,8 @@ static const char* drop_rights(const Place* place) {
         if (syscall(SYS_setgroups, 0L, NULL) < 0) return "setgroups";
         if (syscall(SYS_setresgid, id, id, id) < 0) return "setresgid";
         if (syscall(SYS_setresuid, id, id, id) < 0) return "setresuid";
-        return NULL;
     }
+    // After another user id only the inheritable ones are left.
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     const struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     return syscall(SYS_capset, &header, none) < 0 ? "capset" : NULL;
@@ -346,10 +347,12 @@ static double nap(double time) {
         if (!job->going) continue;
         if (shortest < 0) shortest = LONGEST_NAP_S;
         // A job of one thread can't reach its CPU limit sooner than this.
-        shortest = fmin(shortest, job->cpu_s - job->cpu_seen);
-        shortest = fmin(shortest, job->wall_s - (time - job->started));
+        const double cpu = job->cpu_s - job->cpu_seen, wall = job->wall_s - (time - job->started);
+        if (cpu < shortest) shortest = cpu;
+        if (wall < shortest) shortest = wall;
+        if (shortest < SHORTEST_NAP_S) shortest = SHORTEST_NAP_S;
     }
-    return shortest < 0 ? shortest : fmax(shortest, SHORTEST_NAP_S);
+    return shortest;
 }
 
 // --- orders ------------------------------------------------------------------------------------
@@ -380,6 +383,10 @@ static int receive(void) {
     const struct cmsghdr* header = CMSG_FIRSTHDR(&message);
     if (header != NULL && header->cmsg_type == SCM_RIGHTS) {
         count = (int)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        if (count > KINDS_OF_FD + 1) {  // the space is rounded up
+            for (int i = KINDS_OF_FD + 1; i < count; i++) close(((int*)CMSG_DATA(header))[i]);
+            count = KINDS_OF_FD + 1;
+        }
         memcpy(received, CMSG_DATA(header), (size_t)count * sizeof(int));
     }
     int used = 0;
@@ -592,8 +599,11 @@ static PyObject* fork_trial(PyObject* module, PyObject* arguments) {
     const int fds[KINDS_OF_FD] = {-1, -1, -1, -1};
     const char* failed;
     const pid_t pid = fork_job(&failed);
-    if (pid == 0) failed = confine(&zygote.place[at], &order, fds);
-    if (pid < 0 || (pid == 0 && failed != NULL)) return raise_errno(failed);
+    if (pid == 0) {
+        failed = confine(&zygote.place[at], &order, fds);
+        if (failed != NULL) die_unconfined(failed);
+    }
+    if (pid < 0) return raise_errno(failed);
     return PyLong_FromLong(pid);
 }
 
@@ -706,4 +716,11 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_launcher", NULL, -1, functions, NULL, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__launcher(void) { return PyModule_Create(&definition); }
+PyMODINIT_FUNC PyInit__launcher(void) {
+    PyObject* module = PyModule_Create(&definition);
+    if (module != NULL && PyModule_AddIntConstant(module, "LAYOUT", LAYOUT) < 0) {
+        Py_DECREF(module);
+        return NULL;
+    }
+    return module;
+}

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from types import CodeType
 from typing import Any, Literal
 
+LAYOUT: int  # of orders.py, when it was compiled
+
 def syscall(number: int, /, *arguments: int | bytes | None) -> int:
     """A system call; bytes are passed by their address. A negated error number if it fails."""
 

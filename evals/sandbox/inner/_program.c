@@ -141,8 +141,8 @@ static void put_escape(Frame* frame, unsigned code) {
     put(frame, text, sizeof text);
 }
 
-// 0 if it can't be read as UTF-8 (a lone surrogate).
-static int put_str(Frame* frame, PyObject* value) {
+// The text within quotes; 0 if it can't be read as UTF-8 (a lone surrogate).
+static int put_quoted(Frame* frame, PyObject* value) {
     Py_ssize_t length;
     const char* text = PyUnicode_AsUTF8AndSize(value, &length);
     if (text == NULL) {
@@ -150,7 +150,6 @@ static int put_str(Frame* frame, PyObject* value) {
         return 0;
     }
     const unsigned char *at = (const unsigned char*)text, *end = at + length;
-    put_text(frame, "\"");
     while (at < end) {
         const unsigned char* from = at;
         while (at < end && *at >= 0x20 && *at < 0x80 && *at != '"' && *at != '\\') at++;
@@ -170,8 +169,14 @@ static int put_str(Frame* frame, PyObject* value) {
         }
         put_escape(frame, code);
     }
-    put_text(frame, "\"");
     return 1;
+}
+
+static int put_str(Frame* frame, PyObject* value) {
+    put_text(frame, "\"");
+    const int fine = put_quoted(frame, value);
+    put_text(frame, "\"");
+    return fine;
 }
 
 static int put_value(Frame* frame, PyObject* value, int depth);
@@ -205,10 +210,14 @@ static int put_pairs(Frame* frame, PyObject* values, int depth) {
     while (fine && PyDict_Next(values, &position, &key, &value)) {
         put_text(frame, first ? "[" : ", [");
         first = 0;
+        Py_INCREF(key);
+        Py_INCREF(value);
         fine = put_value(frame, key, depth + 2);
         put_text(frame, ", ");
         fine = fine && put_value(frame, value, depth + 2);
         put_text(frame, "]");
+        Py_DECREF(key);
+        Py_DECREF(value);
     }
     put_text(frame, "]");
     return fine;
@@ -301,21 +310,20 @@ static int tell_names(int channel) {
     int first = 1, fine = PyDict_Size(of.namespace) < MAX_NAMES;
     while (fine && PyDict_Next(of.namespace, &position, &name, &value)) {
         if (Py_TYPE(name) != &PyUnicode_Type) continue;
-        Py_ssize_t length;
-        const char* text = PyUnicode_AsUTF8AndSize(name, &length);
+        const char* text = PyUnicode_AsUTF8AndSize(name, NULL);
         fine = text != NULL;
-        if (!fine || (length > 1 && text[0] == '_' && text[1] == '_')) continue;
-        if (!first) put_text(&frame, ", ");
+        if (!fine || strncmp(text, "__", 2) == 0) continue;
+        put_text(&frame, first ? "" : ", ");
         first = 0;
         put_str(&frame, name);
-        if (PyModule_Check(value)) {
-            const char* of_module = PyModule_GetName(value);
-            fine = of_module != NULL && strchr(of_module, '"') == NULL &&
-                   strchr(of_module, '\\') == NULL;
+        PyObject* of_module = PyModule_Check(value) ? PyModule_GetNameObject(value) : NULL;
+        if (of_module != NULL) {
             put_text(&frame, ": \"module:");
-            put_text(&frame, fine ? of_module : "");
+            fine = put_quoted(&frame, of_module);
             put_text(&frame, "\"");
+            Py_DECREF(of_module);
         } else {
+            PyErr_Clear();  // of a module without a name
             put_text(&frame, PyCallable_Check(value) ? ": \"call\"" : ": \"value\"");
         }
     }

@@ -42,7 +42,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import wire
 from .candidate import CHANNEL_FD
-from .tame import TEST_FILE, names_read, tame
+from .tame import PURE_MODULES, TEST_FILE, names_read, tame
 
 MAX_CALLS = 100_000
 MAX_PACKET = 65536
@@ -51,6 +51,13 @@ MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_STDOUT_READ = 1 << 24
+# Of the standard library, what a program may have imported for its tests as well.
+MODULES = PURE_MODULES | {
+    *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
+    *("dataclasses", "decimal", "inspect", "io", "json", "keyword", "os", "pathlib", "posixpath"),
+    *("pprint", "struct", "sys", "time", "traceback", "types", "unicodedata", "uuid", "warnings"),
+}
+_MODULE = "module:"
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
 
 
@@ -86,6 +93,7 @@ class Remote:
         self._channel = channel
         self._calls = 0
         self.failure: tuple[str, str] | None = None
+        self.tidy = True  # it has had the tests do nothing that stays
         self.raised: BaseException | None = None
 
     def load(self) -> dict[str, str]:
@@ -277,10 +285,11 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
             _in_sandbox(remote, payload)
         else:
             _calls(remote, payload, values)
+        again = again and remote.tidy
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, _BadTestError))
-        again = again and (tidy or isinstance(error, _Unanswered))
+        again = again and remote.tidy and (tidy or isinstance(error, _Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
     sys.modules.pop("tests", None)
     return (
@@ -320,7 +329,8 @@ def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], Non
     try:
         setup = _loaded(payload["setup"], "<setup>")
         code = _loaded(payload["test"], TEST_FILE)
-        _start_random(setup.names | code.names)
+        _start_random()
+        _may_use_random(setup.names | code.names)
         exec(setup.code, namespace)  # noqa: S102 - this file runs in the sandbox
     except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
         raise _BadTestError(f"{type(error).__name__}: {error}") from None
@@ -335,12 +345,17 @@ _random_state = random.getstate()
 _random_used = False
 
 
-def _start_random(names: AbstractSet[str]) -> None:
-    """Puts ``random`` into the state every test starts with, if one has used it since."""
+def _start_random() -> None:
+    """Puts ``random`` into the state every test starts with, if one may have used it since."""
     global _random_used
     if _random_used:
         random.setstate(_random_state)
-    _random_used = not names.isdisjoint(("random", "statistics"))
+    _random_used = False
+
+
+def _may_use_random(names: AbstractSet[str]) -> None:
+    global _random_used
+    _random_used = _random_used or not names.isdisjoint(("random", "statistics"))
 
 
 class _Code(NamedTuple):
@@ -368,8 +383,9 @@ def _run_tests(remote: Remote, test: _Code, namespace: dict[str, Any], entry_poi
     for name in names_to_bind(names, test.names, namespace, entry_point):
         namespace[name] = _bind(remote, name, names[name])
     exec(test.code, namespace)  # noqa: S102
-    if entry_point and callable(namespace.get("check")):
-        namespace["check"](_bind(remote, entry_point, names[entry_point]))
+    check = namespace.get("check")
+    if entry_point and callable(check) and type(check) is not Proxy:  # a program may define one
+        check(_bind(remote, entry_point, names[entry_point]))
 
 
 def names_to_bind(
@@ -377,17 +393,23 @@ def names_to_bind(
 ) -> list[str]:
     """Which of the program's names the test sees.
 
-    The entry point, and each name the test reads that neither setup nor the test's builtins define.
+    The entry point, and each name the test reads that neither setup nor the test's builtins define;
+    of modules those of the standard library whose import does no more than define something
+    (``MODULES``), since the tests get their own, and which one is the program's word.
+
     A name of the program hides a builtin only when it must be what is tested: it is the entry
-    point, or there is no entry point and the test reads no other function of the program (Mbpp/126
-    defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or ``set``.
+    point, or there is no entry point and the test reads nothing of the program but modules
+    (Mbpp/126 defines ``sum``). Otherwise a program could pass by defining its own ``abs`` or
+    ``set``, or by claiming that its function is a value.
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
     shadows = [name for name in wanted if hasattr(builtins, name) and names[name] == "call"]
-    tested = [name for name in plain if names[name] == "call"]
-    bound = set(plain)
-    if not entry_point and not tested and len(shadows) == 1:
+    modules = {name for name in plain if names[name].startswith(_MODULE)}
+    bound = {
+        name for name in plain if name not in modules or names[name][len(_MODULE) :] in MODULES
+    }
+    if not entry_point and len(plain) == len(modules) and len(shadows) == 1:
         bound.update(shadows)
     if entry_point and entry_point in names:
         bound.add(entry_point)
@@ -395,12 +417,12 @@ def names_to_bind(
 
 
 def _bind(remote: Remote, name: str, kind: str) -> Any:
-    if kind.startswith("module:"):
-        # The test's own copy of a standard module that only the program imported.
-        root = kind.removeprefix("module:")
-        if root.split(".")[0] in sys.stdlib_module_names:
-            return importlib.import_module(root)
-        raise ImportError(f"no module {root[:80]!r} for the tests")
+    module = kind.removeprefix(_MODULE)
+    if module in MODULES and module != kind:
+        # The tests' own copy of a module that only the program imported.
+        _may_use_random({module})
+        remote.tidy = remote.tidy and module in PURE_MODULES
+        return importlib.import_module(module)
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 

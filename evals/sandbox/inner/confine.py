@@ -96,7 +96,7 @@ def confine(
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    elif place.identity == "userns":
+    if place.identity != "none":  # after another user id only the inheritable ones are left
         linux.keep_capabilities(NO_CAPABILITIES)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if place.rules is not None:

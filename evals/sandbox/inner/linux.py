@@ -10,9 +10,14 @@ import os
 import struct
 from typing import Any
 
+from .orders import LAYOUT
+
 launcher: Any
 try:
     from . import _launcher as launcher
+
+    if launcher.LAYOUT != LAYOUT:  # built from older sources
+        launcher = None
 except ImportError:  # there was no compiler
     launcher = None
 

@@ -18,6 +18,7 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
+LAYOUT = 1  # the number of these layouts, to be counted up with each change
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, nothing;
 # CPU seconds, seconds on the clock; bytes of output to watch for

@@ -15,6 +15,7 @@ sockets and open files.
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import struct
 from typing import Any, Literal
@@ -111,6 +112,7 @@ class Place:
         linux.unshare(sum(kind for kind in wanted if kind != _USER))
         if linux.CLONE_NEWNET in wanted:
             linux.loopback_up()
+            _keep_no_ports()
         fds = [os.open(f"/proc/self/ns/{_FILE_OF[kind]}", os.O_RDONLY) for kind in wanted]
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
         size = f"size={4 * file_mib}m,nr_inodes=4096,mode=1777"
@@ -158,6 +160,19 @@ def _in_child(make: Any) -> list[int]:
         raise OSError(f"a place for a job can't be made: {reason}")
     rights = ancillary[0][2]
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
+
+
+def _keep_no_ports() -> None:
+    """Has this network namespace forget a connection when it is closed.
+
+    It would keep the port for a minute, which the next job in it may want. Where an ordinary user
+    made the sandbox with bubblewrap, the kernel's settings are out of reach, and it does.
+    """
+    setting = "/proc/sys/net/ipv4/tcp_max_tw_buckets"
+    with contextlib.suppress(OSError):
+        if not os.access(setting, os.W_OK):
+            linux.umount("/proc/sys", linux.MNT_DETACH)  # bubblewrap's read-only cover
+        _write(setting, "0")
 
 
 def _write(path: str, text: str) -> None:

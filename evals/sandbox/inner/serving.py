@@ -3,7 +3,7 @@
 The same loop twice, since it is where a job's cost lies: a fork shares the interpreter's memory,
 and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is the
 readable one and serves wherever Python runs; :class:`CompiledZygote`, for programs in namespaces,
-has it in C (``_launcher.c``), which writes to a dozen pages where Python writes to hundreds.
+has it in C (``_launcher.c``), which writes to a few dozen pages where Python writes to hundreds.
 
 Signals go only to pids this process forked and has not waited for yet. It never uses pid -1 or a
 process group.

@@ -16,7 +16,7 @@ import types
 
 TEST_FILE = "<test>"
 
-_MODULES = frozenset(
+PURE_MODULES = frozenset(
     (
         *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
         *("functools", "hashlib", "heapq", "itertools", "math", "numbers", "operator", "random"),
@@ -58,7 +58,7 @@ def tame(code: types.CodeType) -> bool:
             if at and operations[at - 1] == _EXTENDED:
                 return False  # more than 255 names; not worth decoding
             module = names[raw[2 * at + 1]]
-            if module.split(".")[0] not in _MODULES:
+            if module.split(".")[0] not in PURE_MODULES:
                 return False
             at = operations.find(_IMPORT, at + 1)
     return all(tame(part) for part in code.co_consts if isinstance(part, types.CodeType))

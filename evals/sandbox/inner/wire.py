@@ -1,5 +1,6 @@
-"""The wire format between a program's job and the job of its tests: length-prefixed JSON with type
-tags.
+"""The wire format between a program's job and the job of its tests: length-prefixed frames of JSON
+with type tags. (A call to the program may be in the interpreter's own format, see
+:func:`encode_call`; nothing that comes from the program is.)
 
 A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones).
 JSON scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and
@@ -9,8 +10,9 @@ that came over the wire, and every size is capped, so the reader of a hostile fr
 :class:`WireError`.
 
 Limits: identity and aliasing are lost (a list that holds another twice comes back holding two
-lists), arguments changed in place by the callee do not change at the caller, and an iterator is
-read to its end, at most :data:`MAX_ITERATOR_ITEMS` items, when it is sent.
+lists), but for a call whose arguments all are of common types; arguments changed in place by the
+callee do not change at the caller; and an iterator is read to its end, at most
+:data:`MAX_ITERATOR_ITEMS` items, when it is sent.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from json.encoder import c_make_encoder, encode_basestring_ascii
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_FRAME_BYTES = 8 << 20
 MAX_DEPTH = 100
@@ -115,10 +117,10 @@ def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
     if isinstance(value, Iterator):
         read, error = _drain(value)
         return {"g": [items(read), error]}
-    for tag, (module, name, to_parts, _) in _RARE.items():
+    for tag, rare in _RARE.items():
         # Who has a value of the type has imported its module.
-        if kind is getattr(sys.modules.get(module), name, None):
-            return {tag: items(to_parts(value))}
+        if kind is getattr(sys.modules.get(rare.module), rare.name, None):
+            return {tag: items(rare.to_parts(value))}
     return not_plain(value)
 
 
@@ -186,9 +188,14 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         start, stop, step = items(content)
         return range(start, stop, step)
     if tag in _RARE:
-        module, name, _, from_parts = _RARE[tag]
-        make = getattr(importlib.import_module(module), name)
-        return from_parts(make, *items(content))
+        rare = _RARE[tag]
+        parts = items(content)
+        if tuple(map(type, parts)) != rare.types:
+            raise WireError("a malformed value: other parts expected")
+        make: Any = importlib.import_module(rare.module)
+        for name in rare.maker.split("."):
+            make = getattr(make, name)
+        return make(*parts)
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -199,10 +206,6 @@ def _replay(read: list[Any], error: Exception | None) -> Iterator[Any]:
     yield from read
     if error is not None:
         raise error
-
-
-def _call(make: Any, *parts: Any) -> Any:
-    return make(*parts)
 
 
 def _text(value: Any) -> str:
@@ -261,13 +264,38 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     complex: ("c", lambda value: [repr(value.real), repr(value.imag)]),
     type(Ellipsis): ("e", lambda _: None),
 }
-# Types whose modules are imported for them alone, since each module makes every fork dearer. Tag:
-# module, name, the plain parts of a value, and the value of a type with such parts.
-_RARE: dict[str, tuple[str, str, Callable[[Any], Sequence[Any]], Callable[..., Any]]] = {
-    "q": ("fractions", "Fraction", lambda v: (v.numerator, v.denominator), _call),
-    "n": ("decimal", "Decimal", lambda v: (str(v),), _call),
-    "td": ("datetime", "date", lambda v: (v.isoformat(),), lambda t, text: t.fromisoformat(text)),
-    "tl": ("datetime", "timedelta", lambda v: (v.days, v.seconds, v.microseconds), _call),
+
+
+class _Rare(NamedTuple):
+    """A type whose module is imported for it alone, since each module makes every fork dearer.
+
+    Attributes:
+        maker: what makes a value of its parts.
+        types: the exact types of the parts.
+        to_parts: the parts of a value.
+    """
+
+    module: str
+    name: str
+    maker: str
+    types: tuple[type, ...]
+    to_parts: Callable[[Any], Sequence[Any]]
+
+
+_RARE: dict[str, _Rare] = {
+    "q": _Rare(
+        *("fractions", "Fraction", "Fraction", (int, int)),
+        to_parts=lambda value: (value.numerator, value.denominator),
+    ),
+    "n": _Rare("decimal", "Decimal", "Decimal", (str,), lambda value: (str(value),)),
+    "td": _Rare(
+        *("datetime", "date", "date.fromisoformat", (str,)),
+        to_parts=lambda value: (value.isoformat(),),
+    ),
+    "tl": _Rare(
+        *("datetime", "timedelta", "timedelta", (int, int, int)),
+        to_parts=lambda value: (value.days, value.seconds, value.microseconds),
+    ),
 }
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
@@ -312,7 +340,7 @@ def exception_from(name: Any, message: Any) -> Exception:
 
 
 class Channel:
-    """Sends and receives frames over a stream socket: four bytes of length, then JSON in ASCII.
+    """Sends and receives frames over a stream socket: four bytes of length, then the frame.
 
     Args:
         fd: the socket's descriptor; it stays the caller's to close.

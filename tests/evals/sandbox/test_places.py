@@ -161,3 +161,44 @@ def test_a_test_process_serves_many_jobs_and_dies_alone(sandbox: Sandbox) -> Non
     crash = Job(ADD, test="import os\nassert add(1, 2) == 3\nos.abort()\n")
     assert sandbox.run(crash).status == "infra_error"
     assert sandbox.run(Job(ADD, test="assert add(1, 2) == 3\n")).passed
+
+
+_LISTENS = """\
+import socket
+def f():
+    with socket.socket() as server, socket.socket() as client:
+        server.bind(("127.0.0.1", 8000))
+        server.listen()
+        client.connect(("127.0.0.1", 8000))
+        server.accept()[0].close()  # the side that closes first would keep the port
+        return client.recv(1)
+"""
+
+
+def test_a_job_leaves_no_port_taken(sandbox: Sandbox) -> None:
+    if sandbox.describe()["job_identity"] == "userns":
+        pytest.skip("the kernel's settings are out of an ordinary user's reach")
+    for _ in range(3):
+        assert sandbox.run(_LISTENS, calls=["f()"]).values == (b"",)
+
+
+def test_random_starts_anew_whoever_has_imported_it(sandbox: Sandbox) -> None:
+    uses = Job("import random as r\ndef f():\n    return 1\n", test="assert r.random() and f()\n")
+    first = "import random\nassert random.random() == f()\n"
+    looks = Job("import random\ndef f():\n    return random.random()\n", test=first)
+    for job in (uses, looks, uses, looks, looks):
+        outcome = sandbox.run(job)
+        assert outcome.passed, outcome
+
+
+def test_modules_of_the_program_for_its_tests(sandbox: Sandbox) -> None:
+    for name in ("math", "sys", "os.path", "collections.abc"):
+        program = f"import {name} as m\n"
+        assert sandbox.run(Job(program, test="assert m.__name__\n")).passed, name
+    for name in ("idlelib.idle", "unittest.__main__", "antigravity", "no_such_module"):
+        program = f"import types\nm = types.ModuleType({name!r})\n"
+        outcome = sandbox.run(Job(program, test="assert m\n"))
+        assert outcome.status == "error" and "NameError" in outcome.message, outcome
+        # One that the tests import themselves is theirs.
+        test = "import types\nm = types.ModuleType('mine')\nassert m.__name__ == 'mine'\n"
+        assert sandbox.run(Job(program, test=test)).passed

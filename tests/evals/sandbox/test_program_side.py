@@ -127,9 +127,11 @@ def test_names_of_all_kinds(sandbox: Sandbox) -> None:
     assert sandbox.run(Job(program, test=test)).passed
 
 
-def test_a_module_with_a_strange_name(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("name", ["'a\"b\\\\'", "'é\U0001f600'", "'\\ud800'", "3", "None"])
+def test_a_module_with_a_strange_name(sandbox: Sandbox, name: str) -> None:
     program = (
-        "import types\nm = types.ModuleType('a\"b')\nn = types.ModuleType('x')\ndel n.__name__\n"
+        f"import types\nm, n = types.ModuleType('m'), types.ModuleType('n')\n"
+        f"m.__name__ = {name}\ndel n.__name__\n"
         "def f():\n    return 1\n"
     )
     outcome = sandbox.run(Job(program, test="assert f() == 1\n"))

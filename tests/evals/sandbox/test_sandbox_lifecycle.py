@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ import pytest
 
 import codegen
 from codegen.errors import SandboxError
-from codegen.evals.sandbox import Job, Limits, Sandbox, launch, probe
+from codegen.evals.sandbox import Job, Limits, Sandbox, launch, pool, probe
 from codegen.evals.sandbox.pool import Pool
 
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
@@ -328,3 +329,67 @@ def test_the_terminals_interrupt_does_not_reach_the_sandbox() -> None:
         zygote = pool._workers[0].programs.process
         assert os.getsid(zygote.pid) != os.getsid(0)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_driver_without_descriptors_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Sandbox(workers=1) as sandbox:
+        assert sandbox.run(HONEST).passed
+
+        def none(*_: object, **__: object) -> int:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(pool, "memory_file", none)
+            outcome = sandbox.run(HONEST)
+        assert outcome.status == "infra_error" and "Too many open files" in outcome.message
+        assert sandbox.run(HONEST).passed
+
+
+def test_a_job_to_be_run_alone_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    free_worker, refused = Pool._free_worker, []
+
+    def busy_once(self: Pool) -> object:
+        if self._later and not refused:
+            refused.append(True)
+            return None
+        return free_worker(self)
+
+    monkeypatch.setattr(Pool, "_free_worker", busy_once)
+    with Sandbox(workers=1) as sandbox:
+        job = Job("import time\ntime.sleep(99)\n", limits=Limits(cpu_s=0.1))
+        assert sandbox.run(job).status == "timeout"
+    assert refused
+
+
+class _Broken:
+    """A socket whose other side is gone."""
+
+    def __init__(self, socket: Any) -> None:
+        self.fileno, self.recv, self.close = socket.fileno, socket.recv, socket.close
+
+    def send(self, _: bytes) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_sandbox_found_dead_at_two_deadlines_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look, broken = Pool._check_deadlines, []
+
+    def overdue(self: Pool) -> None:
+        for worker in self._workers:
+            if len(worker.runs) > 1 and not broken:
+                broken.append(worker.programs)
+                worker.programs.control = _Broken(worker.programs.control)  # type: ignore[assignment]
+                for run in worker.runs.values():
+                    run.end_by = 1.0
+        look(self)
+
+    monkeypatch.setattr(Pool, "_check_deadlines", overdue)
+    with Sandbox(workers=1) as sandbox:
+        waits = Job(f"import time\ntime.sleep(0.3)\n{HONEST.program}", test=HONEST.test)
+        outcomes = dict(sandbox.map([("a", waits), ("b", waits)]))
+        assert broken
+        assert {outcome.status for outcome in outcomes.values()} == {"passed"}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import random
+import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.evals.sandbox.inner import orders, wire
+from codegen.evals.sandbox.inner import candidate, orders, serving, wire
 
 # Expressions, so that program and test make the same values without a way between them.
 VALUES = [
@@ -241,3 +243,26 @@ def test_orders_survive_their_packets() -> None:
     ended = orders.Ended(9, "memory", 9, 0.5, 1.5, 12.25, b"printed")
     assert orders.read_ended(ended.pack()) == ended
     assert len(orders.Ended(9, "exit").pack()) == 40
+
+
+def test_the_constants_in_c_are_those_in_python() -> None:
+    folder = Path(inspect.getfile(orders)).parent
+    source = "".join((folder / name).read_text() for name in ("_launcher.c", "_program.c"))
+
+    def value(name: str) -> float:
+        found = re.findall(rf"\b{name} = ([^,;}}]+)", source)
+        assert len(found) == 1, name
+        number, _, shift = found[0].partition(" << ")
+        return float(number) * 2 ** int(shift or 0)
+
+    for module in (candidate, orders, serving, wire):
+        names = [name for name in vars(module) if name.isupper() and f" {name} = " in source]
+        assert names, module
+        for name in names:
+            assert value(name) == getattr(module, name), name
+    reasons = re.search(r"enum \{ (EXIT.*?) \};", source)
+    assert reasons is not None
+    assert reasons[1].replace("ORDERED", "ORDER").lower().split(", ") == list(orders.REASONS)
+    kinds = re.search(r"enum \{ (PAYLOAD.*?), KINDS_OF_FD \};", source)
+    assert kinds is not None
+    assert kinds[1].lower().split(", ") == list(orders.FDS)

@@ -388,6 +388,7 @@ def test_a_sandbox_found_dead_at_two_deadlines_breaks_nothing(
         look(self)
 
     monkeypatch.setattr(Pool, "_check_deadlines", overdue)
+    monkeypatch.setattr(Pool, "_patience_s", lambda _: 0.02)  # it looks while both are running
     with Sandbox(workers=1) as sandbox:
         waits = Job(f"import time\ntime.sleep(0.3)\n{HONEST.program}", test=HONEST.test)
         outcomes = dict(sandbox.map([("a", waits), ("b", waits)]))

@@ -202,3 +202,15 @@ def test_modules_of_the_program_for_its_tests(sandbox: Sandbox) -> None:
         # One that the tests import themselves is theirs.
         test = "import types\nm = types.ModuleType('mine')\nassert m.__name__ == 'mine'\n"
         assert sandbox.run(Job(program, test=test)).passed
+
+
+def test_a_job_has_no_capabilities(sandbox: Sandbox) -> None:
+    """Effective, permitted and inheritable ones, in two words each."""
+    program = (
+        "import ctypes\n"
+        "def f():\n"
+        "    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)(*[7] * 6)\n"
+        "    assert ctypes.CDLL(None).capget(header, data) == 0\n"
+        "    return list(data)\n"
+    )
+    assert sandbox.run(program, calls=["f()"]).values == ([0] * 6,)

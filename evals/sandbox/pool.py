@@ -64,7 +64,7 @@ class Task:
     job: Job
     done: Done
     token: str
-    tests: dict[str, Any]  # the payload of the process of tests
+    tests: bytes  # the payload of the process of tests
     attempts: int = 0
     alone: bool = False
     cancelled: bool = False
@@ -352,15 +352,13 @@ class Pool:
         if job.mode == "stdio":
             fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
         cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
-        packet = marshal.dumps((tuple(check), cpu_s, task.tests))
-        if len(packet) > MAX_INLINE_BYTES:
-            check["payload"] = file(marshal.dumps(task.tests))
+        inline: bytes | None = task.tests
+        if len(task.tests) > MAX_INLINE_BYTES:
+            check["payload"], inline = file(task.tests), None
         stdout = None
         if job.mode in ("stdio", "calls"):
             fds["stdout"] = check["stdout"] = stdout = memory_file(b"", append=True)
-        if len(check) > 1:
-            tests = None if "payload" in check else task.tests
-            packet = marshal.dumps((tuple(check), cpu_s, tests))
+        packet = marshal.dumps((tuple(check), cpu_s, inline))
         now = time.monotonic()
         wall_s = limits.wall_s * (ALONE_WALL_FACTOR if task.alone else 1)
         # A slow test is not the program's fault, so the tests get more time than the program.
@@ -581,7 +579,8 @@ def _program_payload(job: Job, token: str) -> bytes:
     return f"{job.mode}\n{text}".encode("utf-8", "surrogatepass")
 
 
-def _tests_payload(job: Job, token: str) -> dict[str, Any]:
+def _tests_payload(job: Job, token: str) -> bytes:
+    """See the ``main`` of :mod:`.inner.checker`."""
     payload: dict[str, Any] = {"mode": job.mode}
     if job.mode == "isolated":
         payload |= {
@@ -596,7 +595,7 @@ def _tests_payload(job: Job, token: str) -> dict[str, Any]:
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
     else:
         payload |= {"token": token}
-    return payload
+    return marshal.dumps(payload)
 
 
 def code_of(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:

@@ -56,6 +56,7 @@ def prepare_program(
     exec: Callable[..., None],
     main: Callable[[bytes, bool], None],
     tell_failed: Callable[[BaseException, bool], None],
+    tell_names: Callable[[], None],
     answer_other: Callable[[bytes], None],
     tell_raised: Callable[[BaseException], None],
     reply: Callable[[Any], None],

@@ -22,7 +22,7 @@ enum { MAX_NAMES = 10000 };
 // Of candidate.py and the builtins, in the order of prepare_program's arguments.
 static struct {
     PyObject *namespace, *compile, *loads, *flush, *stdout_, *file_name, *exec_, *main, *failed,
-        *answer, *raised, *reply;
+        *names, *answer, *raised, *reply;
 } of;
 
 PyObject* prepare_program(PyObject* module, PyObject* arguments) {
@@ -65,6 +65,15 @@ static void put(Frame* frame, const char* bytes, size_t length) {
 }
 
 static void put_text(Frame* frame, const char* text) { put(frame, text, strlen(text)); }
+
+// A frame that begins with a text, after the place of its length.
+static Frame frame_of(const char* text) {
+    static const char unknown[LENGTH_BYTES];
+    Frame frame = {0};
+    put(&frame, unknown, LENGTH_BYTES);
+    put_text(&frame, text);
+    return frame;
+}
 
 // 0, or -1 if the other side is gone.
 static int send_frame(Frame* frame, int channel) {
@@ -301,10 +310,7 @@ static void flush_printed(void) {
 
 // Sends ["loaded", {name: kind}]; Python does where a name or a module is unusual.
 static int tell_names(int channel) {
-    static const char start[LENGTH_BYTES + 1];
-    Frame frame = {0};
-    put(&frame, start, LENGTH_BYTES);
-    put_text(&frame, "[\"loaded\", {");
+    Frame frame = frame_of("[\"loaded\", {");
     PyObject *name, *value;
     Py_ssize_t position = 0;
     int first = 1, fine = PyDict_Size(of.namespace) < MAX_NAMES;
@@ -356,10 +362,7 @@ static void answer_call(const char* data, size_t length, int channel) {
         tell(of.raised, NULL);
         return;
     }
-    static const char start[LENGTH_BYTES + 1];
-    Frame frame = {0};
-    put(&frame, start, LENGTH_BYTES);
-    put_text(&frame, "[\"value\", ");
+    Frame frame = frame_of("[\"value\", ");
     const int fine = put_value(&frame, value, 0) && !frame.full;
     put_text(&frame, "]");
     if (fine && !frame.full && frame.length <= LENGTH_BYTES + MAX_FRAME_BYTES) {
@@ -372,26 +375,23 @@ static void answer_call(const char* data, size_t length, int channel) {
     free(frame.bytes);
 }
 
+// Tells that the program could not be compiled or has raised something, and ends.
+static _Noreturn void fail(PyObject* compiling) {
+    PyObject* result = PyObject_CallFunctionObjArgs(of.failed, exception(), compiling, NULL);
+    (void)result;
+    end(1);
+}
+
 static _Noreturn void serve_calls(const char* text, size_t length, int channel) {
     PyObject* source = PyUnicode_DecodeUTF8(text, (Py_ssize_t)length, "surrogatepass");
     PyObject* code = source == NULL ? NULL
                                     : PyObject_CallFunction(of.compile, "OOsiO", source,
                                                             of.file_name, "exec", 0, Py_True);
-    if (code == NULL) {
-        PyObject* error = exception();
-        PyObject* result = PyObject_CallFunctionObjArgs(of.failed, error, Py_True, NULL);
-        (void)result;
-        end(1);
-    }
+    if (code == NULL) fail(Py_True);
     PyObject* done = PyObject_CallFunctionObjArgs(of.exec_, code, of.namespace, NULL);
-    if (done == NULL) {
-        PyObject* error = exception();
-        PyObject* result = PyObject_CallFunctionObjArgs(of.failed, error, Py_False, NULL);
-        (void)result;
-        end(1);
-    }
+    if (done == NULL) fail(Py_False);
     flush_printed();  // the process may be ended as soon as the tests have their answer
-    if (!tell_names(channel)) tell(of.answer, Py_BuildValue("y", "names"));
+    if (!tell_names(channel) && PyObject_CallFunctionObjArgs(of.names, NULL) == NULL) end(1);
     const char* frame;
     ssize_t size;
     while ((size = receive_frame(channel, &frame)) >= 0) {

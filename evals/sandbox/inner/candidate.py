@@ -123,7 +123,7 @@ def prepare() -> None:
     if linux.launcher is not None:
         linux.launcher.prepare_program(
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
-            *(exec, main, _tell_failed, _answer_other, _tell_raised, _reply),
+            *(exec, main, _tell_failed, _tell_names, _answer_other, _tell_raised, _reply),
         )
 
 
@@ -235,9 +235,6 @@ def serve() -> None:
 
 
 def _answer_other(frame: bytes) -> None:
-    if frame == b"names":  # the compiled loop could not tell them
-        _tell_names()
-        return
     request = wire.decode_request(frame)
     try:
         value = _value(request)

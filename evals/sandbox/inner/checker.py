@@ -11,9 +11,9 @@ Where a program gets a process of its own, tests share one, one job after anothe
 was of a kind that leaves nothing behind (:mod:`.tame`) and ended in good order; a fork a job would
 double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
-    driver: (names of descriptors, CPU seconds, payload), as :mod:`marshal` writes it, with the
-            descriptors ``channel`` and, with modes that have one, ``stdout``; a long payload is
-            None, and in the file ``payload``
+    driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
+            :mod:`marshal` writes it, with the descriptors ``channel`` and, with modes that have
+            one, ``stdout``; a long payload is None, and in the file ``payload``
     tests:  {"again", "cpu_s", "verdict"}, or ``"verdict": null`` and a file that holds it
 
 ``again`` says whether the process takes another job.
@@ -223,10 +223,11 @@ def main(_: bytes, __: bool) -> None:
         packet, received = _receive(driver)
         if not packet:
             return
-        names, cpu_s, payload = marshal.loads(packet)
+        names, cpu_s, data = marshal.loads(packet)
         fds = dict(zip(names, received, strict=True))
-        if payload is None:
-            payload = marshal.loads(os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0))
+        if data is None:
+            data = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
+        payload = marshal.loads(data)
         start = time.process_time()
         # The kernel ends this process at the limit; what a test computes in C can't delay it.
         signal.setitimer(signal.ITIMER_PROF, cpu_s)
@@ -285,16 +286,15 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
             _in_sandbox(remote, payload)
         else:
             _calls(remote, payload, values)
-        again = again and remote.tidy
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, _BadTestError))
-        again = again and remote.tidy and (tidy or isinstance(error, _Unanswered))
+        again = again and (tidy or isinstance(error, _Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
     sys.modules.pop("tests", None)
     return (
         {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
-        again,
+        again and remote.tidy,
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from codegen.evals.sandbox import launch
+from codegen.errors import SandboxError
+from codegen.evals.sandbox import Sandbox, launch
 from codegen.evals.sandbox.inner import linux
 
 
@@ -33,3 +34,12 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[str]:
     """By what programs are launched in the sandboxes of a module."""
     with launching(request.param):
         yield request.param
+
+
+@pytest.fixture(scope="module")
+def sandbox(launcher: str) -> Iterator[Sandbox]:
+    try:
+        with Sandbox(workers=1) as opened:
+            yield opened
+    except SandboxError as error:
+        pytest.skip(str(error))

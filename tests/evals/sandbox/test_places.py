@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from codegen.errors import SandboxError
@@ -14,15 +12,6 @@ from codegen.evals.sandbox.inner.tame import tame
 ADD = "def add(a, b):\n    return a + b\n"
 # When the two directories of the place were last changed: both are new in a new place.
 LOOK = "import os\ndef f():\n    return [os.stat(p).st_ctime_ns for p in ('/tmp', '/dev/shm')]\n"
-
-
-@pytest.fixture(scope="module")
-def sandbox(launcher: str) -> Iterator[Sandbox]:
-    try:
-        with Sandbox(workers=1) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 def place_of_the_next_job(sandbox: Sandbox) -> list[int]:

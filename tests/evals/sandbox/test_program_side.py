@@ -6,13 +6,11 @@ import inspect
 import random
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.evals.sandbox.inner import candidate, orders, serving, wire
 
@@ -62,15 +60,6 @@ def _random_value(rng: random.Random, depth: int) -> Any:
     items = [_random_value(rng, depth - 1) for _ in range(rng.randrange(4))]
     kind = rng.choice((list, tuple, dict))
     return {repr(item): item for item in items} if kind is dict else kind(items)
-
-
-@pytest.fixture(scope="module")
-def sandbox(launcher: str) -> Iterator[Sandbox]:
-    try:
-        with Sandbox(workers=1) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
 
 
 def _expression(value: Any) -> str:

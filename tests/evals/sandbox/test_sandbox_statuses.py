@@ -18,15 +18,6 @@ CHECK = "def check(f):\n    assert f(1, 2) == 3\n    assert f(5, 7) == 12\n"
 SHORT = Limits(cpu_s=0.5, memory_mib=256)
 
 
-@pytest.fixture(scope="module")
-def sandbox(launcher: str) -> Iterator[Sandbox]:
-    try:
-        with Sandbox(workers=1) as opened:
-            yield opened
-    except SandboxError as error:
-        pytest.skip(str(error))
-
-
 CASES: list[tuple[str, Status, str]] = [
     (ADD, "passed", ""),
     ("def add(a, b):\n    return a - b\n", "wrong", "line 2: assert f(1, 2) == 3"),

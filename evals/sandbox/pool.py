@@ -14,7 +14,6 @@ twice the time. A job whose sandbox broke is run once more in a new worker, then
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import json
 import marshal
@@ -25,9 +24,8 @@ import selectors
 import socket
 import threading
 import time
-import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,9 +35,9 @@ from codegen.errors import SandboxError
 from . import launch
 from .inner import wire
 from .inner.orders import Order, in_order, read_ended
-from .inner.tame import TEST_FILE, names_read, tame
-from .jobs import Call, Job, Limits, Outcome, Result, trust_of
+from .jobs import Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
+from .payloads import program_payload, tests_payload
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
@@ -52,7 +50,6 @@ ALONE_WALL_FACTOR = 2  # others may load the machine too
 MAX_TESTER_PACKET = 1 << 17
 MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
-MAX_KEPT_TEXT = 1 << 16
 
 Done = Callable[[Outcome | SandboxError], None]
 
@@ -164,7 +161,7 @@ class Pool:
     def submit(self, job: Job, done: Done) -> Task:
         """Queues a job; ``done`` is called once, in the pool's thread, with its outcome."""
         token = secrets.token_hex(16) if job.mode == "in_sandbox" else ""
-        task = Task(job, done, token, _tests_payload(job, token))
+        task = Task(job, done, token, tests_payload(job, token))
         self._inbox.put(task)
         self._wake()
         return task
@@ -348,7 +345,7 @@ class Pool:
         ours, theirs = socket.socketpair()
         to_close += ours.detach(), theirs.detach()
         fds, check = {"channel": to_close[0]}, {"channel": to_close[1]}
-        fds["payload"] = file(_program_payload(job, task.token))
+        fds["payload"] = file(program_payload(job, task.token))
         if job.mode == "stdio":
             fds["stdin"] = file(job.stdin.encode("utf-8", "surrogatepass"))
         cpu_s = 2 * limits.cpu_s + TESTS_GRACE_S
@@ -562,88 +559,6 @@ def _order(
         output_bytes,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
-
-
-def _program_payload(job: Job, token: str) -> bytes:
-    """See the ``main`` of :mod:`.inner.candidate`."""
-    text = job.program
-    if job.mode == "in_sandbox":
-        fields = {
-            "program": job.program,
-            "setup": job.setup,
-            "test": job.test,
-            "entry_point": job.entry_point,
-            "token": token,
-        }
-        text = json.dumps(fields)
-    return f"{job.mode}\n{text}".encode("utf-8", "surrogatepass")
-
-
-def _tests_payload(job: Job, token: str) -> bytes:
-    """See the ``main`` of :mod:`.inner.checker`."""
-    payload: dict[str, Any] = {"mode": job.mode}
-    if job.mode == "isolated":
-        payload |= {
-            "setup": code_of(job.setup, "<setup>"),
-            "test": code_of(job.test, TEST_FILE),
-            "text": job.test,
-            "entry_point": job.entry_point,
-        }
-    elif job.mode == "stdio":
-        payload |= {"expected_stdout": job.expected_stdout}
-    elif job.mode == "calls":
-        payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
-    else:
-        payload |= {"token": token}
-    return marshal.dumps(payload)
-
-
-def code_of(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
-    """A text of the data set for a process of tests: its code, as :mod:`marshal` writes it, whether
-    it is tame, and the global names it may read; or the text itself if it is too long to be kept
-    or can't be compiled, for that process to say why.
-    """
-    return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
-
-
-@functools.lru_cache(maxsize=512)  # there are many jobs with the same test
-def _compiled(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the data set's code; nobody here can mend it
-            code = compile(text, file_name, "exec", dont_inherit=True)
-    except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
-        return text
-    return marshal.dumps(code), tame(code), tuple(names_read(code))
-
-
-def pack_calls(job: Job) -> list[Any]:
-    """The calls of a job as trees.
-
-    Raises:
-        wire.WireError: for an argument that is not a plain value.
-    """
-
-    def refuse(value: Any) -> Any:
-        raise wire.WireError(f"an argument of type {type(value).__name__} is not a plain value")
-
-    def packed(call: Call) -> list[Any]:
-        if isinstance(call, str):
-            return [call, False, {}]
-        if not isinstance(call, (tuple, list)) or len(call) not in (2, 3):
-            raise TypeError(f"{call!r:.80} has not two or three parts")
-        name, arguments = call[:2]
-        options = call[2] if len(call) > 2 else {}
-        if not isinstance(name, str) or isinstance(arguments, (str, bytes)):
-            raise TypeError("a call begins with a name, and its arguments are a list or a tuple")
-        if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-            raise TypeError("named arguments are a dictionary with texts as keys")
-        if arguments is None:
-            return [name, None, {}]
-        trees = [wire.pack(value, refuse) for value in arguments]
-        return [name, trees, {key: wire.pack(value, refuse) for key, value in options.items()}]
-
-    return [packed(call) for call in job.calls]
 
 
 def _outcome(

@@ -11,7 +11,8 @@ from codegen.errors import InputError, SandboxError
 
 from .inner import wire
 from .jobs import Call, Job, Limits, Outcome, is_empty, trust_of
-from .pool import Pool, Task, pack_calls
+from .payloads import pack_calls
+from .pool import Pool, Task
 
 Key = TypeVar("Key")
 

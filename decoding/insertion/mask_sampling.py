@@ -52,14 +52,26 @@ def fill_by_masks(
         _fill(model, batch, logits, uniforms, share, options)
         running.steps += 1
         if step < steps:
-            counts = torch.zeros_like(uniforms[2])
-            rates = log_gaps.double().exp() * share
-            counts[batch.open_slots] = (rates + uniforms[2][batch.open_slots]).floor()
+            rates = torch.zeros_like(uniforms[2])
+            gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
+            rates[batch.open_slots] = gaps * share
+            counts = _rounded(rates, uniforms[2], together=step == steps - 1)
             _insert_masks(running, counts, model, options)
     full = running.written >= options.max_new_tokens
     running.finish(full, finished=False)
     running.finish(torch.ones(len(running.rows), dtype=torch.bool), finished=True)
     return running.results()
+
+
+def _rounded(rates: Tensor, uniforms: Tensor, *, together: bool) -> Tensor:
+    """Whole numbers of these means, float64 [B, S]; ``together``: of their sum by row as well.
+
+    In the last step no later one puts right what the slots get too many or too few between them.
+    """
+    if not together:
+        return torch.where(rates > 0, (rates + uniforms).floor(), 0.0)
+    sums = (rates.cumsum(-1) + uniforms[:, :1]).floor()
+    return sums.diff(prepend=torch.zeros_like(sums[:, :1]))
 
 
 def _fill(

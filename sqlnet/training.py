@@ -18,13 +18,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.paths import child, own_folder, refuse_links
 from codegen.records import write_atomic
+from codegen.schema import conform
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
 from codegen.sqlnet.contextual import ContextEncoder
 from codegen.sqlnet.databases.base import Database
@@ -328,10 +330,10 @@ class _Run:
             tensors |= {f"best/{block}/{k}": v for k, v in weights.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         name = f"epoch-{self.epoch}.safetensors"
         save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
-        progress = {
+        progress: _Progress = {
             "identity": self.identity,
             "file": name,
             "epoch": self.epoch,
@@ -349,19 +351,29 @@ class _Run:
                 old.unlink()
 
     def _resume(self) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.folder / "progress.json"
+        refuse_links(self.folder)
         if not path.exists():
             return
-        progress = json.loads(path.read_text("utf-8"))
+        progress = self._progress(path)
         if progress["identity"] != json.loads(json.dumps(self.identity)):
             raise ResumeError(
                 f"{self.out} was begun with another configuration or other questions.",
                 "Choose another --out, or restore what has changed.",
             )
-        held = load_file(self.folder / progress["file"])
+        file = child(self.folder, progress["file"], str(path))
+        try:
+            self._restore(progress, load_file(file))
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise ResumeError(
+                f"{file} is damaged: {' '.join(str(error).split())[:200]}.",
+                f"Delete {self.folder} to begin anew.",
+            ) from None
 
+    def _restore(self, progress: _Progress, held: Mapping[str, Tensor]) -> None:
         def group(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
 
@@ -375,6 +387,24 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.stale, self.epochs = progress["stale"], progress["epochs"]
+
+    def _progress(self, path: Path) -> _Progress:
+        try:
+            return conform(_Progress, json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise ResumeError(
+                f"{path} is damaged: {error}.", f"Delete {self.folder} to begin anew."
+            ) from None
+
+
+class _Progress(TypedDict):
+    identity: Any
+    file: str
+    epoch: int
+    step: int
+    stale: int
+    best: dict[str, float]
+    epochs: list[dict[str, Any]]
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from codegen.decoding.rpg import METHODS, Options, read_options
@@ -43,6 +43,11 @@ class Decoded:
     completion: str
     actions: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+# What a back-end that returns only text can honour. Every other setting, future ones included,
+# needs the model.
+_OF_TEXT = frozenset({"about", "read", "stop"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,15 @@ class TextDecoder:
     draft_model: DraftModel | None = None
     sorted_draft: SortedDraft | None = None
     superposed: Superposed | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the settings that concern how tokens are chosen; none for a mere reader."""
+        return tuple(
+            f.name
+            for f in fields(self)
+            if f.name not in _OF_TEXT and getattr(self, f.name) != f.default
+        )
 
     @property
     def heals(self) -> bool:

@@ -77,14 +77,11 @@ class Served:
         import asyncio
         import threading
 
-        import uvicorn
-
-        from codegen.server.http.run import _Protocol, listen
+        from codegen.server.http.run import listen, make_server
 
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]
-        config = uvicorn.Config(app, http=_Protocol, log_config=None, lifespan="off", ws="none")
-        self.server = uvicorn.Server(config)
+        self.server = make_server(app)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])), daemon=True
         )

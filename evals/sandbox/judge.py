@@ -84,8 +84,8 @@ def judge(
         return Judgement("infra_error", f"the test can't be run: {report.message}")
     if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
         return Judgement("passed")
-    if program.reason == "output" or output_bytes > job.limits.output_bytes:
-        return Judgement("output_limit", f"more than {job.limits.output_bytes} bytes of output")
+    if program.reason == "output" or output_bytes > job.most_output:
+        return Judgement("output_limit", f"more than {job.most_output} bytes of output")
     if ended := _ended_at_a_limit(job, program):
         return ended
     if report is None:

@@ -37,6 +37,7 @@ from .inner import wire
 from .inner.orders import Order, in_order, read_ended
 from .jobs import Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
+from .memory import memory_file
 from .payloads import program_payload, tests_payload
 
 IN_FLIGHT = 3
@@ -362,8 +363,8 @@ class Pool:
         late = now + wall_s + TESTS_GRACE_S
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
-            output = limits.output_bytes if stdout is not None else 0
-            _order(worker.programs, number, limits, wall_s, output, fds)
+            output = job.most_output if stdout is not None else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, _looks_at_itself(job))
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
@@ -525,17 +526,9 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-def memory_file(data: bytes, *, append: bool = False) -> int:
-    """An anonymous file in memory that holds ``data``, positioned at its start."""
-    fd = os.memfd_create("job", os.MFD_CLOEXEC)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], written)
-    if append:
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
-    return fd
+def _looks_at_itself(job: Job) -> bool:
+    """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.own_proc`."""
+    return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 
 def _order(
@@ -545,6 +538,7 @@ def _order(
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
+    own_proc: bool = False,
 ) -> None:
     names = in_order(fds)
     order = Order(
@@ -557,6 +551,7 @@ def _order(
         limits.cpu_s,
         wall_s,
         output_bytes,
+        own_proc,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 

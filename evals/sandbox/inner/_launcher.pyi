@@ -23,11 +23,14 @@ def setup(
     places: int,
     directory: str,
     last_filter: bytes,
+    make_proc: Callable[[], int],
+    show_proc: Callable[[int], None],
     /,
 ) -> None:
     """Tells the loop what it works with: descriptors of the driver's socket, of error messages and
     of this PID namespace; whether jobs become unprivileged by user ids, and the first of these; how
-    many places there are; a job's working directory; the last part of its filter. From here on
+    many places there are; a job's working directory; the last part of its filter; and the functions
+    of :mod:`.own_proc`. From here on
     SIGCHLD is blocked but while the loop waits.
     """
 

@@ -178,7 +178,8 @@ class PythonZygote(Zygote):
                 # A pipe for each job. Nobody reads it before the job ends, so it must not block.
                 printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             place = self._place(order.file_mib)
-            pid = self._fork(self._become, bounds(order), place, fds, directory or WORK)
+            own_proc = order.own_proc and self.identity != "none"
+            pid = self._fork(self._become, bounds(order), place, fds, directory or WORK, own_proc)
         except OSError as error:
             self._tell(Ended(order.id, "failed", text=str(error).encode()))
             if printed is not None:
@@ -223,7 +224,9 @@ class PythonZygote(Zygote):
             self.do_and_end(child, *arguments)
         return pid
 
-    def _become(self, limits: Bounds, place: Place, fds: dict[str, int], directory: str) -> None:
+    def _become(
+        self, limits: Bounds, place: Place, fds: dict[str, int], directory: str, own_proc: bool
+    ) -> None:
         # signal.signal would make enumeration members of its arguments and results first.
         _signal.set_wakeup_fd(-1)
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
@@ -232,7 +235,7 @@ class PythonZygote(Zygote):
         channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
         printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
         payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
-        confine(place, limits, self.last_filter, stdin, stdout, directory)
+        confine(place, limits, self.last_filter, stdin, stdout, directory, own_proc)
         # A process that the program executes gets neither.
         os.dup2(channel, CHANNEL_FD, inheritable=False)
         if printed is not None:

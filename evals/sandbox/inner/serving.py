@@ -18,14 +18,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import linux
+from . import linux, own_proc
 from .layers import layers_in_force
 from .orders import Order
 from .places import WORK, Identity, Place
 from .seccomp import Filter
 
 MAX_PACKET = 4096
-LONGEST_NAP_S = 0.25
+LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
 # The job that is confined as all will be, to see which layers hold. Most jobs have files of this
 # size, so that the place made for it serves the first of them.
@@ -155,6 +155,8 @@ class CompiledZygote(Zygote):
             len(self.places),
             WORK,
             self.last_filter.program or b"",
+            own_proc.make,
+            own_proc.show,
         )
 
     def fork_trial(self, child: Callable[[Place], None]) -> int:

@@ -93,7 +93,7 @@ static struct {
     char directory[256];
     PyObject *make_proc, *show_proc;  // own_proc.py
     sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
-    double look_at;
+    double look_at, look_at_all;
     Place place[MOST_PLACES];
     Job job[MOST_PLACES];
     Order order;
@@ -667,7 +667,10 @@ static PyObject* serve(PyObject* module, PyObject* unused) {
         const double time = now();
         if (time >= zygote.look_at) {
             zygote.look_at = time + SHORTEST_NAP_S;
-            if (enforce(time) > 0) return event("look", 0, 0);
+            if (enforce(time) > 0 && time >= zygote.look_at_all) {
+                zygote.look_at_all = time + LONGEST_NAP_S;
+                return event("look", 0, 0);
+            }
         }
     }
 }
@@ -680,7 +683,7 @@ static PyObject* old_jobs(PyObject* module, PyObject* unused) {
     for (int i = 0; all != NULL && i < zygote.places; i++) {
         const Job* job = &zygote.job[i];
         if (!is_old(job, time)) continue;
-        PyObject* one = Py_BuildValue("(Ii)", job->id, (int)job->pid);
+        PyObject* one = Py_BuildValue("(IiI)", job->id, (int)job->pid, job->memory_mib);
         if (one == NULL || PyList_Append(all, one) < 0) {
             Py_DECREF(all);
             all = NULL;

@@ -76,8 +76,10 @@ def serve() -> tuple[Literal["place", "look", "closed"], int, int]:
 def refuse(reason: bytes, /) -> None:
     """Tells the driver that the job that waits for a place can't be started."""
 
-def old_jobs() -> list[tuple[int, int]]:
-    """The ids and pids of the jobs that have run long enough for a look at all their processes."""
+def old_jobs() -> list[tuple[int, int, int]]:
+    """The ids, pids and limits of memory, in MiB, of the jobs that have run long enough for a look
+    at all their processes.
+    """
 
 def seen(id: int, cpu_s: float, own_mib: float, /) -> None:
     """What the processes of a job have used together; ends it if that is over a limit."""

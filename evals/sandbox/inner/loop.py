@@ -16,7 +16,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import linux
@@ -24,7 +24,8 @@ from .candidate import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
 from .confine import Bounds, bounds, confine
 from .orders import Ended, Order, Reason, read_order
 from .places import WORK, Place
-from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote, usage_of_tree
+from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
+from .usage import Watch
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -42,6 +43,8 @@ class _Job:
     directory: str | None
     reason: Reason = "exit"
     cpu_seen: float = 0.0
+    look_at: float = 0.0
+    watch: Watch = field(default_factory=Watch)
 
     def cpu_used(self) -> float:
         """CPU seconds of the job's first process, all threads, so far."""
@@ -65,8 +68,9 @@ class _Job:
         order = self.order
         used = self.cpu_used()
         # Looking at all processes costs; a job that has just started can't have used much.
-        if now - self.started > LONGEST_NAP_S:
-            by_all, own_mib = usage_of_tree(self.pid)
+        if now > max(self.started + LONGEST_NAP_S, self.look_at):
+            self.look_at = now + LONGEST_NAP_S
+            by_all, own_mib = self.watch.look(self.pid, order.memory_mib)
             used = max(used, by_all)
             if own_mib > order.memory_mib:
                 return "memory"

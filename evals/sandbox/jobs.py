@@ -25,7 +25,8 @@ class Limits:
     Attributes:
         cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may
             show three times as much.
-        memory_mib: address space of each of its processes, and memory of all together.
+        memory_mib: address space of each of its processes, beyond that of the interpreter, and
+            memory of all together, with their sockets, pipes and page tables.
         output_bytes: most bytes of standard output (``calls``; ``stdio`` allows more, see
             :attr:`Job.most_output`) and of returned values (``calls``).
         file_mib: size of each file it writes; all its files together may take four times as much.

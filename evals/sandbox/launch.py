@@ -32,11 +32,13 @@ from codegen.errors import SandboxError
 
 from .inner.places import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
 from .memory import memory_file
+from .packages import Packages
 
 Backend = Literal["bwrap", "namespaces", "unsafe_local"]
 Role = Literal["candidate", "checker"]
 
 START_TIMEOUT_S = 60.0
+NO_PACKAGES = Packages()
 SLOTS = 8  # jobs in one zygote at a time, those that are just ending included
 PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
@@ -134,17 +136,26 @@ def ways(backend: str) -> Iterator[Way]:
             yield Way(name, identity)
 
 
-def start(way: Way, role: Role, core: int | None = None) -> Zygote:
+def start(
+    way: Way, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
+) -> Zygote:
     """Starts a zygote and waits until a test job of it reports the layers in force.
 
     The calling thread must live as long as the zygote: the kernel ends the sandbox with that
-    thread. With ``core``, all its processes begin on that processor.
+    thread. With ``core``, all its processes begin on that processor. ``packages`` can be imported.
 
     Raises:
         SandboxError: if it does not start, with the reason.
     """
     config = _zygote_config(way, role)
-    layout = _layout(way, range(config["uid_base"], config["uid_base"] + config["slots"]))
+    uids = range(config["uid_base"], config["uid_base"] + config["slots"])
+    layout = _layout(way, uids, packages)
+    config["modules"] = packages.modules
+    config["search_path"] = (
+        packages.search_path_without_sandbox()
+        if way.backend == "unsafe_local"
+        else packages.search_path
+    )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
     config["control_fd"] = theirs.fileno()
@@ -212,7 +223,9 @@ def _on(core: int | None) -> Iterator[None]:
             os.sched_setaffinity(0, before)
 
 
-def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
+def choose(
+    backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
+) -> tuple[Way, Zygote]:
     """Finds the first way that works and returns it with a running zygote for programs.
 
     Raises:
@@ -223,7 +236,7 @@ def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
         reasons.append("bubblewrap (bwrap) is not installed")
     for way in ways(backend):
         try:
-            return way, start(way, "candidate", core)
+            return way, start(way, "candidate", core, packages)
         except SandboxError as error:
             reasons.append(error.message)
     raise SandboxError(
@@ -357,7 +370,7 @@ def _files(uids: range) -> dict[str, str]:
     }
 
 
-def _layout(way: Way, uids: range) -> Layout:
+def _layout(way: Way, uids: range, packages: Packages) -> Layout:
     environment = {
         "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
         "USER": "sandbox",
@@ -368,6 +381,7 @@ def _layout(way: Way, uids: range) -> Layout:
         "PYTHONDONTWRITEBYTECODE": "1",
         # Each of malloc's arenas reserves 64 MiB of address space, which is limited.
         "MALLOC_ARENA_MAX": "2",
+        **packages.environment,
     }
     if way.backend == "unsafe_local":
         environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
@@ -391,6 +405,7 @@ def _layout(way: Way, uids: range) -> Layout:
         environment["LD_LIBRARY_PATH"] = f"{PYTHON_AT}/lib"
     binds.append((str(_INNER), f"{INNER_AT}/inner"))
     masks = [mask for source, target in binds for mask in _package_directories(source, target)]
+    binds += packages.binds
     files = _files(uids)
     binds += [
         (f"/proc/{name}", f"{PROC}/{name}") for name in OF_MACHINE if Path("/proc", name).exists()
@@ -403,8 +418,15 @@ def _layout(way: Way, uids: range) -> Layout:
         {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
         | {str(p) for target in targets for p in target.parents} - {"/"}
     )
-    layers = (tuple(part) for part in (binds, files.items(), links, masks, dirs))
-    return Layout(*layers, python, environment)
+    return Layout(
+        tuple(binds),
+        tuple(files.items()),
+        tuple(links),
+        tuple(masks),
+        tuple(dirs),
+        python,
+        environment,
+    )
 
 
 def _package_directories(source: str, target: str) -> Iterator[str]:

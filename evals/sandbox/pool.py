@@ -38,6 +38,7 @@ from .inner.orders import Order, in_order, read_ended
 from .jobs import Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
 from .memory import memory_file
+from .packages import Packages
 from .payloads import program_payload, tests_payload
 
 IN_FLIGHT = 3
@@ -126,9 +127,11 @@ class Pool:
     Args:
         backend: see :mod:`.launch`.
         workers: most pairs of sandboxes.
+        packages: what can be imported in them.
     """
 
-    def __init__(self, backend: str, workers: int) -> None:
+    def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:
+        self._packages = packages
         self.capacity = workers * IN_FLIGHT
         self._backend = backend
         self._most_workers = workers
@@ -174,6 +177,7 @@ class Pool:
             self._inbox.put(None)
             self._wake()
         self._thread.join()
+        self._packages.close()
 
     def _wake(self) -> None:
         if not self._woken:  # it has not looked since the last time
@@ -189,7 +193,7 @@ class Pool:
         try:
             try:
                 self._cores = sorted(os.sched_getaffinity(0))
-                way, programs = launch.choose(self._backend, self._next_core())
+                way, programs = launch.choose(self._backend, self._next_core(), self._packages)
             except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits
                 self._started.set_exception(failure)
                 return
@@ -266,9 +270,10 @@ class Pool:
 
     def _add_worker(self, programs: launch.Zygote | None = None) -> _Worker:
         core = self._next_core()
-        programs = programs or launch.start(self._way, "candidate", core)
+        programs = programs or launch.start(self._way, "candidate", core, self._packages)
         try:
-            worker = _Worker(programs, launch.start(self._way, "checker", core), core)
+            tests = launch.start(self._way, "checker", core, self._packages)
+            worker = _Worker(programs, tests, core)
         except SandboxError:
             programs.close()
             raise
@@ -496,6 +501,7 @@ class Pool:
             stdout = data.decode("utf-8", "replace")
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
+        judgement = replace(judgement, message=self._packages.hint(judgement.message))
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:

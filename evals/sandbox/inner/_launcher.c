@@ -94,6 +94,7 @@ static struct {
     PyObject *make_proc, *show_proc;  // own_proc.py
     sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
     double look_at, look_at_all;
+    unsigned long long own_bytes;  // of address space, which each job has by its fork
     Place place[MOST_PLACES];
     Job job[MOST_PLACES];
     Order order;
@@ -175,7 +176,7 @@ static rlim_t file_bytes(const Order* order) {
 
 static const char* set_limits(const Order* order) {
     const rlim_t mebibyte = 1 << 20;
-    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte) < 0 ||
+    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte + zygote.own_bytes) < 0 ||
                        // whole seconds; the zygote watches the exact limit and this is behind it
                        limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
                        limit(RLIMIT_FSIZE, file_bytes(order)) < 0 ||
@@ -555,10 +556,10 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     const char *directory, *filter;
     Py_ssize_t filter_bytes;
     unsigned uid_base;
-    if (!PyArg_ParseTuple(arguments, "iiipIisy#OO", &zygote.control, &zygote.errors,
+    if (!PyArg_ParseTuple(arguments, "iiipIisy#OOK", &zygote.control, &zygote.errors,
                           &zygote.own_pid_namespace, &zygote.uids, &uid_base, &zygote.places,
                           &directory, &filter, &filter_bytes, &zygote.make_proc,
-                          &zygote.show_proc))
+                          &zygote.show_proc, &zygote.own_bytes))
         return NULL;
     if (zygote.places < 1 || zygote.places > MOST_PLACES ||
         strlen(directory) >= sizeof zygote.directory) {

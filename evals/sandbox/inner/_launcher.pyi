@@ -25,12 +25,13 @@ def setup(
     last_filter: bytes,
     make_proc: Callable[[], int],
     show_proc: Callable[[int], None],
+    own_bytes: int,
     /,
 ) -> None:
     """Tells the loop what it works with: descriptors of the driver's socket, of error messages and
     of this PID namespace; whether jobs become unprivileged by user ids, and the first of these; how
-    many places there are; a job's working directory; the last part of its filter; and the functions
-    of :mod:`.own_proc`. From here on
+    many places there are; a job's working directory; the last part of its filter; the functions of
+    :mod:`.own_proc`; and the address space of this process. From here on
     SIGCHLD is blocked but while the loop waits.
     """
 

@@ -37,15 +37,17 @@ SIGNALS = 1024  # queued signals and timers; the kernel holds memory for each
 Bounds = list[tuple[int, tuple[int, int]]]
 
 
-def bounds(order: Order) -> Bounds:
-    """The resource limits for a job: pairs of arguments of ``setrlimit``."""
+def bounds(order: Order, own_bytes: int) -> Bounds:
+    """The resource limits for a job: pairs of arguments of ``setrlimit``. ``own_bytes`` of address
+    space it has by its fork.
+    """
     mebibyte = 1 << 20
     # The kernel counts whole seconds; the zygote watches the exact limit and this one is behind it.
     cpu = math.ceil(order.cpu_s) + 1
     output = order.output_bytes + mebibyte if order.output_bytes else 0
     result: Bounds = []
     for name, value in (
-        ("AS", order.memory_mib * mebibyte),
+        ("AS", order.memory_mib * mebibyte + own_bytes),
         ("CPU", cpu),
         # What it writes to its standard output counts as a file too.
         ("FSIZE", max(order.file_mib * mebibyte, output)),

@@ -112,7 +112,7 @@ class PythonZygote(Zygote):
         directory = "/" if self.identity == "none" else WORK
 
         def confined() -> None:
-            confine(place, bounds(TRIAL), self.last_filter, None, None, directory)
+            confine(place, bounds(TRIAL, self.own_bytes), self.last_filter, None, None, directory)
             child(place)
 
         return self._fork(confined)
@@ -182,8 +182,9 @@ class PythonZygote(Zygote):
                 # A pipe for each job. Nobody reads it before the job ends, so it must not block.
                 printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             place = self._place(order.file_mib)
+            limits = bounds(order, self.own_bytes)
             own_proc = order.own_proc and self.identity != "none"
-            pid = self._fork(self._become, bounds(order), place, fds, directory or WORK, own_proc)
+            pid = self._fork(self._become, limits, place, fds, directory or WORK, own_proc)
         except OSError as error:
             self._tell(Ended(order.id, "failed", text=str(error).encode()))
             if printed is not None:

@@ -71,10 +71,15 @@ class Order(NamedTuple):
 
 def read_order(packet: bytes) -> Order:
     """The order in a packet of the driver."""
-    operation, number, mask, *limits, own_proc, cpu_s, wall_s, output = _ORDER.unpack(packet)
+    operation, number, mask, memory, size, files, processes, own_proc, cpu_s, wall_s, output = (
+        _ORDER.unpack(packet)
+    )
     fds = tuple([name for name in FDS if mask & _KINDS[name]])
-    kill = operation == _KILL
-    return Order(number, fds, *limits, cpu_s, wall_s, output, bool(own_proc), kill)
+    return Order(
+        *(number, fds, memory, size, files, processes, cpu_s, wall_s, output),
+        own_proc=bool(own_proc),
+        kill=operation == _KILL,
+    )
 
 
 class Ended(NamedTuple):

@@ -23,7 +23,7 @@ from .layers import layers_in_force
 from .orders import Order
 from .places import WORK, Identity, Place
 from .seccomp import Filter
-from .usage import Watch
+from .usage import Watch, own_pages
 
 MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
@@ -72,9 +72,12 @@ class Zygote:
         self.last_filter = Filter(part="job")
         self.places: list[Place] = []
         self.own_pid_namespace = -1
+        self.own_bytes = 0
 
     def serve(self, slots: int) -> None:
         """Runs jobs, at most ``slots`` at a time, until the driver closes the control socket."""
+        # A job's limit is on what it takes itself.
+        self.own_bytes = own_pages(0) * os.sysconf("SC_PAGE_SIZE")
         self.places = [Place(self.identity, self.uid_base + n) for n in range(slots)]
         if self.identity != "none":
             self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -157,6 +160,7 @@ class CompiledZygote(Zygote):
             self.last_filter.program or b"",
             own_proc.make,
             own_proc.show,
+            self.own_bytes,
         )
 
     def fork_trial(self, child: Callable[[Place], None]) -> int:

@@ -82,8 +82,7 @@ class Watch:
 def _memory_mib(
     root: int, tree: dict[int, _Process], statuses: dict[int, dict[str, str]], limit_mib: int
 ) -> float:
-    own = _read("/proc/self/statm").split()
-    own_size_mib, own_resident_mib = (int(pages) * _PAGE_MIB for pages in own[:2])
+    own_size_mib, own_resident_mib = (own_pages(field) * _PAGE_MIB for field in (0, 1))
     total, sizes = 0.0, 0.0
     for pid, process in tree.items():
         tables_mib = _count(statuses[pid], "VmPTE") / 1024
@@ -95,6 +94,11 @@ def _memory_mib(
         touched = sum(_count(status, "RssShmem") for status in statuses.values()) / 1024
         total += max(0.0, _shared_mib(tree) - touched)
     return total + _sockets_mib(root) + _locks_mib(tree)
+
+
+def own_pages(field: int) -> int:
+    """Of this process: its size (0) or what is resident of it (1), in pages."""
+    return int(_read("/proc/self/statm").split()[field])
 
 
 def _tree(root: int) -> dict[int, _Process]:

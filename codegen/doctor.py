@@ -89,14 +89,13 @@ def _launcher() -> Check:
 
 
 def _few_rows() -> Check:
-    from codegen.kernels.cpu import AVAILABLE
+    from codegen.kernels.cpu import KERNELS
     from codegen.models import pick_dtype
 
-    if AVAILABLE:
-        return Check("CPU kernels", True, "completions read narrow weights with compiled products")
-    remedy = ""
-    if str(pick_dtype("cpu")) == "torch.bfloat16":
-        remedy = "Install GCC 11 or Clang 16 or newer, and install again (optional)."
+    if name := KERNELS.get(pick_dtype("cpu")):
+        detail = f"completions read narrow weights with compiled products ({name})"
+        return Check("CPU kernels", True, detail)
+    remedy = "Install a C++ compiler (GCC 11 or Clang 16 or newer), and install again (optional)."
     return Check("CPU kernels", None, "completions take PyTorch's products", remedy)
 
 

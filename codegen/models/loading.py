@@ -271,7 +271,9 @@ def pick_dtype(device: str) -> torch.dtype:
         cpu = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return torch.float32
-    native = any(flag in cpu for flag in ("avx512_bf16", "amx_bf16"))
+    # PyTorch may have been told to do without them (ATEN_CPU_CAPABILITY).
+    native = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    native = native and any(flag in cpu for flag in ("avx512_bf16", "amx_bf16"))
     return torch.bfloat16 if native else torch.float32
 
 

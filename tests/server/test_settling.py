@@ -276,3 +276,75 @@ def test_a_changed_definition_counts_on_a_real_model(layout: str, ask: Any) -> N
 
     asyncio.run(run())
     engine.stop()
+
+
+def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
+    from codegen.server.mirror import Change, Position
+
+    place = Position(line, 0)
+    session.change(uri, number, [Change(f"value_{number} = {number * 7}\n", place, place)])
+
+
+@pytest.mark.parametrize("takes_second", [True, False])
+def test_what_an_editor_ends_up_with(
+    takes_second: bool, served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first answer, or the second one that replaces it, is that of a new document."""
+    from codegen.server.lsp.session import Session
+    from codegen.server.mirror import Position
+
+    always_in_doubt(served, monkeypatch)
+    replaced: list[tuple[Position, str]] = []
+    session = Session(served.limits, engine=served)
+    if takes_second:
+        session.on_settled = lambda snapshot, answer: replaced.append(
+            (snapshot.position, answer.text)
+        )
+
+    async def run() -> None:
+        uri, text, differed = "a.py", SOURCE[1000:1500], 0
+        session.open(uri, "python", 0, text)
+        lines = text.count("\n")
+        for number in range(12):
+            cursor = Position(lines + number, 3)
+            snapshot = session.snapshot(uri, cursor, automatic=True)
+            assert snapshot is not None
+            answer = await session.complete(snapshot, automatic=False)
+            while session._settling:
+                await asyncio.sleep(0.005)
+            new = replace(snapshot.request, key=ask("", document=f"new {number}").key)
+            full = (await served.complete(new)).text
+            shown = replaced.pop() if replaced else (cursor, answer.text)
+            assert shown == (cursor, full) and not replaced
+            differed += answer.text != full
+            line_inserted(session, uri, number, lines + number - 4)
+        assert (differed > 0) == takes_second
+
+    asyncio.run(run())
+
+
+def test_no_second_answer_for_a_text_that_has_changed(
+    served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.server.lsp.session import Session
+    from codegen.server.mirror import Position
+
+    always_in_doubt(served, monkeypatch)
+    replaced: list[Any] = []
+    session = Session(served.limits, engine=served)
+    session.on_settled = lambda *given: replaced.append(given)
+
+    async def run() -> None:
+        uri, text = "a.py", SOURCE[1000:1500]
+        session.open(uri, "python", 0, text)
+        lines = text.count("\n")
+        for number in range(12):
+            snapshot = session.snapshot(uri, Position(lines + number, 3), automatic=True)
+            assert snapshot is not None
+            await session.complete(snapshot, automatic=False)
+            line_inserted(session, uri, number, lines + number - 4)
+            while session._settling:
+                await asyncio.sleep(0.005)
+        assert not replaced
+
+    asyncio.run(run())

@@ -71,11 +71,13 @@ class Snapshot:
         request: for the engine.
         document: whose text it is.
         position: of the cursor.
+        changes: how many there had been.
     """
 
     request: CompletionRequest
     document: OpenDocument
     position: Position
+    changes: int
 
 
 @dataclass
@@ -220,7 +222,7 @@ class Session:
             multiline=preferences.multiline,  # type: ignore[arg-type] - checked when it was set
             max_lines=preferences.max_lines,
         )
-        return Snapshot(request, document, position)
+        return Snapshot(request, document, position, document.changes)
 
     async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
         """The answer, after a delay if nobody asked for it; None if it is not wanted any more."""
@@ -253,12 +255,13 @@ class Session:
         engine, document, request = self.engine, snapshot.document, snapshot.request
         if engine is None or self.on_settled is None:
             return
-        version = document.changes
         try:
             answer = await engine.complete(request)
         except CodegenError:
             return
-        if answer.text != first.text and document.changes == version and document.in_step:
+        if answer.text == first.text or self.documents.get(request.key.document) is not document:
+            return
+        if document.changes == snapshot.changes:
             self._show(request, answer)
             self.on_settled(snapshot, answer)
 

@@ -201,7 +201,7 @@ def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> Non
     async def run() -> None:
         asked = ask("def f():\n    ", "\n", multiline="auto")
         texts = tuple(candidate.text for candidate in suggested.candidates)
-        engine.suggestions(asked.key).add(asked.prefix, asked.suffix, texts)
+        engine.suggestions(asked.key).add(asked, len(asked.prefix), texts)
         seconds = []
         for size in range(1, 8):
             began = time.perf_counter()

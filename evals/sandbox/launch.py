@@ -335,6 +335,7 @@ def _layout(way: Way) -> Layout:
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would use up a job's CPU time
     }
     if way.backend == "unsafe_local":
         environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")

@@ -15,6 +15,7 @@ import random
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -62,7 +63,8 @@ class TrainingConfig:
         frozen_epochs: epochs at the beginning in which the word vectors are not trained; the paper
             trains them in a second stage.
         precision: ``bfloat16`` runs most products in that type, with weights and their mean in
-            float32; faster where the processor has it.
+            float32; faster where the processor has it. On a CPU for which PyTorch has no LSTM in
+            that type (:func:`has_bfloat16_lstm`), training warns and computes in float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         patience: epochs without a better query match that end the training.
         seed: of all randomness.
@@ -90,6 +92,11 @@ class TrainingConfig:
             raise ConfigError(f"There is no precision {self.precision!r}: float32 or bfloat16.")
         if not 0 <= self.mean < 1:
             raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+
+
+def has_bfloat16_lstm() -> bool:
+    """Whether PyTorch can run an LSTM in bfloat16 on this CPU: oneDNN needs AVX-512 for it."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +199,11 @@ class _Run:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out, self.folder = config, out, out / "state"
+        self.narrow = config.precision == "bfloat16" and has_bfloat16_lstm()
+        if config.precision == "bfloat16" and not self.narrow:
+            warnings.warn(
+                "PyTorch has no bfloat16 LSTM for this CPU; training in float32.", stacklevel=4
+            )
         self.network = Network.build(config.network, vectors, encoder)
         self.model = self.network.model
         self.mean = {k: v.clone() for k, v in self._trained()}
@@ -251,7 +263,7 @@ class _Run:
         network = self.network
         batch = batch_of([item.asked for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
             parts = losses(
                 self.model,
                 self.model.encode(batch, targets),

@@ -381,6 +381,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> Layout:
         "PYTHONDONTWRITEBYTECODE": "1",
         # Each of malloc's arenas reserves 64 MiB of address space, which is limited.
         "MALLOC_ARENA_MAX": "2",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would use up a job's CPU time
         **packages.environment,
     }
     if way.backend == "unsafe_local":

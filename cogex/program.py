@@ -16,6 +16,7 @@ from typing import Any
 
 from codegen.cogex.errors import Invalid
 from codegen.cogex.literals import parse_literal, quietly
+from codegen.python_syntax import syntax_fault
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000
@@ -74,7 +75,10 @@ def parse_function(text: str) -> ast.FunctionDef:
     try:
         with quietly():
             body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except SyntaxError as error:
+        fault = syntax_fault(text, error)
+        raise Invalid(fault.reason, f"{fault.detail} {fault.remedy}".strip()[:200]) from None
+    except (ValueError, RecursionError, MemoryError) as error:
         raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
     if not functions:

@@ -8,9 +8,9 @@ class Invalid(Exception):
 
     ``reason`` is what the data engine and the search count by:
 
-    * of the function: ``too_long``, ``syntax_error``, ``no_function``, ``more_than_function``
-      (another function, a class or statements beside it), ``no_return``, ``return_no_dict``,
-      ``no_answer_key``;
+    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
+      old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
+      beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
     * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,

@@ -21,6 +21,7 @@ from typing import Any
 
 from codegen.cogex.errors import Invalid
 from codegen.cogex.literals import parse_literal, quietly
+from codegen.python_syntax import syntax_fault
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000
@@ -119,7 +120,10 @@ def _parse(text: str) -> list[ast.stmt]:
     try:
         with quietly():
             return ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except SyntaxError as error:
+        fault = syntax_fault(text, error)
+        raise Invalid(fault.reason, f"{fault.detail} {fault.remedy}".strip()[:200]) from None
+    except (ValueError, RecursionError, MemoryError) as error:
         raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
 
 

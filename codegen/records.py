@@ -32,6 +32,7 @@ Status = Literal[
     "syntax_error",
     "empty",
     "no_answer",
+    "bad_test",
     "infra_error",
 ]
 Trust = Literal["isolated", "stdio", "in_sandbox"]
@@ -121,7 +122,9 @@ class Verdict:
 
     ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
     outside the sandbox, so the program can't forge it; ``in_sandbox`` runs them beside the program.
-    ``output`` is the beginning of what the program wrote to its standard output.
+    ``output`` is the beginning of what the program wrote to its standard output. Status ``bad_test``
+    means that the test can't be run, or passes whatever a program returns: it says nothing about
+    the sample, which does not count as passed.
     """
 
     problem_id: str

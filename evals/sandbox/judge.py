@@ -17,7 +17,7 @@ from codegen.records import Status
 from .inner.orders import Reason
 from .jobs import Job
 
-_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone", "bad_test"}
+_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
 _NEAR_LIMIT = 0.8
 MAX_MESSAGE_CHARS = 2000
 
@@ -81,7 +81,7 @@ def judge(
 ) -> Judgement:
     """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
-        return Judgement("infra_error", f"the test can't be run: {report.message}")
+        return Judgement("bad_test", report.message)
     if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
         return Judgement("passed")
     if program.reason == "output" or output_bytes > job.limits.output_bytes:

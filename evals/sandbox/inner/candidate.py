@@ -29,7 +29,7 @@ import sys
 import types
 from typing import Any
 
-from . import linux, wire
+from . import linux, suites, wire
 
 FILE_NAME = "<program>"
 MAX_NAMES = 10_000
@@ -81,7 +81,8 @@ def main(payload: bytes, printed: bool) -> None:
 
     Args:
         payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
-            program JSON of program, setup, test, entry_point and token.
+            program JSON of program, setup, test, entry_point, token and ``collected``, the names of
+            tests that the test runs itself.
         printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
             its standard output.
     """
@@ -203,7 +204,7 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
     names.
     """
     entry_point = payload["entry_point"]
-    beside = vars(_module("tests"))
+    beside = vars(_module("__main__"))
 
     def run() -> None:
         setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
@@ -212,11 +213,9 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
         beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
-        test = compile(payload["test"], "<test>", "exec", dont_inherit=True)
-        exec(test, beside)  # noqa: S102
-        check = beside.get("check")
-        if entry_point and callable(check) and check is not own.get("check"):
-            check(own[entry_point])
+        test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
+        suites.execute(test, beside)
+        suites.run_collected(beside, payload["collected"], own, entry_point)
 
     report = attempt(run)
     if report is not None and report[:2] == ["error", "AssertionError"]:

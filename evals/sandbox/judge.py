@@ -59,18 +59,22 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the tests' process wrote: a status, a message, and the trees of returned values."""
+    """What the tests' process wrote: a status, a message, the trees of returned values, and
+    whether a comparison was decided by objects of the program.
+    """
 
     status: str
     message: str
     values: list[Any]
+    objects: bool = False
 
 
 def parse_report(row: Any) -> Report | None:
     """Reads a verdict, decoded from JSON; None if there is none or it is not one."""
     try:
-        report = Report(row["status"], row["message"], row["values"])
-    except (KeyError, TypeError):
+        objects = row.get("objects", False) is True
+        report = Report(row["status"], row["message"], row["values"], objects)
+    except (KeyError, TypeError, AttributeError):
         return None
     kinds = (type(report.status), type(report.message), type(report.values))
     return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None

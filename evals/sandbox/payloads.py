@@ -54,8 +54,9 @@ def tests_payload(job: Job, token: str) -> bytes:
 
 
 def code_of(text: str, file_name: str) -> str | GivenCode:
-    """A text of the data set for a process of tests (see ``GivenCode`` in :mod:`.inner.checker`); or
-    the text itself if it is too long to be kept or can't be compiled, for that process to say why.
+    """A text of the data set for a process of tests (see ``GivenCode`` in :mod:`.inner.checker`);
+    or the text itself if it is too long to be kept or can't be compiled, for that process to say
+    why.
     """
     return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
 

@@ -36,13 +36,13 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, NoReturn
 
 from . import idle, suites, wire
 from .candidate import CHANNEL_FD
-from .remote import Proxy, Remote, Unanswered, failure_of
+from .remote import LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 from .tame import PURE_MODULES, collected_names, names_read, tame
 
@@ -149,9 +149,16 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
         tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, BadTestError))
         again = again and (tidy or isinstance(error, Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
+        if status in ("wrong", "error") and error is not remote.raised:
+            message += remote.hint()
     sys.modules["__main__"] = _main
     return (
-        {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
+        {
+            "status": status,
+            "message": message[: wire.MAX_MESSAGE_CHARS],
+            "values": values,
+            "objects": remote.used_objects,
+        },
         again and remote.tidy,
     )
 
@@ -261,6 +268,9 @@ class _Tests:
     def _execute(self) -> None:
         names = names_to_bind(self._names, self._test.names, self._namespace, self.entry_point)
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
+        values = [name for name in names if self._names[name] == "value"]
+        if values:
+            self._namespace = LiveNamespace(self._remote, self._namespace, values)
         self._namespace.update(self._bound)
         calls = self._remote.calls
         suites.execute(self._test.code, self._namespace)
@@ -333,7 +343,8 @@ def names_to_bind(
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
-    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] == "call"]
+    kinds = ("call", "class")
+    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] in kinds]
     modules = {name for name in plain if names[name].startswith(_MODULE)}
     bound = {
         name for name in plain if name not in modules or names[name][len(_MODULE) :] in MODULES
@@ -352,6 +363,8 @@ def _bind(remote: Remote, name: str, kind: str) -> Any:
         _may_use_random({module})
         remote.tidy = remote.tidy and module in PURE_MODULES
         return importlib.import_module(module)
+    if kind == "class":
+        return remote.get_class(name)
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 
@@ -368,7 +381,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
             # Packed anew, so that the driver unpacks only what this process wrote.
-            tree = wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")})
+            tree = wire.pack(value, _for_driver)
             results.append([True, tree])
         size += len(json.dumps(results[-1]))
         if size > payload["output_bytes"]:
@@ -376,6 +389,13 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
             remote.fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
     if first_error is not None:
         raise first_error
+
+
+def _for_driver(value: Any) -> Any:
+    """The tree of a part of a result that is not plain."""
+    if isinstance(value, Iterator):
+        return wire.drained(value, lambda item: wire.pack(item, _for_driver))
+    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
 
 
 def _make_call(remote: Remote, call: list[Any]) -> Any:

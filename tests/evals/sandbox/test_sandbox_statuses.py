@@ -102,7 +102,10 @@ def test_slow_tests_do_not_count_as_the_programs_time(sandbox: Sandbox) -> None:
 def test_wrong_and_error_are_told_apart_by_where_they_arise(sandbox: Sandbox) -> None:
     program = "def add(a, b):\n    assert False, 'mine'\n"
     assert sandbox.run(Job(program, test=CHECK, entry_point="add")).status == "error"
-    test = "def check(f):\n    try:\n        f(1, 2)\n    except AssertionError:\n        return\n"
+    test = (
+        "def check(f):\n    try:\n        f(1, 2)\n    except AssertionError:\n        return\n"
+        "    raise ValueError\n"
+    )
     assert sandbox.run(Job(program, test=test, entry_point="add")).passed
 
 
@@ -137,10 +140,11 @@ PLAIN = [
     ("def f(**k):\n    return k\n", "assert f(a=1, b=(2,)) == {'a': 1, 'b': (2,)}\n", "passed"),
     (
         "def f(x):\n    raise KeyError(x)\n",
-        "try:\n    f(1)\nexcept KeyError:\n    pass\n",
+        "try:\n    f(1)\nexcept KeyError:\n    pass\nelse:\n    assert False\n",
         "passed",
     ),
-    ("def f(x):\n    return x\n", "assert f(lambda: 1)\n", "error"),
+    ("def f(x):\n    return x\n", "assert f(lambda: 1)() == 1\n", "passed"),
+    ("def f(x):\n    return x\n", "assert f((lambda: 1).__code__)\n", "error"),
     ("def f(x):\n    return type(x)\n", "assert f(f(int)) is type\n", "passed"),
     ("def abs(x):\n    return 0\ndef f(x):\n    return 9\n", "assert abs(f(1) - 1) < 1\n", "wrong"),
 ]

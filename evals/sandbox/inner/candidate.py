@@ -297,13 +297,18 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
     """Answers a call of :func:`wire.encode_call` that may have changed its arguments: ``given``,
     those of them that can be changed.
     """
+    kept = [0] * len(given)
+    if any([_is_kept(part, value) for part in given]):  # then all: one may hold another
+        kept = [_objects.adopt(part) for part in given]
     before = wire.containers(wire.decode_request(frame)[2:])
     places = {id(part): place for place, part in enumerate(given)}
     places_before = {id(part): place for place, part in enumerate(before)}
 
-    def known(part: Any, _: int) -> Any:
+    def known(part: Any, depth: int) -> Any:
         place = places.get(id(part))
-        return None if place is None else {"a": place}
+        if place is not None:
+            return {"a": place}
+        return _objects.share(part, depth) if any(kept) else None
 
     def pack(part: Any) -> Any:
         return wire.pack(part, _objects.not_plain, known)
@@ -314,7 +319,6 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
             if not wire.same_contents(now, was, places, places_before):
                 items = [[k, v] for k, v in now.items()] if type(now) is dict else list(now)
                 changes.append([place, [pack(item) for item in items]])
-        kept = [_objects.adopt(part) if _is_kept(part, value) else 0 for part in given]
         if not changes and not any(kept) and id(value) not in places:
             _reply(value)
             return

@@ -62,17 +62,18 @@ class Objects:
 
     def pack(self, value: Any) -> Any:
         """The tree of any value."""
-        return wire.pack(value, self.not_plain, self._share)
+        return wire.pack(value, self.not_plain, self.share)
 
     def changes(self) -> list[Any]:
         """What has changed of shared values, for the tests."""
         return self._shared.changes(self.pack)
 
-    def _share(self, value: Any, depth: int) -> Any:
+    def share(self, value: Any, depth: int) -> Any:
+        """The tree of a value that can be changed; None if it is to be copied."""
         if type(value) is types.SimpleNamespace:
             return None
         def item(part: Any) -> Any:
-            return wire.pack(part, self.not_plain, self._share, depth + 1)
+            return wire.pack(part, self.not_plain, self.share, depth + 1)
 
         content = self._shared.pack(value, item)
         return None if content is None else {"sh": content}

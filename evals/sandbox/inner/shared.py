@@ -145,7 +145,7 @@ def _contents(value: Any) -> Any:
     if isinstance(value, list):
         return list.copy(value)
     if isinstance(value, set):
-        return set(set.__iter__(value))
+        return list(set.__iter__(value))
     if isinstance(value, bytearray):
         return bytes(value)
     return list(collections.deque.__iter__(value))
@@ -157,8 +157,8 @@ def _same(value: Any, seen: Any) -> bool:
         return contents == seen
     if len(contents) != len(seen):
         return False
-    if isinstance(contents, set):
-        return contents == seen
+    if isinstance(value, set):  # without asking its items for their hashes
+        return set(map(id, contents)) == set(map(id, seen))
     if isinstance(value, dict):
         return all(a is c and b is d for (a, b), (c, d) in zip(contents, seen, strict=True))
     return all(map(operator.is_, contents, seen))

@@ -30,6 +30,7 @@ import types
 from typing import Any
 
 from . import linux, suites, wire
+from .ambient import ProgramSurroundings
 from .objects import Objects
 
 FILE_NAME = "<program>"
@@ -273,6 +274,10 @@ def _named(name: str) -> Any:
 
 
 def _value(request: list[Any]) -> Any:
+    if request[0] == "around":
+        for told in request[1:]:
+            _around.apply(_objects.unpack(told))
+        return _around.changes()
     kind, name = request[:2]
     if kind == "eval":
         code = compile(name, "<call>", "eval", dont_inherit=True)
@@ -429,3 +434,4 @@ def _flush() -> None:
 
 
 _objects = Objects(_namespace, _ask)
+_around = ProgramSurroundings(_namespace)

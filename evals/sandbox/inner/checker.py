@@ -42,9 +42,10 @@ from typing import Any, NamedTuple, NoReturn
 
 from . import idle, suites, wire
 from .candidate import CHANNEL_FD
+from .ambient import Surroundings, wanted
 from .remote import LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
-from .tame import PURE_MODULES, collected_names, names_read, tame
+from .tame import PURE_MODULES, collected_names, names_read, sets_attributes, tame, texts_of
 
 MAX_PACKET = 65536
 # When a process of tests is given up for a fresh one, though all went well.
@@ -260,19 +261,28 @@ class _Tests:
     def run_again(self) -> None:
         """Tests it once more, or what stands for it."""
         if self._calls_made:
+            if self._remote.around is not None:
+                self._remote.around.reset()
             self.set_up()
             self._execute()
         else:
             self._collected()
 
     def _execute(self) -> None:
-        names = names_to_bind(self._names, self._test.names, self._namespace, self.entry_point)
+        read = self._test.names
+        if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
+            read = read | {text.rpartition(".")[2] for text in self._test.texts}
+        names = names_to_bind(self._names, read, self._namespace, self.entry_point)
         self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
         values = [name for name in names if self._names[name] == "value"]
         if values:
             self._namespace = LiveNamespace(self._remote, self._namespace, values)
         self._namespace.update(self._bound)
         calls = self._remote.calls
+        if self._test.wants:
+            around = Surroundings(self._test.wants, self._test.names, self._test.texts)
+            around.bind(self._namespace, self._bound)
+            self._remote.around = around
         suites.execute(self._test.code, self._namespace)
         self._calls_made = self._remote.calls > calls
         self._collected()
@@ -299,14 +309,21 @@ def _may_use_random(names: AbstractSet[str]) -> None:
 
 
 class _Code(NamedTuple):
-    """The code of a text, whether it is tame, the global names it may read, and those of tests
-    that it does read.
+    """The code of a text.
+
+    Attributes:
+        tame: see :mod:`.tame`.
+        names: the global names it may read.
+        collected: those of tests that it does read.
+        wants, texts: what it needs to have around it, see :mod:`.ambient`, and the texts in it.
     """
 
     code: types.CodeType
     tame: bool
     names: frozenset[str]
     collected: frozenset[str]
+    wants: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=16)
@@ -318,13 +335,23 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
     """
     if isinstance(given, tuple):
         data, is_tame, names, collected = given
-        return _Code(marshal.loads(data), is_tame, frozenset(names), frozenset(collected))
+        return _code(marshal.loads(data), is_tame, frozenset(names), frozenset(collected))
     try:
         code = compile(given, file_name, "exec", dont_inherit=True)
     except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         raise BadTestError(f"{type(error).__name__}: {error}") from None
     names = names_read(code)
-    return _Code(code, tame(code), frozenset(names), frozenset(collected_names(code, names)))
+    return _code(code, tame(code), frozenset(names), frozenset(collected_names(code, names)))
+
+
+def _code(
+    code: types.CodeType, is_tame: bool, names: frozenset[str], collected: frozenset[str]
+) -> _Code:
+    if is_tame and "seed" not in names:
+        return _Code(code, is_tame, names, collected)
+    wants = wanted(names, sets_attributes(code))
+    texts = frozenset(texts_of(code)) if "patches" in wants else frozenset[str]()
+    return _Code(code, is_tame, names, collected, wants, texts)
 
 
 def names_to_bind(

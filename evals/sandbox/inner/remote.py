@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from . import wire
 from .handles import REMEDY, Handle, Method, Program, is_of_program, make_class
+from .ambient import Surroundings
 from .own import OwnObjects
 from .shared import SharedValues
 from .swallowed import is_swallowed
@@ -98,6 +99,8 @@ class Remote:
         self._shared = SharedValues(1)
         self._shares = False
         self._keeps = False
+        self.around: Surroundings | None = None
+        self._depth = 0  # how many requests wait for an answer
         self.named: set[int] = set()  # classes whose name in the tests is one of a class
 
     def stand_in(self, value: Any) -> None:
@@ -223,12 +226,43 @@ class Remote:
             if self._calls > MAX_STUB_CALLS:
                 raise Unanswered
             return self._stub[0]
-        self._send(request)
-        while True:
-            kind, *rest = self.receive()
-            if kind != "ask":
-                break
-            self._answer(rest)
+        if self.around is not None and self._depth == 0:
+            return self._ask_around(self.around, verb, request, sent)
+        return self._request(verb, request, sent)
+
+    def _ask_around(
+        self, around: Surroundings, verb: str, request: list[Any] | bytes, sent: Any
+    ) -> Any:
+        """Asks for something, with the same around both sides."""
+        changes = around.changes()
+        told = [] if changes is None else [self._pack_copy(changes)]
+        self._request("around", ["around", *told])
+        try:
+            return self._request(verb, request, sent)
+        finally:
+            if self.failure is None and self._depth == 0:
+                raised, settled = self.raised, self.settled
+                self._apply_around(around)
+                self.raised, self.settled = raised, settled
+
+    def _apply_around(self, around: Surroundings) -> None:
+        told = self._request("around", ["around"])
+        try:
+            around.apply(told)
+        except (TypeError, ValueError, KeyError, AttributeError, OSError) as error:
+            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+
+    def _request(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
+        self._depth += 1
+        try:
+            self._send(request)
+            while True:
+                kind, *rest = self.receive()
+                if kind != "ask":
+                    break
+                self._answer(rest)
+        finally:
+            self._depth -= 1
         try:
             if kind == "value" and len(rest) == 1:
                 return wire.unpack(rest[0], self.special)
@@ -303,13 +337,15 @@ class Remote:
                 return places[content]
             return self.special(tag, content)
 
+        shared = [(p, n) for p, n in zip(places, kept, strict=True) if n and type(n) is int]
+        for part, number in shared:
+            self._shared.adopt(part, number)
+            self._shares = True
         for place, items in changes:
             wire.fill(places[place], wire.unpack(items, special))
         value = wire.unpack(tree, special)
-        for part, number in zip(places, kept, strict=True):
-            if number and type(number) is int:
-                self._shared.adopt(part, number)
-                self._shares = True
+        for _, number in shared:
+            self._shared.look(number)
         return value
 
     # --- values --------------------------------------------------------------------------------
@@ -321,6 +357,9 @@ class Remote:
             TypeError: for one that can't.
         """
         return wire.pack(value, self._not_plain, self._share)
+
+    def _pack_copy(self, value: Any) -> Any:
+        return wire.pack(value, self._not_plain)
 
     def unpack(self, tree: Any) -> Any:
         """The value of a tree of the program."""

@@ -94,6 +94,10 @@ class SharedValues:
         self._seen[number] = _contents(value)
         return number
 
+    def look(self, number: int) -> None:
+        """Takes a value's contents for those that the other side has."""
+        self._seen[number] = _contents(self._values[number])
+
     def known(self, number: Any) -> Any:
         """The value of a number."""
         if type(number) is not int or number not in self._values:

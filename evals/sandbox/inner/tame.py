@@ -95,3 +95,20 @@ def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
     if not any(name.startswith(("test", "Test")) for name in names):
         return set()
     return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
+
+
+def sets_attributes(code: types.CodeType) -> bool:
+    """Whether code, or a function in it, sets an attribute of something but ``self``."""
+    operations = code.co_code[::2]
+    if not _STORES.isdisjoint(operations) and code.co_varnames[:1] != ("self",):
+        return True
+    return any(sets_attributes(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def texts_of(code: types.CodeType) -> set[str]:
+    """The texts among the constants of code and of all functions in it."""
+    texts = {constant for constant in code.co_consts if type(constant) is str}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            texts |= texts_of(constant)
+    return texts

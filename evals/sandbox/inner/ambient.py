@@ -1,9 +1,9 @@
-"""What program and tests have around them in one process, kept alike in two: functions that the tests
-have replaced (mocks, ``sys.stdout``), the environment, the state of ``random``, the files in the
-working directory, warnings and log records.
+"""What a program and its tests would share in one process, kept alike in two: functions that the
+tests have replaced (mocks, ``sys.stdout``), the environment, the state of ``random``, the files in
+the working directory, warnings and log records.
 
-Only tests that name such things pay for it (:func:`wanted`): before each request the tests' side sends
-what has changed there, and after the answer it asks for what has changed here.
+Only tests that name such things pay for it (:func:`wanted`): before each request the tests' side
+sends what has changed there, and after the answer it asks for what has changed in the program's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
     return frozenset(found)
 
 
-# --- files -----------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------
 
 
 def _files() -> dict[str, tuple[int, int, bool]]:
@@ -130,7 +130,7 @@ class Files:
         self._seen = _files()
 
 
-# --- the tests' side -------------------------------------------------------------------------------
+# --- the tests' side --------------------------------------------------------------------------
 
 
 class Surroundings:
@@ -142,7 +142,9 @@ class Surroundings:
         texts: the texts in their code; names of what they patch are among them.
     """
 
-    def __init__(self, wants: frozenset[str], names: Collection[str], texts: Collection[str]) -> None:
+    def __init__(
+        self, wants: frozenset[str], names: Collection[str], texts: Collection[str]
+    ) -> None:
         self._wants = wants
         self._modules = dict(_modules(names, texts)) if "patches" in wants else {}
         self._originals = {name: dict(vars(m)) for name, m in self._modules.items()}
@@ -229,7 +231,9 @@ class Surroundings:
             for name, level, text in told["logs"]:
                 logger = logging.getLogger(str(name))
                 if logger.isEnabledFor(int(level)):
-                    made = logger.makeRecord(str(name), int(level), "program", 0, str(text), (), None)
+                    made = logger.makeRecord(
+                        str(name), int(level), "program", 0, str(text), (), None
+                    )
                     logger.handle(made)
 
 
@@ -258,7 +262,7 @@ def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[s
             continue
 
 
-# --- the program's side ----------------------------------------------------------------------------
+# --- the program's side -----------------------------------------------------------------------
 
 
 class ProgramSurroundings:
@@ -311,9 +315,11 @@ class ProgramSurroundings:
         if "logs" in watch:
             import logging
 
+            logged = self._logged
+
             class Handler(logging.Handler):
-                def emit(handler, record: logging.LogRecord) -> None:  # noqa: N805
-                    self._logged.append([record.name, record.levelno, record.getMessage()])
+                def emit(self, record: logging.LogRecord) -> None:
+                    logged.append([record.name, record.levelno, record.getMessage()])
 
             logging.root.addHandler(Handler())
             logging.root.setLevel(1)
@@ -342,5 +348,3 @@ class ProgramSurroundings:
                 told[what] = list(items)
                 items.clear()
         return told
-
-

@@ -303,7 +303,7 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
     those of them that can be changed.
     """
     kept = [0] * len(given)
-    if any([_is_kept(part, value) for part in given]):  # then all: one may hold another
+    if any(_is_kept(part, value) for part in given):  # then all: one may hold another
         kept = [_objects.adopt(part) for part in given]
     before = wire.containers(wire.decode_request(frame)[2:])
     places = {id(part): place for place, part in enumerate(given)}

@@ -38,11 +38,11 @@ import traceback
 import types
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from . import idle, suites, wire
-from .candidate import CHANNEL_FD
 from .ambient import Surroundings, wanted
+from .candidate import CHANNEL_FD
 from .remote import LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 from .tame import PURE_MODULES, collected_names, names_read, sets_attributes, tame, texts_of

@@ -1,4 +1,5 @@
-"""Objects of the program as the tests see them: handles, whose methods and attributes are asked for.
+"""Objects of the program as the tests see them: handles, for whose methods and attributes the
+program is asked.
 
 What a handle does is the program's word, so what it may decide is bounded:
 
@@ -49,7 +50,11 @@ class Program(type):
         return cls._codegen_remote.construct(cls, arguments, options)
 
     def __getattr__(cls, name: str) -> Any:
-        if name.startswith("_codegen") or name in _NOT_OF_CLASSES or "_codegen_class" not in vars(cls):
+        if (
+            name.startswith("_codegen")
+            or name in _NOT_OF_CLASSES
+            or "_codegen_class" not in vars(cls)
+        ):
             raise AttributeError(name)
         if name == "__dataclass_fields__":
             return _fields(cls)
@@ -81,7 +86,6 @@ class Program(type):
 
     def __instancecheck__(cls, instance: Any) -> bool:
         if type.__instancecheck__(cls, instance):
-            cls._codegen_remote.used_objects = True
             return True
         if not is_of_program(instance) or "_codegen_class" not in vars(cls):
             return False
@@ -117,6 +121,7 @@ class Handle:
     _codegen_told: bool  # the program has been told a plain value by the operator that made it
     _codegen_own: bool  # the tests have made it
     _codegen_remote: Remote
+    _codegen_methods: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_codegen"):
@@ -255,7 +260,10 @@ def _conversion(verb: str) -> Callable[..., Any]:
 def _contains(self: Any, item: Any) -> bool:
     if not is_of_program(item) and not self._codegen_own:
         # By its items, where it has some: they are compared here.
-        if "__iter__" in type(self)._codegen_special or "__getitem__" in type(self)._codegen_special:
+        if (
+            "__iter__" in type(self)._codegen_special
+            or "__getitem__" in type(self)._codegen_special
+        ):
             return any(item is one or item == one for one in self)
         raise _refuse(self, "whether a plain value is in")
     return type(self)._codegen_remote.decide("contains", self, item)
@@ -287,12 +295,11 @@ def _equal(self: Any, other: object) -> Any:
 def _identical(self: Any, other: object) -> Any:
     if other is self:
         return True
-    if is_of_program(other) and "__eq__" in type(other)._codegen_special:
-        return NotImplemented
     if not is_of_program(other):
         type(self)._codegen_remote.compared = type(self).__qualname__
         return NotImplemented
-    return False
+    kind: Any = type(other)
+    return NotImplemented if "__eq__" in kind._codegen_special else False
 
 
 def _await(self: Any) -> Any:
@@ -334,7 +341,9 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
     special = frozenset(about["special"])
     methods = frozenset(about["methods"])
     space: dict[str, Any] = {
-        "__module__": "candidate" if about["module"] in ("candidate", "__main__") else about["module"],
+        "__module__": "candidate"
+        if about["module"] in ("candidate", "__main__")
+        else about["module"],
         "__qualname__": about["qualname"],
         "_codegen_remote": remote,
         "_codegen_class": number,
@@ -462,9 +471,7 @@ def _content_method(name: str) -> Any:
     return method
 
 
-def _exception_class(
-    about: dict[str, Any], bases: tuple[type, ...], space: dict[str, Any]
-) -> Any:
+def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict[str, Any]) -> Any:
     def ask(self: Any, name: str) -> Any:
         number = vars(self).get("_codegen_number")
         if number is None or name.startswith(("_codegen", "__")):
@@ -478,4 +485,3 @@ def _exception_class(
     if "__str__" in about["own_special"]:
         space["__str__"] = text
     return Program(about["name"], bases, space)
-

@@ -10,8 +10,8 @@ A tree that stands for an object of the program, when it goes to the tests:
     {"ge": number}, {"co": number}    a generator; a coroutine
     {"ex": [class, arguments, number, cause, attributes]}    an exception
 
-``class`` is a number of this side, or, for an exception, its name and module. When it comes back it
-is ``{"ha": number}``, ``{"p": name}`` for a global function, ``{"bm": [number, name]}`` for a method.
+``class`` is a number of this side, or, for an exception, its module and name. What comes back is
+``{"ha": number}``, ``{"p": name}`` for a global function, ``{"bm": [number, name]}`` for a method.
 An object of the tests is ``{"x": [number, kind, about]}`` when it comes and ``{"x": number}`` when
 it goes.
 """
@@ -23,7 +23,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from . import wire
+from . import arrays, wire
 from .shared import SharedValues, base_of, tag_of
 from .verbs import VERBS, method_names, own_special_methods, special_methods
 
@@ -72,6 +72,7 @@ class Objects:
         """The tree of a value that can be changed; None if it is to be copied."""
         if type(value) is types.SimpleNamespace:
             return None
+
         def item(part: Any) -> Any:
             return wire.pack(part, self.not_plain, self.share, depth + 1)
 
@@ -108,7 +109,7 @@ class Objects:
             return {"co": self.number(value)}
         if isinstance(value, types.ModuleType) and value.__name__ in wire.GLOBAL_MODULES:
             return {"mo": value.__name__}
-        if (tree := _array_tree(value, self.pack)) is not None:
+        if (tree := arrays.pack_array(value, self.pack)) is not None:
             return tree
         number, of = self.number(value), self.number(kind)
         for base, content in _CONTENT.items():
@@ -173,8 +174,8 @@ class Objects:
             return getattr(builtins, name)(*self.unpack(arguments))
         if tag == "x":
             return self._foreign_value(*content)
-        if (value := _array_value(tag, content, self.unpack)) is not None:
-            return value
+        if tag in arrays.TAGS:
+            return arrays.unpack_array(tag, content, self.unpack)
         raise wire.WireError(f"unknown tag {tag!r}")
 
     def _foreign_value(self, number: int, kind: str, about: Any) -> Any:
@@ -272,7 +273,7 @@ def _stdlib_place(kind: type) -> list[str] | None:
     return [module, name] if wire.find_global(module, name) is kind else None
 
 
-# --- objects of the tests --------------------------------------------------------------------------
+# --- objects of the tests ---------------------------------------------------------------------
 
 
 class Foreign:
@@ -328,15 +329,13 @@ def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
 
 
 def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
-    if about["async"]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        return objects.ask("call", number, *arguments, **options)
 
-        async def function(*arguments: Any, **options: Any) -> Any:
-            return await objects.ask("call", number, *arguments, **options)
-    else:
+    async def call_and_wait(*arguments: Any, **options: Any) -> Any:
+        return await call(*arguments, **options)
 
-        def function(*arguments: Any, **options: Any) -> Any:
-            return objects.ask("call", number, *arguments, **options)
-
+    function: Any = call_and_wait if about["async"] else call
     function.__name__ = about["name"]
     function.__qualname__ = about["qualname"]
     function.__doc__ = about["doc"]
@@ -344,7 +343,7 @@ def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
     if about["parameters"] is not None:
         import inspect
 
-        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        function.__signature__ = inspect.Signature(
             [
                 inspect.Parameter(
                     name,
@@ -422,7 +421,7 @@ class _ForeignFile(Foreign):
         self.close()
 
 
-def _foreign_error(objects: Objects, number: int, about: Any) -> Any:
+def _foreign_error(objects: Objects, _: int, about: Any) -> Any:
     kind, arguments = objects.unpack(about[0]), objects.unpack(about[1])
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins")
     try:
@@ -443,14 +442,3 @@ _MAKERS: dict[str, Callable[[Objects, int, Any], Any]] = {
     "error": _foreign_error,
     "file": lambda objects, number, _: _ForeignFile(objects, number),
 }
-
-
-# --- numpy and pandas ------------------------------------------------------------------------------
-
-
-def _array_tree(value: Any, pack: Callable[[Any], Any]) -> Any:
-    return None
-
-
-def _array_value(tag: str, content: Any, unpack: Callable[[Any], Any]) -> Any:
-    return None

@@ -1,9 +1,9 @@
 """Objects of the tests that a program was given: functions, iterators, streams, instances.
 
-They stay here. The program knows them by number and, while it runs, may ask for what is done with
-such an object; what it may ask for is bounded here, since it must not get from an object of the tests
-to the tests themselves: of a function it may only ask the call, of an instance no name that begins with
-an underscore, of modules, frames and code nothing at all; and it sets no attribute that the
+They stay here. The program knows them by number and, while it runs, may have something done with
+such an object. What that may be is bounded here, since it must not get from an object of the tests
+to the tests themselves: it may only call a function, ask an instance for no name that begins with
+an underscore, and get nothing at all of modules, frames and code; and it sets no attribute that the
 object's class defines, such as a mock's assertions.
 """
 
@@ -176,9 +176,8 @@ def _check_attribute(target: Any, verb: str, name: str) -> None:
 
         found = inspect.getattr_static(type(target), name, None)
         settable = isinstance(found, property) and found.fset is not None
-        allowed = (
-            not isinstance(target, (type, io.IOBase, types.GeneratorType))
-            and (settable or isinstance(found, (*_PLAIN_DATA, types.MemberDescriptorType)))
+        allowed = not isinstance(target, (type, io.IOBase, types.GeneratorType)) and (
+            settable or isinstance(found, (*_PLAIN_DATA, types.MemberDescriptorType))
         )
     if not allowed:
         raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
@@ -217,8 +216,8 @@ def _place(value: Any) -> list[str] | None:
         module, name = kind.__module__, f"{kind.__qualname__}.{value.__name__}"
     elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)):
         module, name = getattr(value, "__module__", None), value.__qualname__
-        if isinstance(getattr(value, "__self__", None), types.ModuleType):
-            module = value.__self__.__name__
+        if isinstance(owner := getattr(value, "__self__", None), types.ModuleType):
+            module = owner.__name__
     else:
         return None
     if type(module) is not str or module.split(".")[0] not in sys.stdlib_module_names:

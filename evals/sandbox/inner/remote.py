@@ -21,9 +21,9 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from . import wire
-from .handles import REMEDY, Handle, Method, Program, is_of_program, make_class
+from . import arrays, wire
 from .ambient import Surroundings
+from .handles import REMEDY, Method, Program, is_of_program, make_class
 from .own import OwnObjects
 from .shared import SharedValues
 from .swallowed import is_swallowed
@@ -180,9 +180,8 @@ class Remote:
     def construct(self, kind: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Makes an instance of a class of the program."""
         made = self.use("call", kind, *arguments, keeps=True, **options)
-        if kind._codegen_class in self.named and isinstance(type(made), Program):
-            if getattr(type(made), "_codegen_class", 0) == kind._codegen_class:
-                _mark_own(made)
+        if kind._codegen_class in self.named and type(made) is kind:
+            _set(made, "_codegen_own", True)
         return made
 
     def signature(self, function: Any) -> Any:
@@ -272,17 +271,16 @@ class Remote:
                 return value
             if kind == "changed" and len(rest) == 3 and sent is not None:
                 return self._changed(sent, *rest)
-            if kind == "raised" and len(rest) in (3, 4):
-                raised = self._exception(*rest[:3])
-                if len(rest) == 4:
-                    self._shared.apply(rest[3], self.unpack)
+            raised = self._exception(*rest[:3]) if _is_raised(kind, rest) else None
+            if raised is not None and len(rest) == 4:
+                self._shared.apply(rest[3], self.unpack)
         except RecursionError:
             self.fail("output_limit", "unusable result: it is nested too deep")
         except (wire.WireError, MemoryError) as error:
             self.fail("output_limit", f"unusable result: {error}")
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             self.fail("error", f"the program broke the protocol: {type(error).__name__}")
-        if kind != "raised" or len(rest) not in (3, 4):
+        if raised is None:
             return self.fail(*failure_of(kind, rest))
         return self._raise(raised, _PROTOCOL.get(verb, ()))
 
@@ -391,6 +389,8 @@ class Remote:
             return {"ha": number}
         if number is None and (source := _SOURCES.get(value) if _is_lazy(value) else None):
             return {"ha": source}
+        if (tree := arrays.pack_array(value, self.pack)) is not None:
+            return tree
         if kind is types.TracebackType:
             return None  # as the arguments of __exit__
         tree = self._own.tree(value)
@@ -436,6 +436,8 @@ class Remote:
             import importlib
 
             return importlib.import_module(content)
+        if tag in arrays.TAGS:
+            return arrays.unpack_array(tag, content, self.unpack)
         if tag == "o" and isinstance(content, str):
             return wire.Opaque(content[:80])
         raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
@@ -537,6 +539,7 @@ class Remote:
         self._calls += 1
         if self._calls > MAX_CALLS:
             self.fail("error", f"the program asks the tests for more than {MAX_CALLS} things")
+        verb, number, arguments, named = "", 0, [], {}
         try:
             verb, number, trees, options, changes = rest
             arguments = [self.unpack(tree) for tree in trees]
@@ -596,8 +599,8 @@ class Remote:
 
 
 class LiveNamespace(dict[str, Any]):
-    """The global names of a module of tests that reads variables of the program: these are asked for
-    anew, until the tests assign something else.
+    """The global names of a module of tests that reads variables of the program: these are asked
+    for anew, until the tests assign something else.
 
     Args:
         given: what the module has.
@@ -656,8 +659,8 @@ class _Generator(Iterator[Any]):
         self._remote.use("method", self._source, "close")
 
 
-def _mark_own(value: Any) -> None:
-    _set(value, "_codegen_own", True)
+def _is_raised(kind: str, rest: list[Any]) -> bool:
+    return kind == "raised" and len(rest) in (3, 4)
 
 
 def _two_ints(content: Any) -> tuple[int, int]:
@@ -686,7 +689,8 @@ def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:
         else:
             error = kind(*values) if kind.__module__ == "builtins" else kind.__new__(kind, *values)
     except TypeError:
-        error = Exception.__new__(kind if isinstance(kind, Program) else RuntimeError, *values)
+        made: Any = kind if isinstance(kind, Program) else RuntimeError
+        error = Exception.__new__(made, *values)
     if error.args != values and not isinstance(error, OSError):
         error.args = values
     return error
@@ -694,8 +698,14 @@ def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:
 
 def _check_about(about: Any) -> None:
     kinds = {
-        **{"name": str, "qualname": str, "module": str, "bases": list, "special": list},
-        **{"own_special": list, "methods": list, "hashable": bool},
+        "name": str,
+        "qualname": str,
+        "module": str,
+        "bases": list,
+        "special": list,
+        "own_special": list,
+        "methods": list,
+        "hashable": bool,
     }
     fine = isinstance(about, dict) and all(type(about.get(k)) is t for k, t in kinds.items())
     fine = fine and type(about.get("fields")) in (list, type(None))

@@ -2,8 +2,8 @@
 
 Each gets a number when it is first sent. Before each message a side looks which of them have
 changed since, and sends their new contents along. Both sides have a :class:`SharedValues`, and
-their numbers differ in whether they are even. Beyond :data:`MAX_SHARED` values, and of long ones, the
-other side gets a copy.
+their numbers differ in whether they are even. Beyond :data:`MAX_SHARED` values, and of long ones,
+the other side gets a copy.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class SharedValues:
         return value
 
     def adopt(self, value: Any, number: int = 0) -> int:
-        """Shares a value that the other side has as well, by the number that it has got there, or by
-        a new one; 0 if it is not to be shared.
+        """Shares a value that the other side has as well, by the number that it has got there, or
+        by a new one; 0 if it is not to be shared.
         """
         if number == 0:
             if id(value) in self._number_of:
@@ -197,5 +197,3 @@ def _fill(value: Any, items: Any, unpack_item: Callable[[Any], Any]) -> None:
         made = [unpack_item(item) for item in items]
         collections.deque.clear(value)
         collections.deque.extend(value, made)
-
-

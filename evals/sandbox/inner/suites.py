@@ -119,20 +119,20 @@ def _run_test_case(kind: Any) -> None:
     raised: list[BaseException] = []
 
     class Result(unittest.TestResult):
-        def addError(self, test: Any, err: Any) -> None:  # noqa: N802 - of unittest
+        def addError(self, test: Any, err: Any) -> None:
             super().addError(test, err)
             raised.append(err[1])
 
-        def addFailure(self, test: Any, err: Any) -> None:  # noqa: N802
+        def addFailure(self, test: Any, err: Any) -> None:
             super().addFailure(test, err)
             raised.append(err[1])
 
-        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:  # noqa: N802
+        def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
             super().addSubTest(test, subtest, err)
             if err is not None:
                 raised.append(err[1])
 
-        def addUnexpectedSuccess(self, test: Any) -> None:  # noqa: N802
+        def addUnexpectedSuccess(self, test: Any) -> None:
             super().addUnexpectedSuccess(test)
             raised.append(AssertionError(f"{test} was expected to fail"))
 

@@ -449,7 +449,7 @@ _RARE: dict[str, _Rare] = {
         _Rare(
             *("mv", "builtins", "memoryview", (bytes,)),
             to_parts=lambda value: (bytes(value),),
-            make=lambda found, parts: memoryview(*parts),
+            make=lambda _, parts: memoryview(*parts),
         ),
         _Rare(
             *("rp", "re", "Pattern", (str, int)),

@@ -1,4 +1,4 @@
-"""Objects that lie about comparison, order, membership, arithmetic or their class decide nothing."""
+"""Objects that lie about comparison, order, membership or their class decide nothing."""
 
 from __future__ import annotations
 

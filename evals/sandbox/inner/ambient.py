@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import types
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -27,6 +28,7 @@ _NAMES: dict[str, frozenset[str]] = {
         )
     ),
     "environ": frozenset(("environ", "putenv", "getenv")),
+    "folder": frozenset(("chdir",)),
     "random": frozenset(("seed", "setstate")),
     "files": frozenset(
         (
@@ -155,6 +157,8 @@ class Surroundings:
         self._before = dict(os.environ)
         self._random: Any = None
         self._files = Files() if "files" in wants and os.getcwd() == WORK else None
+        self._folder = os.getcwd()
+        self._text_names = {text.rpartition(".")[2] for text in texts}
         self._first = True
 
     def bind(self, namespace: dict[str, Any], bound: dict[str, Any]) -> None:
@@ -181,6 +185,8 @@ class Surroundings:
             self._random = told["random"] = random.getstate()
         if self._files is not None and (changed := self._files.changes()):
             told["files"] = changed
+        if "folder" in self._wants and os.getcwd() != self._folder:
+            self._folder = told["folder"] = os.getcwd()
         if self._first:
             told["watch"] = list(self._wants)
             self._first = False
@@ -196,7 +202,10 @@ class Surroundings:
         if "patches" in self._wants:
             for name, value in self._bound.items():
                 now = dict.get(self._namespace, name)
-                if now is value or _is_replacement(now) or ("", name) in self._sent:
+                if name in getattr(self._namespace, "live", ()):
+                    now = value  # as the program has it
+                replaced = _is_replacement(now) or name in self._text_names
+                if now is value or replaced or ("", name) in self._sent:
                     yield from self._patch("", name, now, value)
 
     def _patch(self, module: str, name: str, now: Any, original: Any) -> Iterator[list[Any]]:
@@ -243,9 +252,7 @@ def _is_replacement(value: Any) -> bool:
 
 
 def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[str, Any]]:
-    """The modules of the standard library in which tests may replace something."""
-    import importlib
-
+    """The modules and classes of the standard library in which tests may replace something."""
     yield "builtins", sys.modules["builtins"]
     yield "sys", sys
     found = {name for name in names if name in sys.stdlib_module_names}
@@ -257,9 +264,27 @@ def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[s
         if name.split(".")[0] not in sys.stdlib_module_names:
             continue
         try:
-            yield name, importlib.import_module(name)
-        except ImportError:
+            owner = _owner(name)
+        except (ImportError, AttributeError):
             continue
+        if isinstance(owner, (types.ModuleType, type)):
+            yield name, owner
+        for inner in names if isinstance(owner, types.ModuleType) else ():
+            if isinstance(vars(owner).get(inner), type):
+                yield f"{name}.{inner}", vars(owner)[inner]
+
+
+def _owner(name: str) -> Any:
+    """A module, or a class in one, by its name."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, inner = name.rpartition(".")
+        if not module:
+            raise
+        return getattr(_owner(module), inner)
 
 
 # --- the program's side -----------------------------------------------------------------------
@@ -297,6 +322,8 @@ class ProgramSurroundings:
             self._random = random.getstate()
         if "files" in told and self._files is not None:
             self._files.apply(told["files"])
+        if "folder" in told:
+            os.chdir(told["folder"])
 
     def _begin(self, watch: list[str]) -> None:
         self._watch = watch
@@ -325,14 +352,14 @@ class ProgramSurroundings:
             logging.root.setLevel(1)
 
     def _patch(self, module: str, name: str, is_set: bool, value: Any) -> None:
-        if module:
-            import importlib
-
-            space = vars(importlib.import_module(module))
-        else:
-            space = self._namespace
-        original = self._originals.setdefault((module, name), space.get(name))
-        space[name] = value if is_set else original
+        place = module, name
+        if not module:
+            original = self._originals.setdefault(place, self._namespace.get(name))
+            self._namespace[name] = value if is_set else original
+            return
+        owner = _owner(module)
+        original = self._originals.setdefault(place, vars(owner).get(name))
+        setattr(owner, name, value if is_set else original)
 
     def changes(self) -> dict[str, Any]:
         """What has changed on this side since the last look."""

@@ -21,6 +21,7 @@ double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
 from __future__ import annotations
 
+import _signal  # pyright: ignore[reportMissingImports]
 import builtins
 import functools
 import importlib
@@ -43,7 +44,7 @@ from typing import Any, NamedTuple
 from . import idle, suites, wire
 from .ambient import Surroundings, wanted
 from .candidate import CHANNEL_FD
-from .remote import LiveNamespace, Proxy, Remote, Unanswered, failure_of
+from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 from .tame import PURE_MODULES, collected_names, names_read, sets_attributes, tame, texts_of
 
@@ -54,6 +55,7 @@ MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_STDOUT_READ = 1 << 24
 MAX_DISCERNING = 10_000
+STUB_S = 1.0
 # A text of the data set as the driver gives it: its code as marshal writes it, whether it is tame,
 # and the names of the last two fields of _Code.
 GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
@@ -66,6 +68,7 @@ MODULES = PURE_MODULES | {
 _MODULE = "module:"
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
 _main = sys.modules["__main__"]
+_SIGALRM = int(signal.SIGALRM)
 
 
 def main(_: bytes, __: bool) -> None:
@@ -184,17 +187,32 @@ def _check_discernment(remote: Remote, tests: _Tests) -> None:
     Raises:
         BadTestError: if they do.
     """
-    for stub in _STUBS:
-        remote.stand_in(stub)
-        try:
-            tests.run_again()
-        except BaseException:  # noqa: BLE001 - whatever it is, the tests have seen a difference
-            break
-    else:
+    idle_with_all = all(_passes_with(remote, tests, stub) for stub in _STUBS)
+    remote.stand_in_ends()
+    if idle_with_all:
         raise BadTestError(idle.reason(tests.text, tests.entry_point))
     if len(_discerning) < MAX_DISCERNING:
         _discerning.add(tests.key)
-    remote.stand_in_ends()
+
+
+def _passes_with(remote: Remote, tests: _Tests, stub: Any) -> bool:
+    """Whether the tests pass if ``stub`` is whatever the program returns."""
+
+    def ring(*_: Any) -> None:
+        raise Unanswered
+
+    remote.stand_in(stub)
+    before = _signal.signal(_SIGALRM, ring)
+    try:
+        # They may wait for what a program would do; that is to see a difference as well.
+        _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
+        tests.run_again()
+        return True
+    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
+        return False
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.signal(_SIGALRM, before)
 
 
 def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str]:
@@ -202,6 +220,13 @@ def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str
         return "bad_test", str(error)
     if isinstance(error, MemoryError):
         return "memory", "MemoryError"
+    if error is remote.raised and isinstance(error, SystemExit):
+        return "exited", f"SystemExit: {error.code}"
+    if isinstance(error, ModuleNotFoundError) and error is not remote.raised:
+        return "bad_test", (
+            f"the tests import {error.name}, which the sandbox does not have. Name it with "
+            "--packages if it is installed; the program's names need no import"
+        )
     text = "".join(traceback.format_exception_only(error)).strip()
     line = _test_line(error, test)
     message = f"{text} at {line}" if line else text
@@ -219,6 +244,10 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
+# What tests must name to catch it.
+_NO_EXCEPTIONS = frozenset(("SystemExit", "KeyboardInterrupt"))
+
+
 class _Tests:
     """The tests of one job, ready to be run."""
 
@@ -230,6 +259,7 @@ class _Tests:
         self.text: str = payload["text"]
         self.tame = self._setup.tame and self._test.tame
         self.key = hash((payload["setup"], payload["test"], self.entry_point))
+        remote.catches = _NO_EXCEPTIONS & (self._test.names | self._setup.names)
         self._names: dict[str, str] = {}
         self._namespace: dict[str, Any] = {}
         self._bound: dict[str, Any] = {}
@@ -277,13 +307,14 @@ class _Tests:
         values = [name for name in names if self._names[name] == "value"]
         if values:
             self._namespace = LiveNamespace(self._remote, self._namespace, values)
+            sys.modules["__main__"] = LiveModule(self._namespace)
         self._namespace.update(self._bound)
         calls = self._remote.calls
         if self._test.wants:
             around = Surroundings(self._test.wants, self._test.names, self._test.texts)
             around.bind(self._namespace, self._bound)
             self._remote.around = around
-        suites.execute(self._test.code, self._namespace)
+        suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
         self._calls_made = self._remote.calls > calls
         self._collected()
 

@@ -345,6 +345,7 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         if about["module"] in ("candidate", "__main__")
         else about["module"],
         "__qualname__": about["qualname"],
+        "__doc__": about["doc"],
         "_codegen_remote": remote,
         "_codegen_class": number,
         "_codegen_special": special,
@@ -368,11 +369,11 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
         space["__hash__"] = object.__hash__
     elif not about["hashable"]:
         space["__hash__"] = None
-    for name in ("__doc__", "__dict__"):
-        space[name] = property(_getter(remote, name))
+    space["__dict__"] = property(_getter(remote, "__dict__"))
     if about["module"] not in ("candidate", "__main__"):
         space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
-        space["__module__"] = property(_getter(remote, "__module__"))
+        for name in ("__module__", "__doc__"):
+            space[name] = property(_getter(remote, name))
     return Program(about["name"], bases or (Handle,), space)
 
 

@@ -232,6 +232,7 @@ class Objects:
             "own_special": own_special_methods(kind),
             "methods": method_names(kind),
             "hashable": hash_of is not None,
+            "doc": kind.__doc__[:MAX_TEXT] if isinstance(kind.__doc__, str) else None,
             "fields": list(fields) if isinstance(fields, dict) else None,
         }
 

@@ -21,6 +21,9 @@ from . import wire
 from .verbs import VERBS, special_methods
 
 _TESTS = "__main__"
+# Instances of whose classes a program may use: those of the tests, and those that do no more than
+# hold something.
+_MODULES = (_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random")
 _STREAM = frozenset(
     (
         *("read", "readline", "readlines", "write", "writelines", "seek", "tell", "close", "flush"),
@@ -45,6 +48,7 @@ class OwnObjects:
 
     def __init__(self, pack: Callable[[Any], Any]) -> None:
         self._pack = pack
+        self.helpers: set[Any] = set()  # threads that do something while another waits for it
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
 
@@ -141,7 +145,7 @@ class OwnObjects:
         else:
             _allow(verb == "await", target, verb)
         if verb == "await":
-            return _await(target)
+            return _await(target, self.helpers)
         return VERBS[verb](target, *arguments, **options)
 
 
@@ -149,8 +153,7 @@ def is_instance(value: Any) -> bool:
     """Whether it is an instance of a class of the tests, or one made for tests."""
     kind = type(value)
     return (
-        any(base.__module__ in (_TESTS, "unittest.mock") for base in kind.__mro__)
-        or kind is types.SimpleNamespace
+        any(base.__module__ in _MODULES for base in kind.__mro__) or kind is types.SimpleNamespace
     )
 
 
@@ -183,9 +186,9 @@ def _check_attribute(target: Any, verb: str, name: str) -> None:
         raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
 
 
-def _await(value: Any) -> Any:
+def _await(value: Any, helpers: set[Any]) -> Any:
     """Runs an awaitable of the tests to its end, in a thread of its own: a loop may be running
-    here.
+    here. ``helpers`` has the number of that thread meanwhile.
     """
     import asyncio
     import threading
@@ -203,7 +206,9 @@ def _await(value: Any) -> Any:
 
     thread = threading.Thread(target=run)
     thread.start()
+    helpers.add(thread.ident)
     thread.join()
+    helpers.discard(thread.ident)
     if not result[0]:
         raise result[1]
     return result[1]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import builtins
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ from . import arrays, wire
 from .ambient import Surroundings
 from .handles import REMEDY, Method, Program, is_of_program, make_class
 from .own import OwnObjects
-from .shared import SharedValues
+from .shared import SharedValues, base_of, tag_of
 from .swallowed import is_swallowed
+from .verbs import own_special_methods
 
 MAX_CALLS = 100_000
 MAX_STUB_CALLS = 1000
@@ -89,6 +91,7 @@ class Remote:
         self.tidy = True  # it has had the tests do nothing that stays
         self.raised: BaseException | None = None  # the last exception of the program
         self.settled = True  # whether it is known that the tests caught it
+        self._awaits = False  # whether the program has answered with a coroutine
         self._stub: tuple[Any] | None = None  # what answers in the program's place
         self.used_objects = False  # the program's word has decided a comparison
         self.compared = ""  # the class of an object that was compared with a plain value
@@ -97,8 +100,10 @@ class Remote:
         self._classes: dict[int, Any] = {}
         self._own = OwnObjects(self.pack)
         self._shared = SharedValues(1)
+        self._lock = threading.RLock()
         self._shares = False
         self._keeps = False
+        self.catches: frozenset[str] = frozenset()  # names of what is no Exception
         self.around: Surroundings | None = None
         self._depth = 0  # how many requests wait for an answer
         self.named: set[int] = set()  # classes whose name in the tests is one of a class
@@ -214,6 +219,12 @@ class Remote:
             self._keeps = False
 
     def _ask(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
+        if threading.get_ident() in self._own.helpers:
+            return self._ask_alone(verb, request, sent)
+        with self._lock:
+            return self._ask_alone(verb, request, sent)
+
+    def _ask_alone(self, verb: str, request: list[Any] | bytes, sent: Any) -> Any:
         if self.failure is not None:
             raise Unanswered
         if not self.settled:
@@ -224,7 +235,7 @@ class Remote:
         if self._stub is not None:
             if self._calls > MAX_STUB_CALLS:
                 raise Unanswered
-            return self._stub[0]
+            return _coroutine_of(self._stub[0]) if self._awaits else self._stub[0]
         if self.around is not None and self._depth == 0:
             return self._ask_around(self.around, verb, request, sent)
         return self._request(verb, request, sent)
@@ -280,6 +291,8 @@ class Remote:
             self.fail("output_limit", f"unusable result: {error}")
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+        if kind == "exited" and "SystemExit" in self.catches and len(rest) == 2:
+            raised = SystemExit(int(rest[1]) if str(rest[1]).isdecimal() else rest[1])
         if raised is None:
             return self.fail(*failure_of(kind, rest))
         return self._raise(raised, _PROTOCOL.get(verb, ()))
@@ -393,6 +406,12 @@ class Remote:
             return tree
         if kind is types.TracebackType:
             return None  # as the arguments of __exit__
+        base = base_of(value)
+        if base is not None and not own_special_methods(kind):
+            content = self._shared.pack(value, self.pack, tag_of(base))
+            if content is not None:
+                self._shares = True
+                return {"sh": content}
         tree = self._own.tree(value)
         if tree is None:
             raise TypeError(
@@ -471,6 +490,7 @@ class Remote:
         """A generator or a coroutine of the tests' side that has the program's run."""
         found = self._handles.get(number)
         if found is None:
+            self._awaits = self._awaits or tag == "co"
             ask = self.use
             reference = _Reference(number)
 
@@ -518,8 +538,10 @@ class Remote:
         values = self.unpack(arguments)
         if kind is None:
             kind = Exception
-        if not issubclass(kind, Exception) or type(values) is not tuple:
+        if type(values) is not tuple:
             raise wire.WireError("a malformed exception")
+        if not issubclass(kind, Exception) and kind.__name__ not in self.catches:
+            return RuntimeError(f"{kind.__name__}: {values!r:.200}")
         error = _made_error(kind, values)
         if attributes is not None:
             for name, value in self.unpack(attributes).items():
@@ -598,6 +620,29 @@ class Remote:
         )
 
 
+class LiveModule(types.ModuleType):
+    """A module of tests over a :class:`LiveNamespace`."""
+
+    def __init__(self, namespace: LiveNamespace) -> None:
+        super().__init__("__main__")
+        types.ModuleType.__setattr__(self, "_codegen_namespace", namespace)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._codegen_namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._codegen_namespace[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self._codegen_namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 class LiveNamespace(dict[str, Any]):
     """The global names of a module of tests that reads variables of the program: these are asked
     for anew, until the tests assign something else.
@@ -610,16 +655,16 @@ class LiveNamespace(dict[str, Any]):
     def __init__(self, remote: Remote, given: dict[str, Any], live: list[str]) -> None:
         super().__init__(given)
         self._remote = remote
-        self._live = dict.fromkeys(live, -1)  # with how many calls there were when it was asked for
+        self.live = dict.fromkeys(live, -1)  # with how many calls there were when it was asked for
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._live.pop(name, None)
+        self.live.pop(name, None)
         super().__setitem__(name, value)
 
     def __getitem__(self, name: str) -> Any:
-        if name in self._live and self._live[name] != self._remote.calls:
+        if name in self.live and self.live[name] != self._remote.calls:
             super().__setitem__(name, self._remote.get(name))
-            self._live[name] = self._remote.calls
+            self.live[name] = self._remote.calls
         return super().__getitem__(name)
 
 
@@ -628,6 +673,10 @@ _SOURCES: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 def _is_lazy(value: Any) -> bool:
     return type(value) in (types.GeneratorType, types.CoroutineType)
+
+
+async def _coroutine_of(value: Any) -> Any:
+    return value
 
 
 class _Reference:
@@ -709,6 +758,7 @@ def _check_about(about: Any) -> None:
     }
     fine = isinstance(about, dict) and all(type(about.get(k)) is t for k, t in kinds.items())
     fine = fine and type(about.get("fields")) in (list, type(None))
+    fine = fine and type(about.get("doc")) in (str, type(None))
     if not fine or not about["name"].isidentifier():
         raise wire.WireError("a malformed value: the description of a class")
     for key in ("special", "own_special", "methods"):

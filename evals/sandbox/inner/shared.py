@@ -56,23 +56,27 @@ class SharedValues:
         number = next(self._numbers)
         self._keep(number, value)
         self._seen[number] = _contents(value)
-        factory = None
+        extra = None
         if type(value) is collections.defaultdict:
-            factory = pack_item(value.default_factory)
-        return [number, tag or _TAG_OF[type(value)], factory, _packed(value, pack_item)]
+            extra = pack_item(value.default_factory)
+        elif type(value) is collections.deque:
+            extra = value.maxlen
+        return [number, tag or _TAG_OF[type(value)], extra, _packed(value, pack_item)]
 
     def unpack(self, content: Any, unpack_item: Callable[[Any], Any], made: Any = None) -> Any:
         """The value of a ``sh`` tree; ``made`` is an instance of a subclass to be filled."""
         if type(content) is int:
             return self.known(content)
-        number, tag, factory, items = content
+        number, tag, extra, items = content
         if number in self._values or type(number) is not int or tag not in _KIND_OF:
             raise WireError("a malformed value: a shared one")
         if len(self._values) >= 2 * MAX_SHARED:
             raise WireError("too many shared values")
         value = _KIND_OF[tag]() if made is None else made
         if tag == "dd":
-            value.default_factory = unpack_item(factory)
+            value.default_factory = unpack_item(extra)
+        elif tag == "dq" and type(extra) is int and made is None:
+            value = collections.deque(maxlen=extra)
         self._keep(number, value)
         _fill(value, items, unpack_item)
         self._seen[number] = _contents(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 TEST_FILE = "<test>"
@@ -19,7 +19,11 @@ class BadTestError(Exception):
     """The setup or the test can't be used, whatever the program; the text says what to do."""
 
 
-def execute(code: types.CodeType, namespace: dict[str, Any]) -> None:
+def execute(
+    code: types.CodeType,
+    namespace: dict[str, Any],
+    raised_by_program: Callable[[], Any] = lambda: None,
+) -> None:
     """Executes a module of tests. That it ends itself with exit code 0 is its normal end.
 
     Raises:
@@ -33,6 +37,8 @@ def execute(code: types.CodeType, namespace: dict[str, Any]) -> None:
     try:
         exec(code, namespace)  # noqa: S102 - this file runs in the sandbox
     except SystemExit as end:
+        if end is raised_by_program():
+            raise
         if end.code:
             raise AssertionError(f"the tests ended with exit code {end.code!s:.80}") from None
 

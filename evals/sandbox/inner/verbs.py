@@ -111,11 +111,10 @@ def special_methods(kind: type) -> list[str]:
 
 def own_special_methods(kind: type) -> list[str]:
     """Those that are defined by Python code, not by a built-in type."""
-    return [
-        name
-        for name in special_methods(kind)
-        if next(b for b in kind.__mro__ if name in vars(b)).__module__ not in _BUILT_IN
-    ]
+    owners = {
+        name: next(b for b in kind.__mro__ if name in vars(b)) for name in special_methods(kind)
+    }
+    return [name for name, owner in owners.items() if owner.__module__ not in _BUILT_IN]
 
 
 _BUILT_IN = ("builtins", "collections")

@@ -114,6 +114,8 @@ def _pack(value: Any, not_plain: NotPlain, shared: Shared | None, depth: int) ->
             return tree
     if kind is list:
         return items(value)
+    if kind is collections.deque and value.maxlen is not None:
+        return {"dm": [value.maxlen, items(value)]}
     if kind in _TAG_OF_SEQUENCE:
         return {_TAG_OF_SEQUENCE[kind]: items(value)}
     if kind in _TAG_OF_MAPPING:
@@ -219,6 +221,11 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         return _MAPPING_OF_TAG[tag](pairs)
     if tag in _SCALAR_OF_TAG:
         return _SCALAR_OF_TAG[tag](content)
+    if tag == "dm":
+        most, parts = content
+        if type(most) is not int or most < 0:
+            raise WireError("a malformed value: a length expected")
+        return collections.deque(items(parts), most)
     if tag in ("r", "sl"):
         start, stop, step = items(content)
         return range(start, stop, step) if tag == "r" else slice(start, stop, step)

@@ -32,7 +32,11 @@ def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
 setup(
     ext_modules=[
         extension("codegen.decoding.suffix._core", ["_core.cpp"], ["order.hpp"]),
-        extension("codegen.kernels.cpu._core", ["_core.cpp"], ["few_rows.hpp"]),
+        extension(
+            "codegen.kernels.cpu._core",
+            ["_core.cpp"],
+            ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp"],
+        ),
         extension(
             "codegen.evals.sandbox.inner._launcher",
             ["_launcher.c", "_program.c"],

@@ -217,7 +217,7 @@ class _Bench:
         at = text.index("\n", len(text) * 3 // 4)
         asked: CompletionRequest = self.request(text, at, "typed", multiline="auto")
         words = "return self._parsed_arguments.get(name, default)"
-        self.engine.suggestions(asked.key).add(asked.prefix, asked.suffix, (words,))
+        self.engine.suggestions(asked.key).add(asked, len(asked.prefix), (words,))
         times = []
         for size in range(1, len(words)):
             grown = text[:at] + words[:size] + text[at:]

@@ -1,32 +1,36 @@
 """Drafts with a model: tokens a forward pass and tokens a second, against transformers' own ways.
 
-What: greedy completions by one model, one prompt at a time. The model writes by itself in
-``humaneval`` (functions from their docstrings, chat), ``humanevalfix`` (functions with a bug to
-mend, shown in the prompt, chat), ``spec_bench`` (Spec-Bench's coding questions, chat, from the
-folder of data sets) and ``repeats`` (files of the standard library to continue from their first
-half). It is made to write a given text, by logits that are replaced behind its forward passes, in
-``history`` (``-o repository=DIR``: Python files that commits of a git repository modified, written
-again from where the commit changed them, the old file being prompt and original) and ``traces``
-(``-o traces=DIR``: what a coding agent answered): every pass costs what it costs, but a small
-model's errors are not in it.
+What: completions by one model, one prompt at a time and in a batch of eight. The model writes by
+itself in ``humaneval`` (functions from their docstrings, chat), ``sampled`` (the same at
+temperature 1), ``humanevalfix`` (functions with a bug to mend, shown in the prompt, chat),
+``spec_bench`` (Spec-Bench's coding questions, chat, from the folder of data sets) and ``repeats``
+(files of the standard library to continue). It is made to write a given text, by logits that are
+replaced behind its forward passes, in ``history`` (``-o repository=DIR``: Python files that commits
+of a git repository modified, written again from where the commit changed them, the old file being
+prompt and original) and ``traces`` (``-o traces=DIR``: what a coding agent answered): every pass
+costs what it costs, but a small model's errors are not in it.
 
 Methods: ``plain``, ``suffix`` and ``edit`` are ours (``edit`` knows the text that is rewritten);
-``generate`` is transformers' greedy generate, ``lookup`` the same with
-``prompt_lookup_num_tokens=10``, ``assisted`` with a draft by its ``assistant_early_exit``, the
-model's first third (not where the text is given, as the draft would be, too); ``arctic`` drafts
-what plain decoding wrote with arctic-inference's suffix drafts, without a model.
+``transformers`` is its generate. With one prompt at a time, unless quick: ``lookup``, the same with
+``prompt_lookup_num_tokens=10``, ``assisted``, with a draft by its ``assistant_early_exit``, the
+model's first third (not where the text is given, as the draft would be, too), and ``arctic``, which
+drafts what plain decoding wrote with arctic-inference's suffix drafts, without a model.
 
-Of each set and method: ``SET_METHOD_tokens_per_pass`` (passes of the whole model),
-``..._drafted_per_pass``, ``..._accepted`` (share of drafted tokens that were right),
-``..._tokens_per_s`` (tokens a CPU second behind the first pass, which encodes the prompt; one
-thread), ``..._same`` (share of completions equal to plain decoding's), and of our chains
+``METHOD_tokens_per_s_batch_N`` is over all sets: tokens a CPU second behind the first pass, which
+encodes the prompts; one thread; the methods take turns. ``worst_ratio`` is the smallest of
+``suffix`` and ``edit`` over ``plain`` in any set and batch, ``worst_ratio_at`` says where. The
+first units are in it: nothing is known of the machine when they begin.
+
+Of each set, method and batch (its keys end in ``_batch_8``): ``SET_METHOD_tokens_per_pass`` (passes
+of the whole model), ``..._drafted_per_pass`` (width of the passes), ``..._accepted`` (of one prompt
+at a time: share of drafted tokens that were right), ``..._tokens_per_s``, ``..._ratio`` (of ours to
+plain decoding), ``..._same`` (share of completions equal to plain decoding's), and of our chains
 ``..._by_DRAFTER`` (share of the accepted tokens that it drafted) and ``..._right_DRAFTER`` (share
-of its drafted tokens that were accepted). ``speedup_SET`` is ``edit`` where a text is rewritten,
-else ``suffix``, over the better of ``generate`` and ``lookup``.
+of its drafted tokens that were accepted).
 
-Limits: a small model on a CPU, where a drafted token costs a tenth of a pass and more, so gains are
-smaller than on a GPU; few prompts. Completions can differ from plain ones where two logits are
-equal but for the last bits. Tokens of an early exit's draft are not counted as drafted.
+Limits: a small model on a CPU; few prompts; a quick run takes the shortest ones and as many sets as
+it has time for. Completions can differ from plain ones where two logits are equal but for the last
+bits. Tokens of an early exit's draft are not counted as drafted.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +59,16 @@ _MODULES = ("bisect", "colorsys", "contextlib", "fnmatch", "heapq", "keyword", "
             "tokenize", "sched", "stat", "tabnanny", "this", "timeit", "types", "uuid")  # fmt: skip
 _LONGEST = 1500  # tokens of a prompt whose answer is given
 _LEAD = 8  # tokens before the first changed one from which a file is written again
-_REWRITES = ("humanevalfix", "history")
 _DRAFTED = 32  # tokens of a peer's draft without a model
+_BATCH = 8
+_BATCH_TOKENS = 48  # of each completion in a batch
+_QUICK_TOKENS = 32
+_QUICK_PROMPT = 400  # characters of a file to continue
+_QUICK_SECONDS = 32.0  # after which a quick run begins nothing new
+# A quick run's units in order of what they say, as long as there is time.
+_QUICK = (("repeats", 8), ("humaneval", 1), ("repeats", 1), ("sampled", 1), ("humanevalfix", 1),
+          ("humaneval", 8), ("sampled", 8), ("humanevalfix", 8), ("spec_bench", 1))  # fmt: skip
+_OURS = ("plain", "suffix", "edit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +78,36 @@ class _Question:
     request: Any
     ids: list[int]
     answer: list[int] = field(default_factory=list)
+    temperature: float = 0.0
 
 
 @dataclass(slots=True)
 class _Run:
-    """One completion: its tokens, what the model's passes took in, CPU seconds behind the first,
-    and of our drafters the tokens that were verified and accepted.
+    """Completions of one batch: their tokens, what the model's passes took in, CPU seconds behind
+    the first, and of our drafters the tokens that were verified and accepted.
     """
 
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[list[int]] = field(default_factory=list)
     passes: int = 0
     drafted: int = 0
     seconds: float = 0.0
     drafters: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
+    @property
+    def made(self) -> int:
+        """Tokens of all completions."""
+        return sum(map(len, self.tokens))
 
-Complete = Callable[[_Question, int], tuple[list[int], Mapping[str, Sequence[int]]]]
+
+Complete = Callable[[Sequence[_Question], int], tuple[list[list[int]], Mapping[str, Sequence[int]]]]
+Cell = tuple[str, int]  # a set, and how many prompts at a time
 
 
 def run(
     quick: bool = False,
     *,
     model: str = "embedded",
-    prompts: int = 12,
+    prompts: int = 16,
     max_new_tokens: int = 128,
     repository: str = "",
     traces: str = "",
@@ -97,7 +116,7 @@ def run(
     """Measures.
 
     Args:
-        quick: two prompts of each set, 48 tokens.
+        quick: the shortest prompts, 32 tokens, for about half a minute.
         model: what decodes.
         prompts: of each set, at most.
         max_new_tokens: of each completion.
@@ -106,8 +125,7 @@ def run(
         seed: of the bootstrap.
     """
     at_least(1, prompts=prompts, max_new_tokens=max_new_tokens)
-    if quick:
-        prompts, max_new_tokens = min(prompts, 2), min(max_new_tokens, 48)
+    began = time.monotonic()
     import torch
 
     from codegen.generation.hf import HFGenerator
@@ -117,67 +135,104 @@ def run(
     loaded = load(model)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    generator = HFGenerator(loaded)
-    methods: dict[str, Complete] = {
-        name: _ours(generator, name) for name in ("plain", "suffix", "edit")
-    }
-    layers = loaded.model.config.get_text_config().num_hidden_layers
-    methods |= {
-        "generate": _theirs(generator, {}),
-        "lookup": _theirs(generator, {"prompt_lookup_num_tokens": 10}),
-        "assisted": _theirs(generator, {"assistant_early_exit": max(1, layers // 3)}),
-    }
-    peer = find_arctic()
-    if peer is None:
-        report.install["arctic-inference"] = INSTALL
-    else:
-        report.versions |= {f"peer {name}": text for name, text in peer.versions.items()}
-    for name, questions in _sets(loaded, prompts, max_new_tokens, repository, traces).items():
-        runs = _measure(report, name, questions, methods, loaded.model, max_new_tokens)
-        if peer is not None:
-            cases = [Case(q.ids, r.tokens) for q, r in zip(questions, runs, strict=True)]
-            _peer(report, f"{name}_arctic", peer, cases)
+    generator = HFGenerator(loaded, batch_size=_BATCH)
+    methods: dict[str, Complete] = {name: _ours(generator, name) for name in _OURS}
+    methods["transformers"] = _theirs(generator, {})
+    peers: dict[str, Complete] = {}
+    if not quick:
+        layers = loaded.model.config.get_text_config().num_hidden_layers
+        peers["lookup"] = _theirs(generator, {"prompt_lookup_num_tokens": 10})
+        peers["assisted"] = _theirs(generator, {"assistant_early_exit": max(1, layers // 3)})
+    sets = _sets(loaded, prompts, max_new_tokens, repository, traces, quick)
+    cells = [(name, size) for size in (1, _BATCH) for name in sets]
+    if quick:
+        cells = [cell for cell in _QUICK if cell[0] in sets]
+    speeds: dict[Cell, dict[str, list[_Run]]] = {}
+    for name, size in cells:
+        if quick and time.monotonic() - began > _QUICK_SECONDS:
+            report.notes.append(f"There was no time for {name} and what follows it.")
+            break
+        used = methods | peers if size == 1 else methods
+        groups = _groups(sets[name], size, 1 if quick else prompts)
+        length = _QUICK_TOKENS if quick else max_new_tokens
+        length = min(length, _BATCH_TOKENS) if size > 1 else length
+        runs = _measure(groups, used, loaded.model, length)
+        speeds[name, size] = runs
+        _describe(report, f"{name}_{{}}" if size == 1 else f"{name}_{{}}_batch_{size}", runs)
+        if size == 1 and not quick:
+            _arctic(report, name, groups, runs["plain"])
+    _overall(report, speeds)
     return report.mapping()
 
 
+def _groups(questions: Sequence[_Question], size: int, count: int) -> list[list[_Question]]:
+    """Batches of questions, those with the shortest prompts first; of several at once, one batch."""
+    ordered = sorted(questions, key=lambda question: len(question.ids))
+    if size > 1:
+        return [(ordered * size)[:size]]
+    return [[question] for question in ordered[:count]]
+
+
 def _measure(
-    report: Report,
-    name: str,
-    questions: Sequence[_Question],
-    methods: Mapping[str, Complete],
-    model: Any,
-    most: int,
-) -> list[_Run]:
-    """All methods in turn on each prompt; what plain decoding did."""
-    given = bool(questions[0].answer)
-    used = {key: how for key, how in methods.items() if not (given and key == "assisted")}
-    found: dict[str, list[_Run]] = {method: [] for method in used}
-    for question in questions:
-        length = min(most, len(question.answer)) if given else most
-        for method, complete in used.items():
-            with _watched(model, question) as run:
-                run.tokens, run.drafters = complete(question, length)
+    groups: Sequence[Sequence[_Question]], methods: Mapping[str, Complete], model: Any, most: int
+) -> dict[str, list[_Run]]:
+    """All methods in turn on each batch, another one first each time."""
+    given = bool(groups[0][0].answer)
+    names = [name for name in methods if not (given and name == "assisted")]
+    found: dict[str, list[_Run]] = {name: [] for name in names}
+    for number, questions in enumerate(groups):
+        length = min(most, *(len(question.answer) for question in questions)) if given else most
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            with _watched(model, questions, own=name in _OURS) as run:
+                run.tokens, run.drafters = methods[name](questions, length)
             run.seconds = time.process_time() - run.seconds
-            found[method].append(run)
-    speeds = {}
+            found[name].append(run)
+    return found
+
+
+def _describe(report: Report, form: str, found: Mapping[str, Sequence[_Run]]) -> None:
+    """The figures of a set."""
+    plain = found["plain"]
     for method, runs in found.items():
-        key, made = f"{name}_{method}", [len(run.tokens) for run in runs]
-        passes, drafted = [run.passes for run in runs], [run.drafted for run in runs]
-        per_pass = ratio_of_sums(made, passes, seed=report.seed)
-        report.set(f"{key}_tokens_per_pass", per_pass)
-        report.set(f"{key}_drafted_per_pass", sum(drafted) / sum(passes))
-        if sum(drafted):
+        key, made = form.format(method), [run.made for run in runs]
+        rows = len(runs[0].tokens)
+        passes, drafted = [run.passes * rows for run in runs], [run.drafted for run in runs]
+        report.set(f"{key}_tokens_per_pass", ratio_of_sums(made, passes, seed=report.seed))
+        report.set(f"{key}_drafted_per_pass", rows * sum(drafted) / sum(passes))
+        if rows == 1 and sum(drafted):
             report.set(f"{key}_accepted", max(0, sum(made) - sum(passes)) / sum(drafted))
         speed = ratio_of_sums(made, [run.seconds for run in runs], seed=report.seed)
         report.set(f"{key}_tokens_per_s", speed, n=sum(made))
+        if method in _OURS[1:]:
+            report.set(f"{key}_ratio", speed.value / _speed(plain))
         _by_drafter(report, key, runs)
-        same = sum(a.tokens == b.tokens for a, b in zip(runs, found["plain"], strict=True))
-        report.set(f"{key}_same", rate(same, len(runs)), n=len(runs))
-        speeds[method] = speed.value
-        say(f"{name}, {method}: {per_pass.value:.2f} a pass, {speed.value:.1f} a second")
-    best = speeds["edit" if name in _REWRITES else "suffix"]
-    report.set(f"speedup_{name}", best / max(speeds["generate"], speeds["lookup"]))
-    return found["plain"]
+        pairs = [(a, b) for one, other in zip(runs, plain, strict=True)
+                 for a, b in zip(one.tokens, other.tokens, strict=True)]  # fmt: skip
+        report.set(f"{key}_same", rate(sum(a == b for a, b in pairs), len(pairs)), n=len(pairs))
+        say(f"{key}: {sum(made) / sum(passes):.2f} a pass, {speed.value:.1f} a second")
+
+
+def _speed(runs: Sequence[_Run]) -> float:
+    return sum(run.made for run in runs) / sum(run.seconds for run in runs)
+
+
+def _overall(report: Report, cells: Mapping[Cell, Mapping[str, Sequence[_Run]]]) -> None:
+    """Each method over all sets, and the worst set of ours."""
+    for size in (1, _BATCH):
+        some = [found for (_, count), found in cells.items() if count == size]
+        for method in (*_OURS, "transformers"):
+            runs = [run for found in some for run in found[method]]
+            key = f"{method}_tokens_per_s_batch_{size}"
+            report.set(key, _speed(runs) if runs else None, n=sum(run.made for run in runs))
+    ratios = {
+        f"{name}, {method}, batch {size}": _speed(found[method]) / _speed(found["plain"])
+        for (name, size), found in cells.items()
+        for method in _OURS[1:]
+    }
+    where = min(ratios, key=lambda name: ratios[name])
+    report.set("worst_ratio", ratios[where], n=len(ratios))
+    report.set("worst_ratio_at", where)
 
 
 def _by_drafter(report: Report, key: str, runs: Sequence[_Run]) -> None:
@@ -192,10 +247,20 @@ def _by_drafter(report: Report, key: str, runs: Sequence[_Run]) -> None:
             report.set(f"{key}_by_{name}", right / accepted)
 
 
-def _peer(report: Report, key: str, peer: Any, cases: Sequence[Case]) -> None:
+def _arctic(
+    report: Report, name: str, groups: Sequence[Sequence[_Question]], runs: Sequence[_Run]
+) -> None:
+    """Arctic-inference's drafts of what plain decoding wrote, if it is there."""
+    peer = find_arctic()
+    if peer is None:
+        report.install["arctic-inference"] = INSTALL
+        return
+    report.versions |= {f"peer {name}": text for name, text in peer.versions.items()}
+    cases = [Case(q.ids, run.tokens[0]) for (q,), run in zip(groups, runs, strict=True)]
     outcomes = peer.outcomes(cases, depth=64, factor=1.0, limit=_DRAFTED, shared=False)
     made, steps = [o.tokens for o in outcomes], [o.steps for o in outcomes]
     drafted = sum(o.drafted for o in outcomes)
+    key = f"{name}_arctic"
     report.set(f"{key}_tokens_per_pass", ratio_of_sums(made, steps, seed=report.seed))
     report.set(f"{key}_drafted_per_pass", drafted / sum(steps))
     if drafted:
@@ -203,23 +268,37 @@ def _peer(report: Report, key: str, peer: Any, cases: Sequence[Case]) -> None:
 
 
 @contextmanager
-def _watched(model: Any, question: _Question) -> Iterator[_Run]:
-    """Counts the passes of the whole model, and makes it write the question's answer if it has one.
+def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[_Run]:
+    """Counts the passes of the whole model, and makes it write the questions' answers if they have
+    some.
 
     ``seconds`` is the CPU time at the end of the first pass.
+
+    Args:
+        own: whether our loop decodes: the rows of a pass are those of its batch, and the first pass
+            chooses nothing.
     """
+    from codegen.decoding import loop
+
     run = _Run()
     layers = model.config.get_text_config().num_hidden_layers
-    text = [*question.ids, *question.answer]
+    texts = [[*question.ids, *question.answer] for question in questions]
+    rows = list(range(len(questions)))
+    place = loop._Run.place
+
+    def placed(self: Any, *arguments: Any) -> Any:
+        rows[:] = self.batch
+        return place(self, *arguments)
 
     def look(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         if module.config.get_text_config().num_hidden_layers != layers:
             return  # an early exit's draft
-        if question.answer:
-            places = kwargs["position_ids"][0, -output.logits.shape[1] :]
-            wanted = [text[min(place + 1, len(text) - 1)] for place in places.tolist()]
+        if questions[0].answer and not (own and run.passes == 0):
+            places = kwargs["position_ids"][:, -output.logits.shape[1] :].tolist()
             output.logits.zero_()
-            output.logits[0, range(len(wanted)), wanted] = 1.0
+            for number, (row, at) in enumerate(zip(rows, places, strict=True)):
+                wanted = [texts[row][min(each + 1, len(texts[row]) - 1)] for each in at]
+                output.logits[number, range(len(wanted)), wanted] = 1.0
         run.passes += 1
         if run.passes == 1:
             run.seconds = time.process_time()
@@ -227,9 +306,11 @@ def _watched(model: Any, question: _Question) -> Iterator[_Run]:
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
     handle = model.register_forward_hook(look, with_kwargs=True)
+    loop._Run.place = placed  # type: ignore[method-assign]
     try:
         yield run
     finally:
+        loop._Run.place = place  # type: ignore[method-assign]
         handle.remove()
 
 
@@ -238,11 +319,18 @@ def _ours(generator: Any, name: str) -> Complete:
 
     decoder = Decoder("sample" if name == "plain" else name)
 
-    def complete(question: _Question, most: int) -> tuple[list[int], dict[str, Any]]:
-        params = SamplingParams(max_new_tokens=most)
-        (sample,) = generator.generate([question.request], params, decoder)
-        made = _tokens(generator, sample.completion, sample.completion_tokens)
-        return made, sample.meta.get("drafts", {})
+    def complete(
+        questions: Sequence[_Question], most: int
+    ) -> tuple[list[list[int]], dict[str, Any]]:
+        params = SamplingParams(max_new_tokens=most, temperature=questions[0].temperature)
+        samples = list(generator.generate([q.request for q in questions], params, decoder))
+        made = [_tokens(generator, s.completion, s.completion_tokens) for s in samples]
+        drafters: dict[str, list[int]] = {}
+        for sample in samples:
+            for drafter, counts in sample.meta.get("drafts", {}).items():
+                total = drafters.setdefault(drafter, [0, 0])
+                total[:] = [total[0] + counts[0], total[1] + counts[1]]
+        return made, drafters
 
     return complete
 
@@ -252,21 +340,33 @@ def _theirs(generator: Any, options: dict[str, Any]) -> Complete:
 
     loaded = generator.loaded
 
-    def complete(question: _Question, most: int) -> tuple[list[int], dict[str, Any]]:
+    def complete(
+        questions: Sequence[_Question], most: int
+    ) -> tuple[list[list[int]], dict[str, Any]]:
+        width = max(len(question.ids) for question in questions)
+        pad = loaded.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(q.ids)) + q.ids for q in questions])
+        lengths = torch.tensor([[len(question.ids)] for question in questions])
+        mask = (torch.arange(width)[None] >= width - lengths).long()
+        temperature = questions[0].temperature
+        sampling = {"temperature": temperature, "top_k": 0} if temperature else {}
         with torch.inference_mode():
             output = loaded.model.generate(
-                torch.tensor([question.ids]),
-                attention_mask=torch.ones(1, len(question.ids), dtype=torch.long),
+                ids,
+                attention_mask=mask,
                 max_new_tokens=most,
-                do_sample=False,
+                do_sample=bool(temperature),
                 eos_token_id=sorted(generator.eos),
-                pad_token_id=loaded.tokenizer.pad_token_id,
+                pad_token_id=pad,
+                **sampling,
                 **options,
             )
-        made = output[0, len(question.ids) :].tolist()
-        made = [token for token in made if token not in generator.eos]
-        text = loaded.tokenizer.decode(made, skip_special_tokens=True)
-        return _tokens(generator, text, len(made)), {}
+        found = []
+        for made in output[:, width:].tolist():
+            end = next((i for i, token in enumerate(made) if token in generator.eos), len(made))
+            text = loaded.tokenizer.decode(made[:end], skip_special_tokens=True)
+            found.append(_tokens(generator, text, end))
+        return found, {}
 
     return complete
 
@@ -278,7 +378,7 @@ def _tokens(generator: Any, text: str, count: int) -> list[int]:
 
 
 def _sets(
-    loaded: Any, count: int, most: int, repository: str, traces: str
+    loaded: Any, count: int, most: int, repository: str, traces: str, quick: bool
 ) -> dict[str, list[_Question]]:
     from codegen.generation import Request
     from codegen.models.chat import chat_prompt
@@ -292,11 +392,13 @@ def _sets(
         name: [asked(request) for request in requests]
         for name, requests in humaneval_requests(count).items()
     }
+    found["sampled"] = [replace(question, temperature=1.0) for question in found["humaneval"]]
     if questions := _spec_bench():
         found["spec_bench"] = [asked(Request(text, chat=True)) for text in spread(questions, count)]
     root = Path(sysconfig.get_paths()["stdlib"])
     files = [root / f"{name}.py" for name in _MODULES]
-    texts = [path.read_text("utf-8")[:3000] for path in files if path.is_file()]
+    size = _QUICK_PROMPT if quick else 3000
+    texts = [path.read_text("utf-8")[:size] for path in files if path.is_file()]
     found["repeats"] = [asked(Request(text, heal=False)) for text in texts[:count]]
     code = Code()
     if repository:

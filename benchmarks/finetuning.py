@@ -1,23 +1,28 @@
-"""Fine-tuning: trained tokens a second, memory and overhead, against TRL's SFTTrainer in one run.
+"""Fine-tuning: trained tokens a second and memory against TRL's SFTTrainer, and on a busy machine.
 
 What: LoRA (rank 16, all linear layers) of one model on functions of the standard library with their
 docstrings as prompts, texts of mixed lengths: one epoch over the same texts on either side, 8 a
-step, in each side's own order; one thread. ``trained_per_s`` counts tokens that the loss is taken
-over, a CPU second.
-``ratio_defaults`` is ours over TRL with its defaults (but for the number of steps), ``ratio_best``
-ours over the best of the settings of TRL in ``TRL_BEST`` that can run here. ``peak_mib`` is the
-peak of resident memory. ``overhead`` is the share of our steps' CPU time outside the model, its
-gradients and the optimizer.
+step, in each side's own order; one thread. ``tokens_per_s`` counts tokens that the loss is taken
+over, a CPU second. ``ratio_default`` is ours over TRL with its defaults (but for the number of
+steps), ``ratio_best`` ours over the best of the settings of TRL in ``TRL_BEST`` that can run here.
+``peak_mb`` is the peak of resident memory (10^6 bytes), ``trl_peak_mb`` that of TRL at its best.
+``overhead`` is the share of our steps' CPU time outside the model, its gradients and the optimizer.
+
+``busy_ratio``: the CPU time of a step on two cores while another process keeps one of them busy,
+over that of the same step without it; as shipped, with two threads. Each step's forward and
+backward pass is run twice in turn, so the two are paired. ``spinning_ratio`` is the same with
+OpenMP's threads left to spin (``GOMP_SPINCOUNT``'s default); not with ``--quick``.
 
 Ours: ``packing: best_fit`` with all rows of a step in one forward pass, or one by one, or with a
 dense mask in place of attention by blocks, whichever is quickest.
 
 Against: PyPI's ``trl``, unchanged, on the same transformers, peft and torch. On a CPU its packing
-and padding-free batches are not to be had (they need FlashAttention); batches of like lengths are.
-It may lie in a directory of its own (``pip install --target DIR --no-deps trl``, ``-o
+and padding-free batches are not available (they need FlashAttention); batches of like lengths are.
+It may be in a directory of its own (``pip install --target DIR --no-deps trl``, ``-o
 trl_path=DIR``).
 
-Limits: one model, one data set, a CPU. The intervals are over the steps of a run.
+Limits: one model, one data set, a CPU. The intervals are over the steps of a run. ``--quick`` takes
+two examples a step and runs two single-thread processes at a time.
 """
 
 from __future__ import annotations
@@ -29,21 +34,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.machine import versions
+from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.errors import CodegenError, ConfigError
+from codegen.openmp import SETTINGS
 
 _WORKER = Path(__file__).parent / "tools" / "finetune_worker.py"
 _KEYS = (
-    *("trained_per_s", "trl_default_per_s", "trl_best_per_s", "ratio_defaults", "ratio_best"),
-    *("peak_mib", "trl_default_peak_mib", "trl_best_peak_mib", "overhead"),
+    *("tokens_per_s", "trl_best_tokens_per_s", "trl_default_tokens_per_s"),
+    *("ratio_best", "ratio_default", "busy_ratio", "spinning_ratio"),
+    *("peak_mb", "trl_peak_mb", "overhead"),
 )
 OURS: Mapping[str, dict[str, Any]] = {
     "packed": {"packing": "best_fit", "micro_batch_size": 8},
@@ -75,7 +83,7 @@ def run(
     """Measures.
 
     Args:
-        quick: three steps, one setting a side.
+        quick: three steps of two examples, one setting a side.
         model: to fine-tune.
         steps: of each run.
         trl_path: a directory that TRL is installed in, if it is not beside this package.
@@ -92,39 +100,63 @@ def run(
     has_trl = bool(trl_path) or find_spec("trl") is not None
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as folder:
         data = Path(folder, "data.jsonl")
-        steps = 3 if quick else steps
-        texts, narrow = _write_texts(data, model, max_length, seed, dtype, 8 * steps)
+        steps, batch_size = (3, 2) if quick else (steps, 8)
+        texts, narrow = _write_texts(data, model, max_length, seed, dtype, batch_size * steps)
         job = {
-            "model": model, "data": str(data), "batch_size": 8, "max_length": max_length,
+            "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,
             "steps": steps, "seed": seed, "path": trl_path,
         }  # fmt: skip
-        ours = {
-            name: _run({**job, "side": "ours", "options": {**options, "dtype": narrow}}, name)
-            for name, options in OURS.items()
-            if not quick or name != "packed, a row a pass"
+        jobs = {
+            name: {**job, "side": "ours", "options": {**options, "dtype": narrow}}
+            for name, options in list(OURS.items())[: 1 if quick else None]
         }
-        best = max(ours, key=lambda name: _rate(ours[name]))
-        _set(report, "", ours[best])
-        report.set("overhead", _overhead(ours[best]))
-        rates = ", ".join(f"{name} {_rate(run):.1f}" for name, run in ours.items())
-        report.notes.append(f"Ours: {best}, {narrow}; {texts} texts. Tokens a CPU second: {rates}.")
-        if not has_trl:
+        if has_trl:
+            bf16 = {"bf16": narrow == "bfloat16"}
+            for name, options in ({"defaults": {}} | TRL_BEST).items():
+                # Batches of one pad nothing: the quickest setting wherever it was tried.
+                if not quick or name in ("defaults", "1 x 8"):
+                    size = {"gradient_accumulation_steps": 2} if quick and options else {}
+                    options = {**options, **size, **bf16}
+                    jobs[f"TRL, {name}"] = {**job, "side": "trl", "options": options}
+        with ThreadPoolExecutor(2 if quick and usable_cores() > 1 else 1) as pool:
+            results = dict(zip(jobs, pool.map(_run, jobs.values(), jobs), strict=True))
+        rates = ", ".join(f"{name} {_rate(run):.1f}" for name, run in results.items())
+        ours = max((name for name in OURS if name in jobs), key=lambda name: _rate(results[name]))
+        report.notes.append(f"Ours: {ours}, {narrow}; {texts} texts. Tokens a CPU second: {rates}.")
+        _set(report, "", results[ours])
+        report.set("overhead", _overhead(results[ours]))
+        if has_trl:
+            _set_trl(report, results, ours)
+        else:
             report.install["trl"] = "pip install --target DIR --no-deps trl; -o trl_path=DIR"
-            return report.mapping()
-        bf16 = {"bf16": narrow == "bfloat16"}
-        default = _run({**job, "side": "trl", "options": bf16}, "TRL, defaults")
-        _set(report, "trl_default_", default)
-        _compare(report, "ratio_defaults", ours[best], default)
-        settings = list(TRL_BEST.items())[: 1 if quick else None]
-        theirs = {
-            name: _run({**job, "side": "trl", "options": {**options, **bf16}}, f"TRL, {name}")
-            for name, options in settings
-        }
-        chosen = max(theirs, key=lambda name: _rate(theirs[name]))
-        _set(report, "trl_best_", theirs[chosen])
-        _compare(report, "ratio_best", ours[best], theirs[chosen])
-        report.notes.append(f"TRL at its best: {chosen}, of {', '.join(theirs)}.")
+        busy = {**jobs[ours], "steps": steps if quick else 2 * steps, "batch_size": 2}
+        _set_busy(report, busy, quick)
     return report.mapping()
+
+
+def _set_trl(report: Report, results: Mapping[str, dict[str, Any]], ours: str) -> None:
+    tried = [name for name in results if name not in OURS and name != "TRL, defaults"]
+    best = max(tried, key=lambda name: _rate(results[name]))
+    _set(report, "trl_default_", results["TRL, defaults"])
+    _set(report, "trl_best_", results[best])
+    report.figures["trl_peak_mb"] = report.figures.pop("trl_best_peak_mb")
+    del report.figures["trl_default_peak_mb"]
+    # The sides have other examples in a step, so steps are not paired.
+    report.set("ratio_default", _rate(results[ours]) / _rate(results["TRL, defaults"]))
+    report.set("ratio_best", _rate(results[ours]) / _rate(results[best]))
+    report.notes.append(f"TRL at its best: {best.removeprefix('TRL, ')}, of {len(tried)} settings.")
+
+
+def _set_busy(report: Report, job: dict[str, Any], quick: bool) -> None:
+    if usable_cores() < 2:
+        report.notes.append("busy_ratio needs two cores.")
+        return
+    policies = {"busy_ratio": {}, "spinning_ratio": {"GOMP_SPINCOUNT": "300000"}}
+    for key, environment in list(policies.items())[: 1 if quick else None]:
+        result = _run({**job, "side": "busy"}, key, threads=2, environment=environment)
+        pairs = result["pairs"]
+        quiet, busy = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        report.set(key, ratio_of_sums(busy, quiet, seed=report.seed), n=len(pairs))
 
 
 def _write_texts(
@@ -156,20 +188,27 @@ def _write_texts(
     return len(texts), "bfloat16" if narrow else "float32"
 
 
-def _run(job: dict[str, Any], name: str) -> dict[str, Any]:
+def _run(
+    job: dict[str, Any], name: str, threads: int = 1, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as output:
+        job = {**job, "output": str(Path(output, "out")), "threads": threads}
+        own = {"OMP_NUM_THREADS": str(threads), "PYTHONSAFEPATH": "1", **(environment or {})}
+        # What this process was given holds for the children, unless the measurement chooses.
+        inherited = {k: v for k, v in os.environ.items() if not environment or k not in SETTINGS}
         done = subprocess.run(
             [sys.executable, str(_WORKER)],
-            input=json.dumps({**job, "output": str(Path(output, "out"))}),
+            input=json.dumps(job),
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
+            env={**inherited, **own},
         )
     if done.returncode:
         raise CodegenError(f"Fine-tuning ({name}) failed: {done.stderr.strip()[-400:]}")
     result = json.loads(done.stdout)
-    say(f"{name}: {_rate(result):.1f} trained tokens a CPU second")
+    if result["cpu_s"]:
+        say(f"{name}: {_rate(result):.1f} trained tokens a CPU second")
     return result
 
 
@@ -186,14 +225,9 @@ def _rate(result: Mapping[str, Any]) -> float:
 
 def _set(report: Report, prefix: str, result: Mapping[str, Any]) -> None:
     seconds, trained = _steps(result)
-    key = f"{prefix}per_s" if prefix else "trained_per_s"
-    report.set(key, ratio_of_sums(trained, seconds, seed=report.seed), n=sum(trained))
-    report.set(f"{prefix}peak_mib", result["peak_mib"])
-
-
-def _compare(report: Report, key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-    """Ratio of the rates. The sides have other examples in a step, so steps are not paired."""
-    report.set(key, _rate(ours) / _rate(theirs))
+    rate = ratio_of_sums(trained, seconds, seed=report.seed)
+    report.set(f"{prefix}tokens_per_s", rate, n=sum(trained))
+    report.set(f"{prefix}peak_mb", result["peak_mb"])
 
 
 def _overhead(result: Mapping[str, Any]) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from codegen import __version__
+from codegen import OPENMP, __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ def examine() -> Iterator[Check]:
     yield _memory()
     yield _disk()
     yield _attempt("torch", _torch)
+    yield _openmp()
     yield _attempt("libraries", _libraries)
     yield _attempt("embedded model", _embedded)
     yield _attempt("suffix core", _suffix)
@@ -89,14 +90,13 @@ def _launcher() -> Check:
 
 
 def _few_rows() -> Check:
-    from codegen.kernels.cpu import AVAILABLE
+    from codegen.kernels.cpu import KERNELS
     from codegen.models import pick_dtype
 
-    if AVAILABLE:
-        return Check("CPU kernels", True, "completions read narrow weights with compiled products")
-    remedy = ""
-    if str(pick_dtype("cpu")) == "torch.bfloat16":
-        remedy = "Install GCC 11 or Clang 16 or newer, and install again (optional)."
+    if name := KERNELS.get(pick_dtype("cpu")):
+        detail = f"completions read narrow weights with compiled products ({name})"
+        return Check("CPU kernels", True, detail)
+    remedy = "Install a C++ compiler (GCC 11 or Clang 16 or newer), and install again (optional)."
     return Check("CPU kernels", None, "completions take PyTorch's products", remedy)
 
 
@@ -124,6 +124,17 @@ def _torch() -> Check:
         device = f"CPU, {torch.get_num_threads()} threads"
     dtype = str(pick_dtype("cuda" if torch.cuda.is_available() else "cpu")).removeprefix("torch.")
     return Check("torch", True, f"{torch.__version__} on {device}, computes in {dtype}")
+
+
+def _openmp() -> Check:
+    from codegen.openmp import SETTINGS
+
+    if OPENMP == "late":
+        remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
+        return Check("OpenMP", None, "threads spin while they wait", remedy)
+    chosen = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    whose = "set by codegen" if OPENMP == "sleep" else "your setting"
+    return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
 
 
 def _libraries() -> Check:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
+from codegen.paths import refuse_links
 from codegen.records import (
     Sample,
     Status,
@@ -121,6 +122,7 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
 
     heard = listener or Listener()
     out = Path(settings.out)
+    refuse_links(out)
     seconds: dict[str, float] = {}
 
     @contextmanager

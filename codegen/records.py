@@ -6,18 +6,19 @@ All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, 
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from codegen.errors import InputError
+from codegen.paths import open_plain, partial_name, remove_partials
 
 FinishReason = Literal["eos", "stop", "length"]
 Status = Literal[
@@ -248,22 +249,33 @@ def write_jsonl(
     return count
 
 
-def write_atomic(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
-    """Writes a text file so that a reader, or a crash, sees the old file or the whole new one."""
+def write_atomic(
+    path: str | os.PathLike[str], content: str | bytes | Iterable[str] | Iterable[bytes]
+) -> None:
+    """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
+
+    Text is written as UTF-8. The file is made under a random name beside its place and moved there,
+    both in the same open directory; a symbolic link at ``path`` is replaced, never followed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if not Path("/proc", left.name.split(".")[-2]).exists():
-            left.unlink(missing_ok=True)  # of a process that was killed while it wrote
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        remove_partials(path, directory)
+        partial = partial_name(path.name)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            with os.fdopen(open_plain(partial, flags, dir_fd=directory), "wb") as file:
+                parts = [content] if isinstance(content, (str, bytes)) else content
+                file.writelines(p.encode("utf-8") if isinstance(p, str) else p for p in parts)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(partial, dir_fd=directory)
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(directory)
 
 
 class AppendLog:
@@ -279,7 +291,8 @@ class AppendLog:
 
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b", buffering=0)
+        descriptor = open_plain(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._file = os.fdopen(descriptor, "a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -8,13 +8,13 @@ class Invalid(Exception):
 
     ``reason`` is what the data engine and the search count by:
 
-    * of the function: ``too_long``, ``syntax_error``, ``no_function``, ``more_than_function``
-      (imports, helpers or statements beside it), ``no_return``, ``return_no_dict``,
-      ``returns_differ``, ``no_answer_key``, ``answer_not_last``;
+    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
+      old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
+      beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
     * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
       ``call_mismatch`` (the function does not take these arguments);
     * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
-      ``not_dict``, ``keys_differ`` (not those that the function returns, in their order).
+      ``not_dict``, ``keys_differ`` (not those of any dictionary that the function returns).
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

@@ -19,7 +19,15 @@ from typing import Any, Protocol
 
 from codegen.cogex.errors import Invalid
 from codegen.cogex.literals import parse_literal, quietly
-from codegen.cogex.program import ANSWER, check_call, parse_function, parse_program
+from codegen.cogex.program import (
+    ANSWER,
+    check_call,
+    entries,
+    find_call,
+    parse_function,
+    parse_program,
+    returns_of,
+)
 from codegen.cogex.record import CogexRecord, check_record
 
 
@@ -130,8 +138,8 @@ def _is_literal(value: Any) -> bool:
 def split_imports(program: str) -> tuple[str, str]:
     """The import statements before a function, and the function.
 
-    A pseudo-program has no imports: what it uses of them is undefined in the record, and yet the
-    function is run with them.
+    A record made by running has no imports: what the function uses of them is undefined there, and
+    yet it is run with them.
     """
     try:
         with quietly():
@@ -155,10 +163,10 @@ def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) ->
         Invalid: if the text is no single function, or it returns nothing.
     """
     function = parse_function(program)
-    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
+    returns = returns_of(function)
     if not any(node.value for node in returns):
         raise Invalid("no_return", f"{function.name} returns nothing")
-    if all(_returns_answer(node) for node in returns):
+    if all(_returns_answer(node, function) for node in returns):
         return program
     last = function.body[-1]
     alone = len(returns) == 1 and last is returns[0]
@@ -173,29 +181,11 @@ def with_intermediates(program: str, leave_out: frozenset[str] = frozenset()) ->
     return "\n".join(lines)
 
 
-def find_call(text: str, name: str) -> str:
-    """The first call of a function in a text of Python: a call, a doctest, an assertion.
-
-    Raises:
-        Invalid: if there is none.
-    """
-    code = "\n".join(line.strip().removeprefix(">>>").strip() for line in text.splitlines())
+def _returns_answer(node: ast.Return, function: ast.FunctionDef) -> bool:
     try:
-        with quietly():
-            tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise Invalid("bad_call", f"{text[:80]!r} is no Python") from None
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    for node in calls:
-        if isinstance(node.func, ast.Name) and node.func.id == name:
-            return ast.unparse(node)
-    raise Invalid("no_call", f"no call of {name} in {text[:80]!r}")
-
-
-def _returns_answer(node: ast.Return) -> bool:
-    if not isinstance(node.value, ast.Dict):
+        return ANSWER in dict(entries(node, function))
+    except Invalid:
         return False
-    return any(isinstance(key, ast.Constant) and key.value == ANSWER for key in node.value.keys)
 
 
 def _named_results(function: ast.FunctionDef) -> list[str]:

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.cogex.answers import same_value
+from codegen.cogex.errors import Invalid
 from codegen.cogex.hybrid import HybridRun, helpers_of
-from codegen.cogex.program import ANSWER, PseudoProgram, dotted_name, parse_function
+from codegen.cogex.program import (
+    ANSWER,
+    PseudoProgram,
+    dotted_name,
+    entries,
+    parse_function,
+    returns_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +62,32 @@ def computable(program: PseudoProgram) -> dict[str, str]:
     """
     function = parse_function(program.text)
     tainted = _tainted(function, helpers_of(program))
+    found: dict[str, list[tuple[ast.Return, ast.expr]]] = {}
+    for node in returns_of(function):
+        with suppress(Invalid):
+            for key, value in entries(node, function):
+                found.setdefault(key, []).append((node, value))
     keys: dict[str, str] = {}
-    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
-    for key in program.keys:
-        values = [
-            value
-            for node in returns
-            if isinstance(node.value, ast.Dict)
-            for name, value in zip(node.value.keys, node.value.values, strict=True)
-            if isinstance(name, ast.Constant) and name.value == key
-        ]
-        if _RETURNS not in tainted and not any(_reads(value, tainted) for value in values):
-            single = values[0] if len(values) == 1 else None
+    for key, values in found.items():
+        if key in program.keys and _RETURNS not in tainted:
+            if any(_may_depend(value, node, function, tainted) for node, value in values):
+                continue
+            single = values[0][1] if len(values) == 1 else None
             keys[key] = single.id if isinstance(single, ast.Name) else ""
     return keys
+
+
+def _may_depend(
+    value: ast.expr, node: ast.Return, function: ast.FunctionDef, tainted: set[str]
+) -> bool:
+    """Whether an entry of a returned dictionary may depend on what is tainted."""
+    if _reads(value, tainted):
+        return True
+    if not isinstance(node.value, ast.Name) or node.value.id not in tainted:
+        return False
+    # Another entry may have tainted the name: this one is sure only if nothing decides it is set.
+    plain = (s for s in function.body if isinstance(s, ast.Assign | ast.AnnAssign | ast.Expr))
+    return not any(part is value for statement in plain for part in ast.walk(statement))
 
 
 _RETURNS = "return"  # in the set of tainted names: a helper decides which return is reached

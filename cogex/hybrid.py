@@ -28,6 +28,8 @@ from codegen.cogex.program import (
     PseudoProgram,
     check_call,
     dotted_name,
+    imports_of,
+    is_standard,
     parse_function,
 )
 
@@ -250,8 +252,10 @@ def _instrumented(
         f"import {root}\n" if root in _MODULES else f"{root} = _cogex_Leaf({root!r})\n"
         for root in roots
     )
+    imports = [node for node in imports_of(program.text) if is_standard(node)]
+    defined += "".join(ast.unparse(node) + "\n" for node in imports)
     body: list[ast.stmt] = []
-    for node in function.body:
+    for node in _WithoutImports().visit(copy.deepcopy(function)).body:
         body.append(node)
         if not isinstance(node, ast.Return) and not _is_text(node):
             body.append(_note(node))
@@ -260,6 +264,16 @@ def _instrumented(
     text = ast.unparse(ast.fix_missing_locations(ast.Module([noted], [])))
     called = f"\n\ndef _cogex_call():\n    return {call}\n"
     return f"{_BEFORE}_cogex_known = {dict(known)!r}\n{defined}\n{text}{called}{_AFTER}"
+
+
+class _WithoutImports(ast.NodeTransformer):
+    """Takes out imports: the standard library's stand before the function, others are helpers."""
+
+    def visit_Import(self, node: ast.Import) -> ast.stmt:
+        return ast.copy_location(ast.Pass(), node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt:
+        return ast.copy_location(ast.Pass(), node)
 
 
 def _is_text(node: ast.stmt) -> bool:

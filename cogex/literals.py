@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -22,15 +23,29 @@ _SPECIAL = re.compile(
 
 
 def parse_output(text: str) -> dict[str, Any]:
-    """The first dictionary in a text, ``{...}`` or ``output = {...}``; what follows is ignored.
+    """The first dictionary in a text, as ``{...}``, ``output = {...}`` or JSON.
+
+    What follows it is ignored.
 
     Raises:
         Invalid: if there is none, it does not end, or it is no literal with text keys.
     """
-    value = parse_literal(_braced(text))
+    text = _braced(text)
+    try:
+        value = parse_literal(text)
+    except Invalid:
+        value = _parse_json(text)  # true, false and null are no literals of Python
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise Invalid("not_dict", f"keys that are no text in {_short(text)}")
     return value
+
+
+def _parse_json(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise Invalid("not_literal", _short(text)) from None
+    return parse_literal(repr(value))  # NaN and infinity are none
 
 
 def parse_literal(text: str) -> Any:

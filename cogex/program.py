@@ -1,5 +1,8 @@
 """Pseudo-programs: one Python function that may call helpers which nothing defines.
 
+The function may be preceded by imports and may hold others. It returns a dictionary with the key
+``answer``: a display, ``dict(...)``, or a name that was given one and may have got more keys since.
+
 Source: Weir et al., "Learning to Reason via Program Generation, Emulation, and Search" (CoGEX),
 NeurIPS 2024, arXiv 2405.16337. The texts are parsed, never run, here.
 """
@@ -10,12 +13,15 @@ import ast
 import builtins
 import hashlib
 import inspect
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codegen.cogex.errors import Invalid
 from codegen.cogex.literals import parse_literal, quietly
+from codegen.python_syntax import syntax_fault
 
 ANSWER = "answer"
 MOST_CHARACTERS = 20_000
@@ -30,9 +36,10 @@ class PseudoProgram:
         text: as it was written, without blank lines around it.
         name: of the function.
         signature: its parameters.
-        keys: of the dictionary that it returns, in their order; the last is ``answer``.
+        returns: the keys of each dictionary that it may return, in their order; different ones
+            only, and only those with ``answer``.
         undefined: the helpers that it calls and that nothing defines, sorted; dotted where an
-            attribute is called.
+            attribute is called. What is imported from outside the standard library is undefined.
         digest: of its syntax tree without the docstring: programs that differ in comments, layout
             or docstring alone have the same.
     """
@@ -40,9 +47,14 @@ class PseudoProgram:
     text: str
     name: str
     signature: inspect.Signature
-    keys: tuple[str, ...]
+    returns: tuple[tuple[str, ...], ...]
     undefined: tuple[str, ...]
     digest: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the last return."""
+        return self.returns[-1]
 
 
 def parse_program(text: str) -> PseudoProgram:
@@ -52,45 +64,72 @@ def parse_program(text: str) -> PseudoProgram:
         Invalid: with the rule.
     """
     function = parse_function(text)
-    keys = _returned_keys(function)
     return PseudoProgram(
         text=text.strip("\n").rstrip(),
         name=function.name,
         signature=_signature(function.args),
-        keys=keys,
-        undefined=tuple(sorted(undefined_calls(function))),
+        returns=_returned_keys(function),
+        undefined=tuple(sorted(undefined_calls(function, imports_of(text)))),
         digest=_digest(function),
     )
 
 
 def parse_function(text: str) -> ast.FunctionDef:
-    """The syntax tree of a text that is one function and nothing else.
+    """The syntax tree of the one function of a text, which imports may precede.
 
     Raises:
-        Invalid: if it is anything else.
+        Invalid: if the text is anything else.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise Invalid("too_long", f"the program has {len(text)} characters")
-    try:
-        with quietly():
-            body = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
+    body = _parse(text)
     functions = [node for node in body if isinstance(node, ast.FunctionDef)]
     if not functions:
         raise Invalid("no_function", "the program defines no function")
     function = functions[0]
-    others = [node for node in body if node is not function]
-    others += [node for node in ast.walk(function) if isinstance(node, _FORBIDDEN | _DEFINITIONS)]
-    others.remove(function)
+    before = body[: body.index(function)]
+    others = [node for node in before if not isinstance(node, _IMPORTS)]
+    others += body[len(before) + 1 :]
+    others += [node for node in ast.walk(function) if isinstance(node, _FORBIDDEN)]
     if others:
         kind = type(others[0]).__name__
         raise Invalid("more_than_function", f"line {others[0].lineno}: {kind}")
     return function
 
 
-_FORBIDDEN = ast.Import | ast.ImportFrom | ast.Global | ast.Nonlocal
-_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+def imports_of(text: str) -> list[ast.Import | ast.ImportFrom]:
+    """The import statements of a program's text, those in its function included."""
+    return [node for item in _parse(text) for node in ast.walk(item) if isinstance(node, _IMPORTS)]
+
+
+def split_session(text: str) -> tuple[str, str]:
+    """The function of a text with its imports, and the statements after it, as text."""
+    try:
+        body = _parse(text)
+    except Invalid:
+        return text, ""  # the rules of programs say what is wrong
+    names = [type(node) for node in body]
+    if ast.FunctionDef not in names or body[-1] is body[(at := names.index(ast.FunctionDef))]:
+        return text, ""
+    lines = text.split("\n")
+    end = body[at].end_lineno
+    return "\n".join(lines[:end]), "\n".join(lines[end:]).strip()
+
+
+def _parse(text: str) -> list[ast.stmt]:
+    if len(text) > MOST_CHARACTERS:
+        raise Invalid("too_long", f"the program has {len(text)} characters")
+    try:
+        with quietly():
+            return ast.parse(text).body
+    except SyntaxError as error:
+        fault = syntax_fault(text, error)
+        raise Invalid(fault.reason, f"{fault.detail} {fault.remedy}".strip()[:200]) from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise Invalid("syntax_error", f"{type(error).__name__}: {error}"[:200]) from None
+
+
+_IMPORTS = ast.Import | ast.ImportFrom
+_FORBIDDEN = ast.Global | ast.Nonlocal | ast.ClassDef | ast.AsyncFunctionDef
+_SCOPES = ast.FunctionDef | ast.Lambda
 
 
 def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
@@ -116,19 +155,63 @@ def check_call(program: PseudoProgram, call: str) -> inspect.BoundArguments:
         raise Invalid("call_mismatch", f"{call[:80]!r}: {error}") from None
 
 
-def check_output(program: PseudoProgram, output: dict[str, Any]) -> None:
-    """Checks that an output has the keys that the program returns, in their order.
+def find_call(text: str, name: str) -> str:
+    """The first call of a function in a text of Python: a call, a doctest, a session, an assertion.
+
+    Variables that the text gives a literal value are replaced by it in the call.
 
     Raises:
-        Invalid: if it has others.
+        Invalid: if there is none.
     """
-    if tuple(output) != program.keys:
-        raise Invalid("keys_differ", f"{list(output)} in place of {list(program.keys)}")
+    lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
+    try:
+        with quietly():
+            body = ast.parse("\n".join(lines)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        try:
+            with quietly():
+                body = ast.parse("\n".join(line.strip() for line in lines)).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            raise Invalid("bad_call", f"{text[:80]!r} is not Python") from None
+    known: dict[str, ast.expr] = {}
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call) and _is_name(node.func, name):
+                return ast.unparse(_Substituted(known).visit(node))
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            for target, value in _targets(statement):
+                if isinstance(target, ast.Name):
+                    known[target.id] = _Substituted(known).visit(value)
+    raise Invalid("no_call", f"no call of {name} in {text[:80]!r}")
 
 
-def undefined_calls(function: ast.FunctionDef) -> set[str]:
-    """The names of what a function calls and neither it nor Python defines."""
-    bound = set(_bound_names(function))
+class _Substituted(ast.NodeTransformer):
+    """Puts expressions in the place of names."""
+
+    def __init__(self, known: Mapping[str, ast.expr]) -> None:
+        self.known = known
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.known.get(node.id, node)
+
+
+def check_output(program: PseudoProgram, output: dict[str, Any]) -> dict[str, Any]:
+    """The output in the order of the return statement with the same keys.
+
+    Raises:
+        Invalid: if no return statement has these keys.
+    """
+    for keys in program.returns:
+        if set(output) == set(keys):
+            return {key: output[key] for key in keys}
+    raise Invalid("keys_differ", f"{list(output)} in place of {list(program.keys)}")
+
+
+def undefined_calls(
+    function: ast.FunctionDef, imports: Sequence[ast.Import | ast.ImportFrom] = ()
+) -> set[str]:
+    """The names of what a function calls and neither it, nor Python, nor an import defines."""
+    bound = {*_bound_names(function), *(name for node in imports for name in _imported(node))}
     found = set()
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
@@ -163,11 +246,27 @@ def _call_node(call: str) -> ast.Call:
     return node
 
 
+def is_standard(node: ast.Import | ast.ImportFrom) -> bool:
+    """Whether a statement imports from the standard library alone."""
+    modules = (
+        [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+    )
+    return all(module.partition(".")[0] in sys.stdlib_module_names for module in modules)
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """The names that an import from the standard library gives a value."""
+    if not is_standard(node):
+        return []
+    return [(alias.asname or alias.name).partition(".")[0] for alias in node.names]
+
+
 def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
-    """All names that the function gives a value, parameters and those of lambdas included."""
-    yield function.name
+    """All names that the function gives a value, parameters and inner functions included."""
     for node in ast.walk(function):
-        if isinstance(node, ast.arg):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
             yield node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -175,28 +274,102 @@ def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
             yield node.name
 
 
-def _returned_keys(function: ast.FunctionDef) -> tuple[str, ...]:
-    returns = [node for node in ast.walk(function) if isinstance(node, ast.Return)]
-    if not returns:
-        raise Invalid("no_return", f"{function.name} returns nothing")
-    keys = [_dict_keys(node) for node in returns]
-    if len(set(keys)) > 1:
-        raise Invalid("returns_differ", f"{function.name} returns {keys[0]} or {keys[1]}")
-    if ANSWER not in keys[0]:
-        raise Invalid("no_answer_key", f"{function.name} returns {list(keys[0])}")
-    if keys[0][-1] != ANSWER:
-        raise Invalid("answer_not_last", f"{function.name} returns {list(keys[0])}")
-    return keys[0]
+def _returned_keys(function: ast.FunctionDef) -> tuple[tuple[str, ...], ...]:
+    """The keys of the dictionaries with ``answer`` that the function returns.
+
+    Other returns are let be (``return None`` for bad input), as long as there is one of these.
+    """
+    refused: list[Invalid] = []
+    found: dict[tuple[str, ...], None] = {}
+    for node in returns_of(function):
+        try:
+            found[tuple(key for key, _ in entries(node, function))] = None
+        except Invalid as error:
+            refused.append(error)
+    if with_answer := tuple(keys for keys in found if ANSWER in keys):
+        return with_answer
+    if found:
+        raise Invalid("no_answer_key", f"{function.name} returns {list(next(iter(found)))}")
+    raise refused[0] if refused else Invalid("no_return", f"{function.name} returns nothing")
 
 
-def _dict_keys(node: ast.Return) -> tuple[str, ...]:
-    if not isinstance(node.value, ast.Dict):
-        raise Invalid("return_no_dict", f"line {node.lineno} returns no dictionary")
-    keys = [key.value if isinstance(key, ast.Constant) else None for key in node.value.keys]
-    texts = tuple(key for key in keys if isinstance(key, str))
-    if len(texts) < len(keys) or len(set(texts)) < len(texts):
-        raise Invalid("return_no_dict", f"line {node.lineno}: keys must be different texts")
-    return texts
+def returns_of(function: ast.FunctionDef) -> list[ast.Return]:
+    """The function's own return statements, without those of functions in it."""
+    return [node for node in _own(function) if isinstance(node, ast.Return)]
+
+
+def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.expr]]:
+    """Keys and values of the dictionary that a statement returns.
+
+    A returned name has the keys of the dictionaries that the function gives it, then those that it
+    sets (``name["key"] = value``, ``name.update(...)``).
+
+    Raises:
+        Invalid: if it returns anything else.
+    """
+    found: dict[str, ast.expr] = {}
+    for key, value in _pairs(node.value, function):
+        if not isinstance(key, str):
+            raise Invalid("return_no_dict", f"line {node.lineno}: a key is not a string")
+        found[key] = value
+    return list(found.items())
+
+
+def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[Any, ast.expr]]:
+    """The entries of an expression that makes a dictionary; None in place of a computed key."""
+    if isinstance(value, ast.Dict):
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        if len(set(keys)) < len(keys):
+            raise Invalid("return_no_dict", f"line {value.lineno}: a key stands twice")
+        yield from zip(keys, value.values, strict=True)
+        return
+    if isinstance(value, ast.Call) and dotted_name(value.func) == "dict" and not value.args:
+        yield from ((keyword.arg, keyword.value) for keyword in value.keywords)
+        return
+    if not isinstance(value, ast.Name):
+        line = value.lineno if value else function.lineno
+        raise Invalid("return_no_dict", f"line {line}: no dictionary is returned")
+    made = [made for target, made in _assignments(function) if _is_name(target, value.id)]
+    if not made or any(isinstance(item, ast.Name) for item in made):
+        raise Invalid("return_no_dict", f"line {value.lineno}: {value.id} is no dictionary")
+    for item in made:
+        yield from _pairs(item, function)
+    for node in _own(function):
+        if isinstance(node, ast.Call) and dotted_name(node.func) == f"{value.id}.update":
+            yield from ((keyword.arg, keyword.value) for keyword in node.keywords)
+            for argument in node.args:
+                yield from _pairs(argument, function)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target, item in _targets(node):
+                if isinstance(target, ast.Subscript) and _is_name(target.value, value.id):
+                    key = target.slice
+                    yield key.value if isinstance(key, ast.Constant) else None, item
+
+
+def _assignments(function: ast.FunctionDef) -> Iterator[tuple[ast.expr, ast.expr]]:
+    for node in _own(function):
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            yield from _targets(node)
+
+
+def _targets(node: ast.Assign | ast.AnnAssign) -> Iterator[tuple[ast.expr, ast.expr]]:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    if node.value is not None:
+        yield from ((target, node.value) for target in targets)
+
+
+def _is_name(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
+    """The nodes of a function in the order of its text, without functions and lambdas in it."""
+    pending: list[ast.AST] = [*reversed(function.body)]
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, _SCOPES):
+            pending.extend(reversed([*ast.iter_child_nodes(node)]))
 
 
 def _signature(arguments: ast.arguments) -> inspect.Signature:

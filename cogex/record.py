@@ -30,7 +30,14 @@ from typing import Any
 
 from codegen.cogex.errors import Invalid
 from codegen.cogex.literals import parse_output
-from codegen.cogex.program import PseudoProgram, check_call, check_output, parse_program
+from codegen.cogex.program import (
+    PseudoProgram,
+    check_call,
+    check_output,
+    find_call,
+    parse_program,
+    split_session,
+)
 
 INSTRUCTION, INPUT, CODE, OUTPUT = "### Instruction", "### Input", "### Code", "### Output"
 PROMPT = ">>>"
@@ -92,11 +99,29 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     parts = split_completion(code_prompt)
     if parts.output:
         raise Invalid("more_than_function", f"{OUTPUT} stands in the code")
-    parse_program(parts.program)  # what comes first in the text is judged first
-    output = parse_output(code_output)
-    record = CogexRecord(instruction.strip(), input.strip(), parts.program, parts.call, output)
+    text, after = split_session(parts.program)
+    program = parse_program(text)  # what comes first in the text is judged first
+    output = check_output(program, parse_output(code_output))
+    call = _call_of(program, parts.call, after or code_prompt)
+    record = CogexRecord(instruction.strip(), input.strip(), program.text, call, output)
     check_record(record)
     return record
+
+
+def _call_of(program: PseudoProgram, call: str, session: str) -> str:
+    """The call as it is written or, if it is none of the program, the first one in a session.
+
+    ``>>> words = ['a']`` and ``>>> print(f(words))`` are ``f(['a'])``.
+    """
+    try:
+        check_call(program, call)
+    except Invalid as error:
+        marked = [line for line in session.splitlines() if line.startswith((PROMPT, "..."))]
+        try:
+            return find_call("\n".join(marked) or session, program.name)
+        except Invalid:
+            raise error from None
+    return call
 
 
 def check_record(record: CogexRecord) -> PseudoProgram:

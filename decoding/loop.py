@@ -12,6 +12,7 @@ up to the last bits of logits that were computed in a batch of another shape.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -119,9 +120,12 @@ def _rounds(
     adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None,
 ) -> None:
     """One forward pass after another, until all rows have finished."""
-    speculation = run.speculation
+    speculation, clock = run.speculation, run.clock
     while run.batch:
-        trees = Trees.of(run.pending, [run.draft(number) for number in run.batch])
+        drafts = run.drafts()
+        candidates = speculation.candidates(len(run.batch)) if speculation else 0
+        began = clock()
+        trees = Trees.of(run.pending, drafts)
         mask = run.place(trees)
         tokens = torch.tensor(trees.tokens, device=run.device)
         logits = forward(run.model, tokens, run.cache, mask, trees.width)  # [B, W, V]
@@ -131,10 +135,11 @@ def _rounds(
         uniforms = torch.tensor(run.uniforms(trees), dtype=torch.float64, device=logits.device)
         flat = logits.flatten(0, 1)
         chosen = choose(flat, uniforms, temperature, top_p).view(*logits.shape[:2], 1)
-        if speculation and speculation.candidates:
-            best = logits.topk(speculation.candidates).indices
+        if candidates:
+            best = logits.topk(candidates).indices
             chosen = torch.cat([chosen, best], dim=-1)
-        run.advance(trees, chosen.tolist())
+        found = chosen.tolist()
+        run.advance(trees, drafts, found, clock() - began)
 
 
 class _Run:
@@ -184,12 +189,16 @@ class _Run:
         room = self.width - len(self.batch)
         new, self.waiting = self.waiting[:room], self.waiting[room:]
         given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
+        planner = self.speculation.planner if self.speculation else None
+        began = self.clock() if planner else 0.0
         cursors = [len(tokens) - 1 for tokens in given]
         if self.extension:
             cache, cursors = self.extension.prefill(self.model, given, self.capacity)
         else:
             cache = RowCache(self.model.config.get_text_config().num_hidden_layers, self.capacity)
             prefill(self.model, cache, given)
+        if planner:
+            planner.costs.add_prompt(sum(map(len, given)), self.clock() - began)
         if self.batch:
             self.cache.join(cache, len(new))
         else:
@@ -211,12 +220,25 @@ class _Run:
         mask = trees.place(self.cache, self.cursors, self.device)
         return self.extension.restrict(mask, self.cache.slots.positions)
 
-    def draft(self, number: int) -> Draft:
-        """What is put to the target for a row; nothing while its tokens are restricted."""
-        row = self.rows[number]
-        if self.speculation is None or row.finish or row.rest:
-            return _NO_DRAFT
-        return self.speculation.draft(number, self.most - self.made[number])
+    def clock(self) -> float:
+        """Seconds. On a CPU those that this thread ran, as others may want the cores too."""
+        if self.device.type == "cpu":
+            return time.thread_time()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def drafts(self) -> list[Draft]:
+        """What is put to the target for each row; nothing while its tokens are restricted."""
+        if self.speculation is None:
+            return [_NO_DRAFT] * len(self.batch)
+        left = {
+            number: 0 if self.rows[number].rest else self.most - self.made[number]
+            for number in self.batch
+            if not self.rows[number].finish
+        }
+        found = self.speculation.draft(left, len(self.batch), bool(self.waiting))
+        return [found.get(number, _NO_DRAFT) for number in self.batch]
 
     def restrict(self, logits: torch.Tensor) -> None:
         """Forbids, in logits [B, V] of the next tokens, what some rows may not choose."""
@@ -236,14 +258,23 @@ class _Run:
             found += [float(numbers[min(made + depth, last)]) for depth in depths]
         return found
 
-    def advance(self, trees: Trees, chosen: Sequence[Sequence[Sequence[int]]]) -> None:
+    def advance(
+        self,
+        trees: Trees,
+        drafts: Sequence[Draft],
+        chosen: Sequence[Sequence[Sequence[int]]],
+        seconds: float,
+    ) -> None:
         """Takes each row as far as its draft agrees with what was chosen, and one token more.
 
         Args:
             trees: what was fed.
+            drafts: of each row.
             chosen: [B][W] lists of a node's token and the most probable ones.
+            seconds: that the pass took.
         """
         cursors = list(self.cursors)
+        grown: list[int] = []  # tokens of each row that ran
         paths: list[list[int]] = [[] for _ in self.batch]
         for i, number in enumerate(self.batch):
             row = self.rows[number]
@@ -261,8 +292,11 @@ class _Run:
                 self.cursors[i] += len(row.tokens) - before or -1
             else:
                 self.cursors[i] += 1 + len(path)
-                self._tell(i, number, trees, chosen[i], row.tokens[before:])
+                grown.append(1 + len(path))
+                self._tell(number, drafts[i], trees.tokens[i], chosen[i], row.tokens[before:])
             self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        if self.speculation and self.speculation.planner:
+            self.speculation.planner.settle(len(self.batch), trees.width, grown, seconds)
         self.cache.keep(paths, cursors)
         self._compact()
 
@@ -288,23 +322,20 @@ class _Run:
 
     def _tell(
         self,
-        i: int,
         number: int,
-        trees: Trees,
+        draft: Draft,
+        fed: Sequence[int],
         chosen: Sequence[Sequence[int]],
         emitted: list[int],
     ) -> None:
         """Tells a row's drafter what was accepted."""
         if self.speculation is None:
             return
-        drafter, nodes = self.speculation.drafters[number], len(trees.parents[i])
-        self.speculation.passes_of[number] += 1
-        self.speculation.drafted += nodes - 1
-        self.speculation.emitted += len(emitted)
-        drafter.accept(emitted)
-        if drafter.candidates:
-            successors = [row[1 : 1 + drafter.candidates] for row in chosen[:nodes]]
-            drafter.observe(trees.tokens[i][:nodes], successors)
+        self.speculation.tell(number, draft, emitted)
+        drafter, nodes = self.speculation.drafters[number], 1 + len(draft)
+        if drafter.candidates and len(chosen[0]) > 1:
+            successors = [node[1 : 1 + drafter.candidates] for node in chosen[:nodes]]
+            drafter.observe(fed[:nodes], successors)
         if self.rows[number].finish:
             drafter.finish()
 

@@ -8,12 +8,13 @@ they don't lie so, the others' slots are overwritten by the next round.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from codegen.decoding.cache import RowCache
+from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _NONE = Draft()
@@ -27,7 +28,9 @@ class Speculation:
         drafters: of the rows, in their order.
         contexts: what is known of each row besides its prompt; empty if nothing.
         limit: most tokens of a draft.
+        planner: cuts drafts to what pays; None to verify all that is drafted.
         passes_of: forward passes that each row took part in.
+        tallies: of each row, by a draft's source: tokens that were verified, and the right ones.
         drafted: tokens that were drafted.
         emitted: tokens that the rows grew by.
     """
@@ -35,12 +38,15 @@ class Speculation:
     drafters: Sequence[Drafter]
     contexts: Sequence[Context] = ()
     limit: int = 16
+    planner: Planner | None = None
     passes_of: list[int] = field(default_factory=list)
+    tallies: list[dict[str, list[int]]] = field(default_factory=list)
     drafted: int = 0
     emitted: int = 0
 
     def __post_init__(self) -> None:
         self.passes_of = [0] * len(self.drafters)
+        self.tallies = [{} for _ in self.drafters]
 
     @property
     def passes(self) -> int:
@@ -57,14 +63,40 @@ class Speculation:
         context = self.contexts[number] if self.contexts else Context()
         self.drafters[number].begin(tokens, context)
 
-    def draft(self, number: int, left: int) -> Draft:
-        """A draft for a row that may grow by ``left`` more tokens."""
-        most = min(self.limit, left - 1)
-        return self.drafters[number].draft(most) if most > 0 else _NONE
+    def draft(self, left: Mapping[int, int], rows: int, waiting: bool) -> dict[int, Draft]:
+        """Drafts for the rows that run, by their number.
 
-    @property
-    def candidates(self) -> int:
-        """Most probable next tokens that some drafter wants to know."""
+        Args:
+            left: tokens that each of them may still grow by; 0 for one that takes no draft.
+            rows: of the pass, with those that have ended and ride along.
+            waiting: whether other rows wait for a place in the batch.
+        """
+        found: dict[int, Draft] = {}
+        for number, most in left.items():
+            most = min(self.limit, most - 1)
+            found[number] = self.drafters[number].draft(most) if most > 0 else _NONE
+        if self.planner is None or not found:
+            return found
+        cut = self.planner.plan(list(found.values()), rows, list(left.values()), waiting)
+        return dict(zip(found, cut, strict=True))
+
+    def tell(self, number: int, draft: Draft, emitted: Sequence[int]) -> None:
+        """Tells a row's drafter what came of its draft."""
+        self.passes_of[number] += 1
+        self.drafted += len(draft)
+        self.emitted += len(emitted)
+        if len(draft):
+            tally = self.tallies[number].setdefault(draft.source, [0, 0])
+            tally[0] += len(draft)
+            tally[1] += len(draft.path(emitted))
+        self.drafters[number].accept(emitted)
+
+    def candidates(self, rows: int) -> int:
+        """Most probable next tokens that some drafter wants to know; 0 where too little is gained
+        by a wider pass for them to be looked for.
+        """
+        if self.planner is not None and not self.planner.is_cheap(rows):
+            return 0
         return max((drafter.candidates for drafter in self.drafters), default=0)
 
 

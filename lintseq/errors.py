@@ -9,9 +9,9 @@ class UnsupportedProgram(CodegenError):
     """A program has no edit sequence: a sound reason to skip it.
 
     Attributes:
-        reason: a short stable word to count by: ``not_python``, ``syntax_error``, ``null_bytes``,
-            ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker``, ``too_deep`` or
-            ``too_many_states``.
+        reason: a short stable word to count by: ``not_python``, ``syntax_error``,
+            ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
+            ``contains_marker``, ``too_deep`` or ``too_many_states``.
         detail: what is wrong, in a sentence.
     """
 

@@ -22,6 +22,7 @@ from codegen.lintseq.signatures import add_signatures
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
 from codegen.lintseq.weights import line_weights
+from codegen.python_syntax import syntax_fault
 
 Granularity = Literal["statement", "line"]
 GRANULARITIES: tuple[Granularity, ...] = ("statement", "line")
@@ -131,8 +132,7 @@ def parse(text: str) -> ast.Module:
     except SyntaxError as error:
         if re.match("too many (levels|nested|statically nested) ", error.msg):
             raise _too_deep() from None
-        where = f"line {error.lineno}: " if error.lineno else ""
-        raise UnsupportedProgram("syntax_error", f"{where}{error.msg}.") from None
+        raise UnsupportedProgram(*syntax_fault(text, error)) from None
     except UnicodeEncodeError:
         raise UnsupportedProgram("not_unicode", "it contains lone surrogates.") from None
     except ValueError as error:

@@ -30,6 +30,7 @@ _WORD_LIKENESS = 0.75  # that each of their words must have besides, if they hav
 _LIMITS = Limits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
+_LONGEST_VALUE = 1000  # characters; no question quotes a longer one
 # Words that a question has for its own sake; Many, Louisiana, is a city.
 _ASKING = """
     a all an and any are as at be by can did do does for from had has have how in is it list many me
@@ -253,4 +254,4 @@ def _texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, date) or (isinstance(value, str) and bool(value))
+    return isinstance(value, date) or (isinstance(value, str) and 0 < len(value) <= _LONGEST_VALUE)

@@ -151,9 +151,7 @@ class Network:
         weights = {
             name: tensor.half().contiguous() for name, tensor in self.model.state_dict().items()
         }
-        partial = path / "model.safetensors.partial"
-        partial.write_bytes(save(weights))
-        partial.replace(path / "model.safetensors")
+        write_atomic(path / "model.safetensors", save(weights))
 
     def read(
         self,

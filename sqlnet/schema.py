@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ColumnType = Literal["text", "real"]
 
+LONGEST_NUMBER = 400
+"""Characters; a float has at most 309 digits before its point."""
+
 _RUNS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
 
 
@@ -205,9 +208,14 @@ class Schema:
 
 
 def number_of(text: str) -> int | float | None:
-    """The number that a text stands for, or None: "1,234" and "$5" are, "3 km" is not."""
+    """The number that a text stands for, or None: "1,234" and "$5" are, "3 km" is not.
+
+    No text of more than :data:`LONGEST_NUMBER` characters is a number.
+    """
+    if len(text) > LONGEST_NUMBER:
+        return None
     bare = text.strip().lstrip("$€£").strip().replace(",", "")
-    if not re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", bare, re.ASCII):
+    if not re.fullmatch(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", bare, re.ASCII):
         return None
     number = float(bare)
     if math.isinf(number):
@@ -234,12 +242,14 @@ def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names for the columns of a file: empty ones filled in, second uses numbered."""
     result: list[str] = []
     taken: set[str] = set()
+    uses: dict[str, int] = {}  # of a name, so that many equal ones are not tried again and again
     for number, name in enumerate(names, 1):
         base = name.strip() or f"column {number}"
-        unique, count = base, 1
+        unique, count = base, uses.get(base.lower(), 1)
         while unique.lower() in taken:
             count += 1
             unique = f"{base} {count}"
+        uses[base.lower()] = count
         taken.add(unique.lower())
         result.append(unique)
     return tuple(result)

@@ -15,16 +15,19 @@ import random
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
 
 from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.paths import child, own_folder, refuse_links
 from codegen.records import write_atomic
+from codegen.schema import conform
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
 from codegen.sqlnet.contextual import ContextEncoder
 from codegen.sqlnet.databases.base import Database
@@ -60,7 +63,8 @@ class TrainingConfig:
         frozen_epochs: epochs at the beginning in which the word vectors are not trained; the paper
             trains them in a second stage.
         precision: ``bfloat16`` runs most products in that type, with weights and their mean in
-            float32; faster where the processor has it.
+            float32; faster where the processor has it. On a CPU for which PyTorch has no LSTM in
+            that type (:func:`has_bfloat16_lstm`), training warns and computes in float32.
         mean: how slowly the running mean of the weights moves, in [0, 1).
         patience: epochs without a better query match that end the training.
         seed: of all randomness.
@@ -88,6 +92,11 @@ class TrainingConfig:
             raise ConfigError(f"There is no precision {self.precision!r}: float32 or bfloat16.")
         if not 0 <= self.mean < 1:
             raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
+
+
+def has_bfloat16_lstm() -> bool:
+    """Whether PyTorch can run an LSTM in bfloat16 on this CPU: oneDNN needs AVX-512 for it."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,11 @@ class _Run:
     ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.out, self.folder = config, out, out / "state"
+        self.narrow = config.precision == "bfloat16" and has_bfloat16_lstm()
+        if config.precision == "bfloat16" and not self.narrow:
+            warnings.warn(
+                "PyTorch has no bfloat16 LSTM for this CPU; training in float32.", stacklevel=4
+            )
         self.network = Network.build(config.network, vectors, encoder)
         self.model = self.network.model
         self.mean = {k: v.clone() for k, v in self._trained()}
@@ -249,7 +263,7 @@ class _Run:
         network = self.network
         batch = batch_of([item.asked for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
             parts = losses(
                 self.model,
                 self.model.encode(batch, targets),
@@ -328,10 +342,10 @@ class _Run:
             tensors |= {f"best/{block}/{k}": v for k, v in weights.items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{number}/{k}": v for k, v in moments.items()}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        own_folder(self.folder)
         name = f"epoch-{self.epoch}.safetensors"
         save_file({k: v.clone() for k, v in tensors.items()}, self.folder / name)
-        progress = {
+        progress: _Progress = {
             "identity": self.identity,
             "file": name,
             "epoch": self.epoch,
@@ -349,19 +363,29 @@ class _Run:
                 old.unlink()
 
     def _resume(self) -> None:
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = self.folder / "progress.json"
+        refuse_links(self.folder)
         if not path.exists():
             return
-        progress = json.loads(path.read_text("utf-8"))
+        progress = self._progress(path)
         if progress["identity"] != json.loads(json.dumps(self.identity)):
             raise ResumeError(
                 f"{self.out} was begun with another configuration or other questions.",
                 "Choose another --out, or restore what has changed.",
             )
-        held = load_file(self.folder / progress["file"])
+        file = child(self.folder, progress["file"], str(path))
+        try:
+            self._restore(progress, load_file(file))
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise ResumeError(
+                f"{file} is damaged: {' '.join(str(error).split())[:200]}.",
+                f"Delete {self.folder} to begin anew.",
+            ) from None
 
+    def _restore(self, progress: _Progress, held: Mapping[str, Tensor]) -> None:
         def group(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
 
@@ -375,6 +399,24 @@ class _Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.epoch, self.step = progress["epoch"], progress["step"]
         self.stale, self.epochs = progress["stale"], progress["epochs"]
+
+    def _progress(self, path: Path) -> _Progress:
+        try:
+            return conform(_Progress, json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise ResumeError(
+                f"{path} is damaged: {error}.", f"Delete {self.folder} to begin anew."
+            ) from None
+
+
+class _Progress(TypedDict):
+    identity: Any
+    file: str
+    epoch: int
+    step: int
+    stale: int
+    best: dict[str, float]
+    epochs: list[dict[str, Any]]
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:

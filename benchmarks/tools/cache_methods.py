@@ -1,6 +1,6 @@
 """Ways to follow an edit in a cache, and how well each agrees with encoding everything again.
 
-``ours`` encodes the statement at the cursor again and settles doubts; ``ours_fast`` doesn't settle.
+``ours`` encodes the statement at the cursor again; doubts are not settled here.
 
 The reference is the exact cache: all that is stale encoded again, from left to right. Its greedy
 next line (to the end of the line or 24 tokens) is given to each method token by token: a method
@@ -30,13 +30,11 @@ class Method:
         policy: of the cache.
         follows: whether the edit is noticed at all.
         tail: which tail to encode again, of the case's.
-        settles: whether a line with a token in doubt is decoded again after a recompute.
     """
 
     policy: EditPolicy
     follows: bool = True
     tail: Callable[[EditCase], int] = lambda case: case.tail
-    settles: bool = False
 
 
 def no_tail(_: EditCase) -> int:
@@ -49,8 +47,7 @@ METHODS: Mapping[str, Method] = {
     "ignored": Method(OURS, follows=False),
     "conflict": Method(replace(OURS, rotate=False, sink=0), tail=no_tail),
     "pie": Method(replace(OURS, sink=0), tail=no_tail),
-    "ours_fast": Method(OURS),
-    "ours": Method(OURS, settles=True),
+    "ours": Method(OURS),
 }
 
 
@@ -103,21 +100,14 @@ def compare(
             report = cache.update(case.after, tail=method.tail(case))
             encoded, is_exact = report.encoded, report.exact
         spent = time.process_time() - began
-        logits = _forced(cache, line)
-        if method.settles and cache.in_doubt(logits[: _agreed(logits, line) + 1]):
-            began = time.process_time()
-            encoded += cache.inexact
-            cache.recompute()
-            spent += time.process_time() - began
-            logits = _forced(cache, line)
-        found[name] = _against(reference, line, logits, encoded, is_exact, spent)
+        found[name] = _against(reference, line, _forced(cache, line), encoded, is_exact, spent)
     return found
 
 
 def logits_behind(
     model: Any, case: EditCase, methods: Mapping[str, Method] = METHODS
 ) -> dict[str, torch.Tensor]:
-    """The logits [V] behind a case's text by method, without settling, and the exact ones."""
+    """The logits [V] behind a case's text by method, and the exact ones."""
     old = EditableCache(model)
     old.update(case.before)
     exact = old.fork()
@@ -125,20 +115,12 @@ def logits_behind(
     exact.recompute()
     found = {"full": exact.logits}
     for name, method in methods.items():
-        if method.settles:
-            continue
         cache = old.fork()
         cache.policy = method.policy
         if method.follows:
             cache.update(case.after, tail=method.tail(case))
         found[name] = cache.logits
     return found
-
-
-def _agreed(logits: torch.Tensor, line: Sequence[int]) -> int:
-    """How many tokens of a line are the most probable ones, from its start on."""
-    wrong = (logits.argmax(-1) != torch.tensor(line)).nonzero()
-    return int(wrong[0]) if len(wrong) else len(line)
 
 
 def _greedy(cache: EditableCache, line_ends: frozenset[int]) -> tuple[list[int], torch.Tensor]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.cache_methods import LONGEST_LINE
-from codegen.benchmarks.tools.edit_cases import EditCase
 from codegen.benchmarks.tools.editor_workloads import LAYOUTS, Context, lay_out, workloads
-from codegen.benchmarks.tools.llama import Answer, Llama, one_layer
+from codegen.benchmarks.tools.llama import Llama, one_layer
 from codegen.decoding.editing import EditableCache
 
 REUSE = (0, 8, 64, 256)  # llama.cpp's --cache-reuse
@@ -73,28 +70,3 @@ def small_model(vocabulary: int) -> Any:
         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval()
-
-
-def llama_lines(llama: Llama, cases: Sequence[EditCase]) -> dict[str, dict[str, float]]:
-    """llama.cpp's next lines after edits, against its own without a cache.
-
-    Returns:
-        By setting: share of equal lines, mean tokens encoded, mean CPU seconds with the line's.
-    """
-    cold = [
-        row[0] for row in llama.answers([[c.after] for c in cases], reuse=0, predict=LONGEST_LINE)
-    ]
-    table = {"cold": {"same_line": 1.0} | _costs(cold)}
-    for reuse in REUSE:
-        pairs = [[case.before, case.after] for case in cases]
-        found = [row[1] for row in llama.answers(pairs, reuse=reuse, predict=LONGEST_LINE)]
-        same = [a.text == b.text for a, b in zip(found, cold, strict=True)]
-        table[f"llama_{reuse}"] = {"same_line": statistics.fmean(same)} | _costs(found)
-    return table
-
-
-def _costs(answers: Sequence[Answer]) -> dict[str, float]:
-    return {
-        "encoded": statistics.fmean(answer.encoded for answer in answers),
-        "cpu_s": statistics.fmean(answer.cpu_s for answer in answers),
-    }

@@ -1,10 +1,14 @@
 """Fine-tunes one model on given texts with one side's trainer, and tells what each step cost.
 
-A process of its own for each run, of one thread. It reads one JSON object: ``side`` (``ours`` or
-``trl``), ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
+A process of its own for each run. It reads one JSON object: ``side`` (``ours``, ``trl``, or
+``busy``), ``threads``, ``model``, ``data`` (a JSONL file of training texts), ``output``, ``steps``,
 ``batch_size``, ``options`` (of that side) and ``path`` (a directory that holds TRL, or empty). It
 prints one: CPU seconds, and those of them spent in model and optimizer, when training begins and at
-the end of each step; the trained tokens of each step; and the peak of resident memory in MiB.
+the end of each step; the trained tokens of each step; and the peak of resident memory in MB.
+
+``busy`` is ours on two cores: each step's forward and backward pass is run twice, once while a
+process of our own keeps one core busy. It prints ``pairs`` of CPU seconds (quiet, busy); the first
+step warms up and is left out.
 
 Both sides make chat texts of prompt and response, train on the response alone, on adapters of the
 same shape (LoRA, rank 16, all linear layers, alpha 32), with AdamW, and take the same number of
@@ -14,7 +18,10 @@ examples a step.
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -85,8 +92,34 @@ def _ours(job: dict[str, Any], clock: Clock) -> None:
         "seed": job["seed"],
         **job["options"],
     }
-    torch.set_num_threads(1)
+    torch.set_num_threads(job["threads"])
     train(parse_recipe(recipe), on_step=lambda *_: clock.tick())
+
+
+def _busy(job: dict[str, Any], pairs: list[tuple[float, float]]) -> None:
+    from codegen.finetune import trainer as trainers
+
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job["threads"]])
+    original = trainers.StepTrainer.training_step
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+
+    def training_step(self: Any, model: Any, inputs: Any, num: Any = None) -> Any:
+        seconds = {}
+        for busy in (False, True) if len(pairs) % 2 else (True, False):
+            other.send_signal(signal.SIGCONT if busy else signal.SIGSTOP)
+            began = time.process_time()
+            loss = original(self, model, inputs, num)
+            seconds[busy] = time.process_time() - began
+        pairs.append((seconds[False], seconds[True]))
+        return loss
+
+    trainers.StepTrainer.training_step = training_step  # type: ignore[method-assign]
+    try:
+        _ours(job, Clock())
+    finally:
+        other.kill()
+        other.wait()
+    del pairs[0]
 
 
 def _trl(job: dict[str, Any], clock: Clock) -> None:
@@ -102,7 +135,7 @@ def _trl(job: dict[str, Any], clock: Clock) -> None:
     from codegen.models import load
     from codegen.records import TrainingText, read_jsonl
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(job["threads"])
     loaded = load(job["model"], dtype=torch.float32)
     loaded.tokenizer.padding_side = "right"
     rows = [
@@ -163,15 +196,20 @@ def _main() -> None:
     out, sys.stdout = sys.stdout, sys.stderr
     job = json.loads(sys.stdin.read())
     clock = Clock()
-    (_ours if job["side"] == "ours" else _trl)(job, clock)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    pairs: list[tuple[float, float]] = []
+    if job["side"] == "busy":
+        _busy(job, pairs)
+    else:
+        (_ours if job["side"] == "ours" else _trl)(job, clock)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     out.write(
         json.dumps(
             {
                 "cpu_s": clock.steps,
                 "inside_s": clock.inside,
                 "trained": clock.trained,
-                "peak_mib": peak,
+                "peak_mb": peak,
+                "pairs": pairs,
             }
         )
         + "\n"

@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from codegen.evals.tasks.check import Check
 
 _SOURCE = click.option("--source", help="Where the task's data is, in place of its default.")
+
+
+def _names(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name for name in map(str.strip, value.split(",")) if name)
+
+
+packages_option = click.option(
+    "--packages",
+    default="",
+    metavar="NAME,...",
+    callback=_names,
+    help="Installed packages that programs may import (numpy), or directories (./lib).",
+)
 _FORMATS = click.Choice(["human-eval", "evalplus", "bigcode"])
 
 
@@ -59,6 +72,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
 @_SOURCE
 @click.option("--unsafe-local", is_flag=True,
               help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
+@packages_option
 @json_option
 def check(
     task: str,
@@ -67,6 +81,7 @@ def check(
     workers: int | None,
     source: str | None,
     unsafe_local: bool,
+    packages: tuple[str, ...],
     as_json: bool,
 ) -> dict[str, Any]:
     """Run TASK's own references, which must pass, and its known bugs, which must not.
@@ -84,7 +99,7 @@ def check(
     loaded = load_task(task, source)
     with (
         Progress("programs") as progress,
-        Sandbox(workers=workers, unsafe_local=unsafe_local) as sandbox,
+        Sandbox(workers=workers, unsafe_local=unsafe_local, packages=packages) as sandbox,
     ):
         found = check_task(loaded, sandbox, limit=limit, every=every, on_progress=progress.update)
     if not as_json:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli import example, json_option
-from codegen.cli.eval_tasks import check, export, import_, lm_eval, styles, tasks
+from codegen.cli.eval_tasks import (
+    check,
+    export,
+    import_,
+    lm_eval,
+    packages_option,
+    styles,
+    tasks,
+)
 from codegen.cli.generate import BACKENDS
 from codegen.cli.kolmogorov import kolmogorov
 from codegen.cli.report import report
@@ -124,6 +132,7 @@ def run(
 @click.option("--source", help="Where the task's data is, in place of its default.")
 @click.option("--unsafe-local", is_flag=True,
               help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
+@packages_option
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
               help="Where the sandboxes run: here, or on a Ray cluster.")  # fmt: skip
 @click.option("--ray-address", default="", help="The cluster; default: RAY_ADDRESS, or one here.")
@@ -136,6 +145,7 @@ def score(
     ks: tuple[int, ...],
     source: str | None,
     unsafe_local: bool,
+    packages: tuple[str, ...],
     executor: str,
     ray_address: str,
     as_json: bool,
@@ -153,9 +163,11 @@ def score(
 
     loaded_task = load_task(task, source)
     if executor == "ray":
-        opened = ClusterSandbox(ray_address, workers=workers, unsafe_local=unsafe_local)
+        opened = ClusterSandbox(
+            ray_address, workers=workers, unsafe_local=unsafe_local, packages=packages
+        )
     else:
-        opened = Sandbox(workers=workers, unsafe_local=unsafe_local)
+        opened = Sandbox(workers=workers, unsafe_local=unsafe_local, packages=packages)
     with Progress("programs") as progress, opened as sandbox:
         result = score_samples(
             samples,

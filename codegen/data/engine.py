@@ -162,7 +162,6 @@ def run(
         if finished := find_finished(out, config):
             journal.discard()
             return finished
-        refuse_changes(out, journal.header, header)
         work = Work(
             generator, seed, options.item_timeout_s, options.max_characters, decontamination, dedup
         )

@@ -8,6 +8,9 @@ back to the last state, so that what was written after it is made anew; since ea
 a function of the input, the bytes are the same. A journal whose last state counts no input is begun
 again, with the settings of the new run.
 
+A journal may have come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the
+data files follow from their number, and nothing is cut before the settings were compared.
+
 At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes.
 Each step may be done twice, so a run killed between two of them goes on there.
 """
@@ -24,19 +27,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from codegen.data.inputs import Shard
-from codegen.data.manifest import MANIFEST
+from codegen.data.manifest import MANIFEST, refuse_changes
 from codegen.data.outcomes import Result
 from codegen.data.statistics import Statistics
 from codegen.errors import InputError, ResumeError
+from codegen.paths import child, own_folder
 from codegen.records import AppendLog, write_atomic
+from codegen.schema import conform
 
 PARTIAL = ".partial"
 REJECTS = "rejects.jsonl"
 KEPT = "kept.jsonl"
 _JOURNAL = "journal.jsonl"
+
+
+class DataFile(TypedDict):
+    """One file of training texts."""
+
+    name: str
+    bytes: int
+    texts: int
 
 
 @dataclass(slots=True)
@@ -47,7 +60,7 @@ class State:
     digest: str = ""
     rejects_bytes: int = 0
     kept_bytes: int = 0
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
     kept: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
@@ -68,10 +81,16 @@ class State:
         """Back from :meth:`to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError: if the line is damaged.
+            ValueError, TypeError, KeyError, AttributeError: if the line is damaged.
         """
         row = json.loads(line)
-        return cls(**{**row, "statistics": Statistics.from_json(row["statistics"])})
+        state = conform(cls, {**row, "statistics": Statistics.from_json(row["statistics"])})
+        if any(file["name"] != file_name(n) for n, file in enumerate(state.files)):
+            raise ValueError("its data files have other names than a run gives")
+        lengths = [length for file in state.files for length in (file["bytes"], file["texts"])]
+        if min(state.position, state.rejects_bytes, state.kept_bytes, *lengths) < 0:
+            raise ValueError("a number of bytes or inputs is negative")
+        return state
 
     def count(self, result: Result) -> None:
         """Adds one input's outcome."""
@@ -97,6 +116,10 @@ class Journal:
     """The output of one run: opens or resumes it, appends results, commits, and finishes.
 
     Use it as a context manager: it holds the directory against a second run.
+
+    Raises:
+        ResumeError: if ``out`` holds a run with another header, or its journal is damaged.
+        InputError: if ``out`` can't be used, or holds links where files of ours should be.
     """
 
     def __init__(
@@ -108,13 +131,15 @@ class Journal:
         self.shard = shard or Shard()
         _refuse_foreign(out)
         self._whole = True  # whether the state says what is in the files
+        own_folder(self.folder)
         self.log = AppendLog(self.folder / _JOURNAL)
         try:
-            self.header, self.state = self._load()
+            found, self.state = self._load()
             if not self.state.position:  # nothing to mix with: a failed first try may be mended
                 os.truncate(self.log.path, 0)
                 self.log.append(json.dumps(header))
-                self.header, self.state = header, State()
+                found, self.state = header, State()
+            refuse_changes(out, found, header)
             self.resumed = self.state.position
             if not self.state.done:
                 self._cut_back()
@@ -131,8 +156,8 @@ class Journal:
         if not last:
             return {}, State()
         try:
-            return json.loads(first), State.from_json(last)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            return conform(dict[str, Any], json.loads(first)), State.from_json(last)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ResumeError(
                 f"The journal in {self.folder} is damaged ({error}).",
                 "Delete that directory to begin anew.",
@@ -145,7 +170,7 @@ class Journal:
             if path.name not in sizes:
                 path.unlink()
         for name, size in sizes.items():
-            path = self.folder / name
+            path = child(self.folder, name, str(self.log.path))
             with path.open("ab") as file:
                 if file.tell() < size:
                     raise ResumeError(
@@ -182,7 +207,7 @@ class Journal:
         self.state.digest = digest
         self._whole = True
 
-    def _file_with_room(self, pending: list[bytes]) -> dict[str, Any]:
+    def _file_with_room(self, pending: list[bytes]) -> DataFile:
         files = self.state.files
         if not files or files[-1]["bytes"] >= self.shard_bytes:
             self._flush(pending)

@@ -36,6 +36,7 @@ from codegen.data.read import data_files
 from codegen.data.screens import Dedup, Signature
 from codegen.data.statistics import measures
 from codegen.errors import InputError, ResumeError
+from codegen.paths import child
 from codegen.records import TrainingText, from_json
 
 CHUNK = 256
@@ -78,15 +79,17 @@ def merge(
         return finished
     header = {"run": describe_run(whole), "versions": versions_in_use()}
     began = time.monotonic()
-    with explain_full_disk(out), Journal(out, header, whole.shard_bytes) as journal:
-        refuse_changes(out, journal.header, header)
-        with Output(journal, _dedup(whole)) as output:
-            if not output.state.done:
-                _write(output, parts)
-            spent = sum(part.manifest.throughput["seconds"] for part in parts)
-            output.state.seconds = spent + time.monotonic() - began
-            workers = [part.manifest.throughput["workers"] or 0 for part in parts]
-            return output.finish(whole, parts[0].manifest.versions, sum(workers), command)
+    with (
+        explain_full_disk(out),
+        Journal(out, header, whole.shard_bytes) as journal,
+        Output(journal, _dedup(whole)) as output,
+    ):
+        if not output.state.done:
+            _write(output, parts)
+        spent = sum(part.manifest.throughput["seconds"] for part in parts)
+        output.state.seconds = spent + time.monotonic() - began
+        workers = [part.manifest.throughput["workers"] or 0 for part in parts]
+        return output.finish(whole, parts[0].manifest.versions, sum(workers), command)
 
 
 def _parts(folders: list[Path]) -> list[_Part]:
@@ -171,8 +174,8 @@ def _results(parts: list[_Part]) -> Generator[Result, None, None]:
 
 def _of_part(part: _Part) -> Generator[Result, None, None]:
     with (
-        (part.folder / REJECTS).open("rb") as rejected,
-        (part.folder / KEPT).open("rb") as kept,
+        child(part.folder, REJECTS, "a run").open("rb") as rejected,
+        child(part.folder, KEPT, "a run").open("rb") as kept,
         closing(_Lines(part)) as lines,
     ):
         reject, keep = _row(rejected), _row(kept)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.data.manifest import Manifest, load_manifest
 from codegen.data.read import data_files
 from codegen.errors import InputError
+from codegen.paths import child, new_folder, refuse_links
 from codegen.records import Segment, TrainingText, from_dict, read_jsonl
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ def export_parquet(
     manifest = load_manifest(directory)
     out = Path(out) if out is not None else Path(directory, PARQUET)
     _refuse_foreign(out)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    refuse_links(out)
+    partial = new_folder(out)
     try:
         names = []
         for path in _whole_data_files(directory, manifest):
@@ -242,6 +242,7 @@ def push(
     """
     manifest = load_manifest(directory)
     _whole_data_files(directory, manifest)
+    _refuse_links(Path(directory))
     if not manifest.texts:
         raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
     name = _repository(target)
@@ -258,6 +259,14 @@ def push(
         raise
     except (OSError, ValueError, RuntimeError, *_http_errors()) as error:
         raise _explained(error, target, str(token)) from None
+
+
+def _refuse_links(directory: Path) -> None:
+    """Refuses a directory with links among its files: what they point at would be uploaded."""
+    for pattern in _PUBLISHED:
+        for path in directory.glob(pattern):
+            child(directory, path.name, str(directory))
+    refuse_links(directory / PARQUET)
 
 
 def _repository(target: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from codegen.data.journal import PARTIAL, REJECTS
 from codegen.data.manifest import MANIFEST, load_manifest
 from codegen.errors import InputError
+from codegen.paths import child
 from codegen.puzzles import Puzzles, is_puzzles
 from codegen.records import TrainingText, read_jsonl
 
@@ -31,7 +32,7 @@ def data_files(path: str | os.PathLike[str]) -> list[Path]:
         raise InputError(
             f"The run into {path} is not finished.", "Run the same command again to go on."
         )
-    files = sorted(path.glob("data-*.jsonl"))
+    files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
     if not files:
         raise InputError(f"{path} holds no data-*.jsonl.", "Give a directory made by codegen data.")
     return files

@@ -34,7 +34,7 @@ class Replay:
 
     Args:
         settings: how many, how often, how long.
-        examples: whose prompts are completed.
+        examples: whose prompts are completed, and by default how long a sample may be.
         eos: ids that end a completion.
         backspace: id of the backspace token, or None.
         seed: of all choices.
@@ -50,6 +50,8 @@ class Replay:
     ) -> None:
         self.settings, self.eos, self.backspace, self.seed = settings, eos, backspace, seed
         self.prompts = [example.ids[: example.nodes[0] + 1] for example in examples]
+        longest = max((len(example.targets) for example in examples), default=1)
+        self.max_new_tokens = settings.max_new_tokens or longest
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class Replay:
             return
         rng = random.Random(f"{self.seed}:prompts:{step}")
         numbers = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        budget = self.settings.max_new_tokens
+        budget = self.max_new_tokens
         rows = [
             DecodingRow(rng.choice(self.prompts), numbers.random(budget).tolist())
             for _ in range(self.settings.samples)

@@ -124,7 +124,8 @@ def _make(network: Network, tokenizer: Any, longest: int) -> Any:
         config = insertion.FixedMaskConfig(**sizes, body_length=longest)
         return insertion.FixedMaskLM(config)
     if network.kind == "flexible_masks":
-        return insertion.FlexibleMaskLM(insertion.FlexibleMaskConfig(**sizes))
+        config = insertion.FlexibleMaskConfig(**sizes, loss_length=longest)
+        return insertion.FlexibleMaskLM(config)
     config = insertion.InsertionConfig(
         **sizes,
         stop_weight=network.stop_weight,

@@ -84,7 +84,12 @@ class SequenceMatch:
         50, about="steps between rounds of sampling", low=1, high=10_000_000
     )
     samples: int = setting(16, about="own samples of a round", low=1, high=100_000)
-    max_new_tokens: int = setting(128, about="actions of a sample, at most", low=1, high=100_000)
+    max_new_tokens: int = setting(
+        0,
+        about="longest own sample, in actions; 0 for that of the longest training example",
+        low=0,
+        high=100_000,
+    )
     temperature: float = setting(1.0, about="of sampling", low=0.01, high=10)
 
 

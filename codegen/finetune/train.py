@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import time
 import warnings
@@ -37,6 +38,7 @@ from codegen.models import (
     write_card,
 )
 from codegen.models.readme import training_readme
+from codegen.paths import new_folder, open_plain, refuse_links
 from codegen.records import write_atomic
 
 if TYPE_CHECKING:
@@ -113,6 +115,8 @@ def train(
         return read_result(output)
     output.mkdir(parents=True, exist_ok=True)
     with _DirectoryLock(output):
+        if is_first():
+            refuse_links(output / CHECKPOINTS)
         _claim(recipe, output)
         if (output / RESULT_NAME).is_file():
             say(f"{output} holds the finished run already.")
@@ -294,8 +298,7 @@ def _save(
     weights = accelerator.get_state_dict(trainer.model_wrapped) if _is_sharded(trainer) else None
     if not is_first():
         return
-    partial = output / f".{MODEL_DIR}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = new_folder(output / MODEL_DIR)
     model: Any = accelerator.unwrap_model(trainer.model)
     model.config.use_cache = True
     is_adapter = recipe.method != "full" and not recipe.merge
@@ -343,8 +346,12 @@ def _is_sharded(trainer: StepTrainer) -> bool:
 
 def _last_whole_checkpoint(output: Path) -> Path | None:
     folders = (output / CHECKPOINTS).glob("checkpoint-*")
-    whole = [path for path in folders if (path / WHOLE).is_file()]
-    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    whole = {
+        int(found[1]): path
+        for path in folders
+        if (found := re.fullmatch(r"checkpoint-(\d{1,9})", path.name)) and (path / WHOLE).is_file()
+    }
+    return whole[max(whole)] if whole else None
 
 
 def _defaults() -> dict[str, Any]:
@@ -405,7 +412,7 @@ class _DirectoryLock:
         if not is_first():  # the first process holds it for all
             self.file = Path(os.devnull).open("w")
             return
-        self.file = (self.folder / ".lock").open("w")
+        self.file = os.fdopen(open_plain(self.folder / ".lock", os.O_WRONLY | os.O_CREAT), "w")
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

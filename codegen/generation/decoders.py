@@ -18,8 +18,9 @@ a prompt together, by one forward pass for a token of all of them (``codegen.dec
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from codegen.decoding.rpg import METHODS, Options, read_options
@@ -45,6 +46,11 @@ class Decoded:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+# What a back-end that returns only text can honour. Every other setting, future ones included,
+# needs the model.
+_OF_TEXT = frozenset({"about", "read", "stop"})
+
+
 @dataclass(frozen=True, slots=True)
 class TextDecoder:
     """How the text is read, and what it must not repeat.
@@ -57,6 +63,7 @@ class TextDecoder:
         backspace: whether a special token takes the last one back.
         fills: whether the model writes in no fixed order (:mod:`codegen.generation.filling`).
         drafts: the drafters in order of preference, if tokens are drafted.
+        token_cost: what a drafted token is taken to cost, in plain passes; None to measure it.
         draft_model: settings of the model that drafts trees, if one does.
         sorted_draft: settings of the nested model that drafts chains, if one does.
         superposed: settings of superposed decoding, if that is how tokens are chosen.
@@ -69,9 +76,19 @@ class TextDecoder:
     backspace: bool = False
     fills: bool = False
     drafts: tuple[str, ...] = ()
+    token_cost: float | None = None
     draft_model: DraftModel | None = None
     sorted_draft: SortedDraft | None = None
     superposed: Superposed | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the settings that concern how tokens are chosen; none for a mere reader."""
+        return tuple(
+            f.name
+            for f in fields(self)
+            if f.name not in _OF_TEXT and getattr(self, f.name) != f.default
+        )
 
     @property
     def heals(self) -> bool:
@@ -123,6 +140,7 @@ DRAFTS: Mapping[str, tuple[str, ...]] = {
     "suffix": ("suffix", "recycling"),
     "edit": ("cursor", "diff", "suffix", "recycling"),
 }
+_TOKEN_COST = "token_cost"
 RSD = "rsd"
 SORTED = "sorted"
 SUPERPOSED = "superposed"
@@ -180,8 +198,24 @@ def find_decoder(decoder: Decoder) -> TextDecoder:
         return replace(reader, sorted_draft=read_sorted_draft(decoder.options))
     if drafts == [SUPERPOSED]:
         return replace(reader, superposed=read_superposed(decoder.options))
-    if decoder.options:
+    known = (_TOKEN_COST,) if drafts else ()
+    if unknown := [name for name in decoder.options if name not in known]:
+        hint = f"Its only option is {_TOKEN_COST}." if drafts else ""
+        raise ConfigError(f"The decoder {decoder.name!r} takes no option {unknown[0]!r}.", hint)
+    if not drafts:
+        return reader
+    cost = _token_cost(decoder.options[_TOKEN_COST]) if decoder.options else None
+    return replace(reader, drafts=DRAFTS[drafts[0]], token_cost=cost)
+
+
+def _token_cost(given: Any) -> float:
+    try:
+        cost = float(given)
+    except (TypeError, ValueError):
+        cost = -1.0
+    if not 0 <= cost < math.inf:
         raise ConfigError(
-            f"The decoder {decoder.name!r} takes no option {next(iter(decoder.options))!r}."
+            f"{_TOKEN_COST} is {given!r}; it must be a number of plain passes from 0 on.",
+            f"Give for instance {_TOKEN_COST}=0.1, or leave it out to have it measured.",
         )
-    return replace(reader, drafts=DRAFTS[drafts[0]]) if drafts else reader
+    return cost

@@ -46,20 +46,20 @@ class EndpointGenerator:
         Raises:
             RequestFailed: naming the problem that got no completion.
             ModelUnusable: if the endpoint can't be used at all.
-            ConfigError: for an unknown decoder, or one that changes logits.
+            ConfigError: for an unknown decoder, or one that does more than read the text.
         """
         reader = find_decoder(decoder)
-        if reader.penalty:
+        if reader.needs == ("penalty",):
             raise ConfigError(
                 f"The decoder {decoder.name!r} changes the model's logits, which an endpoint keeps "
                 "to itself.",
                 "Take a local model, or a server that loads the rule itself (docs/rpg.md).",
             )
-        if reader.backspace or reader.drafts:
+        if reader.needs:
             raise ConfigError(
                 f"The decoder {decoder.name!r} needs the model's own steps, which an endpoint keeps"
                 " to itself.",
-                "Take a local model.",
+                "Take a local model, or a decoder that only reads text, such as 'sample'.",
             )
         model = self.client.endpoint.model
         settings = {**settings_of(model, params, decoder), "endpoint": self.client.endpoint.url}

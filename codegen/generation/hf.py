@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from codegen.decoding import rsd
-from codegen.decoding.drafts import DrafterMaker
+from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.infinite import LMInfinite, check
 from codegen.decoding.loop import Row, decode
@@ -74,6 +74,7 @@ class HFGenerator:
         self.batch_size = batch_size
         self.window = window
         self.infinite = infinite
+        self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, Any] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
@@ -246,7 +247,7 @@ class HFGenerator:
             if passes is not None:
                 meta = {**decoded.meta, "passes": passes[number]}
                 if speculation and reader.drafts:
-                    meta["drafts"] = _drafts(speculation.drafters[number])
+                    meta["drafts"] = speculation.tallies[number]
                 decoded = replace(decoded, meta=meta)
             if self.infinite:
                 decoded = replace(
@@ -333,22 +334,19 @@ class HFGenerator:
         """
         drafters = [self._maker.chain(reader.drafts) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
-        return Speculation(drafters, contexts)
+        planner = self._planner
+        if reader.token_cost is not None:
+            planner = Planner(FixedCosts(reader.token_cost))
+        return Speculation(drafters, contexts, planner=planner)
 
     @cached_property
     def _maker(self) -> DrafterMaker:
-        on_cpu = self.loaded.model.device.type == "cpu"
-        return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens, on_cpu)
+        return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens)
 
     def _with_actions(self, decoded: Decoded, actions: list[int], backspace: int) -> Decoded:
         text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])
         meta = {"actions": len(actions), "backspaces": actions.count(backspace)}
         return replace(decoded, actions=text, meta={**decoded.meta, **meta})
-
-
-def _drafts(chain: Any) -> dict[str, list[int]]:
-    """Of each drafter of a row that drafted: tokens that were verified, and the right ones."""
-    return {name: [t.drafted, t.accepted] for name, t in chain.tallies.items() if t.rounds}
 
 
 @dataclass(frozen=True, slots=True)

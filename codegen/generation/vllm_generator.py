@@ -173,6 +173,10 @@ class VllmGenerator:
                 " request's seed does not settle what it samples.",
                 "Leave the temperature at 0, leave the drafts out, or take --backend hf.",
             )
+        if reader.token_cost is not None:
+            raise ConfigError(
+                "token_cost: vLLM's drafts have fixed costs.", "Leave it out, or take --backend hf."
+            )
         engine = self.engine(bool(reader.drafts))
         remaining = enumerate(requests)
         running: dict[str, _Running] = {}

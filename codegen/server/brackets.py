@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 PAIRS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = frozenset(PAIRS.values())
+_PAIRED = PAIRS | {"block": "}"}
 
 _HASH = frozenset({"python", "ruby", "shellscript", "sh", "yaml", "toml", "perl", "r", "makefile"})
 _SLASH = frozenset({
@@ -22,10 +23,13 @@ _STRING = r"'''|\"\"\"|'|\"|`"
 _HASH_COMMENT = r"\#[^\r\n]*"
 _SLASH_COMMENT = r"//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
 _BRACKETS = r"[()\[\]{}]"
+_JOINED = r"\\(?:\r\n|\r|\n)"  # a line that goes on
+# A brace after one of these, or right after a name, begins a value rather than a block.
+_BEFORE_LITERAL = ("(", ",", "=", ":", "[", "]", "?", "&", "|", "return")
 
 
 def _scanner(*comments: str) -> re.Pattern[str]:
-    return re.compile("|".join([*comments, _STRING, _BRACKETS, r"\r\n|\r|\n"]))
+    return re.compile("|".join([*comments, _STRING, _BRACKETS, _JOINED, r"\r\n|\r|\n"]))
 
 
 _SCANNERS = {
@@ -48,7 +52,7 @@ class Open:
         quote: of the string or template that the text ends in, empty outside of one.
         comment: whether the text ends in a comment.
         statement: where the line begins on which the last statement does: the last line start
-            outside of brackets and strings.
+            outside of strings and of brackets, but for the braces of blocks.
         extra: brackets closed that were not open, in order.
     """
 
@@ -73,23 +77,34 @@ def scan(text: str, language: str = "") -> Open:
     while found := pattern.search(text, at):
         token, at = found.group(), found.end()
         if token in PAIRS:
-            stack.append(token)
+            is_block = token == "{" and language in _SLASH and not _literal(text, found.start())
+            stack.append("block" if is_block else token)
         elif token in CLOSERS:
-            if stack and PAIRS[stack[-1]] == token:
+            if stack and _PAIRED[stack[-1]] == token:
                 stack.pop()
             else:
                 extra.append(token)
         elif token in _ENDS:
             end = _ENDS[token].match(text, at)
             if end is None:
-                return Open(tuple(stack), token, False, statement, tuple(extra))
+                return Open(_names(stack), token, False, statement, tuple(extra))
             at = end.end()
         elif token[0] in "\r\n":
-            if not stack:
+            if not stack or stack[-1] == "block":
                 statement = at
-        elif at == len(text) and not token.endswith("*/"):
-            return Open(tuple(stack), "", True, statement, tuple(extra))
-    return Open(tuple(stack), "", False, statement, tuple(extra))
+        elif token[0] != "\\" and at == len(text) and not token.endswith("*/"):
+            return Open(_names(stack), "", True, statement, tuple(extra))
+    return Open(_names(stack), "", False, statement, tuple(extra))
+
+
+def _literal(text: str, at: int) -> bool:
+    """Whether a brace begins a value rather than a block."""
+    before = text[max(0, at - 80) : at]
+    return before[-1:].isalnum() or before.rstrip().endswith(_BEFORE_LITERAL)
+
+
+def _names(stack: list[str]) -> tuple[str, ...]:
+    return tuple("{" if bracket == "block" else bracket for bracket in stack)
 
 
 def indentation(line: str) -> int:

@@ -43,6 +43,10 @@ class Cancelled(Exception):
     """Nobody wants the answer any more."""
 
 
+class InDoubt(Exception):
+    """States that an edit made approximate may have decided a token."""
+
+
 @dataclass
 class _Path:
     """Tokens of one candidate.
@@ -104,6 +108,7 @@ class Decoder:
         self.context = len(cache)
         self.first_logits = cache.logits
         self.made: list[int] = []  # of the first candidate
+        self.settled = True
 
     @torch.inference_mode()
     def run(self) -> list[Candidate]:
@@ -111,6 +116,8 @@ class Decoder:
 
         Raises:
             Cancelled: as soon as ``cancelled`` says so.
+            InDoubt: if the request wants doubts settled, and one of the single most probable text
+                comes up. Several candidates, and drawn ones, take exact states to begin with.
         """
         try:
             return self._drawn() if self.request.temperature > 0 else self._best()
@@ -237,6 +244,10 @@ class Decoder:
             request = self.request
             return int(choose(logits[None], number, request.temperature, request.top_p)[0])
         if self.request.candidates == 1:
+            if self.cache.in_doubt(logits):
+                self.settled = False
+                if self.request.settle:
+                    raise InDoubt
             return int(logits.argmax())
         values, ids = logits.float().topk(2)
         if torch.isfinite(values[1]) and int(ids[1]) not in self.model.eos:

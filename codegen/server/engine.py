@@ -3,6 +3,10 @@
 For each document only the newest request counts: an older one is given up, whether it waits or
 runs. Clients take turns. The worker asks before every forward pass whether the answer is still
 wanted, and when nobody asks for anything it makes stale caches exact, until somebody does.
+
+After an edit most of a document's states are moved, not encoded again, and are approximate. Where
+they may have decided a token they are encoded again before the answer is given, unless the request
+takes the fast answer (:attr:`CompletionRequest.settle`).
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codegen.errors import CodegenError
-from codegen.server.decoder import Cancelled, Decoder
-from codegen.server.documents import DocumentCaches
+from codegen.server.decoder import Cancelled, Decoder, InDoubt
+from codegen.server.documents import Document, DocumentCaches
 from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WEIGHT = 0.2  # of the newest duration in the usual one
+_TAIL = 16  # tokens before the answer that are never stale, beside the statement at the cursor
 
 
 class CompletionEngine:
@@ -84,10 +89,12 @@ class CompletionEngine:
         """
         request = self._within_limits(request)
         began = time.perf_counter()
-        if (known := self._from_suggestions(request)) is not None:
+        if (texts := self.suggested(request)) is not None:
+            self.cancel(request.key)
             self.metrics.count("typed_as_suggested")
             self.metrics.observe({"typed": time.perf_counter() - began})
-            return known
+            found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
+            return Completion(found, from_suggestion=True)
         loop = asyncio.get_running_loop()
         job = Job(request, loop, loop.create_future(), on_text)
         self._queue.put(job)
@@ -95,9 +102,9 @@ class CompletionEngine:
             answer = await job.future
         finally:
             job.cancel.set()
-        if request.multiline is not None and request.temperature == 0:
+        if request.multiline is not None and request.temperature == 0 and answer.settled:
             texts = tuple(candidate.text for candidate in answer.candidates)
-            self.suggestions(request.key).add(request.prefix, request.suffix, texts)
+            self.suggestions(request.key).add(request, answer.seen, texts)
         self.usual_s += _WEIGHT * (answer.stages["total"] - self.usual_s)
         return answer
 
@@ -118,6 +125,12 @@ class CompletionEngine:
         while len(self._suggestions) > self.limits.documents:
             self._suggestions.popitem(last=False)
         return found
+
+    def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
+        """What earlier suggestions give for a request, None if the model must be asked."""
+        if request.multiline is None or request.temperature > 0:
+            return None
+        return self.suggestions(request.key).find(self._within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
         """Gives up what is asked for a document."""
@@ -152,17 +165,6 @@ class CompletionEngine:
             candidates=max(1, min(request.candidates, limits.candidates)),
             deadline_s=min(request.deadline_s, limits.deadline_s),
         )
-
-    def _from_suggestions(self, request: CompletionRequest) -> Completion | None:
-        if request.multiline is None or request.temperature > 0:
-            return None
-        kept = self.suggestions(request.key)
-        texts = kept.find(request.prefix, request.suffix, request.candidates)
-        if texts is None:
-            return None
-        self.cancel(request.key)
-        found = tuple(Candidate(text, 0, "stop") for text in texts[: request.candidates])
-        return Completion(found, from_suggestion=True)
 
     def _forget(self, matches: Matches) -> None:
         for key in [key for key in self._suggestions if matches(key)]:
@@ -214,13 +216,7 @@ class CompletionEngine:
         document = self._caches.get(request.key)
         prompt = self.model.prompter.build(request)
         prepared = time.perf_counter()
-        report = document.cache.update(
-            prompt.ids,
-            tail=prompt.tail,
-            lexical_change=prompt.quote != document.quote,
-            stop=stop,
-        )
-        document.quote = prompt.quote
+        report = document.cache.update(prompt.ids, tail=0, statement=prompt.statement, stop=stop)
         document.recompute = not report.exact and report.complete
         self._caches.shrink()
         self._gauges()
@@ -232,22 +228,25 @@ class CompletionEngine:
         encoded = time.perf_counter()
         if job.warm_up:
             return Completion(())
-        decoder = Decoder(
-            self.model,
-            document.cache,
-            prompt,
-            request,
-            document.past,
-            job.cancel.is_set,
-            job.text_in_loop(),
-        )
-        candidates = decoder.run()
+        inexact, settling_s = document.cache.inexact, 0.0
+        single = request.candidates == 1 and request.temperature == 0
+        if inexact and not (single and prompt.quote == document.quote):
+            settling_s = self._settle(job, document)
+        document.quote = prompt.quote
+        try:
+            decoder = self._decoder(job, document, prompt)
+            candidates = decoder.run()
+        except InDoubt:
+            settling_s = self._settle(job, document)
+            decoder = self._decoder(job, document, prompt)
+            candidates = decoder.run()
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
             "prompt": prepared - started,
             "encode": encoded - prepared,
-            "decode": done - encoded,
+            "settle": settling_s,
+            "decode": done - encoded - settling_s,
             "total": done - job.asked,
         }
         self.metrics.count("completions")
@@ -258,7 +257,32 @@ class CompletionEngine:
             reused=report.reused,
             moved=report.moved,
             encoded=report.encoded,
+            recomputed=inexact if settling_s else 0,
+            seen=prompt.seen,
+            settled=decoder.settled,
             stages=stages,
+        )
+
+    def _settle(self, job: Job, document: Document) -> float:
+        """Makes a document's states exact; returns the seconds that it took."""
+        began = time.perf_counter()
+        inexact = document.cache.inexact
+        if not document.cache.recompute(stop=job.cancel.is_set):
+            raise Cancelled
+        document.recompute = False
+        self.metrics.count("settled")
+        self.metrics.count("tokens_recomputed", inexact)
+        return time.perf_counter() - began
+
+    def _decoder(self, job: Job, document: Document, prompt: Prompt) -> Decoder:
+        return Decoder(
+            self.model,
+            document.cache,
+            prompt,
+            job.request,
+            document.past,
+            job.cancel.is_set,
+            job.text_in_loop(),
         )
 
     def _preempted(self, job: Job) -> Callable[[], bool]:

@@ -37,6 +37,7 @@ class Job:
         asked: when, by ``time.perf_counter``.
         cancel: set once nobody wants the answer.
         warm_up: whether the context is to be encoded only, while nobody else asks for anything.
+        sent: what ``on_text`` has been given.
     """
 
     request: CompletionRequest
@@ -46,6 +47,7 @@ class Job:
     asked: float = field(default_factory=time.perf_counter)
     cancel: threading.Event = field(default_factory=threading.Event)
     warm_up: bool = False
+    sent: str = ""
 
     def answer(self, answer: Completion | CodegenError) -> None:
         """Settles the future in its event loop, which may be closed by now."""
@@ -64,13 +66,20 @@ class Job:
             log.debug("The event loop of a request is closed.")
 
     def text_in_loop(self) -> OnText | None:
-        """``on_text``, called in the event loop."""
-        if self.on_text is None:
+        """``on_text``, called in the event loop, for one decoding of the answer.
+
+        A later decoding begins anew; what it has in common with what was sent is not sent again.
+        """
+        on_text, text = self.on_text, ""
+        if on_text is None:
             return None
-        on_text = self.on_text
 
         def later(piece: str) -> None:
-            self.loop.call_soon_threadsafe(on_text, piece)
+            nonlocal text
+            text += piece
+            if len(text) > len(self.sent) and text.startswith(self.sent):
+                new, self.sent = text[len(self.sent) :], text
+                self.loop.call_soon_threadsafe(on_text, new)
 
         return later
 

@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping
 
-STAGES = ("queue", "prompt", "encode", "decode", "total", "typed")
+STAGES = ("queue", "prompt", "encode", "settle", "decode", "total", "typed")
 _WINDOW = 1000  # latest values of a stage that quantiles are of
 _PREFIX = "codegen_"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "full"]
 # Tokens of one forward pass while a context is encoded: a request can be cancelled between passes.
 _CHUNK = 32
+_FLOAT32_CHUNK = 64  # with kernels that take as long for a token of many as of few
 
 
 class CompletionModel:
@@ -57,20 +58,21 @@ class CompletionModel:
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
         self.step = _step(loaded.model, precision)
+        few = self.step is None or self.step.most == _CHUNK
+        self._chunk = _CHUNK if few else _FLOAT32_CHUNK
         self.cache()  # refuses what can't be edited, before anything is served
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
-        return EditableCache(self.model, policy=EditPolicy(chunk=_CHUNK), step=self.step)
+        return EditableCache(self.model, policy=EditPolicy(chunk=self._chunk), step=self.step)
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for a model, if it has one that is faster; narrow weights in it or the model.
+    """The short pass for a model of a kind that has one, else None; narrow weights in either.
 
-    Without the compiled kernels, and so for other types than bfloat16, the pass written out takes
-    as long as the model's own.
+    With it, passes of several documents read the weights once.
     """
     import torch
 
@@ -80,9 +82,13 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
 
     if precision == "full":
         return None
-    if can_step(model) and model.dtype == torch.bfloat16 and cpu.preferable():
+    if can_step(model):
+        # float32's kernels take as many tokens as there are.
+        some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
-            model, lambda layers: narrow_product(layers) or plain_product(layers), most=_CHUNK
+            model,
+            lambda layers: narrow_product(layers) or plain_product(layers),
+            most=None if some else _CHUNK,
         )
     add_narrow_weights(model)
     return None

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leaves enough
 _SUFFIX_SHARE = 0.25
 _SNIPPET_SHARE = 0.25
-_LONGEST_TAIL = 96
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _TOP_LEVEL = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))(?=[^\s)\]}])")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
@@ -41,14 +40,18 @@ class Prompt:
         ids: tokens.
         rest: bytes that the first new tokens must spell (token healing).
         taken: the tokens that healing took back.
-        tail: tokens at the end that must not stay stale: the cursor's line and its statement.
-        quote: of the string the cursor's line begins in, empty outside of one.
+        statement: first token and end of the cursor's statement up to the cursor, which must not
+            stay stale. The text behind the cursor may come after it.
+        seen: how many characters before the cursor the prompt is made from, its window's start
+            included.
+        quote: of the string or comment the cursor's line begins in, empty outside of one.
     """
 
     ids: list[int]
     rest: bytes
     taken: list[int]
-    tail: int
+    statement: tuple[int, int]
+    seen: int
     quote: str
 
 
@@ -89,10 +92,9 @@ class Prompter:
         self._alone = self._first or [next(token for token in starts if token is not None)]
         self._file_mark = next((known[mark] for mark in _FILE_MARKS if mark in known), None)
         self._pieces: list[str | list[int]] = []
-        if family:
-            for part in family.parts:
-                ids = self._core.encode(part, add_special_tokens=False).ids if part else []
-                self._pieces.append(part if part in ("prefix", "suffix") else ids)
+        for part in family.parts if family else ["prefix"]:
+            ids = self._core.encode(part, add_special_tokens=False).ids if part else []
+            self._pieces.append(part if part in ("prefix", "suffix") else ids)
 
     def build(self, request: CompletionRequest) -> Prompt:
         """The prompt of a request."""
@@ -103,20 +105,25 @@ class Prompter:
         if self.family:
             most = int(room * _SUFFIX_SHARE)
             suffix = self.encode(request.suffix[: most * _CHARS_A_TOKEN]).ids[:most]
-            room -= len(suffix) + sum(len(piece) for piece in self._pieces)
+            marks = [piece for piece in self._pieces if not isinstance(piece, str)]
+            room -= len(suffix) + sum(map(len, marks))
+        seen = min(len(request.prefix), room * _CHARS_A_TOKEN)
         prefix, window = self._prefix(request.prefix, room)
-        opened = scan(window, request.language)
-        tail = sum(start >= opened.statement for start in prefix.starts)
-        line = max(window.rfind("\n"), window.rfind("\r")) + 1
-        quote = scan(window[:line], request.language).quote
+        # All of the prefix is read: the window may begin within a string.
+        text = request.prefix
+        line = max(text.rfind("\n"), text.rfind("\r")) + 1
+        above = scan(text[:line], request.language)
+        quote = above.quote or "/*" * above.comment
+        statement = scan(text, request.language).statement - (len(text) - len(window))
+        size = sum(start >= statement for start in prefix.starts)
+        filled, end = self._filled(prefix.ids, suffix)
+        ids = [*self._first, *head, *filled]
+        end += len(ids) - len(filled)
+        again = end - size, end
         if self.family:
-            ids = [*self._first, *head, *self._filled(prefix.ids, suffix)]
-            tail = tail if self.family.suffix_first else 1
-            return Prompt(ids, b"", [], min(tail, _LONGEST_TAIL), quote)
-        ids = [*self._first, *head, *prefix.ids] or self._alone
-        healed = self._vocabulary.heal(ids)
-        tail = max(1, tail - len(healed.taken))
-        return Prompt(healed.ids, healed.rest, healed.taken, min(tail, _LONGEST_TAIL), quote)
+            return Prompt(ids, b"", [], again, seen, quote)
+        healed = self._vocabulary.heal(ids or self._alone)
+        return Prompt(healed.ids, healed.rest, healed.taken, again, seen, quote)
 
     def encode(self, text: str) -> _Encoded:
         """Tokens of a user's text, none of them a control token."""
@@ -170,9 +177,13 @@ class Prompter:
             return [self._file_mark, *self.encode(f"{name}\n{text}").ids]
         return self.encode(f"# {name}\n{text}").ids
 
-    def _filled(self, prefix: list[int], suffix: list[int]) -> list[int]:
+    def _filled(self, prefix: list[int], suffix: list[int]) -> tuple[list[int], int]:
+        """The prompt around the cursor, and where the prefix ends in it."""
         parts = {"prefix": prefix, "suffix": suffix}
         ids: list[int] = []
+        end = 0
         for piece in self._pieces:
             ids += parts[piece] if isinstance(piece, str) else piece
-        return ids
+            if piece == "prefix":
+                end = len(ids)
+        return ids, end

@@ -48,6 +48,9 @@ class CompletionRequest:
             taken out of it.
         max_lines: of a candidate.
         deadline_s: time after which what there is is the answer.
+        settle: whether states that an edit made approximate are encoded again where they may have
+            decided the answer. False takes the fast answer, :attr:`Completion.settled` says
+            whether it can be trusted.
     """
 
     key: DocumentKey
@@ -65,6 +68,7 @@ class CompletionRequest:
     multiline: Multiline | None = "auto"
     max_lines: int = 12
     deadline_s: float = 20.0
+    settle: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,12 @@ class Completion:
         candidates: different ones, best first; none if there is nothing worth it.
         prompt_tokens: of the whole prompt.
         reused, moved, encoded: of them, see :class:`codegen.decoding.editing.EditReport`.
+        recomputed: of the reused ones, those encoded again to settle a doubt.
+        seen: how many characters before the cursor the prompt was made from.
         from_suggestion: whether an earlier suggestion was the answer, without the model.
-        stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``decode``, ``total``).
+        settled: false if encoding everything again might give another answer.
+        stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
+            ``total``).
     """
 
     candidates: tuple[Candidate, ...]
@@ -99,7 +107,10 @@ class Completion:
     reused: int = 0
     moved: int = 0
     encoded: int = 0
+    recomputed: int = 0
+    seen: int = 0
     from_suggestion: bool = False
+    settled: bool = True
     stages: dict[str, float] = field(default_factory=dict)
 
     @property

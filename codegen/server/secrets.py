@@ -34,13 +34,14 @@ _KNOWN = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{30,}|\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}"
     r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[\w-]{35}"
     r"|\bhf_[A-Za-z0-9]{30,}|\bnpm_[A-Za-z0-9]{30,}|\bpypi-[\w-]{50,}"
-    r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}",
+    r"|(?<![\w-])eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{5,}",
     re.DOTALL,
 )
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s/:@]+):([^\s/@]+)(?=@)")
+# Runs are bounded: each place of a text is the beginning of one.
 _ASSIGNED = re.compile(
-    r"""(?ix)\b[\w.-]*(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)[\w.-]*
-    ["']?\s*[:=]\s*(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
+    r"""(?ix)(?:password|passwd|secret|token|api[_-]?key|private[_-]?key|credential)[\w.-]{0,40}
+    ["']?\s{0,20}[:=]\s{0,20}(?P<quote>["'])(?P<value>[^"'\r\n]{6,})(?P=quote)"""
 )
 _LONG = re.compile(r"""(?<=["'])[A-Za-z0-9+/=_-]{24,}(?=["'])""")
 _BITS = 3.8  # of entropy a character; words and identifiers have less

@@ -1,58 +1,92 @@
 """What was suggested in a document: typed as suggested, and whether it was accepted.
 
-Text that goes on as a suggestion said is answered from that suggestion, without the model; so is
-text that was deleted again. Acceptance is told by no editor in a standard way, but every editor
-sends it as one change whose text is the suggestion.
+Text that continues as a suggestion said is answered from that suggestion, without the model. That
+is right only while everything that the model saw is the same: its window of the text before the
+cursor but for what was typed of the suggestion since, the text behind the cursor, other files, and
+the options. All of it is compared, by content or by digest.
+
+Acceptance is told by no editor in a standard way, but every editor sends it as one change whose
+text is the suggestion.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Literal
+
+from codegen.server.requests import CompletionRequest
 
 Accepted = Literal["all", "part"]
 
 _KEPT = 16  # sets of suggestions a document
-_COMPARED = 512  # characters around the cursor that must be the same
-_CLOSERS = ")]}'\"`>"
+_COMPARED = 512  # characters before the cursor that tell where a suggestion is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """Texts suggested between a prefix and a suffix, best first."""
+    """Texts suggested for a request, best first.
 
-    prefix: str
-    suffix: str
+    Attributes:
+        window: the end of the request's prefix, as much as the prompt was made from.
+        whole: whether that is all of the prefix.
+        others: digest of everything else that was asked for.
+        texts: none if there is nothing to suggest.
+    """
+
+    window: str
+    whole: bool
+    others: bytes
     texts: tuple[str, ...]
+
+    def typed(self, prefix: str) -> str | None:
+        """What a prefix has behind this one; None if the model would see another text before it."""
+        at = 0 if self.whole else prefix.rfind(self.window)
+        same = at >= 0 and prefix.startswith(self.window, at)
+        return prefix[at + len(self.window) :] if same else None
 
 
 class Suggestions:
     """The last suggestions of one document."""
 
     def __init__(self) -> None:
-        self._sets: OrderedDict[tuple[str, str], Suggested] = OrderedDict()
-        self._shown: Suggested | None = None
+        self._sets: deque[Suggested] = deque(maxlen=_KEPT)
+        self._shown: tuple[str, tuple[str, ...]] | None = None
 
-    def add(self, prefix: str, suffix: str, texts: tuple[str, ...]) -> None:
-        """Remembers suggestions; an empty tuple means that there is nothing to suggest."""
-        key = prefix[-_COMPARED:], suffix[:_COMPARED]
-        self._sets[key] = Suggested(*key, texts)
-        self._sets.move_to_end(key)
-        while len(self._sets) > _KEPT:
-            self._sets.popitem(last=False)
+    def add(self, request: CompletionRequest, seen: int, texts: tuple[str, ...]) -> None:
+        """Remembers suggestions.
 
-    def find(self, prefix: str, suffix: str, count: int = 1) -> tuple[str, ...] | None:
-        """At least ``count`` texts that earlier suggestions give here; None if there are fewer."""
-        for old in reversed(self._sets.values()):
-            rests = _rests(old, prefix, suffix)
-            if rests is not None and (len(rests) >= count or (not rests and not old.texts)):
-                return rests
+        Args:
+            request: that they answer.
+            seen: how many characters before the cursor the prompt was made from.
+            texts: best first; none if there is nothing to suggest.
+        """
+        prefix = request.prefix
+        window = prefix[len(prefix) - seen :]
+        whole = seen == len(prefix)
+        self._sets.append(Suggested(window, whole, _others(request), texts))
+
+    def find(self, request: CompletionRequest) -> tuple[str, ...] | None:
+        """At least as many texts as a request wants that earlier suggestions give; None if there
+        are fewer.
+        """
+        others = _others(request) if self._sets else b""
+        for old in reversed(self._sets):
+            typed = old.typed(request.prefix) if old.others == others else None
+            if typed is None:
+                continue
+            if not old.texts and not typed:
+                return ()
+            rests = [text[len(typed) :] for text in old.texts if text.startswith(typed)]
+            rests = list(dict.fromkeys(rest for rest in rests if rest.strip()))
+            if len(rests) >= request.candidates:
+                return tuple(rests)
         return None
 
-    def show(self, prefix: str, suffix: str, texts: tuple[str, ...]) -> None:
+    def show(self, prefix: str, texts: tuple[str, ...]) -> None:
         """These are on the user's screen."""
-        self._shown = Suggested(prefix[-_COMPARED:], suffix[:_COMPARED], texts)
+        self._shown = prefix[-_COMPARED:], texts
 
     def accepted(self, inserted: str, prefix: str) -> tuple[Accepted, int] | None:
         """Whether a change took a suggestion, and how many characters of it.
@@ -61,11 +95,14 @@ class Suggestions:
             inserted: the change's text.
             prefix: the text before the change, up to the change's start.
         """
-        shown = self._shown
         # One character may well be typed; two or more at once are not.
-        if shown is None or len(inserted) < 2 or not _same_end(prefix, shown.prefix):
+        if self._shown is None or len(inserted) < 2:
             return None
-        for text in shown.texts:
+        before, texts = self._shown
+        size = min(len(before), len(prefix))
+        if before[len(before) - size :] != prefix[len(prefix) - size :]:
+            return None
+        for text in texts:
             if inserted == text:
                 self._shown = None
                 return "all", len(text)
@@ -74,52 +111,7 @@ class Suggestions:
         return None
 
 
-def _rests(old: Suggested, prefix: str, suffix: str) -> tuple[str, ...] | None:
-    """What is left of the suggestions after what was typed since; None if another text is there."""
-    if not _same_suffix(old.suffix, suffix):
-        return None
-    grown = _grown(old.prefix, prefix)
-    if grown is not None:
-        rests = [text[len(grown) :] for text in old.texts if text.startswith(grown)]
-        if not old.texts and not grown:
-            return ()
-        return tuple(dict.fromkeys(rest for rest in rests if rest.strip())) or None
-    shrunk = _shrunk(old.prefix, prefix)
-    if shrunk and old.texts:
-        return tuple(shrunk + text for text in old.texts)
-    return None
-
-
-def _grown(old: str, new: str) -> str | None:
-    """What ``new`` has behind ``old``, None if it does not go on from it.
-
-    Args:
-        old: the last characters of a text, or a whole one that is shorter than that.
-        new: all that is known before the cursor.
-    """
-    if len(old) < _COMPARED:
-        return new[len(old) :] if new.startswith(old) else None
-    at = new.rfind(old)
-    return new[at + len(old) :] if at >= 0 else None
-
-
-def _shrunk(old: str, new: str) -> str:
-    """What ``old`` had on its last line behind ``new``; empty if they do not fit."""
-    for size in range(1, len(old) - max(old.rfind("\n"), old.rfind("\r"))):
-        head = old[:-size]
-        if new == head or (len(old) == _COMPARED and head and new.endswith(head)):
-            return old[-size:]
-    return ""
-
-
-def _same_end(one: str, other: str) -> bool:
-    size = min(len(one), len(other), _COMPARED)
-    return one[len(one) - size :] == other[len(other) - size :]
-
-
-def _same_suffix(old: str, new: str) -> bool:
-    """Whether it is the same, but for brackets that the editor has closed by itself."""
-    return any(
-        set(new[:extra]) <= set(_CLOSERS) and new[extra : extra + _COMPARED] == old
-        for extra in range(3)
-    )
+def _others(request: CompletionRequest) -> bytes:
+    """Digest of a request but for the text before the cursor and the number of candidates."""
+    same = replace(request, prefix="", candidates=1, settle=True)
+    return blake2b(repr(same).encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from codegen.errors import ConfigError
+from codegen.python_syntax import syntax_fault
 from codegen.unicoder.annotations import drop_annotations
 from codegen.unicoder.comments import Comment, read_comments
 from codegen.unicoder.errors import UniCodeSyntaxError, UnsupportedProgram
@@ -169,8 +170,7 @@ def _parse(program: str) -> ast.Module:
     except SyntaxError as error:
         if re.match("too many (levels|nested|statically nested) ", error.msg):
             raise _too_deep() from None
-        where = f"line {error.lineno}: " if error.lineno else ""
-        raise UnsupportedProgram("syntax_error", f"{where}{error.msg}.") from None
+        raise UnsupportedProgram(*syntax_fault(program, error)) from None
     except UnicodeEncodeError:
         raise UnsupportedProgram("not_unicode", "it contains lone surrogates.") from None
     except ValueError as error:

@@ -9,19 +9,19 @@ class UnsupportedProgram(CodegenError):
     """A program can't be written as UniCode: a sound reason to skip it.
 
     Attributes:
-        reason: a short stable word to count by: ``syntax_error``, ``null_bytes``, ``not_unicode``
-            or ``too_deep``.
+        reason: a short stable word to count by: ``syntax_error``, ``newer_python``,
+            ``null_bytes``, ``not_unicode`` or ``too_deep``.
         detail: what is wrong, in a sentence.
     """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
         self.reason = reason
         self.detail = detail
-        super().__init__(f"The program can't be written as UniCode ({reason}): {detail}")
+        super().__init__(f"The program can't be written as UniCode ({reason}): {detail}", remedy)
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
         # Exceptions are pickled by their message alone, which __init__ does not take.
-        return type(self), (self.reason, self.detail)
+        return type(self), (self.reason, self.detail, self.remedy)
 
 
 class UniCodeSyntaxError(CodegenError):

@@ -7,10 +7,11 @@ before; ``chain`` lets the first of several draft that is expected to pay; ``mak
 drafters; ``vllm_proposer`` and ``vllm_worker`` are vLLM's plug-ins. Only the last imports torch.
 """
 
-from codegen.decoding.drafts.chain import DrafterChain, Tally
+from codegen.decoding.drafts.chain import DrafterChain
 from codegen.decoding.drafts.cursor import CursorDrafter
 from codegen.decoding.drafts.diff import DiffDrafter
 from codegen.decoding.drafts.making import DrafterMaker
+from codegen.decoding.drafts.planner import FixedCosts, PassCosts, PlannedDrafter, Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.drafts.recycling import RecyclingDrafter
 from codegen.decoding.drafts.suffix import SuffixDrafter
@@ -23,7 +24,10 @@ __all__ = [
     "Drafter",
     "DrafterChain",
     "DrafterMaker",
+    "FixedCosts",
+    "PassCosts",
+    "PlannedDrafter",
+    "Planner",
     "RecyclingDrafter",
     "SuffixDrafter",
-    "Tally",
 ]

@@ -1,18 +1,11 @@
-"""Several drafters in a row: the first that is sure drafts, else the best, none if none pays.
+"""Several drafters in a row: the one that expects most drafts.
 
-Costs are counted in plain steps. A verified draft of n tokens is taken to cost ``token_cost * n``
-more than a plain step; each accepted token saves one. A drafter's estimate of its own success is
-corrected by what came of it in this row (``trust``), apart for drafts it was sure of and others. A
-draft is cut where the corrected probability falls below its cost, and skipped if nothing is left.
-Drafts that were made and not chosen are compared with what was emitted as well, which costs no
-verification: a drafter that fails is switched off, and is back as soon as it would have been right.
+A drafter's estimate of its own success is corrected by what came of it in this row (``trust``),
+apart for drafts it was sure of and others. Drafts that were made and not chosen are compared with
+what was emitted as well, which costs no verification: a drafter that fails is passed over, and is
+back as soon as it would have been right. Whether a draft pays is not decided here: see ``planner``.
 
-Beyond that there is an account: it starts with ``allowance`` steps, earns ``slack`` of a step each
-round and all that drafts gain, and never holds more than ``ceiling``. Drafts are paid from it, so a
-row costs at most ``1 + slack`` of plain decoding and a constant (in this model of cost; a loop that
-knows better sets ``token_cost``), however the drafts fail.
-
-Nothing here looks at a clock: drafts are the same in every run.
+Nothing here looks at a clock.
 """
 
 from __future__ import annotations
@@ -23,24 +16,8 @@ from dataclasses import dataclass
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _SURE = 0.9  # probability of the first token
-_TRUSTED = 0.5  # trust at which a sure draft is taken without a look at the others
 _WEIGHT = 4.0  # tokens of a drafter's own estimate that trust begins with
 _FORGET = 0.9  # per draft
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came of one drafter's drafts in this row.
-
-    Attributes:
-        rounds: drafts that were verified.
-        drafted: tokens in them.
-        accepted: tokens of them that the target agreed with.
-    """
-
-    rounds: int = 0
-    drafted: int = 0
-    accepted: int = 0
 
 
 @dataclass(slots=True)
@@ -52,7 +29,7 @@ class _Trust:
 
     @property
     def factor(self) -> float:
-        return self.accepted / self.expected
+        return min(1.0, self.accepted / self.expected)
 
     def learn(self, accepted: int, expected: float) -> None:
         self.accepted = _FORGET * self.accepted + accepted
@@ -64,79 +41,47 @@ class DrafterChain:
 
     Args:
         drafters: by name; each is told of everything, whoever drafts.
-        token_cost: cost of one more drafted token, in plain steps.
-        slack: share of plain decoding's cost that failing drafts may add.
-        allowance: steps that a row may lose before anything was gained.
-        ceiling: most that a row may lose after drafts went well.
     """
 
-    def __init__(
-        self,
-        drafters: dict[str, Drafter],
-        *,
-        token_cost: float = 0.01,
-        slack: float = 0.03,
-        allowance: float = 1.0,
-        ceiling: float = 4.0,
-    ) -> None:
+    def __init__(self, drafters: dict[str, Drafter]) -> None:
         self.drafters = drafters
-        self.token_cost = token_cost
-        self.slack = slack
-        self.allowance = allowance
-        self.ceiling = ceiling
         self.candidates = max((d.candidates for d in drafters.values()), default=0)
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """Begins the row with every drafter."""
-        self.tallies = {name: Tally() for name in self.drafters}
         self._trust = {(name, sure): _Trust() for name in self.drafters for sure in (True, False)}
-        self._balance = self.allowance
         self._made: dict[str, Draft] = {}  # what the next accept() is compared with
-        self._chosen = ""
         for drafter in self.drafters.values():
             drafter.begin(prompt, context)
 
     def draft(self, limit: int) -> Draft:
-        """The first sure draft, else the one with the largest gain, cut to what pays and what the
-        row can afford.
+        """The draft with the most expected tokens, of equal ones the first; its probabilities are
+        corrected, its ``source`` is the drafter's name.
         """
-        self._made, self._chosen = {}, ""
-        affordable = limit
-        if self.token_cost > 0:
-            affordable = min(limit, int(self._balance / self.token_cost + 1e-9))
-        if affordable < 1:
-            return Draft()
-        best, chosen = 0.0, Draft()
+        self._made = {}
+        best, chosen, factor = 0.0, "", 0.0
         for name, drafter in self.drafters.items():
-            draft = drafter.draft(affordable)
+            draft = drafter.draft(limit)
             if not len(draft):
                 continue
             self._made[name] = draft
             sure = _sure(draft)
-            factor = min(1.0, self._trust[name, sure].factor)
-            worth = self._worth(draft, factor)
-            gain = factor * worth.score - self.token_cost * len(worth)
-            if gain > best:
-                best, chosen, self._chosen = gain, worth, name
-                self._made[name] = worth
-                if sure and factor >= _TRUSTED:
-                    break
-        return chosen
+            trust = self._trust[name, sure].factor
+            if trust * draft.score > best:
+                best, chosen, factor = trust * draft.score, name, trust
+        if not chosen:
+            return Draft()
+        draft = self._made[chosen]
+        corrected = [factor * probability for probability in draft.probabilities]
+        return Draft(draft.tokens, draft.parents, corrected, chosen)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Settles the account of the last draft and tells every drafter."""
+        """Compares what was drafted with what was emitted, and tells every drafter."""
         for name, draft in self._made.items():
-            accepted = len(draft.path(tokens))
-            self._trust[name, _sure(draft)].learn(accepted, _expected(draft, len(tokens)))
-            if name == self._chosen:
-                tally = self.tallies[name]
-                tally.rounds += 1
-                tally.drafted += len(draft)
-                tally.accepted += accepted
-                self._balance += accepted - self.token_cost * len(draft)
-        self._balance = min(self._balance + self.slack, self.ceiling)
-        self._made, self._chosen = {}, ""
+            expected = _expected(draft, len(tokens))
+            self._trust[name, _sure(draft)].learn(len(draft.path(tokens)), expected)
+        self._made = {}
         for drafter in self.drafters.values():
             drafter.accept(tokens)
 
@@ -149,20 +94,6 @@ class DrafterChain:
         """Tells every drafter."""
         for drafter in self.drafters.values():
             drafter.finish()
-
-    def _worth(self, draft: Draft, factor: float) -> Draft:
-        """The nodes that are expected to pay for themselves."""
-        least = self.token_cost / factor if factor > 0 else 2.0
-        kept = [i for i, probability in enumerate(draft.probabilities) if probability >= least]
-        if len(kept) == len(draft):
-            return draft
-        # A child is never more probable than its parent, so the parents of what is kept are kept.
-        number = {node: i for i, node in enumerate(kept)}
-        return Draft(
-            [draft.tokens[i] for i in kept],
-            [number.get(draft.parents[i], -1) for i in kept],
-            [draft.probabilities[i] for i in kept],
-        )
 
 
 def _sure(draft: Draft) -> bool:

@@ -34,6 +34,7 @@ _SHORTEST = 8  # tokens of a draft, at least, while there are so many
 _OWN_WAY = 8  # tokens that differ before drafts get short
 _FORGET = 0.9
 _PRIOR = 100  # tokens between two edits before any was seen
+_DOUBT = 1.5  # as for suffix drafts: after n tokens that agreed, the next counts n / (n + 1.5)
 _GUESS = 0.6  # probability that a guess is right
 
 
@@ -103,7 +104,8 @@ class CursorDrafter:
         size = min(limit, self._length, max(worth, _SHORTEST))
         tokens = self._original[self._at : self._at + size]
         first = 1.0 if self._run >= _AGREED else _GUESS
-        powers = itertools.accumulate(itertools.repeat(rate, len(tokens)), operator.mul)
+        agreed = range(self._run + 1, self._run + 1 + len(tokens))
+        powers = itertools.accumulate((rate * n / (n + _DOUBT) for n in agreed), operator.mul)
         draft = Draft.chain(tokens, [first * power for power in powers])
         if self.tree and self._other is not None:
             return _forked(draft, self._original[self._other : self._other + size], limit, rate)
@@ -133,6 +135,7 @@ class CursorDrafter:
         count = next((i for i, (token, other) in pairs if token != other), len(expected))
         self._recent = [*self._recent, *tokens[:count][-_RECENT:]][-_RECENT:]
         self._at += count
+        self._run += count
         self._parted = self._at
         self._agreements += count
         return count
@@ -143,6 +146,7 @@ class CursorDrafter:
         self._recent = [*self._recent[1 - _RECENT :], token]
         if self._run >= _AGREED and agrees:
             self._at += 1
+            self._run += 1
             self._parted = self._at
             self._agreements += 1
             return True

@@ -14,10 +14,6 @@ from codegen.decoding.drafts.recycling import RecyclingDrafter
 from codegen.decoding.drafts.suffix import SuffixDrafter
 from codegen.decoding.suffix import SuffixStore
 
-# What one more drafted token costs, in forward passes of one token: what DrafterChain reckons with.
-_CPU_TOKEN_COST = 0.1
-_GPU_TOKEN_COST = 0.01
-
 
 @dataclass(frozen=True)
 class DrafterMaker:
@@ -27,16 +23,14 @@ class DrafterMaker:
         encode: text to token ids, without special tokens.
         decode: token ids to text.
         line_ends: ids of the tokens that hold a line break.
-        on_cpu: whether the target runs on a CPU, where drafted tokens cost more.
     """
 
     encode: Callable[[str], list[int]]
     decode: Callable[[Sequence[int]], str]
     line_ends: frozenset[int]
-    on_cpu: bool
 
     @classmethod
-    def of(cls, tokenizer: Any, tokens: Sequence[bytes | None], on_cpu: bool) -> DrafterMaker:
+    def of(cls, tokenizer: Any, tokens: Sequence[bytes | None]) -> DrafterMaker:
         """For a transformers tokenizer and the bytes of its tokens
         (:class:`codegen.decoding.healing.Vocabulary`).
         """
@@ -48,7 +42,7 @@ class DrafterMaker:
             return tokenizer.decode(list(ids))
 
         ends = frozenset(i for i, token in enumerate(tokens) if b"\n" in (token or b""))
-        return cls(encode, decode, ends, on_cpu)
+        return cls(encode, decode, ends)
 
     def context(self, original: str, tenant: Hashable = None) -> Context:
         """What drafters need to know of a row that rewrites a file, or changes it by a diff."""
@@ -75,7 +69,4 @@ class DrafterMaker:
             "suffix": lambda: SuffixDrafter(store, factor=factor, min_probability=min_probability),
             "recycling": RecyclingDrafter,
         }
-        return DrafterChain(
-            {name: makers[name]() for name in names},
-            token_cost=_CPU_TOKEN_COST if self.on_cpu else _GPU_TOKEN_COST,
-        )
+        return DrafterChain({name: makers[name]() for name in names})

@@ -23,11 +23,13 @@ class Draft:
         tokens: the drafted ids. Siblings have different ids.
         parents: the index of each token's parent, -1 for one that follows the context.
         probabilities: the drafter's estimate that the token and all its ancestors are accepted.
+        source: the name of the drafter among several, else empty.
     """
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    source: str = ""
 
     @classmethod
     def chain(cls, tokens: Sequence[int], probabilities: Sequence[float]) -> Draft:
@@ -66,7 +68,9 @@ class Draft:
         """The first ``count`` nodes; they are a tree, as parents stand before children."""
         if count >= len(self.tokens):
             return self
-        return Draft(self.tokens[:count], self.parents[:count], self.probabilities[:count])
+        return Draft(
+            self.tokens[:count], self.parents[:count], self.probabilities[:count], self.source
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): a structure of the row's own prompt and
 output, one of past responses, the draft with the larger sum of probabilities, of equal ones the
 row's own. Unlike there, a match has no greatest length, and the probabilities, shares of what was
-seen, are lowered for short matches: by m / (m + 1) after a match of m tokens.
+seen, are lowered for short matches: after n tokens that agreed, those of the match and of the draft,
+the next one counts n / (n + 1.5).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from codegen.decoding.drafts.protocol import Context, Draft
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
 _CONTEXT = 256  # tokens of the row that past responses are searched for
+_DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
 
 
 class SuffixDrafter:
@@ -84,8 +86,7 @@ class SuffixDrafter:
             )
             if found[3] > score:
                 tokens, parents, probabilities, _, match = found
-        trust = match / (match + 1)
-        return Draft(tokens, parents, [trust * probability for probability in probabilities])
+        return Draft(tokens, parents, _doubted(parents, probabilities, match))
 
     def accept(self, tokens: Sequence[int]) -> None:
         """Appends to the row."""
@@ -99,3 +100,14 @@ class SuffixDrafter:
         """Keeps the response in the store."""
         if self.store is not None and len(self._row) > self._prompt:
             self.store.add(self._row[self._prompt :], self._tenant)
+
+
+def _doubted(parents: Sequence[int], probabilities: Sequence[float], match: int) -> list[float]:
+    """Probabilities of a draft's nodes, each lowered by how little agreed before it."""
+    lengths: list[int] = []
+    factors: list[float] = []
+    for parent in parents:
+        length, factor = (lengths[parent], factors[parent]) if parent >= 0 else (match, 1.0)
+        lengths.append(length + 1)
+        factors.append(factor * length / (length + _DOUBT))
+    return [factor * found for factor, found in zip(factors, probabilities, strict=True)]

@@ -32,13 +32,16 @@ from typing import Any
 
 import numpy as np
 
-from codegen.decoding.drafts.chain import DrafterChain
 from codegen.decoding.drafts.making import DrafterMaker
+from codegen.decoding.drafts.planner import PlannedDrafter
 from codegen.decoding.drafts.protocol import Context
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.suffix import SuffixStore
 from codegen.decoding.vllm_tokenizer import read_tokenizer
 
+# What a drafted token costs, in passes of one token: vLLM does not tell a proposer what passes take.
+_CPU_TOKEN_COST = 0.1
+_GPU_TOKEN_COST = 0.01
 _ALONE = ("suffix",)
 _EDITING = ("cursor", "diff", "suffix")
 _STORE_TOKENS = 1 << 24  # of past responses at most, about 280 MB
@@ -49,7 +52,7 @@ _CHARACTERS = 32  # of an original, for each token that the model holds: bounds 
 class _Row:
     """A request: its drafters, and the tokens that they know."""
 
-    chain: DrafterChain
+    chain: PlannedDrafter
     tokens: array[int]
 
     def begins(self, tokens: np.ndarray) -> bool:
@@ -67,7 +70,8 @@ class DraftProposer:
     def __init__(self, vllm_config: Any) -> None:
         config = vllm_config.speculative_config
         self._model_config = vllm_config.model_config
-        self._on_cpu = vllm_config.device_config.device_type == "cpu"
+        on_cpu = vllm_config.device_config.device_type == "cpu"
+        self._token_cost = _CPU_TOKEN_COST if on_cpu else _GPU_TOKEN_COST
         self._limit: int = config.num_speculative_tokens
         self._longest: int = vllm_config.model_config.max_model_len
         self._suffix: dict[str, Any] = {
@@ -77,7 +81,7 @@ class DraftProposer:
         kept: int = config.suffix_decoding_max_cached_requests
         if kept > 0:
             self._suffix["store"] = SuffixStore(min(kept * self._longest, _STORE_TOKENS))
-        self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset(), self._on_cpu)
+        self._no_text = DrafterMaker(lambda _: [], lambda _: "", frozenset())
         self._text: DrafterMaker | None = None
         self._runner: Any = None
         # By vLLM's id of the request, or without a runner by its place in the last batch.
@@ -172,8 +176,9 @@ class DraftProposer:
         else:
             chain = self._no_text.chain(_ALONE, **self._suffix)
             context = Context(tenant=tenant)
-        chain.begin(prompt.tolist(), context)
-        return _Row(chain, array("i", prompt.tolist()))
+        planned = PlannedDrafter(chain, self._token_cost)
+        planned.begin(prompt.tolist(), context)
+        return _Row(planned, array("i", prompt.tolist()))
 
     def _left(self, number: int, row: _Row) -> int:
         """Tokens that are worth drafting before the request reaches its own limit."""
@@ -188,5 +193,5 @@ class DraftProposer:
     def _maker(self) -> DrafterMaker:
         if self._text is None:
             tokenizer = read_tokenizer(self._model_config)
-            self._text = DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens, self._on_cpu)
+            self._text = DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens)
         return self._text

@@ -7,7 +7,7 @@ states, ``rotation`` knows what a position does to a key, ``support`` which mode
 that change how the text behind them reads.
 """
 
-from codegen.decoding.editing.cache import EditableCache
+from codegen.decoding.editing.cache import EditableCache, Passes, PassRequest, run_alone
 from codegen.decoding.editing.lexical import (
     LexicalState,
     Reading,
@@ -25,6 +25,8 @@ __all__ = [
     "EditReport",
     "EditableCache",
     "LexicalState",
+    "PassRequest",
+    "Passes",
     "Reading",
     "Rotation",
     "can_step",
@@ -32,5 +34,6 @@ __all__ = [
     "plain_product",
     "read",
     "reads_otherwise",
+    "run_alone",
     "tail_tokens",
 ]

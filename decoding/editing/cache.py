@@ -20,7 +20,9 @@ import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,7 +31,13 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache
 from codegen.decoding.editing.deviation import deviations
-from codegen.decoding.editing.forward import check_agreement, forward, to_tensor
+from codegen.decoding.editing.forward import (
+    begin,
+    check_agreement,
+    forward,
+    step_rows,
+    to_tensor,
+)
 from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
 from codegen.decoding.editing.report import EditPolicy, EditReport
 from codegen.decoding.editing.spans import Tokens
@@ -41,14 +49,56 @@ _SPARE = 512  # cells that may be unused however few are used
 _agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
+T = TypeVar("T")
 
 
 def _never() -> bool:
     return False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PassRequest:
+    """A forward pass that a cache needs next.
+
+    Attributes:
+        cache: whose tokens are encoded.
+        places: of its sequence, ascending, int64 [Q].
+        keep: for how many of the last of them logits are wanted.
+    """
+
+    cache: EditableCache
+    places: NDArray[np.int64]
+    keep: int
+
+
+Passes = Generator[PassRequest, torch.Tensor, T]
+"""Work that yields the passes it needs, is sent their logits [keep, V], and returns a result.
+
+Several of them, on caches of their own, can share passes (:meth:`EditableCache.run_passes`).
+"""
+
+
+def run_alone(passes: Passes[T]) -> T:
+    """The result of work whose passes are run one after the other."""
+    try:
+        request = next(passes)
+        while True:
+            try:
+                logits = EditableCache.run_passes([request])[0]
+            except BaseException as error:  # noqa: BLE001 - the work has to know
+                request = passes.throw(error)
+            else:
+                request = passes.send(logits)
+    except StopIteration as end:
+        return end.value
+
+
 class EditableCache:
     """The states of one text in one model.
+
+    :meth:`update`, :meth:`extend` and :meth:`recompute` run their forward passes themselves;
+    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to whoever runs those of
+    several caches together.
 
     The sequence is the context that :meth:`update` was given last and what :meth:`extend` added.
     Not for use by several threads at once; several caches may share a model.
@@ -127,7 +177,7 @@ class EditableCache:
         if self._logits is None:
             if not len(self):
                 raise ValueError("an empty sequence has no next token; call update first")
-            self._encode(np.array([len(self) - 1]), _never)
+            run_alone(self._encode(np.array([len(self) - 1]), _never))
         assert self._logits is not None
         return self._logits
 
@@ -172,6 +222,22 @@ class EditableCache:
             ModelError: if the model can't hold so many tokens.
             ValueError: without tokens.
         """
+        return run_alone(
+            self.updating(
+                token_ids, tail=tail, statement=statement, lexical_change=lexical_change, stop=stop
+            )
+        )
+
+    def updating(
+        self,
+        token_ids: Sequence[int],
+        *,
+        tail: int | None = None,
+        statement: tuple[int, int] | None = None,
+        lexical_change: bool = False,
+        stop: Stop | None = None,
+    ) -> Passes[EditReport]:
+        """See :meth:`update`."""
         began = time.perf_counter()
         if not len(token_ids):
             raise ValueError("a context has at least one token")
@@ -192,7 +258,7 @@ class EditableCache:
         places = np.flatnonzero(fresh)
         self._context, self._context_logits = len(tokens), known
         self._logits = known
-        complete = self._encode(places, stop or _never)
+        complete = yield from self._encode(places, stop or _never)
         encoded = int(np.count_nonzero(places < len(self)))
         return EditReport(
             reused=len(self) - encoded,
@@ -224,10 +290,14 @@ class EditableCache:
         Returns:
             Whether all states are exact.
         """
+        return run_alone(self.recomputing(stop=stop))
+
+    def recomputing(self, *, stop: Stop | None = None) -> Passes[bool]:
+        """See :meth:`recompute`."""
         places = np.flatnonzero(~self._ledger.exact)
         if len(places):
             self._context_logits = None
-        return self._encode(places, stop or _never)
+        return (yield from self._encode(places, stop or _never))
 
     # ------------------------------------------------------------------ decoding behind it
 
@@ -241,6 +311,10 @@ class EditableCache:
             ModelError: if the model can't hold so many tokens.
             ValueError: without tokens.
         """
+        return run_alone(self.extending(token_ids))
+
+    def extending(self, token_ids: Sequence[int]) -> Passes[torch.Tensor]:
+        """See :meth:`extend`."""
         if not len(token_ids):
             raise ValueError("there is nothing to add")
         before = len(self)
@@ -249,7 +323,7 @@ class EditableCache:
         tokens = np.concatenate([self._ledger.sequence, added])
         self._place(self._ledger.order, tokens, prefix_marks(tokens))
         index = np.arange(before, len(tokens))
-        logits = self._forward(index, len(index))
+        logits = yield from self._forward(index, len(index))
         self._remember(logits[-1])
         return logits
 
@@ -335,7 +409,7 @@ class EditableCache:
         """Tells the cells where their tokens stand."""
         self._cells.room.positions = self._tensor(self._ledger.positions())
 
-    def _encode(self, places: NDArray[np.int64], stop: Stop) -> bool:
+    def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
         """Encodes these places of the sequence, in order; whether it got to their end.
 
         If not, the sequence is cut before the first place that has no states.
@@ -346,13 +420,12 @@ class EditableCache:
                 self._cut(self._ledger.valid)
                 return False
             part = places[start : start + chunk]
-            logits = self._forward(part, 1)
+            logits = yield from self._forward(part, 1)
             if part[-1] == len(self) - 1:
                 self._remember(logits[-1])
         return True
 
-    @torch.inference_mode()
-    def _forward(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
+    def _forward(self, places: NDArray[np.int64], keep: int) -> Passes[torch.Tensor]:
         """One pass over these places: each sees what stands before it, encoded just now or before.
 
         Args:
@@ -365,12 +438,37 @@ class EditableCache:
         ledger = self._ledger
         ledger.begin(places)
         try:
-            logits = self._run(places, keep)
-        except BaseException:
+            logits = yield PassRequest(self, places, keep)
+        except BaseException:  # also when the work is given up
             self._cut(ledger.valid)
             raise
         ledger.encoded(places)
         return logits
+
+    @staticmethod
+    @torch.inference_mode()
+    def run_passes(requests: Sequence[PassRequest]) -> list[torch.Tensor]:
+        """Runs passes, each of another cache; together where the caches share a step.
+
+        Returns:
+            Logits [keep, V] of each.
+        """
+        first = requests[0].cache
+        step = first._step
+        if (
+            step is None
+            or len(requests) == 1
+            or any(one.cache._step is not step or len(one.places) > step.most for one in requests)
+        ):
+            return [one.cache._run(one.places, one.keep) for one in requests]
+        found: list[torch.Tensor] = []
+        for these in _batches(requests, step.together):
+            rows = []
+            for one in these:
+                cells, ledger = one.cache._cells, one.cache._ledger
+                rows.append(step_rows(cells, ledger, begin(cells, ledger, one.places), one.keep))
+            found += step(rows)
+        return found
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """The model on these places; logits [keep, V]."""
@@ -395,7 +493,9 @@ class EditableCache:
         for start in range(0, len(places), self.policy.chunk):
             part = places[start : start + self.policy.chunk]
             new = torch.from_numpy(fresh[part]).to(self.model.device)
-            measured = deviations(self._cells, new, lambda part=part: self._run(part, 1))
+            measured = deviations(
+                self._cells, new, lambda part=part: self.run_passes([PassRequest(self, part, 1)])
+            )
             found.append(measured.cpu().numpy())
         distance = np.where(fresh[places], -1, np.concatenate(found))
         chosen[places[np.argsort(-distance, kind="stable")[:number]]] = True
@@ -424,3 +524,16 @@ class EditableCache:
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return to_tensor(values, self.model.device)
+
+
+def _batches(requests: Sequence[PassRequest], most: int) -> list[list[PassRequest]]:
+    """Requests in order, in batches of up to ``most`` tokens, or of one request."""
+    found: list[list[PassRequest]] = []
+    rows = most
+    for one in requests:
+        if rows + len(one.places) > most:
+            found.append([])
+            rows = 0
+        found[-1].append(one)
+        rows += len(one.places)
+    return found

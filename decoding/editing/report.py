@@ -39,7 +39,7 @@ class EditPolicy:
     keep_removed: int = 1024
     max_stale: float = 0.5
     chunk: int = 256
-    doubt: float = 0.3
+    doubt: float = 0.75
     rotate: bool = True
 
 

@@ -4,8 +4,11 @@ Between two keys a completion takes some passes of one token and one of a few do
 weights their products are so short that most of the time goes into what a model's own ``forward``
 does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
 layer is four products (queries, keys and values in one; gate and up in one), one attention over
-the cells in place, two norms, a rotation and a gate, each one call of :mod:`codegen.kernels.cpu`.
-Without these kernels it computes the same, in the model's own time.
+the cells in place, two norms, a rotation and a gate. Where all products are narrow the whole pass
+is one call of :class:`codegen.kernels.cpu.Pass`; elsewhere it computes the same part by part.
+
+The tokens may be of several sequences, whose states lie in cells of their own: they share one
+reading of the weights, which is what a pass of few tokens takes most of its time for.
 
 The model itself stays as it is; its modules' own parameters are used, or narrow copies of them.
 Only classes whose code is known are taken (:data:`KNOWN`), and before a step is used its logits are
@@ -18,18 +21,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from codegen.decoding.editing.cells import CellCache, CellLayer
-from codegen.kernels.cpu import attention, gated, rms_norm, rotate_
+from codegen.kernels import cpu
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """A linear layer: rows [Q, I] to [Q, O]."""
 
 Join = Callable[[Sequence[nn.Linear]], Product]
 """Makes one product of layers of the same inputs: their outputs side by side."""
+
+_ANY = 1 << 30
 
 # Causal language models whose parts are those of Llama, with or without biases: the prefix of the
 # class names of their parts.
@@ -40,12 +46,29 @@ KNOWN = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """Tokens of one sequence that a pass encodes.
+
+    Attributes:
+        tokens: int64 [Q].
+        rows: their positions, and the cell of each position of the sequence.
+        cells: whose room says which cells are written.
+        keep: for how many of the last tokens logits are wanted.
+    """
+
+    tokens: torch.Tensor
+    rows: cpu.SequenceRows
+    cells: CellCache
+    keep: int
+
+
 @dataclass(frozen=True)
 class _Layer:
-    before_attention: Product
+    before_attention: torch.Tensor  # the norm's weights
     states: Product  # queries, keys and values
     out: Product
-    before_feed_forward: Product
+    before_feed_forward: torch.Tensor
     gate_and_up: Product
     down: Product
 
@@ -56,55 +79,142 @@ class DecodeStep:
     Args:
         model: for which :func:`can_step` is true.
         join: makes the products, :func:`plain_product` for the model's own weights.
-        most: tokens up to which it is worth using.
+        most: tokens of a sequence up to which it takes the place of the model's own pass; None for
+            any number.
+
+    Attributes:
+        together: tokens of several sequences that one pass takes. More would get other products
+            (:class:`codegen.kernels.cpu.Product`) than the sequences get alone.
     """
 
-    def __init__(self, model: PreTrainedModel, join: Join, *, most: int) -> None:
-        self.most = most
+    def __init__(self, model: PreTrainedModel, join: Join, *, most: int | None) -> None:
+        self.most = most or _ANY
         base: Any = model.model
         config = model.config
         self._embed: nn.Embedding = base.embed_tokens
         self._rotary: nn.Module = base.rotary_emb
         self._heads = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
-        self._scale = base.layers[0].self_attn.scaling
+        self._dim: int = base.layers[0].self_attn.head_dim
+        self._scale: float = base.layers[0].self_attn.scaling
+        self._epsilon: float = base.norm.variance_epsilon
         self._layers = [_written_out(layer, join) for layer in base.layers]
-        self._norm = _norm(base.norm)
+        self._norm: torch.Tensor = base.norm.weight.detach()
         self._head = join([model.lm_head])  # type: ignore[list-item]
+        self._pass = self._compiled(config)
+        self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
+        # With compiled products the attention is compiled too, and reads cells of its own type.
+        self._in_cells = self.narrow and cpu.Pass.takes(32, 32, self._dim)
 
-    def __call__(
-        self, tokens: torch.Tensor, places: torch.Tensor, order: torch.Tensor, cells: CellCache,
-        keep: int,
-    ) -> torch.Tensor:  # fmt: skip
+    @property
+    def narrow(self) -> bool:
+        """Whether compiled products of narrow weights take the place of the model's."""
+        return any(
+            isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
+        )
+
+    def _compiled(self, config: Any) -> cpu.Pass | None:
+        """The whole pass in one call, where all products are compiled."""
+        layers = [tuple(vars(layer).values()) for layer in self._layers]
+        parts = [self._head, *(part for layer in layers for part in layer)]
+        compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
+        sizes = (config.hidden_size, config.intermediate_size, self._dim)
+        if not (compiled and cpu.Pass.takes(*sizes)):
+            return None
+        return cpu.Pass(
+            layers, self._norm, self._head, heads=self._heads, kv_heads=self._kv_heads,  # type: ignore[arg-type]
+            dim=self._dim, scale=self._scale, epsilon=self._epsilon,
+        )  # fmt: skip
+
+    def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
         """Encodes tokens; each sees what stands before it, encoded just now or before.
 
-        Args:
-            tokens: int64 [Q].
-            places: their positions, ascending, int64 [Q].
-            order: the cell of each position, int64 [N].
-            cells: whose room says which cells are written.
-            keep: for how many of the last tokens logits are wanted.
+        What a sequence gets is what it would get alone: with compiled products to the last bit,
+        with PyTorch's up to rounding.
 
         Returns:
-            Logits [keep, V].
+            Logits [keep, V] of each sequence.
         """
+        tokens = torch.cat([one.tokens for one in sequences])
+        places = torch.cat([one.rows.places for one in sequences])
         states = self._embed(tokens)  # [Q, H]
         cosines, sines = self._rotary(states[None], places[None])  # [1, Q, D]
         cosines, sines = cosines[0].contiguous(), sines[0].contiguous()
-        heads, kv_heads, count = self._heads, self._kv_heads, len(tokens)
-        for layer, cell in zip(self._layers, cells.layers, strict=True):
-            assert isinstance(cell, CellLayer)
-            all_heads = layer.states(layer.before_attention(states))
+        ends = np.cumsum([len(one.tokens) for one in sequences])
+        kept = np.concatenate(
+            [np.arange(end - one.keep, end) for one, end in zip(sequences, ends, strict=True)]
+        )
+        probed = any(one.cells.room.probe is not None for one in sequences)
+        if self._pass is not None and len(tokens) <= self._pass.most and not probed:
+            cells = np.stack([self._addresses(one.cells, states) for one in sequences], axis=1)
+            logits = self._pass(
+                states, cosines, sines, [one.rows for one in sequences], cells,
+                [one.cells.capacity for one in sequences], kept,
+            )  # fmt: skip
+        else:
+            logits = self._by_parts(sequences, states, cosines, sines, kept, probed)
+        return list(logits.split([one.keep for one in sequences]))
+
+    def _addresses(self, cells: CellCache, states: torch.Tensor) -> cpu.Addresses:
+        """Where a sequence's states are, int64 [layers, 3], 0 for what there is not."""
+        found = np.zeros((len(cells.layers), 3), dtype=np.int64)
+        for number, layer in enumerate(cells.layers):
+            assert isinstance(layer, CellLayer)
+            if not layer.is_initialized:
+                empty = states.new_empty(1, self._kv_heads, 0, self._dim)
+                empty = empty.to(cpu.CELLS[states.dtype])
+                layer.lazy_initialization(empty, empty)
+            parts = (layer.keys, layer.values, layer.base)
+            found[number] = [0 if part is None else part.data_ptr() for part in parts]
+        return found
+
+    def _by_parts(
+        self, sequences: Sequence[StepRows], states: torch.Tensor, cosines: torch.Tensor,
+        sines: torch.Tensor, kept: np.ndarray, probed: bool,
+    ) -> torch.Tensor:  # fmt: skip
+        """Logits [K, V] of the kept rows, by one operation after the other."""
+        heads, kv_heads, count = self._heads, self._kv_heads, len(states)
+        compiled = self._in_cells and not probed
+        cells = [self._addresses(one.cells, states) for one in sequences] if compiled else []
+        for number, layer in enumerate(self._layers):
+            all_heads = layer.states(self._normed(states, layer.before_attention))
             all_heads = all_heads.view(count, heads + 2 * kv_heads, -1)
-            rotate_(all_heads, heads + kv_heads, cosines, sines)
-            queries, keys, values = all_heads.split([heads, kv_heads, kv_heads], dim=1)
+            cpu.rotate_(all_heads, heads + kv_heads, cosines, sines)
+            if compiled:
+                seen = cpu.attend(
+                    all_heads, [one.rows for one in sequences],
+                    np.stack([one[number] for one in cells]),
+                    [one.cells.capacity for one in sequences],
+                    heads=heads, kv_heads=kv_heads, scale=self._scale,
+                )  # fmt: skip
+            else:
+                seen = self._attention(sequences, number, all_heads)
+            states = states + layer.out(seen.view(count, -1))
+            gate_and_up = layer.gate_and_up(self._normed(states, layer.before_feed_forward))
+            states = states + layer.down(cpu.gated(gate_and_up))
+        return self._head(self._normed(states[torch.from_numpy(kept)], self._norm))
+
+    def _attention(
+        self, sequences: Sequence[StepRows], layer: int, all_heads: torch.Tensor
+    ) -> torch.Tensor:
+        """Writes new states and attends, one sequence after the other, with PyTorch."""
+        found = []
+        sizes = [self._heads, self._kv_heads, self._kv_heads]
+        for one, part in zip(
+            sequences, all_heads.split([len(one.tokens) for one in sequences]), strict=True
+        ):
+            queries, keys, values = part.split(sizes, dim=1)
+            cell = one.cells.layers[layer]
+            assert isinstance(cell, CellLayer)
+            if self._in_cells:
+                keys, values = (part.to(cpu.CELLS[part.dtype]) for part in (keys, values))
             cell.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
             assert cell.keys is not None and cell.values is not None
-            seen = attention(queries, cell.keys, cell.values, order, places, self._scale)
-            states = states + layer.out(seen.view(count, -1))
-            gate_and_up = layer.gate_and_up(layer.before_feed_forward(states))
-            states = states + layer.down(gated(gate_and_up))
-        return self._head(self._norm(states[-keep:]))
+            found.append(cpu.attention(queries, cell.keys, cell.values, one.rows, self._scale))
+        return torch.cat(found)
+
+    def _normed(self, states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return cpu.rms_norm(states, weights, self._epsilon)
 
 
 def can_step(model: PreTrainedModel) -> bool:
@@ -159,15 +269,10 @@ def _products(layer: Any) -> list[nn.Module]:
 def _written_out(layer: Any, join: Join) -> _Layer:
     query, key, value, out, gate, up, down = _products(layer)
     return _Layer(
-        _norm(layer.input_layernorm),
+        layer.input_layernorm.weight.detach(),
         join([query, key, value]),  # type: ignore[list-item]
         join([out]),  # type: ignore[list-item]
-        _norm(layer.post_attention_layernorm),
+        layer.post_attention_layernorm.weight.detach(),
         join([gate, up]),  # type: ignore[list-item]
         join([down]),  # type: ignore[list-item]
     )
-
-
-def _norm(norm: Any) -> Product:
-    weight, epsilon = norm.weight.detach(), norm.variance_epsilon
-    return lambda rows: rms_norm(rows, weight, epsilon)

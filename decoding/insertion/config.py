@@ -108,11 +108,18 @@ class InsertionConfig(EncoderConfig):
 
 
 class FlexibleMaskConfig(EncoderConfig):
-    """Of :class:`codegen.decoding.insertion.FlexibleMaskLM`; see :class:`EncoderConfig`."""
+    """Of :class:`codegen.decoding.insertion.FlexibleMaskLM`.
+
+    Args:
+        loss_length: what every text's loss is divided by; the longest body of the training data, in
+            tokens. It scales the loss and nothing else.
+        kwargs: see :class:`EncoderConfig`.
+    """
 
     model_type = "flexible_mask_lm"
 
-    def __init__(self, **kwargs: Any) -> None:  # else transformers would generate one
+    def __init__(self, loss_length: int = 1, **kwargs: Any) -> None:
+        self.loss_length = loss_length
         super().__init__(**kwargs)
 
 

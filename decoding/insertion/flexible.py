@@ -44,14 +44,12 @@ class Interpolated:
         targets: the token of each mask, in order.
         gaps: missing tokens by slot, that of ``[BOS]`` first.
         time: t.
-        length: tokens of the whole body.
     """
 
     text: Text
     targets: list[int]
     gaps: list[int]
     time: float
-    length: int
 
     def __len__(self) -> int:
         return len(self.text.prefix) + len(self.text.body)
@@ -73,7 +71,7 @@ def interpolate(text: Text, mask: int, rng: np.random.Generator) -> Interpolated
         gaps.append(0)
         if not clean[number]:
             targets.append(token)
-    return Interpolated(Text(text.prefix, body), targets, gaps, time, size)
+    return Interpolated(Text(text.prefix, body), targets, gaps, time)
 
 
 class FlexibleMaskLM(FillingModel):
@@ -103,7 +101,6 @@ class FlexibleMaskLM(FillingModel):
             "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
             "gaps": torch.tensor([g for item in corrupted for g in item.gaps]).float(),
             "time": torch.tensor([item.time for item in corrupted]),
-            "body_lengths": torch.tensor([item.length for item in corrupted]),
         }
 
     def scores(
@@ -120,26 +117,26 @@ class FlexibleMaskLM(FillingModel):
         """Where masks stand: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
-    def forward(
-        self, targets: Tensor, gaps: Tensor, time: Tensor, body_lengths: Tensor, **inputs: Tensor
-    ) -> Losses:
-        """Each text's bound on the negative log-likelihood, in nats a token of its body.
+    def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:
+        """Each text's bound on the negative log-likelihood in nats, over ``config.loss_length``.
 
         Its terms have the weight 1 / (1 - t) of linear schedules: cross entropy at masks, and at
         slots the Bregman divergence g - c + c log(c / g) of the expected number g from the true c.
+        The divisor is the same for every text, as in the released code (batch size x maximum
+        length). Divided by its own length |x| instead, a text would count 1 / |x| times, and the
+        model would learn p(x) / |x|.
 
         Args:
             targets: int64 [M], the masks' tokens.
             gaps: float32 [K], c of the open slots.
             time: float32 [B].
-            body_lengths: int64 [B], of the whole bodies.
             inputs: see :meth:`.text.Batch.inputs`.
         """
         batch = Batch.from_inputs(inputs)
         logits, log_gaps = self.scores(batch, time)
         tokens = functional.cross_entropy(at_least_float32(logits), targets, reduction="none")
         missing = log_gaps.exp() - gaps + torch.xlogy(gaps, gaps) - gaps * log_gaps
-        scale = 1 / ((1 - time) * body_lengths.clamp(min=1))
+        scale = 1 / ((1 - time) * self.config.loss_length)
         parts = {
             "token": _by_row(tokens, self.masks(batch)) * scale,
             "gap": _by_row(missing, batch.open_slots) * scale,

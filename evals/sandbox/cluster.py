@@ -44,7 +44,7 @@ class ClusterSandbox:
             RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
             that one is used.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
-        unsafe_local: see :class:`Sandbox`.
+        unsafe_local, packages: see :class:`Sandbox`.
 
     Raises:
         SandboxError: on entering, if Ray is not installed or not reached, a node has no safe way to
@@ -52,13 +52,18 @@ class ClusterSandbox:
     """
 
     def __init__(
-        self, address: str = "", workers: int | None = None, unsafe_local: bool = False
+        self,
+        address: str = "",
+        workers: int | None = None,
+        unsafe_local: bool = False,
+        packages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
         self._address = address or os.environ.get("RAY_ADDRESS", "") or "local"
         self._workers = workers
         self._unsafe_local = unsafe_local
+        self._packages = tuple(packages)
         self._ray: ModuleType | None = None
         self._connected_here = False
         self._actors: list[Any] = []
@@ -75,7 +80,8 @@ class ClusterSandbox:
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
             )(_Worker)
-            self._actors = [kind.remote(sys.path, self._unsafe_local) for _ in range(count)]
+            settings = (sys.path, self._unsafe_local, self._packages)
+            self._actors = [kind.remote(*settings) for _ in range(count)]
             descriptions = ray.get([actor.describe.remote() for actor in self._actors])
         except ray.exceptions.RayError as error:
             self.close()
@@ -185,9 +191,12 @@ class ClusterSandbox:
 class _Worker:
     """What an actor holds: an open sandbox."""
 
-    def __init__(self, path: Sequence[str], unsafe_local: bool) -> None:
+    def __init__(
+        self, path: Sequence[str], unsafe_local: bool, packages: Sequence[str] = ()
+    ) -> None:
         sys.path.extend(folder for folder in path if folder not in sys.path)
-        self._sandbox = Sandbox(workers=1, unsafe_local=unsafe_local).__enter__()
+        sandbox = Sandbox(workers=1, unsafe_local=unsafe_local, packages=packages)
+        self._sandbox = sandbox.__enter__()
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Sandbox.describe`."""

@@ -25,9 +25,10 @@ class Limits:
     Attributes:
         cpu_s: CPU seconds of the program; this limit decides about ``timeout``. The wall clock may
             show three times as much.
-        memory_mib: address space of each of its processes, and memory of all together.
-        output_bytes: most bytes of standard output (``stdio``, ``calls``) and of returned values
-            (``calls``).
+        memory_mib: address space of each of its processes, beyond that of the interpreter, and
+            memory of all together, with their sockets, pipes and page tables.
+        output_bytes: most bytes of standard output (``calls``; ``stdio`` allows more, see
+            :attr:`Job.most_output`) and of returned values (``calls``).
         file_mib: size of each file it writes; all its files together may take four times as much.
         processes: processes and threads at a time.
         open_files: file descriptors of each process.
@@ -37,8 +38,8 @@ class Limits:
     memory_mib: int = 1024
     output_bytes: int = 65536
     file_mib: int = 16
-    processes: int = 16
-    open_files: int = 64
+    processes: int = 128
+    open_files: int = 256
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -72,9 +73,10 @@ class Job:
           function of the program is a proxy. If ``entry_point`` is given and the test defines
           ``check``, then ``check(entry_point)`` is called; otherwise the test consists of plain
           statements.
-        - ``stdio``: the program runs as ``__main__`` with ``stdin``; its standard output is
-          compared with ``expected_stdout`` without regard to white space at the ends of lines and
-          to blank lines at the end.
+        - ``stdio``: the program runs as a script does, with ``stdin``, to its end (exit status 0);
+          its standard output, that of its child processes included, is compared with
+          ``expected_stdout`` without regard to white space at the ends of lines and to blank lines
+          at the end.
         - ``in_sandbox``: setup, program and test in one process. For tests that need the program's
           objects; the program could forge the verdict.
         - ``calls``: evaluates ``calls`` one after another and returns the values. A call is a
@@ -111,6 +113,12 @@ class Job:
         for name in ("program", "test", "entry_point", "setup", "stdin", "expected_stdout"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"The job's {name} must be a text, got {type(value).__name__}.")
+
+    @property
+    def most_output(self) -> int:
+        """Bytes of standard output after which it is ended: more than a right program writes."""
+        expected = len(self.expected_stdout.encode("utf-8", "surrogatepass"))
+        return self.limits.output_bytes + (2 * expected if self.mode == "stdio" else 0)
 
 
 @dataclass(frozen=True, slots=True)

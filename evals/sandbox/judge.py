@@ -88,8 +88,8 @@ def judge(
         return Judgement("bad_test", report.message)
     if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
         return Judgement("passed")
-    if program.reason == "output" or output_bytes > job.limits.output_bytes:
-        return Judgement("output_limit", f"more than {job.limits.output_bytes} bytes of output")
+    if program.reason == "output" or output_bytes > job.most_output:
+        return Judgement("output_limit", f"more than {job.most_output} bytes of output")
     if ended := _ended_at_a_limit(job, program):
         return ended
     if report is None:
@@ -111,7 +111,7 @@ def _ended_at_a_limit(job: Job, program: End) -> Judgement | None:
     if program.reason == "cpu" or (by_kernel and program.cpu_s >= limits.cpu_s):
         return Judgement("timeout", f"more than {limits.cpu_s:g} s of CPU time")
     if program.reason == "memory":
-        message = f"its processes together hold more than {limits.memory_mib} MiB"
+        message = f"its processes and sockets together hold more than {limits.memory_mib} MiB"
         return Judgement("memory", message)
     if program.reason == "wall":
         message = f"{program.wall_s:.1f} s on the clock, {program.cpu_s:.2f} s of CPU time"

@@ -23,17 +23,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from codegen.errors import SandboxError
 
+from .inner.places import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
+from .memory import memory_file
+from .packages import Packages
+
 Backend = Literal["bwrap", "namespaces", "unsafe_local"]
 Role = Literal["candidate", "checker"]
 
 START_TIMEOUT_S = 60.0
+NO_PACKAGES = Packages()
 SLOTS = 8  # jobs in one zygote at a time, those that are just ending included
 PYTHON_AT = "/opt/python"
 INNER_AT = "/opt/sandbox"
@@ -63,6 +68,7 @@ class Layout:
     """What the sandbox's root directory holds, and how Python starts in it."""
 
     binds: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, str], ...]
     links: tuple[tuple[str, str], ...]
     masks: tuple[str, ...]
     dirs: tuple[str, ...]
@@ -130,26 +136,39 @@ def ways(backend: str) -> Iterator[Way]:
             yield Way(name, identity)
 
 
-def start(way: Way, role: Role, core: int | None = None) -> Zygote:
+def start(
+    way: Way, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
+) -> Zygote:
     """Starts a zygote and waits until a test job of it reports the layers in force.
 
     The calling thread must live as long as the zygote: the kernel ends the sandbox with that
-    thread. With ``core``, all its processes begin on that processor.
+    thread. With ``core``, all its processes begin on that processor. ``packages`` can be imported.
 
     Raises:
         SandboxError: if it does not start, with the reason.
     """
+    config = _zygote_config(way, role)
+    uids = range(config["uid_base"], config["uid_base"] + config["slots"])
+    layout = _layout(way, uids, packages)
+    config["modules"] = packages.modules
+    config["search_path"] = (
+        packages.search_path_without_sandbox()
+        if way.backend == "unsafe_local"
+        else packages.search_path
+    )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the zygote
+    config["control_fd"] = theirs.fileno()
+    texts = [memory_file(text.encode()) for _, text in layout.files]
     try:
         with _on(core):
             process = subprocess.Popen(
-                _command(way, role, theirs.fileno()),
+                _command(way, layout, config, texts),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                pass_fds=[theirs.fileno()],
-                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **_layout(way).environment},
+                pass_fds=[theirs.fileno(), *texts],
+                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), **layout.environment},
                 cwd="/",
                 start_new_session=True,  # a Ctrl-C at the terminal is for the driver alone
             )
@@ -159,6 +178,8 @@ def start(way: Way, role: Role, core: int | None = None) -> Zygote:
         raise SandboxError(f"{way.backend} can't be started: {error}.") from None
     finally:
         theirs.close()
+        for fd in texts:
+            os.close(fd)
     zygote = Zygote(way, role, process, errors)
     zygote.control = ours
     try:
@@ -202,7 +223,9 @@ def _on(core: int | None) -> Iterator[None]:
             os.sched_setaffinity(0, before)
 
 
-def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
+def choose(
+    backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
+) -> tuple[Way, Zygote]:
     """Finds the first way that works and returns it with a running zygote for programs.
 
     Raises:
@@ -213,7 +236,7 @@ def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
         reasons.append("bubblewrap (bwrap) is not installed")
     for way in ways(backend):
         try:
-            return way, start(way, "candidate", core)
+            return way, start(way, "candidate", core, packages)
         except SandboxError as error:
             reasons.append(error.message)
     raise SandboxError(
@@ -221,23 +244,30 @@ def choose(backend: str, core: int | None = None) -> tuple[Way, Zygote]:
     )
 
 
-def _command(way: Way, role: Role, control_fd: int) -> list[str]:
-    layout = _layout(way)
+def _command(
+    way: Way, layout: Layout, zygote_config: dict[str, Any], texts: Sequence[int]
+) -> list[str]:
     zygote = [layout.python, *_python_arguments("zygote", _inner_parent(way))]
-    zygote.append(json.dumps(_zygote_config(way, role, control_fd)))
+    zygote.append(json.dumps(zygote_config))
     if way.backend == "bwrap":
-        return [shutil.which("bwrap") or "bwrap", *_bwrap_options(way, layout), "--", *zygote]
+        return [
+            shutil.which("bwrap") or "bwrap",
+            *_bwrap_options(way, layout, texts),
+            "--",
+            *zygote,
+        ]
     if way.backend == "unsafe_local":
         return zygote
     config = {
         "identity": way.identity,
         "binds": layout.binds,
+        "files": layout.files,
         "links": layout.links,
         "masks": layout.masks,
         "dirs": layout.dirs,
         "command": zygote,
         "env": layout.environment,
-        "control_fd": control_fd,
+        "control_fd": zygote_config["control_fd"],
     }
     arguments = _python_arguments("newroot", str(_INNER.parent))
     return [_host_python(), *arguments, json.dumps(config)]
@@ -257,7 +287,7 @@ def _inner_parent(way: Way) -> str:
     return str(_INNER.parent) if way.backend == "unsafe_local" else INNER_AT
 
 
-def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
+def _zygote_config(way: Way, role: Role) -> dict[str, Any]:
     uids = _job_uids() or range(1)
     block = (os.getpid() * 64 + next(_zygote_numbers)) % max(1, len(uids) // SLOTS)
     return {
@@ -267,7 +297,6 @@ def _zygote_config(way: Way, role: Role, control_fd: int) -> dict[str, Any]:
         "slots": SLOTS,
         "landlock": True,
         "compiled": True,  # where it has been
-        "control_fd": control_fd,
         "driver_namespaces": {
             name: str(Path(f"/proc/self/ns/{name}").readlink())
             for name in ("pid", "net", "ipc", "mnt", "uts")
@@ -290,7 +319,7 @@ def _job_uids() -> range | None:
     return best if len(best) >= 16 * SLOTS else None
 
 
-def _bwrap_options(way: Way, layout: Layout) -> list[str]:
+def _bwrap_options(way: Way, layout: Layout, texts: Sequence[int]) -> list[str]:
     options = [
         "--unshare-pid",
         "--unshare-net",
@@ -310,7 +339,7 @@ def _bwrap_options(way: Way, layout: Layout) -> list[str]:
         options += ["--unshare-user", "--uid", "0", "--gid", "0"]
         capabilities.append("SETFCAP")  # a job's own user namespace maps this uid 0
     else:
-        capabilities += ["SETUID", "SETGID"]
+        capabilities += ["SETUID", "SETGID", "MKNOD"]
     for name in capabilities:
         options += ["--cap-add", f"CAP_{name}"]
     for name, value in layout.environment.items():
@@ -319,6 +348,8 @@ def _bwrap_options(way: Way, layout: Layout) -> list[str]:
         options += ["--perms", "0755", "--dir", directory]
     for source, target in layout.binds:
         options += ["--ro-bind", source, target]
+    for (target, _), fd in zip(layout.files, texts, strict=True):
+        options += ["--perms", "0644", "--file", str(fd), target]
     for target, text in layout.links:
         options += ["--symlink", text, target]
     for target in layout.masks:
@@ -327,19 +358,36 @@ def _bwrap_options(way: Way, layout: Layout) -> list[str]:
     return [*options, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def _layout(way: Way) -> Layout:
+def _files(uids: range) -> dict[str, str]:
+    """What programs look up in ``/etc``: the machine's own names, and its users'."""
+    users = [(0, "root"), (INNER_UID, "sandbox"), *((uid, "sandbox") for uid in uids)]
+    return {
+        "/etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "/etc/passwd": "".join(f"{name}:x:{uid}:{uid}::/tmp:/bin/sh\n" for uid, name in users),
+        "/etc/group": "".join(f"{name}:x:{uid}:\n" for uid, name in users),
+        **{f"{PROC}/self/{name}": "" for name in OWN_FILES[:-1]},
+    }
+
+
+def _layout(way: Way, uids: range, packages: Packages) -> Layout:
     environment = {
         "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
+        "USER": "sandbox",
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Each of malloc's arenas reserves 64 MiB of address space, which is limited.
+        "MALLOC_ARENA_MAX": "2",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin would use up a job's CPU time
+        **packages.environment,
     }
     if way.backend == "unsafe_local":
         environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
         environment["TMPDIR"] = tempfile.gettempdir()
-        return Layout((), (), (), (), _host_python(), environment)
+        return Layout((), (), (), (), (), _host_python(), environment)
     prefix = os.path.realpath(sys.base_prefix)
     binds = [(path, path) for path in _SYSTEM if Path(path).is_dir()]
     links = []
@@ -358,12 +406,28 @@ def _layout(way: Way) -> Layout:
         environment["LD_LIBRARY_PATH"] = f"{PYTHON_AT}/lib"
     binds.append((str(_INNER), f"{INNER_AT}/inner"))
     masks = [mask for source, target in binds for mask in _package_directories(source, target)]
-    empty = f"{INNER_AT}/empty"
-    targets = [PurePosixPath(target) for _, target in binds]
+    binds += packages.binds
+    files = _files(uids)
+    binds += [
+        (f"/proc/{name}", f"{PROC}/{name}") for name in OF_MACHINE if Path("/proc", name).exists()
+    ]
+    links += [(f"{PROC}/1", "self"), (f"{PROC}/thread-self", "self")]
+    targets = [PurePosixPath(target) for target in (*(target for _, target in binds), *files)]
     # Parents first, and named one by one: bubblewrap makes those it is not told about for root
     # alone.
-    dirs = sorted({empty} | {str(p) for target in targets for p in target.parents} - {"/"})
-    return Layout(tuple(binds), tuple(links), tuple(masks), tuple(dirs), python, environment)
+    dirs = sorted(
+        {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
+        | {str(p) for target in targets for p in target.parents} - {"/"}
+    )
+    return Layout(
+        tuple(binds),
+        tuple(files.items()),
+        tuple(links),
+        tuple(masks),
+        tuple(dirs),
+        python,
+        environment,
+    )
 
 
 def _package_directories(source: str, target: str) -> Iterator[str]:

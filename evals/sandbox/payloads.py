@@ -45,7 +45,7 @@ def tests_payload(job: Job, token: str) -> bytes:
             "entry_point": job.entry_point,
         }
     elif job.mode == "stdio":
-        payload |= {"expected_stdout": job.expected_stdout}
+        payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
     elif job.mode == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
     if job.mode == "in_sandbox":

@@ -37,6 +37,8 @@ from .inner import wire
 from .inner.orders import Order, in_order, read_ended
 from .jobs import Job, Limits, Outcome, Result, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
+from .memory import memory_file
+from .packages import Packages
 from .payloads import program_payload, tests_payload
 
 IN_FLIGHT = 3
@@ -125,9 +127,11 @@ class Pool:
     Args:
         backend: see :mod:`.launch`.
         workers: most pairs of sandboxes.
+        packages: what can be imported in them.
     """
 
-    def __init__(self, backend: str, workers: int) -> None:
+    def __init__(self, backend: str, workers: int, packages: Packages = launch.NO_PACKAGES) -> None:
+        self._packages = packages
         self.capacity = workers * IN_FLIGHT
         self._backend = backend
         self._most_workers = workers
@@ -173,6 +177,7 @@ class Pool:
             self._inbox.put(None)
             self._wake()
         self._thread.join()
+        self._packages.close()
 
     def _wake(self) -> None:
         if not self._woken:  # it has not looked since the last time
@@ -188,7 +193,7 @@ class Pool:
         try:
             try:
                 self._cores = sorted(os.sched_getaffinity(0))
-                way, programs = launch.choose(self._backend, self._next_core())
+                way, programs = launch.choose(self._backend, self._next_core(), self._packages)
             except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits
                 self._started.set_exception(failure)
                 return
@@ -265,9 +270,10 @@ class Pool:
 
     def _add_worker(self, programs: launch.Zygote | None = None) -> _Worker:
         core = self._next_core()
-        programs = programs or launch.start(self._way, "candidate", core)
+        programs = programs or launch.start(self._way, "candidate", core, self._packages)
         try:
-            worker = _Worker(programs, launch.start(self._way, "checker", core), core)
+            tests = launch.start(self._way, "checker", core, self._packages)
+            worker = _Worker(programs, tests, core)
         except SandboxError:
             programs.close()
             raise
@@ -362,8 +368,8 @@ class Pool:
         late = now + wall_s + TESTS_GRACE_S
         worker.runs[number] = _Run(task, stdout, now, late, late + ANSWER_GRACE_S)
         try:
-            output = limits.output_bytes if stdout is not None else 0
-            _order(worker.programs, number, limits, wall_s, output, fds)
+            output = job.most_output if stdout is not None else 0
+            _order(worker.programs, number, limits, wall_s, output, fds, _looks_at_itself(job))
             tester = self._tester(worker, max(CHECKER_MEMORY_MIB, limits.memory_mib))
             tester.job = number
             socket.send_fds(tester.control, [packet], list(check.values()))
@@ -495,6 +501,7 @@ class Pool:
             stdout = data.decode("utf-8", "replace")
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
+        judgement = replace(judgement, message=self._packages.hint(judgement.message))
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:
@@ -525,17 +532,9 @@ class Pool:
                 self._discard(worker, "the sandbox does not answer")
 
 
-def memory_file(data: bytes, *, append: bool = False) -> int:
-    """An anonymous file in memory that holds ``data``, positioned at its start."""
-    fd = os.memfd_create("job", os.MFD_CLOEXEC)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], written)
-    if append:
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
-    return fd
+def _looks_at_itself(job: Job) -> bool:
+    """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.own_proc`."""
+    return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 
 def _order(
@@ -545,6 +544,7 @@ def _order(
     wall_s: float,
     output_bytes: int,
     fds: dict[str, int],
+    own_proc: bool = False,
 ) -> None:
     names = in_order(fds)
     order = Order(
@@ -557,6 +557,7 @@ def _order(
         limits.cpu_s,
         wall_s,
         output_bytes,
+        own_proc,
     )
     socket.send_fds(zygote.control, [order.pack()], [fds[name] for name in names])
 

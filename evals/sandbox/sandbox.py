@@ -11,6 +11,7 @@ from codegen.errors import InputError, SandboxError
 
 from .inner import wire
 from .jobs import Call, Job, Limits, Outcome, is_empty, trust_of
+from .packages import find_packages
 from .payloads import pack_calls
 from .pool import Pool, Task
 
@@ -18,8 +19,10 @@ Key = TypeVar("Key")
 
 # Goes up when the sandbox may give other verdicts than before: 2 starts every job with the same
 # random numbers and counts the memory of all its processes; 3 keeps aliases among the arguments of
-# a call, and does not take the program's word for which of its names hides a builtin.
-REVISION = 3
+# a call, and does not take the program's word for which of its names hides a builtin; 4 ends
+# programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
+# and output.
+REVISION = 4
 
 
 class Sandbox:
@@ -33,8 +36,11 @@ class Sandbox:
         unsafe_local: whether to run programs without a sandbox where the machine offers none.
         backend: ``auto``, or one of ``bwrap``, ``namespaces``, ``unsafe_local`` to use it and no
             other. The last needs ``unsafe_local=True`` too.
+        packages: installed packages that programs and tests may import, such as ``numpy``, with
+            what they require; or directories, by names with a slash. They are mounted read-only.
 
     Raises:
+        ConfigError: for a package that is not installed.
         SandboxError: on entering, if there is no safe way to run programs here.
     """
 
@@ -43,6 +49,7 @@ class Sandbox:
         workers: int | None = None,
         unsafe_local: bool = False,
         backend: Literal["auto", "bwrap", "namespaces", "unsafe_local"] = "auto",
+        packages: Sequence[str] = (),
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
@@ -54,6 +61,7 @@ class Sandbox:
         self._workers = workers or len(os.sched_getaffinity(0))
         self._unsafe_local = unsafe_local
         self._backend = backend
+        self._packages = find_packages(packages)
         self._pool: Pool | None = None
         self._description: dict[str, Any] = {}
 
@@ -68,16 +76,18 @@ class Sandbox:
             "revision": REVISION,
             "safe": identity != "none",
         }
+        if self._packages.versions:
+            self._description["packages"] = dict(self._packages.versions)
         return self
 
     def _open(self) -> tuple[Pool, Any]:
-        pool = Pool(self._backend, self._workers)
+        pool = Pool(self._backend, self._workers, self._packages)
         try:
             return pool, pool.start()
         except SandboxError:
             if not self._unsafe_local or self._backend != "auto":
                 raise
-        pool = Pool("unsafe_local", self._workers)
+        pool = Pool("unsafe_local", self._workers, self._packages)
         return pool, pool.start()
 
     def __exit__(self, *_: object) -> None:

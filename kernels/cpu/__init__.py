@@ -1,47 +1,74 @@
-"""Products of few rows on a CPU: narrow weights, and attention over cells.
+"""Products of few rows on a CPU: narrow weights, attention over cells, and whole passes of them.
 
 A forward pass of few tokens waits for the weights and the cached states to be read. The kernels
-(``few_rows.hpp``, C++ with AVX-512 BF16 for one thread) read them once, in few bytes, and compute
-in bfloat16 with sums in float32; activations are not quantised. ``AVAILABLE`` says whether they
-were compiled and this CPU has the instructions. Without them :func:`attention` computes with
-PyTorch, and there are no narrow products: their weights' layout is the kernels' own.
+(C++) read them once, in few bytes, with sums in float32. There are two sets of them, chosen by what
+the CPU has and what PyTorch was told to use (``ATEN_CPU_CAPABILITY``), and each is for one type:
+
+- ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 cells;
+- ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and cells.
+
+:data:`KERNELS` names the sets by type. For other types, and without a compiler, PyTorch computes,
+and there are no narrow products: their weights' layout is the kernels' own. What a row gets does
+not depend on the rows beside it, to the last bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 try:
     from codegen.kernels.cpu import _core as _compiled
-except ImportError:  # there was no compiler, or one that does not know the instructions
+except ImportError:  # there was no compiler
     _compiled = None
 
 _core: Any = _compiled
-AVAILABLE: bool = _core is not None and _core.SUPPORTED
 
 GROUP = 32  # inputs that share a scale and an offset of four-bit weights
 _LANES = 16  # outputs of a block
 _MOST_CHANNELS = 256  # of a head
 
+Addresses = NDArray[np.int64]
+
+
+def _kernels() -> dict[torch.dtype, str]:
+    """The kernels' names by type, of those that this CPU has and PyTorch may use."""
+    names = _core.SETS if _core is not None else ()
+    capability = torch.backends.cpu.get_cpu_capability()
+    found: dict[torch.dtype, str] = {}
+    if "avx2" in names and capability != "DEFAULT":
+        found[torch.float32] = "avx2"
+    if "avx512_bf16" in names and capability.startswith("AVX512"):
+        found[torch.bfloat16] = "avx512_bf16"
+    return found
+
+
+KERNELS: dict[torch.dtype, str] = _kernels()
+# Of the cells that the kernels read.
+CELLS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
+
 __all__ = [
-    "AVAILABLE", "GROUP", "attention", "gated", "linear4", "linear8", "pack4", "pack8",
-    "preferable", "rms_norm", "rotate_",
+    "CELLS", "GROUP", "KERNELS", "Pass", "Product", "SequenceRows", "attend", "attention", "gated",
+    "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
 
-def preferable() -> bool:
-    """Whether to take these kernels: they use one thread, PyTorch's as many as it is given."""
-    return AVAILABLE and torch.get_num_threads() == 1
+def preferable(dtype: torch.dtype) -> bool:
+    """Whether to take kernels for a type: they use one thread, PyTorch's as many as it is given."""
+    return dtype in KERNELS and torch.get_num_threads() == 1
 
 
 def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
-    """Weights ``(values - 8) * scales + offsets`` as :func:`linear4` reads them.
+    """Weights ``(values - 8) * scales + offsets`` as :class:`Product` reads them.
 
     Args:
-        values: 0 to 15, any integer type [O, I]; O and I are multiples of 32.
+        values: 0 to 15, any integer type [O, I]; O is a multiple of 16, I of 32.
         scales, offsets: of 32 inputs each, float [O, I / 32]; kept in float16.
 
     Returns:
@@ -49,7 +76,7 @@ def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> 
     """
     outputs, inputs = values.shape
     blocks, groups = outputs // _LANES, inputs // GROUP
-    # Inputs of a group as 8 z + 2 j + e; see few_rows.hpp.
+    # Inputs of a group as 8 z + 2 j + e; see avx512_bf16.hpp.
     nibbles = values.to(torch.int32).view(blocks, _LANES, groups, 4, 4, 2)
     shifts = 4 * torch.arange(4)[:, None] + 16 * torch.arange(2)
     words = (nibbles << shifts.int()).sum((-1, -2), dtype=torch.int32).permute(0, 2, 3, 1)
@@ -60,44 +87,83 @@ def pack4(values: torch.Tensor, scales: torch.Tensor, offsets: torch.Tensor) -> 
     return torch.cat(parts, dim=-1).contiguous()
 
 
-def linear4(rows: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    """Rows [Q, I] times the transpose of weights of four bits, bfloat16 [Q, O].
-
-    Args:
-        rows: bfloat16.
-        packed: from :func:`pack4`.
-    """
-    outputs, inputs = packed.shape[0] * _LANES, packed.shape[1] * GROUP
-    rows = _checked(rows, inputs)
-    result = rows.new_empty(len(rows), outputs)
-    _core.linear4(rows.data_ptr(), packed.data_ptr(), result.data_ptr(), len(rows), outputs, inputs)
-    return result
-
-
 def pack8(values: torch.Tensor) -> torch.Tensor:
-    """Weights int8 [O, I], O a multiple of 32, as :func:`linear8` reads them: [O / 16, I, 16]."""
+    """Weights int8 [O, I], O a multiple of 16, as :class:`Product` reads them: [O / 16, I, 16]."""
     outputs, inputs = values.shape
     return values.view(outputs // _LANES, _LANES, inputs).transpose(1, 2).contiguous()
 
 
-def linear8(rows: torch.Tensor, packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Rows [Q, I] times the transpose of weights of eight bits, bfloat16 [Q, O].
+class Product:
+    """A linear layer of narrow weights: rows [Q, I] to [Q, O], of the type that ``dtype`` names.
 
     Args:
-        rows: bfloat16.
-        packed: from :func:`pack8`.
-        scales: of the outputs, float32 [O].
+        dtype: of rows and results, one of :data:`KERNELS`.
+        packed: from :func:`pack4` or :func:`pack8`.
+        scales: of the outputs, float32 [O], for weights of eight bits.
+        bias: of ``dtype``, [O].
+        most: rows up to which it is faster than ``wide``.
+        wide: the product for more rows; None if there is no such number.
+
+    Raises:
+        ValueError: for scales or a bias of another type or shape.
     """
-    outputs, inputs = packed.shape[0] * _LANES, packed.shape[1]
-    rows = _checked(rows, inputs)
-    if scales.dtype != torch.float32 or scales.shape != (outputs,):
-        raise ValueError(f"scales are float32 [{outputs}], not {scales.dtype} {scales.shape}")
-    result = rows.new_empty(len(rows), outputs)
-    _core.linear8(
-        rows.data_ptr(), packed.data_ptr(), scales.data_ptr(), result.data_ptr(), len(rows),
-        outputs, inputs,
-    )  # fmt: skip
-    return result
+
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        packed: torch.Tensor,
+        scales: torch.Tensor | None = None,
+        bias: torch.Tensor | None = None,
+        *,
+        most: int = 1 << 30,
+        wide: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        self.bits = 4 if packed.dtype == torch.uint8 else 8
+        self.dtype, self.most, self._wide = dtype, most, wide
+        self.outputs = len(packed) * _LANES
+        self.inputs = packed.shape[1] * (GROUP if self.bits == 4 else 1)
+        if self.bits == 8 and (scales is None or scales.dtype != torch.float32):
+            raise ValueError("weights of eight bits have float32 scales")
+        for name, part in (("scales", scales), ("bias", bias)):
+            if part is not None and part.shape != (self.outputs,):
+                raise ValueError(f"{name} are [{self.outputs}], not {list(part.shape)}")
+        if bias is not None and bias.dtype != dtype:
+            raise ValueError(f"the bias is {dtype}, not {bias.dtype}")
+        bias = None if bias is None else bias.contiguous()
+        self._tensors = packed, scales, bias
+        addresses = [0 if part is None else part.data_ptr() for part in (packed, scales, bias)]
+        self.words: Addresses = np.array(
+            [self.bits, *addresses, self.outputs, self.inputs], dtype=np.int64
+        )
+        self._linear = getattr(_core, f"linear_{KERNELS[dtype]}")
+
+    def joined(
+        self, bias: torch.Tensor | None, most: int, wide: Callable[[torch.Tensor], torch.Tensor]
+    ) -> Product:
+        """The same weights with a bias, and with another product for more than ``most`` rows."""
+        packed, scales, _ = self._tensors
+        return Product(self.dtype, packed, scales, bias, most=most, wide=wide)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows' results.
+
+        Raises:
+            ValueError: if the rows are of another type or length, or not on the CPU.
+        """
+        if (
+            rows.dtype != self.dtype
+            or rows.device.type != "cpu"
+            or rows.shape[1:] != (self.inputs,)
+        ):
+            raise ValueError(
+                f"rows are {self.dtype} [Q, {self.inputs}], not {rows.dtype} {list(rows.shape)}"
+            )
+        if self._wide is not None and len(rows) > self.most:
+            return self._wide(rows)
+        rows = rows.contiguous()
+        result = rows.new_empty(len(rows), self.outputs)
+        self._linear(rows.data_ptr(), self.words.ctypes.data, result.data_ptr(), len(rows))
+        return result
 
 
 def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -108,7 +174,8 @@ def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
         return weight * wide.to(rows.dtype)
     result = torch.empty_like(rows)
-    _core.norm(rows.data_ptr(), weight.data_ptr(), result.data_ptr(), len(rows), width, epsilon)
+    norm = _kernel("norm", rows.dtype)
+    norm(rows.data_ptr(), weight.data_ptr(), result.data_ptr(), len(rows), width, epsilon)
     return result
 
 
@@ -119,7 +186,7 @@ def gated(rows: torch.Tensor) -> torch.Tensor:
         gate, up = rows.split(width, dim=-1)
         return functional.silu(gate) * up
     result = rows.new_empty(len(rows), width)
-    _core.gate(rows.data_ptr(), result.data_ptr(), len(rows), width)
+    _kernel("gate", rows.dtype)(rows.data_ptr(), result.data_ptr(), len(rows), width)
     return result
 
 
@@ -135,7 +202,7 @@ def rotate_(
     """
     count, number, dim = heads.shape
     if _fits(heads, cosines, sines) and dim % (2 * _LANES) == 0:
-        _core.rotate(
+        _kernel("rotate", heads.dtype)(
             heads.data_ptr(), cosines.data_ptr(), sines.data_ptr(), count, number, turned, dim
         )
         return heads
@@ -146,86 +213,210 @@ def rotate_(
     return heads
 
 
-def attention(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    cells: torch.Tensor,
-    places: torch.Tensor,
+@dataclass(frozen=True, slots=True)
+class SequenceRows:
+    """Consecutive rows of a pass that belong to one sequence, whose states lie in cells.
+
+    Attributes:
+        places: the rows' positions, ascending, int64 [Q]; each sees itself and what is before.
+        order: the cell of each position of the sequence, in any order, int64 [N].
+    """
+
+    places: torch.Tensor
+    order: torch.Tensor
+
+    def __post_init__(self) -> None:
+        places, order = self.places, self.order
+        right = order.dtype == places.dtype == torch.int64 and places.ndim == order.ndim == 1
+        right = right and order.is_contiguous() and places.is_contiguous()
+        if not (right and len(places) and int(places[-1]) < len(order)):
+            raise ValueError("cells are int64 [N], places int64 [Q] below N, both contiguous")
+
+
+def attend(
+    states: torch.Tensor,
+    sequences: Sequence[SequenceRows],
+    cells: Addresses,
+    capacities: Sequence[int],
+    *,
+    heads: int,
+    kv_heads: int,
     scale: float,
 ) -> torch.Tensor:
-    """Causal attention of few queries over states that lie in cells, in any order.
+    """Writes new keys and values into cells, and attends, all sequences in one call.
 
     Args:
-        queries: [Q, heads, D], rotated; the last two dimensions contiguous.
-        keys, values: [1, kv_heads, capacity, D]; heads is a multiple of kv_heads.
-        cells: the cell of each position of the sequence, int64 [N], contiguous.
-        places: the queries' positions, ascending, int64 [Q]; each sees itself and what is before.
+        states: queries, keys and values, rotated, of one of :data:`KERNELS`' types,
+            [Q, heads + 2 kv_heads, D]; :meth:`Pass.takes` says which D.
+        sequences, capacities: see :class:`Pass`.
+        cells: of one layer, see there: int64 [sequences, 3].
+        heads, kv_heads: heads is a multiple of kv_heads.
         scale: of the scores.
 
     Returns:
-        [Q, heads, D], contiguous.
-
-    Raises:
-        ValueError: for a place without a cell, and for indices of other types.
+        [Q, heads, D].
     """
-    count, heads, dim = queries.shape
-    _, kv_heads, capacity, _ = keys.shape
-    right = cells.dtype == places.dtype == torch.int64 and places.shape == (count,)
-    right &= cells.is_contiguous() and places.is_contiguous()
-    if not (right and int(places[-1]) < len(cells)):
-        raise ValueError("cells are int64 [N], places int64 [Q] below N, both contiguous")
-    fits = _fits(keys, values) and queries.dtype == torch.bfloat16 and keys.shape == values.shape
-    fits &= queries.stride()[1:] == (dim, 1) and cells.device == places.device == keys.device
-    if not (fits and dim % 32 == 0 and dim <= _MOST_CHANNELS):
-        return _attention(queries, keys[0], values[0], cells, places, scale)
-    result = queries.new_empty(count, heads, dim)
-    _core.attend(
-        queries.data_ptr(), keys.data_ptr(), values.data_ptr(), cells.data_ptr(),
-        places.data_ptr(), result.data_ptr(), count, heads, kv_heads, dim, capacity,
-        queries.stride(0), scale,
+    count, _, dim = states.shape
+    parts = _parts(sequences, capacities, count)
+    result = states.new_empty(count, heads, dim)
+    _kernel("attend", states.dtype)(
+        states.data_ptr(), parts.ctypes.data, cells.ctypes.data, len(parts), result.data_ptr(),
+        heads, kv_heads, dim, scale,
     )  # fmt: skip
     return result
 
 
-def _attention(
+def attention(
     queries: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    cells: torch.Tensor,
-    places: torch.Tensor,
+    rows: SequenceRows,
     scale: float,
 ) -> torch.Tensor:
-    """:func:`attention` by products in float32 or wider, the heads that share a key together."""
+    """Causal attention of few queries over states that lie in cells, with PyTorch.
+
+    Args:
+        queries: [Q, heads, D], rotated.
+        keys, values: [1, kv_heads, capacity, D]; heads is a multiple of kv_heads.
+        rows: of the queries.
+        scale: of the scores.
+
+    Returns:
+        [Q, heads, D], contiguous.
+    """
     count, heads, dim = queries.shape
-    kv_heads = len(keys)
+    kv_heads, places = keys.shape[1], rows.places
     shared = heads // kv_heads
     length = int(places[-1]) + 1
-    seen = cells[:length]
+    seen = rows.order[:length]
     # Rows [kv_heads, Q * shared, D]: those of one query lie together.
-    rows = queries.view(count, kv_heads, shared, dim).transpose(0, 1).reshape(kv_heads, -1, dim)
+    flat = queries.reshape(count, kv_heads, shared, dim).transpose(0, 1)
+    flat = flat.reshape(kv_heads, -1, dim)
     hidden = torch.arange(length, device=places.device) > places.repeat_interleave(shared)[:, None]
-    mask = rows.new_zeros(hidden.shape, dtype=torch.float32).masked_fill_(hidden, -torch.inf)
-    wide = keys.index_select(1, seen).float()
-    scores = torch.baddbmm(mask[None], rows.float(), wide.transpose(1, 2), alpha=scale)
+    mask = flat.new_zeros(hidden.shape, dtype=torch.float32).masked_fill_(hidden, -torch.inf)
+    wide = keys[0].index_select(1, seen).float()
+    scores = torch.baddbmm(mask[None], flat.float(), wide.transpose(1, 2), alpha=scale)
     weights = torch.softmax(scores, dim=-1)
-    result = torch.bmm(weights, values.index_select(1, seen).float()).to(queries.dtype)
+    result = torch.bmm(weights, values[0].index_select(1, seen).float()).to(queries.dtype)
     return result.view(kv_heads, count, shared, dim).transpose(0, 1).reshape(count, heads, dim)
 
 
-def _fits(*tensors: torch.Tensor) -> bool:
-    """Whether the kernels take these tensors as they are."""
-    return AVAILABLE and all(
-        t.dtype == torch.bfloat16 and t.is_contiguous() and t.device.type == "cpu" for t in tensors
-    )
+class Pass:
+    """A forward pass through a model built like Llama whose products are all narrow, in one call.
 
-
-def _checked(rows: torch.Tensor, inputs: int) -> torch.Tensor:
-    """The rows, contiguous.
+    Args:
+        layers: of each layer the norm's weights [H], the product that makes queries, keys and
+            values, the one behind attention, the second norm's weights, the product that makes
+            gate and up, and the one behind them.
+        norm: the last norm's weights [H].
+        head: makes logits.
+        heads, kv_heads, dim: of attention, and channels of a head.
+        scale: of the scores. epsilon: of the norms.
 
     Raises:
-        ValueError: if they are not bfloat16 [Q, inputs] on the CPU.
+        ValueError: if :meth:`takes` is false for these sizes.
     """
-    if rows.dtype != torch.bfloat16 or rows.device.type != "cpu" or rows.shape[1:] != (inputs,):
-        raise ValueError(f"rows are bfloat16 [Q, {inputs}], not {rows.dtype} {list(rows.shape)}")
-    return rows.contiguous()
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[torch.Tensor, Product, Product, torch.Tensor, Product, Product]],
+        norm: torch.Tensor,
+        head: Product,
+        *,
+        heads: int,
+        kv_heads: int,
+        dim: int,
+        scale: float,
+        epsilon: float,
+    ) -> None:
+        self.dtype, self._hidden, self._feed_forward = norm.dtype, len(norm), layers[0][5].inputs
+        if not self.takes(self._hidden, self._feed_forward, dim):
+            raise ValueError("hidden states and heads are multiples of 32, heads at most 256")
+        self._heads, self._kv_heads, self._dim = heads, kv_heads, dim
+        self._scale, self._epsilon = scale, epsilon
+        self._parts = [part for layer in layers for part in layer], norm, head  # kept alive
+        self._layers: Addresses = np.array(
+            [
+                word
+                for layer in layers
+                for part in layer
+                for word in ([part.data_ptr()] if isinstance(part, torch.Tensor) else part.words)
+            ],
+            dtype=np.int64,
+        )
+        self._count, self._norm, self._head = len(layers), norm, head
+        self._run = getattr(_core, f"run_{KERNELS[self.dtype]}")
+        products = [part for layer in layers for part in layer if isinstance(part, Product)]
+        self.most = min(product.most for product in products)
+
+    @staticmethod
+    def takes(hidden: int, feed_forward: int, dim: int) -> bool:
+        """Whether the kernels take hidden states, feed-forward layers and heads of these sizes."""
+        whole = all(size % 32 == 0 for size in (hidden, feed_forward, dim))
+        return whole and dim <= _MOST_CHANNELS
+
+    def __call__(
+        self,
+        states: torch.Tensor,
+        cosines: torch.Tensor,
+        sines: torch.Tensor,
+        sequences: Sequence[SequenceRows],
+        cells: Addresses,
+        capacities: Sequence[int],
+        kept: NDArray[np.int64],
+    ) -> torch.Tensor:
+        """Runs rows of some sequences, whose new states are written into their cells.
+
+        Args:
+            states: the tokens' embeddings [Q, H], which are overwritten.
+            cosines, sines: of their positions [Q, D].
+            sequences: whose rows they are, one after the other.
+            cells: addresses of the keys, the values and the keys as encoded (0 where there are
+                none), int64 [layers, sequences, 3]; :data:`CELLS` names their type.
+            capacities: the number of cells of each sequence.
+            kept: rows for which logits are wanted, int64 [K].
+
+        Returns:
+            Logits [K, V].
+        """
+        for part in (states, cosines, sines):
+            if part.dtype != self.dtype or not part.is_contiguous() or part.device.type != "cpu":
+                raise ValueError(f"states, cosines and sines are {self.dtype}, contiguous")
+        parts = _parts(sequences, capacities, len(states))
+        if cells.shape != (self._count, len(parts), 3) or not cells.flags.c_contiguous:
+            raise ValueError("cells are those of each layer and sequence")
+        logits = states.new_empty(len(kept), self._head.outputs)
+        self._run(
+            self._layers.ctypes.data, self._count, self._norm.data_ptr(),
+            self._head.words.ctypes.data, self._hidden, self._feed_forward, self._heads,
+            self._kv_heads, self._dim, self._scale, self._epsilon, states.data_ptr(),
+            cosines.data_ptr(), sines.data_ptr(), parts.ctypes.data, cells.ctypes.data, len(parts),
+            kept.ctypes.data, len(kept), logits.data_ptr(),
+        )  # fmt: skip
+        return logits
+
+
+def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: int) -> Addresses:
+    """What the kernels are told of the sequences of ``count`` rows, int64 [sequences, 4]."""
+    parts = np.array(
+        [
+            (len(rows.places), capacity, rows.order.data_ptr(), rows.places.data_ptr())
+            for rows, capacity in zip(sequences, capacities, strict=True)
+        ],
+        dtype=np.int64,
+    )
+    if count != parts[:, 0].sum():
+        raise ValueError(f"the sequences have {parts[:, 0].sum()} rows, not {count}")
+    return parts
+
+
+def _kernel(name: str, dtype: torch.dtype) -> Any:
+    return getattr(_core, f"{name}_{KERNELS[dtype]}")
+
+
+def _fits(*tensors: torch.Tensor) -> bool:
+    """Whether kernels take these tensors as they are."""
+    dtype = tensors[0].dtype
+    return dtype in KERNELS and all(
+        t.dtype == dtype and t.is_contiguous() and t.device.type == "cpu" for t in tensors
+    )

@@ -1,137 +1,194 @@
-// Python's view of few_rows.hpp. See _core.pyi for what each function does.
+// Python's view of the kernels. See _core.pyi for what each function does.
 //
 // Tensors come as addresses: torch's have no buffer protocol for bfloat16. Shapes and types have
-// been checked by the caller (__init__.py). The interpreter lock is released where it takes long.
+// been checked by the caller (__init__.py). Every function is there once for each instruction set,
+// whose name it ends with; SETS names those that this CPU has. The interpreter lock is released.
 #define PY_SSIZE_T_CLEAN
 #ifndef Py_LIMITED_API
 #define Py_LIMITED_API 0x030B0000
 #endif
 #include <Python.h>
 
-#include <memory>
 #include <new>
 
-#include "few_rows.hpp"
+#include "avx2.hpp"
+#include "avx512_bf16.hpp"
+#include "pass.hpp"
 
 namespace {
 
-// Room for numbers, kept by each thread for its next call.
-float* scratch(long numbers) {
-    thread_local std::unique_ptr<float[]> room;
-    thread_local long size = 0;
-    if (numbers > size) {
-        room.reset();
-        size = 0;
-        room.reset(new (std::nothrow) float[static_cast<size_t>(numbers)]);
-        if (!room) return nullptr;
-        size = numbers;
+// What the templates call, of the functions of a namespace.
+#define SET(NAME, NAMESPACE, NUMBER)                      \
+    struct NAME {                                         \
+        using Number = NUMBER;                            \
+        static constexpr auto norm = NAMESPACE::norm;     \
+        static constexpr auto gate = NAMESPACE::gate;     \
+        static constexpr auto rotate = NAMESPACE::rotate; \
+        static constexpr auto add = NAMESPACE::add;       \
+        static constexpr auto scratch4 = NAMESPACE::scratch4;                   \
+        static constexpr auto prepare4 = NAMESPACE::prepare4;                   \
+        static constexpr auto blocks4 = NAMESPACE::blocks4;                     \
+        static constexpr auto scratch8 = NAMESPACE::scratch8;                   \
+        static constexpr auto prepare8 = NAMESPACE::prepare8;                   \
+        static constexpr auto blocks8 = NAMESPACE::blocks8;                     \
+        static constexpr auto write_states = NAMESPACE::write_states;           \
+        static constexpr auto most_queries = NAMESPACE::most_queries;           \
+        static constexpr auto attention_scratch = NAMESPACE::attention_scratch; \
+        static constexpr auto attend = NAMESPACE::attend;                       \
     }
-    return room.get();
-}
 
 template <class T>
 T* at(unsigned long long address) {
     return reinterpret_cast<T*>(static_cast<uintptr_t>(address));
 }
 
-PyObject* linear4(PyObject*, PyObject* args) {
-    unsigned long long x, weights, y;
-    long rows, outputs, inputs;
-    if (!PyArg_ParseTuple(args, "KKKlll", &x, &weights, &y, &rows, &outputs, &inputs))
-        return nullptr;
-    float* room = scratch(rows * (inputs / few::group));
-    if (room == nullptr) return PyErr_NoMemory();
+// Calls a kernel without the interpreter lock; None, or MemoryError.
+template <class Kernel>
+PyObject* unlocked(Kernel kernel) {
+    bool enough = true;
     Py_BEGIN_ALLOW_THREADS
-    few::linear4(at<uint16_t>(x), at<uint8_t>(weights), at<uint16_t>(y), rows, outputs, inputs,
-                 room);
+    try {
+        kernel();
+    } catch (const std::bad_alloc&) {
+        enough = false;
+    }
     Py_END_ALLOW_THREADS
+    if (!enough) return PyErr_NoMemory();
     Py_RETURN_NONE;
 }
 
-PyObject* linear8(PyObject*, PyObject* args) {
-    unsigned long long x, weights, scales, y;
-    long rows, outputs, inputs;
-    if (!PyArg_ParseTuple(args, "KKKKlll", &x, &weights, &scales, &y, &rows, &outputs, &inputs))
-        return nullptr;
-    float* room = scratch(rows * inputs);
-    if (room == nullptr) return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS
-    few::linear8(at<uint16_t>(x), at<int8_t>(weights), at<float>(scales), at<uint16_t>(y), rows,
-                 outputs, inputs, room);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+template <class Set>
+PyObject* linear(PyObject*, PyObject* args) {
+    unsigned long long x, product, y;
+    long rows;
+    if (!PyArg_ParseTuple(args, "KKKl", &x, &product, &y, &rows)) return nullptr;
+    return unlocked([&] {
+        thread_local cpu::Room room;
+        using Number = typename Set::Number;
+        cpu::multiply<Set>(*at<cpu::Product>(product), at<Number>(x), at<Number>(y), rows, room);
+    });
 }
 
+template <class Set>
 PyObject* norm(PyObject*, PyObject* args) {
     unsigned long long x, weight, y;
-    long rows, width;
+    long rows, size;
     float epsilon;
-    if (!PyArg_ParseTuple(args, "KKKllf", &x, &weight, &y, &rows, &width, &epsilon)) return nullptr;
-    few::norm(at<uint16_t>(x), at<uint16_t>(weight), at<uint16_t>(y), rows, width, epsilon);
+    if (!PyArg_ParseTuple(args, "KKKllf", &x, &weight, &y, &rows, &size, &epsilon)) return nullptr;
+    using Number = typename Set::Number;
+    Set::norm(at<Number>(x), at<Number>(weight), at<Number>(y), rows, size, epsilon);
     Py_RETURN_NONE;
 }
 
+template <class Set>
 PyObject* gate(PyObject*, PyObject* args) {
     unsigned long long x, y;
-    long rows, width;
-    if (!PyArg_ParseTuple(args, "KKll", &x, &y, &rows, &width)) return nullptr;
-    few::gate(at<uint16_t>(x), at<uint16_t>(y), rows, width);
+    long rows, size;
+    if (!PyArg_ParseTuple(args, "KKll", &x, &y, &rows, &size)) return nullptr;
+    using Number = typename Set::Number;
+    Set::gate(at<Number>(x), at<Number>(y), rows, size);
     Py_RETURN_NONE;
 }
 
+template <class Set>
 PyObject* rotate(PyObject*, PyObject* args) {
     unsigned long long x, cosines, sines;
     long rows, heads, turned, dim;
     if (!PyArg_ParseTuple(args, "KKKllll", &x, &cosines, &sines, &rows, &heads, &turned, &dim))
         return nullptr;
-    few::rotate(at<uint16_t>(x), at<uint16_t>(cosines), at<uint16_t>(sines), rows, heads, turned,
-                dim);
+    using Number = typename Set::Number;
+    Set::rotate(at<Number>(x), at<Number>(cosines), at<Number>(sines), rows, heads, turned, dim);
     Py_RETURN_NONE;
 }
 
+template <class Set>
 PyObject* attend(PyObject*, PyObject* args) {
-    unsigned long long queries, keys, values, cells, places, out;
-    few::Attention a{};
-    if (!PyArg_ParseTuple(args, "KKKKKKllllllf", &queries, &keys, &values, &cells, &places, &out,
-                          &a.count, &a.heads, &a.kv_heads, &a.dim, &a.capacity, &a.query_stride,
-                          &a.scale))
+    unsigned long long states, parts, cells, out;
+    long count;
+    cpu::Heads size{};
+    if (!PyArg_ParseTuple(args, "KKKlKlllf", &states, &parts, &cells, &count, &out, &size.heads,
+                          &size.kv_heads, &size.dim, &size.scale))
         return nullptr;
-    a.queries = at<uint16_t>(queries);
-    a.keys = at<uint16_t>(keys);
-    a.values = at<uint16_t>(values);
-    a.cells = at<int64_t>(cells);
-    a.places = at<int64_t>(places);
-    a.out = at<uint16_t>(out);
-    float* room = scratch(few::attention_scratch(a));
-    if (room == nullptr) return PyErr_NoMemory();
-    Py_BEGIN_ALLOW_THREADS
-    few::attend(a, room);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
+    return unlocked([&] {
+        thread_local cpu::Room room;
+        using Number = typename Set::Number;
+        cpu::attend<Set>(at<Number>(states), at<cpu::Part>(parts), at<cpu::Cells>(cells), count,
+                         size, at<Number>(out), room);
+    });
 }
+
+template <class Set>
+PyObject* run(PyObject*, PyObject* args) {
+    unsigned long long layers, final_norm, head, x, cosines, sines, parts, cells, kept, logits;
+    long count, number;
+    cpu::Model model{};
+    if (!PyArg_ParseTuple(args, "KlKKlllllffKKKKKlKlK", &layers, &model.count, &final_norm, &head,
+                          &model.hidden, &model.feed_forward, &model.heads.heads,
+                          &model.heads.kv_heads, &model.heads.dim, &model.heads.scale,
+                          &model.epsilon, &x, &cosines, &sines, &parts, &cells, &count, &kept,
+                          &number, &logits))
+        return nullptr;
+    model.layers = at<cpu::Layer>(layers);
+    model.norm = at<void>(final_norm);
+    model.head = *at<cpu::Product>(head);
+    return unlocked([&] {
+        using Number = typename Set::Number;
+        cpu::run<Set>(model, at<Number>(x), at<Number>(cosines), at<Number>(sines),
+                      at<cpu::Part>(parts), at<cpu::Cells>(cells), count, at<int64_t>(kept),
+                      number, at<Number>(logits));
+    });
+}
+
+#define FUNCTIONS(NAME, SUFFIX)                                                               \
+    {"linear_" SUFFIX, linear<NAME>, METH_VARARGS, "Rows times narrow weights."},             \
+    {"norm_" SUFFIX, norm<NAME>, METH_VARARGS, "Root mean square normalisation."},            \
+    {"gate_" SUFFIX, gate<NAME>, METH_VARARGS, "The gated half of a feed-forward layer."},    \
+    {"rotate_" SUFFIX, rotate<NAME>, METH_VARARGS, "Rotary positions."},                      \
+    {"attend_" SUFFIX, attend<NAME>, METH_VARARGS, "Attention of few queries over cells."},   \
+    {"run_" SUFFIX, run<NAME>, METH_VARARGS, "A forward pass."},
+
+#ifdef CPU_AVX2
+SET(Avx2, avx2, float);
+#endif
+#ifdef CPU_AVX512_BF16
+SET(Avx512Bf16, avx512_bf16, uint16_t);
+#endif
 
 PyMethodDef functions[] = {
-    {"linear4", linear4, METH_VARARGS, "Rows times weights of four bits."},
-    {"linear8", linear8, METH_VARARGS, "Rows times weights of eight bits."},
-    {"norm", norm, METH_VARARGS, "Root mean square normalisation."},
-    {"gate", gate, METH_VARARGS, "The gated half of a feed-forward layer."},
-    {"rotate", rotate, METH_VARARGS, "Rotary positions."},
-    {"attend", attend, METH_VARARGS, "Attention of few queries over cells."},
+#ifdef CPU_AVX2
+    FUNCTIONS(Avx2, "avx2")
+#endif
+#ifdef CPU_AVX512_BF16
+    FUNCTIONS(Avx512Bf16, "avx512_bf16")
+#endif
     {nullptr, nullptr, 0, nullptr},
 };
 
 PyModuleDef module = {PyModuleDef_HEAD_INIT, "_core", "Products of few rows on a CPU.", -1,
                       functions, nullptr, nullptr, nullptr, nullptr};
 
+bool add_name(PyObject* names, const char* name) {
+    PyObject* text = PyUnicode_FromString(name);
+    const bool added = text != nullptr && PyList_Append(names, text) == 0;
+    Py_XDECREF(text);
+    return added;
+}
+
 }  // namespace
 
 PyMODINIT_FUNC PyInit__core() {
     PyObject* self = PyModule_Create(&module);
-    if (self == nullptr) return nullptr;
-    PyObject* supported = few::supported() ? Py_True : Py_False;
-    if (PyModule_AddObjectRef(self, "SUPPORTED", supported) != 0) {
-        Py_DECREF(self);
-        return nullptr;
-    }
-    return self;
+    PyObject* names = PyList_New(0);
+    bool right = self != nullptr && names != nullptr;
+#ifdef CPU_AVX2
+    if (right && avx2::supported()) right = add_name(names, "avx2");
+#endif
+#ifdef CPU_AVX512_BF16
+    if (right && avx512_bf16::supported()) right = add_name(names, "avx512_bf16");
+#endif
+    right = right && PyModule_AddObjectRef(self, "SETS", names) == 0;
+    Py_XDECREF(names);
+    if (right) return self;
+    Py_XDECREF(self);
+    return nullptr;
 }

@@ -1,44 +1,72 @@
-"""Products of few rows on a CPU; see few_rows.hpp. Tensors are given by their addresses.
+"""Products of few rows on a CPU; see the headers. Tensors are given by their addresses.
 
-Nothing is checked here: :mod:`codegen.kernels.cpu` does it.
+Nothing is checked here: :mod:`codegen.kernels.cpu` does it. Every function is there for each set of
+instructions, with its name behind the function's: ``linear_avx2``, ``linear_avx512_bf16``. Numbers
+are float32 and cells float16 for AVX2, both bfloat16 for AVX-512 BF16.
 """
 
-SUPPORTED: bool
-"""Whether this CPU has the instructions."""
+SETS: list[str]
+"""The sets of instructions that were compiled and that this CPU has."""
 
-def linear4(x: int, weights: int, y: int, rows: int, outputs: int, inputs: int, /) -> None:
-    """Y [rows, outputs] = x [rows, inputs] times the transpose of packed weights; bfloat16."""
+def linear_avx2(x: int, product: int, y: int, rows: int, /) -> None:
+    """Y [rows, O] = x [rows, I] times the transpose of a product's weights (common.hpp)."""
 
-def linear8(
-    x: int, weights: int, scales: int, y: int, rows: int, outputs: int, inputs: int, /
-) -> None:
-    """The same for weights of eight bits and float32 scales [outputs]."""
+def norm_avx2(x: int, weight: int, y: int, rows: int, size: int, epsilon: float, /) -> None:
+    """Y = root mean square normalisation of the rows x [rows, size]."""
 
-def norm(x: int, weight: int, y: int, rows: int, width: int, epsilon: float, /) -> None:
-    """Y = root mean square normalisation of the rows x [rows, width]."""
+def gate_avx2(x: int, y: int, rows: int, size: int, /) -> None:
+    """Y [rows, size] = silu of the first half of x [rows, 2 size] times the second."""
 
-def gate(x: int, y: int, rows: int, width: int, /) -> None:
-    """Y [rows, width] = silu of the first half of x [rows, 2 width] times the second."""
-
-def rotate(
+def rotate_avx2(
     x: int, cosines: int, sines: int, rows: int, heads: int, turned: int, dim: int, /
 ) -> None:
     """Turns the first ``turned`` heads of x [rows, heads, dim] in place."""
 
-def attend(
-    queries: int,
-    keys: int,
-    values: int,
+def attend_avx2(
+    states: int,
+    parts: int,
     cells: int,
-    places: int,
-    out: int,
     count: int,
+    out: int,
     heads: int,
     kv_heads: int,
     dim: int,
-    capacity: int,
-    query_stride: int,
     scale: float,
     /,
 ) -> None:
-    """Out [count, heads, dim] = the attention of queries over cells; bfloat16, int64 indices."""
+    """Writes the keys and values of ``count`` parts' rows into their cells, and attends.
+
+    States [rows, heads + 2 kv_heads, dim] are queries, keys and values; out [rows, heads, dim].
+    """
+
+def run_avx2(
+    layers: int,
+    number_of_layers: int,
+    norm: int,
+    head: int,
+    hidden: int,
+    feed_forward: int,
+    heads: int,
+    kv_heads: int,
+    dim: int,
+    scale: float,
+    epsilon: float,
+    x: int,
+    cosines: int,
+    sines: int,
+    parts: int,
+    cells: int,
+    count: int,
+    kept: int,
+    number: int,
+    logits: int,
+    /,
+) -> None:
+    """A forward pass over x [rows, hidden], which is overwritten; logits [number, V]."""
+
+linear_avx512_bf16 = linear_avx2
+norm_avx512_bf16 = norm_avx2
+gate_avx512_bf16 = gate_avx2
+rotate_avx512_bf16 = rotate_avx2
+attend_avx512_bf16 = attend_avx2
+run_avx512_bf16 = run_avx2

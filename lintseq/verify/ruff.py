@@ -28,6 +28,7 @@ from pathlib import Path
 
 from codegen.errors import CodegenError, MachineError
 from codegen.lintseq.verify.findings import Finding
+from codegen.python_syntax import find_ruff
 
 _MEMORY = "/dev/shm"  # only the parent of a private directory
 _SYNTAX = "invalid-syntax"
@@ -115,7 +116,7 @@ def _memory() -> str | None:
 
 def _run_ruff(folder: str) -> list[Mapping]:
     command = [
-        _ruff(),
+        find_ruff(),
         "check",
         "--isolated",
         "--no-cache",
@@ -146,20 +147,3 @@ def _works(command: Sequence[str]) -> bool:
     return (
         subprocess.run(alone, input="", capture_output=True, text=True, check=False).returncode == 0
     )
-
-
-_NO_RUFF = ("ruff, which checks the states, is not installed.", "Run: pip install ruff")
-
-
-def _ruff() -> str:
-    try:
-        from ruff import find_ruff_bin
-    except ImportError:
-        try:
-            from ruff.__main__ import find_ruff_bin
-        except ImportError:
-            raise MachineError(*_NO_RUFF) from None
-    try:
-        return find_ruff_bin()
-    except FileNotFoundError:
-        raise MachineError(*_NO_RUFF) from None

@@ -6,9 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.errors import TooSlowError
-from codegen.sqlnet.schema import Schema
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.errors import DatabaseError, TooSlowError
+from codegen.sqlnet.schema import Schema, Table
+from codegen.sqlnet.sql import Statement, validate
+
+OPENING_S = 10.0
+"""What reading a database's schema may take."""
+
+MOST_ANSWER = 32 * 2**20
+"""Characters and bytes that the rows of one answer hold at most, beyond which it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,77 @@ class Database(Protocol):
         ...
 
 
-def too_slow(limits: Limits) -> TooSlowError:
+class Engine(Protocol):
+    """What holds the data: an engine in this process, or in a child process."""
+
+    def tables(self) -> tuple[Table, ...]:
+        """The tables and views.
+
+        Raises:
+            TooSlowError: if reading them takes longer than :data:`OPENING_S`.
+            DatabaseError: if that fails.
+        """
+        ...
+
+    def query(self, statement: Statement, limits: Limits) -> Rows:
+        """Runs a statement that has passed the gate; raises as :meth:`Database.execute`."""
+        ...
+
+    def close(self) -> None:
+        """Closes it."""
+        ...
+
+
+class EngineDatabase:
+    """A database on an engine: the gate in front of it. See :class:`Database`."""
+
+    dialect = ""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self.engine = engine
+        try:
+            if not (tables := engine.tables()):
+                raise DatabaseError(f"{name} holds no table.")
+            self.schema = Schema(tables, self)
+        except BaseException:
+            engine.close()
+            raise
+
+    def execute(self, statement: Statement, limits: Limits = DEFAULT_LIMITS) -> Rows:
+        """See :class:`Database`."""
+        validate(statement.text, self.schema, self.dialect)
+        return self.engine.query(statement, limits)
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self.engine.close()
+
+
+def too_slow(seconds: float) -> TooSlowError:
     """The error of a statement that was cut off."""
+    return TooSlowError(f"The statement took longer than {seconds:g} s.", "Raise the time limit.")
+
+
+def too_slow_to_open(name: str) -> TooSlowError:
+    """The error of a database whose schema takes too long to read."""
     return TooSlowError(
-        f"The statement took longer than {limits.seconds:g} s.", "Raise the time limit."
+        f"Reading the tables of {name} took longer than {OPENING_S:g} s.",
+        "One of its views may never end; copy the tables that matter into a file of their own.",
     )
+
+
+def taken(rows: Any, columns: tuple[str, ...], limits: Limits) -> Rows:
+    """The rows of a cursor, up to the limits.
+
+    Args:
+        rows: an iterator of tuples.
+    """
+    found: list[tuple[Any, ...]] = []
+    size = 0
+    for row in rows:
+        size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        if len(found) == limits.rows or (found and size > MOST_ANSWER):
+            return Rows(columns, tuple(found), cut=True)
+        found.append(tuple(row))
+    return Rows(columns, tuple(found))

@@ -1,8 +1,8 @@
 """DuckDB files that can only be read; needs the package duckdb.
 
 Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection without access to other
-files or extensions, whose settings are locked, a memory limit, and an interrupt after the time
-limit.
+files or extensions, whose settings are locked, that writes no temporary files, a memory limit, and
+an interrupt after the time limit; all in a child process that is killed if that does not help.
 """
 
 from __future__ import annotations
@@ -10,32 +10,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Limits, Rows, too_slow
+from codegen.sqlnet.databases.base import (
+    OPENING_S,
+    EngineDatabase,
+    Limits,
+    Rows,
+    taken,
+    too_slow,
+    too_slow_to_open,
+)
+from codegen.sqlnet.databases.child import Child
 from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.schema import Column, Schema, Table
-from codegen.sqlnet.sql import Statement, validate
+from codegen.sqlnet.schema import Column, Table
+from codegen.sqlnet.sql import Statement
 
 if TYPE_CHECKING:
     import duckdb
 
 
-class DuckDBDatabase:
+class DuckDBDatabase(EngineDatabase):
     """A DuckDB file. See :class:`Database`; needs the package duckdb."""
 
     dialect = "duckdb"
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        self.name = name
-        self._connection = connection
-        try:
-            self.schema = self._read_schema()
-        except BaseException:
-            connection.close()
-            raise
 
     @classmethod
     def open(cls, path: str | Path) -> DuckDBDatabase:
@@ -43,8 +44,23 @@ class DuckDBDatabase:
 
         Raises:
             ConfigError: if duckdb is not installed.
-            DatabaseError: if the file is damaged, locked, or holds no table.
+            DatabaseError: if the file is damaged, locked, takes too long to read, or holds no
+                table.
         """
+        path = str(Path(path).resolve())
+        return cls(Child("duckdb", path), path)
+
+
+class DuckDBEngine:
+    """A connection with its guards. See :class:`Engine`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        self.name = name
+        self.connection = connection
+
+    @classmethod
+    def open(cls, path: str) -> DuckDBEngine:
+        """Opens a file; raises as :meth:`DuckDBDatabase.open`."""
         try:
             import duckdb
         except ImportError:
@@ -58,60 +74,63 @@ class DuckDBDatabase:
             "autoload_known_extensions": "false",
             "memory_limit": "1GB",
             "threads": "1",
+            # What does not fit into memory fails: nothing is written beside the file.
+            "temp_directory": "",
+            "max_temp_directory_size": "0B",
         }
         try:
-            connection = duckdb.connect(str(path), read_only=True, config=settings)
+            connection = duckdb.connect(path, read_only=True, config=settings)
             connection.execute("SET lock_configuration = true")
         except duckdb.Error as error:
             raise DatabaseError(f"Cannot open {path}: {_first_line(error)}.") from None
-        return cls(connection, str(path))
+        return cls(connection, path)
 
-    def _read_schema(self) -> Schema:
+    def tables(self) -> tuple[Table, ...]:
+        """See :class:`Engine`."""
+        import duckdb
+
         found: dict[tuple[str, str], list[Column]] = {}
-        rows = self._connection.execute(
-            "SELECT table_schema, table_name, column_name, data_type"
-            " FROM information_schema.columns WHERE table_catalog = current_catalog()"
-            " ORDER BY table_schema, table_name, ordinal_position"
-        ).fetchall()
+        try:
+            with _interrupting(self.connection.interrupt, OPENING_S):
+                rows = self.connection.execute(
+                    "SELECT table_schema, table_name, column_name, data_type"
+                    " FROM information_schema.columns WHERE table_catalog = current_catalog()"
+                    " ORDER BY table_schema, table_name, ordinal_position"
+                ).fetchall()
+        except duckdb.InterruptException:
+            raise too_slow_to_open(self.name) from None
+        except duckdb.Error as error:
+            raise DatabaseError(f"Cannot read {self.name}: {_first_line(error)}.") from None
         for namespace, table, column, declared in rows:
             numeric = declared.split("(")[0] in _NUMBERS.split()
             found.setdefault((namespace, table), []).append(
                 Column(column, "real" if numeric else "text")
             )
-        if not found:
-            raise DatabaseError(f"{self.name} holds no table.")
-        return Schema(
-            tuple(
-                Table(table, tuple(columns), namespace)
-                for (namespace, table), columns in found.items()
-            ),
-            self,
+        return tuple(
+            Table(table, tuple(columns), namespace) for (namespace, table), columns in found.items()
         )
 
-    def execute(self, statement: Statement, limits: Limits = DEFAULT_LIMITS) -> Rows:
-        """See :class:`Database`."""
+    def query(self, statement: Statement, limits: Limits) -> Rows:
+        """See :class:`Engine`."""
         import duckdb
 
-        validate(statement.text, self.schema, self.dialect)
         try:
-            with _interrupting(self._connection.interrupt, limits.seconds):
-                done = self._connection.execute(statement.text, list(statement.parameters))
+            with _interrupting(self.connection.interrupt, limits.seconds):
+                done = self.connection.execute(statement.text, list(statement.parameters))
                 names = tuple(column[0] for column in done.description or ())
-                rows = done.fetchmany(limits.rows + 1)
+                batches = iter(lambda: done.fetchmany(_ROWS_AT_ONCE), [])
+                return taken(chain.from_iterable(batches), names, limits)
         except duckdb.InterruptException:
-            raise too_slow(limits) from None
+            raise too_slow(limits.seconds) from None
         except duckdb.Error as error:
             raise DatabaseError(f"The statement failed: {_first_line(error)}.") from None
-        except RuntimeError as error:
-            if "interrupted" not in str(error):
-                raise
-            raise KeyboardInterrupt from None  # that is how duckdb tells of a Ctrl-C
-        return Rows(names, tuple(rows[: limits.rows]), len(rows) > limits.rows)
 
     def close(self) -> None:
         """Closes the connection."""
-        self._connection.close()
+        self.connection.close()
 
+
+_ROWS_AT_ONCE = 100
 
 _NUMBERS = """
     TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT

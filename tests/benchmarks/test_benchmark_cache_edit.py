@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import difflib
+import gzip
 import inspect
 import json
-import os
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,18 +17,30 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import codegen.models
 from codegen.benchmarks import cache_edit
-from codegen.benchmarks.tools import llama
+from codegen.benchmarks.tools import llama, settled_edits
 from codegen.benchmarks.tools.cache_methods import METHODS, compare, logits_behind
 from codegen.benchmarks.tools.cache_peers import encoded as encoded_by
 from codegen.benchmarks.tools.cache_peers import small_model
 from codegen.benchmarks.tools.cache_speed import edits_of
-from codegen.benchmarks.tools.edit_cases import history_cases, make_case
+from codegen.benchmarks.tools.edit_cases import make_case
 from codegen.benchmarks.tools.editor_workloads import LAYOUTS, lay_out, workloads
+from codegen.benchmarks.tools.history_edits import FILES, KINDS, history_edits, patched
 from codegen.benchmarks.tools.related_edits import RELATED
 from codegen.errors import ConfigError
+from codegen.server.fim import Family
+from codegen.server.model import CompletionModel
+from codegen.server.prompts import Prompter
+from codegen.server.settings import Limits
 
-OLD = '''"""A module."""
+LIMITS = Limits(context_tokens=512)
+TINY = {
+    "prefix": None,
+    "psm": Family("psm", "<|endoftext|>{prefix}<|im_start|>{suffix}<|im_end|>"),
+}
+
+MODULE = '''"""A module."""
 
 import os
 
@@ -49,7 +62,6 @@ def third(path):
     """What it is called."""
     return os.path.basename(path)
 '''
-NEW = OLD.replace("import os\n", "import os\nimport sys\n").replace('"Where', '"Tells where')
 
 
 @pytest.fixture(scope="module")
@@ -62,47 +74,87 @@ def tokenizer(tiny_model_dir: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model_dir)
 
 
+def commit(
+    old: str, new: str, number: int = 0, repository: str = "pallets/flask"
+) -> dict[str, Any]:
+    """A row of the data."""
+    lines = (text.splitlines(keepends=True) for text in (old, new))
+    return {
+        "repository": repository,
+        "commit": str(number) * 40,
+        "path": "module.py",
+        "old": old,
+        "diff": "".join(difflib.unified_diff(*lines, "a/module.py", "b/module.py")),
+    }
+
+
+CHANGES = {
+    "insert": MODULE.replace("    return found\n", "    found = found.strip()\n    return found\n"),
+    "delete": MODULE.replace(
+        '    if found.startswith(".."):\n        raise ValueError(found)\n', ""
+    ),
+    "top": MODULE.replace("import os\n", "import os\nimport sys\n"),
+    "several": MODULE.replace('"""Where', '"""Tells where').replace("third", "last"),
+    "paste": MODULE.replace(
+        "def third",
+        "def again(path):\n" + MODULE.split("(path):\n")[1].rstrip() + "\n\n\ndef third",
+    ),
+    "rename": MODULE.replace("found", "below"),
+}
+
+
 @pytest.fixture
-def repository(tmp_path: Path) -> str:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), "2026-01-01T00:00:00Z")
-        environment = os.environ | dates  # the same commits each time
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, env=environment)
-
-    git("init", "-q")
-    for text in (OLD, NEW):
-        (tmp_path / "module.py").write_text(text)
-        git("add", "module.py")
-        git("commit", "-q", "-m", "change")
-    return str(tmp_path)
+def data(tmp_path: Path) -> Path:
+    """A folder with one change of each kind."""
+    folder = tmp_path / "data" / "next_edit"
+    folder.mkdir(parents=True)
+    rows = [commit(MODULE, new, number) for number, new in enumerate(CHANGES.values())]
+    for name, some in zip(FILES, (rows[:3], rows[3:]), strict=True):
+        with gzip.open(folder / name, "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in some)
+    return folder
 
 
-def test_cases_of_a_history(repository: str, tokenizer: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_edits_of_each_kind(kind: str, data: Path) -> None:
     seen = set()
-    for seed in range(12):
-        (case,) = history_cases(tokenizer, repository, count=5, window=400, seed=seed)
-        before, after = tokenizer.decode(case.before), tokenizer.decode(case.after)
-        assert OLD.startswith(before) and NEW.startswith(after)
-        # Both end at the same place, behind the last difference.
-        assert before.count("Where it is b") and before[-30:] == after[-30:]
-        assert 0 <= case.statement <= case.tail <= len(case.after)
-        assert not case.otherwise
-        seen.add(after)
+    for seed in range(20):
+        edits = [
+            e for e in history_edits(data, fitted=False, a_kind=9, seed=seed) if e.kind == kind
+        ]
+        wanted = CHANGES[kind]
+        # Other changes may hold an edit of the kind, too.
+        edits = [e for e in edits if int(e.name.split()[1][0]) == list(CHANGES).index(kind)]
+        assert len(edits) == 1
+        (edit,) = edits
+        for text, whole in ((edit.before, MODULE), (edit.after, wanted)):
+            head, rest = text
+            assert whole.startswith(head) and rest.startswith("\n")
+            line_end = whole.index("\n", len(head))
+            assert whole[line_end:] == rest  # but for the rest of the cursor's line
+        assert edit.before[0] != edit.after[0] and edit.before[1] == edit.after[1]
+        seen.add(edit.after)
     assert len(seen) > 3
-    found = [
-        case
-        for seed in range(12)
-        for case in history_cases(tokenizer, repository, count=5, window=120, seed=seed)
-    ]
-    assert found and all(len(case.after) <= 120 for case in found)
-    starts = {tokenizer.decode(case.after)[:20] for case in found}
-    assert NEW[:20] not in starts or len(starts) > 1
-    assert all(f"\n{start}" in NEW for start in starts - {NEW[:20]})  # whole lines
+    assert not history_edits(data, fitted=True, a_kind=9)
+
+
+def test_patches_are_applied_as_by_difflib(data_folder: Path) -> None:
+    with gzip.open(data_folder / "next_edit" / FILES[1], "rt") as file:
+        rows = [json.loads(next(file)) for _ in range(60)]
+    for row in rows:
+        new, hunks = patched(row["old"], row["diff"])
+        diff = difflib.unified_diff(row["old"].splitlines(True), new)
+        assert [line for line in diff if line[0] in "+-"][2:] == [
+            line for line in row["diff"].splitlines(True) if line[0] in "+-"
+        ][2:]
+        ast.parse("".join(new))
+        assert [line for a, b, _, _ in hunks for line in row["old"].splitlines(True)[a:b]] == [
+            line[1:] for line in row["diff"].splitlines(True)[2:] if line[0] == "-"
+        ]
 
 
 def test_methods_against_plain_forward_passes(model: Any, tokenizer: Any) -> None:
-    case = make_case(tokenizer, "case", OLD[:300], NEW[:330])
+    case = make_case(tokenizer, "case", MODULE[:300], CHANGES["top"][:311])
     logits = logits_behind(model, case)
     with torch.inference_mode():
         for name, tokens in (("full", case.after), ("ignored", case.before)):
@@ -111,7 +163,7 @@ def test_methods_against_plain_forward_passes(model: Any, tokenizer: Any) -> Non
     found = compare(model, frozenset(), case)
     assert found["full"].same_line and found["full"].kl == 0
     assert found["ignored"].encoded == 0 and found["pie"].encoded < found["ours"].encoded
-    assert found["conflict"].kl > found["pie"].kl > found["ours_fast"].kl > 0
+    assert found["conflict"].kl > found["pie"].kl > found["ours"].kl > 0
     assert set(found) == {"full", *METHODS}
 
 
@@ -143,31 +195,45 @@ def test_related_edits_have_two_different_continuations(tokenizer: Any) -> None:
 
 @pytest.mark.slow
 def test_figures(
-    repository: str, model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    data: Path, model: Any, tokenizer: Any, tiny_model_dir: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def served(layout: str) -> CompletionModel:
+        made = CompletionModel(load(str(tiny_model_dir), dtype=torch.float32), limits=LIMITS)
+        made.family = TINY[layout]
+        made.prompter = Prompter(made.tokenizer, made.family, made.vocabulary, made.limit)
+        return made
+
     monkeypatch.setattr(cache_edit, "find_llama", lambda: None)
     monkeypatch.setattr(cache_edit, "_speed", lambda report, *_: report.set("speedup_4k", 1.0))
+    monkeypatch.setattr(settled_edits, "served_model", served)
+    load = codegen.models.load
     monkeypatch.setattr(
-        "codegen.models.load", lambda _: SimpleNamespace(model=model, tokenizer=tokenizer)
+        "codegen.models.load", lambda *_: SimpleNamespace(model=model, tokenizer=tokenizer)
     )
     results = tmp_path / "results.jsonl"
-    options = {"repositories": repository, "window": 300, "results": str(results)}
+    options = {"data": str(data.parent), "results": str(results)}
     figures: dict[str, Any] = dict(cache_edit.run(True, **options))  # type: ignore[arg-type]
     json.dumps(figures)
     assert figures["speedup_4k"] > 0 and 0 <= figures["related_within_half_logit"] <= 1
-    assert (
-        figures["real"]["full"]["same_line"] == 1 and figures["samples"]["real_next_line_same"] == 1
-    )
-    assert figures["llama_real"] is None and "llama.cpp" in figures["install"]
+    assert figures["samples"]["real_next_line_same"] == 2 * len(KINDS)
+    for layout in cache_edit.LAYOUTS:
+        table = figures["real"][layout]
+        assert set(table) == {*KINDS, "all"} and table["all"]["edits"] == len(KINDS)
+        assert table["all"]["behind"] >= table["all"]["encoded"] > 0
+        assert table["all"]["same"] >= table["all"]["fast_same"]
     assert figures["tokens_encoded"]["spm"]["paste"]["llama_8"] is None
-    assert len(results.read_text().splitlines()) == 1
+    assert len(results.read_text().splitlines()) == 2 * len(KINDS)
     again: dict[str, Any] = dict(cache_edit.run(True, **options))  # type: ignore[arg-type]
     assert again["real"] == figures["real"]
+    monkeypatch.delenv("CODEGEN_TEST_DATA", raising=False)
     assert dict(cache_edit.run(True))["real_next_line_same"] is None
     with pytest.raises(ConfigError, match="edits"):
         cache_edit.run(edits=0)
     with pytest.raises(ConfigError, match="no part 'speeed'"):
         cache_edit.run(parts="speeed,real")
+    with pytest.raises(ConfigError, match="no folder"):
+        cache_edit.run(True, parts="real", data=str(tmp_path / "none"))
 
 
 def test_a_peer_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,30 +21,30 @@ def generator(tiny_model_dir: Path) -> HFGenerator:
     return HFGenerator(load(str(tiny_model_dir)))
 
 
-@pytest.mark.parametrize("method", ["plain", "suffix", "edit", "generate", "lookup"])
+@pytest.mark.parametrize("method", ["plain", "suffix", "edit", "transformers", "lookup"])
 def test_a_given_text_is_written(generator: HFGenerator, method: str) -> None:
     prompt, answer = "def f(x):\n    return x + 1\n\n\n", "def f(x):\n    return x + 2\n"
     encode = generator.loaded.tokenizer
     ids, wanted = (encode(text, add_special_tokens=False).input_ids for text in (prompt, answer))
     question = decoding._Question(Request(prompt, heal=False, original=prompt), ids, wanted)
-    options = {"generate": {}, "lookup": {"prompt_lookup_num_tokens": 10}}
+    options = {"transformers": {}, "lookup": {"prompt_lookup_num_tokens": 10}}
     complete = (
         decoding._theirs(generator, options[method])
         if method in options
         else decoding._ours(generator, method)
     )
-    with decoding._watched(generator.loaded.model, question) as run:
-        made, drafters = complete(question, len(wanted))
-    assert made == wanted
+    with decoding._watched(generator.loaded.model, [question], method in decoding._OURS) as run:
+        made, drafters = complete([question], len(wanted))
+    assert made == [wanted]
     assert sum(right for _, right in drafters.values()) <= run.drafted
     assert bool(drafters) == (method in ("suffix", "edit"))
-    if method in ("plain", "generate"):
+    if method in ("plain", "transformers"):
         assert len(wanted) <= run.passes <= len(wanted) + 1 and run.drafted == 0
     else:
-        assert run.passes < len(wanted) and run.drafted >= len(wanted) - run.passes
+        assert run.passes <= len(wanted) and run.drafted >= len(wanted) - run.passes + 1
     free = decoding._Question(question.request, ids)
-    with decoding._watched(generator.loaded.model, free):
-        assert complete(free, len(wanted))[0] != wanted  # the hook is gone
+    with decoding._watched(generator.loaded.model, [free], method in decoding._OURS):
+        assert complete([free], len(wanted))[0] != [wanted]  # the hook is gone
 
 
 def test_rewrites_begin_before_the_change() -> None:

@@ -109,7 +109,7 @@ def test_every_candidate_fails(tmp_path: Path, server: Model, call: Command) -> 
     assert code == 1
     assert (
         "broke a rule: syntax_error" in out
-        and "  syntax_error: SyntaxError" in out
+        and "  syntax_error: line 1: invalid syntax" in out
         and "nothing to choose from" in out
     )
     lines = (tmp_path / "runs/cogex/word_sorting/log.jsonl").read_text().splitlines()

@@ -102,7 +102,7 @@ def test_the_demonstrations_are_sound() -> None:
         ([VALUES, "{broken}"], "bad_plan"),
         ([VALUES, "\n".join([PLAN.splitlines()[0]] * 4)], "bad_plan"),
         ([VALUES, PLAN, ""], "no_function"),
-        ([VALUES, PLAN, PROGRAM.replace(">>> ", "")], "more_than_function"),
+        ([VALUES, PLAN, PROGRAM.replace("def ", "x = 1\ndef ", 1)], "more_than_function"),
         ([VALUES, PLAN, PROGRAM.partition("\n\n>>>")[0]], "no_output"),
         ([VALUES, PLAN, PROGRAM.replace("'boxes'}", "'foxes'}")], "answer_differs"),
         ([VALUES, PLAN, PROGRAM.replace("'es',", "ending,")], "not_literal"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 
 import pytest
@@ -45,19 +46,22 @@ def function(body: str, head: str = "def f(x):") -> str:
         ("(" * 5000, "syntax_error"),
         ("x = '\0'", "syntax_error"),
         ("\ud800", "syntax_error"),
-        ("import os\n" + function("return {'answer': x}"), "more_than_function"),
-        (function("import os\nreturn {'answer': x}"), "more_than_function"),
-        (function("def g(): pass\nreturn {'answer': x}"), "more_than_function"),
+        ("x = 1\n" + function("return {'answer': x}"), "more_than_function"),
+        (function("class A: pass\nreturn {'answer': x}"), "more_than_function"),
+        (function("global y\nreturn {'answer': x}"), "more_than_function"),
+        (function("return {'answer': x}") + "\n" + function("return 1"), "more_than_function"),
+        (function("def g(): return {'answer': 1}\ng()"), "no_return"),
         (function("return {'answer': x}") + "\n\nprint(f(1))", "more_than_function"),
         (function("pass"), "no_return"),
         (function("return x"), "return_no_dict"),
         (function("return"), "return_no_dict"),
         (function("return {**x, 'answer': 1}"), "return_no_dict"),
         (function("return {'answer': 1, 'answer': 2}"), "return_no_dict"),
-        (function("if x:\n    return {'a': 1, 'answer': 2}\nreturn {'answer': 3}"),
-         "returns_differ"),
+        (function("out = make(x)\nreturn out"), "return_no_dict"),
+        (function("out = {'answer': 1}\nout[x] = 2\nreturn out"), "return_no_dict"),
+        (function("return {'answer': 1, **x}"), "return_no_dict"),
+        (function("return dict(x, answer=1)"), "return_no_dict"),
         (function("return {'result': x}"), "no_answer_key"),
-        (function("return {'answer': x, 'a': 1}"), "answer_not_last"),
         ("x" * 20_001, "too_long"),
     ],
 )  # fmt: skip
@@ -80,7 +84,7 @@ def test_programs_that_break_a_rule(program: str, reason: str) -> None:
         ({"call": "pluralize('a', 'b')"}, "call_mismatch"),
         ({"call": "pluralize(noun='a')"}, "call_mismatch"),
         ({"output": {"answer": "boxes"}}, "keys_differ"),
-        ({"output": {"answer": "boxes", "ending": "es"}}, "keys_differ"),
+        ({"output": {"answer": "boxes", "ending": "es", "more": 1}}, "keys_differ"),
         ({"output": {"ending": object(), "answer": "boxes"}}, "not_literal"),
         ({"output": {"ending": float("inf"), "answer": "boxes"}}, "not_literal"),
     ],
@@ -89,6 +93,73 @@ def test_records_that_break_a_rule(changes: dict, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         check_record(dataclasses.replace(RECORD, **changes))
     assert caught.value.reason == reason
+
+
+WRITTEN = {"first": 1, "answer": 2}
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        function("output = {'first': x, 'answer': 2}\nreturn output"),
+        function("result: dict = {'first': x, 'answer': 2}\nreturn result"),
+        function("return dict(first=x, answer=2)"),
+        function("out = {}\nout['first'] = x\nout['answer'] = 2\nreturn out"),
+        function("out = {'first': x}\nif x:\n    out['answer'] = 2\nreturn out"),
+        function("out = dict(first=x)\nout.update(answer=2)\nreturn out"),
+        function("out = dict()\nout.update({'first': x, 'answer': 2})\nreturn out"),
+        function("if not x:\n    return None\nreturn {'first': x, 'answer': 2}"),
+        function("if not x:\n    return {'answer': ''}\nreturn {'first': x, 'answer': 2}"),
+        function("def inner(y):\n    return y\nreturn {'first': inner(x), 'answer': 2}"),
+        function("import re\nfrom math import sqrt\nreturn {'first': sqrt(x), 'answer': 2}"),
+        "import re\nimport nltk\n\n" + function("return {'first': x, 'answer': 2}"),
+        function("'''Text.'''\nreturn {'first': x, 'answer': 2}", "def f(x: List) -> Dict:"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "\n\n>>> f(1)",
+        "\n>>> print(f(1))",
+        "\n>>> x = 1\n>>> f(x)",
+        "\n\n>>> output = f(x=1)\n>>> output",
+        "\n\nf(1)",
+        "\n\nx = 1\noutput = f(x)\nprint(output)",
+        "\n>>> f(\n...     1,\n... )",
+        "\n>>> f(\n    1,\n)",
+    ],
+)
+@pytest.mark.parametrize(
+    "output",
+    [
+        "{'first': 1, 'answer': 2}",
+        "output = {'answer': 2, 'first': 1}",
+        '{"first": 1, "answer": 2}',
+        "```python\n{'answer': 2, 'first': 1}\n```",
+    ],
+)
+def test_forms_of_published_records(program: str, call: str, output: str) -> None:
+    record = read_record("i", "", program + call, output)
+    assert list(record.output.items()) == list(WRITTEN.items())  # in the order of the return
+    assert record.program == program
+    assert ast.dump(ast.parse(record.call)) in map(ast.dump, map(ast.parse, ["f(1)", "f(x=1)"]))
+    assert read_record(**record.to_row()) == record
+
+
+def test_json_outputs() -> None:
+    program = function("return {'seen': x, 'answer': None}")
+    record = read_record("i", "", program + "\n>>> f([1])", '{"seen": [true], "answer": null}')
+    assert record.output == {"seen": [True], "answer": None}
+    with pytest.raises(Invalid, match="seen"):
+        read_record("i", "", program + "\n>>> f([1])", '{"seen": NaN, "answer": null}')
+
+
+def test_imports_from_outside_the_standard_library_are_helpers() -> None:
+    text = "import math, json as j\nimport nltk\nfrom spacy import load\n" + function(
+        "import re\nreturn {'a': [math.sqrt(x), j.dumps(x), nltk.stem(x), load(x), re.sub(x)], "
+        "'answer': guess(x)}"
+    )
+    assert parse_program(text).undefined == ("guess", "load", "nltk.stem")
 
 
 def test_calls_by_name_and_default_and_over_lines() -> None:

@@ -17,6 +17,8 @@ from codegen.finetune.attention import from_stack
 from codegen.finetune.batch import collate
 from codegen.finetune.encode import Encoded
 from codegen.finetune.losses import negative_log_likelihood, sequence_match
+from codegen.finetune.replay import Replay
+from codegen.finetune.sections import SequenceMatch
 from codegen.finetune.seqmatch import Actions, Divergence, Objective, Terminal, long_form, terms
 
 BKSPC, EOS = 699, 2
@@ -214,6 +216,16 @@ def encoded(prompt: list[int], actions: list[int]) -> Encoded:
 @pytest.fixture(scope="module")
 def model(tiny_model_dir: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float64).eval()
+
+
+def test_own_samples_may_be_as_long_as_the_longest_example(model: Any) -> None:
+    """A sample that never meets an end has as many actions as the longest example, by default."""
+    examples = [encoded([4, 5], [7, EOS]), encoded([4], [*range(7, 10)] * 60 + [EOS])]
+    for limit, expected in ((0, 181), (5, 5)):
+        settings = SequenceMatch(samples=2, sample_every=1, max_new_tokens=limit)
+        replay = Replay(settings, examples, frozenset(), None, seed=0)
+        replay.refresh(model, 0)
+        assert [len(own.targets) for own in replay.draw(0, 2)] == [expected, expected]
 
 
 def test_one_pass_equals_state_by_state(model: Any) -> None:

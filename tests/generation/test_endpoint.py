@@ -15,20 +15,32 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from openai_server import Model, Reply, completion, echo, error, serving
 
+from codegen.decoding.rpg import METHODS
 from codegen.errors import CodegenError, ConfigError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
 from codegen.generation.asking import Answer, Ask, ModelUnusable, Prices, RequestFailed
+from codegen.generation.decoders import (
+    DECODERS,
+    DRAFTS,
+    RSD,
+    SORTED,
+    SUPERPOSED,
+    Decoded,
+    TextDecoder,
+)
 from codegen.generation.endpoint import FAILURES_IN_A_ROW, Endpoint, EndpointClient
 from codegen.generation.endpoint_generator import EndpointGenerator
 from codegen.generation.response_cache import ResponseCache
 from codegen.generation.transport import retry_after
 
+_TEXT_FIELDS = {"about", "read", "stop"}
 KEY = "sk-very-secret-0123456789"
 
 
@@ -476,3 +488,31 @@ def test_the_backend_reports_length(model: Model) -> None:
         [Request("a", chat=True)], SamplingParams(), Decoder()
     )
     assert sample.finish_reason == "length"
+
+
+# Every name a decoder can have, each with the options that it needs to be accepted at all.
+_OPTIONS: dict[str, dict[str, Any]] = {"rsd": {"draft": "d"}, "sorted": {"draft": "d"}}
+
+
+def test_only_decoders_that_read_text_are_taken(model: Model) -> None:
+    """What a text alone can honour is allowed by construction; all else is refused unasked."""
+    names = [*DECODERS, *METHODS, *DRAFTS, RSD, SORTED, SUPERPOSED]
+    names += [f"edit_sequence+{name}" for name in (*METHODS, *DRAFTS, RSD, SORTED)]
+    taken = []
+    for name in names:
+        decoder = Decoder(name, _OPTIONS.get(name.rpartition("+")[2], {}))
+        requests = [Request("a", chat=True)]
+        generator = EndpointGenerator(client(model))
+        try:
+            taken += [(name, len(list(generator.generate(requests, SamplingParams(), decoder))))]
+        except ConfigError as error:
+            assert name in str(error) and "endpoint" in str(error), error
+    assert taken == [("sample", 1), ("edit_sequence", 1)]
+    assert len(model.bodies) == len(taken)
+
+
+@pytest.mark.parametrize("field", [f for f in fields(TextDecoder) if f.name not in _TEXT_FIELDS])
+def test_every_further_setting_of_a_decoder_needs_the_model(field: Any) -> None:
+    plain = TextDecoder("", lambda text, _: Decoded(text), stop=("x",))
+    assert plain.needs == ()
+    assert replace(plain, **{field.name: object()}).needs == (field.name,)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -9,17 +14,26 @@ from transformers.models.llama import modeling_llama
 
 from codegen.kernels import cpu
 
-needs_kernels = pytest.mark.skipif(
-    not cpu.AVAILABLE, reason="not compiled, or a CPU without AVX-512 BF16"
-)
-# What rounding a result to bfloat16 leaves at most, as a share of its norm.
-_ROUNDING = 2.0**-8.5
+# What kernels leave at most, as a share of a result's norm: of bfloat16 its rounding, of float32 that
+# of rows to whole numbers, and of cells in float16.
+ROUNDING = {torch.bfloat16: 2.0**-8.5, torch.float32: 1e-4}
+IN_CELLS = {torch.bfloat16: 2.0**-7.5, torch.float32: 4e-4}
+
+TYPES = [
+    pytest.param(
+        dtype,
+        id=name,
+        marks=pytest.mark.skipif(dtype not in cpu.KERNELS, reason=f"no kernels for {name} here"),
+    )
+    for dtype, name in ((torch.float32, "avx2"), (torch.bfloat16, "avx512_bf16"))
+]
+by_type = pytest.mark.parametrize("dtype", TYPES)
 
 
-@pytest.fixture(params=[False, pytest.param(True, marks=needs_kernels)], ids=["plain", "kernels"])
+@pytest.fixture(params=[False, True], ids=["plain", "kernels"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     if not request.param:
-        monkeypatch.setattr(cpu, "AVAILABLE", False)
+        monkeypatch.setattr(cpu, "KERNELS", {})
     return request.param
 
 
@@ -28,91 +42,222 @@ def distance(got: torch.Tensor, expected: torch.Tensor) -> float:
     return float((got.double() - expected.double()).norm() / expected.double().norm())
 
 
-@needs_kernels
-@pytest.mark.parametrize(("outputs", "inputs"), [(32, 32), (64, 96), (96, 160), (192, 64)])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 11, 12, 13, 23, 25, 37])
-def test_four_bits(outputs: int, inputs: int, rows: int) -> None:
-    torch.manual_seed(rows)
+def unaligned(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers at an address that is no multiple of a register's bytes."""
+    room = torch.empty(values.numel() + 1, dtype=values.dtype)
+    moved = room[1:].view(values.shape).copy_(values)
+    assert moved.data_ptr() % 16
+    return moved
+
+
+def four_bits(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed weights, and what they stand for, float64 [O, I]."""
     values = torch.randint(0, 16, (outputs, inputs))
     scales = (torch.rand(outputs, inputs // 32) * 0.01 + 1e-4).half()
     offsets = (torch.randn(outputs, inputs // 32) * 0.02).half()
     groups = (values - 8).view(outputs, -1, 32) * scales.double()[..., None]
     weight = (groups + offsets.double()[..., None]).view(outputs, inputs)
-    x = torch.randn(rows, inputs).bfloat16()
-    got = cpu.linear4(x, cpu.pack4(values, scales, offsets))
-    assert distance(got, x.double() @ weight.T) < _ROUNDING
+    return cpu.pack4(values, scales, offsets), weight
 
 
-@needs_kernels
-@pytest.mark.parametrize(("outputs", "inputs"), [(32, 32), (96, 50), (160, 64)])
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 6, 8, 17])
-def test_eight_bits(outputs: int, inputs: int, rows: int) -> None:
-    torch.manual_seed(rows)
+def eight_bits(outputs: int, inputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Packed weights, their scales, and what they stand for, float64 [O, I]."""
     values = torch.randint(-127, 128, (outputs, inputs), dtype=torch.int8)
     scales = torch.rand(outputs) + 0.1
-    x = torch.randn(rows, inputs).bfloat16()
-    got = cpu.linear8(x, cpu.pack8(values), scales)
-    assert distance(got, x.double() @ (values * scales[:, None]).double().T) < _ROUNDING
+    return cpu.pack8(values), scales, (values * scales[:, None]).double()
 
 
-@needs_kernels
-def test_rows_of_another_size_or_type_are_refused() -> None:
-    packed = cpu.pack8(torch.zeros(32, 64, dtype=torch.int8))
-    for x in (torch.zeros(1, 63).bfloat16(), torch.zeros(1, 64)):
-        with pytest.raises(ValueError, match=r"rows are bfloat16 \[Q, 64\]"):
-            cpu.linear8(x, packed, torch.ones(32))
+@by_type
+@pytest.mark.parametrize(
+    ("outputs", "inputs"), [(16, 32), (32, 32), (48, 64), (64, 96), (96, 160), (192, 64)]
+)
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 9, 11, 12, 13, 23, 25, 37, 64])
+def test_four_bits(outputs: int, inputs: int, rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(rows)
+    packed, weight = four_bits(outputs, inputs)
+    x = unaligned(torch.randn(rows, inputs).to(dtype))
+    got = cpu.Product(dtype, packed)(x)
+    assert got.dtype == dtype
+    assert distance(got, x.double() @ weight.T) < ROUNDING[dtype]
+
+
+@by_type
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 32), (32, 1), (80, 37), (96, 50), (160, 64)])
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 13, 17])
+def test_eight_bits(outputs: int, inputs: int, rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(rows)
+    packed, scales, weight = eight_bits(outputs, inputs)
+    bias = torch.randn(outputs).to(dtype)
+    x = unaligned(torch.randn(rows, inputs).to(dtype))
+    got = cpu.Product(dtype, packed, scales, bias)(x)
+    assert distance(got, x.double() @ weight.T + bias.double()) < 1.5 * ROUNDING[dtype]
+
+
+@by_type
+def test_rows_of_any_size_of_numbers(dtype: torch.dtype) -> None:
+    """Whole numbers in the rows' place neither overflow nor vanish: one is large, all are, none."""
+    torch.manual_seed(0)
+    packed, weight = four_bits(32, 1536)
+    for size, first in ((1.0, 300.0), (1e4, 1.0), (1e-6, 1.0), (0.0, 0.0)):
+        x = torch.randn(3, 1536) * size
+        x[:, 0] *= first
+        x = x.to(dtype)
+        got, expected = cpu.Product(dtype, packed)(x), x.double() @ weight.T
+        # An outlier's rounding is a share of the outlier.
+        most = 1e-30 if not size else 10 * ROUNDING[dtype] * float(expected.norm())
+        assert float((got.double() - expected).norm()) <= most
+    ones = torch.full((1, 1536), 1.0).to(dtype)
+    largest = cpu.pack4(torch.full((16, 1536), 15), torch.ones(16, 48), torch.zeros(16, 48))
+    assert cpu.Product(dtype, largest)(ones).float().eq(7 * 1536).all()
+
+
+@by_type
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_row_gets_the_same_whatever_is_beside_it(bits: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(bits)
+    if bits == 4:
+        product = cpu.Product(dtype, four_bits(96, 64)[0])
+    else:
+        product = cpu.Product(dtype, *eight_bits(96, 64)[:2])
+    x = torch.randn(30, 64).to(dtype)
+    alone = torch.cat([product(row[None]) for row in x])
+    for rows in range(2, 31):
+        assert torch.equal(product(x[:rows]), alone[:rows])
+
+
+@by_type
+def test_rows_of_another_size_or_type_are_refused(dtype: torch.dtype) -> None:
+    packed, scales, _ = eight_bits(32, 64)
+    other = torch.float64
+    for x in (torch.zeros(1, 63).to(dtype), torch.zeros(1, 64).to(other)):
+        with pytest.raises(ValueError, match=r"rows are torch\.\w+ \[Q, 64\]"):
+            cpu.Product(dtype, packed, scales)(x)
     with pytest.raises(ValueError, match="scales"):
-        cpu.linear8(torch.zeros(1, 64).bfloat16(), packed, torch.ones(31))
+        cpu.Product(dtype, packed, torch.ones(31))
+    with pytest.raises(ValueError, match="scales"):
+        cpu.Product(dtype, packed)
+    with pytest.raises(ValueError, match="bias"):
+        cpu.Product(dtype, packed, scales, torch.ones(32, dtype=other))
+
+
+def expected_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rows: cpu.SequenceRows
+) -> torch.Tensor:
+    """By PyTorch in float64, [Q, heads, D]; keys and values [kv_heads, capacity, D]."""
+    shared = queries.shape[1] // len(keys)
+    seen = [part[:, rows.order].repeat_interleave(shared, 0) for part in (keys, values)]
+    mask = torch.arange(len(rows.order)) <= rows.places[:, None]
+    wide = [part.double() for part in (queries.transpose(0, 1), *seen)]
+    found = functional.scaled_dot_product_attention(*wide, attn_mask=mask, scale=0.2)  # type: ignore[arg-type]
+    return found.transpose(0, 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("heads", "kv_heads", "dim"), [(9, 3, 64), (4, 4, 32), (8, 2, 128)])
 @pytest.mark.parametrize("queries", [1, 2, 5, 8, 19])
-def test_attention(
-    kernels: bool, heads: int, kv_heads: int, dim: int, queries: int, dtype: torch.dtype
+def test_attention_with_pytorch(
+    heads: int, kv_heads: int, dim: int, queries: int, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(queries)
     for length in (queries, 33, 100):
-        capacity = length + 20
-        keys, values = torch.randn(2, 1, kv_heads, capacity, dim).to(dtype)
-        cells = torch.randperm(capacity)[:length]
-        places = torch.randperm(length)[:queries].sort().values
-        # As in a step: queries lie before keys and values in one tensor.
-        states = torch.randn(queries, heads + 3, dim).to(dtype)[:, :heads]
-        got = cpu.attention(states, keys, values, cells, places, 0.2)
-        wide = [states.transpose(0, 1)]
-        wide += [
-            part[0, :, cells].repeat_interleave(heads // kv_heads, 0) for part in (keys, values)
-        ]
-        mask = torch.arange(length) <= places[:, None]
-        expected = functional.scaled_dot_product_attention(
-            *(part.double() for part in wide), attn_mask=mask, scale=0.2
+        keys, values = torch.randn(2, 1, kv_heads, length + 20, dim).to(dtype)
+        rows = cpu.SequenceRows(
+            torch.randperm(length)[:queries].sort().values, torch.randperm(length + 20)[:length]
         )
-        tolerance = 1e-6 if dtype == torch.float32 else 2 * _ROUNDING
-        assert distance(got, expected.transpose(0, 1)) < tolerance
+        states = torch.randn(queries, heads + 3, dim).to(dtype)[:, :heads]
+        got = cpu.attention(states, keys, values, rows, 0.2)
+        expected = expected_attention(states, keys[0], values[0], rows)
+        assert distance(got, expected) < (1e-6 if dtype == torch.float32 else 2.0**-7.5)
 
 
-def test_a_place_without_a_cell_is_refused(kernels: bool) -> None:
-    states = torch.zeros(1, 1, 8, 32).bfloat16()
-    queries, cells = torch.zeros(1, 1, 32).bfloat16(), torch.arange(8)
-    for place in (torch.tensor([8]), torch.tensor([1], dtype=torch.int32), torch.tensor([0, 1])):
+@by_type
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim"),
+    [(9, 3, 64), (4, 4, 32), (8, 2, 128), (7, 1, 96), (64, 1, 32), (2, 2, 256)],
+)
+@pytest.mark.parametrize("most", [1, 5, 19, 64])
+def test_attention_of_several_sequences(
+    heads: int, kv_heads: int, dim: int, most: int, dtype: torch.dtype
+) -> None:
+    """Sequences of all lengths in cells of their own; what is in no cell of theirs has no influence."""
+    torch.manual_seed(most)
+    sequences, cells, capacities, states, expected = [], [], [], [], []
+    kept = []
+    for number, queries in enumerate((most, 1, 3)):
+        length = (queries, 33, 100)[number] if number else queries
+        length = max(length, queries)
+        capacity = length + 20
+        order = torch.randperm(capacity)[:length]
+        places = torch.randperm(length)[:queries].sort().values
+        rows = cpu.SequenceRows(places, order)
+        parts = torch.randn(3, kv_heads, capacity, dim).to(cpu.CELLS[dtype])
+        new = unaligned(torch.randn(queries, heads + 2 * kv_heads, dim).to(dtype))
+        keys, values = (
+            new[:, heads + first : heads + first + kv_heads].to(cpu.CELLS[dtype]).transpose(0, 1)
+            for first in (0, kv_heads)
+        )
+        before = parts.clone()
+        before[0][:, order[places]] = keys
+        before[1][:, order[places]] = values
+        before[2][:, order[places]] = keys
+        expected.append(expected_attention(new[:, :heads], before[0], before[1], rows))
+        unseen = torch.ones(capacity, dtype=torch.bool)
+        unseen[order] = False
+        parts[:, :, unseen] = torch.nan
+        before[:, :, unseen] = torch.nan
+        kept.append((parts, before))
+        base = parts[2].data_ptr() if number != 1 else 0
+        cells.append([parts[0].data_ptr(), parts[1].data_ptr(), base])
+        sequences.append(rows)
+        capacities.append(capacity)
+        states.append(new)
+    got = cpu.attend(
+        torch.cat(states), sequences, np.array(cells, dtype=np.int64), capacities,
+        heads=heads, kv_heads=kv_heads, scale=0.2,
+    )  # fmt: skip
+    assert distance(got, torch.cat(expected)) < IN_CELLS[dtype]
+    for number, (parts, before) in enumerate(kept):
+        these = parts[:2] if number == 1 else parts
+        assert torch.equal(these.nan_to_num(), before[: len(these)].nan_to_num())
+
+
+def test_a_place_without_a_cell_is_refused() -> None:
+    cells = torch.arange(8)
+    for place in (
+        torch.tensor([8]), torch.tensor([1], dtype=torch.int32), torch.zeros(0, dtype=torch.int64),
+        torch.tensor([[1]]),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="places"):
-            cpu.attention(queries, states, states, cells, place, 1.0)
+            cpu.SequenceRows(place, cells)
 
 
-def test_attention_to_keys_of_any_size(kernels: bool) -> None:
+@by_type
+def test_attention_to_keys_of_any_size(dtype: torch.dtype) -> None:
     """Scores far from zero neither overflow nor vanish, and what is not seen has no influence."""
-    keys, values = torch.randn(2, 1, 1, 64, 32).bfloat16()
-    keys, queries = keys * 100, torch.randn(1, 2, 32).bfloat16() * 100
-    cells = torch.arange(64)
     for end in (0, 15, 16, 40):
-        keys[..., end + 1 :, :] = torch.inf
-        values[..., end + 1 :, :] = torch.inf
-        got = cpu.attention(queries, keys, values, cells, torch.tensor([end]), 1.0)
-        scores = queries[0].double() @ keys[0, 0, : end + 1].double().T
-        expected = scores.softmax(-1) @ values[0, 0, : end + 1].double()
-        assert distance(got[0], expected) < 2 * _ROUNDING
-        keys, values = keys.nan_to_num(posinf=1.0), values.nan_to_num(posinf=1.0)
+        parts = torch.randn(2, 1, 64, 32) * torch.tensor([100.0, 1.0])[:, None, None, None]
+        parts = parts.to(cpu.CELLS[dtype])
+        parts[:, :, end + 1 :] = torch.inf
+        rows = cpu.SequenceRows(torch.tensor([end]), torch.arange(64))
+        new = torch.randn(1, 4, 32).to(dtype)
+        new[:, :3] *= 100
+        got = cpu.attend(
+            new, [rows], np.array([[*(part.data_ptr() for part in parts), 0]]), [64],
+            heads=2, kv_heads=1, scale=1.0,
+        )  # fmt: skip
+        keys, values = parts[:, 0, : end + 1].double()
+        weights = (new[0, :2].double() @ keys.T).softmax(-1)
+        assert distance(got[0], weights @ values) < 2.0**-7.5
+
+
+@by_type
+def test_states_beyond_a_cells_range_are_kept_finite(dtype: torch.dtype) -> None:
+    parts = torch.zeros(2, 1, 4, 32).to(cpu.CELLS[dtype])
+    rows = cpu.SequenceRows(torch.tensor([0]), torch.arange(1))
+    new = torch.full((1, 3, 32), 1e6).to(dtype)
+    cells = np.array([[*(part.data_ptr() for part in parts), 0]])
+    got = cpu.attend(new, [rows], cells, [4], heads=1, kv_heads=1, scale=1.0)
+    assert got.isfinite().all() and parts.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -139,3 +284,37 @@ def test_what_stands_between_products_is_what_llama_computes(
     turned = cpu.rotate_(states.clone(), 3, cosines, sines)
     torch.testing.assert_close(turned[:, :3], wanted[0, :, :3])
     assert torch.equal(turned[:, 3:], states[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [("default", set()), ("avx2", {"avx2"}), ("", None)]
+)
+def test_what_pytorch_may_use_decides(capability: str, expected: set[str] | None) -> None:
+    environment = {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    if not capability:
+        del environment["ATEN_CPU_CAPABILITY"]
+    code = "from codegen.kernels import cpu; print(*cpu.KERNELS.values())"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    names = set(found.stdout.split())
+    if expected is None:
+        assert names >= set(cpu.KERNELS.values())
+    else:
+        assert names <= expected
+        if cpu.KERNELS and capability == "avx2":
+            assert names == expected
+
+
+def test_only_sets_that_the_cpu_has_are_offered() -> None:
+    """By the kernel's word for what the CPU has, which is not the compiled code's."""
+    core = pytest.importorskip("codegen.kernels.cpu._core")
+    if not os.path.exists("/proc/cpuinfo"):
+        pytest.skip("needs /proc/cpuinfo")
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        flags = set(next((line for line in file if line.startswith("flags")), "").split())
+    needs = {
+        "avx2": {"avx2", "fma", "f16c"},
+        "avx512_bf16": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},
+    }
+    assert set(core.SETS) == {name for name, needed in needs.items() if needed <= flags}

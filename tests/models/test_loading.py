@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,23 @@ def test_fingerprint_follows_the_weights(tiny_model_dir: Path, tmp_path: Path) -
     assert count_parameters(first.model) > expected
     total = sum(p.numel() for p in first.model.parameters())
     assert count_parameters(first.model) == total
+
+
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        {"ATEN_CPU_CAPABILITY": "avx2"},
+        {"ATEN_CPU_CAPABILITY": "default"},
+        {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    ],
+)
+def test_bfloat16_is_not_picked_where_pytorch_is_told_to_do_without(
+    instructions: dict[str, str],
+) -> None:
+    """What /proc/cpuinfo says is not what PyTorch computes with."""
+    script = "from codegen.models import pick_dtype\nprint(pick_dtype('cpu'))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True,
+        env={**os.environ, **instructions},
+    )  # fmt: skip
+    assert done.stdout == "torch.float32\n"

@@ -11,9 +11,9 @@ from codegen.models import pick_dtype, weight_only
 from codegen.models.weight_only import add_narrow_weights, narrow_product
 
 
-def layer(weight: torch.Tensor) -> nn.Sequential:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=torch.bfloat16)
-    linear.weight.data = weight.to(torch.bfloat16)
+def layer(weight: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=dtype)
+    linear.weight.data = weight.to(dtype)
     return nn.Sequential(linear)
 
 
@@ -26,23 +26,26 @@ def four_bit_weights(outputs: int, inputs: int) -> torch.Tensor:
     return (low + q * step).view(outputs, inputs)
 
 
-@pytest.fixture(params=[False, True], ids=["pytorch", "kernels"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    if pick_dtype("cpu") != torch.bfloat16:
-        pytest.skip("this CPU does not multiply bfloat16 natively")
-    if request.param and not cpu.AVAILABLE:
-        pytest.skip("the kernels were not compiled")
-    monkeypatch.setattr(cpu, "preferable", lambda: request.param)
-    return request.param
+@pytest.fixture(params=["pytorch", "avx512_bf16", "avx2"])
+def dtype(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.dtype:
+    """Of the products of each kind."""
+    found = torch.float32 if request.param == "avx2" else torch.bfloat16
+    if request.param == "pytorch":
+        if pick_dtype("cpu") != torch.bfloat16:
+            pytest.skip("this CPU does not multiply bfloat16 natively")
+    elif found not in cpu.KERNELS:
+        pytest.skip(f"no kernels for {found} here")
+    monkeypatch.setattr(cpu, "preferable", lambda _: request.param != "pytorch")
+    return found
 
 
 @pytest.mark.parametrize(("bits", "error"), [(4, 0.01), (8, 0.012)])
 @pytest.mark.parametrize("rows", [1, 3, 5, 40])
-def test_the_product_is_the_same(kernels: bool, bits: int, error: float, rows: int) -> None:
+def test_the_product_is_the_same(dtype: torch.dtype, bits: int, error: float, rows: int) -> None:
     torch.manual_seed(bits)
     weight = four_bit_weights(256, 192) if bits == 4 else torch.randn(256, 192) * 0.05
-    model = layer(weight)
-    states = torch.randn(1, rows, 192, dtype=torch.bfloat16)
+    model = layer(weight, dtype)
+    states = torch.randn(1, rows, 192, dtype=dtype)
     expected = model(states).float()
     assert add_narrow_weights(model) == {bits: 1}
     got = model(states).float()
@@ -53,13 +56,13 @@ def test_the_product_is_the_same(kernels: bool, bits: int, error: float, rows: i
 @pytest.mark.parametrize("rows", [1, 5, 40])
 @pytest.mark.parametrize("bias", [False, True])
 def test_layers_of_the_same_inputs_are_multiplied_together(
-    kernels: bool, rows: int, bias: bool
+    dtype: torch.dtype, rows: int, bias: bool
 ) -> None:
     torch.manual_seed(rows)
-    layers = [nn.Linear(192, size, bias=bias, dtype=torch.bfloat16) for size in (96, 64, 64)]
+    layers = [nn.Linear(192, size, bias=bias, dtype=dtype) for size in (96, 64, 64)]
     for one in layers:
-        one.weight.data = four_bit_weights(one.out_features, 192).bfloat16()
-    states = torch.randn(rows, 192, dtype=torch.bfloat16)
+        one.weight.data = four_bit_weights(one.out_features, 192).to(dtype)
+    states = torch.randn(rows, 192, dtype=dtype)
     expected = torch.cat([one(states) for one in layers], dim=-1).float()
     product = narrow_product(layers)
     assert product is not None
@@ -68,19 +71,23 @@ def test_layers_of_the_same_inputs_are_multiplied_together(
     assert (got - expected).norm() / expected.norm() < 0.01
 
 
-def test_weights_of_four_bits_come_back_nearly_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
+def test_weights_of_four_bits_come_back_nearly_exactly(
+    kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the kernels' float16 scales what is left is the weights' own bfloat16 rounding."""
-    if not cpu.AVAILABLE:
-        pytest.skip("the kernels were not compiled")
-    monkeypatch.setattr(cpu, "preferable", lambda: True)
-    weight = four_bit_weights(64, 96).bfloat16()
+    if kind not in cpu.KERNELS:
+        pytest.skip(f"no kernels for {kind} here")
+    monkeypatch.setattr(cpu, "preferable", lambda _: True)
+    weight = four_bit_weights(64, 96).bfloat16().to(kind)
     narrow = weight_only.narrow_copy(weight)
     assert narrow is not None and narrow.bits == 4
-    back = narrow.product(torch.eye(96, dtype=torch.bfloat16)[:12]).T.float()
+    back = narrow.product(torch.eye(96, dtype=kind)[:12]).T.float()
     assert (back - weight[:, :12].float()).norm() / weight[:, :12].float().norm() < 0.006
 
 
-def test_what_does_not_fit_stays() -> None:
+def test_what_does_not_fit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "preferable", lambda _: False)
     plain = nn.Sequential(nn.Linear(64, 64), nn.Linear(50, 70, bias=False), nn.LayerNorm(64))
     assert add_narrow_weights(plain) == {}
     assert add_narrow_weights(layer(torch.randn(70, 50))) == {}

@@ -27,6 +27,33 @@ def tiny_model(tiny_model_dir: Path) -> Any:
     return CompletionModel(loaded, limits=Limits(context_tokens=256))
 
 
+@pytest.fixture(scope="session")
+def whole_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like the tiny model, with layers that the compiled kernels take: multiples of 32."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("whole-model")
+    AutoTokenizer.from_pretrained(tiny_model_dir).save_pretrained(folder)
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=704,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        eos_token_id=2,
+        pad_token_id=2,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def engine(tiny_model: Any) -> Iterator[Any]:
     from codegen.server.engine import CompletionEngine
@@ -52,17 +79,17 @@ def ask() -> Callable[..., CompletionRequest]:
 
 @pytest.fixture
 def before_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
-    """Has something called before every forward pass, the model's own or a decode step."""
+    """Has something called before every forward pass, of one document or several."""
     from codegen.decoding.editing import EditableCache
 
-    run = EditableCache._run
+    run = EditableCache.run_passes
 
     def install(action: Callable[[], object]) -> None:
-        def watched(*args: Any) -> Any:
+        def watched(requests: Any) -> Any:
             action()
-            return run(*args)
+            return run(requests)
 
-        monkeypatch.setattr(EditableCache, "_run", watched)
+        monkeypatch.setattr(EditableCache, "run_passes", staticmethod(watched))
 
     return install
 
@@ -77,14 +104,11 @@ class Served:
         import asyncio
         import threading
 
-        import uvicorn
-
-        from codegen.server.http.run import _Protocol, listen
+        from codegen.server.http.run import listen, make_server
 
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]
-        config = uvicorn.Config(app, http=_Protocol, log_config=None, lifespan="off", ws="none")
-        self.server = uvicorn.Server(config)
+        self.server = make_server(app)
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self.server.serve(sockets=[self.socket])), daemon=True
         )

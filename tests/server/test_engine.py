@@ -201,7 +201,7 @@ def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> Non
     async def run() -> None:
         asked = ask("def f():\n    ", "\n", multiline="auto")
         texts = tuple(candidate.text for candidate in suggested.candidates)
-        engine.suggestions(asked.key).add(asked.prefix, asked.suffix, texts)
+        engine.suggestions(asked.key).add(asked, len(asked.prefix), texts)
         seconds = []
         for size in range(1, 8):
             began = time.perf_counter()
@@ -316,42 +316,45 @@ def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
     loop.close()
 
 
-def test_which_models_get_the_pass_of_few_tokens(
-    tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_which_models_get_narrow_weights(
+    name: str, whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
     from codegen.kernels import cpu
-    from codegen.models import load
-    from codegen.models.weight_only import _NarrowLinear
+    from codegen.models import load, weight_only
     from codegen.server.model import CompletionModel
 
-    def loaded(preferable: bool, precision: Any, dtype: torch.dtype = torch.bfloat16) -> Any:
-        monkeypatch.setattr(cpu, "preferable", lambda: preferable)
-        return CompletionModel(load(str(tiny_model_dir), dtype=dtype), precision=precision)
+    dtype = getattr(torch, name)
+    monkeypatch.setattr(weight_only, "_SMALLEST", 1)  # this model's layers are smaller
 
-    def narrow(model: Any) -> bool:
-        return any(isinstance(module, _NarrowLinear) for module in model.model.modules())
+    def loaded(preferable: bool, precision: Any = "auto") -> Any:
+        monkeypatch.setattr(cpu, "preferable", lambda _: preferable)
+        return CompletionModel(load(str(whole_model_dir), dtype=dtype), precision=precision)
 
-    plain = loaded(False, "auto")
-    assert plain.step is None
-    assert loaded(cpu.AVAILABLE, "full").step is None
-    assert loaded(cpu.AVAILABLE, "auto", torch.float32).step is None
-    if cpu.AVAILABLE:
-        stepped = loaded(True, "auto")
-        assert stepped.step is not None and not narrow(stepped)
-        tokens = stepped.tokenizer("def f(x):\n    return x")["input_ids"]
-        logits = []
-        for model in (plain, stepped):
-            cache = model.cache()
-            cache.update(tokens)
-            logits.append(cache.logits.float())
-        assert (logits[0] - logits[1]).norm() < 0.1 * logits[0].norm()
+    full = loaded(False, "full")
+    assert full.step is None
+    models = [full, loaded(False)]
+    assert models[1].step is not None and not models[1].step.narrow
+    if dtype in cpu.KERNELS:
+        assert loaded(True, "full").step is None
+        models.append(loaded(True))
+        assert models[2].step.narrow
+    tokens = full.tokenizer("def f(x):\n    return x")["input_ids"]
+    logits = []
+    for model in models:
+        cache = model.cache()
+        cache.update(tokens)
+        logits.append(cache.logits.float())
+    for other in logits[1:]:
+        assert (logits[0] - other).norm() < 0.1 * logits[0].norm()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
 def test_narrow_weights_predict_real_code_as_the_model_does(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -359,10 +362,11 @@ def test_narrow_weights_predict_real_code_as_the_model_does(
     from codegen.models import embedded, load
     from codegen.server.model import CompletionModel
 
-    if embedded.find() is None or not cpu.AVAILABLE:
-        pytest.skip("the embedded model or the compiled kernels are not on this machine")
-    monkeypatch.setattr(cpu, "preferable", lambda: True)
-    model = CompletionModel(load("embedded", dtype=torch.bfloat16))
+    dtype = getattr(torch, name)
+    if embedded.find() is None or dtype not in cpu.KERNELS:
+        pytest.skip(f"the embedded model or the kernels for {name} are not on this machine")
+    monkeypatch.setattr(cpu, "preferable", lambda _: True)
+    model = CompletionModel(load("embedded", dtype=dtype))
     tokens = model.tokenizer(TEXT)["input_ids"][:280]
     with torch.inference_mode():
         full = model.model(torch.tensor([tokens])).logits[0, 40:-1].float()
@@ -373,4 +377,5 @@ def test_narrow_weights_predict_real_code_as_the_model_does(
     following = torch.tensor(tokens[41:])
     losses = [torch.nn.functional.cross_entropy(logits, following) for logits in (full, narrow)]
     assert abs(float(losses[0] - losses[1])) < 0.03
-    assert (full.argmax(-1) == narrow.argmax(-1)).float().mean() > 0.93
+    same = (full.argmax(-1) == narrow.argmax(-1)).float().mean()
+    assert same > (0.96 if dtype == torch.float32 else 0.93)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -57,3 +59,39 @@ def test_real_modules_stay_as_they_are() -> None:
     for module in (argparse, http.client, json.decoder, zipfile):
         text = inspect.getsource(module)
         assert redact(text) == text
+
+
+PIECES = [
+    "a.",
+    "token.",
+    "token-",
+    "token=",
+    "token ",
+    "token:\t",
+    "password",
+    "eyJ-",
+    "eyJaaaaaaaaaa-",
+    "eyJaaaaaaaaaaa.",
+    "://a:",
+    "://",
+    "-----BEGIN A",
+    "-----BEGIN PRIVATE KEY",
+    "sk-",
+    "hf_",
+    "A-",
+    "'",
+    '"a',
+    "x" * 23 + "'",
+]
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_redacting_takes_linear_time(piece: str) -> None:
+    """A quadratic pattern takes far longer for so much text than this bound."""
+    script = (
+        "import sys; from codegen.server.secrets import redact\n"
+        "piece = sys.argv[1]\n"
+        "for end in ('', ' ', \"'\", '='):\n"
+        "    redact(piece * (400_000 // len(piece)) + end)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, piece], check=True, timeout=120)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import socket
 import stat
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from codegen.errors import ConfigError, InputError, MachineError, ModelError
 from codegen.server.filters import safe_text
 from codegen.server.http.app import make_app
 from codegen.server.http.run import check_address, listen, listen_unix
+from codegen.server.http.slots import Slots
 from codegen.server.http.token import new_token, read_token, same_token, write_token
 from codegen.server.settings import Limits
 from tests.server.conftest import TOKEN, Served
@@ -100,8 +104,13 @@ def test_2_no_websockets(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8012", "localhost.evil.example", ""]
-)
+    "host",
+    ["evil.example", "evil.example:8012", "localhost.evil.example", "", "[::1].evil.example",
+     "[::1]evil.example:80", "localhost:@evil.example", "localhost:80@evil.example",
+     "evil.example@localhost", "localhost:evil.example", "localhost:80:80", "[::1", "::1", "[::1]:",
+     "localhost/", "localhost,evil.example", "localhost evil.example", "127.0.0.1.evil.example",
+     "127.0.0.1:8012.evil.example", "[localhost]", "localhost:123456"],
+)  # fmt: skip
 def test_3_foreign_host_names(served: Served, host: str) -> None:
     answer = httpx.get(served.url + "/health", headers={"host": host, **AUTH})
     assert answer.status_code == 421
@@ -201,6 +210,132 @@ def test_4_slow_headers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None
     assert b"200" in raw(
         served, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the server closes a connection; what it sends before is read."""
+    connection.settimeout(20)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+WHOLE = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+BODY_TO_COME = (
+    b"POST /infill HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 1000\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"G", b"GET /health HTTP/1.1\r\nHost: loc", WHOLE, WHOLE + b"G", WHOLE + WHOLE[:20],
+     WHOLE * 3 + b"GET /health HTTP/1.1\r\nHost: loc", WHOLE + b"\r\n", BODY_TO_COME,
+     BODY_TO_COME + b"{", WHOLE + BODY_TO_COME + b"{", b"POST /infill HTTP/1.1\r\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("drip", [False, True], ids=["silent", "dripping"])
+def test_4_no_connection_is_held_without_a_request(
+    app: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes, drip: bool
+) -> None:
+    """Before a first head, within it, after a request, within a second head, after a refusal."""
+    from codegen.server.http import run
+
+    monkeypatch.setattr(run, "_HEADER_S", 0.3)
+    monkeypatch.setattr(run, "_IDLE_S", 1)
+    served = Served(app)
+    stop = threading.Event()
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(sent)
+
+        def send() -> None:
+            while not stop.wait(0.05):
+                with suppress(OSError):
+                    connection.send(b"x")
+
+        sender = threading.Thread(target=send)
+        if drip:
+            sender.start()
+        try:
+            assert ends(connection)
+        finally:
+            stop.set()
+            if drip:
+                sender.join()
+    assert httpx.get(served.url + "/health").status_code == 200
+    served.stop()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", WHOLE, WHOLE + b"GET / HT"])
+def test_4_waiting_connections_give_way(
+    app: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    from codegen.server.http import run
+
+    monkeypatch.setattr(run, "_HEADER_S", 600.0)
+    monkeypatch.setattr(run, "_IDLE_S", 600)
+    monkeypatch.setattr(run, "_CONNECTIONS", 24)
+    monkeypatch.setattr(run, "_CROWDED", 16)
+    served = Served(app)
+    held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(8)]
+    with httpx.Client(base_url=served.url) as early:
+        assert early.get("/health").status_code == 200
+        for _ in range(60):
+            held.append(socket.create_connection(("127.0.0.1", served.port)))
+            held[-1].sendall(sent)
+            assert httpx.get(served.url + "/health").status_code == 200
+    for connection in held:
+        connection.close()
+    served.stop()
+
+
+def test_4_answers_that_nobody_reads_are_thrown_away(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.server.http import run
+
+    monkeypatch.setattr(run, "_UNREAD_S", 0.3)
+    served = Served(app)
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", served.port))
+        connection.settimeout(20)
+        with pytest.raises(ConnectionError):
+            while True:  # the server stops reading, and then the connection ends
+                connection.sendall(WHOLE * 100)
+    assert httpx.get(served.url + "/health").status_code == 200
+    served.stop()
+
+
+@pytest.mark.parametrize("digits", [19, 40, 400, 4000, 5000])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_4_numbers_of_any_length(served: Served, digits: int, sign: str) -> None:
+    number = sign + "9" * digits
+    fields = ["max_tokens", "n", "temperature", "top_p", "seed"]
+    fills = ["n_predict", "t_max_predict_ms", "n_cmpl", "seed"]
+    for path, names in (("/v1/completions", fields), ("/infill", fills)):
+        for name in names:
+            body = f'{{"prompt": "x", "input_prefix": "x", "input_suffix": "", "{name}": {number}}}'
+            headers = {**AUTH, "content-type": "application/json"}
+            answer = httpx.post(served.url + path, content=body, headers=headers)
+            assert answer.status_code == 400 and len(answer.text) < 300, name
+
+
+def test_4_documents_are_told_apart_without_keeping_their_lines() -> None:
+    slots = Slots()
+    for client in range(64):
+        for number in range(8):
+            prefix = "".join(f"{client} {number} {line} {'x' * 20_000}\n" for line in range(70))
+            name, _ = slots.take(str(client), prefix, prefix)
+            slots.release(str(client), name)
+    assert len(pickle.dumps(slots)) < 2_000_000  # of 1.4 GB
+    prefix = "".join(f"63 7 {line} {'x' * 20_000}\n" for line in range(70))
+    assert slots.take("63", prefix + "new", prefix)[1] is False
+    assert slots.take("63", "another\nfile\n")[1] is True
 
 
 def test_4_more_than_allowed_is_lowered(engine: Any, ask: Any) -> None:

@@ -2,72 +2,123 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
 from codegen.server.delay import TypingDelay
+from codegen.server.requests import CompletionRequest, DocumentKey, Snippet
 from codegen.server.suggestions import Suggestions
 
 LONG = "".join(f"line {number} = {number}\n" for number in range(60))
+KEY = DocumentKey("test", "", "a.py")
+
+
+def ask(prefix: str, suffix: str = "", **more: object) -> CompletionRequest:
+    return CompletionRequest(KEY, prefix, suffix, **more)  # type: ignore[arg-type]
+
+
+def keep(kept: Suggestions, prefix: str, suffix: str, *texts: str, seen: int | None = None) -> None:
+    kept.add(ask(prefix, suffix), len(prefix) if seen is None else seen, texts)
 
 
 @pytest.mark.parametrize("prefix", ["", "x", "def f():\n    ", LONG + "y = "])
 @pytest.mark.parametrize("suffix", ["", "\n", "\nz = 1\n" + LONG])
 def test_typed_as_suggested(prefix: str, suffix: str) -> None:
     kept = Suggestions()
-    kept.add(prefix, suffix, ("return value", "return other"))
-    assert kept.find(prefix, suffix) == ("return value", "return other")
-    assert kept.find(prefix + "return v", suffix) == ("alue",)
-    assert kept.find(prefix + "return ", suffix, 2) == ("value", "other")
-    assert kept.find(prefix + "return v", suffix, 2) is None
-    assert kept.find(prefix + "raise", suffix) is None
-    assert kept.find(prefix + "return value", suffix) is None  # nothing is left
+    keep(kept, prefix, suffix, "return value", "return other")
+    assert kept.find(ask(prefix, suffix)) == ("return value", "return other")
+    assert kept.find(ask(prefix + "return v", suffix)) == ("alue",)
+    assert kept.find(ask(prefix + "return ", suffix, candidates=2)) == ("value", "other")
+    assert kept.find(ask(prefix + "return v", suffix, candidates=2)) is None
+    assert kept.find(ask(prefix + "raise", suffix)) is None
+    assert kept.find(ask(prefix + "return value", suffix)) is None  # nothing is left
 
 
-def test_deleted_again() -> None:
+@pytest.mark.parametrize("seen", [None, 600])
+def test_one_character_changed_anywhere_the_model_looked(seen: int | None) -> None:
+    """The call of a function whose signature changed far above is not suggested again."""
+    prefix, suffix, typed = "def area(w, h): ...\n" + LONG + "area(", ")\n" + LONG, "1"
     kept = Suggestions()
-    kept.add(LONG + "ab", "\n", ("cd",))
-    assert kept.find(LONG + "a", "\n") == ("bcd",)
-    assert kept.find(LONG, "\n") == ("abcd",)
-    assert kept.find(LONG[:-1], "\n") is None
+    keep(kept, prefix, suffix, "1, 2", seen=seen)
+    assert kept.find(ask(prefix + typed, suffix)) == (", 2",)
+    first = len(prefix) - (len(prefix) if seen is None else seen)
+    for at in range(len(prefix)):
+        for changed in (prefix[:at] + "~" + prefix[at + 1 :], prefix[:at] + prefix[at + 1 :]):
+            reused = kept.find(ask(changed + typed, suffix)) is not None
+            assert reused == (at < first)
+    for at in range(len(suffix)):
+        assert kept.find(ask(prefix + typed, suffix[:at] + "~" + suffix[at + 1 :])) is None
+    assert kept.find(ask(prefix + typed, suffix + "x = 1\n")) is None
+    assert (kept.find(ask("x = 1\n" + prefix + typed, suffix)) is None) == (seen is None)
 
 
-def test_brackets_that_the_editor_closed() -> None:
+OTHER: dict[str, object] = {
+    "suffix": "x", "language": "go", "path": "b.py", "snippets": (Snippet("b.py", "x = 1"),),
+    "max_tokens": 7, "temperature": 0.5, "top_p": 0.5, "seed": 3, "stop": (";",),
+    "multiline": "never", "max_lines": 3, "deadline_s": 0.1, "key": KEY._replace(client="other"),
+}  # fmt: skip
+COUNTED_APART = {"prefix", "candidates", "settle"}  # compared by other means, or of no concern
+
+
+def test_other_options_are_asked_again() -> None:
+    """Whatever a request has beside its prefix; a field that is new must be thought of here."""
+    fields = {field.name for field in dataclasses.fields(CompletionRequest)}
+    assert fields == OTHER.keys() | COUNTED_APART
+    for name, value in OTHER.items():
+        kept = Suggestions()
+        keep(kept, "x = ", "", "value")
+        assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) is None, name
+    for name, value in (("settle", False), ("candidates", 1)):
+        kept = Suggestions()
+        keep(kept, "x = ", "", "value")
+        assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) == ("alue",)
+
+
+def test_text_that_is_deleted_again_is_asked_again() -> None:
+    """The model saw more than there is now; only what it said of the shorter text counts."""
     kept = Suggestions()
-    kept.add("print", "\nx", ("(value)",))
-    assert kept.find("print(", ")\nx") == ("value)",)
-    assert kept.find("print(", "y\nx") is None
+    keep(kept, LONG + "a", "\n", "x = 1")
+    keep(kept, LONG + "ab", "\n", "cd")
+    assert kept.find(ask(LONG, "\n")) is None
+    assert kept.find(ask(LONG + "a", "\n")) == ("x = 1",)
 
 
-def test_another_place_with_the_same_line_gets_nothing() -> None:
+def test_brackets_that_the_editor_closed_are_other_text() -> None:
     kept = Suggestions()
-    kept.add("a = 1\nreturn ", "\nx\n", ("a",))
-    assert kept.find("b = 1\nreturn ", "\nx\n") is None
-    assert kept.find("a = 1\nreturn ", "\ny\n") is None
-    kept.add(LONG + "q = ", "\n", ("1",))
-    assert kept.find(LONG + "w = ", "\n") is None
+    keep(kept, "print", "\nx", "(value)")
+    assert kept.find(ask("print(", "\nx")) == ("value)",)
+    assert kept.find(ask("print(", ")\nx")) is None
 
 
 def test_nothing_to_suggest_is_remembered_for_the_very_place() -> None:
     kept = Suggestions()
-    kept.add("x = ", "", ())
-    assert kept.find("x = ", "") == ()
-    assert kept.find("x = 1", "") is None
+    keep(kept, "x = ", "")
+    assert kept.find(ask("x = ")) == ()
+    assert kept.find(ask("x = 1")) is None
+
+
+def test_a_window_that_moves_while_one_types() -> None:
+    """Clients send a number of lines; the first ones go while the model saw none of them."""
+    kept = Suggestions()
+    keep(kept, LONG + "y = ", "\n", "first\nsecond", seen=300)
+    assert kept.find(ask(LONG[200:] + "y = first\n", "\n")) == ("second",)
+    assert kept.find(ask(LONG[-200:] + "y = first\n", "\n")) is None
 
 
 def test_only_the_last_sets_are_kept() -> None:
     kept = Suggestions()
     for number in range(100):
-        kept.add(f"{number} = ", "", ("x",))
-    assert kept.find("3 = ", "") is None
-    assert kept.find("99 = ", "") == ("x",)
+        keep(kept, f"{number} = ", "", "x")
+    assert kept.find(ask("3 = ")) is None
+    assert kept.find(ask("99 = ")) == ("x",)
     assert len(kept._sets) == 16
 
 
 def test_acceptance_is_a_change_that_equals_a_suggestion() -> None:
     kept = Suggestions()
-    kept.show("def f():\n    ", "\n", ("return value", "pass"))
+    kept.show("def f():\n    ", ("return value", "pass"))
     assert kept.accepted("r", "def f():\n    ") is None  # typed
     assert kept.accepted("return", "def g():\n    ") is None  # elsewhere
     assert kept.accepted("return", "def f():\n    ") == ("part", 6)
@@ -97,25 +148,22 @@ def test_the_delay_follows_the_typing() -> None:
 def test_random_typing_never_gets_another_texts_suggestion() -> None:
     """An oracle on whole texts: the answer is what is left of a suggestion for this very text."""
     rng = random.Random(0)
+    reused = 0
     for _ in range(300):
         kept, made = Suggestions(), []
         text = "".join(rng.choices("ab\n(", k=rng.randrange(8)))
         for _ in range(20):
             at = rng.randrange(len(text) + 1)
             prefix, suffix = text[:at], text[at:]
-            found = kept.find(prefix, suffix)
+            found = kept.find(ask(prefix, suffix))
             if found is None:
-                words = ("".join(rng.choices("ab(", k=4)),)
-                kept.add(prefix, suffix, words)
+                words = "".join(rng.choices("ab(", k=4))
+                keep(kept, prefix, suffix, words)
                 made.append((prefix, suffix, words))
             else:
-                texts = {
-                    old_prefix + word
-                    for old_prefix, old_suffix, words in made
-                    for word in words
-                    if suffix.lstrip(")") == old_suffix.lstrip(")")
-                }
+                reused += 1
+                texts = {old + words for old, behind, words in made if suffix == behind}
                 assert all(prefix + rest in texts for rest in found)
-            text = (
-                prefix + rng.choice("ab(") + suffix if rng.random() < 0.8 else prefix[:-1] + suffix
-            )
+            grows = rng.random() < 0.8
+            text = prefix + rng.choice("ab(") + suffix if grows else prefix[:-1] + suffix
+    assert reused > 100

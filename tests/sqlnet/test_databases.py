@@ -16,6 +16,8 @@ import pytest
 
 from codegen.errors import InputError
 from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
+from codegen.sqlnet.databases.duckdb import DuckDBEngine
+from codegen.sqlnet.databases.sqlite import SqliteEngine
 from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
 from codegen.sqlnet.query import Condition, Query
 from codegen.sqlnet.schema import Column
@@ -91,9 +93,10 @@ def test_a_slow_statement_is_cut_off_and_the_next_one_runs(path: Path) -> None:
 )
 def test_the_connection_itself_refuses_what_passes_the_gate(path: Path, sql: str) -> None:
     before = path.read_bytes(), sorted(path.parent.iterdir())
-    database = SqliteDatabase.open(path)
+    engine = SqliteEngine.open(str(path))
+    assert engine.tables()
     with pytest.raises(sqlite3.Error):
-        database._connection.execute(sql).fetchall()
+        engine.connection.execute(sql).fetchall()
     assert (path.read_bytes(), sorted(path.parent.iterdir())) == before
 
 
@@ -207,7 +210,7 @@ def test_duckdb_files_are_read_and_closed_in(tmp_path: Path) -> None:
         "DELETE FROM t",
     ]:
         with pytest.raises(duckdb.Error):
-            database._connection.execute(sql)  # type: ignore[attr-defined]
+            DuckDBEngine.open(str(path)).connection.execute(sql)
     product = ", ".join(f"t t{i}" for i in range(40))
     with pytest.raises(DatabaseError, match="longer than"):
         database.execute(

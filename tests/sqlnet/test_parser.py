@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet import Schema, SQLNet, queries_match, validate
-from codegen.sqlnet.databases import SqliteDatabase
+from codegen.sqlnet import Schema, SQLNet, Statement, queries_match, validate
+from codegen.sqlnet.databases import Limits, Rows, SqliteDatabase
 from codegen.sqlnet.parser import _groups
 from codegen.sqlnet.schema import Column, Table
 
@@ -92,6 +92,17 @@ def test_a_parse_says_all_about_itself(parser: SQLNet, path: Path) -> None:
     assert [item.table.name for item in parse.tables] == ["players"]
 
 
+def trace(database: SqliteDatabase, ran: list[str]) -> None:
+    """Notes the statements that a database runs."""
+    query = database.engine.query
+
+    def noted(statement: Statement, limits: Limits) -> Rows:
+        ran.append(statement.text)
+        return query(statement, limits)
+
+    database.engine.query = noted  # type: ignore[method-assign]
+
+
 def test_permuting_columns_permutes_the_query(parser: SQLNet) -> None:
     columns = {"player name": "text", "age": "real", "home city": "text", "salary": "real"}
     question = "what is the salary of Ann Lee from Toronto?"
@@ -109,7 +120,7 @@ def test_never_reads_no_row(parser: SQLNet, path: Path) -> None:
     schema = Schema.open(path)
     assert isinstance(schema.database, SqliteDatabase)
     ran: list[str] = []
-    schema.database._connection.set_trace_callback(ran.append)
+    trace(schema.database, ran)
     parse = parser.parse("which player has home city new york?", schema, execute="never")
     assert (parse.rows, ran) == (None, [])
     assert parse.statement().parameters == ("new york",)
@@ -201,7 +212,7 @@ def test_two_hundred_hostile_questions_write_nothing(parser: SQLNet, path: Path)
     schema = Schema.open(path)
     assert isinstance(schema.database, SqliteDatabase)
     ran: list[str] = []
-    schema.database._connection.set_trace_callback(ran.append)
+    trace(schema.database, ran)
     for question in hostile():
         parse = parser.parse(question, schema)
         validate(parse.statement().text, schema)
@@ -229,7 +240,7 @@ def test_hostile_names_and_cells_do_nothing(parser: SQLNet, tmp_path: Path) -> N
     schema = Schema.open(path)
     assert isinstance(schema.database, SqliteDatabase)
     ran: list[str] = []
-    schema.database._connection.set_trace_callback(ran.append)
+    trace(schema.database, ran)
     for table, name in zip(schema.tables, names, strict=False):
         parse = parser.parse(f"which is {name}?", schema, table=table.name)
         validate(parse.statement().text, schema)

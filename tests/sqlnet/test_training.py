@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy import world
 
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.sqlnet import training
 from codegen.sqlnet.examples import Labelled, split_by_table, words_in
 from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
 from codegen.sqlnet.network import Network, NetworkConfig
@@ -104,6 +107,7 @@ def test_frozen_vectors_stay_and_others_move(tmp_path: Path) -> None:
         assert bool((before != after).any()) == moved
 
 
+@pytest.mark.filterwarnings("ignore:PyTorch has no bfloat16 LSTM")
 @pytest.mark.parametrize("layout", ["shared", "paper"])
 def test_bfloat16_trains_too(tmp_path: Path, layout: Any) -> None:
     config = replace(
@@ -111,6 +115,39 @@ def test_bfloat16_trains_too(tmp_path: Path, layout: Any) -> None:
     )
     network = run(tmp_path, config)
     assert all(w.dtype == torch.float32 and w.isfinite().all() for w in network.model.parameters())
+
+
+def test_without_a_bfloat16_lstm_training_warns_and_is_that_of_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    expected = run(tmp_path / "float32", config).model.state_dict()
+    monkeypatch.setattr(training, "has_bfloat16_lstm", lambda: False)
+    with pytest.warns(UserWarning, match="training in float32"):
+        network = run(tmp_path / "bfloat16", replace(config, precision="bfloat16"))
+    for name, weight in network.model.state_dict().items():
+        assert torch.equal(weight, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    "instructions", [{}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ATEN_CPU_CAPABILITY": "default"}]
+)
+def test_an_lstm_in_bfloat16_runs_wherever_we_say_so(instructions: dict[str, str]) -> None:
+    """What this CPU's instructions are is known once a process, so each is asked in its own."""
+    script = (
+        "import torch\nfrom codegen.sqlnet.training import has_bfloat16_lstm\n"
+        "if has_bfloat16_lstm():\n"
+        "    with torch.autocast('cpu', torch.bfloat16):\n"
+        "        torch.nn.LSTM(8, 8)(torch.randn(3, 2, 8))[0].sum().backward()\n"
+        "print(has_bfloat16_lstm())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        env={**os.environ, **instructions},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    if "ONEDNN_MAX_CPU_ISA" in instructions:
+        assert done.stdout == "False\n"
 
 
 def test_other_settings_or_questions_do_not_go_on_with_a_run(tmp_path: Path) -> None:

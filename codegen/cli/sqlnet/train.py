@@ -206,9 +206,15 @@ def _vectors(path: str | None, items: list[Labelled], most: int, seed: int) -> W
 
 
 def _precision(name: str) -> str:
+    """float32 or bfloat16; the latter only where PyTorch can train in it."""
     import torch
 
+    from codegen.models import pick_dtype
+    from codegen.sqlnet.training import has_bfloat16_lstm
+
+    if name == "bfloat16" and not has_bfloat16_lstm():
+        click.echo("PyTorch has no bfloat16 LSTM for this CPU; training in float32.", err=True)
+        return "float32"
     if name != "auto":
         return name
-    fast = torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if fast else "float32"
+    return "bfloat16" if pick_dtype("cpu") == torch.bfloat16 else "float32"

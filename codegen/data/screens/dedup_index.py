@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from codegen.data.screens.lexing import digest
 from codegen.data.screens.signatures import Found, SignatureTable
 from codegen.data.sources.base import Rejected
 from codegen.errors import InputError
+from codegen.paths import new_folder
 from codegen.records import Example
 
 
@@ -101,8 +103,8 @@ def reference_table(dedup: Dedup) -> SignatureTable:
 
 
 def _make_reference(path: Path, dedup: Dedup) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
+    folder = new_folder(path)
+    partial = folder / path.name
     try:
         table = SignatureTable.open(partial, dedup, durable=False)
         try:
@@ -116,7 +118,7 @@ def _make_reference(path: Path, dedup: Dedup) -> None:
             table.close()
         partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _programs(dedup: Dedup) -> Iterator[tuple[str, Example]]:

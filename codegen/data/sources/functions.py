@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from codegen.data.sources.base import Item, Rejected
 from codegen.generation.prompts import function_instruction
+from codegen.python_syntax import syntax_fault
 from codegen.records import Example
 
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
@@ -57,9 +58,15 @@ def functions_of(
     """
     try:
         text = _decode(source)
-        tree = _quiet_parse(text)
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         yield Rejected(path, "syntax_error", str(error))
+        return
+    try:
+        tree = _quiet_parse(text)
+    except SyntaxError as error:
+        reason, detail, remedy = syntax_fault(text, error)
+        outcome = "skipped" if reason == "newer_python" else "failed"
+        yield Rejected(path, reason, f"{detail} {remedy}".strip(), outcome)
         return
     except (ValueError, RecursionError, MemoryError) as error:
         yield Rejected(path, "unparsable", f"{type(error).__name__}: {error}")

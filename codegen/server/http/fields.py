@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -44,10 +43,13 @@ def number(body: Body, key: str, default: float, least: float, most: float) -> f
     value = body.get(key)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # An integer can have more digits than a float holds, so it is compared as it is.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise InputError(f"{key} must be a number.")
     if not least <= value <= most:
-        raise InputError(f"{key} is {value}; it must be from {least:g} to {most:g}.")
+        shown = str(value)
+        shown = shown if len(shown) <= 40 else f"{shown[:20]}..."
+        raise InputError(f"{key} is {shown}; it must be from {least:g} to {most:g}.")
     return value
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -83,10 +84,10 @@ class Guard:
         await self.app(scope, _replay(body, receive), _with_headers(send, allowed))
 
     def _host(self, given: str) -> None:
-        name = _without_port(given).lower()
-        if name not in _LOCAL_HOSTS and name not in self.hosts:
+        name = _host_name(given)
+        if name is None or (name not in _LOCAL_HOSTS and name not in self.hosts):
             raise _Refused(
-                421, f"This server has no name {name[:80]!r}; start it with --host-name."
+                421, f"This server has no name {given[:80]!r}; start it with --host-name."
             )
 
     def _origin(self, origin: str | None) -> dict[str, str]:
@@ -128,7 +129,7 @@ class Guard:
             raise _Refused(415, "Send JSON, with Content-Type: application/json.")
         most = self.limits.body_bytes
         declared = headers.get("content-length", "0")
-        if not declared.isdigit() or int(declared) > most:
+        if not declared.isdecimal() or len(declared) > 18 or int(declared) > most:
             raise _Refused(413, f"A request holds at most {most} bytes.")
         try:
             async with asyncio.timeout(self.limits.read_s):
@@ -150,10 +151,13 @@ def _client(scope: Any, headers: dict[str, str]) -> str:
     return f"{address} {headers.get('user-agent', '')[:80]}"
 
 
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+_HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?", re.ASCII)
+
+
+def _host_name(given: str) -> str | None:
+    """The name in a Host header without its port; None if the header is not of that form."""
+    found = _HOST.fullmatch(given.lower())
+    return found[1] if found else None
 
 
 async def _read(receive: Any, most: int) -> bytes:

@@ -2,7 +2,8 @@
 
 A request goes to the slot whose last text had most of its lines, if that is at least half of them;
 else to the slot that was used longest ago, which forgets what it had. A slot that is in use takes
-no second request, so that parallel requests do not end one another.
+no second request, so that parallel requests do not end one another. Of the lines only hashes are
+kept, so that a client can't fill the memory with long ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ class Slots:
     """The slots of all clients."""
 
     def __init__(self) -> None:
-        self._clients: OrderedDict[str, OrderedDict[str, frozenset[str]]] = OrderedDict()
+        self._clients: OrderedDict[str, OrderedDict[str, frozenset[int]]] = OrderedDict()
         self._busy: set[tuple[str, str]] = set()
 
     def take(self, client: str, prefix: str, suffix: str = "") -> tuple[str, bool]:
@@ -63,8 +64,8 @@ class Slots:
             del self._clients[oldest]
 
 
-def _lines(prefix: str, suffix: str) -> frozenset[str]:
+def _lines(prefix: str, suffix: str) -> frozenset[int]:
     before = prefix.splitlines()[-_LINES:-1]
     behind = suffix.splitlines()[1 : _LINES // 2]
-    found = frozenset(line for line in (*before, *behind) if line.strip())
-    return found or frozenset({prefix[:40]})
+    found = frozenset(hash(line) for line in (*before, *behind) if line.strip())
+    return found or frozenset({hash(prefix[:40])})

@@ -9,10 +9,12 @@ from typing import Any
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
-from codegen.server.lsp.session import Selected, Session
+from codegen.server.lsp.session import Selected, Session, Snapshot
 from codegen.server.mirror import ENCODINGS, Change, Encoding, Position, units
+from codegen.server.requests import Completion
 
 STATUS = "$/codegen/status"
+SETTLED = "$/codegen/settled"
 _SECTION = "codegen"
 _TRIGGERS = [".", "(", "[", " ", "=", ":", ",", "\n"]
 _LABEL = 80
@@ -37,6 +39,10 @@ def add_features(server: LanguageServer, session: Session) -> None:
         inline = getattr(params.capabilities.text_document, "inline_completion", None)
         if inline is None:
             _add_plain(server, session)
+        elif _takes_settled(params.initialization_options):
+            session.on_settled = lambda snapshot, answer: server.protocol.notify(
+                SETTLED, _settled(snapshot, answer)
+            )
 
 
 def _add_documents(server: LanguageServer, session: Session) -> None:
@@ -107,6 +113,21 @@ def _add_inline(server: LanguageServer, session: Session) -> None:
             for candidate in answer.candidates
         ]
         return types.InlineCompletionList(items)
+
+
+def _takes_settled(options: Any) -> bool:
+    """Whether an editor says that it shows a second answer in the place of the first."""
+    return isinstance(options, dict) and options.get("settled") is True
+
+
+def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
+    """What replaces the items of an earlier answer at a position."""
+    position = snapshot.position
+    return {
+        "uri": snapshot.request.key.document,
+        "position": {"line": position.line, "character": position.column},
+        "items": [{"insertText": candidate.text} for candidate in answer.candidates],
+    }
 
 
 def _add_plain(server: LanguageServer, session: Session) -> None:

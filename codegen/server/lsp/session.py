@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from codegen.errors import CodegenError
 from codegen.server.delay import TypingDelay
 from codegen.server.engine import CompletionEngine
 from codegen.server.mirror import Change, Encoding, Mirror, OutOfStep, Position
@@ -52,20 +53,31 @@ class OpenDocument:
         language: as the editor names it.
         delay: of automatic requests.
         in_step: false once a change could not belong to the text; until the whole text comes.
+        changes: how many there have been.
     """
 
     mirror: Mirror | None
     language: str
     delay: TypingDelay
     in_step: bool = True
+    changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The text at a request's place in the stream of messages."""
+    """The text at a request's place in the stream of messages.
+
+    Attributes:
+        request: for the engine.
+        document: whose text it is.
+        position: of the cursor.
+        changes: how many there had been.
+    """
 
     request: CompletionRequest
     document: OpenDocument
+    position: Position
+    changes: int
 
 
 @dataclass
@@ -79,6 +91,8 @@ class Session:
         workspace: the root's URI.
         on_status: is told when the status changes, once the editor is ready for it.
         status: the last.
+        on_settled: is given an answer that replaces an earlier one, for an editor that can take a
+            second answer. Without it every answer is settled before it is given.
     """
 
     limits: Limits
@@ -90,6 +104,8 @@ class Session:
     preferences: Preferences = field(default_factory=Preferences)
     documents: dict[str, OpenDocument] = field(default_factory=dict)
     engine: CompletionEngine | None = None
+    on_settled: Callable[[Snapshot, Completion], None] | None = None
+    _settling: set[asyncio.Task[None]] = field(default_factory=set)
 
     def start(self, on_status: Callable[[Status], None]) -> None:
         """The editor is ready for messages."""
@@ -127,6 +143,7 @@ class Session:
             document, changes = self.documents[uri], changes[whole[-1] + 1 :]
         if document is None or document.mirror is None:
             return
+        document.changes += 1
         document.delay.key(time.monotonic())
         self._notice_acceptance(uri, document.mirror, changes)
         try:
@@ -205,30 +222,56 @@ class Session:
             multiline=preferences.multiline,  # type: ignore[arg-type] - checked when it was set
             max_lines=preferences.max_lines,
         )
-        return Snapshot(request, document)
+        return Snapshot(request, document, position, document.changes)
 
     async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
         """The answer, after a delay if nobody asked for it; None if it is not wanted any more."""
         engine, request = self.engine, snapshot.request
         if engine is None:
             return None
-        known = engine.suggestions(request.key)
-        if automatic and known.find(request.prefix, request.suffix) is None:
+        if automatic and engine.suggested(request) is None:
             now = time.monotonic()
             wait = snapshot.document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
             if wait:
                 # Whatever runs for an older text is given up at once, not after the delay.
                 engine.cancel(request.key)
                 await asyncio.sleep(wait)
+        fast = replace(request, settle=self.on_settled is None)
         try:
-            answer = await engine.complete(request)
+            answer = await engine.complete(fast)
         except (Superseded, Overloaded):
             return None
-        texts = tuple(candidate.text for candidate in answer.candidates)
-        known.show(request.prefix, request.suffix, texts)
-        if texts:
-            engine.metrics.count("shown")
+        self._show(request, answer)
+        if not answer.settled:
+            task = asyncio.ensure_future(self._settle(snapshot, answer))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
         return answer
+
+    async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
+        """Replaces an answer in doubt if it turns out to be another one, unless a newer request or
+        change comes first.
+        """
+        engine, document, request = self.engine, snapshot.document, snapshot.request
+        if engine is None or self.on_settled is None:
+            return
+        try:
+            answer = await engine.complete(request)
+        except CodegenError:
+            return
+        if answer.text == first.text or self.documents.get(request.key.document) is not document:
+            return
+        if document.changes == snapshot.changes:
+            self._show(request, answer)
+            self.on_settled(snapshot, answer)
+
+    def _show(self, request: CompletionRequest, answer: Completion) -> None:
+        """Notes what is on the user's screen."""
+        assert self.engine is not None
+        texts = tuple(candidate.text for candidate in answer.candidates)
+        self.engine.suggestions(request.key).show(request.prefix, texts)
+        if texts:
+            self.engine.metrics.count("shown")
 
     # ------------------------------------------------------------------ settings
 

@@ -39,13 +39,14 @@
 
 enum { CHANNEL_FD = 3, PRINTED_FD = 4 };  // candidate.py
 enum { MOST_PLACES = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTES = 200 };
+enum { SIGNALS = 1024 };  // confine.py
 
-static const double LONGEST_NAP_S = 0.25, SHORTEST_NAP_S = 0.02;
+static const double LONGEST_NAP_S = 0.05, SHORTEST_NAP_S = 0.02;
 
 // orders.py: the layouts and their number, the operations, the descriptors, the reasons of an end.
-enum { LAYOUT = 1 };
+enum { LAYOUT = 2 };
 typedef struct {
-    uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, unused;
+    uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, own_proc;
     double cpu_s, wall_s;
     uint64_t output_bytes;
 } Order;
@@ -90,8 +91,10 @@ static struct {
     struct rlimit hard[RLIM_NLIMITS];
     struct sock_fprog filter;
     char directory[256];
+    PyObject *make_proc, *show_proc;  // own_proc.py
     sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
-    double look_at;
+    double look_at, look_at_all;
+    unsigned long long own_bytes;  // of address space, which each job has by its fork
     Place place[MOST_PLACES];
     Job job[MOST_PLACES];
     Order order;
@@ -164,15 +167,24 @@ static int limit(int resource, rlim_t value) {
     return setrlimit(resource, &both);
 }
 
+// What it writes to its standard output counts as a file too.
+static rlim_t file_bytes(const Order* order) {
+    const rlim_t mebibyte = 1 << 20, files = order->file_mib * mebibyte;
+    const rlim_t output = order->output_bytes > 0 ? order->output_bytes + mebibyte : 0;
+    return files > output ? files : output;
+}
+
 static const char* set_limits(const Order* order) {
     const rlim_t mebibyte = 1 << 20;
-    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte) < 0 ||
+    const int failed = limit(RLIMIT_AS, order->memory_mib * mebibyte + zygote.own_bytes) < 0 ||
                        // whole seconds; the zygote watches the exact limit and this is behind it
                        limit(RLIMIT_CPU, (rlim_t)ceil(order->cpu_s) + 1) < 0 ||
-                       limit(RLIMIT_FSIZE, order->file_mib * mebibyte) < 0 ||
+                       limit(RLIMIT_FSIZE, file_bytes(order)) < 0 ||
                        limit(RLIMIT_NOFILE, order->open_files) < 0 ||
                        limit(RLIMIT_NPROC, order->processes) < 0 || limit(RLIMIT_CORE, 0) < 0 ||
-                       limit(RLIMIT_MEMLOCK, 0) < 0 || limit(RLIMIT_MSGQUEUE, 0) < 0;
+                       limit(RLIMIT_MEMLOCK, 0) < 0 || limit(RLIMIT_MSGQUEUE, 0) < 0 ||
+                       limit(RLIMIT_SIGPENDING, SIGNALS) < 0 || limit(RLIMIT_RTPRIO, 0) < 0 ||
+                       limit(RLIMIT_NICE, 0) < 0;
     return failed ? "setrlimit" : NULL;
 }
 
@@ -193,17 +205,36 @@ static int load(const struct sock_fprog* filter) {
     return filter->len > 0 ? prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter) : 0;
 }
 
+// Its own standard streams: locks, flags and owners of signals are those of an open file, and would
+// outlive it in one that it shares with the zygote.
+static const char* open_streams(const int* fds) {
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0) return "open /dev/null";
+    if (dup2(fds[STDIN] >= 0 ? fds[STDIN] : null, 0) < 0) return "dup2";
+    if (dup2(fds[STDOUT] >= 0 ? fds[STDOUT] : null, 1) < 0) return "dup2";
+    if (dup2(null, 2) < 0) return "dup2";
+    close(null);
+    return NULL;
+}
+
 // Confines this process for good; the name of the call that failed, NULL if none did.
 static const char* confine(const Place* place, const Order* order, const int* fds) {
     if (setsid() < 0) return "setsid";
-    if (fds[STDIN] >= 0 && dup2(fds[STDIN], 0) < 0) return "dup2";
-    if (fds[STDOUT] >= 0 && dup2(fds[STDOUT], 1) < 0) return "dup2";
+    PyObject* proc = NULL;
+    if (order->own_proc && (proc = PyObject_CallNoArgs(zygote.make_proc)) == NULL)
+        return "own_proc";
     for (int i = 0; i < place->namespaces; i++)
         if (setns(place->namespace[i].fd, place->namespace[i].kind) < 0) return "setns";
+    if (proc != NULL && PyObject_CallFunctionObjArgs(zygote.show_proc, proc, NULL) == NULL)
+        return "own_proc";
+    const char* stream = open_streams(fds);
+    if (stream != NULL) return stream;
     if (chdir(zygote.directory) < 0) return "chdir";
     const char* failed = set_limits(order);
     if (failed == NULL) failed = drop_rights(place);
     if (failed != NULL) return failed;
+    // Where it sees itself, its children may look at it too.
+    if (order->own_proc && prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L) < 0) return "prctl";
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L) < 0) return "prctl";
     if (place->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, place->rules, 0) < 0)
         return "landlock_restrict_self";
@@ -525,9 +556,10 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     const char *directory, *filter;
     Py_ssize_t filter_bytes;
     unsigned uid_base;
-    if (!PyArg_ParseTuple(arguments, "iiipIisy#", &zygote.control, &zygote.errors,
+    if (!PyArg_ParseTuple(arguments, "iiipIisy#OOK", &zygote.control, &zygote.errors,
                           &zygote.own_pid_namespace, &zygote.uids, &uid_base, &zygote.places,
-                          &directory, &filter, &filter_bytes))
+                          &directory, &filter, &filter_bytes, &zygote.make_proc,
+                          &zygote.show_proc, &zygote.own_bytes))
         return NULL;
     if (zygote.places < 1 || zygote.places > MOST_PLACES ||
         strlen(directory) >= sizeof zygote.directory) {
@@ -537,6 +569,8 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     for (unsigned i = 0; i < (unsigned)zygote.places; i++)
         zygote.place[i] = (Place){.uid = uid_base + i};
     strcpy(zygote.directory, directory);
+    Py_INCREF(zygote.make_proc);
+    Py_INCREF(zygote.show_proc);
     zygote.filter.len = (unsigned short)((size_t)filter_bytes / sizeof(struct sock_filter));
     zygote.filter.filter = PyMem_Malloc((size_t)filter_bytes + 1);
     if (zygote.filter.filter == NULL) return PyErr_NoMemory();
@@ -634,7 +668,10 @@ static PyObject* serve(PyObject* module, PyObject* unused) {
         const double time = now();
         if (time >= zygote.look_at) {
             zygote.look_at = time + SHORTEST_NAP_S;
-            if (enforce(time) > 0) return event("look", 0, 0);
+            if (enforce(time) > 0 && time >= zygote.look_at_all) {
+                zygote.look_at_all = time + LONGEST_NAP_S;
+                return event("look", 0, 0);
+            }
         }
     }
 }
@@ -647,7 +684,7 @@ static PyObject* old_jobs(PyObject* module, PyObject* unused) {
     for (int i = 0; all != NULL && i < zygote.places; i++) {
         const Job* job = &zygote.job[i];
         if (!is_old(job, time)) continue;
-        PyObject* one = Py_BuildValue("(Ii)", job->id, (int)job->pid);
+        PyObject* one = Py_BuildValue("(IiI)", job->id, (int)job->pid, job->memory_mib);
         if (one == NULL || PyList_Append(all, one) < 0) {
             Py_DECREF(all);
             all = NULL;

@@ -23,11 +23,15 @@ def setup(
     places: int,
     directory: str,
     last_filter: bytes,
+    make_proc: Callable[[], int],
+    show_proc: Callable[[int], None],
+    own_bytes: int,
     /,
 ) -> None:
     """Tells the loop what it works with: descriptors of the driver's socket, of error messages and
     of this PID namespace; whether jobs become unprivileged by user ids, and the first of these; how
-    many places there are; a job's working directory; the last part of its filter. From here on
+    many places there are; a job's working directory; the last part of its filter; the functions of
+    :mod:`.own_proc`; and the address space of this process. From here on
     SIGCHLD is blocked but while the loop waits.
     """
 
@@ -74,8 +78,10 @@ def serve() -> tuple[Literal["place", "look", "closed"], int, int]:
 def refuse(reason: bytes, /) -> None:
     """Tells the driver that the job that waits for a place can't be started."""
 
-def old_jobs() -> list[tuple[int, int]]:
-    """The ids and pids of the jobs that have run long enough for a look at all their processes."""
+def old_jobs() -> list[tuple[int, int, int]]:
+    """The ids, pids and limits of memory, in MiB, of the jobs that have run long enough for a look
+    at all their processes.
+    """
 
 def seen(id: int, cpu_s: float, own_mib: float, /) -> None:
     """What the processes of a job have used together; ends it if that is over a limit."""

@@ -4,7 +4,7 @@ Everything this process says is the program's word: it can change any object her
 side, not this one, decides; the messages below only matter when they are what an honest program
 would send.
 
-    program, once executed:  ["loaded", {name: kind}]
+    program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
     tests:                   "m" and marshal's (name, args, kwargs) | ["get", name]
                              | ["eval", expression] | what :mod:`.remote` lists
@@ -18,6 +18,7 @@ from __future__ import annotations
 import _sitebuiltins
 import _socket
 import _thread
+import atexit
 import builtins
 import contextlib
 import gc
@@ -27,13 +28,19 @@ import marshal
 import os
 import sys
 import types
-from typing import Any
+from typing import Any, NoReturn
 
 from . import linux, suites, wire
 from .ambient import ProgramSurroundings
 from .objects import Objects
+from .places import WORK
 
 FILE_NAME = "<program>"
+# Where a program in mode stdio finds itself, in its working directory, if it may want to.
+SCRIPT = "main.py"
+_READS_ITSELF = ("__file__", "inspect", "multiprocessing", "concurrent", "runpy", "sys.argv")
+# A thread's stack is address space, which is limited: of 8 MiB, a hundred would not fit.
+THREAD_STACK_BYTES = 2 << 20
 MAX_NAMES = 10_000
 PRINTED_BYTES = 2000
 # Where a job finds its channel, and the pipe for the beginning of what it prints.
@@ -92,11 +99,13 @@ def main(payload: bytes, printed: bool) -> None:
     if not printed:
         sys.stdout = sys.__stdout__ = _to_descriptor  # type: ignore[misc]
     mode, _, text = payload.decode("utf-8", "surrogatepass").partition("\n")
+    if mode == "stdio":
+        run_script(text)
     beside = json.loads(text) if mode == "in_sandbox" else {}
     program = beside["program"] if beside else text
     status = 0
     try:
-        namespace = vars(_module("__main__")) if mode == "stdio" else _namespace
+        namespace = _namespace
         report = execute(program, namespace)
         if report is None and beside:
             report = run_tests(beside, namespace)
@@ -124,6 +133,8 @@ def prepare() -> None:
     builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")  # type: ignore[assignment]
     sys.stdout = sys.__stdout__ = _stdout  # type: ignore[misc]
     sys.modules["candidate"] = _candidate
+    _namespace["__file__"] = os.path.join(WORK, SCRIPT)
+    _thread.stack_size(THREAD_STACK_BYTES)
     if linux.launcher is not None:
         linux.launcher.prepare_program(
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
@@ -171,6 +182,56 @@ def f(numbers: List[int], text: str) -> list:
     words = sorted(word.lower() for word in text.split(" "))
     return [total, len(counts), "".join(words)[::-1], max(numbers, default=0)]
 '''
+
+
+def run_script(source: str) -> NoReturn:
+    """Mode ``stdio``: runs a program as the interpreter runs a script, and ends as it does.
+
+    What it writes is compared by the driver's order, and its exit status is the kernel's word: a
+    program that has run to its end has nothing to say over the channel.
+    """
+    path = os.path.join(os.getcwd(), SCRIPT)
+    if any(word in source for word in _READS_ITSELF):
+        with open(path, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.write(source)
+    sys.argv[:] = [path]
+    namespace = vars(_module("__main__"))
+    namespace |= {"__file__": path, "__builtins__": builtins}
+    own, status = os.getpid(), 0
+    try:
+        exec(compile(source, path, "exec", dont_inherit=True), namespace)  # noqa: S102
+    except SystemExit as error:
+        status = _exit_status(error.code)
+        report = _failure(error)
+    except BaseException as error:  # noqa: BLE001 - whatever the program raises is its result
+        status = 1
+        raised = error.__traceback__
+        report = _failure(error) if raised and raised.tb_next else _compile_failure(error)
+    else:
+        report = []
+    _end_of_interpreter()
+    if status and os.getpid() == own:  # not a child that it forked
+        with contextlib.suppress(OSError):
+            _channel.send(report)
+    os._exit(status)
+
+
+def _exit_status(code: object) -> int:
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    return 1
+
+
+def _end_of_interpreter() -> None:
+    """What the interpreter does when a script has ended: waits for threads, calls what was
+    registered for the exit, writes what is buffered.
+    """
+    threads = sys.modules.get("threading")
+    for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs):
+        with contextlib.suppress(BaseException):  # the interpreter goes on to the next too
+            if step is not None:
+                step()
+    _flush()
 
 
 def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:

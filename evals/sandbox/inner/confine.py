@@ -1,9 +1,9 @@
 """What a freshly forked job does to itself before it touches untrusted text.
 
-In this order: own session; standard streams; the namespaces of its place (:mod:`.places`), with an
-empty ``/tmp`` as its working directory; resource limits; an unprivileged identity; the Landlock
-rules of its place; the last part of the system-call filter. Its own PID namespace it got by the
-fork, no_new_privs and the rest of the filter from its zygote (:mod:`.zygote`).
+In this order: own session; the namespaces of its place (:mod:`.places`), with an empty ``/tmp`` as
+its working directory; standard streams of its own; resource limits; an unprivileged identity; the
+Landlock rules of its place; the last part of the system-call filter. Its own PID namespace it got
+by the fork, no_new_privs and the rest of the filter from its zygote (:mod:`.zygote`).
 
 How it becomes unprivileged depends on what the sandbox's owner may do (:data:`.places.Identity`):
 
@@ -26,30 +26,39 @@ import resource
 import signal
 
 from . import landlock, linux
+from . import own_proc as _own_proc
 from .orders import Order
 from .places import WORK, Place
 from .seccomp import Filter
 
 NO_CAPABILITIES: frozenset[int] = frozenset()
+SIGNALS = 1024  # queued signals and timers; the kernel holds memory for each
 
 Bounds = list[tuple[int, tuple[int, int]]]
 
 
-def bounds(order: Order) -> Bounds:
-    """The resource limits for a job: pairs of arguments of ``setrlimit``."""
+def bounds(order: Order, own_bytes: int) -> Bounds:
+    """The resource limits for a job: pairs of arguments of ``setrlimit``. ``own_bytes`` of address
+    space it has by its fork.
+    """
     mebibyte = 1 << 20
     # The kernel counts whole seconds; the zygote watches the exact limit and this one is behind it.
     cpu = math.ceil(order.cpu_s) + 1
+    output = order.output_bytes + mebibyte if order.output_bytes else 0
     result: Bounds = []
     for name, value in (
-        ("AS", order.memory_mib * mebibyte),
+        ("AS", order.memory_mib * mebibyte + own_bytes),
         ("CPU", cpu),
-        ("FSIZE", order.file_mib * mebibyte),
+        # What it writes to its standard output counts as a file too.
+        ("FSIZE", max(order.file_mib * mebibyte, output)),
         ("NOFILE", order.open_files),
         ("NPROC", order.processes),
         ("CORE", 0),
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
+        ("SIGPENDING", SIGNALS),
+        ("RTPRIO", 0),
+        ("NICE", 0),
     ):
         number = getattr(resource, f"RLIMIT_{name}", None)
         if number is None:
@@ -68,6 +77,7 @@ def confine(
     stdin: int | None,
     stdout: int | None,
     directory: str = WORK,
+    own_proc: bool = False,
 ) -> None:
     """Confines the calling process for good (``_launcher.c`` has the same in C).
 
@@ -75,19 +85,24 @@ def confine(
         place: where it is to run; prepared.
         limits: see :func:`bounds`.
         last_filter: the part of the system-call filter that the zygote itself can't live with.
-        stdin, stdout: descriptors for the standard streams; None leaves them, at /dev/null.
+        stdin, stdout: descriptors for the standard streams; None opens /dev/null.
         directory: the working directory.
+        own_proc: see :class:`.orders.Order`.
 
     Raises:
         OSError: if any layer can't be put in force; the job must not go on then.
     """
     os.setsid()
-    if stdin is not None:
-        os.dup2(stdin, 0)
-    if stdout is not None:
-        os.dup2(stdout, 1)
+    proc = _own_proc.make() if own_proc else -1
     for fd, kind in place.namespaces:
         linux.setns(fd, kind)
+    _own_proc.show(proc)
+    # Opened by this job: locks, flags and owners of signals are those of an open file, and would
+    # outlive it in one that it shares with the zygote.
+    null = os.open(os.devnull, os.O_RDWR)
+    for target, fd in enumerate((stdin, stdout, None)):
+        os.dup2(null if fd is None else fd, target)
+    os.close(null)
     os.chdir(directory)
     for number, pair in limits:
         resource.setrlimit(number, pair)
@@ -98,6 +113,8 @@ def confine(
         os.setresuid(uid, uid, uid)
     if place.identity != "none":  # after another user id only the inheritable ones are left
         linux.keep_capabilities(NO_CAPABILITIES)
+    if own_proc:
+        linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may look at it too
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if place.rules is not None:
         landlock.restrict_self(place.rules)

@@ -25,7 +25,7 @@ def layers_in_force(place: Place) -> dict[str, bool]:
         "landlock": place.rules is not None and not _can_list(HIDDEN),
         "private_files": identity != "none"
         and not os.access("/", os.W_OK)
-        and not os.listdir("/proc"),
+        and not os.listdir("/proc/self/fd"),
         "python_readable": os.access(os.__file__, os.R_OK),
         "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
     }

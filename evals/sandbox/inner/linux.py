@@ -51,7 +51,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_GET_NO_NEW_PRIVS = 39
 
 CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_ADMIN, CAP_SYS_CHROOT = 5, 6, 7, 12, 18
-CAP_SYS_ADMIN, CAP_SETFCAP = 21, 31
+CAP_SYS_ADMIN, CAP_MKNOD, CAP_SETFCAP = 21, 27, 31
 CAP_LAST = 63
 _CAPABILITY_VERSION_3 = 0x20080522
 _SECCOMP_MODE_FILTER = 2
@@ -66,6 +66,11 @@ _NUMBERS = {
     "setns": (308, 268),
     "prctl": (157, 167),
     "capset": (126, 91),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "mount_setattr": (442, 442),
     "landlock_create_ruleset": (444, 444),
     "landlock_add_rule": (445, 445),
     "landlock_restrict_self": (446, 446),
@@ -108,6 +113,13 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
         call("mount", *texts[:3], flags, texts[3])
     except OSError as error:
         raise OSError(error.errno, f"mount {source} on {target}: {error.strerror}") from None
+
+
+def set_mount_flags(target: str, flags: int) -> None:
+    """Gives flags (``MS_RDONLY``, ``MS_NOSUID``, ``MS_NODEV``) to a mount and all below it."""
+    at_cwd, recursive = -100, 0x8000
+    attributes = struct.pack("=4Q", flags, 0, 0, 0)  # to set, to clear, propagation, userns
+    call("mount_setattr", at_cwd, target.encode(), recursive, attributes, len(attributes))
 
 
 def umount(target: str, flags: int) -> None:

@@ -16,7 +16,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from . import linux
@@ -24,7 +24,8 @@ from .candidate import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
 from .confine import Bounds, bounds, confine
 from .orders import Ended, Order, Reason, read_order
 from .places import WORK, Place
-from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote, usage_of_tree
+from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
+from .usage import Watch
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(8 * 4)
 _CUT = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
@@ -42,6 +43,8 @@ class _Job:
     directory: str | None
     reason: Reason = "exit"
     cpu_seen: float = 0.0
+    look_at: float = 0.0
+    watch: Watch = field(default_factory=Watch)
 
     def cpu_used(self) -> float:
         """CPU seconds of the job's first process, all threads, so far."""
@@ -65,8 +68,9 @@ class _Job:
         order = self.order
         used = self.cpu_used()
         # Looking at all processes costs; a job that has just started can't have used much.
-        if now - self.started > LONGEST_NAP_S:
-            by_all, own_mib = usage_of_tree(self.pid)
+        if now > max(self.started + LONGEST_NAP_S, self.look_at):
+            self.look_at = now + LONGEST_NAP_S
+            by_all, own_mib = self.watch.look(self.pid, order.memory_mib)
             used = max(used, by_all)
             if own_mib > order.memory_mib:
                 return "memory"
@@ -108,7 +112,7 @@ class PythonZygote(Zygote):
         directory = "/" if self.identity == "none" else WORK
 
         def confined() -> None:
-            confine(place, bounds(TRIAL), self.last_filter, None, None, directory)
+            confine(place, bounds(TRIAL, self.own_bytes), self.last_filter, None, None, directory)
             child(place)
 
         return self._fork(confined)
@@ -178,7 +182,9 @@ class PythonZygote(Zygote):
                 # A pipe for each job. Nobody reads it before the job ends, so it must not block.
                 printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             place = self._place(order.file_mib)
-            pid = self._fork(self._become, bounds(order), place, fds, directory or WORK)
+            limits = bounds(order, self.own_bytes)
+            own_proc = order.own_proc and self.identity != "none"
+            pid = self._fork(self._become, limits, place, fds, directory or WORK, own_proc)
         except OSError as error:
             self._tell(Ended(order.id, "failed", text=str(error).encode()))
             if printed is not None:
@@ -223,7 +229,9 @@ class PythonZygote(Zygote):
             self.do_and_end(child, *arguments)
         return pid
 
-    def _become(self, limits: Bounds, place: Place, fds: dict[str, int], directory: str) -> None:
+    def _become(
+        self, limits: Bounds, place: Place, fds: dict[str, int], directory: str, own_proc: bool
+    ) -> None:
         # signal.signal would make enumeration members of its arguments and results first.
         _signal.set_wakeup_fd(-1)
         _signal.signal(_SIGCHLD, _signal.SIG_DFL)
@@ -232,7 +240,7 @@ class PythonZygote(Zygote):
         channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
         printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
         payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
-        confine(place, limits, self.last_filter, stdin, stdout, directory)
+        confine(place, limits, self.last_filter, stdin, stdout, directory, own_proc)
         # A process that the program executes gets neither.
         os.dup2(channel, CHANNEL_FD, inheritable=False)
         if printed is not None:

@@ -9,18 +9,22 @@ executes the zygote.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import socket
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import linux
+from .places import DEVICES, STREAM_LINKS
 
-DEVICES = ("null", "zero", "full", "random", "urandom")
 # SYS_ADMIN and SYS_CHROOT: to enter a job's namespaces; NET_ADMIN: to bring up their loopback;
-# SETFCAP: lets a job's own user namespace map the sandbox's uid 0 (user_namespaces(7)).
+# MKNOD: to make their devices; SETFCAP: lets a job's own user namespace map the sandbox's uid 0
+# (user_namespaces(7)).
 KEPT = frozenset(
     {
         linux.CAP_KILL,
@@ -29,6 +33,7 @@ KEPT = frozenset(
         linux.CAP_NET_ADMIN,
         linux.CAP_SYS_CHROOT,
         linux.CAP_SYS_ADMIN,
+        linux.CAP_MKNOD,
         linux.CAP_SETFCAP,
     }
 )
@@ -43,8 +48,8 @@ _FIXED_FLAGS = {
 
 
 def main(config_text: str) -> NoReturn:
-    """Entry point. ``config_text`` is JSON of: identity, binds, links, masks, dirs, command, env,
-    control_fd.
+    """Entry point. ``config_text`` is JSON of: identity, binds, files, links, masks, dirs, command,
+    env, control_fd.
     """
     config = json.loads(config_text)
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -96,22 +101,27 @@ def _pivot_into_new_root(config: dict[str, Any]) -> None:
     base = "/tmp"
     # Sources are opened first: the new root may be mounted over them.
     sources = {source: os.open(source, os.O_PATH) for source, _ in config["binds"]}
-    devices = {name: os.open(f"/dev/{name}", os.O_PATH) for name in DEVICES}
+    devices = {path: os.open(path, os.O_PATH) for path in DEVICES}
     linux.mount("tmpfs", base, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
     for directory in ("/proc", "/dev", "/tmp", "/old", *config["dirs"]):
         Path(base + directory).mkdir(parents=True, exist_ok=True)
     for source, target in config["binds"]:
-        _bind(f"/proc/self/fd/{sources[source]}", base + target, is_directory=True)
+        fd = sources[source]
+        _bind(f"/proc/self/fd/{fd}", base + target, is_directory=stat.S_ISDIR(os.fstat(fd).st_mode))
         _read_only(base + target)
     for target, text in config["links"]:
         Path(base + target).symlink_to(text)
+    for target, text in config["files"]:
+        Path(base + target).write_text(text)
     for target in config["masks"]:
         linux.mount("tmpfs", base + target, "tmpfs", linux.MS_RDONLY, "mode=755,size=4k")
     linux.mount("proc", base + "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     linux.mount("tmpfs", base + "/dev", "tmpfs", linux.MS_NOSUID, "mode=755,size=4k,nr_inodes=32")
     Path(base + "/dev/shm").mkdir()
-    for name, fd in devices.items():
-        _bind(f"/proc/self/fd/{fd}", f"{base}/dev/{name}", is_directory=False)
+    for path, fd in devices.items():
+        _bind(f"/proc/self/fd/{fd}", base + path, is_directory=False)
+    for name, text in STREAM_LINKS.items():
+        Path(f"{base}/dev/{name}").symlink_to(f"/proc/self/{text}")
     _read_only(base + "/dev", keep_devices=True)
     for fd in (*sources.values(), *devices.values()):
         os.close(fd)
@@ -120,7 +130,7 @@ def _pivot_into_new_root(config: dict[str, Any]) -> None:
     os.chdir("/")
     linux.umount("/old", linux.MNT_DETACH)
     Path("/old").rmdir()
-    _read_only("/")
+    _remount("/", linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV)
 
 
 def _bind(source: str, target: str, *, is_directory: bool) -> None:
@@ -132,9 +142,30 @@ def _bind(source: str, target: str, *, is_directory: bool) -> None:
 
 
 def _read_only(target: str, *, keep_devices: bool = False) -> None:
-    flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID
-    if not keep_devices:
-        flags |= linux.MS_NODEV
+    """Makes a mount read-only, and all mounts below it, which a recursive bind brings along."""
+    added = linux.MS_RDONLY | linux.MS_NOSUID | (0 if keep_devices else linux.MS_NODEV)
+    try:
+        linux.set_mount_flags(target, added)  # the flags of mount(2) and mount_setattr(2) are alike
+    except OSError as error:
+        if error.errno != errno.ENOSYS:  # a kernel older than 5.12
+            raise
+        for point in mounts_at_or_below(target):
+            _remount(point, added)
+
+
+def mounts_at_or_below(target: str) -> list[str]:
+    """The mount points of this namespace at or below a path, parents first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        # Spaces and the like are written as a backslash and three octal digits.
+        point = re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), line.split(" ")[4])
+        if target == "/" or point == target or point.startswith(f"{target}/"):
+            found.append(point)
+    return found
+
+
+def _remount(target: str, added: int) -> None:
+    flags = linux.MS_REMOUNT | linux.MS_BIND | added
     # In a user namespace the flags a mount already has are locked and must be given again.
     present = os.statvfs(target).f_flag
     for bit, flag in _FIXED_FLAGS.items():

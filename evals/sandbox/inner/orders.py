@@ -18,9 +18,9 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
-LAYOUT = 1  # the number of these layouts, to be counted up with each change
+LAYOUT = 2  # the number of these layouts, to be counted up with each change
 _RUN, _KILL = 1, 2
-# operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, nothing;
+# operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc;
 # CPU seconds, seconds on the clock; bytes of output to watch for
 _ORDER = struct.Struct("=8I2dQ")
 # id, reason, wait status, nothing; CPU seconds, seconds on the clock, MiB resident at most; what
@@ -37,6 +37,7 @@ class Order(NamedTuple):
         fds: names, of ``FDS``.
         wall_s: seconds on the clock before it is ended.
         output_bytes: most bytes in the file ``stdout``; 0 watches none.
+        own_proc: whether it sees itself in ``/proc``; see :mod:`.own_proc`.
     """
 
     id: int
@@ -48,6 +49,7 @@ class Order(NamedTuple):
     cpu_s: float = 0.0
     wall_s: float = 0.0
     output_bytes: int = 0
+    own_proc: bool = False
     kill: bool = False
 
     def pack(self) -> bytes:
@@ -60,7 +62,7 @@ class Order(NamedTuple):
             self.file_mib,
             self.open_files,
             self.processes,
-            0,
+            self.own_proc,
             self.cpu_s,
             self.wall_s,
             self.output_bytes,
@@ -69,12 +71,14 @@ class Order(NamedTuple):
 
 def read_order(packet: bytes) -> Order:
     """The order in a packet of the driver."""
-    operation, number, mask, memory, size, files, processes, _, cpu_s, wall_s, output = (
+    operation, number, mask, memory, size, files, processes, own_proc, cpu_s, wall_s, output = (
         _ORDER.unpack(packet)
     )
     fds = tuple([name for name in FDS if mask & _KINDS[name]])
     return Order(
-        number, fds, memory, size, files, processes, cpu_s, wall_s, output, operation == _KILL
+        *(number, fds, memory, size, files, processes, cpu_s, wall_s, output),
+        own_proc=bool(own_proc),
+        kill=operation == _KILL,
     )
 
 

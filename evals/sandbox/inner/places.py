@@ -3,7 +3,8 @@
 Making namespaces, mounts and access rules costs more than entering them, so a zygote keeps a few
 places, one for each job in flight. A place has a network and an IPC namespace of its own (for an
 ordinary user: a user namespace too), and a mount namespace with an empty ``/tmp``, its working
-directory, which is ``/dev/shm`` as well, and no view of ``/proc``.
+directory, which is ``/dev/shm`` as well, devices of its own where root makes them, and of ``/proc``
+no more than what a program may know of the machine.
 
 A place whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
 namespace is dropped with all it left, and a new one made: nothing is cleaned, so nothing can be
@@ -17,6 +18,7 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
+import stat
 import struct
 from typing import Any, Literal
 
@@ -27,11 +29,18 @@ INNER_UID = 1000  # what a job in a user namespace of its own sees as its user i
 WORK = "/tmp"
 SHARED = "/dev/shm"
 EMPTY = "/opt/sandbox/empty"
+PROC = "/opt/sandbox/proc"  # what a job sees as /proc
+OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
+# Of a job's own process; the last is a directory. See :mod:`.own_proc`.
+OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
+PACKAGES = "/opt/packages"
 READABLE = (
-    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python"),
-    "/proc",
+    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
+    *("/etc", "/proc"),
 )
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # of major 1
+DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)
+STREAM_LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
 _USER, _MOUNT = linux.CLONE_NEWUSER, linux.CLONE_NEWNS
 _LASTING = linux.CLONE_NEWNET | linux.CLONE_NEWIPC
@@ -101,6 +110,7 @@ class Place:
 
     def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
         """Run by a child that ends afterwards; returns descriptors of what it made."""
+        user = self.identity == "userns"
         if _USER in wanted:
             outer_uid, outer_gid = os.geteuid(), os.getegid()
             linux.unshare(_USER)
@@ -112,17 +122,19 @@ class Place:
         linux.unshare(sum(kind for kind in wanted if kind != _USER))
         if linux.CLONE_NEWNET in wanted:
             linux.loopback_up()
-            _keep_no_ports()
+            _bound_sockets()
         fds = [os.open(f"/proc/self/ns/{_FILE_OF[kind]}", os.O_RDONLY) for kind in wanted]
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
         size = f"size={4 * file_mib}m,nr_inodes=4096,mode=1777"
         linux.mount("tmpfs", WORK, "tmpfs", flags, size)
+        if not user:
+            _own_devices()
         shared = f"{WORK}/.shm"
         os.mkdir(shared)
         os.chmod(shared, 0o1777)  # the umask cuts the mode that mkdir gives
         linux.mount(shared, SHARED, None, linux.MS_BIND)
-        # Hidden last: the maps above are written through it. Covering it costs less than a new one.
-        linux.mount(EMPTY, "/proc", None, linux.MS_BIND)
+        # Covered last: the maps above are written through it.
+        linux.mount(PROC, "/proc", None, linux.MS_BIND | linux.MS_REC)
         fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
         if landlock_abi:
             fds.append(landlock.ruleset(landlock_abi, READABLE, (WORK, SHARED), DEVICES))
@@ -162,17 +174,49 @@ def _in_child(make: Any) -> list[int]:
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 
 
-def _keep_no_ports() -> None:
-    """Has this network namespace forget a connection when it is closed.
+# Of a network namespace. The kernel would keep the port of a closed connection for a minute, which
+# the next job in it may want; and buffers of ten megabytes for each socket, which no limit counts.
+_SOCKET_SETTINGS = {
+    "tcp_max_tw_buckets": "0",
+    "tcp_rmem": "4096 65536 131072",
+    "tcp_wmem": "4096 16384 131072",
+}
 
-    It would keep the port for a minute, which the next job in it may want. Where an ordinary user
-    made the sandbox with bubblewrap, the kernel's settings are out of reach, and it does.
+
+def _bound_sockets() -> None:
+    """Has this network namespace forget closed connections, and hold little for open ones.
+
+    Where an ordinary user made the sandbox with bubblewrap, the kernel's settings are out of reach.
     """
-    setting = "/proc/sys/net/ipv4/tcp_max_tw_buckets"
+    folder = "/proc/sys/net/ipv4"
     with contextlib.suppress(OSError):
-        if not os.access(setting, os.W_OK):
+        if not os.access(f"{folder}/tcp_rmem", os.W_OK):
             linux.umount("/proc/sys", linux.MNT_DETACH)  # bubblewrap's read-only cover
-        _write(setting, "0")
+        for name, value in _SOCKET_SETTINGS.items():
+            _write(f"{folder}/{name}", value)
+
+
+def _own_devices() -> None:
+    """Covers ``/dev`` by one with devices of its own: a lock on an inode is seen by all who share
+    it, and the sandbox's are the host's.
+
+    A container may not be allowed to make devices; there the sandbox's stay.
+    """
+    tried = f"{WORK}/.null"
+    try:
+        os.mknod(tried, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        return
+    os.unlink(tried)
+    linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID, "size=4k,nr_inodes=32,mode=755")
+    for name, minor in _DEVICE_NUMBERS.items():
+        os.mknod(f"/dev/{name}", stat.S_IFCHR, os.makedev(1, minor))
+        os.chmod(f"/dev/{name}", 0o666)
+    for name, target in STREAM_LINKS.items():
+        os.symlink(f"/proc/self/{target}", f"/dev/{name}")
+    os.mkdir(SHARED)
+    read_only = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID
+    linux.mount("none", "/dev", None, read_only)
 
 
 def _write(path: str, text: str) -> None:

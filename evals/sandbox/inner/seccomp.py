@@ -1,11 +1,21 @@
-"""The system-call filter of a job: a hand-made BPF program that refuses what no program under test
-needs.
+"""The system-call filter of a job: a hand-made BPF program that leaves a program the calls it may
+need.
 
-It is a deny list (evals specification §3.4) on top of namespaces, an unprivileged user and
-no_new_privs, and meant to shrink the kernel's attack surface. Refused calls fail with EPERM,
-``clone3`` with ENOSYS (the C library then falls back to ``clone``, whose flags can be read),
-address families but UNIX and INET with EAFNOSUPPORT. A call of another architecture's table kills
-the process.
+The older part of the kernel's call table is closed, so a list of what is refused there is complete.
+The newer part (from :data:`FIRST_COMMON` on, numbered alike on all machines) still grows, so there
+only the calls of :data:`NEWER` are allowed, and a kernel's next call is refused before it exists.
+
+How a call is refused depends on who meets it:
+
+- EPERM: calls for administrators, debuggers and namespaces (:data:`REFUSED`).
+- ENOSYS: features of the kernel that hold its memory, reach inodes that other processes share, or
+  tell about the host; a C library or Python takes another way (:data:`ABSENT`). ``clone3`` too,
+  since the flags of ``clone`` can be read.
+- success, without effect: flushing and hints, which would only reach files of the host
+  (:data:`NO_OPERATION`), and the sizes of socket buffers.
+
+Some calls are looked at by argument: sockets are UNIX, TCP or UDP; ``fcntl``, ``ioctl`` and
+``setsockopt`` keep what programs use. A call of another architecture's table kills the process.
 
 A zygote needs a few of these calls to make and enter namespaces. So it loads a filter of all others
 for itself and its jobs, and a job loads the rest, a short filter: the kernel works through a filter
@@ -20,15 +30,19 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from . import linux
 
+Numbers = Mapping[str, tuple[int | None, int | None]]
+Part = Literal["whole", "zygote", "job"]
+Code = list[tuple[int, int, int, int]]
+
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # name: (number on x86_64, number on aarch64); None where that machine has no such call.
-REFUSED: dict[str, tuple[int | None, int | None]] = {
+REFUSED: Numbers = {
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -48,6 +62,10 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "mount_setattr": (442, 442),
     "unshare": (272, 97),
     "setns": (308, 268),
+    "landlock_create_ruleset": (444, 444),
+    "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446),
+    "seccomp": (317, 277),  # filters of its own would hold memory of the kernel
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -80,6 +98,7 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "personality": (135, 92),
     "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "mbind": (237, 235),
@@ -91,16 +110,93 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "memfd_secret": (447, 447),
     # System V and POSIX message objects outlive the process that makes them.
     "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+}
+ABSENT: Numbers = {
+    # Queues of asynchronous input and output: a number that all users of the machine share.
+    "io_setup": (206, 0),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_submit": (209, 2),
+    "io_cancel": (210, 3),
+    "io_pgetevents": (333, 292),
+    # Instances are counted per user; and files of the root are shared with the host.
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
+    "inotify_rm_watch": (255, 28),
+    # Pages in pipes stay when the memory that they come from is given back.
+    "splice": (275, 76),
+    "tee": (276, 77),
+    "vmsplice": (278, 75),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "sysfs": (139, None),
+    "_sysctl": (156, None),
+    "create_module": (174, None),
+    "get_kernel_syms": (177, None),
+    "query_module": (178, None),
+    "clone3": (435, 435),
+}
+NO_OPERATION: Numbers = {
+    # A job writes to memory file systems alone, where these do nothing; of a file of the root they
+    # would have the host write to its disk, or drop what it has in memory.
+    "sync": (162, 81),
+    "syncfs": (306, 267),
+    "fsync": (74, 82),
+    "fdatasync": (75, 83),
+    "sync_file_range": (277, 84),
+    "fadvise64": (221, 223),
+    "readahead": (187, 213),
 }
 # What a zygote needs itself, so that only its jobs are refused it.
-OF_ZYGOTE = frozenset({"mount", "umount2", "unshare", "setns"})
+OF_ZYGOTE = frozenset(
+    (
+        *("mount", "umount2", "unshare", "setns"),
+        *("move_mount", "fsopen", "fsconfig", "fsmount"),
+        *("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"),
+    )
+)
+# Looked at by their arguments.
 CLONE = {"x86_64": 56, "aarch64": 220}
-CLONE3 = 435
 SOCKET = {"x86_64": 41, "aarch64": 198}
+SOCKETPAIR = {"x86_64": 53, "aarch64": 199}
+SETSOCKOPT = {"x86_64": 54, "aarch64": 208}
 IOCTL = {"x86_64": 16, "aarch64": 29}
+FCNTL = {"x86_64": 72, "aarch64": 25}
+PRCTL = {"x86_64": 157, "aarch64": 167}
+
+# The last call of the older table, and the first of the one that all machines share.
+LAST_OLD = {"x86_64": 334, "aarch64": 294}
+FIRST_COMMON = 424
+NEWER = {
+    "pidfd_send_signal": 424,
+    "pidfd_open": 434,
+    "close_range": 436,
+    "openat2": 437,
+    "faccessat2": 439,
+    "epoll_pwait2": 441,
+    "futex_waitv": 449,
+    "fchmodat2": 452,
+    "map_shadow_stack": 453,
+    "futex_wake": 454,
+    "futex_wait": 455,
+    "futex_requeue": 456,
+    "mseal": 462,
+}
 
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
@@ -114,69 +210,188 @@ NEW_NAMESPACES = (
     | linux.CLONE_NEWPID
     | linux.CLONE_NEWNET
 )
+# fcntl(2): descriptors, flags, locks of a process, owners of signals, and what only asks. Not:
+# leases and notifications (of inodes shared with the host), locks of a description (which are not
+# told apart by process), larger pipes, hints of a file's lifetime.
+FCNTL_LAST_OLD = 17  # F_GETOWNER_UIDS
+FCNTL_NEWER = (1025, 1027, 1028, 1030, 1032, 1033, 1034)
+# setsockopt(2) of SOL_SOCKET
+BUFFER_SIZES = (7, 8, 32, 33)  # SO_SNDBUF, SO_RCVBUF, and by force
+# SO_ATTACH_FILTER and its like, SO_BUSY_POLL and its like, SO_ZEROCOPY, SO_TXTIME, SO_RESERVE_MEM
+SOCKET_REFUSED = (26, 46, 50, 51, 52, 60, 61, 69, 70, 73)
+# of TCP: not TCP_ULP (which loads modules), TCP_REPAIR, keys
+TCP_LAST_OLD = 13
+TCP_NEWER = (18, 23, 25, 30)  # TCP_USER_TIMEOUT, _FASTOPEN, _NOTSENT_LOWAT, _FASTOPEN_CONNECT
+_SOL_SOCKET, _IP, _TCP, _UDP, _IPV6 = 1, 0, 6, 17, 41
+_FIRST_OF_FIREWALL = 64
 
 _X32_BIT = 0x40000000
-_LOAD, _JUMP_EQUAL, _JUMP_ABOVE, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets in struct seccomp_data
+_PR_SET_SECCOMP, _PR_SCHED_CORE = 22, 62
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_IF_EQUAL, _IF_ABOVE, _IF_AT_LEAST, _IF_ANY_BIT = 0x15, 0x25, 0x35, 0x45
+_NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
+
+
+def _argument(position: int) -> tuple[int, int, int, int]:
+    """Loads the low half of an argument, which is all the kernel takes of those looked at here."""
+    return (_LOAD, 0, 0, 16 + 8 * position)
 
 
 def _error(number: int) -> int:
     return 0x00050000 | number
 
 
-def filter_program(
-    machine: str, names: Collection[str] = tuple(REFUSED), *, arguments: bool = True
-) -> bytes | None:
+def _end(result: int) -> tuple[int, int, int, int]:
+    return (_RETURN, 0, 0, result)
+
+
+def _when(condition: int, value: int, then: Code) -> Code:
+    """``then``, which must end with a return, if the condition holds of what is loaded."""
+    return [(condition, 0, len(then), value), *then]
+
+
+def _among(values: Collection[int], result: int) -> Code:
+    return [line for value in values for line in _when(_IF_EQUAL, value, [_end(result)])]
+
+
+def filter_program(machine: str, part: Part = "whole") -> bytes | None:
     """The BPF program for a machine; None where it is not one we know.
 
     Args:
         machine: as ``os.uname().machine`` says.
-        names: the calls to refuse, keys of :data:`REFUSED`.
-        arguments: whether to look at the arguments of ``clone``, ``socket`` and ``ioctl`` too.
+        part: all of it; or all but what a zygote needs itself; or the rest, for its jobs.
     """
     if machine not in AUDIT_ARCH:
         return None
-    column = ("x86_64", "aarch64").index(machine)
-    refused = [REFUSED[name][column] for name in names]
-    code: list[tuple[int, int, int, int]] = [
+    code: Code = [
         (_LOAD, 0, 0, _ARCH),
-        (_JUMP_EQUAL, 1, 0, AUDIT_ARCH[machine]),
-        (_RETURN, 0, 0, _KILL),
+        (_IF_EQUAL, 1, 0, AUDIT_ARCH[machine]),
+        _end(_KILL),
         (_LOAD, 0, 0, _NUMBER),
-        (_JUMP_ABOVE, 0, 1, _X32_BIT),
-        (_RETURN, 0, 0, _KILL),
+        *_when(_IF_AT_LEAST, _X32_BIT, [_end(_KILL)]),
     ]
-    for number in refused:
-        if number is not None:
-            code += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _error(errno.EPERM))]
-    code += _by_argument(machine) if arguments else [(_RETURN, 0, 0, _ALLOW)]
+    column = ("x86_64", "aarch64").index(machine)
+    refused = [(errno.EPERM, REFUSED), (errno.ENOSYS, ABSENT), (0, NO_OPERATION)]
+    denied = {
+        number: _error(how)
+        for how, table in refused
+        for name, numbers in table.items()
+        if part == "whole" or (name in OF_ZYGOTE) == (part == "job")
+        if (number := numbers[column]) is not None
+    }
+    if part != "job":
+        code += _by_argument(machine)
+    options = {"zygote": [_PR_SCHED_CORE], "job": [_PR_SET_SECCOMP]}
+    prctl = [*options.get(part, [_PR_SCHED_CORE, _PR_SET_SECCOMP])]
+    code += _when(
+        _IF_EQUAL,
+        PRCTL[machine],
+        [_argument(0), *_among(prctl, _error(errno.EPERM)), _end(_ALLOW)],
+    )
+    code += _ranges(denied)
+    if part != "job":
+        code += _unknown(machine, [n[column] for name in OF_ZYGOTE if (n := REFUSED[name])])
+    code.append(_end(_ALLOW))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _by_argument(machine: str) -> list[tuple[int, int, int, int]]:
+def _ranges(results: Mapping[int, int]) -> Code:
+    """Ends the calls of these numbers with these results."""
+    code: Code = []
+    numbers = sorted(results)
+    while numbers:
+        first = last = numbers.pop(0)
+        while numbers and numbers[0] == last + 1 and results[last + 1] == results[first]:
+            last = numbers.pop(0)
+        end = _end(results[first])
+        if first == last:
+            code += _when(_IF_EQUAL, first, [end])
+        else:
+            code += [(_IF_AT_LEAST, 0, 2, first), (_IF_ABOVE, 1, 0, last), end]
+    return code
+
+
+def _unknown(machine: str, of_zygote: Collection[int | None]) -> Code:
+    """Ends the calls with ENOSYS that neither table has or :data:`NEWER` does not name."""
+    known = {number for number in (*NEWER.values(), *of_zygote) if number is not None}
+    newer = _among(sorted(n for n in known if n >= FIRST_COMMON), _ALLOW)
     return [
-        (_JUMP_EQUAL, 0, 1, CLONE3),
-        (_RETURN, 0, 0, _error(errno.ENOSYS)),
-        (_JUMP_EQUAL, 0, 4, CLONE[machine]),
-        (_LOAD, 0, 0, _ARGUMENT_0),
-        (_JUMP_ANY_BIT, 0, 1, NEW_NAMESPACES),
-        (_RETURN, 0, 0, _error(errno.EPERM)),
-        (_RETURN, 0, 0, _ALLOW),
-        (_JUMP_EQUAL, 0, 6, SOCKET[machine]),
-        (_LOAD, 0, 0, _ARGUMENT_0),
-        (_JUMP_EQUAL, 3, 0, AF_UNIX),
-        (_JUMP_EQUAL, 2, 0, AF_INET),
-        (_JUMP_EQUAL, 1, 0, AF_INET6),
-        (_RETURN, 0, 0, _error(errno.EAFNOSUPPORT)),
-        (_RETURN, 0, 0, _ALLOW),
-        (_JUMP_EQUAL, 0, 4, IOCTL[machine]),
-        (_LOAD, 0, 0, _ARGUMENT_1),
-        (_JUMP_EQUAL, 1, 0, TIOCSTI),
-        (_JUMP_EQUAL, 0, 1, TIOCLINUX),
-        (_RETURN, 0, 0, _error(errno.EPERM)),
-        (_RETURN, 0, 0, _ALLOW),
+        *_when(_IF_AT_LEAST, FIRST_COMMON, [*newer, _end(_error(errno.ENOSYS))]),
+        *_when(_IF_ABOVE, LAST_OLD[machine], [_end(_error(errno.ENOSYS))]),
     ]
+
+
+def _by_argument(machine: str) -> Code:
+    allowed = _end(_ALLOW)
+    inet = [
+        _argument(1),
+        (_AND, 0, 0, 0xF),  # the rest are flags
+        *_when(_IF_EQUAL, 1, [_argument(2), *_among((0, _TCP), _ALLOW), _NO_PROTOCOL]),
+        *_when(_IF_EQUAL, 2, [_argument(2), *_among((0, _UDP), _ALLOW), _NO_PROTOCOL]),
+        _NO_PROTOCOL,
+    ]
+    sock = [
+        _argument(0),
+        *_when(_IF_EQUAL, AF_UNIX, [allowed]),
+        *_when(_IF_EQUAL, AF_INET, inet),
+        *_when(_IF_EQUAL, AF_INET6, inet),
+        _NO_FAMILY,
+    ]
+    no_option = _end(_error(errno.ENOPROTOOPT))
+    options = {
+        _SOL_SOCKET: [
+            *_among(BUFFER_SIZES, _error(0)),
+            *_among(SOCKET_REFUSED, _error(errno.EPERM)),
+            allowed,
+        ],
+        _TCP: [*_when(_IF_ABOVE, TCP_LAST_OLD, [*_among(TCP_NEWER, _ALLOW), no_option]), allowed],
+        _UDP: [*_among((1,), _ALLOW), no_option],  # UDP_CORK
+        _IP: [*_when(_IF_AT_LEAST, _FIRST_OF_FIREWALL, [no_option]), allowed],
+        _IPV6: [
+            *_among((_FIRST_OF_FIREWALL, _FIRST_OF_FIREWALL + 1), _error(errno.ENOPROTOOPT)),
+            allowed,
+        ],
+    }
+    setsockopt = [
+        line
+        for level, decide in options.items()
+        for line in (_argument(1), *_when(_IF_EQUAL, level, [_argument(2), *decide]))
+    ]
+    ioctl = [
+        _argument(1),
+        *_among((TIOCSTI, TIOCLINUX), _error(errno.EPERM)),
+        (_AND, 0, 0, 0xFFFFFF00),
+        *_among((0x5400, 0x8900), _ALLOW),  # of terminals and descriptors; of sockets
+        _end(_error(errno.ENOTTY)),
+    ]
+    fcntl = [
+        _argument(1),
+        *_when(
+            _IF_ABOVE,
+            FCNTL_LAST_OLD,
+            [*_among(FCNTL_NEWER, _ALLOW), _end(_error(errno.EINVAL))],
+        ),
+        allowed,
+    ]
+    clone = [
+        _argument(0),
+        *_when(_IF_ANY_BIT, NEW_NAMESPACES, [_end(_error(errno.EPERM))]),
+        allowed,
+    ]
+    pair = [_argument(0), *_when(_IF_EQUAL, AF_UNIX, [allowed]), _NO_FAMILY]
+    return [
+        *_when(_IF_EQUAL, FCNTL[machine], fcntl),
+        *_when(_IF_EQUAL, IOCTL[machine], ioctl),
+        *_when(_IF_EQUAL, CLONE[machine], clone),
+        *_when(_IF_EQUAL, SOCKET[machine], sock),
+        *_when(_IF_EQUAL, SOCKETPAIR[machine], pair),
+        *_when(_IF_EQUAL, SETSOCKOPT[machine], [*setsockopt, no_option]),
+    ]
+
+
+_NO_FAMILY = _end(_error(errno.EAFNOSUPPORT))
+_NO_PROTOCOL = _end(_error(errno.EPROTONOSUPPORT))
 
 
 class Filter:
@@ -184,22 +399,14 @@ class Filter:
 
     Args:
         machine: by default this one.
-        part: ``whole``, or what a zygote or a job adds of it.
+        part: see :func:`filter_program`.
 
     Attributes:
         program: the BPF program; None where the machine is not one we know.
     """
 
-    def __init__(
-        self, machine: str | None = None, part: Literal["whole", "zygote", "job"] = "whole"
-    ) -> None:
-        names = {
-            "whole": REFUSED.keys(),
-            "zygote": [name for name in REFUSED if name not in OF_ZYGOTE],
-            "job": OF_ZYGOTE,
-        }[part]
-        machine = machine or os.uname().machine
-        self.program = filter_program(machine, names, arguments=part != "job")
+    def __init__(self, machine: str | None = None, part: Part = "whole") -> None:
+        self.program = filter_program(machine or os.uname().machine, part)
 
     def load(self) -> None:
         """Loads the filter into this process, for good. Needs no_new_privs."""

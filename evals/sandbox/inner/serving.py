@@ -18,19 +18,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import linux
+from . import linux, own_proc
 from .layers import layers_in_force
 from .orders import Order
 from .places import WORK, Identity, Place
 from .seccomp import Filter
+from .usage import Watch, own_pages
 
 MAX_PACKET = 4096
-LONGEST_NAP_S = 0.25
+LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
 # The job that is confined as all will be, to see which layers hold. Most jobs have files of this
 # size, so that the place made for it serves the first of them.
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
-_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 # What a job does once it is confined: its payload, and whether there is a pipe for the beginning of
 # what it prints. Its channel and that pipe are at the descriptors of candidate.py.
@@ -72,9 +72,12 @@ class Zygote:
         self.last_filter = Filter(part="job")
         self.places: list[Place] = []
         self.own_pid_namespace = -1
+        self.own_bytes = 0
 
     def serve(self, slots: int) -> None:
         """Runs jobs, at most ``slots`` at a time, until the driver closes the control socket."""
+        # A job's limit is on what it takes itself.
+        self.own_bytes = own_pages(0) * os.sysconf("SC_PAGE_SIZE")
         self.places = [Place(self.identity, self.uid_base + n) for n in range(slots)]
         if self.identity != "none":
             self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -155,6 +158,9 @@ class CompiledZygote(Zygote):
             len(self.places),
             WORK,
             self.last_filter.program or b"",
+            own_proc.make,
+            own_proc.show,
+            self.own_bytes,
         )
 
     def fork_trial(self, child: Callable[[Place], None]) -> int:
@@ -169,6 +175,7 @@ class CompiledZygote(Zygote):
 
     def loop(self) -> None:
         """Runs jobs until the driver closes the control socket."""
+        watches: dict[int, Watch] = {}
         while True:
             event, number, file_mib = linux.launcher.serve()
             if event == "place":
@@ -177,8 +184,10 @@ class CompiledZygote(Zygote):
                 except OSError as error:
                     linux.launcher.refuse(str(error).encode())
             elif event == "look":
-                for number, pid in linux.launcher.old_jobs():
-                    linux.launcher.seen(number, *usage_of_tree(pid))
+                old = linux.launcher.old_jobs()
+                watches = {number: watches.get(number) or Watch() for number, *_ in old}
+                for number, pid, memory_mib in old:
+                    linux.launcher.seen(number, *watches[number].look(pid, memory_mib))
             else:
                 linux.launcher.end_all()
                 return
@@ -188,43 +197,3 @@ class CompiledZygote(Zygote):
         place.prepare(file_mib, self.landlock_abi)
         rules = -1 if place.rules is None else place.rules
         linux.launcher.set_place(number, file_mib, place.namespaces, place.watched, rules)
-
-
-def usage_of_tree(root: int) -> tuple[float, float]:
-    """CPU seconds used so far by a process, its descendants, and those of them it waited for; and
-    the MiB of memory that they have beyond what each got by its fork.
-
-    The kernel's limit on memory is for each process; together they must not have more either.
-    """
-    stats: dict[int, tuple[int, float]] = {}
-    children: dict[int, list[int]] = {}
-    inherited_mib = _resident_mib("/proc/self/statm")
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                text = _read(f"/proc/{name}/stat")
-            except OSError:  # ended meanwhile
-                continue
-            # The command's name, in parentheses, may hold anything.
-            fields = text.rpartition(")")[2].split()
-            # proc(5), counted from the state: parent, ..., utime, stime, cutime, cstime, ..., rss
-            own_mib = int(fields[21]) * _PAGE_MIB - inherited_mib
-            stats[int(name)] = sum(map(int, fields[11:15])), max(0.0, own_mib)
-            children.setdefault(int(fields[1]), []).append(int(name))
-    ticks, memory_mib, stack = 0, 0.0, [root]
-    while stack:
-        pid = stack.pop()
-        more_ticks, more_mib = stats.get(pid, (0, 0.0))
-        ticks += more_ticks
-        memory_mib += more_mib
-        stack += children.get(pid, [])
-    return ticks / os.sysconf("SC_CLK_TCK"), memory_mib
-
-
-def _resident_mib(statm: str) -> float:
-    return int(_read(statm).split()[1]) * _PAGE_MIB
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii", errors="replace") as file:
-        return file.read()

@@ -111,10 +111,11 @@ def special_methods(kind: type) -> list[str]:
 
 def own_special_methods(kind: type) -> list[str]:
     """Those that are defined by Python code, not by a built-in type."""
-    owners = {
-        name: next(b for b in kind.__mro__ if name in vars(b)) for name in special_methods(kind)
-    }
-    return [name for name, owner in owners.items() if owner.__module__ not in _BUILT_IN]
+
+    def owner(name: str) -> type:
+        return next(base for base in kind.__mro__ if name in vars(base))
+
+    return [name for name in special_methods(kind) if owner(name).__module__ not in _BUILT_IN]
 
 
 _BUILT_IN = ("builtins", "collections")

@@ -41,6 +41,9 @@ def main(config_text: str) -> None:
     config = json.loads(config_text)
     if not config["compiled"]:
         linux.launcher = None
+    _import(PRELOAD)
+    sys.path += config["search_path"]
+    _import_packages(config)
     os.set_inheritable(config["control_fd"], False)
     own = {
         f"{name}_namespace": os.readlink(f"/proc/self/ns/{name}") != outside
@@ -54,7 +57,6 @@ def main(config_text: str) -> None:
     linux.prctl(linux.PR_SET_DUMPABLE, 0 if config["identity"] == "uids" else 1)
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     Filter(part="zygote").load()
-    _import(PRELOAD)
     zygote = _zygote(config, own, errors)
     if config["identity"] != "none":
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
@@ -124,3 +126,21 @@ def _import(names: Iterable[str]) -> None:
     finally:
         os.register_at_fork = register
     sys.modules["random"].seed(0)
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random").seed(0)
+
+
+def _import_packages(config: dict[str, Any]) -> None:
+    """Imports the packages that programs may use, so that it costs none of them anything.
+
+    A fork does not copy threads. If a package starts some, or can't be imported, this process
+    begins again without, and each program imports it itself.
+    """
+    try:
+        _import(config["modules"])
+        fine = len(os.listdir("/proc/self/task")) == 1
+    except Exception:  # noqa: BLE001 - a package's code may raise anything
+        fine = False
+    if not fine and config["modules"]:
+        config["modules"] = []
+        os.execv(sys.orig_argv[0], [*sys.orig_argv[:-1], json.dumps(config)])

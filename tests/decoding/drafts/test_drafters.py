@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from codegen.decoding.drafts import (
     Context,
@@ -57,8 +56,11 @@ def test_suffix_drafts_are_the_better_of_two_and_doubt_short_matches() -> None:
         best = mine if mine[3] >= theirs[3] else theirs
         draft = drafter.draft(16)
         assert draft.tokens == best[0] and best is theirs
-        trust = best[4] / (best[4] + 1)
-        assert draft.probabilities == pytest.approx([trust * p for p in best[2]])
+        agreed = best[4]
+        trust = [math.prod((agreed + j) / (agreed + j + 1.5) for j in range(d + 1))
+                 for d in range(len(best[2]))]  # fmt: skip
+        expected = [t * p for t, p in zip(trust, best[2], strict=True)]
+        assert draft.probabilities == pytest.approx(expected)
 
 
 def test_recycled_trees_are_the_most_probable_ones() -> None:
@@ -146,61 +148,33 @@ class Scripted:
     def finish(self) -> None: ...
 
 
-@given(
-    st.lists(st.booleans(), max_size=400),
-    st.sampled_from([0.001, 0.01, 0.05, 0.3, 1.0]),
-    st.floats(0.3, 1.0),
-    st.integers(1, 64),
-)
-@settings(max_examples=150, deadline=None)
-def test_the_account_bounds_what_failing_drafts_cost(
-    lucky: list[bool], cost: float, probability: float, limit: int
-) -> None:
-    """From any round on, the rounds' modelled cost is at most 1 + slack of plain decoding's and a
-    constant, however a drafter over-estimates itself.
-    """
-    chain = DrafterChain({"boaster": Scripted(range(64), probability)}, token_cost=cost, slack=0.03)
-    spent = gained = 0.0
-    worst = 0.0  # the largest loss over any stretch of rounds
-    for luck in lucky:
-        draft = chain.draft(limit)
-        emitted = [*draft.tokens, 99] if luck else [99]
-        accepted = len(draft.path(emitted))
-        chain.accept(emitted)
-        spent += cost * len(draft)
-        gained += accepted + 0.03
-        worst = max(0.0, worst + cost * len(draft) - accepted - 0.03)
-        assert worst <= 4.0 + 1e-6
-    assert spent <= gained + 1.0 + 1e-6
-
-
-def test_a_drafter_that_fails_is_switched_off_until_it_would_be_right() -> None:
+def test_a_drafter_that_fails_is_passed_over_until_it_would_be_right() -> None:
     bad, good = Scripted([1] * 20, 0.95), Scripted([5, 6, 7], 0.8)
-    chain = DrafterChain({"bad": bad, "good": good}, token_cost=0.02)
+    chain = DrafterChain({"bad": bad, "good": good})
+    chosen = []
     for _ in range(200):
         draft = chain.draft(16)
-        chain.accept([5, 6, 7, 8] if draft.tokens[:1] == [5] else [5])
-    assert chain.tallies["bad"].rounds <= 20 and chain.tallies["bad"].accepted == 0
-    assert chain.tallies["good"].rounds >= 180
+        chosen.append(draft.source)
+        chain.accept([5, 6, 7, 8])
+    assert chosen.count("bad") <= 20 and set(chosen[40:]) == {"good"}
     good.tokens = [9]  # the row changes: now the other one is right
+    chosen = []
     for _ in range(30):
         draft = chain.draft(16)
+        chosen.append(draft.source)
         chain.accept([1] * (len(draft.path([1] * 20)) + 1))
-    assert chain.tallies["bad"].accepted >= 100
+    assert chosen.count("bad") >= 15
     chain.begin([], Context())
-    assert chain.tallies["bad"].rounds == 0
+    assert chain.draft(16).source == "bad"
 
 
-def test_order_and_length() -> None:
+def test_the_most_expected_tokens_win_and_trust_corrects_them() -> None:
     sure, better = Scripted([1, 2, 3], 0.95), Scripted([4, 5, 6], 0.99)
-    assert DrafterChain({"a": sure, "b": better}).draft(9).tokens == [1, 2, 3]
-    unsure = Scripted([1, 2, 3], 0.5)
-    assert DrafterChain({"a": unsure, "b": better}).draft(9).tokens == [4, 5, 6]
-    long = Scripted([1] * 50, 0.7)
-    # Cut where 0.7 ** n falls below the cost of a token.
-    assert len(DrafterChain({"a": long}, token_cost=0.1, allowance=9.0).draft(50)) == 6
-    assert len(DrafterChain({"a": long}, token_cost=0.1, allowance=0.25).draft(50)) == 2
-    assert len(DrafterChain({"a": long}, token_cost=0.8).draft(50)) == 0
-    assert len(DrafterChain({"a": long}, token_cost=0.0).draft(50)) == 50
+    assert DrafterChain({"a": sure, "b": better}).draft(9).tokens == [4, 5, 6]
+    assert DrafterChain({"a": sure, "b": sure}).draft(9).source == "a"
     assert DrafterChain({}).draft(9) == Draft()
     assert DrafterChain({"c": CursorDrafter(), "r": RecyclingDrafter(5)}).candidates == 5
+    wrong = DrafterChain({"a": sure})
+    before = wrong.draft(9).score
+    wrong.accept([7])
+    assert wrong.draft(9).score < before

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codegen.decoding.drafts import Context, DrafterMaker
+from codegen.decoding.drafts import Context, DrafterMaker, PlannedDrafter
 from codegen.decoding.drafts.vllm_proposer import DraftProposer
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.suffix import SuffixStore
@@ -126,7 +126,7 @@ def alone(asked: Asked, maker: DrafterMaker, limited: bool) -> list[list[int]]:
     if asked.extra_args:
         original = asked.extra_args["original"]
         context = Context(maker.encode(original), original)
-    chain = maker.chain(WAYS if asked.extra_args else ("suffix",))
+    chain = PlannedDrafter(maker.chain(WAYS if asked.extra_args else ("suffix",)), 0.01)
     chain.begin(asked.prompt, context)
     said, drafts = 0, []
     while True:
@@ -151,7 +151,7 @@ SOURCE = "def area(width, height):\n    return width * height\n\n\ndef half(x):\
 @pytest.fixture(scope="module")
 def maker(tiny_model_dir: Path) -> DrafterMaker:
     tokenizer = read_tokenizer(SimpleNamespace(tokenizer=str(tiny_model_dir)))
-    return DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens, on_cpu=False)
+    return DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens)
 
 
 def asks(maker: DrafterMaker, bound: bool) -> list[Asked]:

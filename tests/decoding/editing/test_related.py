@@ -27,7 +27,7 @@ def test_the_statement_at_the_cursor_makes_the_difference() -> None:
         )
         logits = logits_behind(model, case)
         lead = {name: float(found[right] - found[wrong]) for name, found in logits.items()}
-        assert abs(lead["ours_fast"] - lead["full"]) <= 0.5, edit.name
+        assert abs(lead["ours"] - lead["full"]) <= 0.5, edit.name
         assert abs(lead["ignored"] - lead["full"]) > 0.5, edit.name
         if "parameter" in edit.name:
             assert abs(lead["pie"] - lead["full"]) > 1, edit.name

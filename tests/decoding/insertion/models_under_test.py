@@ -29,8 +29,8 @@ def insertion_lm(words: int = 4, seed: int = 0, **options: Any) -> InsertionLM:
     return _loud(InsertionLM(config), seed)
 
 
-def flexible_mask_lm(words: int = 4, seed: int = 0) -> FlexibleMaskLM:
-    config = FlexibleMaskConfig(**_sizes(words))
+def flexible_mask_lm(words: int = 4, seed: int = 0, **options: Any) -> FlexibleMaskLM:
+    config = FlexibleMaskConfig(**_sizes(words), **options)
     return _loud(FlexibleMaskLM(config), seed)
 
 

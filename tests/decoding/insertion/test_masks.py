@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from models_under_test import SPECIAL, fixed_mask_lm, flexible_mask_lm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from codegen.decoding.insertion import (
     Batch,
     FillOptions,
     FixedMaskLM,
+    FlexibleMaskConfig,
     FlexibleMaskLM,
     Text,
 )
@@ -38,12 +41,12 @@ def plain_flexible_loss(model: FlexibleMaskLM, item: Interpolated) -> float:
         if slot and item.text.body[slot - 1] == MASK:
             log_p = model.head(hidden[start + slot]).log_softmax(-1)
             total -= float(log_p[next(targets)])
-    return total / (1 - item.time) / item.length
+    return total / (1 - item.time) / model.config.loss_length
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_flexible_loss_by_a_plain_loop(seed: int) -> None:
-    model = flexible_mask_lm(seed=seed)
+    model = flexible_mask_lm(seed=seed, loss_length=9)
     rng = np.random.default_rng(seed)
     texts = [Text([5, 6], [7, 8, 7, 5, 6, 8]), Text([], [5]), Text([8], [6] * 9)]
     items = [model.corrupt(text, rng) for text in texts * 5]
@@ -83,6 +86,40 @@ def test_the_expected_gap_is_what_minimises_the_loss() -> None:
     assert abs(log_g.exp().item() - 2) < 1e-6
 
 
+@pytest.mark.slow
+def test_short_and_long_texts_are_sampled_as_often_as_trained() -> None:
+    """Half the data has one token, half has eight; so have the samples."""
+    torch.manual_seed(0)
+    config = FlexibleMaskConfig(
+        vocab_size=SPECIAL + 2,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        dropout=0.0,
+        initializer_range=32**-0.5,
+        loss_length=8,
+        forbidden_token_ids=list(range(SPECIAL)),
+    )
+    model, steps, texts = FlexibleMaskLM(config), 1000, [Text([], [5]), Text([], [6] * 8)]
+    smooth = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
+    rng = np.random.default_rng(0)
+    for _ in range(steps):
+        batch = model.collate([model.corrupt(text, rng) for text in texts * 96])
+        model(**batch).losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        smooth.update_parameters(model)
+    options = FillOptions(temperature=1.0, order="random", max_new_tokens=20)
+    model = cast(FlexibleMaskLM, smooth.module.eval())
+    filled = model.fill([Text([])] * 2000, options, rngs(2000))
+    shares = [np.mean([item.body == text.body for item in filled]) for text in texts]
+    assert np.abs(np.array(shares) - 0.5).max() < 0.03
+
+
 def fills(model: FlexibleMaskLM, length: int, tokens: list[int]) -> None:
     """Makes the model expect what is missing of ``length`` tokens behind [BOS], and name them."""
 
@@ -110,7 +147,7 @@ def test_masks_appear_as_expected_and_are_all_filled(order: str) -> None:
     lengths = [len(item.body) for item in filled]
     assert np.mean([length == 6 for length in lengths]) > 0.9
     assert all(MASK not in item.body and min(item.body) >= SPECIAL for item in filled)
-    assert all(item.steps == 200 and item.finished for item in filled)
+    assert all(item.steps == 201 and item.finished for item in filled)
 
 
 def test_flexible_masks_keep_what_is_given_and_the_limit() -> None:

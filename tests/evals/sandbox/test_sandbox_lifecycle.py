@@ -175,13 +175,17 @@ def test_concurrent_use_by_threads() -> None:
 
 
 _REFUSED = """
-import os, sys
+import os, struct, sys
 os.environ["PATH"] = ""
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.inner import linux, seccomp
 linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.Filter(part="job").load()  # this process and its children can make no namespace any more
+# This process and its children can make no namespace any more.
+column = 0 if os.uname().machine == "x86_64" else 1
+refused = {seccomp.REFUSED[name][column]: 0x50001 for name in ("unshare", "setns", "mount")}
+code = [(0x20, 0, 0, 0), *seccomp._ranges(refused), (0x06, 0, 0, 0x7FFF0000)]
+linux.load_filter(b"".join(struct.pack("=HBBI", *line) for line in code))
 try:
     with Sandbox(workers=1):
         print("opened")
@@ -231,7 +235,10 @@ from codegen.evals.sandbox import Job, Limits, Sandbox, probe
 honest = Job("def f(x):\\n    return x + 1\\n", test="assert f(1) == 2\\n")
 bomb = "import os\\nwhile True:\\n    try: os.fork()\\n    except OSError: pass\\n"
 leave = "open('/tmp/left', 'w').write('x')\\nopen('/dev/shm/left', 'w').write('x')\\n"
-look = "from os import listdir as l\\ndef f():\\n    return l('/tmp'), l('/dev/shm'), l('/proc')\\n"
+look = (
+    "from os import listdir as l\\ndef f():\\n"
+    "    return l('/tmp'), l('/dev/shm'), [n for n in l('/proc') if n.isdigit() and n != '1']\\n"
+)
 write = "open('/etc/left', 'w')\\n"
 with Sandbox(workers=1, backend=sys.argv[2]) as sandbox:
     run = sandbox.run

@@ -1,5 +1,5 @@
-// Products of few rows with narrow weights, and the attention of few queries, for one thread of a
-// CPU with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4).
+// Products of few rows with narrow weights, and the attention of few queries over cells, on a CPU
+// with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4). Numbers and cells are bfloat16.
 //
 // A pass of few tokens waits for its weights and for the cached states, so both are read once, in
 // the order in which they lie, and what they are multiplied with stays in registers and the first
@@ -8,45 +8,20 @@
 // Only functions behind the pragmas below use the instructions; callers ask supported() first.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "common.hpp"
 
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 16 : __GNUC__ >= 11)
-#define FEW_ROWS 1
+#define CPU_AVX512_BF16 1
 #include <immintrin.h>
 #endif
 
-namespace few {
+namespace avx512_bf16 {
 
-constexpr long lanes = 16;         // outputs of a block: 32-bit lanes of a register
-constexpr long group = 32;         // inputs that share a scale and an offset
-constexpr long group_bytes = 320;  // of a block: 256 of values, 32 of scales, 32 of offsets
+using cpu::group;
+using cpu::group_bytes;
+using cpu::lanes;
 
-// Queries of a sequence whose states lie in cells in any order (codegen.decoding.editing.cells).
-struct Attention {
-    const uint16_t* queries;  // bfloat16 [Q, heads, D]; rows are `query_stride` numbers apart
-    const uint16_t* keys;     // bfloat16 [kv_heads, capacity, D]
-    const uint16_t* values;   // the same
-    const int64_t* cells;     // cell of each position, [at least the last place + 1]
-    const int64_t* places;    // positions of the queries, [Q], ascending
-    uint16_t* out;            // bfloat16 [Q, heads, D]
-    long count, heads, kv_heads, dim, capacity, query_stride;
-    float scale;
-};
-
-#ifndef FEW_ROWS
-
-inline bool supported() { return false; }
-inline void linear4(const uint16_t*, const uint8_t*, uint16_t*, long, long, long, float*) {}
-inline void linear8(const uint16_t*, const int8_t*, const float*, uint16_t*, long, long, long,
-                    float*) {}
-inline void norm(const uint16_t*, const uint16_t*, uint16_t*, long, long, float) {}
-inline void gate(const uint16_t*, uint16_t*, long, long) {}
-inline void rotate(uint16_t*, const uint16_t*, const uint16_t*, long, long, long, long) {}
-inline long attention_scratch(const Attention&) { return 0; }
-inline void attend(const Attention&, float*) {}
-
-#else
+#ifdef CPU_AVX512_BF16
 
 inline bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -163,6 +138,11 @@ inline void rotate(uint16_t* x, const uint16_t* cosines, const uint16_t* sines, 
         }
 }
 
+// y += x, a multiple of 16 numbers.
+inline void add(uint16_t* y, const uint16_t* x, long size) {
+    for (long i = 0; i < size; i += lanes) store(y + i, _mm512_add_ps(load(y + i), load(x + i)));
+}
+
 // ------------------------------------------------------------------------------ four bits
 
 // Weights [O / 16][I / 32] blocks of `group_bytes`. Registers z = 0 .. 3 of 16 lanes hold the
@@ -253,21 +233,28 @@ inline void rows4(int rows, const uint16_t* x, const float* sums, const uint8_t*
     }
 }
 
-// x bfloat16 [rows, I], y bfloat16 [rows, O]; O and I multiples of 32. Scratch: float32
-// [rows, I / 32].
-inline void linear4(const uint16_t* x, const uint8_t* weights, uint16_t* y, long rows, long outputs,
-                    long inputs, float* sums) {
+inline long scratch4(long rows, long inputs) { return rows * (inputs / group) * 4; }
+
+inline void prepare4(const uint16_t* x, long rows, long inputs, void* scratch) {
+    auto* sums = static_cast<float*>(scratch);
+    for (long r = 0; r < rows; ++r) group_sums(x + r * inputs, inputs, sums + r * (inputs / group));
+}
+
+// Blocks of 16 outputs from `from` to `to`. x bfloat16 [rows, I], y bfloat16 [rows, O]; O and I
+// multiples of 32.
+inline void blocks4(const uint16_t* x, const void* scratch, const uint8_t* weights, uint16_t* y,
+                    long rows, long outputs, long inputs, long from, long to) {
+    const auto* sums = static_cast<const float*>(scratch);
     const long groups = inputs / group, stride = groups * group_bytes;
-    for (long r = 0; r < rows; ++r) group_sums(x + r * inputs, inputs, sums + r * groups);
     const long tiles = (rows + 11) / 12;
-    for (long block = 0; block < outputs / lanes;) {
-        const bool four = rows <= 2 && block + 4 <= outputs / lanes, two = rows <= 4;
-        for (long tile = 0, from = 0; tile < tiles; ++tile) {  // the block stays in the first cache
-            const long size = (rows - from) / (tiles - tile);
-            const uint16_t* in = x + from * inputs;
-            const float* its = sums + from * groups;
+    for (long block = from; block < to;) {
+        const bool four = rows <= 2 && block + 4 <= to, two = rows <= 4 && block + 2 <= to;
+        for (long tile = 0, row = 0; tile < tiles; ++tile) {  // the block stays in the first cache
+            const long size = (rows - row) / (tiles - tile);
+            const uint16_t* in = x + row * inputs;
+            const float* its = sums + row * groups;
             const uint8_t* w = weights + block * stride;
-            uint16_t* out = y + from * outputs + block * lanes;
+            uint16_t* out = y + row * outputs + block * lanes;
             if (four) {
                 if (size == 1) tile4<1, 4>(in, its, w, out, outputs, inputs);
                 else tile4<2, 4>(in, its, w, out, outputs, inputs);
@@ -276,7 +263,7 @@ inline void linear4(const uint16_t* x, const uint8_t* weights, uint16_t* y, long
             } else {
                 rows4<1>(int(size), in, its, w, out, outputs, inputs);
             }
-            from += size;
+            row += size;
         }
         block += four ? 4 : two ? 2 : 1;
     }
@@ -287,11 +274,10 @@ inline void linear4(const uint16_t* x, const uint8_t* weights, uint16_t* y, long
 // Weights int8 [O / 16][I][16] with a scale for each output, float32 [O].
 template <int Rows>
 inline void tile8(const float* x, const int8_t* weights, const float* scales, uint16_t* y,
-                  long outputs, long inputs) {
+                  long outputs, long inputs, long from, long to) {
     constexpr int Blocks = Rows <= 2 ? 4 : 2;
-    for (long block = 0; block < outputs / lanes; block += Blocks) {
-        // Two blocks are left where the number of blocks is no multiple of four.
-        const int these = int(outputs / lanes - block < Blocks ? outputs / lanes - block : Blocks);
+    for (long block = from; block < to; block += Blocks) {
+        const int these = int(to - block < Blocks ? to - block : Blocks);
         __m512 sum[Rows][Blocks];
         for (int r = 0; r < Rows; ++r)
             for (int b = 0; b < Blocks; ++b) sum[r][b] = _mm512_setzero_ps();
@@ -315,26 +301,34 @@ inline void tile8(const float* x, const int8_t* weights, const float* scales, ui
     }
 }
 
-// x bfloat16 [rows, I], y bfloat16 [rows, O]; O a multiple of 32. Scratch: float32 [rows, I].
-inline void linear8(const uint16_t* x, const int8_t* weights, const float* scales, uint16_t* y,
-                    long rows, long outputs, long inputs, float* wide) {
+inline long scratch8(long rows, long inputs) { return rows * inputs * 4; }
+
+inline void prepare8(const uint16_t* x, long rows, long inputs, void* scratch) {
+    auto* wide = static_cast<float*>(scratch);
     for (long i = 0; i < rows * inputs; ++i) wide[i] = widened(x[i]);
+}
+
+// Blocks of 16 outputs from `from` to `to`. y bfloat16 [rows, O]; O a multiple of 16.
+inline void blocks8(const uint16_t*, const void* scratch, const int8_t* weights,
+                    const float* scales, uint16_t* y, long rows, long outputs, long inputs,
+                    long from, long to) {
+    const auto* wide = static_cast<const float*>(scratch);
     const long tiles = (rows + 7) / 8;
-    for (long tile = 0, from = 0; tile < tiles; ++tile) {
-        const long size = (rows - from) / (tiles - tile);
-        const float* in = wide + from * inputs;
-        uint16_t* out = y + from * outputs;
+    for (long tile = 0, row = 0; tile < tiles; ++tile) {
+        const long size = (rows - row) / (tiles - tile);
+        const float* in = wide + row * inputs;
+        uint16_t* out = y + row * outputs;
         switch (size) {
-            case 1: tile8<1>(in, weights, scales, out, outputs, inputs); break;
-            case 2: tile8<2>(in, weights, scales, out, outputs, inputs); break;
-            case 3: tile8<3>(in, weights, scales, out, outputs, inputs); break;
-            case 4: tile8<4>(in, weights, scales, out, outputs, inputs); break;
-            case 5: tile8<5>(in, weights, scales, out, outputs, inputs); break;
-            case 6: tile8<6>(in, weights, scales, out, outputs, inputs); break;
-            case 7: tile8<7>(in, weights, scales, out, outputs, inputs); break;
-            default: tile8<8>(in, weights, scales, out, outputs, inputs);
+            case 1: tile8<1>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 2: tile8<2>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 3: tile8<3>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 4: tile8<4>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 5: tile8<5>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 6: tile8<6>(in, weights, scales, out, outputs, inputs, from, to); break;
+            case 7: tile8<7>(in, weights, scales, out, outputs, inputs, from, to); break;
+            default: tile8<8>(in, weights, scales, out, outputs, inputs, from, to);
         }
-        from += size;
+        row += size;
     }
 }
 
@@ -342,14 +336,6 @@ inline void linear8(const uint16_t* x, const int8_t* weights, const float* scale
 
 // So many positions ahead states are asked for: they lie in order, but in short runs.
 constexpr long ahead = 48;
-
-inline long positions_of(const Attention& a) {
-    return (a.places[a.count - 1] + 1 + lanes - 1) / lanes * lanes;
-}
-
-inline long attention_scratch(const Attention& a) {
-    return a.count * (a.heads / a.kv_heads) * (positions_of(a) + 1);
-}
 
 // 16 registers as a matrix of 32-bit numbers, transposed.
 inline void transpose(__m512i m[16]) {
@@ -447,74 +433,103 @@ inline void gather(const float* const* weights, const float* inverse, const uint
 // Rows that are done together, of those that are left; many models share keys by 3 or 6 heads.
 inline long tile_of(long left) { return left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1; }
 
-// D a multiple of 32 up to 256; scratch of attention_scratch() float32.
-inline void attend(const Attention& a, float* scratch) {
-    constexpr int Tile = 8;
-    const long shared = a.heads / a.kv_heads, rows = a.count * shared, width = positions_of(a);
-    const long length = a.places[a.count - 1] + 1;
-    const __m512 scale = _mm512_set1_ps(a.scale);
-    float* inverse = scratch + rows * width;
-    for (long head = 0; head < a.kv_heads; ++head) {
-        const uint16_t* keys = a.keys + head * a.capacity * a.dim;
-        const uint16_t* values = a.values + head * a.capacity * a.dim;
-        // Row r is query r / shared and its head r % shared, so that later rows see more.
-        const auto query = [&](long r) {
-            return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;
-        };
-        long first = 0;  // the first row that sees the block
-        for (long s = 0; s < length; s += lanes) {
-            while (a.places[first / shared] < s) ++first;
-            __m512i block[128];
-            for (long d = 0; d < a.dim / 2; d += 16) {
-                for (long i = 0; i < lanes; ++i) {
-                    const long at = s + i < length ? s + i : length - 1;
-                    block[d + i] = _mm512_loadu_si512(keys + a.cells[at] * a.dim + 2 * d);
-                    if (at + ahead < length)
-                        _mm_prefetch(keys + a.cells[at + ahead] * a.dim + 2 * d, _MM_HINT_T0);
-                }
-                transpose(block + d);
-            }
-            const uint16_t* in[Tile];
-            float* out[Tile];
-            for (long r = first; r < rows;) {
-                const long size = tile_of(rows - r);
-                for (long i = 0; i < size; ++i) {
-                    in[i] = query(r + i);
-                    out[i] = scratch + (r + i) * width + s;
-                }
-                switch (size) {
-                    case 8: score<8>(in, block, a.dim / 2, scale, out); break;
-                    case 6: score<6>(in, block, a.dim / 2, scale, out); break;
-                    case 3: score<3>(in, block, a.dim / 2, scale, out); break;
-                    default: score<1>(in, block, a.dim / 2, scale, out);
-                }
-                r += size;
-            }
+// Writes the keys and values of a part's rows, each `stride` numbers apart, into its cells.
+inline void write_states(const uint16_t* keys, const uint16_t* values, long stride,
+                         const cpu::Part& part, const cpu::Cells& cells, const cpu::Heads& size) {
+    const size_t bytes = size_t(size.dim) * 2;
+    for (long r = 0; r < part.count; ++r)
+        for (long h = 0; h < size.kv_heads; ++h) {
+            const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
+            const uint16_t* key = keys + r * stride + h * size.dim;
+            __builtin_memcpy(cells.keys + at, key, bytes);
+            __builtin_memcpy(cells.values + at, values + r * stride + h * size.dim, bytes);
+            if (cells.base != nullptr) __builtin_memcpy(cells.base + at, key, bytes);
         }
-        for (long r = 0; r < rows; ++r)
-            inverse[r] = soften(scratch + r * width, a.places[r / shared] + 1, width);
-        for (long d = 0; d < a.dim; d += 32)
-            for (long r = 0; r < rows;) {
-                const long size = tile_of(rows - r);
-                const float* weights[Tile];
-                uint16_t* out[Tile];
-                for (long i = 0; i < size; ++i) {
-                    const long row = r + i;
-                    weights[i] = scratch + row * width;
-                    out[i] = a.out + (row / shared) * a.heads * a.dim +
-                             (head * shared + row % shared) * a.dim + d;
-                }
-                const long seen = a.places[(r + size - 1) / shared] + 1;
-                const float* by = inverse + r;
-                switch (size) {
-                    case 8: gather<8>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                    case 6: gather<6>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                    case 3: gather<3>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                    default: gather<1>(weights, by, values + d, a.cells, seen, a.dim, out);
-                }
-                r += size;
+}
+
+inline long most_queries(const cpu::Heads&) { return 64; }
+
+inline long attention_scratch(long length, const cpu::Heads& size) {
+    return 4 * most_queries(size) * (size.heads / size.kv_heads) * (cpu::padded(length) + 1);
+}
+
+// Attention of `count` of a part's queries [.., heads, D] from `start` on, `stride` numbers apart,
+// with one key head. Out [.., heads, D]; D a multiple of 32 up to 256.
+inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
+                   const cpu::Cells& cells, const cpu::Heads& sizes, uint16_t* result, long head,
+                   long start, long count, void* scratch) {
+    constexpr int Tile = 8;
+    struct {
+        const uint16_t* queries;
+        const int64_t *cells, *places;
+        uint16_t* out;
+        long dim, heads, query_stride;
+    } const a{queries + start * stride, part.order, part.places + start,
+              result + start * sizes.heads * sizes.dim, sizes.dim, sizes.heads, stride};
+    const long shared = sizes.heads / sizes.kv_heads, rows = count * shared;
+    const long length = a.places[count - 1] + 1, width = cpu::padded(length);
+    const __m512 scale = _mm512_set1_ps(sizes.scale);
+    auto* scores = static_cast<float*>(scratch);
+    float* inverse = scores + rows * width;
+    const uint16_t* keys = cells.keys + head * part.capacity * a.dim;
+    const uint16_t* values = cells.values + head * part.capacity * a.dim;
+    // Row r is query r / shared and its head r % shared, so that later rows see more.
+    const auto query = [&](long r) {
+        return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;
+    };
+    long first = 0;  // the first row that sees the block
+    for (long s = 0; s < length; s += lanes) {
+        while (a.places[first / shared] < s) ++first;
+        __m512i block[128];
+        for (long d = 0; d < a.dim / 2; d += 16) {
+            for (long i = 0; i < lanes; ++i) {
+                const long at = s + i < length ? s + i : length - 1;
+                block[d + i] = _mm512_loadu_si512(keys + a.cells[at] * a.dim + 2 * d);
+                if (at + ahead < length)
+                    _mm_prefetch(keys + a.cells[at + ahead] * a.dim + 2 * d, _MM_HINT_T0);
             }
+            transpose(block + d);
+        }
+        const uint16_t* in[Tile];
+        float* out[Tile];
+        for (long r = first; r < rows;) {
+            const long size = tile_of(rows - r);
+            for (long i = 0; i < size; ++i) {
+                in[i] = query(r + i);
+                out[i] = scores + (r + i) * width + s;
+            }
+            switch (size) {
+                case 8: score<8>(in, block, a.dim / 2, scale, out); break;
+                case 6: score<6>(in, block, a.dim / 2, scale, out); break;
+                case 3: score<3>(in, block, a.dim / 2, scale, out); break;
+                default: score<1>(in, block, a.dim / 2, scale, out);
+            }
+            r += size;
+        }
     }
+    for (long r = 0; r < rows; ++r)
+        inverse[r] = soften(scores + r * width, a.places[r / shared] + 1, width);
+    for (long d = 0; d < a.dim; d += 32)
+        for (long r = 0; r < rows;) {
+            const long size = tile_of(rows - r);
+            const float* weights[Tile];
+            uint16_t* out[Tile];
+            for (long i = 0; i < size; ++i) {
+                const long row = r + i;
+                weights[i] = scores + row * width;
+                out[i] = a.out + (row / shared) * a.heads * a.dim +
+                         (head * shared + row % shared) * a.dim + d;
+            }
+            const long seen = a.places[(r + size - 1) / shared] + 1;
+            const float* by = inverse + r;
+            switch (size) {
+                case 8: gather<8>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                case 6: gather<6>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                case 3: gather<3>(weights, by, values + d, a.cells, seen, a.dim, out); break;
+                default: gather<1>(weights, by, values + d, a.cells, seen, a.dim, out);
+            }
+            r += size;
+        }
 }
 
 #if defined(__clang__)
@@ -523,6 +538,6 @@ inline void attend(const Attention& a, float* scratch) {
 #pragma GCC pop_options
 #endif
 
-#endif  // FEW_ROWS
+#endif  // CPU_AVX512_BF16
 
-}  // namespace few
+}  // namespace avx512_bf16

@@ -1,0 +1,207 @@
+"""What a user of the server ends up with after an edit, against encoding everything again.
+
+Each edit goes through the engine: a request before it, then one after it that takes the fast
+answer, one that wants it settled, and one on exact states, which are those of a new document to the
+last bit. The requests ask for the rest of the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+from unittest.mock import patch
+
+from codegen.benchmarks.tools.cache_layouts import served_model
+from codegen.benchmarks.tools.history_edits import HistoryEdit
+from codegen.benchmarks.tools.notes import say
+from codegen.decoding.editing import EditableCache
+
+LONGEST_LINE = 24  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One edit in one layout.
+
+    Attributes:
+        name, kind, repository: of the edit.
+        layout: of prompts.
+        tokens: of the prompt after the edit.
+        behind: those that a cache of prefixes would encode: from the first new one on.
+        encoded: those that the update encoded.
+        recomputed: those encoded again to settle a doubt.
+        margin: the least lead, in logits, of a token of the fast answer while states are stale.
+        fast_same: whether the fast answer is that of exact states.
+        same: whether the settled one is.
+        fast_cpu_s: CPU time to the fast answer.
+        settle_cpu_s: from there to the settled one; some milliseconds where there is no doubt.
+    """
+
+    name: str
+    kind: str
+    repository: str
+    layout: str
+    tokens: int
+    behind: int
+    encoded: int
+    recomputed: int
+    margin: float
+    fast_same: bool
+    same: bool
+    fast_cpu_s: float
+    settle_cpu_s: float
+
+
+async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None:
+    """Runs one edit through the engine, as a document of its own; None if the edit is not in the
+    prompt's window.
+    """
+    from codegen.server.requests import CompletionRequest, DocumentKey
+
+    key = DocumentKey("bench", "", f"{layout} {edit.name}")
+    options: dict[str, Any] = {
+        "language": "python", "max_tokens": LONGEST_LINE, "multiline": "never",
+    }  # fmt: skip
+    before, after = (CompletionRequest(key, *text, **options) for text in (edit.before, edit.after))
+    build = engine.model.prompter.build
+    old, new = (build(engine._within_limits(one)).ids for one in (before, after))
+    if old == new:
+        return None
+    await engine.complete(before)
+    began = time.process_time()
+    with _margins() as margins:
+        fast = await engine.complete(replace(after, settle=False))
+    fast_s = time.process_time() - began
+    began = time.process_time()
+    # Another option in each further request, so that no earlier suggestion is the answer.
+    settled = await engine.complete(replace(after, max_lines=11))
+    settle_s = time.process_time() - began
+    cache = engine._caches.get(key).cache
+    while not cache.exact:  # the engine makes it so when it is idle
+        await asyncio.sleep(0.005)
+    full = await engine.complete(replace(after, max_lines=10))
+    engine.close(key)
+    return Outcome(
+        name=edit.name,
+        kind=edit.kind,
+        repository=edit.repository,
+        layout=layout,
+        tokens=len(new),
+        behind=len(new) - _shared(old, new),
+        encoded=fast.encoded,
+        recomputed=settled.recomputed,
+        margin=min(margins, default=1e9),
+        fast_same=fast.text == full.text,
+        same=settled.text == full.text,
+        fast_cpu_s=fast_s,
+        settle_cpu_s=settle_s,
+    )
+
+
+def outcomes(
+    edits: Sequence[HistoryEdit], layouts: Sequence[str], a_kind: int, results: str = ""
+) -> list[Outcome]:
+    """Of the first edits of each kind that are in the window, in every layout.
+
+    Args:
+        edits: more of each kind than are wanted; kinds take turns.
+        layouts: of :data:`codegen.benchmarks.tools.cache_layouts.FORCED`.
+        a_kind: edits of each kind and layout.
+        results: a file of JSON lines that gets each outcome, and whose outcomes are not measured
+            again; none if empty.
+    """
+    from codegen.server.engine import CompletionEngine
+
+    known = _read(results)
+    found: list[Outcome] = []
+    for layout in layouts:
+        engine = CompletionEngine(served_model(layout))
+        wanted = Counter({edit.kind: a_kind for edit in edits})
+        try:
+            for edit in _in_turn(edits):
+                if not wanted[edit.kind]:
+                    continue
+                one = known.get((edit.name, layout))
+                if one is None:
+                    say(f"{layout}: {edit.name}")
+                    one = asyncio.run(outcome(engine, edit, layout))
+                    if one is not None and results:
+                        with Path(results).open("a", encoding="utf-8") as file:
+                            file.write(json.dumps(asdict(one)) + "\n")
+                if one is not None:
+                    found.append(one)
+                    wanted[edit.kind] -= 1
+        finally:
+            engine.stop()
+    return found
+
+
+def table(found: Sequence[Outcome]) -> dict[str, float]:
+    """Shares and means of some outcomes.
+
+    Returns:
+        ``edits``; shares ``same``, ``fast_same``, ``in_doubt``; mean tokens ``encoded``,
+        ``recomputed`` and ``behind``; ``cost``, all tokens encoded over all of ``behind``; mean CPU
+        seconds to the fast and the settled answer.
+    """
+    spent = sum(one.encoded + one.recomputed for one in found)
+    return {
+        "edits": len(found),
+        "same": fmean(one.same for one in found),
+        "fast_same": fmean(one.fast_same for one in found),
+        "in_doubt": fmean(one.recomputed > 0 for one in found),
+        "encoded": fmean(one.encoded for one in found),
+        "recomputed": fmean(one.recomputed for one in found),
+        "behind": fmean(one.behind for one in found),
+        "cost": spent / max(1, sum(one.behind for one in found)),
+        "fast_cpu_s": fmean(one.fast_cpu_s for one in found),
+        "settled_cpu_s": fmean(
+            one.fast_cpu_s + one.settle_cpu_s * (one.recomputed > 0) for one in found
+        ),
+    }
+
+
+def _in_turn(edits: Sequence[HistoryEdit]) -> Iterator[HistoryEdit]:
+    """One of each kind, then the next one of each."""
+    by_kind: dict[str, list[HistoryEdit]] = {}
+    for edit in edits:
+        by_kind.setdefault(edit.kind, []).append(edit)
+    return (edit for row in zip_longest(*by_kind.values()) for edit in row if edit is not None)
+
+
+def _read(results: str) -> dict[tuple[str, str], Outcome]:
+    path = Path(results)
+    if not results or not path.is_file():
+        return {}
+    rows = [Outcome(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return {(row.name, row.layout): row for row in rows}
+
+
+@contextmanager
+def _margins() -> Iterator[list[float]]:
+    """The lead of each token that is asked about while states are approximate."""
+    found: list[float] = []
+    asked = EditableCache.in_doubt
+
+    def in_doubt(cache: EditableCache, logits: Any) -> bool:
+        if not cache.exact:
+            best = logits.float().topk(2).values
+            found.append(float(best[0] - best[1]))
+        return asked(cache, logits)
+
+    with patch.object(EditableCache, "in_doubt", in_doubt):
+        yield found
+
+
+def _shared(one: list[int], other: list[int]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

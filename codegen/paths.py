@@ -1,0 +1,166 @@
+"""Paths inside directories that may have come from a stranger.
+
+A run directory that was received can hold symbolic links to a user's files, and its journals and
+manifests can name files outside of it. All code that takes a file name out of a file, or opens a
+file of its own in a run directory, goes through here. Links in the path that the user gave
+(``--out`` itself and what is above it) are followed; links below it are refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import InputError
+
+_LONGEST = 255  # bytes of a file name
+_SHOWN = 50  # characters of a file's name in its partial's, which must not become too long itself
+
+
+def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
+    """The path of a file of ``folder`` whose name was read from a file.
+
+    Args:
+        folder: the directory it must lie in, not in one below.
+        name: as decoded from the file, so of any type.
+        where: the file it was read from, for the error.
+
+    Raises:
+        InputError: if it is not the plain name of a file, or a symbolic link stands there.
+    """
+    if not _is_plain(name):
+        shown = ascii(name)
+        raise InputError(
+            f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, "
+            f"which is not a plain file name in {folder}.",
+            "The file is damaged or not to be trusted; make it again.",
+        )
+    path = Path(folder, name)
+    if path.is_symlink():
+        raise _is_link(path)
+    return path
+
+
+def _is_plain(name: Any) -> bool:
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        return False
+    try:
+        return len(os.fsencode(name)) <= _LONGEST
+    except UnicodeEncodeError:
+        return False
+
+
+def own_folder(folder: str | os.PathLike[str]) -> Path:
+    """Makes a directory that only we write to, or checks the one that is there.
+
+    Raises:
+        InputError: as :func:`refuse_links`.
+    """
+    refuse_links(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def refuse_links(folder: str | os.PathLike[str]) -> None:
+    """Checks a directory that only we write to; does nothing if there is none.
+
+    Raises:
+        InputError: if it is a link or not a directory, or holds anything but plain files and
+            directories at any depth.
+    """
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        return
+    for path in (folder, *_below(folder)):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise _is_link(path)
+        if not stat.S_ISDIR(mode) and (path == folder or not stat.S_ISREG(mode)):
+            kind = "directory" if path == folder else "plain file"
+            raise InputError(f"{path} is not a {kind}.", "Remove it, or choose another directory.")
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):  # does not follow links
+        for name in (*folders, *files):
+            yield Path(here, name)
+
+
+def partial_name(name: str) -> str:
+    """A random name for what will be moved to ``name``, in the same directory, once it is whole."""
+    return f".{name[:_SHOWN]}.{os.getpid()}.{os.urandom(8).hex()}.partial"
+
+
+def remove_partials(place: Path, directory: int) -> None:
+    """Removes what processes left that were killed while they wrote ``place``.
+
+    Args:
+        place: the file or directory that was being made.
+        directory: an open descriptor of the directory it is in.
+    """
+    pattern = re.compile(rf"\.{re.escape(place.name[:_SHOWN])}\.([0-9]+)(\.[0-9a-f]+)?\.partial")
+    for left in os.listdir(directory):
+        found = pattern.fullmatch(left)
+        if found and not Path("/proc", found[1]).exists():
+            try:
+                os.unlink(left, dir_fd=directory)
+            except IsADirectoryError:
+                shutil.rmtree(left, ignore_errors=True, dir_fd=directory)
+            except OSError:
+                continue
+
+
+def new_folder(place: Path) -> Path:
+    """A new directory beside ``place``, with a random name, to be moved there once it is whole."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        remove_partials(place, directory)
+    finally:
+        os.close(directory)
+    folder = place.with_name(partial_name(place.name))
+    folder.mkdir()
+    return folder
+
+
+def open_plain(
+    path: str | os.PathLike[str], flags: int, mode: int = 0o666, *, dir_fd: int | None = None
+) -> int:
+    """``os.open`` of a plain file; never through a symbolic link, never a pipe or a device.
+
+    Raises:
+        InputError: if a link or something else than a plain file stands there.
+        OSError: as ``os.open``.
+    """
+    # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _is_link(Path(path)) from None
+        if error.errno == errno.ENXIO:  # a pipe or a socket
+            raise _is_no_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _is_no_file(path)
+    return descriptor
+
+
+def _is_link(path: Path) -> InputError:
+    return InputError(
+        f"{path} is a symbolic link; files of a run are never written or read through one.",
+        "Remove the link, or choose another directory.",
+    )
+
+
+def _is_no_file(path: str | os.PathLike[str]) -> InputError:
+    return InputError(f"{os.fspath(path)} is not a plain file.", "Remove it, or choose another.")

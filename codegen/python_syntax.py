@@ -1,0 +1,104 @@
+"""Why the running Python rejects a program: it is broken, or it needs a newer Python.
+
+CPython's parser knows the syntax of its own version only, and calls everything newer a syntax
+error. ruff parses all versions, and says of each construct which version brought it: type
+parameters (PEP 695), nested quotes in f-strings (PEP 701), t-strings (PEP 750), ``except`` without
+parentheses (PEP 758), and what comes after them. A program of which ruff has nothing worse to say
+needs a newer Python; any other is broken.
+
+Limits: it knows as much of future syntax as the installed ruff.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import NamedTuple
+
+from codegen.errors import MachineError
+
+# What Python's compiler refuses in a program that parses.
+_REFUSED = "E9,F404,F406,F62,F701,F702,F704,F706,F707,PLE0115,PLE0117,PLE0118,PLE1142"
+_TIMEOUT_S = 60.0
+_VERSION = re.compile(r"\(syntax was \w+ in Python 3\.(\d+)\)")
+
+
+class SyntaxFault(NamedTuple):
+    """Why a program is rejected.
+
+    Attributes:
+        reason: ``newer_python`` or ``syntax_error``.
+        detail: what is wrong, in a sentence.
+        remedy: what to do, "" if nothing but to mend the program.
+    """
+
+    reason: str
+    detail: str
+    remedy: str = ""
+
+
+def syntax_fault(program: str, error: SyntaxError) -> SyntaxFault:
+    """Explains an error of :func:`ast.parse` or :func:`compile`.
+
+    Args:
+        program: the text that was rejected.
+        error: what Python raised for it.
+    """
+    if newer := _newer_syntax(program):
+        version, detail = max(newer, key=lambda construct: construct[0])
+        remedy = f"Run codegen with Python 3.{version} or newer to use this program."
+        return SyntaxFault("newer_python", detail, remedy)
+    where = f"line {error.lineno}: " if error.lineno else ""
+    return SyntaxFault("syntax_error", f"{where}{error.msg}.")
+
+
+def _newer_syntax(program: str) -> list[tuple[int, str]]:
+    """The constructs that need a newer Python, each with its minor version and a sentence.
+
+    Empty if there are none, or the program has errors that no version accepts.
+    """
+    try:
+        command = [find_ruff(), "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"]
+        command += ["--exit-zero", "--output-format=json", f"--select={_REFUSED}"]
+        command += [f"--target-version=py3{sys.version_info.minor}", "-"]
+        done = subprocess.run(
+            command,
+            input=program.encode("utf-8"),
+            capture_output=True,
+            check=True,
+            timeout=_TIMEOUT_S,
+        )
+    except (MachineError, OSError, subprocess.SubprocessError, UnicodeEncodeError):
+        return []  # without ruff, every rejected program is a syntax error
+    found = []
+    for row in json.loads(done.stdout):
+        match = _VERSION.search(row["message"])
+        if not match or int(match[1]) <= sys.version_info.minor:
+            return []
+        line = (row.get("location") or {}).get("row", 0)
+        found.append((int(match[1]), f"line {line}: {row['message']}."))
+    return found
+
+
+def find_ruff() -> str:
+    """The path of the ruff executable that is installed beside this Python.
+
+    Raises:
+        MachineError: if there is none.
+    """
+    missing = MachineError(
+        "ruff, which checks Python programs, is not installed.", "Run: pip install ruff"
+    )
+    try:
+        from ruff import find_ruff_bin
+    except ImportError:
+        try:
+            from ruff.__main__ import find_ruff_bin
+        except ImportError:
+            raise missing from None
+    try:
+        return find_ruff_bin()
+    except FileNotFoundError:
+        raise missing from None

@@ -1,0 +1,309 @@
+"""How long this round's drafts are: only as long as what they bring is worth more than they cost.
+
+A pass that verifies drafts takes longer than a plain one; by how much depends on the machine, the
+model, the rows in the batch and the tokens a row (the pass's *width*). :class:`PassCosts` measures
+it from the passes that are made anyway; :class:`FixedCosts` has a given cost a token. All rows of a
+pass are as wide as the widest, so one width is chosen for all of them, that with the largest
+
+    sum over rows of value * expected accepted tokens  -  pace * (cost of the pass - 1)
+
+in plain passes of these rows. ``value`` is the time that a row's token saves: an equal share of a
+pass while other rows wait for the place. If none wait, the last row to end decides when the batch
+does, and a token of another row saves only what that row adds to a pass. ``pace`` is how many plain
+passes' work was done lately in the time of one. Where no width gains, nothing is drafted.
+
+Estimates err, so there is an account besides, in plain passes: it starts with ``allowance``, earns
+``slack`` in each pass and what drafts gained beyond their cost, and never holds more than
+``ceiling``. A pass whose whole extra cost is not covered is not made. So decoding costs at most
+``1 + slack`` of what it costs without drafts and a constant, however drafts fail.
+
+Drafts are verified, so what is emitted does not depend on any of this, beyond the last bits of
+logits that were computed in another shape. With fixed costs drafts are a function of the batch.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+
+_NONE = Draft()
+_MARGIN = 0.02  # of a plain pass: what drafts must promise beyond their cost
+_LAST = 16  # tokens: a row that has at most so many less to go than another ends with it
+_COMMON = 0.5  # of what the last rows share, as any of them may end sooner than it could
+_FEW, _CHEAP = 4, 1.25
+_FOLLOW = 0.2  # how fast measured times and the pace follow
+_OUTLIER = 3.0  # times what is known: a pass that takes longer counts as this long
+# Of a width that was not measured: more rows of a matrix may need another kernel, and a token costs
+# what it costs in a prompt, whose pass leaves the head out, or, before any, as much as a pass.
+_JUMP = 0.5
+_JUMP_OF_BATCH = 0.25
+_PROMPT_FACTOR = 1.5
+_TOKEN_COST = 1.0
+
+
+class Costs(Protocol):
+    """What passes cost."""
+
+    def ratio(self, rows: int, width: int) -> float | None:
+        """The time of a pass over ``rows`` of ``width`` tokens in plain passes of these rows; None
+        if no plain one is known.
+        """
+        ...
+
+    def share(self, rows: int) -> float:
+        """What a plain pass would save if it had one row less, of its time."""
+        ...
+
+    def add(self, rows: int, width: int, seconds: float) -> None:
+        """A pass was made."""
+        ...
+
+    def add_prompt(self, tokens: int, seconds: float) -> None:
+        """Prompts were encoded: so many tokens, all rows and their padding together."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedCosts:
+    """Each drafted token of a row costs the same share of a plain pass."""
+
+    token_cost: float
+
+    def ratio(self, rows: int, width: int) -> float:
+        """See :class:`Costs`."""
+        return 1 + self.token_cost * (width - 1)
+
+    def share(self, rows: int) -> float:
+        """See :class:`Costs`: all rows cost the same."""
+        return 1 / rows
+
+    def add(self, rows: int, width: int, seconds: float) -> None:
+        """Nothing to learn."""
+
+    def add_prompt(self, tokens: int, seconds: float) -> None:
+        """Nothing to learn."""
+
+
+class PassCosts:
+    """Measured: moving averages of the time of plain passes and of wider ones' ratio to it."""
+
+    def __init__(self) -> None:
+        self._plain: dict[int, float] = {}  # seconds by rows
+        self._ratios: dict[int, dict[int, float]] = {}  # by rows and width
+        self._widths: dict[int, list[int]] = {}  # the measured ones, ascending
+        self._prompt_token = 0.0  # seconds
+
+    def ratio(self, rows: int, width: int) -> float | None:
+        """See :class:`Costs`. Between two measured widths, on the line; a width beyond the largest
+        measured one is taken to cost more than it will.
+        """
+        plain = self._plain.get(rows)
+        if plain is None:
+            return None
+        ratios, below, above = self._ratios.get(rows, {}), 1, 0
+        for measured in self._widths.get(rows, ()):
+            if measured <= width:
+                below = measured
+            else:
+                above = measured
+                break
+        start = ratios.get(below, 1.0)
+        if above:
+            share = (width - below) / (above - below)
+            # Nothing between 1 and what was measured may be another kernel's already.
+            return ratios[above] if below == 1 < width else (
+                start + share * max(0.0, ratios[above] - start))  # fmt: skip
+        if below == 1 < width:
+            start += _JUMP if rows == 1 else _JUMP_OF_BATCH
+        token = _PROMPT_FACTOR * self._prompt_token * rows / plain or _TOKEN_COST
+        return start + token * (width - below)
+
+    def share(self, rows: int) -> float:
+        """See :class:`Costs`. From a smaller batch that was measured, else from prompts."""
+        plain = self._plain[rows]
+        row = self._prompt_token
+        if fewer := [count for count in self._plain if count < rows]:
+            nearest = max(fewer)
+            row = max(row, (plain - self._plain[nearest]) / (rows - nearest))
+        return min(row / plain, 1 / rows)
+
+    def add(self, rows: int, width: int, seconds: float) -> None:
+        """See :class:`Costs`."""
+        if width == 1:
+            known = self._plain.get(rows)
+            self._plain[rows] = _moved(known, seconds)
+        elif plain := self._plain.get(rows):
+            ratios = self._ratios.setdefault(rows, {})
+            if width not in ratios:
+                insort(self._widths.setdefault(rows, []), width)
+            ratios[width] = _moved(ratios.get(width), max(1.0, seconds / plain))
+
+    def add_prompt(self, tokens: int, seconds: float) -> None:
+        """See :class:`Costs`."""
+        if tokens:
+            self._prompt_token = _moved(self._prompt_token or None, seconds / tokens)
+
+
+def _moved(known: float | None, found: float) -> float:
+    if known is None:
+        return found
+    return known + _FOLLOW * (min(found, _OUTLIER * known) - known)
+
+
+@dataclass
+class Planner:
+    """Cuts drafts to what pays, and keeps account; see the module.
+
+    Attributes:
+        costs: of passes.
+        slack: share of plain decoding's cost that failing drafts may add.
+        allowance: plain passes that may be lost before anything was gained.
+        ceiling: most that may be lost after drafts went well.
+        pace: see above; at least 1.
+    """
+
+    costs: Costs
+    slack: float = 0.01
+    allowance: float = 0.6
+    ceiling: float = 3.0
+    pace: float = 1.0
+    _balance: float = field(init=False)
+    _values: list[float] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._balance = self.allowance
+
+    def plan(
+        self, drafts: Sequence[Draft], rows: int, left: Sequence[int], waiting: bool = False
+    ) -> list[Draft]:
+        """The drafts of the rows that still run, cut to one width.
+
+        Args:
+            drafts: of each of them; may be empty.
+            rows: of the pass, those included that have ended and ride along.
+            left: tokens that each may still grow by.
+            waiting: whether other rows wait for a place in the batch.
+        """
+        most = max(map(len, drafts), default=0)
+        if self.costs.ratio(rows, 1) is None:
+            most = 0  # nothing is known yet
+        self._values = self._worth(rows, left, waiting) if most else []
+        width = self._width(drafts, rows, most) if most else 1
+        return [_best(draft, width - 1) for draft in drafts]
+
+    def is_cheap(self, rows: int) -> bool:
+        """Whether a few drafted tokens cost so little that unsure ones pay."""
+        ratio = self.costs.ratio(rows, _FEW)
+        return ratio is not None and ratio <= _CHEAP
+
+    def _worth(self, rows: int, left: Sequence[int], waiting: bool) -> list[float]:
+        """What a token more is worth to each running row, in plain passes."""
+        if waiting or len(left) == 1:
+            return [1 / len(left)] * len(left)
+        share = self.costs.share(rows)
+        longest = max(left)
+        last = [longest - each <= _LAST for each in left]
+        common = _COMMON * (1 - share * len(left)) / sum(last)
+        return [share + common * among for among in last]
+
+    def _width(self, drafts: Sequence[Draft], rows: int, most: int) -> int:
+        """The width with the largest gain, 1 if none has one."""
+        gains = [0.0] * (most + 1)  # by width - 1: what its last place is expected to bring
+        for draft, value in zip(drafts, self._values, strict=True):
+            for place, probability in enumerate(sorted(draft.probabilities, reverse=True), 1):
+                gains[place] += value * probability
+        best, width, expected = _MARGIN, 1, 0.0
+        for drafted in range(1, most + 1):
+            expected += gains[drafted]
+            ratio = self.costs.ratio(rows, drafted + 1)
+            if ratio is None or ratio - 1 > self._balance:
+                break
+            gain = expected - self.pace * (ratio - 1)
+            if gain > best:
+                best, width = gain, drafted + 1
+        return width
+
+    def settle(
+        self, rows: int, width: int, emitted: Sequence[int], seconds: float | None = None
+    ) -> None:
+        """A pass was made.
+
+        Args:
+            rows, width: of the pass.
+            emitted: tokens that each row of the last plan grew by.
+            seconds: that it took, None if nobody knows.
+        """
+        if seconds is not None:
+            self.costs.add(rows, width, seconds)
+        work, ratio = 1.0, 1.0
+        if width > 1:
+            ratio = self.costs.ratio(rows, width) or 1.0
+            work += sum(v * (n - 1) for v, n in zip(self._values, emitted, strict=True))
+        self._balance = min(self._balance + work - ratio + self.slack, self.ceiling)
+        self.pace = max(1.0, self.pace + _FOLLOW * (work / ratio - self.pace))
+
+
+def _best(draft: Draft, count: int) -> Draft:
+    """The ``count`` most probable nodes of a draft. They are a tree: no child is more probable than
+    its parent, and of equal ones the parent comes first.
+    """
+    if count >= len(draft):
+        return draft
+    if count < 1:
+        return _NONE
+    if draft.is_chain:
+        return draft.first(count)
+    order = sorted(range(len(draft)), key=lambda node: -draft.probabilities[node])
+    kept = sorted(order[:count])
+    number = {node: place for place, node in enumerate(kept)}
+    return replace(
+        draft,
+        tokens=[draft.tokens[node] for node in kept],
+        parents=[number.get(draft.parents[node], -1) for node in kept],
+        probabilities=[draft.probabilities[node] for node in kept],
+    )
+
+
+class PlannedDrafter:
+    """A drafter whose drafts are cut by a planner of its own, where rows are verified apart.
+
+    Args:
+        drafter: drafts.
+        token_cost: of a drafted token, in plain passes.
+    """
+
+    def __init__(self, drafter: Drafter, token_cost: float) -> None:
+        self.drafter, self.token_cost = drafter, token_cost
+        self.candidates = drafter.candidates
+        self._planner = Planner(FixedCosts(token_cost))
+        self._drafted = 0
+
+    def begin(self, prompt: Sequence[int], context: Context) -> None:
+        """A row begins, with an account of its own."""
+        self._planner = Planner(FixedCosts(self.token_cost))
+        self._drafted = 0
+        self.drafter.begin(prompt, context)
+
+    def draft(self, limit: int) -> Draft:
+        """What pays of a draft."""
+        (draft,) = self._planner.plan([self.drafter.draft(limit)], 1, [limit])
+        self._drafted = len(draft)
+        return draft
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Settles the account of the last draft."""
+        self._planner.settle(1, 1 + self._drafted, [len(tokens)])
+        self._drafted = 0
+        self.drafter.accept(tokens)
+
+    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
+        """Tells the drafter."""
+        self.drafter.observe(tokens, successors)
+
+    def finish(self) -> None:
+        """Tells the drafter."""
+        self.drafter.finish()

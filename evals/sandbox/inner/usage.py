@@ -1,0 +1,203 @@
+"""What the processes of a job use together, as its zygote sees it.
+
+The kernel's limits are for each process, and some memory it counts for none. So a zygote looks at
+all processes of a job that runs longer than a moment, many times a second, and adds up what they
+hold: resident memory and page tables; shared memory that no process has touched lately; socket
+buffers; file locks. Without cgroups, which an ordinary user often does not have, this bounds what a
+job holds to its limit and what it can take between two looks.
+
+CPU time is that of living processes and of those that were waited for. A process that ignores
+SIGCHLD has its children's time forgotten by the kernel; where that is seen, the job is charged the
+clock.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+_MIB = 1 << 20
+_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / _MIB
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# What a process costs at least, by the pages that it and its parent no longer share; and what a
+# descriptor holds at most, be it a pipe or a list of events, by the size of the process's table.
+_PROCESS_MIB, _DESCRIPTOR_MIB = 1.0, 1 / 64
+# A socket that is not TCP: what it may hold in both directions, by net.core.wmem_default.
+_SOCKET_MIB = 0.22
+_TCP_SOCKET_MIB = 10.0  # the kernel's usual limits, where they are not ours
+_LOCK_MIB = 256 / _MIB
+_MOST_LOCKS_BYTES = 1 << 18  # of /proc/locks: some four thousand locks
+_SIGCHLD_BIT = 1 << 16
+_FORGOTTEN_S = 0.03  # more than is lost by counting in ticks
+
+
+class _Process(NamedTuple):
+    parent: int
+    running: bool
+    ticks: int
+    size_mib: float
+    resident_mib: float
+
+
+class Watch:
+    """Looks at the processes of one job again and again."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._most_cpu_s = 0.0
+        self._most_running = 1
+        self._pids: frozenset[int] = frozenset()
+        self._forgets = False
+
+    def look(self, root: int, memory_mib: int) -> tuple[float, float]:
+        """CPU seconds used so far, and the MiB held beyond what each process got by its fork.
+
+        Args:
+            root: the job's first process, whose descendants are the others.
+            memory_mib: the job's limit; where the sizes of its processes stay below it, what they
+                share needs no look.
+        """
+        tree = _tree(root)
+        cpu_s = _cpu_s(tree)
+        statuses = {pid: _status(pid) for pid in tree}
+        if not self._forgets:
+            ignored = any(int(s.get("SigIgn", "0"), 16) & _SIGCHLD_BIT for s in statuses.values())
+            come_and_gone = self._pids and self._pids != tree.keys()
+            # A process that ends between two readings is missing once, but not again.
+            fell = all(
+                _cpu_s(again) < self._most_cpu_s - _FORGOTTEN_S
+                for again in (tree, _tree(root), _tree(root))
+            )
+            self._forgets = bool(fell or (ignored and come_and_gone))
+        self._pids = frozenset(tree)
+        self._most_cpu_s = max(self._most_cpu_s, cpu_s)
+        running = sum(process.running for process in tree.values())
+        self._most_running = max(self._most_running, min(running, os.cpu_count() or 1))
+        if self._forgets:
+            cpu_s = max(cpu_s, (time.monotonic() - self._began) * self._most_running)
+        return cpu_s, _memory_mib(root, tree, statuses, memory_mib)
+
+
+def _memory_mib(
+    root: int, tree: dict[int, _Process], statuses: dict[int, dict[str, str]], limit_mib: int
+) -> float:
+    own_size_mib, own_resident_mib = (own_pages(field) * _PAGE_MIB for field in (0, 1))
+    total, sizes = 0.0, 0.0
+    for pid, process in tree.items():
+        tables_mib = _count(statuses[pid], "VmPTE") / 1024
+        total += max(0.0, process.resident_mib - own_resident_mib) + tables_mib
+        total += _PROCESS_MIB + _count(statuses[pid], "FDSize") * _DESCRIPTOR_MIB
+        sizes += max(0.0, process.size_mib - own_size_mib)
+    if len(tree) > 1 and sizes > limit_mib:
+        # Shared memory lasts as long as one process maps it, whether it uses it or not.
+        touched = sum(_count(status, "RssShmem") for status in statuses.values()) / 1024
+        total += max(0.0, _shared_mib(tree) - touched)
+    return total + _sockets_mib(root) + _locks_mib(tree)
+
+
+def own_pages(field: int) -> int:
+    """Of this process: its size (0) or what is resident of it (1), in pages."""
+    return int(_read("/proc/self/statm").split()[field])
+
+
+def _tree(root: int) -> dict[int, _Process]:
+    """The process ``root`` and its descendants."""
+    found: dict[int, _Process] = {}
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        text = _read(f"/proc/{name}/stat")
+        if not text:
+            continue
+        # The command's name, in parentheses, may hold anything.
+        fields = text.rpartition(")")[2].split()
+        # proc(5), from the state on: parent, ..., utime, stime, cutime, cstime, ..., vsize, rss
+        process = _Process(
+            int(fields[1]),
+            fields[0] == "R",
+            sum(map(int, fields[11:15])),
+            int(fields[20]) / _MIB,
+            int(fields[21]) * _PAGE_MIB,
+        )
+        found[int(name)] = process
+        children.setdefault(process.parent, []).append(int(name))
+    tree: dict[int, _Process] = {}
+    stack = [root]
+    while stack:
+        pid = stack.pop()
+        if pid in found:
+            tree[pid] = found[pid]
+        stack += children.get(pid, [])
+    return tree
+
+
+def _cpu_s(tree: dict[int, _Process]) -> float:
+    return sum(process.ticks for process in tree.values()) / _TICKS_PER_S
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = (line.partition(":") for line in _read(f"/proc/{pid}/status").splitlines())
+    return {name: value.strip() for name, _, value in lines}
+
+
+def _count(status: dict[str, str], name: str) -> int:
+    return int(status.get(name, "0").split()[0])
+
+
+def _shared_mib(tree: dict[int, _Process]) -> float:
+    """Anonymous shared memory that the processes map, each once."""
+    sizes: dict[str, int] = {}
+    for pid in tree:
+        for line in _read(f"/proc/{pid}/maps").splitlines():
+            if "/dev/zero" in line or "/SYSV" in line:
+                span, _, offset, _, inode, *_ = line.split()
+                first, last = (int(part, 16) for part in span.split("-"))
+                sizes[inode] = max(sizes.get(inode, 0), int(offset, 16) + last - first)
+    return sum(sizes.values()) / _MIB
+
+
+def _sockets_mib(root: int) -> float:
+    """At most what the sockets of the job's network namespace hold.
+
+    The kernel counts the sockets there, but TCP's memory for the whole machine.
+    """
+    # TCP: inuse 5 orphan 0 tw 0 alloc 9 mem 3
+    numbers: dict[str, dict[str, int]] = {}
+    for line in _read(f"/proc/{root}/net/sockstat").splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        numbers[name] = dict(zip(words[::2], map(int, words[1::2]), strict=False))
+    tcp = numbers.get("TCP", {})
+    tcp_count = tcp.get("inuse", 0)
+    for line in _read(f"/proc/{root}/net/sockstat6").splitlines():
+        if line.startswith("TCP6: inuse "):
+            tcp_count += int(line.split()[2])
+    others = max(0, numbers.get("sockets", {}).get("used", 0) - tcp_count)
+    tcp_mib = min(tcp.get("mem", 0) * _PAGE_MIB, tcp_count * _TCP_SOCKET_MIB)
+    return others * _SOCKET_MIB + tcp_mib
+
+
+def _locks_mib(tree: dict[int, _Process]) -> float:
+    """What the file locks of the processes hold; as much as there can be, if they are too many."""
+    with open("/proc/locks", "rb") as file:
+        text = file.read(_MOST_LOCKS_BYTES)
+    # 1: POSIX  ADVISORY  WRITE 1234 00:2e:567 0 0; those who wait have an arrow
+    count = sum(
+        fields[-4].isdigit() and int(fields[-4]) in tree
+        for fields in (line.split() for line in text.decode("ascii", "replace").splitlines())
+        if len(fields) >= 8
+    )
+    if len(text) >= _MOST_LOCKS_BYTES - 128 and count > 1000:
+        return float("inf")
+    return count * _LOCK_MIB
+
+
+def _read(path: str) -> str:
+    """The text of a file of ``/proc``; empty if the process has ended."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,202 @@
+"""Installed packages that programs may import: which files of this environment they are.
+
+A sandbox holds the standard library alone, since a directory of installed packages may hold the
+solutions of a data set. A package that is named is mounted read-only, with the packages that it
+requires and nothing else of the directory where it lies.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codegen.errors import ConfigError
+
+from .inner.places import PACKAGES
+
+_ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")
+_MISSING = re.compile(r"No module named '(\w+)[\w.]*'")
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What programs may import beside the standard library.
+
+    Attributes:
+        names: what was asked for.
+        modules: what to import before a program starts, so that it costs a program nothing.
+        versions: of all distributions, or the path of a directory.
+        entries: (path here, name below the sandbox's directory of packages).
+        folders: directories given as such, each searched for modules.
+    """
+
+    names: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    entries: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
+
+    @property
+    def binds(self) -> list[tuple[str, str]]:
+        """(path here, path in the sandbox)."""
+        binds = [(source, f"{PACKAGES}/{name}") for source, name in self.entries]
+        binds += zip(self.folders, self.search_path[-len(self.folders) :], strict=False)
+        # Debian's numpy finds its linear algebra by these links.
+        if binds and Path("/etc/alternatives").is_dir():
+            binds.append(("/etc/alternatives", "/etc/alternatives"))
+        return binds
+
+    @property
+    def search_path(self) -> list[str]:
+        """Directories of the sandbox in which modules are looked for."""
+        own = [PACKAGES] if self.entries else []
+        return [*own, *(f"{PACKAGES}/.{number}" for number in range(len(self.folders)))]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings for their libraries: one thread, since a process with several can't be forked,
+        and a job has one processor.
+        """
+        if not self.names:
+            return {}
+        return {f"{name}_NUM_THREADS": "1" for name in _ONE_THREAD}
+
+    @functools.cached_property
+    def _links(self) -> tempfile.TemporaryDirectory[str]:
+        folder = tempfile.TemporaryDirectory(prefix="codegen-packages-")
+        for source, name in self.entries:
+            Path(folder.name, name).symlink_to(source)
+        return folder
+
+    def search_path_without_sandbox(self) -> list[str]:
+        """The same where nothing can be mounted: links in a directory that ends with this object
+        or at :meth:`close`.
+        """
+        return [*([self._links.name] if self.entries else []), *self.folders]
+
+    def close(self) -> None:
+        """Removes the links."""
+        if "_links" in vars(self):
+            vars(self).pop("_links").cleanup()
+
+    def hint(self, message: str) -> str:
+        """A message of a program, with what to do if it lacks a package that is installed here."""
+        found = _MISSING.search(message)
+        if not found or not _is_installed(found[1]):
+            return message
+        return (
+            f"{message} (it is installed here, but programs see only the packages that are named: "
+            f"--packages {','.join((*self.names, found[1]))})"
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _is_installed(module: str) -> bool:
+    try:
+        return module not in sys.stdlib_module_names and bool(importlib.util.find_spec(module))
+    except (ImportError, ValueError):
+        return False
+
+
+def find_packages(names: Sequence[str]) -> Packages:
+    """Finds distributions (``numpy``), by their own or their module's name, with what they require;
+    and directories (a name with a slash).
+
+    Raises:
+        ConfigError: for one that is not installed, or only by reference to its sources.
+    """
+    entries: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    modules: list[str] = []
+    folders: list[str] = []
+    for name in dict.fromkeys(names):
+        if "/" in name:
+            folder = Path(name).expanduser()
+            if not folder.is_dir():
+                raise ConfigError(f"{name} is no directory.", "Name one that holds modules.")
+            folders.append(str(folder.resolve()))
+            versions[str(folder.resolve())] = "directory"
+            continue
+        distribution = _distribution(name)
+        modules += _modules(distribution)
+        for found in _with_required(distribution):
+            versions[found.metadata["Name"]] = found.version
+            entries |= _entries(found)
+    return Packages(
+        tuple(dict.fromkeys(names)),
+        tuple(modules),
+        dict(sorted(versions.items())),
+        tuple((source, name) for name, source in sorted(entries.items())),
+        tuple(folders),
+    )
+
+
+def _distribution(name: str) -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        providers = importlib.metadata.packages_distributions().get(name)
+    if not providers:
+        raise ConfigError(
+            f"The package {name!r} is not installed beside this toolkit.",
+            f"Install it (pip install {name}), or name a directory that holds it, with a slash.",
+        )
+    return importlib.metadata.distribution(providers[0])
+
+
+def _with_required(
+    distribution: importlib.metadata.Distribution,
+) -> Iterable[importlib.metadata.Distribution]:
+    """A distribution and those it requires that are installed, without its extras."""
+    seen: set[str] = set()
+    waiting = [distribution]
+    while waiting:
+        found = waiting.pop()
+        if found.metadata["Name"] in seen:
+            continue
+        seen.add(found.metadata["Name"])
+        yield found
+        for line in found.requires or ():
+            requirement, _, marker = line.partition(";")
+            if "extra" in marker:
+                continue
+            name = re.match(r"\s*([\w.-]+)", requirement)
+            try:
+                waiting.append(importlib.metadata.distribution(name[1] if name else ""))
+            except (importlib.metadata.PackageNotFoundError, ValueError):
+                continue  # for another platform or version of Python
+
+
+def _entries(distribution: importlib.metadata.Distribution) -> dict[str, str]:
+    """Name -> path of what a distribution has put beside others."""
+    found = {}
+    for file in distribution.files or ():
+        name = file.parts[0]
+        path = Path(str(distribution.locate_file(name)))
+        if name not in ("..", "__pycache__") and not name.endswith(".pth") and path.exists():
+            found[name] = str(path.resolve())
+    if not any(not name.endswith((".dist-info", ".egg-info")) for name in found) or any(
+        name.startswith("__editable__") for name in found
+    ):
+        raise ConfigError(
+            f"The package {distribution.metadata['Name']!r} is not installed as files of its own.",
+            "Install it without -e, or name the directory that holds its modules, with a slash.",
+        )
+    return found
+
+
+def _modules(distribution: importlib.metadata.Distribution) -> list[str]:
+    """The importable names that a distribution provides at the top."""
+    names = []
+    for name, path in _entries(distribution).items():
+        module = name.removesuffix(".py")
+        if module.isidentifier() and (name.endswith(".py") or Path(path, "__init__.py").exists()):
+            names.append(module)
+    return names

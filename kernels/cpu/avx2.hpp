@@ -1,0 +1,537 @@
+// Products of rows with narrow weights, and the attention of queries over cells, for one thread of a
+// CPU with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
+//
+// Rows meet weights of four bits as whole numbers of 16 bits, with a scale for each row: VPMADDWD
+// multiplies twice as many of them as FMA of float32. Their sums over a group of inputs are exact;
+// what is rounded is the row, to 1/65534 of its largest number. Weights of eight bits are widened
+// to float32. Cells hold float16.
+//
+// Only functions behind the pragmas below use the instructions; callers ask supported() first.
+#pragma once
+
+#include "common.hpp"
+
+#if defined(__x86_64__)
+#define CPU_AVX2 1
+#include <immintrin.h>
+#endif
+
+namespace avx2 {
+
+using cpu::group;
+using cpu::group_bytes;
+using cpu::lanes;
+
+#ifdef CPU_AVX2
+
+inline bool supported() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("f16c");
+}
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c")
+#endif
+
+constexpr long width = 8;  // numbers of a register
+
+inline float sum_of(__m256 x) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+inline float largest_of(__m256 x) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+// sum += pairs of products. Adding by hand keeps the order of the program: compilers load all rows'
+// inputs first, run out of registers, and spill the sums.
+inline void add_products(__m256i& sum, __m256i pairs, __m256i others) {
+    const __m256i products = _mm256_madd_epi16(pairs, others);
+    __asm__ volatile("vpaddd %1, %0, %0" : "+x"(sum) : "x"(products));
+}
+
+inline __m256 halves(const uint16_t* values) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+}
+
+inline __m256 absolute(__m256 x) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x); }
+
+// e^x for x <= 0, to 2 units in the last place; 0 below -87.
+inline __m256 exponential(__m256 x) {
+    const __m256 large = _mm256_cmp_ps(x, _mm256_set1_ps(-87.0f), _CMP_GE_OQ);
+    x = _mm256_max_ps(x, _mm256_set1_ps(-88.0f));
+    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                                     _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+    r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+    __m256 p = _mm256_set1_ps(1.0f / 720);
+    constexpr float series[] = {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+    for (float c : series) p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(c));
+    const __m256i power = _mm256_slli_epi32(
+        _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_and_ps(large, _mm256_mul_ps(p, _mm256_castsi256_ps(power)));
+}
+
+// ------------------------------------------------------------------------------ between products
+
+// y = x / sqrt(mean(x^2) + epsilon) * weight; [rows, size], size a multiple of 16.
+inline void norm(const float* x, const float* weight, float* y, long rows, long size,
+                 float epsilon) {
+    for (long r = 0; r < rows; ++r, x += size, y += size) {
+        __m256 squares[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+        for (long i = 0; i < size; i += 2 * width)
+            for (int k = 0; k < 2; ++k) {
+                const __m256 value = _mm256_loadu_ps(x + i + k * width);
+                squares[k] = _mm256_fmadd_ps(value, value, squares[k]);
+            }
+        const float mean = sum_of(_mm256_add_ps(squares[0], squares[1])) / float(size);
+        const __m256 by = _mm256_set1_ps(1.0f / __builtin_sqrtf(mean + epsilon));
+        for (long i = 0; i < size; i += width)
+            _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), by),
+                                                  _mm256_loadu_ps(weight + i)));
+    }
+}
+
+// y = silu(gate) * up; x [rows, 2 size] holds gate and up; size a multiple of 16.
+inline void gate(const float* x, float* y, long rows, long size) {
+    const __m256 one = _mm256_set1_ps(1.0f);
+    for (long r = 0; r < rows; ++r, x += 2 * size, y += size)
+        for (long i = 0; i < size; i += width) {
+            const __m256 value = _mm256_loadu_ps(x + i);
+            // With e = exp(-|g|), silu is g / (1 + e) or g e / (1 + e).
+            const __m256 e = exponential(_mm256_sub_ps(_mm256_setzero_ps(), absolute(value)));
+            const __m256 top = _mm256_blendv_ps(value, _mm256_mul_ps(value, e), value);
+            const __m256 silu = _mm256_div_ps(top, _mm256_add_ps(one, e));
+            _mm256_storeu_ps(y + i, _mm256_mul_ps(silu, _mm256_loadu_ps(x + size + i)));
+        }
+}
+
+// The first `turned` of `heads` heads in [rows, heads, dim], in place: x cos + (-x2, x1) sin for
+// the halves x1 and x2; cosines and sines [rows, dim]; dim a multiple of 32.
+inline void rotate(float* x, const float* cosines, const float* sines, long rows, long heads,
+                   long turned, long dim) {
+    const long half = dim / 2;
+    for (long r = 0; r < rows; ++r, cosines += dim, sines += dim)
+        for (long h = 0; h < turned; ++h) {
+            float* head = x + (r * heads + h) * dim;
+            for (long i = 0; i < half; i += width) {
+                const __m256 one = _mm256_loadu_ps(head + i);
+                const __m256 other = _mm256_loadu_ps(head + half + i);
+                const __m256 first = _mm256_mul_ps(one, _mm256_loadu_ps(cosines + i));
+                const __m256 second = _mm256_mul_ps(other, _mm256_loadu_ps(cosines + half + i));
+                _mm256_storeu_ps(head + i,
+                                 _mm256_fnmadd_ps(other, _mm256_loadu_ps(sines + i), first));
+                _mm256_storeu_ps(head + half + i,
+                                 _mm256_fmadd_ps(one, _mm256_loadu_ps(sines + half + i), second));
+            }
+        }
+}
+
+// y += x, a multiple of 16 numbers.
+inline void add(float* y, const float* x, long size) {
+    for (long i = 0; i < size; i += width)
+        _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(y + i), _mm256_loadu_ps(x + i)));
+}
+
+// ------------------------------------------------------------------------------ four bits
+
+// Rows as whole numbers, and the sums of their groups.
+struct Whole {
+    int16_t* values;  // [rows, I]
+    float* sums;      // [rows, I / 32]
+    float* scales;    // [rows]
+};
+
+inline void make_whole(const float* x, long rows, long inputs, const Whole& out) {
+    const long groups = inputs / group;
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (long r = 0; r < rows; ++r, x += inputs) {
+        __m256 most = _mm256_setzero_ps();
+        for (long i = 0; i < inputs; i += width)
+            most = _mm256_max_ps(most, absolute(_mm256_loadu_ps(x + i)));
+        const float largest = largest_of(most);
+        out.scales[r] = largest / 32767.0f;
+        const __m256 by = _mm256_set1_ps(largest > 0 ? 32767.0f / largest : 0.0f);
+        int16_t* row = out.values + r * inputs;
+        for (long g = 0; g < groups; ++g) {
+            __m256i sum = _mm256_setzero_si256();
+            for (long i = g * group; i < (g + 1) * group; i += 2 * width) {
+                const __m256 low = _mm256_mul_ps(_mm256_loadu_ps(x + i), by);
+                const __m256 high = _mm256_mul_ps(_mm256_loadu_ps(x + i + width), by);
+                const __m256i both = _mm256_permute4x64_epi64(
+                    _mm256_packs_epi32(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)), 0xD8);
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(row + i), both);
+                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(both, ones));
+            }
+            __m128i four =
+                _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+            four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+            four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1));
+            out.sums[r * groups + g] = float(_mm_cvtsi128_si32(four));
+        }
+    }
+}
+
+inline __m256i pair_at(const int16_t* pairs, long number) {  // 2 numbers in all lanes
+    int32_t two;
+    __builtin_memcpy(&two, pairs + 2 * number, sizeof two);
+    return _mm256_set1_epi32(two);
+}
+
+// Adds a group's products to the rows' sums: a weight is q s + (t - 8 s), and the sum of the row's
+// inputs takes the second part. `numbers` are 16 scales s and 16 offsets t.
+template <int Rows>
+inline void add_group(const __m256i (&sum)[Rows][2], const uint16_t* numbers, const float* sums,
+                      long groups, __m256 (&out)[Rows][2]) {
+    for (int v = 0; v < 2; ++v) {
+        const __m256 scale = halves(numbers + v * width);
+        const __m256 offset =
+            _mm256_fmadd_ps(scale, _mm256_set1_ps(-8.0f), halves(numbers + lanes + v * width));
+        for (int r = 0; r < Rows; ++r) {
+            out[r][v] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(sum[r][v]), out[r][v]);
+            out[r][v] =
+                _mm256_fmadd_ps(offset, _mm256_broadcast_ss(sums + r * groups), out[r][v]);
+        }
+    }
+}
+
+// Few rows times a block of 16 outputs, whose values are taken apart in registers; the layout of the
+// weights is told in avx512_bf16.hpp. Kept out of line: within a caller compilers have run out of
+// registers.
+template <int Rows>
+__attribute__((noinline)) void tile4(const Whole& x, long row, const uint8_t* block, float* y,
+                                     long outputs, long inputs) {
+    const long groups = inputs / group;
+    const __m256i values_of = _mm256_set1_epi32(0x000F000F);
+    __m256 out[Rows][2];
+    for (int r = 0; r < Rows; ++r) out[r][0] = out[r][1] = _mm256_setzero_ps();
+    for (long g = 0; g < groups; ++g, block += group_bytes) {
+        const int16_t* in = x.values + row * inputs + g * group;
+        __m256i sum[Rows][2];
+        for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+        for (int z = 0; z < 4; ++z) {
+            const auto* packed = reinterpret_cast<const __m256i*>(block + 64 * z);
+            __m256i low = _mm256_loadu_si256(packed), high = _mm256_loadu_si256(packed + 1);
+            for (int j = 0; j < 4; ++j) {
+                const __m256i one = _mm256_and_si256(low, values_of);
+                const __m256i other = _mm256_and_si256(high, values_of);
+                low = _mm256_srli_epi32(low, 4);
+                high = _mm256_srli_epi32(high, 4);
+                for (int r = 0; r < Rows; ++r) {
+                    const __m256i input = pair_at(in + r * inputs, 4 * z + j);
+                    add_products(sum[r][0], input, one);
+                    add_products(sum[r][1], input, other);
+                }
+            }
+        }
+        add_group<Rows>(sum, reinterpret_cast<const uint16_t*>(block + 256),
+                        x.sums + row * groups + g, groups, out);
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int v = 0; v < 2; ++v)
+            _mm256_storeu_ps(y + r * outputs + v * width,
+                             _mm256_mul_ps(out[r][v], _mm256_broadcast_ss(x.scales + row + r)));
+}
+
+inline Whole whole_in(void* scratch, long rows, long inputs) {
+    auto* sums = static_cast<float*>(scratch);
+    float* scales = sums + rows * (inputs / group);
+    return {reinterpret_cast<int16_t*>(scales + rows), sums, scales};
+}
+
+inline long scratch4(long rows, long inputs) {
+    return rows * (inputs * 2 + inputs / group * 4 + 4);
+}
+
+inline void prepare4(const float* x, long rows, long inputs, void* scratch) {
+    make_whole(x, rows, inputs, whole_in(scratch, rows, inputs));
+}
+
+// Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O and I multiples of 32.
+inline void blocks4(const float*, void* scratch, const uint8_t* weights, float* y, long rows,
+                    long outputs, long inputs, long from, long to) {
+    const Whole whole = whole_in(scratch, rows, inputs);
+    const long bytes = inputs / group * group_bytes, tiles = (rows + 4) / 5;
+    for (long block = from; block < to; ++block) {
+        const uint8_t* w = weights + block * bytes;
+        float* out = y + block * lanes;
+        for (long tile = 0, r = 0; tile < tiles; ++tile) {  // the block stays in the first cache
+            const long size = (rows - r) / (tiles - tile);
+            switch (size) {
+                case 1: tile4<1>(whole, r, w, out + r * outputs, outputs, inputs); break;
+                case 2: tile4<2>(whole, r, w, out + r * outputs, outputs, inputs); break;
+                case 3: tile4<3>(whole, r, w, out + r * outputs, outputs, inputs); break;
+                case 4: tile4<4>(whole, r, w, out + r * outputs, outputs, inputs); break;
+                default: tile4<5>(whole, r, w, out + r * outputs, outputs, inputs);
+            }
+            r += size;
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------ eight bits
+
+// Weights int8 [O / 16][I][16] with a scale for each output, float32 [O].
+template <int Rows, int Blocks>
+__attribute__((noinline)) void tile8(const float* x, const int8_t* weights, const float* scales,
+                                     float* y, long outputs, long inputs) {
+    __m256 sum[Rows][Blocks][2];
+    for (int r = 0; r < Rows; ++r)
+        for (int b = 0; b < Blocks; ++b) sum[r][b][0] = sum[r][b][1] = _mm256_setzero_ps();
+    for (long i = 0; i < inputs; ++i)
+        for (int b = 0; b < Blocks; ++b) {
+            const __m128i bytes = _mm_loadu_si128(
+                reinterpret_cast<const __m128i*>(weights + (b * inputs + i) * lanes));
+            const __m256 low = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+            const __m256 high = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)));
+            for (int r = 0; r < Rows; ++r) {
+                const __m256 input = _mm256_broadcast_ss(x + r * inputs + i);
+                sum[r][b][0] = _mm256_fmadd_ps(low, input, sum[r][b][0]);
+                sum[r][b][1] = _mm256_fmadd_ps(high, input, sum[r][b][1]);
+            }
+        }
+    for (int r = 0; r < Rows; ++r)
+        for (int b = 0; b < Blocks; ++b)
+            for (int k = 0; k < 2; ++k) {
+                const long at = b * lanes + k * width;
+                _mm256_storeu_ps(y + r * outputs + at,
+                                 _mm256_mul_ps(sum[r][b][k], _mm256_loadu_ps(scales + at)));
+            }
+}
+
+inline long scratch8(long, long) { return 0; }
+
+inline void prepare8(const float*, long, long, void*) {}
+
+// Blocks of 16 outputs from `from` to `to`. x [rows, I], y [rows, O]; O a multiple of 16.
+inline void blocks8(const float* x, const void*, const int8_t* weights, const float* scales,
+                    float* y, long rows, long outputs, long inputs, long from, long to) {
+    const long tiles = (rows + 5) / 6;
+    for (long block = from; block < to;) {
+        const int8_t* w = weights + block * inputs * lanes;
+        const float* s = scales + block * lanes;
+        float* out = y + block * lanes;
+        if (rows == 1 && block + 4 <= to) {  // more sums at a time hide what one waits for
+            tile8<1, 4>(x, w, s, out, outputs, inputs);
+            block += 4;
+            continue;
+        }
+        for (long tile = 0, r = 0; tile < tiles; ++tile) {
+            const long size = (rows - r) / (tiles - tile);
+            const float* in = x + r * inputs;
+            float* to_rows = out + r * outputs;
+            switch (size) {
+                case 1: tile8<1, 1>(in, w, s, to_rows, outputs, inputs); break;
+                case 2: tile8<2, 1>(in, w, s, to_rows, outputs, inputs); break;
+                case 3: tile8<3, 1>(in, w, s, to_rows, outputs, inputs); break;
+                case 4: tile8<4, 1>(in, w, s, to_rows, outputs, inputs); break;
+                case 5: tile8<5, 1>(in, w, s, to_rows, outputs, inputs); break;
+                default: tile8<6, 1>(in, w, s, to_rows, outputs, inputs);
+            }
+            r += size;
+        }
+        ++block;
+    }
+}
+
+// ------------------------------------------------------------------------------ attention
+
+// Writes the keys and values of a part's rows, each `stride` numbers apart, into its cells.
+inline void write_states(const float* keys, const float* values, long stride,
+                         const cpu::Part& part, const cpu::Cells& cells, const cpu::Heads& size) {
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
+    const auto write = [&](const float* from, uint16_t* to) {
+        for (long d = 0; d < size.dim; d += width) {
+            const __m256 value =
+                _mm256_max_ps(_mm256_min_ps(_mm256_loadu_ps(from + d), most), least);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + d),
+                             _mm256_cvtps_ph(value, _MM_FROUND_TO_NEAREST_INT));
+        }
+    };
+    for (long r = 0; r < part.count; ++r)
+        for (long h = 0; h < size.kv_heads; ++h) {
+            const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
+            write(keys + r * stride + h * size.dim, cells.keys + at);
+            write(values + r * stride + h * size.dim, cells.values + at);
+            if (cells.base != nullptr) write(keys + r * stride + h * size.dim, cells.base + at);
+        }
+}
+
+// 8 channels of 16 keys in float16, as float32 [8][16].
+inline void transposed(const uint16_t* const* keys, long channel, float* out) {
+    __m256i m[8], t[8];
+    const auto load = [&](int k) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(keys[k] + channel));
+    };
+    for (int k = 0; k < 8; ++k)
+        m[k] = _mm256_inserti128_si256(_mm256_castsi128_si256(load(k)), load(k + 8), 1);
+    for (int k = 0; k < 4; ++k) {
+        t[2 * k] = _mm256_unpacklo_epi16(m[2 * k], m[2 * k + 1]);
+        t[2 * k + 1] = _mm256_unpackhi_epi16(m[2 * k], m[2 * k + 1]);
+    }
+    for (int k = 0; k < 2; ++k)
+        for (int h = 0; h < 2; ++h) {
+            m[4 * k + 2 * h] = _mm256_unpacklo_epi32(t[4 * k + h], t[4 * k + 2 + h]);
+            m[4 * k + 2 * h + 1] = _mm256_unpackhi_epi32(t[4 * k + h], t[4 * k + 2 + h]);
+        }
+    for (int k = 0; k < 4; ++k) {
+        t[2 * k] = _mm256_unpacklo_epi64(m[k], m[k + 4]);
+        t[2 * k + 1] = _mm256_unpackhi_epi64(m[k], m[k + 4]);
+    }
+    for (int d = 0; d < 8; ++d) {
+        _mm256_storeu_ps(out + d * lanes, _mm256_cvtph_ps(_mm256_castsi256_si128(t[d])));
+        _mm256_storeu_ps(out + d * lanes + width,
+                         _mm256_cvtph_ps(_mm256_extracti128_si256(t[d], 1)));
+    }
+}
+
+// Scores of rows with 16 keys, which lie as [D][16].
+template <int Rows>
+inline void score(const float* const* queries, const float* keys, long dim, __m256 scale,
+                  float* const* out) {
+    __m256 sum[Rows][2];
+    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+    for (long d = 0; d < dim; ++d) {
+        const __m256 low = _mm256_loadu_ps(keys + d * lanes);
+        const __m256 high = _mm256_loadu_ps(keys + d * lanes + width);
+        for (int r = 0; r < Rows; ++r) {
+            const __m256 query = _mm256_broadcast_ss(queries[r] + d);
+            sum[r][0] = _mm256_fmadd_ps(query, low, sum[r][0]);
+            sum[r][1] = _mm256_fmadd_ps(query, high, sum[r][1]);
+        }
+    }
+    for (int r = 0; r < Rows; ++r) {
+        _mm256_storeu_ps(out[r], _mm256_mul_ps(sum[r][0], scale));
+        _mm256_storeu_ps(out[r] + width, _mm256_mul_ps(sum[r][1], scale));
+    }
+}
+
+// Turns the scores of a row into weights e^(score - largest) in place, zero behind `length` up to
+// `padded`; returns the inverse of their sum.
+inline float soften(float* scores, long length, long padded) {
+    for (long s = length; s < padded; ++s) scores[s] = -3e38f;
+    __m256 largest = _mm256_set1_ps(-3e38f);
+    for (long s = 0; s < padded; s += width)
+        largest = _mm256_max_ps(largest, _mm256_loadu_ps(scores + s));
+    const __m256 most = _mm256_set1_ps(largest_of(largest));
+    __m256 total = _mm256_setzero_ps();
+    for (long s = 0; s < padded; s += width) {
+        const __m256 weight = exponential(_mm256_sub_ps(_mm256_loadu_ps(scores + s), most));
+        total = _mm256_add_ps(total, weight);
+        _mm256_storeu_ps(scores + s, weight);
+    }
+    for (long s = length; s < padded; ++s) scores[s] = 0.0f;
+    return 1.0f / sum_of(total);
+}
+
+// The weighted sums of 16 channels of the values for rows.
+template <int Rows>
+inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
+                   const int64_t* cells, long length, long dim, float* const* out) {
+    __m256 sum[Rows][2];
+    for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
+    for (long s = 0; s < length; ++s) {
+        const uint16_t* value = values + cells[s] * dim;
+        const __m256 low = halves(value), high = halves(value + width);
+        for (int r = 0; r < Rows; ++r) {
+            const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
+            sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
+            sum[r][1] = _mm256_fmadd_ps(weight, high, sum[r][1]);
+        }
+    }
+    for (int r = 0; r < Rows; ++r)
+        for (int k = 0; k < 2; ++k)
+            _mm256_storeu_ps(out[r] + k * width,
+                             _mm256_mul_ps(sum[r][k], _mm256_set1_ps(inverse[r])));
+}
+
+// Queries that are done together: their scores stay in the second cache.
+inline long most_queries(const cpu::Heads& size) {
+    const long shared = size.heads / size.kv_heads;
+    return shared < 48 ? 48 / shared : 1;
+}
+
+inline long attention_scratch(long length, const cpu::Heads& size) {
+    const long rows = most_queries(size) * (size.heads / size.kv_heads);
+    return 4 * (rows * (cpu::padded(length) + 1) + size.dim * lanes);
+}
+
+// Attention of `count` of a part's queries [.., heads, D] from `start` on, `stride` numbers apart,
+// with one key head. Out [.., heads, D]; D a multiple of 32.
+inline void attend(const float* queries, long stride, const cpu::Part& part,
+                   const cpu::Cells& cells, const cpu::Heads& size, float* out, long head,
+                   long start, long count, void* scratch) {
+    constexpr int Tile = 6;
+    const long dim = size.dim, shared = size.heads / size.kv_heads, rows = count * shared;
+    const int64_t* places = part.places + start;
+    const long length = places[count - 1] + 1, room = cpu::padded(length);
+    const __m256 scale = _mm256_set1_ps(size.scale);
+    float* keys_of = static_cast<float*>(scratch);
+    float* inverse = keys_of + dim * lanes;
+    float* scores = inverse + rows;
+    const uint16_t* keys = cells.keys + head * part.capacity * dim;
+    const uint16_t* values = cells.values + head * part.capacity * dim;
+    // Row r is query r / shared and its head r % shared, so that later rows see more.
+    const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
+    long first = 0;  // the first row that sees the keys
+    for (long s = 0; s < length; s += lanes) {
+        while (places[first / shared] < s) ++first;
+        const uint16_t* these[lanes];
+        for (long i = 0; i < lanes; ++i)
+            these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
+        for (long d = 0; d < dim; d += width) transposed(these, d, keys_of + d * lanes);
+        for (long r = first; r < rows;) {
+            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
+            const float* in[Tile];
+            float* to[Tile];
+            for (long i = 0; i < tile; ++i) {
+                in[i] = queries + (start + (r + i) / shared) * stride + at(r + i);
+                to[i] = scores + (r + i) * room + s;
+            }
+            switch (tile) {
+                case 6: score<6>(in, keys_of, dim, scale, to); break;
+                case 3: score<3>(in, keys_of, dim, scale, to); break;
+                default: score<1>(in, keys_of, dim, scale, to);
+            }
+            r += tile;
+        }
+    }
+    for (long r = 0; r < rows; ++r)
+        inverse[r] = soften(scores + r * room, places[r / shared] + 1, room);
+    for (long d = 0; d < dim; d += lanes)
+        for (long r = 0; r < rows;) {
+            const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;
+            const float* weights[Tile];
+            float* to[Tile];
+            for (long i = 0; i < tile; ++i) {
+                weights[i] = scores + (r + i) * room;
+                to[i] = out + (start + (r + i) / shared) * size.heads * dim + at(r + i) + d;
+            }
+            const long seen = places[(r + tile - 1) / shared] + 1;
+            const float* by = inverse + r;
+            const uint16_t* from = values + d;
+            switch (tile) {
+                case 6: gather<6>(weights, by, from, part.order, seen, dim, to); break;
+                case 3: gather<3>(weights, by, from, part.order, seen, dim, to); break;
+                default: gather<1>(weights, by, from, part.order, seen, dim, to);
+            }
+            r += tile;
+        }
+}
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#endif  // CPU_AVX2
+
+}  // namespace avx2

@@ -1,0 +1,44 @@
+// What the instruction sets have in common: the layouts of weights, cells and models.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cpu {
+
+constexpr long lanes = 16;         // outputs of a block of weights
+constexpr long group = 32;         // inputs that share a scale and an offset
+constexpr long group_bytes = 320;  // of a block: 256 of values, 32 of scales, 32 of offsets
+
+// Consecutive rows of a pass that belong to one sequence.
+struct Part {
+    int64_t count;          // rows
+    int64_t capacity;       // cells
+    const int64_t* order;   // cell of each position of the sequence
+    const int64_t* places;  // positions of the rows, ascending
+};
+
+// The states of one sequence in one layer, [kv_heads, capacity, D], in 16 bits.
+struct Cells {
+    uint16_t* keys;
+    uint16_t* values;
+    uint16_t* base;  // keys as they were encoded, null as long as none has moved
+};
+
+struct Heads {
+    long heads, kv_heads, dim;  // dim numbers a head
+    float scale;  // of the scores
+};
+
+// A linear layer with narrow weights.
+struct Product {
+    int64_t bits;  // 4 or 8
+    const void* weights;
+    const float* scales;  // of the outputs, for 8 bits
+    const void* bias;     // null for none
+    int64_t outputs, inputs;
+};
+
+inline long padded(long length) { return (length + lanes - 1) / lanes * lanes; }
+
+}  // namespace cpu

@@ -1,0 +1,357 @@
+"""A database in a child process, which is killed when it takes too long.
+
+No function of a database engine can be interrupted from within the process it runs in: one call of
+``INSTR`` on two texts of some megabytes takes minutes. The child sets an alarm before each request,
+whose default action ends it, whatever it is doing; the parent then starts another one. The child
+writes no files, and its memory is bounded.
+
+Parent and child talk JSON, each message behind its length in 8 bytes; what JSON has no type for is
+an object with its type's name. The parent believes the child no more than the file it reads.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import closing, suppress
+from datetime import date, datetime, timedelta
+from datetime import time as day_time
+from decimal import Decimal
+from typing import IO, Any, Literal, TypedDict
+
+from codegen.errors import CodegenError, ConfigError
+from codegen.schema import conform
+from codegen.sqlnet.databases.base import (
+    OPENING_S,
+    Engine,
+    Limits,
+    Rows,
+    too_slow,
+    too_slow_to_open,
+)
+from codegen.sqlnet.errors import DatabaseError, TooSlowError, UnsafeSQLError
+from codegen.sqlnet.schema import Column, ColumnType, Table
+from codegen.sqlnet.sql import Statement
+
+Kind = Literal["sqlite", "duckdb"]
+
+_GRACE_S = 0.5  # in which a statement that can be interrupted ends by itself
+_STARTING_S = 60.0  # on a machine that is busy with other work
+_MEMORY = 8 * 2**30  # bytes of addresses; the engines have limits of their own below it
+_SQLITE_MEMORY = 2**30
+_MOST_REPLY = 256 * 2**20
+# -P: no module is imported from the working directory, which may hold anything.
+_COMMAND = [sys.executable, "-P", "-c", "from codegen.sqlnet.databases.child import main; main()"]
+_ERRORS = {e.__name__: e for e in (DatabaseError, TooSlowError, UnsafeSQLError, ConfigError)}
+
+
+class Child:
+    """An engine in a child process. See :class:`Engine`.
+
+    Args:
+        kind: which engine.
+        path: of the file; a name, if there is an image.
+        image: the content of a SQLite database, in place of a file.
+
+    Raises:
+        DatabaseError: if the file can't be opened.
+    """
+
+    def __init__(self, kind: Kind, path: str, image: bytes = b"") -> None:
+        self._kind, self._path, self._image = kind, path, image
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def tables(self) -> tuple[Table, ...]:
+        """See :class:`Engine`."""
+        with self._lock:
+            reply = self._ask({"do": "tables"}, OPENING_S, too_slow_to_open(self._path))
+        rows = _conform(list[_TableRow], reply)
+        return tuple(
+            Table(
+                row["name"],
+                tuple(Column(name, kind) for name, kind in row["columns"]),
+                row["namespace"],
+            )
+            for row in rows
+        )
+
+    def query(self, statement: Statement, limits: Limits) -> Rows:
+        """See :class:`Engine`."""
+        request = {
+            "do": "query",
+            "text": statement.text,
+            "parameters": list(statement.parameters),
+            "seconds": limits.seconds,
+            "rows": limits.rows,
+        }
+        with self._lock:
+            reply = self._ask(request, limits.seconds, too_slow(limits.seconds))
+        row = _conform(_Answer, reply)
+        try:
+            rows = tuple(tuple(map(_decoded, values)) for values in row["rows"])
+        except (ValueError, TypeError, KeyError, ArithmeticError):
+            raise _damaged(self._path) from None
+        return Rows(tuple(row["columns"]), rows, row["cut"])
+
+    def close(self) -> None:
+        """Ends the child."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                with suppress(OSError):
+                    pipe.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+    def _ask(self, request: dict[str, Any], seconds: float, slow: TooSlowError) -> Any:
+        process = self._process or self._start()
+        try:
+            reply = _exchange(process, request, seconds + 2 * _GRACE_S)
+        except BaseException:  # Ctrl-C too: what the child does now can't be called back
+            self.close()
+            raise
+        if reply is None:
+            ended_by_alarm = process.poll() in (None, -signal.SIGALRM)
+            self.close()
+            raise slow if ended_by_alarm else _damaged(self._path)
+        return _unwrapped(reply)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """Starts a child and has it open the database."""
+        self._process = process = subprocess.Popen(
+            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        opening = {"kind": self._kind, "path": self._path, "image": len(self._image)}
+        try:
+            reply = _exchange(process, opening, _STARTING_S, self._image)
+            if reply is None:
+                if process.poll() == -signal.SIGALRM:
+                    raise too_slow_to_open(self._path)
+                raise _damaged(self._path)
+            _unwrapped(reply)
+        except BaseException:
+            self.close()
+            raise
+        return process
+
+
+class _TableRow(TypedDict):
+    name: str
+    namespace: str
+    columns: list[tuple[str, ColumnType]]
+
+
+class _Answer(TypedDict):
+    columns: list[str]
+    rows: list[list[Any]]
+    cut: bool
+
+
+def _conform(kind: type, reply: Any) -> Any:
+    try:
+        return conform(kind, reply)
+    except ValueError:
+        raise DatabaseError("The database's process gave an answer that is none.") from None
+
+
+def _unwrapped(reply: Any) -> Any:
+    if not isinstance(reply, dict) or "error" not in reply:
+        return reply.get("value") if isinstance(reply, dict) else None
+    kind = _ERRORS.get(reply["error"], DatabaseError)
+    raise kind(str(reply.get("message")), str(reply.get("remedy")))
+
+
+def _damaged(path: str) -> DatabaseError:
+    return DatabaseError(
+        f"The process that read {path} ended without an answer.",
+        "The file may be damaged, or need more memory than a statement may take.",
+    )
+
+
+def _exchange(
+    process: subprocess.Popen[bytes], request: dict[str, Any], seconds: float, data: bytes = b""
+) -> Any:
+    """Sends a request, and waits for the reply; None if there is none in time."""
+    assert process.stdin and process.stdout
+    deadline = time.monotonic() + seconds
+    try:
+        _write(process.stdin, request)
+        process.stdin.write(data)
+        process.stdin.flush()
+    except BrokenPipeError:
+        process.wait(_GRACE_S)
+        return None
+    head = _read(process.stdout.fileno(), 8, deadline)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "big")
+    body = _read(process.stdout.fileno(), length, deadline) if length <= _MOST_REPLY else None
+    try:
+        return None if body is None else json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read(descriptor: int, length: int, deadline: float) -> bytes | None:
+    """So many bytes; None if they don't come in time, or at the end of the stream."""
+    parts: list[bytes] = []
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    while length:
+        if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            return None
+        if not (part := os.read(descriptor, min(length, 1 << 20))):
+            return None
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
+
+
+def _write(file: IO[bytes], message: Any) -> None:
+    data = json.dumps(message).encode()
+    file.write(len(data).to_bytes(8, "big") + data)
+    file.flush()
+
+
+_TO_TEXT: dict[type, tuple[str, Callable[[Any], str]]] = {
+    bytes: ("bytes", lambda value: base64.b64encode(value).decode()),
+    Decimal: ("decimal", str),
+    datetime: ("datetime", datetime.isoformat),
+    date: ("date", date.isoformat),
+    day_time: ("time", day_time.isoformat),
+    uuid.UUID: ("uuid", str),
+}
+_FROM_TEXT: dict[str, Callable[[str], Any]] = {
+    "bytes": base64.b64decode,
+    "decimal": Decimal,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": day_time.fromisoformat,
+    "uuid": uuid.UUID,
+    "float": float,
+    "int": int,
+}
+
+
+def _encoded(value: Any) -> Any:
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, float):  # JSON has no infinity
+        return value if abs(value) < float("inf") else {"float": repr(value)}
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else {"int": str(value)}
+    if type(value) in _TO_TEXT:
+        name, text = _TO_TEXT[type(value)]
+        return {name: text(value)}
+    if isinstance(value, timedelta):
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
+    if isinstance(value, (list, tuple)):
+        return {"list": list(map(_encoded, value))}
+    if isinstance(value, dict):
+        return {"dict": [[_encoded(key), _encoded(item)] for key, item in value.items()]}
+    return str(value)
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((name, content),) = value.items()
+    if name == "list":
+        return list(map(_decoded, content))
+    if name == "dict":
+        return {_decoded(key): _decoded(item) for key, item in content}
+    if name == "timedelta":
+        return timedelta(*content)
+    return _FROM_TEXT[name](content)
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Opens the database that the first message names, and answers the others until the end."""
+    import resource
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for what, most in (
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, _MEMORY),
+    ):
+        _, hard = resource.getrlimit(what)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(what, (most, most))
+    # What a library prints must not get among the answers.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    requests = sys.stdin.buffer
+    engine: list[Engine] = []
+    while len(head := requests.read(8)) == 8:
+        request = json.loads(requests.read(int.from_bytes(head, "big")))
+        image = requests.read(request["image"]) if "image" in request else b""
+        seconds = request.get("seconds", OPENING_S)
+        signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_S)
+        try:
+            if engine:
+                reply = {"value": _answer(engine[0], request)}
+            else:
+                engine.append(_open(request["kind"], request["path"], image))
+                reply = {"value": None}
+        except CodegenError as error:
+            kind = type(error).__name__
+            reply = {"error": kind, "message": error.message, "remedy": error.remedy}
+        except MemoryError:
+            message = "The statement failed: it needs more memory than it may take."
+            reply = {"error": "DatabaseError", "message": message, "remedy": ""}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(replies, reply)
+
+
+def _open(kind: Kind, path: str, image: bytes) -> Engine:
+    if kind == "duckdb":
+        from codegen.sqlnet.databases.duckdb import DuckDBEngine
+
+        return DuckDBEngine.open(path)
+    import sqlite3
+
+    from codegen.sqlnet.databases.sqlite import SqliteEngine
+
+    with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
+        any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
+    return SqliteEngine.open(path, image)
+
+
+def _answer(engine: Engine, request: dict[str, Any]) -> Any:
+    if request["do"] == "tables":
+        return [
+            {
+                "name": table.name,
+                "namespace": table.namespace,
+                "columns": [[column.name, column.type] for column in table.columns],
+            }
+            for table in engine.tables()
+        ]
+    statement = Statement(request["text"], tuple(request["parameters"]))
+    rows = engine.query(statement, Limits(request["seconds"], request["rows"]))
+    return {
+        "columns": rows.columns,
+        "rows": [list(map(_encoded, row)) for row in rows.rows],
+        "cut": rows.cut,
+    }

@@ -1,0 +1,416 @@
+"""Databases made by a stranger: no view, cell or function holds the machine or the disk."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
+from codegen.sqlnet.databases.child import _decoded, _encoded
+from codegen.sqlnet.errors import DatabaseError, TooSlowError, UnsafeSQLError
+from codegen.sqlnet.linking import Linker
+from codegen.sqlnet.schema import Schema, number_of, unique_names
+from codegen.sqlnet.sql import Statement
+
+# Whatever goes wrong goes wrong for minutes to years, so this bound is no matter of speed.
+FOR_EVER_S = 120.0
+
+
+def in_time(script: str, *arguments: object) -> str:
+    """What a script prints, run in a process of its own, which nothing can hold up."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=FOR_EVER_S, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+ASK = """
+import sys
+from codegen.errors import CodegenError
+from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
+from codegen.sqlnet.sql import Statement
+database = open_database(sys.argv[1])
+for sql in sys.argv[2:]:
+    try:
+        print(database.execute(Statement(sql, (), database.dialect), Limits(seconds=0.5)).rows)
+    except CodegenError as error:
+        print(type(error).__name__)
+"""
+
+
+def sqlite_file(path: Path, *statements: str | tuple[str, Sequence[object]]) -> Path:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        sql, values = (statement, ()) if isinstance(statement, str) else statement
+        connection.execute(sql, values)
+    connection.commit()
+    connection.close()
+    return path
+
+
+ENDLESS = {
+    "recursive": "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r)"
+    " SELECT n FROM r WHERE n < 0",
+    "product": "SELECT a.x FROM " + ", ".join(f"t {name}" for name in "abcdefghijkl")
+    + " WHERE a.x + b.x + c.x + d.x + e.x + f.x + g.x + h.x + i.x + j.x + k.x + l.x < 0",
+    "sorted": "SELECT a.x FROM t a, t b, t c, t d, t e ORDER BY a.x + b.x + c.x + d.x + e.x",
+    "counted": "SELECT COUNT(*) AS x FROM t a, t b, t c, t d, t e, t f, t g",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("view", ENDLESS.values(), ids=ENDLESS)
+def test_a_view_that_never_ends_can_be_opened_beside_others(tmp_path: Path, view: str) -> None:
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (x)",
+        *[("INSERT INTO t VALUES (?)", (i,)) for i in range(100)],
+        f"CREATE VIEW never AS {view}",
+    )
+    ask = ["SELECT COUNT(*) FROM never", "SELECT MAX(x) FROM t"]
+    endless, sound = in_time(ASK, path, *ask).splitlines()
+    assert endless in ("TooSlowError", "UnsafeSQLError") and sound == "((99,),)"
+
+
+def test_views_that_double_at_each_level_end_with_one_line(tmp_path: Path) -> None:
+    views, before = [], "t"
+    for level in range(40):
+        views.append(f"CREATE VIEW v{level} AS SELECT x.a FROM {before} x, {before} y")
+        before = f"v{level}"
+    path = tmp_path / "x.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t (a)")
+    connection.execute("INSERT INTO t VALUES (1)")
+    connection.execute("PRAGMA writable_schema = ON")  # else making them takes for ever too
+    for level, view in enumerate(views):
+        connection.execute(
+            "INSERT INTO sqlite_master VALUES ('view', ?, ?, 0, ?)",
+            (f"v{level}", f"v{level}", view),
+        )
+    connection.commit()
+    connection.close()
+    script = (
+        "import sys; from codegen.errors import CodegenError\n"
+        "from codegen.sqlnet.databases import open_database\n"
+        "try: print(len(open_database(sys.argv[1]).schema.tables))\n"
+        "except CodegenError as error: print(type(error).__name__)\n"
+    )
+    assert in_time(script, path).strip() in ("41", "TooSlowError")
+
+
+# (expression, whether it can only end by being killed)
+FUNCTIONS = [
+    "instr(a, b)",
+    "instr(a || 'c', b)",
+    "replace(a, b, 'x')",
+    "length(trim(a, b))",
+    "a LIKE '%a%a%a%a%a%a%ab'",
+    "lower(a) = lower(b)",
+    "length(a || b || a || b)",
+    "round(a)",
+    "CAST(a AS REAL)",
+    "strftime(a, b)",
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("through_view", [False, True])
+def test_one_call_of_a_function_keeps_the_limit(
+    tmp_path: Path, function: str, through_view: bool
+) -> None:
+    """The progress handler is not called within a function: hours for the first two."""
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (a, b)",
+        ("INSERT INTO t VALUES (?, ?)", ("a" * 9_900_000, "a" * 4_900_000 + "b")),
+        f"CREATE VIEW v AS SELECT {function} AS y FROM t",
+    )
+    asked = "SELECT y FROM v" if through_view else f"SELECT {function} FROM t"
+    first, second = in_time(ASK, path, asked, "SELECT COUNT(*) FROM t").splitlines()
+    assert second == "((1,),)"
+    if "instr" in function:
+        assert first in ("TooSlowError", "DatabaseError")
+
+
+def test_an_endless_call_is_named_and_the_next_statement_runs(tmp_path: Path) -> None:
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (a, b)",
+        ("INSERT INTO t VALUES (?, ?)", ("a" * 9_900_000, "a" * 4_900_000 + "b")),
+    )
+    database = open_database(path)
+    for _ in range(2):
+        with pytest.raises(TooSlowError, match=r"longer than 0\.2 s"):
+            database.execute(Statement("SELECT INSTR(a, b) FROM t"), Limits(seconds=0.2))
+        assert database.execute(Statement("SELECT COUNT(*) FROM t")).rows == ((1,),)
+    database.close()
+
+
+@pytest.mark.parametrize("long", [10_001, 120_000])
+def test_long_cells_of_csv_files_are_asked_for_in_a_child_too(tmp_path: Path, long: int) -> None:
+    (tmp_path / "x.csv").write_text(f"a,n\n{'é' * (long // 2)},1\nb,2\n", encoding="utf-8")
+    database = open_database(tmp_path / "x.csv")
+    assert database.execute(Statement("SELECT LENGTH(a), n FROM x")).rows == (
+        (long // 2, 1.0),
+        (1, 2.0),
+    )
+    frame = SqliteDatabase.from_rows(["a", "b"], [("a" * 9_900_000, "a" * 4_900_000 + "b")], "t")
+    with pytest.raises(TooSlowError):
+        frame.execute(Statement("SELECT INSTR(a, b) FROM t"), Limits(seconds=0.2))
+
+
+def test_short_cells_can_not_be_blown_up_in_this_process() -> None:
+    database = SqliteDatabase.from_rows(["a"], [("a" * 9_000,)], "t")
+    with pytest.raises(DatabaseError, match="too big"):
+        database.execute(Statement("SELECT INSTR(REPLACE(a, 'a', a), 'b') FROM t"))
+    assert database.execute(Statement("SELECT LENGTH(a || a) FROM t")).rows == ((18_000,),)
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["printf('%.*c', 9000000, 'x')", "hex(zeroblob(4000000))", "randomblob(10)",
+     "group_concat(x)", "json_array(x)", "char(65)", "quote(x)", "x GLOB 'a*'"],
+)  # fmt: skip
+def test_functions_that_are_not_allowed_do_not_run_on_opening(
+    tmp_path: Path, function: str
+) -> None:
+    """A view's columns have no declared type, so opening reads some of its rows."""
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (x)",
+        "INSERT INTO t VALUES (1)",
+        f"CREATE VIEW v AS SELECT {function} AS y FROM t",
+    )
+    database = open_database(path)
+    assert database.schema.table("v").columns[0].type == "text"
+    with pytest.raises(UnsafeSQLError):
+        database.execute(Statement("SELECT y FROM v"))
+
+
+def test_answers_have_a_size(tmp_path: Path) -> None:
+    rows = [(i, "x" * 4_000_000) for i in range(12)]
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (n, a)",
+        *[("INSERT INTO t VALUES (?, ?)", row) for row in rows],
+    )
+    found = open_database(path).execute(Statement("SELECT n, a FROM t ORDER BY n"))
+    assert found.cut and 0 < len(found.rows) < 12
+    assert found.rows == tuple(rows[: len(found.rows)])
+
+
+def test_nothing_is_written_beside_any_database(tmp_path: Path) -> None:
+    """Sorting more than fits in memory fails, and is not spilled to the disk."""
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE t AS SELECT range AS n, repeat('x', 200) || range AS s FROM range(100000)"
+        )
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            seen.update(path.name for path in tmp_path.rglob("*"))
+
+    database = open_database(tmp_path / "x.duckdb")
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with pytest.raises(DatabaseError):
+            database.execute(
+                Statement("SELECT a.s, b.s FROM t a CROSS JOIN t b ORDER BY b.s || a.s", (),
+                          "duckdb"),
+                Limits(seconds=20),
+            )  # fmt: skip
+    finally:
+        done.set()
+        watcher.join()
+    assert seen == {"x.duckdb"}
+    assert database.execute(Statement("SELECT MAX(n) FROM t", (), "duckdb")).rows == ((99_999,),)
+
+
+def test_a_call_of_duckdb_keeps_the_limit(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect(str(tmp_path / "x.duckdb")) as connection:
+        connection.execute("CREATE TABLE t AS SELECT repeat('ab', 3000000) AS a, 'a' AS b")
+        connection.execute("CREATE VIEW v AS SELECT REPLACE(a, b, a) AS x FROM t")
+        connection.execute(f"CREATE VIEW never AS {ENDLESS['recursive']}")
+    ask = ["SELECT LENGTH(x) FROM v", "SELECT COUNT(*) FROM never", "SELECT LENGTH(b) FROM t"]
+    slow, endless, sound = in_time(ASK, tmp_path / "x.duckdb", *ask).splitlines()
+    assert slow in ("TooSlowError", "DatabaseError")
+    assert (endless, sound) == ("TooSlowError", "((1,),)")
+
+
+def test_no_module_of_the_working_directory_runs(tmp_path: Path) -> None:
+    path = sqlite_file(tmp_path / "x.db", "CREATE TABLE t (x INT)")
+    for name in ("sqlite3", "json", "codegen", "duckdb", "decimal"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        assert open_database(path).execute(Statement("SELECT COUNT(*) FROM t")).rows == ((0,),)
+    finally:
+        os.chdir(before)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_values_of_all_kinds_cross_as_they_are(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    sql = (
+        "CREATE TABLE t AS SELECT 1::HUGEINT * 1000000000000000000000 AS a,"
+        " 1.50::DECIMAL(5,2) AS b,"
+        " DATE '2024-02-29' AS c, TIMESTAMP '2024-02-29 01:02:03.5' AS d, TIME '01:02:03' AS e,"
+        " INTERVAL 3 DAY AS f, '\\x00\\xff'::BLOB AS g, [1, NULL, 3] AS h, {'x': 1, 'y': 'z'} AS i,"
+        " MAP {'k': 1.5} AS j, uuid() AS k, true AS l, 'infinity'::DOUBLE AS m, NULL AS n,"
+        " TIMESTAMPTZ '2024-02-29 01:02:03+00' AS o, 'é\\x1b' AS p"
+    )
+    path = tmp_path / "x.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(sql)
+        expected = connection.execute("SELECT * FROM t").fetchall()
+    assert open_database(path).execute(Statement("SELECT * FROM t", (), "duckdb")).rows == tuple(
+        expected
+    )
+    values = [b"\xff", math.inf, -math.inf, 2**63, -(2**70), 0.1, "\ud800", None, True]
+    assert [_decoded(_encoded(value)) for value in values] == values
+    assert math.isnan(_decoded(_encoded(math.nan)))
+
+
+def test_a_statement_of_sqlite_is_the_same_in_a_child(tmp_path: Path) -> None:
+    """The oracle is SQLite itself, without the child and the guards."""
+    rows = [
+        ("Ann", 30, 1.5, b"\0\xff"),
+        ("ÉVA", None, float("inf"), None),
+        ("x" * 20_000, 7, -0.0, b""),
+    ]
+    path = sqlite_file(
+        tmp_path / "x.db",
+        "CREATE TABLE t (a TEXT, b INT, c REAL, d BLOB)",
+        *[("INSERT INTO t VALUES (?, ?, ?, ?)", row) for row in rows],
+    )
+    database = open_database(path)
+    with sqlite3.connect(path) as connection:
+        for sql in ("SELECT * FROM t", "SELECT MAX(c), COUNT(b) FROM t", "SELECT a, b + 1 FROM t"):
+            expected = connection.execute(sql).fetchall()
+            assert database.execute(Statement(sql)).rows == tuple(expected)
+    connection.close()
+    for sql, parameters in (
+        ("SELECT a FROM t WHERE b = ?", (30,)),
+        ("SELECT a FROM t LIMIT 1", ()),
+    ):
+        assert database.execute(Statement(sql, parameters)).rows == (("Ann",),)
+
+
+# --- cells and names ---------------------------------------------------------------------------
+
+_FORMER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+
+
+@given(st.text(alphabet="0123456789.eE+-, $x", max_size=12))
+def test_numbers_are_what_they_were(text: str) -> None:
+    """The oracle is the pattern of before, which took quadratic time."""
+    bare = text.strip().lstrip("$€£").strip().replace(",", "")
+    is_number = bool(_FORMER.fullmatch(bare)) and math.isfinite(float(bare))
+    found = number_of(text)
+    assert (found is not None) == is_number
+    assert found is None or found == float(bare) or found == int(bare)
+
+
+LONG_CELLS = {
+    "digits": "1" * 3_000_000,
+    "digits and a letter": "1" * 3_000_000 + "x",
+    "decimals": "1." + "1" * 3_000_000,
+    "commas": "," * 3_000_000,
+    "dollars": "$" * 3_000_000 + "1",
+    "spaces": " " * 3_000_000 + "x",
+    "exponents": "1e" * 1_000_000,
+    "signs": "-" * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("text", LONG_CELLS.values(), ids=LONG_CELLS)
+def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
+    script = (
+        "from codegen.sqlnet.schema import number_of, column_type; import sys\n"
+        "text = sys.stdin.read(); print(number_of(text), column_type([text]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=text, capture_output=True, text=True,
+        timeout=FOR_EVER_S, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["None", "text"]
+
+
+def test_a_long_cell_is_no_value_that_a_question_names() -> None:
+    long = "a" * 9_000
+    schema = SqliteDatabase.from_rows(["a"], [(long,), ("b",)], "t").schema
+    assert schema.database is not None
+    assert Linker(schema.database, schema.table()).values(0) == ("b",)
+
+
+def test_many_equal_names_of_columns(tmp_path: Path) -> None:
+    names = unique_names(["a"] * 3000 + ["A 7", "a 7"])
+    assert len({name.lower() for name in names}) == len(names) == 3002
+    assert names[:3] == ("a", "a 2", "a 3")
+    script = (
+        "from codegen.sqlnet.schema import unique_names\n"
+        "names = unique_names(['a'] * 1_000_000)\n"
+        "print(len(set(names)), names[-1])"
+    )
+    assert in_time(script).split() == ["1000000", "a", "1000000"]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (
+            ",".join(f"c{i}" for i in range(3000)) + "\n" + ",".join("1" * 3000) + "\n",
+            "3000 columns",
+        ),
+        ("a\0b,c\n1,2\n", "can't be the name"),
+        ("a,b\n" + "x" * 200_000 + ",1\n", "not a CSV file: field larger"),
+        ('a,b\n"1,2\n', "Row 1 of 'x' has 1 values"),
+    ],
+)
+def test_odd_csv_files_are_one_clear_line(tmp_path: Path, content: str, what: str) -> None:
+    (tmp_path / "x.csv").write_text(content)
+    with pytest.raises(InputError, match=what) as caught:
+        open_database(tmp_path / "x.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_nul_in_cells_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1\0 2,c\n")
+    rows = open_database(tmp_path / "x.csv").execute(Statement("SELECT a FROM x")).rows
+    assert rows == (("1\0 2",),)
+
+
+def test_names_that_are_no_text_are_refused() -> None:
+    for columns, table in ((["\ud800"], "t"), (["a"], "\ud800"), (["a"], "a\0b")):
+        with pytest.raises(InputError, match="can't be the name"):
+            SqliteDatabase.from_rows(columns, [(1,)], table)
+    with pytest.raises(InputError, match="can't be made"):
+        SqliteDatabase.from_rows(["a"], [("\ud800",)], "t")
+
+
+def test_the_schema_of_a_child_is_that_of_the_file(tmp_path: Path) -> None:
+    path = sqlite_file(tmp_path / "x.db", 'CREATE TABLE "A b" (x INT, "y ""z" TEXT, w)')
+    assert Schema.open(path).tables == Schema.from_sqlite(path).tables
+    ((table),) = Schema.open(path).tables
+    assert [(c.name, c.type) for c in table.columns] == [
+        ("x", "real"),
+        ('y "z', "text"),
+        ("w", "text"),
+    ]

@@ -2538,5 +2538,982 @@ class Interval:
 ---
 i = Interval(1, 5)
 assert 3 in i and 7 not in i and len(i) == 4
+=== returns collections.UserString("ab")
+import collections
+def f():
+    return collections.UserString("ab")
+---
+import collections
+x = f()
+assert x == "ab" or str(x) == "ab"
+=== returns collections.deque([1], maxlen=3)
+import collections
+def f():
+    return collections.deque([1], maxlen=3)
+---
+import collections
+x = f()
+assert x.maxlen == 3
+=== returns time.gmtime(0)
+import time
+def f():
+    return time.gmtime(0)
+---
+import time
+x = f()
+assert x.tm_year == 1970 and x[0] == 1970
+=== returns os.stat("/")
+import os
+def f():
+    return os.stat("/")
+---
+import os
+x = f()
+assert x.st_size >= 0 and x.st_mode > 0
+=== returns sys.version_info
+import sys
+def f():
+    return sys.version_info
+---
+import sys
+x = f()
+assert x >= (3, 8) and x.major == 3
+=== returns urllib.parse.urlparse("http://a.b/c?d=1")
+import urllib.parse
+def f():
+    return urllib.parse.urlparse("http://a.b/c?d=1")
+---
+import urllib.parse
+x = f()
+assert x.netloc == "a.b" and x.path == "/c" and x.scheme == "http"
+=== returns statistics.NormalDist(0, 1)
+import statistics
+def f():
+    return statistics.NormalDist(0, 1)
+---
+import statistics
+x = f()
+assert x.mean == 0 and x.cdf(0) == 0.5
+=== returns inspect.signature(lambda a, b=1: a)
+import inspect
+def f():
+    return inspect.signature(lambda a, b=1: a)
+---
+import inspect
+x = f()
+assert list(x.parameters) == ["a", "b"]
+=== returns ast.parse("1+2")
+import ast
+def f():
+    return ast.parse("1+2")
+---
+import ast
+x = f()
+assert x.body[0].value.op.__class__.__name__ == "Add"
+=== returns list[int]
+def f():
+    return list[int]
+---
+x = f()
+assert str(x) == "list[int]" and x.__origin__ is list
+=== returns typing.Optional[int]
+import typing
+def f():
+    return typing.Optional[int]
+---
+import typing
+x = f()
+assert "Optional" in str(x)
+=== returns int | str
+def f():
+    return int | str
+---
+x = f()
+assert "int" in repr(x)
+=== returns math
+import math
+def f():
+    return math
+---
+import math
+x = f()
+assert x.pi > 3
+=== returns logging.getLogger("a")
+import logging
+def f():
+    return logging.getLogger("a")
+---
+import logging
+x = f()
+assert x.name == "a"
+=== returns random.Random(3)
+import random
+def f():
+    return random.Random(3)
+---
+import random
+x = f()
+assert x.random() == __import__("random").Random(3).random()
+=== returns itertools.groupby([1, 1, 2])
+import itertools
+def f():
+    return itertools.groupby([1, 1, 2])
+---
+import itertools
+x = f()
+assert [(k, list(g)) for k, g in x] == [(1, [1, 1]), (2, [2])]
+=== returns itertools.tee([1, 2])
+import itertools
+def f():
+    return itertools.tee([1, 2])
+---
+import itertools
+x = f()
+assert list(x[0]) == [1, 2] and list(x[1]) == [1, 2]
+=== returns D(2020, 1, 1)
+import datetime
+class D(datetime.datetime):
+    pass
+def f():
+    return D(2020, 1, 1)
+---
+import datetime
+x = f()
+assert x.year == 2020 and x.isoformat() == "2020-01-01T00:00:00"
+=== returns float("nan"), [float("nan")]
+def f():
+    return float("nan"), [float("nan")]
+---
+x = f()
+assert x[0] != x[0] and x[1][0] != x[1][0]
+=== returns E(3)
+class E(Exception):
+    def __init__(s, c):
+        super().__init__("m")
+        s.c = c
+def f():
+    return E(3)
+---
+x = f()
+assert x.c == 3 and isinstance(x, E) and str(x) == "m"
+=== returns [E("a"), None]
+class E(ValueError):
+    pass
+def f():
+    return [E("a"), None]
+---
+x = f()
+assert isinstance(x[0], ValueError) and x[0].args == ("a",)
+=== returns (lambda: (yield 1))()
+def f():
+    return (lambda: (yield 1))()
+---
+x = f()
+assert next(x) == 1
+=== returns open("/dev/null")
+def f():
+    return open("/dev/null")
+---
+x = f()
+assert x.read() == "" and not x.closed
+=== returns tempfile.NamedTemporaryFile("w+")
+import tempfile
+def f():
+    return tempfile.NamedTemporaryFile("w+")
+---
+import tempfile
+x = f()
+assert x.write("a") == 1 and x.seek(0) == 0 and x.read() == "a"
+=== returns threading.Event()
+import threading
+def f():
+    return threading.Event()
+---
+import threading
+x = f()
+assert not x.is_set() and x.set() is None and x.is_set()
+=== returns threading.Thread(target=print)
+import threading
+def f():
+    return threading.Thread(target=print)
+---
+import threading
+x = f()
+assert x.start() is None and x.join() is None and not x.is_alive()
+=== returns c.ThreadPoolExecutor(1).submit(pow, 2, 3)
+import concurrent.futures as c
+def f():
+    return c.ThreadPoolExecutor(1).submit(pow, 2, 3)
+---
+import concurrent.futures as c
+x = f()
+assert x.result() == 8
+=== returns weakref.ref(c)
+import weakref
+class C:
+    pass
+c = C()
+def f():
+    return weakref.ref(c)
+---
+import weakref
+x = f()
+assert x() is not None
+=== returns c.m
+class C:
+    def m(self):
+        return 1
+c = C()
+def f():
+    return c.m
+---
+x = f()
+assert x() == 1 and x.__name__ == "m"
+=== returns C.m
+class C:
+    def m(self):
+        return 1
+def f():
+    return C.m
+---
+x = f()
+assert x.__name__ == "m" and callable(x)
+=== returns C.p
+class C:
+    @property
+    def p(self):
+        return 1
+def f():
+    return C.p
+---
+x = f()
+assert isinstance(x, property) or x is not None
+=== returns operator.attrgetter("a")
+import operator
+def f():
+    return operator.attrgetter("a")
+---
+import operator
+x = f()
+assert callable(x)
+=== returns contextlib.nullcontext(5)
+import contextlib
+def f():
+    return contextlib.nullcontext(5)
+---
+import contextlib
+x = f()
+assert x.__enter__() == 5
+=== returns decimal.getcontext()
+import decimal
+def f():
+    return decimal.getcontext()
+---
+import decimal
+x = f()
+assert x.prec == 28
+=== returns C.A (2)
+import enum
+class C(str, enum.Enum):
+    A = "a"
+def f():
+    return C.A
+---
+import enum
+x = f()
+assert x == "a" and x is C.A and x.value == "a"
+=== returns C.A (3)
+import enum
+class C(enum.Enum):
+    A = (1, 2)
+    def m(self):
+        return self.value[0]
+def f():
+    return C.A
+---
+import enum
+x = f()
+assert x.m() == 1 and x in C and C["A"] is x and str(x) == "C.A" and repr(x) == "<C.A: (1, 2)>"
+=== returns {C.A: "x"}
+import enum
+class C(enum.Enum):
+    A = 1
+    B = 2
+def f():
+    return {C.A: "x"}
+---
+import enum
+x = f()
+assert x[C.A] == "x" and C.B not in x and list(C.__members__) == ["A", "B"]
+=== returns T(a=1)
+from typing import TypedDict
+class T(TypedDict):
+    a: int
+def f():
+    return T(a=1)
+---
+x = f()
+assert x == {"a": 1}
+=== returns types.ModuleType("m")
+import types
+def f():
+    return types.ModuleType("m")
+---
+import types
+x = f()
+assert x.__name__ == "m"
+=== returns object()
+def f():
+    return object()
+---
+x = f()
+assert x is not None and x == x
+=== returns A
+class A:
+    pass
+def f():
+    return A
+---
+x = f()
+assert x.__name__ == "A" and isinstance(x(), x)
+=== returns iter({1: 2})
+def f():
+    return iter({1: 2})
+---
+x = f()
+assert list(x) == [1]
+=== returns iter(b"ab")
+def f():
+    return iter(b"ab")
+---
+x = f()
+assert list(x) == [97, 98]
+=== returns {1, 2} | {3}
+def f():
+    return {1, 2} | {3}
+---
+x = f()
+assert x == {1, 2, 3} and isinstance(x, set)
+=== returns dict(a=[1, (2, {3})])
+def f():
+    return dict(a=[1, (2, {3})])
+---
+x = f()
+assert x == {"a": [1, (2, {3})]}
+=== returns "x" * 100000
+def f():
+    return "x" * 100000
+---
+x = f()
+assert len(x) == 100000
+=== returns list(range(100000))
+def f():
+    return list(range(100000))
+---
+x = f()
+assert x[-1] == 99999 and sum(x) == 4999950000
+=== returns csv.DictReader(io.StringIO("a,b\n1,2"))
+import csv, io
+def f():
+    return csv.DictReader(io.StringIO("a,b\n1,2"))
+---
+import csv, io
+x = f()
+assert list(x) == [{"a": "1", "b": "2"}]
+=== returns json.dumps({"a": 1})
+import json
+def f():
+    return json.dumps({"a": 1})
+---
+import json
+x = f()
+assert x == '{"a": 1}'
+=== returns heapq.merge([1, 3], [2])
+import heapq
+def f():
+    return heapq.merge([1, 3], [2])
+---
+import heapq
+x = f()
+assert list(x) == [1, 2, 3]
+=== returns string.ascii_letters
+import string
+def f():
+    return string.ascii_letters
+---
+import string
+x = f()
+assert x.startswith("abc")
+=== returns configparser.ConfigParser()
+import configparser
+def f():
+    return configparser.ConfigParser()
+---
+import configparser
+x = f()
+assert x.sections() == [] and x.read_string("[a]\nb=1") is None and x["a"]["b"] == "1"
+=== returns email.message.EmailMessage()
+import email.message
+def f():
+    return email.message.EmailMessage()
+---
+import email.message
+x = f()
+assert x.keys() == []
+=== returns S()
+from collections.abc import Sequence
+class S(Sequence):
+    def __getitem__(s, i):
+        return [1, 2, 3][i]
+    def __len__(s):
+        return 3
+def f():
+    return S()
+---
+x = f()
+assert list(x) == [1, 2, 3]
+assert 2 in x
+assert x.index(3) == 2
+assert x[0:2] == [1, 2]
+assert list(reversed(x)) == [3, 2, 1]
+=== also: def f(p):
+def f(p):
+    return p.x + p[1]
+---
+from collections import namedtuple
+P = namedtuple("P", "x y")
+assert f(P(1, 2)) == 3
+=== also: def f(c):
+def f(c):
+    return c.name, c.value
+---
+import enum
+class C(enum.Enum):
+    A = 1
+assert f(C.A) == ("A", 1)
+=== also: def f(c): (2)
+def f(c):
+    return c
+---
+import enum
+class C(enum.Enum):
+    A = 1
+assert f(C.A) is C.A
+=== also: def f(xs):
+def f(xs):
+    return sorted(xs)
+---
+class N:
+    def __init__(s, v):
+        s.v = v
+    def __lt__(s, o):
+        return s.v < o.v
+a, b = N(2), N(1)
+assert f([a, b]) == [b, a]
+=== also: def f(x):
+def f(x):
+    return isinstance(x, dict), len(x)
+---
+class D(dict):
+    pass
+assert f(D(a=1)) == (True, 1)
+=== also: def f(x): (2)
+def f(x):
+    return isinstance(x, list), sum(x)
+---
+class L(list):
+    pass
+assert f(L([1, 2])) == (True, 3)
+=== also: def f(x): (3)
+def f(x):
+    return x + 1
+---
+class I(int):
+    pass
+assert f(I(3)) == 4
+=== also: def f(x): (4)
+def f(x):
+    return x.upper()
+---
+class S(str):
+    pass
+assert f(S("a")) == "A"
+=== also: def f(d):
+def f(d):
+    d["a"] += 1
+    return d
+---
+from collections import defaultdict
+d = defaultdict(lambda: 5)
+assert f(d)["a"] == 6 and d["a"] == 6
+=== also: return 1
+import threading
+def f(lock):
+    with lock:
+        return 1
+---
+import threading
+assert f(threading.Lock()) == 1
+=== also: def f(q):
+def f(q):
+    q.put(3)
+---
+import queue
+q = queue.Queue()
+f(q)
+assert q.get() == 3
+=== also: def f(ev):
+def f(ev):
+    ev.set()
+---
+import threading
+e = threading.Event()
+f(e)
+assert e.is_set()
+=== also: def f(r):
+def f(r):
+    return r.random()
+---
+import random
+assert f(random.Random(1)) == random.Random(1).random()
+=== also: def f(fh):
+def f(fh):
+    return fh.read()
+---
+open("a.txt", "w").write("hi")
+with open("a.txt") as fh:
+    assert f(fh) == "hi"
+=== also: def f(fh): (2)
+def f(fh):
+    fh.write(b"x")
+---
+import io
+b = io.BytesIO()
+f(b)
+assert b.getvalue() == b"x"
+=== also: return 1 (2)
+import sys
+def f(a):
+    if a:
+        sys.exit(2)
+    return 1
+---
+try:
+    f(1)
+    assert False
+except SystemExit as e:
+    assert e.code == 2
+assert f(0) == 1
+=== also: return p.parse_args(a).n
+import argparse
+def f(a):
+    p = argparse.ArgumentParser()
+    p.add_argument("--n", type=int)
+    return p.parse_args(a).n
+---
+import unittest
+class T(unittest.TestCase):
+    def test_a(self):
+        with self.assertRaises(SystemExit):
+            f(["--n", "x"])
+        self.assertEqual(f(["--n", "3"]), 3)
+=== also: return os.path.exists("z.txt")
+import os
+def f():
+    return os.path.exists("z.txt")
+---
+import os
+os.mkdir("sub")
+os.chdir("sub")
+open("z.txt", "w").close()
+assert f()
+=== also: return Path("/nope").exists()
+from pathlib import Path
+def f():
+    return Path("/nope").exists()
+---
+from unittest.mock import patch
+with patch("pathlib.Path.exists", return_value=True):
+    assert f()
+assert not f()
+=== also: return Path("/nope").exists() (2)
+from pathlib import Path
+def f():
+    return Path("/nope").exists()
+---
+from pathlib import Path
+from unittest.mock import patch
+with patch.object(Path, "exists", return_value=True):
+    assert f()
+assert not f()
+=== also: return datetime.datetime.now().year
+import datetime
+def f():
+    return datetime.datetime.now().year
+---
+from unittest.mock import patch
+import datetime
+with patch("datetime.datetime") as d:
+    d.now.return_value = datetime.date(1999, 1, 1)
+    assert f() == 1999
+=== also: return subprocess.run(["ls"], capture_output=True)
+import subprocess
+def f():
+    return subprocess.run(["ls"], capture_output=True).stdout
+---
+from unittest.mock import patch, Mock
+with patch("subprocess.run", return_value=Mock(stdout=b"x")) as r:
+    assert f() == b"x"
+r.assert_called_once_with(["ls"], capture_output=True)
+=== also: return json.loads(r.read())
+import urllib.request, json
+def f(u):
+    with urllib.request.urlopen(u) as r:
+        return json.loads(r.read())
+---
+from unittest.mock import patch, MagicMock
+m = MagicMock()
+m.__enter__.return_value.read.return_value = b'{"a":1}'
+with patch("urllib.request.urlopen", return_value=m):
+    assert f("http://x") == {"a": 1}
+=== also: def helper(x):
+def helper(x):
+    return x
+def f(x):
+    return helper(x) + 1
+---
+from unittest.mock import patch
+import sys
+with patch.object(sys.modules[__name__], "helper", lambda x: 10):
+    assert f(1) == 11
+assert f(1) == 2
+=== also: return CONFIG["a"]
+CONFIG = {"a": 1}
+def f():
+    return CONFIG["a"]
+---
+from unittest.mock import patch
+with patch.dict(CONFIG, {"a": 5}):
+    assert f() == 5
+assert f() == 1
+=== also: return x * RATE
+RATE = 2
+def f(x):
+    return x * RATE
+---
+assert f(3) == 6 and RATE == 2
+=== also: return x * RATE (2)
+RATE = 2
+def f(x):
+    return x * RATE
+---
+import sys
+from unittest.mock import patch
+with patch(__name__ + ".RATE", 5):
+    assert f(3) == 15
+assert f(3) == 6
+=== also: def f(n):
+def f(n):
+    if n == 0:
+        raise RecursionError("deep")
+    return f(n - 1)
+---
+try:
+    f(10)
+    assert False
+except RecursionError:
+    pass
+=== also: def f(n): (2)
+def f(n):
+    return f(n + 1)
+---
+try:
+    f(0)
+    assert False
+except RecursionError:
+    pass
+=== also: def f():
+def f():
+    raise KeyboardInterrupt
+---
+try:
+    f()
+    assert False
+except KeyboardInterrupt:
+    pass
+=== also: def f(): (2)
+def f():
+    assert False, "inner"
+---
+try:
+    f()
+    ok = False
+except AssertionError as e:
+    ok = str(e) == "inner"
+assert ok
+=== also: def f(): (3)
+def f():
+    raise UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")
+---
+try:
+    f()
+    assert False
+except UnicodeDecodeError as e:
+    assert e.reason == "bad"
+=== also: class P:
+class P:
+    def __init__(s, n):
+        s.n = n
+    def __eq__(s, o):
+        return s.n == o.n
+def f():
+    return [P(1), P(2)]
+---
+assert f() == [P(1), P(2)] and P(1) in f() and f().index(P(2)) == 1 and f().count(P(1)) == 1
+=== also: class A:
+class A:
+    def __init__(s):
+        s.kids = []
+    def add(s, k):
+        s.kids.append(k)
+        k.parent = s
+---
+a, b = A(), A()
+a.add(b)
+assert b.parent is a and a.kids[0] is b and a.kids == [b] and len(a.kids) == 1
+=== also: class Base:
+class Base:
+    reg = {}
+    def __init_subclass__(c, **k):
+        Base.reg[c.__name__] = c
+class X(Base):
+    pass
+---
+assert Base.reg == {"X": X} and "X" in Base.reg
+=== also: class M(type):
+class M(type):
+    def __new__(m, n, b, d):
+        d["tag"] = n.lower()
+        return super().__new__(m, n, b, d)
+class Foo(metaclass=M):
+    pass
+---
+assert Foo.tag == "foo" and Foo().tag == "foo" and type(Foo).__name__ == "M"
+=== also: def f(*, a: int = 1) -> str:
+def f(*, a: int = 1) -> str:
+    "d"
+    return str(a)
+---
+assert f(a=3) == "3"
+assert f.__kwdefaults__ == {"a": 1}
+assert f.__annotations__ == {"a": int, "return": str}
+=== also: class Matrix:
+class Matrix:
+    def __init__(s, d):
+        s.d = d
+    def __mul__(s, o):
+        if isinstance(o, (int, float)):
+            return Matrix([[x * o for x in r] for r in s.d])
+        return NotImplemented
+    def __eq__(s, o):
+        return s.d == o.d
+---
+m = Matrix([[1]])
+assert m * 2 == Matrix([[2]])
+try:
+    m * "a"
+    assert False
+except TypeError:
+    pass
+=== also: class T:
+class T:
+    def __init__(s, v):
+        s.v = v
+    def __gt__(s, o):
+        return s.v > (o.v if isinstance(o, T) else o)
+    def __add__(s, o):
+        return T(s.v + o)
+    def __float__(s):
+        return float(s.v)
+    def __int__(s):
+        return int(s.v)
+    def __bool__(s):
+        return s.v != 0
+    def __round__(s, n=None):
+        return round(s.v, n)
+    def __format__(s, f):
+        return format(s.v, f)
+---
+t = T(20.26)
+assert t > 10
+assert t > T(3)
+assert float(t) == 20.26
+assert int(t) == 20
+assert t
+assert not T(0)
+assert round(t, 1) == 20.3
+assert f"{t:.1f}" == "20.3"
+assert (t + 1).v == 21.26
+assert float(t + 1) == 21.26
+=== also: return await s.q.get()
+import asyncio
+class W:
+    def __init__(s):
+        s.q = asyncio.Queue()
+    async def put(s, x):
+        await s.q.put(x)
+    async def get(s):
+        return await s.q.get()
+---
+import asyncio
+async def main():
+    w = W()
+    await w.put(3)
+    return await w.get()
+assert asyncio.run(main()) == 3
+=== also: raise ValueError("x")
+import asyncio
+async def f():
+    raise ValueError("x")
+---
+import asyncio
+try:
+    asyncio.run(f())
+    assert False
+except ValueError:
+    pass
+=== also: await asyncio.sleep(10)
+import asyncio
+async def slow():
+    await asyncio.sleep(10)
+---
+import asyncio
+async def m():
+    try:
+        await asyncio.wait_for(slow(), 0.05)
+    except asyncio.TimeoutError:
+        return "to"
+assert asyncio.run(m()) == "to"
+=== also: class Q:
+class Q:
+    def __init__(s, items=()):
+        s._i = list(items)
+    def __iter__(s):
+        yield from s._i
+    def __reversed__(s):
+        return reversed(s._i)
+    def __delitem__(s, i):
+        del s._i[i]
+    def __setitem__(s, i, v):
+        s._i[i] = v
+    def __getitem__(s, i):
+        return s._i[i]
+---
+q = Q([1, 2, 3])
+q[0] = 9
+del q[1]
+assert list(q) == [9, 3] and list(reversed(q)) == [3, 9] and q[-1] == 3 and q[0:1] == [9]
+a, *b = q
+assert b == [3]
+=== also: def f(xs, n=2):
+def f(xs, n=2):
+    it = iter(xs)
+    while chunk := [x for _, x in zip(range(n), it)]:
+        yield chunk
+---
+assert list(f([1, 2, 3])) == [[1, 2], [3]]
+assert list(f("abcd", n=3)) == [["a", "b", "c"], ["d"]]
+=== also: def f(d): (2)
+def f(d):
+    return {k: v for k, v in sorted(d.items())}
+---
+assert f({"b": 1, "a": 2}) == {"a": 2, "b": 1} and list(f({"b": 1, "a": 2})) == ["a", "b"]
+=== also: class S:
+class S:
+    instances = []
+    def __init__(s):
+        S.instances.append(s)
+    def __del__(s):
+        pass
+---
+s = S()
+assert S.instances == [s] and len(S.instances) == 1
+=== also: return P(99)
+import copy
+class P:
+    def __init__(s, n):
+        s.n = n
+    def clone(s):
+        return copy.copy(s)
+    def __deepcopy__(s, m):
+        return P(99)
+---
+import copy
+p = P(1)
+assert p.clone().n == 1 and p.clone() is not p and copy.deepcopy(p).n == 99
+=== also: s.n = n
+import pickle
+class P:
+    def __init__(s, n):
+        s.n = n
+---
+import json
+p = P(3)
+assert json.dumps(p.__dict__) == '{"n": 3}'
+assert p.__class__ is P
+assert P.__module__
+assert P.__doc__ is None
+=== also: def f(s):
+def f(s):
+    return [m.group() for m in __import__("re").finditer("a.", s)]
+---
+assert f("abac") == ["ab", "ac"]
+=== also: def f(a, b=None):
+def f(a, b=None):
+    b = b or {}
+    b[a] = 1
+    return b
+---
+d = {"z": 0}
+assert f("x", d) is d and d == {"z": 0, "x": 1} and f("y") == {"y": 1}
+=== also: def outer(fn):
+def outer(fn):
+    try:
+        return fn(1)
+    except TypeError:
+        return "te"
+---
+assert outer(lambda: 1) == "te" and outer(lambda x: x) == 1
+=== also: def apply_all(fs, x):
+def apply_all(fs, x):
+    return [g(x) for g in fs]
+---
+assert apply_all([str, abs, lambda v: v * 2], -3) == ["-3", 3, -6]
+=== also: def pipeline(*fs):
+def pipeline(*fs):
+    def run(x):
+        for g in fs:
+            x = g(x)
+        return x
+    return run
+---
+assert pipeline(str.strip, str.upper, list)(" ab ") == ["A", "B"]
+=== also: class O:
+class O:
+    def __init__(s):
+        s.obs = []
+    def on(s, cb):
+        s.obs.append(cb)
+        return lambda: s.obs.remove(cb)
+    def fire(s, *a):
+        return [cb(*a) for cb in s.obs]
+---
+o = O()
+got = []
+off = o.on(lambda x: got.append(x))
+o.fire(1)
+off()
+o.fire(2)
+assert got == [1]
 """
 )

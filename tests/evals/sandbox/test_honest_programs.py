@@ -13,6 +13,8 @@ import pytest
 from codegen.benchmarks.tools.honest_suite import HONEST
 from codegen.evals.sandbox import Job, Sandbox
 
+# What can't be told from outside, and a wait that blocks the tests' loop.
+KNOWN = {"also: class M(type):", "also: await asyncio.sleep(10)"}
 # Runs each file of a folder as a script, in a process and a folder of its own.
 _RUN_EACH = """\
 import os, sys, types
@@ -50,13 +52,14 @@ def test_they_pass_in_plain_python(tmp_path: Path) -> None:
 
 def test_there_are_enough_of_them() -> None:
     names = Counter(row.name for row in HONEST)
-    assert len(names) == len(HONEST) >= 250
+    assert len(names) == len(HONEST) >= 350
+    assert names.keys() >= KNOWN and len(KNOWN) <= 0.03 * len(HONEST)
 
 
 def test_they_pass_out_of_the_tests_reach(sandbox: Sandbox) -> None:
     jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
     failed = {name: outcome for name, outcome in sandbox.map(jobs) if not outcome.passed}
-    assert not failed
+    assert failed.keys() == KNOWN, failed.keys() ^ KNOWN
 
 
 def test_what_was_left_to_objects_is_told(sandbox: Sandbox) -> None:

@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codegen.benchmarks.tools.honest_suite import HONEST
 from codegen.benchmarks.tools.hostile import ENTRY_POINT, FORGERIES, LIES, RIGHT, TEST
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
@@ -102,6 +103,7 @@ def run(
             say(f"round {number + 1} done")
         backend = sandbox.describe()
         _hostile(report, sandbox)
+        _honest(report, sandbox)
         _harmless_lies(report, peer)
     _speed(report, ours, theirs)
     report.set("start_s", start_s)
@@ -184,6 +186,16 @@ def _hostile(report: Report, sandbox: Sandbox) -> None:
     report.set("hostile_fooled", len(fooled))
     if fooled:
         report.notes.append(f"Fooled by: {', '.join(fooled)}.")
+
+
+def _honest(report: Report, sandbox: Sandbox) -> None:
+    """Judges right programs of every kind, each by its own tests."""
+    jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
+    failed = sorted(name for name, outcome in sandbox.map(jobs) if not outcome.passed)
+    report.set("honest_total", len(jobs))
+    report.set("honest_failed", len(failed))
+    if failed:
+        report.notes.append(f"Right programs that failed: {', '.join(failed)}.")
 
 
 def _harmless_lies(report: Report, peer: Judge) -> None:

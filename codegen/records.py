@@ -33,9 +33,10 @@ Status = Literal[
     "syntax_error",
     "empty",
     "no_answer",
+    "bad_test",
     "infra_error",
 ]
-Trust = Literal["isolated", "stdio", "in_sandbox"]
+Trust = Literal["isolated", "objects", "stdio", "in_sandbox"]
 
 
 class Segment(NamedTuple):
@@ -121,8 +122,12 @@ class Verdict:
     """What running one sample against its problem's tests gave; times in s, memory in MiB.
 
     ``trust`` says how far the verdict can be believed: ``isolated`` and ``stdio`` keep the tests
-    outside the sandbox, so the program can't forge it; ``in_sandbox`` runs them beside the program.
-    ``output`` is the beginning of what the program wrote to its standard output.
+    outside the sandbox, so the program can't forge it; ``objects`` does too, but objects of the
+    program's own classes were compared with each other, which their class decides; ``in_sandbox``
+    runs them beside the program.
+    ``output`` is the beginning of what the program wrote to its standard output. Status ``bad_test``
+    means that the test can't be run, or passes whatever a program returns: it says nothing about
+    the sample, which does not count as passed.
     """
 
     problem_id: str

@@ -139,8 +139,8 @@ class Score:
     Attributes:
         task: its name.
         source: where its data came from.
-        complete: whether every sample was judged and the reference gate holds. A score that is not
-            complete must not be published.
+        complete: whether every sample was judged by a test that tests something, and the reference
+            gate holds. A score that is not complete must not be published.
         estimates: k -> pass@k, for every k that all problems have samples for.
         statuses: how many samples ended in each status, all samples counted.
         problems: per problem, in the task's order; samples with an infra_error left out.
@@ -549,7 +549,7 @@ def _summary(
     return Score(
         task=task.name,
         source=task.source,
-        complete=reference.holds and not found["infra_error"],
+        complete=reference.holds and not found["infra_error"] and not found["bad_test"],
         estimates={k: estimate for k, estimate in estimates.items() if estimate is not None},
         statuses={status: found[status] for status in STATUSES if found[status]},
         problems=problems,
@@ -593,6 +593,13 @@ def _notes(
         yield (
             f"{count} of {len(verdicts)} samples could not be judged because the sandbox failed. "
             "They are left out; score again to judge them."
+        )
+    if bad := [v for v in verdicts if v.status == "bad_test"]:
+        named = sorted({verdict.problem_id for verdict in bad})
+        yield (
+            f"{len(bad)} of {len(verdicts)} samples met a test that can't be used, of "
+            f"{', '.join(named[:5])}{' and others' if len(named) > 5 else ''}. They count as not "
+            f"passed; mend the test and score again. {bad[0].message}"
         )
     if not reference.holds:
         yield (

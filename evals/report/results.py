@@ -310,6 +310,7 @@ _MEANING: Mapping[Status, str] = {
     "syntax_error": "not valid Python",
     "empty": "nothing was written",
     "no_answer": "no program was found in the answer",
+    "bad_test": "the problem's test is unusable or tests nothing",
     "infra_error": "not judged: the sandbox failed",
 }
 

@@ -70,9 +70,9 @@ class Job:
 
     Modes:
         - ``isolated``: ``setup`` and ``test`` run in another sandbox than the program, where each
-          function of the program is a proxy. If ``entry_point`` is given and the test defines
-          ``check``, then ``check(entry_point)`` is called; otherwise the test consists of plain
-          statements.
+          function of the program is a proxy. The test consists of plain statements; what it
+          defines is called then: ``check(entry_point)`` if ``entry_point`` is given, functions
+          ``test…`` without arguments, and classes of :mod:`unittest`.
         - ``stdio``: the program runs as a script does, with ``stdin``, to its end (exit status 0);
           its standard output, that of its child processes included, is compared with
           ``expected_stdout`` without regard to white space at the ends of lines and to blank lines

@@ -17,7 +17,7 @@ from codegen.records import Status
 from .inner.orders import Reason
 from .jobs import Job
 
-_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone", "bad_test"}
+_CHECKER_STATUSES = frozenset(get_args(Status)) - {"no_answer"} | {"gone"}
 _NEAR_LIMIT = 0.8
 MAX_MESSAGE_CHARS = 2000
 
@@ -59,18 +59,22 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the tests' process wrote: a status, a message, and the trees of returned values."""
+    """What the tests' process wrote: a status, a message, the trees of returned values, and
+    whether a comparison was decided by objects of the program.
+    """
 
     status: str
     message: str
     values: list[Any]
+    objects: bool = False
 
 
 def parse_report(row: Any) -> Report | None:
     """Reads a verdict, decoded from JSON; None if there is none or it is not one."""
     try:
-        report = Report(row["status"], row["message"], row["values"])
-    except (KeyError, TypeError):
+        objects = row.get("objects", False) is True
+        report = Report(row["status"], row["message"], row["values"], objects)
+    except (KeyError, TypeError, AttributeError):
         return None
     kinds = (type(report.status), type(report.message), type(report.values))
     return report if kinds == (str, str, list) and report.status in _CHECKER_STATUSES else None
@@ -81,7 +85,7 @@ def judge(
 ) -> Judgement:
     """Decides the status of a job. ``output_bytes`` is the size of its standard output."""
     if report is not None and report.status == "bad_test":
-        return Judgement("infra_error", f"the test can't be run: {report.message}")
+        return Judgement("bad_test", report.message)
     if report is not None and report.status == "passed" and job.mode not in ("stdio", "calls"):
         return Judgement("passed")
     if program.reason == "output" or output_bytes > job.most_output:

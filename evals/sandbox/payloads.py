@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .inner import wire
-from .inner.tame import TEST_FILE, names_read, tame
+from .inner.suites import TEST_FILE
+from .inner.tame import collected_names, names_read, tame
 from .jobs import Call, Job
 
 MAX_KEPT_TEXT = 1 << 16
+GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 
 
 def program_payload(job: Job, token: str) -> bytes:
@@ -25,6 +27,7 @@ def program_payload(job: Job, token: str) -> bytes:
             "setup": job.setup,
             "test": job.test,
             "entry_point": job.entry_point,
+            "collected": _collected(job.test),
             "token": token,
         }
         text = json.dumps(fields)
@@ -34,7 +37,7 @@ def program_payload(job: Job, token: str) -> bytes:
 def tests_payload(job: Job, token: str) -> bytes:
     """See the ``main`` of :mod:`.inner.checker`."""
     payload: dict[str, Any] = {"mode": job.mode}
-    if job.mode == "isolated":
+    if job.mode in ("isolated", "in_sandbox"):
         payload |= {
             "setup": code_of(job.setup, "<setup>"),
             "test": code_of(job.test, TEST_FILE),
@@ -45,28 +48,34 @@ def tests_payload(job: Job, token: str) -> bytes:
         payload |= {"expected_stdout": job.expected_stdout, "most_output": job.most_output}
     elif job.mode == "calls":
         payload |= {"calls": pack_calls(job), "output_bytes": job.limits.output_bytes}
-    else:
+    if job.mode == "in_sandbox":
         payload |= {"token": token}
     return marshal.dumps(payload)
 
 
-def code_of(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
-    """A text of the data set for a process of tests: its code, as :mod:`marshal` writes it, whether
-    it is tame, and the global names it may read; or the text itself if it is too long to be kept
-    or can't be compiled, for that process to say why.
+def code_of(text: str, file_name: str) -> str | GivenCode:
+    """A text of the data set for a process of tests (see ``GivenCode`` in :mod:`.inner.checker`);
+    or the text itself if it is too long to be kept or can't be compiled, for that process to say
+    why.
     """
     return _compiled(text, file_name) if len(text) <= MAX_KEPT_TEXT else text
 
 
 @functools.lru_cache(maxsize=512)  # there are many jobs with the same test
-def _compiled(text: str, file_name: str) -> str | tuple[bytes, bool, tuple[str, ...]]:
+def _compiled(text: str, file_name: str) -> str | GivenCode:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the data set's code; nobody here can mend it
             code = compile(text, file_name, "exec", dont_inherit=True)
     except Exception:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         return text
-    return marshal.dumps(code), tame(code), tuple(names_read(code))
+    names = names_read(code)
+    return marshal.dumps(code), tame(code), tuple(names), tuple(collected_names(code, names))
+
+
+def _collected(text: str) -> list[str]:
+    code = _compiled(text, TEST_FILE)
+    return [] if isinstance(code, str) else list(code[3])
 
 
 def pack_calls(job: Job) -> list[Any]:

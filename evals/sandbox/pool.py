@@ -581,9 +581,10 @@ def _outcome(
         except wire.WireError as error:
             judgement = Judgement("output_limit", f"unusable result: {error}")
     returned = itertools.takewhile(lambda result: result.ok, results)
+    objects = report is not None and report.objects and job.mode == "isolated"
     return Outcome(
         judgement.status,
-        trust_of(job.mode),
+        "objects" if objects else trust_of(job.mode),
         program.cpu_s,
         program.wall_s,
         program.rss_mib,

@@ -17,6 +17,7 @@ from .base import Runs, Task
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, Outcome
 
+_NOT_REJECTED = ("passed", "bad_test", "infra_error")
 Progress = Callable[[int, int], None]
 
 
@@ -113,8 +114,8 @@ def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict |
         exceptions=excepted,
         exceptions_passed=[id_ for id_ in excepted if references[id_].status == "passed"],
         buggy=len(bugs),
-        # A sandbox that failed has rejected nothing.
-        rejected=sum(v.status not in ("passed", "infra_error") for _, v in bugs),
-        accepted=[id_ for id_, v in bugs if v.status in ("passed", "infra_error")],
+        # A sandbox that failed has rejected nothing, nor has a test that can't be used.
+        rejected=sum(v.status not in _NOT_REJECTED for _, v in bugs),
+        accepted=[id_ for id_, v in bugs if v.status in _NOT_REJECTED],
         cpu_s=sum(v.cpu_s for v in verdicts.values()),
     )

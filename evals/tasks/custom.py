@@ -4,8 +4,9 @@ A row is one problem. Columns:
 
 - ``prompt`` (needed), ``id`` (else the line's number);
 - how an answer is judged, one of:
-  - ``tests``: Python statements (asserts, or a function ``check``, which is then called with
-    ``entry_point``), run out of the program's reach;
+  - ``tests``: Python statements: asserts, or a function ``check``, which is then called with
+    ``entry_point``, or functions named ``test…`` without arguments, or classes of unittest; run out
+    of the program's reach. Tests that pass whatever a program returns end as ``bad_test``;
   - ``calls`` and ``expected``: lists of equal length; a call is ``["name", [arguments]]``, or only
     the list of arguments where the row has an ``entry_point``. Floats are compared with a tolerance
     of 1e-6, and a tuple equals a list, which JSON can't tell apart;
@@ -14,7 +15,7 @@ A row is one problem. Columns:
   - ``answer``: a text, or a list of texts of which one must be the answer;
 - and if you like: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer,
   and ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
-  that need the program's own objects; ``cpu_s`` and ``memory_mib``, limits of one program.
+  that need more of the program's objects than can be had from outside; ``cpu_s`` and ``memory_mib``, limits of one program.
 
 If the prompt is code that defines the entry point, base models continue it; else a whole program is
 asked for.

@@ -73,7 +73,7 @@ def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -
         - ``set``: the order and number of the items don't matter.
         - ``not_none``: whether there is a result at all (the reference returns a match object).
         - ``root``: a root of the polynomial given (HumanEval/32).
-        - ``any``: whatever it returns (Mbpp/164, whose reference is wrong).
+        - ``any``: whatever it returns, but something (Mbpp/164, whose reference is wrong).
         - ``or_zero``: or zero (Mbpp/295).
         - ``pyramid``: or what follows if ``height`` is the pyramid's own (Mbpp/581).
         - ``digits``: or what follows if the shorter number is padded (Mbpp/558).
@@ -87,7 +87,7 @@ def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -
         value = sum(c * math.pow(got, power) for power, c in enumerate(arguments[0]))
         return abs(value) <= tolerance
     if oracle == "any":
-        return True
+        return got is not None
     if close(got, expected, tolerance):
         return True
     if oracle == "or_zero":

@@ -64,6 +64,7 @@ def prepare_program(
     answer_other: Callable[[bytes], None],
     tell_raised: Callable[[BaseException], None],
     reply: Callable[[Any], None],
+    reply_changed: Callable[[bytes, list[Any], Any], None],
     /,
 ) -> None:
     """Gives what a job's process works with: objects of candidate.py and the builtins."""

@@ -6,12 +6,11 @@ would send.
 
     program, once executed:  ["loaded", {name: kind}], but nothing in mode stdio
                              | ["syntax_error"|"error"|"wrong"|"memory"|"exited", type, message]
-    tests:                   ["call", name, [args], {kwargs}] | ["get", name] | ["eval", expression]
-                             | "m" and marshal's (name, args, kwargs)
-    program, after a call:   ["value", tree]
-                             | ["raised"|"memory"|"exited"|"too_large", type, message]
+    tests:                   "m" and marshal's (name, args, kwargs) | ["get", name]
+                             | ["eval", expression] | what :mod:`.remote` lists
+    program, after a call:   ["memory"|"exited"|"too_large", type, message] | what it lists
 
-``kind`` is ``call``, ``value`` or ``module:NAME``.
+``kind`` is ``call``, ``class``, ``value`` or ``module:NAME``.
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ import sys
 import types
 from typing import Any, NoReturn
 
-from . import linux, wire
+from . import linux, suites, wire
+from .ambient import ProgramSurroundings
+from .objects import Objects
 from .places import WORK
 
 FILE_NAME = "<program>"
@@ -82,6 +83,7 @@ _printed = _Printed()
 _to_descriptor = sys.stdout
 _stdout = io.TextIOWrapper(io.BufferedWriter(_printed), encoding="utf-8", errors="surrogateescape")
 _channel = wire.Channel(CHANNEL_FD)
+_asking = _thread.RLock()
 
 
 def main(payload: bytes, printed: bool) -> None:
@@ -89,7 +91,8 @@ def main(payload: bytes, printed: bool) -> None:
 
     Args:
         payload: the mode, a line break, and the program; with mode ``in_sandbox`` instead of the
-            program JSON of program, setup, test, entry_point and token.
+            program JSON of program, setup, test, entry_point, token and ``collected``, the names of
+            tests that the test runs itself.
         printed: whether the beginning of what it prints is to be kept; otherwise descriptor 1 is
             its standard output.
     """
@@ -136,6 +139,7 @@ def prepare() -> None:
         linux.launcher.prepare_program(
             *(_namespace, compile, marshal.loads, io.TextIOWrapper.flush, _stdout, FILE_NAME),
             *(exec, main, _tell_failed, _tell_names, _answer_other, _tell_raised, _reply),
+            _reply_changed,
         )
 
 
@@ -145,9 +149,10 @@ def rehearse() -> None:
     What runs often the interpreter rewrites for speed (PEP 659), and it fills caches on the way.
     Done here, once, no job does it again, in memory that it would have to copy first.
     """
-    global _channel, _namespace
-    requests = [["call", "f", [[3, 1, 2, 5], "some Words here"], {}]] * 10
-    kept = _channel, _namespace
+    global _channel, _namespace, _objects
+    arguments = [{"p": "f"}, [3, 1, 2, 5], "some Words here"]
+    requests = [["use", "call", arguments, {}, []]] * 10
+    kept = _channel, _namespace, _objects
     for _ in range(20):
         ours, theirs = _socket.socketpair()
         for request in requests:
@@ -155,12 +160,13 @@ def rehearse() -> None:
         ours.shutdown(_socket.SHUT_WR)
         _namespace = vars(_module("rehearsal"))
         _channel = wire.Channel(theirs.fileno())
+        _objects = Objects(_namespace, _ask)
         execute(_REHEARSED, _namespace)
         _tell_names()
         serve()
         ours.close()
         theirs.close()
-    _channel, _namespace = kept
+    _channel, _namespace, _objects = kept
     del sys.modules["rehearsal"]
 
 
@@ -265,7 +271,7 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
     names.
     """
     entry_point = payload["entry_point"]
-    beside = vars(_module("tests"))
+    beside = vars(_module("__main__"))
 
     def run() -> None:
         setup = compile(payload["setup"], "<setup>", "exec", dont_inherit=True)
@@ -274,11 +280,9 @@ def run_tests(payload: dict[str, Any], namespace: dict[str, Any]) -> list[Any] |
         beside.update(own)
         if entry_point and entry_point not in own:
             raise NameError(f"name {entry_point!r} is not defined by the program")
-        test = compile(payload["test"], "<test>", "exec", dont_inherit=True)
-        exec(test, beside)  # noqa: S102
-        check = beside.get("check")
-        if entry_point and callable(check) and check is not own.get("check"):
-            check(own[entry_point])
+        test = compile(payload["test"], suites.TEST_FILE, "exec", dont_inherit=True)
+        suites.execute(test, beside)
+        suites.run_collected(beside, payload["collected"], own, entry_point)
 
     report = attempt(run)
     if report is not None and report[:2] == ["error", "AssertionError"]:
@@ -297,6 +301,10 @@ def serve() -> None:
 
 
 def _answer_other(frame: bytes) -> None:
+    """Answers a request that is not a call of :func:`wire.encode_call`, or any in Python."""
+    if frame[:1] == b"m":
+        _answer_call(frame)
+        return
     request = wire.decode_request(frame)
     try:
         value = _value(request)
@@ -306,41 +314,101 @@ def _answer_other(frame: bytes) -> None:
         _reply(value)
 
 
-def _value(request: list[Any]) -> Any:
-    def special(tag: str, content: Any) -> Any:
-        if tag == "p":  # a function of the program, passed back to it
-            return _namespace[content]
-        raise wire.WireError(f"unknown tag {tag!r}")
+def _answer_call(frame: bytes) -> None:
+    _, name, arguments, options = wire.decode_request(frame)
+    given = wire.containers((arguments, options))
+    try:
+        value = _named(name)(*arguments, **options)
+    except BaseException as error:  # noqa: BLE001
+        _tell_raised(error)
+    else:
+        if given:
+            _reply_changed(frame, given, value)
+        else:
+            _reply(value)
 
+
+def _named(name: str) -> Any:
+    if name not in _namespace:
+        raise NameError(f"name {name!r} is not defined")
+    return _namespace[name]
+
+
+def _value(request: list[Any]) -> Any:
+    if request[0] == "around":
+        for told in request[1:]:
+            _around.apply(_objects.unpack(told))
+        return _around.changes()
     kind, name = request[:2]
     if kind == "eval":
         code = compile(name, "<call>", "eval", dont_inherit=True)
         return eval(code, _namespace)  # noqa: S307 - this file runs in the sandbox
-    if name not in _namespace:
-        raise NameError(f"name {name!r} is not defined")
-    target = _namespace[name]
     if kind == "get":
-        return target
-    if kind == "plain":
-        return target(*request[2], **request[3])
-    arguments = wire.unpack(request[2], special)
-    options = {name: wire.unpack(tree, special) for name, tree in request[3].items()}
-    return target(*arguments, **options)
+        return _named(name)
+    return _objects.do(*request[1:])
 
 
 def _reply(value: Any) -> None:
     try:
-        answer = ["value", wire.pack(value, _opaque)]
-    except BaseException as error:  # noqa: BLE001 - an iterator's code is the program's
+        answer = ["value", _objects.pack(value)]
+        if changes := _objects.changes():
+            answer.append(changes)
+    except BaseException as error:  # noqa: BLE001 - what it is made of is the program's
         _tell_raised(error)
         return
+    _send_answer(answer)
+
+
+def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
+    """Answers a call of :func:`wire.encode_call` that may have changed its arguments: ``given``,
+    those of them that can be changed.
+    """
+    kept = [0] * len(given)
+    if any(_is_kept(part, value) for part in given):  # then all: one may hold another
+        kept = [_objects.adopt(part) for part in given]
+    before = wire.containers(wire.decode_request(frame)[2:])
+    places = {id(part): place for place, part in enumerate(given)}
+    places_before = {id(part): place for place, part in enumerate(before)}
+
+    def known(part: Any, depth: int) -> Any:
+        place = places.get(id(part))
+        if place is not None:
+            return {"a": place}
+        return _objects.share(part, depth) if any(kept) else None
+
+    def pack(part: Any) -> Any:
+        return wire.pack(part, _objects.not_plain, known)
+
+    try:
+        changes: list[Any] = []
+        for place, (now, was) in enumerate(zip(given, before, strict=True)):
+            if not wire.same_contents(now, was, places, places_before):
+                items = [[k, v] for k, v in now.items()] if type(now) is dict else list(now)
+                changes.append([place, [pack(item) for item in items]])
+        if not changes and not any(kept) and id(value) not in places:
+            _reply(value)
+            return
+        answer = ["changed", pack(value), changes, kept]
+    except BaseException as error:  # noqa: BLE001
+        _tell_raised(error)
+        return
+    _send_answer(answer)
+
+
+def _is_kept(part: Any, value: Any) -> bool:
+    """Whether the program has kept a part of the arguments of a call."""
+    # By its parent, the list of parts, the loop, this function twice.
+    return sys.getrefcount(part) > 5 + (part is value)
+
+
+def _send_answer(answer: list[Any]) -> None:
     _flush_printed()
     try:
         _channel.send(answer)
     except wire.FrameTooLargeError as error:
         _channel.send(["too_large", "", str(error)])
     except (MemoryError, ValueError) as error:
-        _channel.send(["raised", type(error).__name__, "the result can't be sent"])
+        _channel.send(["raised", type(error).__name__, "the result can't be sent", None])
 
 
 def _tell_raised(error: BaseException) -> None:
@@ -352,9 +420,36 @@ def _tell_raised(error: BaseException) -> None:
     elif isinstance(error, wire.WireError):
         answer = ["too_large", "", str(error)]
     else:
-        answer = ["raised", *wire.describe_exception(error)]
+        answer = ["raised", *wire.describe_exception(error), None]
+        with contextlib.suppress(BaseException):  # whatever the program has made of it
+            answer[-1] = _objects.exception(error)
+            answer.append(_objects.changes())
     _flush_printed()
-    _channel.send(answer)
+    try:
+        _channel.send(answer)
+    except (wire.WireError, MemoryError, ValueError):
+        _channel.send([*answer[:3], None])
+
+
+def _ask(verb: str, number: int, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Has the tests do something with an object of theirs, while they wait for an answer."""
+    with _asking:
+        trees = [_objects.pack(value) for value in arguments]
+        named = {key: _objects.pack(value) for key, value in options.items()}
+        _flush_printed()
+        _channel.send(["ask", verb, number, trees, named, _objects.changes()])
+        while True:  # what the tests do may ask for something of the program in turn
+            frame = _channel.receive_bytes()
+            answer = None if frame[:1] == b"m" else wire.decode_request(frame)
+            if answer is not None and answer[0] in ("value", "raised"):
+                break
+            _answer_other(frame)
+        kind, tree, changes = answer
+        value = _objects.unpack(tree)
+        _objects.apply(changes)
+    if kind == "value":
+        return value
+    raise value
 
 
 def _tell_failed(error: BaseException, compiling: bool) -> None:
@@ -363,10 +458,6 @@ def _tell_failed(error: BaseException, compiling: bool) -> None:
     _channel.send(_compile_failure(error) if compiling else _failure(error))
     _flush()
     os._exit(1)
-
-
-def _opaque(value: Any) -> Any:
-    return {"o": type(value).__name__[:80]}
 
 
 def _module(name: str) -> types.ModuleType:
@@ -383,6 +474,8 @@ def _tell_names() -> None:
             module = vars(value).get("__name__") if isinstance(value, types.ModuleType) else None
             if isinstance(module, str):
                 names[name] = f"module:{module}"
+            elif isinstance(value, type):
+                names[name] = "class"
             else:
                 names[name] = "call" if callable(value) else "value"
     _channel.send(["loaded", names])
@@ -399,3 +492,7 @@ def _flush() -> None:
     for name in ("stdout", "__stdout__"):
         with contextlib.suppress(BaseException):  # whatever the program made of it
             getattr(sys, name).flush()
+
+
+_objects = Objects(_namespace, _ask)
+_around = ProgramSurroundings(_namespace)

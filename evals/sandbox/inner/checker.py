@@ -21,6 +21,7 @@ double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
 from __future__ import annotations
 
+import _signal  # pyright: ignore[reportMissingImports]
 import builtins
 import functools
 import importlib
@@ -36,20 +37,27 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from . import wire
+from . import idle, suites, wire
+from .ambient import Surroundings, wanted
 from .candidate import CHANNEL_FD
-from .tame import PURE_MODULES, TEST_FILE, names_read, tame
+from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
+from .suites import TEST_FILE, BadTestError
+from .tame import PURE_MODULES, collected_names, names_read, sets_attributes, tame, texts_of
 
-MAX_CALLS = 100_000
 MAX_PACKET = 65536
 # When a process of tests is given up for a fresh one, though all went well.
 MAX_JOBS = 1000
 MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
+MAX_DISCERNING = 10_000
+STUB_S = 1.0
+# A text of the data set as the driver gives it: its code as marshal writes it, whether it is tame,
+# and the names of the last two fields of _Code.
+GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 # Of the standard library, what a program may have imported for its tests as well.
 MODULES = PURE_MODULES | {
     *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
@@ -58,159 +66,8 @@ MODULES = PURE_MODULES | {
 }
 _MODULE = "module:"
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4 * 4)
-
-
-class _Unanswered(BaseException):
-    """A call got no usable answer. Not an Exception, so that tests do not take it for the
-    program's.
-    """
-
-
-class _BadTestError(Exception):
-    """The setup or the test can't be compiled or executed, whatever the program."""
-
-
-class Proxy:
-    """A function of the program, called over the channel."""
-
-    def __init__(self, remote: Remote, name: str) -> None:
-        self._remote = remote
-        self.__name__ = self.__qualname__ = name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the function; see :meth:`Remote.call`."""
-        return self._remote.call(self.__name__, args, kwargs)
-
-    def __repr__(self) -> str:
-        return f"<function {self.__name__}>"
-
-
-class Remote:
-    """The program as the tests see it. The first failure is final: tests can't catch it away."""
-
-    def __init__(self, channel: wire.Channel) -> None:
-        self._channel = channel
-        self._calls = 0
-        self.failure: tuple[str, str] | None = None
-        self.tidy = True  # it has had the tests do nothing that stays
-        self.raised: BaseException | None = None
-
-    def load(self) -> dict[str, str]:
-        """Waits until the program has been executed; returns its global names and their kinds."""
-        kind, *rest = self.receive()
-        if kind == "loaded" and len(rest) == 1 and isinstance(rest[0], dict):
-            return {name: str(what) for name, what in rest[0].items()}
-        return self.fail(*_failure(kind, rest))
-
-    def finish(self) -> Any:
-        """Reads to the end of the channel; returns the last message, or None if there was none."""
-        last = None
-        while True:
-            try:
-                last = self._channel.receive()
-            except EOFError:
-                return last
-            except wire.WireError as error:
-                self.fail("error", f"the program broke the protocol: {error}")
-
-    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Calls a function of the program. Raises what it raised, as a built-in exception."""
-        frame = wire.encode_call(name, args, kwargs)
-        if frame is not None:
-            return self._ask(frame)
-        packed = [wire.pack(value, self._argument) for value in args]
-        options = {key: wire.pack(value, self._argument) for key, value in kwargs.items()}
-        return self._ask(["call", name, packed, options])
-
-    def get(self, name: str) -> Any:
-        """The value of a global variable of the program."""
-        return self._ask(["get", name])
-
-    def evaluate(self, expression: str) -> Any:
-        """The value of an expression of the program's names."""
-        return self._ask(["eval", expression])
-
-    def _argument(self, value: Any) -> Any:
-        if type(value) is Proxy:
-            return {"p": value.__name__}
-        raise TypeError(
-            f"an argument of type {type(value).__name__} can't be sent to an isolated program; "
-            "use mode 'in_sandbox'"
-        )
-
-    def _ask(self, request: list[Any] | bytes) -> Any:
-        if self.failure is not None:
-            raise _Unanswered
-        self._calls += 1
-        if self._calls > MAX_CALLS:
-            self.fail("error", f"the tests make more than {MAX_CALLS} calls")
-        try:
-            if isinstance(request, bytes):
-                self._channel.send_bytes(request)
-            else:
-                self._channel.send(request)
-        except OSError:
-            self.fail("gone", "")
-        kind, *rest = self.receive()
-        if kind == "value" and len(rest) == 1:
-            try:
-                return wire.unpack(rest[0], self.special)
-            except (wire.WireError, MemoryError) as error:
-                self.fail("output_limit", f"unusable result: {error}")
-        if kind == "raised" and len(rest) == 2:
-            try:
-                raised = wire.exception_from(*rest)
-            except wire.WireError:
-                self.fail("error", "the program sent a malformed exception")
-            self.raised = raised
-            raised.__traceback__ = None
-            raise raised
-        return self.fail(*_failure(kind, rest))
-
-    def special(self, tag: str, content: Any) -> Any:
-        """The opaque token that stands for a result that is not plain."""
-        if tag == "o" and isinstance(content, str):
-            return wire.Opaque(content[:80])
-        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
-
-    def receive(self) -> list[Any]:
-        """The program's next message: a list whose first item is its kind."""
-        if self.failure is not None:
-            raise _Unanswered
-        message: Any = None
-        try:
-            message = self._channel.receive()
-        except EOFError:
-            self.fail("gone", "")
-        except wire.FrameTooLargeError as error:
-            self.fail("output_limit", str(error))
-        except (wire.WireError, MemoryError) as error:
-            self.fail("error", f"the program broke the protocol: {error}")
-        if not isinstance(message, list) or not message or not isinstance(message[0], str):
-            self.fail("error", "the program broke the protocol: not a message")
-        return message
-
-    def fail(self, status: str, message: str) -> NoReturn:
-        """Records the failure of the job, for good, and ends the tests."""
-        self.failure = (status, message)
-        raise _Unanswered
-
-
-_STATUS_OF = {
-    "syntax_error": "syntax_error",
-    "error": "error",
-    "wrong": "wrong",
-    "memory": "memory",
-    "exited": "exited",
-    "too_large": "output_limit",
-}
-
-
-def _failure(kind: str, rest: list[Any]) -> tuple[str, str]:
-    if kind not in _STATUS_OF or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
-        return "error", "the program broke the protocol: an unexpected message"
-    name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
-    return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)
+_main = sys.modules["__main__"]
+_SIGALRM = int(signal.SIGALRM)
 
 
 def main(_: bytes, __: bool) -> None:
@@ -277,8 +134,13 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
     try:
         mode = payload["mode"]
         if mode == "isolated":
-            run, again = _isolated(remote, payload)
-            run()
+            tests = _Tests(remote, payload)
+            again = tests.tame
+            tests.set_up()
+            tests.run()
+            remote.settle()
+            if tests.key not in _discerning:
+                _check_discernment(remote, tests)
         elif mode == "stdio":
             _stdio(remote, payload, fds["stdout"])
         elif mode == "in_sandbox":
@@ -287,21 +149,83 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
             _calls(remote, payload, values)
         status, message = remote.failure or ("passed", "")
     except BaseException as error:  # noqa: BLE001 - the test's code may raise anything
-        tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, _BadTestError))
-        again = again and (tidy or isinstance(error, _Unanswered))
+        tidy = isinstance(error, Exception) and not isinstance(error, (MemoryError, BadTestError))
+        again = again and (tidy or isinstance(error, Unanswered))
         status, message = remote.failure or _classify(error, remote, payload.get("text", ""))
-    sys.modules.pop("tests", None)
+        if status in ("wrong", "error") and error is not remote.raised:
+            message += remote.hint()
+    sys.modules["__main__"] = _main
     return (
-        {"status": status, "message": message[: wire.MAX_MESSAGE_CHARS], "values": values},
+        {
+            "status": status,
+            "message": message[: wire.MAX_MESSAGE_CHARS],
+            "values": values,
+            "objects": remote.used_objects,
+        },
         again and remote.tidy,
     )
 
 
+class _Yes:
+    """Equals everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+# What may be returned in a program's place. Tests that pass with each of them test nothing.
+_STUBS = (None, wire.Opaque("object"), _Yes())
+_discerning: set[int] = set()  # keys of tests that are known to do
+
+
+def _check_discernment(remote: Remote, tests: _Tests) -> None:
+    """Makes sure that tests that have passed do not pass whatever a program returns.
+
+    Raises:
+        BadTestError: if they do.
+    """
+    idle_with_all = all(_passes_with(remote, tests, stub) for stub in _STUBS)
+    remote.stand_in_ends()
+    if idle_with_all:
+        raise BadTestError(idle.reason(tests.text, tests.entry_point))
+    if len(_discerning) < MAX_DISCERNING:
+        _discerning.add(tests.key)
+
+
+def _passes_with(remote: Remote, tests: _Tests, stub: Any) -> bool:
+    """Whether the tests pass if ``stub`` is whatever the program returns."""
+
+    def ring(*_: Any) -> None:
+        raise Unanswered
+
+    remote.stand_in(stub)
+    before = _signal.signal(_SIGALRM, ring)
+    try:
+        # They may wait for what a program would do; that is to see a difference as well.
+        _signal.setitimer(_signal.ITIMER_REAL, STUB_S)
+        tests.run_again()
+        return True
+    except BaseException:  # noqa: BLE001 - whatever it is, they have seen a difference
+        return False
+    finally:
+        _signal.setitimer(_signal.ITIMER_REAL, 0)
+        _signal.signal(_SIGALRM, before)
+
+
 def _classify(error: BaseException, remote: Remote, test: str) -> tuple[str, str]:
-    if isinstance(error, _BadTestError):
+    if isinstance(error, BadTestError):
         return "bad_test", str(error)
     if isinstance(error, MemoryError):
         return "memory", "MemoryError"
+    if error is remote.raised and isinstance(error, SystemExit):
+        return "exited", f"SystemExit: {error.code}"
+    if isinstance(error, ModuleNotFoundError) and error is not remote.raised:
+        return "bad_test", (
+            f"the tests import {error.name}, which the sandbox does not have. Name it with "
+            "--packages if it is installed; the program's names need no import"
+        )
     text = "".join(traceback.format_exception_only(error)).strip()
     line = _test_line(error, test)
     message = f"{text} at {line}" if line else text
@@ -319,25 +243,82 @@ def _test_line(error: BaseException, test: str) -> str:
     return ""
 
 
-def _isolated(remote: Remote, payload: dict[str, Any]) -> tuple[Callable[[], None], bool]:
-    """What runs the tests, and whether they leave nothing behind."""
-    entry_point = payload["entry_point"]
-    module = types.ModuleType("tests")
-    sys.modules["tests"] = module
-    namespace = vars(module)
-    try:
-        setup = _loaded(payload["setup"], "<setup>")
-        code = _loaded(payload["test"], TEST_FILE)
-        _start_random()
-        _may_use_random(setup.names | code.names)
-        exec(setup.code, namespace)  # noqa: S102 - this file runs in the sandbox
-    except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
-        raise _BadTestError(f"{type(error).__name__}: {error}") from None
+# What tests must name to catch it.
+_NO_EXCEPTIONS = frozenset(("SystemExit", "KeyboardInterrupt"))
 
-    def run() -> None:
-        _run_tests(remote, code, namespace, entry_point)
 
-    return run, setup.tame and code.tame
+class _Tests:
+    """The tests of one job, ready to be run."""
+
+    def __init__(self, remote: Remote, payload: dict[str, Any]) -> None:
+        self._remote = remote
+        self._setup = _loaded(payload["setup"], "<setup>")
+        self._test = _loaded(payload["test"], TEST_FILE)
+        self.entry_point: str = payload["entry_point"]
+        self.text: str = payload["text"]
+        self.tame = self._setup.tame and self._test.tame
+        self.key = hash((payload["setup"], payload["test"], self.entry_point))
+        remote.catches = _NO_EXCEPTIONS & (self._test.names | self._setup.names)
+        self._names: dict[str, str] = {}
+        self._namespace: dict[str, Any] = {}
+        self._bound: dict[str, Any] = {}
+        self._calls_made = True
+
+    def set_up(self) -> None:
+        """Executes the setup."""
+        module = types.ModuleType("__main__")  # so that what a script would run is run
+        sys.modules["__main__"] = module
+        self._namespace = vars(module)
+        try:
+            _start_random()
+            _may_use_random(self._setup.names | self._test.names)
+            exec(self._setup.code, self._namespace)  # noqa: S102 - this file runs in the sandbox
+        except BaseException as error:  # noqa: BLE001 - the data set's code may raise anything
+            raise BadTestError(f"{type(error).__name__}: {error}") from None
+
+    def run(self) -> None:
+        """Waits for the program, and tests it."""
+        self._names = self._remote.load()
+        if self.entry_point and self.entry_point not in self._names:
+            raise NameError(f"name {self.entry_point!r} is not defined by the program")
+        self._execute()
+
+    def expect(self, names: dict[str, str]) -> None:
+        """Tells :meth:`run_again` the program's names."""
+        self._names = names
+
+    def run_again(self) -> None:
+        """Tests it once more, or what stands for it."""
+        if self._calls_made:
+            if self._remote.around is not None:
+                self._remote.around.reset()
+            self.set_up()
+            self._execute()
+        else:
+            self._collected()
+
+    def _execute(self) -> None:
+        read = self._test.names
+        if "patches" in self._test.wants:  # names in texts, as in patch("__main__.fetch")
+            read = read | {text.rpartition(".")[2] for text in self._test.texts}
+        names = names_to_bind(self._names, read, self._namespace, self.entry_point)
+        self._bound = {name: _bind(self._remote, name, self._names[name]) for name in names}
+        values = [name for name in names if self._names[name] == "value"]
+        if values:
+            self._namespace = LiveNamespace(self._remote, self._namespace, values)
+            sys.modules["__main__"] = LiveModule(self._namespace)
+        self._namespace.update(self._bound)
+        calls = self._remote.calls
+        if self._test.wants:
+            around = Surroundings(self._test.wants, self._test.names, self._test.texts)
+            around.bind(self._namespace, self._bound)
+            self._remote.around = around
+        suites.execute(self._test.code, self._namespace, lambda: self._remote.raised)
+        self._calls_made = self._remote.calls > calls
+        self._collected()
+
+    def _collected(self) -> None:
+        suites.run_collected(self._namespace, self._test.collected, self._bound, self.entry_point)
 
 
 _random_state = random.getstate()
@@ -358,33 +339,49 @@ def _may_use_random(names: AbstractSet[str]) -> None:
 
 
 class _Code(NamedTuple):
-    """The code of a text, whether it is tame, and the global names it may read."""
+    """The code of a text.
+
+    Attributes:
+        tame: see :mod:`.tame`.
+        names: the global names it may read.
+        collected: those of tests that it does read.
+        wants, texts: what it needs to have around it, see :mod:`.ambient`, and the texts in it.
+    """
 
     code: types.CodeType
     tame: bool
     names: frozenset[str]
+    collected: frozenset[str]
+    wants: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
 
 
 @functools.lru_cache(maxsize=16)
-def _loaded(given: str | tuple[bytes, bool, tuple[str, ...]], file_name: str) -> _Code:
-    """The code of a text as the driver gives it. Samples of one problem come one after another."""
+def _loaded(given: str | GivenCode, file_name: str) -> _Code:
+    """The code of a text as the driver gives it. Samples of one problem come one after another.
+
+    Raises:
+        BadTestError: if it can't be compiled.
+    """
     if isinstance(given, tuple):
-        data, is_tame, names = given
-        return _Code(marshal.loads(data), is_tame, frozenset(names))
-    code = compile(given, file_name, "exec", dont_inherit=True)
-    return _Code(code, tame(code), frozenset(names_read(code)))
+        data, is_tame, names, collected = given
+        return _code(marshal.loads(data), is_tame, frozenset(names), frozenset(collected))
+    try:
+        code = compile(given, file_name, "exec", dont_inherit=True)
+    except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
+        raise BadTestError(f"{type(error).__name__}: {error}") from None
+    names = names_read(code)
+    return _code(code, tame(code), frozenset(names), frozenset(collected_names(code, names)))
 
 
-def _run_tests(remote: Remote, test: _Code, namespace: dict[str, Any], entry_point: str) -> None:
-    names = remote.load()
-    if entry_point and entry_point not in names:
-        raise NameError(f"name {entry_point!r} is not defined by the program")
-    for name in names_to_bind(names, test.names, namespace, entry_point):
-        namespace[name] = _bind(remote, name, names[name])
-    exec(test.code, namespace)  # noqa: S102
-    check = namespace.get("check")
-    if entry_point and callable(check) and type(check) is not Proxy:  # a program may define one
-        check(_bind(remote, entry_point, names[entry_point]))
+def _code(
+    code: types.CodeType, is_tame: bool, names: frozenset[str], collected: frozenset[str]
+) -> _Code:
+    if is_tame and "seed" not in names:
+        return _Code(code, is_tame, names, collected)
+    wants = wanted(names, sets_attributes(code))
+    texts = frozenset(texts_of(code)) if "patches" in wants else frozenset[str]()
+    return _Code(code, is_tame, names, collected, wants, texts)
 
 
 def names_to_bind(
@@ -403,7 +400,8 @@ def names_to_bind(
     """
     wanted = [name for name in names if name in read and name not in defined]
     plain = [name for name in wanted if not hasattr(builtins, name)]
-    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] == "call"]
+    kinds = ("call", "class")
+    shadows = [name for name in wanted if hasattr(builtins, name) and names[name] in kinds]
     modules = {name for name in plain if names[name].startswith(_MODULE)}
     bound = {
         name for name in plain if name not in modules or names[name][len(_MODULE) :] in MODULES
@@ -422,6 +420,8 @@ def _bind(remote: Remote, name: str, kind: str) -> Any:
         _may_use_random({module})
         remote.tidy = remote.tidy and module in PURE_MODULES
         return importlib.import_module(module)
+    if kind == "class":
+        return remote.get_class(name)
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 
@@ -438,7 +438,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
             # Packed anew, so that the driver unpacks only what this process wrote.
-            tree = wire.pack(value, lambda part: {"o": getattr(part, "type_name", "object")})
+            tree = wire.pack(value, _for_driver)
             results.append([True, tree])
         size += len(json.dumps(results[-1]))
         if size > payload["output_bytes"]:
@@ -446,6 +446,13 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
             remote.fail("output_limit", f"the values exceed {payload['output_bytes']} bytes")
     if first_error is not None:
         raise first_error
+
+
+def _for_driver(value: Any) -> Any:
+    """The tree of a part of a result that is not plain."""
+    if isinstance(value, Iterator):
+        return wire.drained(value, lambda item: wire.pack(item, _for_driver))
+    return {"o": getattr(value, "type_name", type(value).__name__)[:80]}
 
 
 def _make_call(remote: Remote, call: list[Any]) -> Any:
@@ -462,7 +469,7 @@ def _make_call(remote: Remote, call: list[Any]) -> Any:
 def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
     last = remote.finish()  # nothing, if it has run to its end
     if isinstance(last, list) and last:
-        remote.fail(*_failure(str(last[0]), last[1:]))
+        remote.fail(*failure_of(str(last[0]), last[1:]))
     written = os.pread(stdout, payload["most_output"], 0).decode("utf-8", "replace")
     if normalise(written) != normalise(payload["expected_stdout"]):
         raise AssertionError(first_difference(written, payload["expected_stdout"]))
@@ -486,7 +493,31 @@ def first_difference(written: str, expected: str) -> str:
 
 
 def _in_sandbox(remote: Remote, payload: dict[str, Any]) -> None:
-    remote.load()
+    """Waits for the tests that run beside the program; then makes sure that they test something."""
+    tests = _Tests(remote, payload)
+    try:
+        names = remote.load()
+    except Unanswered:
+        if remote.failure and BadTestError.__name__ in remote.failure[1]:
+            _confirm_bad_test(remote, tests)
+        raise
     message = remote.receive()
     if message != ["done", payload["token"]]:
         remote.fail("exited", "the program ended before its tests did")
+    if tests.key not in _discerning:
+        tests.expect(names)
+        _check_discernment(remote, tests)
+
+
+def _confirm_bad_test(remote: Remote, tests: _Tests) -> None:
+    """Raises what the program's side has said of the tests, if it is so; it might be a lie."""
+    failure, remote.failure = remote.failure, None
+    remote.stand_in(None)
+    tests.expect({tests.entry_point: "call"})
+    try:
+        tests.run_again()
+    except BadTestError:
+        raise
+    except BaseException:  # noqa: BLE001 - the tests can be run
+        pass
+    remote.failure = failure

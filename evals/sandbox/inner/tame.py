@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import opcode
 import types
-
-TEST_FILE = "<test>"
+from collections.abc import Iterable
 
 PURE_MODULES = frozenset(
     (
@@ -35,6 +34,7 @@ _DUNDER = frozenset(
 )
 
 
+_LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
 _STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
 _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
@@ -71,3 +71,44 @@ def names_read(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             names |= names_read(constant)
     return names
+
+
+def names_loaded(code: types.CodeType) -> set[str]:
+    """The global names that a code object, or a function in it, does read."""
+    names: set[str] = set()
+    high = 0
+    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument = high | low
+        high = argument << 8 if operation == _EXTENDED else 0
+        if operation == _LOAD_NAME:
+            names.add(code.co_names[argument])
+        elif operation == _LOAD_GLOBAL:
+            names.add(code.co_names[argument >> 1])  # the last bit says whether it is called
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_loaded(constant)
+    return names
+
+
+def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
+    """What :func:`.suites.run_collected` needs to know of the names loaded: those of tests."""
+    if not any(name.startswith(("test", "Test")) for name in names):
+        return set()
+    return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
+
+
+def sets_attributes(code: types.CodeType) -> bool:
+    """Whether code, or a function in it, sets an attribute of something but ``self``."""
+    operations = code.co_code[::2]
+    if not _STORES.isdisjoint(operations) and code.co_varnames[:1] != ("self",):
+        return True
+    return any(sets_attributes(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def texts_of(code: types.CodeType) -> set[str]:
+    """The texts among the constants of code and of all functions in it."""
+    texts = {constant for constant in code.co_consts if type(constant) is str}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            texts |= texts_of(constant)
+    return texts

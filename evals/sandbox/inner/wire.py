@@ -10,9 +10,8 @@ that came over the wire, and every size is capped, so the reader of a hostile fr
 :class:`WireError`.
 
 Limits: identity and aliasing are lost (a list that holds another twice comes back holding two
-lists), but for a call whose arguments all are of common types; arguments changed in place by the
-callee do not change at the caller; and an iterator is read to its end, at most
-:data:`MAX_ITERATOR_ITEMS` items, when it is sent.
+lists), but for a call whose arguments all are of common types. What keeps identity, and what is not
+plain, is the matter of ``not_plain`` and ``special``: see :mod:`.objects` and :mod:`.remote`.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ import math
 import os
 import struct
 import sys
+import types
 from collections.abc import Callable, Iterator, Sequence
 from json.encoder import c_make_encoder, encode_basestring_ascii
 from typing import Any, NamedTuple
@@ -74,20 +74,27 @@ class Opaque:
 
 
 NotPlain = Callable[[Any], Any]
+Shared = Callable[[Any, int], Any]
 Special = Callable[[str, Any], Any]
 
 
-def pack(value: Any, not_plain: NotPlain) -> Any:
-    """Turns ``value`` into a JSON tree; ``not_plain(v)`` gives the tree for each part that is not
-    plain.
+def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: int = 0) -> Any:
+    """Turns ``value`` into a JSON tree.
+
+    Args:
+        value: what to send.
+        not_plain: gives the tree for each part that is not plain.
+        shared: gives the tree, of which it knows the depth, for each part that can be changed in
+            place, or None if it is to be sent as plain.
+        depth: how deep the value stands in another.
 
     Raises:
         WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
     """
-    return _pack(value, not_plain, 0)
+    return _pack(value, not_plain, shared, depth)
 
 
-def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
+def _pack(value: Any, not_plain: NotPlain, shared: Shared | None, depth: int) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -99,10 +106,16 @@ def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
         raise WireError(f"a value is nested deeper than {MAX_DEPTH}")
 
     def items(values: Any) -> list[Any]:
-        return [_pack(item, not_plain, depth + 1) for item in values]
+        return [_pack(item, not_plain, shared, depth + 1) for item in values]
 
+    if shared is not None and kind in _SHAREABLE:
+        tree = shared(value, depth)
+        if tree is not None:
+            return tree
     if kind is list:
         return items(value)
+    if kind is collections.deque and value.maxlen is not None:
+        return {"dm": [value.maxlen, items(value)]}
     if kind in _TAG_OF_SEQUENCE:
         return {_TAG_OF_SEQUENCE[kind]: items(value)}
     if kind in _TAG_OF_MAPPING:
@@ -112,15 +125,17 @@ def _pack(value: Any, not_plain: NotPlain, depth: int) -> Any:
         return {tag: to_json(value)}
     if kind is type and _BUILTIN_TYPES.get(value.__name__) is value:
         return {"ty": value.__name__}
-    if kind is range:
-        return {"r": items((value.start, value.stop, value.step))}
-    if isinstance(value, Iterator):
-        read, error = _drain(value)
-        return {"g": [items(read), error]}
-    for tag, rare in _RARE.items():
-        # Who has a value of the type has imported its module.
-        if kind is getattr(sys.modules.get(rare.module), rare.name, None):
-            return {tag: items(rare.to_parts(value))}
+    if kind is range or kind is slice:
+        return {"r" if kind is range else "sl": items((value.start, value.stop, value.step))}
+    if isinstance(value, type):
+        place = global_name(value)
+        return not_plain(value) if place is None else {"gl": place}
+    rare = _RARE_OF_NAME.get(kind.__name__)
+    # Who has a value of the type has imported its module.
+    if rare is not None and kind is getattr(sys.modules.get(rare.module), rare.name, None):
+        parts = rare.to_parts(value)
+        if parts is not None:
+            return {rare.tag: items(parts)}
     return not_plain(value)
 
 
@@ -130,6 +145,28 @@ def _pack_int(value: int) -> Any:
     if value.bit_length() > MAX_INT_BITS:
         raise WireError(f"an integer has more than {MAX_INT_BITS} bits")
     return {"i": hex(value)}  # hexadecimal takes linear time, decimal does not
+
+
+def drained(values: Iterator[Any], pack_item: Callable[[Any], Any]) -> Any:
+    """The tree of an iterator that is read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
+    read, error = _drain(values)
+    return {"g": [[pack_item(item) for item in read], error]}
+
+
+def global_name(value: Any) -> list[str] | None:
+    """The module and the name within it of a class of the standard library's pure modules."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
+        return None
+    return [module, name] if find_global(module, name) is value else None
+
+
+def find_global(module: str, name: str) -> Any:
+    """What :func:`global_name` named; None if there is no such thing here."""
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = None if part.startswith("_") else getattr(found, part, None)
+    return found
 
 
 def _drain(values: Iterator[Any]) -> tuple[list[Any], list[str] | None]:
@@ -184,18 +221,30 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
         return _MAPPING_OF_TAG[tag](pairs)
     if tag in _SCALAR_OF_TAG:
         return _SCALAR_OF_TAG[tag](content)
-    if tag == "r":
+    if tag == "dm":
+        most, parts = content
+        if type(most) is not int or most < 0:
+            raise WireError("a malformed value: a length expected")
+        return collections.deque(items(parts), most)
+    if tag in ("r", "sl"):
         start, stop, step = items(content)
-        return range(start, stop, step)
+        return range(start, stop, step) if tag == "r" else slice(start, stop, step)
     if tag in _RARE:
         rare = _RARE[tag]
         parts = items(content)
-        if tuple(map(type, parts)) != rare.types:
+        if len(parts) != len(rare.types) or not all(map(_is_of, parts, rare.types)):
             raise WireError("a malformed value: other parts expected")
-        make: Any = importlib.import_module(rare.module)
-        for name in rare.maker.split("."):
-            make = getattr(make, name)
-        return make(*parts)
+        module: Any = importlib.import_module(rare.module)
+        return rare.make(module, parts)
+    if tag == "gl":
+        module, name = map(_text, content)
+        if module not in GLOBAL_MODULES:
+            raise WireError("a malformed value: an unknown module")
+        importlib.import_module(module)
+        found = find_global(module, name)
+        if not isinstance(found, type):
+            raise WireError("a malformed value: an unknown name")
+        return found
     if tag == "g":
         read, error = content
         return _replay(items(read), None if error is None else exception_from(*error))
@@ -263,6 +312,7 @@ _TAG_OF_SCALAR: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytearray: ("ba", bytearray.hex),
     complex: ("c", lambda value: [repr(value.real), repr(value.imag)]),
     type(Ellipsis): ("e", lambda _: None),
+    type(NotImplemented): ("ni", lambda _: None),
 }
 
 
@@ -270,33 +320,173 @@ class _Rare(NamedTuple):
     """A type whose module is imported for it alone, since each module makes every fork dearer.
 
     Attributes:
-        maker: what makes a value of its parts.
-        types: the exact types of the parts.
-        to_parts: the parts of a value.
+        types: the type of each part: one, or several of which one must be.
+        to_parts: the parts of a value; None if it has something that can't be sent.
+        make: makes a value of the module and the parts.
     """
 
+    tag: str
     module: str
     name: str
-    maker: str
-    types: tuple[type, ...]
-    to_parts: Callable[[Any], Sequence[Any]]
+    types: tuple[Any, ...]
+    to_parts: Callable[[Any], Sequence[Any] | None]
+    make: Callable[[Any, list[Any]], Any]
 
 
+def _is_of(part: Any, expected: Any) -> bool:
+    if expected is _ZONE:
+        module = sys.modules.get("datetime")
+        zones = (
+            getattr(module, "timezone", None),
+            getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None),
+        )
+        return part is None or type(part) in zones
+    return type(part) is expected
+
+
+_ZONE = object()
+_NONE = type(None)
+
+
+def _by_text(tag: str, module: str, name: str) -> _Rare:
+    """A type whose value is made of its text."""
+    return _Rare(
+        *(tag, module, name, (str,)),
+        to_parts=lambda value: (str(value),),
+        make=lambda found, parts: getattr(found, name)(*parts),
+    )
+
+
+def _zoned(value: Any, *names: str) -> Sequence[Any] | None:
+    return (*[getattr(value, name) for name in names], value.tzinfo, value.fold)
+
+
+def _of_seven(found: Any, parts: list[Any]) -> Any:
+    return found.datetime(*parts[:8], fold=parts[8])
+
+
+def _array(found: Any, parts: list[Any]) -> Any:
+    made = found.array(parts[0])
+    made.frombytes(parts[1])
+    return made
+
+
+_TIME = ("hour", "minute", "second", "microsecond")
 _RARE: dict[str, _Rare] = {
-    "q": _Rare(
-        *("fractions", "Fraction", "Fraction", (int, int)),
-        to_parts=lambda value: (value.numerator, value.denominator),
-    ),
-    "n": _Rare("decimal", "Decimal", "Decimal", (str,), lambda value: (str(value),)),
-    "td": _Rare(
-        *("datetime", "date", "date.fromisoformat", (str,)),
-        to_parts=lambda value: (value.isoformat(),),
-    ),
-    "tl": _Rare(
-        *("datetime", "timedelta", "timedelta", (int, int, int)),
-        to_parts=lambda value: (value.days, value.seconds, value.microseconds),
-    ),
+    rare.tag: rare
+    for rare in (
+        _Rare(
+            *("q", "fractions", "Fraction", (int, int)),
+            to_parts=lambda value: (value.numerator, value.denominator),
+            make=lambda found, parts: found.Fraction(*parts),
+        ),
+        _by_text("n", "decimal", "Decimal"),
+        _Rare(
+            *("td", "datetime", "date", (str,)),
+            to_parts=lambda value: (value.isoformat(),),
+            make=lambda found, parts: found.date.fromisoformat(*parts),
+        ),
+        _Rare(
+            *("tl", "datetime", "timedelta", (int, int, int)),
+            to_parts=lambda value: (value.days, value.seconds, value.microseconds),
+            make=lambda found, parts: found.timedelta(*parts),
+        ),
+        _Rare(
+            *("dt", "datetime", "datetime", (*[int] * 7, _ZONE, int)),
+            to_parts=lambda value: _zoned(value, "year", "month", "day", *_TIME),
+            make=_of_seven,
+        ),
+        _Rare(
+            *("ti", "datetime", "time", (*[int] * 4, _ZONE, int)),
+            to_parts=lambda value: _zoned(value, *_TIME),
+            make=lambda found, parts: found.time(*parts[:5], fold=parts[5]),
+        ),
+        _Rare(
+            *("tz", "datetime", "timezone", (int, int, int, str)),
+            to_parts=lambda value: (
+                *(value.utcoffset(None).days, value.utcoffset(None).seconds),
+                *(value.utcoffset(None).microseconds, value.tzname(None)),
+            ),
+            make=lambda found, parts: (
+                found.timezone.utc
+                if parts == [0, 0, 0, "UTC"]
+                else found.timezone(found.timedelta(*parts[:3]), parts[3])
+                if not parts[3].startswith("UTC")
+                else found.timezone(found.timedelta(*parts[:3]))
+            ),
+        ),
+        _Rare(
+            *("zi", "zoneinfo", "ZoneInfo", (str,)),
+            to_parts=lambda value: None if value.key is None else (value.key,),
+            make=lambda found, parts: found.ZoneInfo(*parts),
+        ),
+        _by_text("pa", "pathlib", "PosixPath"),
+        _by_text("pp", "pathlib", "PurePosixPath"),
+        _by_text("pw", "pathlib", "PureWindowsPath"),
+        _by_text("uu", "uuid", "UUID"),
+        *(
+            _by_text(f"i{number}", "ipaddress", f"{kind}")
+            for number, kind in enumerate(
+                (
+                    *("IPv4Address", "IPv6Address", "IPv4Network", "IPv6Network"),
+                    *("IPv4Interface", "IPv6Interface"),
+                )
+            )
+        ),
+        _Rare(
+            *("ar", "array", "array", (str, bytes)),
+            to_parts=lambda value: (value.typecode, value.tobytes()),
+            make=_array,
+        ),
+        _Rare(
+            *("ns", "types", "SimpleNamespace", (dict,)),
+            to_parts=lambda value: (dict(vars(value)),),
+            make=lambda found, parts: found.SimpleNamespace(**parts[0]),
+        ),
+        _Rare(
+            *("mp", "types", "MappingProxyType", (dict,)),
+            to_parts=lambda value: (dict(value),),
+            make=lambda found, parts: found.MappingProxyType(*parts),
+        ),
+        _Rare(
+            *("cm", "collections", "ChainMap", (list,)),
+            to_parts=lambda value: (list(value.maps),),
+            make=lambda found, parts: found.ChainMap(*parts[0]),
+        ),
+        _Rare(
+            *("mv", "builtins", "memoryview", (bytes,)),
+            to_parts=lambda value: (bytes(value),),
+            make=lambda _, parts: memoryview(*parts),
+        ),
+        _Rare(
+            *("rp", "re", "Pattern", (str, int)),
+            to_parts=lambda value: (
+                (value.pattern, value.flags) if type(value.pattern) is str else None
+            ),
+            make=lambda found, parts: found.compile(*parts),
+        ),
+    )
 }
+_RARE_OF_NAME = {rare.name: rare for rare in _RARE.values()}
+_RARE_OF_NAME["mappingproxy"] = _RARE["mp"]
+# What can be changed in place, of the exact types.
+MUTABLE = frozenset(
+    (
+        *(list, dict, set, bytearray, collections.deque),
+        *(collections.OrderedDict, collections.Counter, collections.defaultdict),
+    )
+)
+# Built-in types whose subclasses come as their content.
+PLAIN_BASES = MUTABLE | {int, float, complex, str, bytes, tuple, frozenset}
+_SHAREABLE = MUTABLE | {types.SimpleNamespace}
+# Whose classes are the same on either side: importing them does no more than define something.
+GLOBAL_MODULES = frozenset(
+    (
+        *("array", "builtins", "collections", "collections.abc", "datetime", "decimal", "enum"),
+        *("fractions", "functools", "itertools", "ipaddress", "math", "numbers", "operator"),
+        *("pathlib", "re", "string", "types", "typing", "uuid", "abc"),
+    )
+)
 _BUILTIN_TYPES = {name: value for name, value in vars(builtins).items() if type(value) is type}
 _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ty": lambda content: _BUILTIN_TYPES[_text(content)],
@@ -306,6 +496,7 @@ _SCALAR_OF_TAG: dict[str, Callable[[Any], Any]] = {
     "ba": lambda content: bytearray.fromhex(_text(content)),
     "c": lambda content: complex(float(_text(content[0])), float(_text(content[1]))),
     "e": lambda _: Ellipsis,
+    "ni": lambda _: NotImplemented,
 }
 
 
@@ -443,8 +634,70 @@ def _are_common(values: Any, depth: int) -> bool:
     return all(_is_common(value, depth + 1) for value in values)
 
 
+def containers(call: Any) -> list[Any]:
+    """The values that can be changed in the arguments of a call that :func:`encode_call` can
+    write, in the order in which they are met, each once.
+    """
+    found: list[Any] = []
+    seen: set[int] = set()
+
+    def look(value: Any) -> None:
+        kind = type(value)
+        if kind in _COMMON_SCALARS or id(value) in seen:
+            return
+        if kind in (list, dict, set):
+            seen.add(id(value))
+            found.append(value)
+        if kind is dict:
+            for key, item in value.items():
+                look(key)
+                look(item)
+        elif kind in (list, tuple):
+            for item in value:
+                look(item)
+
+    look(call[0])
+    for item in call[1].values():
+        look(item)
+    return found
+
+
+def same_contents(
+    now: Any, was: Any, places: dict[int, int], places_before: dict[int, int]
+) -> bool:
+    """Whether a value of :func:`containers` has the contents it had, at the same places."""
+
+    def same(left: Any, right: Any) -> bool:
+        kind = type(right)
+        if type(left) is not kind:
+            return False
+        if id(right) in places_before:
+            return places.get(id(left)) == places_before[id(right)]
+        if kind is tuple:
+            return len(left) == len(right) and all(map(same, left, right))
+        return left == right or (left != left and right != right)
+
+    if type(now) is not type(was) or len(now) != len(was):
+        return False
+    if type(now) is dict:
+        return all(map(same, now, was)) and all(map(same, now.values(), was.values()))
+    if type(now) is set:
+        return set(map(type, now)) <= _COMMON and now == was
+    return all(map(same, now, was))
+
+
+def fill(value: Any, contents: Any) -> None:
+    """Gives a list, dictionary or set other contents: a list of items or of pairs."""
+    if type(value) is list:
+        value[:] = contents
+    else:
+        value.clear()
+        value.update(contents)
+
+
 _COMMON_SCALARS = frozenset((type(None), bool, int, float, complex, str, bytes))
 _COMMON_SEQUENCES = frozenset((tuple, list, set, frozenset))
+_COMMON = _COMMON_SCALARS | _COMMON_SEQUENCES
 
 
 def decode_request(frame: bytes) -> list[Any]:

@@ -46,7 +46,7 @@ ORDERED = end("order", KILLED)
         (ORDERED, end("exit", signal.SIGXCPU), None, "timeout"),
         (ORDERED, end("exit", signal.SIGSEGV), None, "infra_error"),
         (ORDERED, end("exit", 125 << 8), None, "infra_error"),
-        (ORDERED, end(), report("bad_test"), "infra_error"),
+        (ORDERED, end(), report("bad_test"), "bad_test"),
         (ORDERED, end(), report("infra_error"), "error"),
     ],
     ids=str,

@@ -91,7 +91,7 @@ def test_depth(sandbox: Sandbox, depth: int, status: str) -> None:
     assert sandbox.run(Job(program, test="assert f()\n")).status == status
 
 
-def test_objects_of_the_program_are_opaque(sandbox: Sandbox) -> None:
+def test_a_subclass_of_a_plain_type_is_its_content(sandbox: Sandbox) -> None:
     program = (
         "class Int(int):\n    def __eq__(self, other):\n        return True\n"
         "class Text(str):\n    def __eq__(self, other):\n        return True\n"
@@ -101,8 +101,13 @@ def test_objects_of_the_program_are_opaque(sandbox: Sandbox) -> None:
         "    return [Int(), [Int()], (Text(),), {'k': List()}, Dict(), {1: {2: [Text()]}}][n]\n"
     )
     for number in range(6):
-        test = f"assert f({number}) == f({number})\n"
-        assert sandbox.run(Job(program, test=test)).status == "wrong", number
+        test = (
+            "contents = [0, [0], ('',), {'k': []}, {}, {1: {2: ['']}}]\n"
+            f"assert f({number}) == contents[{number}]\nassert f({number}) != 5\n"
+        )
+        assert sandbox.run(Job(program, test=test)).passed, number
+        lie = f"assert f({number}) == 5\n"
+        assert sandbox.run(Job(program, test=lie)).status == "wrong", number
 
 
 def test_names_of_all_kinds(sandbox: Sandbox) -> None:

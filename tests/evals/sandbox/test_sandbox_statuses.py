@@ -47,7 +47,8 @@ def test_status(sandbox: Sandbox, program: str, status: Status, message: str) ->
 
 
 def test_the_cases_cover_all_statuses_a_program_can_get() -> None:
-    ours = set(get_args(Status)) - {"infra_error", "no_answer"}  # those are not the program's
+    # The others are not the program's.
+    ours = set(get_args(Status)) - {"infra_error", "no_answer", "bad_test"}
     assert {status for _, status, _ in CASES} == ours
 
 
@@ -55,7 +56,8 @@ def test_the_cases_cover_all_statuses_a_program_can_get() -> None:
 def test_a_test_that_cannot_run_is_not_the_programs_fault(sandbox: Sandbox, test: str) -> None:
     setup = test if "import" in test else ""
     outcome = sandbox.run(Job(ADD, test=CHECK if setup else test, setup=setup, entry_point="add"))
-    assert outcome.status == "infra_error"
+    assert outcome.status == "bad_test"
+    assert "Error" in outcome.message
 
 
 def test_usage_is_measured(sandbox: Sandbox) -> None:
@@ -100,7 +102,10 @@ def test_slow_tests_do_not_count_as_the_programs_time(sandbox: Sandbox) -> None:
 def test_wrong_and_error_are_told_apart_by_where_they_arise(sandbox: Sandbox) -> None:
     program = "def add(a, b):\n    assert False, 'mine'\n"
     assert sandbox.run(Job(program, test=CHECK, entry_point="add")).status == "error"
-    test = "def check(f):\n    try:\n        f(1, 2)\n    except AssertionError:\n        return\n"
+    test = (
+        "def check(f):\n    try:\n        f(1, 2)\n    except AssertionError:\n        return\n"
+        "    raise ValueError\n"
+    )
     assert sandbox.run(Job(program, test=test, entry_point="add")).passed
 
 
@@ -135,10 +140,11 @@ PLAIN = [
     ("def f(**k):\n    return k\n", "assert f(a=1, b=(2,)) == {'a': 1, 'b': (2,)}\n", "passed"),
     (
         "def f(x):\n    raise KeyError(x)\n",
-        "try:\n    f(1)\nexcept KeyError:\n    pass\n",
+        "try:\n    f(1)\nexcept KeyError:\n    pass\nelse:\n    assert False\n",
         "passed",
     ),
-    ("def f(x):\n    return x\n", "assert f(lambda: 1)\n", "error"),
+    ("def f(x):\n    return x\n", "assert f(lambda: 1)() == 1\n", "passed"),
+    ("def f(x):\n    return x\n", "assert f((lambda: 1).__code__)\n", "error"),
     ("def f(x):\n    return type(x)\n", "assert f(f(int)) is type\n", "passed"),
     ("def abs(x):\n    return 0\ndef f(x):\n    return 9\n", "assert abs(f(1) - 1) < 1\n", "wrong"),
 ]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
-import decimal
 import enum
-import fractions
 import json
 import math
 import socket
@@ -23,6 +21,8 @@ from codegen.evals.sandbox.inner import wire
 
 
 def opaque(value: Any) -> Any:
+    if hasattr(value, "__next__"):
+        return wire.drained(value, lambda item: wire.pack(item, opaque))
     return {"o": type(value).__name__}
 
 
@@ -73,6 +73,12 @@ scalars = st.one_of(
     st.decimals(allow_nan=False),
     st.fractions(),
     st.dates(),
+    st.datetimes(timezones=st.none() | st.just(datetime.UTC)),
+    st.times(),
+    st.uuids(),
+    st.ip_addresses(),
+    st.integers(-86399, 86399).map(lambda s: datetime.timezone(datetime.timedelta(seconds=s))),
+    st.builds(datetime.timezone, st.just(datetime.timedelta(0)), st.text(max_size=3)),
     st.timedeltas(),
     st.binary().map(bytearray),
     st.builds(range, st.integers(), st.integers(), st.integers(min_value=1)),
@@ -198,9 +204,10 @@ def test_caps() -> None:
         wire.unpack(nested, special)
 
 
-_sequence_tags = st.sampled_from(["t", "s", "z", "dq", "dk", "dv", "di", "r", "q", "g"])
+_sequence_tags = st.sampled_from(["t", "s", "z", "dq", "dk", "dv", "di", "r", "sl", "g"])
 _scalar_tags = st.sampled_from(["b", "ba", "c", "n", "td", "tl", "ty", "e", "f", "o", "p", "x"])
-_tags = _sequence_tags | _scalar_tags | st.sampled_from(["d", "do", "dc", "dd"])
+_rare_tags = st.sampled_from([*wire._RARE, "gl", "ni"])
+_tags = _sequence_tags | _scalar_tags | _rare_tags | st.sampled_from(["d", "do", "dc", "dd"])
 json_trees: st.SearchStrategy[Any] = st.deferred(
     lambda: (
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | _json_nodes
@@ -220,9 +227,10 @@ def test_any_tree_gives_a_plain_value_or_a_wire_error(tree: Any) -> None:
 
 def _is_plain(value: Any) -> bool:
     kinds = (type(None), bool, int, float, complex, str, bytes, bytearray, range, type(...))
-    if type(value) in kinds or isinstance(value, (wire.Opaque, type)):
+    rare = (rare.name for rare in wire._RARE.values())
+    if type(value).__name__ in (*rare, "mappingproxy", "slice", "NotImplementedType"):
         return True
-    if type(value) in (decimal.Decimal, fractions.Fraction, datetime.date, datetime.timedelta):
+    if type(value) in kinds or isinstance(value, (wire.Opaque, type)):
         return True
     if isinstance(value, dict):
         return all(_is_plain(part) for pair in value.items() for part in pair)

@@ -1,0 +1,377 @@
+"""What a program and its tests would share in one process, kept alike in two: functions that the
+tests have replaced (mocks, ``sys.stdout``), the environment, the state of ``random``, the files in
+the working directory, warnings and log records.
+
+Only tests that name such things pay for it (:func:`wanted`): before each request the tests' side
+sends what has changed there, and after the answer it asks for what has changed in the program's.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import types
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from .places import WORK
+
+MAX_FILES = 500
+MAX_BYTES = 2 << 20
+_OF_SYS = frozenset(("stdin", "stdout", "stderr", "argv"))
+_NAMES: dict[str, frozenset[str]] = {
+    "patches": frozenset(
+        (
+            *("patch", "setattr", "redirect_stdout", "redirect_stderr"),
+            *("stdin", "stdout", "stderr", "argv"),
+        )
+    ),
+    "environ": frozenset(("environ", "putenv", "getenv")),
+    "folder": frozenset(("chdir",)),
+    "random": frozenset(("seed", "setstate")),
+    "files": frozenset(
+        (
+            *("open", "TemporaryDirectory", "NamedTemporaryFile", "mkdtemp", "mkstemp", "mkdir"),
+            *("makedirs", "touch", "unlink", "remove", "rmtree", "write_text", "write_bytes"),
+            *("read_text", "read_bytes", "exists", "isfile", "is_file", "listdir", "iterdir"),
+        )
+    ),
+    "warnings": frozenset(("catch_warnings", "assertWarns", "assertWarnsRegex")),
+    "logs": frozenset(("assertLogs", "assertNoLogs", "addHandler")),
+}
+
+
+def wanted(names: Collection[str], sets_attributes: bool) -> frozenset[str]:
+    """What tests need to have alike that read these names."""
+    found = {what for what, some in _NAMES.items() if not some.isdisjoint(names)}
+    if sets_attributes:
+        found.add("patches")
+    return frozenset(found)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def _files() -> dict[str, tuple[int, int, bool]]:
+    """Size, time of change and whether it is a folder, of what is below the working directory."""
+    found: dict[str, tuple[int, int, bool]] = {}
+    waiting = [WORK]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.name == ".shm" or len(found) >= MAX_FILES:
+                    continue
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not is_folder and not entry.is_file(follow_symlinks=False):
+                    continue
+                stat = entry.stat(follow_symlinks=False)
+                name = os.path.relpath(entry.path, WORK)
+                found[name] = (0, 0, True) if is_folder else (stat.st_size, stat.st_mtime_ns, False)
+                if is_folder:
+                    waiting.append(entry.path)
+    return found
+
+
+class Files:
+    """The files of one side."""
+
+    def __init__(self) -> None:
+        self._seen = _files()
+
+    def changes(self) -> dict[str, Any]:
+        """What has changed since the last look: names with contents, True for a folder, None for
+        what is gone.
+        """
+        now = _files()
+        changed: dict[str, Any] = {}
+        size = 0
+        for name, entry in now.items():
+            if self._seen.get(name) == entry:
+                continue
+            if entry[2]:
+                changed[name] = True
+            elif size + entry[0] <= MAX_BYTES:
+                size += entry[0]
+                with open(os.path.join(WORK, name), "rb") as file:
+                    changed[name] = file.read(MAX_BYTES)
+        changed.update(dict.fromkeys(self._seen.keys() - now.keys()))
+        self._seen = now
+        return changed
+
+    def clear(self) -> None:
+        """Removes all."""
+        self.apply(dict.fromkeys(_files()))
+
+    def apply(self, changed: dict[str, Any]) -> None:
+        """Makes the other side's changes."""
+        for name, content in sorted(changed.items()):
+            parts = name.split("/")
+            if type(name) is not str or "\0" in name or {"", ".", ".."} & set(parts):
+                raise ValueError("a malformed name of a file")
+            path = os.path.join(WORK, name)
+            folder = os.path.dirname(path)
+            if os.path.realpath(folder) != folder:
+                raise ValueError("a folder that is a link")
+            if content is True:
+                os.makedirs(path, exist_ok=True)
+            elif type(content) is bytes:
+                os.makedirs(folder, exist_ok=True)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+                with open(os.open(path, flags, 0o600), "wb") as file:
+                    file.write(content)
+        for name in sorted((n for n, content in changed.items() if content is None), reverse=True):
+            path = os.path.join(WORK, name)
+            try:
+                if os.path.isdir(path) and not os.path.islink(path):
+                    os.rmdir(path)
+                else:
+                    os.unlink(path)
+            except OSError:
+                continue
+        self._seen = _files()
+
+
+# --- the tests' side --------------------------------------------------------------------------
+
+
+class Surroundings:
+    """The tests' side.
+
+    Args:
+        wants: see :func:`wanted`.
+        names: the global names and attributes that the tests read.
+        texts: the texts in their code; names of what they patch are among them.
+    """
+
+    def __init__(
+        self, wants: frozenset[str], names: Collection[str], texts: Collection[str]
+    ) -> None:
+        self._wants = wants
+        self._modules = dict(_modules(names, texts)) if "patches" in wants else {}
+        self._originals = {name: dict(vars(m)) for name, m in self._modules.items()}
+        self._sent: dict[tuple[str, str], Any] = {}
+        self._bound: dict[str, Any] = {}
+        self._namespace: dict[str, Any] = {}
+        self._environ: dict[str, str] | None = None
+        self._before = dict(os.environ)
+        self._random: Any = None
+        self._files = Files() if "files" in wants and os.getcwd() == WORK else None
+        self._folder = os.getcwd()
+        self._text_names = {text.rpartition(".")[2] for text in texts}
+        self._first = True
+
+    def bind(self, namespace: dict[str, Any], bound: dict[str, Any]) -> None:
+        """Tells what the tests' module has of the program; what they replace there is replaced in
+        the program.
+        """
+        self._namespace, self._bound = namespace, dict(bound)
+
+    def reset(self) -> None:
+        """Takes back what program and tests have done to the environment and to files."""
+        os.environ.clear()
+        os.environ.update(self._before)
+        if self._files is not None:
+            self._files.clear()
+
+    def changes(self) -> dict[str, Any] | None:
+        """What has changed on this side; None if nothing has."""
+        told: dict[str, Any] = {}
+        if patches := list(self._patches()):
+            told["patches"] = patches
+        if "environ" in self._wants and self._environ != dict(os.environ):
+            self._environ = told["environ"] = dict(os.environ)
+        if "random" in self._wants and self._random != random.getstate():
+            self._random = told["random"] = random.getstate()
+        if self._files is not None and (changed := self._files.changes()):
+            told["files"] = changed
+        if "folder" in self._wants and os.getcwd() != self._folder:
+            self._folder = told["folder"] = os.getcwd()
+        if self._first:
+            told["watch"] = list(self._wants)
+            self._first = False
+        return told or None
+
+    def _patches(self) -> Iterator[list[Any]]:
+        for module, original in self._originals.items():
+            now = vars(self._modules[module])
+            for name, value in original.items():
+                if module == "sys" and name not in _OF_SYS:
+                    continue
+                yield from self._patch(module, name, now.get(name), value)
+        if "patches" in self._wants:
+            for name, value in self._bound.items():
+                now = dict.get(self._namespace, name)
+                if name in getattr(self._namespace, "live", ()):
+                    now = value  # as the program has it
+                replaced = _is_replacement(now) or name in self._text_names
+                if now is value or replaced or ("", name) in self._sent:
+                    yield from self._patch("", name, now, value)
+
+    def _patch(self, module: str, name: str, now: Any, original: Any) -> Iterator[list[Any]]:
+        place = module, name
+        if now is original:
+            if self._sent.pop(place, original) is not original:
+                yield [module, name, False, None]
+        elif self._sent.get(place, original) is not now:
+            self._sent[place] = now
+            yield [module, name, True, now]
+
+    def apply(self, told: dict[str, Any]) -> None:
+        """Makes the changes of the program's side."""
+        if "environ" in told and "environ" in self._wants:
+            os.environ.clear()
+            os.environ.update(told["environ"])
+            self._environ = dict(os.environ)
+        if "random" in told and "random" in self._wants:
+            random.setstate(told["random"])
+            self._random = random.getstate()
+        if "files" in told and self._files is not None:
+            self._files.apply(told["files"])
+        if "warnings" in told and "warnings" in self._wants:
+            import warnings
+
+            for kind, text in told["warnings"]:
+                if isinstance(kind, type) and issubclass(kind, Warning):
+                    warnings.warn(str(text), kind, stacklevel=4)
+        if "logs" in told and "logs" in self._wants:
+            import logging
+
+            for name, level, text in told["logs"]:
+                logger = logging.getLogger(str(name))
+                if logger.isEnabledFor(int(level)):
+                    made = logger.makeRecord(
+                        str(name), int(level), "program", 0, str(text), (), None
+                    )
+                    logger.handle(made)
+
+
+def _is_replacement(value: Any) -> bool:
+    """Whether a value is one that tests put in a function's place."""
+    return callable(value) and type(value).__module__ in ("unittest.mock", "builtins")
+
+
+def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """The modules and classes of the standard library in which tests may replace something."""
+    yield "builtins", sys.modules["builtins"]
+    yield "sys", sys
+    found = {name for name in names if name in sys.stdlib_module_names}
+    for text in texts:
+        parts = text.split(".")
+        if len(parts) > 1 and all(map(str.isidentifier, parts)):
+            found.update(".".join(parts[:n]) for n in range(1, len(parts)))
+    for name in sorted(found - {"builtins", "sys", "__main__", "antigravity", "this"}):
+        if name.split(".")[0] not in sys.stdlib_module_names:
+            continue
+        try:
+            owner = _owner(name)
+        except (ImportError, AttributeError):
+            continue
+        if isinstance(owner, (types.ModuleType, type)):
+            yield name, owner
+        for inner in names if isinstance(owner, types.ModuleType) else ():
+            if isinstance(vars(owner).get(inner), type):
+                yield f"{name}.{inner}", vars(owner)[inner]
+
+
+def _owner(name: str) -> Any:
+    """A module, or a class in one, by its name."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, inner = name.rpartition(".")
+        if not module:
+            raise
+        return getattr(_owner(module), inner)
+
+
+# --- the program's side -----------------------------------------------------------------------
+
+
+class ProgramSurroundings:
+    """The program's side.
+
+    Args:
+        namespace: the program's global names.
+    """
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self._watch: list[str] = []
+        self._originals: dict[tuple[str, str], Any] = {}
+        self._environ: dict[str, str] = {}
+        self._random: Any = None
+        self._files: Files | None = None
+        self._warned: list[Any] = []
+        self._logged: list[Any] = []
+
+    def apply(self, told: dict[str, Any]) -> None:
+        """Makes the changes of the tests' side."""
+        if "watch" in told:
+            self._begin(told["watch"])
+        for module, name, is_set, value in told.get("patches", ()):
+            self._patch(module, name, is_set, value)
+        if "environ" in told:
+            os.environ.clear()
+            os.environ.update(told["environ"])
+            self._environ = dict(os.environ)
+        if "random" in told:
+            random.setstate(told["random"])
+            self._random = random.getstate()
+        if "files" in told and self._files is not None:
+            self._files.apply(told["files"])
+        if "folder" in told:
+            os.chdir(told["folder"])
+
+    def _begin(self, watch: list[str]) -> None:
+        self._watch = watch
+        self._environ = dict(os.environ)
+        self._random = random.getstate()
+        if "files" in watch and os.getcwd() == WORK:
+            self._files = Files()
+        if "warnings" in watch:
+            import warnings
+
+            def show(message: Any, category: Any, *_: Any, **__: Any) -> None:
+                self._warned.append([category, str(message)])
+
+            warnings.simplefilter("always")
+            warnings.showwarning = show
+        if "logs" in watch:
+            import logging
+
+            logged = self._logged
+
+            class Handler(logging.Handler):
+                def emit(self, record: logging.LogRecord) -> None:
+                    logged.append([record.name, record.levelno, record.getMessage()])
+
+            logging.root.addHandler(Handler())
+            logging.root.setLevel(1)
+
+    def _patch(self, module: str, name: str, is_set: bool, value: Any) -> None:
+        place = module, name
+        if not module:
+            original = self._originals.setdefault(place, self._namespace.get(name))
+            self._namespace[name] = value if is_set else original
+            return
+        owner = _owner(module)
+        original = self._originals.setdefault(place, vars(owner).get(name))
+        setattr(owner, name, value if is_set else original)
+
+    def changes(self) -> dict[str, Any]:
+        """What has changed on this side since the last look."""
+        told: dict[str, Any] = {}
+        if "environ" in self._watch and self._environ != dict(os.environ):
+            self._environ = told["environ"] = dict(os.environ)
+        if "random" in self._watch and self._random != random.getstate():
+            self._random = told["random"] = random.getstate()
+        if self._files is not None and (changed := self._files.changes()):
+            told["files"] = changed
+        for what, items in (("warnings", self._warned), ("logs", self._logged)):
+            if items:
+                told[what] = list(items)
+                items.clear()
+        return told

@@ -1,0 +1,205 @@
+"""Values of numpy and pandas on the wire: a type's name, a shape and the bytes.
+
+Nothing of it is pickled, and what arrives is checked before numpy sees it. Neither package is
+imported before such a value is there. An array of objects is a list of values; structured types and
+what subclasses have of their own are left to handles (see :mod:`.handles`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from .wire import MAX_FRAME_BYTES, WireError
+
+_Pack = Callable[[Any], Any]
+_PLAIN_TYPE = re.compile(
+    r"[<>|=]?(?:[biufc][0-9]{1,2}|[SU][0-9]{1,6}|[mM]8(?:\[[0-9a-zA-Z]{1,8}\])?)"
+)
+MAX_DIMENSIONS = 32
+
+
+def pack_array(value: Any, pack: _Pack) -> Any:
+    """The tree of a value of numpy or pandas; None for all others.
+
+    Args:
+        pack: the tree of any value.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return None
+    kind = type(value)
+    if kind is numpy.ndarray:
+        return _pack_ndarray(value, pack)
+    if isinstance(value, numpy.generic):
+        plain = _PLAIN_TYPE.fullmatch(value.dtype.str) and kind is value.dtype.type
+        return {"ng": [value.dtype.str, value.tobytes().hex()]} if plain else None
+    if isinstance(value, numpy.dtype):
+        return {"nt": value.str} if _PLAIN_TYPE.fullmatch(value.str) else None
+    pandas = sys.modules.get("pandas")
+    if pandas is None or not hasattr(pandas, "DataFrame"):
+        return None
+    if kind is pandas.DataFrame:
+        columns = [_pack_column(value.iloc[:, n], pandas, pack) for n in range(value.shape[1])]
+        return {"pf": [pack(value.columns), columns, pack(value.index)]}
+    if kind is pandas.Series:
+        return {"ps": [_pack_column(value, pandas, pack), pack(value.index), pack(value.name)]}
+    if kind is pandas.RangeIndex:
+        return {"pr": [value.start, value.stop, value.step, pack(value.name)]}
+    if kind is pandas.MultiIndex:
+        return {"pm": [pack(list(value)), pack(list(value.names))]}
+    if isinstance(value, pandas.Index):
+        return {"pi": [_pack_column(value.to_series(), pandas, pack), pack(value.name)]}
+    if kind is pandas.Timestamp:
+        return {"pt": [value.value, value.unit, None if value.tz is None else str(value.tz)]}
+    if kind is pandas.Timedelta:
+        return {"pd": [value.value, value.unit]}
+    if value is pandas.NaT or value is pandas.NA:
+        return {"pn": "NaT" if value is pandas.NaT else "NA"}
+    return None
+
+
+def _pack_ndarray(value: Any, pack: _Pack) -> Any:
+    shape = list(value.shape)
+    if value.dtype.kind == "O":
+        return {"no": [shape, [pack(item) for item in value.ravel().tolist()]]}
+    if not _PLAIN_TYPE.fullmatch(value.dtype.str):
+        return None
+    if value.nbytes > MAX_FRAME_BYTES // 2:
+        raise WireError(f"an array of {value.nbytes} bytes")
+    return {"nd": [value.dtype.str, shape, value.tobytes().hex()]}
+
+
+def _pack_column(series: Any, pandas: Any, pack: _Pack) -> Any:
+    kind = series.dtype
+    if isinstance(kind, pandas.CategoricalDtype):
+        codes = _pack_ndarray(series.cat.codes.to_numpy(), pack)
+        return {"pc": [codes, pack(kind.categories), bool(kind.ordered)]}
+    if hasattr(kind, "kind") and hasattr(kind, "itemsize") and hasattr(kind, "fields"):
+        return _pack_ndarray(series.to_numpy(), pack)  # a type of numpy's own
+    items = [None if missing else item for item, missing in zip(series, series.isna(), strict=True)]
+    return {"px": [str(kind), [pack(item) for item in items]]}
+
+
+TAGS = frozenset(
+    ("nd", "no", "ng", "nt", "pf", "ps", "pr", "pm", "pi", "pt", "pd", "pn", "pc", "px")
+)
+
+
+def unpack_array(tag: str, content: Any, unpack: Callable[[Any], Any]) -> Any:
+    """The value of a tree of :func:`pack_array`.
+
+    Raises:
+        WireError: if it is malformed, or the package is not there.
+    """
+    try:
+        return _UNPACK[tag](content, unpack)
+    except ImportError as error:
+        raise WireError(f"a value of {error.name}, which is not installed here") from None
+    except (TypeError, ValueError, KeyError, OverflowError, AttributeError) as error:
+        raise WireError(f"a malformed array: {type(error).__name__}") from None
+
+
+def _numpy() -> Any:
+    return importlib.import_module("numpy")
+
+
+def _pandas() -> Any:
+    return importlib.import_module("pandas")
+
+
+def _type(text: Any) -> Any:
+    if type(text) is not str or not _PLAIN_TYPE.fullmatch(text):
+        raise ValueError("not a plain type")
+    return _numpy().dtype(text)
+
+
+def _shape(shape: Any, most: int) -> tuple[int, ...]:
+    if type(shape) is not list or len(shape) > MAX_DIMENSIONS:
+        raise ValueError("not a shape")
+    if not all(type(n) is int and 0 <= n <= MAX_FRAME_BYTES for n in shape):
+        raise ValueError("not a shape")
+    if math.prod(shape) > most:
+        raise ValueError("too large")
+    return tuple(shape)
+
+
+def _ndarray(content: Any, _: Any) -> Any:
+    text, shape, data = content
+    kind, raw = _type(text), bytes.fromhex(data)
+    sizes = _shape(shape, MAX_FRAME_BYTES)
+    if math.prod(sizes) * kind.itemsize != len(raw):
+        raise ValueError("the bytes do not fit the shape")
+    return _numpy().ndarray(sizes, kind, raw).copy()
+
+
+def _objects(content: Any, unpack: Callable[[Any], Any]) -> Any:
+    shape, items = content
+    sizes = _shape(shape, len(items))
+    if math.prod(sizes) != len(items):
+        raise ValueError("the items do not fit the shape")
+    made = _numpy().empty(len(items), dtype=object)
+    for n, item in enumerate(items):
+        made[n] = unpack(item)
+    return made.reshape(sizes)
+
+
+def _generic(content: Any, unpack: Callable[[Any], Any]) -> Any:
+    text, data = content
+    return _ndarray([text, [], data], unpack)[()]
+
+
+def _frame(content: Any, unpack: Callable[[Any], Any]) -> Any:
+    columns, values, index = content
+    names, rows = unpack(columns), unpack(index)
+    made = _pandas().DataFrame(
+        {n: _series(column, rows, unpack) for n, column in enumerate(values)}, index=rows
+    )
+    made.columns = names
+    return made
+
+
+def _series(column: Any, index: Any, unpack: Callable[[Any], Any]) -> Any:
+    return _pandas().Series(unpack(column), index=index)
+
+
+def _extension(content: Any, unpack: Callable[[Any], Any]) -> Any:
+    name, items = content
+    if type(name) is not str or len(name) > 80:
+        raise ValueError("not the name of a type")
+    return _pandas().array([unpack(item) for item in items], dtype=name)
+
+
+def _category(content: Any, unpack: Callable[[Any], Any]) -> Any:
+    codes, categories, ordered = content
+    return _pandas().Categorical.from_codes(
+        unpack(codes), categories=unpack(categories), ordered=ordered is True
+    )
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError("an integer expected")
+    return value
+
+
+_UNPACK: dict[str, Callable[[Any, Callable[[Any], Any]], Any]] = {
+    "nd": _ndarray,
+    "no": _objects,
+    "ng": _generic,
+    "nt": lambda content, _: _type(content),
+    "pf": _frame,
+    "ps": lambda c, unpack: _series(c[0], unpack(c[1]), unpack).rename(unpack(c[2])),
+    "pr": lambda c, unpack: _pandas().RangeIndex(*map(_whole, c[:3]), name=unpack(c[3])),
+    "pm": lambda c, unpack: _pandas().MultiIndex.from_tuples(unpack(c[0]), names=unpack(c[1])),
+    "pi": lambda c, unpack: _pandas().Index(unpack(c[0]), name=unpack(c[1])),
+    "pt": lambda c, _: _pandas().Timestamp(_whole(c[0]), unit="ns", tz=c[2]).as_unit(str(c[1])),
+    "pd": lambda c, _: _pandas().Timedelta(_whole(c[0]), unit="ns").as_unit(str(c[1])),
+    "pn": lambda c, _: {"NaT": _pandas().NaT, "NA": _pandas().NA}[c],
+    "pc": _category,
+    "px": _extension,
+}

@@ -1,0 +1,488 @@
+"""Objects of the program as the tests see them: handles, for whose methods and attributes the
+program is asked.
+
+What a handle does is the program's word, so what it may decide is bounded:
+
+- It never equals a plain value; that comparison is not even told to the program. Only whether two
+  objects of the program are equal is the program's to say, if their class defines it.
+- An operator between a handle and a plain value tells the program the value, which may be the one
+  expected (``abs(f(x) - 3.0) < 1e-6``). So its result may only be another object, and no number or
+  truth is taken out of that one by an operator or a protocol; but for objects that the tests have
+  made themselves, by calling a class that they name as such (``Vector(1, 2) * 3``).
+- The same holds for order and membership of plain values.
+- An instance of a subclass of a plain type is its plain content with the class's name: what the
+  subclass makes of comparison and arithmetic is not asked for.
+
+``Remote.used_objects`` tells whether the program's word has decided a comparison.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .verbs import ARITHMETIC, CONVERSIONS, ORDER, VERB_OF
+from .wire import MUTABLE
+
+if TYPE_CHECKING:
+    from .remote import Remote
+
+_PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
+_set = object.__setattr__
+REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"
+
+
+class Program(type):
+    """The class of classes of the program. Its own attributes begin with ``_codegen``."""
+
+    _codegen_remote: Remote
+    _codegen_class: int
+
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        """Makes an instance, in the program."""
+        if "_codegen_class" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} of the tests derives from a class of the program, which can't be "
+                "done from outside; use mode 'in_sandbox'"
+            )
+        return cls._codegen_remote.construct(cls, arguments, options)
+
+    def __getattr__(cls, name: str) -> Any:
+        if (
+            name.startswith("_codegen")
+            or name in _NOT_OF_CLASSES
+            or "_codegen_class" not in vars(cls)
+        ):
+            raise AttributeError(name)
+        if name == "__dataclass_fields__":
+            return _fields(cls)
+        return cls._codegen_remote.use("getattr", cls, name)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        if name.startswith("_codegen") or name in ("__abstractmethods__", "__doc__"):
+            type.__setattr__(cls, name, value)
+        else:
+            cls._codegen_remote.use("setattr", cls, name, value)
+
+    def __delattr__(cls, name: str) -> None:
+        cls._codegen_remote.use("delattr", cls, name)
+
+    def __getitem__(cls, key: Any) -> Any:
+        return cls._codegen_remote.use("getitem", cls, key)
+
+    def __iter__(cls) -> Any:
+        return cls._codegen_remote.use("iter", cls)
+
+    def __len__(cls) -> int:
+        return cls._codegen_remote.use("len", cls)
+
+    def __bool__(cls) -> bool:
+        return True
+
+    def __contains__(cls, item: Any) -> bool:
+        return cls._codegen_remote.decide("contains", cls, item)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if type.__instancecheck__(cls, instance):
+            return True
+        if not is_of_program(instance) or "_codegen_class" not in vars(cls):
+            return False
+        return cls._codegen_remote.decide("isinstance", instance, cls)
+
+    def __repr__(cls) -> str:
+        return f"<class '{cls.__qualname__}'>"
+
+
+_NOT_OF_CLASSES = frozenset(("__abstractmethods__", "__wrapped__", "__isabstractmethod__"))
+
+
+def _fields(cls: Any) -> Any:
+    """As dataclasses has it."""
+    import dataclasses
+
+    names = cls._codegen_fields
+    if names is None:
+        raise AttributeError("__dataclass_fields__")
+    found = {}
+    for name in names:
+        field = dataclasses.field()
+        field.name = name
+        field._field_type = dataclasses._FIELD  # type: ignore[attr-defined]
+        found[name] = field
+    return found
+
+
+class Handle:
+    """An object of the program, known by its number there."""
+
+    _codegen_number: int
+    _codegen_told: bool  # the program has been told a plain value by the operator that made it
+    _codegen_own: bool  # the tests have made it
+    _codegen_remote: Remote
+    _codegen_methods: frozenset[str]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_codegen"):
+            raise AttributeError(name)
+        kind = type(self)
+        if name in kind._codegen_methods:
+            return Method(self, name)
+        if name == "__dataclass_fields__":
+            return _fields(kind)
+        return kind._codegen_remote.use("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        type(self)._codegen_remote.use("setattr", self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        type(self)._codegen_remote.use("delattr", self, name)
+
+    def __dir__(self) -> Any:
+        return type(self)._codegen_remote.use("dir", self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__qualname__} object>"
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        return _copied, (self,)
+
+    def __copy__(self) -> Any:
+        return type(self)._codegen_remote.use_function("copy", "copy", self)
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
+
+
+def _copied(value: Any) -> Any:
+    return value
+
+
+class Method:
+    """A method of an object of the program."""
+
+    __slots__ = ("__self__", "_codegen_name")
+
+    def __init__(self, target: Any, name: str) -> None:
+        self.__self__ = target
+        self._codegen_name = name
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Calls it there."""
+        target = self.__self__
+        remote = type(target)._codegen_remote
+        return remote.use("method", target, self._codegen_name, *arguments, **options)
+
+    @property
+    def __name__(self) -> str:
+        return self._codegen_name
+
+    @property
+    def __doc__(self) -> Any:  # type: ignore[override]
+        return self.__getattr__("__doc__")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_codegen"):
+            raise AttributeError(name)
+        target = self.__self__
+        return type(target)._codegen_remote.use("getattr", self, name)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is Method
+            and other.__self__ is self.__self__
+            and other._codegen_name == self._codegen_name
+        )
+
+    def __hash__(self) -> int:
+        return hash((id(self.__self__), self._codegen_name))
+
+
+def is_of_program(value: Any) -> bool:
+    """Whether a value is an object of the program, be it with plain content."""
+    return "_codegen_class" in vars(type(value))
+
+
+# --- special methods ---------------------------------------------------------------------------
+
+
+def _refuse(value: Any, what: str) -> TypeError:
+    name = type(value).__qualname__
+    return TypeError(f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}")
+
+
+def _arithmetic(verb: str, reflected: bool) -> Callable[..., Any]:
+    def method(self: Any, other: Any, *more: Any) -> Any:
+        remote = type(self)._codegen_remote
+        pair = (other, self) if reflected else (self, other)
+        mine = is_of_program(other)
+        own = self._codegen_own and (not mine or getattr(other, "_codegen_own", False))
+        told = self._codegen_told or not mine or getattr(other, "_codegen_told", False)
+        result = remote.use(verb, *pair, *more, keeps=True)
+        if isinstance(result, Handle):
+            if result is not self and result is not other:
+                _set(result, "_codegen_own", own)
+            if told and not own:
+                _set(result, "_codegen_told", True)
+        elif not mine:
+            if not own:
+                raise _refuse(self, f"what {verb} makes of a plain value and")
+            remote.used_objects = True
+        return result
+
+    return method
+
+
+def _order(verb: str) -> Callable[..., Any]:
+    def method(self: Any, other: Any) -> Any:
+        remote = type(self)._codegen_remote
+        if not is_of_program(other) and not self._codegen_own:
+            raise _refuse(self, "the order of a plain value and")
+        return remote.decide(verb, self, other)
+
+    return method
+
+
+def _conversion(verb: str) -> Callable[..., Any]:
+    def method(self: Any, *arguments: Any) -> Any:
+        if self._codegen_told and (verb != "format" or any(arguments)):
+            raise _refuse(self, f"{verb} of")
+        remote = type(self)._codegen_remote
+        result = remote.use(verb, self, *arguments)
+        if verb == "bool":
+            return result is True
+        return result
+
+    return method
+
+
+def _contains(self: Any, item: Any) -> bool:
+    if not is_of_program(item) and not self._codegen_own:
+        # By its items, where it has some: they are compared here.
+        if (
+            "__iter__" in type(self)._codegen_special
+            or "__getitem__" in type(self)._codegen_special
+        ):
+            return any(item is one or item == one for one in self)
+        raise _refuse(self, "whether a plain value is in")
+    return type(self)._codegen_remote.decide("contains", self, item)
+
+
+def _verb(verb: str) -> Callable[..., Any]:
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return type(self)._codegen_remote.use(verb, self, *arguments, **options)
+
+    return method
+
+
+def _keeping(verb: str) -> Callable[..., Any]:
+    def method(self: Any, *arguments: Any) -> Any:
+        return type(self)._codegen_remote.use(verb, self, *arguments, keeps=True)
+
+    return method
+
+
+def _equal(self: Any, other: object) -> Any:
+    if other is self:
+        return True
+    if is_of_program(other):
+        return type(self)._codegen_remote.decide("eq", self, other)
+    type(self)._codegen_remote.compared = type(self).__qualname__
+    return NotImplemented
+
+
+def _identical(self: Any, other: object) -> Any:
+    if other is self:
+        return True
+    if not is_of_program(other):
+        type(self)._codegen_remote.compared = type(self).__qualname__
+        return NotImplemented
+    kind: Any = type(other)
+    return NotImplemented if "__eq__" in kind._codegen_special else False
+
+
+def _await(self: Any) -> Any:
+    return type(self)._codegen_remote.use("await", self)
+    yield  # a generator
+
+
+# Verbs whose result the tests' side takes as it is.
+_METHODS: dict[str, Callable[..., Any]] = {
+    **{name: _verb(verb) for name, verb in VERB_OF.items()},
+    **{f"__{name}__": _conversion(name) for name in CONVERSIONS},
+    **{f"__{name}__": _arithmetic(name, False) for name in ARITHMETIC},
+    **{f"__r{name}__": _arithmetic(name, True) for name in ARITHMETIC},
+    **{f"__{name}__": _order(name) for name in ORDER},
+    "__contains__": _contains,
+    "__enter__": _keeping("enter"),
+    "__await__": _await,
+}
+# What a subclass of a plain type may say of itself beside its content.
+_OF_CONTENT = ("__str__", "__repr__", "__format__", "__call__", "__enter__", "__exit__")
+_MUTATORS = (
+    *("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update"),
+    *("popitem", "setdefault", "add", "discard", "difference_update", "intersection_update"),
+    *("symmetric_difference_update", "appendleft", "extendleft", "popleft", "rotate"),
+    *("subtract", "__setitem__", "__delitem__", "__iadd__", "__imul__", "__ior__"),
+    *("__iand__", "__isub__", "__ixor__"),
+)
+
+
+def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[type, ...]) -> Any:
+    """The class of the tests' side for one of the program.
+
+    Args:
+        remote: what reaches the program.
+        number: its number there.
+        about: what the program tells of it.
+        bases: those of its bases, or built-in types.
+    """
+    special = frozenset(about["special"])
+    methods = frozenset(about["methods"])
+    space: dict[str, Any] = {
+        "__module__": "candidate"
+        if about["module"] in ("candidate", "__main__")
+        else about["module"],
+        "__qualname__": about["qualname"],
+        "__doc__": about["doc"],
+        "_codegen_remote": remote,
+        "_codegen_class": number,
+        "_codegen_special": special,
+        "_codegen_methods": methods,
+        "_codegen_fields": about["fields"],
+    }
+    plain = next((b for b in _plain_bases(bases)), None)
+    if any(issubclass(base, BaseException) for base in bases):
+        return _exception_class(about, bases, space)
+    if plain is not None:
+        for name in _OF_CONTENT:
+            if name in about["own_special"]:
+                space[name] = _METHODS[name]
+        space |= _content_space(plain, about)
+        return Program(about["name"], _with(bases, _Content), space)
+    for name in special:
+        if name in _METHODS:
+            space[name] = _METHODS[name]
+    space["__eq__"] = _equal if "__eq__" in special else _identical
+    if "__hash__" not in special:
+        space["__hash__"] = object.__hash__
+    elif not about["hashable"]:
+        space["__hash__"] = None
+    space["__dict__"] = property(_getter(remote, "__dict__"))
+    if about["module"] not in ("candidate", "__main__"):
+        space["__class__"] = property(lambda self: _stdlib_class(about) or type(self))
+        for name in ("__module__", "__doc__"):
+            space[name] = property(_getter(remote, name))
+    return Program(about["name"], bases or (Handle,), space)
+
+
+def _getter(remote: Remote, name: str) -> Callable[[Any], Any]:
+    return lambda self: remote.use("getattr", self, name)
+
+
+def _stdlib_class(about: dict[str, Any]) -> Any:
+    """The tests' own class of the same name, for ``isinstance``; none of the plain types."""
+    module = sys.modules.get(about["module"])
+    found = getattr(module, about["qualname"], None) if module else None
+    if about["module"] == "builtins":
+        found = getattr(types, _TYPES_OF.get(about["name"], ""), None)
+    return found if isinstance(found, type) and not issubclass(found, _PLAIN) else None
+
+
+_TYPES_OF = {
+    "function": "FunctionType",
+    "method": "MethodType",
+    "builtin_function_or_method": "BuiltinFunctionType",
+    "async_generator": "AsyncGeneratorType",
+    "module": "ModuleType",
+}
+
+
+def _plain_bases(bases: tuple[type, ...]) -> Any:
+    for base in bases:
+        for one in base.__mro__:
+            if one in _PLAIN or one in MUTABLE:
+                yield one
+                break
+
+
+def _with(bases: tuple[type, ...], mixin: type) -> tuple[type, ...]:
+    if any(issubclass(base, mixin) for base in bases):
+        return bases
+    return (mixin, *bases)
+
+
+class _Content:
+    """What instances of subclasses of plain types have beside their content."""
+
+    _codegen_number: int
+    _codegen_remote: Remote
+    _codegen_told = False
+    _codegen_own = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_codegen"):
+            raise AttributeError(name)
+        kind: Any = type(self)
+        if name in kind._codegen_methods:
+            return Method(self, name)
+        return kind._codegen_remote.use("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        type(self)._codegen_remote.use("setattr", self, name, value)
+
+    def __copy__(self) -> Any:
+        return type(self)._codegen_remote.use_function("copy", "copy", self)
+
+    def __deepcopy__(self, _: Any) -> Any:
+        return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
+
+    def __reduce_ex__(self, _: Any) -> Any:
+        return _copied, (self,)
+
+
+def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, Any]:
+    """Methods of a subclass of a plain type that go to the program."""
+    space: dict[str, Any] = {}
+    for name in about["methods"]:
+        space[name] = _content_method(name)
+    if plain in MUTABLE:
+        for name in _MUTATORS:
+            if hasattr(plain, name):
+                space[name] = _content_method(name)
+    for name in ("__getitem__", "__missing__"):
+        if name in about["own_special"]:
+            space["__getitem__"] = _verb("getitem")
+    for name in ("__iter__", "__len__"):
+        if name in about["own_special"]:
+            space[name] = _METHODS[name]
+    if "__contains__" in about["own_special"]:
+        space["__contains__"] = lambda self, item: (
+            _contains(self, item) if self._codegen_own else plain.__contains__(self, item)
+        )
+    return space
+
+
+def _content_method(name: str) -> Any:
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return type(self)._codegen_remote.use("method", self, name, *arguments, **options)
+
+    method.__name__ = name
+    return method
+
+
+def _exception_class(about: dict[str, Any], bases: tuple[type, ...], space: dict[str, Any]) -> Any:
+    def ask(self: Any, name: str) -> Any:
+        number = vars(self).get("_codegen_number")
+        if number is None or name.startswith(("_codegen", "__")):
+            raise AttributeError(name)
+        return type(self)._codegen_remote.use("getattr", self, name)
+
+    def text(self: Any) -> str:
+        return type(self)._codegen_remote.use("str", self)
+
+    space["__getattr__"] = ask
+    if "__str__" in about["own_special"]:
+        space["__str__"] = text
+    return Program(about["name"], bases, space)

@@ -1,0 +1,445 @@
+"""The program's side of objects: its own, which stay here and are known to the tests by number, and
+those of the tests, which stay there.
+
+A tree that stands for an object of the program, when it goes to the tests:
+
+    {"h": [number, class]}            an object; the tests ask for all that they want to know of it
+    {"hv": [number, class, tree]}     an instance of a subclass of a plain immutable type
+    {"hs": [number, class, shared]}   the same of a plain mutable type, see :mod:`.shared`
+    {"hc": class}                     a class
+    {"ge": number}, {"co": number}    a generator; a coroutine
+    {"ex": [class, arguments, number, cause, attributes]}    an exception
+
+``class`` is a number of this side, or, for an exception, its module and name. What comes back is
+``{"ha": number}``, ``{"p": name}`` for a global function, ``{"bm": [number, name]}`` for a method.
+An object of the tests is ``{"x": [number, kind, about]}`` when it comes and ``{"x": number}`` when
+it goes.
+"""
+
+from __future__ import annotations
+
+import builtins
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import arrays, wire
+from .shared import SharedValues, base_of, tag_of
+from .verbs import VERBS, method_names, own_special_methods, special_methods
+
+MAX_TEXT = 2000
+# Plain immutable types that may be subclassed, and how a subclass's content is had.
+_CONTENT: dict[type, Callable[[Any], Any]] = {
+    int: int.__index__,
+    float: float.__float__,
+    complex: lambda value: complex(value.real, value.imag),
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    frozenset: lambda value: frozenset(frozenset.__iter__(value)),
+}
+
+
+class Objects:
+    """What the program's side keeps.
+
+    Args:
+        namespace: the program's global names.
+        ask: has the tests do something with an object of theirs, see :class:`Foreign`.
+    """
+
+    def __init__(self, namespace: dict[str, Any], ask: Callable[..., Any]) -> None:
+        self.namespace = namespace
+        self._ask = ask
+        self._numbers: dict[int, int] = {}
+        self._objects: list[Any] = [None]
+        self._foreign: dict[int, Any] = {}
+        self._foreign_of: dict[int, int] = {}
+        self._shared = SharedValues(2)
+        self._loop: Any = None
+
+    # --- sending -------------------------------------------------------------------------------
+
+    def pack(self, value: Any) -> Any:
+        """The tree of any value."""
+        return wire.pack(value, self.not_plain, self.share)
+
+    def changes(self) -> list[Any]:
+        """What has changed of shared values, for the tests."""
+        return self._shared.changes(self.pack)
+
+    def share(self, value: Any, depth: int) -> Any:
+        """The tree of a value that can be changed; None if it is to be copied."""
+        if type(value) is types.SimpleNamespace:
+            return None
+
+        def item(part: Any) -> Any:
+            return wire.pack(part, self.not_plain, self.share, depth + 1)
+
+        content = self._shared.pack(value, item)
+        return None if content is None else {"sh": content}
+
+    def adopt(self, value: Any) -> int:
+        """Shares a value that the tests have as well, see :meth:`.SharedValues.adopt`."""
+        return self._shared.adopt(value)
+
+    def number(self, value: Any) -> int:
+        """The number of an object, which is kept from now on."""
+        number = self._numbers.get(id(value))
+        if number is None:
+            number = self._numbers[id(value)] = len(self._objects)
+            self._objects.append(value)
+        return number
+
+    def not_plain(self, value: Any) -> Any:
+        """The tree of a value that is not plain."""
+        kind = type(value)
+        if id(value) in self._foreign_of:
+            return {"x": self._foreign_of[id(value)]}
+        if isinstance(value, type) and issubclass(value, BaseException):
+            place = _stdlib_place(value)
+            return {"ek": place} if place else {"hc": self.number(value)}
+        if isinstance(value, type):
+            return {"hc": self.number(value)}
+        if isinstance(value, BaseException):
+            return self.exception(value)
+        if kind is types.GeneratorType:
+            return {"ge": self.number(value)}
+        if kind is types.CoroutineType:
+            return {"co": self.number(value)}
+        if isinstance(value, types.ModuleType) and value.__name__ in wire.GLOBAL_MODULES:
+            return {"mo": value.__name__}
+        if (tree := arrays.pack_array(value, self.pack)) is not None:
+            return tree
+        number, of = self.number(value), self.number(kind)
+        for base, content in _CONTENT.items():
+            if issubclass(kind, base):
+                return {"hv": [number, of, wire.pack(content(value), self.not_plain)]}
+        base = base_of(value)
+        if base is not None:
+            shared = self._shared.pack(value, self.pack, tag_of(base))
+            if shared is not None:
+                return {"hs": [number, of, shared]}
+        return {"h": [number, of]}
+
+    def exception(self, error: BaseException) -> Any:
+        """The tree of an exception."""
+        if id(error) in self._foreign_of:
+            return {"x": self._foreign_of[id(error)]}
+        kind = type(error)
+        place: Any = _stdlib_place(kind)
+        try:
+            arguments = error.__reduce__()[1] if isinstance(error, OSError) else error.args
+            packed = self.pack(tuple(arguments))
+        except Exception:  # noqa: BLE001 - whatever the program made of it
+            packed = self.pack((wire.describe_exception(error)[1],))
+        cause = error.__cause__
+        return {
+            "ex": [
+                place or self.number(kind),
+                packed,
+                self.number(error),
+                None if cause is None else self.exception(cause),
+                self.pack(dict(vars(error))) if place and vars(error) else None,
+            ]
+        }
+
+    # --- receiving -----------------------------------------------------------------------------
+
+    def unpack(self, tree: Any) -> Any:
+        """The value of a tree of the tests."""
+        return wire.unpack(tree, self._special)
+
+    def apply(self, changes: Any) -> None:
+        """Makes the tests' changes of shared values."""
+        self._shared.apply(changes, self.unpack)
+
+    def _special(self, tag: str, content: Any) -> Any:
+        if tag == "sh":
+            return self._shared.unpack(content, self.unpack)
+        if tag == "ha":
+            return self._objects[content]
+        if tag == "p":
+            return self.namespace[content]
+        if tag == "bm":
+            return getattr(self._objects[content[0]], content[1])
+        if tag == "gf":
+            return wire.find_global(*content)
+        if tag == "mo":
+            import importlib
+
+            return importlib.import_module(content)
+        if tag == "ex":
+            name, arguments = content
+            return getattr(builtins, name)(*self.unpack(arguments))
+        if tag == "x":
+            return self._foreign_value(*content)
+        if tag in arrays.TAGS:
+            return arrays.unpack_array(tag, content, self.unpack)
+        raise wire.WireError(f"unknown tag {tag!r}")
+
+    def _foreign_value(self, number: int, kind: str, about: Any) -> Any:
+        found = self._foreign.get(number)
+        if found is None:
+            found = self._foreign[number] = _MAKERS[kind](self, number, about)
+            self._foreign_of[id(found)] = number
+        return found
+
+    def ask(self, verb: str, number: int, *arguments: Any, **options: Any) -> Any:
+        """Has the tests do something with their object of a number."""
+        return self._ask(verb, number, arguments, options)
+
+    # --- what the tests ask for ----------------------------------------------------------------
+
+    def do(self, verb: str, trees: list[Any], options: dict[str, Any], changes: Any) -> Any:
+        """Does what the tests ask for, and returns its result."""
+        arguments = [self.unpack(tree) for tree in trees]
+        named = {key: self.unpack(tree) for key, tree in options.items()}
+        self._shared.apply(changes, self.unpack)
+        if verb == "method":
+            target, name, *rest = arguments
+            return getattr(target, name)(*rest, **named)
+        if verb == "describe":
+            return self._describe(*arguments)
+        if verb == "await":
+            return self._await(*arguments)
+        if verb == "signature":
+            return _signature(*arguments)
+        if verb == "next" and len(arguments) > 1:
+            return arguments[0].send(arguments[1])
+        return VERBS[verb](*arguments, **named)
+
+    def _describe(self, kind: type) -> dict[str, Any]:
+        """What the tests need to know of a class."""
+        bases: list[Any] = []
+        for base in kind.__bases__:
+            if base is object:
+                continue
+            if base.__module__ == "builtins":
+                bases.append(base.__name__)
+            elif issubclass(base, BaseException) and _stdlib_place(base):
+                bases.append(_stdlib_place(base))
+            else:
+                bases.append(self.number(base))
+        hash_of = getattr(kind, "__hash__", None)
+        fields = getattr(kind, "__dataclass_fields__", None)
+        return {
+            "name": kind.__name__,
+            "qualname": kind.__qualname__,
+            "module": str(kind.__module__),
+            "bases": bases,
+            "special": special_methods(kind),
+            "own_special": own_special_methods(kind),
+            "methods": method_names(kind),
+            "hashable": hash_of is not None,
+            "doc": kind.__doc__[:MAX_TEXT] if isinstance(kind.__doc__, str) else None,
+            "fields": list(fields) if isinstance(fields, dict) else None,
+        }
+
+    def _await(self, awaitable: Any) -> Any:
+        import asyncio
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+
+        async def run() -> Any:
+            return await awaitable
+
+        return self._loop.run_until_complete(run())
+
+
+def _signature(function: Any) -> list[list[Any]]:
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        [p.name, int(p.kind), p.default is not p.empty, None if p.default is p.empty else p.default]
+        for p in parameters
+    ]
+
+
+def _stdlib_place(kind: type) -> list[str] | None:
+    """Module and name of an exception's class that is not the program's own."""
+    module, name = kind.__module__, kind.__qualname__
+    if type(module) is not str or module in ("candidate", "__main__"):
+        return None
+    if module == "builtins":
+        return [module, name] if getattr(builtins, name, None) is kind else None
+    import sys
+
+    root = module.split(".")[0]
+    if root not in sys.stdlib_module_names:
+        return None
+    return [module, name] if wire.find_global(module, name) is kind else None
+
+
+# --- objects of the tests ---------------------------------------------------------------------
+
+
+class Foreign:
+    """An object of the tests: what is done with it is done there."""
+
+    __slots__ = ("__weakref__", "_codegen_number", "_codegen_objects")
+
+    def __init__(self, objects: Objects, number: int) -> None:
+        object.__setattr__(self, "_codegen_objects", objects)
+        object.__setattr__(self, "_codegen_number", number)
+
+    def __getattr__(self, name: str) -> Any:
+        return _do(self, "getattr", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _do(self, "setattr", name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _do(self, "delattr", name)
+
+    def __repr__(self) -> str:
+        return _do(self, "repr")
+
+    def __str__(self) -> str:
+        return _do(self, "str")
+
+
+def _do(foreign: Any, verb: str, *arguments: Any, **options: Any) -> Any:
+    return foreign._codegen_objects.ask(verb, foreign._codegen_number, *arguments, **options)
+
+
+def _special_method(verb: str) -> Callable[..., Any]:
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        return _do(self, verb, *arguments, **options)
+
+    return method
+
+
+def _foreign_object(objects: Objects, number: int, about: Any) -> Any:
+    """An object with the special methods that ``about`` names."""
+    from .verbs import VERB_OF
+
+    space: dict[str, Any] = {"__slots__": ()}
+    for name in about["special"]:
+        if name == "__eq__":
+            space[name] = _special_method("eq")
+            space.setdefault("__hash__", Foreign.__hash__)
+        elif name.startswith("__r") and name[3:-2] in VERB_OF:
+            continue
+        elif name in VERB_OF:
+            space[name] = _special_method(VERB_OF[name])
+    return type(str(about["name"]), (Foreign,), space)(objects, number)
+
+
+def _foreign_function(objects: Objects, number: int, about: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
+        return objects.ask("call", number, *arguments, **options)
+
+    async def call_and_wait(*arguments: Any, **options: Any) -> Any:
+        return await call(*arguments, **options)
+
+    function: Any = call_and_wait if about["async"] else call
+    function.__name__ = about["name"]
+    function.__qualname__ = about["qualname"]
+    function.__doc__ = about["doc"]
+    function.__module__ = "__main__"
+    if about["parameters"] is not None:
+        import inspect
+
+        function.__signature__ = inspect.Signature(
+            [
+                inspect.Parameter(
+                    name,
+                    inspect._ParameterKind(kind),
+                    default=objects.unpack(default) if has_default else inspect.Parameter.empty,
+                )
+                for name, kind, has_default, default in about["parameters"]
+            ]
+        )
+    function.__annotations__ = objects.unpack(about["annotations"])
+    return function
+
+
+class _ForeignIterator(Foreign):
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return _do(self, "next")
+
+
+def _foreign_generator(objects: Objects, number: int, _: Any) -> Any:
+    def generator(values: Any) -> Any:
+        return (yield from values)
+
+    return generator(_ForeignIterator(objects, number))
+
+
+class _ForeignAwaitable(Foreign):
+    __slots__ = ()
+
+    def __await__(self) -> Any:
+        return _do(self, "await")
+        yield  # a generator
+
+
+def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
+    bases = tuple(getattr(builtins, name, Exception) for name in about["bases"]) or (object,)
+    if not issubclass(bases[0], BaseException):
+        return _foreign_function(objects, number, about)
+
+    def make(kind: Any, *arguments: Any, **options: Any) -> Any:
+        error = bases[0].__new__(kind, *arguments, **options)
+        made = objects.ask("make", number, *arguments, **options)
+        objects._foreign_of[id(error)] = made
+        objects._foreign[made] = error
+        return error
+
+    def init(self: Any, *arguments: Any, **_: Any) -> None:
+        bases[0].__init__(self, *arguments)
+
+    return type(about["name"], bases, {"__new__": make, "__init__": init})
+
+
+class _ForeignFile(Foreign):
+    """A stream of the tests."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def _foreign_error(objects: Objects, _: int, about: Any) -> Any:
+    kind, arguments = objects.unpack(about[0]), objects.unpack(about[1])
+    base = next(b for b in kind.__mro__ if b.__module__ == "builtins")
+    try:
+        error = base.__new__(kind, *arguments)
+        base.__init__(error, *arguments)
+    except TypeError:
+        error = RuntimeError(*arguments)
+    return error
+
+
+_MAKERS: dict[str, Callable[[Objects, int, Any], Any]] = {
+    "object": _foreign_object,
+    "function": _foreign_function,
+    "iterator": lambda objects, number, _: _ForeignIterator(objects, number),
+    "generator": _foreign_generator,
+    "await": lambda objects, number, _: _ForeignAwaitable(objects, number),
+    "class": _foreign_class,
+    "error": _foreign_error,
+    "file": lambda objects, number, _: _ForeignFile(objects, number),
+}

@@ -1,0 +1,259 @@
+"""Objects of the tests that a program was given: functions, iterators, streams, instances.
+
+They stay here. The program knows them by number and, while it runs, may have something done with
+such an object. What that may be is bounded here, since it must not get from an object of the tests
+to the tests themselves: it may only call a function, ask an instance for no name that begins with
+an underscore, and get nothing at all of modules, frames and code; and it sets no attribute that the
+object's class defines, such as a mock's assertions.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import io
+import sys
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+from . import wire
+from .verbs import VERBS, special_methods
+
+_TESTS = "__main__"
+# Instances of whose classes a program may use: those of the tests, and those that do no more than
+# hold something.
+_MODULES = (_TESTS, "unittest.mock", "_thread", "threading", "queue", "_queue", "random")
+_STREAM = frozenset(
+    (
+        *("read", "readline", "readlines", "write", "writelines", "seek", "tell", "close", "flush"),
+        *("closed", "getvalue", "truncate", "readable", "writable", "seekable", "name", "mode"),
+        *("encoding", "errors", "read1", "readinto", "isatty", "newlines"),
+    )
+)
+_GENERATOR = frozenset(("send", "throw", "close"))
+_PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+# What may be done with an instance beside its attributes.
+_OF_INSTANCES = frozenset(VERBS) - {"isinstance", "issubclass", "dir", "vars", "enter", "exit"}
+_OF_INSTANCES |= {"enter", "exit", "await"}
+
+
+class OwnObjects:
+    """What the tests' side keeps for the program.
+
+    Args:
+        pack: the tree of any value, for the program.
+    """
+
+    def __init__(self, pack: Callable[[Any], Any]) -> None:
+        self._pack = pack
+        self.helpers: set[Any] = set()  # threads that do something while another waits for it
+        self._values: list[Any] = [None]
+        self._numbers: dict[int, int] = {}
+
+    def value(self, number: Any) -> Any:
+        """The object of a number."""
+        if type(number) is not int or not 0 < number < len(self._values):
+            raise wire.WireError("a malformed value: an unknown object of the tests")
+        return self._values[number]
+
+    def keep(self, value: Any) -> int:
+        """The number of an object, which is kept from now on."""
+        number = self._numbers.get(id(value))
+        if number is None:
+            number = self._numbers[id(value)] = len(self._values)
+            self._values.append(value)
+        return number
+
+    def tree(self, value: Any) -> Any:
+        """The tree of an object of the tests, None if it can't be given to the program."""
+        if isinstance(value, types.ModuleType):
+            known = value.__name__.split(".")[0] in sys.stdlib_module_names
+            return {"mo": value.__name__} if known else None
+        if (place := _place(value)) is not None:
+            return {"gf": place}
+        if isinstance(value, BaseException):
+            return self.error(value)
+        found = self._kind(value)
+        if found is None:
+            return None
+        kind, about = found
+        return {"x": [self.keep(value), kind, about]}
+
+    def error(self, error: BaseException) -> Any:
+        """The tree of an exception of the tests."""
+        kind = type(error)
+        try:
+            arguments = self._pack(error.args)
+        except (TypeError, wire.WireError):
+            arguments = self._pack((str(error),))
+        return {"x": [self.keep(error), "error", [self._class_of_error(kind), arguments]]}
+
+    def _class_of_error(self, kind: type) -> Any:
+        if getattr(builtins, kind.__name__, None) is kind:
+            return {"ty": kind.__name__}
+        return self._pack(kind)
+
+    def _kind(self, value: Any) -> tuple[str, Any] | None:
+        if isinstance(value, type):
+            if value.__module__ != _TESTS:
+                return None
+            bases = [
+                next(b.__name__ for b in base.__mro__ if getattr(builtins, b.__name__, 0) is b)
+                for base in value.__bases__
+            ]
+            return "class", {**_about(value, self._pack), "bases": bases}
+        if isinstance(value, _FUNCTIONS) or _is_wrapper(value):
+            return "function", _about(value, self._pack)
+        if isinstance(value, types.GeneratorType):
+            return "generator", None
+        if isinstance(value, io.IOBase):
+            return "file", None
+        if is_instance(value):
+            kind = type(value)
+            return "object", {"name": kind.__name__, "special": special_methods(kind)}
+        if isinstance(value, Iterator):
+            return "iterator", None
+        if isinstance(value, Awaitable) and not isinstance(value, AsyncIterator):
+            return "await", None
+        return None
+
+    def do(self, verb: str, number: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        """Does what the program asks for with one of the objects.
+
+        Raises:
+            AttributeError, TypeError: if it may not. Whatever the object raises.
+        """
+        target = self.value(number)
+        if verb == "make" and isinstance(target, type) and issubclass(target, BaseException):
+            return self.keep(target(*arguments, **options))
+        if verb in ("getattr", "setattr", "delattr"):
+            if type(arguments[0]) is not str:
+                raise TypeError("attribute name must be string")
+            _check_attribute(target, verb, arguments[0])
+        elif verb in ("repr", "str"):
+            pass
+        elif isinstance(target, (*_FUNCTIONS, type)) or _is_wrapper(target):
+            _allow(verb == "call", target, verb)
+        elif isinstance(target, io.IOBase):
+            _allow(verb == "next", target, verb)
+        elif is_instance(target):
+            _allow(verb in _OF_INSTANCES, target, verb)
+        elif isinstance(target, Iterator):
+            _allow(verb == "next", target, verb)
+        else:
+            _allow(verb == "await", target, verb)
+        if verb == "await":
+            return _await(target, self.helpers)
+        return VERBS[verb](target, *arguments, **options)
+
+
+def is_instance(value: Any) -> bool:
+    """Whether it is an instance of a class of the tests, or one made for tests."""
+    kind = type(value)
+    return (
+        any(base.__module__ in _MODULES for base in kind.__mro__) or kind is types.SimpleNamespace
+    )
+
+
+def _is_wrapper(value: Any) -> bool:
+    """Whether it is made by functools of a function, as lru_cache does."""
+    return callable(value) and type(value).__module__ == "functools"
+
+
+def _allow(allowed: bool, target: Any, verb: str) -> None:
+    if not allowed:
+        raise TypeError(f"{verb} of a {type(target).__name__} of the tests is not allowed")
+
+
+def _check_attribute(target: Any, verb: str, name: str) -> None:
+    allowed = is_instance(target) or (isinstance(target, type) and target.__module__ == _TESTS)
+    if isinstance(target, io.IOBase):
+        allowed = name in _STREAM
+    elif isinstance(target, types.GeneratorType):
+        allowed = name in _GENERATOR
+    allowed = allowed and not name.startswith("_")
+    if allowed and verb != "getattr":
+        import inspect
+
+        found = inspect.getattr_static(type(target), name, None)
+        settable = isinstance(found, property) and found.fset is not None
+        allowed = not isinstance(target, (type, io.IOBase, types.GeneratorType)) and (
+            settable or isinstance(found, (*_PLAIN_DATA, types.MemberDescriptorType))
+        )
+    if not allowed:
+        raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
+
+
+def _await(value: Any, helpers: set[Any]) -> Any:
+    """Runs an awaitable of the tests to its end, in a thread of its own: a loop may be running
+    here. ``helpers`` has the number of that thread meanwhile.
+    """
+    import asyncio
+    import threading
+
+    result: list[Any] = []
+
+    async def wait() -> Any:
+        return await value
+
+    def run() -> None:
+        try:
+            result.extend((True, asyncio.run(wait())))
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
+            result.extend((False, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    helpers.add(thread.ident)
+    thread.join()
+    helpers.discard(thread.ident)
+    if not result[0]:
+        raise result[1]
+    return result[1]
+
+
+def _place(value: Any) -> list[str] | None:
+    """Where a function or class of the standard library is found by either side."""
+    if isinstance(value, types.MethodDescriptorType):
+        kind = value.__objclass__
+        module, name = kind.__module__, f"{kind.__qualname__}.{value.__name__}"
+    elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType, type)):
+        module, name = getattr(value, "__module__", None), value.__qualname__
+        if isinstance(owner := getattr(value, "__self__", None), types.ModuleType):
+            module = owner.__name__
+    else:
+        return None
+    if type(module) is not str or module.split(".")[0] not in sys.stdlib_module_names:
+        return None
+    if module == _TESTS or wire.find_global(module, name) is not value:
+        return None
+    return [module, name]
+
+
+def _about(value: Any, pack: Callable[[Any], Any]) -> dict[str, Any]:
+    """What a program may see of a function without asking."""
+    import inspect
+
+    name = str(getattr(value, "__name__", type(value).__name__))
+    parameters: list[Any] | None = []
+    try:
+        for p in inspect.signature(value).parameters.values():
+            has_default = p.default is not p.empty
+            default = pack(p.default) if has_default else None
+            parameters.append([p.name, int(p.kind), has_default, default])
+    except (TypeError, ValueError, wire.WireError):
+        parameters = None
+    try:
+        annotations = pack(dict(getattr(value, "__annotations__", None) or {}))
+    except (TypeError, wire.WireError):
+        annotations = pack({})
+    return {
+        "name": name,
+        "qualname": str(getattr(value, "__qualname__", name)),
+        "doc": doc if isinstance(doc := getattr(value, "__doc__", None), str) else None,
+        "async": inspect.iscoroutinefunction(value),
+        "parameters": parameters,
+        "annotations": annotations,
+    }

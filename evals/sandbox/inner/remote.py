@@ -1,0 +1,784 @@
+"""The program as its tests see it: a proxy for each of its functions, handles for its objects (see
+:mod:`.handles`), and the channel behind.
+
+Messages of the tests:     ["use", verb, [trees], {name: tree}, changes] or ``wire.encode_call``
+Answers of the program:    ["value", tree, changes?] | ["raised", name, message, tree, changes?]
+                           | ["changed", tree, [[place, contents]...], [number...]] after such a
+                           call: new contents of arguments, and which are shared from now on
+                           | what ends the job
+While it works on that:    ["ask", verb, number, [trees], {name: tree}, changes]
+and the tests' answer:     ["value", tree, changes] | ["raised", tree, changes]
+
+``changes`` are those of :mod:`.shared`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from . import arrays, wire
+from .ambient import Surroundings
+from .handles import REMEDY, Method, Program, is_of_program, make_class
+from .own import OwnObjects
+from .shared import SharedValues, base_of, tag_of
+from .swallowed import is_swallowed
+from .verbs import own_special_methods
+
+MAX_CALLS = 100_000
+MAX_STUB_CALLS = 1000
+_set = object.__setattr__
+# What an exception may mean to the interpreter as the answer to a verb.
+_PROTOCOL: dict[str, tuple[type[BaseException], ...]] = {
+    "getattr": (AttributeError,),
+    "next": (StopIteration,),
+    "anext": (StopAsyncIteration,),
+    "getitem": (IndexError, KeyError),
+    "len": (TypeError,),
+}
+
+
+class Unanswered(BaseException):
+    """A call got no usable answer. Not an Exception, so that tests do not take it for the
+    program's.
+    """
+
+
+class Proxy:
+    """A function of the program, called over the channel."""
+
+    __slots__ = ("__name__", "__qualname__", "__weakref__", "_codegen_remote")
+
+    def __init__(self, remote: Remote, name: str) -> None:
+        _set(self, "_codegen_remote", remote)
+        _set(self, "__name__", name)
+        _set(self, "__qualname__", name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the function; see :meth:`Remote.call`."""
+        return self._codegen_remote.call(self.__name__, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_codegen") or name in ("__wrapped__", "__isabstractmethod__"):
+            raise AttributeError(name)
+        if name == "__signature__":
+            return self._codegen_remote.signature(self)
+        return self._codegen_remote.use("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._codegen_remote.use("setattr", self, name, value)
+
+    @property
+    def __doc__(self) -> Any:  # type: ignore[override]
+        return self._codegen_remote.use("getattr", self, "__doc__")
+
+    def __repr__(self) -> str:
+        return f"<function {self.__name__}>"
+
+
+class Remote:
+    """The program as the tests see it. The first failure is final: tests can't catch it away."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        self._calls = 0
+        self.failure: tuple[str, str] | None = None
+        self.tidy = True  # it has had the tests do nothing that stays
+        self.raised: BaseException | None = None  # the last exception of the program
+        self.settled = True  # whether it is known that the tests caught it
+        self._awaits = False  # whether the program has answered with a coroutine
+        self._stub: tuple[Any] | None = None  # what answers in the program's place
+        self.used_objects = False  # the program's word has decided a comparison
+        self.compared = ""  # the class of an object that was compared with a plain value
+        self._handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._kept: dict[int, Any] = {}  # those that can't be referred to weakly
+        self._classes: dict[int, Any] = {}
+        self._own = OwnObjects(self.pack)
+        self._shared = SharedValues(1)
+        self._lock = threading.RLock()
+        self._shares = False
+        self._keeps = False
+        self.catches: frozenset[str] = frozenset()  # names of what is no Exception
+        self.around: Surroundings | None = None
+        self._depth = 0  # how many requests wait for an answer
+        self.named: set[int] = set()  # classes whose name in the tests is one of a class
+
+    def stand_in(self, value: Any) -> None:
+        """Has ``value`` be the answer to everything, in the program's place."""
+        self._stub = (value,)
+        self._calls = 0
+
+    def stand_in_ends(self) -> None:
+        """Ends what :meth:`stand_in` began; what failed meanwhile is of no account."""
+        self._stub = None
+        self.failure = None
+        self.settled = True
+
+    def load(self) -> dict[str, str]:
+        """Waits until the program has been executed; returns its global names and their kinds."""
+        kind, *rest = self.receive()
+        if kind == "loaded" and len(rest) == 1 and isinstance(rest[0], dict):
+            return {name: str(what) for name, what in rest[0].items()}
+        return self.fail(*failure_of(kind, rest))
+
+    def finish(self) -> Any:
+        """Reads to the end of the channel; returns the last message, or None if there was none."""
+        last = None
+        while True:
+            try:
+                last = self._channel.receive()
+            except EOFError:
+                return last
+            except wire.WireError as error:
+                self.fail("error", f"the program broke the protocol: {error}")
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls a function of the program. Raises what it raised, as a built-in exception or as one
+        of a class of the program.
+        """
+        frame = None if self._shares else wire.encode_call(name, args, kwargs)
+        if frame is not None:
+            return self._ask("call", frame, (args, kwargs))
+        packed = [{"p": name}, *[self.pack(value) for value in args]]
+        return self._use("call", packed, kwargs)
+
+    def get(self, name: str) -> Any:
+        """The value of a global variable of the program."""
+        return self._ask("get", ["get", name])
+
+    def get_class(self, name: str) -> Any:
+        """A class of the program by its name."""
+        found = self.get(name)
+        if isinstance(found, Program) and name[:1].isupper():
+            self.named.add(found._codegen_class)
+        return found
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression of the program's names."""
+        return self._ask("eval", ["eval", expression])
+
+    def use(self, verb: str, *arguments: Any, keeps: bool = False, **options: Any) -> Any:
+        """Has the program do something with its objects; see :mod:`.verbs`.
+
+        Args:
+            keeps: whether an object of the tests' making that comes back is still one.
+        """
+        return self._use(verb, [self.pack(value) for value in arguments], options, keeps)
+
+    def use_function(self, module: str, name: str, *arguments: Any) -> Any:
+        """Has the program call a function of the standard library."""
+        packed = [{"gf": [module, name]}, *[self.pack(value) for value in arguments]]
+        return self._use("call", packed, {})
+
+    def decide(self, verb: str, *arguments: Any) -> bool:
+        """Has the program's word decide."""
+        self.used_objects = True
+        return self.use(verb, *arguments, keeps=True) is True
+
+    def construct(self, kind: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Makes an instance of a class of the program."""
+        made = self.use("call", kind, *arguments, keeps=True, **options)
+        if kind._codegen_class in self.named and type(made) is kind:
+            _set(made, "_codegen_own", True)
+        return made
+
+    def signature(self, function: Any) -> Any:
+        """The signature of a function of the program, for :mod:`inspect`."""
+        import inspect
+
+        kinds = list(inspect._ParameterKind)  # type: ignore[attr-defined]
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    name, kinds[kind], default=default if has_default else inspect.Parameter.empty
+                )
+                for name, kind, has_default, default in self.use("signature", function)
+            ]
+        )
+
+    @property
+    def calls(self) -> int:
+        """How often the tests have asked the program for something."""
+        return self._calls
+
+    def _use(
+        self, verb: str, trees: list[Any], options: dict[str, Any], keeps: bool = False
+    ) -> Any:
+        packed = {key: self.pack(value) for key, value in options.items()}
+        self._keeps = keeps
+        try:
+            return self._ask(verb, ["use", verb, trees, packed, self._shared.changes(self.pack)])
+        finally:
+            self._keeps = False
+
+    def _ask(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
+        if threading.get_ident() in self._own.helpers:
+            return self._ask_alone(verb, request, sent)
+        with self._lock:
+            return self._ask_alone(verb, request, sent)
+
+    def _ask_alone(self, verb: str, request: list[Any] | bytes, sent: Any) -> Any:
+        if self.failure is not None:
+            raise Unanswered
+        if not self.settled:
+            self.settle()
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            self.fail("error", f"the tests make more than {MAX_CALLS} calls")
+        if self._stub is not None:
+            if self._calls > MAX_STUB_CALLS:
+                raise Unanswered
+            return _coroutine_of(self._stub[0]) if self._awaits else self._stub[0]
+        if self.around is not None and self._depth == 0:
+            return self._ask_around(self.around, verb, request, sent)
+        return self._request(verb, request, sent)
+
+    def _ask_around(
+        self, around: Surroundings, verb: str, request: list[Any] | bytes, sent: Any
+    ) -> Any:
+        """Asks for something, with the same around both sides."""
+        changes = around.changes()
+        told = [] if changes is None else [self._pack_copy(changes)]
+        self._request("around", ["around", *told])
+        try:
+            return self._request(verb, request, sent)
+        finally:
+            if self.failure is None and self._depth == 0:
+                raised, settled = self.raised, self.settled
+                self._apply_around(around)
+                self.raised, self.settled = raised, settled
+
+    def _apply_around(self, around: Surroundings) -> None:
+        told = self._request("around", ["around"])
+        try:
+            around.apply(told)
+        except (TypeError, ValueError, KeyError, AttributeError, OSError) as error:
+            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+
+    def _request(self, verb: str, request: list[Any] | bytes, sent: Any = None) -> Any:
+        self._depth += 1
+        try:
+            self._send(request)
+            while True:
+                kind, *rest = self.receive()
+                if kind != "ask":
+                    break
+                self._answer(rest)
+        finally:
+            self._depth -= 1
+        try:
+            if kind == "value" and len(rest) == 1:
+                return wire.unpack(rest[0], self.special)
+            if kind == "value" and len(rest) == 2:
+                value = self.unpack(rest[0])
+                self._shared.apply(rest[1], self.unpack)
+                return value
+            if kind == "changed" and len(rest) == 3 and sent is not None:
+                return self._changed(sent, *rest)
+            raised = self._exception(*rest[:3]) if _is_raised(kind, rest) else None
+            if raised is not None and len(rest) == 4:
+                self._shared.apply(rest[3], self.unpack)
+        except RecursionError:
+            self.fail("output_limit", "unusable result: it is nested too deep")
+        except (wire.WireError, MemoryError) as error:
+            self.fail("output_limit", f"unusable result: {error}")
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+            self.fail("error", f"the program broke the protocol: {type(error).__name__}")
+        if kind == "exited" and "SystemExit" in self.catches and len(rest) == 2:
+            raised = SystemExit(int(rest[1]) if str(rest[1]).isdecimal() else rest[1])
+        if raised is None:
+            return self.fail(*failure_of(kind, rest))
+        return self._raise(raised, _PROTOCOL.get(verb, ()))
+
+    def _send(self, message: list[Any] | bytes) -> None:
+        try:
+            if isinstance(message, bytes):
+                self._channel.send_bytes(message)
+            else:
+                self._channel.send(message)
+        except OSError:
+            self.fail("gone", "")
+
+    def _exception(self, name: Any, message: Any, tree: Any) -> BaseException:
+        if tree is not None:
+            error = self.unpack(tree)
+            if isinstance(error, BaseException):
+                return error
+        return wire.exception_from(name, message)
+
+    def _raise(self, error: BaseException, protocol: tuple[type[BaseException], ...]) -> NoReturn:
+        self.raised = error
+        self.settled = isinstance(error, protocol)
+        error.__traceback__ = None
+        try:
+            raise error
+        except BaseException:  # so that the traceback begins here, see swallowed.py
+            raise
+
+    def settle(self) -> None:
+        """Fails the job if the last exception of the program was swallowed by Python's protocols,
+        not caught by the tests.
+        """
+        if self.settled:
+            return
+        self.settled = True
+        if self.raised is not None and is_swallowed(self.raised):
+            name = type(self.raised).__name__
+            self.fail(
+                "error",
+                f"{name}: {BaseException.__str__(self.raised)} (raised by the program; no test "
+                "caught it, Python took it for the end of a loop or the like)",
+            )
+
+    def _changed(
+        self, sent: tuple[tuple[Any, ...], dict[str, Any]], tree: Any, changes: Any, kept: Any
+    ) -> Any:
+        """Makes the changes to the arguments of a call in the interpreter's own format."""
+        places = wire.containers(sent)
+
+        def special(tag: str, content: Any) -> Any:
+            if tag == "a":
+                return places[content]
+            return self.special(tag, content)
+
+        shared = [(p, n) for p, n in zip(places, kept, strict=True) if n and type(n) is int]
+        for part, number in shared:
+            self._shared.adopt(part, number)
+            self._shares = True
+        for place, items in changes:
+            wire.fill(places[place], wire.unpack(items, special))
+        value = wire.unpack(tree, special)
+        for _, number in shared:
+            self._shared.look(number)
+        return value
+
+    # --- values --------------------------------------------------------------------------------
+
+    def pack(self, value: Any) -> Any:
+        """The tree of any value that can be given to a program.
+
+        Raises:
+            TypeError: for one that can't.
+        """
+        return wire.pack(value, self._not_plain, self._share)
+
+    def _pack_copy(self, value: Any) -> Any:
+        return wire.pack(value, self._not_plain)
+
+    def unpack(self, tree: Any) -> Any:
+        """The value of a tree of the program."""
+        return wire.unpack(tree, self.special)
+
+    def _share(self, value: Any, depth: int) -> Any:
+        if type(value) is types.SimpleNamespace:
+            return self._own.tree(value)
+
+        def item(part: Any) -> Any:
+            return wire.pack(part, self._not_plain, self._share, depth + 1)
+
+        content = self._shared.pack(value, item)
+        if content is None:
+            return None
+        self._shares = True
+        return {"sh": content}
+
+    def _not_plain(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is Proxy:
+            return {"p": value.__name__}
+        if kind is Program:
+            return {"ha": value._codegen_class}
+        if kind is Method:
+            return {"bm": [value.__self__._codegen_number, value._codegen_name]}
+        number = getattr(value, "_codegen_number", None) if kind is not type else None
+        if type(number) is int and (is_of_program(value) or isinstance(value, BaseException)):
+            return {"ha": number}
+        if number is None and (source := _SOURCES.get(value) if _is_lazy(value) else None):
+            return {"ha": source}
+        if (tree := arrays.pack_array(value, self.pack)) is not None:
+            return tree
+        if kind is types.TracebackType:
+            return None  # as the arguments of __exit__
+        base = base_of(value)
+        if base is not None and not own_special_methods(kind):
+            content = self._shared.pack(value, self.pack, tag_of(base))
+            if content is not None:
+                self._shares = True
+                return {"sh": content}
+        tree = self._own.tree(value)
+        if tree is None:
+            raise TypeError(
+                f"an argument of type {kind.__name__} can't be sent to an isolated program; "
+                "use mode 'in_sandbox'"
+            )
+        return tree
+
+    def special(self, tag: str, content: Any) -> Any:
+        """The value of a tree that is not plain."""
+        if tag == "h":
+            return self._handle(*_two_ints(content))
+        if tag == "hc":
+            return self.class_of(content)
+        if tag == "sh":
+            self._shares = True
+            return self._shared.unpack(content, self.unpack)
+        if tag == "hv":
+            number, of, tree = content
+            return self._with_content(number, of, wire.unpack(tree, self.special))
+        if tag == "hs":
+            number, of, shared = content
+            found = self._kept.get(number)
+            if found is None:
+                kind = self.class_of(of)
+                found = self._kept[number] = kind.__new__(kind)
+                _set(found, "_codegen_number", number)
+            self._shares = True
+            if type(shared) is list:
+                self._shared.unpack(shared, self.unpack, found)
+            return self._back(found)
+        if tag == "ex":
+            return self._error(*content)
+        if tag == "ek":
+            return _class_at(content) or Exception
+        if tag == "x":
+            return self._own.value(content)
+        if tag in ("ge", "co"):
+            return self._lazy(tag, content)
+        if tag == "mo" and content in wire.GLOBAL_MODULES:
+            import importlib
+
+            return importlib.import_module(content)
+        if tag in arrays.TAGS:
+            return arrays.unpack_array(tag, content, self.unpack)
+        if tag == "o" and isinstance(content, str):
+            return wire.Opaque(content[:80])
+        raise wire.WireError(f"unknown tag {str(tag)[:20]!r}")
+
+    def _handle(self, number: int, of: int) -> Any:
+        found = self._handles.get(number)
+        if found is None:
+            kind = self.class_of(of)
+            found = object.__new__(kind)
+            _set(found, "_codegen_number", number)
+            _set(found, "_codegen_told", False)
+            _set(found, "_codegen_own", False)
+            self._handles[number] = found
+        return self._back(found)
+
+    def _back(self, found: Any) -> Any:
+        """What the program returns need not be what the tests have made, even if it is."""
+        if not self._keeps and found._codegen_own:
+            _set(found, "_codegen_own", False)
+        return found
+
+    def _with_content(self, number: Any, of: Any, content: Any) -> Any:
+        found = self._kept.get(number)
+        if found is None:
+            kind = self.class_of(of)
+            found = self._kept[number] = type(content).__new__(kind, content)
+            _set(found, "_codegen_number", number)
+        return self._back(found)
+
+    def _lazy(self, tag: str, number: Any) -> Any:
+        """A generator or a coroutine of the tests' side that has the program's run."""
+        found = self._handles.get(number)
+        if found is None:
+            self._awaits = self._awaits or tag == "co"
+            ask = self.use
+            reference = _Reference(number)
+
+            def generator() -> Any:
+                return (yield from _Generator(self, reference))
+
+            async def coroutine() -> Any:
+                return ask("await", reference)
+
+            found = generator() if tag == "ge" else coroutine()
+            self._handles[number] = found
+            _SOURCES[found] = number
+        return found
+
+    def class_of(self, number: Any) -> Any:
+        """The class of the tests' side for one of the program's."""
+        found = self._classes.get(number)
+        if found is None:
+            if type(number) is not int:
+                raise wire.WireError("a malformed value: a class")
+            about = self._ask("describe", ["use", "describe", [{"ha": number}], {}, []])
+            _check_about(about)
+            bases = tuple(filter(None, map(self._base, about["bases"])))
+            found = self._classes[number] = make_class(self, number, about, bases)
+        return found
+
+    def _base(self, base: Any) -> Any:
+        if type(base) is int:
+            return self.class_of(base)
+        if type(base) is list:
+            return _class_at(base) or Exception
+        found = getattr(builtins, base, None)
+        plain = isinstance(found, type) and (
+            found in wire.PLAIN_BASES or issubclass(found, BaseException)
+        )
+        return found if plain else None
+
+    def _error(
+        self, of: Any, arguments: Any, number: Any, cause: Any, attributes: Any
+    ) -> BaseException:
+        found = self._kept.get(number)
+        if found is not None:
+            return found
+        kind = _class_at(of) if type(of) is list else self.class_of(of)
+        values = self.unpack(arguments)
+        if kind is None:
+            kind = Exception
+        if type(values) is not tuple:
+            raise wire.WireError("a malformed exception")
+        if not issubclass(kind, Exception) and kind.__name__ not in self.catches:
+            return RuntimeError(f"{kind.__name__}: {values!r:.200}")
+        error = _made_error(kind, values)
+        if attributes is not None:
+            for name, value in self.unpack(attributes).items():
+                if type(name) is str and not name.startswith("_"):
+                    setattr(error, name, value)
+        if cause is not None:
+            error.__cause__ = self.unpack(cause)
+        if type(number) is int:
+            self._kept[number] = error
+            error._codegen_number = number  # type: ignore[attr-defined]
+        return error
+
+    # --- what the program asks for -------------------------------------------------------------
+
+    def _answer(self, rest: list[Any]) -> None:
+        """Does what the program asks for with an object of the tests."""
+        self._calls += 1
+        if self._calls > MAX_CALLS:
+            self.fail("error", f"the program asks the tests for more than {MAX_CALLS} things")
+        verb, number, arguments, named = "", 0, [], {}
+        try:
+            verb, number, trees, options, changes = rest
+            arguments = [self.unpack(tree) for tree in trees]
+            named = {key: self.unpack(tree) for key, tree in options.items()}
+            self._shared.apply(changes, self.unpack)
+            known = isinstance(verb, str)
+        except (wire.WireError, TypeError, ValueError, AttributeError, LookupError):
+            known = False
+        if not known:
+            self.fail("error", "the program broke the protocol: what it asks for is malformed")
+        raised, settled = self.raised, self.settled
+        keeps, self._keeps = self._keeps, False
+        try:
+            tree = self.pack(self._own.do(verb, number, arguments, named))
+            message = ["value", tree]
+        except Exception as error:  # noqa: BLE001 - the program meets it where it asked
+            message = ["raised", self._error_tree(error)]
+        self._keeps = keeps
+        self.raised, self.settled = raised, settled
+        self._send([*message, self._shared.changes(self.pack)])
+
+    def _error_tree(self, error: BaseException) -> Any:
+        if type(getattr(error, "_codegen_number", None)) is int:
+            return self.pack(error)
+        return self._own.error(error)
+
+    def receive(self) -> list[Any]:
+        """The program's next message: a list whose first item is its kind."""
+        if self.failure is not None:
+            raise Unanswered
+        message: Any = None
+        try:
+            message = self._channel.receive()
+        except EOFError:
+            self.fail("gone", "")
+        except wire.FrameTooLargeError as error:
+            self.fail("output_limit", str(error))
+        except (wire.WireError, MemoryError) as error:
+            self.fail("error", f"the program broke the protocol: {error}")
+        if not isinstance(message, list) or not message or not isinstance(message[0], str):
+            self.fail("error", "the program broke the protocol: not a message")
+        return message
+
+    def fail(self, status: str, message: str) -> NoReturn:
+        """Records the failure of the job, for good, and ends the tests."""
+        self.failure = (status, message)
+        raise Unanswered
+
+    def hint(self) -> str:
+        """What to say of a test that failed: an object was compared with a plain value."""
+        if not self.compared:
+            return ""
+        return (
+            f" (the result was a {self.compared[:80]}, an object of the program, not a plain "
+            f"value; {REMEDY})"
+        )
+
+
+class LiveModule(types.ModuleType):
+    """A module of tests over a :class:`LiveNamespace`."""
+
+    def __init__(self, namespace: LiveNamespace) -> None:
+        super().__init__("__main__")
+        types.ModuleType.__setattr__(self, "_codegen_namespace", namespace)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._codegen_namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._codegen_namespace[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self._codegen_namespace[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class LiveNamespace(dict[str, Any]):
+    """The global names of a module of tests that reads variables of the program: these are asked
+    for anew, until the tests assign something else.
+
+    Args:
+        given: what the module has.
+        live: the names of variables.
+    """
+
+    def __init__(self, remote: Remote, given: dict[str, Any], live: list[str]) -> None:
+        super().__init__(given)
+        self._remote = remote
+        self.live = dict.fromkeys(live, -1)  # with how many calls there were when it was asked for
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.live.pop(name, None)
+        super().__setitem__(name, value)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self.live and self.live[name] != self._remote.calls:
+            super().__setitem__(name, self._remote.get(name))
+            self.live[name] = self._remote.calls
+        return super().__getitem__(name)
+
+
+_SOURCES: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def _is_lazy(value: Any) -> bool:
+    return type(value) in (types.GeneratorType, types.CoroutineType)
+
+
+async def _coroutine_of(value: Any) -> Any:
+    return value
+
+
+class _Reference:
+    """An object of the program of which nothing but its number is known."""
+
+    _codegen_class = 0
+
+    def __init__(self, number: int) -> None:
+        self._codegen_number = number
+
+
+class _Generator(Iterator[Any]):
+    """What ``yield from`` asks for, in the program."""
+
+    def __init__(self, remote: Remote, source: Any) -> None:
+        self._remote = remote
+        self._source = source
+
+    def __next__(self) -> Any:
+        return self._remote.use("next", self._source)
+
+    def send(self, value: Any) -> Any:
+        return self._remote.use("next", self._source, value)
+
+    def throw(self, error: Any) -> Any:
+        return self._remote.use("method", self._source, "throw", error)
+
+    def close(self) -> None:
+        self._remote.use("method", self._source, "close")
+
+
+def _is_raised(kind: str, rest: list[Any]) -> bool:
+    return kind == "raised" and len(rest) in (3, 4)
+
+
+def _two_ints(content: Any) -> tuple[int, int]:
+    number, of = content
+    if type(number) is not int or type(of) is not int:
+        raise wire.WireError("a malformed value: an object")
+    return number, of
+
+
+def _class_at(place: Any) -> Any:
+    """An exception's class of the standard library, if it is known here."""
+    module, name = place
+    if type(module) is not str or type(name) is not str:
+        raise wire.WireError("a malformed exception")
+    if module.split(".")[0] not in sys.stdlib_module_names:
+        return None
+    found = wire.find_global(module, name)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def _made_error(kind: Any, values: tuple[Any, ...]) -> Any:
+    try:
+        if isinstance(kind, Program):
+            base = next(b for b in kind.__mro__ if not isinstance(b, Program))
+            error = base.__new__(kind, *values)
+        else:
+            error = kind(*values) if kind.__module__ == "builtins" else kind.__new__(kind, *values)
+    except TypeError:
+        made: Any = kind if isinstance(kind, Program) else RuntimeError
+        error = Exception.__new__(made, *values)
+    if error.args != values and not isinstance(error, OSError):
+        error.args = values
+    return error
+
+
+def _check_about(about: Any) -> None:
+    kinds = {
+        "name": str,
+        "qualname": str,
+        "module": str,
+        "bases": list,
+        "special": list,
+        "own_special": list,
+        "methods": list,
+        "hashable": bool,
+    }
+    fine = isinstance(about, dict) and all(type(about.get(k)) is t for k, t in kinds.items())
+    fine = fine and type(about.get("fields")) in (list, type(None))
+    fine = fine and type(about.get("doc")) in (str, type(None))
+    if not fine or not about["name"].isidentifier():
+        raise wire.WireError("a malformed value: the description of a class")
+    for key in ("special", "own_special", "methods"):
+        if not all(type(name) is str for name in about[key]):
+            raise wire.WireError("a malformed value: the description of a class")
+
+
+_STATUS_OF = {
+    "syntax_error": "syntax_error",
+    "error": "error",
+    "wrong": "wrong",
+    "memory": "memory",
+    "exited": "exited",
+    "too_large": "output_limit",
+}
+
+
+def failure_of(kind: str, rest: list[Any]) -> tuple[str, str]:
+    """Status and message of what ends the job."""
+    if kind not in _STATUS_OF or len(rest) != 2 or not all(isinstance(part, str) for part in rest):
+        return "error", "the program broke the protocol: an unexpected message"
+    name, message = rest[0][:80], rest[1][: wire.MAX_MESSAGE_CHARS]
+    return _STATUS_OF[kind], ": ".join(part for part in (name, message) if part)

@@ -1,0 +1,136 @@
+"""What one side may have the other do with an object of the other's: the verbs of a request.
+
+A verb is the name of a function here; the special methods of a class, as far as they can be of use
+across the wire, are the verbs of :data:`VERB_OF`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+import types
+from collections.abc import Callable
+from typing import Any
+
+
+def _call(function: Any, *arguments: Any, **options: Any) -> Any:
+    return function(*arguments, **options)
+
+
+def _enter(value: Any) -> Any:
+    return type(value).__enter__(value)
+
+
+def _exit(value: Any, *error: Any) -> Any:
+    return type(value).__exit__(value, *error)
+
+
+def _aenter(value: Any) -> Any:
+    return type(value).__aenter__(value)
+
+
+def _aexit(value: Any, *error: Any) -> Any:
+    return type(value).__aexit__(value, *error)
+
+
+def _math(name: str) -> Callable[[Any], Any]:
+    def apply(value: Any) -> Any:
+        return getattr(type(value), name)(value)
+
+    return apply
+
+
+def _contents(value: Any) -> Any:
+    return dict(vars(value))
+
+
+ARITHMETIC = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "divmod"),
+    *("lshift", "rshift", "and", "or", "xor"),
+)
+ORDER = ("lt", "le", "gt", "ge")
+# What takes a number or a truth out of an object, by the interpreter's own protocols.
+CONVERSIONS = (
+    *("abs", "int", "float", "complex", "index", "round", "trunc", "floor", "ceil"),
+    *("bool", "len", "hash", "contains", "format"),
+)
+_BUILTINS = (
+    *("abs", "int", "float", "complex", "round", "bool", "len", "hash", "format", "divmod", "pow"),
+    *("iter", "next", "reversed", "str", "repr", "bytes", "getattr", "setattr", "delattr"),
+    *("isinstance", "issubclass", "dir", "aiter", "anext"),
+)
+_OPERATORS = (
+    *("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "lshift", "rshift", "xor"),
+    *("lt", "le", "gt", "ge", "eq", "neg", "pos", "invert", "index", "contains"),
+    *("getitem", "setitem", "delitem"),
+    *("iadd", "isub", "imul", "imatmul", "itruediv", "ifloordiv", "imod", "ipow"),
+    *("ilshift", "irshift", "iand", "ior", "ixor"),
+)
+VERBS: dict[str, Callable[..., Any]] = {
+    **{name: getattr(builtins, name) for name in _BUILTINS},
+    **{name: getattr(operator, name) for name in _OPERATORS},
+    "and": operator.and_,
+    "or": operator.or_,
+    "call": _call,
+    "enter": _enter,
+    "exit": _exit,
+    "aenter": _aenter,
+    "aexit": _aexit,
+    "trunc": _math("__trunc__"),
+    "floor": _math("__floor__"),
+    "ceil": _math("__ceil__"),
+    "vars": _contents,
+}
+# Special methods -> their verbs. Reflected and in-place operators go with their plain ones.
+VERB_OF: dict[str, str] = {
+    **{f"__{name}__": name for name in (*ARITHMETIC, *ORDER, *CONVERSIONS)},
+    **{
+        f"__{name}__": name
+        for name in (
+            *("neg", "pos", "invert", "iter", "next", "reversed", "str", "repr", "bytes"),
+            *("getitem", "setitem", "delitem", "call", "enter", "exit"),
+            *("aenter", "aexit", "aiter", "anext"),
+        )
+    },
+}
+
+
+def special_methods(kind: type) -> list[str]:
+    """The special methods that a class has and ``object`` has not, or not so; ``__hash__`` also if
+    it is None.
+    """
+    found = []
+    for name in (*VERB_OF, "__eq__", "__await__", "__missing__", *_REFLECTED):
+        for base in kind.__mro__:
+            if name in vars(base):
+                if base is not object:
+                    found.append(name)
+                break
+    return found
+
+
+def own_special_methods(kind: type) -> list[str]:
+    """Those that are defined by Python code, not by a built-in type."""
+
+    def owner(name: str) -> type:
+        return next(base for base in kind.__mro__ if name in vars(base))
+
+    return [name for name in special_methods(kind) if owner(name).__module__ not in _BUILT_IN]
+
+
+_BUILT_IN = ("builtins", "collections")
+_REFLECTED = tuple(f"__r{name}__" for name in ARITHMETIC)
+
+
+def method_names(kind: type) -> list[str]:
+    """The names of a class's methods, those of its bases included, but for special ones."""
+    names: dict[str, bool] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__ in _BUILT_IN:
+            continue
+        for name, value in vars(base).items():
+            names[name] = isinstance(value, _METHODS)
+    return [name for name, is_one in names.items() if is_one and not name.startswith("__")]
+
+
+_METHODS = (types.FunctionType, classmethod, staticmethod, types.MethodDescriptorType)

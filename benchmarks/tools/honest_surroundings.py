@@ -96,6 +96,13 @@ _WRITES = [
     "import os\nos.system('echo 3')",
     "import multiprocessing as m\nif __name__ == '__main__':\n"
     "    p = m.Process(target=print, args=(3,))\n    p.start()\n    p.join()",
+    "import multiprocessing as m\nif __name__ == '__main__':\n    m.set_start_method('spawn')\n"
+    "    p = m.Process(target=print, args=(3,))\n    p.start()\n    p.join()",
+    "from concurrent.futures import ProcessPoolExecutor\ndef f(x): return x\n"
+    "if __name__ == '__main__':\n    with ProcessPoolExecutor(2) as p: print(*p.map(f, [3]))",
+    "print(open(__file__).read().count('#') + 1)\n#",
+    "import inspect\ndef f(): return 3\nprint(len(inspect.getsource(f)) - 15)",
+    "import atexit\natexit.register(print, 3)\nexit(0)",
 ]
 
 

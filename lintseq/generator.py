@@ -28,6 +28,8 @@ from codegen.records import Example, TrainingText
 
 Engine = Literal["fast", "reference", "random"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+Preset = Literal["paper"]
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {"paper": {"engine": "reference", "sequences": 5}}
 
 # Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
 DEFAULT_AUDIT = 0.005
@@ -43,9 +45,9 @@ def edit_sequence(
     program: str,
     rng: random.Random,
     *,
-    granularity: Granularity = "statement",
+    granularity: Granularity = "line",
     verify: Verify = "ruff",
-    strict: bool = True,
+    strict: bool = False,
 ) -> EditSequence:
     """One verified edit sequence of a program; its last state is the program's normal form.
 
@@ -98,13 +100,15 @@ class LintSeq:
     None stands for what goes best with the other options, and is replaced by it.
 
     Attributes:
-        sequences: independent edit sequences for each example; the paper has 5.
-        granularity: the smallest piece that an edit inserts, ``statement`` (None) or ``line``.
+        preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences an example.
+        sequences: independent edit sequences for each example (None: 1; the paper has 5).
+        granularity: the smallest piece that an edit inserts, ``line`` (None) or ``statement``.
         verify: how states are checked, ``ruff`` (None) or another of
             :mod:`codegen.lintseq.verify`.
-        strict: whether to apply the stricter dependency rules.
-        engine: ``fast`` samples from dependency rules; ``reference`` is the published algorithm,
-            with pylint in its loop; ``random`` is its ablation RandSeq, which checks nothing.
+        strict: whether to apply the stricter dependency rules: fewer and larger edits.
+        engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
+            algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
+            nothing.
         format: the form of the texts; see :mod:`codegen.lintseq.formats`.
         audit: the share of states that pylint looks at besides, to estimate how many it would
             object to; it never changes a text. None is 0.005 where a faster check is at work, else
@@ -114,40 +118,52 @@ class LintSeq:
         ConfigError: for a value that does not exist, or not together with the others.
     """
 
-    sequences: int = 1
+    sequences: int | None = None
     granularity: Granularity | None = None
     verify: Verify | None = None
-    strict: bool = True
-    engine: Engine = "fast"
+    strict: bool = False
+    engine: Engine | None = None
     format: Format = "diff"
     audit: float | None = None
+    preset: Preset | None = None
     name: str = field(default="lintseq", init=False)
 
     def __post_init__(self) -> None:
-        if self.sequences < 1:
+        if self.preset is not None:
+            _check_choice("preset", self.preset, tuple(PRESETS))
+            if self.engine not in (None, PRESETS[self.preset]["engine"]):
+                raise ConfigError(
+                    f"preset {self.preset!r} has another engine than {self.engine!r}.",
+                    "Leave out one of the two.",
+                )
+        preset = PRESETS[self.preset] if self.preset else {}
+        self._set_defaults({"engine": "fast", "sequences": 1, **preset})
+        if not isinstance(self.sequences, int) or self.sequences < 1:
             raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
-        _check_choice("engine", self.engine, ENGINES)
         _check_choice("format", self.format, FORMATS)
-        for name, choices in (("granularity", GRANULARITIES), ("verify", CHECKS)):
+        choices = {"engine": ENGINES, "granularity": GRANULARITIES, "verify": CHECKS}
+        for name, known in choices.items():
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), choices)
-        fixed = _FIXED.get(self.engine, {})
+                _check_choice(name, getattr(self, name), known)
+        fixed = _FIXED.get(self.engine or "fast", {})
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
                     f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
                     f"Leave {name} out, or choose engine 'fast'.",
                 )
-        if fixed and not self.strict:
+        if fixed and self.strict:
             raise ConfigError(
-                f"engine {self.engine!r} has no dependency rules, so strict can't be turned off.",
+                f"engine {self.engine!r} has no dependency rules, so they can't be strict.",
                 "Leave strict out, or choose engine 'fast'.",
             )
-        defaults = {"granularity": "statement", "verify": "ruff", **fixed}
+        self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
+        self._settle_audit()
+
+    def _set_defaults(self, defaults: Mapping[str, Any]) -> None:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-        self._settle_audit()
 
     def _settle_audit(self) -> None:
         every_state = self.verify == "pylint"
@@ -183,7 +199,8 @@ class LintSeq:
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Failure]:
         """What :meth:`generate` yields or raises for each item, with one call of the check."""
-        seeds = [[rng.getrandbits(64) for _ in range(self.sequences)] for _, rng in items]
+        count = self.sequences or 1
+        seeds = [[rng.getrandbits(64) for _ in range(count)] for _, rng in items]
         draw = self._draw_fast if self.engine == "fast" else self._draw_each
         drawn = draw([example for example, _ in items], seeds)
         return [
@@ -214,7 +231,7 @@ class LintSeq:
         try:
             _require_python(example)
             return prepare(
-                example.program, granularity=self.granularity or "statement", strict=self.strict
+                example.program, granularity=self.granularity or "line", strict=self.strict
             )
         except UnsupportedProgram as error:
             return error

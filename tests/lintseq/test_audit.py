@@ -15,6 +15,7 @@ from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
 EXAMPLE = Example("a", "Do it.", PROGRAM)
+CLEAN = Example("a", "Do it.", PROGRAM.replace("unknown", "2"))
 
 
 def without_edges() -> Prepared:
@@ -39,7 +40,7 @@ def test_counts_are_those_of_pylint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_audit_changes_no_text() -> None:
     plain, some, all_ = (
-        list(LintSeq(sequences=6, audit=audit).generate(EXAMPLE, random.Random(1)))
+        list(LintSeq(sequences=6, audit=audit).generate(CLEAN, random.Random(1)))
         for audit in (0, 0.3, 1)
     )
     for a, b, c in zip(plain, some, all_, strict=True):
@@ -49,7 +50,7 @@ def test_audit_changes_no_text() -> None:
         assert {**a.meta, "audited_states": a.meta["edits"] - 1, "dirty_states": 0} == c.meta
     drawn = [text.meta.get("audited_states", 0) for text in some]
     assert 0 < sum(drawn) < sum(text.meta["audited_states"] for text in all_)
-    again = list(LintSeq(sequences=3, audit=0.3).generate(EXAMPLE, random.Random(1)))
+    again = list(LintSeq(sequences=3, audit=0.3).generate(CLEAN, random.Random(1)))
     assert again == some[:3]
 
 
@@ -64,7 +65,7 @@ def test_share_of_states() -> None:
 
 def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as their states' size allows; what is audited never depends on the machine."""
-    (plain,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+    (plain,) = LintSeq(audit=1).generate(CLEAN, random.Random(0))
     states = resolve(plain.segments[1].text).states[:-1]
     sizes = [len(state) for state in states]
     for most, audited in (
@@ -73,6 +74,6 @@ def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
         (0, None),
     ):
         monkeypatch.setattr(repair, "MOST_AUDITED_CHARACTERS", most)
-        (text,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+        (text,) = LintSeq(audit=1).generate(CLEAN, random.Random(0))
         assert text.segments == plain.segments
         assert text.meta.get("audited_states") == audited

@@ -2,9 +2,10 @@
 
 One process looks at many states. Of ruff's rules those are selected that mark an error, in pylint's
 sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52
-(format strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
-``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
-locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
+(format strings that don't fit their arguments), F62 (starred assignments), F7 (``return``,
+``break``, ``yield``... out of place, broken annotations), F82 (undefined names, also in
+``__all__``, and locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and
+``nonlocal`` that fit no
 binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
 every half-written program has them), redefinitions (F811: it depends on uses that are not written
 yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not

@@ -15,7 +15,13 @@ from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
 from codegen.lintseq.randseq import random_sequence
 from codegen.lintseq.reference import reference_sequence
-from codegen.lintseq.repair import Verified, audited, edit_sequences, verified_sequences
+from codegen.lintseq.repair import (
+    Verified,
+    audited,
+    compared,
+    edit_sequences,
+    verified_sequences,
+)
 from codegen.lintseq.verify import (
     CHECKS,
     Finding,
@@ -33,6 +39,8 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {"paper": {"engine": "reference", 
 
 # Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
 DEFAULT_AUDIT = 0.005
+# Of the audit: a sequence of the published algorithm costs as much as an audit of some 20 states.
+COMPARED_SHARE = 0.2
 
 # What the engines without options of their own do; nothing else can be asked of them.
 _FIXED: Mapping[str, Mapping[str, Any]] = {
@@ -94,8 +102,10 @@ class LintSeq:
     the same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
     ``hunks`` and ``lines``; besides ``fallbacks`` (1) if the published algorithm drew its sequence
     after all repairs, and, if states of the sequence were audited, ``audited_states`` and
-    ``dirty_states``. An example's first text says how many ``failed_sequences`` found no clean
-    form, if any. Of several texts of one sequence the first has these.
+    ``dirty_states``, and if its program was given to the published algorithm too,
+    ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits``. An example's first text
+    says how many ``failed_sequences`` found no clean form, if any. Of several texts of one sequence
+    the first has these.
 
     None stands for what goes best with the other options, and is replaced by it.
 
@@ -111,8 +121,9 @@ class LintSeq:
             nothing.
         format: the form of the texts; see :mod:`codegen.lintseq.formats`.
         audit: the share of states that pylint looks at besides, to estimate how many it would
-            object to; it never changes a text. None is 0.005 where a faster check is at work, else
-            0.
+            object to; it never changes a text. For a fifth of this share of the sequences, the
+            published algorithm draws one of the same program, to compare the numbers of edits. None
+            is 0.005 where a faster check is at work, else 0.
 
     Raises:
         ConfigError: for a value that does not exist, or not together with the others.
@@ -250,6 +261,9 @@ class LintSeq:
             }
             audits = audited(list(drawn.values()), self.audit, audit_pylint)
             counts = dict(zip(drawn, audits, strict=True))
+            if self.engine == "fast":
+                others = compared(list(drawn.values()), self.audit * COMPARED_SHARE, audit_pylint)
+                counts = {n: {**counts[n], **o} for n, o in zip(drawn, others, strict=True)}
         return [
             _Sequence(
                 found.sequence,

@@ -2,7 +2,7 @@
 
 Pylint compares a call with the signature of what it calls, wherever it can infer that. We take the
 callee by its name: what the program itself defines has its signature there; of anything imported,
-and of methods of ``self``, positional arguments are needed; of unknown objects none is.
+and of methods of ``self``, all arguments are needed; of unknown objects none is.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ class Callees:
             return everything - set(_optional(self.definitions[name][0], call))
         if isinstance(function, ast.Name):
             free = name in _BUILTINS and name not in _CHECKED_BUILTINS
-            known = name in self.imported or (name in _BUILTINS and not free)
-            return set(call.args) if known else set()
+            if name in self.imported:
+                return everything
+            return set(call.args) if name in _BUILTINS and not free else set()
         if isinstance(function, ast.Attribute):
             base = function.value
             if isinstance(base, (ast.Constant, ast.JoinedStr)):
@@ -61,7 +62,7 @@ class Callees:
                 base = base.func  # super()
             root = base.id if isinstance(base, ast.Name) else ""
             if root in self.imported or root in _OWN or root == "super":
-                return set(call.args)
+                return everything
         return set()
 
 

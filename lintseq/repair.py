@@ -25,6 +25,7 @@ MAX_REPAIRS = 8
 MOST_STATE_CHARACTERS = 32_000_000
 # An audit must not take the time that an example has: some 0.3 seconds a sequence.
 MOST_AUDITED_CHARACTERS = 100_000
+MOST_COMPARED_CHARACTERS = 3_000
 
 Job = tuple[Prepared, random.Random]
 
@@ -208,6 +209,37 @@ def _fallback(
         if found := lint(text):
             return _failure("pylint", found[0])
     return Verified(sequence, fallback=True)
+
+
+def compared(
+    sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
+) -> list[Mapping[str, int]]:
+    """Draws a sequence of the published algorithm for a random share of the programs.
+
+    Programs of more than :data:`MOST_COMPARED_CHARACTERS` are left out: their states take long.
+
+    Returns:
+        For each sequence ``compared_sequences`` (1), ``compared_edits`` (its own) and
+        ``reference_edits``; nothing if it was not drawn, or its program has none.
+    """
+    counts: list[Mapping[str, int]] = []
+    for sequence, rng in sequences:
+        drawn = rng.random() < share
+        program = sequence.program if drawn else ""
+        counts.append({})
+        if not drawn or len(program) > MOST_COMPARED_CHARACTERS:
+            continue
+        try:
+            reference = reference_sequence(program, rng, lambda text: check([text])[0])
+        except UnsupportedProgram:  # comments and global definitions only
+            continue
+        edits, reference_edits = len(sequence.edits), len(reference.edits)
+        counts[-1] = {
+            "compared_sequences": 1,
+            "compared_edits": edits,
+            "reference_edits": reference_edits,
+        }
+    return counts
 
 
 def audited(

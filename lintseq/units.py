@@ -8,7 +8,9 @@ comment line to the next line of code, but to the one before it if it is indente
 next, or if there is no next.
 
 With granularity ``line``, the pieces of :mod:`codegen.lintseq.lines` are nodes too, below the unit
-or clause that they are part of, and own their lines in its place.
+or clause that they are part of, and own their lines in its place. And a comment is deleted as in
+the paper's code: with the line above it that is indented less, a header; without one it belongs to
+the module and is the last to go.
 
 Nodes are numbered in the order of the text, parents before children, so that a node's descendants
 are the numbers up to its ``last``. Node 0 is the module.
@@ -113,7 +115,7 @@ def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Uni
     cutter.nodes[0].last = len(cutter.nodes) - 1
     return Units(
         cutter.nodes,
-        _owners(cutter.nodes, lines),
+        _owners(cutter.nodes, lines, by_line=by_line),
         cutter.node_of,
         cutter.minimums,
         cutter.signatures,
@@ -299,7 +301,7 @@ def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
     return lines[orelse[0].lineno - 1].lstrip(_BLANKS).startswith("elif")
 
 
-def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
+def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> list[int]:
     """The node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
@@ -324,8 +326,24 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
                     split = comment + 1
         for gap in range(line, stop):
             owners[gap] = above if gap < split else _whole(nodes, owners[stop])
+        if by_line:
+            _comments(owners, lines, range(line, stop), nodes)
         line = stop
     return owners
+
+
+def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:
+    """Gives the comments of a gap to the headers above them, and blank lines to what follows."""
+    for line in reversed(gap):
+        if lines[line].strip():
+            header = line - 1
+            while header >= 0 and (
+                not lines[header].strip() or _indent(lines[header]) >= _indent(lines[line])
+            ):
+                header -= 1
+            owners[line] = _whole(nodes, owners[header]) if header >= 0 else 0
+        elif line + 1 < len(lines) and owners[line + 1] >= 0:
+            owners[line] = _whole(nodes, owners[line + 1])
 
 
 def _indent(line: str) -> int:

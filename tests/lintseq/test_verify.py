@@ -131,7 +131,7 @@ def test_ruff_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     script = tmp_path / "ruff"
     script.write_text("#!/bin/sh\necho broken >&2\nexit 2\n")
     script.chmod(0o755)
-    monkeypatch.setattr(ruff, "_ruff", lambda: str(script))
+    monkeypatch.setattr(ruff, "find_ruff", lambda: str(script))
     with pytest.raises(CodegenError, match="exit code 2: broken"):
         check_ruff(["x = 1\n"])
 
@@ -142,7 +142,7 @@ def test_ruff_that_fails_on_one_program_is_that_programs_error(
     script = tmp_path / "ruff"
     script.write_text('#!/bin/sh\nfor last; do :; done\n[ "$last" = - ] && exit 0\nexit 101\n')
     script.chmod(0o755)
-    monkeypatch.setattr(ruff, "_ruff", lambda: str(script))
+    monkeypatch.setattr(ruff, "find_ruff", lambda: str(script))
     with pytest.raises(CodegenError, match="exit code 101") as caught:
         check_ruff(["x = 1\n"])
     assert not isinstance(caught.value, MachineError)

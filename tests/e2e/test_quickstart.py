@@ -71,7 +71,8 @@ def results(out: Path) -> dict[str, Any]:
     """Everything that must be the same, by relative path."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*.json*")):
-        if path.name == "executions.jsonl":  # a log in the order of finishing
+        # A log in the order of finishing; what was measured.
+        if path.name in ("executions.jsonl", "plan.json"):
             continue
         text = path.read_text(encoding="utf-8")
         name = str(path.relative_to(out))

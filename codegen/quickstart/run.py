@@ -4,6 +4,9 @@ Each stage leaves its result in a directory of its own and goes on with what is 
 job can be killed at any moment and run again. Nothing here is tuned to look good: the settings were
 fixed before the first run was scored, and the report says what was measured, gain or not.
 
+The sizes, optimizer steps and samples, are planned so that the job ends in the time that the user
+gives (:mod:`codegen.quickstart.plan`), and the plan is kept with the results.
+
 The comparison: a base model; the same model fine-tuned on programs written whole; the same again
 fine-tuned on LintSeq edit sequences of those programs. Both fine-tunings see the same programs at
 the same optimizer steps.
@@ -16,11 +19,21 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError
+from codegen.quickstart.plan import (
+    SHARD,
+    STAGES,
+    Fixed,
+    Plan,
+    choose,
+    expect,
+    lower,
+    read_plan,
+)
 from codegen.records import (
     Sample,
     Status,
@@ -33,30 +46,29 @@ from codegen.records import (
 
 if TYPE_CHECKING:
     from codegen.data import Manifest
-    from codegen.evals.report import EditSteps
+    from codegen.evals.report import DataCounts, EditSteps
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.scoring import Score
+    from codegen.evals.tasks import Task
+    from codegen.finetune.recipe import Recipe
     from codegen.finetune.train import TrainingResult
 
-STAGES = (
-    "programs and edit sequences",
-    "fine-tuning on whole programs",
-    "fine-tuning on edit sequences",
-    "samples",
-    "running the samples",
-    "report",
-)
+PLAN = "plan.json"
+_REPORT = "report.html"
+_STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the quickstart does. The defaults end within 15 minutes on two CPU cores.
+    """What the quickstart does.
 
     Attributes:
         source: of the programs, see ``codegen data``.
-        steps: optimizer steps of each fine-tuning, of ``batch_size`` programs each.
-        n: samples a problem and model.
-        limit: only the first so many problems of the task.
+        minutes: what the job is planned to take; None for :data:`~codegen.quickstart.plan.FULL_N`
+            samples and :data:`~codegen.quickstart.plan.FULL_STEPS` steps, however long they take.
+        n: samples a problem and model; planned if None.
+        steps: optimizer steps of each fine-tuning, of ``batch_size`` programs each; likewise.
+        limit: only the first so many problems of the task; likewise.
         unsafe_local: run programs without a sandbox where there is none.
     """
 
@@ -64,8 +76,9 @@ class Settings:
     model: str = "embedded"
     source: str = "stdlib"
     task: str = "humaneval-short"
-    n: int = 5
-    steps: int = 32
+    minutes: float | None = 10.0
+    n: int | None = None
+    steps: int | None = None
     batch_size: int = 8
     learning_rate: float = 1e-3
     max_length: int = 512
@@ -75,6 +88,16 @@ class Settings:
     limit: int | None = None
     seed: int = 0
     unsafe_local: bool = False
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0.5 <= self.minutes <= _MOST_MINUTES:
+            raise ConfigError(
+                f"minutes is {self.minutes:g}; it must be from 0.5 to {_MOST_MINUTES}.",
+                "Give --minutes 10, or --full for the whole comparison.",
+            )
+
+
+_MOST_MINUTES = 24 * 60
 
 
 def _silent(*_: object) -> None:
@@ -87,11 +110,13 @@ class Listener:
 
     Attributes:
         stage: called with (number from 1, name) as each stage starts.
+        plan: called with the plan when it is made or read, before the other stages.
         progress: called with (what, done, total, note).
         say: called with a line of text.
     """
 
     stage: Callable[[int, str], None] = _silent
+    plan: Callable[[Plan], None] = _silent
     progress: Callable[[str, int, int, str], None] = _silent
     say: Callable[[str], None] = _silent
 
@@ -103,52 +128,143 @@ class Summary:
     Attributes:
         report: path of the HTML page; the same as JSON lies beside it.
         scores: run's name -> score.
-        seconds: stage -> wall seconds of this process, resumed parts not counted.
+        plan: what was planned, and what the stages took.
     """
 
     report: Path
-    scores: dict[str, Score] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, Score]
+    plan: Plan
 
 
 def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
-    """Runs the main job, or goes on with an interrupted one.
+    """Runs the main job, or resumes an interrupted one.
 
     Raises:
         CodegenError: with the remedy; what was done is kept.
     """
     from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import load
 
     heard = listener or Listener()
     out = Path(settings.out)
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(number: int) -> Iterator[None]:
-        heard.stage(number, STAGES[number - 1])
-        started = time.perf_counter()
-        yield
-        seconds[STAGES[number - 1]] = time.perf_counter() - started
-        gc.collect()  # a trainer and its model hold each other: without this, two are in memory
-
+    task = load(settings.task)
     # Better to hear now that there is no sandbox than after the training.
     with Sandbox(workers=1, unsafe_local=settings.unsafe_local) as sandbox:
         heard.say(f"sandbox: {sandbox.describe()['backend']}")
-    with stage(1):
+    job = _Job(settings, out, heard, task, _plan(settings, out, task, heard))
+    heard.plan(job.plan)
+    with job.stage(2):
         manifest = _make_data(settings, out, heard)
+    with job.stage(3):
+        _first_page(job, manifest)
     trained: dict[str, TrainingResult] = {}
-    for number, name in ((2, "whole"), (3, "edits")):
-        with stage(number):
-            trained[name] = _finetune(settings, out, name, heard)
+    for number, name in ((4, "whole"), (5, "edits")):
+        with job.stage(number):
+            trained[name] = _finetune(job, name)
     models = {"base": settings.model, **{name: result.model for name, result in trained.items()}}
-    with stage(4):
+    with job.stage(6):
+        _lower(job)
         for name, model in models.items():
-            _sample(settings, out, name, model, heard)
-    with stage(5), Sandbox(unsafe_local=settings.unsafe_local) as sandbox:
-        scores = {name: _score(settings, out, name, sandbox, heard) for name in models}
-    with stage(6):
-        report = _report(settings, out, scores, trained, manifest)
-    return Summary(report, scores, seconds)
+            _sample(job, name, model)
+    with job.stage(7), Sandbox(unsafe_local=settings.unsafe_local) as sandbox:
+        scores = {name: _score(job, name, sandbox) for name in models}
+    with job.stage(8):
+        report = _report(job, scores, trained, manifest)
+    return Summary(report, scores, job.plan)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One run of the job: what its stages share."""
+
+    settings: Settings
+    out: Path
+    heard: Listener
+    task: Task[Any]
+    plan: Plan
+
+    @contextmanager
+    def stage(self, number: int) -> Iterator[None]:
+        """Tells the listener, and adds the stage's time to the plan's account."""
+        name = STAGES[number - 1]
+        self.heard.stage(number, name)
+        started = time.perf_counter()
+        yield
+        spent = self.plan.spent.get(name, 0.0) + time.perf_counter() - started
+        self.update(spent={**self.plan.spent, name: spent})
+        gc.collect()  # a trainer and its model hold each other: without this, two are in memory
+
+    def update(self, **changes: Any) -> None:
+        """Changes the plan on disk too."""
+        self.plan = replace(self.plan, **changes).write(self.out / PLAN)
+
+
+def _plan(settings: Settings, out: Path, task: Task[Any], heard: Listener) -> Plan:
+    """The stored plan, or a new one for this machine as it is now."""
+    from codegen.quickstart.measure import measure
+
+    request = {
+        key: value for key, value in asdict(settings).items() if key not in ("out", "unsafe_local")
+    }
+    if plan := read_plan(out / PLAN, request):
+        return plan
+    heard.stage(1, STAGES[0])
+    fixed = _fixed(settings, task)
+    rates = measure(
+        settings.model,
+        settings.source,
+        _recipe(settings, "whole", steps=1),
+        _prompts(task, settings.limit),
+    )
+    sizes = choose(rates, fixed)
+    spent = {STAGES[0]: rates.measuring}
+    return Plan(request, rates, sizes, expect(rates, fixed, sizes), spent).write(out / PLAN)
+
+
+def _fixed(settings: Settings, task: Task[Any]) -> Fixed:
+    return Fixed(
+        settings.minutes, settings.steps, settings.n, settings.limit, settings.batch_size,
+        settings.max_new_tokens, len(task.problems()),
+    )  # fmt: skip
+
+
+def _prompts(task: Task[Any], limit: int | None) -> list[str]:
+    from codegen.evals.tasks import find_style
+
+    style = find_style(_STYLE)
+    return [task.request(problem, style, 0).prompt for problem in task.problems()[:limit]]
+
+
+def _lower(job: _Job) -> None:
+    """Decides, once, whether there is time for all the samples that were planned."""
+    if job.plan.lowered is not None:
+        return
+    fixed = _fixed(job.settings, job.task)
+    if fixed.minutes is None or (fixed.n and fixed.limit):
+        job.update(lowered="")
+        return
+    from codegen.models import load
+    from codegen.quickstart.measure import decoding
+
+    now = decoding(load(job.settings.model), _prompts(job.task, job.settings.limit))
+    gc.collect()
+    before = job.plan.rates
+    rates = replace(
+        before,
+        prompt_token=now.prompt_token,
+        step=now.step,
+        step_row=now.step_row,
+    )
+    sizes, was = lower(rates, fixed, job.plan), job.plan.sizes
+    why = ""
+    if sizes != was:
+        why = (
+            f"The machine was slower than when it was measured, so that there are samples of "
+            f"{sizes.problems} problems, {sizes.n} a problem, instead of {was.problems} and "
+            f"{was.n}."
+        )
+        job.heard.say(why)
+    job.update(sizes=sizes, lowered=why)
 
 
 def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
@@ -212,101 +328,146 @@ def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:
     return set.intersection(*kept)
 
 
-def _finetune(settings: Settings, out: Path, name: str, heard: Listener) -> TrainingResult:
-    from codegen.finetune import parse_recipe
-    from codegen.finetune.train import train
+def _first_page(job: _Job, manifest: Manifest) -> None:
+    """A report page within minutes: the data, and a program that is known to be right, scored."""
+    from codegen.evals.report import ScoredRun, write_report
+    from codegen.evals.sandbox import Sandbox
+    from codegen.evals.scoring import score
 
-    recipe = parse_recipe(
+    page = job.out / _REPORT
+    problem = job.task.problems()[0]
+    reference = job.task.reference(problem)
+    if page.is_file() or not reference:
+        return
+    folder = job.out / "eval" / "reference"
+    sample = Sample(
+        task=job.task.name,
+        problem_id=problem.id,
+        index=0,
+        prompt=problem.prompt,
+        completion=f"```python\n{reference}```\n",
+        finish_reason="stop",
+        settings={"model": "reference", "decoder": "none"},
+        seed=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        meta={"style": _STYLE},
+    )
+    with Sandbox(workers=1, unsafe_local=job.settings.unsafe_local) as sandbox:
+        scored = score([sample], job.task, out=folder, sandbox=sandbox)
+    write_report(
+        [ScoredRun("reference", scored)],
+        page,
+        title="A first page",
+        subtitle="The training data, and one reference program scored. The models' results take "
+        "this page's place when the run ends.",
+        data_counts=_data_counts(job.settings, manifest),
+    )
+    job.heard.say(f"a first page: {page}")
+
+
+def _recipe(settings: Settings, name: str, steps: int) -> Recipe:
+    from codegen.finetune import parse_recipe
+
+    out = Path(settings.out)
+    return parse_recipe(
         {
             "model": settings.model,
             "data": str(out / "data" / f"{name}.jsonl"),
             "output": str(out / "train" / name),
-            "steps": settings.steps,
+            "steps": steps,
             "batch_size": settings.batch_size,
-            "micro_batch_size": 2,
+            "micro_batch_size": 1,
+            "packing": "best_fit",
             "max_length": settings.max_length,
             "learning_rate": settings.learning_rate,
             "schedule": "cosine",
             "warmup": 0.1,
             "decoder": "edit_sequence" if name == "edits" else "sample",
-            "save_every": 8,
+            "save_every": max(1, min(8, steps // 4)),
             "seed": settings.seed,
         },
         "quickstart",
     )
 
+
+def _finetune(job: _Job, name: str) -> TrainingResult:
+    from codegen.finetune.train import train
+
     def on_step(step: int, steps: int, loss: float) -> None:
-        heard.progress("steps", step, steps, f"loss {loss:.3f}")
+        job.heard.progress("steps", step, steps, f"loss {loss:.3f}")
 
-    return train(recipe, on_step=on_step, on_message=heard.say)
+    recipe = _recipe(job.settings, name, job.plan.sizes.steps)
+    return train(recipe, on_step=on_step, on_message=job.heard.say)
 
 
-def _sample(settings: Settings, out: Path, name: str, model: str, heard: Listener) -> None:
-    from codegen.evals.tasks import load
+def _sample(job: _Job, name: str, model: str) -> None:
     from codegen.evaluate import sample_task
     from codegen.generation import SamplingParams
 
+    settings = job.settings
     sample_task(
-        load(settings.task),
+        job.task,
         model,
         SamplingParams(
             settings.max_new_tokens, settings.temperature, settings.top_p, settings.seed
         ),
-        n=settings.n,
-        out=out / "eval" / name,
-        # All three models get the same question; a base model's card would have it continue code.
-        style="chat",
-        limit=settings.limit,
-        on_progress=lambda done, total: heard.progress(f"samples of {name}", done, total, ""),
+        n=job.plan.sizes.n,
+        out=job.out / "eval" / name,
+        style=_STYLE,
+        limit=job.plan.sizes.problems,
+        batch_size=SHARD,
+        on_progress=lambda done, total: job.heard.progress(f"samples of {name}", done, total, ""),
     )
 
 
-def _score(settings: Settings, out: Path, name: str, sandbox: Sandbox, heard: Listener) -> Score:
+def _score(job: _Job, name: str, sandbox: Sandbox) -> Score:
     from codegen.evals.scoring import score
-    from codegen.evals.tasks import load
 
-    folder = out / "eval" / name
+    folder = job.out / "eval" / name
     return score(
         folder / "samples.jsonl",
-        load(settings.task),
+        job.task,
         out=folder,
         sandbox=sandbox,
-        on_progress=lambda done, total: heard.progress(f"programs of {name}", done, total, ""),
+        on_progress=lambda done, total: job.heard.progress(f"programs of {name}", done, total, ""),
     )
+
+
+def _data_counts(settings: Settings, manifest: Manifest) -> list[DataCounts]:
+    from codegen.evals.report import DataCounts
+
+    counts: Any = manifest.counts
+    return [DataCounts(settings.source, manifest.kept, counts["skipped"], counts["failed"])]
 
 
 def _report(
-    settings: Settings,
-    out: Path,
+    job: _Job,
     scores: dict[str, Score],
     trained: dict[str, TrainingResult],
     manifest: Manifest,
 ) -> Path:
-    from codegen.evals.report import DataCounts, LossCurve, ScoredRun, write_report
+    from codegen.evals.report import LossCurve, ScoredRun, write_report
 
-    counts: Any = manifest.counts
-    versions = next(iter(trained.values())).versions
     return write_report(
         [ScoredRun(name, score) for name, score in scores.items()],
-        out / "report.html",
+        job.out / _REPORT,
         title="Edit sequences against whole programs",
-        subtitle=_subtitle(settings, trained),
+        subtitle=_subtitle(job, trained),
         losses=[LossCurve(name, result.losses) for name, result in trained.items()],
-        data_counts=[
-            DataCounts(settings.source, manifest.kept, counts["skipped"], counts["failed"])
-        ],
-        edit_steps=_steps_to_show(out),
-        notes=_notes(settings, out),
-        versions=versions,
+        data_counts=_data_counts(job.settings, manifest),
+        edit_steps=_steps_to_show(job.out),
+        notes=[*([job.plan.lowered] if job.plan.lowered else []), *_notes(job.settings, job.out)],
+        versions=next(iter(trained.values())).versions,
     )
 
 
-def _subtitle(settings: Settings, trained: dict[str, TrainingResult]) -> str:
+def _subtitle(job: _Job, trained: dict[str, TrainingResult]) -> str:
     examples = next(iter(trained.values())).counts["examples"]
     return (
-        f"The model {settings.model!r} as it is (base), fine-tuned on {examples} programs written "
-        f"whole (whole), and on LintSeq edit sequences of the same programs (edits); "
-        f"{settings.steps} optimizer steps each"
+        f"The model {job.settings.model!r} as it is (base), fine-tuned on {examples} programs "
+        f"written whole (whole), and on LintSeq edit sequences of the same programs (edits); "
+        f"{job.plan.sizes.steps} optimizer steps each"
     )
 
 

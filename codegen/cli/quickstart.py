@@ -94,8 +94,8 @@ class _View:
 
         sizes, done = plan.sizes, set(plan.spent)
         click.echo(
-            f"The plan: {sizes.steps} steps of each fine-tuning; {sizes.problems} problems, "
-            f"{sizes.n} samples each, from three models.",
+            f"The plan: {sizes.steps} steps of each fine-tuning; samples of {sizes.problems} "
+            f"problems from three models, {sizes.n} a problem and model.",
             err=True,
         )
         for number, name in enumerate(STAGES, 1):

@@ -190,7 +190,7 @@ def _training(loaded: LoadedModel, recipe: Recipe) -> float:
         with torch.autocast(device, torch.bfloat16, enabled=narrow):
             loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
-        float(loss)
+        loss.item()  # of a GPU, waits for it
 
     tokens = min(_ROW, recipe.max_length)
     step(max(tokens // 4, 2))

@@ -273,12 +273,13 @@ def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
     from codegen.data.engine import Progress
     from codegen.models import fingerprint_of
 
-    def on_progress(progress: Progress) -> None:
-        total = round(progress.inputs / progress.fraction) if progress.fraction else 0
-        heard.progress("programs", progress.inputs, total, f"{progress.kept} kept")
-
     manifests = {}
     for name, generator in (("edits", make("lintseq", verify="ruff")), ("whole", make("whole"))):
+
+        def on_progress(progress: Progress, name: str = name) -> None:
+            total = round(progress.inputs / progress.fraction) if progress.fraction else 0
+            heard.progress(f"programs ({name})", progress.inputs, total, f"{progress.kept} kept")
+
         source = open_source(settings.source)
         manifests[name] = run(
             generator, source, out / "data" / name, seed=settings.seed, on_progress=on_progress

@@ -100,6 +100,8 @@ def test_each_command_has_help_with_an_example_and_json(
         (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
         (["quickstart", "--source", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
         (["quickstart", "-n", "0"], 2, "-n"),
+        (["quickstart", "--minutes", "0"], 2, "minutes is 0; it must be from 0.5 to 1440"),
+        (["quickstart", "--minutes", "nan"], 2, "minutes is nan"),
     ],
 )
 def test_mistakes_give_one_line(

@@ -202,15 +202,11 @@ def test_what_is_typed_as_suggested_needs_no_model(engine: Any, ask: Any) -> Non
         asked = ask("def f():\n    ", "\n", multiline="auto")
         texts = tuple(candidate.text for candidate in suggested.candidates)
         engine.suggestions(asked.key).add(asked, len(asked.prefix), texts)
-        seconds = []
         for size in range(1, 8):
-            began = time.perf_counter()
             prefix = asked.prefix + suggested.text[:size]
             got = await engine.complete(ask(prefix, "\n", multiline="auto"))
-            seconds.append(time.perf_counter() - began)
             assert got.from_suggestion and got.text == suggested.text[size:]
         assert engine.metrics.value("completions") == 0
-        assert sorted(seconds)[3] < 0.005
 
     asyncio.run(run())
 

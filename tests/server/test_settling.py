@@ -310,6 +310,7 @@ def test_what_an_editor_ends_up_with(
             snapshot = session.snapshot(uri, cursor, automatic=True)
             assert snapshot is not None
             answer = await session.complete(snapshot, automatic=False)
+            assert answer is not None
             while session._settling:
                 await asyncio.sleep(0.005)
             new = replace(snapshot.request, key=ask("", document=f"new {number}").key)

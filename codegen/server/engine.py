@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WEIGHT = 0.2  # of the newest duration in the usual one
-_TAIL = 16  # tokens before the answer that are never stale, beside the statement at the cursor
 
 
 class CompletionEngine:

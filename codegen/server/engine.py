@@ -1,8 +1,9 @@
 """The engine: one worker thread with the model, asked from an event loop.
 
 For each document only the newest request counts: an older one is given up, whether it waits or
-runs. Clients take turns. The worker asks before every forward pass whether the answer is still
-wanted, and when nobody asks for anything it makes stale caches exact, until somebody does.
+runs. Clients take turns, and requests of several documents run together (:mod:`schedule`). The
+worker asks before every forward pass whether the answer is still wanted, and when nobody asks for
+anything it makes stale caches exact, until somebody does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codegen.errors import CodegenError
-from codegen.server.decoder import Cancelled, Decoder
+from codegen.server.decoder import Decoder
 from codegen.server.documents import DocumentCaches
 from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
@@ -29,10 +30,12 @@ from codegen.server.requests import (
     DocumentKey,
     Superseded,
 )
+from codegen.server.schedule import Cancelled, Outcome, Schedule
 from codegen.server.settings import Limits
 from codegen.server.suggestions import Suggestions
 
 if TYPE_CHECKING:
+    from codegen.decoding.editing import Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
@@ -62,7 +65,8 @@ class CompletionEngine:
         self.usual_s = 0.0  # what an answer of the model usually takes
         self._caches = DocumentCaches(model.cache, self.limits.documents, self.limits.cache_bytes)
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
-        self._queue = JobQueue(self.limits.queue, self.metrics)
+        self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
+        self._schedule = Schedule(model.chunk)
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
 
@@ -172,20 +176,35 @@ class CompletionEngine:
     # ------------------------------------------------------------------ the worker thread
 
     def _work(self) -> None:
-        while job := self._queue.take(self._caches.drop, self._refresh):
-            try:
-                job.answer(self._answer(job))
-            except Cancelled:
-                self.metrics.count("cancelled")
-                job.answer(Superseded("The request was given up."))
-            except CodegenError as error:
-                self.metrics.count("failed")
-                job.answer(error)
-            except Exception as error:  # noqa: BLE001 - a bug must not end the service
-                self._failed("A completion", error)
-                self._caches.drop(lambda key, job=job: key == job.request.key)
-                job.answer(CodegenError(f"The completion failed: {type(error).__name__}."))
-            self._queue.done()
+        import torch
+
+        schedule = self._schedule
+        with torch.inference_mode():
+            while True:
+                while job := self._queue.take(self._caches.drop, self._refresh):
+                    self._end(job, schedule.start(job, self._answer(job)))
+                if not len(schedule):
+                    return  # the queue waits for a job while nothing runs, until it is stopped
+                for ended, outcome in schedule.round():
+                    self._end(ended, outcome)
+
+    def _end(self, job: Job, outcome: Outcome | None) -> None:
+        """Answers a job that is over, if there is an outcome."""
+        if outcome is None:
+            return
+        if isinstance(outcome, Completion):
+            job.answer(outcome)
+        elif isinstance(outcome, Cancelled):
+            self.metrics.count("cancelled")
+            job.answer(Superseded("The request was given up."))
+        elif isinstance(outcome, CodegenError):
+            self.metrics.count("failed")
+            job.answer(outcome)
+        else:  # a bug must not end the service
+            self._failed("A completion", outcome)
+            self._caches.drop(lambda key: key == job.request.key)
+            job.answer(CodegenError(f"The completion failed: {type(outcome).__name__}."))
+        self._queue.done(job)
 
     def _refresh(self) -> bool:
         """Makes stale states exact until somebody asks; whether there were any."""
@@ -201,20 +220,20 @@ class CompletionEngine:
         document.recompute = False
         return True
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, what: str, error: BaseException) -> None:
         """Logs where a bug is, without the error's words, which may quote a document."""
         self.metrics.count("failed")
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
 
-    def _answer(self, job: Job) -> Completion:
+    def _answer(self, job: Job) -> Passes[Completion]:
         request = job.request
         stop = self._preempted(job) if job.warm_up else job.cancel.is_set
         started = time.perf_counter()
         document = self._caches.get(request.key)
         prompt = self.model.prompter.build(request)
         prepared = time.perf_counter()
-        report = document.cache.update(
+        report = yield from document.cache.updating(
             prompt.ids,
             tail=prompt.tail,
             lexical_change=prompt.quote != document.quote,
@@ -240,8 +259,9 @@ class CompletionEngine:
             document.past,
             job.cancel.is_set,
             job.text_in_loop(),
+            lambda: len(self._schedule),
         )
-        candidates = decoder.run()
+        candidates = yield from decoder.run()
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
@@ -262,7 +282,7 @@ class CompletionEngine:
         )
 
     def _preempted(self, job: Job) -> Callable[[], bool]:
-        return lambda: job.cancel.is_set() or self._queue.wanted
+        return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:
         self.metrics.gauge("documents", len(self._caches))

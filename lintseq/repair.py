@@ -97,7 +97,9 @@ def _batches(pending: Mapping[int, Prepared], jobs: Sequence[Job]) -> Iterator[d
 class _Attempt(NamedTuple):
     """A sampled sequence: its deletions, and the texts of its states in the order of writing.
 
-    ``refused`` says why there are no texts, if they are too many to check.
+    The texts are without inert lines, on which no verdict rests: states that differ in comments or
+    a docstring's text alone are checked once. ``refused`` says why there are no texts, if they are
+    too many to check.
     """
 
     steps: list[Step]
@@ -116,7 +118,7 @@ class _Known:
     def __init__(self, check: Check, *, eager: bool) -> None:
         self.check = check
         self.eager = eager
-        self.findings: dict[str, list[Finding]] = {}
+        self.findings: dict[str, list[Finding]] = {"": []}
 
     def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
         """Checks the texts of states that are new; the last of each sequence is a program."""
@@ -146,7 +148,24 @@ def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
             "Split the program, or use verify='static'.",
         )
         return _Attempt(steps, sequence, (), refused)
-    return _Attempt(steps, sequence, sequence.states)
+    return _Attempt(steps, sequence, _texts(prepared, steps))
+
+
+def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
+    """The text of each state without inert lines, in the order of writing."""
+    deletion = [0] * len(prepared.dependents)
+    for number, step in enumerate(steps):
+        for node in step:
+            deletion[node] = number
+    lines = [
+        (deletion[owner], line + "\n")
+        for number, (line, owner) in enumerate(zip(prepared.lines, prepared.owners, strict=True))
+        if number not in prepared.inert
+    ]
+    return [
+        "".join([line for number, line in lines if number >= left])
+        for left in range(len(steps) - 1, -1, -1)
+    ]
 
 
 def _state_characters(sequence: EditSequence) -> int:
@@ -182,7 +201,11 @@ def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
     edges: dict[int, set[int]] = {}
     for number, finding in dirty:
         dead = {node for step in attempt.steps[: number + 1] for node in step}
-        left = [owner for owner in prepared.owners if owner not in dead]
+        left = [
+            owner
+            for line, owner in enumerate(prepared.owners)
+            if owner not in dead and line not in prepared.inert
+        ]
         # A checker that tells no line, or one past the end, means the end.
         wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
         for node in attempt.steps[number]:

@@ -19,6 +19,7 @@ are the numbers up to its ``last``. Node 0 is the module.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,6 +83,8 @@ class Units:
             piece of each part of an expression that stands in one.
         minimums: pieces that must not all be deleted, with what is deleted if they are.
         signatures: the pieces of a definition's node that are its parameters and decorators.
+        inert: the lines that no checker's verdict rests on: blank lines and comments outside of
+            statements, and the inner lines of docstrings.
     """
 
     nodes: list[Node]
@@ -89,6 +92,7 @@ class Units:
     node_of: dict[ast.AST, int]
     minimums: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     signatures: dict[int, list[int]] = field(default_factory=dict)
+    inert: frozenset[int] = frozenset()
 
     def contains(self, node: int, other: int) -> bool:
         """Whether ``other`` is ``node`` or one of its descendants."""
@@ -119,6 +123,7 @@ def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Uni
         cutter.node_of,
         cutter.minimums,
         cutter.signatures,
+        _inert(cutter.nodes, lines),
     )
 
 
@@ -330,6 +335,30 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
             _comments(owners, lines, range(line, stop), nodes)
         line = stop
     return owners
+
+
+def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
+    """See :class:`Units`. Comments that give orders to a checker or to Python are none of them."""
+    inert = set(range(len(lines)))
+    for node in nodes:
+        above = nodes[node.parent].statements if node.kind == "line" else []
+        if not (above and all(map(_is_text, above))):
+            inert.difference_update(range(node.first, node.stop))
+        else:
+            inert.update(range(node.first, node.stop))
+    return frozenset(n for n in inert if not _ORDER.search(lines[n]))
+
+
+_ORDER = re.compile("pylint|coding[:=]")
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string, such as a docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:

@@ -11,7 +11,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from codegen.errors import ConfigError
@@ -43,6 +43,7 @@ class Prepared:
             deleted when all of them are.
         faulty: nodes with errors of the program itself, which go with the first deletion.
         inert: the lines that no checker's verdict rests on: comments, text of docstrings.
+        idle: docstrings, each with the nodes of which one must be there for it to be inert too.
     """
 
     lines: tuple[str, ...]
@@ -54,6 +55,7 @@ class Prepared:
     group_targets: tuple[int, ...]
     faulty: tuple[int, ...] = ()
     inert: frozenset[int] = frozenset()
+    idle: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def program(self) -> str:
@@ -108,7 +110,7 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
         node.first for node in units.nodes if node.stop > node.first and node.kind != "line"
     )
     prepared = _prepared(lines, units.owners, line_weights(lines, starts), graph)
-    return replace(prepared, inert=units.inert)
+    return replace(prepared, inert=units.inert, idle=units.idle)
 
 
 def parse(text: str) -> ast.Module:

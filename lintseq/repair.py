@@ -151,20 +151,41 @@ def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
     return _Attempt(steps, sequence, _texts(prepared, steps))
 
 
-def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
-    """The text of each state without inert lines, in the order of writing."""
+class _Shown(NamedTuple):
+    """A line that checkers are shown in the states after deletions ``first`` to ``last - 1``.
+
+    The state before all deletions is -1.
+    """
+
+    first: int
+    last: int
+    owner: int
+    text: str
+
+
+def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
+    """The lines that checkers are shown, from top to bottom: all but what is inert."""
     deletion = [0] * len(prepared.dependents)
     for number, step in enumerate(steps):
         for node in step:
             deletion[node] = number
-    lines = [
-        (deletion[owner], line + "\n")
+    first = {
+        node: max((deletion[other] for other in others), default=-1)
+        for node, others in prepared.idle.items()
+    }
+    return [
+        _Shown(first.get(owner, -1), deletion[owner], owner, line + "\n")
         for number, (line, owner) in enumerate(zip(prepared.lines, prepared.owners, strict=True))
         if number not in prepared.inert
     ]
+
+
+def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
+    """The text of each state as checkers are shown it, in the order of writing."""
+    lines = _shown(prepared, steps)
     return [
-        "".join([line for number, line in lines if number >= left])
-        for left in range(len(steps) - 1, -1, -1)
+        "".join([text for first, last, _, text in lines if first <= number < last])
+        for number in range(len(steps) - 2, -2, -1)
     ]
 
 
@@ -199,13 +220,9 @@ def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
 def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
     """The program with edges that forbid these states: what is wrong dies with what was deleted."""
     edges: dict[int, set[int]] = {}
+    lines = _shown(prepared, attempt.steps)
     for number, finding in dirty:
-        dead = {node for step in attempt.steps[: number + 1] for node in step}
-        left = [
-            owner
-            for line, owner in enumerate(prepared.owners)
-            if owner not in dead and line not in prepared.inert
-        ]
+        left = [line.owner for line in lines if line.first <= number < line.last]
         # A checker that tells no line, or one past the end, means the end.
         wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
         for node in attempt.steps[number]:

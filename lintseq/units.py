@@ -85,6 +85,8 @@ class Units:
         signatures: the pieces of a definition's node that are its parameters and decorators.
         inert: the lines that no checker's verdict rests on: blank lines and comments outside of
             statements, and the inner lines of docstrings.
+        idle: units that are nothing but text, each with the other units of its block. No verdict
+            rests on one as long as one of these is there.
     """
 
     nodes: list[Node]
@@ -93,6 +95,7 @@ class Units:
     minimums: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     signatures: dict[int, list[int]] = field(default_factory=dict)
     inert: frozenset[int] = frozenset()
+    idle: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
         """Whether ``other`` is ``node`` or one of its descendants."""
@@ -124,6 +127,7 @@ def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Uni
         cutter.minimums,
         cutter.signatures,
         _inert(cutter.nodes, lines),
+        _idle(cutter.nodes, lines),
     )
 
 
@@ -347,6 +351,19 @@ def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
         else:
             inert.update(range(node.first, node.stop))
     return frozenset(n for n in inert if not _ORDER.search(lines[n]))
+
+
+def _idle(nodes: Sequence[Node], lines: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    """See :class:`Units`; none if the program reads its docstrings."""
+    if any("__doc__" in line for line in lines):
+        return {}
+    found: dict[int, tuple[int, ...]] = {}
+    for number, node in enumerate(nodes):
+        if node.kind == "unit" and all(map(_is_text, node.statements)):
+            block = nodes[node.parent].children
+            others = (n for n in block if nodes[n].kind == "unit")
+            found[number] = tuple(n for n in others if not all(map(_is_text, nodes[n].statements)))
+    return found
 
 
 _ORDER = re.compile("pylint|coding[:=]")

@@ -128,13 +128,7 @@ class _Rules:
         self.strict = strict
         self.graph = Graph([set() for _ in units.nodes])
         self.breaks = _breaks(units)
-        self.jumps = [
-            number
-            for number, node in enumerate(units.nodes)
-            if any(
-                isinstance(statement, (ast.Break, ast.Continue)) for statement in node.statements
-            )
-        ]
+        self.jumps = sorted(node for nodes in self.breaks.values() for node in nodes)
         self.earlier_uses: dict[tuple[int, str], list[int]] = {}
         self.missed = _ALWAYS_MISSED | {
             name for done in facts.operations for name in _MISSED_BY.get(done, (done,))
@@ -258,7 +252,7 @@ class _Rules:
             self._jumps(binding.unit, use.unit)
 
     def _jumps(self, unit: int, use: int) -> None:
-        """Of an ``if`` that holds a ``break`` or ``continue``, checkers take any branch to bind."""
+        """Of an ``if`` that holds a ``break``, checkers take any branch to bind."""
         outermost = 0
         while unit > 0 and not self.units.contains(unit, use):
             statements = self.nodes[unit].statements
@@ -463,26 +457,23 @@ class _Rules:
             if own is not None:
                 self._special_methods(own, use.unit)
                 continue
-            for definition in self._classes(use.scope, use.name, use.unit):
-                self._special_methods(definition, use.unit)
+            for definition in self._classes(use.scope, use.name):
+                if not self.units.contains(definition.unit, use.unit):
+                    self._special_methods(definition, use.unit)
         for load in self.facts.loads:
             own = self_class(load.scope, load.base)
             if own is not None:  # pylint accepts any attribute of a class that makes them up
                 self.edges((u for name, u in own.methods if name in _ANY_ATTRIBUTE), load.unit)
         for call in self.facts.calls:
             if not call.method:
-                for definition in self._classes(call.scope, call.name, call.unit):
+                for definition in self._classes(call.scope, call.name):
                     self._construction(definition, call)
 
-    def _classes(self, scope: Scope, name: str, unit: int) -> list[Class]:
-        """The classes of the program that a name may stand for, outside of their own code."""
+    def _classes(self, scope: Scope, name: str) -> list[Class]:
+        """The classes of the program that a name may stand for."""
         found = lookup(scope, name)
         definitions = [binding.definition for binding in found[1]] if found else []
-        return [
-            definition
-            for definition in definitions
-            if isinstance(definition, Class) and not self.units.contains(definition.unit, unit)
-        ]
+        return [definition for definition in definitions if isinstance(definition, Class)]
 
     def _special_methods(self, definition: Class, dependent: int) -> None:
         for name, unit in definition.methods:
@@ -495,7 +486,8 @@ class _Rules:
             self.edges((u for name, u in definition.methods if name in _CONSTRUCTORS), call.unit)
             if definition.decorated or definition.bases:
                 self.edges(definition.fields, call.unit)
-        if not self._is_concrete(definition, call.scope):
+        inside = self.units.contains(definition.unit, call.unit)
+        if not inside and not self._is_concrete(definition, call.scope):
             self.edges((unit for _, unit in definition.methods), call.unit)
 
     def _is_concrete(self, definition: Class, scope: Scope) -> bool:

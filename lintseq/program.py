@@ -11,7 +11,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from codegen.errors import ConfigError
@@ -42,6 +42,8 @@ class Prepared:
         group_sizes, group_targets: for each group, its number of members and the node that must be
             deleted when all of them are.
         faulty: nodes with errors of the program itself, which go with the first deletion.
+        inert: the lines that no checker's verdict rests on: comments, text of docstrings.
+        idle: docstrings, each with the nodes of which one must be there for it to be inert too.
     """
 
     lines: tuple[str, ...]
@@ -52,6 +54,8 @@ class Prepared:
     group_sizes: tuple[int, ...]
     group_targets: tuple[int, ...]
     faulty: tuple[int, ...] = ()
+    inert: frozenset[int] = frozenset()
+    idle: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def program(self) -> str:
@@ -105,7 +109,8 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
     starts = frozenset(
         node.first for node in units.nodes if node.stop > node.first and node.kind != "line"
     )
-    return _prepared(lines, units.owners, line_weights(lines, starts), graph)
+    prepared = _prepared(lines, units.owners, line_weights(lines, starts), graph)
+    return replace(prepared, inert=units.inert, idle=units.idle)
 
 
 def parse(text: str) -> ast.Module:

@@ -19,6 +19,7 @@ are the numbers up to its ``last``. Node 0 is the module.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,6 +83,10 @@ class Units:
             piece of each part of an expression that stands in one.
         minimums: pieces that must not all be deleted, with what is deleted if they are.
         signatures: the pieces of a definition's node that are its parameters and decorators.
+        inert: the lines that no checker's verdict rests on: blank lines and comments outside of
+            statements, and the inner lines of docstrings.
+        idle: units that are nothing but text, each with the other units of its block. No verdict
+            rests on one as long as one of these is there.
     """
 
     nodes: list[Node]
@@ -89,6 +94,8 @@ class Units:
     node_of: dict[ast.AST, int]
     minimums: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     signatures: dict[int, list[int]] = field(default_factory=dict)
+    inert: frozenset[int] = frozenset()
+    idle: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
         """Whether ``other`` is ``node`` or one of its descendants."""
@@ -119,6 +126,8 @@ def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Uni
         cutter.node_of,
         cutter.minimums,
         cutter.signatures,
+        _inert(cutter.nodes, lines),
+        _idle(cutter.nodes, lines),
     )
 
 
@@ -330,6 +339,43 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> li
             _comments(owners, lines, range(line, stop), nodes)
         line = stop
     return owners
+
+
+def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
+    """See :class:`Units`. Comments that give orders to a checker or to Python are none of them."""
+    inert = set(range(len(lines)))
+    for node in nodes:
+        above = nodes[node.parent].statements if node.kind == "line" else []
+        if not (above and all(map(_is_text, above))):
+            inert.difference_update(range(node.first, node.stop))
+        else:
+            inert.update(range(node.first, node.stop))
+    return frozenset(n for n in inert if not _ORDER.search(lines[n]))
+
+
+def _idle(nodes: Sequence[Node], lines: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    """See :class:`Units`; none if the program reads its docstrings."""
+    if any("__doc__" in line for line in lines):
+        return {}
+    found: dict[int, tuple[int, ...]] = {}
+    for number, node in enumerate(nodes):
+        if node.kind == "unit" and all(map(_is_text, node.statements)):
+            block = nodes[node.parent].children
+            others = (n for n in block if nodes[n].kind == "unit")
+            found[number] = tuple(n for n in others if not all(map(_is_text, nodes[n].statements)))
+    return found
+
+
+_ORDER = re.compile("pylint|coding[:=]")
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string, such as a docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
 
 
 def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:

@@ -512,7 +512,8 @@ class Pool:
             stdout = data.decode("utf-8", "replace")
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
-        judgement = replace(judgement, message=self._packages.hint(judgement.message))
+        if judgement.message:
+            judgement = replace(judgement, message=self._packages.hint(judgement.message))
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:

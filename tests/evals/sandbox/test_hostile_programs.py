@@ -64,10 +64,10 @@ class Canary:
         with Path("/dev/null").open("rb") as null:
             fcntl.flock(null, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert SECRET not in outcome.message + outcome.stdout + repr(outcome.values)
-        # As many as before: a process of tests may be another than before.
-        assert len(processes_below(os.getpid())) == len(self.processes)
-        assert len(list(Path("/proc/self/fd").iterdir())) == self.descriptors
         assert self.sandbox.run(HONEST).status == "passed"
+        # A process of tests may be another than before.
+        assert len(processes_below(os.getpid())) <= len(self.processes)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= self.descriptors
 
 
 def _canary(backend: Any, folder: Path, way: str = "compiled") -> Iterator[Canary]:

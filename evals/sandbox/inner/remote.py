@@ -576,6 +576,7 @@ class Remote:
         keeps, self._keeps = self._keeps, False
         try:
             tree = self.pack(self._own.do(verb, number, arguments, named))
+            self.settle()
             message = ["value", tree]
         except Exception as error:  # noqa: BLE001 - the program meets it where it asked
             message = ["raised", self._error_tree(error)]

@@ -95,7 +95,14 @@ class Program(type):
         return f"<class '{cls.__qualname__}'>"
 
 
-_NOT_OF_CLASSES = frozenset(("__abstractmethods__", "__wrapped__", "__isabstractmethod__"))
+# By these other libraries would have the program compute with the tests' own values.
+_REFUSED = frozenset(
+    (
+        *("__array_ufunc__", "__array_function__", "__array_priority__", "__array_wrap__"),
+        *("__array_finalize__", "__array_struct__", "__torch_function__", "__pandas_priority__"),
+    )
+)
+_NOT_OF_CLASSES = _REFUSED | {"__abstractmethods__", "__wrapped__", "__isabstractmethod__"}
 
 
 def _fields(cls: Any) -> Any:
@@ -124,7 +131,7 @@ class Handle:
     _codegen_methods: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if name.startswith("_codegen") or name in _REFUSED:
             raise AttributeError(name)
         kind = type(self)
         if name in kind._codegen_methods:
@@ -183,7 +190,7 @@ class Method:
         return self.__getattr__("__doc__")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if name.startswith("_codegen") or name in _REFUSED:
             raise AttributeError(name)
         target = self.__self__
         return type(target)._codegen_remote.use("getattr", self, name)
@@ -387,7 +394,8 @@ def _stdlib_class(about: dict[str, Any]) -> Any:
     found = getattr(module, about["qualname"], None) if module else None
     if about["module"] == "builtins":
         found = getattr(types, _TYPES_OF.get(about["name"], ""), None)
-    return found if isinstance(found, type) and not issubclass(found, _PLAIN) else None
+    plain = (*_PLAIN, *MUTABLE)
+    return found if isinstance(found, type) and not issubclass(found, plain) else None
 
 
 _TYPES_OF = {
@@ -422,7 +430,7 @@ class _Content:
     _codegen_own = False
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if name.startswith("_codegen") or name in _REFUSED:
             raise AttributeError(name)
         kind: Any = type(self)
         if name in kind._codegen_methods:

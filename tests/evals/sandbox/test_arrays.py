@@ -221,8 +221,9 @@ IN_THE_SANDBOX = [
             "import numpy as np\nclass E:\n    __array_priority__ = 1e9\n"
             "    def __array_ufunc__(self, *a, **k):\n        return np.array(True)\n"
             "    def __array_function__(self, *a, **k):\n        return True\n"
-            "    def __len__(self):\n        return 2\n    def __getitem__(self, i):\n"
-            "        return self\n    def __eq__(self, o):\n        return True\n"
+            "    def __eq__(self, o):\n        return True\n"
+            "    __array_interface__ = {\n        'data': (64, False), 'shape': (2,), "
+            "'typestr': '<f8', 'version': 3\n    }\n"
             "def f():\n    return E()\n",
             f"import numpy as np\nassert {check}\n",
             False,

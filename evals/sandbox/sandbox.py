@@ -21,8 +21,8 @@ Key = TypeVar("Key")
 # random numbers and counts the memory of all its processes; 3 keeps aliases among the arguments of
 # a call, and does not take the program's word for which of its names hides a builtin; 4 ends
 # programs of mode stdio as the interpreter ends scripts, and lets programs have more threads, files
-# and output.
-REVISION = 4
+# and output; 5 has objects of the program as handles, and refuses tests that test nothing.
+REVISION = 5
 
 
 class Sandbox:

@@ -139,7 +139,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
             tests.set_up()
             tests.run()
             remote.settle()
-            if tests.key not in _discerning:
+            if remote.failure is None and tests.key not in _discerning:
                 _check_discernment(remote, tests)
         elif mode == "stdio":
             _stdio(remote, payload, fds["stdout"])

@@ -50,11 +50,7 @@ class Program(type):
         return cls._codegen_remote.construct(cls, arguments, options)
 
     def __getattr__(cls, name: str) -> Any:
-        if (
-            name.startswith("_codegen")
-            or name in _NOT_OF_CLASSES
-            or "_codegen_class" not in vars(cls)
-        ):
+        if is_refused(name) or "_codegen_class" not in vars(cls):
             raise AttributeError(name)
         if name == "__dataclass_fields__":
             return _fields(cls)
@@ -95,7 +91,36 @@ class Program(type):
         return f"<class '{cls.__qualname__}'>"
 
 
-_NOT_OF_CLASSES = frozenset(("__abstractmethods__", "__wrapped__", "__isabstractmethod__"))
+# Of names of this form only these are asked for. By others, libraries would have the program
+# compute with the tests' own values (__array_ufunc__), or take its numbers for addresses in memory
+# (__array_interface__).
+_DUNDERS = frozenset(
+    (
+        *("__name__", "__qualname__", "__doc__", "__module__", "__dict__", "__annotations__"),
+        *("__self__", "__func__", "__defaults__", "__kwdefaults__", "__members__", "__slots__"),
+        *("__origin__", "__args__", "__parameters__", "__match_args__", "__array__"),
+        *("__cause__", "__context__", "__notes__", "__version__", "__all__", "__file__"),
+        *("__dataclass_fields__", "__dataclass_params__", "__total__", "__required_keys__"),
+        *(
+            "__code__",
+            "__closure__",
+            "__wrapped__",
+            "__init__",
+            "__eq__",
+            "__ne__",
+            "__class_getitem__",
+            "__orig_class__",
+            "__bound__",
+        ),
+    )
+) | frozenset(VERB_OF)
+
+
+def is_refused(name: str) -> bool:
+    """Whether the program is not asked for an attribute of this name."""
+    if name.startswith("_codegen") or name == "_as_parameter_":
+        return True
+    return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
 def _fields(cls: Any) -> Any:
@@ -124,7 +149,7 @@ class Handle:
     _codegen_methods: frozenset[str]
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if is_refused(name):
             raise AttributeError(name)
         kind = type(self)
         if name in kind._codegen_methods:
@@ -183,7 +208,7 @@ class Method:
         return self.__getattr__("__doc__")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if is_refused(name):
             raise AttributeError(name)
         target = self.__self__
         return type(target)._codegen_remote.use("getattr", self, name)
@@ -387,7 +412,8 @@ def _stdlib_class(about: dict[str, Any]) -> Any:
     found = getattr(module, about["qualname"], None) if module else None
     if about["module"] == "builtins":
         found = getattr(types, _TYPES_OF.get(about["name"], ""), None)
-    return found if isinstance(found, type) and not issubclass(found, _PLAIN) else None
+    plain = (*_PLAIN, *MUTABLE)
+    return found if isinstance(found, type) and not issubclass(found, plain) else None
 
 
 _TYPES_OF = {
@@ -422,7 +448,7 @@ class _Content:
     _codegen_own = False
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen"):
+        if is_refused(name):
             raise AttributeError(name)
         kind: Any = type(self)
         if name in kind._codegen_methods:

@@ -31,6 +31,8 @@ _STREAM = frozenset(
         *("encoding", "errors", "read1", "readinto", "isatty", "newlines"),
     )
 )
+# With these a program could take a mock's assertions away.
+_OF_MOCKS = frozenset(("configure_mock", "reset_mock", "attach_mock", "mock_add_spec"))
 _GENERATOR = frozenset(("send", "throw", "close"))
 _PLAIN_DATA = (int, float, complex, str, bytes, bool, tuple, list, dict, set, type(None))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
@@ -174,6 +176,10 @@ def _check_attribute(target: Any, verb: str, name: str) -> None:
     elif isinstance(target, types.GeneratorType):
         allowed = name in _GENERATOR
     allowed = allowed and not name.startswith("_")
+    if name in _OF_MOCKS and any(
+        base.__module__ == "unittest.mock" for base in type(target).__mro__
+    ):
+        allowed = False
     if allowed and verb != "getattr":
         import inspect
 

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 from . import arrays, wire
 from .ambient import Surroundings
-from .handles import REMEDY, Method, Program, is_of_program, make_class
+from .handles import REMEDY, Method, Program, is_of_program, is_refused, make_class
 from .own import OwnObjects
 from .shared import SharedValues, base_of, tag_of
 from .swallowed import is_swallowed
@@ -64,10 +64,10 @@ class Proxy:
         return self._codegen_remote.call(self.__name__, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_codegen") or name in ("__wrapped__", "__isabstractmethod__"):
-            raise AttributeError(name)
         if name == "__signature__":
             return self._codegen_remote.signature(self)
+        if is_refused(name) or name == "__wrapped__":
+            raise AttributeError(name)
         return self._codegen_remote.use("getattr", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -576,6 +576,7 @@ class Remote:
         keeps, self._keeps = self._keeps, False
         try:
             tree = self.pack(self._own.do(verb, number, arguments, named))
+            self.settle()
             message = ["value", tree]
         except Exception as error:  # noqa: BLE001 - the program meets it where it asked
             message = ["raised", self._error_tree(error)]

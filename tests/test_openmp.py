@@ -80,3 +80,12 @@ def test_doctor_tells_the_three_cases_apart() -> None:
     late = run(f"import torch\n{script}").stdout
     assert "ok=None" in late
     assert "Import codegen before torch" in late
+
+
+def test_programs_in_the_sandbox_are_told_too() -> None:
+    from codegen.evals.sandbox import Job, Sandbox
+
+    program = "import os\ndef f():\n    return os.environ.get('OMP_WAIT_POLICY')\n"
+    with Sandbox(workers=1, unsafe_local=True) as sandbox:
+        outcome = sandbox.run(Job(program, test="assert f() == 'PASSIVE'\n"))
+    assert outcome.status == "passed", outcome.message

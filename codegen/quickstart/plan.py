@@ -229,6 +229,7 @@ def expect(rates: Rates, fixed: Fixed, sizes: Sizes) -> dict[str, float]:
     a_model = _SAMPLING_LOADS * rates.load
     a_model += whole * _shard_s(rates, SHARD, fixed.max_new_tokens)
     a_model += _shard_s(rates, rest, fixed.max_new_tokens) if rest else 0.0
+    again = 2 * rates.load + 2 * _shard_s(rates, 4, 12)  # measuring, before the samples are made
     programs = MODELS * rows + sizes.problems
     return dict(
         zip(
@@ -239,7 +240,7 @@ def expect(rates: Rates, fixed: Fixed, sizes: Sizes) -> dict[str, float]:
                 _SANDBOX_S + _PAGE_S,
                 training,
                 training,
-                MODELS * a_model,
+                again + MODELS * a_model,
                 _SANDBOX_S + programs * _PROGRAM_S,
                 _PAGE_S,
             ),

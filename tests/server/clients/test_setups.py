@@ -105,7 +105,7 @@ def test_neovim_shows_the_second_answer(
             wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"))
             time.sleep(0.6)  # the second answer has come, if there is one
             if settled := vim.vars.get("settled"):
-                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled, 10)  # noqa: B023
+                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled, 10)
                 return
         raise AssertionError("no answer was replaced")
     finally:

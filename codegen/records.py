@@ -125,9 +125,9 @@ class Verdict:
     outside the sandbox, so the program can't forge it; ``objects`` does too, but objects of the
     program's own classes were compared with each other, which their class decides; ``in_sandbox``
     runs them beside the program.
-    ``output`` is the beginning of what the program wrote to its standard output. Status ``bad_test``
-    means that the test can't be run, or passes whatever a program returns: it says nothing about
-    the sample, which does not count as passed.
+    ``output`` is the beginning of what the program wrote to its standard output. Status
+    ``bad_test`` means that the test can't be run, or passes whatever a program returns: it says
+    nothing about the sample, which does not count as passed.
     """
 
     problem_id: str

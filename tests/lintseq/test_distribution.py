@@ -10,6 +10,8 @@ from functools import cache
 import pytest
 from scipy.stats import chi2
 
+from codegen.benchmarks.tools.lintseq_pass import edits_by_program
+from codegen.benchmarks.tools.programs import edit_programs
 from codegen.lintseq import LintSeq, prepare, resolve
 from codegen.lintseq.sampling import sample_edits
 from codegen.records import Example
@@ -119,3 +121,14 @@ def test_brute_force_on_a_program_that_can_be_worked_out_by_hand(lint: Lint) -> 
     found = all_sequences("a = 1\nb = a\n", lint)
     assert found == pytest.approx({(): 0.5, ("a = 1",): 0.5})
     assert mean_edits(found) == pytest.approx(1.5)
+
+
+@pytest.mark.long
+def test_edits_a_sequence_are_those_of_the_reference() -> None:
+    """On HumanEval's solutions, library functions and modules of classes: within a tenth."""
+    for name, programs in edit_programs().items():
+        ours, theirs = (edits_by_program(programs, engine) for engine in ("fast", "reference"))
+        both = ours.keys() & theirs.keys()
+        assert len(both) > 0.9 * len(programs)
+        ratio = sum(ours[id_] for id_ in both) / sum(theirs[id_] for id_ in both)
+        assert 0.9 < ratio < 1.1, name

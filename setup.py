@@ -23,7 +23,9 @@ def extension(name: str, sources: list[str], headers: list[str]) -> Extension:
             "-g0",
             "-fvisibility=hidden",
             "-ffp-contract=off",
+            "-pthread",
         ],
+        extra_link_args=["-pthread"],
         py_limited_api=True,
         optional=True,
     )
@@ -35,7 +37,7 @@ setup(
         extension(
             "codegen.kernels.cpu._core",
             ["_core.cpp"],
-            ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp"],
+            ["common.hpp", "avx2.hpp", "avx512_bf16.hpp", "pass.hpp", "team.hpp"],
         ),
         extension(
             "codegen.evals.sandbox.inner._launcher",

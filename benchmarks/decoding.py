@@ -166,7 +166,7 @@ def run(
 
 
 def _groups(questions: Sequence[_Question], size: int, count: int) -> list[list[_Question]]:
-    """Batches of questions, those with the shortest prompts first; of several at once, one batch."""
+    """Batches of questions, the shortest prompts first; of several at once, one batch."""
     ordered = sorted(questions, key=lambda question: len(question.ids))
     if size > 1:
         return [(ordered * size)[:size]]

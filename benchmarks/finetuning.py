@@ -22,7 +22,7 @@ It may be in a directory of its own (``pip install --target DIR --no-deps trl``,
 trl_path=DIR``).
 
 Limits: one model, one data set, a CPU. The intervals are over the steps of a run. ``--quick`` takes
-two examples a step and runs two single-thread processes at a time.
+two examples a step (one in a busy step) and runs the single-thread processes all at once.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _KEYS = (
     *("peak_mb", "trl_peak_mb", "overhead"),
 )
 OURS: Mapping[str, dict[str, Any]] = {
-    "packed": {"packing": "best_fit", "micro_batch_size": 8},
     "packed, a row a pass": {"packing": "best_fit", "micro_batch_size": 1},
+    "packed": {"packing": "best_fit", "micro_batch_size": 8},
     "packed, dense mask": {"packing": "best_fit", "micro_batch_size": 8, "attention": "dense"},
 }
 # Of 8 examples a step. Batches of like lengths, without recomputing activations.
@@ -101,7 +101,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="codegen-bench-finetuning-") as folder:
         data = Path(folder, "data.jsonl")
         steps, batch_size = (3, 2) if quick else (steps, 8)
-        texts, narrow = _write_texts(data, model, max_length, seed, dtype, batch_size * steps)
+        texts, narrow = _write_texts(
+            data, model, max_length, seed, dtype, batch_size * steps, quick
+        )
         job = {
             "model": model, "data": str(data), "batch_size": batch_size, "max_length": max_length,
             "steps": steps, "seed": seed, "path": trl_path,
@@ -112,13 +114,13 @@ def run(
         }
         if has_trl:
             bf16 = {"bf16": narrow == "bfloat16"}
-            for name, options in ({"defaults": {}} | TRL_BEST).items():
+            for name, options in {"defaults": {}, **TRL_BEST}.items():
                 # Batches of one pad nothing: the quickest setting wherever it was tried.
                 if not quick or name in ("defaults", "1 x 8"):
                     size = {"gradient_accumulation_steps": 2} if quick and options else {}
                     options = {**options, **size, **bf16}
                     jobs[f"TRL, {name}"] = {**job, "side": "trl", "options": options}
-        with ThreadPoolExecutor(2 if quick and usable_cores() > 1 else 1) as pool:
+        with ThreadPoolExecutor(len(jobs) if quick else 1) as pool:
             results = dict(zip(jobs, pool.map(_run, jobs.values(), jobs), strict=True))
         rates = ", ".join(f"{name} {_rate(run):.1f}" for name, run in results.items())
         ours = max((name for name in OURS if name in jobs), key=lambda name: _rate(results[name]))
@@ -129,7 +131,7 @@ def run(
             _set_trl(report, results, ours)
         else:
             report.install["trl"] = "pip install --target DIR --no-deps trl; -o trl_path=DIR"
-        busy = {**jobs[ours], "steps": steps if quick else 2 * steps, "batch_size": 2}
+        busy = {**jobs[ours], "steps": 3 if quick else 12, "batch_size": 1 if quick else 2}
         _set_busy(report, busy, quick)
     return report.mapping()
 
@@ -160,7 +162,7 @@ def _set_busy(report: Report, job: dict[str, Any], quick: bool) -> None:
 
 
 def _write_texts(
-    path: Path, model: str, max_length: int, seed: int, dtype: str, count: int
+    path: Path, model: str, max_length: int, seed: int, dtype: str, count: int, quick: bool
 ) -> tuple[int, str]:
     """``count`` texts that fit, in the file; how many, and the type to compute in."""
     import torch
@@ -175,6 +177,8 @@ def _write_texts(
     for example in open_source("stdlib"):
         if not isinstance(example, Example):
             continue  # one that the source left out
+        if quick and len(texts) == 4 * count:
+            break
         segments = (Segment(example.instruction + "\n", False), Segment(example.program, True))
         text = TrainingText(example.id, example.id, "whole", segments)
         # With room for what another chat template's end adds.

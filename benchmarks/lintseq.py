@@ -24,6 +24,12 @@ Ratios are sums of CPU time over the programs that both sides made a sequence of
 interval over programs within the two sets. What our check costs for one program is its share of a
 chunk's check by characters of states.
 
+``edits_per_sequence`` and ``reference_edits_per_sequence``: the mean number of edits of ours with
+ruff and of the peer's, over the programs that both sides made a sequence of. The full run also
+gives them for all of HumanEval's solutions, 40 functions and 10 modules of classes of the standard
+library (``..._humaneval``, ``..._functions``, ``..._classes``; ``edits_ratio_...`` with an interval
+over programs), against our engine ``reference``, five sequences a program on both sides.
+
 ``round_trip_rate``: sequences whose text form, parsed and applied again, gives the program.
 ``dirty_rate``: unfinished states of the ruff mode in which plain pylint finds an error that the
 program has not (:mod:`codegen.benchmarks.tools.pylint_audit`); its interval takes states as
@@ -45,12 +51,19 @@ from codegen.benchmarks.tools.lintseq_audit import (
     published_round_trips,
     round_trips,
 )
-from codegen.benchmarks.tools.lintseq_pass import Pass, cost_by_program, one_pass
+from codegen.benchmarks.tools.lintseq_pass import (
+    Pass,
+    cost_by_program,
+    edits_by_program,
+    one_pass,
+    states_of,
+)
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.programs import (
     Program,
     benchmark_programs,
+    edit_programs,
     third_party_programs,
 )
 from codegen.benchmarks.tools.published import INSTALL, Peer, Published, find_peer
@@ -70,7 +83,8 @@ def run(
     """Measures.
 
     Args:
-        quick: one pass, and neither cold figures nor a third-party audit.
+        quick: one pass over every second program, and neither cold figures nor an audit of other
+            packages nor the edits of the three larger sets.
         seed: of the first pass and of the bootstrap; pass k has seed + k.
         passes: over the programs, on either side.
         third_party: modules of installed packages to audit.
@@ -79,7 +93,7 @@ def run(
     at_least(0, third_party=third_party)
     if quick:
         passes, third_party = 1, 0
-    programs = benchmark_programs()
+    programs = benchmark_programs()[:: 2 if quick else 1]
     peer = find_peer()
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "ruff", "pylint", "astroid")
@@ -92,9 +106,11 @@ def run(
         _costs(report, mode, programs, ours[mode], published)
         _costs(report, mode, programs, single[mode], published, "_s1")
     _published(report, programs, published, "pylintseq" if peer else "own")
+    _edits(report, ours["ruff"], published)
     _costs(report, "ruff", programs, _audited(programs, seed, passes), published, "_audited")
     if not quick:
         _cold(report, programs, peer)
+        _edits_of_sets(report)
     known: dict[str, Messages] = {}
     for mode in MODES:
         say(f"linting the states of mode {mode}")
@@ -156,7 +172,10 @@ def _theirs(
 ) -> Mapping[str, Published]:
     if peer is None:
         return fresh(reference_pass, programs, seed, warm_up)
-    return peer.run([(program.id, program.text, seed) for program in programs], warm_up)
+    # One seed for all would draw the same share of each program's lines first.
+    seeds = [seed + 1000 * number for number in range(len(programs))]
+    jobs = [(p.id, p.text, own) for p, own in zip(programs, seeds, strict=True)]
+    return peer.run(jobs, warm_up)
 
 
 def _warm_up(programs: Sequence[Program]) -> list[str]:
@@ -275,6 +294,43 @@ def _published(
     diffs = [{i: r.diffs for i, r in done.items() if r.diffs is not None} for done in published]
     good, total = published_round_trips(programs, diffs)
     report.set("reference_round_trip_rate", rate(good, total) if total else None, n=total)
+
+
+def _edits(
+    report: Report, ours: Sequence[Pass], published: Sequence[Mapping[str, Published]]
+) -> None:
+    """The edits a sequence of the programs that both sides made one of."""
+    own = _mean_by_program(
+        [
+            {
+                id_: fmean(len(states_of(text)) for text in texts)
+                for id_, texts in done.texts.items()
+            }
+            for done in ours
+        ]
+    )
+    theirs = _mean_by_program(
+        [
+            {id_: sum(map(bool, r.diffs)) for id_, r in done.items() if r.diffs is not None}
+            for done in published
+        ]
+    )
+    both = [id_ for id_ in own if id_ in theirs]
+    for key, edits in (("edits_per_sequence", own), ("reference_edits_per_sequence", theirs)):
+        report.set(key, fmean(edits[id_] for id_ in both) if both else None, n=len(both))
+
+
+def _edits_of_sets(report: Report) -> None:
+    """The same for three larger sets, by our engines."""
+    for name, programs in edit_programs().items():
+        made = [fresh(edits_by_program, programs, engine) for engine in ("fast", "reference")]
+        both = [program.id for program in programs if all(program.id in edits for edits in made)]
+        ours, theirs = ([edits[id_] for id_ in both] for edits in made)
+        report.set(f"edits_per_sequence_{name}", fmean(ours), n=len(both))
+        report.set(f"reference_edits_per_sequence_{name}", fmean(theirs), n=len(both))
+        ratio = ratio_of_sums(ours, theirs, [name] * len(both), report.seed)
+        report.set(f"edits_ratio_{name}", ratio, n=len(both))
+        say(f"edits a sequence of {name} counted")
 
 
 def _third_party(report: Report, count: int) -> None:

@@ -5,7 +5,11 @@ library, tests included, and of the installed packages, drawn at random) where m
 penalise the token that really comes next, the first of the line that is not white space;
 ``..._stdlib`` and ``..._packages`` are its two halves, ``..._tokens`` is the share of all tokens.
 ``paper_false_positive_rate`` and ``reference_...`` are the other modes on the same files, the last
-on some of the shorter ones since it reads the whole text at each step. ``us_per_token`` is CPU
+on some of the shorter ones since it reads the whole text at each step. ``loops_stopped``: of loops
+whose copies say something new (``tools.loops``), the share where the mode takes 4 nats from the
+beginning of the next copy within 24 copies; ``..._counted`` where that goes on by steps,
+``..._worded_blocks`` and ``..._worded_rows`` where it is a new word, in blocks of statements and in
+single ones; ``..._copies`` is the median of the copies it took. ``us_per_token`` is CPU
 microseconds for following a token and saying its penalties, on the same code in the embedded
 model's tokens, with ``paper_us_per_token`` and, a floor, ``lexer_us_per_token``, the structure
 tracker alone; ``snapshot_us`` what one snapshot costs.
@@ -36,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
@@ -99,6 +104,7 @@ def run(
     _false_positives(report, files, make, seed)
     reference = Method.of(RpgOptions(mode="reference"), tokens, {0})
     _reference_false_positives(report, files, reference, reference_boundaries, seed)
+    _loops(report, tokenizer, tokens)
     _costs(report, files[:: max(1, len(files) // _TIMED)], make, seed)
     if not coderepeteval or quick:
         report.notes.append(
@@ -282,6 +288,40 @@ def _costs(report: Report, files: Sequence[_File], make: Mapping[str, Method], s
         rule.snapshot()
     report.set("snapshot_us", 1e6 * (time.process_time() - before) / times, n=times)
     say(f"cost: {len(files)} files timed")
+
+
+# --- loops ------------------------------------------------------------------------------------
+
+
+def _loops(report: Report, tokenizer: Any, tokens: Sequence[bytes | None]) -> None:
+    """The share of written loops that a mode stops, by kind, and after how many copies."""
+    from codegen.decoding.rpg.methods import Method
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    written = loops()
+    for mode in ("ours", "paper"):
+        prefix = "" if mode == "ours" else f"{mode}_"
+        after: list[int | None] = []
+        for loop in written:
+            options = RpgOptions(mode=mode, language=loop.language)
+            rule = Method.of(options, tokens, {0}).rule()
+            after.append(stopped_after(rule, loop, encode, tokens))
+        kinds = {
+            "": [True] * len(written),
+            "_counted": [loop.counted for loop in written],
+            "_worded_blocks": [loop.block and not loop.counted for loop in written],
+            "_worded_rows": [not loop.block and not loop.counted for loop in written],
+        }
+        for kind, chosen in kinds.items():
+            some = [found for found, wanted in zip(after, chosen, strict=True) if wanted]
+            stopped = [found for found in some if found is not None]
+            key = f"{prefix}loops_stopped{kind}"
+            report.set(key, rate(len(stopped), len(some)), n=len(some))
+            if stopped:
+                report.set(f"{key}_copies", float(np.median(stopped)))
+    say(f"loops: {len(written)} read")
 
 
 # --- repetitive prompts --------------------------------------------------------------------------

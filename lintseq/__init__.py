@@ -2,10 +2,11 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` (text form and resolver), ``tokens``, ``arguments``, ``lines``,
-``units`` (the pieces of a program), ``scopes``, ``dependencies``, ``signatures``, ``weights`` (what
-depends on what), ``program``, ``sampling``, ``verify``, ``repair``, ``formats`` (training texts),
-``generator``. ``reference`` is the published algorithm, ``randseq`` its ablation.
+``edits`` (data), ``text_format`` and ``hunk_text`` (text form and resolver), ``tokens``,
+``arguments``, ``lines``, ``units`` (the pieces of a program), ``scopes``, ``dependencies``,
+``signatures``, ``weights`` (what depends on what), ``program``, ``sampling``, ``verify``,
+``repair``, ``formats`` (training texts), ``generator``. ``reference`` is the published algorithm,
+``randseq`` its ablation.
 """
 
 from codegen.lintseq.edits import Edit, EditSequence, Hunk, states
@@ -26,6 +27,7 @@ from codegen.lintseq.sampling import sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
     Malformed,
+    Mended,
     Resolution,
     format_edits,
     parse_edits,
@@ -41,6 +43,7 @@ __all__ = [
     "Hunk",
     "LintSeq",
     "Malformed",
+    "Mended",
     "Prepared",
     "Resolution",
     "UnsupportedProgram",

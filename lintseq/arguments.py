@@ -2,7 +2,7 @@
 
 Pylint compares a call with the signature of what it calls, wherever it can infer that. We take the
 callee by its name: what the program itself defines has its signature there; of anything imported,
-and of methods of ``self``, positional arguments are needed; of unknown objects none is.
+and of methods, all arguments are needed; of other names (a parameter, a builtin) none is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 _BUILTINS = frozenset(dir(builtins))
 _CHECKED_BUILTINS = frozenset({"isinstance", "issubclass"})
-_OWN = frozenset({"self", "cls"})
 # What is in the arguments of these says which attributes there are.
 _MAKE_CLASSES = frozenset({"namedtuple", "NamedTuple", "TypedDict", "Enum", "IntEnum", "Flag"})
 
@@ -49,19 +48,11 @@ class Callees:
             return everything - set(_optional(self.definitions[name][0], call))
         if isinstance(function, ast.Name):
             free = name in _BUILTINS and name not in _CHECKED_BUILTINS
-            known = name in self.imported or (name in _BUILTINS and not free)
-            return set(call.args) if known else set()
-        if isinstance(function, ast.Attribute):
-            base = function.value
-            if isinstance(base, (ast.Constant, ast.JoinedStr)):
+            if name in self.imported:
                 return everything
-            while isinstance(base, ast.Attribute):
-                base = base.value
-            if isinstance(base, ast.Call):
-                base = base.func  # super()
-            root = base.id if isinstance(base, ast.Name) else ""
-            if root in self.imported or root in _OWN or root == "super":
-                return set(call.args)
+            return set(call.args) if name in _BUILTINS and not free else set()
+        if isinstance(function, ast.Attribute):
+            return everything
         return set()
 
 

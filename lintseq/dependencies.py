@@ -7,19 +7,26 @@ too". The rules follow what pylint reports as errors. With "dies" for "is delete
 1. A unit that dies takes its clauses along, a clause its units.
 2. The last unit of a clause takes the clause along, a body its statement, the last handler (without
    a ``finally``) its ``try``, the last handler the ``try``'s ``else``, the last case its ``match``.
-3. A use of a name needs its first binding, if that is sure to have run (it stands in a block around
-   the use), else all; all too if the first says nothing about the value (``None``).
-4. A read of an attribute needs the first place of each class that binds an attribute of this name;
-   all of a class's if the first is vague. ``self.a`` needs those of its own class, if there are
-   any.
-5. A call whose value is used needs the callee's first ``return`` or ``yield`` of a value. Special
-   methods need their first ``return``; ``__init__`` its call of the parent's; ``__all__`` every
-   name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation that looks ahead, or
-   names what may not be bound (``if TYPE_CHECKING``), ``from __future__``'s.
-6. ``strict`` only: a use needs every binding that can reach it, and the ``return``, ``raise``, ...
-   that end the branches beside a binding or the loop around it; a use of a class, or of a bare
-   ``self``, needs its special methods (all its methods, if it has bases); a statement in a ``try``
-   needs the handlers of errors that checkers then ignore.
+3. A use of a name needs one of the bindings that are sure to have run before it (they stand in a
+   block around it); if there are none, all bindings in branches, and the ``return``, ``raise``, ...
+   that end the other branches. In a function, a name of the scopes around needs any binding. What
+   is done with the value (``x.a``, ``x[0]``, ``for _ in x``) needs a binding that is not known to
+   be of a built-in type that lacks it.
+4. A read of an attribute needs, of each class that binds an attribute of this name, a place that
+   binds it. ``self.a`` needs one of its own class, if there is any.
+5. A call whose value is assigned, iterated, ... needs one of the callee's ``return`` or ``yield``
+   of a value. Special methods need one of their ``return``; ``__init__`` its call of the parent's;
+   ``__all__`` every name in it; a name its ``global`` or ``nonlocal`` declaration; an annotation
+   that looks ahead, or names what may not be bound (``if TYPE_CHECKING``), ``from __future__``'s.
+   A call of a class with arguments needs its ``__init__`` and the fields of a data class, a use of
+   a class those of its special methods that are needed for what the program does with values; a
+   ``try`` the handlers of errors that checkers then ignore.
+6. What is wrong in the whole program already is *faulty* and dies with the first deletion, as in
+   the paper's code, so no state has it but the last: the use of a name that nothing binds, and an
+   import relative to a package, which a program alone has not.
+7. ``strict`` only: a use needs every binding that can reach it; a use of a class, or of a bare
+   ``self``, all its special methods (all methods, if it has bases); a special method all its
+   ``return``.
 
 The rules are ours: the paper's code asks pylint at every step instead. Limits: no types are
 inferred, attributes are matched by name. What the rules miss, a check of the states can find
@@ -50,13 +57,35 @@ from codegen.lintseq.scopes import (
 from codegen.lintseq.units import Units
 
 _BUILTINS = frozenset(dir(builtins))
+_KNOWN = _BUILTINS | {"__file__", "__path__", "__class__", "__module__", "__qualname__"}
+_KNOWN |= {"__annotations__", "__builtins__", "WindowsError"}
 _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _EXITS = frozenset({"exit", "quit", "_exit", "abort", "error", "fail"})
-_RESULT_OF_LOAD = frozenset({"property", "cached_property"})
+_PROPERTIES = frozenset({"property", "cached_property"})
+_CONSTRUCTORS = frozenset({"__init__", "__new__"})
+# Special methods that checkers miss where a value is used: always, and by what is done with it.
+_ALWAYS_MISSED = frozenset({"__getattr__", "__getattribute__", "__hash__", "__index__", "__next__"})
+_MISSED_BY = {
+    "__iter__": ("__iter__", "__getitem__"),
+    "__contains__": ("__contains__", "__iter__", "__getitem__"),
+    "__enter__": ("__enter__", "__exit__"),
+    "__aenter__": ("__aenter__", "__aexit__"),
+    "__aiter__": ("__aiter__", "__anext__"),
+}
 _EXCUSING = frozenset(
     {"", "NameError", "ImportError", "ModuleNotFoundError", "AttributeError", "Exception"}
 )
 _ANY_ATTRIBUTE = frozenset({"__getattr__", "__getattribute__"})
+_TRANSPARENT = (
+    ast.With,
+    ast.AsyncWith,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.Try,
+    ast.TryStar,
+)
+MOST_EARLIER_USES = 6  # that are looked at for each use of a name
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
@@ -70,10 +99,11 @@ class Group:
 
 @dataclass(slots=True)
 class Graph:
-    """Edges by the node that dies first, and groups."""
+    """Edges by the node that dies first, groups, and the nodes that are errors themselves."""
 
     dependents: list[set[int]]
     groups: list[Group] = field(default_factory=list)
+    faulty: set[int] = field(default_factory=set)
 
 
 def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
@@ -84,9 +114,9 @@ def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
     rules.attributes()
     rules.results()
     rules.declarations()
-    if strict:
-        rules.classes()
-        rules.handlers()
+    rules.classes()
+    rules.handlers()
+    rules.faults()
     return rules.graph
 
 
@@ -97,7 +127,12 @@ class _Rules:
         self.facts = facts
         self.strict = strict
         self.graph = Graph([set() for _ in units.nodes])
-        self.breaks = _breaks(units) if strict else {}
+        self.breaks = _breaks(units)
+        self.jumps = sorted(node for nodes in self.breaks.values() for node in nodes)
+        self.earlier_uses: dict[tuple[int, str], list[int]] = {}
+        self.missed = _ALWAYS_MISSED | {
+            name for done in facts.operations for name in _MISSED_BY.get(done, (done,))
+        }
 
     def edge(self, needed: int, dependent: int) -> None:
         """``dependent`` dies with ``needed``. Implied for a part of it; the module never dies."""
@@ -107,6 +142,16 @@ class _Rules:
     def edges(self, needed: Iterable[int], dependent: int) -> None:
         for node in needed:
             self.edge(node, dependent)
+
+    def any_of(self, members: Iterable[int], dependent: int) -> None:
+        """``dependent`` dies when all members have died."""
+        distinct = tuple(dict.fromkeys(members))
+        if len(distinct) == 1:
+            self.edge(distinct[0], dependent)
+        elif (
+            distinct and dependent and not any(self.units.contains(m, dependent) for m in distinct)
+        ):
+            self.graph.groups.append(Group(distinct, dependent))
 
     # -- rules 1 and 2 -----------------------------------------------------------------------------
 
@@ -149,9 +194,7 @@ class _Rules:
                     self.edges(self.facts.star_imports, use.unit)
                 continue
             scope, bindings = found
-            needed = self.needed(use, scope, bindings)
-            for binding in needed:
-                self.edge(binding.unit, use.unit)
+            self.needs(use, scope, bindings)
             if use.annotation:
                 self._looks_ahead(use, bindings)
             if scope is use.scope and scope.kind == "class" and bindings[0].order > use.order:
@@ -165,8 +208,7 @@ class _Rules:
         outer = scope.parent
         found = lookup(outer, use.name) if outer is not None else None
         if outer is not None and found is not None:
-            for binding in self.needed(use._replace(scope=outer), *found):
-                self.edge(binding.unit, use.unit)
+            self.needs(use._replace(scope=outer), *found)
 
     def _looks_ahead(self, use: Use, bindings: Sequence[Binding]) -> None:
         future = self.facts.future_annotations
@@ -180,26 +222,102 @@ class _Rules:
         ):
             self.edge(future, use.unit)
 
-    def needed(self, use: Use, scope: Scope, bindings: Sequence[Binding]) -> Sequence[Binding]:
-        """The bindings that a use can't stand without."""
+    def needs(self, use: Use, scope: Scope, bindings: Sequence[Binding]) -> None:
+        """Draws what a use of a name needs of its bindings."""
+        deferred = _is_deferred(use.scope, scope)
         if self.strict:
-            if _is_deferred(use.scope, scope):
-                return bindings
-            reaching = self._reaching(use, bindings)
-            for binding in reaching:
-                self._branch_ends(binding.unit, use.unit)
-            return reaching
-        for binding in bindings:
-            if binding.order < use.order and self.units.contains(binding.unit, use.unit):
-                return ()
-        first = bindings[0]
-        if not first.vague and self._is_sure(first, use):
-            return [first, *(b for b in bindings[1:] if "." in b.imported)]
-        return bindings
+            reaching = bindings if deferred else self._reaching(use, bindings)
+            self.edges((binding.unit for binding in reaching), use.unit)
+        earlier = self.earlier_uses.setdefault((id(use.scope), use.name), [])
+        before = bindings if deferred else [b for b in bindings if b.order < use.order]
+        if not any(b.order < use.order and self.units.contains(b.unit, use.unit) for b in bindings):
+            self.edges((binding.unit for binding in bindings if "." in binding.imported), use.unit)
+            sure = [b for b in before if self._is_sure(b, use)]
+            needed = [binding.unit for binding in sure or bindings]
+            # Checkers look at the first use of a name only, unless it is bound nowhere.
+            self.any_of(needed + earlier if len(bindings) > 1 else needed, use.unit)
+            if not sure:
+                self._all_branches(use, bindings)
+        if use.operation:
+            self._value(before, use.operation, use)
+        earlier.append(use.unit)
+        del earlier[:-MOST_EARLIER_USES]
 
-    def _is_sure(self, binding: Binding, use: Use) -> bool:
-        """Whether the binding stands in a block around the use, so that it has run before it."""
-        return self.units.contains(self.nodes[self.units.whole(binding.unit)].parent, use.unit)
+    def _all_branches(self, use: Use, bindings: Sequence[Binding]) -> None:
+        """A use that no binding is sure to come before needs all of them."""
+        for binding in bindings:
+            if not self._goes_alone(binding.unit):
+                self.edge(binding.unit, use.unit)
+            self._branch_ends(binding.unit, use.unit)
+            self._jumps(binding.unit, use.unit)
+
+    def _jumps(self, unit: int, use: int) -> None:
+        """Of an ``if`` that holds a ``break``, checkers take any branch to bind."""
+        outermost = 0
+        while unit > 0 and not self.units.contains(unit, use):
+            statements = self.nodes[unit].statements
+            if statements and isinstance(statements[0], ast.If):
+                outermost = unit
+            unit = self.nodes[unit].parent
+        if outermost and not any(
+            self.nodes[clause].kind == "else" for clause in self.nodes[outermost].children
+        ):
+            last = self.nodes[outermost].last
+            self.any_of((jump for jump in self.jumps if outermost < jump <= last), use)
+
+    def _value(self, bindings: Sequence[Binding], operation: str, use: Use | Load) -> None:
+        """What is done with a value needs a binding that may allow it, if another does not.
+
+        A binding that does not, and is sure to have run, hides those before it.
+        """
+        refusing = [b for b in bindings if b.kind is not None and not _allows(b.kind, operation)]
+        if not refusing:
+            return
+        floor = max((b.order for b in refusing if self._is_sure(b, use)), default=0)
+        allowing = [b.unit for b in bindings if b not in refusing and b.order > floor]
+        self.any_of(allowing, use.unit)
+
+    def _is_sure(self, binding: Binding, use: Use | Load) -> bool:
+        """Whether checkers take it that the binding has run before a use that may follow it.
+
+        It does if it stands in a block around the use. Blocks of ``with``, loops and ``try`` count
+        as part of the block around, and a branch of an ``if`` as around its test and all that
+        follows in that ``if``.
+        """
+        unit = self.units.whole(binding.unit)
+        statements = self.nodes[unit].statements
+        if binding.inline and statements and not isinstance(statements[0], _TRANSPARENT):
+            return self.units.contains(unit, use.unit)
+        block = self.nodes[unit].parent
+        while block > 0 and self.nodes[block].kind in ("body", "else", "finally"):
+            statements = self.nodes[self.nodes[block].parent].statements
+            if not (statements and isinstance(statements[0], _TRANSPARENT)):
+                break
+            block = self.nodes[self.nodes[block].parent].parent
+        return not binding.vague and self._opening(block) <= use.unit <= self._closing(block)
+
+    def _opening(self, block: int) -> int:
+        """The first node that checkers take for part of a block; see :meth:`_is_sure`."""
+        node = self.nodes[block]
+        if not self._is_branch(block) or node.kind == "elif":
+            return block
+        tests = [n for n in self.nodes[node.parent].children if self.nodes[n].kind == "elif"]
+        return tests[-1] if tests and node.kind == "else" else node.parent
+
+    def _closing(self, block: int) -> int:
+        """The last one."""
+        return self.nodes[self.nodes[block].parent if self._is_branch(block) else block].last
+
+    def _is_branch(self, block: int) -> bool:
+        """Whether a block is a branch of an ``if``."""
+        statements = self.nodes[self.nodes[block].parent].statements if block else []
+        return bool(statements) and isinstance(statements[0], ast.If)
+
+    def _goes_alone(self, unit: int) -> bool:
+        """Whether a unit is all that its ``elif``, handler or case has, which then goes with it."""
+        clause = self.nodes[self.nodes[self.units.whole(unit)].parent]
+        units = [child for child in clause.children if self.nodes[child].kind != "line"]
+        return clause.kind in ("elif", "handler", "case") and len(units) == 1
 
     def _reaching(self, use: Use, bindings: Sequence[Binding]) -> Sequence[Binding]:
         """The bindings whose value may reach a use in the same scope."""
@@ -264,16 +382,18 @@ class _Rules:
 
     def attributes(self) -> None:
         for load in self.facts.loads:
-            for binding in self._binders(load):
-                self.edge(binding.unit, load.unit)
-                definition = binding.definition
-                if isinstance(definition, Function) and _RESULT_OF_LOAD.intersection(
-                    definition.decorators
-                ):
-                    self.edges(definition.results[:1], load.unit)
+            for bindings in self._binders(load):
+                # One that follows in the same function comes too late.
+                before = [
+                    b for b in bindings if b.scope is not load.scope or b.order < load.order
+                ] or bindings
+                self.any_of((binding.unit for binding in before), load.unit)
+                if load.operation:
+                    self._value(bindings, load.operation, load)
+                    self._results((b for b in bindings if _is_property(b)), load.unit)
 
-    def _binders(self, load: Load | Call) -> list[Binding]:
-        """The places that a read of an attribute needs."""
+    def _binders(self, load: Load | Call) -> list[list[Binding]]:
+        """The places that bind an attribute, by class."""
         bindings = self.facts.attributes.get(load.name)
         if not bindings or self._is_module(load):
             return []
@@ -282,11 +402,8 @@ class _Rules:
             by_class.setdefault(binding.owner.unit if binding.owner else 0, []).append(binding)
         own = self_class(load.scope, load.base)
         if own is not None and own.unit in by_class:
-            by_class = {own.unit: by_class[own.unit]}
-        needed: list[Binding] = []
-        for group in by_class.values():
-            needed += group if group[0].vague else group[:1]
-        return needed
+            return [by_class[own.unit]]
+        return list(by_class.values())
 
     def _is_module(self, load: Load | Call) -> bool:
         found = lookup(load.scope, load.base) if load.base else None
@@ -294,35 +411,45 @@ class _Rules:
 
     def results(self) -> None:
         for call in self.facts.calls:
+            if not call.operation:
+                continue
             if call.method:
-                bindings: Sequence[Binding] = self._binders(call)
+                bindings = [binding for group in self._binders(call) for binding in group]
             else:
                 found = lookup(call.scope, call.name)
-                bindings = found[1] if found else ()
-            for binding in bindings:
-                if isinstance(binding.definition, Function):
-                    self.edges(binding.definition.results[:1], call.unit)
+                bindings = found[1] if found else []
+            self._results(bindings, call.unit)
         for function in self.facts.functions:
             if is_special(function.name):
-                results = function.results if self.strict else function.results[:1]
-                self.edges(results, function.unit)
+                self.any_of(function.results, function.unit)
+                if self.strict:
+                    self.edges(function.results, function.unit)
             self.edges(function.super_inits, function.unit)
+
+    def _results(self, bindings: Iterable[Binding], dependent: int) -> None:
+        """The value of a call needs a result of each function that may be called."""
+        for binding in bindings:
+            if isinstance(binding.definition, Function):
+                self.any_of(binding.definition.results, dependent)
 
     def declarations(self) -> None:
         scopes = [scope for scope in self.facts.scopes if scope.declared]
         for scope in scopes:
-            for name, (_, unit) in scope.declared.items():
+            for name, (kind, unit) in scope.declared.items():
                 found = lookup(scope, name)
-                for binding in found[1] if found else ():
-                    if self.units.contains(scope.unit, binding.unit):
-                        self.edge(unit, binding.unit)
+                bindings = [binding.unit for binding in found[1]] if found else []
+                own = {b for b in bindings if self.units.contains(scope.unit, b)}
+                for binding in own:
+                    self.edge(unit, binding)
+                if kind == "nonlocal":
+                    self.any_of((b for b in bindings if b not in own), unit)
         if scopes:
             for use in self.facts.uses:
                 declared = outside_comprehensions(use.scope).declared
                 if use.name in declared:
                     self.edge(declared[use.name][1], use.unit)
 
-    # -- rule 6 ------------------------------------------------------------------------------------
+    # -- classes and handlers ----------------------------------------------------------------------
 
     def classes(self) -> None:
         for use in self.facts.uses:
@@ -330,23 +457,59 @@ class _Rules:
             if own is not None:
                 self._special_methods(own, use.unit)
                 continue
-            found = lookup(use.scope, use.name)
-            for binding in found[1] if found else ():
-                definition = binding.definition
-                if isinstance(definition, Class) and not self.units.contains(
-                    definition.unit, use.unit
-                ):
+            for definition in self._classes(use.scope, use.name):
+                if not self.units.contains(definition.unit, use.unit):
                     self._special_methods(definition, use.unit)
-
         for load in self.facts.loads:
             own = self_class(load.scope, load.base)
             if own is not None:  # pylint accepts any attribute of a class that makes them up
                 self.edges((u for name, u in own.methods if name in _ANY_ATTRIBUTE), load.unit)
+        for call in self.facts.calls:
+            if not call.method:
+                for definition in self._classes(call.scope, call.name):
+                    self._construction(definition, call)
+
+    def _classes(self, scope: Scope, name: str) -> list[Class]:
+        """The classes of the program that a name may stand for."""
+        found = lookup(scope, name)
+        definitions = [binding.definition for binding in found[1]] if found else []
+        return [definition for definition in definitions if isinstance(definition, Class)]
 
     def _special_methods(self, definition: Class, dependent: int) -> None:
         for name, unit in definition.methods:
-            if definition.has_bases or is_special(name):
+            if name in self.missed or (self.strict and (definition.bases or is_special(name))):
                 self.edge(unit, dependent)
+
+    def _construction(self, definition: Class, call: Call) -> None:
+        """What a call of a class needs of it."""
+        if call.arguments:
+            self.edges((u for name, u in definition.methods if name in _CONSTRUCTORS), call.unit)
+            if definition.decorated or definition.bases:
+                self.edges(definition.fields, call.unit)
+        inside = self.units.contains(definition.unit, call.unit)
+        if not inside and not self._is_concrete(definition, call.scope):
+            self.edges((unit for _, unit in definition.methods), call.unit)
+
+    def _is_concrete(self, definition: Class, scope: Scope) -> bool:
+        """Whether no base can have abstract methods that the class must define."""
+        waiting = [definition]
+        seen: set[int] = set()
+        while waiting:
+            at = waiting.pop()
+            if at.unit in seen:
+                continue
+            seen.add(at.unit)
+            if at.abstract:
+                return False
+            for base in at.bases:
+                found = lookup(scope, base)
+                parents = [binding.definition for binding in found[1]] if found else []
+                if found is None and base in _BUILTINS:
+                    continue
+                if not parents or not all(isinstance(parent, Class) for parent in parents):
+                    return False
+                waiting += [parent for parent in parents if isinstance(parent, Class)]
+        return True
 
     def handlers(self) -> None:
         for number, node in enumerate(self.nodes):
@@ -355,6 +518,34 @@ class _Rules:
                 for handler in statement.handlers:
                     if _EXCUSING.intersection(_caught(handler)):
                         self.edge(self.units.node_of[handler], number)
+
+    # -- rule 6 ------------------------------------------------------------------------------------
+
+    def faults(self) -> None:
+        if not self.facts.star_imports:
+            for use in self.facts.uses:
+                if use.name not in _KNOWN and lookup(use.scope, use.name) is None:
+                    self._fault(use.unit)
+        for unit in self.facts.relative_imports:
+            self._fault(unit)
+
+    def _fault(self, unit: int) -> None:
+        """Marks a node, unless it stands in a ``try`` that excuses errors."""
+        at = unit
+        while at > 0:
+            node = self.nodes[at]
+            if node.kind == "body" and self._excuses(node.parent):
+                return
+            at = node.parent
+        self.graph.faulty.add(unit)
+
+    def _excuses(self, unit: int) -> bool:
+        statements = self.nodes[unit].statements
+        return (
+            bool(statements)
+            and isinstance(statements[0], (ast.Try, ast.TryStar))
+            and any(_EXCUSING.intersection(_caught(h)) for h in statements[0].handlers)
+        )
 
 
 def _breaks(units: Units) -> dict[int, list[int]]:
@@ -392,6 +583,28 @@ def _leaves(statement: ast.stmt) -> bool:
         name = getattr(function, "attr", getattr(function, "id", ""))
         return name in _EXITS
     return False
+
+
+def _allows(kind: type, operation: str) -> bool:
+    """Whether a built-in type has what is needed for an operation; see :class:`Use`."""
+    if kind is type(None) and not is_special(operation):
+        return True  # checkers do not ask for attributes of None
+    needed = _ITERABLE.get(operation, (operation,))
+    # Not hasattr, which finds what the metaclass has too: a class can be called, a list can't.
+    return any(name in vars(base) for base in kind.__mro__ for name in needed)
+
+
+_ITERABLE = {
+    "__iter__": ("__iter__", "__getitem__"),
+    "__contains__": ("__contains__", "__iter__", "__getitem__"),
+}
+
+
+def _is_property(binding: Binding) -> bool:
+    definition = binding.definition
+    return isinstance(definition, Function) and bool(
+        _PROPERTIES.intersection(definition.decorators)
+    )
 
 
 def _caught(handler: ast.ExceptHandler) -> list[str]:

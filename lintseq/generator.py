@@ -15,7 +15,13 @@ from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
 from codegen.lintseq.randseq import random_sequence
 from codegen.lintseq.reference import reference_sequence
-from codegen.lintseq.repair import Verified, audited, edit_sequences, verified_sequences
+from codegen.lintseq.repair import (
+    Verified,
+    audited,
+    compared,
+    edit_sequences,
+    verified_sequences,
+)
 from codegen.lintseq.verify import (
     CHECKS,
     Finding,
@@ -28,9 +34,13 @@ from codegen.records import Example, TrainingText
 
 Engine = Literal["fast", "reference", "random"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
+Preset = Literal["paper"]
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {"paper": {"engine": "reference", "sequences": 5}}
 
 # Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
 DEFAULT_AUDIT = 0.005
+# Of the audit: a sequence of the published algorithm costs as much as an audit of some 20 states.
+COMPARED_SHARE = 0.2
 
 # What the engines without options of their own do; nothing else can be asked of them.
 _FIXED: Mapping[str, Mapping[str, Any]] = {
@@ -43,9 +53,9 @@ def edit_sequence(
     program: str,
     rng: random.Random,
     *,
-    granularity: Granularity = "statement",
+    granularity: Granularity = "line",
     verify: Verify = "ruff",
-    strict: bool = True,
+    strict: bool = False,
 ) -> EditSequence:
     """One verified edit sequence of a program; its last state is the program's normal form.
 
@@ -92,62 +102,79 @@ class LintSeq:
     the same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,
     ``hunks`` and ``lines``; besides ``fallbacks`` (1) if the published algorithm drew its sequence
     after all repairs, and, if states of the sequence were audited, ``audited_states`` and
-    ``dirty_states``. An example's first text says how many ``failed_sequences`` found no clean
-    form, if any. Of several texts of one sequence the first has these.
+    ``dirty_states``, and if its program was given to the published algorithm too,
+    ``compared_sequences`` (1), ``compared_edits`` and ``reference_edits``. An example's first text
+    says how many ``failed_sequences`` found no clean form, if any. Of several texts of one sequence
+    the first has these.
 
     None stands for what goes best with the other options, and is replaced by it.
 
     Attributes:
-        sequences: independent edit sequences for each example; the paper has 5.
-        granularity: the smallest piece that an edit inserts, ``statement`` (None) or ``line``.
+        preset: ``paper`` is the data of the paper: engine ``reference``, 5 sequences an example.
+        sequences: independent edit sequences for each example (None: 1; the paper has 5).
+        granularity: the smallest piece that an edit inserts, ``line`` (None) or ``statement``.
         verify: how states are checked, ``ruff`` (None) or another of
             :mod:`codegen.lintseq.verify`.
-        strict: whether to apply the stricter dependency rules.
-        engine: ``fast`` samples from dependency rules; ``reference`` is the published algorithm,
-            with pylint in its loop; ``random`` is its ablation RandSeq, which checks nothing.
+        strict: whether to apply the stricter dependency rules: fewer and larger edits.
+        engine: ``fast`` (None) samples from dependency rules; ``reference`` is the published
+            algorithm, with pylint in its loop; ``random`` is its ablation RandSeq, which checks
+            nothing.
         format: the form of the texts; see :mod:`codegen.lintseq.formats`.
         audit: the share of states that pylint looks at besides, to estimate how many it would
-            object to; it never changes a text. None is 0.005 where a faster check is at work, else
-            0.
+            object to; it never changes a text. For a fifth of this share of the sequences, the
+            published algorithm draws one of the same program, to compare the numbers of edits. None
+            is 0.005 where a faster check is at work, else 0.
 
     Raises:
         ConfigError: for a value that does not exist, or not together with the others.
     """
 
-    sequences: int = 1
+    sequences: int | None = None
     granularity: Granularity | None = None
     verify: Verify | None = None
-    strict: bool = True
-    engine: Engine = "fast"
+    strict: bool = False
+    engine: Engine | None = None
     format: Format = "diff"
     audit: float | None = None
+    preset: Preset | None = None
     name: str = field(default="lintseq", init=False)
 
     def __post_init__(self) -> None:
-        if self.sequences < 1:
+        if self.preset is not None:
+            _check_choice("preset", self.preset, tuple(PRESETS))
+            if self.engine not in (None, PRESETS[self.preset]["engine"]):
+                raise ConfigError(
+                    f"preset {self.preset!r} has another engine than {self.engine!r}.",
+                    "Leave out one of the two.",
+                )
+        preset = PRESETS[self.preset] if self.preset else {}
+        self._set_defaults({"engine": "fast", "sequences": 1, **preset})
+        if not isinstance(self.sequences, int) or self.sequences < 1:
             raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
-        _check_choice("engine", self.engine, ENGINES)
         _check_choice("format", self.format, FORMATS)
-        for name, choices in (("granularity", GRANULARITIES), ("verify", CHECKS)):
+        choices = {"engine": ENGINES, "granularity": GRANULARITIES, "verify": CHECKS}
+        for name, known in choices.items():
             if getattr(self, name) is not None:
-                _check_choice(name, getattr(self, name), choices)
-        fixed = _FIXED.get(self.engine, {})
+                _check_choice(name, getattr(self, name), known)
+        fixed = _FIXED.get(self.engine or "fast", {})
         for name, only in fixed.items():
             if getattr(self, name) not in (None, only):
                 raise ConfigError(
                     f"engine {self.engine!r} has {name} {only!r}, not {getattr(self, name)!r}.",
                     f"Leave {name} out, or choose engine 'fast'.",
                 )
-        if fixed and not self.strict:
+        if fixed and self.strict:
             raise ConfigError(
-                f"engine {self.engine!r} has no dependency rules, so strict can't be turned off.",
+                f"engine {self.engine!r} has no dependency rules, so they can't be strict.",
                 "Leave strict out, or choose engine 'fast'.",
             )
-        defaults = {"granularity": "statement", "verify": "ruff", **fixed}
+        self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
+        self._settle_audit()
+
+    def _set_defaults(self, defaults: Mapping[str, Any]) -> None:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
-        self._settle_audit()
 
     def _settle_audit(self) -> None:
         every_state = self.verify == "pylint"
@@ -183,7 +210,8 @@ class LintSeq:
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Failure]:
         """What :meth:`generate` yields or raises for each item, with one call of the check."""
-        seeds = [[rng.getrandbits(64) for _ in range(self.sequences)] for _, rng in items]
+        count = self.sequences or 1
+        seeds = [[rng.getrandbits(64) for _ in range(count)] for _, rng in items]
         draw = self._draw_fast if self.engine == "fast" else self._draw_each
         drawn = draw([example for example, _ in items], seeds)
         return [
@@ -214,7 +242,7 @@ class LintSeq:
         try:
             _require_python(example)
             return prepare(
-                example.program, granularity=self.granularity or "statement", strict=self.strict
+                example.program, granularity=self.granularity or "line", strict=self.strict
             )
         except UnsupportedProgram as error:
             return error
@@ -233,6 +261,9 @@ class LintSeq:
             }
             audits = audited(list(drawn.values()), self.audit, audit_pylint)
             counts = dict(zip(drawn, audits, strict=True))
+            if self.engine == "fast":
+                others = compared(list(drawn.values()), self.audit * COMPARED_SHARE, audit_pylint)
+                counts = {n: {**counts[n], **o} for n, o in zip(drawn, others, strict=True)}
         return [
             _Sequence(
                 found.sequence,

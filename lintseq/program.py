@@ -11,7 +11,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from codegen.errors import ConfigError
@@ -24,8 +24,8 @@ from codegen.lintseq.units import cut
 from codegen.lintseq.weights import line_weights
 from codegen.python_syntax import syntax_fault
 
-Granularity = Literal["statement", "line"]
-GRANULARITIES: tuple[Granularity, ...] = ("statement", "line")
+Granularity = Literal["line", "statement"]
+GRANULARITIES: tuple[Granularity, ...] = ("line", "statement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,9 @@ class Prepared:
         groups: for each node, the groups it is a member of.
         group_sizes, group_targets: for each group, its number of members and the node that must be
             deleted when all of them are.
+        faulty: nodes with errors of the program itself, which go with the first deletion.
+        inert: the lines that no checker's verdict rests on: comments, text of docstrings.
+        idle: docstrings, each with the nodes of which one must be there for it to be inert too.
     """
 
     lines: tuple[str, ...]
@@ -50,6 +53,9 @@ class Prepared:
     groups: tuple[tuple[int, ...], ...]
     group_sizes: tuple[int, ...]
     group_targets: tuple[int, ...]
+    faulty: tuple[int, ...] = ()
+    inert: frozenset[int] = frozenset()
+    idle: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def program(self) -> str:
@@ -70,18 +76,16 @@ def normalise(program: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def prepare(
-    program: str, *, granularity: Granularity = "statement", strict: bool = True
-) -> Prepared:
+def prepare(program: str, *, granularity: Granularity = "line", strict: bool = False) -> Prepared:
     """Parses a program and works out its dependencies, once for any number of sequences.
 
     Args:
         program: Python source.
-        granularity: what one piece is. ``statement`` deletes and inserts whole statements,
-            ``line`` also the lines inside them that can go alone, as in the paper; see
-            :mod:`codegen.lintseq.lines`.
-        strict: whether to apply rule 6 of :mod:`codegen.lintseq.dependencies` too: fewer states
-            that pylint objects to, fewer and larger edits.
+        granularity: what one piece is. ``line``, as in the paper: statements and the lines inside
+            them that can go alone; see :mod:`codegen.lintseq.lines`. ``statement`` deletes and
+            inserts whole statements, their comments with them.
+        strict: whether to apply rule 7 of :mod:`codegen.lintseq.dependencies` too: fewer and
+            larger edits.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -105,7 +109,8 @@ def prepare(
     starts = frozenset(
         node.first for node in units.nodes if node.stop > node.first and node.kind != "line"
     )
-    return _prepared(lines, units.owners, line_weights(lines, starts), graph)
+    prepared = _prepared(lines, units.owners, line_weights(lines, starts), graph)
+    return replace(prepared, inert=units.inert, idle=units.idle)
 
 
 def parse(text: str) -> ast.Module:
@@ -161,4 +166,5 @@ def _prepared(lines: list[str], owners: list[int], weights: list[float], graph: 
         groups=tuple(map(tuple, groups)),
         group_sizes=tuple(len(group.members) for group in graph.groups),
         group_targets=tuple(group.target for group in graph.groups),
+        faulty=tuple(sorted(graph.faulty)),
     )

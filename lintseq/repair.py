@@ -25,6 +25,7 @@ MAX_REPAIRS = 8
 MOST_STATE_CHARACTERS = 32_000_000
 # An audit must not take the time that an example has: some 0.3 seconds a sequence.
 MOST_AUDITED_CHARACTERS = 100_000
+MOST_COMPARED_CHARACTERS = 3_000
 
 Job = tuple[Prepared, random.Random]
 
@@ -96,7 +97,9 @@ def _batches(pending: Mapping[int, Prepared], jobs: Sequence[Job]) -> Iterator[d
 class _Attempt(NamedTuple):
     """A sampled sequence: its deletions, and the texts of its states in the order of writing.
 
-    ``refused`` says why there are no texts, if they are too many to check.
+    The texts are without inert lines, on which no verdict rests: states that differ in comments or
+    a docstring's text alone are checked once. ``refused`` says why there are no texts, if they are
+    too many to check.
     """
 
     steps: list[Step]
@@ -115,7 +118,7 @@ class _Known:
     def __init__(self, check: Check, *, eager: bool) -> None:
         self.check = check
         self.eager = eager
-        self.findings: dict[str, list[Finding]] = {}
+        self.findings: dict[str, list[Finding]] = {"": []}
 
     def look_at(self, attempts: Iterable[Sequence[str]]) -> None:
         """Checks the texts of states that are new; the last of each sequence is a program."""
@@ -145,7 +148,45 @@ def _attempt(prepared: Prepared, rng: random.Random) -> _Attempt:
             "Split the program, or use verify='static'.",
         )
         return _Attempt(steps, sequence, (), refused)
-    return _Attempt(steps, sequence, sequence.states)
+    return _Attempt(steps, sequence, _texts(prepared, steps))
+
+
+class _Shown(NamedTuple):
+    """A line that checkers are shown in the states after deletions ``first`` to ``last - 1``.
+
+    The state before all deletions is -1.
+    """
+
+    first: int
+    last: int
+    owner: int
+    text: str
+
+
+def _shown(prepared: Prepared, steps: Sequence[Step]) -> list[_Shown]:
+    """The lines that checkers are shown, from top to bottom: all but what is inert."""
+    deletion = [0] * len(prepared.dependents)
+    for number, step in enumerate(steps):
+        for node in step:
+            deletion[node] = number
+    first = {
+        node: max((deletion[other] for other in others), default=-1)
+        for node, others in prepared.idle.items()
+    }
+    return [
+        _Shown(first.get(owner, -1), deletion[owner], owner, line + "\n")
+        for number, (line, owner) in enumerate(zip(prepared.lines, prepared.owners, strict=True))
+        if number not in prepared.inert
+    ]
+
+
+def _texts(prepared: Prepared, steps: Sequence[Step]) -> list[str]:
+    """The text of each state as checkers are shown it, in the order of writing."""
+    lines = _shown(prepared, steps)
+    return [
+        "".join([text for first, last, _, text in lines if first <= number < last])
+        for number in range(len(steps) - 2, -2, -1)
+    ]
 
 
 def _state_characters(sequence: EditSequence) -> int:
@@ -179,9 +220,9 @@ def _failure(verify: Verify, finding: Finding) -> VerificationFailed:
 def _repaired(prepared: Prepared, attempt: _Attempt, dirty: _Dirty) -> Prepared:
     """The program with edges that forbid these states: what is wrong dies with what was deleted."""
     edges: dict[int, set[int]] = {}
+    lines = _shown(prepared, attempt.steps)
     for number, finding in dirty:
-        dead = {node for step in attempt.steps[: number + 1] for node in step}
-        left = [owner for owner in prepared.owners if owner not in dead]
+        left = [line.owner for line in lines if line.first <= number < line.last]
         # A checker that tells no line, or one past the end, means the end.
         wrong = left[finding.line - 1 if 0 < finding.line <= len(left) else -1]
         for node in attempt.steps[number]:
@@ -208,6 +249,37 @@ def _fallback(
         if found := lint(text):
             return _failure("pylint", found[0])
     return Verified(sequence, fallback=True)
+
+
+def compared(
+    sequences: Sequence[tuple[EditSequence, random.Random]], share: float, check: Check
+) -> list[Mapping[str, int]]:
+    """Draws a sequence of the published algorithm for a random share of the programs.
+
+    Programs of more than :data:`MOST_COMPARED_CHARACTERS` are left out: their states take long.
+
+    Returns:
+        For each sequence ``compared_sequences`` (1), ``compared_edits`` (its own) and
+        ``reference_edits``; nothing if it was not drawn, or its program has none.
+    """
+    counts: list[Mapping[str, int]] = []
+    for sequence, rng in sequences:
+        drawn = rng.random() < share
+        program = sequence.program if drawn else ""
+        counts.append({})
+        if not drawn or len(program) > MOST_COMPARED_CHARACTERS:
+            continue
+        try:
+            reference = reference_sequence(program, rng, lambda text: check([text])[0])
+        except UnsupportedProgram:  # comments and global definitions only
+            continue
+        edits, reference_edits = len(sequence.edits), len(reference.edits)
+        counts[-1] = {
+            "compared_sequences": 1,
+            "compared_edits": edits,
+            "reference_edits": reference_edits,
+        }
+    return counts
 
 
 def audited(

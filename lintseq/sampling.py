@@ -33,6 +33,12 @@ def sample_steps(prepared: Prepared, rng: random.Random) -> list[Step]:
     for line in _seed_order(prepared.weights, rng):
         if not deletion.dead[owners[line]]:
             steps.append(deletion.delete(owners[line]))
+            if len(steps) == 1:
+                for node in prepared.faulty:
+                    if not deletion.dead[node]:
+                        steps[0] += deletion.delete(node)
+    if 0 in owners:  # comments outside of all blocks
+        steps.append([0])
     return steps
 
 

@@ -19,6 +19,20 @@ from typing import NamedTuple
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+ASSIGNED = "="
+_KINDS: dict[type[ast.AST], type] = {
+    ast.JoinedStr: str,
+    ast.List: list,
+    ast.ListComp: list,
+    ast.Dict: dict,
+    ast.DictComp: dict,
+    ast.Set: set,
+    ast.SetComp: set,
+    ast.Tuple: tuple,
+}
+_CONVERSIONS = {
+    kind.__name__: kind for kind in (str, int, float, bool, bytes, list, dict, set, tuple)
+} | {"len": int, "sorted": list, "input": str, "repr": str}
 _LITERALS = (ast.Constant, ast.JoinedStr, ast.List, ast.Dict, ast.Set, ast.Tuple)
 
 
@@ -42,26 +56,48 @@ class Function:
 
 @dataclass(slots=True)
 class Class:
-    """A class definition: its unit, if it has bases, and what binds methods and special names."""
+    """A class definition.
+
+    Attributes:
+        unit: where it stands.
+        bases: the last names of its bases and metaclass, without ``object``.
+        decorated: whether it has decorators.
+        methods: what binds methods and special names.
+        fields: the units of its annotated names, which make the constructor of a data class.
+        abstract: the units of its abstract methods.
+    """
 
     unit: int
-    has_bases: bool
+    bases: tuple[str, ...] = ()
+    decorated: bool = False
     methods: list[tuple[str, int]] = field(default_factory=list)
+    fields: list[int] = field(default_factory=list)
+    abstract: list[int] = field(default_factory=list)
 
 
 class Binding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
-    ``vague`` says that it gives no hint of the value: ``None``, or an annotation alone.
-    ``imported`` is the dotted name of an import, or "" if the binding is none.
+    Attributes:
+        unit, order: where it stands.
+        vague: whether it gives no value: an annotation alone.
+        kind: the built-in type of the value, if that can be seen.
+        imported: the dotted name of an import, or "" if the binding is none.
+        definition: the function or class that it defines.
+        owner: of an attribute, the class.
+        scope: of an attribute, the function (or class) that binds it.
+        inline: whether it stands in a block on the line of its header.
     """
 
     unit: int
     order: int
     vague: bool = False
+    kind: type | None = None
     imported: str = ""
     definition: Function | Class | None = None
     owner: Class | None = None
+    scope: Scope | None = None
+    inline: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -86,7 +122,11 @@ class Scope:
 
 
 class Use(NamedTuple):
-    """A place that needs a name. ``bare`` is false for the ``x`` of ``x.a``."""
+    """A place that needs a name. ``bare`` is false for the ``x`` of ``x.a``.
+
+    ``operation`` is the attribute that the value must have for what is done with it, such as
+    ``__getitem__``; "" if that is not known.
+    """
 
     name: str
     scope: Scope
@@ -94,6 +134,7 @@ class Use(NamedTuple):
     order: int
     bare: bool = True
     annotation: bool = False
+    operation: str = ""
 
 
 class Load(NamedTuple):
@@ -104,10 +145,14 @@ class Load(NamedTuple):
     unit: int
     order: int
     base: str
+    operation: str = ""
 
 
 class Call(NamedTuple):
-    """A call whose value is used; an attribute's name if ``method``."""
+    """A call; of an attribute's name if ``method``.
+
+    ``operation`` is what is done with its value, as in :class:`Use`, or :data:`ASSIGNED`.
+    """
 
     name: str
     scope: Scope
@@ -115,6 +160,8 @@ class Call(NamedTuple):
     order: int
     method: bool
     base: str
+    operation: str
+    arguments: bool
 
 
 @dataclass(slots=True)
@@ -131,7 +178,9 @@ class Facts:
     classes: list[Class] = field(default_factory=list)
     exports: list[tuple[str, int]] = field(default_factory=list)
     star_imports: list[int] = field(default_factory=list)
+    relative_imports: list[int] = field(default_factory=list)
     future_annotations: int | None = None
+    operations: frozenset[str] = frozenset()
 
 
 def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
@@ -139,6 +188,7 @@ def collect(tree: ast.Module, node_of: dict[ast.AST, int]) -> Facts:
     module = Scope("module", None, 0)
     walker = _Walker(Facts(module, [module]), node_of)
     walker.block(tree.body, module, 0)
+    walker.facts.operations = frozenset(walker.operations.values())
     _move_declared(walker.facts.scopes)
     return walker.facts
 
@@ -198,6 +248,8 @@ class _Walker:
         self.facts = facts
         self.node_of = node_of
         self.order = 0
+        self.inline = False
+        self.operations: dict[ast.AST, str] = {}  # what is done with the values of expressions
 
     # -- facts -------------------------------------------------------------------------------------
 
@@ -211,33 +263,52 @@ class _Walker:
         name: str,
         unit: int,
         vague: bool = False,
+        kind: type | None = None,
         imported: str = "",
         definition: Function | Class | None = None,
     ) -> None:
         order = self.tick()
-        binding = Binding(unit, order, vague, imported, definition)
+        binding = Binding(unit, order, vague, kind, imported, definition, inline=self.inline)
         scope.bindings.setdefault(name, []).append(binding)
         if isinstance(scope.definition, Class):
             owner = scope.definition
-            self.facts.attributes.setdefault(name, []).append(binding._replace(owner=owner))
+            own = binding._replace(owner=owner, scope=scope)
+            self.facts.attributes.setdefault(name, []).append(own)
             if isinstance(definition, Function) or is_special(name):
                 owner.methods.append((name, unit))
 
     def use(
-        self, name: str, scope: Scope, unit: int, bare: bool = True, note: bool = False
+        self,
+        name: str,
+        scope: Scope,
+        unit: int,
+        bare: bool = True,
+        note: bool = False,
+        operation: str = "",
     ) -> None:
-        self.facts.uses.append(Use(name, scope, unit, self.tick(), bare, note))
+        self.facts.uses.append(Use(name, scope, unit, self.tick(), bare, note, operation))
 
-    def bind_attribute(self, target: ast.Attribute, scope: Scope, unit: int, vague: bool) -> None:
+    def bind_attribute(
+        self,
+        target: ast.Attribute,
+        scope: Scope,
+        unit: int,
+        vague: bool = False,
+        kind: type | None = None,
+    ) -> None:
         base = target.value.id if isinstance(target.value, ast.Name) else ""
-        binding = Binding(unit, self.tick(), vague, owner=self_class(scope, base))
+        owner = self_class(scope, base)
+        binding = Binding(unit, self.tick(), vague, kind, owner=owner, scope=scope)
         self.facts.attributes.setdefault(target.attr, []).append(binding)
 
     # -- statements --------------------------------------------------------------------------------
 
     def block(self, statements: list[ast.stmt], scope: Scope, unit: int) -> None:
+        around = self.inline
         for statement in statements:
+            self.inline = statement not in self.node_of
             self.statement(statement, scope, self.node_of.get(statement, unit))
+        self.inline = around
 
     def statement(self, node: ast.stmt, scope: Scope, unit: int) -> None:
         visit = getattr(self, "visit_" + type(node).__name__, None)
@@ -252,7 +323,7 @@ class _Walker:
             function = value.func
             if isinstance(function, ast.Attribute) and _is_name(function.value, "__all__"):
                 self.export(value, scope, unit)
-            self.call(value, scope, unit, used=False)
+            self.call(value, scope, unit)
         else:
             self.expression(value, scope, unit)
 
@@ -264,19 +335,27 @@ class _Walker:
         self.expression(node.value, scope, unit)
 
     def visit_Assign(self, node: ast.Assign, scope: Scope, unit: int) -> None:
+        unpacked = any(isinstance(target, (ast.Tuple, ast.List)) for target in node.targets)
+        self.operations[node.value] = "__iter__" if unpacked else ASSIGNED
         self.expression(node.value, scope, unit)
+        kind = None if unpacked else _kind(node.value)
         for target in node.targets:
             if _is_name(target, "__all__"):
                 self.export(node.value, scope, unit)
-            self.target(target, scope, unit, _is_none(node.value))
+            self.target(target, scope, unit, kind=kind)
 
     def visit_AnnAssign(self, node: ast.AnnAssign, scope: Scope, unit: int) -> None:
         self.annotation(node.annotation, scope, unit)
+        kind = None
         if node.value is not None:
+            self.operations[node.value] = ASSIGNED
             self.expression(node.value, scope, unit)
+            kind = _kind(node.value)
             if _is_name(node.target, "__all__"):
                 self.export(node.value, scope, unit)
-        self.target(node.target, scope, unit, node.value is None or _is_none(node.value))
+        if isinstance(scope.definition, Class):
+            scope.definition.fields.append(unit)
+        self.target(node.target, scope, unit, node.value is None, kind)
 
     def visit_AugAssign(self, node: ast.AugAssign, scope: Scope, unit: int) -> None:
         target = node.target
@@ -292,6 +371,7 @@ class _Walker:
             self.expression(target, scope, unit)
 
     def visit_For(self, node: ast.For | ast.AsyncFor, scope: Scope, unit: int) -> None:
+        self.operations[node.iter] = "__iter__" if isinstance(node, ast.For) else "__aiter__"
         self.expression(node.iter, scope, unit)
         self.target(node.target, scope, unit)
         self.block(node.body, scope, unit)
@@ -317,6 +397,8 @@ class _Walker:
 
     def visit_With(self, node: ast.With | ast.AsyncWith, scope: Scope, unit: int) -> None:
         for item in node.items:
+            entered = "__enter__" if isinstance(node, ast.With) else "__aenter__"
+            self.operations[item.context_expr] = entered
             self.expression(item.context_expr, scope, unit)
             if item.optional_vars is not None:
                 self.target(item.optional_vars, scope, unit)
@@ -353,6 +435,8 @@ class _Walker:
             self.bind(scope, name, self.node_of.get(alias, unit), imported=alias.name)
 
     def visit_ImportFrom(self, node: ast.ImportFrom, scope: Scope, unit: int) -> None:
+        if node.level:
+            self.facts.relative_imports.append(unit)
         for alias in node.names:
             if alias.name == "*":
                 self.facts.star_imports.append(unit)
@@ -374,8 +458,9 @@ class _Walker:
     def visit_ClassDef(self, node: ast.ClassDef, scope: Scope, unit: int) -> None:
         for expression in (*node.decorator_list, *node.bases, *node.keywords):
             self.expression(expression, scope, unit)
-        bases = [base for base in node.bases if not _is_name(base, "object")]
-        definition = Class(unit, bool(bases or node.keywords))
+        parents = (*node.bases, *(keyword.value for keyword in node.keywords))
+        bases = tuple(_last_name(base) for base in parents if not _is_name(base, "object"))
+        definition = Class(unit, bases, bool(node.decorator_list))
         self.facts.classes.append(definition)
         self.bind(scope, node.name, unit, definition=definition)
         inner = self.open("class", scope, unit, definition)
@@ -399,6 +484,8 @@ class _Walker:
         if node.returns is not None:
             self.annotation(node.returns, scope, unit)
         self.bind(scope, node.name, unit, definition=definition)
+        if isinstance(scope.definition, Class) and any("abstract" in name for name in decorators):
+            scope.definition.abstract.append(unit)
         for argument in _arguments(node.args):
             self.bind(inner, argument.arg, self.node_of.get(argument, unit))
         positional = node.args.posonlyargs + node.args.args
@@ -443,13 +530,20 @@ class _Walker:
 
     # -- expressions -------------------------------------------------------------------------------
 
-    def target(self, node: ast.expr, scope: Scope, unit: int, vague: bool = False) -> None:
+    def target(
+        self,
+        node: ast.expr,
+        scope: Scope,
+        unit: int,
+        vague: bool = False,
+        kind: type | None = None,
+    ) -> None:
         """Binds what an assignment's target names."""
         if isinstance(node, ast.Name):
-            self.bind(scope, node.id, unit, vague)
+            self.bind(scope, node.id, unit, vague, kind)
         elif isinstance(node, ast.Attribute):
             self.expression(node.value, scope, unit)
-            self.bind_attribute(node, scope, unit, vague)
+            self.bind_attribute(node, scope, unit, vague, kind)
         else:
             self.expression(node, scope, unit)
 
@@ -475,13 +569,13 @@ class _Walker:
                 continue
             if isinstance(node, ast.Attribute):
                 if isinstance(node.ctx, ast.Store):
-                    self.bind_attribute(node, scope, unit, vague=False)
+                    self.bind_attribute(node, scope, unit)
                     stack.append(node.value)
                 else:
                     self.attribute(node, scope, unit, stack, note)
                 continue
             if isinstance(node, ast.Call):
-                self.call(node, scope, unit, used=True, stack=stack)
+                self.call(node, scope, unit, stack)
                 continue
             if isinstance(node, _COMPREHENSION):
                 self.comprehension(node, scope, unit)
@@ -504,18 +598,27 @@ class _Walker:
                 function = outside_comprehensions(scope).definition
                 if isinstance(function, Function):
                     function.results.append(unit)
+                if isinstance(node, ast.YieldFrom):
+                    self.operations[node.value] = "__iter__"
             elif isinstance(node, (ast.MatchAs, ast.MatchStar)):
                 if node.name:
                     self.bind(scope, node.name, unit)
             elif isinstance(node, ast.MatchMapping) and node.rest:
                 self.bind(scope, node.rest, unit)
+            elif kind in _OPERATORS:
+                self.operations.update(_operands(node))
             _push_children(stack, node)
 
     def name(self, node: ast.Name, scope: Scope, unit: int, note: bool) -> None:
         if isinstance(node.ctx, ast.Store):
             self.bind(scope, node.id, unit)
         else:
-            self.use(node.id, scope, unit, note=note)
+            self.use(node.id, scope, unit, note=note, operation=self._operation(node))
+
+    def _operation(self, node: ast.AST) -> str:
+        """What the value of a name or attribute must have; assigning it needs nothing."""
+        operation = self.operations.get(node, "")
+        return "" if operation == ASSIGNED else operation
 
     def attribute(
         self,
@@ -530,34 +633,41 @@ class _Walker:
         base = ""
         if isinstance(value, ast.Name):
             base = value.id
-            self.use(base, scope, unit, bare=False, note=note)
+            self.use(base, scope, unit, bare=False, note=note, operation=node.attr)
         elif stack is not None:
             stack.append(value)
         else:
             self.expression(value, scope, unit)
         if not isinstance(value, _LITERALS):
-            self.facts.loads.append(Load(node.attr, scope, unit, self.order, base))
+            operation = self._operation(node)
+            self.facts.loads.append(Load(node.attr, scope, unit, self.order, base, operation))
 
     def call(
         self,
         node: ast.Call,
         scope: Scope,
         unit: int,
-        used: bool,
         stack: list[ast.AST] | None = None,
     ) -> None:
         function = node.func
+        operation = self.operations.get(node, "")
+        arguments = bool(node.args or node.keywords)
+        self.operations[function] = "__call__"
         if isinstance(function, ast.Attribute):
             value = function.value
             if function.attr == "__init__" and _is_parent(value):
                 enclosing = scope.definition
                 if isinstance(enclosing, Function) and enclosing.name == "__init__":
                     enclosing.super_inits.append(unit)
-            if used and not isinstance(value, _LITERALS):
+            if not isinstance(value, _LITERALS):
                 base = value.id if isinstance(value, ast.Name) else ""
-                self.facts.calls.append(Call(function.attr, scope, unit, self.order, True, base))
-        elif isinstance(function, ast.Name) and used:
-            self.facts.calls.append(Call(function.id, scope, unit, self.order, False, ""))
+                self.facts.calls.append(
+                    Call(function.attr, scope, unit, self.order, True, base, operation, arguments)
+                )
+        elif isinstance(function, ast.Name):
+            self.facts.calls.append(
+                Call(function.id, scope, unit, self.order, False, "", operation, arguments)
+            )
         if stack is None:
             for child in (function, *node.args, *node.keywords):
                 self.expression(child, scope, unit)
@@ -568,6 +678,8 @@ class _Walker:
         inner = self.open("comprehension", scope, unit)
         for number, generator in enumerate(node.generators):  # type: ignore[attr-defined]
             # Only the first iterable is evaluated outside.
+            if not generator.is_async:
+                self.operations[generator.iter] = "__iter__"
             self.expression(generator.iter, inner if number else scope, unit)
             self.expression(generator.target, inner, unit)
             for condition in generator.ifs:
@@ -633,6 +745,38 @@ def _is_name(node: ast.AST, name: str) -> bool:
 
 def _is_none(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _kind(node: ast.expr) -> type | None:
+    """The built-in type of an expression's value, if its form tells."""
+    if isinstance(node, ast.Constant):
+        return type(node.value)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name):
+            return _CONVERSIONS.get(node.func.id)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("join", "format"):
+            return str if _kind(node.func.value) is str else None
+        return None
+    return _KINDS.get(type(node))
+
+
+_OPERATORS = (ast.Subscript, ast.Starred, ast.UnaryOp, ast.Compare)
+_UNARY = {ast.USub: "__neg__", ast.UAdd: "__pos__", ast.Invert: "__invert__"}
+
+
+def _operands(node: ast.AST) -> dict[ast.AST, str]:
+    """The parts of an expression whose values need an attribute for what it does with them."""
+    if isinstance(node, ast.Subscript):
+        action = {ast.Store: "set", ast.Del: "del"}.get(type(node.ctx), "get")
+        return {node.value: f"__{action}item__"}
+    if isinstance(node, ast.Starred):
+        return {node.value: "__iter__"}
+    if isinstance(node, ast.UnaryOp) and type(node.op) in _UNARY:
+        return {node.operand: _UNARY[type(node.op)]}
+    if isinstance(node, ast.Compare):
+        pairs = zip(node.ops, node.comparators, strict=True)
+        return {right: "__contains__" for op, right in pairs if isinstance(op, (ast.In, ast.NotIn))}
+    return {}
 
 
 def _is_parent(node: ast.expr) -> bool:

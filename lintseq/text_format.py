@@ -15,8 +15,10 @@ else, so a line may hold form feeds or U+2028.
 
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
 strips the characters (not the string) of the end-of-sequence token, and applies whatever position
-it finds. This one keeps to the grammar, checks every number against the state, and says what was
-wrong with a hunk it skips. Stripping the end-of-sequence token, as a suffix, is the caller's part.
+it finds. This one checks every number against the state, says what was wrong with a hunk it skips,
+and mends and counts what models write otherwise without leaving a doubt: see
+:mod:`codegen.lintseq.hunk_text`. Stripping the end-of-sequence token, as a suffix, is the caller's
+part.
 
 Limits: a program that contains ``<|diff|>`` can't be written in this form.
 """
@@ -24,35 +26,47 @@ Limits: a program that contains ``<|diff|>`` can't be written in this form.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.errors import InputError
 from codegen.lintseq.edits import Edit, Hunk, apply, from_text, states, to_text
 from codegen.lintseq.errors import UnsupportedProgram
+from codegen.lintseq.hunk_text import HunkText, counts_agree, hunks_at, place_hunk, read_hunk
 
 MARKER = "<|diff|>"
 SEPARATOR = "\n" + MARKER
-
-# Nine digits are enough for any state, and keep int() far from its limit on long numerals.
-_HEADER = re.compile(r"@@ -([0-9]{1,9}),([0-9]{1,9}) \+([0-9]{1,9})(?:,([0-9]{1,9}))? @@")
+_CRLF_HEADER = re.compile(r"@@ *\r$", re.MULTILINE)
 
 
 class Malformed(NamedTuple):
-    """A hunk that was skipped.
+    """A hunk that was skipped, or applied although its numbers are wrong.
 
     ``edit`` counts the diffs with at least one line that starts with "@@", ``hunk`` those lines
     within the diff, both from 0. ``reason`` is one of ``bad_header``, ``deletes_lines`` (the header
     claims to replace old lines), ``bad_count`` (the body has another number of lines than
-    announced), ``bad_line`` (a body line without "+"), ``past_end``, ``out_of_order``,
-    ``bad_new_position`` (the line number in the new state doesn't follow from the old one) and
-    ``truncated`` (the text ends inside the hunk).
+    announced), ``bad_line`` (a body line that is neither new nor context), ``past_end``,
+    ``out_of_order``, ``bad_new_position`` (the line number in the new state doesn't follow from the
+    old one), ``moved_context``, ``ambiguous_context``, ``context_not_found`` (see
+    :mod:`codegen.lintseq.hunk_text`) and ``truncated`` (the text ends inside the hunk).
     """
 
     edit: int
     hunk: int
     reason: str
+
+
+class Mended(NamedTuple):
+    """What was not in the published form but left no doubt, and was mended.
+
+    ``edit`` and ``hunk`` as in :class:`Malformed`, -1 if it concerns the whole text. ``kind`` is
+    ``crlf`` or one of :mod:`codegen.lintseq.hunk_text`.
+    """
+
+    edit: int
+    hunk: int
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +76,11 @@ class Resolution:
     Attributes:
         program: the text after all well-formed hunks.
         edits: what was applied: the well-formed hunks, without edits that have none.
-        malformed: the skipped hunks, in the order of the text.
+        malformed: the hunks with faults, in the order of the text.
         complete: whether the text is ended by two empty diffs.
         stray_lines: non-blank lines that belong to no hunk: prose before a hunk, text after the
             end.
+        mended: what was read as it was meant, in the order of the text.
     """
 
     program: str
@@ -73,6 +88,7 @@ class Resolution:
     malformed: tuple[Malformed, ...]
     complete: bool
     stray_lines: int
+    mended: tuple[Mended, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -133,6 +149,12 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
             f"Edit {edit}, hunk {hunk} of the edit sequence is malformed ({reason}).",
             "Use resolve() to skip malformed hunks.",
         )
+    if resolution.mended:
+        edit, hunk, kind = resolution.mended[0]
+        raise InputError(
+            f"Edit {edit}, hunk {hunk} of the edit sequence is not in the published form ({kind}).",
+            "Use resolve() to mend it.",
+        )
     if resolution.stray_lines:
         raise InputError(
             f"The edit sequence has {resolution.stray_lines} lines outside of hunks.",
@@ -152,9 +174,10 @@ def resolve(
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
-    marker, with the first hunk. Malformed hunks are skipped. Until a diff's first malformed hunk
-    the line numbers in the new state are checked too; after it they can't be known, and hunks are
-    placed by their old positions.
+    marker, with the first hunk. What is written otherwise but leaves no doubt is mended and
+    reported; malformed hunks are skipped. Until a diff's first malformed hunk the line numbers in
+    the new state are checked too; after it they can't be known, and hunks are placed by their old
+    positions.
 
     Args:
         text: edits as :func:`format_edits` writes them, without the end-of-sequence token.
@@ -163,9 +186,14 @@ def resolve(
             is reported as ``truncated`` all the same.
         recount: whether to apply a hunk whose lines are sound but whose numbers are not, as
             ``git apply --recount`` and the published resolver do: small models count badly. Such a
-            hunk goes to its old position, or to the end if that lies past it, and is reported all
-            the same (as ``bad_count``, ``bad_new_position`` or ``past_end``).
+            hunk goes where its context lines stand, if it has any, else to its old position, or to
+            the end if that lies past it. It is reported all the same (as ``bad_count``,
+            ``bad_new_position``, ``moved_context`` or ``past_end``).
     """
+    mended: list[Mended] = []
+    if _CRLF_HEADER.search(text):  # elsewhere, a carriage return is part of a line
+        text = text.replace("\r\n", "\n")
+        mended.append(Mended(-1, -1, "crlf"))
     diffs, stray, complete = _split(text)
     lines = from_text(base)
     edits: list[Edit] = []
@@ -181,18 +209,27 @@ def resolve(
         added: int | None = 0  # lines inserted so far by this edit; None once a hunk was skipped
         for position, body in enumerate(bodies):
             at_cut = cut_off and position == len(bodies) - 1
-            hunk, reason = _hunk(body, len(lines), hunks[-1].start if hunks else -1, added, at_cut)
+            if at_cut and not body[-1]:
+                body = body[:-1]
+            read = read_hunk(body)
+            found, reason = _hunks(read, lines, hunks, added, at_cut)
+            if at_cut and len(body) == 1 and reason == "bad_header":
+                reason = "truncated"
             if reason:
                 malformed.append(Malformed(index, position, reason))
                 added = None
-            if hunk and (not reason or (keep_partial if reason == "truncated" else recount)):
-                hunks.append(hunk)
-                added = None if added is None else added + len(hunk.lines)
+            if isinstance(read, HunkText):
+                mended += (Mended(index, position, kind) for kind in dict.fromkeys(read.mends))
+            if not reason or (keep_partial if reason == "truncated" else recount):
+                hunks += found
+                added = None if added is None else added + sum(len(h.lines) for h in found)
         if hunks:
             edits.append(Edit(tuple(hunks)))
             lines = apply(lines, edits[-1])
         index += 1
-    return Resolution(to_text(lines), tuple(edits), tuple(malformed), complete, stray)
+    return Resolution(
+        to_text(lines), tuple(edits), tuple(malformed), complete, stray, tuple(mended)
+    )
 
 
 def _split(text: str) -> tuple[list[str], int, bool]:
@@ -228,44 +265,45 @@ def _blocks(diff: str) -> list[list[str]]:
     return blocks
 
 
-def _hunk(
-    body: list[str], length: int, last_start: int, added: int | None, at_cut: bool
-) -> tuple[Hunk | None, str]:
-    """A hunk, and why it is malformed or "".
+def _hunks(
+    read: HunkText | str,
+    state: Sequence[str],
+    above: Sequence[Hunk],
+    added: int | None,
+    at_cut: bool,
+) -> tuple[list[Hunk], str]:
+    """The insertions of a hunk, and why it is malformed or "".
 
     A hunk that is cut off comes with the lines it has, one whose numbers are wrong with its lines
-    at its old position.
+    at the place that is most likely meant.
 
     Args:
-        body: its header and lines.
-        length: of the state before the edit.
-        last_start: of the hunk above it, or -1.
-        added: by the hunks above it, or None if not known.
+        read: what the hunk's text says, or why it can't be read.
+        state: the lines before the edit.
+        above: the edit's insertions so far.
+        added: the lines of the hunks above it, or None if not known.
         at_cut: whether a cut-off text ends with this hunk.
     """
-    match = _HEADER.fullmatch(body[0])
-    if not match:
-        return None, "truncated" if at_cut and len(body) == 1 else "bad_header"
-    start, deleted, new_start = (int(match[group]) for group in (1, 2, 3))
-    count = 1 if match[4] is None else int(match[4])
-    if deleted:
-        return None, "deletes_lines"
-    if count == 0:
-        return None, "bad_header"
-    code = body[1:]
-    if not all(line.startswith("+") for line in code):
-        return None, "bad_line"
-    lines = tuple(line[1:] for line in code)
-    position = min(start, length)
-    if position <= last_start:
-        return None, "out_of_order"
-    hunk = Hunk(position, lines) if lines else None
-    if start > length:
-        return hunk, "past_end"
-    if added is not None and new_start != start + added + 1:
-        return hunk, "bad_new_position"
-    if len(lines) < count and at_cut:
-        return hunk, "truncated"
-    if len(lines) != count:
-        return hunk, "bad_count"
-    return hunk, ""
+    if isinstance(read, str):
+        return [], read
+    if read.old_count and not read.context:
+        return [], "deletes_lines"
+    if read.new_count == 0:
+        return [], "bad_header"
+    place, reason = place_hunk(read, state)
+    if place < 0:
+        return [], reason
+    found = hunks_at(read, place)
+    first = found[0].start if found else place
+    if above and first <= above[-1].start:
+        return [], "out_of_order"
+    if not reason and added is not None:
+        # Of the first line that the header speaks of: of context, or new.
+        starts = {first + added + 1, place + added + 1}
+        if read.new_start not in starts:
+            reason = "bad_new_position"
+    if reason:
+        return found, reason
+    if read.added < read.new_count - (read.old_count and len(read.context)) and at_cut:
+        return found, "truncated"
+    return found, "" if counts_agree(read) and read.added else "bad_count"

@@ -8,7 +8,9 @@ comment line to the next line of code, but to the one before it if it is indente
 next, or if there is no next.
 
 With granularity ``line``, the pieces of :mod:`codegen.lintseq.lines` are nodes too, below the unit
-or clause that they are part of, and own their lines in its place.
+or clause that they are part of, and own their lines in its place. And a comment is deleted as in
+the paper's code: with the line above it that is indented less, a header; without one it belongs to
+the module and is the last to go.
 
 Nodes are numbered in the order of the text, parents before children, so that a node's descendants
 are the numbers up to its ``last``. Node 0 is the module.
@@ -17,6 +19,7 @@ are the numbers up to its ``last``. Node 0 is the module.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,6 +83,10 @@ class Units:
             piece of each part of an expression that stands in one.
         minimums: pieces that must not all be deleted, with what is deleted if they are.
         signatures: the pieces of a definition's node that are its parameters and decorators.
+        inert: the lines that no checker's verdict rests on: blank lines and comments outside of
+            statements, and the inner lines of docstrings.
+        idle: units that are nothing but text, each with the other units of its block. No verdict
+            rests on one as long as one of these is there.
     """
 
     nodes: list[Node]
@@ -87,6 +94,8 @@ class Units:
     node_of: dict[ast.AST, int]
     minimums: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     signatures: dict[int, list[int]] = field(default_factory=dict)
+    inert: frozenset[int] = frozenset()
+    idle: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def contains(self, node: int, other: int) -> bool:
         """Whether ``other`` is ``node`` or one of its descendants."""
@@ -113,10 +122,12 @@ def cut(tree: ast.Module, lines: Sequence[str], *, by_line: bool = False) -> Uni
     cutter.nodes[0].last = len(cutter.nodes) - 1
     return Units(
         cutter.nodes,
-        _owners(cutter.nodes, lines),
+        _owners(cutter.nodes, lines, by_line=by_line),
         cutter.node_of,
         cutter.minimums,
         cutter.signatures,
+        _inert(cutter.nodes, lines),
+        _idle(cutter.nodes, lines),
     )
 
 
@@ -299,7 +310,7 @@ def is_elif(orelse: list[ast.stmt], lines: Sequence[str]) -> bool:
     return lines[orelse[0].lineno - 1].lstrip(_BLANKS).startswith("elif")
 
 
-def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
+def _owners(nodes: Sequence[Node], lines: Sequence[str], *, by_line: bool) -> list[int]:
     """The node of each line; see the module's docstring for blank and comment lines."""
     owners = [-1] * len(lines)
     for number, node in enumerate(nodes):
@@ -324,8 +335,61 @@ def _owners(nodes: Sequence[Node], lines: Sequence[str]) -> list[int]:
                     split = comment + 1
         for gap in range(line, stop):
             owners[gap] = above if gap < split else _whole(nodes, owners[stop])
+        if by_line:
+            _comments(owners, lines, range(line, stop), nodes)
         line = stop
     return owners
+
+
+def _inert(nodes: Sequence[Node], lines: Sequence[str]) -> frozenset[int]:
+    """See :class:`Units`. Comments that give orders to a checker or to Python are none of them."""
+    inert = set(range(len(lines)))
+    for node in nodes:
+        above = nodes[node.parent].statements if node.kind == "line" else []
+        if not (above and all(map(_is_text, above))):
+            inert.difference_update(range(node.first, node.stop))
+        else:
+            inert.update(range(node.first, node.stop))
+    return frozenset(n for n in inert if not _ORDER.search(lines[n]))
+
+
+def _idle(nodes: Sequence[Node], lines: Sequence[str]) -> dict[int, tuple[int, ...]]:
+    """See :class:`Units`; none if the program reads its docstrings."""
+    if any("__doc__" in line for line in lines):
+        return {}
+    found: dict[int, tuple[int, ...]] = {}
+    for number, node in enumerate(nodes):
+        if node.kind == "unit" and all(map(_is_text, node.statements)):
+            block = nodes[node.parent].children
+            others = (n for n in block if nodes[n].kind == "unit")
+            found[number] = tuple(n for n in others if not all(map(_is_text, nodes[n].statements)))
+    return found
+
+
+_ORDER = re.compile("pylint|coding[:=]")
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is nothing but a string, such as a docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _comments(owners: list[int], lines: Sequence[str], gap: range, nodes: Sequence[Node]) -> None:
+    """Gives the comments of a gap to the headers above them, and blank lines to what follows."""
+    for line in reversed(gap):
+        if lines[line].strip():
+            header = line - 1
+            while header >= 0 and (
+                not lines[header].strip() or _indent(lines[header]) >= _indent(lines[line])
+            ):
+                header -= 1
+            owners[line] = _whole(nodes, owners[header]) if header >= 0 else 0
+        elif line + 1 < len(lines) and owners[line + 1] >= 0:
+            owners[line] = _whole(nodes, owners[line + 1])
 
 
 def _indent(line: str) -> int:

@@ -39,7 +39,7 @@ def spins(done: subprocess.CompletedProcess[str]) -> int:
 
 @pytest.mark.parametrize(
     "module",
-    ["codegen", "codegen.cli", "codegen.lintseq", "codegen.finetune.train", "codegen.kernels.cpu"],
+    ["codegen", "codegen.cli", "codegen.kernels.cpu"],
 )
 def test_whichever_module_is_imported_first_threads_sleep(module: str) -> None:
     assert spins(run(f"import {module}\nimport torch\n")) == 0
@@ -80,3 +80,12 @@ def test_doctor_tells_the_three_cases_apart() -> None:
     late = run(f"import torch\n{script}").stdout
     assert "ok=None" in late
     assert "Import codegen before torch" in late
+
+
+def test_programs_in_the_sandbox_are_told_too() -> None:
+    from codegen.evals.sandbox import Job, Sandbox
+
+    program = "import os\ndef f():\n    return os.environ.get('OMP_WAIT_POLICY')\n"
+    with Sandbox(workers=1, unsafe_local=True) as sandbox:
+        outcome = sandbox.run(Job(program, test="assert f() == 'PASSIVE'\n"))
+    assert outcome.status == "passed", outcome.message

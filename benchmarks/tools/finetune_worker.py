@@ -104,7 +104,7 @@ def _busy(job: dict[str, Any], pairs: list[tuple[float, float]]) -> None:
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
 
     def training_step(self: Any, model: Any, inputs: Any, num: Any = None) -> Any:
-        seconds = {}
+        seconds, loss = {}, None
         for busy in (False, True) if len(pairs) % 2 else (True, False):
             other.send_signal(signal.SIGCONT if busy else signal.SIGSTOP)
             began = time.process_time()

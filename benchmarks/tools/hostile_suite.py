@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from codegen.evals.sandbox import Limits
+from codegen.evals.sandbox import Job, Limits
 
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 SLEEPER = Limits(
@@ -20,10 +20,11 @@ SLEEPER = Limits(
 
 
 class Problem(NamedTuple):
-    """What a hostile program is judged by."""
+    """What a hostile program is judged by: a test, or what it must print."""
 
     test: str
-    entry_point: str
+    entry_point: str = ""
+    stdout: str = ""
 
 
 class Hostile(NamedTuple):
@@ -51,6 +52,32 @@ PROBLEMS = {
     "plain": Problem("assert set(add(1, 2)) == {3}\nassert abs(add(3, 4)[0]) == 7\n", ""),
     "shadow": Problem("assert set(add(1, 2)) == {3}\nassert set(add(3, 4)) == {7}\n", ""),
     "not": Problem("assert add(1, 2)\nassert add(5, 7) == 12\n", ""),
+    # Loops of Python's own, which some exceptions end without a word.
+    "all": Problem(
+        "def check(candidate):\n"
+        "    assert all(map(lambda a, b: candidate(a, b) == a + b, (1, 5), (2, 7)))\n",
+        "add",
+    ),
+    "zip": Problem(
+        "def check(candidate):\n"
+        "    for got, want in zip(map(candidate, (1, 5), (2, 7)), (3, 12)):\n"
+        "        assert got == want\n",
+        "add",
+    ),
+    "items": Problem(
+        "def check(candidate):\n    class Sums:\n        def __getitem__(self, n):\n"
+        "            if n == 2:\n                raise IndexError\n"
+        "            return candidate((1, 5)[n], (2, 7)[n]) == (3, 12)[n]\n"
+        "    assert all(Sums())\n",
+        "add",
+    ),
+    "next": Problem(
+        "def check(candidate):\n"
+        "    wrong = map(lambda a, b: candidate(a, b) != a + b, (1, 5), (2, 7))\n"
+        "    assert next(wrong, False) is False and next(wrong, False) is False\n",
+        "add",
+    ),
+    "printed": Problem("", stdout="3\n12\n"),
 }
 
 RIGHT = "def add(a, b):\n    return a + b\n"
@@ -59,6 +86,23 @@ WRONG = "def add(a, b):\n    return 41\n"
 
 def _row(name: str, program: str, allowed: str, problem: str = "add", limits: Limits = LIMITS):
     return Hostile(name, program, problem, frozenset(allowed.split()), limits)
+
+
+def job_of(row: Hostile, program: str = "") -> Job:
+    """The job by which a row is judged.
+
+    Args:
+        program: its program with all names filled in.
+    """
+    problem = PROBLEMS[row.problem]
+    return Job(
+        program or row.program,
+        test=problem.test,
+        entry_point=problem.entry_point,
+        mode="stdio" if problem.stdout else "isolated",
+        expected_stdout=problem.stdout,
+        limits=row.limits,
+    )
 
 
 def _in_call(name: str, imports: str, body: str, allowed: str, limits: Limits = LIMITS):
@@ -89,6 +133,31 @@ def speak(names, *answers):
         os.write(3, struct.pack(">I", len(data)) + data)
     os.read(3, 65536)
 """
+
+
+# Fills what a process may have, in as many processes as there may be.
+_EVERYWHERE = """
+    fill()
+    while True:
+        try:
+            if os.fork() == 0:
+                os.closerange(4, 300)
+                fill()
+                time.sleep(60)
+        except OSError: time.sleep(60)
+"""
+
+
+def _holder(name: str, fill: str):
+    lines = "".join(f"        {line}\n" for line in fill.splitlines())
+    program = (
+        "import mmap, os, select, socket, time\nheld = []\n"
+        f"def fill():\n    try:\n{lines}    except OSError: pass\n"
+        "def send(a):\n    a.setsockopt(1, socket.SO_SNDBUF, 1 << 30)\n    a.setblocking(False)\n"
+        "    try:\n        while True: a.send(b'x' * 65536)\n    except OSError: pass\n"
+        f"def add(a, b):{_EVERYWHERE}"
+    )
+    return _row(name, program, "memory")
 
 
 def _speaker(name: str, call: str, allowed: str, problem: str = "add"):
@@ -283,7 +352,7 @@ HOSTILE = [
         "28 fork bomb",
         "import os",
         "while True:\n    try: os.fork()\n    except OSError: pass",
-        "timeout",
+        "timeout memory",
     ),
     _row(
         "29 orphan that holds the pipes",
@@ -675,7 +744,7 @@ HOSTILE = [
         "x fork bomb by posix",
         "import posix",
         "while True:\n    try: posix.fork()\n    except OSError: pass",
-        "timeout",
+        "timeout memory",
     ),
     _in_call(
         "x orphans by posix",
@@ -732,6 +801,164 @@ HOSTILE = [
         "x answers right, of its own accord",
         "speak({'add': 'call'}, ['value', 3], ['value', 12.5])",
         "wrong",
+    ),
+    _in_call(
+        "x what is said to the streams it got",
+        "import fcntl, os",
+        "for fd in range(3):\n"
+        "    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK | os.O_APPEND)\n"
+        "    fcntl.fcntl(fd, 10, 9)\n"
+        "    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())",
+        "wrong",
+    ),
+    _in_call(
+        "x a lock held by a child that outlives it",
+        "import fcntl, os, time",
+        "if os.fork() == 0:\n    os.setsid()\n    fcntl.flock(0, fcntl.LOCK_EX)\n"
+        "    fcntl.flock(open('/dev/null'), fcntl.LOCK_EX)\n    time.sleep(600)",
+        "wrong",
+    ),
+    _in_call(
+        "x leases and notifications on the root's files",
+        "import fcntl, os, sys",
+        "for name in (sys.executable, '/usr/lib', '/dev/null', os.__file__):\n"
+        "    for command in (fcntl.F_SETLEASE, fcntl.F_NOTIFY, 37, 1036):\n"
+        "        try: fcntl.fcntl(os.open(name, os.O_RDONLY), command, 1)\n"
+        "        except OSError: continue\n"
+        "        return a + b",
+        "wrong",
+    ),
+    _holder(
+        "x memory of pairs of sockets",
+        "while True:\n    held.extend(socket.socketpair())\n    send(held[-1])\n    send(held[-2])",
+    ),
+    _holder(
+        "x memory of connections that nobody accepts",
+        "held.append(socket.socket(socket.AF_UNIX))\nheld[-1].bind(f'\\0{os.getpid()}')\n"
+        "held[-1].listen(4096)\nwhile True:\n    s = socket.socket(socket.AF_UNIX)\n"
+        "    s.setblocking(False)\n    s.connect(f'\\0{os.getpid()}')\n    send(s)\n    s.close()",
+    ),
+    _holder(
+        "x memory of TCP",
+        "held.append(socket.create_server(('127.0.0.1', 0)))\nserver = held[-1]\nwhile True:\n"
+        "    held.append(socket.create_connection(server.getsockname()))\n"
+        "    held.append(server.accept()[0])\n    send(held[-1])\n    send(held[-2])",
+    ),
+    _holder(
+        "x memory of pipes",
+        "while True:\n    r, w = os.pipe()\n    os.set_blocking(w, False)\n"
+        "    os.write(w, b'x' * 65536)",
+    ),
+    _holder(
+        "x memory of lists of events",
+        "fds = [os.eventfd(0) for _ in range(120)]\nwhile True:\n    held.append(select.epoll())\n"
+        "    for fd in fds: held[-1].register(fd)",
+    ),
+    _row(
+        "x shared memory that nobody touches",
+        "import mmap, os, time\ndef add(a, b):\n    while True:\n"
+        "        m = mmap.mmap(-1, 80 << 20)\n        if os.fork() == 0: time.sleep(60)\n"
+        "        for i in range(0, 80 << 20, 4096): m[i] = 1\n        m.close()\n",
+        "memory",
+    ),
+    _in_call(
+        "x file locks without end",
+        "import fcntl",
+        "files = [open(f'x{n}', 'w') for n in range(200)]\nn = 0\nwhile True:\n    n += 2\n"
+        "    for file in files: fcntl.lockf(file, fcntl.LOCK_EX, 1, n)",
+        "memory timeout",
+    ),
+    *(
+        _in_call(
+            f"x {what}",
+            "import ctypes, os",
+            "libc = ctypes.CDLL(None)\nx86 = os.uname().machine == 'x86_64'\n"
+            f"place = (ctypes.c_char * 4096)()\nif set({calls}) != {{-1}}: return a + b",
+            "wrong",
+        )
+        for what, calls in (
+            ("all the user's inotify instances", "[libc.inotify_init() for _ in range(99)]"),
+            ("all asynchronous queues", "[libc.syscall(206 if x86 else 0, 65000, place)]"),
+            (
+                "paths of the host by statmount",
+                "[libc.syscall(n, place, place, 64, 0) for n in (457, 458, 467)]",
+            ),
+            ("calls of tomorrow", "[libc.syscall(n, 0, 0, 0, 0) for n in range(463, 600)]"),
+            (
+                "SCTP, MPTCP, raw and netlink",
+                "[libc.socket(2, 1, 132), libc.socket(2, 1, 262),"
+                " libc.socket(2, 5, 0), libc.socket(2, 3, 1), libc.socket(16, 3, 0)]",
+            ),
+            ("filters of its own", "[libc.prctl(22, 2, place), libc.syscall(444, 0, 0, 1)]"),
+            (
+                "pages kept in pipes",
+                "[libc.vmsplice(1, place, 1, 0), libc.splice(0, 0, 1, 0, 1, 0)]",
+            ),
+        )
+    ),
+    *(
+        _in_call(
+            f"x CPU time of children that nobody waits for, {how}",
+            "import ctypes, os, signal, time",
+            f"{ignore}\nwhile True:\n    if os.fork() == 0:\n"
+            "        end = time.process_time() + 0.1\n"
+            "        while time.process_time() < end: pass\n        os._exit(0)\n"
+            "    try: os.wait()\n    except ChildProcessError: pass",
+            "timeout",
+        )
+        for how, ignore in (
+            ("ignored", "signal.signal(signal.SIGCHLD, signal.SIG_IGN)"),
+            (
+                "by a flag",
+                "ctypes.CDLL(None).sigaction(17, (ctypes.c_uint64 * 20)(0, *[0] * 16, 2), None)",
+            ),
+        )
+    ),
+    *(
+        _row(f"x {error} that ends {loop}", f"def add(a, b): raise {error}\n", "error wrong", loop)
+        for error, loop in (
+            ("StopIteration", "all"),
+            ("StopIteration", "zip"),
+            ("StopIteration", "next"),
+            ("StopIteration()", "items"),
+            ("IndexError", "items"),
+        )
+    ),
+    *(
+        _row(f"x printed: {name}", program, allowed, "printed")
+        for name, program, allowed in (
+            ("nothing, and a good end", "import os\nos._exit(0)\n", "wrong"),
+            ("nothing, by exit", "exit(0)\n", "wrong"),
+            ("right, and a bad end", "print(3)\nprint(12)\nexit(1)\n", "exited"),
+            (
+                "right, and a crash",
+                "print(3)\nprint(12, flush=True)\nimport os\nos.abort()\n",
+                "crashed",
+            ),
+            ("right, then an error", "print(3)\nprint(12)\nraise SystemError\n", "error"),
+            ("more than that", "print(3)\nprint(12)\nprint(5)\n", "wrong"),
+            (
+                "a verdict on its channel",
+                "import json, os\nfor text in (['passed', '', ''], ['loaded', {}], []):\n"
+                "    d = json.dumps(text).encode()\n"
+                "    os.write(3, len(d).to_bytes(4, 'big') + d)\n",
+                "error wrong",
+            ),
+            (
+                "the order of the comparison",
+                "import os\nos.write(1, b'3\\n12\\n')\nos.ftruncate(1, 0)\nos.write(1, b'41')\n",
+                "wrong",
+            ),
+            ("a terabyte", "import os\nos.ftruncate(1, 1 << 40)\nprint(3)\n", "error"),
+            ("a flood", "while True: print('x' * 10000)\n", "output_limit"),
+            (
+                "by a thread when it has ended",
+                "import threading, time\ndef f():\n    time.sleep(0.2)\n"
+                "    print('3\\n12')\nthreading.Thread(target=f, daemon=True).start()\n",
+                "wrong",
+            ),
+        )
     ),
     _row("x null byte", f"{WRONG}\0", "syntax_error"),
     _row("x nested parentheses", "x = " + "(" * 5000 + ")" * 5000, "syntax_error memory"),

@@ -106,6 +106,22 @@ def one_pass(
     return done
 
 
+def edits_by_program(programs: Sequence[Program], engine: str, seed: int = 0) -> dict[str, float]:
+    """The mean number of edits of five sequences of each program, by one of our engines."""
+    from codegen.lintseq import LintSeq
+
+    options: dict[str, Any] = {"engine": engine, "sequences": 5}
+    if engine == "fast":
+        options["audit"] = 0.0
+    generator = LintSeq(**options)
+    items = [(Example(p.id, "", p.text), _rng(seed, p.id)) for p in programs]
+    found: dict[str, float] = {}
+    for program, answer in zip(programs, generator.generate_many(items), strict=True):
+        if not isinstance(answer, Exception):
+            found[program.id] = sum(text.meta["edits"] for text in answer) / len(answer)
+    return found
+
+
 def _rng(seed: int, id_: str) -> random.Random:
     return random.Random(f"{seed} {id_}")
 

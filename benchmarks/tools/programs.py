@@ -5,12 +5,20 @@ solution) and 14 modules of the running Python's standard library, of 36 to 138 
 3.11 to 3.13. They were chosen, before any of this code was written, for a measurement of the
 published generator.
 
+``edit_programs``: three sets for the number of edits a sequence: all of HumanEval's solutions, 40
+functions and 10 modules of classes of the standard library. The latter are chosen by a fixed rule:
+in the order of the SHA-256 of their names, one function a module, what fits the description.
+
 ``third_party_programs``: modules of installed packages that no rule was tuned on.
 """
 
 from __future__ import annotations
 
+import ast
+import builtins
+import hashlib
 import random
+import symtable
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,6 +67,85 @@ def benchmark_programs() -> list[Program]:
         if path.is_file()
     ]
     return human + library
+
+
+def edit_programs() -> dict[str, list[Program]]:
+    """HumanEval's solutions, library functions and modules of classes, by the set's name."""
+    from codegen.evals.tasks.humaneval import humaneval
+
+    task = humaneval("humaneval", "")
+    human = [Program(p.id, "humaneval", task.reference(p)) for p in task.problems()]
+    modules = list(_library())
+    functions = [found for name, text, tree in modules for found in _functions(name, text, tree)]
+    classes = [
+        Program(name, "classes", text)
+        for name, text, tree in modules
+        if 40 <= text.count("\n") <= 160 and _lines_of_classes(tree) >= text.count("\n") / 2
+    ]
+    return {
+        "humaneval": human,
+        "functions": _first(functions, 40),
+        "classes": _first(classes, 10),
+    }
+
+
+def _library() -> Iterator[tuple[str, str, ast.Module]]:
+    """The standard library's modules that parse: name, text and tree."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skipped = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip"}
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if skipped.isdisjoint(name.split("/")):
+            try:
+                text = path.read_text(encoding="utf-8")
+                yield name, text, ast.parse(text)
+            except (SyntaxError, ValueError, RecursionError):
+                continue
+
+
+def _functions(name: str, text: str, tree: ast.Module) -> Iterator[Program]:
+    """Functions of 8 to 40 lines that need nothing of their module but absolute imports."""
+    imports = {
+        (alias.asname or alias.name).split(".")[0]: node
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and not getattr(node, "level", 0)
+        and getattr(node, "module", "") != "__future__"
+        for alias in node.names
+    }
+    lines = text.split("\n")
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.decorator_list:
+            continue
+        first, last = node.lineno - 1, node.end_lineno or node.lineno
+        needed = {n for n in _globals(node) if not hasattr(builtins, n)}
+        if 8 <= last - first <= 40 and needed <= imports.keys():
+            above = dict.fromkeys(ast.unparse(imports[n]) + "\n" for n in sorted(needed))
+            code = "".join(above) + ("\n\n" if above else "") + "\n".join(lines[first:last]) + "\n"
+            yield Program(f"{name}:{node.name}", "functions", code)
+
+
+def _globals(function: ast.FunctionDef) -> set[str]:
+    """The names that a function takes from outside."""
+    tables = [symtable.symtable(ast.unparse(function), "function", "exec")]
+    names: set[str] = set()
+    for table in tables:  # grows as it goes
+        names |= {symbol.get_name() for symbol in table.get_symbols() if symbol.is_global()}
+        tables += table.get_children()
+    return names - {function.name}
+
+
+def _lines_of_classes(tree: ast.Module) -> int:
+    nodes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return sum((node.end_lineno or node.lineno) - node.lineno + 1 for node in nodes)
+
+
+def _first(programs: Sequence[Program], count: int) -> list[Program]:
+    """So many programs of different modules, in the order of the hash of their names."""
+    chosen: dict[str, Program] = {}
+    for program in sorted(programs, key=lambda p: hashlib.sha256(p.id.encode()).hexdigest()):
+        chosen.setdefault(program.id.partition(":")[0], program)
+    return list(chosen.values())[:count]
 
 
 def third_party_programs(

@@ -1,7 +1,8 @@
 """Progress on standard error: a bar on a terminal, else a line now and then for logs.
 
-Both show the speed and the time left, measured on this run alone: steps that an earlier,
-interrupted run has done count as done but not as fast.
+Both show the speed and the time left. The speed is that of this process since its first report:
+what an earlier, interrupted run has done counts as done but not as fast, and neither does the time
+to load a model.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Progress:
         self._shown = ""
         self._bar: Any = None
         self._task: Any = None
-        self._done = self._before = 0
+        self._done = 0
+        self._first: tuple[int, float] | None = None  # what was done at the first report, and when
         self._note = ""
 
     def __enter__(self) -> Progress:
@@ -55,12 +57,13 @@ class Progress:
             self._task = self._bar.add_task(self.label, total=self.total, note="", pace="")
         return self
 
-    def update(self, done: int, total: int | None = None, note: str = "", before: int = 0) -> None:
-        """Says how many steps are done, ``before`` of them by an earlier run."""
-        self._done, self._note, self._before = done, note, before
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Says how many steps are done, those of earlier runs included."""
+        self._done, self._note = done, note
         if total is not None:
             self.total = total
         now = time.monotonic()
+        self._first = self._first or (done, now)
         if self._bar:
             pace = ", ".join(self._pace(now))
             self._bar.update(self._task, completed=done, total=self.total, note=note, pace=pace)
@@ -90,11 +93,10 @@ class Progress:
 
     def _pace(self, now: float) -> list[str]:
         """The time so far, the speed, and the time left where the total is known."""
-        elapsed = now - self._started
-        parts = [_duration(elapsed)]
-        fresh = self._done - self._before
-        if fresh > 0 and elapsed > 0:
-            speed = fresh / elapsed
+        parts = [_duration(now - self._started)]
+        before, since = self._first or (0, now)
+        if self._done > before and now > since:
+            speed = (self._done - before) / (now - since)
             parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
             if self.total is not None and self.total > self._done:
                 parts.append(f"{_duration((self.total - self._done) / speed)} left")

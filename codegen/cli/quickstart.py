@@ -11,21 +11,27 @@ from codegen.cli import example, json_option
 if TYPE_CHECKING:
     from codegen.cli.progress import Progress
     from codegen.evals.scoring import Score
+    from codegen.quickstart import Plan
 
 
-@click.command(epilog=example("codegen quickstart --n 10 --task humaneval --out runs/all-164"))
+@click.command(epilog=example("codegen quickstart --minutes 30 --out runs/half-an-hour"))
 @click.option("--out", default="runs/quickstart", show_default=True,
               type=click.Path(file_okay=False), help="Directory to make.")  # fmt: skip
+@click.option("--minutes", type=float, default=10, show_default=True,
+              help="Plan steps, samples and problems to end within this time.")  # fmt: skip
+@click.option("--full", is_flag=True,
+              help="32 steps, 5 samples of every problem, however long it takes.")  # fmt: skip
 @click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
 @click.option("--source", default="stdlib", show_default=True,
               help="The programs: stdlib, a file, a directory or hub:org/name.")  # fmt: skip
 @click.option("--task", default="humaneval-short", show_default=True,
               help="What is scored; humaneval has all 164 problems.")  # fmt: skip
-@click.option("-n", "--n", "n", type=click.IntRange(1), default=5, show_default=True,
-              help="Samples a problem and model.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1), default=32, show_default=True,
-              help="Optimizer steps of each fine-tuning.")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
+@click.option("-n", "--n", "n", type=click.IntRange(1),
+              help="Samples a problem and model.  [default: planned]")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1),
+              help="Optimizer steps of each fine-tuning.  [default: planned]")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1),
+              help="Only the first so many problems.  [default: planned]")  # fmt: skip
 @click.option("--max-length", type=click.IntRange(8), default=512, show_default=True,
               help="Longest training example in tokens.")  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
@@ -33,31 +39,34 @@ if TYPE_CHECKING:
 @click.option("--unsafe-local", is_flag=True,
               help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
 @json_option
-def quickstart(as_json: bool, **options: Any) -> dict[str, Any]:
+def quickstart(as_json: bool, full: bool, minutes: float, **options: Any) -> dict[str, Any]:
     """Programs to edit sequences, two fine-tuned models, samples, scores, one report.
 
-    Takes up to 15 minutes on two CPU cores with the embedded model. Interrupted, it goes on when
-    the same command is run again.
+    Measures this machine for some seconds and prints a plan that ends within --minutes. Run the
+    same command again to resume an interrupted run; it keeps its plan.
     """
     from dataclasses import asdict
 
     from codegen.quickstart import Settings
     from codegen.quickstart import quickstart as run
 
+    settings = Settings(minutes=None if full else minutes, **options)
     view = _View()
     try:
-        summary = run(Settings(**options), view.listener())
+        summary = run(settings, view.listener())
     finally:
         view.close()
     if not as_json:
         _print_table(summary.scores)
-        minutes = sum(summary.seconds.values()) / 60
-        click.echo(f"{minutes:.1f} minutes. Report: {summary.report}")
+        took, planned = sum(summary.plan.spent.values()), summary.plan.seconds
+        click.echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}")
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
         "scores": {name: asdict(score) for name, score in summary.scores.items()},
-        "seconds": summary.seconds,
+        "sizes": asdict(summary.plan.sizes),
+        "expected": summary.plan.expected,
+        "seconds": summary.plan.spent,
     }
 
 
@@ -71,7 +80,7 @@ class _View:
     def listener(self) -> Any:
         from codegen.quickstart import Listener
 
-        return Listener(self.stage, self.progress, self.say)
+        return Listener(self.stage, self.plan, self.progress, self.say)
 
     def stage(self, number: int, name: str) -> None:
         from codegen.quickstart import STAGES
@@ -79,6 +88,24 @@ class _View:
         self.close()
         text = click.style(f"[{number}/{len(STAGES)}] {name}", bold=True)
         click.echo(text, err=True)
+
+    def plan(self, plan: Plan) -> None:
+        from codegen.quickstart import STAGES
+
+        sizes, done = plan.sizes, set(plan.spent)
+        click.echo(
+            f"The plan: {sizes.steps} steps of each fine-tuning; samples of {sizes.problems} "
+            f"problems from three models, {sizes.n} a problem and model.",
+            err=True,
+        )
+        for number, name in enumerate(STAGES, 1):
+            note = "  done" if name in done else ""
+            click.echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
+        click.echo(f"    {'in all, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
+        minutes = plan.request["minutes"]
+        if minutes is not None and plan.seconds > 60 * minutes:
+            click.echo(f"This is the least that can be done, and more than {minutes:g} minutes.",
+                       err=True)  # fmt: skip
 
     def progress(self, what: str, done: int, total: int, note: str) -> None:
         from codegen.cli.progress import Progress
@@ -129,3 +156,9 @@ def _print_table(scores: dict[str, Score]) -> None:
         if not run.score.complete:
             for note in run.score.notes:
                 click.echo(f"{run.name}: {note}")
+
+
+def _minutes(seconds: float) -> str:
+    """``3:20``."""
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02}"

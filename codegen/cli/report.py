@@ -19,7 +19,7 @@ from codegen.errors import ConfigError
 @click.option("--samples/--no-samples", "with_samples", default=True, show_default=True,
               help="Put every sample into the page, compressed.")  # fmt: skip
 @click.option("--samples-file", "files", multiple=True, metavar="[NAME=]FILE",
-              help="The file that was scored, where it is not DIR/samples.jsonl; of the run NAME.",
+              help="The file that was scored, where DIR does not hold it; of the run NAME.",
               )  # fmt: skip
 @json_option
 def report(

@@ -162,7 +162,7 @@ def statistics_lines(statistics: Mapping[str, Any]) -> Iterator[str]:
             f"least {histogram.least}, most {histogram.most}"
         )
     for name, total in found.totals.items():
-        if name not in found.histograms:
+        if name not in found.histograms and name not in _COMPARED:
             yield f"{name}: {total} in all, {total / found.texts:.1f} a text"
     if rate := found.dirty_rate():
         share, low, high = (100 * value for value in rate)
@@ -171,6 +171,15 @@ def statistics_lines(statistics: Mapping[str, Any]) -> Iterator[str]:
             f"dirty states: {share:.2f} % of {audited} audited (95 % interval {low:.2f} to "
             f"{high:.2f} %)"
         )
+    if number := found.totals.get("compared_sequences", 0):
+        ours, theirs = (found.totals[name] / number for name in _COMPARED[1:])
+        yield (
+            f"edits a sequence: {ours:.2f}, and {theirs:.2f} by the published algorithm, on the "
+            f"same {number} programs"
+        )
+
+
+_COMPARED = ("compared_sequences", "compared_edits", "reference_edits")
 
 
 def _bin(value: int) -> int:

@@ -39,8 +39,9 @@ def keep_first_layers(model: Any, layers: int) -> None:
         config.layer_types = config.layer_types[:layers]
 
 
-def mark_exits(model: Any, exits: Sequence[int]) -> None:
-    """Writes the depths into the model's configuration, where a drafter reads them.
+def mark_exits(model: Any, exits: Sequence[int], loss: str) -> None:
+    """Writes the depths, and the loss that trains them, into the model's configuration, where a
+    drafter reads them. Without depths it takes out what an earlier training wrote.
 
     Raises:
         ConfigError: if the last is not the model's depth.
@@ -49,6 +50,11 @@ def mark_exits(model: Any, exits: Sequence[int]) -> None:
     from codegen.decoding.s2d import Nested
 
     config = model.config.get_text_config()
+    if not exits:
+        for name in ("exit_layers", "exit_loss"):
+            if hasattr(config, name):
+                delattr(config, name)
+        return
     if exits[-1] != config.num_hidden_layers:
         raise ConfigError(
             f"The last of sorted.exits is {exits[-1]}, the draft has {config.num_hidden_layers} "
@@ -56,7 +62,7 @@ def mark_exits(model: Any, exits: Sequence[int]) -> None:
             "Everything exits behind the last layer: end with it.",
         )
     Nested(model, exits)
-    config.exit_layers = list(exits)
+    config.exit_layers, config.exit_loss = list(exits), loss
 
 
 def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> Tensor:

@@ -157,8 +157,7 @@ def _train(
     loaded = _start(recipe)
     if recipe.sorted.layers:
         keep_first_layers(loaded.model, recipe.sorted.layers)
-    if recipe.sorted.exits:
-        mark_exits(loaded.model, recipe.sorted.exits)
+    mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
     prepared = prepare(recipe, loaded)
     say(_describe(prepared.counts))
     # The adapter's initial weights come from the global generator.

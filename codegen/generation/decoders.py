@@ -2,7 +2,8 @@
 
 ``sample`` takes the text as the program. ``edit_sequence`` takes it as a LintSeq edit sequence and
 resolves it. What was malformed is counted in the sample's ``meta``: a hunk with wrong numbers is
-applied as the published resolver does, one that can't be read is skipped.
+applied as the published resolver does, one that can't be read or placed is skipped. ``mended``
+counts, by kind, what was not in the published form but read as it was meant.
 
 ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
 (``codegen.decoding.rpg``) and take options. A plus joins one of either kind: ``edit_sequence+dry``.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -117,6 +119,7 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
     meta = {
         "edits": len(resolution.edits),
         "malformed": len(resolution.malformed),
+        "mended": dict(Counter(mend.kind for mend in resolution.mended)),
         "complete": resolution.complete,
     }
     return Decoded(resolution.program, actions=text, meta=meta)

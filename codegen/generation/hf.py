@@ -75,7 +75,7 @@ class HFGenerator:
         self.window = window
         self.infinite = infinite
         self._planner = Planner(PassCosts())  # what passes cost is learned once
-        self._drafting: dict[str, Any] = {}
+        self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
 
@@ -203,7 +203,7 @@ class HFGenerator:
         if reader.draft_model:
             tally = rsd.decode(
                 self.loaded.model,
-                self._draft_model(reader.draft_model.draft),
+                self._draft_model(reader.draft_model.draft).model,
                 rows,
                 shape=reader.draft_model.shape(),
                 seeds=[running.seed for running in batch],
@@ -270,7 +270,7 @@ class HFGenerator:
                 meta=decoded.meta,
             )
 
-    def _draft_model(self, name: str) -> Any:
+    def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.
 
         Raises:
@@ -284,14 +284,16 @@ class HFGenerator:
                     f"The draft model {name!r} has other tokens than {ours.name!r}.",
                     "Choose one with the same tokenizer.",
                 )
-            self._drafting[name] = found.model
+            self._drafting[name] = found
         return self._drafting[name]
 
     def _sorted(self, batch: Sequence[_Running], settings: SortedDraft) -> Speculation:
         """A drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
-            self._nested[key] = Nested(self._draft_model(settings.draft), settings.exits)
+            found = self._draft_model(settings.draft)
+            _check_sorted(found)
+            self._nested[key] = Nested(found.model, settings.exits)
         nested = self._nested[key]
         settings.check(nested)
         drafters = [
@@ -347,6 +349,22 @@ class HFGenerator:
         text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])
         meta = {"actions": len(actions), "backspaces": actions.count(backspace)}
         return replace(decoded, actions=text, meta={**decoded.meta, **meta})
+
+
+def _check_sorted(draft: LoadedModel) -> None:
+    """Refuses a draft whose early layers nobody trained to be drafts.
+
+    The loss that trained its exits is in its configuration, or in the card of an older one.
+    """
+    config = draft.model.config.get_text_config()
+    loss = getattr(config, "exit_loss", None) or draft.card.recipe.get("loss")
+    if loss != "sorted" or not getattr(config, "exit_layers", None):
+        raise ModelError(
+            f"The draft model {draft.name!r} was not trained with the loss sorted, so its early "
+            "layers are no drafts.",
+            "Train one (codegen finetune recipes/sorted_draft.yaml), or choose the decoder rsd, "
+            "which takes any model.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
 # Rows up to which narrow weights are faster, by type and bits; the same with PyTorch's products.
-_FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: 1 << 30, 8: 32}}
+_ANY = 1 << 30
+_FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
 _SMALLEST = 64 * 64  # weights of a layer that is worth it
 

@@ -26,21 +26,20 @@ from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.server.filters import clean, safe_text
 from codegen.server.requests import Candidate, CompletionRequest, Finish
+from codegen.server.schedule import Cancelled
 from codegen.server.stops import StopRule, rule_for
 
 if TYPE_CHECKING:
-    from codegen.decoding.editing import EditableCache
+    from codegen.decoding.editing import EditableCache, Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
 _DRAFT = 7  # most drafted tokens a pass
-_TOKEN_COST = 0.15  # of one more token in a pass, in passes of one token, on a CPU
+# What a pass costs beside its tokens, in tokens, on a CPU: with one client a further token costs
+# 0.15 of a pass, with eight 0.6 of their share in it.
+_FIXED_COST = 5.7
 _REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
 _TRIES = 3  # forks tried for each candidate wanted
-
-
-class Cancelled(Exception):
-    """Nobody wants the answer any more."""
 
 
 class InDoubt(Exception):
@@ -77,6 +76,7 @@ class Decoder:
         cancelled: asked before every forward pass.
         on_text: is given the first candidate's text as it comes, without unsafe characters but
             otherwise unfiltered.
+        together: how many requests share a pass.
     """
 
     def __init__(
@@ -88,7 +88,9 @@ class Decoder:
         past: SuffixStore,
         cancelled: Callable[[], bool],
         on_text: Callable[[str], None] | None = None,
+        together: Callable[[], int] = lambda: 1,
     ) -> None:
+        self.together = together
         self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
         self.past = past
         self.cancelled = cancelled
@@ -110,9 +112,8 @@ class Decoder:
         self.made: list[int] = []  # of the first candidate
         self.settled = True
 
-    @torch.inference_mode()
-    def run(self) -> list[Candidate]:
-        """The candidates, best first.
+    def run(self) -> Passes[list[Candidate]]:
+        """The candidates, best first; yields the forward passes that it needs.
 
         Raises:
             Cancelled: as soon as ``cancelled`` says so.
@@ -120,27 +121,30 @@ class Decoder:
                 comes up. Several candidates, and drawn ones, take exact states to begin with.
         """
         try:
-            return self._drawn() if self.request.temperature > 0 else self._best()
+            if self.request.temperature > 0:
+                return (yield from self._drawn())
+            return (yield from self._best())
         finally:
             self.cache.truncate(min(self.context, len(self.cache)))
             if self.made:
                 self.past.add([*self.prompt.ids[-_REMEMBERED:], *self.made])
 
-    def _drawn(self) -> list[Candidate]:
+    def _drawn(self) -> Passes[list[Candidate]]:
         found = []
         for number in range(self.request.candidates):
             seed = np.random.SeedSequence([self.request.seed & (2**63 - 1), number])
             uniforms = np.random.default_rng(seed).random(self.request.max_tokens)
-            path = self._decode(_Path(), uniforms.tolist(), self.on_text if not number else None)
+            on_text = self.on_text if not number else None
+            path = yield from self._decode(_Path(), uniforms.tolist(), on_text)
             found.append(self._candidate(path))
             if self._late():
                 break
         return found
 
-    def _best(self) -> list[Candidate]:
+    def _best(self) -> Passes[list[Candidate]]:
         request = self.request
         path = _Path(self.made)
-        first = self._decode(path, (), self.on_text)
+        first = yield from self._decode(path, (), self.on_text)
         found = [self._candidate(first)]
         seen = {found[0].text.strip()}
         forks = [(-p, at, token, first) for p, at, token in first.seconds]
@@ -150,7 +154,7 @@ class Decoder:
             tries -= 1
             _, at, token, parent = heapq.heappop(forks)
             tokens = [*parent.tokens[:at], token]
-            path = self._decode(_Path(tokens, len(tokens)))
+            path = yield from self._decode(_Path(tokens, len(tokens)))
             candidate = self._candidate(path)
             for p, place, other in path.seconds:
                 heapq.heappush(forks, (-p, place, other, path))
@@ -174,7 +178,7 @@ class Decoder:
         path: _Path,
         uniforms: Sequence[float] = (),
         on_text: Callable[[str], None] | None = None,
-    ) -> _Path:
+    ) -> Passes[_Path]:
         """Goes on with a path until it ends."""
         stream = TextStream(
             self.model.tokenizer.backend_tokenizer,
@@ -190,7 +194,7 @@ class Decoder:
             rest = self.model.vocabulary.after(rest, token) if rest else rest
         if path.tokens:
             self._check()
-            logits = self.cache.extend(path.tokens)[-1]
+            logits = (yield from self.cache.extending(path.tokens))[-1]
             if self._ended(path, stream):
                 return path
         drafter = self._drafter(path, uniforms)
@@ -216,7 +220,7 @@ class Decoder:
             self._check()
             self.cache.truncate(self.context + len(path.tokens) - 1)
             fed = self._draft(path, drafter) if drafter and not rest else []
-            pending = list(self.cache.extend([token, *fed]))
+            pending = list((yield from self.cache.extending([token, *fed])))
         on_text_piece(stream.flush(), on_text)
         path.text = stream.text
         return path
@@ -224,11 +228,12 @@ class Decoder:
     def _draft(self, path: _Path, drafter: SuffixDrafter) -> list[int]:
         """As many tokens as are worth feeding along: the most expected tokens for a pass's cost."""
         draft = drafter.draft(min(_DRAFT, self.request.max_tokens - len(path.tokens)))
+        cost = self.together() / (self.together() + _FIXED_COST)
         best, most, expected = 0, 1.0, 1.0
         for number, probability in enumerate(draft.probabilities, 1):
             expected += probability
-            if expected / (1 + _TOKEN_COST * number) > most:
-                best, most = number, expected / (1 + _TOKEN_COST * number)
+            if expected / (1 + cost * number) > most:
+                best, most = number, expected / (1 + cost * number)
         return draft.tokens[:best]
 
     def _choose(

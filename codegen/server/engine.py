@@ -1,8 +1,9 @@
 """The engine: one worker thread with the model, asked from an event loop.
 
 For each document only the newest request counts: an older one is given up, whether it waits or
-runs. Clients take turns. The worker asks before every forward pass whether the answer is still
-wanted, and when nobody asks for anything it makes stale caches exact, until somebody does.
+runs. Clients take turns, and requests of several documents run together (:mod:`schedule`). The
+worker asks before every forward pass whether the answer is still wanted, and when nobody asks for
+anything it makes stale caches exact, until somebody does.
 
 After an edit most of a document's states are moved, not encoded again, and are approximate. Where
 they may have decided a token they are encoded again before the answer is given, unless the request
@@ -22,7 +23,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codegen.errors import CodegenError
-from codegen.server.decoder import Cancelled, Decoder, InDoubt
+from codegen.server.decoder import Decoder, InDoubt
 from codegen.server.documents import Document, DocumentCaches
 from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
@@ -33,17 +34,18 @@ from codegen.server.requests import (
     DocumentKey,
     Superseded,
 )
+from codegen.server.schedule import Cancelled, Outcome, Schedule
 from codegen.server.settings import Limits
 from codegen.server.suggestions import Suggestions
 
 if TYPE_CHECKING:
+    from codegen.decoding.editing import Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
 log = logging.getLogger(__name__)
 
 _WEIGHT = 0.2  # of the newest duration in the usual one
-_TAIL = 16  # tokens before the answer that are never stale, beside the statement at the cursor
 
 
 class CompletionEngine:
@@ -67,7 +69,8 @@ class CompletionEngine:
         self.usual_s = 0.0  # what an answer of the model usually takes
         self._caches = DocumentCaches(model.cache, self.limits.documents, self.limits.cache_bytes)
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
-        self._queue = JobQueue(self.limits.queue, self.metrics)
+        self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
+        self._schedule = Schedule(model.chunk)
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
 
@@ -174,20 +177,35 @@ class CompletionEngine:
     # ------------------------------------------------------------------ the worker thread
 
     def _work(self) -> None:
-        while job := self._queue.take(self._caches.drop, self._refresh):
-            try:
-                job.answer(self._answer(job))
-            except Cancelled:
-                self.metrics.count("cancelled")
-                job.answer(Superseded("The request was given up."))
-            except CodegenError as error:
-                self.metrics.count("failed")
-                job.answer(error)
-            except Exception as error:  # noqa: BLE001 - a bug must not end the service
-                self._failed("A completion", error)
-                self._caches.drop(lambda key, job=job: key == job.request.key)
-                job.answer(CodegenError(f"The completion failed: {type(error).__name__}."))
-            self._queue.done()
+        import torch
+
+        schedule = self._schedule
+        with torch.inference_mode():
+            while True:
+                while job := self._queue.take(self._caches.drop, self._refresh):
+                    self._end(job, schedule.start(job, self._answer(job)))
+                if not len(schedule):
+                    return  # the queue waits for a job while nothing runs, until it is stopped
+                for ended, outcome in schedule.round():
+                    self._end(ended, outcome)
+
+    def _end(self, job: Job, outcome: Outcome | None) -> None:
+        """Answers a job that is over, if there is an outcome."""
+        if outcome is None:
+            return
+        if isinstance(outcome, Completion):
+            job.answer(outcome)
+        elif isinstance(outcome, Cancelled):
+            self.metrics.count("cancelled")
+            job.answer(Superseded("The request was given up."))
+        elif isinstance(outcome, CodegenError):
+            self.metrics.count("failed")
+            job.answer(outcome)
+        else:  # a bug must not end the service
+            self._failed("A completion", outcome)
+            self._caches.drop(lambda key: key == job.request.key)
+            job.answer(CodegenError(f"The completion failed: {type(outcome).__name__}."))
+        self._queue.done(job)
 
     def _refresh(self) -> bool:
         """Makes stale states exact until somebody asks; whether there were any."""
@@ -203,20 +221,22 @@ class CompletionEngine:
         document.recompute = False
         return True
 
-    def _failed(self, what: str, error: Exception) -> None:
+    def _failed(self, what: str, error: BaseException) -> None:
         """Logs where a bug is, without the error's words, which may quote a document."""
         self.metrics.count("failed")
         frames = "".join(traceback.format_tb(error.__traceback__))
         log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
 
-    def _answer(self, job: Job) -> Completion:
+    def _answer(self, job: Job) -> Passes[Completion]:
         request = job.request
         stop = self._preempted(job) if job.warm_up else job.cancel.is_set
         started = time.perf_counter()
         document = self._caches.get(request.key)
         prompt = self.model.prompter.build(request)
         prepared = time.perf_counter()
-        report = document.cache.update(prompt.ids, tail=0, statement=prompt.statement, stop=stop)
+        report = yield from document.cache.updating(
+            prompt.ids, tail=0, statement=prompt.statement, stop=stop
+        )
         document.recompute = not report.exact and report.complete
         self._caches.shrink()
         self._gauges()
@@ -231,15 +251,15 @@ class CompletionEngine:
         inexact, settling_s = document.cache.inexact, 0.0
         single = request.candidates == 1 and request.temperature == 0
         if inexact and not (single and prompt.quote == document.quote):
-            settling_s = self._settle(job, document)
+            settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
             decoder = self._decoder(job, document, prompt)
-            candidates = decoder.run()
+            candidates = yield from decoder.run()
         except InDoubt:
-            settling_s = self._settle(job, document)
+            settling_s = yield from self._settle(job, document)
             decoder = self._decoder(job, document, prompt)
-            candidates = decoder.run()
+            candidates = yield from decoder.run()
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
@@ -263,11 +283,11 @@ class CompletionEngine:
             stages=stages,
         )
 
-    def _settle(self, job: Job, document: Document) -> float:
+    def _settle(self, job: Job, document: Document) -> Passes[float]:
         """Makes a document's states exact; returns the seconds that it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
-        if not document.cache.recompute(stop=job.cancel.is_set):
+        if not (yield from document.cache.recomputing(stop=job.cancel.is_set)):
             raise Cancelled
         document.recompute = False
         self.metrics.count("settled")
@@ -283,10 +303,11 @@ class CompletionEngine:
             document.past,
             job.cancel.is_set,
             job.text_in_loop(),
+            lambda: len(self._schedule),
         )
 
     def _preempted(self, job: Job) -> Callable[[], bool]:
-        return lambda: job.cancel.is_set() or self._queue.wanted
+        return lambda: job.cancel.is_set() or self._queue.wanted or len(self._schedule) > 1
 
     def _gauges(self) -> None:
         self.metrics.gauge("documents", len(self._caches))

@@ -90,13 +90,16 @@ class JobQueue:
     Args:
         most: jobs that may wait.
         metrics: where to count.
+        together: jobs that may run; clients of which none runs have as many places beside these,
+            so that they never wait for a client with many requests.
     """
 
-    def __init__(self, most: int, metrics: Metrics) -> None:
+    def __init__(self, most: int, metrics: Metrics, together: int = 1) -> None:
         self._most = most
+        self._together = together
         self._metrics = metrics
         self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
-        self._running: Job | None = None
+        self._running: list[Job] = []
         self._turns: list[str] = []  # clients, the one that was served last at the end
         self._gone: list[Matches] = []
         self._changed = threading.Condition()
@@ -106,7 +109,7 @@ class JobQueue:
     def idle(self) -> bool:
         """Whether nothing waits or runs."""
         with self._changed:
-            return not self._waiting and self._running is None
+            return not self._waiting and not self._running
 
     @property
     def wanted(self) -> bool:
@@ -133,8 +136,9 @@ class JobQueue:
                 self._metrics.count("rejected")
                 raise Overloaded("Too many requests wait.", "Ask again later.")
             self._end(self._waiting.pop(key, None))
-            if self._running is not None and self._running.request.key == key:
-                self._running.cancel.set()
+            for running in self._running:
+                if running.request.key == key:
+                    running.cancel.set()
             self._waiting[key] = job
             if key.client not in self._turns:
                 self._turns.insert(0, key.client)
@@ -145,8 +149,9 @@ class JobQueue:
         with self._changed:
             for key in [key for key in self._waiting if matches(key)]:
                 self._end(self._waiting.pop(key))
-            if self._running is not None and matches(self._running.request.key):
-                self._running.cancel.set()
+            for running in self._running:
+                if matches(running.request.key):
+                    running.cancel.set()
 
     def forget(self, matches: Matches) -> None:
         """Gives up, and has the worker forget the documents."""
@@ -165,7 +170,10 @@ class JobQueue:
     # ------------------------------------------------------------------ for the worker
 
     def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
-        """The next job, once there is one; None when it is time to stop.
+        """The next job. While jobs run, None if there is none that can run beside them; else waits
+        for one, and None means that it is time to stop.
+
+        A document's next job waits until the one that runs is over; warm-ups run alone.
 
         Args:
             forget: is called for documents that are gone.
@@ -178,9 +186,8 @@ class JobQueue:
                     forget(self._gone.pop(0))
                 if self._stopping:
                     return None
-                if self._waiting:
-                    self._running = self._pop()
-                    return self._running
+                if self._running or self._waiting:
+                    return self._pop()
                 if self._changed.wait_for(lambda: self.wanted, _QUIET_S):
                     continue
             if not refresh():
@@ -188,10 +195,10 @@ class JobQueue:
                     if not self.wanted:
                         self._changed.wait()
 
-    def done(self) -> None:
-        """The job that was taken is over."""
+    def done(self, job: Job) -> None:
+        """A job that was taken is over."""
         with self._changed:
-            self._running = None
+            self._running.remove(job)
 
     def _end(self, job: Job | None) -> None:
         """Tells whoever waits for a job that it will not be done."""
@@ -200,15 +207,29 @@ class JobQueue:
             self._metrics.count("superseded")
             job.answer(Superseded("A newer request came for this document."))
 
-    def _pop(self) -> Job:
+    def _pop(self) -> Job | None:
         """The job of the client that has waited longest for its turn; real requests first."""
+        running = {job.request.key for job in self._running}
+        clients = {key.client for key in running}
+        free, spare = self._together - len(running), 2 * self._together - len(running)
+        ready = [
+            key
+            for key, job in self._waiting.items()
+            if key not in running
+            and not (running and job.warm_up)
+            and (free > 0 or (spare > 0 and key.client not in clients))
+        ]
+        if not ready:
+            return None
         waiting = {key.client for key in self._waiting}
         self._turns = [client for client in self._turns if client in waiting]
 
         def rank(key: DocumentKey) -> tuple[bool, int]:
             return self._waiting[key].warm_up, self._turns.index(key.client)
 
-        key = min(self._waiting, key=rank)
+        key = min(ready, key=rank)
         self._turns.remove(key.client)
         self._turns.append(key.client)
-        return self._waiting.pop(key)
+        job = self._waiting.pop(key)
+        self._running.append(job)
+        return job

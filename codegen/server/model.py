@@ -59,14 +59,14 @@ class CompletionModel:
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
         self.step = _step(loaded.model, precision)
         few = self.step is None or self.step.most == _CHUNK
-        self._chunk = _CHUNK if few else _FLOAT32_CHUNK
+        self.chunk = _CHUNK if few else _FLOAT32_CHUNK
         self.cache()  # refuses what can't be edited, before anything is served
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""
         from codegen.decoding.editing import EditableCache, EditPolicy
 
-        return EditableCache(self.model, policy=EditPolicy(chunk=self._chunk), step=self.step)
+        return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:

@@ -23,6 +23,7 @@ class Limits:
         queue: waiting requests.
         requests_per_s: of one client, on average; ``burst`` at once.
         burst: see there.
+        together: requests that run at the same time, in passes of the model that they share.
         deadline_s: longest time for one request; what there is then is the answer.
         read_s: longest time for a client to send its request.
     """
@@ -37,6 +38,7 @@ class Limits:
     queue: int = 64
     requests_per_s: float = 50.0
     burst: int = 100
+    together: int = 8
     deadline_s: float = 20.0
     read_s: float = 10.0
 

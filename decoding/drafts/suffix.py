@@ -3,8 +3,8 @@
 After SuffixDecoding (Oliaro et al. 2024, arXiv 2411.04975): a structure of the row's own prompt and
 output, one of past responses, the draft with the larger sum of probabilities, of equal ones the
 row's own. Unlike there, a match has no greatest length, and the probabilities, shares of what was
-seen, are lowered for short matches: after n tokens that agreed, those of the match and of the draft,
-the next one counts n / (n + 1.5).
+seen, are lowered for short matches: after n tokens that agreed, those of the match and of the
+draft, the next one counts n / (n + 1.5).
 """
 
 from __future__ import annotations

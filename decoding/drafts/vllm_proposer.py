@@ -39,7 +39,7 @@ from codegen.decoding.healing import Vocabulary
 from codegen.decoding.suffix import SuffixStore
 from codegen.decoding.vllm_tokenizer import read_tokenizer
 
-# What a drafted token costs, in passes of one token: vLLM does not tell a proposer what passes take.
+# Of a drafted token, in passes of one token: vLLM does not tell a proposer what passes take.
 _CPU_TOKEN_COST = 0.1
 _GPU_TOKEN_COST = 0.01
 _ALONE = ("suffix",)

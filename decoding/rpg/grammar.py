@@ -9,9 +9,8 @@ that begin the block becomes z * decay^k (z / decay^k if z < 0), decay 0.9; a cy
 of the same tokens does the same to the token that would go on with it.
 
 ``ours``: human code repeats structure too (import lists, tables, asserts), so a penalty waits.
-A copy counts by how little is new in it (``structure.familiarity``): e = 1 + the sum of that over
-the copies after the first, halved by each item that says something new. Once e reaches k_min, z
-falls by
+A copy counts by how little it says (``novelty``), and e is what they count together. Once e reaches
+k_min, z falls by
 
     min(cap, strength * (1 + growth * (e - k_min)))
 
@@ -100,8 +99,9 @@ class GrammarRule:
     def _ours(self) -> list[Penalty]:
         down: list[Penalty] = []
         up: list[Penalty] = []
-        if repetition := self._structure.repetition():
-            size = self._size(1 + repetition.weight)
+        repetition = self._structure.repetition()
+        if repetition and repetition.square.copies >= self.options.k_min:
+            size = self._size(self._structure.weight(repetition.square))
             if size:
                 down.append(Penalty(self._beginnings(repetition), -size))
                 up.append(Penalty(self._ways_out(repetition), size * self.options.bonus))

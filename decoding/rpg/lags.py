@@ -12,7 +12,7 @@ continued in two ways, at no cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,42 +37,30 @@ class Stream(NamedTuple):
 
     Attributes:
         keys: the last P keys, the newest first.
-        items: what came with them.
+        items: what came with them and with P keys more.
         runs: ``run[p]`` at index p - 1.
-        weights: as ``runs``, but an item counts with its own weight, and one of weight 0 halves
-            what was counted before it.
     """
 
     keys: tuple[Hashable, ...] = ()
     items: tuple[Any, ...] = ()
     runs: tuple[int, ...] = ()
-    weights: tuple[float, ...] = ()
 
-    def pushed(
-        self, key: Hashable, item: Any, period: int, weigh: Callable[[], float] = lambda: 1.0
-    ) -> Stream:
+    def pushed(self, key: Hashable, item: Any, period: int) -> Stream:
         """With one more item.
 
         Args:
             key: what decides whether items are equal.
             item: kept beside its key.
             period: P.
-            weigh: called if the item equals one of the last P.
         """
         equal = [key == other for other in self.keys]
         if True in equal:
-            weight = weigh()
             last = zip(equal, (*self.runs, 0), strict=False)
             runs = tuple([run + 1 if same else 0 for same, run in last])
-            sums = zip(equal, (*self.weights, 0.0), strict=False)
-            kept = 1.0 if weight else 0.5
-            weights = tuple([kept * total + weight if same else 0.0 for same, total in sums])
         else:
             runs = (0,) * len(equal)
-            weights = (0.0,) * len(equal)
-        return Stream(
-            (key, *self.keys[: period - 1]), (item, *self.items[: period - 1]), runs, weights
-        )
+        items = (item, *self.items[: 2 * period - 1])
+        return Stream((key, *self.keys[: period - 1]), items, runs)
 
     def square(self) -> Square | None:
         """The smallest block that the sequence ends in twice or more."""

@@ -44,6 +44,7 @@ from codegen.decoding.rpg.languages import (
     Quote,
     scanner_of,
 )
+from codegen.decoding.rpg.novelty import weight
 
 Signature = tuple[Any, ...]
 
@@ -51,6 +52,7 @@ PERIOD = 32  # P: signatures of the longest block that is looked for
 _MOST_SYMBOLS = 48  # of a signature; what follows is folded into the last
 _MOST_WORDS = 64  # names, numbers and strings kept of an item
 _MOST_TEXT = 80  # bytes kept of a string
+_COPIES_READ = 12  # for what they say
 _COPIES_SHOWN = 4  # whose beginnings count as the beginning of the next
 
 _NO_SYMBOLS: Signature = ()
@@ -64,6 +66,7 @@ _ENDS_STATEMENT = frozenset(
 )
 _BEFORE_VALUE = frozenset(b"return typeof case in of yield await delete void else do new".split())
 _WORD = re.compile(rb"[A-Za-z_\x80-\xff]{2,}")
+_GOES_ON = frozenset(b"elif else except finally catch default".split())
 # Terminals that no further byte can extend.
 _CLOSED = frozenset({NEWLINE, BRACKET, SEPARATOR})
 
@@ -74,7 +77,6 @@ class Item(NamedTuple):
     Attributes:
         signature: its symbols.
         words: its names, numbers and strings in order, those in its brackets too.
-        parts: the words' parts that :func:`familiarity` looks at.
         anchor: the text of its first symbol.
         margin: the white space before it, if it began a line.
         indent: columns of indentation, or the number of open blocks.
@@ -82,7 +84,6 @@ class Item(NamedTuple):
 
     signature: Signature
     words: tuple[bytes, ...]
-    parts: tuple[bytes, ...]
     anchor: bytes
     margin: bytes
     indent: int
@@ -93,15 +94,12 @@ class Repetition(NamedTuple):
 
     Attributes:
         square: its length and the number of copies so far.
-        weight: the copies after the first, each counted by how little is new in it, in [0, copies
-            - 1]: 0 where all names and strings are new, 1 a copy where none is.
         anchors: texts that may begin the next copy.
         margin: white space still to come before it, None if any may.
         bracketed: whether it is an element of a bracket.
     """
 
     square: Square
-    weight: float
     anchors: tuple[bytes, ...]
     margin: bytes | None
     bracketed: bool
@@ -205,13 +203,12 @@ class StructureTracker:
         if not self.at_boundary or (square := self._stream.square()) is None:
             return None
         items, (period, _, run) = self._stream.items, square
-        # A copy begins at its least indented item; of several, at the first after the place where
-        # the repetition began.
-        cycle = [items[period - 1 - phase].indent for phase in range(period)]
-        start = run % period  # the phase that comes next, counted from that place
-        least = min(cycle)
-        order = [cycle[(phase - start) % period] for phase in range(period)]
-        if order.index(least) != start:
+        # A copy begins at its least indented item, of several at one that goes on with nothing, of
+        # these at the first after the place where the repetition began. 0 comes next.
+        cycle = [items[period - 1 - phase] for phase in range(period)]
+        least = min(item.indent for item in cycle)
+        starts = [phase for phase, item in enumerate(cycle) if item.indent == least]
+        if min(starts, key=lambda at: (self._rank(cycle, at), (at + run) % period)) != 0:
             return None
         first = items[period - 1]
         anchors = (first.anchor,)
@@ -225,8 +222,27 @@ class StructureTracker:
             if not first.margin.startswith(typed):
                 return None
             margin = first.margin[len(typed) :]
-        weight = self._stream.weights[period - 1] / period
-        return Repetition(square, weight, anchors, margin, not self._is_block)
+        return Repetition(square, anchors, margin, not self._is_block)
+
+    def weight(self, square: Square) -> float:
+        """What the copies of a repetition count by how little they say, see ``novelty``: 1 for the
+        first, and at most 1 for each other.
+        """
+        items, period = self._stream.items, square.period
+        seen = min(square.copies, len(items) // period, _COPIES_READ)
+        blocks = [items[period * n : period * (n + 1)] for n in reversed(range(seen))]
+        copies = [tuple([word for item in block for word in item.words]) for block in blocks]
+        several = sum(bool(item.words) for item in blocks[-1]) > 1
+        found = weight(copies, several, bracketed=not self._is_block)
+        return 1 + found * (square.copies - 1) / (seen - 1)
+
+    def _rank(self, cycle: Sequence[Item], phase: int) -> int:
+        """How unlikely an item is to be its block's first: ``except``, a function after ``@``."""
+        place = 1 if self._indented else 0
+        symbol = cycle[phase].signature[place]
+        if symbol == b"}" or cycle[phase - 1].signature[place] == b"@":
+            return 2
+        return symbol in _GOES_ON
 
     @property
     def _indented(self) -> bool:
@@ -408,15 +424,8 @@ class StructureTracker:
         if self._indented:
             signature = (self._indent - self._last_indent, *signature)
             self._last_indent = self._indent
-        words = self._words
-        parts = tuple([_without_digits(word) for word in words])
-        item = Item(signature, words, parts, self._anchor, self._margin, self._indent)
-        earlier = self._stream.items
-
-        def weigh() -> float:
-            return familiarity(item, earlier, bracketed=not self._is_block)
-
-        self._stream = self._stream.pushed(signature, item, self._period, weigh)
+        item = Item(signature, self._words, self._anchor, self._margin, self._indent)
+        self._stream = self._stream.pushed(signature, item, self._period)
         self._open_item()
         if self._on_item is not None:
             self._on_item(item)
@@ -542,29 +551,6 @@ class StructureTracker:
         self._symbols = (*self._symbols, b"...")
         self._end_item()
         self._fresh, self._spaces = True, spaces
-
-
-def familiarity(item: Item, earlier: Sequence[Item], bracketed: bool) -> float:
-    """How little is new in an item, in [0, 1].
-
-    1 if an earlier item reads the same; one half if it does but for digits, since what differs in a
-    counter only is hardly news; 0 otherwise. Elements of brackets count half: data repeats more
-    than statements do. One of nothing but numbers must read the same: tables are no loops.
-    """
-    best = 0.0
-    for other in earlier:
-        if other.signature == item.signature:
-            if other.words == item.words:
-                best = 1.0
-                break
-            if other.parts == item.parts and not (bracketed and not any(item.parts)):
-                best = 0.5
-    return best / 2 if bracketed else best
-
-
-@lru_cache(maxsize=1 << 16)
-def _without_digits(word: bytes) -> bytes:
-    return word.translate(None, b"0123456789")
 
 
 @lru_cache(maxsize=256)

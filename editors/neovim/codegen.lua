@@ -8,7 +8,15 @@ vim.lsp.config('codegen', {
   filetypes = { 'python', 'javascript', 'typescript', 'go', 'rust', 'c', 'cpp', 'lua', 'sh' },
   root_markers = { '.git' },
   settings = { codegen = { maxLines = 12, candidates = 3 } },
+  init_options = { settled = true }, -- shows fast answers, and what replaces those in doubt
   handlers = {
+    ['$/codegen/settled'] = function(_, answer)
+      -- Another suggestion replaces the one on the screen. It asks again, and the server knows it.
+      local buffer = vim.uri_to_bufnr(answer.uri)
+      if buffer == vim.api.nvim_get_current_buf() and vim.fn.mode() == 'i' then
+        vim.api.nvim_exec_autocmds('CursorMovedI', { buffer = buffer })
+      end
+    end,
     ['$/codegen/status'] = function(_, status)
       vim.g.codegen_status = status.message -- for a status line
       if status.kind == 'Error' or status.kind == 'Warning' then

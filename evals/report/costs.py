@@ -135,7 +135,8 @@ def _alike(runs: Sequence[ScoredRun]) -> Iterator[list[ScoredRun]]:
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:
         said = {k: v for k, v in run.score.settings.items() if k != "temperature"}
-        if "temperature" in run.score.settings and run.score.estimates:
+        known = isinstance(run.score.settings.get("temperature"), (int, float))
+        if known and run.score.estimates:
             key = json.dumps([said, [p.problem_id for p in run.score.problems]], sort_keys=True)
             groups.setdefault(key, []).append(run)
     for group in groups.values():

@@ -14,7 +14,7 @@ from typing import Any
 from codegen.errors import CodegenError, InputError
 from codegen.evals import tasks
 from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import VERDICTS, Score, read_samples, read_score
+from codegen.evals.scoring import SCORED, VERDICTS, Score, read_samples, read_score
 from codegen.records import Sample, Verdict, read_jsonl
 
 from .content import ProblemSamples, SampleView, ScoredRun
@@ -26,8 +26,8 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
     Args:
         name: of the run in the report.
         folder: with ``score.json`` and ``verdicts.jsonl``.
-        samples: the file that was scored; by default ``samples.jsonl`` in ``folder``, if it is
-            there.
+        samples: the file that was scored; by default ``scored.jsonl`` or ``samples.jsonl`` in
+            ``folder``, if one is there.
 
     Raises:
         InputError: if the score or a given file can't be read, or the samples are others than those
@@ -36,7 +36,10 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
     folder = Path(folder)
     score = read_score(folder)
     home = folder if folder.is_dir() else folder.parent
-    file = Path(samples) if samples is not None else home / SAMPLES
+    own = next(
+        (home / name for name in (SCORED, SAMPLES) if (home / name).is_file()), home / SAMPLES
+    )
+    file = Path(samples) if samples is not None else own
     verdicts = home / VERDICTS
     if samples is None and not (file.is_file() and verdicts.is_file()):
         return ScoredRun(name, score)

@@ -6,9 +6,9 @@ a socket pair, gives one end to each side, and waits until the program has ended
 told their verdict, over a socket that only they have. The programs' zygote keeps the time limits of
 programs; the driver's own deadline is behind it, for a sandbox that does not answer.
 
-A job whose program stopped at the wall limit alone is run once more with nothing beside it and
-twice the time. A job whose sandbox broke is run once more in a new worker, then becomes
-``infra_error``.
+A job whose program stopped at the wall limit alone is run once more with nothing beside it (but
+others that only wait) and twice the time. A job whose sandbox broke is run once more in a new
+worker, then becomes ``infra_error``.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ TESTER_WALL_S = 10 * 86400.0
 ANSWER_GRACE_S = 20.0
 END_GRACE_S = 1.0
 ALONE_WALL_FACTOR = 2  # others may load the machine too
+RESTING_SHARE = 0.05
 MAX_TESTER_PACKET = 1 << 17
 MAX_INLINE_BYTES = 60_000  # of an order to a process of tests; it reads 64 KiB at a time
 MAX_VERDICT_BYTES = 8 << 20
@@ -66,6 +67,7 @@ class Task:
     tests: bytes  # the payload of the process of tests
     attempts: int = 0
     alone: bool = False
+    rested: bool = False  # it used hardly any CPU time until the clock ended it
     cancelled: bool = False
 
 
@@ -303,11 +305,20 @@ class Pool:
             if not task.cancelled:
                 self._send(worker, task)
         if self._later and not any(worker.runs for worker in self._workers):
+            self._dispatch_later()
+
+    def _dispatch_later(self) -> None:
+        """Starts a job that is to be run alone; or all there is room for of those that only rest,
+        which take nothing from each other.
+        """
+        tasks = [task for task in self._later if task.rested] or [self._later[0]]
+        for task in tasks:
             worker = self._free_worker()
-            if worker is not None:
-                task = self._later.popleft()
-                if not task.cancelled:
-                    self._send(worker, task)
+            if worker is None:
+                return
+            self._later.remove(task)
+            if not task.cancelled:
+                self._send(worker, task)
 
     def _free_worker(self) -> _Worker | None:
         """The least busy worker with room; a new one if all are busy and one may be added."""
@@ -501,11 +512,13 @@ class Pool:
             stdout = data.decode("utf-8", "replace")
         _close_files(run)
         judgement = judge(run.task.job, run.program, run.tests, run.report, size)
-        judgement = replace(judgement, message=self._packages.hint(judgement.message))
+        if judgement.message:
+            judgement = replace(judgement, message=self._packages.hint(judgement.message))
         if judgement.status == "infra_error":
             self._broken(run.task, judgement.message)
         elif judgement.wall and not run.task.alone:
             run.task.alone = True
+            run.task.rested = run.program.cpu_s < RESTING_SHARE * run.program.wall_s
             self._later.append(run.task)
         else:
             run.task.done(_outcome(run.task.job, judgement, run.program, run.report, stdout))

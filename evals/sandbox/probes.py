@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from .jobs import Job, Limits, Outcome
 from .sandbox import Sandbox
 
 _LIMITS = Limits(cpu_s=1.0, memory_mib=256)
+# A limit of CPU time that is not what ends the memory bomb, however slow the machine is.
+_MEMORY_ALONE = Limits(cpu_s=60.0, memory_mib=256)
+_GONE_S = 20.0  # the kernel takes its time with many processes on a busy machine
 _SECRET_VARIABLE = "CODEGEN_SANDBOX_PROBE"
 
 
@@ -31,7 +35,7 @@ _HELD = {
     "read host file": "the text did not come out",
     "write host file": "the file is unchanged",
     "kill parent": "no process of ours ended",
-    "see host processes": "our process is not in its list",
+    "see host processes": "it sees no process but itself",
     "environment secrets": "the variable did not come out",
     "fork bomb": "no process is left",
     "memory bomb": "stopped at its limit",
@@ -83,8 +87,8 @@ def _secret_in_environment() -> Iterator[str]:
 
 
 def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool, str]]]:
-    def call(program: str) -> Outcome:
-        return sandbox.run(Job(program, mode="calls", calls=[("f", [])], limits=_LIMITS))
+    def call(program: str, limits: Limits = _LIMITS) -> Outcome:
+        return sandbox.run(Job(program, mode="calls", calls=[("f", [])], limits=limits))
 
     def without(text: str, program: str) -> tuple[bool, str]:
         outcome = call(program)
@@ -115,22 +119,23 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
             return not changed, "the file was changed" if changed else _summary(outcome)
 
     def kill_parent() -> tuple[bool, str]:
-        before = _processes_below_us()
+        before = _children_of_ours()  # below them, processes of tests come and go
         outcome = call("import os\ndef f():\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n")
-        lost = before - _processes_below_us()
+        lost = before - _children_of_ours()
         return not lost, f"{len(lost)} processes ended" if lost else _summary(outcome)
 
     def see_processes() -> tuple[bool, str]:
         outcome = call("import os\ndef f():\n    return [p for p in os.listdir('/proc')]\n")
-        numbers = {str(item) for value in outcome.values for item in value}
-        seen = str(os.getpid()) in numbers
-        return not seen, "it sees this process" if seen else _summary(outcome)
+        names = [str(item) for value in outcome.values for item in value]
+        seen = [name for name in names if name.isdigit() and name != "1"]  # itself
+        return not seen, f"it sees process {seen[0]}" if seen else _summary(outcome)
 
     def fork_bomb() -> tuple[bool, str]:
-        return _nothing_left(lambda: call(_FORK_BOMB))
+        return _nothing_left(sandbox, lambda: call(_FORK_BOMB))
 
     def memory_bomb() -> tuple[bool, str]:
-        outcome = call("def f():\n    return len([bytearray(1 << 20) for _ in range(100000)])\n")
+        program = "def f():\n    return len([bytearray(1 << 24) for _ in range(100000)])\n"
+        outcome = call(program, _MEMORY_ALONE)
         return outcome.status == "memory", _summary(outcome)
 
     def forged_equality() -> tuple[bool, str]:
@@ -138,7 +143,7 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
         return not outcome.passed, _summary(outcome)
 
     def daemon() -> tuple[bool, str]:
-        return _nothing_left(lambda: call(_DAEMON))
+        return _nothing_left(sandbox, lambda: call(_DAEMON))
 
     return {
         "network": network,
@@ -156,30 +161,44 @@ def _probes(sandbox: Sandbox, secret: str) -> dict[str, Callable[[], tuple[bool,
     }
 
 
-def _nothing_left(run: Callable[[], Outcome]) -> tuple[bool, str]:
-    before = _processes_below_us()
+def _nothing_left(sandbox: Sandbox, run: Callable[[], Outcome]) -> tuple[bool, str]:
+    before = _below(sandbox)
     outcome = run()
-    left = _processes_below_us() - before
+    end = time.monotonic() + _GONE_S
+    while (left := _below(sandbox) - before) and time.monotonic() < end:
+        time.sleep(0.05)
     return not left, f"{len(left)} processes left behind" if left else _summary(outcome)
 
 
-def _processes_below_us() -> set[int]:
-    """Process ids below this one, as the host sees them."""
+def _below(sandbox: Sandbox) -> set[int]:
+    """Ids of the processes in the sandboxes of programs, as the host sees them. (In those of tests,
+    processes come and go.)
+    """
+    assert sandbox._pool is not None  # it is open
+    parents = _parents()
+    level = {worker.programs.process.pid for worker in sandbox._pool._workers}
+    below: set[int] = set()
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        below |= level
+    return below
+
+
+def _children_of_ours() -> set[int]:
+    """Ids of the children of this process: the sandboxes."""
+    return {pid for pid, parent in _parents().items() if parent == os.getpid()}
+
+
+def _parents() -> dict[int, int]:
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, IndexError):
                 # The command's name, in parentheses, may hold anything; the parent is the second
                 # field after it.
-                parents[int(entry.name)] = int(
-                    (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                )
-    below: set[int] = set()
-    ours = {os.getpid()}
-    while ours:
-        ours = {pid for pid, parent in parents.items() if parent in ours}
-        below |= ours
-    return below
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+    return parents
 
 
 def _summary(outcome: Outcome) -> str:

@@ -4,7 +4,8 @@ For samples made with a decoder whose tokens are edits (``--decoder edit_sequenc
 of the final program. Per sample that has edits:
 
 - ``valid_states``: share of the states on the way that are valid Python; ``all_states_valid``.
-- ``malformed``: share of the hunks that can't be read or have wrong numbers.
+- ``malformed``: share of the hunks that can't be read or have wrong numbers; ``mended``: mends of
+  another form of diff (text after ``@@``, lines of context, ...) for each hunk.
 - ``complete``: whether the sequence is ended, not cut off.
 - ``round_trip``: whether the edits, written anew, lead to the sample's program.
 - ``edits``, and ``tokens_per_edit`` of the model's tokens.
@@ -33,6 +34,7 @@ class EditTrace:
         hunks, malformed: those that were applied as they are, and those with a fault.
         complete: whether the text is ended as a sequence should be.
         rewritten: the program of the edits, written in the format anew and read again.
+        mended: what was not in the form but left no doubt.
     """
 
     states: tuple[str, ...]
@@ -40,6 +42,7 @@ class EditTrace:
     malformed: int
     complete: bool
     rewritten: str
+    mended: int = 0
 
 
 ReadEdits = Callable[[Sample], EditTrace]
@@ -72,6 +75,7 @@ class HumanEvalEdits(HumanEval):
         }
         if hunks := trace.hunks + trace.malformed:
             numbers["malformed"] = trace.malformed / hunks
+            numbers["mended"] = trace.mended / hunks
         if edits:
             valid = [parses(state) for state in trace.states]
             numbers["valid_states"] = sum(valid) / edits

@@ -14,6 +14,7 @@ not depend on the rows beside it, to the last bit.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ _core: Any = _compiled
 GROUP = 32  # inputs that share a scale and an offset of four-bit weights
 _LANES = 16  # outputs of a block
 _MOST_CHANNELS = 256  # of a head
+_MOST_HELPERS = 3
 
 Addresses = NDArray[np.int64]
 
@@ -313,6 +315,12 @@ class Pass:
         heads, kv_heads, dim: of attention, and channels of a head.
         scale: of the scores. epsilon: of the norms.
 
+    Attributes:
+        most: rows up to which narrow products are the faster ones.
+        helpers: threads that help with passes of more than a few rows, as far as they find a core
+            that is free; they sleep between passes, and where helping does not pay they are not
+            asked for a while.
+
     Raises:
         ValueError: if :meth:`takes` is false for these sizes.
     """
@@ -348,6 +356,7 @@ class Pass:
         self._run = getattr(_core, f"run_{KERNELS[self.dtype]}")
         products = [part for layer in layers for part in layer if isinstance(part, Product)]
         self.most = min(product.most for product in products)
+        self.helpers = _helpers()
 
     @staticmethod
     def takes(hidden: int, feed_forward: int, dim: int) -> bool:
@@ -391,7 +400,7 @@ class Pass:
             self._head.words.ctypes.data, self._hidden, self._feed_forward, self._heads,
             self._kv_heads, self._dim, self._scale, self._epsilon, states.data_ptr(),
             cosines.data_ptr(), sines.data_ptr(), parts.ctypes.data, cells.ctypes.data, len(parts),
-            kept.ctypes.data, len(kept), logits.data_ptr(),
+            kept.ctypes.data, len(kept), logits.data_ptr(), self.helpers,
         )  # fmt: skip
         return logits
 
@@ -408,6 +417,12 @@ def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: 
     if count != parts[:, 0].sum():
         raise ValueError(f"the sequences have {parts[:, 0].sum()} rows, not {count}")
     return parts
+
+
+def _helpers() -> int:
+    """Threads that may help with passes of more than a few rows: those of other cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(0, min(_MOST_HELPERS, (cores or 1) - 1))
 
 
 def _kernel(name: str, dtype: torch.dtype) -> Any:

@@ -65,7 +65,8 @@ PyObject* linear(PyObject*, PyObject* args) {
     return unlocked([&] {
         thread_local cpu::Room room;
         using Number = typename Set::Number;
-        cpu::multiply<Set>(*at<cpu::Product>(product), at<Number>(x), at<Number>(y), rows, room);
+        cpu::multiply<Set>(*at<cpu::Product>(product), at<Number>(x), at<Number>(y), rows, room,
+                           nullptr);
     });
 }
 
@@ -110,23 +111,22 @@ PyObject* attend(PyObject*, PyObject* args) {
                           &size.kv_heads, &size.dim, &size.scale))
         return nullptr;
     return unlocked([&] {
-        thread_local cpu::Room room;
         using Number = typename Set::Number;
         cpu::attend<Set>(at<Number>(states), at<cpu::Part>(parts), at<cpu::Cells>(cells), count,
-                         size, at<Number>(out), room);
+                         size, at<Number>(out), nullptr);
     });
 }
 
 template <class Set>
 PyObject* run(PyObject*, PyObject* args) {
     unsigned long long layers, final_norm, head, x, cosines, sines, parts, cells, kept, logits;
-    long count, number;
+    long count, number, helpers;
     cpu::Model model{};
-    if (!PyArg_ParseTuple(args, "KlKKlllllffKKKKKlKlK", &layers, &model.count, &final_norm, &head,
+    if (!PyArg_ParseTuple(args, "KlKKlllllffKKKKKlKlKl", &layers, &model.count, &final_norm, &head,
                           &model.hidden, &model.feed_forward, &model.heads.heads,
                           &model.heads.kv_heads, &model.heads.dim, &model.heads.scale,
                           &model.epsilon, &x, &cosines, &sines, &parts, &cells, &count, &kept,
-                          &number, &logits))
+                          &number, &logits, &helpers))
         return nullptr;
     model.layers = at<cpu::Layer>(layers);
     model.norm = at<void>(final_norm);
@@ -135,7 +135,7 @@ PyObject* run(PyObject*, PyObject* args) {
         using Number = typename Set::Number;
         cpu::run<Set>(model, at<Number>(x), at<Number>(cosines), at<Number>(sines),
                       at<cpu::Part>(parts), at<cpu::Cells>(cells), count, at<int64_t>(kept),
-                      number, at<Number>(logits));
+                      number, at<Number>(logits), helpers);
     });
 }
 

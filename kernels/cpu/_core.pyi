@@ -60,9 +60,13 @@ def run_avx2(
     kept: int,
     number: int,
     logits: int,
+    helpers: int,
     /,
 ) -> None:
-    """A forward pass over x [rows, hidden], which is overwritten; logits [number, V]."""
+    """A forward pass over x [rows, hidden], which is overwritten; logits [number, V].
+
+    Up to ``helpers`` more threads take part where that pays.
+    """
 
 linear_avx512_bf16 = linear_avx2
 norm_avx512_bf16 = norm_avx2

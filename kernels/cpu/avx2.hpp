@@ -343,6 +343,9 @@ inline void blocks8(const float* x, const void*, const int8_t* weights, const fl
 
 // ------------------------------------------------------------------------------ attention
 
+// So many positions ahead states are asked for: they lie in order, but in short runs.
+constexpr long ahead = 48;
+
 // Writes the keys and values of a part's rows, each `stride` numbers apart, into its cells.
 inline void write_states(const float* keys, const float* values, long stride,
                          const cpu::Part& part, const cpu::Cells& cells, const cpu::Heads& size) {
@@ -440,6 +443,7 @@ inline void gather(const float* const* weights, const float* inverse, const uint
     for (long s = 0; s < length; ++s) {
         const uint16_t* value = values + cells[s] * dim;
         const __m256 low = halves(value), high = halves(value + width);
+        if (s + ahead < length) _mm_prefetch(values + cells[s + ahead] * dim, _MM_HINT_T0);
         for (int r = 0; r < Rows; ++r) {
             const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
             sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
@@ -484,8 +488,12 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
     for (long s = 0; s < length; s += lanes) {
         while (places[first / shared] < s) ++first;
         const uint16_t* these[lanes];
-        for (long i = 0; i < lanes; ++i)
+        for (long i = 0; i < lanes; ++i) {
             these[i] = keys + part.order[s + i < length ? s + i : length - 1] * dim;
+            if (s + i + ahead < length)
+                for (long d = 0; d < dim; d += 32)
+                    _mm_prefetch(keys + part.order[s + i + ahead] * dim + d, _MM_HINT_T0);
+        }
         for (long d = 0; d < dim; d += width) transposed(these, d, keys_of + d * lanes);
         for (long r = first; r < rows;) {
             const long left = rows - r, tile = left >= Tile ? Tile : left >= 3 ? 3 : 1;

@@ -1,10 +1,11 @@
 """The check ``ruff``: each state parses, and ruff finds no undefined name or misplaced statement.
 
 One process looks at many states. Of ruff's rules those are selected that mark an error, in pylint's
-sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F5 (format
-strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
-``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
-locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
+sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52
+(format strings that don't fit their arguments), F62 (starred assignments), F7 (``return``,
+``break``, ``yield``... out of place, broken annotations), F82 (undefined names, also in
+``__all__``, and locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and
+``nonlocal`` that fit no
 binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
 every half-written program has them), redefinitions (F811: it depends on uses that are not written
 yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not
@@ -36,7 +37,7 @@ _BATCH_BYTES = 16_000_000  # a container may have as little as 64 MB there, for 
 _PAGE = 4096  # the least that a file takes there
 
 RUFF_RULES = (
-    *("E9", "F404", "F5", "F62", "F7", "F82"),
+    *("E9", "F404", "F50", "F52", "F62", "F7", "F82"),
     *("PLE0115", "PLE0117", "PLE0118", "PLE1142"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,8 @@ def test_each_command_has_help_with_an_example_and_json(
         (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
         (["quickstart", "--source", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
         (["quickstart", "-n", "0"], 2, "-n"),
+        (["quickstart", "--minutes", "0"], 2, "minutes is 0; it must be from 0.5 to 1440"),
+        (["quickstart", "--minutes", "nan"], 2, "minutes is nan"),
     ],
 )
 def test_mistakes_give_one_line(
@@ -124,6 +127,26 @@ def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
     done = run("data", "lintseq", str(source), "--out", str(tmp_path / "o"), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["kept"] == 1
+
+
+def test_progress_bars_of_libraries_stay_off_the_terminal() -> None:
+    """transformers' conversion of GGUF files makes one that none of its settings switches off."""
+    script = (
+        "import sys\nfrom codegen.cli import main\n"
+        "if sys.argv[1] == 'ours':\n"
+        "    try: main(['--version'])\n"
+        "    except SystemExit: pass\n"
+        "from tqdm.auto import tqdm\nlist(tqdm(range(3)))\n"
+    )
+    shown = {}
+    for whose in ("ours", "theirs"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, whose], capture_output=True, text=True, check=True,
+            env={k: v for k, v in os.environ.items() if k != "TQDM_DISABLE"},
+        )  # fmt: skip
+        shown[whose] = done.stderr
+    assert shown["ours"] == ""
+    assert "3/3" in shown["theirs"]
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -287,7 +287,7 @@ def test_a_mistyped_hub_name_fails_at_once(tmp_path: Path, reachable: bool) -> N
     message, seconds = done.stdout.splitlines()
     assert message.startswith("Cannot open hub:org/nmae:train: ")
     assert "HF_TOKEN" in message
-    assert float(seconds) < 10
+    assert float(seconds) < 60
     assert "Retrying" not in done.stderr
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from codegen.quickstart import STAGES
+
 PROGRAM = "def f{i}(x):\n    if x > {i}:\n        return x\n    y = x + {i}\n    return y * 2\n"
 VOLATILE = {
     "cpu_s",
@@ -71,7 +73,8 @@ def results(out: Path) -> dict[str, Any]:
     """Everything that must be the same, by relative path."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*.json*")):
-        if path.name == "executions.jsonl":  # a log in the order of finishing
+        # A log in the order of finishing; what was measured.
+        if path.name in ("executions.jsonl", "plan.json"):
             continue
         text = path.read_text(encoding="utf-8")
         name = str(path.relative_to(out))
@@ -116,6 +119,11 @@ def test_the_whole_chain(undisturbed: tuple[Path, dict[str, Any], float]) -> Non
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "pass@" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
+    first = json.loads((out / "eval" / "reference" / "score.json").read_text())
+    assert first["statuses"] == {"passed": 1}
+    plan = json.loads((out / "plan.json").read_text())
+    assert plan["sizes"] == summary["sizes"] == {"steps": 6, "n": 3, "problems": 6}
+    assert plan["spent"].keys() == plan["expected"].keys() == set(STAGES)
     losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
     assert losses[-1][1] < losses[0][1]
 
@@ -143,6 +151,43 @@ def test_killed_at_random_moments_and_run_again_it_ends_the_same(
     out, _, seconds = undisturbed
     run_with_kills(tmp_path / "run", tiny_model_dir, source, kills, seconds)
     compare(out, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_planned_run_that_is_killed_keeps_its_plan(
+    tiny_model_dir: Path, source: Path, tmp_path: Path
+) -> None:
+    """The least time there is; the problems and tokens are given, so that it suffices here."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "codegen", "quickstart", "--out", str(out), "--json"]
+    command += ["--model", str(tiny_model_dir), "--source", str(source), "--minutes", "0.5"]
+    command += ["--limit", "2", "--max-new-tokens", "8"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    shown = []
+    for line in process.stderr:
+        shown.append(line)
+        if line.startswith("[4/8]"):
+            break
+    process.kill()
+    process.communicate()
+    # The plan comes before the first stage that takes long, and the first page before training.
+    text = "".join(shown)
+    assert text.index("[1/8]") < text.index("The plan:") < text.index("[2/8]")
+    assert all(f"  {number} {name}" in text for number, name in enumerate(STAGES, 1))
+    assert "A first page" in (out / "report.html").read_text()
+    plan = json.loads((out / "plan.json").read_text())
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[1/8]" not in done.stderr and "The plan:" in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["expected"] == plan["expected"]
+    assert summary["sizes"]["steps"] == plan["sizes"]["steps"]
+    losses = json.loads((out / "train" / "edits" / "train.json").read_text())["losses"]
+    assert len(losses) == plan["sizes"]["steps"]
+    samples = (out / "eval" / "edits" / "samples.jsonl").read_text().splitlines()
+    assert len(samples) == summary["sizes"]["n"] * summary["sizes"]["problems"]
+    assert "A first page" not in (out / "report.html").read_text()
 
 
 @pytest.mark.slow

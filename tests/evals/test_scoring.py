@@ -21,6 +21,7 @@ from eval_fakes import FakeGenerator, FakeSandbox
 
 from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals import tasks
+from codegen.evals.memory import Signer
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.scoring import EXECUTIONS, SCORE, VERDICTS, read_samples, read_score, score
@@ -101,6 +102,47 @@ def test_nothing_is_run_twice_and_more_samples_reuse_the_log(
     other = FakeSandbox(judge, description={"backend": "another"})
     score(samples, toy, out=tmp_path, sandbox=other)
     assert len(other.ran) == 4  # another sandbox might judge otherwise
+
+
+@pytest.mark.parametrize("forgery", ["unsigned", "changed", "foreign", "moved", "odd"])
+def test_executions_that_this_user_did_not_sign_are_run_again(
+    toy: tasks.Task[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgery: str
+) -> None:
+    """A directory that was received says that its wrong programs passed."""
+    samples = [sample("Toy/2", i, f"    return {i}\n") for i in range(3)]
+    monkeypatch.setenv(
+        "CODEGEN_CACHE", str(tmp_path / "theirs" if forgery == "foreign" else tmp_path)
+    )
+    honest = score(samples, toy, out=tmp_path / "run", sandbox=FakeSandbox(judge))
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path))
+    log = tmp_path / "run" / EXECUTIONS
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    passed = next(row for row in rows if row["status"] == "passed")
+    forged = {
+        "unsigned": [drop({**row, "status": "passed"}, "mac") for row in rows],
+        "changed": [{**row, "status": "passed"} for row in rows if row["status"] != "passed"],
+        "foreign": rows,
+        "moved": [{**row, "mac": passed["mac"], "cpu_s": 0.1} for row in rows],
+        "odd": [{**row, "status": "passed", "mac": odd}
+                for row, odd in zip(rows, [None, 3, "\ud800", [], ""], strict=False)],
+    }[forgery]  # fmt: skip
+    log.write_text("".join(json.dumps(row) + "\n" for row in [*forged, [], 3, None]))
+    again = FakeSandbox(judge)
+    assert score(samples, toy, out=tmp_path / "run", sandbox=again) == honest
+    assert len(again.ran) == len(rows)
+
+
+def test_the_key_is_the_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    line = json.loads(Signer().sign({"key": "x"}))
+    assert Signer().check(line) == {"key": "x"}
+    key = tmp_path / "cache" / "executions.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    for spoil in (lambda: key.chmod(0o644), lambda: (key.chmod(0o600), key.write_bytes(b"x")),
+                  lambda: (key.unlink(), key.symlink_to(tmp_path / "elsewhere"))):  # fmt: skip
+        spoil()
+        assert Signer().check(line) is None  # a key that others may know is not used
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("cut", range(1, 400, 37))
@@ -231,7 +273,7 @@ def test_what_programs_print_is_in_the_verdicts_and_old_files_are_read(
     (verdict,) = read_jsonl(Verdict, tmp_path / VERDICTS)
     assert verdict.output == ("line\n" * 1000)[:2000]
     # As they were written before there was an output, or a cost.
-    for name, field in ((EXECUTIONS, "output"), (VERDICTS, "output"), (SCORE, "cost")):
+    for name, field in ((VERDICTS, "output"), (SCORE, "cost")):
         path = tmp_path / name
         text = path.read_text()
         rows = [json.loads(text)] if name == SCORE else map(json.loads, text.splitlines())

@@ -15,7 +15,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch import collate
 from codegen.finetune.encode import Encoder
-from codegen.finetune.nested import sorted_likelihoods
+from codegen.finetune.nested import mark_exits, sorted_likelihoods
 from codegen.finetune.train import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
@@ -91,6 +91,9 @@ def test_a_run_teaches_every_exit_and_writes_them_down(row: dict[str, Any]) -> N
         assert loss == pytest.approx((one + two) / 2, rel=1e-4)
     model = load(result.model).model
     assert default_exits(model) == (1, 2) and Nested(model).exits == (1, 2)
+    assert model.config.exit_loss == "sorted"
+    mark_exits(model, (), "mle")  # a training after it that knows nothing of exits
+    assert not {"exit_layers", "exit_loss"} & model.config.to_dict().keys()
 
 
 def test_a_draft_of_the_first_layers(row: dict[str, Any]) -> None:
@@ -99,6 +102,7 @@ def test_a_draft_of_the_first_layers(row: dict[str, Any]) -> None:
     result = train(parse_recipe(row))
     config = json.loads((Path(result.model) / "config.json").read_text())
     assert config["num_hidden_layers"] == 1 and config["exit_layers"] == [1]
+    assert config["exit_loss"] == "mle"
     assert result.parts["eval_loss_layer_1"] == result.evaluations
     found = load(result.model).model
     assert len(found.model.layers) == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,14 +15,52 @@ from codegen.errors import ConfigError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams
 from codegen.generation.decoders import find_decoder
 from codegen.generation.hf import HFGenerator
-from codegen.models import LoadedModel, load
+from codegen.models import LoadedModel, ModelCard, load
 
 REQUESTS = [Request(prompt) for prompt in ("def f(x):\n", "import", "class A:\n    def g(self):\n")]
 
 
+def written(source: Path, target: Path, **settings: object) -> str:
+    """A copy of a model with other settings in its configuration."""
+    shutil.copytree(source, target)
+    path = target / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return str(target)
+
+
 @pytest.fixture(scope="module")
-def loaded(tiny_model_dir: Path) -> LoadedModel:
-    return load(str(tiny_model_dir), dtype=torch.float32, device="cpu")
+def loaded(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    target = tmp_path_factory.mktemp("sorted") / "model"
+    name = written(tiny_model_dir, target, exit_layers=[2], exit_loss="sorted")
+    return load(name, dtype=torch.float32, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"exit_layers": [1, 2]}, {"exit_loss": "sorted"},
+     {"exit_layers": [1, 2], "exit_loss": "mle"}],
+    ids=str,
+)  # fmt: skip
+def test_a_draft_that_was_not_trained_as_one_is_refused(
+    loaded: LoadedModel, tiny_model_dir: Path, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    name = written(tiny_model_dir, tmp_path / "model", **settings)
+    for options in ({}, {"exits": "1,2"}):
+        decoder = Decoder("sorted", {"draft": name, **options})
+        with pytest.raises(ModelError, match="not trained with the loss sorted") as error:
+            list(HFGenerator(loaded).generate(REQUESTS, SamplingParams(), decoder))
+        assert "codegen finetune" in str(error.value.remedy)
+
+
+def test_the_card_of_an_older_draft_says_so(
+    loaded: LoadedModel, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    name = written(tiny_model_dir, tmp_path / "model", exit_layers=[1, 2])
+    card = ModelCard(recipe={"loss": "sorted"})
+    (tmp_path / "model" / "codegen.json").write_text(json.dumps(dataclasses.asdict(card)))
+    decoder = Decoder("sorted", {"draft": name})
+    params = SamplingParams(max_new_tokens=2)
+    assert list(HFGenerator(loaded).generate(REQUESTS, params, decoder))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])

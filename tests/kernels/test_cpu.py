@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from transformers.models.llama import modeling_llama
 
 from codegen.kernels import cpu
 
-# What kernels leave at most, as a share of a result's norm: of bfloat16 its rounding, of float32 that
-# of rows to whole numbers, and of cells in float16.
+# What kernels leave at most, as a share of a result's norm: of bfloat16 its rounding, of float32
+# that of rows to whole numbers, and of cells in float16.
 ROUNDING = {torch.bfloat16: 2.0**-8.5, torch.float32: 1e-4}
 IN_CELLS = {torch.bfloat16: 2.0**-7.5, torch.float32: 4e-4}
 
@@ -179,7 +180,7 @@ def test_attention_with_pytorch(
 def test_attention_of_several_sequences(
     heads: int, kv_heads: int, dim: int, most: int, dtype: torch.dtype
 ) -> None:
-    """Sequences of all lengths in cells of their own; what is in no cell of theirs has no influence."""
+    """Sequences of all lengths in cells of their own; what is in no such cell has no influence."""
     torch.manual_seed(most)
     sequences, cells, capacities, states, expected = [], [], [], [], []
     kept = []
@@ -309,10 +310,11 @@ def test_what_pytorch_may_use_decides(capability: str, expected: set[str] | None
 def test_only_sets_that_the_cpu_has_are_offered() -> None:
     """By the kernel's word for what the CPU has, which is not the compiled code's."""
     core = pytest.importorskip("codegen.kernels.cpu._core")
-    if not os.path.exists("/proc/cpuinfo"):
+    known = Path("/proc/cpuinfo")
+    if not known.exists():
         pytest.skip("needs /proc/cpuinfo")
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-        flags = set(next((line for line in file if line.startswith("flags")), "").split())
+    lines = known.read_text(encoding="ascii", errors="replace").splitlines()
+    flags = set(next((line for line in lines if line.startswith("flags")), "").split())
     needs = {
         "avx2": {"avx2", "fma", "f16c"},
         "avx512_bf16": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"},

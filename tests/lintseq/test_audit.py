@@ -15,6 +15,7 @@ from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\nprint(unknown)\n"
 EXAMPLE = Example("a", "Do it.", PROGRAM)
+CLEAN = Example("a", "Do it.", PROGRAM.replace("unknown", "2"))
 
 
 def without_edges() -> Prepared:
@@ -39,17 +40,20 @@ def test_counts_are_those_of_pylint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_audit_changes_no_text() -> None:
     plain, some, all_ = (
-        list(LintSeq(sequences=6, audit=audit).generate(EXAMPLE, random.Random(1)))
+        list(LintSeq(sequences=6, audit=audit).generate(CLEAN, random.Random(1)))
         for audit in (0, 0.3, 1)
     )
     for a, b, c in zip(plain, some, all_, strict=True):
         assert a.segments == b.segments == c.segments
         assert "audited_states" not in a.meta
         assert b.meta.get("audited_states", 0) <= c.meta["audited_states"]
-        assert {**a.meta, "audited_states": a.meta["edits"] - 1, "dirty_states": 0} == c.meta
+        audited = {
+            key: n for key, n in c.meta.items() if "compared" not in key and "ref" not in key
+        }
+        assert {**a.meta, "audited_states": a.meta["edits"] - 1, "dirty_states": 0} == audited
     drawn = [text.meta.get("audited_states", 0) for text in some]
     assert 0 < sum(drawn) < sum(text.meta["audited_states"] for text in all_)
-    again = list(LintSeq(sequences=3, audit=0.3).generate(EXAMPLE, random.Random(1)))
+    again = list(LintSeq(sequences=3, audit=0.3).generate(CLEAN, random.Random(1)))
     assert again == some[:3]
 
 
@@ -64,7 +68,7 @@ def test_share_of_states() -> None:
 
 def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
     """As far as their states' size allows; what is audited never depends on the machine."""
-    (plain,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+    (plain,) = LintSeq(audit=1).generate(CLEAN, random.Random(0))
     states = resolve(plain.segments[1].text).states[:-1]
     sizes = [len(state) for state in states]
     for most, audited in (
@@ -73,6 +77,22 @@ def test_long_programs_are_not_audited(monkeypatch: pytest.MonkeyPatch) -> None:
         (0, None),
     ):
         monkeypatch.setattr(repair, "MOST_AUDITED_CHARACTERS", most)
-        (text,) = LintSeq(audit=1).generate(EXAMPLE, random.Random(0))
+        (text,) = LintSeq(audit=1).generate(CLEAN, random.Random(0))
         assert text.segments == plain.segments
         assert text.meta.get("audited_states") == audited
+
+
+def test_edits_are_compared_with_those_of_the_published_algorithm() -> None:
+    """The numbers are those of a sequence that the reference engine draws of the program."""
+    programs = [f"def f{n}(x):\n    y = x\n    return y\n" for n in range(12)]
+    config = LintSeq(sequences=5, verify="static", audit=1)
+    texts = [
+        text
+        for n, program in enumerate(programs)
+        for text in config.generate(Example(str(n), "", program), random.Random(n))
+    ]
+    compared = [text.meta for text in texts if "compared_sequences" in text.meta]
+    assert 3 < len(compared) < 30  # a fifth of 60
+    for meta in compared:
+        assert meta["compared_edits"] == meta["edits"]
+        assert 1 <= meta["reference_edits"] <= 2

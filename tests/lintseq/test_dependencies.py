@@ -160,8 +160,10 @@ LOOSE = (False,)
         (BOTH, "x = 1\ny = [x for x in 'a']\n", 1, {1}),
         (BOTH, "x = 'a'\ny = [x for x in x]\n", 1, {1, 2}),
         (BOTH, "if a:\n    x = 1\n    z = 1\nelse:\n    x = 2\n    z = 2\ny = x\n", 5, {5, 7}),
-        (BOTH, "try:\n    import x\nexcept A:\n    x = 1\n    z = 1\nprint(x)\n", 4, {4, 6}),
-        (BOTH, "x = None\ndef f():\n    global x\n    x = 1\n    y = 1\nz = x\n", 4, {4, 6}),
+        (STRICT, "try:\n    import x\nexcept A:\n    x = 1\n    z = 1\nprint(x)\n", 4, {4, 6}),
+        (LOOSE, "try:\n    import x\nexcept A:\n    x = 1\n    z = 1\nprint(x)\n", 4, {4}),
+        (STRICT, "x = None\ndef f():\n    global x\n    x = 1\n    y = 1\nz = x\n", 4, {4, 6}),
+        (LOOSE, "x = None\ndef f():\n    global x\n    x = 1\n    y = 1\nz = x\n", 4, {4}),
         (BOTH, "def f():\n    global x\n    y = 1\n    x = 1\nf()\nprint(x)\n", 2, {2, 4, 6}),
         (BOTH, "def f():\n    x = 1\n    def g():\n        nonlocal x\n        x = 2\n"
                "        y = 1\n"
@@ -195,10 +197,10 @@ LOOSE = (False,)
         (STRICT, "for i in y:\n    x = 0\n    print(x)\n    x = i\n", 4, {4}),
         (STRICT, "if a:\n    x = 1\nelse:\n    y = 1\n    return_ = 1\n    raise A\n"
                  "print(x)\n", 6, {6, 7}),
-        (LOOSE, "if a:\n    x = 1\nelse:\n    y = 1\n    raise A\nprint(x)\n", 5, {5}),
+        (LOOSE, "if a:\n    x = 1\nelse:\n    y = 1\n    raise A\nprint(x)\n", 5, {5, 6}),
         (STRICT, "if a:\n    x = 1\nelse:\n    y = 1\n    sys.exit()\nprint(x)\n", 5, {5, 6}),
-        (STRICT, "while a:\n    x = 1\n    if x:\n        y = 1\n        break\n"
-                 "print(x)\n", 5, {5, 6}),
+        (BOTH, "while a:\n    x = 1\n    if x:\n        y = 1\n        break\n"
+               "print(x)\n", 5, {5}),
         # Attributes
         (BOTH, "class A:\n    def f(self):\n        self.x = 1\n        self.z = 1\n"
                "    def g(self):\n"
@@ -207,7 +209,7 @@ LOOSE = (False,)
                "        y = 1\n        return self.x\n", 2, {2}),
         (BOTH, "class A:\n    x = None\n    y = 1\n    def f(self):\n        self.x = 1\n"
                "        z = 1\n"
-               "def g(a):\n    print(1)\n    return a.x\n", 5, {5, 9}),
+               "def g(a):\n    print(1)\n    return a.x\n", 5, {5}),
         (BOTH, "import os\nclass A:\n    path = 1\n    y = 1\nprint(os.path)\n", 3, {3}),
         # Results
         (BOTH, "def f():\n    x = 1\n    return x\nf()\n", 3, {3}),
@@ -217,7 +219,7 @@ LOOSE = (False,)
                "y = A().f()\n", 4, {4, 5}),
         (BOTH, "class A:\n    y = 1\n    @property\n    def f(self):\n        x = 1\n"
                "        return x\n"
-               "def g(a):\n    print(1)\n    return a.f\n", 6, {6, 9}),
+               "def g(a):\n    print(1)\n    return a.f\n", 6, {6}),
         (BOTH, "class A:\n    y = 1\n    def __iter__(self):\n        x = 1\n"
                "        return x\n", 5, {3, 4, 5}),
         (BOTH, "class A(B):\n    y = 1\n    def __init__(self):\n        super().__init__()\n"

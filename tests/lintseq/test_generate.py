@@ -102,7 +102,7 @@ def test_formats() -> None:
 def test_defaults_are_told() -> None:
     """The configuration that a run's manifest records has no blanks."""
     assert (LintSeq().granularity, LintSeq().verify, LintSeq().audit) == (
-        "statement",
+        "line",
         "ruff",
         0.005,
     )
@@ -110,6 +110,9 @@ def test_defaults_are_told() -> None:
     assert (reference.granularity, reference.verify, reference.audit) == ("line", "pylint", 0.0)
     ablation = LintSeq(engine="random")
     assert (ablation.granularity, ablation.verify, ablation.audit) == ("line", "static", 0.0)
+    paper = LintSeq(preset="paper")
+    assert (paper.engine, paper.sequences, paper.granularity) == ("reference", 5, "line")
+    assert LintSeq(preset="paper", sequences=2).sequences == 2
     assert LintSeq(verify="pylint").audit == 0.0
     assert LintSeq(engine="random", granularity="line", audit=0.5).audit == 0.5
 
@@ -154,7 +157,10 @@ def test_reasons(example: Example, reason: str) -> None:
         ({"engine": "reference", "granularity": "statement"}, "granularity 'line'"),
         ({"engine": "reference", "audit": 0.1}, "every state"),
         ({"engine": "random", "verify": "pylint"}, "verify 'static'"),
-        ({"engine": "random", "strict": False}, "strict"),
+        ({"engine": "random", "strict": True}, "strict"),
+        ({"preset": "draft"}, "preset"),
+        ({"preset": "paper", "engine": "fast"}, "preset 'paper'"),
+        ({"preset": "paper", "granularity": "statement"}, "granularity 'line'"),
     ],
 )
 def test_wrong_options(options, word: str) -> None:

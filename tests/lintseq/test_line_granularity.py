@@ -193,7 +193,8 @@ def test_human_eval(human_eval_programs: list[str]) -> None:
     states: list[str] = []
     for number, program in enumerate(human_eval_programs):
         edits += check_states(program, number)
-        statements += len(sample_edits(prepare(program), random.Random(number)).edits)
+        whole = prepare(program, granularity="statement")
+        statements += len(sample_edits(whole, random.Random(number)).edits)
         sequence = sample_edits(prepare(program, granularity="line"), random.Random(number))
         states += sequence.states
     assert edits > 1.4 * statements

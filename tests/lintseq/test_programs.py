@@ -158,7 +158,7 @@ def test_units_are_whole_statements() -> None:
         "    # about x\n    x = [\n        a,\n    ]; y = 2\n"
         "    if x: y = 3\n    else:\n        # why\n        y = 4\n        # so\n\n    return y\n"
     )
-    owners = prepare(program).owners
+    owners = prepare(program, granularity="statement").owners
     pieces: dict[int, list[int]] = {}
     for line, owner in enumerate(owners, 1):
         pieces.setdefault(owner, []).append(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from codegen.errors import InputError
 from codegen.lintseq import (
     Edit,
+    EditSequence,
     Hunk,
     Malformed,
     UnsupportedProgram,
@@ -17,6 +20,7 @@ from codegen.lintseq import (
     resolve,
     states,
 )
+from codegen.lintseq.edits import apply
 
 # str.splitlines would split at each of these; a state's lines end in "\n" alone.
 ODD_LINES = [
@@ -174,8 +178,8 @@ END = "\n<|diff|>\n<|diff|>"
         ("@@ -0,0 +1 @@", "bad_count"),
         ("@@ -0,0 +1 @@\nx", "bad_line"),
         ("@@ -0,0 +1 @@\n-x", "bad_line"),
-        ("@@ -0,0 +1 @@\n+x\n", "bad_line"),
-        ("@@ -0,0 +1 @@\n x", "bad_line"),
+        ("@@ -0,0 +1 @@\n x", "context_not_found"),
+        ("@@ -0,0 +1 @@\n+x\n-a", "bad_line"),
         ("@@ -3,0 +4 @@\n+x", "past_end"),
         ("@@ -999999999,0 +1 @@\n+x", "past_end"),
         ("@@ -1,0 +1 @@\n+x", "bad_new_position"),
@@ -184,9 +188,7 @@ END = "\n<|diff|>\n<|diff|>"
         ("@@ -1,2 +0,0 @@\n-a\n-b", "deletes_lines"),
         ("@@ -1 +1 @@\n+x", "bad_header"),
         ("@@ -0,0 +1,0 @@", "bad_header"),
-        ("@@ -0,0 +1 @@ def f():\n+x", "bad_header"),
-        ("@@ -0,0 +1 @@ \n+x", "bad_header"),
-        ("@@-0,0 +1@@\n+x", "bad_header"),
+        ("@@ -0,0+1 @@\n+x", "bad_header"),
         ("@@ -٠,0 +1 @@\n+x", "bad_header"),
         ("@@ -0,0 +" + "9" * 6000 + " @@\n+x", "bad_header"),
         ("@@\n+x", "bad_header"),
@@ -296,3 +298,173 @@ def test_what_the_form_cannot_carry() -> None:
 def test_impossible_edits_are_refused(make) -> None:
     with pytest.raises(InputError):
         make()
+
+
+# -- what models write in place of the published form ----------------------------------------------
+
+BEFORE = ("def f(x):", "    y = x", "", "    return y")
+INSERTED = "def f(x):\n    y = x\n    y += 1\n\n    return y\n"
+
+
+def after(diff: str, recount: bool = False) -> tuple[str, list[str], list[str]]:
+    """The program after a diff of :data:`BEFORE`, the mends and the faults."""
+    text = f"<|diff|>{diff}\n<|diff|>\n<|diff|>"
+    found = resolve(text, base="".join(line + "\n" for line in BEFORE), recount=recount)
+    return found.program, [m.kind for m in found.mended], [m.reason for m in found.malformed]
+
+
+@pytest.mark.parametrize("recount", [False, True])
+@pytest.mark.parametrize(
+    ("diff", "kinds"),
+    [
+        ("@@ -2,0 +3 @@ def f(x):\n+    y += 1", ["header_text"]),
+        ("@@ -2,0 +3 @@ +    y += 1", ["header_text"]),
+        ("@@ -2,0 +3 @@ \n+    y += 1", ["header_spacing"]),
+        ("@@-2,0  +3@@\n+    y += 1", ["header_spacing"]),
+        ("@@ -2,0 +3 @@\n+    y += 1\n", ["blank_line"]),
+        ("@@ -2,0 +3 @@\n+    y += 1\n\n\n", ["blank_line"]),
+        ("@@ -1,4 +1,5 @@\n def f(x):\n     y = x\n+    y += 1\n \n     return y", ["context"]),
+        ("@@ -1,4 +1,5 @@\n def f(x):\n     y = x\n+    y += 1\n\n     return y",
+         ["blank_line", "context"]),
+        ("@@ -2,2 +2,3 @@\n     y = x\n+    y += 1\n ", ["context"]),
+        ("@@ -2,0 +3 @@\n     y = x\n+    y += 1", ["context"]),
+        ("@@ -2,0 +3 @@\n+    y += 1\n \n     return y", ["context"]),
+        ("@@ -2,0 +3 @@\n def f(x):\n     y = x\n+    y += 1\n ", ["context"]),
+        ("```diff\n@@ -2,0 +3 @@\n+    y += 1\n```", ["fence"]),
+        ("@@ -2,0 +3 @@\n+    y += 1\n\\ No newline at end of file", ["no_newline_note"]),
+    ],
+)  # fmt: skip
+def test_what_leaves_no_doubt_is_mended(diff: str, kinds: list[str], recount: bool) -> None:
+    assert after(diff, recount) == (INSERTED, kinds, [])
+
+
+def test_an_empty_line_is_new_if_the_count_says_so() -> None:
+    program, kinds, faults = after("@@ -2,0 +3,3 @@\n+    y += 1\n\n+    y += 2")
+    assert program == "def f(x):\n    y = x\n    y += 1\n\n    y += 2\n\n    return y\n"
+    assert (kinds, faults) == (["blank_line"], [])
+
+
+@pytest.mark.parametrize(
+    ("diff", "fault", "program"),
+    [
+        # Wrong numbers: only where they may be mended.
+        ("@@ -2,0 +3,4 @@\n     y = x\n+    y += 1", "bad_count", INSERTED),
+        ("@@ -9,2 +9,3 @@\n     y = x\n+    y += 1\n ", "moved_context", INSERTED),
+        ("@@ -0,0 +1 @@\n     y = x\n+    y += 1", "moved_context", INSERTED),
+        ("@@ -2,2 +9,3 @@\n     y = x\n+    y += 1\n ", "bad_new_position", INSERTED),
+        # No telling where: never applied.
+        ("@@ -2,2 +2,3 @@\n     y = z\n+    y += 1\n ", "context_not_found", None),
+        ("@@ -2,1 +2,2 @@\n-    y = x\n+    y += 1", "deletes_lines", None),
+    ],
+)
+def test_doubtful_places(diff: str, fault: str, program: str | None) -> None:
+    unchanged = "".join(line + "\n" for line in BEFORE)
+    assert after(diff)[::2] == (unchanged, [fault])
+    assert after(diff, recount=True)[::2] == (program or unchanged, [fault])
+
+
+def test_several_places_are_ambiguous_unless_the_header_names_one() -> None:
+    base = "x = 1\ny = 2\nx = 1\ny = 2\n"
+    text = "<|diff|>@@ -{},1 +{},2 @@\n x = 1\n+z = 3\n<|diff|>\n<|diff|>"
+    for recount in (False, True):
+        third = resolve(text.format(3, 3), base=base, recount=recount)
+        assert third.program == "x = 1\ny = 2\nx = 1\nz = 3\ny = 2\n"
+        assert not third.malformed
+        unknown = resolve(text.format(2, 2), base=base, recount=recount)
+        assert unknown.program == base
+        assert [m.reason for m in unknown.malformed] == ["ambiguous_context"]
+
+
+def test_carriage_returns_of_the_text_and_of_a_line() -> None:
+    found = resolve(TEXT.replace("\n", "\r\n"))
+    assert (found.program, found.complete) == (PROGRAM, True)
+    assert [m.kind for m in found.mended] == ["crlf"]
+    line = format_edits([Edit((Hunk(0, ("x = 1\r",)),))])
+    assert resolve(line).edits == (Edit((Hunk(0, ("x = 1\r",)),)),)
+
+
+def test_mended_text_is_no_published_form() -> None:
+    with pytest.raises(InputError, match="header_text"):
+        parse_edits(TEXT.replace("+1 @@", "+1 @@ f"))
+
+
+CODE_LINES = st.text("ab =+-@ \t", max_size=6)
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> list[Edit]:
+    """Edits whose lines are like code: some blank, some equal."""
+    edits = []
+    length = 0
+    for _ in range(draw(st.integers(1, 4))):
+        starts = sorted(draw(st.sets(st.integers(0, length), min_size=1, max_size=3)))
+        hunks = [Hunk(n, tuple(draw(st.lists(CODE_LINES, min_size=1, max_size=3)))) for n in starts]
+        edits.append(Edit(tuple(hunks)))
+        length += sum(len(hunk.lines) for hunk in hunks)
+    return edits
+
+
+def with_context(edits: list[Edit], lines: int, *, git_numbers: bool) -> str:
+    """The text with context lines, written by hand: one hunk of the text for each of ours."""
+    diffs = []
+    state: list[str] = []
+    for edit in edits:
+        rows = []
+        added = 0
+        for hunk in edit.hunks:
+            above = state[max(0, hunk.start - lines) : hunk.start]
+            below = state[hunk.start : hunk.start + lines]
+            context, new = len(above) + len(below), len(hunk.lines)
+            if git_numbers and context:
+                first = hunk.start - len(above) + 1
+                rows.append(f"@@ -{first},{context} +{first + added},{context + new} @@ x")
+            else:
+                rows.append(f"@@ -{hunk.start},0 +{hunk.start + added + 1},{new} @@")
+            rows += [f" {line}" for line in above]
+            rows += [f"+{line}" for line in hunk.lines]
+            rows += [f" {line}" for line in below]
+            added += new
+        diffs.append("\n".join(rows))
+        state = apply(state, edit)
+    return "\n<|diff|>".join(["", *diffs, "", ""])[1:]
+
+
+MUTATIONS = {
+    "heading": lambda edits, text: re.sub(r"(?m)^((?:<\|diff\|>)?@@ .* @@)$", r"\1 class A:", text),
+    "spacing": lambda edits, text: re.sub(r"(?m)^((?:<\|diff\|>)?@@ .* @@)$", r"\1  ", text),
+    "carriage returns": lambda edits, text: text.replace("\n", "\r\n"),
+    "blank line before each marker": lambda edits, text: text.replace("\n<|diff|>", "\n\n<|diff|>"),
+    "fences": lambda edits, text: "```diff\n" + text.replace("\n<|diff|>\n<|diff|>",
+                                                         "\n```\n<|diff|>\n<|diff|>"),
+    "no newline": lambda edits, text: text.rstrip("\n"),
+    "context with git's numbers": lambda edits, text: with_context(edits, 2, git_numbers=True),
+    "one line of context": lambda edits, text: with_context(edits, 1, git_numbers=True),
+    "context with the published numbers": lambda edits, text: with_context(
+        edits, 2, git_numbers=False
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recount", [False, True])
+@pytest.mark.parametrize("name", MUTATIONS)
+@given(edits=sequences())
+def test_mutated_text_gives_the_same_program(name: str, recount: bool, edits: list[Edit]) -> None:
+    text = MUTATIONS[name](edits, format_edits(edits))
+    found = resolve(text, recount=recount)
+    assert found.program == EditSequence(tuple(edits)).program
+    assert not found.malformed
+    assert found.complete
+
+
+@given(edits=sequences(), data=st.data())
+def test_wrong_counts_give_the_same_program(edits: list[Edit], data: st.DataObject) -> None:
+    """Any counts of new lines and new positions, which say nothing that the lines do not."""
+
+    def wrong(match: re.Match[str]) -> str:
+        position = data.draw(st.integers(1, 30))
+        return f"@@ -{match[1]},0 +{position},{data.draw(st.integers(1, 30))} @@"
+
+    text = re.sub(r"(?m)@@ -(\d+),0 \+\d+(?:,\d+)? @@$", wrong, format_edits(edits))
+    found = resolve(text, recount=True)
+    assert found.program == EditSequence(tuple(edits)).program
+    assert {m.reason for m in found.malformed} <= {"bad_count", "bad_new_position"}

@@ -33,18 +33,25 @@ def capabilities() -> types.ClientCapabilities:
     return types.ClientCapabilities(text_document=document, general=general)
 
 
-async def started(model: Path) -> LanguageClient:
+async def started(model: Path, options: Any = None) -> LanguageClient:
     """A client whose server has its model."""
     config = ClientServerConfig(server_command=command(model))
     client: Any = await config.start()
-    client.statuses = []
+    client.statuses, client.settled = [], []
+
+    @client.feature("$/codegen/settled")
+    def settled(params: Any) -> None:
+        client.settled.append(params)
 
     @client.feature("$/codegen/status")
     def status(params: Any) -> None:
         client.statuses.append((params.kind, params.message))
 
     params = types.InitializeParams(
-        capabilities(), process_id=os.getpid(), root_uri="file:///project"
+        capabilities(),
+        process_id=os.getpid(),
+        root_uri="file:///project",
+        initialization_options=options,
     )
     client.answer = await client.initialize_session(params)
     for _ in range(600):
@@ -188,3 +195,37 @@ async def test_the_selected_entry_of_the_editors_list_is_gone_on_from(client: An
     answer = await client.text_document_inline_completion_async(params)
     assert all(item.insert_text.startswith("path") for item in answer.items)
     assert all(item.range == place for item in answer.items)
+
+
+@pytest.mark.parametrize("takes_second", [True, False])
+async def test_a_second_answer_only_for_editors_that_take_it(
+    takes_second: bool, tiny_model_dir: Path
+) -> None:
+    """What is shown in the end is what a new document with the same text gets."""
+    client: Any = await started(tiny_model_dir, {"settled": True} if takes_second else None)
+    text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
+    opened(client, text)
+    await items(client, inline(12, 8, automatic=True))
+    came = 0
+    for number in range(12):
+        line = f"value_{number} = [{number}]\n"
+        typed(client, line, number, 0, number + 2)
+        lines = text.splitlines(keepends=True)
+        text = "".join([*lines[:number], line, *lines[number:]])
+        client.settled.clear()
+        shown = await items(client, inline(13 + number, 8, automatic=True))
+        uri = f"file:///project/new_{number}.py"
+        opened(client, text, uri)
+        full = await items(client, inline(13 + number, 8, automatic=True, uri=uri))
+        for _ in range(400):
+            if shown == full or client.settled or not takes_second:
+                break
+            await asyncio.sleep(0.05)
+        for params in client.settled:
+            assert params.uri == URI and params.position.line == 13 + number
+            shown = [item.insertText for item in params.items]
+            came += 1
+        assert shown == full
+    assert (came > 0) == takes_second
+    await client.shutdown_session()
+    await client.stop()

@@ -11,7 +11,8 @@ from codegen.cli import example, json_option
 from codegen.cli.data.options import run_generator, run_options
 
 # Spelled out here, so that --help need not load the generator.
-_GRANULARITIES = ("statement", "line")
+_PRESETS = ("paper",)
+_GRANULARITIES = ("line", "statement")
 _CHECKS = ("static", "compile", "ruff", "pylint")
 _ENGINES = ("fast", "reference", "random")
 _FORMATS = ("diff", "chat", "pairs")
@@ -22,17 +23,20 @@ _FORMATS = ("diff", "chat", "pairs")
     epilog=example("codegen data lintseq stdlib --out data/lintseq --sequences 5"),
 )
 @click.option(
+    "--preset",
+    type=click.Choice(_PRESETS),
+    help="paper: the data of the paper, which is --engine reference --sequences 5.",
+)
+@click.option(
     "--sequences",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Edit sequences for each program (5 in the paper).",
+    help="Edit sequences for each program (5 in the paper).  [default: 1]",
 )
 @click.option(
     "--granularity",
     type=click.Choice(_GRANULARITIES),
-    help="Smallest piece that an edit inserts: whole statements, or lines as in the paper."
-    "  [default: statement]",
+    help="Smallest piece that an edit inserts: lines as in the paper, or whole statements."
+    "  [default: line]",
 )
 @click.option(
     "--verify",
@@ -49,17 +53,16 @@ _FORMATS = ("diff", "chat", "pairs")
 )
 @click.option(
     "--strict/--no-strict",
-    default=True,
+    default=False,
     show_default=True,
-    help="Whether to delete more together, so that fewer states need a repair.",
+    help="Use stricter dependency rules: fewer and larger edits than in the paper.",
 )
 @click.option(
     "--engine",
     type=click.Choice(_ENGINES),
-    default="fast",
-    show_default=True,
     help="fast: sample from dependency rules. reference: the published algorithm, with pylint "
-    "after each deletion. random: its ablation RandSeq, whose states need not be valid.",
+    "after each deletion. random: its ablation RandSeq, whose states need not be valid."
+    "  [default: fast]",
 )
 @click.option(
     "--format",
@@ -72,12 +75,13 @@ _FORMATS = ("diff", "chat", "pairs")
 @run_options
 @json_option
 def lintseq(
-    sequences: int,
+    preset: str | None,
+    sequences: int | None,
     granularity: str | None,
     verify: str | None,
     audit: float | None,
     strict: bool,
-    engine: str,
+    engine: str | None,
     format: str,
     **options: Any,
 ) -> Mapping[str, Any]:
@@ -86,6 +90,7 @@ def lintseq(
 
     generator = make(
         "lintseq",
+        preset=preset,
         sequences=sequences,
         granularity=granularity,
         verify=verify,

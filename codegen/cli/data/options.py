@@ -212,7 +212,7 @@ class _Shown:
             self.bar.say(f"Going on after {self.resumed} inputs of an interrupted run.")
         note = f"{progress.kept} kept, {progress.skipped} skipped, {progress.failed} failed"
         total = round(progress.inputs / progress.fraction) if progress.fraction else None
-        self.bar.update(progress.inputs, total, note, before=progress.resumed)
+        self.bar.update(progress.inputs, total, note)
 
 
 def _executor(name: str, ray_address: str | None, workers: int | None) -> Executor | Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -223,6 +224,45 @@ def run_together(works: Sequence[Any]) -> list[Any]:
                 results[number] = end.value
                 del requests[number]
     return results
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_helping_threads_change_nothing(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same logits to the last bit, pass after pass, whoever computes which part; forked too."""
+    if dtype not in cpu.KERNELS:
+        pytest.skip(f"no kernels for {dtype} here")
+    monkeypatch.setattr(cpu, "preferable", lambda _: True)
+    torch.manual_seed(0)
+    sizes = {**SIZES, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 2048}
+    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(dtype=dtype).eval()
+    step = DecodeStep(model, narrow, most=None)
+    assert step._pass is not None
+    rng = random.Random(6)
+    tokens = [rng.randrange(2048) for _ in range(30)]
+    caches = [EditableCache(model, step=step) for _ in range(2)]
+    for cache in caches:
+        cache.update(tokens)
+
+    def differing(passes: int) -> int:
+        found = 0
+        for number in range(passes):
+            more = [rng.randrange(2048) for _ in range(4 + number % 12)]
+            logits = []
+            for cache, helpers in zip(caches, (0, 3), strict=True):
+                step._pass.helpers = helpers  # type: ignore[union-attr]
+                logits.append(cache.extend(more))
+                cache.truncate(len(tokens))
+            found += not torch.equal(*logits)
+        return found
+
+    assert differing(200) == 0
+    if hasattr(os, "fork"):
+        child = os.fork()
+        if not child:  # where the threads are not
+            os._exit(bool(differing(20)))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_work_that_is_given_up_leaves_what_is_encoded() -> None:

@@ -44,7 +44,6 @@ def test_counters_find_the_smallest_square(items: list[int], most: int) -> None:
         assert lags.square() == expected
         if expected:
             assert lags.expected(expected.period) == items[length - expected.period]
-            assert stream.weights[expected.period - 1] == expected.run
 
 
 @given(items=sequences, rejected=sequences)

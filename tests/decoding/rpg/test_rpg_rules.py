@@ -18,6 +18,7 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
+from codegen.benchmarks.tools.loops import loops, stopped_after
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.rpg import METHODS, RpgOptions, read_options
 from codegen.decoding.rpg.critical import CriticalTokens
@@ -181,6 +182,25 @@ def test_a_cycle_inside_a_string_is_a_cycle_of_tokens(tokenizer: Any, tokens: An
     cycle = tokenizer(" so on and").input_ids
     worst = min(changes(rule, len(tokens)).items(), key=lambda item: item[1], default=(0, 1.0))
     assert worst[1] < -4 and worst[0] in cycle
+
+
+def test_structural_loops_with_new_content_are_stopped(tokenizer: Any, tokens: Any) -> None:
+    """Counted loops of all kinds, and blocks of statements whatever their words; rows of new words
+    are left, which can't be told from a table.
+    """
+
+    def encode(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    written = loops()
+    assert len(written) > 40
+    for loop in written:
+        rule = method(tokens, "rpg", language=loop.language).rule()
+        found = stopped_after(rule, loop, encode, tokens)
+        if loop.counted or (loop.block and loop.name != "cases of Go, worded"):
+            assert found is not None and 3 <= found <= 20, loop.name
+        else:
+            assert found is None, loop.name
 
 
 def test_ways_out_of_a_bracket_are_its_closers(tokenizer: Any, tokens: Any) -> None:

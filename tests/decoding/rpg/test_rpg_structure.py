@@ -7,6 +7,7 @@ import keyword
 import random
 import sysconfig
 import tokenize
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -339,21 +340,70 @@ def test_repetitions_are_seen_where_a_copy_would_begin() -> None:
     assert repeats("  g();\n" * 4, "java") == (1, 4, (b"g",))
 
 
-def test_an_item_is_familiar_if_it_says_nothing_new() -> None:
-    def weight(text: str) -> float:
-        tracker = StructureTracker(PYTHON)
-        tracker.feed(text.encode())
-        found = tracker.repetition()
-        assert found
-        return found.weight
+def counted(text: str, language: str = "python") -> float:
+    tracker = StructureTracker(find_language(language))
+    tracker.feed(text.encode())
+    found = tracker.repetition()
+    assert found
+    return tracker.weight(found.square)
 
-    assert weight("f(x)\n" * 4) == 3
-    assert weight("".join(f"f(x{i})\n" for i in range(4))) == 1.5
-    assert weight("".join(f"f({name})\n" for name in ("one", "two", "three", "four"))) == 0
-    assert weight("a = [" + "".join(f"{i}, " for i in range(4))) == 0
-    blank = "".join(f"# says {word}\n#\n" for word in ("one", "two", "three", "four"))
-    assert weight(blank.replace("#\n", "# \n")) == 1.75  # each new line halves what was counted
-    assert weight("a = [" + "0, " * 4) == 1.5
+
+def each(form: str, values: Sequence[object]) -> str:
+    return "".join(form.replace("?", str(value)) for value in values)
+
+
+NAMES = ("one", "two", "three", "four", "five")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("f(x)\n" * 4, 4.0),
+        (each("f(x?)\n", range(5)), 1 + 0.25 + 3),  # a step is known from the second on
+        (each("f(x?)\n", [3, 5, 4, 9, 1]), 1 + 4 * 0.25),
+        (each("f('?')\n", "abcde"), 1 + 0.25 + 3),
+        (each("f(?)\n", NAMES), 1.0),
+        (each("f(?)\n", [f"{n}, {i}" for i, n in enumerate(NAMES)]), 1 + 3 * 0.5),
+        (each("f(?)\n", [*[7] * 4, "one"]), 1 + 3 / 2),  # what says something new halves
+        ("a = [" + each("?, ", range(5)), 1 + 3 * 0.25),
+        ("a = [" + each("?, ", [3, 5, 4, 9, 1]), 1.0),
+        ("a = [" + "0, " * 5, 1 + 4 * 0.5),
+        ("a = {" + each("'key?': 'v?', ", range(5)), 1 + 0.125 + 3 * 0.5),
+        (each("def get_?(self):\n    return self.?\n", NAMES), 1 + 3 * 0.5),  # a block
+        (each("def ?(): ...\n", NAMES), 1.0),  # of which one statement says nothing
+        ("f(x)\n" * 40, 40.0),  # more copies than are looked at
+        (each("def get_?(self):\n    return self.?\n", NAMES * 8), 1 + 38 * 0.5),
+    ],
+)
+def test_a_copy_counts_by_how_little_it_says(text: str, expected: float) -> None:
+    assert counted(text) == pytest.approx(expected)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(["a", "b1", "b2", "'c d'", "7"]), min_size=1, max_size=4),
+             min_size=2, max_size=30)
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_copies_never_count_more_than_they_are(rows: list[list[str]]) -> None:
+    tracker = StructureTracker(PYTHON)
+    for row in rows:
+        tracker.feed(f"f({', '.join(row)})\n".encode())
+        found = tracker.repetition()
+        if found:
+            assert 1 <= tracker.weight(found.square) <= found.square.copies
+
+
+def test_a_copy_begins_where_a_statement_does() -> None:
+    """Not at what goes on with it, though the first copy's is the first that looks as the next."""
+    tries = each("try:\n    f(?)\nexcept A:\n    g(?)\n", range(4))
+    assert repeats(tries) == (4, 3, (b"try",))
+    assert repeats(tries + "try:\n    f(9)\n") is None
+    methods = "class A:\n" + each("    @cached\n    def f?(self):\n        g(?)\n", range(4))
+    assert repeats(methods) == (3, 3, (b"@",))
+    assert repeats(methods + "    @cached\n") is None
+    chain = "if (x) {\n  y();\n}\n" + each("else if (x == ?) {\n  y(?);\n}\n", range(4))
+    assert repeats(chain, "javascript") == (3, 4, (b"else",))
+    assert repeats(chain + "else if (x == 9) {\n  y(9);\n", "javascript") is None
 
 
 def test_languages_by_name() -> None:

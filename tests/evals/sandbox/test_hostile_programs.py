@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
@@ -60,10 +61,13 @@ class Canary:
         with pytest.raises(BlockingIOError):
             self.server.accept()
         assert self.file.read_text() == SECRET
+        with Path("/dev/null").open("rb") as null:
+            fcntl.flock(null, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert SECRET not in outcome.message + outcome.stdout + repr(outcome.values)
-        assert processes_below(os.getpid()) == self.processes
-        assert len(list(Path("/proc/self/fd").iterdir())) == self.descriptors
         assert self.sandbox.run(HONEST).status == "passed"
+        # A process of tests may be another than before.
+        assert len(processes_below(os.getpid())) <= len(self.processes)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= self.descriptors
 
 
 def _canary(backend: Any, folder: Path, way: str = "compiled") -> Iterator[Canary]:
@@ -104,15 +108,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 
 
 def _try(canary: Canary, row: Any) -> None:
-    problem = table.PROBLEMS[row.problem]
-    outcome = canary.sandbox.run(
-        Job(
-            canary.fill(row.program),
-            test=problem.test,
-            entry_point=problem.entry_point,
-            limits=row.limits,
-        )
-    )
+    outcome = canary.sandbox.run(table.job_of(row, canary.fill(row.program)))
     assert outcome.status in row.allowed, outcome
     if row.name.split()[0] not in NUISANCES:
         assert not outcome.passed
@@ -154,10 +150,12 @@ def _row(name: str) -> Any:
 def test_every_problem_can_be_passed(bwrap: Canary) -> None:
     """The table would be worthless if its tests refused right programs too."""
     right = {"add": table.RIGHT, "near": table.RIGHT, "isclose": table.RIGHT, "not": table.RIGHT}
+    right |= dict.fromkeys(("all", "zip", "items", "next"), table.RIGHT)
+    right["printed"] = "print(3)\nprint(12)\n"
     right["plain"] = right["shadow"] = "def add(a, b):\n    return [a + b]\n"
-    for name, problem in table.PROBLEMS.items():
-        job = Job(right[name], test=problem.test, entry_point=problem.entry_point)
-        assert bwrap.sandbox.run(job).status == "passed", name
+    for name in table.PROBLEMS:
+        row = table.Hostile(name, right[name], name, frozenset())
+        assert bwrap.sandbox.run(table.job_of(row)).status == "passed", name
 
 
 _LEAVES = """\

@@ -285,7 +285,7 @@ def test_an_ordinary_user_has_the_same_sandbox(backend: str, tmp_path: Path) -> 
     root = Path(tempfile.mkdtemp())
     try:
         package = Path(codegen.__file__).parent
-        for name in ("__init__.py", "errors.py", "records.py", "evals/sandbox"):
+        for name in (*(file.name for file in package.glob("*.py")), "evals/sandbox"):
             source, target = package / name, root / "codegen" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
@@ -319,6 +319,14 @@ def test_probes_hold_here() -> None:
     probes = probe()
     assert len(probes) == 10
     assert [p for p in probes if not p.ok] == []
+
+
+def test_probes_hold_on_a_slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty times slower: the limit of CPU time may end each program, but tells nothing."""
+    from codegen.evals.sandbox import probes
+
+    monkeypatch.setattr(probes, "_LIMITS", Limits(cpu_s=0.05, memory_mib=256))
+    assert [p for p in probe() if not p.ok] == []
 
 
 def test_a_probe_without_a_sandbox_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +376,28 @@ def test_a_job_to_be_run_alone_waits_for_a_worker(monkeypatch: pytest.MonkeyPatc
         job = Job("import time\ntime.sleep(99)\n", limits=Limits(cpu_s=0.1))
         assert sandbox.run(job).status == "timeout"
     assert refused
+
+
+def test_programs_that_only_wait_are_tried_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    send, beside = Pool._send, []
+
+    def watched(self: Pool, worker: Any, task: Any) -> None:
+        if task.alone:
+            beside.append((task.job.program, sum(len(w.runs) for w in self._workers)))
+        send(self, worker, task)
+
+    monkeypatch.setattr(Pool, "_send", watched)
+    waits = "import time\ntime.sleep(99)\n"
+    works = "import time\nend = time.process_time() + 0.15\n" + (
+        f"while time.process_time() < end: pass\n{waits}"
+    )
+    limits = Limits(cpu_s=0.3, memory_mib=256)
+    jobs = [(n, Job(works if n in (1, 3) else waits, limits=limits)) for n in range(6)]
+    with Sandbox(workers=1) as sandbox:
+        assert {outcome.status for _, outcome in sandbox.map(jobs)} == {"timeout"}
+    assert len(beside) == 6
+    assert max(number for program, number in beside if program == waits) == 2  # three in flight
+    assert [number for program, number in beside if program == works] == [0, 0]
 
 
 class _Broken:

@@ -36,7 +36,7 @@ def test_a_short_soak_leaves_nothing() -> None:
 
 def test_peers_get_the_same_problems() -> None:
     """The arguments and results for EvalPlus say what the tests say."""
-    assert set(hostile.AS_VALUES) == set(PROBLEMS)
+    assert set(hostile.AS_VALUES) == {name for name, p in PROBLEMS.items() if not p.stdout}
     for name, (inputs, expected) in hostile.AS_VALUES.items():
         known = {tuple(i): value for i, value in zip(inputs, expected, strict=True)}
 

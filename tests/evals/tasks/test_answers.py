@@ -410,6 +410,7 @@ def test_sound_edits(toy_file: Path) -> None:
         "complete": 1.0,
         "round_trip": 1.0,
         "malformed": 0.0,
+        "mended": 0.0,
         "valid_states": 1.0,
         "all_states_valid": 1.0,
         "tokens_per_edit": 40 / len(edits),

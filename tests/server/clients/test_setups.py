@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,50 @@ def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         # It asks again at once; leaving insert mode cancels, and the server lives on.
         vim.input("<Esc>o<Esc>")
         assert vim.exec_lua("return #vim.lsp.get_clients({name = 'codegen'})") == 1
+    finally:
+        vim.close()
+
+
+@pytest.mark.slow
+def test_neovim_shows_the_second_answer(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = tools.neovim()
+    if found.version < (0, 12):
+        pytest.skip("the set-up is for Neovim 0.12")
+    environment = {**found.environment, "PATH": path, "XDG_STATE_HOME": str(tmp_path)}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "main.py"
+    file.write_text("".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na\n")
+    argv = [*found.command, "--embed", "--headless", "-u", "NONE", "-i", "NONE", "-n"]
+    vim = pynvim.attach("child", argv=argv)
+    try:
+        vim.ui_attach(100, 50)
+        vim.command("set nomore cmdheight=8 shortmess+=F")
+        vim.command("filetype on")
+        vim.command(f"luafile {EDITORS / 'neovim' / 'codegen.lua'}")
+        vim.exec_lua(
+            """
+            local shows = vim.lsp.config.codegen.handlers['$/codegen/settled']
+            vim.lsp.config('codegen', { handlers = {
+              ['$/codegen/settled'] = function(err, answer, context)
+                vim.g.settled = answer.items[1] and answer.items[1].insertText or ''
+                shows(err, answer, context)
+              end,
+            } })
+            """
+        )
+        vim.command(f"edit {file}")
+        wait_for(lambda: "ready" in str(vim.vars.get("codegen_status", "")))
+        for number in range(20):
+            vim.input(f"<Esc>ggOvalue_{number} = [{number}]<Esc>G$a")
+            wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion"))
+            time.sleep(0.6)  # the second answer has come, if there is one
+            if settled := vim.vars.get("settled"):
+                wait_for(lambda: ghost(vim, "nvim.lsp.inline_completion") == settled, 10)
+                return
+        raise AssertionError("no answer was replaced")
     finally:
         vim.close()
 

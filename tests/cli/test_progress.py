@@ -1,0 +1,41 @@
+"""The time left is computed from what this process did, at the pace at which it does it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from codegen.cli.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("done_before", [0, 16])
+@pytest.mark.parametrize("loading_s", [0.0, 100.0])
+def test_steps_of_an_earlier_process_have_no_part_in_the_speed(
+    clock: list[float], capsys: pytest.CaptureFixture[str], done_before: int, loading_s: float
+) -> None:
+    with Progress("steps", 32) as progress:
+        clock[0] += loading_s
+        for step in range(done_before + 1, done_before + 5):
+            clock[0] += 20.0
+            progress.update(step)
+        last = capsys.readouterr().err.splitlines()[-1]
+    left = (32 - done_before - 4) * 20
+    assert "0.05/s" in last
+    assert f"{left // 60} min {left % 60} s left" in last
+
+
+def test_before_two_reports_nothing_is_said_of_the_speed(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("steps", 32) as progress:
+        clock[0] += 50
+        progress.update(17)
+    assert capsys.readouterr().err == "steps: 17/32, 50 s\n"

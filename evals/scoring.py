@@ -690,5 +690,10 @@ def _notes(
         yield "Decoding was greedy, so samples of one problem are alike and pass@k hardly grows."
     if any(verdict.trust == "in_sandbox" for verdict in verdicts):
         yield "Some tests ran beside the program, which could have forged its verdict."
+    if count := sum(verdict.trust == "objects" for verdict in verdicts):
+        yield (
+            f"In {count} of {len(verdicts)} samples the tests compared objects of the program with "
+            "each other; whether these are equal is their class's word."
+        )
     if work.mixed_models:
         yield "The samples were not all made with the same model."

@@ -176,18 +176,17 @@ def _check_attribute(target: Any, verb: str, name: str) -> None:
     elif isinstance(target, types.GeneratorType):
         allowed = name in _GENERATOR
     allowed = allowed and not name.startswith("_")
-    if name in _OF_MOCKS and any(
-        base.__module__ == "unittest.mock" for base in type(target).__mro__
-    ):
+    kind: Any = type(target)
+    if name in _OF_MOCKS and any(base.__module__ == "unittest.mock" for base in kind.__mro__):
         allowed = False
     if allowed and verb != "getattr":
         import inspect
 
-        found = inspect.getattr_static(type(target), name, None)
+        found: Any = inspect.getattr_static(type(target), name, None)
         settable = isinstance(found, property) and found.fset is not None
-        allowed = not isinstance(target, (type, io.IOBase, types.GeneratorType)) and (
-            settable or isinstance(found, (*_PLAIN_DATA, types.MemberDescriptorType))
-        )
+        settable = settable or isinstance(found, _PLAIN_DATA)
+        settable = settable or isinstance(found, types.MemberDescriptorType)
+        allowed = settable and not isinstance(target, (type, io.IOBase, types.GeneratorType))
     if not allowed:
         raise AttributeError(f"{type(target).__name__!r} object has no attribute {name!r}")
 

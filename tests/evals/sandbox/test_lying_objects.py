@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from codegen.evals.sandbox import Job, Sandbox
 
 LIAR = """\
@@ -152,3 +154,91 @@ def test_no_lie_passes(sandbox: Sandbox) -> None:
         if outcome.status not in ("wrong", "error")
     }
     assert not bad
+
+
+# A program, and tests that it must not pass.
+OTHERS = {
+    "a mock's assertions taken away": (
+        (
+            "def f(m):\n"
+            "  try: m.configure_mock(**{'assert_called_once_with': None})\n"
+            "  except Exception: pass\n"
+            "  try: m.assert_called_once_with=lambda *a,**k: None\n"
+            "  except Exception: pass\n"
+            "  try: m.reset_mock()\n"
+            "  except Exception: pass\n"
+        ),
+        ("from unittest.mock import Mock\nm=Mock()\nf(m)\nm.assert_called_once_with(3)\n"),
+    ),
+    "the globals of a function of the tests": (
+        (
+            "def f(g):\n"
+            "  for n in ('__globals__','__code__','__closure__','__self__','f_back','gi_frame'):\n"
+            "    try: raise SystemError(repr(getattr(g,n)))\n"
+            "    except AttributeError: pass\n"
+            "  return 0\n"
+        ),
+        ("exp=3\nassert f(lambda x: exp)==exp\n"),
+    ),
+    "the class of an object of the tests changed": (
+        ("def f(o):\n  o.__class__.__eq__=lambda *a: True\n  return o\n"),
+        (
+            "class A:\n"
+            "  def __init__(s,x): s.x=x\n"
+            "  def __eq__(s,o): return s.x==o.x\n"
+            "  __hash__=None\n"
+            "assert f(A(1))==A(2)\n"
+        ),
+    ),
+    "a method of an object of the tests replaced": (
+        ("def f(o):\n  o.__eq__=lambda *a: True\n  o.check=lambda: True\n"),
+        (
+            "class A:\n"
+            "  def check(self): return False\n"
+            "a=A()\n"
+            "try: f(a)\n"
+            "except AttributeError: pass\n"
+            "assert a.check()\n"
+        ),
+    ),
+    "an iteration ended early": (
+        ("class E(AssertionError): pass\ndef f():\n  raise StopIteration\n"),
+        ("def it():\n  yield f()\nok=True\nfor x in map(lambda _: f(),[1]): ok=False\nassert ok\n"),
+    ),
+    "an iteration of a callback ended early": (
+        ("def g(x): raise StopIteration\ndef f(cb):\n  cb(3)\n  return 1\n"),
+        ("got=[]\ndef cb(x): got.append(list(map(g,[1])))\nassert f(cb)==1 and got==[[]]\n"),
+    ),
+    "a global named as one of the tests": (
+        ("expected=5\nresult=5\ndef f(): return 4\n"),
+        ("expected=4+1\nassert f()==expected\n"),
+    ),
+    "a value that equals nothing left in an argument": (
+        ("def f(d): d.clear(); d['a']=float('nan')\n"),
+        ("d={'a':1}\nf(d)\nassert d=={'a':2}\n"),
+    ),
+    "a module left in the tests' folder": (
+        (
+            "import os\n"
+            "def f():\n"
+            "  os.environ['PYTHONPATH']='/tmp'\n"
+            "  open('/tmp/math.py','w').write('def isclose(*a): return True')\n"
+            "  return 4\n"
+        ),
+        (
+            "import os\n"
+            "open('x','w').close()\n"
+            "os.environ['A']='1'\n"
+            "r=f()\n"
+            "import math\n"
+            "assert math.isclose(r,5)\n"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_the_tests_lend_is_not_turned_against_them(sandbox: Sandbox, name: str) -> None:
+    program, test = OTHERS[name]
+    outcome = sandbox.run(Job(program, test=test))
+    assert outcome.status in ("wrong", "error"), outcome

@@ -169,8 +169,14 @@ class _Bench:
             if not answer.settled:
                 await self.engine.complete(self.request(text, at, name))
             settled = time.perf_counter() - began, time.process_time() - cpu
-            times = (seconds * 1e3 for seconds in (*first, *settled))
-            found.append(_Sample(kind, *times, answer.settled, answer.encoded, answer.reused))
+            sample = _Sample(
+                kind,
+                *(first[0] * 1e3, first[1] * 1e3, settled[0] * 1e3, settled[1] * 1e3),
+                answer.settled,
+                answer.encoded,
+                answer.reused,
+            )
+            found.append(sample)
             await asyncio.sleep(0)
         return found
 

@@ -198,7 +198,7 @@ def test_figures(
     data: Path, model: Any, tokenizer: Any, tiny_model_dir: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def served(layout: str) -> CompletionModel:
+    def served(layout: str, _: int) -> CompletionModel:
         made = CompletionModel(load(str(tiny_model_dir), dtype=torch.float32), limits=LIMITS)
         made.family = TINY[layout]
         made.prompter = Prompter(made.tokenizer, made.family, made.vocabulary, made.limit)

@@ -68,8 +68,8 @@ def run(
     """Measures.
 
     Args:
-        quick: some related edits, one real edit of each kind, llama.cpp with cache-reuse 8 only; a
-            full recompute is timed as the cache's own first update.
+        quick: some related edits, one real edit of each kind in a window of 512 tokens, llama.cpp
+            with cache-reuse 8 only; a full recompute is timed as the cache's own first update.
         seed: of the draw of edits and of their cursors.
         parts: which figures, of tokens, speed, related, workloads and real, separated by commas;
             all if empty. Figures of others are null.
@@ -93,7 +93,8 @@ def run(
     else:
         report.versions |= {f"peer {name}": text for name, text in llama.versions.items()}
     if "real" in wanted:
-        _real(report, data, 1 if quick else edits, seed, results)
+        a_kind, context = (1, 512) if quick else (edits, 1024)
+        _real(report, data, a_kind, context, seed, results)
     loaded = load("embedded")
     tokenizer = loaded.tokenizer
     if "tokens" in wanted:
@@ -170,7 +171,7 @@ def _workload_quality(
     report.figures["workload_kl"] = _rounded(table)
 
 
-def _real(report: Report, data: str, a_kind: int, seed: int, results: str) -> None:
+def _real(report: Report, data: str, a_kind: int, context: int, seed: int, results: str) -> None:
     """Answers after edits of repositories, as served, against a full recompute."""
     named = data or os.environ.get("CODEGEN_TEST_DATA", "")
     folder = Path(named, "next_edit")
@@ -180,7 +181,7 @@ def _real(report: Report, data: str, a_kind: int, seed: int, results: str) -> No
         report.install["data"] = "-o data=DIR, the folder that holds next_edit/"
         return
     drawn = history_edits(folder, fitted=False, a_kind=round(_SPARE * a_kind) + 1, seed=seed)
-    found = outcomes(drawn, LAYOUTS, a_kind, results)
+    found = outcomes(drawn, LAYOUTS, a_kind, results, context)
     same = sum(one.same for one in found)
     report.set("real_next_line_same", rate(same, len(found)), n=len(found))
     report.samples["repositories"] = len({one.repository for one in found})

@@ -108,7 +108,11 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
 
 
 def outcomes(
-    edits: Sequence[HistoryEdit], layouts: Sequence[str], a_kind: int, results: str = ""
+    edits: Sequence[HistoryEdit],
+    layouts: Sequence[str],
+    a_kind: int,
+    results: str = "",
+    context: int = 1024,
 ) -> list[Outcome]:
     """Of the first edits of each kind that are in the window, in every layout.
 
@@ -118,13 +122,14 @@ def outcomes(
         a_kind: edits of each kind and layout.
         results: a file of JSON lines that gets each outcome, and whose outcomes are not measured
             again; none if empty.
+        context: tokens of a prompt's window.
     """
     from codegen.server.engine import CompletionEngine
 
     known = _read(results)
     found: list[Outcome] = []
     for layout in layouts:
-        engine = CompletionEngine(served_model(layout))
+        engine = CompletionEngine(served_model(layout, context))
         wanted = Counter({edit.kind: a_kind for edit in edits})
         try:
             for edit in _in_turn(edits):

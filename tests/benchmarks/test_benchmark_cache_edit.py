@@ -78,13 +78,13 @@ def commit(
     old: str, new: str, number: int = 0, repository: str = "pallets/flask"
 ) -> dict[str, Any]:
     """A row of the data."""
-    lines = (text.splitlines(keepends=True) for text in (old, new))
+    diff = difflib.unified_diff(old.splitlines(True), new.splitlines(True), "a/m.py", "b/m.py")
     return {
         "repository": repository,
         "commit": str(number) * 40,
         "path": "module.py",
         "old": old,
-        "diff": "".join(difflib.unified_diff(*lines, "a/module.py", "b/module.py")),
+        "diff": "".join(diff),
     }
 
 
@@ -198,7 +198,7 @@ def test_figures(
     data: Path, model: Any, tokenizer: Any, tiny_model_dir: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    def served(layout: str) -> CompletionModel:
+    def served(layout: str, _: int) -> CompletionModel:
         made = CompletionModel(load(str(tiny_model_dir), dtype=torch.float32), limits=LIMITS)
         made.family = TINY[layout]
         made.prompter = Prompter(made.tokenizer, made.family, made.vocabulary, made.limit)

@@ -54,10 +54,11 @@ def test_figures_of_a_library_with_a_loop(tiny: str) -> None:
         rpg.run(model=tiny, boundaries=200, reference_boundaries=100, seed=3)
     )
     assert figures["samples"]["false_positive_rate"] >= 200
-    # Of the loop's lines all but the first few would be hit, of the other file's none by `ours`.
+    # Of the loop's lines all but the first few would be hit, of the other file's the headers from
+    # the seventh function of one structure on.
     lines = {"loop": 100, "plain": 64}
     hits = 100 - 4
-    possible = {hits / lines["loop"], hits / sum(lines.values())}
+    possible = {hits / lines["loop"], (hits + 24) / sum(lines.values())}
     assert min(abs(figures["false_positive_rate"] - share) for share in possible) < 0.02
     assert figures["paper_false_positive_rate"] > figures["false_positive_rate"]
     assert figures["us_per_token"] > figures["lexer_us_per_token"] > 0

@@ -34,17 +34,26 @@ def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
     Raises:
         InputError: if it is not the plain name of a file, or a symbolic link stands there.
     """
-    if not _is_plain(name):
-        shown = ascii(name)
-        raise InputError(
-            f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, "
-            f"which is not a plain file name in {folder}.",
-            "The file is damaged or not to be trusted; make it again.",
-        )
-    path = Path(folder, name)
+    path = Path(folder, plain_name(name, where))
     if path.is_symlink():
         raise _is_link(path)
     return path
+
+
+def plain_name(name: Any, where: str) -> str:
+    """A name that was read from a file, if it is the plain name of a file; see :func:`child`.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if _is_plain(name):
+        return name
+    shown = ascii(name)
+    raise InputError(
+        f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not"
+        " a plain file name.",
+        "The file is damaged or not to be trusted; make it again.",
+    )
 
 
 def _is_plain(name: Any) -> bool:

@@ -20,6 +20,7 @@ import click
 
 from codegen import __version__
 from codegen.errors import CodegenError, ConfigError
+from codegen.terminal import visible
 
 
 class LazyGroup(click.Group):
@@ -121,6 +122,7 @@ def main(argv: list[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
+        error.message = visible(error.message)
         error.show()
         sys.exit(error.exit_code)
     except CodegenError as error:
@@ -172,5 +174,7 @@ def _quiet_libraries() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    # One line, whatever names and texts of files are in it, and nothing that a terminal obeys.
+    message = visible(" ".join(message.splitlines()).replace("\t", " "))
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
     sys.exit(code)

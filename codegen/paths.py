@@ -9,10 +9,12 @@ file of its own in a run directory, goes through here. Links in the path that th
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,35 @@ def open_plain(
         os.close(descriptor)
         raise _is_no_file(path)
     return descriptor
+
+
+MOST_UNPACKED = 256 * 2**20
+"""Bytes that a packed file may hold: a few megabytes of gzip can hold gigabytes."""
+
+
+def read_packed(path: Path) -> bytes:
+    """The bytes of a file, unpacked if they are gzip's.
+
+    Raises:
+        InputError: if it can't be read, is damaged, or holds more than :data:`MOST_UNPACKED`.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not packed:
+                return file.read()
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                data = unpacked.read(MOST_UNPACKED + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}.") from None
+    if len(data) > MOST_UNPACKED:
+        raise InputError(
+            f"{path} holds more than {MOST_UNPACKED >> 20} MiB.", "Unpack it, or split it."
+        )
+    return data
 
 
 def _is_link(path: Path) -> InputError:

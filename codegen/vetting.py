@@ -40,21 +40,8 @@ _OURS = frozenset(
 )
 # Of quantised weights, those kinds whose code is in packages that the user has installed.
 _QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
-_ADAPTERS = frozenset(
-    {
-        "LORA",
-        "ADALORA",
-        "IA3",
-        "LOHA",
-        "LOKR",
-        "VERA",
-        "OFT",
-        "BOFT",
-        "HRA",
-        "FOURIERFT",
-        "LN_TUNING",
-    }
-)
+_MERGED = "LORA ADALORA IA3 LOHA LOKR VERA OFT BOFT HRA FOURIERFT LN_TUNING"
+_ADAPTERS = frozenset(_MERGED.split())
 
 
 def vetted_config(place: str, kind: Any = None) -> Any:
@@ -86,7 +73,7 @@ def vetted_config(place: str, kind: Any = None) -> Any:
     quantization = row.get("quantization_config")
     if quantization is not None:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-        if method not in _QUANTIZED:
+        if not isinstance(method, str) or method not in _QUANTIZED:
             raise ModelError(
                 f"The weights of {place} are quantised by {_short(method)}, which may fetch code.",
                 f"Take weights that are not quantised, or by: {', '.join(sorted(_QUANTIZED))}.",

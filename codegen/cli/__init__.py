@@ -122,7 +122,6 @@ def main(argv: list[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.message = visible(error.message)
         error.show()
         sys.exit(error.exit_code)
     except CodegenError as error:

@@ -9,10 +9,12 @@ file of its own in a run directory, goes through here. Links in the path that th
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import re
 import shutil
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,17 +36,26 @@ def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
     Raises:
         InputError: if it is not the plain name of a file, or a symbolic link stands there.
     """
-    if not _is_plain(name):
-        shown = ascii(name)
-        raise InputError(
-            f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, "
-            f"which is not a plain file name in {folder}.",
-            "The file is damaged or not to be trusted; make it again.",
-        )
-    path = Path(folder, name)
+    path = Path(folder, plain_name(name, where))
     if path.is_symlink():
         raise _is_link(path)
     return path
+
+
+def plain_name(name: Any, where: str) -> str:
+    """A name that was read from a file, if it is the plain name of a file; see :func:`child`.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if _is_plain(name):
+        return name
+    shown = ascii(name)
+    raise InputError(
+        f"{where} names the file {shown if len(shown) <= 80 else shown[:77] + '...'}, which is not"
+        " a plain file name.",
+        "The file is damaged or not to be trusted; make it again.",
+    )
 
 
 def _is_plain(name: Any) -> bool:
@@ -153,6 +164,35 @@ def open_plain(
         os.close(descriptor)
         raise _is_no_file(path)
     return descriptor
+
+
+MOST_UNPACKED = 256 * 2**20
+"""Bytes that a packed file may hold: a few megabytes of gzip can hold gigabytes."""
+
+
+def read_packed(path: Path) -> bytes:
+    """The bytes of a file, unpacked if they are gzip's.
+
+    Raises:
+        InputError: if it can't be read, is damaged, or holds more than :data:`MOST_UNPACKED`.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not packed:
+                return file.read()
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                data = unpacked.read(MOST_UNPACKED + 1)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}.") from None
+    if len(data) > MOST_UNPACKED:
+        raise InputError(
+            f"{path} holds more than {MOST_UNPACKED >> 20} MiB.", "Unpack it, or split it."
+        )
+    return data
 
 
 def _is_link(path: Path) -> InputError:

@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codegen.errors import ModelError
+from codegen.errors import InputError, ModelError
+from codegen.paths import plain_name
 from codegen.sqlnet.layout import Context
+from codegen.vetting import vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     from codegen.sqlnet.examples import Asked
@@ -228,7 +230,7 @@ def _transformer_folder(path: Path) -> Path:
         raise ModelError(f"{path} holds neither modules.json nor config.json.", _REMEDY)
     try:
         modules = {
-            str(module["type"]).rpartition(".")[2]: path / str(module.get("path", ""))
+            str(module["type"]).rpartition(".")[2]: _part(path, module.get("path", ""), listed)
             for module in reversed(json.loads(listed.read_text("utf-8")))
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -237,6 +239,14 @@ def _transformer_folder(path: Path) -> Path:
         kinds = ", ".join(reversed(modules)) or "nothing"
         raise ModelError(f"{listed} lists no Transformer, but {kinds}.", _REMEDY)
     return modules["Transformer"]
+
+
+def _part(path: Path, name: Any, listed: Path) -> Path:
+    """The folder of a module: the encoder's own, or one in it."""
+    try:
+        return path if name == "" else path / plain_name(name, str(listed))
+    except InputError as error:
+        raise ModelError(error.message, error.remedy) from None
 
 
 def _loaded(path: Path, folder: Path) -> tuple[Any, Any, Any]:
@@ -249,9 +259,11 @@ def _loaded(path: Path, folder: Path) -> tuple[Any, Any, Any]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is checked by the caller
     try:
+        vet_tokenizer(str(folder))
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         loaded: Any = AutoModel.from_pretrained(
             folder,
+            config=vetted_config(str(folder)),
             dtype=torch.float32,
             use_safetensors=True,  # never a pickle
             output_loading_info=True,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import socket
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from codegen import paths
 from codegen.errors import InputError
-from codegen.paths import child, new_folder, open_plain, own_folder, refuse_links
+from codegen.paths import child, new_folder, open_plain, own_folder, read_packed, refuse_links
 from codegen.records import AppendLog, write_atomic
 
 OUTSIDE = [
@@ -175,3 +178,22 @@ def test_folders_of_dead_processes_go_and_links_in_them_are_not_followed(tmp_pat
     (tmp_path / ".model.999999999.0b.partial").symlink_to(tmp_path / "theirs")
     new_folder(tmp_path / "model")
     assert not dead.exists() and (tmp_path / "theirs" / "f").read_text() == "x"
+
+
+def test_packed_files_are_unpacked_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "MOST_UNPACKED", 1000)
+    for size, fits in ((1000, True), (1001, False), (10**8, False)):
+        (tmp_path / "f.gz").write_bytes(gzip.compress(b"x" * size, 1))
+        if fits:
+            assert read_packed(tmp_path / "f.gz") == b"x" * size
+            continue
+        tracemalloc.start()
+        with pytest.raises(InputError, match="holds more than"):
+            read_packed(tmp_path / "f.gz")
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+        tracemalloc.stop()
+    (tmp_path / "f.gz").write_bytes(gzip.compress(b"x" * 500)[:-9])
+    with pytest.raises(InputError, match="damaged"):
+        read_packed(tmp_path / "f.gz")

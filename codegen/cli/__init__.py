@@ -20,6 +20,7 @@ import click
 
 from codegen import __version__
 from codegen.errors import CodegenError, ConfigError
+from codegen.terminal import visible
 
 
 class LazyGroup(click.Group):
@@ -172,5 +173,7 @@ def _quiet_libraries() -> None:
 
 
 def _fail(message: str, code: int) -> None:
+    # One line, whatever names and texts of files are in it, and nothing that a terminal obeys.
+    message = visible(" ".join(message.splitlines()).replace("\t", " "))
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
     sys.exit(code)

@@ -19,6 +19,7 @@ from codegen.cli.eval_tasks import (
 from codegen.cli.generate import BACKENDS
 from codegen.cli.kolmogorov import kolmogorov
 from codegen.cli.report import report
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from codegen.evals.scoring import Score
@@ -200,7 +201,7 @@ def _print_score(score: Score) -> None:
         error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
         click.echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
     for note in score.notes:
-        click.echo(note)
+        click.echo(visible(note))
 
 
 for command in (tasks, styles, check, import_, export, lm_eval):

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from codegen.terminal import visible
+
 _FIRST_LINE_S = 1.0
 _SECONDS_BETWEEN_LINES = 5.0
 _MOST_SECONDS_BETWEEN_LINES = 60.0
@@ -76,9 +78,9 @@ class Progress:
     def say(self, message: str) -> None:
         """Prints a line above the bar."""
         if self._bar:
-            self._bar.console.print(message, highlight=False, markup=False)
+            self._bar.console.print(visible(message), highlight=False, markup=False)
         else:
-            click.echo(message, err=True)
+            click.echo(visible(message), err=True)
 
     def __exit__(
         self,

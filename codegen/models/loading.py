@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import InputError, ModelError
 from codegen.models import embedded
 from codegen.records import write_atomic
+from codegen.schema import conform, read_json
+from codegen.vetting import vet_adapter, vet_tokenizer, vetted_config
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 CARD_NAME = "codegen.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _ADAPTER_CONFIG = "adapter_config.json"
+_MOST_CARD = 16 * 2**20
 _FILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.decoding.insertion
 
 
@@ -125,8 +129,9 @@ def load(
             model = model.to(device)
         model = model.eval()
         return LoadedModel(name, place, origin, fingerprint, model, tokenizer, card)
+    vet_adapter(place)
     base = load(
-        card.base or _adapter_base(Path(place)),
+        _below(place),
         dtype=dtype,
         device=device,
         quantization_config=quantization_config,
@@ -163,11 +168,11 @@ def _class_of(place: str) -> Any:
 
 
 def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
-    from safetensors import SafetensorError
-
+    kind = _class_of(place)
     try:
-        loaded: Any = _class_of(place).from_pretrained(
+        loaded: Any = kind.from_pretrained(
             place,
+            config=vetted_config(place, getattr(kind, "config_class", None)),
             dtype=dtype,
             attn_implementation="sdpa",
             use_safetensors=True,  # never a pickle
@@ -175,7 +180,11 @@ def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: 
             quantization_config=quantization_config,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except ModelError:
+        raise
+    except Exception as error:
+        if not _is_of_the_file(error):
+            raise
         from_hub = "" if Path(place).is_dir() else "there is no such directory, and from the hub: "
         raise ModelError(
             f"The model {name!r} does not load: {from_hub}{_one_line(error)}.",
@@ -194,7 +203,7 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
     """The model with the adapter's layers in it, or in float32 with their product folded in."""
     import torch
     from peft import PeftModel, get_peft_model_state_dict
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     weights = Path(place) / "adapter_model.safetensors"
     if tokens > model.get_input_embeddings().num_embeddings:
@@ -205,7 +214,9 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of keys that do not fit; checked below
             peft_model = PeftModel.from_pretrained(model, place)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        if not _is_of_the_file(error):
+            raise
         raise ModelError(f"The adapter {name} does not load: {_one_line(error)}.") from error
     # Of a grown vocabulary, the whole embeddings may be stored with the new rows or not.
     with warnings.catch_warnings():
@@ -227,8 +238,7 @@ def fingerprint_of(name: str) -> str:
     place, _ = resolve(name)
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
         return _fingerprint(place)
-    base = read_card(place).base or _adapter_base(Path(place))
-    return _hash([fingerprint_of(base), _fingerprint(place)])
+    return _hash([fingerprint_of(_below(place)), _fingerprint(place)])
 
 
 def load_tokenizer(name: str) -> Any:
@@ -242,14 +252,19 @@ def load_tokenizer(name: str) -> Any:
     place = str(alone) if name and (alone / _TOKENIZER_CONFIG).is_file() else resolve(name)[0]
     if Path(place).is_dir() and not (Path(place) / _TOKENIZER_CONFIG).is_file():
         if (Path(place) / _ADAPTER_CONFIG).is_file():
-            return load_tokenizer(read_card(place).base or _adapter_base(Path(place)))
+            return load_tokenizer(_below(place))
         raise ModelError(
             f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
         )
     try:
         kind = PreTrainedTokenizerFast if _filling_kind(place) else AutoTokenizer
+        vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:
+        if not _is_of_the_file(error):
+            raise
         raise ModelError(f"The tokenizer of {name!r} does not load: {_one_line(error)}.") from error
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -297,10 +312,10 @@ def read_card(place: str) -> ModelCard:
     if not path.is_file():
         return ModelCard()
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path, _MOST_CARD)
         known = {f.name for f in fields(ModelCard)}
-        return ModelCard(**{key: value for key, value in row.items() if key in known})
-    except (ValueError, TypeError, AttributeError) as error:
+        return conform(ModelCard, {k: v for k, v in row.items() if k in known})
+    except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not a valid model card: {error}.") from None
 
 
@@ -309,13 +324,37 @@ def write_card(folder: Path, card: ModelCard) -> None:
     write_atomic(folder / CARD_NAME, json.dumps(asdict(card), indent=2) + "\n")
 
 
+def _below(place: str) -> str:
+    """The name of the model below an adapter.
+
+    Raises:
+        ModelError: if there is none, or adapters are each other's base.
+    """
+    base = card = read_card(place).base or _adapter_base(Path(place))
+    met = {os.path.realpath(place)}
+    while (folder := Path(card).expanduser()).is_dir() and (folder / _ADAPTER_CONFIG).is_file():
+        if os.path.realpath(folder) in met:
+            raise ModelError(
+                f"The adapter {place} is its own base, by way of {len(met) - 1} others.",
+                f"Give the right base in its {CARD_NAME}.",
+            )
+        met.add(os.path.realpath(folder))
+        card = read_card(str(folder)).base or _adapter_base(folder)
+    return base
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Whether an error while a file is loaded is the file's: all but a lack of memory."""
+    return type(error).__name__ != "OutOfMemoryError" and not isinstance(error, MemoryError)
+
+
 def _adapter_base(folder: Path) -> str:
     path = folder / _ADAPTER_CONFIG
     try:
         base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} can't be read: {_one_line(error)}.") from None
-    if not base:
+    if not base or not isinstance(base, str):
         raise ModelError(
             f"The adapter {folder} does not name its base model.",
             f"Add base_model_name_or_path to {_ADAPTER_CONFIG}, or base to {CARD_NAME}.",

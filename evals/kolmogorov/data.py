@@ -7,16 +7,15 @@ not part of this package.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codegen.errors import InputError
+from codegen.paths import read_packed
 
 END = "###"
 LENGTH = 128  # bytes of a piece in the paper's main experiments
@@ -82,14 +81,7 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         InputError: if it can't be read.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path} is damaged: {error}.") from None
+    return read_packed(Path(path))
 
 
 def pieces(data: bytes, count: int, length: int = LENGTH) -> list[tuple[int, bytes]]:

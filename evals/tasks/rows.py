@@ -7,10 +7,8 @@ A source is a path to ``.jsonl`` or ``.json`` (an array, or an object of rows by
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
+from codegen.paths import read_packed
 
 DATA_FOLDER = "CODEGEN_TEST_DATA"
 _REMEDY = (
@@ -162,11 +161,8 @@ def read_text(path: Path) -> str:
         InputError: if it can't be read.
     """
     try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
-    except (UnicodeDecodeError, EOFError, zlib.error) as error:
+        return read_packed(path).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a JSONL file or is damaged: {error}.") from None
 
 

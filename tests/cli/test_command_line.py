@@ -165,3 +165,24 @@ def test_doctor_finds_this_machine_fit() -> None:
     names = {check["name"] for check in summary["checks"]}
     assert {"torch", "sandbox", "embedded model"} <= names
     assert all(check["remedy"] for check in summary["checks"] if check["ok"] is False)
+
+
+@pytest.mark.parametrize(
+    "escape", ["\x1b[2J", "\x1b]0;title\x07", "\r", "\n", "\u202e", "\x9b31m", "\u2028"]
+)
+def test_errors_hold_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], escape: str
+) -> None:
+    """Names and texts of files get into messages."""
+    for arguments in (
+        ["data", "inspect", str(tmp_path / f"a{escape}b")],
+        ["eval", "report", str(tmp_path / f"a{escape}b")],
+        ["sqlnet", "ask", str(tmp_path / f"a{escape}b.db"), "who?"],
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        error = capfd.readouterr().err
+        assert escape.strip("\n") not in error or escape == "\n"
+        assert "Error" in error
+        (line,) = [line for line in error.splitlines() if "Error" in line]
+        assert all(c.isprintable() for c in line)

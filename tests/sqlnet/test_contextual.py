@@ -337,7 +337,7 @@ def damaged(tmp_path: Path, bert: Path) -> Sequence[tuple[Path, str]]:
         (mute, "holds no tokenizer"),
         (small, "has word pieces that its model has no vectors for"),
         (pair, "can't read a text by itself"),
-        (odd, "does not load"),
+        (odd, "not in the installed transformers"),
     ]
 
 

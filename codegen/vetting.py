@@ -1,0 +1,193 @@
+"""What a model's directory may ask for before transformers or peft reads it.
+
+A directory that came from a stranger holds weights and settings. Settings can name files outside of
+it, files that are unpickled, code to fetch, and attention or quantisation kernels to fetch from the
+hub. Here the settings that are ours to choose are taken out, and what leads to other files or code
+is refused. Imports transformers only inside its functions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import InputError, ModelError
+from codegen.paths import plain_name
+
+_INDEX = "model.safetensors.index.json"
+_TOKENIZER = "tokenizer_config.json"
+_ADAPTER = "adapter_config.json"
+_MOST_BYTES = 64 * 2**20
+
+# How a model is computed and where its parts come from is not for its configuration to say.
+_OURS = frozenset(
+    {
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_internal",
+        "_attn_implementation_autoset",
+        "experts_implementation",
+        "_experts_implementation",
+        "_experts_implementation_internal",
+        "use_kernels",
+        "kernel_config",
+        "transformers_weights",
+        "auto_map",
+        "custom_pipelines",
+        "trust_remote_code",
+    }
+)
+# Of quantised weights, those kinds whose code is in packages that the user has installed.
+_QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
+_MERGED = "LORA ADALORA IA3 LOHA LOKR VERA OFT BOFT HRA FOURIERFT LN_TUNING"
+_ADAPTERS = frozenset(_MERGED.split())
+
+
+def vetted_config(place: str, kind: Any = None) -> Any:
+    """The configuration of a model, without what is ours to choose; its weight index is checked.
+
+    Args:
+        place: a directory or a hub id.
+        kind: the configuration's class; by default transformers' for the model's type.
+
+    Raises:
+        ModelError: if the model needs code or kernels of its own, or names other files.
+        OSError, ValueError: if it can't be read, as transformers reports it.
+    """
+    from transformers import CONFIG_MAPPING, PretrainedConfig
+
+    row, _ = PretrainedConfig.get_config_dict(place)
+    if not isinstance(row, dict):
+        raise ValueError("config.json is no object")
+    row = _without_ours(row)
+    model_type = row.get("model_type")
+    if kind is None:
+        if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+            raise ModelError(
+                f"The model {place} is of the type {_short(model_type)}, which is not in the "
+                "installed transformers; code that comes with a model is never run.",
+                "Take another model, or a newer transformers.",
+            )
+        kind = CONFIG_MAPPING[model_type]
+    quantization = row.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        if not isinstance(method, str) or method not in _QUANTIZED:
+            raise ModelError(
+                f"The weights of {place} are quantised by {_short(method)}, which may fetch code.",
+                f"Take weights that are not quantised, or by: {', '.join(sorted(_QUANTIZED))}.",
+            )
+    _check_index(place)
+    if not Path(place).is_dir() and _read(place, _ADAPTER) is not None:
+        raise ModelError(
+            f"{place} is an adapter on the hub.", "Download it, and give its directory."
+        )
+    config = kind.from_dict(row)
+    config._commit_hash = row.get("_commit_hash")
+    return config
+
+
+def vet_tokenizer(place: str) -> None:
+    """Refuses a tokenizer whose settings name files elsewhere.
+
+    Raises:
+        ModelError: naming the setting.
+    """
+    for key, value in (_read(place, _TOKENIZER) or {}).items():
+        if not (key.endswith("_file") and isinstance(value, str)):
+            continue
+        try:
+            plain_name(value, f"{place}/{_TOKENIZER}")
+        except InputError:
+            # A path of the machine it was made on is harmless where it leads nowhere.
+            if Path(value).exists() or Path(place, value).exists():
+                raise ModelError(
+                    f"{place}/{_TOKENIZER} names the file {_short(value)}, which lies elsewhere.",
+                    f"Remove {key} from it.",
+                ) from None
+
+
+def vet_adapter(place: str) -> None:
+    """Refuses adapters of unknown kinds, and settings that lead to other code.
+
+    Raises:
+        ModelError: naming the setting.
+    """
+    row = _read(place, _ADAPTER)
+    kind = (row or {}).get("peft_type")
+    if not isinstance(kind, str) or kind not in _ADAPTERS:
+        raise ModelError(
+            f"{place}/{_ADAPTER} has the peft_type {_short(kind)}.",
+            f"Known are: {', '.join(sorted(_ADAPTERS))}.",
+        )
+    if row and row.get("megatron_config") is not None:
+        raise ModelError(
+            f"{place}/{_ADAPTER} sets megatron_config, which imports a module that it names.",
+            "Remove it.",
+        )
+
+
+def _without_ours(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_ours(v) for k, v in value.items() if k not in _OURS}
+    return [_without_ours(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_index(place: str) -> None:
+    index = _read(place, _INDEX)
+    if index is None:
+        return
+    files = index.get("weight_map")
+    if not isinstance(files, dict) or not files:
+        raise ModelError(f"{place}/{_INDEX} has no weight_map.", "Save or fetch the model again.")
+    for name in set(map(str, files.values())):
+        try:
+            plain_name(name, f"{place}/{_INDEX}")
+        except InputError as error:
+            raise ModelError(error.message, error.remedy) from None
+        if not name.endswith(".safetensors"):
+            raise ModelError(
+                f"{place}/{_INDEX} names the file {_short(name)}; weights are read from"
+                " safetensors alone.",
+                "Save the model with save_pretrained.",
+            )
+
+
+def _read(place: str, name: str) -> dict[str, Any] | None:
+    """A JSON object of a model; None if it has no such file.
+
+    Raises:
+        ModelError: if it is no JSON object.
+    """
+    if Path(place).is_dir():
+        path = Path(place, name)
+    else:
+        from transformers.utils.hub import cached_file
+
+        found = cached_file(
+            place,
+            name,
+            _raise_exceptions_for_gated_repo=False,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if found is None:
+            return None
+        path = Path(found)
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("it is too large")
+        row = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{place}/{name} can't be read: {_short(str(error), 200)}.") from None
+    if not isinstance(row, dict):
+        raise ModelError(f"{place}/{name} is no JSON object.")
+    return row
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = ascii(value) if not isinstance(value, str) else ascii(value)[1:-1]
+    return text if len(text) <= most else text[: most - 3] + "..."

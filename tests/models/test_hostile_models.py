@@ -1,0 +1,162 @@
+"""Model directories made by a stranger: nothing is unpickled, fetched, or read from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from codegen.errors import CodegenError, ModelError
+from codegen.models import fingerprint_of, load, load_tokenizer
+
+
+@pytest.fixture
+def folder(tiny_model_dir: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_model_dir, tmp_path / "model"))
+
+
+@pytest.fixture(autouse=True)
+def no_pickles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Notes every call of ``torch.load`` and every import of a kernel loader."""
+    calls: list[Any] = []
+
+    def loads(*args: Any, **_: Any) -> Any:
+        calls.append(args)
+        raise RuntimeError("torch.load was reached")
+
+    monkeypatch.setattr(torch, "load", loads)
+    yield calls
+    assert not calls
+
+
+def change(folder: Path, name: str, **changes: Any) -> None:
+    path = folder / name
+    row = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**row, **changes}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x/pytorch_model.bin", "pytorch_model.bin", "../model.safetensors", "/etc/passwd", "x.pt",
+     "sub/model.safetensors", "", "..", "a\0.safetensors", None, 3, ["model.safetensors"]],
+)  # fmt: skip
+def test_an_index_names_safetensors_of_its_own_directory(folder: Path, name: Any) -> None:
+    outside = folder.parent / "x"
+    outside.mkdir()
+    for place in (outside / "pytorch_model.bin", folder / "pytorch_model.bin", folder / "x.pt"):
+        place.write_bytes(b"not even a pickle")
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError) as caught:
+        load(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+KERNEL = "evil/kernels"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"_attn_implementation": KERNEL},
+        {"attn_implementation": KERNEL},
+        {"_attn_implementation_internal": KERNEL},
+        {"_attn_implementation": "flash_attention_2"},
+        {"_attn_implementation": {"": KERNEL}},
+        {"_experts_implementation": KERNEL},
+        {"use_kernels": True},
+        {"transformers_weights": "adapter_model.bin"},
+        {"transformers_weights": "../x.safetensors"},
+        {"auto_map": {"AutoModelForCausalLM": "evil--modeling.Evil"}, "trust_remote_code": True},
+        {"custom_pipelines": {"x": {"impl": "evil.Evil"}}},
+    ],
+)
+def test_how_a_model_is_computed_is_ours_to_choose(folder: Path, changes: dict[str, Any]) -> None:
+    (folder / "adapter_model.bin").write_bytes(b"not even a pickle")
+    expected = load(str(folder), dtype=torch.float32, device="cpu")
+    change(folder, "config.json", **changes)
+    loaded = load(str(folder), dtype=torch.float32, device="cpu")
+    assert loaded.model.config._attn_implementation == "sdpa"
+    ids = torch.arange(5)[None]
+    assert torch.equal(loaded.model(ids).logits, expected.model(ids).logits)
+
+
+@pytest.mark.parametrize("method", ["fp8", "mxfp4", "hqq", "torchao", "evil", None, 3, []])
+def test_quantised_weights_whose_kernels_are_fetched_are_refused(folder: Path, method: Any) -> None:
+    change(folder, "config.json", quantization_config={"quant_method": method})
+    with pytest.raises(ModelError, match="quantised by"):
+        load(str(folder))
+
+
+@pytest.mark.parametrize("kind", ["evil", "", None, 3, [], {}, "../x"])
+def test_architectures_with_code_of_their_own_are_refused(folder: Path, kind: Any) -> None:
+    (folder / "modeling.py").write_text("raise SystemExit('ran')")
+    change(folder, "config.json", model_type=kind, auto_map={"AutoConfig": "modeling.Config"})
+    with pytest.raises(ModelError, match="never run"):
+        load(str(folder))
+
+
+def test_every_field_of_a_configuration_as_another_type(folder: Path) -> None:
+    """Each makes a model or one clear line."""
+    sound = json.loads((folder / "config.json").read_text())
+    for key in sound:
+        for odd in (None, "x", -1, 0, [], {}):
+            (folder / "config.json").write_text(json.dumps({**sound, key: odd}))
+            try:
+                load(str(folder), device="cpu")
+            except CodegenError as error:
+                assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("key", ["vocab_file", "merges_file", "tokenizer_file"])
+def test_a_tokenizer_reads_no_file_from_elsewhere(folder: Path, key: str) -> None:
+    secret = folder.parent / "secret"
+    secret.write_text("precious")
+    for name in (str(secret), "../secret"):
+        change(folder, "tokenizer_config.json", **{key: name})
+        with pytest.raises(ModelError, match="lies elsewhere"):
+            load_tokenizer(str(folder))
+    change(folder, "tokenizer_config.json", **{key: "/home/of/someone/else.json"})
+    load_tokenizer(str(folder))
+
+
+def adapter(path: Path, base: str, **changes: Any) -> Path:
+    path.mkdir()
+    row = {"peft_type": "LORA", "base_model_name_or_path": base, **changes}
+    (path / "adapter_config.json").write_text(json.dumps(row))
+    (path / "adapter_model.safetensors").write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_adapters_that_name_each_other(tmp_path: Path, length: int) -> None:
+    for number in range(length):
+        adapter(tmp_path / str(number), str(tmp_path / str((number + 1) % length)))
+    for use in (load, fingerprint_of, load_tokenizer):
+        with pytest.raises(ModelError, match="its own base"):
+            use(str(tmp_path / "0"))
+
+
+@pytest.mark.parametrize("kind", ["XLORA", "EVIL", "PREFIX_TUNING", "", None, 3, [], {}])
+def test_adapters_of_unknown_kinds(folder: Path, tmp_path: Path, kind: Any) -> None:
+    path = adapter(tmp_path / "a", str(folder), peft_type=kind, adapters={"x": "/etc"})
+    with pytest.raises(ModelError, match="peft_type"):
+        load(str(path))
+
+
+@pytest.mark.parametrize("base", [3, None, [], {"a": 1}, ""])
+def test_an_adapters_base_is_a_name(tmp_path: Path, base: Any) -> None:
+    with pytest.raises(ModelError, match="does not name its base"):
+        load(str(adapter(tmp_path / "a", base)))
+
+
+def test_an_adapter_imports_no_module_that_it_names(folder: Path, tmp_path: Path) -> None:
+    path = adapter(tmp_path / "a", str(folder), megatron_config={}, megatron_core="megatron.evil")
+    with pytest.raises(ModelError, match="megatron_config"):
+        load(str(path))

@@ -15,6 +15,13 @@ settled, too, which is when an editor that takes no second answer gets its only 
 served; ``pass_full_cpu_ms_N`` that of the model as it is, where the former is a pass written out
 for few tokens (:mod:`codegen.decoding.editing.step`).
 
+``cold_ms`` is the median time of the first answer in a document, whose whole window is encoded.
+
+``clients_N_tokens_per_s``: N clients, each in a document of its own (1,500 characters before the
+cursor, which have been encoded), ask for 32 tokens after a key, all at once; tokens of all of them
+a second of wall time, the median of 3 times, and ``clients_N_tokens_per_cpu_s`` a second of CPU
+time, of all threads.
+
 ``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
 idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the
 95th percentile of an answer for text that goes on as was suggested.
@@ -26,13 +33,17 @@ that the next one did not overtake; ``typing_answered`` the share of those, ``ty
 the share of answers without the model, ``typing_right_lines`` the share of lines that a suggestion
 had right, from some key before the line's last word on.
 
-The model is ``embedded``, in one thread, with the weights that ``codegen serve`` uses here. Limits:
+``..._avx2``: the same on a CPU without AVX-512, which ``ATEN_CPU_CAPABILITY=avx2`` makes of one
+with it, in a process of its own.
+
+The model is ``embedded``, with the weights and threads that ``codegen serve`` uses here. Limits:
 one model; what a user sees has the editor's own delay on top.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +51,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.benchmarks.tools.code_tokens import Code
+from codegen.benchmarks.tools.fresh import fresh
 from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
@@ -49,6 +61,10 @@ _KEY_S = (0.08, 0.25)  # between keys: uniformly from this
 _PAUSE_S = 0.6  # before a word or a line
 _PAUSES = 0.15  # share of keys with one
 _CANCELS = 8
+_CLIENTS = (1, 8)
+_CLIENT_TOKENS = 32
+_CLIENT_CHARS = 1500
+_TIMES = 3
 _PASSES = (1, 2, 4, 8, 16, 32)
 _REPEATS = 9
 
@@ -60,7 +76,7 @@ def run(
     """Measures.
 
     Args:
-        quick: 12 edits in 1 document, 1 line.
+        quick: 6 edits in 1 document, 1 line, the rest once; doubts are not settled as AVX2.
         seed: of modules, places and keys.
         edits: of all documents together.
         documents: modules.
@@ -71,29 +87,71 @@ def run(
     at_least(1, edits=edits, documents=documents, lines=lines)
     at_least(128, context=context)
     if quick:
-        edits, documents, lines = min(edits, 12), 1, 1
+        edits, documents, lines = min(edits, 6), 1, 1
+    times = 1 if quick else _TIMES
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     bench = _Bench(seed, context)
     try:
-        asyncio.run(_measure(bench, report, edits, documents, lines, repository))
+        asyncio.run(_measure(bench, report, edits, documents, times, settle=True))
+        shared = set(report.figures)
+        bench.passes(report, 1 if quick else _REPEATS)
+        asyncio.run(bench.typing(report, _lines(bench, lines, repository)))
     finally:
         bench.engine.stop()
+    for key, (value, n) in _as_avx2(
+        report, seed, context, edits, documents, times, not quick
+    ).items():
+        if key in shared:
+            report.set(f"{key}_avx2", value, n)
     return report.mapping()
 
 
+def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
+    """The figures, each with its sample size, of this machine without AVX-512; the report's own
+    where it has none.
+    """
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if not capability.startswith("AVX512"):
+        report.notes.append(f"PyTorch's CPU capability is {capability}; ..._avx2 are its figures.")
+        return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
+    name = "ATEN_CPU_CAPABILITY"
+    before = os.environ.get(name)
+    os.environ[name] = "avx2"  # PyTorch reads it once, when it is loaded
+    try:
+        return fresh(_figures, *args)
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _figures(
+    seed: int, context: int, edits: int, documents: int, times: int, settle: bool
+) -> dict[str, tuple[Any, int | None]]:
+    report, bench = Report(seed=seed), _Bench(seed, context)
+    try:
+        asyncio.run(_measure(bench, report, edits, documents, times, settle))
+    finally:
+        bench.engine.stop()
+    return {key: (value, report.samples.get(key)) for key, value in report.figures.items()}
+
+
 async def _measure(
-    bench: _Bench, report: Report, edits: int, documents: int, lines: int, repository: str
+    bench: _Bench, report: Report, edits: int, documents: int, times: int, settle: bool
 ) -> None:
     samples: list[_Sample] = []
     for number in range(documents):
-        samples += await bench.edits(number, edits // documents)
+        samples += await bench.edits(number, edits // documents, settle)
         say(f"document {number + 1} of {documents} done")
     wall, cpu = sorted(s.wall_ms for s in samples), sorted(s.cpu_ms for s in samples)
     for name, values in (("", wall), ("_cpu", cpu)):
         report.set(f"p50{name}_ms", _quantile(values, 0.5), len(values))
         report.set(f"p95{name}_ms", _quantile(values, 0.95), len(values))
-    for unit in ("ms", "cpu_ms"):
+    for unit in ("ms", "cpu_ms") if settle else ():
         settled = sorted(getattr(s, f"settled_{unit}") for s in samples)
         report.set(f"settled_p50_{unit}", _quantile(settled, 0.5), len(settled))
         report.set(f"settled_p95_{unit}", _quantile(settled, 0.95), len(settled))
@@ -106,11 +164,12 @@ async def _measure(
     encoded, reused = sum(s.encoded for s in samples), sum(s.reused for s in samples)
     report.set("encoded_tokens", encoded / len(samples))
     report.set("cache_hit_share", reused / (reused + encoded))
-    bench.passes(report)
+    report.set("cold_ms", _quantile(sorted(bench.cold), 0.5), len(bench.cold))
     await bench.cancels(report)
     await bench.typed(report)
-    await bench.typing(report, _lines(bench, lines, repository))
+    await bench.clients(report, times)
     report.samples |= {"edits": len(samples), "documents": documents, "context": bench.context}
+
     report.notes.append("Wall times are those of a shared machine where the load is above zero.")
 
 
@@ -145,20 +204,23 @@ class _Bench:
         code = Code()
         self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
         self.modules = [text for text in self.modules if text.count("\n") > 150]
+        self.cold: list[float] = []
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
         from codegen.server.requests import CompletionRequest, DocumentKey
 
-        key = DocumentKey("bench", "", document)
+        key = more.pop("key", DocumentKey("bench", "", document))
         options = {"max_tokens": _TOKENS, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
-    async def edits(self, number: int, count: int) -> list[_Sample]:
+    async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
         """Single edits in one document, each followed by a request."""
         text = self.modules[number % len(self.modules)]
         at = text.index("\n", len(text) * 3 // 4)
         name = f"document-{number}"
+        began = time.perf_counter()
         await self.engine.complete(self.request(text, at, name))
+        self.cold.append((time.perf_counter() - began) * 1e3)
         found = []
         for step in range(count):
             kind = list(_EDITS)[step % len(_EDITS)]
@@ -166,7 +228,7 @@ class _Bench:
             began, cpu = time.perf_counter(), time.process_time()
             answer = await self.engine.complete(self.request(text, at, name, settle=False))
             first = time.perf_counter() - began, time.process_time() - cpu
-            if not answer.settled:
+            if settle and not answer.settled:
                 await self.engine.complete(self.request(text, at, name))
             settled = time.perf_counter() - began, time.process_time() - cpu
             sample = _Sample(
@@ -180,7 +242,7 @@ class _Bench:
             await asyncio.sleep(0)
         return found
 
-    def passes(self, report: Report) -> None:
+    def passes(self, report: Report, repeats: int) -> None:
         """Single forward passes, both kinds in turn."""
         from codegen.decoding.editing import EditableCache
 
@@ -194,7 +256,7 @@ class _Bench:
             cache.update(context)
         for size in _PASSES:
             times: dict[str, list[float]] = {name: [] for name in caches}
-            for _ in range(_REPEATS):
+            for _ in range(repeats):
                 for name, cache in caches.items():
                     began = time.thread_time()
                     cache.extend(more[:size])
@@ -229,6 +291,38 @@ class _Bench:
                 text, at = _EDITS["key"](text, at, random.Random(number))
         report.set("cancel_ms", _quantile(sorted(times), 0.5), len(times))
         report.set("cancel_passes", max(passes))
+
+    async def clients(self, report: Report, times: int) -> None:
+        """Several clients at once, in warm documents."""
+        from codegen.server.requests import DocumentKey
+
+        def asked(number: int, typed: str, tokens: int) -> Any:
+            text = self.modules[number % len(self.modules)]
+            at = text.index("\n", len(text) // 2)
+            text = text[max(0, at - _CLIENT_CHARS) : at] + typed
+            return self.request(
+                text, len(text), "", max_tokens=tokens,
+                key=DocumentKey(f"client-{number}", "", "document"), settle=False,
+            )  # fmt: skip
+
+        # Each number of clients has documents of its own, as what was made in one helps the next.
+        documents = {count: range(1000 * count, 1001 * count) for count in _CLIENTS}
+        for numbers in documents.values():
+            await asyncio.gather(*(self.engine.complete(asked(n, "", 1)) for n in numbers))
+        rates: dict[int, list[tuple[float, float]]] = {count: [] for count in _CLIENTS}
+        for typed in "abc"[:times]:
+            for count, numbers in documents.items():  # in turn, as the machine's load changes
+                began, cpu = time.perf_counter(), time.process_time()
+                answers = await asyncio.gather(
+                    *(self.engine.complete(asked(n, typed, _CLIENT_TOKENS)) for n in numbers)
+                )
+                wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+                made = sum(answer.candidates[0].tokens for answer in answers)
+                rates[count].append((made / wall, made / cpu))
+        for count, found in rates.items():
+            for name, values in zip(("s", "cpu_s"), zip(*found, strict=True), strict=True):
+                key = f"clients_{count}_tokens_per_{name}"
+                report.set(key, _quantile(sorted(values), 0.5), len(values))
 
     async def typed(self, report: Report) -> None:
         """Goes on as was suggested."""
@@ -320,17 +414,17 @@ class _counted:
         from codegen.decoding.editing import EditableCache
 
         begun: list[float] = []
-        self._kind, self._run = EditableCache, EditableCache._run
+        self._kind, self._run = EditableCache, EditableCache.run_passes
 
-        def run(*args: Any) -> Any:
+        def run(requests: Any) -> Any:
             begun.append(time.perf_counter())
-            return self._run(*args)
+            return self._run(requests)
 
-        EditableCache._run = run  # type: ignore[method-assign]
+        EditableCache.run_passes = staticmethod(run)
         return begun
 
     def __exit__(self, *_: object) -> None:
-        self._kind._run = self._run
+        self._kind.run_passes = staticmethod(self._run)
 
 
 # ------------------------------------------------------ edits: (text, cursor) to new ones

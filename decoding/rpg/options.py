@@ -22,7 +22,7 @@ class RpgOptions:
     Attributes:
         mode: ``ours``, ``paper`` or ``reference``.
         language: of the program; ``reference`` knows Python only.
-        k_min: ``ours``: copies, counted by how little they say, before a penalty begins; at least 2.
+        k_min: ``ours``: copies, counted by how little they say, before a penalty begins; 2 or more.
         strength: ``ours``: the first penalty, in logits (nats).
         growth: ``ours``: how much of ``strength`` each further copy adds.
         cap: ``ours``: the largest penalty, in logits.

@@ -236,7 +236,8 @@ def test_helping_threads_change_nothing(
     monkeypatch.setattr(cpu, "preferable", lambda _: True)
     torch.manual_seed(0)
     sizes = {**SIZES, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 2048}
-    model = LlamaForCausalLM(LlamaConfig(**sizes)).to(dtype=dtype).eval()
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes))
+    model = model.to(dtype).eval()
     step = DecodeStep(model, narrow, most=None)
     assert step._pass is not None
     rng = random.Random(6)

@@ -1,5 +1,5 @@
-// Products of rows with narrow weights, and the attention of queries over cells, for one thread of a
-// CPU with AVX2, FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
+// Products of rows with narrow weights, and the attention of queries over cells, on a CPU with AVX2,
+// FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
 //
 // Rows meet weights of four bits as whole numbers of 16 bits, with a scale for each row: VPMADDWD
 // multiplies twice as many of them as FMA of float32. Their sums over a group of inputs are exact;

@@ -3,8 +3,8 @@
 CPython's parser knows the syntax of its own version only, and calls everything newer a syntax
 error. ruff parses all versions, and says of each construct which version brought it: type
 parameters (PEP 695), nested quotes in f-strings (PEP 701), t-strings (PEP 750), ``except`` without
-parentheses (PEP 758), and what comes after them. A program of which ruff has nothing worse to say
-needs a newer Python; any other is broken.
+parentheses (PEP 758), and what comes after them. If these are ruff's only
+complaints, the program needs a newer Python; otherwise it is broken.
 
 Limits: it knows as much of future syntax as the installed ruff.
 """

@@ -167,7 +167,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # of which some are not the libraries' to switch off
+    os.environ.setdefault("TQDM_DISABLE", "1")  # not every library has a switch of its own
     if not sys.warnoptions:
         warnings.simplefilter("ignore", FutureWarning)
 

@@ -86,7 +86,7 @@ class SequenceMatch:
     samples: int = setting(16, about="own samples of a round", low=1, high=100_000)
     max_new_tokens: int = setting(
         0,
-        about="longest own sample, in actions; 0 for that of the longest training example",
+        about="maximum actions in an own sample; 0 uses the longest training example",
         low=0,
         high=100_000,
     )

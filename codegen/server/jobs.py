@@ -90,7 +90,7 @@ class JobQueue:
     Args:
         most: jobs that may wait.
         metrics: where to count.
-        together: jobs that may run; clients of which none runs have as many places beside these,
+        together: jobs that may run; clients with no running job have as many places on top,
             so that they never wait for a client with many requests.
     """
 

@@ -3,7 +3,7 @@
 A request's work yields the passes that it needs one after the other (``Passes``). Each round runs
 one pass of every request that decodes, in one pass of the model, so that they share the reading of
 its weights. Contexts that are being encoded take up to a chunk of tokens a round between them,
-those with little left first, then in turn: whoever decodes waits for one chunk at most.
+those with little left first, then in turn: a decoding request waits for at most one chunk.
 """
 
 from __future__ import annotations

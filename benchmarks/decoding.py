@@ -314,10 +314,10 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
         handle.remove()
 
 
-def _ours(generator: Any, name: str) -> Complete:
+def _ours(generator: Any, name: str, **options: Any) -> Complete:
     from codegen.generation import Decoder, SamplingParams
 
-    decoder = Decoder("sample" if name == "plain" else name)
+    decoder = Decoder("sample" if name == "plain" else name, options)
 
     def complete(
         questions: Sequence[_Question], most: int

@@ -55,7 +55,8 @@ def fill_by_masks(
             rates = torch.zeros_like(uniforms[2])
             gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
             rates[batch.open_slots] = gaps * share
-            counts = _rounded(rates, uniforms[2], together=step == steps - 1)
+            drawn = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
+            counts = _nearest(rates) if step == steps - 1 else drawn
             _insert_masks(running, counts, model, options)
     full = running.written >= options.max_new_tokens
     running.finish(full, finished=False)
@@ -63,14 +64,12 @@ def fill_by_masks(
     return running.results()
 
 
-def _rounded(rates: Tensor, uniforms: Tensor, *, together: bool) -> Tensor:
-    """Whole numbers of these means, float64 [B, S]; ``together``: of their sum by row as well.
+def _nearest(rates: Tensor) -> Tensor:
+    """Whole numbers, float64 [B, S], whose sums along a row are the nearest ones to the rates'.
 
-    In the last step no later one puts right what the slots get too many or too few between them.
+    They end the last step: no later one mends what chance would insert too much or too little.
     """
-    if not together:
-        return torch.where(rates > 0, (rates + uniforms).floor(), 0.0)
-    sums = (rates.cumsum(-1) + uniforms[:, :1]).floor()
+    sums = (rates.cumsum(-1) + 0.5).floor()
     return sums.diff(prepend=torch.zeros_like(sums[:, :1]))
 
 

@@ -28,10 +28,11 @@ def test_a_given_text_is_written(generator: HFGenerator, method: str) -> None:
     ids, wanted = (encode(text, add_special_tokens=False).input_ids for text in (prompt, answer))
     question = decoding._Question(Request(prompt, heal=False, original=prompt), ids, wanted)
     options = {"transformers": {}, "lookup": {"prompt_lookup_num_tokens": 10}}
+    free_drafts = {"token_cost": 0.01} if method in ("suffix", "edit") else {}
     complete = (
         decoding._theirs(generator, options[method])
         if method in options
-        else decoding._ours(generator, method)
+        else decoding._ours(generator, method, **free_drafts)
     )
     with decoding._watched(generator.loaded.model, [question], method in decoding._OURS) as run:
         made, drafters = complete([question], len(wanted))

@@ -145,17 +145,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(optimizer: str, tmp_path:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["insertion", "flexible_masks", "fixed_masks", "llama"])
 def test_each_kind_learns_and_is_asked(kind: str, tmp_path: Path) -> None:
+    steps = 660 if kind == "flexible_masks" else 220  # it also learns how many are missing
     recipe = parse_recipe(
         row(
             tmp_path,
             network={"kind": kind},
             decoder="sample" if kind == "llama" else "insertion",
-            steps=220,
+            steps=steps,
             batch_size=16,
             micro_batch_size=32,
             evaluation={
                 "data": str(tmp_path / "held.jsonl"),
-                "every": 110,
+                "every": steps // 2,
                 "watch": 6,
                 "answers": 24,
                 "keep": "last",
@@ -164,10 +165,10 @@ def test_each_kind_learns_and_is_asked(kind: str, tmp_path: Path) -> None:
     )
     result = train(recipe)
     assert result.answers["asked"] == 24
-    assert result.answers["exact_match"] >= (0.5 if kind == "flexible_masks" else 0.9)
+    assert result.answers["exact_match"] >= (0.65 if kind == "flexible_masks" else 0.9)
     low, high = result.answers["interval"]
     assert low <= result.answers["exact_match"] <= high
-    assert [step for step, _ in result.parts["exact_match"]] == [110, 220]
+    assert [step for step, _ in result.parts["exact_match"]] == [steps // 2, steps]
     assert result.evaluations[-1][1] < result.losses[0][1] / 2
     loaded = load(result.model)
     assert loaded.card.decoder == recipe.decoder and loaded.card.style == "plain"

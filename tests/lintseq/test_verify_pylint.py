@@ -166,7 +166,7 @@ def test_real_states(human_eval_programs, stdlib_paths, tmp_path: Path) -> None:
             sequence = sample_edits(prepare(program, strict=False), rng)
         except UnsupportedProgram:
             continue
-        drawn = rng.sample(sequence.states, min(4, len(sequence.edits)))
+        drawn = rng.sample(sequence.states, min(6, len(sequence.edits)))
         for state in drawn[::2]:
             lines = state.splitlines(keepends=True)
             del lines[rng.randrange(len(lines))]

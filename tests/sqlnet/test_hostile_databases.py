@@ -106,7 +106,8 @@ def test_views_that_double_at_each_level_end_with_one_line(tmp_path: Path) -> No
         "try: print(len(open_database(sys.argv[1]).schema.tables))\n"
         "except CodegenError as error: print(type(error).__name__)\n"
     )
-    assert in_time(script, path).strip() in ("41", "TooSlowError")
+    said = in_time(script, path).strip()  # views that cannot be prepared in time are left out
+    assert said == "TooSlowError" or 1 <= int(said) <= 41
 
 
 # (expression, whether it can only end by being killed)

@@ -41,7 +41,7 @@ Addresses = NDArray[np.int64]
 
 def _kernels() -> dict[torch.dtype, str]:
     """The kernels' names by type, of those that this CPU has and PyTorch may use."""
-    names = _core.SETS if _core is not None else ()
+    names = getattr(_core, "SETS", ())  # neither None nor a build of older sources has any
     capability = torch.backends.cpu.get_cpu_capability()
     found: dict[torch.dtype, str] = {}
     if "avx2" in names and capability != "DEFAULT":

@@ -2,7 +2,8 @@
 
 Both show the speed and the time left. The speed is that of this process since its first report:
 what an earlier, interrupted run has done counts as done but not as fast, and neither does the time
-to load a model.
+to load a model. One finished item tells no speed: the first sample of a batch comes when the others
+are nearly done too.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Progress:
         """The time so far, the speed, and the time left where the total is known."""
         parts = [_duration(now - self._started)]
         before, since = self._first or (0, now)
-        if self._done > before and now > since:
+        if self._done > max(before, 1) and now > since:
             speed = (self._done - before) / (now - since)
             parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
             if self.total is not None and self.total > self._done:

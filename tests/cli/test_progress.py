@@ -39,3 +39,17 @@ def test_before_two_reports_nothing_is_said_of_the_speed(
         clock[0] += 50
         progress.update(17)
     assert capsys.readouterr().err == "steps: 17/32, 50 s\n"
+
+
+def test_the_first_of_a_batch_tells_no_speed(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A batch of 29 takes a minute, and its samples come at its end: 28 minutes are not left."""
+    with Progress("samples", 29) as progress:
+        progress.update(0)
+        clock[0] += 61.0
+        progress.update(1)
+        assert capsys.readouterr().err == "samples: 1/29, 1 min 1 s\n"
+        clock[0] += 3.0
+        progress.update(29)
+    assert capsys.readouterr().err == "samples: 29/29, 1 min 4 s, 0.453/s\n"

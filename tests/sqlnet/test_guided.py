@@ -102,7 +102,7 @@ def slow_view(folder: Path) -> Counting:
         connection.execute("CREATE TABLE t (name TEXT, age INT)")
         rows = [(f"Name {i}", i) for i in range(2000)]
         connection.executemany("INSERT INTO t VALUES (?, ?)", rows)
-        connection.execute("CREATE VIEW many AS SELECT a.name, c.age FROM t a, t b, t c")
+        connection.execute("CREATE VIEW many AS SELECT a.name, c.age FROM t a, t b, t c, t d")
     connection.close()
     return Counting.open(path)  # type: ignore[return-value]
 

@@ -203,7 +203,6 @@ class EditableCache:
         *,
         tail: int | None = None,
         statement: tuple[int, int] | None = None,
-        lexical_change: bool = False,
         stop: Stop | None = None,
     ) -> EditReport:
         """Makes the sequence ``token_ids``, encoding what is new and what must not stay stale.
@@ -214,19 +213,13 @@ class EditableCache:
                 cursor's line and of the statement around it. None for the policy's number.
             statement: first token and end of a range that is encoded again likewise: the cursor's
                 statement in a layout where the text behind the cursor comes after it.
-            lexical_change: whether the text behind the edit now reads otherwise (a string, bracket
-                or comment was opened or closed); the report then asks for a recompute.
             stop: asked between forward passes; if true the update ends early.
 
         Raises:
             ModelError: if the model can't hold so many tokens.
             ValueError: without tokens.
         """
-        return run_alone(
-            self.updating(
-                token_ids, tail=tail, statement=statement, lexical_change=lexical_change, stop=stop
-            )
-        )
+        return run_alone(self.updating(token_ids, tail=tail, statement=statement, stop=stop))
 
     def updating(
         self,
@@ -234,7 +227,6 @@ class EditableCache:
         *,
         tail: int | None = None,
         statement: tuple[int, int] | None = None,
-        lexical_change: bool = False,
         stop: Stop | None = None,
     ) -> Passes[EditReport]:
         """See :meth:`update`."""
@@ -268,7 +260,7 @@ class EditableCache:
             exact=complete and self.exact,
             seconds=time.perf_counter() - began,
             complete=complete,
-            recompute=self._reason(lexical_change),
+            recompute=self._reason(),
         )
 
     def fork(self) -> EditableCache:
@@ -345,10 +337,8 @@ class EditableCache:
 
     # ------------------------------------------------------------------ inside
 
-    def _reason(self, lexical_change: bool) -> str:
+    def _reason(self) -> str:
         """Why a recompute is due."""
-        if lexical_change and self._ledger.stale:
-            return "the text behind the edit reads otherwise"
         if self.stale_share > self.policy.max_stale:
             return f"{self.stale_share:.0%} of the tokens are stale"
         return ""

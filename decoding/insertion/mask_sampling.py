@@ -55,8 +55,10 @@ def fill_by_masks(
             rates = torch.zeros_like(uniforms[2])
             gaps = log_gaps.double().exp().clamp(max=options.max_new_tokens)
             rates[batch.open_slots] = gaps * share
-            drawn = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
-            counts = _nearest(rates) if step == steps - 1 else drawn
+            if step < steps - 1:
+                counts = torch.where(rates > 0, (rates + uniforms[2]).floor(), 0.0)
+            else:
+                counts = _nearest(rates)
             _insert_masks(running, counts, model, options)
     full = running.written >= options.max_new_tokens
     running.finish(full, finished=False)

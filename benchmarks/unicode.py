@@ -10,7 +10,7 @@ others being embedded as Python; ``stdlib_uncovered`` counts those by type. ``wr
 Against: no peer; UniCoder published no code.
 
 Limits: that a rebuilt program passes its tests is shown by the tests (``pytest -m long
-tests/unicoder``), since it takes the sandbox.
+tests/methods/unicode``), since it takes the sandbox.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import InputError
 from codegen.evals.tasks.humaneval import humaneval
-from codegen.unicoder import STYLES, to_python, to_unicode
-from codegen.unicoder.coverage import Coverage, measure
+from codegen.methods.unicode import STYLES, to_python, to_unicode
+from codegen.methods.unicode.coverage import Coverage, measure
 
 Programs = list[tuple[str, str]]
 

@@ -3,7 +3,7 @@
 // text only: nothing here makes markup of a string.
 "use strict";
 
-// As in markup.py: what can't be seen, or turns text around, is written out by its number.
+// As in charts.py: what can't be seen, or turns text around, is written out by its number.
 const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
   character === "\n" || character === "\t"
     ? character

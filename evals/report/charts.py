@@ -1,19 +1,24 @@
-"""Charts as SVG text: lines with interval bands, and stacked bars.
+"""The charts of a report as SVG text, and text made safe for a page.
 
-They carry classes, not colours: the page's style sheet colours them, for light, dark and print, and
-so no inline style is needed and the page can forbid it. Series differ by colour, marker and name.
-Text in a chart is escaped here.
+Charts carry classes, not colours: the page's style sheet colours them, for light, dark and print,
+and so no inline style is needed and the page can forbid it. Series differ by colour, marker and
+name. Text in a chart is escaped here. Functions that give markup say so by their type.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Literal
 
-from codegen.evals.markup import safe_text
+from markupsafe import Markup
+
+from codegen.evals.report.content import LossCurve, ScoredRun
+from codegen.evals.report.numbers import Further, Spending
 
 SERIES_STYLES = 6  # colours in the style sheet; later series start again
 
@@ -22,6 +27,173 @@ SERIES_STYLES = 6  # colours in the style sheet; later series start again
 WIDE, NARROW = 720, 350
 _HEIGHT = {WIDE: 350, NARROW: 300}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
+_MOST_POINTS = 300  # of a loss curve; longer ones are averaged in bins
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(value: object) -> str:
+    """The text of a value, with what can't be seen or turns text around written by its number.
+
+    Control characters, direction overrides and lone surrogates thus can't hide what a program says.
+    Not escaped.
+    """
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
+        for c in str(value)
+    )
+
+
+def safe_text(value: object) -> str:
+    """:func:`visible`, escaped for HTML and SVG."""
+    return escape(visible(value))
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.125 as ``12.5%``."""
+    return f"{100 * value:.{digits}f}%"
+
+
+# --- the charts of the page --------------------------------------------------------------------
+
+
+def pass_chart(
+    number: int, task: str, runs: Sequence[ScoredRun], further: Mapping[str, Further]
+) -> Markup:
+    """pass@k over k; runs need two k each. ``number`` is the task's on the page."""
+    return _both_widths(
+        lambda width: line_chart(
+            [_with_extrapolation(_pass_series(run), further[run.name]) for run in runs],
+            Axis("Attempts k", lambda value: f"{value:,.0f}", log=True),
+            Axis("Problems solved in k attempts", lambda value: percent(value, 0)),
+            id_=f"pass-{number}-{width}",
+            title=f"pass@k on {task}",
+            description="; ".join(_described(run, further[run.name]) for run in runs),
+            width=width,
+        )
+    )
+
+
+def cost_chart(number: int, task: str, spending: Spending) -> Markup:
+    """pass@k over the computation of k samples."""
+    pairs = list(zip(spending.runs, spending.take, strict=True))
+    last = {run.name: max(run.score.estimates.items()) for run in spending.runs}
+    return _both_widths(
+        lambda width: line_chart(
+            [_pass_series(run, take) for run, take in pairs],
+            Axis(f"{spending.unit} for a problem", lambda value: f"{value:,.3g}", log=True),
+            Axis("Problems solved", lambda value: percent(value, 0)),
+            id_=f"cost-{number}-{width}",
+            title=f"Coverage over computation on {task}",
+            description="; ".join(
+                f"{run.name}: {take(1):.3g} {spending.unit} for one sample, "
+                f"pass@{last[run.name][0]} {percent(last[run.name][1].value)}"
+                for run, take in pairs
+            ),
+            width=width,
+        )
+    )
+
+
+def _pass_series(run: ScoredRun, place: Callable[[float], float] = float) -> Series:
+    """pass@k with its intervals, each k at ``place(k)``."""
+    estimates = sorted(run.score.estimates.items())
+    bands = []
+    for kind in ("tasks", "samples"):
+        edges = [
+            (place(k), low, high)
+            for k, e in estimates
+            for low, high in [(getattr(e, f"{kind}_low"), getattr(e, f"{kind}_high"))]
+            if low is not None
+        ]
+        bands.append(Band(kind, edges))  # type: ignore[arg-type]
+    half = min(estimate.n for _, estimate in estimates) / 2
+    points = [(place(k), e.value) for k, e in estimates]
+    return Series(run.name, points, bands, place(max(1.0, half)))
+
+
+def _with_extrapolation(series: Series, further: Further) -> Series:
+    last = series.points[-1]
+    beyond = [e for e in further.extrapolated if e.k > last[0]]
+    if not beyond:
+        return series
+    edge = [(float(e.k), e.low, e.high) for e in beyond]
+    band = Band("extrapolated", [(*last, last[1]), *edge])
+    return replace(
+        series,
+        bands=[*series.bands, band],
+        extrapolated=[(float(e.k), e.value) for e in beyond],
+    )
+
+
+def _described(run: ScoredRun, further: Further) -> str:
+    values = [f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())]
+    values += [f"pass@{e.k} {percent(e.value)} (extrapolated)" for e in further.extrapolated]
+    return f"{run.name}: {', '.join(values)}"
+
+
+def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
+    """How the samples of each run ended."""
+    rows = [
+        (run.name, [(s, count) for s in statuses if (count := run.score.statuses.get(s, 0))])  # type: ignore[call-overload]
+        for run in runs
+    ]
+    described = "; ".join(
+        f"{name}: {', '.join(f'{count} {kind}' for kind, count in parts)}" for name, parts in rows
+    )
+    return _both_widths(
+        lambda width: stacked_bars(
+            rows,
+            id_=f"verdict-bars-{width}",
+            title="Verdicts by run",
+            description=described,
+            width=width,
+        )
+    )
+
+
+def loss_chart(curves: Sequence[LossCurve]) -> Markup:
+    """Losses over the steps; each curve needs a point."""
+    return _both_widths(lambda width: _loss_chart(curves, width))
+
+
+def is_thinned(curve: LossCurve) -> bool:
+    """Whether a curve is drawn as averages of bins."""
+    return len(curve.points) > _MOST_POINTS
+
+
+def loss_picture(losses: Sequence[LossCurve], quantity: str = "Loss") -> str:
+    """Curves over the steps as an SVG file of its own; each needs at least one point."""
+    return standalone(_loss_chart(losses, WIDE, quantity))
+
+
+def _loss_chart(curves: Sequence[LossCurve], width: int, quantity: str = "Loss") -> str:
+    described = "; ".join(
+        f"{c.name}: from {c.points[0][1]:.3g} to {c.points[-1][1]:.3g}" for c in curves
+    )
+    return line_chart(
+        [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
+        Axis("Step", lambda value: f"{value:,.0f}"),
+        Axis(quantity, lambda value: f"{value:g}"),
+        id_=f"loss-{width}",
+        title="Training loss" if quantity == "Loss" else quantity,
+        description=described,
+        y_from_zero=False,
+        width=width,
+    )
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    finite = [(step, loss) for step, loss in points if math.isfinite(loss)]
+    size = -(-len(finite) // _MOST_POINTS) or 1
+    bins = [finite[start : start + size] for start in range(0, len(finite), size)]
+    return [(sum(s for s, _ in b) / len(b), sum(v for _, v in b) / len(b)) for b in bins]
+
+
+def _both_widths(draw: Callable[[int], str]) -> Markup:
+    return Markup(draw(WIDE) + draw(NARROW))
+
+
+# --- lines and bars ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +322,9 @@ def _closed(x: float, y: float, *corners: tuple[float, float]) -> str:
     return f'<polygon class="mark" points="{points}"/>'
 
 
-def swatch(number: int) -> str:
+def swatch(number: int) -> Markup:
     """A line with its mark, for a legend."""
-    return (
+    return Markup(
         f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" '
         f'aria-hidden="true">'
         f'<line class="line" x1="1" x2="29" y1="6" y2="6"/>{marker(number, 15, 6)}</svg>'
@@ -196,7 +368,7 @@ def stacked_bars(
 
 def standalone(chart: str) -> str:
     """A chart as a file of its own: with its namespace, the page's style sheet and paper."""
-    style = (Path(__file__).parent / "report_assets" / "report.css").read_text(encoding="utf-8")
+    style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
     head, _, inside = chart.partition(">")
     font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
     opening = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)

@@ -27,7 +27,7 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import InputError
-from codegen.evals.tasks.humaneval import humaneval
+from codegen.evals.tasks import load
 from codegen.methods.unicode import STYLES, to_python, to_unicode
 from codegen.methods.unicode.coverage import Coverage, measure
 
@@ -49,7 +49,7 @@ def run(
         raise InputError(f"There is no style {style!r}.", f"There are: {', '.join(STYLES)}.")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     solutions = [(problem.id, task.reference(problem)) for problem in task.problems()]
     corpora: dict[str, Programs] = {
         "humaneval": solutions,

@@ -140,7 +140,8 @@ def measure(
     """Name -> (mean over the problems, half of its 95 % interval)."""
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.scoring import score
-    from codegen.evaluate import load_task, sample_task
+    from codegen.evals.tasks import load as load_task
+    from codegen.evaluate import sample_task
     from codegen.generation.protocol import Decoder, SamplingParams
 
     loaded = load_task(task)

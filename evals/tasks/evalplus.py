@@ -1,5 +1,9 @@
-"""What HumanEval+ and MBPP+ share (Liu et al. 2023, arXiv 2305.01210): many inputs a problem, and
-what the reference returns for them as the expected results.
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs a problem, and what the
+reference returns for them as the expected results.
+
+``humaneval-plus`` is HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
+MBPP with 35 times the tests. The data is EvalPlus's release files, or its data sets on the hub. A
+sample passes if it passes the base inputs and the new ones.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
@@ -13,26 +17,29 @@ run: the first one that fails ends the job.
 
 Some results are lists of a million numbers. Of these only a digest is expected, and of what a
 program returns only a digest leaves its sandbox.
+
+JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
+types; which argument of which problem is what is in :data:`_SHAPES`, as EvalPlus's own reader has
+it. HumanEval/32 is judged by the residual at the root returned, not by the root.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from codegen.errors import InputError, SandboxError
+from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.generation.prompts import function_instruction
 
-from .base import Problem, Runs
-from .code import CodeTask
-from .expected import Expected, expected_results
+from .base import CodeTask, Problem
+from .expected import Expected, expected_results, write_value
+from .humaneval import parts_of_prompt
+from .mbpp import called_function
 from .oracles import SOURCE, with_digests
-from .rows import entry_point_field, text_field, text_fields
-from .values import write_value
-
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+from .rows import Home, entry_point_field, text_field, text_fields, texts_field
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _MEMORY_MIB = 2048
@@ -71,18 +78,12 @@ class PlusTask(CodeTask[PlusProblem]):
         self._expected: dict[str, Expected] = {}
         self._tests: dict[str, str] = {}
 
-    def entry_point(self, problem: PlusProblem) -> str:
-        """The function under test."""
-        return problem.entry_point
-
     def reference(self, problem: PlusProblem) -> str:
         """The prompt with the canonical solution."""
         return problem.prompt + problem.canonical_solution
 
     def job(self, problem: PlusProblem, program: str) -> Job:
         """One job for all inputs; time for four times what the reference needs."""
-        from codegen.evals.sandbox import Job, Limits
-
         if problem.id not in self._expected:
             raise SandboxError(f"The expected results of {problem.id} were not prepared.")
         memory_mib = _MEMORY_MIB
@@ -105,7 +106,7 @@ class PlusTask(CodeTask[PlusProblem]):
             self._tests[problem.id] = test_text(problem, self._expected[problem.id])
         return self._tests[problem.id]
 
-    def prepare(self, problems: Sequence[PlusProblem], sandbox: Runs) -> None:
+    def prepare(self, problems: Sequence[PlusProblem], sandbox: SandboxProtocol) -> None:
         """Has the expected results of ``problems`` at hand: from the cache, or by running."""
         missing = {
             problem.id: (problem, self.reference(problem))
@@ -118,6 +119,146 @@ class PlusTask(CodeTask[PlusProblem]):
     def expected(self, problem: PlusProblem) -> Expected:
         """What :meth:`prepare` found."""
         return self._expected[problem.id]
+
+
+class HumanEvalPlus(PlusTask):
+    """The task over given problems, asked as HumanEval is."""
+
+    home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+        """The problem of a row."""
+        problem = plus_problem(place, row)
+        return replace(problem, oracle="root") if problem.id == "HumanEval/32" else problem
+
+    def instruction(self, problem: PlusProblem) -> str:
+        """The problem in words, as HumanEvalPack puts it."""
+        parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
+        return function_instruction(parts.signature, parts.docstring)
+
+    def preamble(self, problem: PlusProblem) -> str:
+        """What stands before the function in the prompt."""
+        return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
+
+
+# --- MBPP+ ------------------------------------------------------------------------------------
+
+Shape = Callable[[Any], Any]
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _each(shape: Shape) -> Shape:
+    return lambda value: [shape(item) for item in value]
+
+
+def _tuple_of(shape: Shape) -> Shape:
+    return lambda value: tuple(shape(item) for item in value)
+
+
+def _tuple_if_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _all_tuples(value: Any) -> Any:
+    return tuple(map(_all_tuples, value)) if isinstance(value, list) else value
+
+
+def _set_or_dict(value: Any) -> Any:
+    return set(value) if isinstance(value, list) and value else {}
+
+
+def _tuple_values(value: Any) -> Any:
+    return {key: tuple(item) for key, item in value.items()}
+
+
+# The shapes of a problem's arguments; the last one holds for all arguments that follow.
+_SHAPES: Mapping[tuple[Shape, ...], tuple[int, ...]] = {
+    (tuple,): (
+        *(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630),
+        *(726, 740, 744, 809),
+    ),
+    (_each(tuple),): (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780),
+    (_each(tuple), _as_is): (75, 413, 444, 753),
+    (_as_is, tuple): (106, 750),
+    (_each(_set_or_dict),): (115,),
+    (float, complex): (124,),
+    (tuple, _as_is): (250, 307, 405, 446, 617, 720, 763, 808),
+    (_tuple_of(tuple),): (259, 401, 445),
+    (_tuple_of(_tuple_if_list),): (278,),
+    (_tuple_values, _as_is): (722,),
+    (complex,): (252,),
+    (_all_tuples,): (580, 615, 791),
+}
+_SHAPE_OF = {number: shapes for shapes, numbers in _SHAPES.items() for number in numbers}
+
+_ORACLES: Mapping[str, Oracle] = {
+    "similar_elements": "set",
+    "find_char_long": "set",
+    "common_in_nested_lists": "set",
+    "extract_singly": "set",
+    "larg_nnum": "set",
+    "intersection_array": "set",
+    "find_dissimilar": "set",
+    "Diff": "set",
+    "check_str": "not_none",
+    "text_match_three": "not_none",
+    "text_starta_endb": "not_none",
+    "are_equivalent": "any",
+    "sum_div": "or_zero",
+    "surface_Area": "pyramid",
+    "digit_distance_nums": "digits",
+}
+
+
+class MbppPlus(PlusTask):
+    """The task over given problems, asked as EvalPlus does."""
+
+    home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
+    whole_programs = True
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+        """The problem of a row of either form."""
+        is_release = "base_input" in row
+        problem = plus_problem(place, row if is_release else _release_row(place, row))
+        problem = replace(problem, oracle=_ORACLES.get(problem.entry_point, "equal"))
+        if not is_release:
+            return problem  # Python text has the right types
+        number = problem.id.rpartition("/")[2]
+        shapes = _SHAPE_OF.get(int(number) if number.isdecimal() else -1)
+        return replace(problem, inputs=tuple(_shaped(args, shapes) for args in problem.inputs))
+
+    def instruction(self, problem: PlusProblem) -> str:
+        """The docstring with its test, and what to do with it."""
+        return (
+            "Please provide a self-contained Python script that solves the following problem in a "
+            f"markdown code block:\n```\n{problem.prompt.strip()}\n```"
+        )
+
+
+def _release_row(place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of the hub's data set with the names of the release file."""
+    tests, code = texts_field(place, row, "test_list"), text_field(place, row, "code")
+    if not tests:
+        raise InputError(f"{place}: the field 'test_list' is empty.")
+    return {
+        "task_id": f"Mbpp/{row.get('task_id')}",
+        "prompt": f'"""\n{text_field(place, row, "prompt")}\n{tests[0]}\n"""\n',
+        "entry_point": called_function(tests, code),
+        "canonical_solution": f"\n{code}\n",
+        "test": row.get("test"),
+    }
+
+
+def _shaped(arguments: list[Any], shapes: tuple[Shape, ...] | None) -> list[Any]:
+    if shapes is None:
+        return arguments
+    padded = [*shapes, *[shapes[-1]] * (len(arguments) - len(shapes))]
+    return [shape(argument) for shape, argument in zip(padded, arguments, strict=False)]
 
 
 # --- the test ----------------------------------------------------------------------------------
@@ -213,8 +354,3 @@ def _argument_lists(place: str, row: Mapping[str, Any], name: str) -> list[Any]:
     if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
         raise InputError(f"{place}: the field {name!r} must be a list of argument lists.")
     return value
-
-
-def with_inputs(problem: PlusProblem, inputs: Sequence[Any], oracle: Oracle) -> PlusProblem:
-    """The problem with its inputs repaired, and its oracle."""
-    return replace(problem, inputs=tuple(inputs), oracle=oracle)

@@ -49,8 +49,8 @@ def sample_task(
         task: from :func:`codegen.evals.tasks.load`.
         model: a name as :func:`codegen.models.load` takes it.
         params: how tokens are chosen.
-        style: the prompt style or its name, by default the one the model was tuned for (its
-            model card).
+        style: the prompt style or its name, by default the task's own, else the one the model was
+            tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
         backend: ``hf`` or ``vllm``.
@@ -71,7 +71,7 @@ def sample_task(
         else _in_transformers(model, batch_size)
     )
     card = asked_model.card
-    chosen = style or card.style
+    chosen = style or task.style or card.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(card.decoder)
     path = run(

@@ -45,6 +45,7 @@ class Task(ABC, Generic[AnyProblem]):
             don't stop a score from being published, and the report lists them.
         needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
         passing: what it means that a sample passed, where that isn't that its tests did.
+        style: the prompt style to ask in, if the run names none; empty for the model's own.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task(ABC, Generic[AnyProblem]):
     reference_exceptions: Mapping[str, str] = {}
     needs_preparation: bool = False
     passing: str = ""
+    style: str = ""
 
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:

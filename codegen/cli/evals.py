@@ -22,7 +22,7 @@ from codegen.cli.report import report
 from codegen.terminal import visible
 
 if TYPE_CHECKING:
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
 
 
 @click.group(name="eval")

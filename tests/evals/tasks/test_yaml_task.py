@@ -69,7 +69,7 @@ def test_the_references_pass_and_the_bugs_do_not(tmp_path: Path, sandbox: Sandbo
 
 def test_problems_can_be_in_the_file_and_columns_go_without_saying(tmp_path: Path) -> None:
     path = tmp_path / "quiz.yaml"
-    path.write_text("problems:\n- {prompt: 2 + 2?, answer: ['4', four]}\n- {prompt: x, answer: y}")
+    path.write_text("problems:\n- {prompt: 2 + 2, answer: ['4', four]}\n- {prompt: x, answer: y}")
     task = tasks.load(f"file:{path}")
     assert [problem.id for problem in task.problems()] == ["1", "2"]
     assert task.description == "a task of your own"

@@ -1,4 +1,4 @@
-"""Expressions: tokens of UniCode -> Python's AST, by operator precedence (Pratt 1973).
+"""Expressions and patterns: tokens of UniCode -> Python's AST, by operator precedence (Pratt 1973).
 
 Names are given no context (load, store): the trees are made to be printed.
 """
@@ -6,30 +6,178 @@ Names are given no context (load, store): the trees are made to be printed.
 from __future__ import annotations
 
 import ast
+import keyword
+from collections.abc import Callable
+from typing import TypeVar
 
-from codegen.methods.unicode.lexer import Token
-from codegen.methods.unicode.literals import HUGE, number
-from codegen.methods.unicode.parse_calls import CallParser
+from codegen.methods.unicode.errors import UniCodeSyntaxError
+from codegen.methods.unicode.lexer import HUGE, Token, lex, location, number
 from codegen.methods.unicode.words import (
     BINARY,
     BOOLEAN,
     COMPARE,
     EMBEDDED,
+    FUNCTION_OF,
     INNER_FORMS,
+    METHOD_OF,
     SINGLETONS,
     UNARY,
     Level,
     operation,
 )
 
+Item = TypeVar("Item")
+_TARGETS = (ast.Name, ast.Attribute, ast.Subscript)
 _BINARY = {symbol: (kind, level) for kind, (symbol, level) in BINARY.items()}
 _BOOLEAN = {symbol: (kind, level) for kind, (symbol, level) in BOOLEAN.items()}
 _UNARY = {symbol: (kind, level) for kind, (symbol, level) in UNARY.items()}
 _COMPARE = {symbol: kind for kind, symbol in COMPARE.items()}
 
 
-class ExpressionParser(CallParser):
-    """Reads expressions; the parsers of patterns and statements extend it."""
+class TokenCursor:
+    """Takes tokens one by one; the parsers extend it."""
+
+    def __init__(self, text: str, lower: bool | None = None) -> None:
+        self._text = text
+        self._tokens = lex(text)
+        self._at = 0
+        self._brackets = 0
+        if lower is None:
+            first = next((token for token in self._tokens if token.kind == "key"), None)
+            lower = first is not None and text[first.start].islower()
+        self._lower = lower
+
+    @property
+    def offset(self) -> int:
+        """Where in the text the parser is."""
+        return self._peek().start
+
+    # Tokens
+
+    def _skip_breaks(self) -> None:
+        while self._brackets and self._tokens[self._at].kind == "break":
+            self._at += 1
+
+    def _peek(self) -> Token:
+        return self._tokens[self._at]
+
+    def _peek_after(self, count: int = 1) -> Token:
+        at = self._at
+        for _ in range(count):
+            at = min(at + 1, len(self._tokens) - 1)
+            while self._brackets and self._tokens[at].kind == "break":
+                at += 1
+        return self._tokens[at]
+
+    def _advance(self) -> Token:
+        token = self._tokens[self._at]
+        self._at += 1
+        self._skip_breaks()
+        return token
+
+    def error(self, expected: str, token: Token | None = None) -> UniCodeSyntaxError:
+        """A syntax error at a token."""
+        token = token or self._peek()
+        return UniCodeSyntaxError(
+            *location(self._text, token.start), f"found {self._shown(token)}; expected {expected}."
+        )
+
+    def _shown(self, token: Token) -> str:
+        match token.kind:
+            case "end":
+                return "the end of the text"
+            case "break":
+                return "the end of the line"
+            case "key" | "name" | "escaped" | "op":
+                return repr(str(token.value))
+            case "constant" | "u_text":
+                return f"the constant {repr(token.value)[:40]}"
+        return f"a {token.kind.replace('_', ' ')}"
+
+    def _at_op(self, *symbols: str) -> bool:
+        token = self._tokens[self._at]
+        return token.kind == "op" and token.value in symbols
+
+    def _at_key(self, *words: str) -> bool:
+        token = self._tokens[self._at]
+        return token.kind == "key" and token.value in words
+
+    def _at_inner(self, word: str) -> bool:
+        """Whether the next token is a keyword that is one only in this place."""
+        token = self._tokens[self._at]
+        return token.kind == "name" and INNER_FORMS.get(token.value) == word
+
+    def _key_follows(self, word: str, distance: int = 1) -> bool:
+        token = self._peek_after(distance)
+        return token.kind == "key" and token.value == word
+
+    def _take_op(self, symbol: str) -> bool:
+        if self._at_op(symbol):
+            self._advance()
+            return True
+        return False
+
+    def _take_key(self, word: str) -> bool:
+        if self._at_key(word):
+            self._advance()
+            return True
+        return False
+
+    def _take_inner(self, word: str) -> bool:
+        if self._at_inner(word):
+            self._advance()
+            return True
+        return False
+
+    def _expect_op(self, symbol: str) -> None:
+        if not self._take_op(symbol):
+            raise self.error(f"'{symbol}'")
+
+    def _expect_key(self, word: str) -> None:
+        if not self._take_key(word):
+            raise self.error(word)
+
+    def _expect_inner(self, word: str) -> None:
+        if not self._take_inner(word):
+            raise self.error(word)
+
+    def _ends_expression(self) -> bool:
+        return self._peek().kind in ("break", "end") or self._at_op(")", "]", "}", ";", ",")
+
+    def _identifier(self, what: str = "a name") -> str:
+        token = self._peek()
+        if token.kind not in ("name", "escaped"):
+            raise self.error(what)
+        if not token.value.isidentifier() or keyword.iskeyword(token.value):
+            raise self.error("an identifier of Python")
+        self._advance()
+        return token.value
+
+    def _in_brackets(self, opening: str, closing: str, read: Callable[[], Item]) -> Item:
+        """What ``read`` gives between brackets, where ends of lines do not count."""
+        self._brackets += 1
+        self._expect_op(opening)
+        item = read()
+        self._brackets -= 1
+        if not self._at_op(closing):
+            raise self.error(f"'{closing}'")
+        self._advance()
+        return item
+
+    def _items(self, closing: str, read: Callable[[], Item]) -> tuple[list[Item], bool]:
+        """Items between commas up to a closing bracket, and whether a comma ends them."""
+        items: list[Item] = []
+        comma = False
+        while not self._at_op(closing):
+            items.append(read())
+            comma = self._take_op(",")
+            if not comma:
+                break
+        return items, comma
+
+
+class ExpressionParser(TokenCursor):
+    """Reads expressions and patterns; the parser of statements extends it."""
 
     def expression(self, level: Level = Level.TEST) -> ast.expr:
         """An expression whose operators bind at least as tightly as ``level``."""
@@ -298,3 +446,269 @@ class ExpressionParser(CallParser):
             raise self.error("the end of the field, '}'")
         self._advance()
         return ast.FormattedValue(value, conversion, spec)
+
+    # Calls, indices, parameters and targets: what is around expressions
+
+    def _at_generator(self) -> bool:
+        return self._at_key("FOR") or (self._at_key("ASYNC") and self._key_follows("FOR"))
+
+    def _postfix(self, left: ast.expr, symbol: str) -> ast.expr:
+        if symbol == ".":
+            self._advance()
+            return ast.Attribute(left, self._identifier("the name of an attribute"))
+        if symbol == "[":
+            return ast.Subscript(left, self._in_brackets("[", "]", self._indices))
+        args, keywords = self._in_brackets("(", ")", self.arguments)
+        return ast.Call(left, args, keywords)
+
+    def _operation(self, word: str) -> ast.expr:
+        """A call of a built-in operation by its UniCode name."""
+        token = self._advance()
+        args, keywords = self._in_brackets("(", ")", self.arguments)
+        if word in FUNCTION_OF:
+            return ast.Call(ast.Name(FUNCTION_OF[word]), args, keywords)
+        if not args or isinstance(args[0], ast.Starred):
+            raise self.error(f"{word} with the object it is applied to as first argument", token)
+        receiver, *rest = args
+        return ast.Call(ast.Attribute(receiver, METHOD_OF[word]), rest, keywords)
+
+    def arguments(self, closing: str = ")") -> tuple[list[ast.expr], list[ast.keyword]]:
+        """Arguments of a call up to a closing bracket that is not taken."""
+        args: list[ast.expr] = []
+        keywords: list[ast.keyword] = []
+        while not self._at_op(closing):
+            if self._take_op("**"):
+                keywords.append(ast.keyword(None, self.expression(Level.BIT_OR)))
+            elif self._at_keyword_argument():
+                name = self._identifier()
+                self._advance()
+                keywords.append(ast.keyword(name, self.expression()))
+            else:
+                value = self.expression(Level.WALRUS)
+                if self._at_generator():
+                    value = ast.GeneratorExp(value, self.clauses())
+                args.append(value)
+            if not self._take_op(","):
+                break
+        return args, keywords
+
+    def _at_keyword_argument(self) -> bool:
+        following = self._peek_after()
+        return (
+            self._peek().kind in ("name", "escaped")
+            and following.kind == "op"
+            and following.value == "="
+        )
+
+    def _indices(self) -> ast.expr:
+        items, comma = self._items("]", self._index)
+        if not items:
+            raise self.error("an index")
+        return ast.Tuple(items) if comma or len(items) > 1 else items[0]
+
+    def _index(self) -> ast.expr:
+        if self._at_sentinel("START", "TO"):
+            self._advance()
+            lower = None
+        else:
+            lower = self._position("]", ",", "TO")
+        if not self._take_inner("TO"):
+            if lower is None:
+                raise self.error("TO")
+            return lower
+        if self._at_sentinel("END", "]", ",", "STEP"):
+            self._advance()
+            upper = None
+        else:
+            upper = self._position("]", ",", "STEP")
+        step = self.expression() if self._take_inner("STEP") else None
+        return ast.Slice(lower, upper, step)
+
+    def _position(self, *followers: str) -> ast.expr:
+        """An index or a bound of a slice: LAST, END - k, or any expression."""
+        if self._at_sentinel("LAST", *followers):
+            self._advance()
+            return ast.UnaryOp(ast.USub(), ast.Constant(1))
+        if self._at_sentinel("END", "-") and self._follows(3, followers):
+            distance = self._peek_after(2).value
+            if isinstance(distance, int):
+                for _ in range(3):
+                    self._advance()
+                return ast.UnaryOp(ast.USub(), ast.Constant(distance))
+        return self.expression(Level.WALRUS)
+
+    def _at_sentinel(self, word: str, *followers: str) -> bool:
+        token = self._peek()
+        if token.kind != "name" or not (
+            token.value == word or (self._lower and token.value == word.lower())
+        ):
+            return False
+        return self._follows(1, followers)
+
+    def _follows(self, distance: int, followers: tuple[str, ...]) -> bool:
+        token = self._peek_after(distance)
+        symbol = INNER_FORMS.get(token.value) if token.kind == "name" else token.value
+        return token.kind in ("op", "name") and symbol in followers
+
+    def expression_list(self) -> ast.expr:
+        """An expression, or several between commas, which are a tuple."""
+        first = self.expression(Level.YIELD)
+        if not self._at_op(","):
+            return first
+        items = [first]
+        while self._take_op(",") and not self._ends_expression() and not self._at_op("="):
+            items.append(self.expression())
+        return ast.Tuple(items)
+
+    def target(self) -> ast.expr:
+        """What can be assigned to, or several between commas."""
+        token = self._peek()
+        target = self.expression(Level.BIT_OR)
+        if self._at_op(","):
+            items = [target]
+            while self._take_op(","):
+                items.append(self.expression(Level.BIT_OR))
+            target = ast.Tuple(items)
+        self.check_target(target, token)
+        return target
+
+    def check_target(self, node: ast.expr, token: Token) -> None:
+        """Fails at ``token`` if a node can't be assigned to."""
+        if isinstance(node, (ast.Tuple, ast.List)):
+            for item in node.elts:
+                self.check_target(item, token)
+        elif isinstance(node, ast.Starred):
+            self.check_target(node.value, token)
+        elif not isinstance(node, _TARGETS):
+            raise self.error("something that can be assigned to", token)
+
+    def parameters(self, closing: str, annotated: bool) -> ast.arguments:
+        """Parameters up to a closing bracket that is not taken."""
+        result = ast.arguments([], [], None, [], [], None, [])
+        after_star = False
+        while not self._at_op(closing):
+            token = self._peek()
+            if self._take_op("/"):
+                if after_star or result.posonlyargs or not result.args:
+                    raise self.error("a parameter", token)
+                result.posonlyargs, result.args = result.args, []
+            elif self._take_op("**"):
+                result.kwarg = self._parameter(annotated)
+            elif self._take_op("*"):
+                if after_star:
+                    raise self.error("a parameter", token)
+                after_star = True
+                if not self._at_op(",", closing):
+                    result.vararg = self._parameter(annotated)
+            else:
+                self._plain_parameter(result, after_star, annotated)
+            if not self._take_op(","):
+                break
+        return result
+
+    def _plain_parameter(self, result: ast.arguments, keyword_only: bool, annotated: bool) -> None:
+        token = self._peek()
+        arg = self._parameter(annotated)
+        default = self.expression() if self._take_op("=") else None
+        if keyword_only:
+            result.kwonlyargs.append(arg)
+            result.kw_defaults.append(default)
+            return
+        result.args.append(arg)
+        if default:
+            result.defaults.append(default)
+        elif result.defaults:
+            raise self.error("a default value, as the parameter before has one", token)
+
+    def _parameter(self, annotated: bool) -> ast.arg:
+        name = self._identifier("a parameter")
+        annotation = self.expression() if annotated and self._take_op(":") else None
+        return ast.arg(name, annotation)
+
+    # Patterns of MATCH
+
+    def pattern(self) -> ast.pattern:
+        """A whole pattern of a CASE."""
+        first = self._as_pattern()
+        if not self._at_op(","):
+            return first
+        patterns = [first]
+        while self._take_op(","):
+            patterns.append(self._as_pattern())
+        return ast.MatchSequence(patterns)
+
+    def _as_pattern(self) -> ast.pattern:
+        alternatives = [self._closed_pattern()]
+        while self._take_op("|"):
+            alternatives.append(self._closed_pattern())
+        pattern = ast.MatchOr(alternatives) if len(alternatives) > 1 else alternatives[0]
+        if self._take_key("AS"):
+            return ast.MatchAs(pattern, self._identifier())
+        return pattern
+
+    def _closed_pattern(self) -> ast.pattern:
+        token = self._peek()
+        if token.kind == "key" and token.value in SINGLETONS:
+            self._advance()
+            return ast.MatchSingleton(SINGLETONS[token.value])
+        if token.kind in ("name", "escaped"):
+            return self._named_pattern()
+        if token.kind in ("constant", "u_text") or self._at_op("-"):
+            return ast.MatchValue(self.expression(Level.SUM))
+        if self._at_op("["):
+            patterns, _ = self._in_brackets("[", "]", lambda: self._items("]", self._as_pattern))
+            return ast.MatchSequence(patterns)
+        if self._at_op("("):
+            return self._in_brackets("(", ")", self._group_pattern)
+        if self._at_op("{"):
+            return self._in_brackets("{", "}", self._mapping_pattern)
+        if self._take_op("*"):
+            return ast.MatchStar(_captured(self._identifier()))
+        raise self.error("a pattern")
+
+    def _group_pattern(self) -> ast.pattern:
+        patterns, comma = self._items(")", self._as_pattern)
+        return patterns[0] if len(patterns) == 1 and not comma else ast.MatchSequence(patterns)
+
+    def _named_pattern(self) -> ast.pattern:
+        name = self._identifier("a pattern")
+        value: ast.expr = ast.Name(name)
+        while self._take_op("."):
+            value = ast.Attribute(value, self._identifier("the name of an attribute"))
+        if self._at_op("("):
+            return self._in_brackets("(", ")", lambda: self._class_pattern(value))
+        if isinstance(value, ast.Attribute):
+            return ast.MatchValue(value)
+        return ast.MatchAs(None, _captured(name))
+
+    def _class_pattern(self, cls: ast.expr) -> ast.pattern:
+        result = ast.MatchClass(cls, [], [], [])
+        while not self._at_op(")"):
+            if self._at_keyword_argument():
+                result.kwd_attrs.append(self._identifier())
+                self._advance()
+                result.kwd_patterns.append(self._as_pattern())
+            elif result.kwd_attrs:
+                raise self.error("a pattern with a name, as the one before")
+            else:
+                result.patterns.append(self._as_pattern())
+            if not self._take_op(","):
+                break
+        return result
+
+    def _mapping_pattern(self) -> ast.pattern:
+        result = ast.MatchMapping([], [], None)
+        while not self._at_op("}"):
+            if self._take_op("**"):
+                result.rest = self._identifier()
+            else:
+                result.keys.append(self.expression(Level.SUM))
+                self._expect_op(":")
+                result.patterns.append(self._as_pattern())
+            if not self._take_op(","):
+                break
+        return result
+
+
+def _captured(name: str) -> str | None:
+    return None if name == "_" else name

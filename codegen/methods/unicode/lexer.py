@@ -11,13 +11,14 @@ text and fields, end. Time is linear in the length of the text.
 
 from __future__ import annotations
 
+import keyword
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from codegen.methods.unicode.errors import UniCodeSyntaxError
-from codegen.methods.unicode.words import RESERVED_FORMS
+from codegen.methods.unicode.words import INNER_FORMS, RESERVED_FORMS
 
 # --- constants -----------------------------------------------------------------------------------
 
@@ -361,3 +362,135 @@ class Lexer:
                     closing.pop()
             if kind != "space":
                 yield from self._made(kind, value, start)
+
+
+# --- a place in the tokens ---------------------------------------------------------------------
+
+Item = TypeVar("Item")
+
+
+class TokenCursor:
+    """Takes tokens one by one; the parsers extend it."""
+
+    def __init__(self, text: str, lower: bool | None = None) -> None:
+        self._text = text
+        self._tokens = lex(text)
+        self._here = 0
+        self._brackets = 0
+        if lower is None:
+            first = next((token for token in self._tokens if token.kind == "key"), None)
+            lower = first is not None and text[first.start].islower()
+        self._lower = lower
+
+    @property
+    def offset(self) -> int:
+        """Where in the text the parser is."""
+        return self._peek().start
+
+    # Tokens
+
+    def _skip_breaks(self) -> None:
+        while self._brackets and self._tokens[self._here].kind == "break":
+            self._here += 1
+
+    def _peek(self) -> Token:
+        return self._tokens[self._here]
+
+    def _peek_after(self, count: int = 1) -> Token:
+        at = self._here
+        for _ in range(count):
+            at = min(at + 1, len(self._tokens) - 1)
+            while self._brackets and self._tokens[at].kind == "break":
+                at += 1
+        return self._tokens[at]
+
+    def _advance(self) -> Token:
+        token = self._tokens[self._here]
+        self._here += 1
+        self._skip_breaks()
+        return token
+
+    def error(self, expected: str, token: Token | None = None) -> UniCodeSyntaxError:
+        """A syntax error at a token."""
+        token = token or self._peek()
+        return UniCodeSyntaxError(
+            *location(self._text, token.start), f"found {self._shown(token)}; expected {expected}."
+        )
+
+    def _shown(self, token: Token) -> str:
+        match token.kind:
+            case "end":
+                return "the end of the text"
+            case "break":
+                return "the end of the line"
+            case "key" | "name" | "escaped" | "op":
+                return repr(str(token.value))
+            case "constant" | "u_text":
+                return f"the constant {repr(token.value)[:40]}"
+        return f"a {token.kind.replace('_', ' ')}"
+
+    def _symbol(self, distance: int = 0) -> str | None:
+        """The operator or keyword at, or so many tokens after, the next token.
+
+        A name counts as the keyword that it would be in a place for one.
+        """
+        token = self._peek_after(distance)
+        if token.kind == "name":
+            return INNER_FORMS.get(token.value)
+        return token.value if token.kind in ("op", "key") else None
+
+    def _at(self, *symbols: str) -> bool:
+        """Whether the next token is one of these operators and keywords."""
+        return self._symbol() in symbols
+
+    def _take(self, symbol: str) -> bool:
+        """Takes an operator or keyword if it is next."""
+        if self._at(symbol):
+            self._advance()
+            return True
+        return False
+
+    def _expect(self, symbol: str) -> None:
+        if not self._take(symbol):
+            raise self.error(symbol if symbol.isalpha() else f"'{symbol}'")
+
+    def _ends_expression(self) -> bool:
+        return self._peek().kind in ("break", "end") or self._at(")", "]", "}", ";", ",")
+
+    def _identifier(self, what: str = "a name") -> str:
+        token = self._peek()
+        if token.kind not in ("name", "escaped"):
+            raise self.error(what)
+        if not token.value.isidentifier() or keyword.iskeyword(token.value):
+            raise self.error("an identifier of Python")
+        self._advance()
+        return token.value
+
+    def _in_brackets(self, opening: str, closing: str, read: Callable[[], Item]) -> Item:
+        """What ``read`` gives between brackets, where ends of lines do not count."""
+        self._brackets += 1
+        self._expect(opening)
+        item = read()
+        self._brackets -= 1
+        if not self._at(closing):
+            raise self.error(f"'{closing}'")
+        self._advance()
+        return item
+
+    def _separated(self, read: Callable[[], Item]) -> list[Item]:
+        """One item or several between commas, none after the last."""
+        items = [read()]
+        while self._take(","):
+            items.append(read())
+        return items
+
+    def _items(self, closing: str, read: Callable[[], Item]) -> tuple[list[Item], bool]:
+        """Items between commas up to a closing bracket, and whether a comma ends them."""
+        items: list[Item] = []
+        comma = False
+        while not self._at(closing):
+            items.append(read())
+            comma = self._take(",")
+            if not comma:
+                break
+        return items, comma

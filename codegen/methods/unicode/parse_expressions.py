@@ -6,12 +6,8 @@ Names are given no context (load, store): the trees are made to be printed.
 from __future__ import annotations
 
 import ast
-import keyword
-from collections.abc import Callable
-from typing import TypeVar
 
-from codegen.methods.unicode.errors import UniCodeSyntaxError
-from codegen.methods.unicode.lexer import HUGE, Token, lex, location, number
+from codegen.methods.unicode.lexer import HUGE, Token, TokenCursor, number
 from codegen.methods.unicode.words import (
     BINARY,
     BOOLEAN,
@@ -26,154 +22,11 @@ from codegen.methods.unicode.words import (
     operation,
 )
 
-Item = TypeVar("Item")
 _TARGETS = (ast.Name, ast.Attribute, ast.Subscript)
 _BINARY = {symbol: (kind, level) for kind, (symbol, level) in BINARY.items()}
 _BOOLEAN = {symbol: (kind, level) for kind, (symbol, level) in BOOLEAN.items()}
 _UNARY = {symbol: (kind, level) for kind, (symbol, level) in UNARY.items()}
 _COMPARE = {symbol: kind for kind, symbol in COMPARE.items()}
-
-
-class TokenCursor:
-    """Takes tokens one by one; the parsers extend it."""
-
-    def __init__(self, text: str, lower: bool | None = None) -> None:
-        self._text = text
-        self._tokens = lex(text)
-        self._at = 0
-        self._brackets = 0
-        if lower is None:
-            first = next((token for token in self._tokens if token.kind == "key"), None)
-            lower = first is not None and text[first.start].islower()
-        self._lower = lower
-
-    @property
-    def offset(self) -> int:
-        """Where in the text the parser is."""
-        return self._peek().start
-
-    # Tokens
-
-    def _skip_breaks(self) -> None:
-        while self._brackets and self._tokens[self._at].kind == "break":
-            self._at += 1
-
-    def _peek(self) -> Token:
-        return self._tokens[self._at]
-
-    def _peek_after(self, count: int = 1) -> Token:
-        at = self._at
-        for _ in range(count):
-            at = min(at + 1, len(self._tokens) - 1)
-            while self._brackets and self._tokens[at].kind == "break":
-                at += 1
-        return self._tokens[at]
-
-    def _advance(self) -> Token:
-        token = self._tokens[self._at]
-        self._at += 1
-        self._skip_breaks()
-        return token
-
-    def error(self, expected: str, token: Token | None = None) -> UniCodeSyntaxError:
-        """A syntax error at a token."""
-        token = token or self._peek()
-        return UniCodeSyntaxError(
-            *location(self._text, token.start), f"found {self._shown(token)}; expected {expected}."
-        )
-
-    def _shown(self, token: Token) -> str:
-        match token.kind:
-            case "end":
-                return "the end of the text"
-            case "break":
-                return "the end of the line"
-            case "key" | "name" | "escaped" | "op":
-                return repr(str(token.value))
-            case "constant" | "u_text":
-                return f"the constant {repr(token.value)[:40]}"
-        return f"a {token.kind.replace('_', ' ')}"
-
-    def _at_op(self, *symbols: str) -> bool:
-        token = self._tokens[self._at]
-        return token.kind == "op" and token.value in symbols
-
-    def _at_key(self, *words: str) -> bool:
-        token = self._tokens[self._at]
-        return token.kind == "key" and token.value in words
-
-    def _at_inner(self, word: str) -> bool:
-        """Whether the next token is a keyword that is one only in this place."""
-        token = self._tokens[self._at]
-        return token.kind == "name" and INNER_FORMS.get(token.value) == word
-
-    def _key_follows(self, word: str, distance: int = 1) -> bool:
-        token = self._peek_after(distance)
-        return token.kind == "key" and token.value == word
-
-    def _take_op(self, symbol: str) -> bool:
-        if self._at_op(symbol):
-            self._advance()
-            return True
-        return False
-
-    def _take_key(self, word: str) -> bool:
-        if self._at_key(word):
-            self._advance()
-            return True
-        return False
-
-    def _take_inner(self, word: str) -> bool:
-        if self._at_inner(word):
-            self._advance()
-            return True
-        return False
-
-    def _expect_op(self, symbol: str) -> None:
-        if not self._take_op(symbol):
-            raise self.error(f"'{symbol}'")
-
-    def _expect_key(self, word: str) -> None:
-        if not self._take_key(word):
-            raise self.error(word)
-
-    def _expect_inner(self, word: str) -> None:
-        if not self._take_inner(word):
-            raise self.error(word)
-
-    def _ends_expression(self) -> bool:
-        return self._peek().kind in ("break", "end") or self._at_op(")", "]", "}", ";", ",")
-
-    def _identifier(self, what: str = "a name") -> str:
-        token = self._peek()
-        if token.kind not in ("name", "escaped"):
-            raise self.error(what)
-        if not token.value.isidentifier() or keyword.iskeyword(token.value):
-            raise self.error("an identifier of Python")
-        self._advance()
-        return token.value
-
-    def _in_brackets(self, opening: str, closing: str, read: Callable[[], Item]) -> Item:
-        """What ``read`` gives between brackets, where ends of lines do not count."""
-        self._brackets += 1
-        self._expect_op(opening)
-        item = read()
-        self._brackets -= 1
-        if not self._at_op(closing):
-            raise self.error(f"'{closing}'")
-        self._advance()
-        return item
-
-    def _items(self, closing: str, read: Callable[[], Item]) -> tuple[list[Item], bool]:
-        """Items between commas up to a closing bracket, and whether a comma ends them."""
-        items: list[Item] = []
-        comma = False
-        while not self._at_op(closing):
-            items.append(read())
-            comma = self._take_op(",")
-            if not comma:
-                break
-        return items, comma
 
 
 class ExpressionParser(TokenCursor):
@@ -191,7 +44,7 @@ class ExpressionParser(TokenCursor):
             else:
                 return left
             if symbol in ("(", "[", "."):
-                if symbol == "(" and self._key_follows("EXCLUSIVE"):
+                if symbol == "(" and self._symbol(1) == "EXCLUSIVE":
                     return left
                 left = self._postfix(left, symbol)
             elif symbol in _BINARY:
@@ -206,7 +59,7 @@ class ExpressionParser(TokenCursor):
                 if own < level:
                     return left
                 values = [left]
-                while self._take_key(symbol):
+                while self._take(symbol):
                     values.append(self.expression(Level(own + 1)))
                 left = ast.BoolOp(kind(), values)
             elif symbol in _COMPARE or symbol == "NOT":
@@ -220,8 +73,8 @@ class ExpressionParser(TokenCursor):
                 return left
 
     def _at_comparison(self) -> bool:
-        if self._at_key("NOT"):
-            return self._key_follows("IN")
+        if self._at("NOT"):
+            return self._symbol(1) == "IN"
         token = self._peek()
         return token.kind in ("op", "key") and token.value in _COMPARE
 
@@ -231,9 +84,9 @@ class ExpressionParser(TokenCursor):
         while self._at_comparison():
             symbol = self._advance().value
             if symbol == "NOT":
-                self._expect_key("IN")
+                self._expect("IN")
                 symbol = "NOT IN"
-            elif symbol == "IS" and self._take_key("NOT"):
+            elif symbol == "IS" and self._take("NOT"):
                 symbol = "IS NOT"
             ops.append(_COMPARE[symbol]())
             operands.append(self.expression(Level.BIT_OR))
@@ -252,7 +105,7 @@ class ExpressionParser(TokenCursor):
         if token.kind == "template":
             return self._template()
         if token.kind == "op":
-            return self._symbol(token)
+            return self._operator(token)
         raise self.error("an expression")
 
     def _constant(self, token: Token) -> ast.expr:
@@ -266,7 +119,7 @@ class ExpressionParser(TokenCursor):
         called = self._peek_after()
         if token.kind == "name" and called.kind == "op" and called.value == "(":
             word = operation(token.value, self._lower)
-            if word and not self._key_follows("EXCLUSIVE", 2):
+            if word and self._symbol(2) != "EXCLUSIVE":
                 return self._operation(word)
         return ast.Name(self._identifier("an expression"))
 
@@ -283,13 +136,13 @@ class ExpressionParser(TokenCursor):
         match word:
             case "IF":
                 test = self.expression()
-                self._expect_inner("THEN")
+                self._expect("THEN")
                 body = self.expression()
-                self._expect_key("ELSE")
+                self._expect("ELSE")
                 return ast.IfExp(test, body, self.expression())
             case "LAMBDA":
                 parameters = self._in_brackets("(", ")", lambda: self.parameters(")", False))
-                self._expect_op("->")
+                self._expect("->")
                 return ast.Lambda(parameters, self.expression())
             case "AWAIT":
                 return ast.Await(self.expression(Level.POSTFIX))
@@ -298,7 +151,7 @@ class ExpressionParser(TokenCursor):
         return self._embedded_expression()
 
     def _yield(self) -> ast.expr:
-        if self._take_key("FROM"):
+        if self._take("FROM"):
             return ast.YieldFrom(self.expression())
         if self._ends_expression():
             return ast.Yield(None)
@@ -324,7 +177,7 @@ class ExpressionParser(TokenCursor):
             raise self.error(f"{EMBEDDED} with a text", token)
         return token.value
 
-    def _symbol(self, token: Token) -> ast.expr:
+    def _operator(self, token: Token) -> ast.expr:
         symbol = token.value
         if symbol in _UNARY:
             return self._unary(symbol)
@@ -344,12 +197,12 @@ class ExpressionParser(TokenCursor):
 
     def _group(self) -> ast.expr:
         """A tuple, a generator, or an expression in parentheses."""
-        if self._at_op(")"):
+        if self._at(")"):
             return ast.Tuple([])
         first = self.expression(Level.WALRUS)
         if self._at_generator():
             return ast.GeneratorExp(first, self.clauses())
-        if not self._at_op(","):
+        if not self._at(","):
             return first
         self._advance()
         rest, _ = self._items(")", self._walrus)
@@ -365,17 +218,17 @@ class ExpressionParser(TokenCursor):
         return ast.List(items)
 
     def _set_or_dict(self) -> ast.expr:
-        if self._at_op("}"):
+        if self._at("}"):
             return ast.Dict([], [])
-        if self._take_op("**"):
+        if self._take("**"):
             return self._dict(None)
         first = self.expression(Level.WALRUS)
-        if self._at_op(":"):
+        if self._at(":"):
             return self._dict(first)
         if self._at_generator():
             return ast.SetComp(first, self.clauses())
         rest: list[ast.expr] = []
-        if self._take_op(","):
+        if self._take(","):
             rest, _ = self._items("}", self._walrus)
         return ast.Set([first, *rest])
 
@@ -384,32 +237,32 @@ class ExpressionParser(TokenCursor):
         if key and self._at_generator():
             return ast.DictComp(key, value, self.clauses())
         items = [(key, value)]
-        if self._take_op(","):
+        if self._take(","):
             items += self._items("}", self._dict_item)[0]
         return ast.Dict([key for key, _ in items], [value for _, value in items])
 
     def _dict_item(self) -> tuple[ast.expr | None, ast.expr]:
-        key = None if self._take_op("**") else self.expression()
+        key = None if self._take("**") else self.expression()
         return key, self._dict_value(key)
 
     def _dict_value(self, key: ast.expr | None) -> ast.expr:
         if key is None:
             return self.expression(Level.BIT_OR)
-        self._expect_op(":")
+        self._expect(":")
         return self.expression()
 
     def clauses(self) -> list[ast.comprehension]:
         """The FOR EACH ... IN ... WHERE ... of a comprehension."""
         clauses: list[ast.comprehension] = []
         while self._at_generator():
-            is_async = self._take_key("ASYNC")
-            self._expect_key("FOR")
-            self._expect_inner("EACH")
+            is_async = self._take("ASYNC")
+            self._expect("FOR")
+            self._expect("EACH")
             target = self.target()
-            self._expect_key("IN")
+            self._expect("IN")
             source = self.expression()
             tests: list[ast.expr] = []
-            while self._take_inner("WHERE"):
+            while self._take("WHERE"):
                 tests.append(self.expression())
             clauses.append(ast.comprehension(target, source, tests, int(is_async)))
         return clauses
@@ -450,7 +303,7 @@ class ExpressionParser(TokenCursor):
     # Calls, indices, parameters and targets: what is around expressions
 
     def _at_generator(self) -> bool:
-        return self._at_key("FOR") or (self._at_key("ASYNC") and self._key_follows("FOR"))
+        return self._at("FOR") or (self._at("ASYNC") and self._symbol(1) == "FOR")
 
     def _postfix(self, left: ast.expr, symbol: str) -> ast.expr:
         if symbol == ".":
@@ -476,8 +329,8 @@ class ExpressionParser(TokenCursor):
         """Arguments of a call up to a closing bracket that is not taken."""
         args: list[ast.expr] = []
         keywords: list[ast.keyword] = []
-        while not self._at_op(closing):
-            if self._take_op("**"):
+        while not self._at(closing):
+            if self._take("**"):
                 keywords.append(ast.keyword(None, self.expression(Level.BIT_OR)))
             elif self._at_keyword_argument():
                 name = self._identifier()
@@ -488,7 +341,7 @@ class ExpressionParser(TokenCursor):
                 if self._at_generator():
                     value = ast.GeneratorExp(value, self.clauses())
                 args.append(value)
-            if not self._take_op(","):
+            if not self._take(","):
                 break
         return args, keywords
 
@@ -512,7 +365,7 @@ class ExpressionParser(TokenCursor):
             lower = None
         else:
             lower = self._position("]", ",", "TO")
-        if not self._take_inner("TO"):
+        if not self._take("TO"):
             if lower is None:
                 raise self.error("TO")
             return lower
@@ -521,7 +374,7 @@ class ExpressionParser(TokenCursor):
             upper = None
         else:
             upper = self._position("]", ",", "STEP")
-        step = self.expression() if self._take_inner("STEP") else None
+        step = self.expression() if self._take("STEP") else None
         return ast.Slice(lower, upper, step)
 
     def _position(self, *followers: str) -> ast.expr:
@@ -553,22 +406,18 @@ class ExpressionParser(TokenCursor):
     def expression_list(self) -> ast.expr:
         """An expression, or several between commas, which are a tuple."""
         first = self.expression(Level.YIELD)
-        if not self._at_op(","):
+        if not self._at(","):
             return first
         items = [first]
-        while self._take_op(",") and not self._ends_expression() and not self._at_op("="):
+        while self._take(",") and not self._ends_expression() and not self._at("="):
             items.append(self.expression())
         return ast.Tuple(items)
 
     def target(self) -> ast.expr:
         """What can be assigned to, or several between commas."""
         token = self._peek()
-        target = self.expression(Level.BIT_OR)
-        if self._at_op(","):
-            items = [target]
-            while self._take_op(","):
-                items.append(self.expression(Level.BIT_OR))
-            target = ast.Tuple(items)
+        items = self._separated(lambda: self.expression(Level.BIT_OR))
+        target = items[0] if len(items) == 1 else ast.Tuple(items)
         self.check_target(target, token)
         return target
 
@@ -586,30 +435,30 @@ class ExpressionParser(TokenCursor):
         """Parameters up to a closing bracket that is not taken."""
         result = ast.arguments([], [], None, [], [], None, [])
         after_star = False
-        while not self._at_op(closing):
+        while not self._at(closing):
             token = self._peek()
-            if self._take_op("/"):
+            if self._take("/"):
                 if after_star or result.posonlyargs or not result.args:
                     raise self.error("a parameter", token)
                 result.posonlyargs, result.args = result.args, []
-            elif self._take_op("**"):
+            elif self._take("**"):
                 result.kwarg = self._parameter(annotated)
-            elif self._take_op("*"):
+            elif self._take("*"):
                 if after_star:
                     raise self.error("a parameter", token)
                 after_star = True
-                if not self._at_op(",", closing):
+                if not self._at(",", closing):
                     result.vararg = self._parameter(annotated)
             else:
                 self._plain_parameter(result, after_star, annotated)
-            if not self._take_op(","):
+            if not self._take(","):
                 break
         return result
 
     def _plain_parameter(self, result: ast.arguments, keyword_only: bool, annotated: bool) -> None:
         token = self._peek()
         arg = self._parameter(annotated)
-        default = self.expression() if self._take_op("=") else None
+        default = self.expression() if self._take("=") else None
         if keyword_only:
             result.kwonlyargs.append(arg)
             result.kw_defaults.append(default)
@@ -622,27 +471,22 @@ class ExpressionParser(TokenCursor):
 
     def _parameter(self, annotated: bool) -> ast.arg:
         name = self._identifier("a parameter")
-        annotation = self.expression() if annotated and self._take_op(":") else None
+        annotation = self.expression() if annotated and self._take(":") else None
         return ast.arg(name, annotation)
 
     # Patterns of MATCH
 
     def pattern(self) -> ast.pattern:
         """A whole pattern of a CASE."""
-        first = self._as_pattern()
-        if not self._at_op(","):
-            return first
-        patterns = [first]
-        while self._take_op(","):
-            patterns.append(self._as_pattern())
-        return ast.MatchSequence(patterns)
+        patterns = self._separated(self._as_pattern)
+        return patterns[0] if len(patterns) == 1 else ast.MatchSequence(patterns)
 
     def _as_pattern(self) -> ast.pattern:
         alternatives = [self._closed_pattern()]
-        while self._take_op("|"):
+        while self._take("|"):
             alternatives.append(self._closed_pattern())
         pattern = ast.MatchOr(alternatives) if len(alternatives) > 1 else alternatives[0]
-        if self._take_key("AS"):
+        if self._take("AS"):
             return ast.MatchAs(pattern, self._identifier())
         return pattern
 
@@ -653,16 +497,16 @@ class ExpressionParser(TokenCursor):
             return ast.MatchSingleton(SINGLETONS[token.value])
         if token.kind in ("name", "escaped"):
             return self._named_pattern()
-        if token.kind in ("constant", "u_text") or self._at_op("-"):
+        if token.kind in ("constant", "u_text") or self._at("-"):
             return ast.MatchValue(self.expression(Level.SUM))
-        if self._at_op("["):
+        if self._at("["):
             patterns, _ = self._in_brackets("[", "]", lambda: self._items("]", self._as_pattern))
             return ast.MatchSequence(patterns)
-        if self._at_op("("):
+        if self._at("("):
             return self._in_brackets("(", ")", self._group_pattern)
-        if self._at_op("{"):
+        if self._at("{"):
             return self._in_brackets("{", "}", self._mapping_pattern)
-        if self._take_op("*"):
+        if self._take("*"):
             return ast.MatchStar(_captured(self._identifier()))
         raise self.error("a pattern")
 
@@ -673,9 +517,9 @@ class ExpressionParser(TokenCursor):
     def _named_pattern(self) -> ast.pattern:
         name = self._identifier("a pattern")
         value: ast.expr = ast.Name(name)
-        while self._take_op("."):
+        while self._take("."):
             value = ast.Attribute(value, self._identifier("the name of an attribute"))
-        if self._at_op("("):
+        if self._at("("):
             return self._in_brackets("(", ")", lambda: self._class_pattern(value))
         if isinstance(value, ast.Attribute):
             return ast.MatchValue(value)
@@ -683,7 +527,7 @@ class ExpressionParser(TokenCursor):
 
     def _class_pattern(self, cls: ast.expr) -> ast.pattern:
         result = ast.MatchClass(cls, [], [], [])
-        while not self._at_op(")"):
+        while not self._at(")"):
             if self._at_keyword_argument():
                 result.kwd_attrs.append(self._identifier())
                 self._advance()
@@ -692,20 +536,20 @@ class ExpressionParser(TokenCursor):
                 raise self.error("a pattern with a name, as the one before")
             else:
                 result.patterns.append(self._as_pattern())
-            if not self._take_op(","):
+            if not self._take(","):
                 break
         return result
 
     def _mapping_pattern(self) -> ast.pattern:
         result = ast.MatchMapping([], [], None)
-        while not self._at_op("}"):
-            if self._take_op("**"):
+        while not self._at("}"):
+            if self._take("**"):
                 result.rest = self._identifier()
             else:
                 result.keys.append(self.expression(Level.SUM))
-                self._expect_op(":")
+                self._expect(":")
                 result.patterns.append(self._as_pattern())
-            if not self._take_op(","):
+            if not self._take(","):
                 break
         return result
 

@@ -172,13 +172,13 @@ class Parser(ExpressionParser):
         return taken
 
     def _line_has_ended(self) -> bool:
-        return self._tokens[self._at - 1].kind == "break"
+        return self._tokens[self._here - 1].kind == "break"
 
     def _end_line(self, simple: bool) -> str | None:
         """The end of a statement, with the comment on its line."""
         if self._line_has_ended():
             return None
-        separated = self._take_op(";") or not simple
+        separated = self._take(";") or not simple
         if self._peek().kind == "break":
             return self._take_break()
         if not (separated or self._at_block_end() or self._peek().kind == "end"):
@@ -186,7 +186,7 @@ class Parser(ExpressionParser):
         return None
 
     def _at_block_end(self) -> bool:
-        return self._at_op("}") or self._opening() == "END"
+        return self._at("}") or self._opening() == "END"
 
     def _opening(self) -> str | None:
         """The keyword that the next token is, if it is one at the start of a statement only."""
@@ -208,13 +208,13 @@ class Parser(ExpressionParser):
         """A block, whose items ``read`` reads; a comment on its header's line goes ``into``."""
         read = read or self.statement
         column = self._column
-        self._take_inner("THEN")
-        if self._take_op("{"):
-            closed, at_end = True, lambda: self._at_op("}")
-        elif self._take_inner("BEGIN"):
+        self._take("THEN")
+        if self._take("{"):
+            closed, at_end = True, lambda: self._at("}")
+        elif self._take("BEGIN"):
             closed, at_end = True, lambda: self._opening() == "END"
         else:
-            self._take_op(":")
+            self._take(":")
             closed, at_end = False, lambda: self._column < inner
             if self._peek().kind != "break":
                 raise self.error("a block")
@@ -255,7 +255,7 @@ class Parser(ExpressionParser):
 
     def _clause(self, block: Block, *words: str, after: int = 0) -> bool:
         """Whether a clause goes on after a block; if so, the next token is its keyword."""
-        at = self._at
+        at = self._here
         if block.closed and self._tokens[at].kind == "break":
             at += 1
         elif not block.closed and self._column != block.column:
@@ -278,14 +278,14 @@ class Parser(ExpressionParser):
             self._advance()
             return ast.Expr(ast.Constant(token.value))
         first = self.expression_list()
-        if self._at_op(":"):
+        if self._at(":"):
             return self._annotated(first, token)
         if self._peek().kind == "op" and self._peek().value in _AUGMENTED:
             self._check_single(first, token)
             operator = _AUGMENTED[self._advance().value]
             return ast.AugAssign(first, operator(), self.expression_list())  # type: ignore[arg-type]
         parts = [first]
-        while self._at_op("="):
+        while self._at("="):
             self.check_target(parts[-1], token)
             self._advance()
             parts.append(self.expression_list())
@@ -299,7 +299,7 @@ class Parser(ExpressionParser):
         self._check_single(target, token)
         self._advance()
         annotation = self.expression(Level.YIELD)
-        value = self.expression_list() if self._take_op("=") else None
+        value = self.expression_list() if self._take("=") else None
         simple = isinstance(target, ast.Name) and token.value != "("
         return ast.AnnAssign(target, annotation, value, int(simple))  # type: ignore[arg-type]
 
@@ -316,10 +316,7 @@ class Parser(ExpressionParser):
             raise self.error(f"{EMBEDDED} with Python", token) from None
 
     def _names(self) -> list[str]:
-        names = [self._identifier()]
-        while self._take_op(","):
-            names.append(self._identifier())
-        return names
+        return self._separated(self._identifier)
 
     def _return(self) -> ast.stmt:
         return ast.Return(None if self._ends_expression() else self.expression_list())
@@ -328,54 +325,49 @@ class Parser(ExpressionParser):
         if self._ends_expression():
             return ast.Raise(None, None)
         error = self.expression()
-        return ast.Raise(error, self.expression() if self._take_key("FROM") else None)
+        return ast.Raise(error, self.expression() if self._take("FROM") else None)
 
     def _assert(self) -> ast.stmt:
         test = self.expression()
-        return ast.Assert(test, self.expression() if self._take_op(",") else None)
+        return ast.Assert(test, self.expression() if self._take(",") else None)
 
     def _delete(self) -> ast.stmt:
         token = self._peek()
-        targets = [self.expression()]
-        while self._take_op(","):
-            targets.append(self.expression())
+        targets = self._separated(self.expression)
         for target in targets:
             self.check_target(target, token)
         return ast.Delete(targets)
 
     def _aliases(self) -> list[ast.alias]:
-        aliases = [self._alias()]
-        while self._take_op(","):
-            aliases.append(self._alias())
-        return aliases
+        return self._separated(self._alias)
 
     def _alias(self) -> ast.alias:
         name = self._dotted()
-        return ast.alias(name, self._identifier() if self._take_key("AS") else None)
+        return ast.alias(name, self._identifier() if self._take("AS") else None)
 
     def _dotted(self) -> str:
         parts = [self._identifier("the name of a module")]
-        while self._take_op("."):
+        while self._take("."):
             parts.append(self._identifier("the name of a module"))
         return ".".join(parts)
 
     def _import_from(self) -> ast.stmt:
         level = 0
-        while self._at_op(".", "..."):
+        while self._at(".", "..."):
             level += len(self._advance().value)
         bare = level > 0 and self._opening() == "USE"
         module = None if bare else self._dotted()
         if self._opening() != "USE":
             raise self.error("USE")
         self._advance()
-        names = [ast.alias("*")] if self._take_op("*") else self._aliases()
+        names = [ast.alias("*")] if self._take("*") else self._aliases()
         return ast.ImportFrom(module, names, level)
 
     def _type_alias(self) -> ast.stmt:
         make = self._of_new_python("TypeAlias")
         name = ast.Name(self._identifier())
         parameters = self._type_parameters()
-        self._expect_op("=")
+        self._expect("=")
         return make(name, parameters, self.expression())
 
     def _of_new_python(self, name: str) -> Callable[..., Any]:
@@ -384,17 +376,17 @@ class Parser(ExpressionParser):
         return getattr(ast, name)
 
     def _type_parameters(self) -> list[Any]:
-        if not self._at_op("["):
+        if not self._at("["):
             return []
         return self._in_brackets("[", "]", lambda: self._items("]", self._type_parameter))[0]
 
     def _type_parameter(self) -> Any:
-        stars = self._advance().value if self._at_op("*", "**") else ""
+        stars = self._advance().value if self._at("*", "**") else ""
         kind = {"": "TypeVar", "*": "TypeVarTuple", "**": "ParamSpec"}[stars]
         node = self._of_new_python(kind)(self._identifier())
         if not stars:
-            node.bound = self.expression() if self._take_op(":") else None
-        if self._take_op("="):
+            node.bound = self.expression() if self._take(":") else None
+        if self._take("="):
             node.default_value = self.expression()
         return node
 
@@ -416,7 +408,7 @@ class Parser(ExpressionParser):
             if not self._clause(block, "ELSE"):
                 break
             token = self._advance()
-            if self._at_key("IF") and not self._line_has_ended():
+            if self._at("IF") and not self._line_has_ended():
                 notes.append(Notes(token.start))
                 continue
             orelse, _ = self._statements()
@@ -430,13 +422,13 @@ class Parser(ExpressionParser):
     def _for(self) -> ast.stmt:
         notes = self._current
         self._advance()
-        if self._at_inner("EACH") and not self._key_follows("FROM"):
+        if self._at("EACH") and self._symbol(1) != "FROM":
             self._advance()
         target = self.target()
-        if self._take_key("FROM"):
+        if self._take("FROM"):
             source = self._span()
         else:
-            self._expect_key("IN")
+            self._expect("IN")
             source = self.expression_list()
         body, block = self._statements(notes)
         return ast.For(target, source, body, self._loop_else(block))
@@ -444,12 +436,12 @@ class Parser(ExpressionParser):
     def _span(self) -> ast.expr:
         """FROM a TO b (EXCLUSIVE) STEP s, or without EXCLUSIVE, where b itself is meant too."""
         start = self.expression()
-        self._expect_inner("TO")
+        self._expect("TO")
         stop = self.expression()
-        exclusive = self._at_op("(") and self._key_follows("EXCLUSIVE")
+        exclusive = self._at("(") and self._symbol(1) == "EXCLUSIVE"
         if exclusive:
             self._in_brackets("(", ")", self._advance)
-        step = self.expression() if self._take_inner("STEP") else None
+        step = self.expression() if self._take("STEP") else None
         if not exclusive:
             down = isinstance(step, ast.UnaryOp) and isinstance(step.op, ast.USub)
             stop = ast.BinOp(stop, ast.Sub() if down else ast.Add(), ast.Constant(1))
@@ -494,9 +486,9 @@ class Parser(ExpressionParser):
         group = False
         while self._clause(block, "CATCH"):
             self._advance()
-            group = self._take_inner("GROUP") or group
+            group = self._take("GROUP") or group
             kind, name = None, None
-            if self._at_op("("):
+            if self._at("("):
                 kind, name = self._in_brackets("(", ")", self._caught)
             caught, block = self._statements()
             handlers.append(ast.ExceptHandler(kind, name, caught))
@@ -514,7 +506,7 @@ class Parser(ExpressionParser):
 
     def _caught(self) -> tuple[ast.expr, str | None]:
         kind = self.expression_list()
-        return kind, self._identifier() if self._take_key("AS") else None
+        return kind, self._identifier() if self._take("AS") else None
 
     def _using(self) -> ast.stmt:
         notes = self._current
@@ -525,7 +517,7 @@ class Parser(ExpressionParser):
     def _using_item(self) -> ast.withitem:
         value = self.expression(Level.WALRUS)
         token = self._peek()
-        if not self._take_key("AS"):
+        if not self._take("AS"):
             return ast.withitem(value, None)
         target = self.expression(Level.BIT_OR)
         self.check_target(target, token)
@@ -546,7 +538,7 @@ class Parser(ExpressionParser):
             raise self.error("CASE")
         self._advance()
         pattern = self.pattern()
-        guard = self.expression(Level.WALRUS) if self._take_inner("WHERE") else None
+        guard = self.expression(Level.WALRUS) if self._take("WHERE") else None
         body, _ = self._statements()
         self._end_line(simple=False)
         case = ast.match_case(pattern, guard, body)
@@ -568,7 +560,7 @@ class Parser(ExpressionParser):
         name = self._identifier()
         type_parameters = self._type_parameters()
         parameters = self._in_brackets("(", ")", lambda: self.parameters(")", True))
-        returns = self.expression() if self._take_inner("RETURNS") else None
+        returns = self.expression() if self._take("RETURNS") else None
         body, _ = self._statements(notes)
         node = ast.FunctionDef(name, parameters, body, [], returns)
         return _with_type_parameters(node, type_parameters)
@@ -578,7 +570,7 @@ class Parser(ExpressionParser):
         self._advance()
         name = self._identifier()
         type_parameters = self._type_parameters()
-        bases, keywords = self.arguments("{") if self._take_inner("EXTENDS") else ([], [])
+        bases, keywords = self.arguments("{") if self._take("EXTENDS") else ([], [])
         body, _ = self._statements(notes)
         node = ast.ClassDef(name, bases, keywords, body, [])
         return _with_type_parameters(node, type_parameters)
@@ -587,13 +579,13 @@ class Parser(ExpressionParser):
         decorators: list[ast.expr] = []
         while self._opening() == "DECORATED":
             self._advance()
-            self._expect_inner("BY")
+            self._expect("BY")
             decorators.append(self.expression(Level.WALRUS))
             trailing = self._end_line(simple=True)
             if trailing is not None:
                 notes.before.append(trailing)
             notes.before += [note for note in self._take_notes() if note is not None]
-        if not (self._at_key("CLASS", "ASYNC") or self._opening() == "FUNCTION"):
+        if not (self._at("CLASS", "ASYNC") or self._opening() == "FUNCTION"):
             raise self.error("FUNCTION or CLASS after DECORATED BY")
         [node] = self.statement()
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

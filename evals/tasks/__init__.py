@@ -7,7 +7,7 @@ from typing import Any
 
 from codegen.errors import ConfigError
 
-from .base import Problem, Task
+from .base import CodeTask, Problem, Task
 from .extraction import Extraction
 from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
 
@@ -117,6 +117,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
 
 __all__ = [
     "STYLES",
+    "CodeTask",
     "Extraction",
     "Problem",
     "PromptStyle",

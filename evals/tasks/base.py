@@ -189,7 +189,7 @@ class CodeTask(Task[AnyProblem]):
         raise NotImplementedError
 
     def hole(self, problem: AnyProblem) -> tuple[str, str]:
-        """What stands before and behind the code asked for."""
+        """The code before and after the gap."""
         raise NotImplementedError
 
     def entry_point(self, problem: AnyProblem) -> str:
@@ -201,7 +201,7 @@ class CodeTask(Task[AnyProblem]):
         return ""
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
-        """The whole program of a completion that goes on where the prompt left off."""
+        """The whole program of a completion that continues the prompt."""
         return self.code(problem) + completion
 
     # --- asking and reading --------------------------------------------------------------------
@@ -237,7 +237,7 @@ class CodeTask(Task[AnyProblem]):
         return style.program_stop if self.whole_programs else style.stop
 
     def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
-        """The whole program that a sample stands for."""
+        """The whole program of a sample."""
         style = style_of(sample)
         answer = sample.completion
         may_be_blank = self.blank_is_code and style.read == "append"

@@ -7,7 +7,7 @@ sample passes if it passes the base inputs and the new ones.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
-not stand in the files: they are computed by running the reference, see ``expected``.
+not come with the files: they are computed by running the reference, see ``expected``.
 
 A result is compared as EvalPlus does, but for two of its mistakes (release 0.3.1): there the
 tolerance that the first test with a float result switches on stays on for all later tests, and the
@@ -19,8 +19,8 @@ Some results are lists of a million numbers. Of these only a digest is expected,
 program returns only a digest leaves its sandbox.
 
 JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
-types; which argument of which problem is what is in :data:`_SHAPES`, as EvalPlus's own reader has
-it. HumanEval/32 is judged by the residual at the root returned, not by the root.
+types; :data:`_SHAPES` says which argument of which problem has which type, as EvalPlus's own reader
+does. HumanEval/32 is judged by the residual at the root returned, not by the root.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class HumanEvalPlus(PlusTask):
         return function_instruction(parts.signature, parts.docstring)
 
     def preamble(self, problem: PlusProblem) -> str:
-        """What stands before the function in the prompt."""
+        """The prompt's text before the function."""
         return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
 
 

@@ -68,7 +68,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return self._head(problem) + completion
 
     def preamble(self, problem: FixProblem) -> str:
-        """What stands before the function: imports and helpers."""
+        """The text before the function: imports and helpers."""
         return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
 
     def job(self, problem: FixProblem, program: str) -> Job:

@@ -160,7 +160,7 @@ class Mbpp(CodeTask[MbppProblem]):
 
 
 def called_function(tests: Iterable[str], solution: str) -> str:
-    """The function of the solution that the tests call; empty if it can't be told."""
+    """The function of the solution that the tests call; empty if it is not clear."""
     try:
         body = ast.parse(solution).body
         called = {

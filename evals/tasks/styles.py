@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 from codegen.errors import ConfigError, InputError
 from codegen.records import Sample
 
-# What can only begin something after the function that was asked for. All stand at a line's start.
+# What can only begin something after the function that was asked for. All begin a line.
 _TOP_LEVEL = (
     "\nclass ",
     "\ndef ",
@@ -59,8 +59,8 @@ class PromptStyle:
         name: as on the command line and in a sample's ``meta["style"]``.
         about: one line for the help.
         ask: ``code`` shows the code to continue, ``instruction`` asks for it in words, ``infill``
-            shows what stands before and behind, ``few_shot`` shows solved examples first.
-        read: how the program is had from the answer: ``append`` puts it where the prompt left off,
+            shows the code before and after, ``few_shot`` shows solved examples first.
+        read: how the program is obtained from the answer: ``append`` puts it after the prompt,
             ``find`` finds the code in it, ``whole`` takes it as it is.
         chat: whether the model's chat template goes around the prompt.
         template: the text of the prompt, see above.

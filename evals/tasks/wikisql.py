@@ -47,7 +47,7 @@ class WikiQuery:
 def same_query(one: WikiQuery, other: WikiQuery) -> bool:
     """WikiSQL's rule: conditions in any order, values without regard to case.
 
-    One thing more than the published code: a number equals a text that stands for it, since SQL
+    One thing more than the published code: a number equals its text, since SQL
     text does not say whether the 3 of the data was 3 or 3.0.
     """
     return (one.column, one.aggregate) == (other.column, other.aggregate) and all(

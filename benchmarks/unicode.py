@@ -1,4 +1,4 @@
-"""UniCode: how much of Python it covers, whether it comes back, and what a program costs.
+"""UniCode: coverage of Python, exactness of the round trip, and cost per program.
 
 What: Python -> UniCode -> Python over the solutions of HumanEval, those of MBPP (``-o mbpp=FILE``,
 its ``mbpp.jsonl``, plain or gzipped; null without) and all modules of the running Python's standard

@@ -3,7 +3,7 @@
 Every distinct program is run once, and what it gave is appended to ``executions.jsonl`` under a
 hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
 again, at most the line being written is lost; scoring more samples later runs only the new ones.
-Lines that this user's scoring has not signed (:mod:`codegen.evals.memory`) are not believed.
+Lines that this user's scoring has not signed (:mod:`codegen.evals.signing`) are not believed.
 
 The samples' settings are completed by the ``run.json`` beside their file, if that is theirs.
 
@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals.memory import Signer
 from codegen.evals.run import SAMPLES
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
     base_task,

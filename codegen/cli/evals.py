@@ -322,8 +322,8 @@ def _shortest_end(path: Path, others: Sequence[Path]) -> str:
 def tasks(as_json: bool) -> dict[str, Any]:
     """List the tasks.
 
-    file:PATH is a task of your own: a JSONL file with the columns prompt, and tests, or calls and
-    expected, or stdin and stdout, or answer (see docs/tasks.md).
+    file:PATH is a task of your own: a YAML file, or a JSONL file with the columns prompt, and
+    tests, or calls and expected, or stdin and stdout, or answer (see docs/tasks.md).
     """
     from codegen.evals.tasks import names
 

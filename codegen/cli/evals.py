@@ -345,8 +345,6 @@ def tasks(as_json: bool) -> dict[str, Any]:
 )
 def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
     """List the prompt styles: how a problem becomes a prompt and a completion a program."""
-    from dataclasses import asdict
-
     from codegen.evals.tasks import STYLES, read_styles
 
     known = {**STYLES, **(read_styles(styles) if styles else {})}
@@ -354,7 +352,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
         width = max(map(len, known))
         for name, style in known.items():
             click.echo(visible(f"{name:<{width}}  {style.about}"))
-    return {"styles": [asdict(style) for style in known.values()]}
+    return {"styles": [style.model_dump() for style in known.values()]}
 
 
 class CheckOptions(SandboxOptions):

@@ -8,30 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
 from .extraction import Extraction, cut_at_stop, find_code, with_preamble
-from .rows import Home, make_problems, read_rows_of
+from .rows import AnyProblem, Home, make_problems, read_rows_of
 from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One problem; tasks add the fields they need."""
-
-    id: str
-    prompt: str
-
-
-AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
 class Task(ABC, Generic[AnyProblem]):

@@ -19,9 +19,9 @@ from typing import Any
 
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction
-from .rows import Home, text_field
+from .rows import Home, Problem, text_field
 from .styles import PromptStyle
 
 _CUT = "the answer did not end before its limit"

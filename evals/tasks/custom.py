@@ -35,7 +35,7 @@ from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .expected import write_value
 from .extraction import (
     Extraction,
@@ -46,7 +46,7 @@ from .extraction import (
     tagged_answers,
 )
 from .oracles import SOURCE
-from .rows import Home, entry_point_field, make_problems, read_rows_of, text_field
+from .rows import Home, Problem, entry_point_field, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
 
 PREFIX = "file:"

@@ -34,12 +34,12 @@ from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.generation.prompts import function_instruction
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .expected import Expected, expected_results, write_value
 from .humaneval import parts_of_prompt
 from .mbpp import called_function
 from .oracles import SOURCE, with_digests
-from .rows import Home, entry_point_field, text_field, text_fields, texts_field
+from .rows import Home, Problem, entry_point_field, text_field, text_fields, texts_field
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _MEMORY_MIB = 2048

@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args
 from codegen.errors import ConfigError, InputError
 from codegen.records import Sample, read_rows, write_atomic
 
-from .base import Problem, Task
-from .rows import read_text
+from .base import Task
+from .rows import Problem, read_text
 
 Format = Literal["human-eval", "evalplus", "bigcode"]
 FORMATS: tuple[Format, ...] = get_args(Format)

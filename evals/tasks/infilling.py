@@ -22,9 +22,9 @@ from typing import Any, Self
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, imports_at_top, parses
-from .rows import Home, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import style_of
 
 

@@ -24,9 +24,9 @@ from sqlglot import errors, exp
 from codegen.errors import InputError
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks
-from .rows import Home, make_problems, read_rows_of, text_field
+from .rows import Home, Problem, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
 
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")

@@ -61,7 +61,7 @@ def run(
 
     from codegen.benchmarks.tools.realign import Limits, eqspec, exspec
     from codegen.decoding.drafts import SuffixDrafter
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     given = _prompts(loaded, prompts)
-    limits = Limits(max_new_tokens, draft_tokens, HFGenerator(loaded).eos)
+    limits = Limits(max_new_tokens, draft_tokens, TransformersBackend(loaded).eos)
 
     def drafters() -> list[Any]:
         return [SuffixDrafter() for _ in given]

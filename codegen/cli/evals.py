@@ -56,8 +56,10 @@ def evals() -> None:
               show_default=True)  # fmt: skip
 @click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=40, show_default=True)
-@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
+@click.option("--backend", type=click.Choice(BACKENDS), default="transformers", show_default=True,
               help="As of `codegen generate`.")  # fmt: skip
+@click.option("--endpoint", metavar="URL", help="The server of --backend openai, http://host/v1.")
+@click.option("--api-key-env", default="", help="Environment variable with the server's API key.")
 @click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
               help="An option of vLLM.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -78,6 +80,8 @@ def run(
     max_new_tokens: int,
     batch_size: int,
     backend: str,
+    endpoint: str | None,
+    api_key_env: str,
     vllm_options: tuple[str, ...],
     seed: int,
     source: str | None,
@@ -89,12 +93,14 @@ def run(
     """
     from dataclasses import asdict
 
-    from codegen.cli.generate import read_pairs, read_vllm_options
+    from codegen.cli.generate import backend_options, read_pairs
     from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evaluate import load_task, sample_task
     from codegen.generation import Decoder, SamplingParams
+    from codegen.generation.backends import backend_name
 
+    backend = backend_name(backend)
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
     options = read_pairs(decoder_options)
     if options and not decoder:
@@ -113,7 +119,7 @@ def run(
             limit=limit,
             batch_size=batch_size,
             backend=backend,
-            vllm_options=read_vllm_options(vllm_options, backend),
+            options=backend_options(backend, endpoint, api_key_env, vllm_options),
             on_progress=progress.update,
         )
     if not as_json:

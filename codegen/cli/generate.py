@@ -13,10 +13,8 @@ from codegen.errors import InputError
 
 if TYPE_CHECKING:
     from codegen.decoding.infinite import LMInfinite
-    from codegen.generation import Generator
-    from codegen.models import ModelCard
 
-BACKENDS = ("hf", "vllm")
+BACKENDS = ("transformers", "vllm", "openai", "hf")
 
 
 @click.command(
@@ -56,8 +54,11 @@ BACKENDS = ("hf", "vllm")
     help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd, "
     "sorted).",
 )
-@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
-              help="What runs the model: our loop, or vLLM (docs/vllm.md).")  # fmt: skip
+@click.option("--backend", type=click.Choice(BACKENDS), default="transformers", show_default=True,
+              help="What runs the model: this process, vLLM (docs/vllm.md), or a server with "
+              "OpenAI's protocol. hf is the old name of transformers.")  # fmt: skip
+@click.option("--endpoint", metavar="URL", help="The server of --backend openai, http://host/v1.")
+@click.option("--api-key-env", default="", help="Environment variable with the server's API key.")
 @click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
               help="An option of vLLM: --vllm-option tensor_parallel_size=2.")  # fmt: skip
 @click.option(
@@ -82,6 +83,8 @@ def generate(
     original: str | None,
     decoder_options: tuple[str, ...],
     backend: str,
+    endpoint: str | None,
+    api_key_env: str,
     vllm_options: tuple[str, ...],
     lm_infinite: str | None,
     count: int,
@@ -101,37 +104,41 @@ def generate(
         raise click.UsageError("Give the prompt by --prompt or by --file (one of them).")
     text = prompt if prompt is not None else _read(str(file))
 
-    from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.decoders import find_decoder
+    from codegen.generation import Decoder, Request, SamplingParams, samples
+    from codegen.generation.backends import backend_class, backend_name, open_backend
+    from codegen.generation.decoders import supported
 
+    backend = backend_name(backend)
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
     options = read_pairs(decoder_options)
     if decoder:
-        find_decoder(Decoder(decoder, options))  # a typo should not cost a model load
-
-    infinite = _read_infinite(lm_infinite, backend)
-    card, generator, fills = _generator(
-        model, backend, read_vllm_options(vllm_options, backend), infinite
-    )
-    use_chat = card.style == "chat" if chat is None else chat
-    if card.style == "plain" and not use_chat and not text.endswith("\n") and not fills:
+        # A typo should not cost a model load.
+        supported(Decoder(decoder, options), backend_class(backend))
+    own = backend_options(backend, endpoint, api_key_env, vllm_options)
+    if backend == "transformers":
+        own["window"] = 4
+    own["infinite"] = _read_infinite(lm_infinite, backend)
+    model_backend = open_backend(backend, model, **own)
+    style, fills = model_backend.style, model_backend.decoder == "insertion"
+    use_chat = style == "chat" if chat is None else chat
+    if style == "plain" and not use_chat and not text.endswith("\n") and not fills:
         text += "\n"  # the border between prompt and response that the model was trained on
-    heal = card.style != "plain"
+    heal = style != "plain"
     before = _read(original) if original else ""
     requests = [
         Request(text, chat=use_chat, stop=stop, index=i, heal=heal, original=before)
         for i in range(count)
     ]
     stream = count == 1 and not as_json
-    chosen = Decoder(decoder or card.decoder, options)
+    chosen = Decoder(decoder or model_backend.decoder, options)
 
     def on_text(_: int, piece: str) -> None:
         click.echo(_printable(piece), nl=False)
         sys.stdout.flush()
 
-    samples = []
-    for sample in generator.generate(requests, params, chosen, on_text if stream else None):
-        samples.append(sample)
+    made = []
+    for sample in samples(model_backend, requests, params, chosen, on_text if stream else None):
+        made.append(sample)
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
@@ -142,23 +149,28 @@ def generate(
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
-    return {"samples": [dataclasses.asdict(sample) for sample in samples]}
+    return {"samples": [dataclasses.asdict(sample) for sample in made]}
 
 
-def _generator(
-    model: str, backend: str, vllm_options: dict[str, Any], infinite: LMInfinite | None
-) -> tuple[ModelCard, Generator, bool]:
-    """The model's card, what generates with it, and whether it fills gaps."""
+def backend_options(
+    backend: str, endpoint: str | None, api_key_env: str, vllm_options: tuple[str, ...]
+) -> dict[str, Any]:
+    """The back-end's own options by name.
+
+    Raises:
+        click.UsageError: if one belongs to another back-end, or a pair is not KEY=VALUE.
+    """
+    if vllm_options and backend != "vllm":
+        raise click.UsageError("--vllm-option needs --backend vllm.")
+    if (endpoint or api_key_env) and backend != "openai":
+        raise click.UsageError("--endpoint and --api-key-env need --backend openai.")
     if backend == "vllm":
-        from codegen.generation.vllm_generator import VllmGenerator
-
-        made = VllmGenerator(model, options=vllm_options)
-        return made.card, made, False
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import fills_gaps, load
-
-    loaded = load(model)
-    return loaded.card, HFGenerator(loaded, window=4, infinite=infinite), fills_gaps(loaded.model)
+        return {"options": read_pairs(vllm_options)}
+    if backend == "openai":
+        if not endpoint:
+            raise click.UsageError("--backend openai needs --endpoint URL.")
+        return {"url": endpoint, "api_key_env": api_key_env}
+    return {}
 
 
 def _read_infinite(given: str | None, backend: str) -> LMInfinite | None:
@@ -172,22 +184,11 @@ def _read_infinite(given: str | None, backend: str) -> LMInfinite | None:
     parts = given.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
         raise click.UsageError(f"--lm-infinite is {given!r}; give two whole numbers, as 10,2048.")
-    if backend != "hf":
-        raise click.UsageError("--lm-infinite needs --backend hf.")
+    if backend != "transformers":
+        raise click.UsageError("--lm-infinite needs --backend transformers.")
     from codegen.decoding.infinite import LMInfinite
 
     return LMInfinite(*map(int, parts))
-
-
-def read_vllm_options(given: tuple[str, ...], backend: str) -> dict[str, Any]:
-    """The pairs of ``--vllm-option``.
-
-    Raises:
-        click.UsageError: as :func:`read_pairs`, and if the back-end is another one.
-    """
-    if given and backend != "vllm":
-        raise click.UsageError("--vllm-option needs --backend vllm.")
-    return read_pairs(given)
 
 
 def read_pairs(given: tuple[str, ...]) -> dict[str, Any]:

@@ -17,20 +17,18 @@ import numpy as np
 
 from codegen.errors import ConfigError, ModelError
 from codegen.generation.protocol import (
-    Decoder,
+    Completion,
+    OnText,
     Request,
     SamplingParams,
     request_seed,
-    settings_of,
 )
-from codegen.records import Sample
 
 if TYPE_CHECKING:
     from codegen.decoding.insertion import Filled, FillOptions, Text
     from codegen.models import LoadedModel
 
 NAME = "insertion"
-ABOUT = "tokens are inserted anywhere, in no fixed order; for models that were trained so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +116,21 @@ def fill_requests(
     loaded: LoadedModel,
     requests: Iterable[Request],
     params: SamplingParams,
-    decoder: Decoder,
+    settings: Settings,
     batch_size: int,
-    on_text: Callable[[int, str], None] | None = None,
-) -> Iterator[Sample]:
-    """Yields the samples batch by batch, in the order of the requests.
+    on_text: OnText | None = None,
+) -> Iterator[Completion]:
+    """Yields the completions batch by batch, in the order of the requests.
 
     A text has no beginning before its end, so ``on_text`` gets each whole; stop strings cut the
     answer to a prefix.
 
     Raises:
         ModelError: if the model writes from left to right, or can't do what was asked.
-        ConfigError: for an option that is unknown or out of range.
+        ConfigError: for a prompt without the gap marker.
     """
     from codegen.decoding.insertion import FillingModel, FixedMaskLM
 
-    settings = Settings.read(decoder.options)
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
@@ -142,7 +139,6 @@ def fill_requests(
         )
     if settings.gap and isinstance(model, FixedMaskLM):
         raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")
-    described = settings_of(loaded.name, params, decoder)
     options = settings.fill_options(params)
     waiting, number = iter(requests), 0
     while batch := list(islice(waiting, batch_size)):
@@ -151,11 +147,11 @@ def fill_requests(
         rngs = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
         filled = model.fill(texts, options, rngs)
         for request, text, seed, result in zip(batch, texts, seeds, filled, strict=True):
-            sample = _sample(loaded, request, text, result, settings.gap, seed, described)
-            if on_text and sample.completion:
-                on_text(number, sample.completion)
+            completion = _completion(loaded, number, request, text, result, settings.gap, seed)
+            if on_text and completion.text:
+                on_text(number, completion.text)
             number += 1
-            yield sample
+            yield completion
 
 
 def _text(tokenizer: Any, request: Request, gap: str) -> Text:
@@ -169,7 +165,7 @@ def _text(tokenizer: Any, request: Request, gap: str) -> Text:
     if gap not in request.prompt:
         where = f"{request.problem_id}: " if request.problem_id else ""
         raise ConfigError(
-            f"{where}The prompt has no gap: {gap!r} does not stand in it.",
+            f"{where}The prompt has no gap marker {gap!r}.",
             f"Put {gap!r} where something is missing.",
         )
     first, *rest = (encode(piece) for piece in request.prompt.split(gap))
@@ -184,10 +180,10 @@ def _text(tokenizer: Any, request: Request, gap: str) -> Text:
     return Text([], body, open_slots)
 
 
-def _sample(
-    loaded: LoadedModel, request: Request, text: Text, filled: Filled, gap: str, seed: int,
-    settings: Mapping[str, Any],
-) -> Sample:  # fmt: skip
+def _completion(
+    loaded: LoadedModel, number: int, request: Request, text: Text, filled: Filled, gap: str,
+    seed: int,
+) -> Completion:  # fmt: skip
     decode = loaded.tokenizer.decode
     completion = decode(filled.body)
     reason = "eos" if filled.finished else "length"
@@ -196,14 +192,11 @@ def _sample(
         meta["gaps"] = [decode(ids) for ids in _gaps(text, filled)]
     elif cuts := [at for stop in request.stop if (at := completion.find(stop)) >= 0]:
         completion, reason = completion[: min(cuts)], "stop"
-    return Sample(
-        task=request.task,
-        problem_id=request.problem_id,
-        index=request.index,
-        prompt=request.prompt,
-        completion=completion,
+    return Completion(
+        number,
+        request,
+        completion,
         finish_reason=reason,
-        settings=settings,
         seed=seed,
         prompt_tokens=len(text.prefix) + len(text.body),
         completion_tokens=len(filled.body) - len(text.body),

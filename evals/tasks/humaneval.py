@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 
 from .base import Problem
 from .code import CodeTask

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 
 from .humaneval import parts_of_prompt
 from .plus import PlusProblem, PlusTask, plus_problem, with_inputs

@@ -13,7 +13,7 @@ from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
-    from codegen.generation.protocol import Generator
+    from codegen.generation.protocol import Backend
 
 _SHOTS = 2  # records shown to a model that was not trained on any
 
@@ -80,19 +80,27 @@ def opened_model(
     """
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
+    from codegen.generation import Decoder
+    from codegen.generation.backends import Endpoint, open_backend
+    from codegen.generation.cached import CachedBackend, ResponseCache
+    from codegen.models.embedded import cache_dir
 
     with ExitStack() as stack:
         if endpoint:
-            generator, identity = _endpoint(model, endpoint, api_key_env, batch_size, stack)
-            tuned, use_chat = False, chat is not False
+            spec = Endpoint(endpoint, model, api_key_env, concurrency=batch_size)
+            cache = stack.enter_context(ResponseCache(cache_dir() / "responses.sqlite"))
+            backend: Backend = CachedBackend(spec, cache)
+            identity, tuned, use_chat = spec.identity(), False, chat is not False
         else:
             if api_key_env:
                 raise ConfigError("--api-key-env is for --endpoint.", "Leave it out.")
-            generator, identity, tuned = _local(model, batch_size)
-            use_chat = bool(chat)
+            backend = open_backend("transformers", model, batch_size=batch_size)
+            weights = backend.identity(Decoder())["model_fingerprint"]
+            identity = {"model": model, "weights": weights}
+            tuned, use_chat = backend.style == "plain", bool(chat)
         count = shots if shots is not None else 0 if tuned else _SHOTS
         asked = PseudoModel(
-            generator,
+            backend,
             model,
             shots=shot_records(count, avoid),
             chat=use_chat,
@@ -100,26 +108,3 @@ def opened_model(
             seed=seed,
         )
         yield OpenModel(asked, {**identity, "shots": count, "chat": use_chat})
-
-
-def _local(model: str, batch_size: int) -> tuple[Generator, dict[str, Any], bool]:
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import load
-
-    loaded = load(model)
-    identity = {"model": model, "weights": loaded.fingerprint}
-    return HFGenerator(loaded, batch_size), identity, loaded.card.style == "plain"
-
-
-def _endpoint(
-    model: str, url: str, api_key_env: str, batch_size: int, stack: ExitStack
-) -> tuple[Generator, dict[str, Any]]:
-    from codegen.generation.endpoint import EndpointClient
-    from codegen.generation.endpoint_generator import EndpointGenerator
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.response_cache import ResponseCache
-    from codegen.models.embedded import cache_dir
-
-    endpoint = Endpoint(url, model, api_key_env, concurrency=batch_size)
-    cache = stack.enter_context(ResponseCache(cache_dir() / "responses.sqlite"))
-    return EndpointGenerator(EndpointClient(endpoint, cache)), endpoint.identity()

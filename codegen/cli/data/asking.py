@@ -14,9 +14,8 @@ from codegen.cli.data.options import run_generator
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from codegen.generation.asking import Prices
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.local_model import LocalModel
+    from codegen.generation.cached import Prices
+    from codegen.generation.plans import ModelClient
 
 # With a model, an example takes as long as its answers do: requests have limits of their own, and
 # an example lost to this one would have been paid for.
@@ -81,7 +80,7 @@ _OPTIONS = (
 
 def take_model(
     mode: str, modes: Sequence[str], options: dict[str, Any], more: Sequence[str] = ()
-) -> tuple[Endpoint | LocalModel | None, dict[str, Any]]:
+) -> tuple[ModelClient | None, dict[str, Any]]:
     """The model that the options name, and its own options, taken out of ``options``.
 
     Args:
@@ -121,47 +120,54 @@ def take_model(
         from codegen.models.embedded import cache_dir
 
         own["cache"] = str(cache_dir() / "responses.sqlite")
+    from codegen.generation.backends import Endpoint, LocalModel
+    from codegen.generation.cached import Prices
+    from codegen.generation.plans import ModelClient
+
     if own["llm"]:
-        from codegen.generation.local_model import LocalModel
-
-        return LocalModel(own["llm"], own["batch_size"]), own
-    from codegen.generation.endpoint_settings import Endpoint
-
-    endpoint = Endpoint(
-        own["endpoint"],
-        own["model"],
-        own["api_key_env"],
-        concurrency=own["concurrency"],
-        timeout_s=own["request_timeout"],
-        retries=own["retries"],
-        body=own["body"],
+        spec = LocalModel(own["llm"], own["batch_size"])
+    else:
+        spec = Endpoint(
+            own["endpoint"],
+            own["model"],
+            own["api_key_env"],
+            concurrency=own["concurrency"],
+            timeout_s=own["request_timeout"],
+            retries=own["retries"],
+            body=own["body"],
+        )
+    client = ModelClient(
+        spec,
+        own["cache"],
+        temperature=own["temperature"],
+        max_tokens=own["max_tokens"],
+        prices=Prices(own["price_in"], own["price_out"]),
     )
-    return endpoint, own
+    return client, own
 
 
 def run_asking(
     name: str,
     settings: Mapping[str, Any],
-    model: Endpoint | LocalModel,
+    client: ModelClient,
     own: Mapping[str, Any],
     options: dict[str, Any],
 ) -> Mapping[str, Any]:
-    """Runs a generator that asks ``model``; the summary also says what its answers took."""
-    from codegen.data import make
-    from codegen.generation.asking import Prices
+    """Runs a generator with a model; the summary also says what its completions took."""
+    from dataclasses import replace
 
-    prices = Prices(own["price_in"], own["price_out"])
+    from codegen.data import make
+
     context = click.get_current_context()
     if context.get_parameter_source("item_timeout") == ParameterSource.DEFAULT:
         options["item_timeout"] = _ITEM_TIMEOUT_S
     options["workers"] = options["workers"] or 1  # one process keeps all requests in flight
     at_once = own["batch_size"] if own["llm"] else own["concurrency"]
-    options["chunk_size"] = max(options["chunk_size"], at_once)  # a chunk's questions go together
-    asked = {key: own[key] for key in ("cache", "temperature", "max_tokens")}
+    options["chunk_size"] = max(options["chunk_size"], at_once)  # a chunk's requests go together
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
-        generator = make(name, **settings, **asked, llm=model, prices=prices, ledger=ledger.name)
+        generator = make(name, **settings, llm=replace(client, ledger=ledger.name))
         spent: dict[str, int] = {}
-        with _counting(ledger.name, own["cache"], prices, spent):
+        with _counting(ledger.name, client.cache, client.prices, spent):
             summary = run_generator(generator, **options)
     if unanswered := summary["counts"]["failed"].get("RequestFailed"):
         click.echo(_how_to_ask_again(unanswered, own["cache"]), err=True)
@@ -171,7 +177,7 @@ def run_asking(
 @contextmanager
 def _counting(ledger: str, cache: str, prices: Prices, spent: dict[str, int]) -> Iterator[None]:
     """Says at the end, Ctrl-C included, what the model's new answers took and cost."""
-    from codegen.generation.ledger import read_ledger
+    from codegen.generation.cached import read_ledger
 
     try:
         yield

@@ -153,23 +153,18 @@ def _asked_model(
 
 def _writer(model: str, endpoint: str | None, api_key_env: str) -> Any:
     """A function from a prompt to the model's answer."""
-    from codegen.generation.asking import Answer, Ask
-    from codegen.generation.endpoint import EndpointClient
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.local_model import LocalClient, LocalModel
+    from codegen.generation import Decoder, Request, SamplingParams
+    from codegen.generation.backends import Endpoint, LocalModel
 
-    if endpoint:
-        client = EndpointClient(Endpoint(endpoint, model, api_key_env))
-    else:
-        client = LocalClient(LocalModel(model))
+    spec = Endpoint(endpoint, model, api_key_env) if endpoint else LocalModel(model)
+    backend = spec.open()
+    params = SamplingParams(_ANSWER if endpoint else _LOCAL_ANSWER)
 
     def complete(prompt: str) -> str:
-        (answer,) = client.ask_many(
-            [Ask(prompt, max_tokens=_ANSWER if endpoint else _LOCAL_ANSWER)]
-        )
-        if not isinstance(answer, Answer):
-            raise answer
-        return answer.text
+        (made,) = backend.generate([Request(prompt, chat=True, seed=0)], params, Decoder())
+        if made.error:
+            raise made.error
+        return made.text
 
     return complete
 

@@ -1,4 +1,4 @@
-"""The ``hf`` back-end: our decoding loop on plain transformers models.
+"""The ``transformers`` back-end: our decoding loop on unmodified transformers models.
 
 Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
 alone; its logits still depend on the batch in the last bits, as in every batched floating-point
@@ -8,8 +8,8 @@ does).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -28,56 +28,76 @@ from codegen.decoding.s2d import Nested, SortedDrafter
 from codegen.decoding.superposed import NGrams, Settings, superpose
 from codegen.decoding.verify import Speculation
 from codegen.errors import ConfigError, ModelError
-from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
-from codegen.generation.draft_model import SortedDraft
-from codegen.generation.encoding import encode, end_tokens
+from codegen.generation.decoders import Drafts, Resolved, supported
+from codegen.generation.draft_model import DraftModel, SortedDraft
 from codegen.generation.filling import fill_requests
 from codegen.generation.protocol import (
     BKSPC,
+    CAPABILITIES,
+    Backend,
+    Completion,
     Decoder,
+    OnText,
     Request,
+    RequestFailed,
     SamplingParams,
     request_seed,
-    settings_of,
 )
 from codegen.generation.superposed import Superposed
-from codegen.generation.text import TextStream
-from codegen.models import LoadedModel, fills_gaps, load
-from codegen.records import Sample
+from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.models import LoadedModel, count_parameters, fills_gaps, load
 
 
-class HFGenerator:
-    """Generates with a loaded transformers model; implements ``codegen.generation.Generator``.
+class TransformersBackend(Backend):
+    """A transformers model in this process.
 
     Args:
-        loaded: the model, from :func:`codegen.models.load`.
+        loaded: the model, from :func:`codegen.models.load`, or its name.
         batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
         window: batches' worth of requests that are decoded together: as rows finish, others take
-            their place. With 1 batches stay apart, as a run must have it that is to be repeatable
-            to the byte from any batch on.
+            their place. With 1 batches stay apart, which a run needs that is to be repeatable to
+            the byte from any batch on.
         infinite: for contexts beyond the model's length (:mod:`codegen.decoding.infinite`).
+
+    Raises:
+        ModelError: if there is no such model, or its tokenizer cannot stream.
     """
+
+    kind = "transformers"
+    capabilities = frozenset(CAPABILITIES)
 
     def __init__(
         self,
-        loaded: LoadedModel,
+        loaded: LoadedModel | str,
         batch_size: int = 40,
         window: int = 1,
         infinite: LMInfinite | None = None,
     ) -> None:
+        loaded = load(loaded) if isinstance(loaded, str) else loaded
         if not loaded.tokenizer.is_fast:
             raise ModelError(
                 f"The tokenizer of {loaded.name!r} has no fast version, which streaming needs.",
                 "Convert it with transformers' convert_slow_tokenizer and save it.",
             )
         self.loaded = loaded
+        self.model = loaded.name
+        self.style = loaded.card.style
+        self.decoder = "insertion" if fills_gaps(loaded.model) else loaded.card.decoder
+        self.infinite = infinite
+        if infinite:
+            self.kind = "transformers with LM-Infinite"
+            self.capabilities = self.capabilities - {"trees", "mixtures", "removal", "insertion"}
         self.batch_size = batch_size
         self.window = window
-        self.infinite = infinite
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
         self._ngrams: dict[Superposed, NGrams | None] = {}
+
+    @cached_property
+    def parameters(self) -> int:  # type: ignore[override]
+        """The number of parameters; tied weights count once."""
+        return count_parameters(self.loaded.model)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -90,23 +110,35 @@ class HFGenerator:
         model = self.loaded.model
         return end_tokens(self.loaded.tokenizer, model.generation_config, model.config)
 
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
+        """The weights, where they came from, and on what they are computed."""
+        return {
+            "model_origin": self.loaded.origin,
+            "model_fingerprint": self.loaded.fingerprint,
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "device": self.loaded.model.device.type,
+        }
+
     def generate(
         self,
         requests: Iterable[Request],
         params: SamplingParams,
         decoder: Decoder,
-        on_text: Callable[[int, str], None] | None = None,
-    ) -> Iterator[Sample]:
-        """Yields the samples batch by batch, within a batch in the order of the requests.
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """Yields the completions batch by batch, within a batch in the order of the requests.
+
+        A prompt that the model cannot hold fails alone; such failures come before their batch.
 
         Raises:
-            ModelError: for a prompt the model cannot hold, naming the problem.
+            ModelError: for a model that lacks what the decoder needs of it.
             ConfigError: for an unknown decoder or option.
         """
-        reader = find_decoder(decoder)
-        if reader.fills:
+        resolved = supported(decoder, self)
+        options = resolved.options
+        if resolved.method == "insertion":
             yield from fill_requests(
-                self.loaded, requests, params, decoder, self.batch_size, on_text
+                self.loaded, requests, params, options, self.batch_size, on_text
             )
             return
         if fills_gaps(self.loaded.model):
@@ -114,32 +146,31 @@ class HFGenerator:
                 f"The model {self.loaded.name!r} writes in no fixed order.",
                 "Choose the decoder insertion.",
             )
-        if self.infinite and (reader.draft_model or reader.superposed or reader.backspace):
-            raise ConfigError(
-                f"The decoder {decoder.name} does not go on beyond the model's length.",
-                "Leave LM-Infinite out, or choose the decoder sample, suffix, edit or sorted.",
-            )
         method = None
-        if reader.penalty:
-            method = Method.of(reader.penalty, self.vocabulary.tokens, self.eos)
-        self._backspace(reader)  # before anything is made
-        if reader.superposed and params.temperature:
+        if resolved.strategy.requires == "logits":
+            method = Method.of(options, self.vocabulary.tokens, self.eos)
+        self._backspace(resolved)  # before anything is made
+        if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
-                "The decoder superposed draws nothing; its drafts are the most probable ones.",
+                "superposed is deterministic and cannot sample at a temperature.",
                 "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
             )
-        remaining = iter(requests)
-        done = 0
-        apart = reader.draft_model or reader.superposed  # these have loops of their own
+        numbered = enumerate(requests)
+        apart = resolved.method in ("rsd", "superposed")  # these have loops of their own
         size = self.batch_size * (1 if apart else self.window)
-        while batch := list(islice(remaining, size)):
-            offset = done  # bound per batch for the closure below
-            streams = [self._start(request, params, reader) for request in batch]
-            yield from self._run(streams, params, decoder, reader, method, on_text, offset)
-            done += len(batch)
+        while batch := list(islice(numbered, size)):
+            streams = []
+            for number, request in batch:
+                try:
+                    streams.append(self._start(number, request, params, resolved))
+                except ModelError as error:
+                    failure = RequestFailed(error.message, error.remedy)
+                    yield Completion(number, request, error=failure)
+            if streams:
+                yield from self._run(streams, params, resolved, method, on_text)
 
-    def _backspace(self, reader: TextDecoder) -> int | None:
-        if not reader.backspace:
+    def _backspace(self, resolved: Resolved) -> int | None:
+        if resolved.method != "backspace":
             return None
         token = self.loaded.tokenizer.get_vocab().get(BKSPC)
         if token is None:
@@ -150,45 +181,48 @@ class HFGenerator:
             )
         return token
 
-    def _start(self, request: Request, params: SamplingParams, reader: TextDecoder) -> _Running:
+    def _start(
+        self, number: int, request: Request, params: SamplingParams, resolved: Resolved
+    ) -> _Running:
+        """The request as a row.
+
+        Raises:
+            ModelError: if the model cannot hold it, or has no chat template.
+        """
         tokenizer = self.loaded.tokenizer
-        prompt = encode(request, tokenizer, self.vocabulary, heals=reader.heals)
-        try:
-            if self.infinite:
-                check(self.loaded.model, self.infinite)
-            else:
-                check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
-        except ModelError as error:
-            where = f"{request.problem_id}: " if request.problem_id else ""
-            raise ModelError(where + error.message, error.remedy) from None
+        prompt = encode(request, tokenizer, self.vocabulary, heals=resolved.strategy.heals)
+        if self.infinite:
+            check(self.loaded.model, self.infinite)
+        else:
+            check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
         seed = request_seed(params.seed, request)
         uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
         stream = TextStream(
             tokenizer.backend_tokenizer,
             prompt.ids,
             taken=prompt.taken,
-            stops=reader.stops(request.stop),
+            stops=resolved.stops(request.stop),
         )
-        return _Running(request, Row(prompt.ids, uniforms.tolist(), prompt.rest), stream, seed)
+        row = Row(prompt.ids, uniforms.tolist(), prompt.rest)
+        return _Running(number, request, row, stream, seed)
 
     def _run(
         self,
         batch: list[_Running],
         params: SamplingParams,
-        decoder: Decoder,
-        reader: TextDecoder,
+        resolved: Resolved,
         method: Method | None,
-        on_text: Callable[[int, str], None] | None,
-        offset: int,
-    ) -> Iterator[Sample]:
-        backspace = self._backspace(reader)
+        on_text: OnText | None,
+    ) -> Iterator[Completion]:
+        backspace = self._backspace(resolved)
+        options = resolved.options
 
-        def on_token(number: int, token: int) -> bool:
-            stream = batch[number].stream
-            piece = stream.push(token)
+        def on_token(row: int, token: int) -> bool:
+            running = batch[row]
+            piece = running.stream.push(token)
             if on_text and piece:
-                on_text(offset + number, piece)
-            return stream.stopped
+                on_text(running.number, piece)
+            return running.stream.stopped
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
         rows = [running.row for running in batch]
@@ -200,24 +234,24 @@ class HFGenerator:
             "top_p": params.top_p,
             "eos": self.eos,
         }
-        if reader.draft_model:
+        if isinstance(options, DraftModel):
             tally = rsd.decode(
                 self.loaded.model,
-                self._draft_model(reader.draft_model.draft).model,
+                self._draft_model(options.draft).model,
                 rows,
-                shape=reader.draft_model.shape(),
+                shape=options.shape(),
                 seeds=[running.seed for running in batch],
                 on_token=on_token,
                 **common,
             )
             passes = tally.passes_of
-        elif reader.superposed:
-            self._superpose(batch, params, reader.superposed)
+        elif isinstance(options, Superposed):
+            self._superpose(batch, params, options)
         else:
-            if reader.sorted_draft:
-                speculation = self._sorted(batch, reader.sorted_draft)
-            elif reader.drafts:
-                speculation = self._speculation(batch, reader)
+            if isinstance(options, SortedDraft):
+                speculation = self._sorted(batch, options)
+            elif isinstance(options, Drafts):
+                speculation = self._speculation(batch, options)
             decode(
                 self.loaded.model,
                 rows,
@@ -231,43 +265,40 @@ class HFGenerator:
                 **common,
             )
             passes = speculation.passes_of if speculation else None
-        late = backspace is not None or reader.superposed is not None
+        late = backspace is not None or isinstance(options, Superposed)
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
                     running.row.finish = "stop"
                     break
-        for number, running in enumerate(batch):
+        for running in batch:
             if on_text and (piece := running.stream.flush()):
-                on_text(offset + number, piece)
-        settings = settings_of(self.loaded.name, params, decoder)
-        for number, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
-            finish_reason = running.row.finish or "length"
-            decoded = reader.read(running.stream.text, finish_reason)
+                on_text(running.number, piece)
+        for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
+            row, finish_reason = running.row, running.row.finish or "length"
+            decoded = resolved.reader.read(running.stream.text, finish_reason)
+            meta, actions = dict(decoded.meta), decoded.actions
             if passes is not None:
-                meta = {**decoded.meta, "passes": passes[number]}
-                if speculation and reader.drafts:
-                    meta["drafts"] = speculation.tallies[number]
-                decoded = replace(decoded, meta=meta)
+                meta["passes"] = passes[at]
+                if speculation and isinstance(options, Drafts):
+                    meta["drafts"] = speculation.tallies[at]
             if self.infinite:
-                decoded = replace(
-                    decoded, meta={**decoded.meta, "lm_infinite": asdict(self.infinite)}
-                )
+                meta["lm_infinite"] = asdict(self.infinite)
             if backspace is not None:
-                decoded = self._with_actions(decoded, running.row.actions, backspace)
-            yield Sample(
-                task=running.request.task,
-                problem_id=running.request.problem_id,
-                index=running.request.index,
-                prompt=running.request.prompt,
-                completion=decoded.completion,
-                finish_reason=finish_reason,
-                settings=settings,
-                seed=running.seed,
+                kept = [action for action in row.actions if action not in self.eos]
+                actions = self.loaded.tokenizer.decode(kept)
+                meta["actions"] = len(row.actions)
+                meta["backspaces"] = row.actions.count(backspace)
+            yield Completion(
+                running.number,
+                running.request,
+                decoded.text,
+                actions,
+                finish_reason,
+                running.seed,
                 prompt_tokens=length,
-                completion_tokens=len(running.row.actions or running.row.tokens),
-                actions=decoded.actions,
-                meta=decoded.meta,
+                completion_tokens=len(row.actions or row.tokens),
+                meta=meta,
             )
 
     def _draft_model(self, name: str) -> LoadedModel:
@@ -330,25 +361,20 @@ class HFGenerator:
                 row.tokens = suggestion.tokens
                 row.finish = "eos" if suggestion.finished else "length"
 
-    def _speculation(self, batch: list[_Running], reader: TextDecoder) -> Speculation:
+    def _speculation(self, batch: list[_Running], options: Drafts) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
         own.
         """
-        drafters = [self._maker.chain(reader.drafts) for _ in batch]
+        drafters = [self._maker.chain(options.drafters) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
-        if reader.token_cost is not None:
-            planner = Planner(FixedCosts(reader.token_cost))
+        if options.token_cost is not None:
+            planner = Planner(FixedCosts(options.token_cost))
         return Speculation(drafters, contexts, planner=planner)
 
     @cached_property
     def _maker(self) -> DrafterMaker:
         return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens)
-
-    def _with_actions(self, decoded: Decoded, actions: list[int], backspace: int) -> Decoded:
-        text = self.loaded.tokenizer.decode([a for a in actions if a not in self.eos])
-        meta = {"actions": len(actions), "backspaces": actions.count(backspace)}
-        return replace(decoded, actions=text, meta={**decoded.meta, **meta})
 
 
 def _check_sorted(draft: LoadedModel) -> None:
@@ -369,6 +395,7 @@ def _check_sorted(draft: LoadedModel) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Running:
+    number: int
     request: Request
     row: Row
     stream: TextStream

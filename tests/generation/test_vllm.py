@@ -1,7 +1,8 @@
 """The vllm back-end: without vLLM, on an engine that is a plain loop; and in a real vLLM.
 
-The oracle of both is the hf back-end. The real runs take the Python that CODEGEN_VLLM_PYTHON names,
-or this one if it has vLLM; tests/generation/in_vllm.py is what they run.
+The oracle of both is the transformers back-end. The real runs take the Python that
+CODEGEN_VLLM_PYTHON names, or this one if it has vLLM; tests/generation/in_vllm.py is what they
+run.
 """
 
 from __future__ import annotations
@@ -21,16 +22,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from codegen.decoding.rpg import METHODS
 from codegen.errors import ConfigError, ModelError
-from codegen.generation import Decoder, Request, SamplingParams, request_seed
-from codegen.generation.decoders import DECODERS, DRAFTS, find_decoder
-from codegen.generation.hf import HFGenerator
-from codegen.generation.vllm_engine import Grown, Turn, VllmEngine, import_vllm
-from codegen.generation.vllm_generator import REFUSED, VllmGenerator, accept
+from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples
+from codegen.generation.decoders import READERS, STRATEGIES, find_decoder, supported
+from codegen.generation.protocol import CAPABILITIES
+from codegen.generation.transformers import TransformersBackend
+from codegen.generation.vllm import (
+    EngineOutput,
+    EngineRequest,
+    VllmBackend,
+    VllmEngine,
+    import_vllm,
+)
 from codegen.models import load
 from codegen.records import Sample
 
 ROOT = Path(__file__).parents[2]
 NEW = 14
+DRAFTS = ("suffix", "edit")
 ORIGINAL = "def f(x):\n    return x + 1\n"
 REQUESTS = [
     Request("def f(x):\n", problem_id="plain"),
@@ -52,18 +60,18 @@ class PlainEngine:
         self.model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
         self.holds = 512
         self.drafts, self.settings = drafts, settings
-        self.running: dict[str, tuple[list[int], int, Turn]] = {}
-        self.turns: list[Turn] = []
+        self.running: dict[str, tuple[list[int], int, EngineRequest]] = {}
+        self.turns: list[EngineRequest] = []
         self.steps = 0
         self.closed = False
 
-    def add(self, name: str, prompt: Sequence[int], turn: Turn) -> None:
+    def add(self, name: str, prompt: Sequence[int], turn: EngineRequest) -> None:
         assert name not in self.running and not self.closed
         self.turns.append(turn)
         self.running[name] = (list(prompt), turn.max_tokens, turn)
 
     @torch.inference_mode()
-    def step(self) -> Iterable[Grown]:
+    def step(self) -> Iterable[EngineOutput]:
         self.steps += 1
         made = []
         for name, (tokens, left, turn) in list(self.running.items()):
@@ -79,7 +87,7 @@ class PlainEngine:
                     break
             ended = new[-1] in turn.ends or len(new) == left
             self.running[name] = (tokens + new, left - len(new), turn)
-            made.append(Grown(name, new, ended))
+            made.append(EngineOutput(name, new, ended))
             if ended:
                 del self.running[name]
         return made
@@ -112,19 +120,19 @@ def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def hf(model_dir: Path) -> HFGenerator:
-    return HFGenerator(load(str(model_dir), dtype=torch.float32, device="cpu"))
+def hf(model_dir: Path) -> TransformersBackend:
+    return TransformersBackend(load(str(model_dir), dtype=torch.float32, device="cpu"))
 
 
 def made(
-    generator: HFGenerator | VllmGenerator,
+    generator: TransformersBackend | VllmBackend,
     requests: Sequence[Request] = REQUESTS,
     decoder: Decoder | None = None,
     **params: Any,
 ) -> list[Sample]:
     """Samples in the order of the requests, without what only one of the back-ends says."""
     settings = SamplingParams(**{"max_new_tokens": NEW, **params})
-    found = [comparable(s) for s in generator.generate(requests, settings, decoder or Decoder())]
+    found = [comparable(s) for s in samples(generator, requests, settings, decoder or Decoder())]
     order = [(r.problem_id, r.index) for r in requests]
     return sorted(found, key=lambda sample: order.index((sample.problem_id, sample.index)))
 
@@ -135,8 +143,8 @@ def comparable(sample: Sample) -> Sample:
     return dataclasses.replace(sample, settings=settings, meta=meta)
 
 
-def stops_of(samples: Sequence[Sample]) -> tuple[str, ...]:
-    return tuple({sample.completion[4:6] for sample in samples if len(sample.completion) > 12})
+def stops_of(found: Sequence[Sample]) -> tuple[str, ...]:
+    return tuple({sample.completion[4:6] for sample in found if len(sample.completion) > 12})
 
 
 @pytest.mark.parametrize(
@@ -144,10 +152,10 @@ def stops_of(samples: Sequence[Sample]) -> tuple[str, ...]:
     [("sample", "sample"), ("edit_sequence", "edit_sequence"), ("suffix", "sample"),
      ("edit", "sample")],
 )  # fmt: skip
-def test_records_are_those_of_the_hf_back_end(
-    model_dir: Path, hf: HFGenerator, name: str, plain: str
+def test_records_are_those_of_the_transformers_back_end(
+    model_dir: Path, hf: TransformersBackend, name: str, plain: str
 ) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     expected = [
         dataclasses.replace(sample, settings={**sample.settings, "decoder": name})
         for sample in made(hf, decoder=Decoder(plain))
@@ -162,9 +170,9 @@ def test_records_are_those_of_the_hf_back_end(
 
 @pytest.mark.parametrize("name", ["sample", "suffix"])
 def test_stop_strings_end_a_request_and_vllm_is_told(
-    model_dir: Path, hf: HFGenerator, name: str
+    model_dir: Path, hf: TransformersBackend, name: str
 ) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     stops = stops_of(made(hf))
     assert len(stops) > 2
     requests = [dataclasses.replace(request, stop=stops) for request in REQUESTS]
@@ -177,7 +185,7 @@ def test_stop_strings_end_a_request_and_vllm_is_told(
 
 
 def test_text_is_streamed_and_samples_come_as_they_end(model_dir: Path) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     streamed = [""] * len(REQUESTS)
 
     def on_text(number: int, piece: str) -> None:
@@ -185,18 +193,18 @@ def test_text_is_streamed_and_samples_come_as_they_end(model_dir: Path) -> None:
 
     params = SamplingParams(max_new_tokens=NEW)
     requests = [dataclasses.replace(request, stop=("e",)) for request in REQUESTS]
-    samples = list(ours.generate(iter(requests), params, Decoder(), on_text))
+    made = list(samples(ours, iter(requests), params, Decoder(), on_text))
     ids = [request.problem_id for request in requests]
-    for sample in samples:
+    for sample in made:
         assert streamed[ids.index(sample.problem_id)] == sample.completion
-    lengths = [sample.completion_tokens for sample in samples]
-    assert [sample.problem_id for sample in samples] != ids or lengths == sorted(lengths)
+    lengths = [sample.completion_tokens for sample in made]
+    assert [sample.problem_id for sample in made] != ids or lengths == sorted(lengths)
 
 
 def test_who_stops_listening_leaves_nothing_running(model_dir: Path) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     requests = [dataclasses.replace(REQUESTS[0], index=0, stop=("e", " ", "\n")), *REQUESTS[1:]]
-    iterator = ours.generate(requests, SamplingParams(max_new_tokens=NEW), Decoder())
+    iterator = samples(ours, requests, SamplingParams(max_new_tokens=NEW), Decoder())
     next(iterator)
     iterator.close()  # type: ignore[attr-defined]
     engine: Any = ours.engine()
@@ -205,7 +213,7 @@ def test_who_stops_listening_leaves_nothing_running(model_dir: Path) -> None:
 
 
 def test_what_is_asked_of_vllm(model_dir: Path) -> None:
-    ours = VllmGenerator(
+    ours = VllmBackend(
         str(model_dir), batch_size=3, options={"max_model_len": 99}, start=PlainEngine
     )
     made(ours, decoder=Decoder("rpg+edit_sequence", {"mode": "paper"}), temperature=0.7, top_p=0.9)
@@ -227,7 +235,7 @@ def test_what_is_asked_of_vllm(model_dir: Path) -> None:
 
 
 def test_drafts_need_another_engine(model_dir: Path) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     plain: Any = ours.engine()
     assert ours.engine() is plain
     drafting: Any = ours.engine(drafting=True)
@@ -237,11 +245,12 @@ def test_drafts_need_another_engine(model_dir: Path) -> None:
 
 
 def test_ends_and_parameters_are_those_of_the_loaded_model(
-    model_dir: Path, hf: HFGenerator
+    model_dir: Path, hf: TransformersBackend
 ) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     assert ours.eos == hf.eos
-    assert ours.fingerprint == hf.loaded.fingerprint
+    fingerprint = hf.loaded.fingerprint
+    assert ours.identity(Decoder())["model_fingerprint"] == fingerprint
     assert ours.parameters == sum(p.numel() for p in hf.loaded.model.parameters())
 
 
@@ -251,41 +260,42 @@ def test_ends_and_parameters_are_those_of_the_loaded_model(
 def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
-    known = caught.value.remedy.rpartition("are: ")[2].rstrip(".").split(", ")
+    known = caught.value.remedy.rpartition("Known: ")[2].rstrip(".").split(", ")
     done = {"sample", "edit_sequence", *METHODS, *DRAFTS}
-    assert set(known) == done | set(REFUSED) and set(DECODERS) < set(known)
+    assert set(known) == {*READERS, *STRATEGIES} > done
     for name in known:
         options = {"draft": "somewhere"} if name in {"rsd", "sorted"} else {}
         if name in done:
-            assert accept(Decoder(name))
+            assert supported(Decoder(name), VllmBackend)
         else:
-            with pytest.raises(ConfigError, match="--backend hf") as refused:
-                accept(Decoder(name, options))
-            assert REFUSED[name] in refused.value.message and "\n" not in str(refused.value)
+            with pytest.raises(ConfigError, match="--backend transformers") as refused:
+                supported(Decoder(name, options), VllmBackend)
+            required = CAPABILITIES[STRATEGIES[name].requires]
+            assert required in refused.value.message and "\n" not in str(refused.value)
     with pytest.raises(ConfigError, match="superposed"):
-        accept(Decoder("edit_sequence+superposed"))
+        supported(Decoder("edit_sequence+superposed"), VllmBackend)
 
 
 def test_drafts_are_for_greedy_decoding(model_dir: Path) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     with pytest.raises(ConfigError, match="seed"):
         made(ours, decoder=Decoder("suffix"), temperature=0.8)
 
 
 def test_models_and_prompts_that_vllm_does_not_take(model_dir: Path, tmp_path: Path) -> None:
-    ours = VllmGenerator(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(model_dir), start=PlainEngine)
     with pytest.raises(ModelError, match=r"long: .* vLLM holds 512") as caught:
         made(ours, [Request("x = 1\n" * 400, problem_id="long")])
     assert "max_model_len" in caught.value.remedy
     config = json.loads((model_dir / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "insertion_lm"}))
     with pytest.raises(ModelError, match="no fixed order"):
-        VllmGenerator(str(tmp_path))
+        VllmBackend(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelError, match="LoRA adapter"):
-        VllmGenerator(str(tmp_path))
+        VllmBackend(str(tmp_path))
     with pytest.raises(ModelError, match="no model directory"):
-        VllmGenerator("./absent")
+        VllmBackend("./absent")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
@@ -332,7 +342,7 @@ def case(
 
 @pytest.mark.slow
 def test_real_vllm_gives_what_the_hf_back_end_gives(
-    vllm_python: str, model_dir: Path, hf: HFGenerator
+    vllm_python: str, model_dir: Path, hf: TransformersBackend
 ) -> None:
     """Greedy, in float32: with drafts and without, with rules, stop strings and healed prompts."""
     stops = stops_of(made(hf))
@@ -359,10 +369,10 @@ def test_real_vllm_gives_what_the_hf_back_end_gives(
     assert "vLLM refuses the request: temperature must be" in refused[0]
     *greedy, one, other = [[Sample(**row) for row in rows] for rows in answers]
     changed = 0
-    for (name, requests, options, more), samples in zip(asked, greedy, strict=True):
+    for (name, requests, options, more), done in zip(asked, greedy, strict=True):
         drafting = name in DRAFTS
         expected = made(hf, requests, Decoder("sample" if drafting else name, options), **more)
-        found = {(sample.problem_id, sample.index): sample for sample in samples}
+        found = {(sample.problem_id, sample.index): sample for sample in done}
         for sample in expected:
             ours = found[sample.problem_id, sample.index]
             assert ours.settings["backend"] == "vllm"
@@ -371,8 +381,8 @@ def test_real_vllm_gives_what_the_hf_back_end_gives(
             )
         changed += expected != made(hf, requests, **more)
         if drafting:
-            tokens = sum(sample.completion_tokens for sample in samples)
-            assert tokens > 1.3 * sum(sample.meta["passes"] for sample in samples)
+            tokens = sum(sample.completion_tokens for sample in done)
+            assert tokens > 1.3 * sum(sample.meta["passes"] for sample in done)
     assert changed == 2  # the rules
     # Sampled: each has its own seed, in whatever order and company.
     texts = {sample.index: sample.completion for sample in one}

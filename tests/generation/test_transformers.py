@@ -1,4 +1,4 @@
-"""The hf back-end on a small random model: seeds, batching, stops, decoders, errors."""
+"""The transformers back-end on a small random model: seeds, batching, stops, decoders, errors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from codegen.backspace import with_backspace
 from codegen.decoding.infinite import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, InputError, ModelError
-from codegen.generation import Decoder, Request, SamplingParams, request_seed
+from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples
 from codegen.generation.decoders import find_decoder
-from codegen.generation.hf import HFGenerator
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, load
 from codegen.records import Sample
 
@@ -31,7 +31,7 @@ def run(
     loaded: LoadedModel, requests: Sequence[Request], batch_size: int = 8, **params: object
 ) -> list[Sample]:
     settings = SamplingParams(**{"max_new_tokens": 12, "temperature": 1.0, **params})  # type: ignore[arg-type]
-    return list(HFGenerator(loaded, batch_size).generate(requests, settings, Decoder()))
+    return list(samples(TransformersBackend(loaded, batch_size), requests, settings, Decoder()))
 
 
 REQUESTS = [
@@ -92,10 +92,10 @@ def test_streaming_gives_the_completion(loaded: LoadedModel) -> None:
     def on_text(number: int, piece: str) -> None:
         streamed[number] += piece
 
-    generator = HFGenerator(loaded, batch_size=2)
+    generator = TransformersBackend(loaded, batch_size=2)
     params = SamplingParams(max_new_tokens=12, temperature=1.0)
-    samples = list(generator.generate(REQUESTS, params, Decoder(), on_text))
-    assert streamed == [sample.completion for sample in samples]
+    made = list(samples(generator, REQUESTS, params, Decoder(), on_text))
+    assert streamed == [sample.completion for sample in made]
 
 
 def test_empty_and_long_prompts(loaded: LoadedModel) -> None:
@@ -106,7 +106,9 @@ def test_empty_and_long_prompts(loaded: LoadedModel) -> None:
 
 def test_unknown_decoder_and_bad_parameters(loaded: LoadedModel) -> None:
     with pytest.raises(ConfigError, match="edit_sequence"):
-        list(HFGenerator(loaded).generate([Request("a")], SamplingParams(), Decoder("edits")))
+        list(
+            samples(TransformersBackend(loaded), [Request("a")], SamplingParams(), Decoder("edits"))
+        )
     with pytest.raises(ConfigError, match="top_p is 0"):
         SamplingParams(top_p=0)
     with pytest.raises(ConfigError, match="temperature is -1"):
@@ -117,18 +119,18 @@ def test_unknown_decoder_and_bad_parameters(loaded: LoadedModel) -> None:
 def test_healing_neither_repeats_nor_loses_text_at_the_border(
     loaded: LoadedModel, prompt: str
 ) -> None:
-    generator = HFGenerator(loaded)
+    generator = TransformersBackend(loaded)
     healed = generator.vocabulary.heal(loaded.tokenizer(prompt).input_ids)
     assert healed.rest, "the border of this prompt must be one that a token can span"
     params = SamplingParams(max_new_tokens=8, temperature=1.0)
     request = Request(prompt, task="t")
-    sample = next(generator.generate([request], params, Decoder()))
+    sample = next(samples(generator, [request], params, Decoder()))
     assert sample.prompt_tokens == len(healed.ids)
 
     assert _whole_text(generator, request, params) == prompt + sample.completion
 
 
-def _whole_text(generator: HFGenerator, request: Request, params: SamplingParams) -> str:
+def _whole_text(generator: TransformersBackend, request: Request, params: SamplingParams) -> str:
     """Prompt and completion of a request as one text, from the loop's tokens decoded at once."""
     tokenizer = generator.loaded.tokenizer
     healed = generator.vocabulary.heal(tokenizer(request.prompt).input_ids)
@@ -149,10 +151,10 @@ def _whole_text(generator: HFGenerator, request: Request, params: SamplingParams
 
 @pytest.mark.parametrize("prompt", ["# Ğ", "é", "x = '世", "\u200b", "a\U0001f600"])
 def test_borders_inside_unicode_text(loaded: LoadedModel, prompt: str) -> None:
-    generator = HFGenerator(loaded)
+    generator = TransformersBackend(loaded)
     params = SamplingParams(max_new_tokens=6, temperature=1.0)
     request = Request(prompt, task="u")
-    sample = next(generator.generate([request], params, Decoder()))
+    sample = next(samples(generator, [request], params, Decoder()))
     whole = _whole_text(generator, request, params)
     # A last character may still be incomplete: the stream waits for it, decode() shows U+FFFD.
     assert (prompt + sample.completion) == whole.rstrip("\ufffd")[: len(prompt + sample.completion)]
@@ -171,7 +173,7 @@ def test_the_end_of_a_turn_ends_a_sample(loaded: LoadedModel) -> None:
     try:
         config.eos_token_id = loaded.model.config.eos_token_id = 0
         tokenizer.eos_token = "<|endoftext|>"
-        assert {0, end} <= HFGenerator(loaded).eos
+        assert {0, end} <= TransformersBackend(loaded).eos
     finally:
         config.eos_token_id, loaded.model.config.eos_token_id, tokenizer.eos_token = saved
 
@@ -185,7 +187,7 @@ def test_a_prompt_too_long_names_its_problem(loaded: LoadedModel) -> None:
 def test_the_backspace_decoder_gives_what_stands(loaded: LoadedModel) -> None:
     decoder = Decoder("backspace")
     with pytest.raises(ModelError, match="no token <bkspc>"):
-        next(HFGenerator(loaded).generate([Request("a")], SamplingParams(), decoder))
+        next(samples(TransformersBackend(loaded), [Request("a")], SamplingParams(), decoder))
     tokenizer, token = with_backspace(loaded.tokenizer)
     model = copy.deepcopy(loaded.model)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -193,17 +195,17 @@ def test_the_backspace_decoder_gives_what_stands(loaded: LoadedModel) -> None:
         model.get_input_embeddings().weight[token] = 0.0
         model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(len(tokenizer)))
         model.get_output_embeddings().bias[token] = 9.0
-    generator = HFGenerator(dataclasses.replace(loaded, tokenizer=tokenizer, model=model))
+    generator = TransformersBackend(dataclasses.replace(loaded, tokenizer=tokenizer, model=model))
     params = SamplingParams(max_new_tokens=40, temperature=1.0)
     pieces: list[str] = []
-    (sample,) = generator.generate(
-        [Request("def f")], params, decoder, lambda _, p: pieces.append(p)
+    (sample,) = samples(
+        generator, [Request("def f")], params, decoder, lambda _, p: pieces.append(p)
     )
     assert sample.meta["actions"] == sample.completion_tokens == 40
     assert sample.actions.count("<bkspc>") == sample.meta["backspaces"] > 5
     assert "<bkspc>" not in sample.completion and "".join(pieces) == sample.completion
-    with pytest.raises(ConfigError, match="taken back"):
-        next(generator.generate([Request("a")], params, Decoder("backspace+rpg")))
+    with pytest.raises(ConfigError, match="two strategies"):
+        next(samples(generator, [Request("a")], params, Decoder("backspace+rpg")))
 
 
 @pytest.mark.parametrize("name", ["suffix", "edit", "edit_sequence+suffix"])
@@ -215,19 +217,19 @@ def test_drafts_do_not_change_a_sample(loaded: LoadedModel, name: str) -> None:
     reader = name.partition("+")[0] if "+" in name else "sample"
     for temperature in (0.0, 1.0):
         params = SamplingParams(max_new_tokens=40, temperature=temperature)
-        plain = list(HFGenerator(loaded).generate(requests, params, Decoder(reader)))
-        drafted = list(HFGenerator(loaded).generate(requests, params, Decoder(name)))
+        plain = list(samples(TransformersBackend(loaded), requests, params, Decoder(reader)))
+        drafted = list(samples(TransformersBackend(loaded), requests, params, Decoder(name)))
         for one, other in zip(plain, drafted, strict=True):
             assert (one.completion, one.finish_reason) == (other.completion, other.finish_reason)
             assert 0 < other.meta["passes"] <= other.completion_tokens + 1
-    with pytest.raises(ConfigError, match="can't be"):
-        next(HFGenerator(loaded).generate(requests, params, Decoder("suffix+rpg")))
+    with pytest.raises(ConfigError, match="two strategies"):
+        next(samples(TransformersBackend(loaded), requests, params, Decoder("suffix+rpg")))
 
 
 def test_a_window_changes_nothing_but_the_time(loaded: LoadedModel) -> None:
     params = SamplingParams(max_new_tokens=12, temperature=1.0)
-    apart = list(HFGenerator(loaded, 2).generate(REQUESTS, params, Decoder()))
-    windows = list(HFGenerator(loaded, 2, window=3).generate(REQUESTS, params, Decoder()))
+    apart = list(samples(TransformersBackend(loaded, 2), REQUESTS, params, Decoder()))
+    windows = list(samples(TransformersBackend(loaded, 2, window=3), REQUESTS, params, Decoder()))
     assert windows == apart
 
 
@@ -237,9 +239,9 @@ def test_a_window_changes_nothing_but_the_time(loaded: LoadedModel) -> None:
 def test_rsd_gives_the_greedy_text(loaded: LoadedModel, options: dict[str, object]) -> None:
     params = SamplingParams(max_new_tokens=12)
     requests = [dataclasses.replace(request, heal=False) for request in REQUESTS]
-    plain = list(HFGenerator(loaded).generate(requests, params, Decoder()))
+    plain = list(samples(TransformersBackend(loaded), requests, params, Decoder()))
     decoder = Decoder("rsd", {"draft": loaded.name, **options})
-    drafted = list(HFGenerator(loaded).generate(requests, params, decoder))
+    drafted = list(samples(TransformersBackend(loaded), requests, params, decoder))
     assert [s.completion for s in drafted] == [s.completion for s in plain]
     assert all(s.meta["passes"] <= -(-(s.completion_tokens + 1) // 2) for s in drafted)
     assert drafted[0].settings["decoder_options"]["draft"] == loaded.name
@@ -249,8 +251,8 @@ def test_rsd_gives_the_greedy_text(loaded: LoadedModel, options: dict[str, objec
 def test_rsd_samples_do_not_depend_on_the_batch(loaded: LoadedModel, shape: dict[str, str]) -> None:
     params = SamplingParams(max_new_tokens=12, temperature=0.8, top_p=0.9, seed=5)
     decoder = Decoder("rsd", {"draft": loaded.name, **shape})
-    together = list(HFGenerator(loaded, 9).generate(REQUESTS, params, decoder))
-    alone = list(HFGenerator(loaded, 1).generate(REQUESTS, params, decoder))
+    together = list(samples(TransformersBackend(loaded, 9), REQUESTS, params, decoder))
+    alone = list(samples(TransformersBackend(loaded, 1), REQUESTS, params, decoder))
     assert [s.completion for s in together] == [s.completion for s in alone]
     assert len({s.completion for s in together}) > 3
 
@@ -261,11 +263,14 @@ def test_rsd_refuses_a_draft_with_other_tokens(
     tokenizer = copy.deepcopy(loaded.tokenizer)
     tokenizer.add_tokens(["<new>"])
     other = dataclasses.replace(loaded, tokenizer=tokenizer)
-    monkeypatch.setattr("codegen.generation.hf.load", lambda *_, **__: other)
+    monkeypatch.setattr("codegen.generation.transformers.load", lambda *_, **__: other)
     with pytest.raises(ModelError, match="other tokens"):
         list(
-            HFGenerator(loaded).generate(
-                REQUESTS, SamplingParams(), Decoder("rsd", {"draft": "other"})
+            samples(
+                TransformersBackend(loaded),
+                REQUESTS,
+                SamplingParams(),
+                Decoder("rsd", {"draft": "other"}),
             )
         )
 
@@ -291,7 +296,7 @@ def test_rsd_options_that_can_not_be(options: dict[str, object], what: str) -> N
 
 
 def test_rsd_joins_readers_alone() -> None:
-    assert find_decoder(Decoder("edit_sequence+rsd", {"draft": "d"})).draft_model
+    assert find_decoder(Decoder("edit_sequence+rsd", {"draft": "d"})).options.draft == "d"
     for name in ("rsd+suffix", "rsd+rpg", "backspace+rsd"):
         with pytest.raises(ConfigError):
             find_decoder(Decoder(name, {"draft": "d"}))
@@ -301,24 +306,32 @@ def test_superposed_samples_of_a_prompt_come_together(loaded: LoadedModel, tmp_p
     params = SamplingParams(max_new_tokens=6)
     requests = [Request("import", index=i, heal=False) for i in range(3)]
     requests.append(Request("def f(x):\n", heal=False))
-    found = list(HFGenerator(loaded).generate(requests, params, Decoder("superposed")))
+    found = list(samples(TransformersBackend(loaded), requests, params, Decoder("superposed")))
     assert len({sample.completion for sample in found[:3]}) == 3
-    plain = list(HFGenerator(loaded).generate(requests[3:], params, Decoder()))
+    plain = list(samples(TransformersBackend(loaded), requests[3:], params, Decoder()))
     assert found[3].completion == plain[0].completion  # one draft is greedy decoding
     (tmp_path / "a.py").write_text("import os\nimport sys\n" * 20)
     (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
     options = {"code": str(tmp_path), "alpha": 0.9}
-    guided = list(HFGenerator(loaded).generate(requests, params, Decoder("superposed", options)))
+    guided = list(
+        samples(TransformersBackend(loaded), requests, params, Decoder("superposed", options))
+    )
     assert guided[0].completion != found[0].completion
 
 
 def test_superposed_stops_at_strings(loaded: LoadedModel) -> None:
-    (plain,) = HFGenerator(loaded).generate(
-        [Request("import", heal=False)], SamplingParams(max_new_tokens=6), Decoder()
+    (plain,) = samples(
+        TransformersBackend(loaded),
+        [Request("import", heal=False)],
+        SamplingParams(max_new_tokens=6),
+        Decoder(),
     )
     request = Request("import", heal=False, stop=(plain.completion[3],))
-    (found,) = HFGenerator(loaded).generate(
-        [request], SamplingParams(max_new_tokens=6), Decoder("superposed")
+    (found,) = samples(
+        TransformersBackend(loaded),
+        [request],
+        SamplingParams(max_new_tokens=6),
+        Decoder("superposed"),
     )
     assert found.finish_reason == "stop" and plain.completion[3] not in found.completion
 
@@ -342,13 +355,16 @@ def test_superposed_options_that_can_not_be(options: dict[str, object], what: st
 def test_superposed_has_no_use_for_chance_or_an_empty_folder(
     loaded: LoadedModel, tmp_path: Path
 ) -> None:
-    generator = HFGenerator(loaded)
-    with pytest.raises(ConfigError, match="draws nothing"):
-        list(generator.generate(REQUESTS, SamplingParams(temperature=1.0), Decoder("superposed")))
+    generator = TransformersBackend(loaded)
+    with pytest.raises(ConfigError, match="deterministic"):
+        list(samples(generator, REQUESTS, SamplingParams(temperature=1.0), Decoder("superposed")))
     with pytest.raises(InputError, match="no code in"):
         list(
-            generator.generate(
-                REQUESTS, SamplingParams(), Decoder("superposed", {"code": str(tmp_path)})
+            samples(
+                generator,
+                REQUESTS,
+                SamplingParams(),
+                Decoder("superposed", {"code": str(tmp_path)}),
             )
         )
 
@@ -359,17 +375,19 @@ def test_lm_infinite_goes_on_beyond_the_models_length(loaded: LoadedModel) -> No
     with pytest.raises(ModelError, match="holds 512"):
         run(loaded, REQUESTS[:1], max_new_tokens=600)
     settings = LMInfinite(4, 64)
-    generator = HFGenerator(loaded, infinite=settings)
+    generator = TransformersBackend(loaded, infinite=settings)
     generator.eos = frozenset()  # type: ignore[misc]
-    (sample,) = generator.generate(REQUESTS[:1], params, Decoder("suffix"))
+    (sample,) = samples(generator, REQUESTS[:1], params, Decoder("suffix"))
     assert sample.completion_tokens == 600
     assert sample.meta["lm_infinite"] == {"n_global": 4, "n_local": 64}
     short = SamplingParams(max_new_tokens=12, temperature=1.0)
     near = list(
-        HFGenerator(loaded, infinite=LMInfinite(4, 512)).generate(REQUESTS, short, Decoder())
+        samples(
+            TransformersBackend(loaded, infinite=LMInfinite(4, 512)), REQUESTS, short, Decoder()
+        )
     )
     assert [s.completion for s in near] == [s.completion for s in run(loaded, REQUESTS)]
     for name in ("rsd", "superposed"):
         options = {"draft": "d"} if name == "rsd" else {}
-        with pytest.raises(ConfigError, match="does not go on"):
-            list(generator.generate(REQUESTS, params, Decoder(name, options)))
+        with pytest.raises(ConfigError, match="with LM-Infinite does not offer"):
+            list(samples(generator, REQUESTS, params, Decoder(name, options)))

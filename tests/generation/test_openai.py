@@ -13,34 +13,30 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import Model, Reply, completion, echo, error, serving
+from openai_server import Model, Reply, completion, echo, error, serving, sse
 
-from codegen.decoding.rpg import METHODS
 from codegen.errors import CodegenError, ConfigError
-from codegen.generation import Decoder, Request, SamplingParams, request_seed
-from codegen.generation.asking import Answer, Ask, ModelUnusable, Prices, RequestFailed
-from codegen.generation.decoders import (
-    DECODERS,
-    DRAFTS,
-    RSD,
-    SORTED,
-    SUPERPOSED,
-    Decoded,
-    TextDecoder,
+from codegen.generation import (
+    Backend,
+    Completion,
+    Decoder,
+    Request,
+    SamplingParams,
+    request_seed,
+    samples,
 )
-from codegen.generation.endpoint import FAILURES_IN_A_ROW, Endpoint, EndpointClient
-from codegen.generation.endpoint_generator import EndpointGenerator
-from codegen.generation.response_cache import ResponseCache
-from codegen.generation.transport import retry_after
+from codegen.generation.backends import Endpoint
+from codegen.generation.cached import CachedBackend, Prices, ResponseCache
+from codegen.generation.decoders import READERS, STRATEGIES
+from codegen.generation.openai import FAILURES_IN_A_ROW, OpenAIBackend, retry_after
+from codegen.generation.protocol import CAPABILITIES, ModelUnusable, RequestFailed
 
-_TEXT_FIELDS = {"about", "read", "stop"}
 KEY = "sk-very-secret-0123456789"
 
 
@@ -50,17 +46,33 @@ def model() -> Iterator[Model]:
         yield model
 
 
-def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> EndpointClient:
+def client(model: Model, **settings: Any) -> OpenAIBackend:
     settings = {"backoff_s": 0.01, "timeout_s": 5.0, "retries": 3, **settings}
-    return EndpointClient(Endpoint(model.url, "m", **settings), cache)
+    return OpenAIBackend(Endpoint(model.url, "m", **settings))
+
+
+def ask(backend: Backend, prompt: str = "a", **params: Any) -> Completion:
+    """The completion of one chat request, or its error."""
+    (made,) = ask_many(backend, [prompt], **params)
+    if made.error:
+        raise made.error
+    return made
+
+
+def ask_many(backend: Backend, prompts: Sequence[str], **params: Any) -> list[Completion]:
+    """The completions of chat requests with the seeds 0, 1, ..., in order."""
+    requests = [Request(prompt, chat=True, seed=seed) for seed, prompt in enumerate(prompts)]
+    made = backend.generate(requests, SamplingParams(**params), Decoder())
+    return sorted(made, key=lambda one: one.number)
 
 
 def test_the_body_says_everything_and_the_key_is_a_header(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY + "\n")
-    ask = Ask("hé\ud800llo", max_tokens=9, temperature=0.5, top_p=0.9, seed=2**40 + 3, stop=("\n",))
-    answer = client(model, api_key_env="MY_KEY").ask(ask)
+    request = Request("hé\ud800llo", chat=True, stop=("\n",), seed=2**40 + 3)
+    params = SamplingParams(max_new_tokens=9, temperature=0.5, top_p=0.9)
+    (made,) = client(model, api_key_env="MY_KEY").generate([request], params, Decoder())
     assert model.bodies == [
         {
             "model": "m",
@@ -74,20 +86,21 @@ def test_the_body_says_everything_and_the_key_is_a_header(
     ]
     assert model.paths == ["/v1/chat/completions"]
     assert model.headers[0]["Authorization"] == f"Bearer {KEY}"
-    assert answer == Answer("hé\ud800llo|3", "stop", 7, 5)
+    assert (made.text, made.finish_reason) == ("hé\ud800llo|3", "stop")
+    assert (made.prompt_tokens, made.completion_tokens) == (7, 5)
 
 
 def test_no_key_is_sent_unless_a_variable_is_named(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    client(model).ask(Ask("a"))
+    ask(client(model))
     assert "Authorization" not in model.headers[0]
 
 
 def test_further_body_fields_replace_and_remove(model: Model) -> None:
     body = (("max_tokens", "null"), ("max_completion_tokens", "50"), ("reasoning", '{"effort": 1}'))
-    client(model, body=body).ask(Ask("a"))
+    ask(client(model, body=body))
     assert "max_tokens" not in model.bodies[0]
     assert model.bodies[0]["max_completion_tokens"] == 50
     assert model.bodies[0]["reasoning"] == {"effort": 1}
@@ -120,23 +133,21 @@ def test_further_body_fields_replace_and_remove(model: Model) -> None:
 )
 def test_a_passing_failure_is_tried_again(model: Model, bad: Reply) -> None:
     model.script = [bad, bad]
-    asked = client(model)
-    assert asked.ask(Ask("a")).text == "a|0"
+    assert ask(client(model)).text == "a|0"
     assert len(model.bodies) == 3 and model.bodies[0] == model.bodies[2]
-    assert (asked.usage.requests, asked.usage.retries, asked.usage.failed) == (1, 2, 0)
 
 
 def test_a_lasting_failure_is_told_with_the_url_and_the_servers_words(model: Model) -> None:
     model.answer = lambda _: error(500, "no GPU")
     with pytest.raises(RequestFailed, match=rf"{model.url}/chat/completions .*HTTP 500: no GPU"):
-        client(model, retries=2).ask(Ask("a"))
+        ask(client(model, retries=2))
     assert len(model.bodies) == 3
 
 
 def test_a_server_that_hangs(model: Model) -> None:
     model.answer = lambda body: Reply(echo(body).body, delay_s=1.0)
     with pytest.raises(RequestFailed, match=r"no response within 0\.2 s"):
-        client(model, timeout_s=0.2, retries=1).ask(Ask("a"))
+        ask(client(model, timeout_s=0.2, retries=1))
     assert len(model.bodies) == 2
 
 
@@ -162,22 +173,20 @@ def test_a_server_that_drips(model: Model) -> None:
         )
         # The whole response would take half an hour, with never a pause of 0.4 s.
         with pytest.raises(RequestFailed, match=r"no response within 0\.4 s"):
-            EndpointClient(endpoint).ask(Ask("a"))
+            ask(OpenAIBackend(endpoint))
 
 
 def test_retry_after_holds_for_all_threads(model: Model) -> None:
     model.script = [error(429, "slow", Retry_After="1")]
-    asked = client(model, concurrency=1)
-    asked.ask_many([Ask(f"a{i}") for i in range(3)])
+    ask_many(client(model, concurrency=1), [f"a{i}" for i in range(3)])
     assert len(model.times) == 4
     assert model.times[1] - model.times[0] >= 1.0
-    assert asked.usage.retries == 1
 
 
 def test_a_wait_that_is_too_long_ends_the_run(model: Model) -> None:
     model.script = [error(429, "tomorrow", Retry_After="86400")]
     with pytest.raises(ModelUnusable, match=r"tomorrow.*run the same command again"):
-        client(model).ask(Ask("a"))
+        ask(client(model))
     assert len(model.bodies) == 1
 
 
@@ -211,7 +220,7 @@ def test_retry_after_as_a_date() -> None:
 def test_what_ends_a_run_is_told_at_once(model: Model, reply: Reply, message: str) -> None:
     model.answer = lambda _: reply
     with pytest.raises(ModelUnusable, match=message) as caught:
-        client(model).ask(Ask("a"))
+        ask(client(model))
     assert len(model.bodies) == 1
     assert model.url in str(caught.value) and "'m'" in str(caught.value)
     assert isinstance(caught.value, ConfigError)  # which is what ends a run of the data engine
@@ -222,7 +231,7 @@ def test_a_refused_connection() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
     began = time.monotonic()
     with pytest.raises(ModelUnusable, match=rf"{url}.*refused.*Start the server there"):
-        EndpointClient(Endpoint(url, "m", retries=5)).ask(Ask("a"))
+        ask(OpenAIBackend(Endpoint(url, "m", retries=5)))
     assert time.monotonic() - began < 20  # five retries wait for half a minute
 
 
@@ -230,7 +239,7 @@ def test_a_refused_connection() -> None:
 def test_a_host_that_does_not_exist(host: str) -> None:
     endpoint = Endpoint(f"http://{host}", "m")
     with pytest.raises(ModelUnusable, match="Check --endpoint"):
-        EndpointClient(endpoint).ask(Ask("a"))
+        ask(OpenAIBackend(endpoint))
 
 
 def test_bad_questions_fail_alone(model: Model) -> None:
@@ -239,40 +248,39 @@ def test_bad_questions_fail_alone(model: Model) -> None:
         return error(400, "context length exceeded") if text.startswith("long") else echo(body)
 
     model.answer = answer
-    mixed = [Ask(f"{'long' if i % 2 else 'ok'}{i}") for i in range(40)]
-    results = client(model, concurrency=1).ask_many(mixed)
-    assert [isinstance(r, RequestFailed) for r in results] == [bool(i % 2) for i in range(40)]
+    mixed = [f"{'long' if i % 2 else 'ok'}{i}" for i in range(40)]
+    results = ask_many(client(model, concurrency=1), mixed)
+    assert [bool(r.error) for r in results] == [bool(i % 2) for i in range(40)]
     assert len(model.bodies) == 40  # a 400 is not tried again
     # However many there are in a row, as long as the server answers another question.
-    results = client(model, concurrency=1).ask_many([Ask(f"long{i}") for i in range(40)])
-    assert all(isinstance(r, RequestFailed) for r in results)
+    results = ask_many(client(model, concurrency=1), [f"long{i}" for i in range(40)])
+    assert all(isinstance(r.error, RequestFailed) for r in results)
     assert len(model.bodies) == 80 + 40 // FAILURES_IN_A_ROW
 
 
 def test_a_server_that_answers_nothing_ends_the_run(model: Model) -> None:
     model.answer = lambda _: error(400, "unsupported parameter: seed")
     with pytest.raises(ModelUnusable, match=f"seed. It is failure {FAILURES_IN_A_ROW} in a row"):
-        client(model, concurrency=1).ask_many([Ask(f"q{i}") for i in range(40)])
+        ask_many(client(model, concurrency=1), [f"q{i}" for i in range(40)])
     assert len(model.bodies) == FAILURES_IN_A_ROW + 1
 
 
 def test_answers_come_in_order_and_concurrency_is_bounded(model: Model) -> None:
     model.answer = lambda body: Reply(echo(body).body, delay_s=0.02 + (body["seed"] % 3) * 0.02)
-    asks = [Ask(f"q{i}", seed=i) for i in range(40)]
     asked = client(model, concurrency=5)
-    half = threading.Thread(target=asked.ask_many, args=(asks[:20],))
+    prompts = [f"q{i}" for i in range(20)]
+    half = threading.Thread(target=ask_many, args=(asked, prompts))
     half.start()
-    answers = asked.ask_many(asks[20:])
+    answers = ask_many(asked, prompts)
     half.join()
-    assert [a.text for a in answers if isinstance(a, Answer)] == [
-        f"q{i}|{i}" for i in range(20, 40)
-    ]
+    assert [a.text for a in answers] == [f"q{i}|{i}" for i in range(20)]
     assert model.most_in_flight == 5
-    assert asked.usage.completion_tokens == 40 * 5 and asked.usage.prompt_tokens == 40 * 7
+    assert sum(a.completion_tokens for a in answers) == 20 * 5
+    assert sum(a.prompt_tokens for a in answers) == 20 * 7
 
 
 def test_no_questions(model: Model) -> None:
-    assert client(model).ask_many([]) == []
+    assert ask_many(client(model), []) == []
 
 
 def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None:
@@ -282,7 +290,8 @@ def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None
         Reply({"choices": [choice], "usage": {"prompt_tokens": "7", "completion_tokens": -1}}),
     ]
     for _ in range(2):
-        assert client(model).ask(Ask("a")) == Answer("", "", 0, 0)
+        made = ask(client(model))
+        assert (made.text, made.prompt_tokens, made.completion_tokens) == ("", 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +305,7 @@ def test_missing_usage_and_strange_fields_count_as_nothing(model: Model) -> None
 )
 def test_an_answer_without_content_that_is_one(model: Model, choice: dict[str, Any]) -> None:
     model.script = [Reply({"choices": [choice]})]
-    assert client(model).ask(Ask("a")).text == "" and len(model.bodies) == 1
+    assert ask(client(model)).text == "" and len(model.bodies) == 1
 
 
 def test_the_key_is_nowhere_but_in_the_header(
@@ -309,21 +318,22 @@ def test_the_key_is_nowhere_but_in_the_header(
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MY_KEY", KEY)
     with ResponseCache(tmp_path / "cache.sqlite") as cache:
-        asked = client(model, cache, api_key_env="MY_KEY")
-        asked.ask(Ask("a"))
+        endpoint = Endpoint(model.url, "m", api_key_env="MY_KEY", backoff_s=0.01)
+        asked = CachedBackend(endpoint, cache)
+        ask(asked)
         for padding in range(0, 320, 3):  # wherever a long message is cut
             text = f"{'x' * padding} {KEY}"
             model.answer = lambda _, text=text: Reply({"error": {"message": text}})
             with pytest.raises(CodegenError) as caught:
-                client(model, api_key_env="MY_KEY", retries=0).ask(Ask("b"))
+                ask(client(model, api_key_env="MY_KEY", retries=0), "b")
             assert KEY[:6] not in str(caught.value)
         model.answer = lambda _: error(401, f"Incorrect API key: {KEY}")
         with pytest.raises(ModelUnusable) as caught:
-            asked.ask(Ask("b"))
+            ask(asked, "b")
     assert "Incorrect API key: ***" in str(caught.value)
     assert caught.value.__cause__ is None and caught.value.__suppress_context__
-    assert KEY not in repr(asked.endpoint) + json.dumps(asked.endpoint.identity())
-    assert b"MY_KEY" not in pickle.dumps(asked.endpoint.identity())
+    assert KEY not in repr(endpoint) + json.dumps(endpoint.identity())
+    assert b"MY_KEY" not in pickle.dumps(endpoint.identity())
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     out, err = capfd.readouterr()
     assert KEY.encode() not in files and KEY not in caplog.text + out + err
@@ -335,7 +345,7 @@ def test_a_variable_that_holds_no_key(monkeypatch: pytest.MonkeyPatch, value: st
     if value and "\x00" not in value:
         monkeypatch.setenv("MY_KEY", value)
     with pytest.raises(ConfigError, match="MY_KEY") as caught:
-        EndpointClient(Endpoint("http://localhost:1", "m", api_key_env="MY_KEY"))
+        Endpoint("http://localhost:1", "m", api_key_env="MY_KEY").open()
     assert not value or not value.strip() or value not in str(caught.value)
 
 
@@ -402,7 +412,7 @@ def test_a_server_without_tls() -> None:
             f"https://127.0.0.1:{listener.getsockname()[1]}", "m", retries=0, timeout_s=5
         )
         with pytest.raises(CodegenError, match="no connection"):
-            EndpointClient(endpoint).ask(Ask("a"))
+            ask(OpenAIBackend(endpoint))
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl program")
@@ -423,13 +433,13 @@ def test_a_certificate_of_unknown_authority(tmp_path: Path) -> None:
         threading.Thread(target=handshake, daemon=True).start()
         endpoint = Endpoint(f"https://localhost:{listener.getsockname()[1]}", "m", timeout_s=5)
         with pytest.raises(ModelUnusable, match=r"certificate is not trusted.*SSL_CERT_FILE"):
-            EndpointClient(endpoint).ask(Ask("a"))
+            ask(OpenAIBackend(endpoint))
 
 
 def test_a_busy_server_gets_more_patience(model: Model) -> None:
     model.answer = lambda _: error(429, "busy")
     with pytest.raises(ModelUnusable, match=r"busy.*Lower --concurrency"):
-        client(model, retries=2, backoff_s=0).ask(Ask("a"))
+        ask(client(model, retries=2, backoff_s=0))
     assert len(model.bodies) == 21
 
 
@@ -452,13 +462,11 @@ def test_the_backend(model: Model) -> None:
         Request("p2", chat=True, stop=("\n",), problem_id="c"),
     ]
     params = SamplingParams(max_new_tokens=20, temperature=0.7, top_p=0.9, seed=4)
-    pieces: list[tuple[int, str]] = []
-    generator = EndpointGenerator(client(model))
-    samples = list(
-        generator.generate(iter(requests), params, Decoder(), lambda i, s: pieces.append((i, s)))
-    )
+    backend = client(model)
+    found = list(samples(backend, iter(requests), params, Decoder()))
+    found.sort(key=lambda sample: sample.prompt)
     assert sorted(model.paths) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
-    for i, (sample, request) in enumerate(zip(samples, requests, strict=True)):
+    for i, (sample, request) in enumerate(zip(found, requests, strict=True)):
         seed = request_seed(4, request)
         assert sample.completion == f"p{i}|{seed & 0x7FFFFFFF}"
         assert (sample.problem_id, sample.index, sample.seed) == (
@@ -466,27 +474,71 @@ def test_the_backend(model: Model) -> None:
             request.index,
             seed,
         )
-        assert (i, sample.completion) in pieces
-    assert [s.finish_reason for s in samples] == ["eos", "eos", "stop"]
-    assert samples[0].settings["model"] == "m" and samples[0].settings["temperature"] == 0.7
+    assert [s.finish_reason for s in found] == ["eos", "eos", "stop"]
+    assert found[0].settings["model"] == "m" and found[0].settings["temperature"] == 0.7
 
 
 def test_the_backend_names_the_problem_that_failed(model: Model) -> None:
     model.answer = lambda _: error(400, "too long")
     with pytest.raises(RequestFailed, match=r"^HumanEval/3: .*too long"):
         list(
-            EndpointGenerator(client(model)).generate(
-                [Request("a", problem_id="HumanEval/3")], SamplingParams(), Decoder()
+            samples(
+                client(model),
+                [Request("a", problem_id="HumanEval/3")],
+                SamplingParams(),
+                Decoder(),
             )
         )
 
 
 def test_the_backend_reports_length(model: Model) -> None:
     model.script = [completion("cut of", "length")]
-    (sample,) = EndpointGenerator(client(model)).generate(
-        [Request("a", chat=True)], SamplingParams(), Decoder()
-    )
+    (sample,) = samples(client(model), [Request("a", chat=True)], SamplingParams(), Decoder())
     assert sample.finish_reason == "length"
+
+
+def test_text_is_streamed(model: Model) -> None:
+    model.answer = lambda body: sse(["on", "e ", "\nline"], "length" if "stop" in body else "stop")
+    pieces: dict[int, list[str]] = {}
+    requests = [
+        Request("p", chat=True),
+        Request("p", chat=False),
+        Request("p", chat=True, stop=("x",)),
+    ]
+    found = list(
+        client(model).generate(
+            requests,
+            SamplingParams(),
+            Decoder(),
+            lambda number, text: pieces.setdefault(number, []).append(text),
+        )
+    )
+    assert pieces == {number: ["on", "e ", "\nline"] for number in range(3)}
+    assert {made.text for made in found} == {"one \nline"}
+    reasons = {made.number: made.finish_reason for made in found}
+    assert reasons == {0: "eos", 1: "eos", 2: "length"}
+    assert all((made.prompt_tokens, made.completion_tokens) == (7, 5) for made in found)
+    assert all(body["stream_options"] == {"include_usage": True} for body in model.bodies)
+
+
+def test_a_stream_that_breaks_is_tried_again_only_before_its_first_text(model: Model) -> None:
+    shown: list[str] = []
+
+    def stream() -> Completion:
+        (made,) = client(model, retries=1).generate(
+            [Request("p", chat=True)],
+            SamplingParams(),
+            Decoder(),
+            lambda _, text: shown.append(text),
+        )
+        return made
+
+    model.script = [error(503, "loading"), sse(["a", "b"])]
+    assert stream().text == "ab" and shown == ["a", "b"]
+    broken = sse(["a", "b"])
+    broken.promise = 100
+    model.script = [broken]
+    assert "no connection" in str(stream().error) and shown == ["a", "b"] * 2
 
 
 # Every name a decoder can have, each with the options that it needs to be accepted at all.
@@ -495,23 +547,23 @@ _OPTIONS: dict[str, dict[str, Any]] = {"rsd": {"draft": "d"}, "sorted": {"draft"
 
 def test_only_decoders_that_read_text_are_taken(model: Model) -> None:
     """What a text alone can honour is allowed by construction; all else is refused unasked."""
-    names = [*DECODERS, *METHODS, *DRAFTS, RSD, SORTED, SUPERPOSED]
-    names += [f"edit_sequence+{name}" for name in (*METHODS, *DRAFTS, RSD, SORTED)]
+    names = [*READERS, *STRATEGIES]
+    names += [f"edit_sequence+{name}" for name in STRATEGIES]
     taken = []
     for name in names:
         decoder = Decoder(name, _OPTIONS.get(name.rpartition("+")[2], {}))
         requests = [Request("a", chat=True)]
-        generator = EndpointGenerator(client(model))
         try:
-            taken += [(name, len(list(generator.generate(requests, SamplingParams(), decoder))))]
+            taken += [
+                (name, len(list(client(model).generate(requests, SamplingParams(), decoder))))
+            ]
         except ConfigError as error:
-            assert name in str(error) and "endpoint" in str(error), error
+            assert name.rpartition("+")[2] in str(error), error
     assert taken == [("sample", 1), ("edit_sequence", 1)]
     assert len(model.bodies) == len(taken)
 
 
-@pytest.mark.parametrize("field", [f for f in fields(TextDecoder) if f.name not in _TEXT_FIELDS])
-def test_every_further_setting_of_a_decoder_needs_the_model(field: Any) -> None:
-    plain = TextDecoder("", lambda text, _: Decoded(text), stop=("x",))
-    assert plain.needs == ()
-    assert replace(plain, **{field.name: object()}).needs == (field.name,)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_says_what_it_requires(name: str) -> None:
+    """So none can be added that an endpoint would silently ignore."""
+    assert STRATEGIES[name].requires in CAPABILITIES

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import pytest
 from openai_server import Model, Reply, completion, echo, error, serving
 
 from codegen.errors import InputError
-from codegen.generation.asking import Answer, Ask, RequestFailed, ask_key
-from codegen.generation.endpoint import Endpoint, EndpointClient
-from codegen.generation.response_cache import ResponseCache
+from codegen.generation import Completion, Decoder, Request, SamplingParams
+from codegen.generation.backends import Endpoint
+from codegen.generation.cached import Cached, CachedBackend, ResponseCache, cache_key
+from codegen.generation.protocol import RequestFailed
 
 
 @pytest.fixture
@@ -23,61 +27,93 @@ def model() -> Iterator[Model]:
         yield model
 
 
-def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> EndpointClient:
+def client(model: Model, cache: ResponseCache | None = None, **settings: Any) -> CachedBackend:
     settings = {"backoff_s": 0.01, "timeout_s": 5.0, "retries": 3, **settings}
-    return EndpointClient(Endpoint(model.url, "m", **settings), cache)
+    return CachedBackend(Endpoint(model.url, "m", **settings), cache)
+
+
+def ask_many(backend: CachedBackend, requests: list[Request]) -> list[Completion]:
+    made = backend.generate(requests, SamplingParams(), Decoder())
+    return sorted(made, key=lambda one: one.number)
+
+
+def ask(backend: CachedBackend, prompt: str = "a") -> Completion:
+    (made,) = ask_many(backend, [Request(prompt, chat=True, seed=0)])
+    if made.error:
+        raise made.error
+    return made
 
 
 def test_what_was_answered_is_not_asked_again(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "cache.sqlite"
-    asks = [Ask(f"q{i}", seed=i) for i in range(10)]
+    requests = [Request(f"q{i}", chat=True, seed=i) for i in range(10)]
     model.script = [completion("sur\ud800rogate", "length")]
     with ResponseCache(path) as cache:
-        first = client(model, cache, concurrency=1).ask_many(asks)
-    assert len(model.bodies) == 10
+        first = ask_many(client(model, cache, concurrency=1), requests)
+    assert len(model.bodies) == 10 and not any(a.cached for a in first)
     with ResponseCache(path) as cache:
-        asked = client(model, cache)
-        again = asked.ask_many(asks)
+        again = ask_many(client(model, cache), requests)
         assert cache.totals().answers == 10 and cache.totals().completion_tokens == 50
-    assert len(model.bodies) == 10 and asked.usage.cached == 10 and asked.usage.requests == 0
-    assert all(isinstance(a, Answer) and a.cached for a in again)
-    assert [(a.text, a.finish_reason) for a in first if isinstance(a, Answer)] == [
-        (a.text, a.finish_reason) for a in again if isinstance(a, Answer)
-    ]
+    assert len(model.bodies) == 10 and all(a.cached for a in again)
+    assert [(a.text, a.finish_reason) for a in first] == [(a.text, a.finish_reason) for a in again]
+    assert [a.seed for a in first] == [a.seed for a in again]
 
 
 def test_everything_that_decides_an_answer_is_in_the_key() -> None:
-    base = Ask("a")
     identity = Endpoint("http://h", "m").identity()
-    asks = [
-        base,
-        Ask("b"),
-        Ask("a", chat=False),
-        Ask("a", max_tokens=5),
-        Ask("a", temperature=1.0),
-        Ask("a", top_p=0.5),
-        Ask("a", seed=1),
-        Ask("a", stop=("x",)),
-        Ask("\ud800"),
+    base, params = Request("a", chat=True, seed=0), SamplingParams(1024)
+    asked = [
+        (base, params),
+        (replace(base, prompt="b"), params),
+        (replace(base, chat=False), params),
+        (base, SamplingParams(5)),
+        (base, SamplingParams(1024, temperature=1.0)),
+        (base, SamplingParams(1024, top_p=0.5)),
+        (replace(base, seed=1), params),
+        (replace(base, seed=None, problem_id="p"), params),
+        (replace(base, stop=("x",)), params),
+        (replace(base, prompt="\ud800"), params),
     ]
     others = [
         Endpoint("http://h", "n"),
         Endpoint("http://h", "m", body=(("a", "1"),)),
     ]
-    keys = [ask_key(identity, ask) for ask in asks]
-    keys += [ask_key(endpoint.identity(), base) for endpoint in others]
+    keys = [cache_key(identity, *one) for one in asked]
+    keys += [cache_key(endpoint.identity(), base, params) for endpoint in others]
     assert len(set(keys)) == len(keys)
     same = Endpoint("http://h/v1/", "m", "K", concurrency=1, timeout_s=1.0, retries=0)
     for endpoint in (same, Endpoint("http://127.0.0.1:8001", "m")):
-        assert ask_key(endpoint.identity(), Ask("a")) == keys[0]
+        assert cache_key(endpoint.identity(), base, params) == keys[0]
+
+
+def test_keys_and_rows_of_older_versions_are_found(tmp_path: Path) -> None:
+    """The first version asked by another record; its key and its words for ends are kept."""
+    identity = Endpoint("http://h", "m").identity()
+    asked = {
+        "prompt": "a",
+        "chat": True,
+        "max_tokens": 1024,
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "seed": 0,
+        "stop": (),
+    }
+    row = json.dumps([identity, asked], sort_keys=True, separators=(",", ":"))
+    key = hashlib.sha256(row.encode("ascii")).digest()
+    request = Request("a", chat=True, seed=0)
+    assert cache_key(identity, request, SamplingParams(1024)) == key
+    for old, stop, new in (("stop", (), "eos"), ("stop", ("x",), "stop"), ("length", (), "length")):
+        found = Cached("t", old, 1, 1).completion(0, replace(request, stop=stop), 0)
+        assert found.finish_reason == new and found.cached
 
 
 def test_the_same_question_at_once_is_sent_once(model: Model, tmp_path: Path) -> None:
     model.answer = lambda body: Reply(echo(body).body, delay_s=0.05)
     with ResponseCache(tmp_path / "c") as cache:
-        answers = client(model, cache).ask_many([Ask("same")] * 8)
+        answers = ask_many(client(model, cache), [Request("same", chat=True, seed=0)] * 8)
     assert len(model.bodies) == 1
-    assert {a.text for a in answers if isinstance(a, Answer)} == {"same|0"}
+    assert [a.number for a in answers] == list(range(8))
+    assert {a.text for a in answers} == {"same|0"}
 
 
 def test_failures_are_not_cached(model: Model, tmp_path: Path) -> None:
@@ -85,8 +121,8 @@ def test_failures_are_not_cached(model: Model, tmp_path: Path) -> None:
         asked = client(model, cache, retries=0)
         model.script = [error(500, "x")]
         with pytest.raises(RequestFailed):
-            asked.ask(Ask("a"))
-        assert asked.ask(Ask("a")).text == "a|0"
+            ask(asked)
+        assert ask(asked).text == "a|0"
         assert cache.totals().answers == 1
 
 
@@ -94,18 +130,17 @@ def test_empty_answers_are_not_cached(model: Model, tmp_path: Path) -> None:
     with ResponseCache(tmp_path / "c") as cache:
         asked = client(model, cache)
         model.script = [completion(""), completion(None)]
-        assert [asked.ask(Ask("a")).text for _ in range(4)] == ["", "", "a|0", "a|0"]
+        assert [ask(asked).text for _ in range(4)] == ["", "", "a|0", "a|0"]
         assert len(model.bodies) == 3 and cache.totals().answers == 1
 
 
 WRITER = """
 import sys
-from codegen.generation.asking import Answer
-from codegen.generation.response_cache import ResponseCache
+from codegen.generation.cached import Cached, ResponseCache
 path, first, last = sys.argv[1], *map(int, sys.argv[2:])
 with ResponseCache(path) as cache:
     for i in range(first, last):
-        cache.put(i.to_bytes(4, "big"), "m", Answer(f"text {i}", "stop", 1, 1))
+        cache.put(i.to_bytes(4, "big"), "m", Cached(f"text {i}", "stop", 1, 1))
         print(i, flush=True)
 """
 
@@ -131,7 +166,7 @@ def test_several_processes_and_a_kill(tmp_path: Path) -> None:
     with ResponseCache(path) as cache:
         for i in (*range(500), *range(1000, 1050), *said):
             found = cache.get(i.to_bytes(4, "big"))
-            assert found == Answer(f"text {i}", "stop", 1, 1, cached=True)
+            assert found == Cached(f"text {i}", "stop", 1, 1)
 
 
 def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
@@ -158,7 +193,7 @@ def test_a_file_that_is_no_cache(tmp_path: Path) -> None:
 
 def test_a_torn_cache(tmp_path: Path) -> None:
     path = tmp_path / "c"
-    answer = Answer("x" * 500, "stop", 1, 1)
+    answer = Cached("x" * 500, "stop", 1, 1)
     with ResponseCache(path) as cache:
         for i in range(200):
             cache.put(i.to_bytes(4, "big"), "m", answer)
@@ -189,7 +224,7 @@ def test_a_full_disk(model: Model) -> None:
         try:
             with pytest.raises(InputError, match=r"can't be used.*free space"):
                 for i in range(200):
-                    cache.put(i.to_bytes(4, "big"), "m", Answer("x" * 2000, "stop", 1, 1))
+                    cache.put(i.to_bytes(4, "big"), "m", Cached("x" * 2000, "stop", 1, 1))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, handler)

@@ -11,8 +11,6 @@ from codegen.generation.protocol import Decoder, SamplingParams
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
-    from codegen.evals.tasks.edits import EditTrace
-    from codegen.records import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,34 +24,6 @@ class SampledRun:
     decoder: str
     dtype: str
     parameters: int
-
-
-def load_task(name: str, source: str | None = None) -> Task[Any]:
-    """Loads a task as :func:`codegen.evals.tasks.load` does, with what it needs of other rooms."""
-    from codegen.evals.tasks import load
-
-    return load(name, source, read_edits=read_edits)
-
-
-def read_edits(sample: Sample) -> EditTrace:
-    """What the edits of a sample of decoder ``edit_sequence`` stand for.
-
-    The states are those that the decoder went through: it mends wrong numbers. What is counted as
-    malformed is not mended.
-    """
-    from codegen.evals.tasks.edits import EditTrace
-    from codegen.lintseq import format_edits, resolve, states
-
-    mended = resolve(sample.actions, recount=True)
-    strict = resolve(sample.actions)
-    return EditTrace(
-        states=states(mended.edits),
-        hunks=sum(len(edit.hunks) for edit in strict.edits),
-        malformed=len(strict.malformed),
-        complete=mended.complete,
-        rewritten=resolve(format_edits(mended.edits)).program,
-        mended=len(mended.mended),
-    )
 
 
 def sample_task(
@@ -74,7 +44,7 @@ def sample_task(
     """Makes ``n`` samples a problem with a model, or goes on with what ``out`` holds.
 
     Args:
-        task: from :func:`load_task`.
+        task: from :func:`codegen.evals.tasks.load`.
         model: a name as :func:`codegen.models.load` takes it.
         params: how tokens are chosen.
         style: the prompt style or its name, by default the one the model was tuned for (its

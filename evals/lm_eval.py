@@ -22,7 +22,7 @@ from typing import Any
 
 from codegen.errors import SandboxError
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.sandbox import Job, Outcome, Sandbox, SandboxProtocol
 from codegen.evals.statistics import default_ks, pass_at_k
 from codegen.evals.tasks.exchange import foreign_sample
 from codegen.records import Verdict, write_atomic
@@ -139,7 +139,7 @@ def process_results(document: dict[str, Any], results: Sequence[Sequence[str]]) 
 
 
 def judge(
-    document: dict[str, Any], answers: Sequence[str], sandbox: tasks.Runs
+    document: dict[str, Any], answers: Sequence[str], sandbox: SandboxProtocol
 ) -> dict[str, float]:
     """The same in a given sandbox."""
     task = _load(document["benchmark"], document["source"])

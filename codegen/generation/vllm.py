@@ -28,7 +28,7 @@ from typing import Any
 
 from codegen.decoding.healing import Vocabulary
 from codegen.errors import ConfigError, ModelError
-from codegen.generation.decoders import Drafts, Resolved, supported
+from codegen.generation.decoders import DraftOptions, Resolved, supported
 from codegen.generation.protocol import (
     Backend,
     Completion,
@@ -216,7 +216,7 @@ class VllmBackend(Backend):
             ConfigError: for an unknown decoder or option, or one that vLLM cannot run.
         """
         resolved = supported(decoder, self)
-        drafts = isinstance(resolved.options, Drafts)
+        drafts = isinstance(resolved.options, DraftOptions)
         if drafts and params.temperature:
             raise ConfigError(
                 f"The decoder {decoder.name!r} with a temperature: where vLLM verifies drafts, a"
@@ -350,7 +350,7 @@ def _completion(run: _Running, resolved: Resolved, on_text: OnText | None) -> Co
         on_text(run.number, piece)
     assert run.finish is not None
     decoded = resolved.reader.read(run.stream.text, run.finish)
-    drafted = isinstance(resolved.options, Drafts)
+    drafted = isinstance(resolved.options, DraftOptions)
     return Completion(
         run.number,
         run.request,

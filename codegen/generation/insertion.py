@@ -7,15 +7,14 @@ mark stands wherever something is missing; the completion is then the text with 
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from codegen.errors import ConfigError, ModelError
+from codegen.generation.decoders import InsertionOptions
 from codegen.generation.protocol import (
     Completion,
     OnText,
@@ -25,98 +24,15 @@ from codegen.generation.protocol import (
 )
 
 if TYPE_CHECKING:
-    from codegen.decoding.insertion import Filled, FillOptions, Text
+    from codegen.decoding.insertion import Filled, Text
     from codegen.models import LoadedModel
-
-NAME = "insertion"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The decoder's options; see :class:`codegen.decoding.insertion.FillOptions` for their meaning.
-
-    Attributes:
-        gap: the mark of a gap in the prompt; empty if prompts are prefixes.
-    """
-
-    gap: str = ""
-    stages: int = 2
-    slot_temperature: float = 0.0
-    stop_threshold: float = 0.5
-    insist: bool = False
-    insertions: int = 1
-    least_share: float = 0.5
-    steps: int = 0
-    order: str = "confident"
-
-    @classmethod
-    def read(cls, options: Mapping[str, Any]) -> Settings:
-        """Checks options.
-
-        Raises:
-            ConfigError: naming the option that is unknown or has a value that it can't have.
-        """
-        defaults = {field.name: field.default for field in fields(cls)}
-        for name, value in options.items():
-            if name not in defaults:
-                near = difflib.get_close_matches(name, defaults, n=1)
-                hint = f"Did you mean {near[0]!r}? " if near else ""
-                raise ConfigError(
-                    f"The decoder {NAME!r} has no option {name!r}.",
-                    f"{hint}Options are: {', '.join(defaults)}.",
-                )
-            allowed = _ALLOWED[name]
-            if not allowed.fits(value):
-                raise ConfigError(f"Option {name} of the decoder {NAME!r} is {value!r}.",
-                                  f"It must be {allowed.words}.")  # fmt: skip
-        return cls(**options)
-
-    def fill_options(self, params: SamplingParams) -> FillOptions:
-        """With the parameters that all decoders have."""
-        from codegen.decoding.insertion import FillOptions
-
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        del own["gap"]
-        return FillOptions(
-            max_new_tokens=params.max_new_tokens,
-            temperature=params.temperature,
-            top_p=params.top_p,
-            **own,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Allowed:
-    fits: Callable[[Any], bool]
-    words: str
-
-
-def _number(low: float, high: float, *, whole: bool = False) -> _Allowed:
-    def fits(value: Any) -> bool:
-        kinds = int if whole else (int, float)
-        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-
-    return _Allowed(fits, f"a {'whole ' * whole}number from {low:g} to {high:g}")
-
-
-_ALLOWED = {
-    "gap": _Allowed(lambda value: isinstance(value, str), "a text"),
-    "stages": _number(1, 2, whole=True),
-    "slot_temperature": _number(0, 100),
-    "stop_threshold": _number(0, 1),
-    "insist": _Allowed(lambda value: isinstance(value, bool), "true or false"),
-    "insertions": _number(1, 1024, whole=True),
-    "least_share": _number(1e-6, 1),
-    "steps": _number(0, 100_000, whole=True),
-    "order": _Allowed(lambda value: value in ("confident", "random"), "confident or random"),
-}
 
 
 def fill_requests(
     loaded: LoadedModel,
     requests: Iterable[Request],
     params: SamplingParams,
-    settings: Settings,
+    options: InsertionOptions,
     batch_size: int,
     on_text: OnText | None = None,
 ) -> Iterator[Completion]:
@@ -129,25 +45,31 @@ def fill_requests(
         ModelError: if the model writes from left to right, or can't do what was asked.
         ConfigError: for a prompt without the gap marker.
     """
-    from codegen.decoding.insertion import FillingModel, FixedMaskLM
+    from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM
 
     model = loaded.model
     if not isinstance(model, FillingModel):
         raise ModelError(
-            f"The model {loaded.name!r} writes from left to right; {NAME} is no decoder for it.",
+            f"The model {loaded.name!r} writes from left to right; insertion is no decoder for it.",
             "Choose another decoder, or train one by recipes/ilm_star_easy.yaml.",
         )
-    if settings.gap and isinstance(model, FixedMaskLM):
+    if options.gap and isinstance(model, FixedMaskLM):
         raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")
-    options = settings.fill_options(params)
+    own = options.model_dump(exclude={"gap"})
+    fill_options = FillOptions(
+        max_new_tokens=params.max_new_tokens,
+        temperature=params.temperature,
+        top_p=params.top_p,
+        **own,
+    )
     waiting, number = iter(requests), 0
     while batch := list(islice(waiting, batch_size)):
-        texts = [_text(loaded.tokenizer, request, settings.gap) for request in batch]
+        texts = [_text(loaded.tokenizer, request, options.gap) for request in batch]
         seeds = [request_seed(params.seed, request) for request in batch]
         rngs = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
-        filled = model.fill(texts, options, rngs)
+        filled = model.fill(texts, fill_options, rngs)
         for request, text, seed, result in zip(batch, texts, seeds, filled, strict=True):
-            completion = _completion(loaded, number, request, text, result, settings.gap, seed)
+            completion = _completion(loaded, number, request, text, result, options.gap, seed)
             if on_text and completion.text:
                 on_text(number, completion.text)
             number += 1

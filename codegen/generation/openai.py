@@ -88,7 +88,7 @@ class OpenAIBackend(Backend):
         self.model = endpoint.model
         self.settings = {"endpoint": endpoint.url}
         self._key = endpoint.api_key()
-        self._sdk = _client(endpoint, self._key)
+        self._sdk = _client(endpoint)
         self._slots = threading.BoundedSemaphore(endpoint.concurrency)
         self._lock = threading.Lock()  # of all below
         self._failures_in_a_row = 0
@@ -303,17 +303,17 @@ class OpenAIBackend(Backend):
         with self._lock:
             self._failures_in_a_row += 1
             in_a_row = self._failures_in_a_row
-        url = self.endpoint.base() + _route(chat)
+        url = self.endpoint.url_of("chat" if chat else "text")
         message = f"The endpoint {url} did not answer for the model {self.model!r}: {failure}."
         too_long = failure.wait_s > self.endpoint.longest_wait_s
         if remedy := _fatal_remedy(failure, url) or (_BUSY if too_long else ""):
-            raise ModelUnusable(message, remedy)
+            raise ModelUnusable(message, remedy) from None
         if in_a_row < FAILURES_IN_A_ROW or self._is_alive(chat):
             return RequestFailed(message)
         raise ModelUnusable(
             f"{message} It is failure {in_a_row} in a row.",
             "Fix what the message says and run the same command again: finished answers are kept.",
-        )
+        ) from None
 
     def _is_alive(self, chat: bool) -> bool:
         """Whether the simplest request is answered: then the failures are the requests' own."""
@@ -344,29 +344,26 @@ class OpenAIBackend(Backend):
         """
         if on_piece:
             body = {"stream": True, "stream_options": {"include_usage": True}, **body}
-        content = json.dumps(body).encode("ascii")  # lone surrogates survive as escapes
-        streamed = ""
+        key: Any = f"Bearer {self._key}" if self._key else Omit()
+        sent: Any = {
+            "path": "/chat/completions" if chat else "/completions",
+            "content": json.dumps(body).encode("ascii"),  # lone surrogates survive as escapes
+            "options": {"headers": {"Authorization": key}},
+        }
+        row: Any = {}
+        shown = ""
         try:
-            if not on_piece:
-                raw = self._sdk.post(_route(chat), cast_to=httpx2.Response, content=content).content
-                row = json.loads(raw.decode("utf-8"))
+            if on_piece is None:
+                content = self._sdk.post(cast_to=httpx2.Response, **sent).content
+                row = _decoded(content)
             else:
-                row: Any = {}
-                for part in self._sdk.post(
-                    _route(chat),
-                    cast_to=object,
-                    content=content,
-                    stream=True,
-                    stream_cls=openai.Stream[object],
-                ):
-                    streamed += _add_part(row, part, on_piece)
-        except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+                kind = openai.Stream[object]
+                for part in self._sdk.post(cast_to=object, stream=True, stream_cls=kind, **sent):
+                    shown += _add_part(row, part, on_piece)
+        except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             failure = _failure_of(error, self._key, self.endpoint.timeout_s)
-            failure.transient = failure.transient and not streamed  # it was shown already
+            failure.transient = failure.transient and not shown
             raise failure from None
-        except (ValueError, RecursionError) as error:
-            words = f"its response is not JSON ({_short(error)})"
-            raise _Failure(words, transient=not streamed) from None
         if isinstance(row, dict) and row.get("error"):
             words, code = _error_words(row)
             raise _Failure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
@@ -429,7 +426,7 @@ class _Bounded(httpx2.SyncByteStream):
         self._inner.close()
 
 
-def _client(endpoint: Endpoint, key: str) -> OpenAI:
+def _client(endpoint: Endpoint) -> OpenAI:
     """The SDK's client: no retries, no redirects, no headers that come from the environment."""
 
     def bound(response: httpx2.Response) -> None:
@@ -439,10 +436,10 @@ def _client(endpoint: Endpoint, key: str) -> OpenAI:
     own |= {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
     return OpenAI(
         base_url=endpoint.base(),
-        api_key=key or "none",
+        api_key="none",  # each request has its own header
         max_retries=0,
         timeout=endpoint.timeout_s,
-        default_headers=own if key else {**own, "Authorization": Omit()},
+        default_headers=own,
         http_client=DefaultHttpxClient(
             follow_redirects=False,
             trust_env=not is_loopback(endpoint.url),
@@ -469,8 +466,12 @@ def retry_after(value: str, now: float) -> float:
     return seconds if 0 < seconds < float("inf") else 0.0
 
 
-def _route(chat: bool) -> str:
-    return "/chat/completions" if chat else "/completions"
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        words = f"its response is not JSON ({_short(error)})"
+        raise _Failure(words, transient=True) from None
 
 
 def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
@@ -491,6 +492,8 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
             return _Failure(words, untrusted=True)
     if isinstance(cause, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError)):
         return _Failure("its host name is not valid", unreachable=True)
+    if isinstance(cause, ValueError):
+        return _Failure("its stream is not JSON", transient=True)
     if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
         return _Failure(f"it reports {_safe(str(error), key)}", transient=True)
     gone = isinstance(cause, httpx2.ConnectError) and not any(
@@ -557,7 +560,7 @@ def _fatal_remedy(failure: _Failure, url: str) -> str:
 def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     """Adds a part of a stream to what becomes a completion object, and returns its text."""
     if not isinstance(part, dict):
-        raise ValueError("a part of the stream is no object")
+        raise _Failure("a part of its stream is no JSON object")
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")

@@ -8,10 +8,11 @@ does).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,20 @@ from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method
 from codegen.decoding.rpg.rows import RowPenalties
 from codegen.decoding.s2d import Nested, SortedDrafter
+from codegen.decoding.suffix import SuffixIndex
 from codegen.decoding.superposed import NGrams, Settings, superpose
 from codegen.decoding.verify import Speculation
-from codegen.errors import ConfigError, ModelError
-from codegen.generation.decoders import Drafts, Resolved, supported
-from codegen.generation.draft_model import DraftModel, SortedDraft
-from codegen.generation.filling import fill_requests
+from codegen.errors import ConfigError, InputError, ModelError
+from codegen.generation.decoders import (
+    DRAFTERS,
+    DraftOptions,
+    Resolved,
+    RsdOptions,
+    SortedOptions,
+    SuperposedOptions,
+    supported,
+)
+from codegen.generation.insertion import fill_requests
 from codegen.generation.protocol import (
     BKSPC,
     CAPABILITIES,
@@ -43,9 +52,10 @@ from codegen.generation.protocol import (
     SamplingParams,
     request_seed,
 )
-from codegen.generation.superposed import Superposed
 from codegen.generation.text import TextStream, encode, end_tokens
 from codegen.models import LoadedModel, count_parameters, fills_gaps, load
+
+_MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
 
 
 class TransformersBackend(Backend):
@@ -92,7 +102,7 @@ class TransformersBackend(Backend):
         self._planner = Planner(PassCosts())  # what passes cost is learned once
         self._drafting: dict[str, LoadedModel] = {}
         self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
-        self._ngrams: dict[Superposed, NGrams | None] = {}
+        self._ngrams: dict[SuperposedOptions, NGrams | None] = {}
 
     @cached_property
     def parameters(self) -> int:  # type: ignore[override]
@@ -234,24 +244,26 @@ class TransformersBackend(Backend):
             "top_p": params.top_p,
             "eos": self.eos,
         }
-        if isinstance(options, DraftModel):
+        if isinstance(options, RsdOptions):
             tally = rsd.decode(
                 self.loaded.model,
                 self._draft_model(options.draft).model,
                 rows,
-                shape=options.shape(),
+                shape=rsd.StochasticBeam(*options.beam)
+                if options.beam
+                else rsd.ConstantBranching(options.branching),
                 seeds=[running.seed for running in batch],
                 on_token=on_token,
                 **common,
             )
             passes = tally.passes_of
-        elif isinstance(options, Superposed):
+        elif isinstance(options, SuperposedOptions):
             self._superpose(batch, params, options)
         else:
-            if isinstance(options, SortedDraft):
+            if isinstance(options, SortedOptions):
                 speculation = self._sorted(batch, options)
-            elif isinstance(options, Drafts):
-                speculation = self._speculation(batch, options)
+            elif isinstance(options, DraftOptions):
+                speculation = self._speculation(batch, resolved.method, options)
             decode(
                 self.loaded.model,
                 rows,
@@ -265,7 +277,7 @@ class TransformersBackend(Backend):
                 **common,
             )
             passes = speculation.passes_of if speculation else None
-        late = backspace is not None or isinstance(options, Superposed)
+        late = backspace is not None or isinstance(options, SuperposedOptions)
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -280,7 +292,7 @@ class TransformersBackend(Backend):
             meta, actions = dict(decoded.meta), decoded.actions
             if passes is not None:
                 meta["passes"] = passes[at]
-                if speculation and isinstance(options, Drafts):
+                if speculation and isinstance(options, DraftOptions):
                     meta["drafts"] = speculation.tallies[at]
             if self.infinite:
                 meta["lm_infinite"] = asdict(self.infinite)
@@ -318,7 +330,7 @@ class TransformersBackend(Backend):
             self._drafting[name] = found
         return self._drafting[name]
 
-    def _sorted(self, batch: Sequence[_Running], settings: SortedDraft) -> Speculation:
+    def _sorted(self, batch: Sequence[_Running], settings: SortedOptions) -> Speculation:
         """A drafter for each row; they share the nested model, not its states."""
         key = settings.draft, settings.exits
         if key not in self._nested:
@@ -326,7 +338,13 @@ class TransformersBackend(Backend):
             _check_sorted(found)
             self._nested[key] = Nested(found.model, settings.exits)
         nested = self._nested[key]
-        settings.check(nested)
+        shallow = len(nested.exits) - 1
+        if len(settings.thresholds) not in (1, shallow):
+            raise ConfigError(
+                f"There are {len(settings.thresholds)} thresholds; the draft exits after "
+                f"{', '.join(map(str, nested.exits))} layers.",
+                f"Give {shallow}, or one for all exits but the last.",
+            )
         drafters = [
             SortedDrafter(
                 nested,
@@ -339,11 +357,11 @@ class TransformersBackend(Backend):
         return Speculation(drafters, limit=settings.tokens)
 
     def _superpose(
-        self, batch: Sequence[_Running], params: SamplingParams, settings: Superposed
+        self, batch: Sequence[_Running], params: SamplingParams, settings: SuperposedOptions
     ) -> None:
         """Fills the rows in; those with one prompt are drafts of one superposition."""
         if settings not in self._ngrams:
-            self._ngrams[settings] = settings.ngrams(self._maker.encode)
+            self._ngrams[settings] = _count_ngrams(settings, self._maker.encode)
         together: dict[tuple[int, ...], list[Row]] = {}
         for running in batch:
             together.setdefault(tuple(running.row.prompt), []).append(running.row)
@@ -361,11 +379,13 @@ class TransformersBackend(Backend):
                 row.tokens = suggestion.tokens
                 row.finish = "eos" if suggestion.finished else "length"
 
-    def _speculation(self, batch: list[_Running], options: Drafts) -> Speculation:
+    def _speculation(
+        self, batch: list[_Running], method: str, options: DraftOptions
+    ) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
         own.
         """
-        drafters = [self._maker.chain(options.drafters) for _ in batch]
+        drafters = [self._maker.chain(DRAFTERS[method]) for _ in batch]
         contexts = [self._maker.context(running.request.original) for running in batch]
         planner = self._planner
         if options.token_cost is not None:
@@ -375,6 +395,40 @@ class TransformersBackend(Backend):
     @cached_property
     def _maker(self) -> DrafterMaker:
         return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens)
+
+
+def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]) -> NGrams | None:
+    """The n-grams of the code that the options name, None without code.
+
+    Raises:
+        InputError: if there is no code to read, or too much.
+    """
+    if not options.code:
+        return None
+    root = Path(options.code)
+    files = [root] if root.is_file() else sorted(root.rglob(f"*{options.suffix}"))
+    index, read = SuffixIndex(), 0
+    for file in files:
+        if not file.is_file():
+            continue
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue  # what is no text has no n-grams
+        read += len(text)
+        if read > _MOST_CODE:
+            raise InputError(
+                f"{options.code} holds more than {_MOST_CODE // 1_000_000} MB of code.",
+                "Give a smaller directory.",
+            )
+        if tokens := encode(text):
+            index.add(tokens)
+    if not len(index):
+        raise InputError(
+            f"There is no code in {options.code}.",
+            f"Give a file, or a directory with {options.suffix} files: -o code=DIR",
+        )
+    return NGrams(index)
 
 
 def _check_sorted(draft: LoadedModel) -> None:

@@ -100,7 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         body = json.loads(self.rfile.read(length))
-        reply = self.model.handle(self.path, dict(self.headers), body)
+        headers = {name.title(): value for name, value in self.headers.items()}
+        reply = self.model.handle(self.path, headers, body)
         with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up waiting
             self.send(reply)
 

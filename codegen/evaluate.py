@@ -47,8 +47,8 @@ def sample_task(
         task: from :func:`codegen.evals.tasks.load`.
         model: a name as :func:`codegen.models.load` takes it.
         params: how tokens are chosen.
-        style: the prompt style or its name, by default the one the model was tuned for (its
-            model card).
+        style: the prompt style or its name, by default the task's own, else the one the model was
+            tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
         backend: a name of ``codegen.generation.backends.BACKENDS``.
@@ -65,7 +65,7 @@ def sample_task(
         asked = find_style(style) if isinstance(style, str) else style
         task.request(task.problems()[0], asked, 0)  # nor a style that the task does not take
     opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
-    chosen = style or opened.style
+    chosen = style or task.style or opened.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)

@@ -176,8 +176,7 @@ class RsdOptions(Config):
         None, min_length=2, max_length=2, description="width and depth of a stochastic beam"
     )
 
-    def model_post_init(self, _: Any) -> None:
-        """Checks the size of the trees."""
+    def _check(self) -> None:
         if self.beam and "branching" in self.model_fields_set:
             raise ConfigError("Give branching or beam, not both.")
         nodes, width = 0, 1
@@ -206,8 +205,7 @@ class SortedOptions(Config):
         0.0, ge=0, le=1, description="a draft ends where the product of its probabilities is less"
     )
 
-    def model_post_init(self, _: Any) -> None:
-        """Checks the order of the exits."""
+    def _check(self) -> None:
         if list(self.exits) != sorted(set(self.exits)):
             raise ConfigError("The depths of exits must ascend, as in exits=2,4,6.")
 

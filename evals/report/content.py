@@ -14,7 +14,8 @@ from typing import Any
 from codegen.errors import CodegenError, InputError
 from codegen.evals import tasks
 from codegen.evals.run import SAMPLES
-from codegen.evals.scoring import SCORED, VERDICTS, Score, read_samples, read_score
+from codegen.evals.score import Score, read_score
+from codegen.evals.scoring import SCORED, VERDICTS, read_samples
 from codegen.records import Sample, Status, Verdict, read_jsonl
 
 

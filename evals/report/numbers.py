@@ -18,7 +18,7 @@ from codegen.evals.metrics import (
     paper_repetition,
 )
 from codegen.evals.report.content import ScoredRun
-from codegen.evals.scoring import Cost
+from codegen.evals.score import Cost
 from codegen.evals.statistics import (
     Comparison,
     CoverageFit,

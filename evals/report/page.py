@@ -43,7 +43,7 @@ from codegen.evals.report.numbers import (
     headline_ks,
     spending,
 )
-from codegen.evals.scoring import STATUSES, ProblemScore, Score
+from codegen.evals.score import STATUSES, ProblemScore, Score
 from codegen.records import Status, write_atomic
 
 _ASSETS = Path(__file__).parent / "assets"

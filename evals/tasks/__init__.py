@@ -92,7 +92,8 @@ def load(name: str, source: str | None = None) -> Task[Any]:
     """Loads a task.
 
     Args:
-        name: one of :func:`names`, or ``file:PATH`` for a task of your own (see ``custom``).
+        name: one of :func:`names`, or ``file:PATH`` for a task of your own: a JSONL file
+            (``custom``) or a YAML file (``yaml_task``).
         source: where its data is, in place of the default: a path to ``.jsonl`` or ``.json``, with
             or without ``.gz``, or ``hub:org/name[:config][:split]``.
 
@@ -101,7 +102,8 @@ def load(name: str, source: str | None = None) -> Task[Any]:
         InputError: for data that can't be found or read, naming file, line and field.
     """
     if name.startswith(FILE):
-        place, about = "custom:Custom", "a task of your own"
+        is_yaml = name.endswith((".yaml", ".yml"))
+        place, about = "yaml_task:YamlTask" if is_yaml else "custom:Custom", "a task of your own"
     elif name in _TASKS:
         place, about = _TASKS[name]
     else:

@@ -7,7 +7,7 @@ style and puts the program together; most tasks are a few lines on top of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
@@ -20,7 +20,7 @@ from .rows import Home, make_problems, read_rows_of
 from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, SandboxProtocol
+    from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Task(ABC, Generic[AnyProblem]):
             don't stop a score from being published, and the report lists them.
         needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
         passing: what it means that a sample passed, where that isn't that its tests did.
+        style: the prompt style to ask in, if the run names none; empty for the model's own.
+        decoder: the decoder whose actions it measures; empty if any will do.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Task(ABC, Generic[AnyProblem]):
     reference_exceptions: Mapping[str, str] = {}
     needs_preparation: bool = False
     passing: str = ""
+    style: str = ""
+    decoder: str = ""
 
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:
@@ -81,6 +85,31 @@ class Task(ABC, Generic[AnyProblem]):
     @abstractmethod
     def job(self, problem: AnyProblem, program: str) -> Job | Verdict:
         """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
+
+    def judge(
+        self, programs: Iterable[tuple[Any, AnyProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[Any, Verdict | Outcome]]:
+        """Judges programs by :meth:`job`; yields them with their keys as they are done.
+
+        Args:
+            programs: (key, problem, program).
+            sandbox: an open sandbox.
+        """
+        judged: list[tuple[Any, Verdict]] = []
+
+        def jobs() -> Iterator[tuple[Any, Job]]:
+            for key, problem, program in programs:
+                job = self.job(problem, program)
+                if isinstance(job, Verdict):
+                    judged.append((key, job))
+                else:
+                    yield key, job
+
+        for found in sandbox.map(jobs()):
+            yield from judged
+            judged.clear()
+            yield found
+        yield from judged
 
     @abstractmethod
     def reference(self, problem: AnyProblem) -> str:

@@ -149,6 +149,8 @@ class HumanEvalEdits(HumanEval):
     - ``edits``, and ``tokens_per_edit`` of the model's tokens.
     """
 
+    decoder = "edit_sequence"
+
     def measure(self, problem: HumanEvalProblem, sample: Sample) -> Mapping[str, float]:
         """See the class; nothing for a sample without edits."""
         if not sample.actions:

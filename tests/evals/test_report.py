@@ -46,15 +46,8 @@ from codegen.evals.report.charts import (
 )
 from codegen.evals.report.page import diff_lines
 from codegen.evals.sandbox import Outcome
-from codegen.evals.scoring import (
-    STATUSES,
-    Cost,
-    Measure,
-    ProblemScore,
-    ReferenceGate,
-    Score,
-    score,
-)
+from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.records import Sample, write_jsonl
 

@@ -12,7 +12,7 @@ from codegen.cli import example, json_option
 from codegen.errors import InputError
 
 if TYPE_CHECKING:
-    from codegen.decoding.infinite import LMInfinite
+    from codegen.decoding.contexts import LMInfinite
     from codegen.generation import Generator
     from codegen.models import ModelCard
 
@@ -174,7 +174,7 @@ def _read_infinite(given: str | None, backend: str) -> LMInfinite | None:
         raise click.UsageError(f"--lm-infinite is {given!r}; give two whole numbers, as 10,2048.")
     if backend != "hf":
         raise click.UsageError("--lm-infinite needs --backend hf.")
-    from codegen.decoding.infinite import LMInfinite
+    from codegen.decoding.contexts import LMInfinite
 
     return LMInfinite(*map(int, parts))
 

@@ -10,10 +10,10 @@ counts, by kind, what was not in the published form but read as it was meant.
 
 ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
 (``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too. ``rsd``
-has a smaller model draft (``codegen.decoding.rsd``): greedy completions are the same, sampled ones
-follow the same distribution. ``sorted`` has a nested one draft, whose early layers do where they
-are sure (``codegen.decoding.s2d``): the completion is the same. ``superposed`` makes the samples of
-a prompt together, by one forward pass for a token of all of them (``codegen.decoding.superposed``).
+has a smaller model draft: greedy completions are the same, sampled ones follow the same
+distribution. ``sorted`` has a nested one draft, whose early layers do where they are sure: the
+completion is the same. ``superposed`` makes the samples of a prompt together, by one forward pass
+for a token of all of them. (``codegen.decoding.strategies`` has all three.)
 """
 
 from __future__ import annotations

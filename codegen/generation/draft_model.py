@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from codegen.decoding.rsd import Shape
-    from codegen.decoding.s2d import Nested
+    from codegen.decoding.strategies.rsd import Shape
+    from codegen.decoding.strategies.sorted import Nested
 
 _MOST_NODES = 128
 
@@ -33,7 +33,7 @@ class DraftModel:
 
     def shape(self) -> Shape:
         """How its trees grow. Imports torch."""
-        from codegen.decoding.rsd import ConstantBranching, StochasticBeam
+        from codegen.decoding.strategies.rsd import ConstantBranching, StochasticBeam
 
         return StochasticBeam(*self.beam) if self.beam else ConstantBranching(self.branching)
 
@@ -70,7 +70,7 @@ def read_draft_model(options: Mapping[str, Any]) -> DraftModel:
 
 @dataclass(frozen=True, slots=True)
 class SortedDraft:
-    """Settings of sorted drafts (``codegen.decoding.s2d``).
+    """Settings of sorted drafts (``codegen.decoding.strategies.sorted``).
 
     Attributes:
         draft: name, directory or hub id of a nested model with the same tokenizer.

@@ -12,21 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 
-from codegen.decoding import rsd
+from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.infinite import LMInfinite, check
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.passes import check_supported
-from codegen.decoding.rpg.methods import Method
-from codegen.decoding.rpg.rows import RowPenalties
-from codegen.decoding.s2d import Nested, SortedDrafter
-from codegen.decoding.superposed import NGrams, Settings, superpose
-from codegen.decoding.verify import Speculation
+from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.decoding.strategies.rsd import RecursiveSpeculation
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
 from codegen.errors import ConfigError, ModelError
 from codegen.generation.decoders import Decoded, TextDecoder, find_decoder
 from codegen.generation.draft_model import SortedDraft
@@ -55,7 +54,7 @@ class HFGenerator:
         window: batches' worth of requests that are decoded together: as rows finish, others take
             their place. With 1 batches stay apart, as a run must have it that is to be repeatable
             to the byte from any batch on.
-        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.infinite`).
+        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.contexts`).
     """
 
     def __init__(
@@ -191,47 +190,22 @@ class HFGenerator:
             return stream.stopped
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
-        rows = [running.row for running in batch]
-        passes: list[int] | None = None  # of each row, where they are not one a token
-        speculation = None
-        common: dict[str, Any] = {
-            "max_new_tokens": params.max_new_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "eos": self.eos,
-        }
-        if reader.draft_model:
-            tally = rsd.decode(
-                self.loaded.model,
-                self._draft_model(reader.draft_model.draft).model,
-                rows,
-                shape=reader.draft_model.shape(),
-                seeds=[running.seed for running in batch],
-                on_token=on_token,
-                **common,
-            )
-            passes = tally.passes_of
-        elif reader.superposed:
-            self._superpose(batch, params, reader.superposed)
-        else:
-            if reader.sorted_draft:
-                speculation = self._sorted(batch, reader.sorted_draft)
-            elif reader.drafts:
-                speculation = self._speculation(batch, reader)
-            decode(
-                self.loaded.model,
-                rows,
-                vocabulary=self.vocabulary,
-                on_token=on_token if backspace is None else None,
-                backspace=backspace,
-                adjust=RowPenalties(method, rows) if method else None,
-                speculation=speculation,
-                width=self.batch_size,
-                infinite=self.infinite,
-                **common,
-            )
-            passes = speculation.passes_of if speculation else None
+        strategy = self._strategy(batch, reader, method, backspace)
         late = backspace is not None or reader.superposed is not None
+        decode(
+            self.loaded.model,
+            [running.row for running in batch],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            eos=self.eos,
+            vocabulary=self.vocabulary,
+            on_token=None if late else on_token,
+            strategy=strategy,
+            width=self.batch_size,
+            infinite=self.infinite,
+        )
+        passes = strategy.passes_of
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -246,8 +220,8 @@ class HFGenerator:
             decoded = reader.read(running.stream.text, finish_reason)
             if passes is not None:
                 meta = {**decoded.meta, "passes": passes[number]}
-                if speculation and reader.drafts:
-                    meta["drafts"] = speculation.tallies[number]
+                if isinstance(strategy, Speculation) and reader.drafts:
+                    meta["drafts"] = strategy.tallies[number]
                 decoded = replace(decoded, meta=meta)
             if self.infinite:
                 decoded = replace(
@@ -269,6 +243,28 @@ class HFGenerator:
                 actions=decoded.actions,
                 meta=decoded.meta,
             )
+
+    def _strategy(
+        self,
+        batch: Sequence[_Running],
+        reader: TextDecoder,
+        method: Method | None,
+        backspace: int | None,
+    ) -> Strategy:
+        """How the decoder chooses tokens."""
+        if reader.draft_model:
+            draft = self._draft_model(reader.draft_model.draft).model
+            seeds = [running.seed for running in batch]
+            return RecursiveSpeculation(draft, reader.draft_model.shape(), seeds)
+        if reader.superposed:
+            return self._superposition(reader.superposed)
+        if reader.sorted_draft:
+            return self._sorted(batch, reader.sorted_draft)
+        if reader.drafts:
+            return self._speculation(batch, reader)
+        if method:
+            return Penalised(method)
+        return Strategy() if backspace is None else Backspace(backspace)
 
     def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.
@@ -307,30 +303,12 @@ class HFGenerator:
         ]
         return Speculation(drafters, limit=settings.tokens)
 
-    def _superpose(
-        self, batch: Sequence[_Running], params: SamplingParams, settings: Superposed
-    ) -> None:
-        """Fills the rows in; those with one prompt are drafts of one superposition."""
+    def _superposition(self, settings: Superposed) -> Superposition:
         if settings not in self._ngrams:
             self._ngrams[settings] = settings.ngrams(self._maker.encode)
-        together: dict[tuple[int, ...], list[Row]] = {}
-        for running in batch:
-            together.setdefault(tuple(running.row.prompt), []).append(running.row)
-        for prompt, rows in together.items():
-            found = superpose(
-                self.loaded.model,
-                prompt,
-                drafts=len(rows),
-                max_new_tokens=params.max_new_tokens,
-                eos=self.eos,
-                settings=Settings(settings.alpha, settings.temperature),
-                ngrams=self._ngrams[settings],
-            )
-            for row, suggestion in zip(rows, found, strict=False):
-                row.tokens = suggestion.tokens
-                row.finish = "eos" if suggestion.finished else "length"
+        return Superposition(Settings(settings.alpha, settings.temperature), self._ngrams[settings])
 
-    def _speculation(self, batch: list[_Running], reader: TextDecoder) -> Speculation:
+    def _speculation(self, batch: Sequence[_Running], reader: TextDecoder) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
         own.
         """

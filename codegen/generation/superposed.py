@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from codegen.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from codegen.decoding.superposed import NGrams
+    from codegen.decoding.strategies.superposed import NGrams
 
 _MOST_BYTES = 50_000_000  # of code to count n-grams in
 
@@ -41,8 +41,8 @@ class Superposed:
         """
         if not self.code:
             return None
+        from codegen.decoding.strategies.superposed import NGrams
         from codegen.decoding.suffix import SuffixIndex
-        from codegen.decoding.superposed import NGrams
 
         root = Path(self.code)
         files = [root] if root.is_file() else sorted(root.rglob(f"*{self.suffix}"))

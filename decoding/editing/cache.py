@@ -20,36 +20,43 @@ import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache
-from codegen.decoding.editing.deviation import deviations
+from codegen.decoding.cache import KVCache
 from codegen.decoding.editing.forward import (
     begin,
     check_agreement,
+    deviations,
     forward,
     step_rows,
     to_tensor,
 )
-from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
-from codegen.decoding.editing.report import EditPolicy, EditReport
-from codegen.decoding.editing.spans import Tokens
+from codegen.decoding.editing.plan import (
+    EditPolicy,
+    EditReport,
+    Flags,
+    Ledger,
+    Marks,
+    Plan,
+    Tokens,
+    prefix_marks,
+)
+from codegen.decoding.editing.rotation import Support, examine
 from codegen.decoding.editing.step import DecodeStep
-from codegen.decoding.editing.support import Support, examine
+from codegen.decoding.passes import Passes, run_alone
+from codegen.decoding.rows import Trees
 
 _KNOWN_LOGITS = 8
 _SPARE = 512  # cells that may be unused however few are used
 _agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
-T = TypeVar("T")
 
 
 def _never() -> bool:
@@ -70,27 +77,14 @@ class PassRequest:
     places: NDArray[np.int64]
     keep: int
 
+    @property
+    def size(self) -> int:
+        """Tokens that are encoded."""
+        return len(self.places)
 
-Passes = Generator[PassRequest, torch.Tensor, T]
-"""Work that yields the passes it needs, is sent their logits [keep, V], and returns a result.
-
-Several of them, on caches of their own, can share passes (:meth:`EditableCache.run_passes`).
-"""
-
-
-def run_alone(passes: Passes[T]) -> T:
-    """The result of work whose passes are run one after the other."""
-    try:
-        request = next(passes)
-        while True:
-            try:
-                logits = EditableCache.run_passes([request])[0]
-            except BaseException as error:  # noqa: BLE001 - the work has to know
-                request = passes.throw(error)
-            else:
-                request = passes.send(logits)
-    except StopIteration as end:
-        return end.value
+    def run(self) -> torch.Tensor:
+        """Logits [keep, V]."""
+        return EditableCache.run_passes([self])[0]
 
 
 class EditableCache:
@@ -127,7 +121,7 @@ class EditableCache:
             if one is not None and one not in _agreeing:
                 check_agreement(model, self._support, step if one is step else None)
                 _agreeing.add(one)
-        self._cells = CellCache(self._support.rotations, model.device)
+        self._cells = KVCache(self._support.rotations, device=model.device)
         self._ledger = Ledger()
         self._logits: torch.Tensor | None = None
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
@@ -397,7 +391,7 @@ class EditableCache:
 
     def _publish(self) -> None:
         """Tells the cells where their tokens stand."""
-        self._cells.room.positions = self._tensor(self._ledger.positions())
+        self._cells.slots.position_of = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
         """Encodes these places of the sequence, in order; whether it got to their end.
@@ -514,6 +508,47 @@ class EditableCache:
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return to_tensor(values, self.model.device)
+
+
+class EditedRow:
+    """The text of an :class:`EditableCache` as the one row of a decoding loop.
+
+    The row's prompt is the context, which the cache holds; what is decoded behind it is cut off
+    again by whoever has the cache.
+
+    Args:
+        cache: with the context.
+    """
+
+    def __init__(self, cache: EditableCache) -> None:
+        self.cache, self.device = cache, cache.model.device
+        self._context, self._logits = len(cache), cache.logits
+        self._length = 0  # tokens before the node 0 that was encoded last
+
+    def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor]:
+        """See :class:`codegen.decoding.rows.Sequences`. Encodes what ``given`` has behind the
+        context.
+        """
+        (tokens,) = given
+        logits = self._logits
+        self.cache.truncate(self._context)
+        if behind := tokens[self._context :]:
+            logits = (yield from self.cache.extending(behind))[-1]
+        self._length = len(self.cache) - 1
+        return logits[None, None]
+
+    def encode(self, trees: Trees) -> Passes[torch.Tensor]:
+        """See :class:`codegen.decoding.rows.Sequences`; for chains."""
+        assert trees.depths is None
+        self._length = len(self.cache)
+        return (yield from self.cache.extending(trees.tokens[0].tolist()))[None]
+
+    def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
+        """See :class:`codegen.decoding.rows.Sequences`."""
+        self.cache.truncate(self._length + steps[0])
+
+    def select(self, rows: Sequence[int]) -> None:
+        """See :class:`codegen.decoding.rows.Sequences`: there is nothing to drop."""
 
 
 def _batches(requests: Sequence[PassRequest], most: int) -> list[list[PassRequest]]:

@@ -1,9 +1,15 @@
-"""One forward pass of a model over some places of a sequence that lies in cells."""
+"""One forward pass of a model over some places of a sequence that is edited in its cache.
+
+:func:`deviations` tells how far cached states are from fresh ones, measured in an early layer.
+CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes again those tokens whose keys and
+values deviate most, and finds them in one of the first layers: what deviates there deviates in
+the deeper ones. The forward pass ends in that layer: with L layers a token costs 2 / L of a pass.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,21 +18,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache
+from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
+from codegen.decoding.editing.rotation import Support
 from codegen.decoding.editing.step import DecodeStep, StepRows
-from codegen.decoding.editing.support import Support
 from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 from codegen.kernels.cpu import SequenceRows
 
 _CHECKED = 6  # tokens
+_LAYER = 1  # the first whose states depend on the context
 
 
 def forward(
     model: PreTrainedModel,
     support: Support,
-    cells: CellCache,
+    cells: KVCache,
     ledger: Ledger,
     places: NDArray[np.int64],
     keep: int,
@@ -48,9 +55,9 @@ def forward(
     positions = begin(cells, ledger, places)
     if step is not None and len(places) <= step.most:
         return step([step_rows(cells, ledger, positions, keep)])[0]
-    mask: Any = cells.mask(positions, None)
+    mask: Any = cells.mask()
     if support.window is not None:
-        windowed = cells.mask(positions, support.window)
+        windowed = cells.mask(support.window)
         both = {"full_attention": mask, "sliding_attention": windowed}
         mask = both if support.by_kind else windowed
     options: dict[str, Any] = {cache_argument(type(model)): cells}
@@ -66,15 +73,18 @@ def forward(
     return output.logits[0, -keep:]
 
 
-def begin(cells: CellCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
+def begin(cells: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
     """Tells the cells which places come next; these as a tensor, int64 [Q]."""
-    device = cells.room.positions.device
-    cells.room.index = to_tensor(ledger.order[places], device)
-    cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
-    return to_tensor(places, device)
+    assert cells.slots.position_of is not None
+    device = cells.slots.position_of.device
+    positions = to_tensor(places, device)
+    index = to_tensor(ledger.order[places], device)
+    end = int(ledger.order[: places[-1] + 1].max()) + 1
+    cells.place(index[None], end, positions[None])
+    return positions
 
 
-def step_rows(cells: CellCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
+def step_rows(cells: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
     """What a step is told of the places that :func:`begin` gave."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
@@ -95,12 +105,12 @@ def check_agreement(
     """
     vocabulary = model.config.get_text_config().vocab_size
     tokens = np.linspace(1, vocabulary - 1, _CHECKED, dtype=np.int64)
-    cells, ledger = CellCache(support.rotations, model.device), Ledger()
+    cells, ledger = KVCache(support.rotations, device=model.device), Ledger()
     cells.reserve(_CHECKED)
     ledger.grow(cells.capacity)
     # Two passes, into cells in reverse order.
     ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
-    cells.room.positions = to_tensor(ledger.positions(), model.device)
+    cells.slots.position_of = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
     forward(model, support, cells, ledger, np.arange(half), 1, step)
     logits = forward(model, support, cells, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
@@ -142,3 +152,45 @@ def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(name, None)
+
+
+class _Measured(Exception):
+    """Ends the forward pass."""
+
+
+def deviations(cells: KVCache, fresh: torch.Tensor, forward: Callable[[], object]) -> torch.Tensor:
+    """Squared distances of the placed tokens' states from those in their cells, float32 [Q].
+
+    Only the first layer's states of tokens without any are written.
+
+    Args:
+        cells: with the tokens' index and end set.
+        fresh: which of them have no states yet, bool [Q].
+        forward: runs the model over the tokens.
+    """
+    found: list[torch.Tensor] = []
+
+    def probe(
+        layer: CacheLayer, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not layer.is_initialized:
+            layer.lazy_initialization(keys, values)
+        index = cells.slots.index[0]
+        if layer is cells.layers[_LAYER]:
+            for new, old in zip((keys, values), layer.states, strict=True):
+                found.append((new - old.index_select(2, index)).float().square().sum((0, 1, 3)))
+            raise _Measured
+        layer.write(index[fresh], keys[:, :, fresh], values[:, :, fresh])
+        held_keys, held_values = layer.states
+        return held_keys[:, :, : cells.slots.end], held_values[:, :, : cells.slots.end]
+
+    if len(cells.layers) <= _LAYER:
+        return torch.zeros(len(fresh), device=fresh.device)
+    cells.slots.probe = probe
+    try:
+        forward()
+    except _Measured:
+        pass
+    finally:
+        cells.slots.probe = None
+    return found[0] + found[1]

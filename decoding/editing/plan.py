@@ -1,29 +1,97 @@
-"""Which cell holds which token, what is known of it, and how an edit is followed.
+"""Which slot holds which token, what is known of it, and how an edit is followed.
 
-A *mark* is a hash of a token and of everything before it. A cell keeps the mark of the text that it
+A *mark* is a hash of a token and of everything before it. A slot keeps the mark of the text that it
 was encoded in; it is *current* while the text before it still has that mark, *stale* otherwise, and
 *exact* if it is current and everything before it was exact when it was encoded.
+
+What is reused is found by :func:`find_spans`. Unlike in a diff, order does not bind: a piece that
+was cut and pasted elsewhere is found as well.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.decoding.editing.cells import NOWHERE
-from codegen.decoding.editing.report import EditPolicy
-from codegen.decoding.editing.spans import Tokens, common_prefix, find_spans
+from codegen.decoding.cache import NOWHERE
 
+Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
+_MOST_CANDIDATES = 8  # places in the old sequence that are tried for one place of the new one
 _EMPTY = -1  # encoded_at of a cell without states
 # The ledger's arrays over cells, and their values for a cell that was never used.
 _FIELDS = {
     "token": 0, "stands": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EditPolicy:
+    """How a cache follows edits.
+
+    Attributes:
+        min_span: tokens of the shortest run that is reused behind an edit; shorter ones are encoded
+            again, which costs little and keeps more of them right.
+        max_spans: most runs reused in one update; the longest are taken.
+        tail: tokens at the end that an update never leaves as they were encoded in front of another
+            text, where its caller names no number.
+        repair: tokens that an update may encode again beyond the necessary. If that is enough for
+            all stale ones the result is exact, else the last stale ones before the end are taken.
+        refresh: share of the stale tokens to encode again, those whose states in the second layer
+            have changed most (CacheBlend, arXiv 2405.16444); 0 for none.
+        sink: tokens at the start of the sequence whose states are good for nothing elsewhere: what
+            stands first draws the attention of all others.
+        keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
+        max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
+        chunk: most tokens of a forward pass.
+        doubt: logits by which a most probable token must lead over the second for its choice to
+            count as certain while states are stale (:meth:`EditableCache.in_doubt`).
+        rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
+            the baseline of the paper, of no use but for comparison.
+    """
+
+    min_span: int = 16
+    max_spans: int = 64
+    tail: int = 32
+    repair: int = 0
+    refresh: float = 0.0
+    sink: int = 4
+    keep_removed: int = 1024
+    max_stale: float = 0.5
+    chunk: int = 256
+    doubt: float = 0.75
+    rotate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EditReport:
+    """What an update did. ``reused + encoded`` is the number of tokens of the sequence.
+
+    Attributes:
+        reused: tokens whose cached states were taken.
+        moved: those among them that stand elsewhere than before the update.
+        encoded: tokens that went through the model.
+        stale: reused tokens that were encoded in front of another text than now.
+        exact: whether all states are what encoding the whole sequence gives, up to rounding.
+        seconds: wall time.
+        complete: false if ``stop`` ended it early: the sequence then ends where it was stopped.
+        recompute: why :meth:`EditableCache.recompute` should run soon; empty if it need not.
+    """
+
+    reused: int
+    moved: int
+    encoded: int
+    stale: int
+    exact: bool
+    seconds: float
+    complete: bool = True
+    recompute: str = ""
 
 
 def prefix_marks(tokens: Tokens) -> Marks:
@@ -275,3 +343,75 @@ def _repaired(fresh: Flags, current: Flags, exact: Flags, most: int) -> Flags:
     chosen = np.zeros(len(fresh), dtype=bool)
     chosen[wrong] = True
     return chosen
+
+
+class Span(NamedTuple):
+    """``new[start : start + size]`` equals ``old[source : source + size]``."""
+
+    start: int
+    source: int
+    size: int
+
+
+def common_prefix(one: Tokens, other: Tokens) -> int:
+    """The length of the longest beginning that both share."""
+    size = min(len(one), len(other))
+    differing = np.flatnonzero(one[:size] != other[:size])
+    return int(differing[0]) if len(differing) else size
+
+
+def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Span]:
+    """Spans of ``new`` that ``old`` has, from left to right, disjoint on both sides.
+
+    Greedy: at each place of ``new`` the longest run is taken, the one that goes on behind the span
+    before if several are as long. Linear in time but for repetitions.
+
+    Args:
+        old, new: token ids, int64 [M] and [N]. Ids below zero in ``old`` match nothing.
+        shortest: tokens of the shortest span, at least 1.
+        most: most spans; the longest are kept.
+    """
+    if len(old) < shortest or len(new) < shortest:
+        return []
+    places = _places(old, shortest)
+    windows = np.lib.stride_tricks.sliding_window_view(new, shortest)
+    used = np.zeros(len(old), dtype=bool)
+    found: list[Span] = []
+    at, expected = 0, 0
+    while at <= len(new) - shortest:
+        best = 0
+        source = -1
+        candidates = places.get(windows[at].tobytes(), ())
+        for place in _nearest(candidates, expected):
+            size = common_prefix(old[place:], new[at:])
+            taken = np.flatnonzero(used[place : place + size])
+            size = int(taken[0]) if len(taken) else size
+            if size > best:
+                best, source = size, place
+        if best < shortest:
+            at += 1
+            continue
+        found.append(Span(at, source, best))
+        used[source : source + best] = True
+        at += best
+        expected = source + best
+    if len(found) > most:
+        kept = sorted(found, key=lambda span: span.size, reverse=True)[:most]
+        found = sorted(kept)
+    return found
+
+
+def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
+    """Where each run of ``size`` tokens begins."""
+    windows = np.lib.stride_tricks.sliding_window_view(old, size)
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for place in np.flatnonzero((windows >= 0).all(axis=1)).tolist():
+        found[windows[place].tobytes()].append(place)
+    return found
+
+
+def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
+    """At most a few of the places, those nearest to the expected one first."""
+    if len(places) <= 1:
+        return list(places)
+    return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache, CellLayer
+from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.kernels import cpu
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -53,13 +53,13 @@ class StepRows:
     Attributes:
         tokens: int64 [Q].
         rows: their positions, and the cell of each position of the sequence.
-        cells: whose room says which cells are written.
+        cells: whose ``slots`` say which cells are written.
         keep: for how many of the last tokens logits are wanted.
     """
 
     tokens: torch.Tensor
     rows: cpu.SequenceRows
-    cells: CellCache
+    cells: KVCache
     keep: int
 
 
@@ -144,7 +144,7 @@ class DecodeStep:
         kept = np.concatenate(
             [np.arange(end - one.keep, end) for one, end in zip(sequences, ends, strict=True)]
         )
-        probed = any(one.cells.room.probe is not None for one in sequences)
+        probed = any(one.cells.slots.probe is not None for one in sequences)
         if self._pass is not None and len(tokens) <= self._pass.most and not probed:
             cells = np.stack([self._addresses(one.cells, states) for one in sequences], axis=1)
             logits = self._pass(
@@ -155,16 +155,16 @@ class DecodeStep:
             logits = self._by_parts(sequences, states, cosines, sines, kept, probed)
         return list(logits.split([one.keep for one in sequences]))
 
-    def _addresses(self, cells: CellCache, states: torch.Tensor) -> cpu.Addresses:
+    def _addresses(self, cells: KVCache, states: torch.Tensor) -> cpu.Addresses:
         """Where a sequence's states are, int64 [layers, 3], 0 for what there is not."""
         found = np.zeros((len(cells.layers), 3), dtype=np.int64)
         for number, layer in enumerate(cells.layers):
-            assert isinstance(layer, CellLayer)
+            assert isinstance(layer, CacheLayer)
             if not layer.is_initialized:
                 empty = states.new_empty(1, self._kv_heads, 0, self._dim)
                 empty = empty.to(cpu.CELLS[states.dtype])
                 layer.lazy_initialization(empty, empty)
-            parts = (layer.keys, layer.values, layer.base)
+            parts = (*layer.states, layer.encoded)
             found[number] = [0 if part is None else part.data_ptr() for part in parts]
         return found
 
@@ -205,12 +205,11 @@ class DecodeStep:
         ):
             queries, keys, values = part.split(sizes, dim=1)
             cell = one.cells.layers[layer]
-            assert isinstance(cell, CellLayer)
+            assert isinstance(cell, CacheLayer)
             if self._in_cells:
                 keys, values = (part.to(cpu.CELLS[part.dtype]) for part in (keys, values))
             cell.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
-            assert cell.keys is not None and cell.values is not None
-            found.append(cpu.attention(queries, cell.keys, cell.values, one.rows, self._scale))
+            found.append(cpu.attention(queries, *cell.states, one.rows, self._scale))
         return torch.cat(found)
 
     def _normed(self, states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

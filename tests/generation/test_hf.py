@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from codegen.backspace import with_backspace
-from codegen.decoding.infinite import LMInfinite
+from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed

@@ -24,8 +24,8 @@ Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
 _MOST_CANDIDATES = 8  # places in the old sequence that are tried for one place of the new one
-_EMPTY = -1  # encoded_at of a cell without states
-# The ledger's arrays over cells, and their values for a cell that was never used.
+_EMPTY = -1  # encoded_at of a slot without states
+# The ledger's arrays over slots, and their values for a slot that was never used.
 _FIELDS = {
     "token": 0, "stands": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
@@ -114,29 +114,29 @@ class Plan:
     Attributes:
         tokens: int64 [N].
         marks: of the tokens, uint64 [N].
-        cells: whose states are reused, int64 [N], -1 where there is none.
-        fresh: what is encoded, bool [N]; true where there is no cell.
-        current: whether the reused cell was encoded in this very text, bool [N].
+        slots: whose states are reused, int64 [N], -1 where there is none.
+        fresh: what is encoded, bool [N]; true where there is no slot.
+        current: whether the reused slot was encoded in this very text, bool [N].
     """
 
     tokens: Tokens
     marks: Marks
-    cells: NDArray[np.int64]
+    slots: NDArray[np.int64]
     fresh: Flags
     current: Flags
 
 
 class Ledger:
-    """The host's knowledge of all cells, arrays over cells, and the sequence that they make up.
+    """The host's knowledge of all slots, arrays over slots, and the sequence that they make up.
 
     Attributes:
-        token: id in the cell.
+        token: id in the slot.
         stands: the position that its keys are turned for.
         encoded_at: the position that it was encoded at, -1 if it holds nothing.
         mark: of the text it was encoded in, its own token included.
         clean: whether all before it was exact at that time.
         removed: when it left the sequence, 0 while it is in it.
-        order: the cells of the sequence, by position.
+        order: the slots of the sequence, by position.
         marks: of the sequence.
     """
 
@@ -174,7 +174,7 @@ class Ledger:
         return int(np.count_nonzero(~self.current))
 
     def positions(self) -> NDArray[np.int64]:
-        """The position of each cell, ``NOWHERE`` for those that are not in the sequence."""
+        """The position of each slot, ``NOWHERE`` for those that are not in the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
@@ -191,25 +191,25 @@ class Ledger:
         """
         size = len(tokens)
         marks = prefix_marks(tokens)
-        cells = self._same_text(marks)
-        self._take_ends(tokens, cells, policy.min_span)
-        self._take_spans(tokens, cells, policy)
+        slots = self._same_text(marks)
+        self._take_ends(tokens, slots, policy.min_span)
+        self._take_spans(tokens, slots, policy)
         place = np.arange(size)
-        encoded_at = self.encoded_at[cells] if len(self.token) else np.full(size, _EMPTY)
+        encoded_at = self.encoded_at[slots] if len(self.token) else np.full(size, _EMPTY)
         at_start = (place < policy.sink) | (encoded_at < policy.sink)
-        cells[at_start & (encoded_at != place)] = -1
-        fresh = cells < 0
+        slots[at_start & (encoded_at != place)] = -1
+        fresh = slots < 0
         if len(self.token):
-            current = ~fresh & (self.mark[cells] == marks)
-            exact = current & self.clean[cells]
+            current = ~fresh & (self.mark[slots] == marks)
+            exact = current & self.clean[slots]
         else:
             current = exact = np.zeros(size, dtype=bool)
         fresh |= again & ~current
         fresh |= _repaired(fresh, current, exact, policy.repair)
-        return Plan(tokens, marks, cells, fresh, current & ~fresh)
+        return Plan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
-        """For each token the cell that was encoded in its very text, -1 if there is none."""
+        """For each token the slot that was encoded in its very text, -1 if there is none."""
         found = np.full(len(marks), -1, dtype=np.int64)
         held = np.flatnonzero(self.encoded_at != _EMPTY)
         if not len(held):
@@ -221,30 +221,30 @@ class Ledger:
             found[place] = by_mark.get(mark, -1)
         return found
 
-    def _take_ends(self, tokens: Tokens, cells: NDArray[np.int64], shortest: int) -> None:
+    def _take_ends(self, tokens: Tokens, slots: NDArray[np.int64], shortest: int) -> None:
         """Fills in what the sequence has in common with ``tokens`` at its start and its end."""
         old = self.sequence
         start = common_prefix(old, tokens)
-        _fill(cells, 0, self.order[:start])
+        _fill(slots, 0, self.order[:start])
         size = common_prefix(old[start:][::-1], tokens[start:][::-1])
         if size >= shortest:
-            _fill(cells, len(tokens) - size, self.order[len(old) - size :])
+            _fill(slots, len(tokens) - size, self.order[len(old) - size :])
 
-    def _take_spans(self, tokens: Tokens, cells: NDArray[np.int64], policy: EditPolicy) -> None:
-        """Fills in runs of tokens that some cells hold, wherever they stood."""
-        missing = np.flatnonzero(cells < 0)
+    def _take_spans(self, tokens: Tokens, slots: NDArray[np.int64], policy: EditPolicy) -> None:
+        """Fills in runs of tokens that some slots hold, wherever they stood."""
+        missing = np.flatnonzero(slots < 0)
         if not len(missing):
             return
         first, last = int(missing[0]), int(missing[-1]) + 1
-        wanted = np.where(cells[first:last] < 0, tokens[first:last], -2)
-        pool = self._pool(cells)
+        wanted = np.where(slots[first:last] < 0, tokens[first:last], -2)
+        pool = self._pool(slots)
         held = np.where(pool >= 0, self.token[pool], -1) if len(pool) else pool
         for span in find_spans(held, wanted, shortest=policy.min_span, most=policy.max_spans):
             start = first + span.start
-            cells[start : start + span.size] = pool[span.source : span.source + span.size]
+            slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The cells that hold states and are not used, in the order of their texts: those of the
+        """The slots that hold states and are not used, in the order of their texts: those of the
         sequence first, then what was removed last. -1 stands between what was not neighbours.
         """
         free = self.encoded_at != _EMPTY
@@ -260,41 +260,41 @@ class Ledger:
     # ------------------------------------------------------------------ changing
 
     def held(self) -> NDArray[np.int64]:
-        """The cells that hold states or are in the sequence."""
+        """The slots that hold states or are in the sequence."""
         used = self.encoded_at != _EMPTY
         used[self.order] = True
         return np.flatnonzero(used)
 
-    def take(self, cells: NDArray[np.int64]) -> None:
-        """Knows these cells only, in this order; all cells of the sequence are among them."""
+    def take(self, slots: NDArray[np.int64]) -> None:
+        """Knows these slots only, in this order; all slots of the sequence are among them."""
         place = np.full(len(self.token), -1, dtype=np.int64)
-        place[cells] = np.arange(len(cells))
+        place[slots] = np.arange(len(slots))
         self.order = place[self.order]
         for name in _FIELDS:
-            setattr(self, name, getattr(self, name)[cells])
+            setattr(self, name, getattr(self, name)[slots])
 
     def grow(self, capacity: int) -> None:
-        """Knows of so many cells."""
+        """Knows of so many slots."""
         more = capacity - len(self.token)
         for name, value in _FIELDS.items():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
 
     def free(self) -> NDArray[np.int64]:
-        """The cells that hold nothing and are not in the sequence."""
+        """The slots that hold nothing and are not in the sequence."""
         empty = self.encoded_at == _EMPTY
         empty[self.order] = False
         return np.flatnonzero(empty)
 
     def forget(self, keep: int) -> None:
-        """Empties all but the ``keep`` cells that were removed last."""
+        """Empties all but the ``keep`` slots that were removed last."""
         removed = np.flatnonzero((self.removed > 0) & (self.encoded_at != _EMPTY))
         if len(removed) > keep:
             oldest = removed[np.argsort(self.removed[removed], kind="stable")]
             self.encoded_at[oldest[: len(removed) - keep]] = _EMPTY
 
     def arrange(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes these cells the sequence; what was in it and no longer is counts as removed."""
+        """Makes these slots the sequence; what was in it and no longer is counts as removed."""
         self._clock += 1
         self.removed[self.order] = self._clock
         self.order, self.marks = order, marks
@@ -307,30 +307,30 @@ class Ledger:
         self.arrange(order, self.token[order], self.marks[:length])
 
     def begin(self, places: NDArray[np.int64]) -> None:
-        """The cells of these places are about to be written: they hold nothing now."""
+        """The slots of these places are about to be written: they hold nothing now."""
         self.encoded_at[self.order[places]] = _EMPTY
 
     def encoded(self, places: NDArray[np.int64]) -> None:
-        """The cells of these places have been written, from the states that are before them."""
-        cells = self.order[places]
-        self.encoded_at[cells] = self.stands[cells] = places
-        self.mark[cells] = self.marks[places]
+        """The slots of these places have been written, from the states that are before them."""
+        slots = self.order[places]
+        self.encoded_at[slots] = self.stands[slots] = places
+        self.mark[slots] = self.marks[places]
         sound = self.exact
         sound[places] = True
         wrong = np.flatnonzero(~sound)
-        self.clean[cells] = places < (wrong[0] if len(wrong) else len(sound))
+        self.clean[slots] = places < (wrong[0] if len(wrong) else len(sound))
 
     @property
     def valid(self) -> int:
-        """The length up to which all cells of the sequence hold states."""
+        """The length up to which all slots of the sequence hold states."""
         empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
         return int(empty[0]) if len(empty) else len(self.order)
 
 
-def _fill(cells: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
-    """Takes for places from ``start`` on, where there is none yet, cells that are not used."""
-    target = cells[start : start + len(source)]
-    free = (target < 0) & ~np.isin(source, cells)
+def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
+    """Takes for places from ``start`` on, where there is none yet, slots that are not used."""
+    target = slots[start : start + len(source)]
+    free = (target < 0) & ~np.isin(source, slots)
     target[free] = source[free]
 
 

@@ -91,8 +91,8 @@ def test_every_layer_holds_what_the_whole_model_would(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk of growths and cuts, with exits forced at random."""
-    monkeypatch.setattr("codegen.decoding.strategies.sorted.ladder._BLOCK", 3)
-    monkeypatch.setattr("codegen.decoding.strategies.sorted.ladder._ROOM", 4)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted._BLOCK", 3)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted._ROOM", 4)
     model = small(1, kind=kind)
     nested = Nested(model, (2, 3, 6))
     rng = random.Random(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from codegen.decoding.cache import KVCache, Rotation, RowCacheLayer
+from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
 from codegen.errors import InputError
 from codegen.kernels import accept as kernel_accept
@@ -184,7 +184,7 @@ def test_the_cache_keeps_a_path(g) -> None:
     cache.place(torch.arange(12).repeat(3, 1), 12)
     tensors: list[torch.Tensor] = []
     for layer, heads in zip(cache.layers, (3, 3, 1), strict=True):
-        assert isinstance(layer, RowCacheLayer)
+        assert isinstance(layer, CacheLayer)
         tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
     before = [tensor.clone() for tensor in tensors]
     cache.keep([[2, 4], [3], [1, 2]], [1, 6, 0])

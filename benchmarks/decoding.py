@@ -284,11 +284,17 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
     layers = model.config.get_text_config().num_hidden_layers
     texts = [[*question.ids, *question.answer] for question in questions]
     rows = list(range(len(questions)))
-    place = loop._Run.place
+    rounds = loop.rounds
 
-    def placed(self: Any, *arguments: Any) -> Any:
-        rows[:] = self.batch
-        return place(self, *arguments)
+    def watched(batch: Any, strategy: Any) -> Any:
+        propose = strategy.propose
+
+        def proposing(of: Any) -> Any:
+            rows[:] = of.numbers
+            return propose(of)
+
+        strategy.propose = proposing
+        return rounds(batch, strategy)
 
     def look(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         if module.config.get_text_config().num_hidden_layers != layers:
@@ -306,11 +312,11 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
     handle = model.register_forward_hook(look, with_kwargs=True)
-    loop._Run.place = placed  # type: ignore[method-assign]
+    loop.rounds = watched
     try:
         yield run
     finally:
-        loop._Run.place = place  # type: ignore[method-assign]
+        loop.rounds = rounds
         handle.remove()
 
 

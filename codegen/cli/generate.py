@@ -15,7 +15,7 @@ from codegen.generation.backends import OLD_NAMES
 from codegen.terminal import visible
 
 if TYPE_CHECKING:
-    from codegen.decoding.infinite import LMInfinite
+    from codegen.decoding.contexts import LMInfinite
 
 
 class BackendOptions(Config):
@@ -168,7 +168,7 @@ def _infinite(given: GenerateOptions) -> LMInfinite | None:
         raise ConfigError(
             f"--lm-infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
         )
-    from codegen.decoding.infinite import LMInfinite
+    from codegen.decoding.contexts import LMInfinite
 
     return LMInfinite(*map(int, parts))
 

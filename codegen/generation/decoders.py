@@ -11,12 +11,11 @@ Strategies, each with options of its own; a name without one samples token by to
   (``codegen.decoding.rpg``);
 * ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
   (``codegen.decoding.drafts``): the same completion, sooner;
-* ``rsd`` has a smaller model draft trees (``codegen.decoding.rsd``): greedy completions are the
+* ``rsd`` has a smaller model draft trees: greedy completions are the
   same, sampled ones follow the same distribution;
-* ``sorted`` has the early layers of a nested model draft (``codegen.decoding.s2d``): the same
-  completion;
+* ``sorted`` has the early layers of a nested model draft: the same completion;
 * ``superposed`` makes the samples of a prompt together, by one forward pass for a token of all of
-  them (``codegen.decoding.superposed``);
+  them;
 * ``backspace`` is for models that take tokens back, ``insertion`` for models that insert tokens in
   any order.
 
@@ -67,8 +66,8 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """How tokens are chosen.
+class StrategySpec:
+    """A way in which tokens are chosen: what it requires of a back-end, and its options.
 
     Attributes:
         about: one line for the help.
@@ -101,7 +100,7 @@ class Resolved:
     name: str
     reader: Reader
     method: str
-    strategy: Strategy
+    strategy: StrategySpec
     options: Any
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
@@ -252,16 +251,18 @@ READERS: dict[str, Reader] = {
     ),
 }
 
-_PLAIN = Strategy("samples token by token", "", partial(_read, NoOptions, SAMPLE))
+_PLAIN = StrategySpec("samples token by token", "", partial(_read, NoOptions, SAMPLE))
 
 
-def _strategy(name: str, about: str, requires: str, kind: type[Config], **more: bool) -> Strategy:
-    return Strategy(about, requires, partial(_read, kind, name), **more)
+def _strategy(
+    name: str, about: str, requires: str, kind: type[Config], **more: bool
+) -> StrategySpec:
+    return StrategySpec(about, requires, partial(_read, kind, name), **more)
 
 
-STRATEGIES: dict[str, Strategy] = {
+STRATEGIES: dict[str, StrategySpec] = {
     **{
-        name: Strategy("avoids repetition", "logits", partial(read_options, name))
+        name: StrategySpec("avoids repetition", "logits", partial(read_options, name))
         for name in METHODS
     },
     "suffix": _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),

@@ -17,18 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from codegen.decoding import rsd
+from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.infinite import LMInfinite, check
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Row, Strategy, decode
 from codegen.decoding.passes import check_supported
-from codegen.decoding.rpg.methods import Method
-from codegen.decoding.rpg.rows import RowPenalties
-from codegen.decoding.s2d import Nested, SortedDrafter
+from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.decoding.strategies.rsd import (
+    ConstantBranching,
+    RecursiveSpeculation,
+    StochasticBeam,
+)
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
 from codegen.decoding.suffix import SuffixIndex
-from codegen.decoding.superposed import NGrams, Settings, superpose
-from codegen.decoding.verify import Speculation
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation.decoders import (
     DRAFTERS,
@@ -67,7 +71,7 @@ class TransformersBackend(Backend):
         window: batches' worth of requests that are decoded together: as rows finish, others take
             their place. With 1 batches stay apart, which a run needs that is to be repeatable to
             the byte from any batch on.
-        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.infinite`).
+        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.contexts`).
 
     Raises:
         ModelError: if there is no such model, or its tokenizer cannot stream.
@@ -235,49 +239,22 @@ class TransformersBackend(Backend):
             return running.stream.stopped
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
-        rows = [running.row for running in batch]
-        passes: list[int] | None = None  # of each row, where they are not one a token
-        speculation = None
-        common: dict[str, Any] = {
-            "max_new_tokens": params.max_new_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "eos": self.eos,
-        }
-        if isinstance(options, RsdOptions):
-            tally = rsd.decode(
-                self.loaded.model,
-                self._draft_model(options.draft).model,
-                rows,
-                shape=rsd.StochasticBeam(*options.beam)
-                if options.beam
-                else rsd.ConstantBranching(options.branching),
-                seeds=[running.seed for running in batch],
-                on_token=on_token,
-                **common,
-            )
-            passes = tally.passes_of
-        elif isinstance(options, SuperposedOptions):
-            self._superpose(batch, params, options)
-        else:
-            if isinstance(options, SortedOptions):
-                speculation = self._sorted(batch, options)
-            elif isinstance(options, DraftOptions):
-                speculation = self._speculation(batch, resolved.method, options)
-            decode(
-                self.loaded.model,
-                rows,
-                vocabulary=self.vocabulary,
-                on_token=on_token if backspace is None else None,
-                backspace=backspace,
-                adjust=RowPenalties(method, rows) if method else None,
-                speculation=speculation,
-                width=self.batch_size,
-                infinite=self.infinite,
-                **common,
-            )
-            passes = speculation.passes_of if speculation else None
+        strategy = self._strategy(batch, resolved, method, backspace)
         late = backspace is not None or isinstance(options, SuperposedOptions)
+        decode(
+            self.loaded.model,
+            [running.row for running in batch],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            eos=self.eos,
+            vocabulary=self.vocabulary,
+            on_token=None if late else on_token,
+            strategy=strategy,
+            width=self.batch_size,
+            infinite=self.infinite,
+        )
+        passes = strategy.passes_of
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -292,8 +269,8 @@ class TransformersBackend(Backend):
             meta, actions = dict(decoded.meta), decoded.actions
             if passes is not None:
                 meta["passes"] = passes[at]
-                if speculation and isinstance(options, DraftOptions):
-                    meta["drafts"] = speculation.tallies[at]
+                if isinstance(strategy, Speculation) and isinstance(options, DraftOptions):
+                    meta["drafts"] = strategy.tallies[at]
             if self.infinite:
                 meta["lm_infinite"] = asdict(self.infinite)
             if backspace is not None:
@@ -312,6 +289,33 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
                 meta=meta,
             )
+
+    def _strategy(
+        self,
+        batch: Sequence[_Running],
+        resolved: Resolved,
+        method: Method | None,
+        backspace: int | None,
+    ) -> Strategy:
+        """How the decoder chooses tokens."""
+        options = resolved.options
+        if isinstance(options, RsdOptions):
+            branching = ConstantBranching(options.branching)
+            shape = StochasticBeam(*options.beam) if options.beam else branching
+            draft = self._draft_model(options.draft).model
+            return RecursiveSpeculation(draft, shape, [running.seed for running in batch])
+        if isinstance(options, SuperposedOptions):
+            if options not in self._ngrams:
+                self._ngrams[options] = _count_ngrams(options, self._maker.encode)
+            settings = Settings(options.alpha, options.temperature)
+            return Superposition(settings, self._ngrams[options])
+        if isinstance(options, SortedOptions):
+            return self._sorted(batch, options)
+        if isinstance(options, DraftOptions):
+            return self._speculation(batch, resolved.method, options)
+        if method:
+            return Penalised(method)
+        return Strategy() if backspace is None else Backspace(backspace)
 
     def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.
@@ -356,31 +360,8 @@ class TransformersBackend(Backend):
         ]
         return Speculation(drafters, limit=settings.tokens)
 
-    def _superpose(
-        self, batch: Sequence[_Running], params: SamplingParams, settings: SuperposedOptions
-    ) -> None:
-        """Fills the rows in; those with one prompt are drafts of one superposition."""
-        if settings not in self._ngrams:
-            self._ngrams[settings] = _count_ngrams(settings, self._maker.encode)
-        together: dict[tuple[int, ...], list[Row]] = {}
-        for running in batch:
-            together.setdefault(tuple(running.row.prompt), []).append(running.row)
-        for prompt, rows in together.items():
-            found = superpose(
-                self.loaded.model,
-                prompt,
-                drafts=len(rows),
-                max_new_tokens=params.max_new_tokens,
-                eos=self.eos,
-                settings=Settings(settings.alpha, settings.temperature),
-                ngrams=self._ngrams[settings],
-            )
-            for row, suggestion in zip(rows, found, strict=False):
-                row.tokens = suggestion.tokens
-                row.finish = "eos" if suggestion.finished else "length"
-
     def _speculation(
-        self, batch: list[_Running], method: str, options: DraftOptions
+        self, batch: Sequence[_Running], method: str, options: DraftOptions
     ) -> Speculation:
         """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
         own.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from codegen.decoding.infinite import LMInfinite
+from codegen.decoding.contexts import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed, samples

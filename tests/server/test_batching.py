@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from codegen.errors import CodegenError
@@ -175,7 +174,7 @@ class Fake:
     def work(self) -> Iterator[Any]:
         try:
             for size in self.sizes:
-                yield SimpleNamespace(places=np.arange(size), name=self.name, cache=None)
+                yield SimpleNamespace(size=size, name=self.name, cache=None)
         finally:
             self.ended = True
         return self.name  # type: ignore[return-value]

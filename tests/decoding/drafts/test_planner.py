@@ -16,8 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding import loop
-from codegen.decoding.drafts import Draft, FixedCosts, PassCosts, Planner
+from codegen.decoding import passes, rows
+from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner
+from codegen.decoding.strategies.speculative import Speculation
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, load
@@ -41,7 +42,7 @@ def test_the_account_bounds_what_failing_drafts_cost(
     lucky: list[bool], cost: float, probability: float, most: int
 ) -> None:
     """However drafts over-estimate themselves, from any round on."""
-    planner = Planner(FixedCosts(cost), slack=0.02, allowance=0.7, ceiling=3.0)
+    planner = Planner(FixedCosts(cost), Account(slack=0.02, balance=0.7, ceiling=3.0))
     spent = gained = worst = 0.0
     for luck in lucky:
         (draft,) = planner.plan([boast(most, probability)], 1, [100])
@@ -69,7 +70,7 @@ def test_the_width_is_the_best_of_all_widths(data: st.DataObject) -> None:
             above = probabilities[parents[-1]] if parents[-1] >= 0 else 1.0
             probabilities.append(above * rng.random())
         drafts.append(Draft(list(range(len(parents))), parents, probabilities))
-    planner = Planner(FixedCosts(cost), allowance=2.0)
+    planner = Planner(FixedCosts(cost), Account(balance=2.0))
     cut = planner.plan(drafts, len(drafts), [50] * len(drafts), waiting=True)
 
     def gain(width: int) -> float:
@@ -106,7 +107,7 @@ def test_a_row_that_ends_soon_is_worth_little_unless_another_waits() -> None:
         costs.add(8, 1, 1.0)
         for width in range(2, 17):
             costs.add(8, width, 1 + 0.065 * (width - 1))
-        cut = Planner(costs, allowance=1.0).plan(drafts, 8, left, waiting)
+        cut = Planner(costs, Account(balance=1.0)).plan(drafts, 8, left, waiting)
         assert 1 + max(map(len, cut)) == expected, (left, waiting)
 
 
@@ -200,9 +201,9 @@ class Machine:
         def prefill(_: Any, __: Any, given: Sequence[list[int]]) -> None:
             self.now += token * sum(map(len, given))
 
-        monkeypatch.setattr(loop, "forward", forward)
-        monkeypatch.setattr(loop, "prefill", prefill)
-        monkeypatch.setattr(loop._Run, "clock", lambda _: self.now, raising=False)
+        monkeypatch.setattr(passes, "forward", forward)
+        monkeypatch.setattr(rows, "prefill", prefill)
+        monkeypatch.setattr(Speculation, "clock", lambda *_: self.now)
 
 
 @pytest.fixture(scope="module")
@@ -259,8 +260,8 @@ def test_what_is_emitted_does_not_depend_on_the_clock(
     for seed in range(4):
         rng = random.Random(seed)
         ticks = itertools.accumulate(rng.expovariate(1) ** 2 for _ in itertools.count())
-        monkeypatch.setattr(loop._Run, "clock", lambda _, ticks=ticks: next(ticks))
-        generator._planner = Planner(PassCosts(), allowance=50.0, ceiling=50.0)
+        monkeypatch.setattr(Speculation, "clock", lambda *_, ticks=ticks: next(ticks))
+        generator._planner = Planner(PassCosts(), Account(balance=50.0, ceiling=50.0))
         found = list(samples(generator, asked(6), params, Decoder("edit")))
         assert [sample.completion for sample in found] == plain
         passes.add(sum(sample.meta["passes"] for sample in found))
@@ -276,7 +277,7 @@ def test_a_given_cost_makes_drafts_a_function_of_the_batch(
     found = []
     for seed in range(3):
         rng = random.Random(seed)
-        monkeypatch.setattr(loop._Run, "clock", lambda _, rng=rng: rng.random())
+        monkeypatch.setattr(Speculation, "clock", lambda *_, rng=rng: rng.random())
         decoder = Decoder("suffix", {"token_cost": "0.05"})
         found.append([s.meta for s in samples(generator, asked(4), params, decoder)])
     assert found[0] == found[1] == found[2]

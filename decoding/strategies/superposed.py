@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import RowCache
-from codegen.decoding.passes import cache_argument, check_supported
+from codegen.decoding.cache import KVCache
+from codegen.decoding.loop import Batch, Row, Strategy
+from codegen.decoding.passes import Passes, cache_argument, check_supported
 from codegen.decoding.prefill import prefill
+from codegen.decoding.rows import CachedRows
 
 if TYPE_CHECKING:
     from codegen.decoding.suffix import SuffixIndex
@@ -116,7 +118,7 @@ def superpose(
     """
     check_supported(model, len(prompt) + max_new_tokens)
     blend = _Blend(settings, drafts, ngrams, list(prompt))
-    cache = RowCache(model.config.get_text_config().num_hidden_layers, len(prompt) + max_new_tokens)
+    cache = KVCache(model.config.get_text_config().num_hidden_layers, len(prompt) + max_new_tokens)
     prefill(model, cache, [list(prompt)])
     embed = model.get_input_embeddings()
     device = model.device
@@ -139,6 +141,41 @@ def _is_settled(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts
     """Whether no draft on its way can come among the best: scores only fall."""
     best = sorted((draft.score for draft in ended), reverse=True)
     return len(best) >= drafts and best[drafts - 1] >= max(draft.score for draft in alive)
+
+
+class Superposition(Strategy):
+    """Rows with one prompt are drafts of one superposition; their random numbers are not read.
+
+    Args:
+        settings, ngrams: see these classes.
+    """
+
+    heals = False
+    forgets = False
+
+    def __init__(self, settings: Settings = Settings(), ngrams: NGrams | None = None) -> None:
+        self.settings, self.ngrams = settings, ngrams
+
+    def rounds(self, batch: Batch) -> Passes[None]:
+        """See :class:`Strategy`: its passes feed blends and not tokens, so they are its own."""
+        assert isinstance(batch.sequences, CachedRows)
+        together: dict[tuple[int, ...], list[Row]] = {}
+        for row in batch.rows:
+            together.setdefault(tuple(row.prompt), []).append(row)
+        for prompt, rows in together.items():
+            found = superpose(
+                batch.sequences.model,
+                prompt,
+                drafts=len(rows),
+                max_new_tokens=batch.most,
+                eos=batch.eos,
+                settings=self.settings,
+                ngrams=self.ngrams,
+            )
+            for row, suggestion in zip(rows, found, strict=False):
+                row.tokens = suggestion.tokens
+                row.finish = "eos" if suggestion.finished else "length"
+        yield from ()
 
 
 class _Blend:
@@ -199,7 +236,7 @@ class _Blend:
 
 
 def _forward(
-    model: PreTrainedModel, vector: torch.Tensor, cache: RowCache, slot: int
+    model: PreTrainedModel, vector: torch.Tensor, cache: KVCache, slot: int
 ) -> torch.Tensor:
     """Logits [V] after an embedding [1, 1, D] at a slot."""
     cache.place(torch.tensor([[slot]], device=vector.device), slot + 1)

@@ -1,14 +1,15 @@
-"""LM-Infinite: contexts of any length without fine-tuning, in bounded memory.
+"""Contexts beyond a model's length: LM-Infinite, without fine-tuning, and Giraffe's rotary bases.
 
-Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large Language Models*
-(NAACL 2024, arXiv 2308.16137). Two changes to the attention of a model with rotary positions:
+**LM-Infinite.** Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large
+Language Models* (NAACL 2024, arXiv 2308.16137). Two changes to the attention of a model with rotary
+positions:
 
 - the Λ-shaped mask: query i sees key j <= i iff j < ``n_global`` or i - j < ``n_local``;
 - the distance cap: relative distances are min(i - j, ``n_local``), so that the first tokens are
   never farther away than anything in training was.
 
 Only first tokens can be that far, and all those that are have one distance. Their scores come from
-keys turned back to position 0 and queries turned to position ``n_local`` (the rotation of
+keys turned back to position 0 and queries turned to position ``n_local`` (by the rotations of
 ``codegen.decoding.editing``, whatever pairs of channels and frequencies a model has, Giraffe's
 among them); all others are the model's own.
 
@@ -21,10 +22,27 @@ however long it grows, and drafts and ragged batches work as always.
 It forgets the middle: good for streams, not for code whose definitions are far away. What is
 refused: sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
 positions that are no rotation, score caps and sinks, padding outside the loop.
+
+**Giraffe.** Source: Pal et al., *Giraffe: Adventures in Expanding Context Lengths in LLMs* (arXiv
+2308.10882). With d rotating channels and f_t = base^(-2t/d), t = 0 .. d/2 - 1:
+
+- ``giraffe_power``: f_t * (1 - t / (d/2))^k. Slow waves become slower still, fast ones stay.
+- ``giraffe_truncated``: f_t where f_t >= c, a small constant rho where c/8 <= f_t < c, and 0 below,
+  with c = 2 pi / T and rho = 2 pi / (16 T): only waves that complete a cycle within T tokens stay.
+
+(Linear scaling, which the paper found the most robust, is transformers' own ``linear``.) All of
+them want fine-tuning. After :func:`register`, a configuration names them::
+
+    config.rope_parameters = {"rope_type": "giraffe_power", "rope_theta": 1e5, "exponent": 0.5}
+    config.rope_parameters = {"rope_type": "giraffe_truncated", "rope_theta": 1e5, "length": 2048}
+
+``length`` is T, by default ``max_position_embeddings``. Cache editing turns keys by whatever
+frequencies a model holds, so it works with these too.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,16 +52,17 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from codegen.decoding.cache import RowCache, RowCacheLayer
-from codegen.decoding.editing import Rotation, find_rotations
-from codegen.decoding.passes import check_architecture, forward
-from codegen.decoding.prefill import prefill
-from codegen.decoding.rope import bound_to_length
+from codegen.decoding.cache import CacheLayer, KVCache, Rotation
+from codegen.decoding.editing.rotation import find_rotations
+from codegen.decoding.passes import check_architecture, forward, sliding_window
+from codegen.decoding.rows import CachedRows, Trees
 from codegen.errors import ConfigError, ModelError
 
 _NAME = "lm_infinite"
 _BLOCK = 256  # queries whose scores are held at once
+_BOUND_TO_LENGTH = ("dynamic", "longrope")
 _rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
     weakref.WeakKeyDictionary()
 )
@@ -84,9 +103,7 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
     check_architecture(model)
     config = model.config.get_text_config()
     name = f"The context of {type(model).__name__}"
-    kinds = getattr(config, "layer_types", None)
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if slides and (not kinds or "sliding_attention" in kinds):
+    if sliding_window(model):
         raise ModelError(
             f"{name} can't be extended: its window of {config.sliding_window} tokens slides "
             "already.",
@@ -177,6 +194,16 @@ class Extension:
         near = positions[:, None, :, None] - slots < self.settings.n_local
         return mask & (near | (slots < self.settings.n_global))
 
+    def rows(self, model: PreTrainedModel, longest: int, drafted: int) -> BoundedRows:
+        """The rows of a decoding loop.
+
+        Args:
+            model: the extended one.
+            longest: tokens that a row grows to at most.
+            drafted: most drafted tokens of a round.
+        """
+        return BoundedRows(model, self, self.capacity(longest, drafted + 1))
+
     def capacity(self, longest: int, width: int) -> int:
         """Slots of a row that grows to so many tokens, fed by passes of such a width.
 
@@ -185,55 +212,70 @@ class Extension:
         settings = self.settings
         return min(longest + width, settings.kept + max(settings.n_local, 2 * width, _BLOCK))
 
-    def forget(self, cache: RowCache, row: int, cursor: int) -> int:
+    def forget(self, cache: KVCache, row: int, cursor: int) -> int:
         """Drops what the token at ``cursor`` and later ones do not see; the new cursor.
 
-        The first tokens stay, the newest move up behind them, and their keys turn back by as many
-        positions: distances among them are as before, and to the first tokens at the cap.
+        The first tokens stay, the last ones move up behind them, and their keys turn back by as
+        many positions: distances among them are as before, and to the first tokens at the cap.
         """
         count = cursor - self.settings.kept
         if count <= 0:
             return cursor
         first = self.settings.n_global
         for layer, rotation in zip(cache.layers, self.rotations, strict=True):
-            assert isinstance(layer, RowCacheLayer)
-            assert layer.keys is not None and layer.values is not None
-            keys = layer.keys[row, :, first + count : cursor].clone()
-            values = layer.values[row, :, first + count : cursor].clone()
+            assert isinstance(layer, CacheLayer)
+            all_keys, all_values = layer.states
+            keys = all_keys[row, :, first + count : cursor].clone()
+            values = all_values[row, :, first + count : cursor].clone()
             if rotation is not None:
                 shift = torch.tensor([-count], device=keys.device)
                 keys = rotation.turn(keys, *rotation.turns(shift))
-            layer.keys[row, :, first : cursor - count] = keys
-            layer.values[row, :, first : cursor - count] = values
+            all_keys[row, :, first : cursor - count] = keys
+            all_values[row, :, first : cursor - count] = values
         return cursor - count
 
-    def prefill(
-        self, model: PreTrainedModel, given: Sequence[list[int]], capacity: int
-    ) -> tuple[RowCache, list[int]]:
-        """Encodes each row's tokens but for the last; a cache, and the rows' cursors."""
-        layers = model.config.get_text_config().num_hidden_layers
-        cursors = [len(tokens) - 1 for tokens in given]
-        if max(cursors) < min(self.settings.n_local, capacity):
-            cache = RowCache(layers, capacity)
-            prefill(model, cache, given)
-            return cache, cursors
-        alone = [self._prefill_row(model, tokens[:-1], layers, capacity) for tokens in given]
+
+class BoundedRows(CachedRows):
+    """Rows of any length in so many slots each: a row that reaches them forgets its middle.
+
+    Args:
+        model: the extended one.
+        extension: of it.
+        capacity: slots a row.
+    """
+
+    def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
+        super().__init__(model, capacity)
+        self.extension = extension
+        self._last_position = capacity - 1  # positions are those of slots, whatever the model holds
+
+    def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
+        """See :class:`CachedRows`."""
+        for i, cursor in enumerate(self.cursors):
+            if cursor + trees.width > self.cache.capacity:
+                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+        mask = super().place(trees, first)
+        return self.extension.restrict(mask, self.cache.slots.positions)
+
+    def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
+        capacity = self.cache.capacity
+        if max(map(len, given)) <= min(self.extension.settings.n_local, capacity):
+            return super()._encoded(given)
+        alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]
         return _stacked([cache for cache, _ in alone]), [cursor for _, cursor in alone]
 
-    def _prefill_row(
-        self, model: PreTrainedModel, tokens: list[int], layers: int, capacity: int
-    ) -> tuple[RowCache, int]:
-        cache, cursor = RowCache(layers, capacity), 0
+    def _encoded_alone(self, tokens: list[int], capacity: int) -> tuple[KVCache, int]:
+        cache, cursor = KVCache(len(self.cache.layers), capacity), 0
         at = 0
         while at < len(tokens):
             if cursor == capacity:
-                cursor = self.forget(cache, 0, cursor)
+                cursor = self.extension.forget(cache, 0, cursor)
             part = tokens[at : at + capacity - cursor]
             count = len(part)
-            positions = torch.arange(cursor, cursor + count, device=model.device)[None]
+            positions = torch.arange(cursor, cursor + count, device=self.device)[None]
             cache.place(positions, cursor + count)
-            mask = self.restrict(cache.mask(), positions)
-            forward(model, torch.tensor([part], device=model.device), cache, mask, 1)
+            mask = self.extension.restrict(cache.mask(), positions)
+            forward(self.model, torch.tensor([part], device=self.device), cache, mask, 1)
             at, cursor = at + count, cursor + count
         return cache, cursor
 
@@ -302,9 +344,9 @@ class InfiniteCache(Cache):
         super().__init__(layers=[_InfiniteLayer(settings) for _ in range(layers)])
 
 
-def _stacked(caches: Sequence[RowCache]) -> RowCache:
+def _stacked(caches: Sequence[KVCache]) -> KVCache:
     """Caches of one row each as one; those of one-token prompts hold nothing yet."""
-    together = RowCache(len(caches[0].layers), caches[0].slots.capacity)
+    together = KVCache(len(caches[0].layers), caches[0].capacity)
     for number, made in enumerate(together.layers):
         layer: Any = made
         parts: list[Any] = [cache.layers[number] for cache in caches]
@@ -430,3 +472,69 @@ def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> 
             "LM-Infinite does not take padded rows.",
             "Give rows of one length, or use codegen.decoding.loop.decode.",
         )
+
+
+def register() -> None:
+    """Makes the rope types known to transformers, in this process."""
+    ROPE_INIT_FUNCTIONS["giraffe_power"] = power
+    ROPE_INIT_FUNCTIONS["giraffe_truncated"] = truncated
+
+
+def power(
+    config: Any,
+    device: torch.device | str | None = None,
+    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
+    layer_type: str | None = None,
+) -> tuple[torch.Tensor, float]:
+    """The power basis; the parameter ``exponent`` is k, by default 0.5.
+
+    Returns:
+        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
+    """
+    parameters, frequencies = _plain(config, layer_type)
+    exponent = parameters.get("exponent", 0.5)
+    if not 0 <= exponent <= 10:
+        raise ConfigError(f"The exponent of giraffe_power is {exponent}; it must lie in [0, 10].")
+    share = torch.arange(len(frequencies)) / len(frequencies)
+    return (frequencies * (1 - share) ** exponent).to(device), 1.0
+
+
+def truncated(
+    config: Any,
+    device: torch.device | str | None = None,
+    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
+    layer_type: str | None = None,
+) -> tuple[torch.Tensor, float]:
+    """The truncated basis; the parameter ``length`` is T.
+
+    Returns:
+        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
+    """
+    parameters, frequencies = _plain(config, layer_type)
+    length = parameters.get("length", config.max_position_embeddings)
+    if length < 1:
+        raise ConfigError(f"The length of giraffe_truncated is {length}; it must be at least 1.")
+    cutoff, constant = 2 * math.pi / length, 2 * math.pi / (16 * length)
+    middle = torch.full_like(frequencies, constant)
+    slow = torch.where(frequencies >= cutoff / 8, middle, 0.0)
+    return torch.where(frequencies >= cutoff, frequencies, slow).to(device), 1.0
+
+
+def bound_to_length(config: Any) -> str:
+    """The rope type of a model whose frequencies depend on the length at hand; "" for others."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for each in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
+        if each.get("rope_type") in _BOUND_TO_LENGTH:
+            return each["rope_type"]
+    return ""
+
+
+def _plain(config: Any, layer_type: str | None) -> tuple[dict[str, Any], torch.Tensor]:
+    """The parameters, and f_t."""
+    parameters = config.rope_parameters
+    if layer_type is not None:
+        parameters = parameters[layer_type]
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotary = int(width * parameters.get("partial_rotary_factor", 1.0))
+    channels = torch.arange(0, rotary, 2, dtype=torch.float32)
+    return parameters, 1.0 / parameters["rope_theta"] ** (channels / rotary)

@@ -1,4 +1,4 @@
-"""Batches of unequal rows: our cursors against realignment (EQSPEC, EXSPEC), in fp32.
+"""Batches of unequal rows: cursors per row against realignment (EQSPEC, EXSPEC), in fp32.
 
 What: greedy completions of HumanEval's prompts by one model, all in one batch (EXSPEC: in batches
 of half as many, out of a pool of all). All methods verify suffix drafts of at most ``draft_tokens``
@@ -61,7 +61,7 @@ def run(
 
     from codegen.benchmarks.tools.realign import Limits, eqspec, exspec
     from codegen.decoding.drafts import SuffixDrafter
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     given = _prompts(loaded, prompts)
-    limits = Limits(max_new_tokens, draft_tokens, HFGenerator(loaded).eos)
+    limits = Limits(max_new_tokens, draft_tokens, TransformersBackend(loaded).eos)
 
     def drafters() -> list[Any]:
         return [SuffixDrafter() for _ in given]

@@ -1,4 +1,4 @@
-"""Drafts with a model: tokens a forward pass and tokens a second, against transformers' own ways.
+"""Drafts with a model: tokens per forward pass and per second, against transformers.
 
 What: completions by one model, one prompt at a time and in a batch of eight. The model writes by
 itself in ``humaneval`` (functions from their docstrings, chat), ``sampled`` (the same at
@@ -128,14 +128,14 @@ def run(
     began = time.monotonic()
     import torch
 
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
     loaded = load(model)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    generator = HFGenerator(loaded, batch_size=_BATCH)
+    generator = TransformersBackend(loaded, batch_size=_BATCH)
     methods: dict[str, Complete] = {name: _ours(generator, name) for name in _OURS}
     methods["transformers"] = _theirs(generator, {})
     peers: dict[str, Complete] = {}
@@ -321,7 +321,7 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
 
 
 def _ours(generator: Any, name: str, **options: Any) -> Complete:
-    from codegen.generation import Decoder, SamplingParams
+    from codegen.generation import Decoder, SamplingParams, samples
 
     decoder = Decoder("sample" if name == "plain" else name, options)
 
@@ -329,10 +329,10 @@ def _ours(generator: Any, name: str, **options: Any) -> Complete:
         questions: Sequence[_Question], most: int
     ) -> tuple[list[list[int]], dict[str, Any]]:
         params = SamplingParams(max_new_tokens=most, temperature=questions[0].temperature)
-        samples = list(generator.generate([q.request for q in questions], params, decoder))
-        made = [_tokens(generator, s.completion, s.completion_tokens) for s in samples]
+        found = list(samples(generator, [q.request for q in questions], params, decoder))
+        made = [_tokens(generator, s.completion, s.completion_tokens) for s in found]
         drafters: dict[str, list[int]] = {}
-        for sample in samples:
+        for sample in found:
             for drafter, counts in sample.meta.get("drafts", {}).items():
                 total = drafters.setdefault(drafter, [0, 0])
                 total[:] = [total[0] + counts[0], total[1] + counts[1]]

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from codegen.decoding import passes, rows
 from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner
 from codegen.decoding.strategies.speculative import Speculation
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.hf import HFGenerator
+from codegen.generation import Decoder, Request, SamplingParams, samples
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, load
 
 
@@ -215,7 +215,7 @@ KINDS = ("fresh", "loops", "uneven loops", "at random")
 
 
 def target(loaded: LoadedModel, kind: str) -> torch.Tensor:
-    eos = HFGenerator(loaded).eos
+    eos = TransformersBackend(loaded).eos
     return succession(kind, loaded.model.config.vocab_size, set(eos) | {0, 1, 2, 3})
 
 
@@ -237,11 +237,11 @@ def test_drafts_never_cost(
     plain: list[str] = []
     for decoder in ("sample", "suffix", "edit"):
         machine.spent = 0.0
-        made = HFGenerator(loaded, batch_size=size)
-        samples = list(made.generate(asked(8), params, Decoder(decoder)))
+        made = TransformersBackend(loaded, batch_size=size)
+        found = list(samples(made, asked(8), params, Decoder(decoder)))
         took[decoder] = machine.spent
-        plain = plain or [sample.completion for sample in samples]
-        assert [sample.completion for sample in samples] == plain
+        plain = plain or [sample.completion for sample in found]
+        assert [sample.completion for sample in found] == plain
     for decoder in ("suffix", "edit"):
         assert took["sample"] / took[decoder] >= 0.97, took
     if name in ("gpu", "bf16") and kind == "loops" and size == 1:
@@ -254,17 +254,17 @@ def test_what_is_emitted_does_not_depend_on_the_clock(
 ) -> None:
     Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
     params = SamplingParams(max_new_tokens=64, temperature=temperature, seed=5)
-    generator = HFGenerator(loaded, batch_size=4)
-    plain = [s.completion for s in generator.generate(asked(6), params, Decoder("sample"))]
+    generator = TransformersBackend(loaded, batch_size=4)
+    plain = [s.completion for s in samples(generator, asked(6), params, Decoder("sample"))]
     passes = set()
     for seed in range(4):
         rng = random.Random(seed)
         ticks = itertools.accumulate(rng.expovariate(1) ** 2 for _ in itertools.count())
         monkeypatch.setattr(Speculation, "clock", lambda *_, ticks=ticks: next(ticks))
         generator._planner = Planner(PassCosts(), Account(balance=50.0, ceiling=50.0))
-        samples = list(generator.generate(asked(6), params, Decoder("edit")))
-        assert [sample.completion for sample in samples] == plain
-        passes.add(sum(sample.meta["passes"] for sample in samples))
+        found = list(samples(generator, asked(6), params, Decoder("edit")))
+        assert [sample.completion for sample in found] == plain
+        passes.add(sum(sample.meta["passes"] for sample in found))
     assert len(passes) > 1, "the clock did decide what was drafted"
 
 
@@ -272,15 +272,15 @@ def test_a_given_cost_makes_drafts_a_function_of_the_batch(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
-    generator = HFGenerator(loaded, batch_size=4)
+    generator = TransformersBackend(loaded, batch_size=4)
     params = SamplingParams(max_new_tokens=64, temperature=1.0)
     found = []
     for seed in range(3):
         rng = random.Random(seed)
         monkeypatch.setattr(Speculation, "clock", lambda *_, rng=rng: rng.random())
         decoder = Decoder("suffix", {"token_cost": "0.05"})
-        found.append([s.meta for s in generator.generate(asked(4), params, decoder)])
+        found.append([s.meta for s in samples(generator, asked(4), params, decoder)])
     assert found[0] == found[1] == found[2]
     assert any(meta["drafts"] for meta in found[0])
     decoder = Decoder("suffix", {"token_cost": 50})
-    assert not any(s.meta["drafts"] for s in generator.generate(asked(4), params, decoder))
+    assert not any(s.meta["drafts"] for s in samples(generator, asked(4), params, decoder))

@@ -26,9 +26,9 @@ from codegen.decoding.rpg.processor import PenaltyProcessor
 from codegen.decoding.rpg.rules import apply, push_all
 from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
 from codegen.errors import ConfigError
-from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.decoders import find_decoder
-from codegen.generation.hf import HFGenerator
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 
 LOOP = "x = f(1)\n"
@@ -166,20 +166,22 @@ def test_scores_of_the_model_are_left_alone(tokenizer: Any) -> None:
 
 
 def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
-    generator = HFGenerator(load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2)
+    generator = TransformersBackend(
+        load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2
+    )
     requests = [Request(prompt, problem_id=str(i)) for i, prompt in enumerate(PROMPTS)]
     params = SamplingParams(max_new_tokens=30)
 
     def texts(name: str, **options: Any) -> list[str]:
-        return [s.completion for s in generator.generate(requests, params, Decoder(name, options))]
+        return [s.completion for s in samples(generator, requests, params, Decoder(name, options))]
 
     free = texts("sample")
     assert texts("rpg", strength=0, bonus=0) == free
     assert texts("no_repeat_ngram", size="2") == texts("sample+no_repeat_ngram", size=2) != free
-    sample = next(generator.generate(requests, params, Decoder("dry", {"allowed": 1})))
+    sample = next(samples(generator, requests, params, Decoder("dry", {"allowed": 1})))
     assert sample.settings["decoder"] == "dry"
     assert sample.settings["decoder_options"] == {"allowed": 1}
-    joined = next(generator.generate(requests, params, Decoder("edit_sequence+rpg")))
+    joined = next(samples(generator, requests, params, Decoder("edit_sequence+rpg")))
     assert joined.actions and "edits" in joined.meta
 
 

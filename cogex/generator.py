@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from codegen.cogex.conversion import converted
-from codegen.cogex.errors import Invalid
-from codegen.cogex.execution import OpenSandbox, Sandbox, run_record
+from codegen.cogex.execution import run_record
+from codegen.cogex.literals import Invalid
 from codegen.cogex.program import parse_program
 from codegen.cogex.record import (
     CogexRecord,
@@ -33,6 +33,7 @@ from codegen.cogex.record import (
     split_completion,
 )
 from codegen.errors import CodegenError, ConfigError, MachineError, SandboxError
+from codegen.evals.sandbox import Sandbox
 from codegen.generation.asking import Asker, ModelUnusable, Prices
 from codegen.generation.plans import Plan, Questioner, run_plans
 from codegen.records import Example, Segment, TrainingText
@@ -68,7 +69,6 @@ class CoGEX:
         temperature, max_tokens: of its answers.
         prices: of its tokens, for the cost in ``meta``.
         asker_of: makes the client of a model from (llm, cache, ledger).
-        open_sandbox: opens a sandbox, for mode ``run``.
 
     A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
     ``intermediates``; from a model ``llm_model``, ``llm_prompt_tokens``, ``llm_completion_tokens``
@@ -86,7 +86,6 @@ class CoGEX:
     max_tokens: int = 2048
     prices: Prices = Prices()
     asker_of: Callable[[Any, str, str], Asker] | None = None
-    open_sandbox: OpenSandbox | None = None
     name: str = field(default="cogex", init=False)
 
     def __post_init__(self) -> None:
@@ -138,10 +137,8 @@ class CoGEX:
             return self._ask([self._plan(example, rng) for example, rng in items])
         if self.mode == "records":
             return [_caught(self._read, example) for example, _ in items]
-        if self.open_sandbox is None:
-            raise ConfigError("Mode run needs a sandbox.")
         try:
-            with self.open_sandbox(workers=1) as sandbox:
+            with Sandbox(workers=1) as sandbox:
                 return [
                     _caught(lambda one: self._run(one, sandbox), example) for example, _ in items
                 ]

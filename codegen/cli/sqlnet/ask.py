@@ -12,7 +12,7 @@ from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
-    from codegen.sqlnet.databases import Limits, Rows
+    from codegen.sqlnet.databases import Rows, StatementLimits
     from codegen.sqlnet.fallback import Written
     from codegen.sqlnet.parser import Parse
 
@@ -98,13 +98,12 @@ def ask(
     """
     if endpoint and not llm:
         raise ConfigError("--endpoint is given without --llm.", "Name its model with --llm.")
-    from codegen.sqlnet.databases import Limits
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
 
     if dialect:
         check_dialect(dialect)
-    limits = Limits(timeout, rows)
+    limits = StatementLimits(timeout, rows)
     schema = Schema.open(database).with_aliases(aliases)
 
     import torch
@@ -131,7 +130,7 @@ def ask(
 
 
 def _asked_model(
-    parse: Parse, schema: Schema, complete: Any, limits: Limits, as_json: bool
+    parse: Parse, schema: Schema, complete: Any, limits: StatementLimits, as_json: bool
 ) -> dict[str, Any]:
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import write

@@ -55,11 +55,10 @@ def evaluate(
 
     from codegen.evals.statistics.scores import wilson
     from codegen.sqlnet.calibration import calibration_error, join
-    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.examples import label, read_questions, read_tables
     from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
     from codegen.sqlnet.network import Network
     from codegen.sqlnet.parser import DEFAULT_MODEL
-    from codegen.sqlnet.wikisql import read_questions, read_tables
 
     torch.set_num_threads(1)
     network = Network.load(model or DEFAULT_MODEL, encoder)

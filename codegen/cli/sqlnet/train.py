@@ -121,13 +121,12 @@ def train(
         raise ConfigError(f"The layout {layout} reads no encoder.", "Leave --encoder out.")
     import torch
 
-    from codegen.sqlnet.contextual import ContextEncoder
-    from codegen.sqlnet.examples import label, split_by_table
+    from codegen.sqlnet.examples import label, read_questions, read_tables, split_by_table
     from codegen.sqlnet.metrics import databases_of
     from codegen.sqlnet.network import NetworkConfig
     from codegen.sqlnet.training import Epoch, TrainingConfig
     from codegen.sqlnet.training import train as run
-    from codegen.sqlnet.wikisql import read_questions, read_tables
+    from codegen.sqlnet.vectors import ContextEncoder
 
     torch.set_num_threads(1)
     read = ContextEncoder.load(encoder) if encoder else None

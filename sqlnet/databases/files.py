@@ -232,14 +232,14 @@ def _fill(
         held.append(tuple(map(_storable, row)))
     if types is None:
         types = [column_type(row[i] for row in held) for i in range(len(names))]
-    quoted = ", ".join(
+    declared = ", ".join(
         f"{quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
         for name, kind in zip(names, types, strict=True)
     )
     longest = max((_bytes(value) for row in held for value in row), default=0)
     marks = ", ".join("?" * len(names))
     try:
-        connection.execute(f"CREATE TABLE {quoted(table)} ({quoted})")
+        connection.execute(f"CREATE TABLE {quoted(table)} ({declared})")
         connection.executemany(
             f"INSERT INTO {quoted(table)} VALUES ({marks})",
             (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),

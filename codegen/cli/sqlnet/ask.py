@@ -98,6 +98,7 @@ def ask(
     """
     if endpoint and not llm:
         raise ConfigError("--endpoint is given without --llm.", "Name its model with --llm.")
+    from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
 

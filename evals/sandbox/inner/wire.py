@@ -28,7 +28,10 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from json.encoder import c_make_encoder, encode_basestring_ascii
+from json.encoder import (
+    c_make_encoder,  # type: ignore[attr-defined]
+    encode_basestring_ascii,
+)
 from typing import Any, NamedTuple
 
 MAX_FRAME_BYTES = 8 << 20
@@ -711,7 +714,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_decoder: Any = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _decode(text: str) -> Any:

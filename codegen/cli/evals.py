@@ -126,7 +126,7 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
             limit=given.limit,
             batch_size=given.batch_size,
             backend=given.backend,
-            vllm_options=given.vllm_option,
+            options=given.own_options(),
             on_progress=progress.update,
         )
     if not as_json:

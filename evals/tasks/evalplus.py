@@ -32,7 +32,7 @@ from typing import Any, Literal
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 
 from .base import CodeTask
 from .expected import Expected, expected_results, write_value

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 from codegen.records import Sample
 
 from .base import CodeTask

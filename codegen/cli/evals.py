@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -134,6 +135,8 @@ def run(
 @click.option("--unsafe-local", is_flag=True,
               help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
 @packages_option
+@click.option("--reward", metavar="NAME",
+              help="Reward each sample, into rewards.jsonl: passed or a package's.")  # fmt: skip
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
               help="Where the sandboxes run: here, or on a Ray cluster.")  # fmt: skip
 @click.option("--ray-address", default="", help="The cluster; default: RAY_ADDRESS, or one here.")
@@ -147,6 +150,7 @@ def score(
     source: str | None,
     unsafe_local: bool,
     packages: tuple[str, ...],
+    reward: str | None,
     executor: str,
     ray_address: str,
     as_json: bool,
@@ -180,7 +184,23 @@ def score(
         )
     if not as_json:
         _print_score(result)
-    return {"ok": result.complete, **asdict(result)}
+    summary = {"ok": result.complete, **asdict(result)}
+    if reward:
+        summary["reward"] = _reward(reward, samples, out, as_json)
+    return summary
+
+
+def _reward(name: str, samples: str, out: str, as_json: bool) -> dict[str, Any]:
+    from codegen.evals.scoring import VERDICTS, read_samples
+    from codegen.records import Verdict, read_jsonl
+    from codegen.rewards import write_rewards
+
+    verdicts = read_jsonl(Verdict, Path(out, VERDICTS))
+    found = write_rewards(name, read_samples(samples), verdicts, Path(out, "rewards.jsonl"))
+    if not as_json:
+        mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
+        click.echo(f"reward {visible(name)}: mean {mean} of {found['valued']} samples")
+    return found
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.backspace import is_trajectory, with_backspace
-from codegen.data.read import read_texts
+from codegen.data.manifest import read_texts
 from codegen.errors import ConfigError, InputError
 from codegen.finetune.attention import causal
 from codegen.finetune.backends import Attention

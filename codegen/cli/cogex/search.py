@@ -155,8 +155,7 @@ def _numbers(
     budget: int, candidates: int | None, items: int | None, method: Any, share: float
 ) -> tuple[int, int]:
     """Candidates and problems: those given, else what the budget allows."""
-    from codegen.cogex.search import SearchSettings, within_budget
-    from codegen.cogex.search.settings import ITEMS
+    from codegen.cogex.search import ITEMS, SearchSettings, within_budget
 
     if budget:
         number, size = within_budget(budget, method, share)

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from codegen import plugins
 from codegen.cli import LazyGroup
 
 
+class _Group(LazyGroup):
+    """Has a command for each generator of another package too."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        installed = {
+            name: ("", f"Generator of the package {package}.")
+            for name in plugins.names("generators")
+            if name not in lazy and (package := plugins.package_of("generators", name))
+        }
+        super().__init__(*args, lazy={**lazy, **installed}, **kwargs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module, or makes a command for another package's generator."""
+        place, _ = self.lazy.get(cmd_name, ("unknown", ""))
+        if place:
+            return super().get_command(ctx, cmd_name)
+        from codegen.cli.data.installed import generator_command
+
+        return generator_command(cmd_name)
+
+
 @click.group(
-    cls=LazyGroup,
+    cls=_Group,
     lazy={
         "lintseq": (
             "codegen.cli.data.lintseq:lintseq",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from codegen.cli.progress import Progress as Bar
     from codegen.data import Manifest, Progress, TextGenerator
     from codegen.data.executors import Executor
-    from codegen.data.screens import Decontamination, Dedup
+    from codegen.data.filters import Dedup, Filter
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,6 +85,13 @@ def run_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "file; can be given several times.",
         ),
         click.option(
+            "--filter",
+            "filters",
+            multiple=True,
+            metavar="NAME[:TEXT]",
+            help="Apply a filter of another package; can be given several times.",
+        ),
+        click.option(
             "--item-timeout",
             type=above_0,
             default=60.0,
@@ -126,6 +133,7 @@ def run_generator(
     dedup_against: tuple[str, ...],
     dedup_threshold: float,
     decontaminate: tuple[str, ...],
+    filters: tuple[str, ...],
     item_timeout: float,
     max_characters: int,
     chunk_size: int,
@@ -151,7 +159,7 @@ def run_generator(
             limit=limit,
             shard=Shard.parse(shard) if shard else None,
             dedup=_dedup(dedup, dedup_against, dedup_threshold),
-            decontamination=_decontamination(decontaminate),
+            filters=_filters(decontaminate, filters),
             on_progress=show,
             options=EngineOptions(
                 chunk_size=chunk_size, item_timeout_s=item_timeout, max_characters=max_characters
@@ -227,7 +235,7 @@ def _executor(name: str, ray_address: str | None, workers: int | None) -> Execut
 
 
 def _dedup(kind: str, against: Sequence[str], threshold: float) -> Dedup | None:
-    from codegen.data.screens import Dedup
+    from codegen.data.filters import Dedup
     from codegen.errors import ConfigError
 
     if kind == "none":
@@ -239,10 +247,15 @@ def _dedup(kind: str, against: Sequence[str], threshold: float) -> Dedup | None:
     )
 
 
-def _decontamination(sets: Sequence[str]) -> Decontamination | None:
-    from codegen.data.screens import Decontamination
+def _filters(sets: Sequence[str], filters: Sequence[str]) -> list[Filter]:
+    from codegen import plugins
+    from codegen.data.filters import Decontamination
 
-    return Decontamination.build(sets) if sets else None
+    found: list[Filter] = [Decontamination.build(sets)] if sets else []
+    for text in filters:
+        name, _, argument = text.partition(":")
+        found.append(plugins.load("filters", name)(argument))
+    return found
 
 
 @contextmanager

@@ -32,10 +32,10 @@ from codegen.errors import CodegenError, ConfigError
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "generators": {
         "lintseq": "codegen.lintseq:LintSeq",
-        "unicode": "codegen.unicoder:UniCode",
+        "unicode": "codegen.methods.unicode:UniCode",
         "cogex": "codegen.data.generators:cogex",
-        "backspace": "codegen.backspace:Backspace",
-        "infilling": "codegen.infilling:Infilling",
+        "backspace": "codegen.methods.backspace:Backspace",
+        "infilling": "codegen.methods.infilling:Infilling",
         "whole": "codegen.data.generators:Whole",
         "plain": "codegen.data.generators:Plain",
     },
@@ -67,9 +67,8 @@ def names(kind: str) -> list[str]:
 
 def package_of(kind: str, name: str) -> str:
     """The package that adds a part; "" if the part is built in or unknown."""
-    if name in BUILT_IN[kind]:
-        return ""
-    return next(map(_name, _installed(kind).get(name, ())), "")
+    found = _installed(kind).get(name)
+    return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
 
 
 def load(kind: str, name: str) -> Any:

@@ -186,7 +186,7 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_help_lists_them_and_imports_nothing(installed: Path) -> None:
     done = codegen(installed, "data", "--help")
-    assert "Generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
+    assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
     assert "-o, --option KEY=VALUE" in codegen(installed, "data", "shout", "--help").stdout
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from codegen import __version__
+from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.errors import InputError
 from codegen.paths import child
-from codegen.puzzles import Puzzles, is_puzzles
 from codegen.records import TrainingText, read_jsonl, read_rows
 
 MANIFEST = "manifest.json"

@@ -20,6 +20,7 @@ from typing import Any
 from codegen.data.sources import Rejected
 from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
 from codegen.errors import InputError
+from codegen.evals.tasks.humaneval import HumanEval
 from codegen.hub import parse_hub
 from codegen.paths import read_packed
 
@@ -102,9 +103,7 @@ def open_reference(spec: str) -> ReferenceSet:
 
 
 def _humaneval() -> Iterator[Reference]:
-    from codegen.evals.tasks.humaneval import humaneval
-
-    task = humaneval("humaneval", "")
+    task = HumanEval.load("humaneval", "")
     for problem in task.problems():
         yield Reference(
             problem.id,

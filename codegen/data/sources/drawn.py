@@ -12,10 +12,9 @@ from typing import Any
 from codegen.cogex.families import FAMILIES, find_family, source_of
 from codegen.data.sources import Item, Rejected, SourceOptions
 from codegen.data.sources.functions import without_docstring
+from codegen.data.sources.puzzles import Puzzles
 from codegen.errors import ConfigError
 from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem
-from codegen.evals.tasks.humaneval import humaneval as humaneval_task
-from codegen.puzzles import Puzzles
 from codegen.records import Example
 
 DEFAULT_COUNT = 2000
@@ -127,7 +126,7 @@ def humaneval(argument: str, options: SourceOptions) -> DrawnSource:
     """
     if argument:
         raise ConfigError(f"Unknown source 'humaneval:{argument}'.", "Write humaneval alone.")
-    task = humaneval_task("humaneval", "")
+    task = HumanEval.load("humaneval", "")
     problems = list(task.problems())
     keep_docstring = options.keep_docstring
     digest = hashlib.sha256(json.dumps([asdict(problem) for problem in problems]).encode())

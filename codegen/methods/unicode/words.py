@@ -1,0 +1,270 @@
+"""The words of UniCode and its surface styles.
+
+Each table pairs Python with UniCode one to one, so that writer and parser read the same lines. All
+words are given in upper case; the lower-case styles write them in lower case.
+
+A style is what marks a block, and the case of the keywords; the grammar is the same in all styles.
+UniCoder (Sun et al., ACL 2024) trains on a mix of formats, which beats each alone; its own example
+is C-like braces with upper-case keywords, here ``braces``.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+class Level(enum.IntEnum):
+    """How tightly an expression binds; UniCode's order is Python's own."""
+
+    WALRUS = 0
+    YIELD = 1
+    TEST = 2  # IF ... THEN ... ELSE ..., LAMBDA
+    OR = 3
+    AND = 4
+    NOT = 5
+    COMPARE = 6
+    BIT_OR = 7
+    BIT_XOR = 8
+    BIT_AND = 9
+    SHIFT = 10
+    SUM = 11
+    TERM = 12
+    SIGN = 13
+    POWER = 14
+    AWAIT = 15
+    POSTFIX = 16
+
+
+BINARY: dict[type[ast.operator], tuple[str, Level]] = {
+    ast.BitOr: ("|", Level.BIT_OR),
+    ast.BitXor: ("XOR", Level.BIT_XOR),
+    ast.BitAnd: ("&", Level.BIT_AND),
+    ast.LShift: ("<<", Level.SHIFT),
+    ast.RShift: (">>", Level.SHIFT),
+    ast.Add: ("+", Level.SUM),
+    ast.Sub: ("-", Level.SUM),
+    ast.Mult: ("*", Level.TERM),
+    ast.Div: ("/", Level.TERM),
+    ast.FloorDiv: ("DIV", Level.TERM),
+    ast.Mod: ("MOD", Level.TERM),
+    ast.MatMult: ("@", Level.TERM),
+    ast.Pow: ("^", Level.POWER),
+}
+BOOLEAN: dict[type[ast.boolop], tuple[str, Level]] = {
+    ast.Or: ("OR", Level.OR),
+    ast.And: ("AND", Level.AND),
+}
+UNARY: dict[type[ast.unaryop], tuple[str, Level]] = {
+    ast.Not: ("NOT", Level.NOT),
+    ast.USub: ("-", Level.SIGN),
+    ast.UAdd: ("+", Level.SIGN),
+    ast.Invert: ("~", Level.SIGN),
+}
+COMPARE: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==",
+    ast.NotEq: "!=",
+    ast.Lt: "<",
+    ast.LtE: "<=",
+    ast.Gt: ">",
+    ast.GtE: ">=",
+    ast.Is: "IS",
+    ast.IsNot: "IS NOT",
+    ast.In: "IN",
+    ast.NotIn: "NOT IN",
+}
+SINGLETONS = {"NULL": None, "TRUE": True, "FALSE": False}
+
+# Calls of built-in functions: f(a, ...) is written WORD(a, ...).
+FUNCTIONS = {
+    "abs": "ABS",
+    "all": "ALL",
+    "any": "ANY",
+    "bin": "TO_BINARY",
+    "bool": "BOOLEAN",
+    "chr": "CHARACTER",
+    "dict": "DICTIONARY",
+    "divmod": "DIVMOD",
+    "enumerate": "ENUMERATE",
+    "filter": "FILTER",
+    "float": "REAL",
+    "getattr": "GET_ATTRIBUTE",
+    "hasattr": "HAS_ATTRIBUTE",
+    "hex": "TO_HEXADECIMAL",
+    "input": "READ",
+    "int": "INTEGER",
+    "isinstance": "IS_INSTANCE",
+    "iter": "ITERATOR",
+    "len": "LENGTH",
+    "list": "LIST",
+    "map": "MAP",
+    "max": "MAX",
+    "min": "MIN",
+    "next": "NEXT",
+    "ord": "CODE_POINT",
+    "pow": "POWER",
+    "print": "PRINT",
+    "range": "RANGE",
+    "reversed": "REVERSED",
+    "round": "ROUND",
+    "set": "SET",
+    "setattr": "SET_ATTRIBUTE",
+    "sorted": "SORTED",
+    "str": "STRING",
+    "sum": "SUM",
+    "super": "PARENT",
+    "tuple": "TUPLE",
+    "type": "TYPE_OF",
+    "zip": "ZIP",
+}
+# Calls of methods: x.m(a, ...) is written WORD(x, a, ...).
+METHODS = {
+    "add": "ADD",
+    "append": "APPEND",
+    "clear": "CLEAR",
+    "copy": "COPY",
+    "count": "COUNT",
+    "endswith": "ENDS_WITH",
+    "extend": "EXTEND",
+    "find": "FIND",
+    "format": "FORMAT",
+    "get": "GET",
+    "index": "INDEX_OF",
+    "insert": "INSERT",
+    "isalpha": "IS_ALPHABETIC",
+    "isdigit": "IS_DIGIT",
+    "islower": "IS_LOWERCASE",
+    "isspace": "IS_SPACE",
+    "isupper": "IS_UPPERCASE",
+    "items": "ITEMS",
+    "join": "JOIN",
+    "keys": "KEYS",
+    "lower": "LOWERCASE",
+    "lstrip": "TRIM_LEFT",
+    "pop": "POP",
+    "remove": "REMOVE",
+    "replace": "REPLACE",
+    "reverse": "REVERSE",
+    "rstrip": "TRIM_RIGHT",
+    "sort": "SORT",
+    "split": "SPLIT",
+    "startswith": "STARTS_WITH",
+    "strip": "TRIM",
+    "update": "UPDATE",
+    "upper": "UPPERCASE",
+    "values": "VALUES",
+}
+
+# Python, embedded in a string, for what UniCode has no form for.
+EMBEDDED = "VERBATIM"
+
+# Reserved wherever a name can stand, in either case: a program's own name of this form is escaped.
+RESERVED = _set("""
+    AND AS ASSERT ASYNC AWAIT BREAK CLASS CONTINUE ELSE ELSIF EXCLUSIVE FALSE FINALLY FOR FROM
+    GLOBAL IF IN IS LAMBDA LOOP_NOT_BROKEN NONLOCAL NOT NULL OR PASS RAISE RETURN TRUE TRY VERBATIM
+    WHILE YIELD
+    """)
+# Keywords at the start of a statement or clause only, and not before an operator (`case = 1`).
+OPENING = _set("BEGIN CASE CATCH DECORATED DELETE DO END FUNCTION MATCH TYPE USE USING")
+# Keywords after a complete expression, or between other keywords, where no name can stand.
+INNER = _set("BEGIN BY DIV EACH END EXTENDS GROUP LAST MOD RETURNS START STEP THEN TO WHERE XOR")
+# What can follow an OPENING word only if it is a name.
+NAME_FOLLOWERS = _set("= . , : += -= *= /= @= &= |= ^= <<= >>= DIV= MOD= XOR= div= mod= xor=")
+
+WORDS = RESERVED | OPENING | INNER | set(FUNCTIONS.values()) | set(METHODS.values())
+UPPER = {word: word for word in WORDS}
+LOWER = {word: word.lower() for word in WORDS}
+
+# A name as it may stand unescaped.
+NAME = re.compile(r"[^\W\d]\w*")
+
+
+def in_both_cases(words: frozenset[str]) -> dict[str, str]:
+    """Upper-case and lower-case forms -> the upper-case word."""
+    return {form: word for word in words for form in (word, word.lower())}
+
+
+def cased(symbol: str, upper: bool) -> str:
+    """An operator's symbol in a style's case."""
+    return symbol if upper else symbol.lower()
+
+
+RESERVED_FORMS = in_both_cases(RESERVED)
+OPENING_FORMS = in_both_cases(OPENING)
+INNER_FORMS = in_both_cases(INNER)
+
+FUNCTION_OF = {word: name for name, word in FUNCTIONS.items()}
+METHOD_OF = {word: name for name, word in METHODS.items()}
+_OPERATIONS = FUNCTION_OF.keys() | METHOD_OF.keys()
+
+
+def operation(word: str, lower: bool) -> str | None:
+    """The upper-case word of the built-in operation that a called name stands for, if any.
+
+    Upper-case words always do; lower-case words in texts whose keywords are in lower case.
+    """
+    if word in _OPERATIONS:
+        return word
+    if lower and word.islower() and (upper := word.upper()) in _OPERATIONS:
+        return upper
+    return None
+
+
+# --- styles --------------------------------------------------------------------------------------
+
+
+Blocks = Literal["braces", "begin_end", "indent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """One surface style.
+
+    Attributes:
+        name: as in :data:`STYLES`.
+        blocks: ``braces`` encloses a block in ``{ }`` and ends statements with ``;``;
+            ``begin_end`` encloses it in ``BEGIN`` and ``END``; ``indent`` marks it by indentation
+            alone.
+        upper: whether keywords and the names of built-in operations are in upper case.
+    """
+
+    name: str
+    blocks: Blocks
+    upper: bool = True
+
+    @property
+    def terminator(self) -> str:
+        """What ends a simple statement."""
+        return ";" if self.blocks == "braces" else ""
+
+
+STYLES: Mapping[str, Style] = MappingProxyType(
+    {
+        style.name: style
+        for style in (
+            Style("braces", "braces"),
+            Style("begin_end", "begin_end"),
+            Style("indent", "indent"),
+            Style("braces_lower", "braces", upper=False),
+            Style("begin_end_lower", "begin_end", upper=False),
+            Style("indent_lower", "indent", upper=False),
+        )
+    }
+)
+
+BRACES = STYLES["braces"]
+
+
+def choose_style(rng: random.Random) -> Style:
+    """One of :data:`STYLES`, all equally likely."""
+    return rng.choice(list(STYLES.values()))

@@ -1,0 +1,246 @@
+"""`codegen data unicode` as a process: its messages, and what survives its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    Reply,
+    error,
+)
+from unicode_helpers import PROGRAM, write
+
+from codegen.data import read_texts
+from codegen.generation.response_cache import ResponseCache
+
+
+def codegen(*args: str | int | Path, cwd: Path, **popen: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "codegen", "data", "unicode", *map(str, args)]
+    environment = {**os.environ, "CODEGEN_CACHE": str(cwd / "cache")}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdout=pipe, stderr=pipe, text=True, cwd=cwd, env=environment, **popen
+    )
+
+
+def rows(folder: Path, number: int) -> Path:
+    path = folder / "rows.jsonl"
+    lines = [
+        json.dumps({"id": f"e{i}", "instruction": f"Do {i}.", "program": PROGRAM})
+        for i in range(number)
+    ]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_command_makes_ast_data(tmp_path: Path) -> None:
+    process = codegen(
+        "humaneval", "--out", "o", "--limit", 3, "--objectives", "qp, uot", "--styles", "indent",
+        "--workers", 1, "--json", cwd=tmp_path,
+    )  # fmt: skip
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    assert summary["texts"] == 6 and "llm" not in summary
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
+        (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
+        (
+            ["--cache", "c", "--price-in", "1", "--model", "m"],
+            "--model, --price-in, --cache cannot be used.",
+        ),
+        (["--min-score", "4"], "Mode ast calls no model"),
+        (
+            ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
+            "--model, --concurrency cannot be combined with --llm.",
+        ),
+        (
+            ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
+            "--batch-size cannot be combined with --endpoint.",
+        ),
+        (["--language", "a b"], "'a b' is no name of a language"),
+        (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
+        (["--mode", "llm", "--endpoint", "http://h"], "Name one of the server's models"),
+        (["--mode", "llm", "--endpoint", "h:8", "--model", "m"], "'h:8' is no http or https URL"),
+        (["--objectives", "qa,xx"], "no objective 'xx'"),
+        (["--mode", "llm", "--body", "x"], "'x' is not FIELD=JSON"),
+        (["--mode", "llm", "--llm", "./nowhere"], "no model directory './nowhere'"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path: Path, args: list[str], message: str) -> None:
+    rows(tmp_path, 2)
+    process = codegen("rows.jsonl", "--out", "o", *args, cwd=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and message in err and "Traceback" not in err
+
+
+def llm(model: Model, *more: str | int) -> list[Any]:
+    return ["--mode", "llm", "--endpoint", model.url, "--model", "m", "--json", *more]
+
+
+def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> None:
+    """Two runs at once with one cache, then one without a cache."""
+    model.answer = lambda body: Reply(write(body).body, delay_s=0.1)
+    path = rows(tmp_path, 12)
+    (tmp_path / "other.jsonl").write_text(path.read_text().replace("Do ", "Make "))
+    args = llm(model, "--concurrency", 2, "--price-in", 1, "--objectives", "qp", "--out")
+    runs = [codegen(f"{name}.jsonl", *args, name, cwd=tmp_path) for name in ("rows", "other")]
+    alone = codegen("rows.jsonl", *args, "alone", "--cache", "", cwd=tmp_path)
+    spent = {"new_answers": 12, "prompt_tokens": 84, "completion_tokens": 60, "cost_micros": 84}
+    for process in (*runs, alone):
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0 and json.loads(out)["llm"] == spent
+        assert "12 new responses: 84 prompt tokens, 60 completion tokens, cost 8.4e-05." in err
+        assert ("They are kept in" in err) == (process is not alone)
+
+
+@pytest.mark.slow
+def test_two_workers_are_billed_together(model: Model, tmp_path: Path) -> None:
+    rows(tmp_path, 10)
+    args = llm(model, "--workers", 2, "--cache", "", "--chunk-size", 1, "--concurrency", 1)
+    process = codegen("rows.jsonl", *args, "--out", "o", cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["llm"]["new_answers"] == len(model.bodies) == 10
+
+
+@pytest.mark.slow
+def test_ctrl_c_without_a_cache_tells_what_was_spent(model: Model, tmp_path: Path) -> None:
+    model.answer = lambda body: Reply(write(body).body, delay_s=0.05)
+    rows(tmp_path, 400)
+    args = llm(model, "--concurrency", 2, "--cache", "", "--out", "o")
+    process = codegen("rows.jsonl", *args, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(model.bodies) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens", err)
+    assert process.returncode == 130 and said and int(said[2]) == 7 * int(said[1])
+    assert len(model.bodies) - 2 <= int(said[1]) <= len(model.bodies) < 400
+
+
+def test_snippets_of_any_language_need_no_instruction(model: Model, tmp_path: Path) -> None:
+    """And more requests than a chunk holds are in flight, if so many are wanted."""
+    wanted = 40
+
+    def answer(body: dict[str, Any]) -> Reply:
+        deadline = time.monotonic() + 120
+        while model.most_in_flight < wanted and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return write(body)
+
+    model.answer = answer
+    languages = ["JavaScript", "python"]
+    lines = [json.dumps({"code": f"x = {i}", "lang": languages[i % 2]}) for i in range(wanted)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    args = llm(model, "--snippets", "--program-column", "code", "--language-column", "lang")
+    args += ["--objectives", "qa,pa", "--concurrency", wanted, "--out", "o"]
+    process = codegen("rows.jsonl", *args, cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert json.loads(out)["counts"]["kept"] == wanted == model.most_in_flight
+    assert sum("its solution in JavaScript." in prompt for prompt in model.prompts) == wanted // 2
+    for number, text in enumerate(read_texts(tmp_path / "o")):
+        language = languages[number // 2 % 2].lower()
+        assert text.segments[1].text == f"```{language}\nx = 1\n```"
+
+
+def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> None:
+    bad = [True]
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if bad and "Do 1." in body["messages"][0]["content"]:
+            return error(400, "no")
+        return write(body)
+
+    model.answer = answer
+    rows(tmp_path, 4)
+    process = codegen("rows.jsonl", *llm(model, "--out", "o"), cwd=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert "1 examples got no response (RequestFailed in rejects.jsonl)." in err
+    assert "run the command with another --out; all other responses come from" in err
+    bad.clear()
+    asked = len(model.bodies)
+    process = codegen("rows.jsonl", *llm(model, "--out", "p"), cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert json.loads(out)["counts"]["kept"] == 4 and "got no response" not in err
+    assert len(model.bodies) == asked + 1
+
+
+def test_another_url_of_the_same_server_goes_on(model: Model, tmp_path: Path) -> None:
+    rows(tmp_path, 3)
+    for url in (model.url, model.url.replace("127.0.0.1", "localhost") + "/"):
+        args = llm(model, "--out", "o")
+        args[args.index(model.url)] = url
+        process = codegen("rows.jsonl", *args, cwd=tmp_path)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert "already finished" in err and len(model.bodies) == 3
+
+
+def test_a_server_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    rows(tmp_path, 2)
+    args = ["--mode", "llm", "--endpoint", "http://127.0.0.1:9", "--model", "m"]
+    process = codegen("rows.jsonl", "--out", "o", *args, cwd=tmp_path)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0 and "Traceback" not in err
+    assert "http://127.0.0.1:9/v1/chat/completions did not answer" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_finished_answers_survive_the_end_of_the_process(
+    model: Model, tmp_path: Path, how: signal.Signals
+) -> None:
+    model.answer = lambda body: Reply(write(body).body, delay_s=0.05)
+    rows(tmp_path, 60)
+    args: list[Any] = ["rows.jsonl", "--mode", "llm", "--endpoint", model.url, "--model", "m"]
+    args += ["--concurrency", 3, "--price-in", 1, "--price-out", 2, "--json", "--out"]
+    process = codegen(*args, "o", cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(model.bodies) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(how)
+    out, err = process.communicate(timeout=60)
+    assert out == ""
+    if how is signal.SIGINT:
+        assert process.returncode == 130 and "Interrupted. Run the same command again" in err
+        said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens, .*cost 0\.", err)
+        assert said and int(said[1]) >= 17 and int(said[2]) == 7 * int(said[1])
+    time.sleep(0.2)  # requests that were in flight end
+    asked_before = len(model.bodies)
+    with ResponseCache(tmp_path / "cache" / "responses.sqlite") as cache:
+        kept = cache.totals().answers
+    assert asked_before - 3 <= kept <= asked_before < 60
+
+    process = codegen(*args, "o", cwd=tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    summary = json.loads(out)
+    assert summary["counts"]["kept"] == 60
+    assert len(model.bodies) == asked_before + (60 - kept)
+    assert summary["llm"] == {
+        "new_answers": 60 - kept,
+        "prompt_tokens": 7 * (60 - kept),
+        "completion_tokens": 5 * (60 - kept),
+        "cost_micros": 17 * (60 - kept),
+    }
+    whole = codegen(*args, "p", "--cache", "other.sqlite", cwd=tmp_path)
+    whole.communicate(timeout=60)
+    files = [(tmp_path / name / "data-00000.jsonl").read_bytes() for name in "op"]
+    assert files[0] == files[1]

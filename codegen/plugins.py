@@ -33,7 +33,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "generators": {
         "lintseq": "codegen.lintseq:LintSeq",
         "unicode": "codegen.methods.unicode:UniCode",
-        "cogex": "codegen.data.generators:cogex",
+        "cogex": "codegen.cogex.generator:CoGEX",
         "backspace": "codegen.methods.backspace:Backspace",
         "infilling": "codegen.methods.infilling:Infilling",
         "whole": "codegen.data.generators:Whole",

@@ -27,8 +27,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from codegen.cogex.answers import normalised
-from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import Invalid, normalised
 from codegen.cogex.model import Ask, Emulation
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem

@@ -21,7 +21,7 @@ from typing import Any
 
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
-from codegen.generation.protocol import Decoder, Generator, Request, SamplingParams
+from codegen.generation.protocol import Backend, Decoder, Request, SamplingParams, samples
 from codegen.records import Sample, from_json, to_json, write_atomic
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
@@ -29,6 +29,7 @@ SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 SHARD_SIZE = 40
+_OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
@@ -36,7 +37,7 @@ _Key = tuple[str, int]
 
 def run(
     task: Task[Any],
-    generator: Generator,
+    backend: Backend,
     params: SamplingParams,
     decoder: Decoder,
     *,
@@ -52,7 +53,7 @@ def run(
     """Makes ``n`` samples of each problem, or resumes with what ``out`` already holds.
 
     Args:
-        task, generator, params, decoder: what to ask, whom, and how.
+        task, backend, params, decoder: what to ask, whom, and how.
         n: samples a problem.
         style: a prompt style, or the name of a built-in one.
         out: the directory to write.
@@ -85,7 +86,7 @@ def run(
         "problems": len(problems),
         "style": prompt_style.name,
         # What a name of ours means is fixed by the prompts' digest; a user's file may change.
-        **({} if prompt_style.name in STYLES else {"style_definition": asdict(prompt_style)}),
+        **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
@@ -95,21 +96,26 @@ def run(
     described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
     more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
     directory = RunDirectory(Path(out), SETTINGS)
-    samples = directory.folder / SAMPLES
-    if samples.exists():
-        directory.claim(described, begun=True, section="settings", more=more)
+    final = directory.folder / SAMPLES
+
+    def claim(begun: bool) -> None:
+        directory.claim(
+            described, begun=begun, section="settings", more=more, old_values=_OLD_VALUES
+        )
+
+    if final.exists():
+        claim(begun=True)
         if on_progress:
             on_progress(len(plan.final), len(plan.final))
     else:
         with directory.open(PARTIAL) as journal:
             # Another run may have ended between the look and the lock.
-            begun = samples.exists() or journal.size > 0
-            directory.claim(described, begun=begun, section="settings", more=more)
-            if not samples.exists():
-                _generate(plan, generator, params, decoder, prompt_style, journal, on_progress)
-                _finish(plan, journal.path, samples)
+            claim(begun=final.exists() or journal.size > 0)
+            if not final.exists():
+                _generate(plan, backend, params, decoder, prompt_style, journal, on_progress)
+                _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
-    return samples
+    return final
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,10 @@ class _Plan:
         requests = [task.request(p, style, index) for p in problems for index in range(n)]
         digest = hashlib.sha256()
         for request in requests:
-            digest.update(json.dumps(asdict(request)).encode())
+            row = asdict(request)
+            if request.seed is None:
+                del row["seed"]
+            digest.update(json.dumps(row).encode())
         # Prompts of like length together, so that a batch wastes little on padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
@@ -140,7 +149,7 @@ def _key(item: Request | Sample) -> _Key:
 
 def _generate(
     plan: _Plan,
-    generator: Generator,
+    backend: Backend,
     params: SamplingParams,
     decoder: Decoder,
     style: PromptStyle,
@@ -160,7 +169,7 @@ def _generate(
         if id(shard) in finished:
             continue
         made: dict[_Key, Sample] = {}
-        for sample in generator.generate(shard, params, decoder):
+        for sample in samples(backend, shard, params, decoder):
             made[_key(sample)] = replace(sample, meta={**sample.meta, **meta_of(style)})
             if on_progress:
                 on_progress(done + len(made), total)

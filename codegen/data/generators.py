@@ -135,15 +135,6 @@ class Plain:
         yield TrainingText(f"{example.id}#plain", example.id, self.name, segments)
 
 
-def cogex(**options: Any) -> TextGenerator:
-    """CoGEX with what it needs of a model and the sandbox."""
-    from codegen.cogex.generator import CoGEX
-    from codegen.evals.sandbox import Sandbox
-    from codegen.generation.askers import asker_of
-
-    return CoGEX(**options, asker_of=asker_of, open_sandbox=Sandbox)
-
-
 def make(name: str, **options: Any) -> TextGenerator:
     """A generator by its name (:mod:`codegen.plugins`).
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from codegen.data.sources import Item, Rejected, SourceOptions, file_digest
 from codegen.errors import ConfigError, InputError
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 from codegen.python_syntax import syntax_fault
 from codegen.records import Example, has_lone_surrogate
 

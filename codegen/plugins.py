@@ -81,7 +81,7 @@ def load(kind: str, name: str) -> Any:
     if target := BUILT_IN[kind].get(name):
         return EntryPoint(name, target, f"codegen.{kind}").load()
     part = f"{kind.removesuffix('s')} {name!r}"
-    found = _installed(kind).get(name, ())
+    found = _installed(kind).get(name)
     if not found:
         known = names(kind)
         near = difflib.get_close_matches(name, known, n=1)
@@ -90,14 +90,15 @@ def load(kind: str, name: str) -> Any:
             f"Unknown {part}.",
             f"{hint}There are: {', '.join(sorted(known)) or 'none'}.",
         )
-    packages = [_name(entry) for entry in found]
-    if len(found) > 1:
+    entry, *others = found
+    packages = [_name(one) for one in found]
+    if others:
         raise CodegenError(
             f"The packages {' and '.join(packages)} both add the {part}.",
             "Uninstall one of them.",
         )
     try:
-        return found[0].load()
+        return entry.load()
     except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise CodegenError(

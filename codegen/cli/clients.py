@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
@@ -159,8 +157,8 @@ def counted(client: ClientOptions, cache: str) -> Iterator[tuple[str, dict[str, 
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            kept = f" They are kept in {visible(cache)}." if cache and totals.answers else ""
-            click.echo(
+            kept = f" They are kept in {cache}." if cache and totals.answers else ""
+            echo(
                 f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
                 f"{tokens[1]} completion tokens{cost}.{kept}",
                 err=True,

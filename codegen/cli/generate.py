@@ -11,7 +11,7 @@ import click
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.terminal import visible
+from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
     from codegen.decoding.infinite import LMInfinite
@@ -119,9 +119,9 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
-                click.echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
+                echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
             elif sample.actions:
-                click.echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
+                echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))

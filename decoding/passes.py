@@ -7,6 +7,7 @@ those of several requests together (``codegen.server.schedule``).
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -96,6 +97,7 @@ def forward(
     return output.logits[:, -keep:]
 
 
+@functools.cache
 def cache_argument(kind: type) -> str:
     """The name of a model's argument for the cache: transformers renamed ``past_key_values``."""
     names = inspect.signature(kind.forward).parameters

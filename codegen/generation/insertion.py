@@ -25,6 +25,7 @@ from codegen.generation.protocol import (
 
 if TYPE_CHECKING:
     from codegen.decoding.insertion import Filled, Text
+    from codegen.decoding.strategies.insertion import GapRow
     from codegen.models import LoadedModel
 
 
@@ -46,6 +47,8 @@ def fill_requests(
         ConfigError: for a prompt without the gap marker.
     """
     from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM
+    from codegen.decoding.loop import decode
+    from codegen.decoding.strategies.insertion import GapRow, Insertion
 
     model = loaded.model
     if not isinstance(model, FillingModel):
@@ -56,20 +59,24 @@ def fill_requests(
     if options.gap and isinstance(model, FixedMaskLM):
         raise ModelError(f"The model {loaded.name!r} has a fixed length and fills no gaps.")
     own = options.model_dump(exclude={"gap"})
-    fill_options = FillOptions(
-        max_new_tokens=params.max_new_tokens,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        **own,
-    )
+    fill_options = FillOptions(**own)
     waiting, number = iter(requests), 0
     while batch := list(islice(waiting, batch_size)):
         texts = [_text(loaded.tokenizer, request, options.gap) for request in batch]
         seeds = [request_seed(params.seed, request) for request in batch]
         rngs = [np.random.Generator(np.random.Philox(seed)) for seed in seeds]
-        filled = model.fill(texts, fill_options, rngs)
-        for request, text, seed, result in zip(batch, texts, seeds, filled, strict=True):
-            completion = _completion(loaded, number, request, text, result, options.gap, seed)
+        rows = [GapRow.of(text) for text in texts]
+        decode(
+            model,
+            rows,
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            eos=frozenset(),
+            strategy=Insertion(fill_options, rngs),
+        )
+        for request, row, seed in zip(batch, rows, seeds, strict=True):
+            completion = _completion(loaded, number, request, row, options.gap, seed)
             if on_text and completion.text:
                 on_text(number, completion.text)
             number += 1
@@ -103,10 +110,10 @@ def _text(tokenizer: Any, request: Request, gap: str) -> Text:
 
 
 def _completion(
-    loaded: LoadedModel, number: int, request: Request, text: Text, filled: Filled, gap: str,
-    seed: int,
-) -> Completion:  # fmt: skip
-    decode = loaded.tokenizer.decode
+    loaded: LoadedModel, number: int, request: Request, row: GapRow, gap: str, seed: int
+) -> Completion:
+    decode, text, filled = loaded.tokenizer.decode, row.text, row.filled
+    assert filled is not None
     completion = decode(filled.body)
     reason = "eos" if filled.finished else "length"
     meta: dict[str, Any] = {"steps": filled.steps}

@@ -170,7 +170,7 @@ class TransformersBackend(Backend):
                 "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
             )
         numbered = enumerate(requests)
-        apart = resolved.method in ("rsd", "superposed")  # these have loops of their own
+        apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
         size = self.batch_size * (1 if apart else self.window)
         while batch := list(islice(numbered, size)):
             streams = []

@@ -310,7 +310,7 @@ class EditableCache:
         self._place(self._ledger.order, tokens, prefix_marks(tokens))
         index = np.arange(before, len(tokens))
         logits = yield from self._forward(index, len(index))
-        self._remember(logits[-1])
+        self._remember(logits[-1].clone())  # the caller may change what it gets
         return logits
 
     def truncate(self, length: int) -> None:
@@ -533,7 +533,7 @@ class EditedRow:
         if behind := tokens[self._context :]:
             logits = (yield from self.cache.extending(behind))[-1]
         self._length = len(self.cache) - 1
-        return logits[None, None]
+        return logits.clone()[None, None]  # who chooses by them may change them
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`codegen.decoding.rows.Sequences`; for chains."""

@@ -150,3 +150,24 @@ def test_an_edited_text_is_a_row_like_any_other(llama: Any, drafts: bool, forked
         assert int(cache.logits.argmax()) == usual.tokens[0]
     if drafts:
         assert strategy.tokens_per_pass > 1.5
+
+
+def test_what_is_chosen_by_does_not_stay_in_an_edited_text(llama: Any) -> None:
+    """The loop changes logits where tokens are restricted; the cache's own are not among them."""
+
+    class Without(Strategy):
+        def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+            logits[:] = -torch.inf
+            logits[:, 6] = 0.0
+
+    cache = EditableCache(llama)
+    with torch.inference_mode():
+        cache.update(PROMPTS[0])
+        before = cache.logits.clone()
+        row = Row(list(PROMPTS[0]), [0.5])
+        batch = Batch([row], EditedRow(cache), max_new_tokens=3, temperature=1, top_p=1,
+                      eos=frozenset())  # fmt: skip
+        run_alone(rounds(batch, Without()))
+        assert row.tokens == [6, 6, 6] and torch.isfinite(cache.logits).all()
+        cache.truncate(len(PROMPTS[0]))
+        assert torch.equal(cache.logits, before)

@@ -17,7 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.decoding import passes, rows
-from codegen.decoding.drafts import Account, Draft, FixedCosts, PassCosts, Planner
+from codegen.decoding.drafts import (
+    Account,
+    Draft,
+    FixedCosts,
+    PassCosts,
+    Planner,
+    SharedCosts,
+)
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
@@ -112,6 +119,29 @@ def test_a_row_that_ends_soon_is_worth_little_unless_another_waits() -> None:
 
 
 # --- measured costs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [0.02, 0.15, 0.6])
+@pytest.mark.parametrize("together", [1, 3, 8])
+def test_requests_that_share_passes_draft_as_far_as_all_gain(token: float, together: int) -> None:
+    """Against every length, tried one by one: the tokens that all requests get in a pass's time."""
+    costs = PassCosts()
+    for tokens in range(1, 33):
+        costs.add(1, tokens, 1 + token * (tokens - 1))
+    draft = boast(12, 0.8)
+    account = Account(balance=100.0)
+    planner = Planner(SharedCosts(costs, lambda: together), account)
+    (cut,) = planner.plan([draft], 1, [50])
+    plain = 1 + token * (together - 1)
+
+    def gain(drafted: int) -> float:  # in plain passes of all, for one request's drafted tokens
+        return sum(draft.probabilities[:drafted]) / together - token * drafted / plain
+
+    best = max(map(gain, range(13)))
+    assert gain(len(cut)) >= best - 0.02 / together - 1e-9
+    account.balance = 0.0
+    planner.settle(1, 1 + len(cut), [1 + len(cut)])  # all of it was right
+    assert account.balance > 0 and account.pace >= 1
 
 
 def test_costs_are_measured_and_guessed_from_above() -> None:

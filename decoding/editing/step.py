@@ -127,7 +127,7 @@ class DecodeStep:
         )  # fmt: skip
 
     def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
-        """Encodes tokens; each sees what stands before it, encoded just now or before.
+        """Encodes tokens; each sees what is before it, encoded just now or earlier.
 
         What a sequence gets is what it would get alone: with compiled products to the last bit,
         with PyTorch's up to rounding.

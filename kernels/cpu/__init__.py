@@ -2,7 +2,7 @@
 
 A forward pass of few tokens waits for the weights and the cached states to be read. The kernels
 (C++) read them once, in few bytes, with sums in float32. There are two sets of them, chosen by what
-the CPU has and what PyTorch was told to use (``ATEN_CPU_CAPABILITY``), and each is for one type:
+the CPU has and what PyTorch may use (``ATEN_CPU_CAPABILITY``), and each is for one type:
 
 - ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 slots;
 - ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and slots.
@@ -406,7 +406,7 @@ class Pass:
 
 
 def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: int) -> Addresses:
-    """What the kernels are told of the sequences of ``count`` rows, int64 [sequences, 4]."""
+    """What the kernels need to know of the sequences of ``count`` rows, int64 [sequences, 4]."""
     parts = np.array(
         [
             (len(rows.places), capacity, rows.order.data_ptr(), rows.places.data_ptr())

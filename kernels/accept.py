@@ -81,7 +81,7 @@ def reference_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """Recursive rejection (arXiv 2402.14160, algorithm 1), all rows at once, a child at a time.
+    """Recursive rejection (arXiv 2402.14160), all rows at once, a child at a time.
 
     q is what the next token has to follow, p the distribution that the siblings were drawn by.
     """

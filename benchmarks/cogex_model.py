@@ -33,7 +33,7 @@ from codegen.errors import ConfigError
 from codegen.records import AppendLog, read_rows
 
 if TYPE_CHECKING:
-    from codegen.cogex.families import Family, Item
+    from codegen.cogex.family import Family, Item
     from codegen.generation.protocol import Backend
 
 TASKS = ("word_sorting", "coin_flip", "large_sum", "arithmetic")
@@ -155,7 +155,7 @@ def _answer(
 def _direct(
     family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
-    from codegen.cogex.answers import normalised
+    from codegen.cogex.literals import normalised
     from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 
     shown = [family.item("train", number) for number in range(_SHOTS)]
@@ -174,7 +174,7 @@ def _direct(
 def _emulated(
     method: str, family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
-    from codegen.cogex.families import record_of, source_of
+    from codegen.cogex.family import record_of, source_of
     from codegen.cogex.model import Ask, Limits, PseudoModel
     from codegen.evals.sandbox import Sandbox
 
@@ -198,9 +198,9 @@ def _emulated(
 
 def _judged(emulation: Any, item: Item, sandbox: Any) -> Answered:
     from codegen.cogex import Invalid, parse_program
-    from codegen.cogex.answers import normalised
     from codegen.cogex.faithfulness import faithfulness
     from codegen.cogex.hybrid import LeafCall, run_hybrid
+    from codegen.cogex.literals import normalised
 
     def unknown(_: LeafCall) -> Any:
         raise Invalid("no_output")

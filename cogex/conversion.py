@@ -13,9 +13,7 @@ import re
 from typing import Any
 
 from codegen.cogex import templates
-from codegen.cogex.answers import normalised
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_output
+from codegen.cogex.literals import Invalid, normalised, parse_output
 from codegen.cogex.record import CogexRecord, read_record, split_completion
 from codegen.generation.plans import Conversation, Plan, Unusable
 

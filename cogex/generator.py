@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from codegen.cogex.conversion import converted
-from codegen.cogex.errors import Invalid
-from codegen.cogex.execution import OpenSandbox, Sandbox, run_record
+from codegen.cogex.execution import run_record
+from codegen.cogex.literals import Invalid
 from codegen.cogex.program import parse_program
 from codegen.cogex.record import (
     CogexRecord,
@@ -33,6 +33,7 @@ from codegen.cogex.record import (
     split_completion,
 )
 from codegen.errors import ConfigError, MachineError, SandboxError
+from codegen.evals.sandbox import Sandbox
 from codegen.generation.plans import Conversation, ModelClient, Plan
 from codegen.records import Example, Segment, TrainingText
 
@@ -50,7 +51,6 @@ class CoGEX:
             output (mode ``records``) and the call (mode ``run``; by default the call follows the
             function, after ``>>>``).
         llm: the model for mode ``llm``.
-        open_sandbox: opens a sandbox, for mode ``run``.
 
     A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
     ``intermediates``; from a model ``llm_model``, ``llm_prompt_tokens``, ``llm_completion_tokens``
@@ -62,7 +62,6 @@ class CoGEX:
     output: str = "code_output"
     call: str = ""
     llm: ModelClient | None = None
-    open_sandbox: OpenSandbox | None = None
     name: str = field(default="cogex", init=False)
 
     def __post_init__(self) -> None:
@@ -107,10 +106,8 @@ class CoGEX:
             return self.llm.run([self._plan(self.llm, example, rng) for example, rng in items])
         if self.mode == "records":
             return [_caught(self._read, example) for example, _ in items]
-        if self.open_sandbox is None:
-            raise ConfigError("Mode run needs a sandbox.")
         try:
-            with self.open_sandbox(workers=1) as sandbox:
+            with Sandbox(workers=1) as sandbox:
                 return [
                     _caught(lambda one: self._run(one, sandbox), example) for example, _ in items
                 ]

@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_output
+from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import ANSWER
 from codegen.cogex.record import (
     INSTRUCTION,
@@ -70,7 +69,7 @@ class Emulation:
         program, call: what was emulated.
         output: the dictionary; empty if there is none.
         failure: why there is no answer, by a short word: a rule of outputs
-            (:class:`~codegen.cogex.errors.Invalid`), ``truncated``, ``no_answer`` (a dictionary
+            (:class:`~codegen.cogex.literals.Invalid`), ``truncated``, ``no_answer`` (a dictionary
             without that key) or ``not_asked`` (the model refused the prompt); empty for success.
         text: what the model wrote.
     """

@@ -85,7 +85,7 @@ def run(
         "problems": len(problems),
         "style": prompt_style.name,
         # What a name of ours means is fixed by the prompts' digest; a user's file may change.
-        **({} if prompt_style.name in STYLES else {"style_definition": asdict(prompt_style)}),
+        **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),

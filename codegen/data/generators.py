@@ -160,9 +160,8 @@ def _infilling(**options: Any) -> TextGenerator:
 
 def _cogex(**options: Any) -> TextGenerator:
     from codegen.cogex.generator import CoGEX
-    from codegen.evals.sandbox import Sandbox
 
-    return CoGEX(**options, open_sandbox=Sandbox)
+    return CoGEX(**options)
 
 
 GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {

@@ -169,15 +169,15 @@ class RsdOptions(Config):
     number of children at each level (RSD-C).
     """
 
-    draft: Text = Field(description="a smaller model with the same tokenizer")
+    draft: Text = Field(description="a smaller model with the same tokenizer, draft=DIR")
     branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children at each level")
-    beam: Numbers | None = Field(
-        None, min_length=2, max_length=2, description="width and depth of a stochastic beam"
-    )
+    beam: Numbers | None = Field(None, description="width and depth of a stochastic beam")
 
     def _check(self) -> None:
         if self.beam and "branching" in self.model_fields_set:
             raise ConfigError("Give branching or beam, not both.")
+        if self.beam and len(self.beam) != 2:
+            raise ConfigError("beam needs a width and a depth, as in beam=4x3.")
         nodes, width = 0, 1
         for branch in self.branching:
             width *= branch
@@ -194,7 +194,7 @@ class RsdOptions(Config):
 class SortedOptions(Config):
     """Options of ``sorted``: which nested model drafts, and when its early layers are sure."""
 
-    draft: Text = Field(description="a nested model with the same tokenizer")
+    draft: Text = Field(description="a nested model with the same tokenizer, draft=DIR")
     exits: Numbers = Field((), description="depths to exit at; by default those of its training")
     thresholds: Shares = Field(
         (0.5,), min_length=1, description="probabilities above which an exit is taken"
@@ -239,6 +239,8 @@ class InsertionOptions(Config):
 
 
 def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
+    if kind is NoOptions and given:
+        raise ConfigError(f"The decoder {name} takes no option {next(iter(given))!r}.")
     return parse_config(kind, dict(given), f"The decoder {name}")
 
 

@@ -182,5 +182,5 @@ def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
     assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
     assert bool(row["failure"]) != bool(row["answer"])
     if row["sql"]:
-        validate(row["sql"], Schema.open(path))
+        validate(row["sql"], Schema.open(path).tables)
     assert path.read_bytes() == before

@@ -67,7 +67,7 @@ def test_the_model_against_its_few_shot_prompting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tuned model that is always right, and an untuned one that knows some answers."""
-    from codegen.cogex.families import record_of
+    from codegen.cogex.family import record_of
     from codegen.cogex.record import text_of
 
     family_of = {item.input: (f, item) for f in FAMILIES.values() for item in _items(f.name)}

@@ -86,14 +86,14 @@ def test_the_text_is_that_of_plain_decoding(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({}, "The decoder sorted needs a model that drafts"),
+        ({}, "The decoder sorted: the key 'draft' is missing"),
         ({"draft": "d", "exit": "2"}, "Did you mean 'exits'"),
         ({"draft": "d", "exits": "4,2"}, "must ascend"),
-        ({"draft": "d", "exits": "x"}, "whole numbers above 0"),
+        ({"draft": "d", "exits": "x"}, "whole numbers from 1"),
         ({"draft": "d", "thresholds": "0.5,2"}, "from 0 to 1"),
         ({"draft": "d", "thresholds": [None]}, "from 0 to 1"),
-        ({"draft": "d", "tokens": "3,4"}, "one whole number"),
-        ({"draft": "d", "tokens": 1000}, "at most 128"),
+        ({"draft": "d", "tokens": "3,4"}, "a whole number from 1 to 128"),
+        ({"draft": "d", "tokens": 1000}, "from 1 to 128"),
     ],
     ids=str,
 )

@@ -189,11 +189,11 @@ def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
     ("decoder", "message"),
     [
         (Decoder("rgp"), "Did you mean 'rpg'"),
-        (Decoder("rpg+dry"), "two of a kind"),
-        (Decoder("sample+edit_sequence"), "two of a kind"),
+        (Decoder("rpg+dry"), "joins two strategies"),
+        (Decoder("sample+edit_sequence"), "joins two readers"),
         (Decoder("sample", {"mode": "paper"}), "takes no option 'mode'"),
         (Decoder("rpg", {"mood": "paper"}), "Did you mean 'mode'"),
-        (Decoder(""), "no decoder ''"),
+        (Decoder(""), "Unknown decoder ''"),
     ],
 )
 def test_wrong_decoders_are_named(decoder: Decoder, message: str) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from codegen.cogex.record import CogexRecord
 
 Half = Literal["train", "test"]
-_TEST_IN = 4  # one in so many inputs belongs to the test half
+_TEST_IN = 4  # one input of this many belongs to the test half
 _MOST_DRAWS = 1000
 
 
@@ -52,7 +52,7 @@ class Family:
     programs: tuple[Callable[..., Mapping[str, Any]], ...]
 
     def item(self, half: Half, number: int) -> Item:
-        """The so-manyth problem of a half."""
+        """Problem ``number`` of a half."""
         rng = random.Random(f"{self.name}\x00{half}\x00{number}")
         for _ in range(_MOST_DRAWS):
             item = self.draw(rng)
@@ -61,7 +61,7 @@ class Family:
         raise ValueError(f"{self.name} has no problems for {half}")
 
     def record(self, number: int) -> CogexRecord:
-        """The so-manyth record to train on: wordings and programs take turns at random."""
+        """Training record ``number``: wordings and programs take turns at random."""
         item = self.item("train", number)
         rng = random.Random(f"{self.name}\x00record\x00{number}")
         return record_of(rng.choice(self.instructions), item, rng.choice(self.programs))

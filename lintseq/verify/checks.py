@@ -1,19 +1,21 @@
-"""The check ``ruff``: each state parses, and ruff finds no undefined name or misplaced statement.
+"""What a check says about a state, and the two fast checks, ``compile`` and ``ruff``.
 
-One process looks at many states. Of ruff's rules those are selected that mark an error, in pylint's
-sense, that can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52
-(format strings that don't fit their arguments), F62 (starred assignments), F7 (``return``,
-``break``, ``yield``... out of place, broken annotations), F82 (undefined names, also in
-``__all__``, and locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and
-``nonlocal`` that fit no
+``compile``: Python compiles each state, and never runs it.
+
+``ruff``: each state parses, and ruff finds no undefined name or misplaced statement. One process
+looks at many states. Of ruff's rules those are selected that mark an error, in pylint's sense, that
+can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52 (format
+strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
+``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
+locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
 binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
 every half-written program has them), redefinitions (F811: it depends on uses that are not written
 yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not
 heeded.
 
-That Python compiles each state is not checked besides, since it would take twice the time of all
-else together: whatever Python's compiler refuses, these rules refuse. The test that shows it
-deletes lines at random and compares the two.
+With ``ruff``, that Python compiles each state is not checked besides, since it would take twice the
+time of all else together: whatever Python's compiler refuses, these rules refuse. The test that
+shows it deletes lines at random and compares the two.
 """
 
 from __future__ import annotations
@@ -21,15 +23,73 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from codegen.errors import CodegenError, MachineError
-from codegen.lintseq.verify.findings import Finding
 from codegen.python_syntax import find_ruff
+
+_LINE = re.compile(r"\bline \d+")
+
+
+class Finding(NamedTuple):
+    """A fault of a state; ``line`` counts from 1, 0 if unknown."""
+
+    line: int
+    rule: str
+    message: str
+
+
+# A check takes the texts of states, and gives the findings in each.
+Check = Callable[[Sequence[str]], list[list[Finding]]]
+
+
+def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
+    """Those that the whole program has not, or less often.
+
+    Line numbers don't count, neither a finding's own nor one in its message ("already defined line
+    7"): they move as lines are inserted.
+    """
+    left = Counter(map(_key, excused))
+    new = []
+    for finding in findings:
+        key = _key(finding)
+        left[key] -= 1
+        if left[key] < 0:
+            new.append(finding)
+    return new
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.rule, _LINE.sub("line", finding.message)
+
+
+def check_compile(states: Sequence[str]) -> list[list[Finding]]:
+    """Compiles each state."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_compile(state) for state in states]
+
+
+def _compile(state: str) -> list[Finding]:
+    try:
+        compile(state, "<state>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        # "expected an indented block after 'if' statement on line 3": the header is what is wrong.
+        header = re.search(r" on line (\d+)$", error.msg)
+        line = int(header[1]) if header else error.lineno or 0
+        return [Finding(line, "syntax-error", error.msg)]
+    except (ValueError, RecursionError, MemoryError) as error:
+        return [Finding(0, "syntax-error", f"{type(error).__name__}: {error}")]
+    return []
+
 
 _MEMORY = "/dev/shm"  # only the parent of a private directory
 _SYNTAX = "invalid-syntax"
@@ -130,7 +190,7 @@ def _run_ruff(folder: str) -> list[Mapping]:
         f"--target-version=py3{sys.version_info.minor}",
         folder,
     ]
-    # One thread: whoever makes much data runs many of these side by side.
+    # One thread: who makes much data runs many of these side by side.
     environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:

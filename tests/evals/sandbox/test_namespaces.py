@@ -1,4 +1,4 @@
-"""Places are used again only untouched, and tests share a process only if they leave nothing."""
+"""Namespaces are used again only untouched; tests share a process only if they leave nothing."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.sandbox.inner import landlock
-from codegen.evals.sandbox.inner.tame import tame
+from codegen.evals.sandbox.inner.analysis import side_effect_free
 
 ADD = "def add(a, b):\n    return a + b\n"
-# When the two directories of the place were last changed: both are new in a new place.
+# When the two directories were last changed: both are new in a new mount namespace.
 LOOK = "import os\ndef f():\n    return [os.stat(p).st_ctime_ns for p in ('/tmp', '/dev/shm')]\n"
 
 
-def place_of_the_next_job(sandbox: Sandbox) -> list[int]:
+def directories_of_the_next_job(sandbox: Sandbox) -> list[int]:
     return sandbox.run(LOOK, calls=["f()"]).values[0]
 
 
@@ -30,15 +30,16 @@ def place_of_the_next_job(sandbox: Sandbox) -> list[int]:
         "except PermissionError:\n    pass",
     ],
 )
-def test_a_place_that_was_written_to_is_dropped(sandbox: Sandbox, touch: str) -> None:
-    before = place_of_the_next_job(sandbox)
-    assert place_of_the_next_job(sandbox) == before  # a job that only looks leaves it as it was
+def test_a_mount_namespace_that_was_written_to_is_dropped(sandbox: Sandbox, touch: str) -> None:
+    before = directories_of_the_next_job(sandbox)
+    # A job that only looks leaves it as it was.
+    assert directories_of_the_next_job(sandbox) == before
     assert sandbox.run(f"import os\n{touch}\n").passed
-    after = place_of_the_next_job(sandbox)
+    after = directories_of_the_next_job(sandbox)
     assert after[0] != before[0] and after[1] != before[1]
 
 
-def test_places_have_the_size_of_the_job(sandbox: Sandbox) -> None:
+def test_the_working_directory_has_the_size_of_the_job(sandbox: Sandbox) -> None:
     from codegen.evals.sandbox import Limits
 
     program = (
@@ -101,8 +102,8 @@ TAME = [
 
 
 @pytest.mark.parametrize(("test", "expected"), TAME, ids=lambda value: repr(value)[:40])
-def test_which_tests_are_tame(test: str, expected: bool) -> None:
-    assert tame(compile(test, "<test>", "exec")) is expected
+def test_which_tests_are_free_of_side_effects(test: str, expected: bool) -> None:
+    assert side_effect_free(compile(test, "<test>", "exec")) is expected
 
 
 def test_what_one_test_changes_is_not_there_for_the_next(sandbox: Sandbox) -> None:

@@ -1,16 +1,22 @@
-"""Places for jobs: namespaces prepared ahead, which a job only has to enter.
+"""Sets of namespaces prepared ahead, which a job only has to enter.
 
 Making namespaces, mounts and access rules costs more than entering them, so a zygote keeps a few
-places, one for each job in flight. A place has a network and an IPC namespace of its own (for an
+sets, one for each job in flight. A set has a network and an IPC namespace of its own (for an
 ordinary user: a user namespace too), and a mount namespace with an empty ``/tmp``, its working
 directory, which is ``/dev/shm`` as well, devices of its own where root makes them, and of ``/proc``
 no more than what a program may know of the machine.
 
-A place whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
+A set whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
 namespace is dropped with all it left, and a new one made: nothing is cleaned, so nothing can be
 hidden from the cleaning. The change times of the two directories tell; a job cannot set them back.
 The processes of a job are gone by then (they died with its PID namespace), and with them its
 sockets and open files.
+
+``/proc`` of a set is a directory of the sandbox with a few files about the machine. A job whose
+order says so (:class:`.orders.Order`) also gets ``/proc/self``: files of its first process, bound
+one by one from a procfs of its own PID namespace. Not all of procfs: ``mountinfo`` and the like
+tell where the sandbox's mounts lie on the host. ``/dev/stdin`` and its like lead there too. The
+mount namespace has to be made anew afterwards, so this is only for programs that name these paths.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ SHARED = "/dev/shm"
 EMPTY = "/opt/sandbox/empty"
 PROC = "/opt/sandbox/proc"  # what a job sees as /proc
 OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
-# Of a job's own process; the last is a directory. See :mod:`.own_proc`.
+# Of a job's own process; the last is a directory.
 OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
 PACKAGES = "/opt/packages"
 READABLE = (
@@ -42,18 +48,19 @@ _DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  
 DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)
 STREAM_LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
 
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = -100, 4
 _USER, _MOUNT = linux.CLONE_NEWUSER, linux.CLONE_NEWNS
-_LASTING = linux.CLONE_NEWNET | linux.CLONE_NEWIPC
 
 
-class Place:
-    """One place of a zygote.
+class NamespaceSet:
+    """The namespaces of one job in flight.
 
     Attributes:
         identity: see :mod:`.confine`.
         uid: the user id of its jobs, with identity ``uids``.
         file_mib: the size its ``/tmp`` was made for.
-        namespaces: (descriptor, kind) in the order to enter them.
+        to_enter: (descriptor, kind) in the order to enter them.
         rules: the descriptor of its Landlock rules; None where there are none.
         watched: descriptors of the two directories whose change times tell that a job wrote there.
     """
@@ -62,7 +69,7 @@ class Place:
         self.identity: Identity = identity
         self.uid = uid
         self.file_mib = 0
-        self.namespaces: tuple[tuple[int, int], ...] = ()
+        self.to_enter: tuple[tuple[int, int], ...] = ()
         self.rules: int | None = None
         self.watched: tuple[int, ...] = ()
         self._untouched: tuple[Any, ...] = ()
@@ -84,7 +91,7 @@ class Place:
         made = _in_child(lambda: self._make(wanted, file_mib, landlock_abi))
         fds = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
         self._lasting |= {kind: fd for kind, fd in fds.items() if kind in (_USER, *_SINGLE)}
-        self.namespaces = (
+        self.to_enter = (
             *((fd, kind) for kind, fd in self._lasting.items()),
             (fds[_MOUNT], _MOUNT),
         )
@@ -101,12 +108,12 @@ class Place:
         return tuple(seen)
 
     def _drop_files(self) -> None:
-        for fd, kind in self.namespaces:
+        for fd, kind in self.to_enter:
             if kind == _MOUNT:
                 os.close(fd)
         for fd in (*self.watched, *(() if self.rules is None else (self.rules,))):
             os.close(fd)
-        self.namespaces, self.watched, self.rules, self.file_mib = (), (), None, 0
+        self.to_enter, self.watched, self.rules, self.file_mib = (), (), None, 0
 
     def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
         """Run by a child that ends afterwards; returns descriptors of what it made."""
@@ -169,7 +176,7 @@ def _in_child(make: Any) -> list[int]:
     os.waitpid(pid, 0)
     if message != b"made":
         reason = message.decode("utf-8", "replace") or "the child that makes it died"
-        raise OSError(f"a place for a job can't be made: {reason}")
+        raise OSError(f"the namespaces for a job can't be made: {reason}")
     rights = ancillary[0][2]
     return list(struct.unpack(f"{len(rights) // 4}i", rights))
 
@@ -222,3 +229,35 @@ def _own_devices() -> None:
 def _write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+
+
+def make_own_proc() -> int:
+    """A procfs of this PID namespace, mounted nowhere yet: a descriptor. To be called while this
+    process still has the rights of the sandbox; -1 if the kernel has no such thing.
+    """
+    try:
+        fd = linux.call("fsopen", b"proc", 1)
+        # Processes alone: nothing of the kernel's settings.
+        linux.call("fsconfig", fd, _FSCONFIG_SET_STRING, b"subset", b"pid", 0)
+        linux.call("fsconfig", fd, _FSCONFIG_CMD_CREATE, None, None, 0)
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+        mounted = linux.call("fsmount", fd, 1, flags)
+    except OSError:  # a kernel older than 5.8
+        return -1
+    os.close(fd)
+    return mounted
+
+
+def show_own_proc(fd: int) -> None:
+    """Binds the files of process 1 to ``/proc/self``. To be called in the namespaces of the job."""
+    if fd < 0:
+        return
+    linux.call("move_mount", fd, b"", _AT_FDCWD, EMPTY.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(fd)
+    for name in OWN_FILES:
+        with contextlib.suppress(OSError):  # an older kernel, or one made without it
+            linux.mount(f"{EMPTY}/1/{name}", f"/proc/self/{name}", None, linux.MS_BIND)
+    linux.umount(EMPTY, linux.MNT_DETACH)
+    # Has the mount namespace dropped when the job has ended.
+    os.mkdir(f"{WORK}/.seen")
+    os.rmdir(f"{WORK}/.seen")

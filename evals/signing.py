@@ -1,4 +1,4 @@
-"""What this user's scoring has run, kept so that nobody else's word for it is believed.
+"""The signature on the log of what this user's scoring has run: no other log is believed.
 
 A log of executions that lies in a run's directory can come from anywhere. Each of its lines is
 therefore signed with a key that only this user has (``executions.key`` in the cache folder, mode

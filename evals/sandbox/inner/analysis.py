@@ -1,9 +1,11 @@
-"""Which tests leave nothing behind in the interpreter that runs them.
+"""What the code of tests tells: whether they have side effects, which names they read, and why they
+pass whatever a program returns.
 
-The process that runs the tests is used for the next job only after tests that are *tame*: code that
-can be seen to change nothing but its own names and values. It sets no attribute, imports only
-modules of pure functions, and names neither a way around (``exec``, ``setattr``, dunder names) nor
-the outside (``open``). All other tests get a process that ends with them.
+The process that runs the tests is used for the next job only after tests that are *free of side
+effects*: code that can be seen to change nothing but its own names and values. It sets no
+attribute, imports only modules of pure functions, and names neither a way around (``exec``,
+``setattr``, dunder names) nor the outside (``open``). All other tests get a process that ends with
+them.
 
 This is hygiene for the tests of a data set, which are trusted, not a defence: what a program sends
 is data, and never reaches this module.
@@ -11,10 +13,14 @@ is data, and never reaches this module.
 
 from __future__ import annotations
 
+import ast
 import opcode
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+# A text of the data set as the driver gives it: its code as marshal writes it, whether it is free
+# of side effects, the names it reads, and those of tests among them.
+GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 PURE_MODULES = frozenset(
     (
         *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
@@ -40,7 +46,7 @@ _IMPORT = opcode.opmap["IMPORT_NAME"]
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 
 
-def tame(code: types.CodeType) -> bool:
+def side_effect_free(code: types.CodeType) -> bool:
     """Whether running this code, of a module and all functions in it, leaves nothing behind."""
     names = code.co_names
     if not _NAMES.isdisjoint(names):
@@ -61,7 +67,9 @@ def tame(code: types.CodeType) -> bool:
             if module.split(".")[0] not in PURE_MODULES:
                 return False
             at = operations.find(_IMPORT, at + 1)
-    return all(tame(part) for part in code.co_consts if isinstance(part, types.CodeType))
+    return all(
+        side_effect_free(part) for part in code.co_consts if isinstance(part, types.CodeType)
+    )
 
 
 def names_read(code: types.CodeType) -> set[str]:
@@ -112,3 +120,60 @@ def texts_of(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             texts |= texts_of(constant)
     return texts
+
+
+_REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
+
+
+def why_idle(text: str, entry_point: str) -> str:
+    """Says why tests test nothing, as far as their text tells, and what to do."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return f"the tests pass whatever the program returns. {_REMEDY}"
+    cause = next(_causes(tree, entry_point), "they pass whatever the program returns")
+    return f"the tests test nothing: {cause}. {_REMEDY}"
+
+
+def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
+    functions = {
+        n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    check = functions.get("check")
+    if check is not None and not entry_point:
+        yield "check is defined, but no entry point is given to call it with"
+    nodes = list(ast.walk(tree))
+    if not tree.body:
+        yield "they are empty"
+    for node in nodes:
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
+            yield f"the assert in line {node.lineno} is of a tuple, which is always true"
+    for node in nodes:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Compare):
+            yield f"line {node.lineno} compares, but asserts nothing"
+    for node in nodes:
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
+            yield f"the assert in line {node.lineno} is of a constant"
+    for node in nodes:
+        if isinstance(node, ast.Try) and any(map(_catches_all, node.handlers)):
+            yield f"the try in line {node.lineno} catches whatever fails"
+    asserts = any(isinstance(node, ast.Assert | ast.Raise) for node in nodes)
+    if not asserts and not any(_is_assert_call(node) for node in nodes):
+        yield "they assert nothing"
+    if check is not None and any(isinstance(node, ast.Return) for node in check.body):
+        yield "they return before they assert anything of the program"
+
+
+def _catches_all(handler: ast.ExceptHandler) -> bool:
+    name = handler.type
+    return name is None or (
+        isinstance(name, ast.Name) and name.id in ("Exception", "BaseException", "AssertionError")
+    )
+
+
+def _is_assert_call(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr.startswith("assert")
+    )

@@ -115,7 +115,7 @@ def check_agreement(
     forward(model, support, kv, ledger, np.arange(half), 1, step)
     logits = forward(model, support, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
-    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.narrow)
+    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.quantized)
     tolerance = 0.1 if rounded else 1e-3
     if not (logits - wanted).norm() <= tolerance * wanted.norm():
         if step is not None:

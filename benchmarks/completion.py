@@ -194,12 +194,12 @@ class _Bench:
         from codegen.models import load
         from codegen.server.engine import CompletionEngine
         from codegen.server.model import CompletionModel
-        from codegen.server.settings import Limits
+        from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
         self.context = context
         self.rng = random.Random(seed)
-        limits = Limits(context_tokens=context)
+        limits = ServerLimits(context_tokens=context)
         self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
         code = Code()
         self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
@@ -347,8 +347,9 @@ class _Bench:
 
     async def typing(self, report: Report, lines: Sequence[tuple[str, int, str]]) -> None:
         """Types lines at human speed, asking after every key."""
-        from codegen.server.lsp.session import Session
-        from codegen.server.mirror import Change, Position
+        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
+
+        from codegen.server.session import Session
 
         session = Session(self.engine.limits, engine=self.engine)
         answered: list[float] = []
@@ -366,7 +367,8 @@ class _Bench:
             hit = False
             for column, char in enumerate(words):
                 place = Position(line, column)
-                session.change(uri, column, [Change(char, place, place)])
+                change = TextDocumentContentChangePartial(Range(place, place), char)
+                session.change(uri, column, [change])
                 if column + 1 < indent:
                     continue
                 snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)

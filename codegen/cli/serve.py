@@ -17,7 +17,7 @@ from codegen.errors import ConfigError
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
 
-_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn")
+_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client")
 
 
 @click.group(
@@ -60,7 +60,7 @@ def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command(epilog=example("codegen serve lsp"))
 @_engine_options
-@click.option("--stdio", is_flag=True, help="What it does anyway; some editors say so.")
+@click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
 def lsp(stdio: bool, **options: Any) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
@@ -69,7 +69,7 @@ def lsp(stdio: bool, **options: Any) -> None:  # noqa: ARG001
     _need_extra()
     _log_to(options.pop("log_file"), options.pop("verbose"))
     exclude = options.pop("exclude")
-    from codegen.server.lsp.run import serve_stdio
+    from codegen.server.lsp import serve_stdio
 
     serve_stdio(lambda: _engine(**options), exclude)
 
@@ -82,7 +82,7 @@ def lsp(stdio: bool, **options: Any) -> None:  # noqa: ARG001
 @click.option("--uds", type=click.Path(path_type=Path), help="A Unix socket instead of a port.")
 @click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path),
               help="Write this run's token there, or read it if there is one.")  # fmt: skip
-@click.option("--no-token", is_flag=True, help="Ask for no token (loopback only).")
+@click.option("--no-token", is_flag=True, help="Disable authentication (loopback only).")
 @click.option("--origin", "origins", multiple=True, metavar="URL",
               help="A web page's origin that may ask: http://localhost:8888")  # fmt: skip
 @click.option("--host-name", "hosts", multiple=True, metavar="NAME",
@@ -104,9 +104,16 @@ def http(
     _need_extra()
     _log_to(options.pop("log_file"), options.pop("verbose"))
     exclude = options.pop("exclude")
-    from codegen.server.http.app import make_app
-    from codegen.server.http.run import check_address, listen, listen_unix, serve
-    from codegen.server.http.token import new_token, read_token, write_token
+    from codegen.server.guard import (
+        check_address,
+        listen,
+        listen_unix,
+        new_token,
+        read_token,
+        serve,
+        write_token,
+    )
+    from codegen.server.http import make_app
 
     if no_token and token_file:
         raise click.UsageError("Give --token-file or --no-token, not both.")
@@ -134,7 +141,7 @@ def http(
     if token and token_file:
         click.echo(f"The token is in {token_file}", err=True)
     else:
-        click.echo(f"Token: {token}" if token else "No token is asked for.", err=True)
+        click.echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
     try:
         serve(app, sock)
     finally:
@@ -147,7 +154,7 @@ def http(
 def _need_extra() -> None:
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise ConfigError(
-            f"The server needs {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
+            f"The server requires {missing[0]}.", "Install it: pip install 'codegen-toolkit[serve]'"
         )
 
 
@@ -159,10 +166,10 @@ def _engine(
     from codegen.models import load
     from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     torch.set_num_threads(threads)
-    limits = Limits(context_tokens=context_tokens, cache_bytes=cache_mib << 20)
+    limits = ServerLimits(context_tokens=context_tokens, cache_bytes=cache_mib << 20)
     loaded = load(model)
     completion_model = CompletionModel(loaded, layout=layout, limits=limits, precision=precision)
     return CompletionEngine(completion_model, limits)

@@ -24,10 +24,9 @@ from codegen.decoding.drafts import Context, SuffixDrafter
 from codegen.decoding.sampling import choose
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
-from codegen.server.filters import clean, safe_text
 from codegen.server.requests import Candidate, CompletionRequest, Finish
 from codegen.server.schedule import Cancelled
-from codegen.server.stops import StopRule, rule_for
+from codegen.server.text import StopRule, clean, rule_for, safe_text
 
 if TYPE_CHECKING:
     from codegen.decoding.editing import EditableCache, Passes

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from codegen.errors import CodegenError
 from codegen.server.decoder import Decoder, InDoubt
-from codegen.server.documents import Document, DocumentCaches
+from codegen.server.documents import DocumentCaches, DocumentState, Suggestions
 from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
@@ -32,11 +32,10 @@ from codegen.server.requests import (
     Completion,
     CompletionRequest,
     DocumentKey,
+    ServerLimits,
     Superseded,
 )
 from codegen.server.schedule import Cancelled, Outcome, Schedule
-from codegen.server.settings import Limits
-from codegen.server.suggestions import Suggestions
 
 if TYPE_CHECKING:
     from codegen.decoding.editing import Passes
@@ -60,11 +59,11 @@ class CompletionEngine:
     def __init__(
         self,
         model: CompletionModel,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.model = model
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
         self.usual_s = 0.0  # what an answer of the model usually takes
         self._caches = DocumentCaches(model.cache, self.limits.documents, self.limits.cache_bytes)
@@ -283,7 +282,7 @@ class CompletionEngine:
             stages=stages,
         )
 
-    def _settle(self, job: Job, document: Document) -> Passes[float]:
+    def _settle(self, job: Job, document: DocumentState) -> Passes[float]:
         """Makes a document's states exact; returns the seconds that it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
@@ -294,7 +293,7 @@ class CompletionEngine:
         self.metrics.count("tokens_recomputed", inexact)
         return time.perf_counter() - began
 
-    def _decoder(self, job: Job, document: Document, prompt: Prompt) -> Decoder:
+    def _decoder(self, job: Job, document: DocumentState, prompt: Prompt) -> Decoder:
         return Decoder(
             self.model,
             document.cache,

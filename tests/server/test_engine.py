@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from codegen.server.filters import safe_text
 from codegen.server.requests import DocumentKey, Overloaded, Superseded
+from codegen.server.text import safe_text
 
 TEXT = Path(__file__).read_text()
 
@@ -163,10 +163,10 @@ def test_a_full_queue_is_refused(engine: Any, ask: Any) -> None:
 
 def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) -> None:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     budget = 2_000_000
-    engine = CompletionEngine(tiny_model, Limits(context_tokens=256, cache_bytes=budget))
+    engine = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
 
     async def run() -> None:
         for round_ in range(2):

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from codegen.server.delay import TypingDelay
+from codegen.server.document import TypingDelay
+from codegen.server.documents import Suggestions
 from codegen.server.requests import CompletionRequest, DocumentKey, Snippet
-from codegen.server.suggestions import Suggestions
 
 LONG = "".join(f"line {number} = {number}\n" for number in range(60))
 KEY = DocumentKey("test", "", "a.py")

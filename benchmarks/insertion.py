@@ -101,10 +101,10 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
 
     import torch
 
+    from codegen.data.sources.puzzles import Puzzles
     from codegen.finetune.answers import exact_match
     from codegen.finetune.recipe import parse_recipe
     from codegen.models import count_parameters, load
-    from codegen.puzzles import Puzzles
 
     loaded = load(str(model), dtype=torch.float32)
     texts = list(Puzzles(task, "test", asked).texts())
@@ -179,9 +179,9 @@ def _measure_answers(report: Report, model: Path, asked: int) -> None:
     import numpy as np
     import torch
 
+    from codegen.data.sources.puzzles import Puzzles
     from codegen.decoding.insertion import FillOptions, Text
     from codegen.models import load
-    from codegen.puzzles import Puzzles
 
     loaded = load(str(model), dtype=torch.float32)
     network = loaded.model

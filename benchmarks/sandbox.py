@@ -52,7 +52,8 @@ from codegen.benchmarks.tools.statistics import ratio_of_sums
 from codegen.benchmarks.tools.timing import tree_cpu_s
 from codegen.errors import CodegenError
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.evals.tasks.humaneval import HumanEvalProblem, humaneval
+from codegen.evals.tasks import load
+from codegen.evals.tasks.humaneval import HumanEvalProblem
 
 WORKERS, PEER_WORKERS = (1, 2), (1, 2, 4)  # tried, times the cores
 TRIES = 4  # of each, in turn
@@ -83,7 +84,7 @@ def run(
     """
     at_least(1, rounds=rounds)
     at_least(0, workers=workers, peer_workers=peer_workers)
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     problems = task.problems()
     block = [*problems] * REPEATS
     jobs = [(f"{n}", task.job(p, task.reference(p))) for n, p in enumerate(block)]

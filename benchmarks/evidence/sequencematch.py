@@ -23,13 +23,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Protocol
 
-from codegen.backspace import BKSPC, Backspace, load_codec
 from codegen.benchmarks.evidence import functions as small
 from codegen.benchmarks.evidence.setting import arguments, once, small_model, table
 from codegen.decoding.loop import Row
 from codegen.evals.sandbox import Sandbox
 from codegen.finetune import parse_recipe
 from codegen.finetune.train import train
+from codegen.methods.backspace import BKSPC, Backspace, load_codec
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl
 

@@ -53,9 +53,9 @@ class Program(NamedTuple):
 
 def benchmark_programs() -> list[Program]:
     """The corpus. A module that this Python does not ship is left out."""
-    from codegen.evals.tasks.humaneval import humaneval
+    from codegen.evals.tasks import load
 
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     problems = task.problems()
     chosen = [problems[number * len(problems) // HUMANEVAL] for number in range(HUMANEVAL)]
     human = [Program(problem.id, "humaneval", task.reference(problem)) for problem in chosen]
@@ -71,9 +71,9 @@ def benchmark_programs() -> list[Program]:
 
 def edit_programs() -> dict[str, list[Program]]:
     """HumanEval's solutions, library functions and modules of classes, by the set's name."""
-    from codegen.evals.tasks.humaneval import humaneval
+    from codegen.evals.tasks import load
 
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     human = [Program(p.id, "humaneval", task.reference(p)) for p in task.problems()]
     modules = list(_library())
     functions = [found for name, text, tree in modules for found in _functions(name, text, tree)]

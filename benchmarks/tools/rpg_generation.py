@@ -56,9 +56,9 @@ def read_prompts(file: str) -> list[str]:
     Raises:
         InputError: if the file is not CodeRepetEval's.
     """
-    from codegen.evals.tasks.coderepeteval import coderepeteval
+    from codegen.evals.tasks import load
 
-    return [problem.prompt for problem in coderepeteval("coderepeteval", "", file).problems()]
+    return [problem.prompt for problem in load("coderepeteval", file).problems()]
 
 
 def read_continuations(path: Path) -> list[Continuation]:

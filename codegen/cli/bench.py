@@ -36,7 +36,10 @@ class _BenchCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_options(ctx, formatter)
         with formatter.section("Benchmarks"):
-            formatter.write_dl(list(benchmarks().items()))
+            try:
+                formatter.write_dl(list(benchmarks().items()))
+            except ConfigError as error:  # an installed package has none
+                formatter.write_text(str(error))
 
 
 @click.command(cls=_BenchCommand, epilog=example("codegen bench lintseq --quick"))
@@ -66,8 +69,15 @@ def bench(
 
 def benchmarks() -> dict[str, str]:
     """The names of all benchmarks with the first line of their docstrings; imports none."""
+    try:
+        folders = importlib.import_module(_PACKAGE).__path__
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "The benchmarks are not part of the installed package.",
+            "Clone the repository and run `make test` or `pip install -e .` there.",
+        ) from None
     found = {}
-    for folder in importlib.import_module(_PACKAGE).__path__:
+    for folder in folders:
         for module in pkgutil.iter_modules([folder]):
             if not module.ispkg and not module.name.startswith("_"):
                 text = Path(folder, f"{module.name}.py").read_text(encoding="utf-8")

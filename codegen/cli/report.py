@@ -36,7 +36,7 @@ def report(
     page holds the samples too if they are in DIR, or named by --samples-file.
     """
     from codegen.evals.report import ScoredRun, read_run, write_report
-    from codegen.evals.scoring import read_score
+    from codegen.evals.score import read_score
 
     named = _named(directories)
     where = _files(files, [name for name, _ in named])

@@ -141,19 +141,19 @@ def _lintseq(**options: Any) -> TextGenerator:
 
 
 def _unicode(**options: Any) -> TextGenerator:
-    from codegen.unicoder import UniCode
+    from codegen.methods.unicode import UniCode
 
     return UniCode(**options)
 
 
 def _backspace(**options: Any) -> TextGenerator:
-    from codegen.backspace import Backspace
+    from codegen.methods.backspace import Backspace
 
     return Backspace(**options)
 
 
 def _infilling(**options: Any) -> TextGenerator:
-    from codegen.infilling import Infilling
+    from codegen.methods.infilling import Infilling
 
     return Infilling(**options)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from codegen.data.journal import PARTIAL, REJECTS
 from codegen.data.manifest import MANIFEST, load_manifest
+from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.errors import InputError
 from codegen.paths import child
-from codegen.puzzles import Puzzles, is_puzzles
 from codegen.records import TrainingText, read_jsonl
 
 

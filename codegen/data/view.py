@@ -1,7 +1,7 @@
 """What ``codegen data inspect`` shows: a manifest's summary, records, and the steps of sequences.
 
 Two kinds of text can be stepped through: edit sequences, edit by edit, and programs with mistakes
-taken back, from each mistake to the next right token (:mod:`codegen.backspace.view`).
+taken back, from each mistake to the next right token (:mod:`codegen.methods.backspace.view`).
 
 The text comes from data, so control characters are made visible before they can reach a terminal.
 """
@@ -54,7 +54,7 @@ def is_edit_sequence(text: TrainingText) -> bool:
 
 def has_steps(text: TrainingText) -> bool:
     """Whether :func:`browse` can step through the text."""
-    from codegen.backspace import is_trajectory
+    from codegen.methods.backspace import is_trajectory
 
     return is_edit_sequence(text) or is_trajectory(text)
 
@@ -112,7 +112,7 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     """Prints one record: its prompt, then its program or, with ``all_steps``, each step."""
     from rich.text import Text
 
-    from codegen.backspace import is_trajectory
+    from codegen.methods.backspace import is_trajectory
 
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
     if is_trajectory(text):
@@ -143,7 +143,7 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
 def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> None:
     from rich.text import Text
 
-    from codegen.backspace import view as trajectories
+    from codegen.methods.backspace import view as trajectories
 
     console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
     try:
@@ -204,10 +204,10 @@ def browse(console: Console, texts: Sequence[TrainingText]) -> None:
 
 def _count(text: TrainingText) -> int:
     """The number of pages of a text."""
-    from codegen.backspace import is_trajectory
+    from codegen.methods.backspace import is_trajectory
 
     if is_trajectory(text):
-        from codegen.backspace import view as trajectories
+        from codegen.methods.backspace import view as trajectories
 
         return len(trajectories.steps(trajectories.open_text(text)[0]))
     return max(1, len(steps(text)))
@@ -250,7 +250,7 @@ def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
 
 def _page(text: TrainingText, number: int, height: int) -> Table:
     """One step as a screen."""
-    from codegen.backspace import is_trajectory
+    from codegen.methods.backspace import is_trajectory
 
     show = _trajectory_page if is_trajectory(text) else _edit_page
     return show(text, number, max(3, height - 6))
@@ -261,7 +261,7 @@ def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from codegen.backspace import view as trajectories
+    from codegen.methods.backspace import view as trajectories
 
     trajectory, decode = trajectories.open_text(text)
     step = trajectories.steps(trajectory)[number]

@@ -6,7 +6,7 @@ Slot k of a row holds a token, its position id and ``end[k]``. Query q sees key 
 - *packing*: several documents in a row that do not see one another;
 - *chunks* (Mixture-of-Instructions, arXiv 2404.18410): groups whose members see one another;
 - *backspaces* (SequenceMatch, arXiv 2306.05426): a token that was taken back is seen by what was
-  written before it was removed and by nothing after (:mod:`codegen.backspace.layout`);
+  written before it was removed and by nothing after (:mod:`codegen.methods.backspace.actions`);
 
 and any of them inside another (:func:`joined`). What attention takes is made of it by the back-ends
 of :mod:`codegen.finetune.backends`.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.backspace import StackLayout
+from codegen.methods.backspace import StackLayout
 
 OPEN = 1 << 40  # the end of a slot that stays as long as its row goes on
 

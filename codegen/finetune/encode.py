@@ -2,8 +2,8 @@
 
 The loss mask comes from the segments. Each run of segments with the same ``train`` flag is
 tokenised on its own, so that no token straddles the border between prompt and response; generation
-cuts at the same border. A text with backspaces (:mod:`codegen.backspace`) brings its own tokens: a
-token that is taken back keeps its slot, which nothing sees from then on.
+cuts at the same border. A text with backspaces (:mod:`codegen.methods.backspace`) brings its own
+tokens: a token that is taken back keeps its slot, which nothing sees from then on.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from codegen.backspace import Codec, from_text, is_trajectory, require_same, stack_layout
 from codegen.errors import InputError
 from codegen.finetune.attention import Layout, causal, from_stack
+from codegen.methods.backspace import Codec, from_text, is_trajectory, require_same, stack_layout
 from codegen.models.chat import chat_prompt, end_of_turn
 from codegen.records import TrainingText
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.backspace import is_trajectory, with_backspace
 from codegen.data.read import read_texts
 from codegen.errors import ConfigError, InputError
 from codegen.finetune.attention import causal
@@ -18,6 +17,7 @@ from codegen.finetune.encode import Encoded, Encoder, Encoding, encode_all
 from codegen.finetune.plan import Plan, make_curriculum, make_mixture, make_plan, statistics
 from codegen.finetune.processes import UNSHARED, processes_a_row
 from codegen.finetune.recipe import Recipe
+from codegen.methods.backspace import is_trajectory, with_backspace
 from codegen.models import LoadedModel
 from codegen.records import TrainingText
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from codegen.backspace import IGNORE, Trajectory, stack_layout
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.decoding.loop import decode
 from codegen.finetune.attention import from_stack
 from codegen.finetune.encode import Encoded
 from codegen.finetune.sections import SequenceMatch
+from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
 
 FILE = "own_samples.json"

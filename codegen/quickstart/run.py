@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from codegen.data import Manifest
     from codegen.evals.report import DataCounts, EditSteps
     from codegen.evals.sandbox import Sandbox
-    from codegen.evals.scoring import Score
+    from codegen.evals.score import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.recipe import Recipe
     from codegen.finetune.train import TrainingResult

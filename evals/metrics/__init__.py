@@ -1,18 +1,22 @@
 """Measures of the samples themselves, beside whether they pass: repetition and diversity.
 
-``text`` takes programs apart (also broken ones), ``repetition`` measures how much a program repeats
-itself, ``diversity`` how much the samples of one problem repeat one another.
+``text`` takes programs apart (also broken ones), ``samples`` measures how much a program repeats
+itself, and how much the samples of one problem repeat one another.
 """
 
-from .diversity import Diversity, behaviours, expected_unique, measure_diversity, vendi_score
-from .repetition import (
+from .samples import (
+    Diversity,
     Loop,
     Output,
     PaperRepetition,
     ReleasedRepetition,
+    behaviours,
+    expected_unique,
     find_loop,
+    measure_diversity,
     paper_repetition,
     released_repetition,
+    vendi_score,
 )
 from .text import compiles, edit_distance, kinds, lex, normal_form, shapes, statements
 

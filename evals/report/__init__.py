@@ -1,18 +1,10 @@
 """The report: one HTML file that needs nothing else, and its numbers as JSON and Markdown.
 
-The page makes no request (its content security policy forbids all), reads well without JavaScript,
-and shows no text of a model or user unescaped. Its template, style sheet and script are files in
-``report_assets``.
+``content`` (scored runs, and how they are read), ``numbers`` (what is computed beside the scores),
+``charts`` (SVG), ``page`` (what the templates in ``assets`` are filled with).
 """
 
-from codegen.evals.report.background import loss_picture
-from codegen.evals.report.comparisons import (
-    PairedResult,
-    SummaryRow,
-    compare_runs,
-    headline_ks,
-    summary_rows,
-)
+from codegen.evals.report.charts import loss_picture
 from codegen.evals.report.content import (
     DataCounts,
     EditSteps,
@@ -20,9 +12,16 @@ from codegen.evals.report.content import (
     ProblemSamples,
     SampleView,
     ScoredRun,
+    read_run,
+)
+from codegen.evals.report.numbers import (
+    PairedResult,
+    SummaryRow,
+    compare_runs,
+    headline_ks,
+    summary_rows,
 )
 from codegen.evals.report.page import write_report
-from codegen.evals.report.reading import read_run
 
 __all__ = [
     "DataCounts",

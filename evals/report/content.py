@@ -1,12 +1,22 @@
-"""What a report is made of: scored runs, and what a caller may add to them."""
+"""What a report is made of: scored runs, read from their directories, and what a caller may add.
+
+The programs are found in the answers by the task, as they were for scoring. Where the task can't be
+loaded any more (its data is gone), the answers are shown without them, and a note says so.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from codegen.evals.scoring import Score
-from codegen.records import Status
+from codegen.errors import CodegenError, InputError
+from codegen.evals import tasks
+from codegen.evals.run import SAMPLES
+from codegen.evals.score import Score, read_score
+from codegen.evals.scoring import SCORED, VERDICTS, read_samples
+from codegen.records import Sample, Status, Verdict, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +100,98 @@ class DataCounts:
     kept: int
     skipped: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
+
+
+# --- reading a run ----------------------------------------------------------------------------
+
+
+def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -> ScoredRun:
+    """A run from the directory that ``codegen eval score`` wrote.
+
+    Args:
+        name: of the run in the report.
+        folder: with ``score.json`` and ``verdicts.jsonl``.
+        samples: the file that was scored; by default ``scored.jsonl`` or ``samples.jsonl`` in
+            ``folder``, if one is there.
+
+    Raises:
+        InputError: if the score or a given file can't be read, or the samples are others than those
+            that were scored.
+    """
+    folder = Path(folder)
+    score = read_score(folder)
+    home = folder if folder.is_dir() else folder.parent
+    own = next(
+        (home / name for name in (SCORED, SAMPLES) if (home / name).is_file()), home / SAMPLES
+    )
+    file = Path(samples) if samples is not None else own
+    verdicts = home / VERDICTS
+    if samples is None and not (file.is_file() and verdicts.is_file()):
+        return ScoredRun(name, score)
+    judged = {(v.problem_id, v.index): v for v in read_jsonl(Verdict, verdicts)}
+    task = _task(score)
+    problems = {problem.id: problem for problem in task.problems()} if task else {}
+    found: dict[str, list[SampleView]] = {}
+    prompts: dict[str, str] = {}
+    for sample in read_samples(file):
+        verdict = judged.pop((sample.problem_id, sample.index), None)
+        if verdict is None:
+            raise InputError(
+                f"{file} holds sample {sample.index} of {sample.problem_id}, which was not scored.",
+                f"Score it into {home}, or name the file that was scored.",
+            )
+        problem = problems.get(sample.problem_id)
+        program = _program(task, problem, sample)
+        found.setdefault(sample.problem_id, []).append(_view(sample, verdict, program))
+        asked = sample.prompt or (problem.prompt if problem else "")
+        prompts.setdefault(sample.problem_id, asked)
+    if judged:
+        raise InputError(
+            f"{file} lacks {len(judged)} of the samples that were scored.",
+            "Name the file that was scored.",
+        )
+    if task is None:
+        note = "The task's data is not at hand, so answers are shown without their programs."
+        score = replace(score, notes=(*score.notes, note))
+    # In the order of the score, which is the task's.
+    order = {problem.problem_id: place for place, problem in enumerate(score.problems)}
+    ids = sorted(found, key=lambda id_: order.get(id_, len(order)))
+    return ScoredRun(name, score, {i: ProblemSamples(prompts[i], found[i]) for i in ids})
+
+
+def _task(score: Score) -> tasks.Task[Any] | None:
+    """The task of a score, with the data that it had."""
+    for source in (None, score.source):
+        try:
+            task = tasks.load(score.task, source)
+        except CodegenError:
+            continue
+        if task.source == score.source:
+            return task
+    return None
+
+
+def _program(task: tasks.Task[Any] | None, problem: Any, sample: Sample) -> str:
+    if task is None or problem is None:
+        return ""
+    try:
+        return task.program(problem, sample)
+    except CodegenError:
+        return ""
+
+
+def _view(sample: Sample, verdict: Verdict, program: str) -> SampleView:
+    return SampleView(
+        index=sample.index,
+        status=verdict.status,
+        message=verdict.message,
+        program=program,
+        answer=sample.completion,
+        actions=sample.actions,
+        finish_reason=sample.finish_reason,
+        tokens=sample.completion_tokens,
+        cpu_s=verdict.cpu_s,
+        memory_mib=verdict.memory_mib,
+        trust=verdict.trust,
+        output=verdict.output,
+    )

@@ -1,40 +1,82 @@
-"""Puts the sections together and writes the three files."""
+"""Writes a report: one HTML file that needs nothing else, and beside it its numbers as JSON and
+Markdown. The pages are Jinja2 templates in ``assets``; here is what they are filled with.
+
+Whatever a template shows is made visible and escaped, for HTML or for Markdown, unless it is markup
+of ours. The page's content security policy forbids it any request and any script but its own.
+"""
 
 from __future__ import annotations
 
 import base64
+import difflib
+import functools
+import gzip
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 import codegen
 from codegen.errors import InputError
-from codegen.evals.markup import safe_text
-from codegen.evals.report.background import (
-    data_table,
-    measures,
-    reading,
-    samples,
-    settings,
-    settings_fingerprint,
-    training,
+from codegen.evals.report import charts
+from codegen.evals.report.charts import percent, visible
+from codegen.evals.report.content import (
+    DataCounts,
+    EditSteps,
+    LossCurve,
+    ProblemSamples,
+    ScoredRun,
 )
-from codegen.evals.report.comparisons import by_task, compare_runs
-from codegen.evals.report.content import DataCounts, EditSteps, LossCurve, ScoredRun
-from codegen.evals.report.costs import costs, temperatures
-from codegen.evals.report.explorer import problems
-from codegen.evals.report.further import compute
-from codegen.evals.report.markdown import MARK, markdown
-from codegen.evals.report.results import comparison_table, curves, results, verdicts, warnings
-from codegen.evals.report.stepper import steppers
-from codegen.records import write_atomic
+from codegen.evals.report.numbers import (
+    Further,
+    alike_but_temperature,
+    by_task,
+    compare_runs,
+    compute,
+    headline_ks,
+    spending,
+)
+from codegen.evals.score import STATUSES, ProblemScore, Score
+from codegen.records import Status, write_atomic
 
-_ASSETS = Path(__file__).parents[1] / "report_assets"
+_ASSETS = Path(__file__).parent / "assets"
+_MARK = "<!-- codegen eval report -->"
+_MEANING: Mapping[Status, str] = {
+    "passed": "passed all tests",
+    "wrong": "a test failed",
+    "error": "raised an exception",
+    "timeout": "used up its time",
+    "memory": "used up its memory",
+    "crashed": "the interpreter crashed",
+    "exited": "ended itself before the tests were done",
+    "output_limit": "wrote too much",
+    "syntax_error": "not valid Python",
+    "empty": "nothing was written",
+    "no_answer": "no program was found in the answer",
+    "bad_test": "the problem's test is unusable or tests nothing",
+    "infra_error": "not judged: the sandbox failed",
+}
+# Title, note, and the field of Further.diversity or .repetition; all but the last are shares.
+_SAMPLE_ROWS = (
+    ("Distinct programs", "", "unique_text"),
+    ("Distinct after renaming locals", "no comments, docstrings, layout", "unique_form"),
+    ("Dissimilarity of two samples", "1 − token edit similarity", "dissimilarity"),
+    ("Effective share of samples", "Vendi score / samples", "vendi"),
+    ("Compile", "", "compiles"),
+    ("Ended by themselves", "EGP", "egp"),
+    ("Repeated 4-grams", "TR-N", "tr_n"),
+    ("Repeated statements", "TR-S", "tr_s"),
+    ("Repeated shapes of statements", "names and values ignored", "tr_shape"),
+    ("End in a loop", "3 or more copies", "looping"),
+    ("Length in lexer tokens", "mean", "tokens"),
+)
 
 
 def write_report(
@@ -51,7 +93,7 @@ def write_report(
 ) -> Path:
     """Writes the report to ``out`` (HTML), and beside it as ``.json`` and as Markdown (``.md``).
 
-    The JSON holds all numbers; the samples stand in the page, and in the runs' own files.
+    The JSON holds all numbers; the samples are in the page, and in the runs' own files.
 
     Args:
         runs: in the order they are shown; the first is the baseline of comparisons.
@@ -76,8 +118,8 @@ def write_report(
     if out in (content, summary):
         kind = "JSON" if out == content else "Markdown"
         raise InputError(f"{out} would be overwritten by the report's own {kind}.", "Use .html.")
-    _refuse_foreign(content)
-    _refuse_foreign_markdown(summary)
+    _refuse_foreign("content", content, _is_report)
+    _refuse_foreign("summary", summary, _is_summary)
     comparisons = compare_runs(runs)
     further = {run.name: compute(run) for run in runs}
     data = {
@@ -87,7 +129,7 @@ def write_report(
             {
                 "name": run.name,
                 "score": asdict(run.score),
-                "settings_fingerprint": settings_fingerprint(run.score),
+                "settings_fingerprint": _fingerprint(run.score),
                 "further": _finite(asdict(further[run.name])),
             }
             for run in runs
@@ -102,62 +144,57 @@ def write_report(
         "notes": list(notes),
         "versions": {"codegen": codegen.__version__, **(versions or {})},
     }
-    body = [
-        warnings(runs),
-        results(runs, comparisons),
-        *(
-            part
-            for number, (task, group) in enumerate(by_task(runs).items())
-            for part in (
-                curves(number, task, group, further),
-                costs(number, task, group),
-                temperatures(number, task, group),
-            )
-        ),
-        comparison_table(comparisons),
-        verdicts(runs),
-        measures(runs),
-        steppers(edit_steps),
-        training(losses),
-        data_table(data_counts),
-        problems(runs),
-        samples(runs, further),
-        settings(runs, versions or {}),
-        reading(runs, comparisons, further, notes),
-    ]
+    explorers, blocks = _explorers(runs)
+    shown: dict[str, Any] = {
+        "title": title,
+        "subtitle": subtitle,
+        "runs": runs,
+        "tasks": by_task(runs),
+        "ks": headline_ks(runs),
+        "comparisons": comparisons,
+        "further": further,
+        "seen": [s for s in STATUSES if any(run.score.statuses.get(s) for run in runs)],
+        "measures": list(dict.fromkeys(name for run in runs for name in run.score.measures)),
+        "losses": [curve for curve in losses if curve.points],
+        "data_counts": data_counts,
+        "steppers": [steps for steps in edit_steps if steps.states],
+        "explorers": explorers,
+        "blocks": Markup("\n").join(map(Markup, blocks)),
+        "sample_count": sum(len(p.samples) for run in runs for p in run.samples.values()),
+        "settings": _settings(runs),
+        "notes": notes,
+        "versions": versions or {},
+        **_functions_of(further),
+    }
     write_atomic(content, json.dumps(data, indent=1, allow_nan=False) + "\n")
-    said = markdown(runs, comparisons, further, title=title, subtitle=subtitle, notes=notes)
-    write_atomic(summary, said)
-    write_atomic(out, _page(title, subtitle, "\n".join(part for part in body if part)))
+    write_atomic(summary, _templates(_as_markdown).get_template("summary.md.jinja").render(shown))
+    write_atomic(out, _templates(_as_text).get_template("page.html").render(shown))
     return out
 
 
-def _refuse_foreign(path: Path) -> None:
+def _refuse_foreign(what: str, path: Path, is_ours: Callable[[bytes], bool]) -> None:
     """Refuses to overwrite a file that no report left, such as the ``score.json`` of a run."""
     try:
-        there = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return
-    except (ValueError, RecursionError):
-        there = None
-    if not (isinstance(there, dict) and {"title", "runs", "comparisons"} <= there.keys()):
-        raise InputError(
-            f"The report's content would overwrite {path}, which is not a report.",
-            "Choose another --out.",
-        )
-
-
-def _refuse_foreign_markdown(path: Path) -> None:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            ours = file.readline().strip() == MARK
+        ours = is_ours(path.read_bytes())
     except FileNotFoundError:
         return
     if not ours:
         raise InputError(
-            f"The report's summary would overwrite {path}, which is not a report.",
+            f"The report's {what} would overwrite {path}, which is not a report.",
             "Choose another --out.",
         )
+
+
+def _is_report(content: bytes) -> bool:
+    try:
+        row = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"title", "runs", "comparisons"} <= row.keys()
+
+
+def _is_summary(content: bytes) -> bool:
+    return content.partition(b"\n")[0].strip() == _MARK.encode()
 
 
 def _finite(value: Any) -> Any:
@@ -169,24 +206,298 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _page(title: str, subtitle: str, body: str) -> str:
-    style, script, template = (
-        (_ASSETS / name).read_text(encoding="utf-8")
-        for name in ("report.css", "report.js", "report.html")
-    )
-    return Template(template).substitute(
-        title=safe_text(title),
-        subtitle=f'<p class="subtitle">{safe_text(subtitle)}</p>' if subtitle else "",
-        style=style,
-        style_hash=_csp_hash(style),
-        script=script,
-        script_hash=_csp_hash(script),
-        body=body,
-        footer=f"Made with codegen-toolkit {safe_text(codegen.__version__)}. "
-        "The same numbers are in the JSON and Markdown files beside this page.",
-    )
+# --- templates ---------------------------------------------------------------------------------
 
 
-def _csp_hash(content: str) -> str:
+@functools.cache
+def _templates(show: Callable[[Any], str]) -> Environment:
+    """The templates; ``show`` is applied to each value that they show."""
+    made = Environment(
+        loader=FileSystemLoader(_ASSETS),
+        autoescape=True,
+        finalize=show,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {
+        "csp_hash": _csp_hash,
+        "percent": lambda value: Markup(percent(value)),
+        "signed": lambda value: Markup(_signed(value)),
+        "p_value": _p_value,
+        "p_equals": _p_equals,
+        "coefficient": lambda value: f"{value:.3f}".replace("-", "\N{MINUS SIGN}"),
+        "parameters": _parameters,
+        "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
+        "words": lambda name: name.replace("_", " "),
+    }
+    made.globals |= {
+        "mark": Markup(_MARK),
+        "style": Markup((_ASSETS / "report.css").read_text(encoding="utf-8")),
+        "script": Markup((_ASSETS / "report.js").read_text(encoding="utf-8")),
+        "toolkit_version": codegen.__version__,
+        "meaning": _MEANING,
+        "sample_rows": _SAMPLE_ROWS,
+        "swatch": charts.swatch,
+        "pass_chart": charts.pass_chart,
+        "cost_chart": charts.cost_chart,
+        "loss_chart": charts.loss_chart,
+        "verdict_chart": charts.verdict_chart,
+        "interval": lambda low, high: Markup(_interval(low, high)),
+        "spending": spending,
+        "alike_but_temperature": alike_but_temperature,
+        "with_estimate": lambda runs, k: [run for run in runs if k in run.score.estimates],
+        "with_curve": lambda runs: [run for run in runs if len(run.score.estimates) > 1],
+        "samples_of_each": _samples_of_each,
+        "best_by_k": _best_by_k,
+        "any_clusters": _any_clusters,
+        "any_thinned": lambda curves: any(map(charts.is_thinned, curves)),
+        "steps_of": lambda steps: list(_steps(steps)),
+        "outcomes": lambda counts: list(_outcomes(counts)),
+    }
+    return made
+
+
+def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., Any]]:
+    """What templates ask of the numbers beside the scores."""
+
+    def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
+        """How many samples the shares are of, if that is one number."""
+        ks = {d.k for run in runs if (d := further[run.name].diversity) is not None}
+        return ks.pop() if len(ks) == 1 else None
+
+    return {
+        "any_extrapolated": lambda runs: any(further[run.name].extrapolated for run in runs),
+        "with_repetition": lambda runs: [run for run in runs if further[run.name].repetition],
+        "measured": lambda run, name: _measured(further[run.name], name),
+        "drawn_of_each": drawn_of_each,
+    }
+
+
+def _as_text(value: Any) -> str:
+    """What a page shows of a value, not yet escaped."""
+    return value if isinstance(value, Markup) else visible(value)
+
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
+
+
+def _as_markdown(value: Any) -> Markup:
+    """One line in which nothing is Markdown or HTML."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(_SPECIAL.sub(r"\\\1", " ".join(visible(value).split())))
+
+
+def _csp_hash(content: str) -> Markup:
     digest = hashlib.sha256(content.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
+    return Markup(f"sha256-{base64.b64encode(digest).decode()}")
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """An interval in percent, or that there is none."""
+    if low is None or high is None:
+        return "not defined"
+    return f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}%"
+
+
+def _signed(value: float) -> str:
+    """A difference in percentage points with its sign."""
+    sign = "\N{MINUS SIGN}" if round(value, 3) < 0 else "+"
+    return f"{sign}{abs(100 * value):.1f}"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _p_equals(value: float) -> str:
+    text = _p_value(value)
+    return (text if value < 0.001 else f"= {text}").replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _parameters(count: int | None) -> str:
+    if not count:
+        return "not known"
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:,.0f} M"
+
+
+# --- what sections are filled with -------------------------------------------------------------
+
+
+def _samples_of_each(run: ScoredRun) -> str:
+    sizes = sorted({problem.n for problem in run.score.problems}) or [0]
+    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]}\N{EN DASH}{sizes[-1]}"
+
+
+def _best_by_k(runs: Sequence[ScoredRun]) -> list[tuple[int, ScoredRun]]:
+    """The best run for each k that all have."""
+    ks = sorted(set.intersection(*(set(run.score.estimates) for run in runs)))
+    return [(k, max(runs, key=lambda run: run.score.estimates[k].value)) for k in ks]
+
+
+def _any_clusters(runs: Sequence[ScoredRun]) -> bool:
+    return any(e.clusters < e.m for run in runs for e in run.score.estimates.values())
+
+
+def _measured(further: Further, name: str) -> str:
+    """A measure of the samples; empty if there is none."""
+    for group in (further.diversity, further.repetition):
+        if hasattr(group, name):
+            value = getattr(group, name)
+            return f"{value:,.1f}" if name == "tokens" else percent(value)
+    return ""
+
+
+def _outcomes(counts: DataCounts) -> Iterator[tuple[str, str, int, float | None]]:
+    """(outcome, reason, inputs, their share) of a data set, the most frequent reasons first."""
+    total = counts.kept + sum(counts.skipped.values()) + sum(counts.failed.values())
+    lines = [("kept", "", counts.kept)]
+    for outcome, reasons in (("skipped", counts.skipped), ("failed", counts.failed)):
+        by_size = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        lines += [(outcome, reason, count) for reason, count in by_size]
+    return ((*line, line[2] / total if total else None) for line in lines)
+
+
+def _steps(steps: EditSteps) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The caption and the lines, each with its kind, of each state of a program."""
+    before: list[str] = []
+    for number, state in enumerate(steps.states, 1):
+        lines = list(diff_lines(before, state.splitlines()))
+        change = []
+        for kind, done in (("add", "added"), ("del", "removed")):
+            if count := sum(kind == one for one, _ in lines):
+                change.append(f"{count} line{'' if count == 1 else 's'} {done}")
+        yield f"Step {number} of {len(steps.states)}: {', '.join(change) or 'no change'}", lines
+        before = state.splitlines()
+
+
+def diff_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The lines of ``after`` as ``keep`` or ``add``, with those gone from ``before`` as ``del``."""
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag == "equal":
+            yield from (("keep", line) for line in after[j1:j2])
+        else:
+            yield from (("del", line) for line in before[i1:i2])
+            yield from (("add", line) for line in after[j1:j2])
+
+
+def _settings(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
+    """Each setting with its values in all runs."""
+    flat = [_flat_settings(run.score) for run in runs]
+    names = dict.fromkeys(name for values in flat for name in values)
+    return [(name, [values.get(name, "") for values in flat]) for name in names]
+
+
+def _flat_settings(score: Score) -> dict[str, str]:
+    rows: dict[str, Any] = {"task": score.task, "task data": score.source, **score.settings}
+    rows["fingerprint of these settings"] = _fingerprint(score)[:16]
+    rows["samples judged"] = score.samples
+    rows["distinct programs run"] = score.programs
+    rows |= {f"sandbox {name.replace('_', ' ')}": value for name, value in score.sandbox.items()}
+    rows |= {f"version of {name}": value for name, value in score.versions.items()}
+    return {name.replace("_", " "): _plain(value) for name, value in rows.items()}
+
+
+def _fingerprint(score: Score) -> str:
+    """A hash of all that should be equal for two scores to be of one experiment."""
+    said = [score.task, score.source, dict(score.settings), dict(score.sandbox)]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+# --- samples -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A problem: its block of samples, if there is one, its scores in each run, their spread."""
+
+    id: str
+    block: int | None
+    scores: Sequence[ProblemScore | None]
+    gap: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Explorer:
+    """The problems of one task."""
+
+    task: str
+    runs: Sequence[ScoredRun]
+    rows: Sequence[_Row]
+
+    @property
+    def names(self) -> str:
+        """The runs' names as JSON."""
+        return json.dumps([run.name for run in self.runs])
+
+
+def _explorers(runs: Sequence[ScoredRun]) -> tuple[list[_Explorer], list[str]]:
+    """The problems of each task, and the packed samples that their rows name by number."""
+    blocks: list[str] = []
+    explorers = []
+    for task, group in by_task(runs).items():
+        scores = [{p.problem_id: p for p in run.score.problems} for run in group]
+        rows = []
+        for id_ in dict.fromkeys(id_ for score in scores for id_ in score):
+            block = None
+            if any(id_ in run.samples for run in group):
+                block = len(blocks)
+                blocks.append(pack([run.samples.get(id_) for run in group]))
+            found = [score.get(id_) for score in scores]
+            rates = [problem.c / problem.n for problem in found if problem and problem.n]
+            gap = max(rates) - min(rates) if len(rates) > 1 else 0.0
+            rows.append(_Row(id_, block, found, gap))
+        explorers.append(_Explorer(task, group, rows))
+    return explorers, blocks
+
+
+def pack(runs: Sequence[ProblemSamples | None]) -> str:
+    """The samples of one problem in all runs of its task, as base64 of gzipped JSON.
+
+    So a page with tens of thousands of samples opens at once, and base64 holds no character that
+    means anything in HTML; the script lets the text enter the page as text, never as markup.
+
+    The JSON is one object a run, or null: the prompt, and rows of (index, status, message, program,
+    answer, actions, finish reason, tokens, CPU seconds, MiB, trust, output). A program that is
+    prompt and answer joined is written as 1, one that is the answer as 2.
+    """
+    rows = [None if run is None else {"p": run.prompt, "s": list(_rows(run))} for run in runs]
+    text = json.dumps(rows, separators=(",", ":"))  # lone surrogates become escapes
+    packed = gzip.compress(text.encode("ascii"), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _rows(run: ProblemSamples) -> Iterator[list[Any]]:
+    for view in run.samples:
+        program: str | int = view.program
+        if view.program and view.program == run.prompt + view.answer:
+            program = 1
+        elif view.program and view.program == view.answer:
+            program = 2
+        yield [
+            view.index,
+            view.status,
+            view.message,
+            program,
+            view.answer,
+            view.actions,
+            view.finish_reason,
+            view.tokens,
+            round(view.cpu_s, 3),
+            round(view.memory_mib, 1),
+            view.trust,
+            view.output,
+        ]

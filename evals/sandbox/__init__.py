@@ -22,7 +22,7 @@ the program.
 """
 
 from .cluster import ClusterSandbox
-from .jobs import Call, Job, Limits, Mode, Outcome, Result
+from .jobs import Call, Job, Limits, Mode, Outcome, Result, SandboxProtocol
 from .probes import Probe, probe
 from .sandbox import Sandbox
 
@@ -36,5 +36,6 @@ __all__ = [
     "Probe",
     "Result",
     "Sandbox",
+    "SandboxProtocol",
     "probe",
 ]

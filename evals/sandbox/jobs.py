@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from codegen.errors import ConfigError, InputError
 from codegen.records import Status, Trust
@@ -168,6 +168,18 @@ class Outcome:
     def passed(self) -> bool:
         """Whether the program did what was asked."""
         return self.status == "passed"
+
+
+class SandboxProtocol(Protocol):
+    """What scoring needs of an open sandbox, here (``Sandbox``) or on a cluster."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides a verdict on the sandbox's side."""
+        ...
+
+    def map(self, items: Iterable[tuple[Any, Job]]) -> Iterator[tuple[Any, Outcome]]:
+        """Runs jobs; yields outcomes as they finish."""
+        ...
 
 
 def trust_of(mode: Mode) -> Trust:

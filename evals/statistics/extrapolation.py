@@ -1,4 +1,4 @@
-"""pass@k for k beyond the samples at hand, by a beta-binomial model. An extrapolation, marked so.
+"""pass@k for k beyond the samples at hand, by a beta-binomial model, and how coverage grows with k.
 
 The success rate of a task is taken as drawn from Beta(alpha, beta), or, with probability ``zero``,
 as exactly 0: tasks that no number of samples solves. Both are fitted by maximum likelihood to the
@@ -8,21 +8,29 @@ The mass at zero is kept only where it fits significantly better (likelihood rat
 ratio's distribution is half a point mass at 0 since ``zero`` lies on its border). Without that rule
 few samples could not tell it from a small alpha, and the ceiling of the curve would be noise.
 
-Sources: the evaluation specification of this project, sections 5.1 and 5.3; the power law that
-follows from the lower tail of Beta, 1 - pass@k ~ k^-alpha, is in Schaeffer et al. 2025 (arXiv
-2502.17578).
+Source: the power law that follows from the lower tail of Beta, 1 - pass@k ~ k^-alpha, is in
+Schaeffer et al. 2025 (arXiv 2502.17578).
 
 Limits: it says what the model implies, not what was seen. The interval is a bootstrap over tasks,
 choice of the model included, and it does not cover both models' being wrong: a benchmark whose hard
 tasks are of another kind than its easy ones breaks them. Far beyond n (more than about ten times)
 the value is a guess.
+
+How coverage, the mean pass@k, grows with attempts and with the computation spent on them: Brown et
+al. 2024 (arXiv 2407.21787, section 3.1) fit log coverage = a * k^b, so that log(-log coverage) is a
+line in log k. Computation is counted as in LintSeq's comparisons of models of different sizes: 2 *
+parameters for each token that passes through the model.
+
+Limits of that fit: it describes the curve over the k that it was given, by least squares in which
+the points are far from independent; no interval is claimed. To forecast, fit the distribution of
+success rates (:func:`extrapolate`): it needs far fewer samples (Schaeffer et al. 2025).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -231,3 +239,65 @@ def _logit(p: float) -> float:
 
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+# --- growth of coverage --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageFit:
+    """log coverage = ``a`` * k^``b``.
+
+    Attributes:
+        a, b: of the curve; both are negative where coverage grows.
+        points: how many k it was fitted to.
+        worst: the largest distance of a point from the curve, in coverage.
+    """
+
+    a: float
+    b: float
+    points: int
+    worst: float
+
+    def coverage(self, k: float) -> float:
+        """The curve at ``k``."""
+        return math.exp(self.a * k**self.b)
+
+
+def fit_coverage(coverage: Mapping[int, float]) -> CoverageFit:
+    """Fits the curve to k -> coverage; points at exactly 0 or 1 say nothing and are left out.
+
+    Raises:
+        InputError: with fewer than three usable points.
+    """
+    usable = {k: value for k, value in sorted(coverage.items()) if 0.0 < value < 1.0}
+    if len(usable) < 3:
+        raise InputError(
+            f"A coverage fit needs three k with coverage between 0 and 1, got {len(usable)}."
+        )
+    x = np.log(np.array(list(usable), dtype=float))
+    y = np.log(-np.log(np.array(list(usable.values()))))
+    slope, height = (float(v) for v in np.polyfit(x, y, 1))
+    fit = CoverageFit(-math.exp(height), slope, len(usable), 0.0)
+    worst = max(abs(fit.coverage(k) - value) for k, value in usable.items())
+    return CoverageFit(fit.a, fit.b, fit.points, worst)
+
+
+def sampling_flops(
+    k: float,
+    *,
+    parameters: int,
+    prompt_tokens: float,
+    completion_tokens: float,
+    prompt_cached: bool = True,
+) -> float:
+    """Floating-point operations of ``k`` samples of one problem: 2 * parameters * tokens.
+
+    Args:
+        k: samples.
+        parameters: of the model.
+        prompt_tokens, completion_tokens: means over problems.
+        prompt_cached: whether the samples share one pass over the prompt.
+    """
+    prompts = 1.0 if prompt_cached else k
+    return 2.0 * parameters * (prompts * prompt_tokens + k * completion_tokens)

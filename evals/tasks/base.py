@@ -1,19 +1,26 @@
-"""What a benchmark is to the runner and the scorer."""
+"""What a benchmark is to the runner and the scorer.
+
+:class:`Task` is all that they know. :class:`CodeTask`, whose answer is Python code, asks in every
+style and puts the program together; most tasks are a few lines on top of it.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
-from codegen.records import Sample, Status, Verdict
+from codegen.records import Sample, Verdict
 
-from .styles import PromptStyle
+from .extraction import Extraction, cut_at_stop, find_code, with_preamble
+from .rows import Home, make_problems, read_rows_of
+from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, Outcome
+    from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +34,6 @@ class Problem:
 AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
-@dataclass(frozen=True, slots=True)
-class Extraction:
-    """What was found in a model's answer.
-
-    Attributes:
-        program: the program (or other text to judge); empty if none was found.
-        reason: then why, in words.
-        status: then the verdict. ``no_answer`` says that the model wrote something in which nothing
-            was found, which may be the fault of the prompt style; ``empty``, that it wrote nothing.
-    """
-
-    program: str
-    reason: str = ""
-    status: Status = "no_answer"
-
-
-class Runs(Protocol):
-    """What tasks need of a sandbox; see :class:`codegen.evals.sandbox.Sandbox`."""
-
-    def map(self, items: Iterable[tuple[Any, Job]]) -> Iterator[tuple[Any, Outcome]]:
-        """Runs jobs; yields outcomes as they finish."""
-        ...
-
-
 class Task(ABC, Generic[AnyProblem]):
     """A set of problems, each with a way to ask for a program and to judge it.
 
@@ -62,6 +45,8 @@ class Task(ABC, Generic[AnyProblem]):
             don't stop a score from being published, and the report lists them.
         needs_preparation: whether :meth:`prepare` has to be called before :meth:`job`.
         passing: what it means that a sample passed, where that isn't that its tests did.
+        style: the prompt style to ask in, if the run names none; empty for the model's own.
+        decoder: the decoder whose actions it measures; empty if any will do.
     """
 
     name: str
@@ -70,6 +55,8 @@ class Task(ABC, Generic[AnyProblem]):
     reference_exceptions: Mapping[str, str] = {}
     needs_preparation: bool = False
     passing: str = ""
+    style: str = ""
+    decoder: str = ""
 
     @abstractmethod
     def problems(self) -> Sequence[AnyProblem]:
@@ -99,6 +86,31 @@ class Task(ABC, Generic[AnyProblem]):
     def job(self, problem: AnyProblem, program: str) -> Job | Verdict:
         """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
 
+    def judge(
+        self, programs: Iterable[tuple[Any, AnyProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[Any, Verdict | Outcome]]:
+        """Judges programs by :meth:`job`; yields them with their keys as they are done.
+
+        Args:
+            programs: (key, problem, program).
+            sandbox: an open sandbox.
+        """
+        judged: list[tuple[Any, Verdict]] = []
+
+        def jobs() -> Iterator[tuple[Any, Job]]:
+            for key, problem, program in programs:
+                job = self.job(problem, program)
+                if isinstance(job, Verdict):
+                    judged.append((key, job))
+                else:
+                    yield key, job
+
+        for found in sandbox.map(jobs()):
+            yield from judged
+            judged.clear()
+            yield found
+        yield from judged
+
     @abstractmethod
     def reference(self, problem: AnyProblem) -> str:
         """The whole program that is known to be right; empty if there is none."""
@@ -107,9 +119,140 @@ class Task(ABC, Generic[AnyProblem]):
         """Whole programs that are known to be wrong."""
         return ()
 
-    def prepare(self, problems: Sequence[AnyProblem], sandbox: Runs) -> None:
+    def prepare(self, problems: Sequence[AnyProblem], sandbox: SandboxProtocol) -> None:
         """Makes what judging ``problems`` needs and the data lacks (expected outputs)."""
 
     def measure(self, problem: AnyProblem, sample: Sample) -> Mapping[str, float]:
         """Numbers about one sample beside its verdict, by name; their means are reported."""
         return {}
+
+
+class CodeTask(Task[AnyProblem]):
+    """A task over given problems; a subclass says what is shown and what belongs to the program.
+
+    Attributes:
+        asks: the ways of asking it supports.
+        whole_programs: whether a whole program is asked for, not the rest of one function; that
+            decides about the stop strings.
+        blank_is_code: whether a completion of nothing but white space may be right.
+        home: where the data is by default.
+    """
+
+    home: ClassVar[Home]
+    asks: Sequence[Ask] = ("code", "instruction")
+    whole_programs: bool = False
+    blank_is_code: bool = False
+
+    def __init__(
+        self, name: str, description: str, problems: Sequence[AnyProblem], source: str
+    ) -> None:
+        self.name = name
+        self.description = description
+        self.source = source
+        self._problems = tuple(problems)
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The task over all rows of its data.
+
+        Raises:
+            InputError: for data that can't be found or read, naming file, line and field.
+        """
+        rows = read_rows_of(source, cls.home)
+        return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> AnyProblem:
+        """The problem of a row; ``place`` is its file and line.
+
+        Raises:
+            InputError: naming what is wrong with the row.
+        """
+        raise NotImplementedError
+
+    def problems(self) -> Sequence[AnyProblem]:
+        """All problems in order."""
+        return self._problems
+
+    # --- what a subclass says ------------------------------------------------------------------
+
+    def code(self, problem: AnyProblem) -> str:
+        """The code shown for the model to continue."""
+        return problem.prompt
+
+    def instruction(self, problem: AnyProblem) -> str:
+        """The problem in words."""
+        return problem.prompt
+
+    def few_shot(self, problem: AnyProblem) -> str:
+        """The problem behind solved examples."""
+        raise NotImplementedError
+
+    def hole(self, problem: AnyProblem) -> tuple[str, str]:
+        """What stands before and behind the code asked for."""
+        raise NotImplementedError
+
+    def entry_point(self, problem: AnyProblem) -> str:
+        """The function that the program must define; empty if there is none."""
+        return getattr(problem, "entry_point", "")
+
+    def preamble(self, problem: AnyProblem) -> str:
+        """Code that an answer may take for granted: imports and helpers of the prompt."""
+        return ""
+
+    def joined(self, problem: AnyProblem, completion: str) -> str:
+        """The whole program of a completion that goes on where the prompt left off."""
+        return self.code(problem) + completion
+
+    # --- asking and reading --------------------------------------------------------------------
+
+    def request(self, problem: AnyProblem, style: PromptStyle, index: int) -> Request:
+        """The ``index``-th request for ``problem``."""
+        if style.ask not in self.asks:
+            raise ConfigError(
+                f"The task {self.name!r} can't be asked in the prompt style {style.name!r}.",
+                f"It takes styles that ask by: {', '.join(self.asks)}.",
+            )
+        if style.ask == "infill":
+            before, behind = self.hole(problem)
+            prompt = style.render(prefix=before, suffix=behind)
+        else:
+            show = {
+                "code": self.code,
+                "instruction": self.instruction,
+                "few_shot": self.few_shot,
+            }[style.ask]
+            prompt = style.render(prompt=show(problem))
+        return Request(
+            prompt,
+            chat=style.chat,
+            stop=self._stops(style),
+            task=self.name,
+            problem_id=problem.id,
+            index=index,
+            heal=style.heal,
+        )
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return style.program_stop if self.whole_programs else style.stop
+
+    def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
+        """The whole program that a sample stands for."""
+        style = style_of(sample)
+        answer = sample.completion
+        may_be_blank = self.blank_is_code and style.read == "append"
+        if not answer.strip() and not may_be_blank:
+            return Extraction("", "the answer is empty", "empty")
+        if style.read == "find":
+            found = find_code(answer, self.entry_point(problem))
+            return self.placed(problem, found) if found.program else found
+        answer = cut_at_stop(answer, self._stops(style))
+        if not answer.strip() and not may_be_blank:
+            return Extraction("", "the answer holds nothing before its stop string", "empty")
+        if style.read == "append":
+            return Extraction(self.joined(problem, answer))
+        return Extraction(answer)
+
+    def placed(self, problem: AnyProblem, found: Extraction) -> Extraction:
+        """The program of code that was found in an answer."""
+        return Extraction(with_preamble(self.preamble(problem), found.program))

@@ -18,25 +18,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .base import Problem
-from .code import CodeTask
-from .rows import Home, entry_point_field, make_problems, read_rows_of, text_fields
+from codegen.evals.sandbox import Job, Limits
 
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+from .base import CodeTask, Problem
+from .rows import Home, problem_of_columns
 
-HOME = Home("bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4")
-_FIELDS = (
-    "task_id",
-    "complete_prompt",
-    "instruct_prompt",
-    "canonical_solution",
-    "code_prompt",
-    "test",
-    "entry_point",
-)
 _RUN_TESTS = """
 
 def _run():
@@ -71,6 +59,9 @@ class BigCodeProblem(Problem):
 class BigCodeBench(CodeTask[BigCodeProblem]):
     """The task over given problems."""
 
+    home = Home(
+        "bigcodebench/bigcodebench_hard.json.gz", "bigcode/bigcodebench-hard:default:v0.1.4"
+    )
     whole_programs = True
 
     def __init__(
@@ -81,13 +72,21 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
             problem.id: reason for problem in problems if (reason := _missing(problem))
         }
 
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> BigCodeProblem:
+        """The problem of a row."""
+        return problem_of_columns(
+            BigCodeProblem,
+            place,
+            row,
+            prompt="complete_prompt",
+            instruction="instruct_prompt",
+            header="code_prompt",
+        )
+
     def instruction(self, problem: BigCodeProblem) -> str:
         """The row's instruction, which names the header to begin with."""
         return problem.instruction
-
-    def entry_point(self, problem: BigCodeProblem) -> str:
-        """The function under test."""
-        return problem.entry_point
 
     def preamble(self, problem: BigCodeProblem) -> str:
         """The imports and the header with an empty body, which an answer's function replaces."""
@@ -95,8 +94,6 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
 
     def job(self, problem: BigCodeProblem, program: str) -> Job:
         """The test class, beside the program."""
-        from codegen.evals.sandbox import Job, Limits
-
         return Job(
             program,
             test=problem.test + _RUN_TESTS,
@@ -137,24 +134,3 @@ def _packages(problem: BigCodeProblem) -> Iterator[str]:
                 names = [node.module]
             seen.update(name.split(".")[0] for name in names)
     yield from seen - sys.stdlib_module_names
-
-
-def bigcodebench_hard(name: str, description: str, source: str | None = None) -> BigCodeBench:
-    """All problems."""
-    rows = read_rows_of(source, HOME)
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    return BigCodeBench(name, description, problems, rows.source)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> BigCodeProblem:
-    text_fields(place, row, _FIELDS)
-    entry_point = entry_point_field(place, row)
-    return BigCodeProblem(
-        row["task_id"],
-        row["complete_prompt"],
-        row["instruct_prompt"],
-        row["code_prompt"],
-        entry_point,
-        row["canonical_solution"],
-        row["test"],
-    )

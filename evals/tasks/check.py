@@ -6,16 +6,17 @@ too much.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from codegen.records import Verdict
+from codegen.evals.score import ReferenceGate
 
-from .base import Runs, Task
+from .base import Task
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job, Outcome
+    from codegen.evals.sandbox import Outcome, SandboxProtocol
+    from codegen.records import Verdict
 
 _NOT_REJECTED = ("passed", "bad_test", "infra_error")
 Progress = Callable[[int, int], None]
@@ -53,7 +54,7 @@ class Check:
 
 def check(
     task: Task[Any],
-    sandbox: Runs,
+    sandbox: SandboxProtocol,
     *,
     limit: int | None = None,
     every: int = 1,
@@ -83,17 +84,8 @@ def check(
         for number, program in enumerate(task.buggy(problem))
     }
     verdicts: dict[tuple[str, bool, int], Verdict | Outcome] = {}
-
-    def jobs() -> Iterator[tuple[tuple[str, bool, int], Job]]:
-        for key, (problem, program) in programs.items():
-            job = task.job(problem, program)
-            if isinstance(job, Verdict):
-                verdicts[key] = job
-            else:
-                yield key, job
-
-    for key, outcome in sandbox.map(jobs()):
-        verdicts[key] = outcome
+    for key, verdict in task.judge(((key, *p) for key, p in programs.items()), sandbox):
+        verdicts[key] = verdict
         if on_progress:
             on_progress(len(verdicts), len(programs))
     return _summary(task, {key: verdicts[key] for key in programs})
@@ -102,17 +94,13 @@ def check(
 def _summary(task: Task[Any], verdicts: Mapping[tuple[str, bool, int], Verdict | Outcome]) -> Check:
     references = {id_: v for (id_, wrong, _), v in verdicts.items() if not wrong}
     bugs = [(id_, v) for (id_, wrong, _), v in verdicts.items() if wrong]
-    excepted = {id_: why for id_, why in task.reference_exceptions.items() if id_ in references}
+    gate = ReferenceGate.of(references, task.reference_exceptions)
     return Check(
-        references=len(references),
-        passed=sum(v.status == "passed" for v in references.values()),
-        failures={
-            id_: f"{v.status}: {v.message}".rstrip(": ")
-            for id_, v in references.items()
-            if v.status != "passed" and id_ not in excepted
-        },
-        exceptions=excepted,
-        exceptions_passed=[id_ for id_ in excepted if references[id_].status == "passed"],
+        references=gate.total,
+        passed=gate.passed,
+        failures=gate.failures,
+        exceptions=gate.exceptions,
+        exceptions_passed=[id_ for id_ in gate.exceptions if references[id_].status == "passed"],
         buggy=len(bugs),
         # A sandbox that failed has rejected nothing, nor has a test that can't be used.
         rejected=sum(v.status not in _NOT_REJECTED for _, v in bugs),

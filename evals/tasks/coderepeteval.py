@@ -19,12 +19,11 @@ from typing import Any
 
 from codegen.records import Sample, Verdict
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .rows import Home, make_problems, read_rows_of, text_field
+from .base import CodeTask, Problem
+from .extraction import Extraction
+from .rows import Home, text_field
 from .styles import PromptStyle
 
-HOME = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
 _CUT = "the answer did not end before its limit"
 
 
@@ -38,8 +37,19 @@ class RepetitionProblem(Problem):
 class CodeRepetEval(CodeTask[RepetitionProblem]):
     """The task over given problems."""
 
+    home = Home("coderepeteval/ArtificialSynthesis.jsonl.gz")
     asks = ("code",)
     passing = "the model ended its answer itself, whatever it says (EGP)"
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> RepetitionProblem:
+        """The problem of a row, numbered by its line."""
+        samples = row.get("samples")
+        first: Sequence[Any] = samples if isinstance(samples, list) else ()
+        repetitive = first[0] if first and isinstance(first[0], str) else ""
+        number = place.rpartition(":")[2]
+        prompt = text_field(place, row, "prompt")
+        return RepetitionProblem(f"CodeRepetEval/{number}", prompt, repetitive)
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         return ()  # the answer's own end is what is measured
@@ -76,20 +86,3 @@ def repetition(prompt: str, text: str) -> Mapping[str, float]:
         "ccp": float(compiles(prompt + text)),
         "looping": found.looping,
     }
-
-
-def coderepeteval(name: str, description: str, source: str | None = None) -> CodeRepetEval:
-    """All prompts of a file."""
-    rows = read_rows_of(source, HOME)
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    return CodeRepetEval(name, description, problems, rows.source)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> RepetitionProblem:
-    samples = row.get("samples")
-    first: Sequence[Any] = samples if isinstance(samples, list) else ()
-    repetitive = first[0] if first and isinstance(first[0], str) else ""
-    number = place.rpartition(":")[2]
-    return RepetitionProblem(
-        f"CodeRepetEval/{number}", text_field(place, row, "prompt"), repetitive
-    )

@@ -11,25 +11,18 @@ function returns the output for it, whichever input that is.
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .extraction import cut_at_stop, fenced_blocks
-from .infilling import parses
-from .rows import Home, make_problems, read_rows_of, text_fields
+from .base import CodeTask, Problem
+from .extraction import Extraction, cut_at_stop, fenced_blocks, parses, tagged_answers
+from .rows import Home, problem_of_columns
 from .styles import PromptStyle, style_of
 
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
-
-HOME = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
-_FIELDS = ("id", "code", "input", "output")
 _FUNCTION = "f"
 # The task in words, then two solved examples in the form of the question.
 _OUTPUT_TASK = (
@@ -58,34 +51,22 @@ class CruxProblem(Problem):
 
 
 class CruxEval(CodeTask[CruxProblem]):
-    """The task over given problems.
+    """Asks for outputs; :class:`CruxEvalInputs` for inputs."""
 
-    Args:
-        asks_output: whether the output is asked for, not the input.
-    """
-
+    home = Home("cruxeval/cruxeval.jsonl.gz", "cruxeval-org/cruxeval")
     asks = ("instruction", "few_shot", "code")
     whole_programs = True
+    passing = "its answer equals what the call returns"
+    asks_output = True
     _STOP = "[/ANSWER]"
 
-    def __init__(
-        self,
-        name: str,
-        description: str,
-        problems: Sequence[CruxProblem],
-        source: str,
-        asks_output: bool,
-    ) -> None:
-        super().__init__(name, description, problems, source)
-        self._asks_output = asks_output
-        self.passing = (
-            "its answer equals what the call returns"
-            if asks_output
-            else "the function returns the output for its arguments"
-        )
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> CruxProblem:
+        """The problem of a row."""
+        return problem_of_columns(CruxProblem, place, row, id="id", prompt="code")
 
     def _question(self, code: str, given: str, result: str) -> str:
-        shown = (given, "??") if self._asks_output else ("??", result)
+        shown = (given, "??") if self.asks_output else ("??", result)
         return f"[PYTHON]\n{code}\nassert {_FUNCTION}({shown[0]}) == {shown[1]}\n[/PYTHON]\n"
 
     def instruction(self, problem: CruxProblem) -> str:
@@ -95,7 +76,7 @@ class CruxEval(CodeTask[CruxProblem]):
             f"\n[/ANSWER]\n\n"
             for example in _EXAMPLES
         )
-        task = _OUTPUT_TASK if self._asks_output else _INPUT_TASK
+        task = _OUTPUT_TASK if self.asks_output else _INPUT_TASK
         question = self._question(problem.prompt, problem.input, problem.output)
         return task + examples + question
 
@@ -107,7 +88,7 @@ class CruxEval(CodeTask[CruxProblem]):
         """As ``few_shot``, begun up to where the answer has to come."""
         begun = f"assert {_FUNCTION}("
         return self.few_shot(problem) + (
-            f"{begun}{problem.input}) ==" if self._asks_output else begun
+            f"{begun}{problem.input}) ==" if self.asks_output else begun
         )
 
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
@@ -122,16 +103,16 @@ class CruxEval(CodeTask[CruxProblem]):
         if style.name == "solution":
             return Extraction(text)
         if style.read == "append":
-            begun = f"assert {_FUNCTION}({problem.input}) ==" if self._asks_output else "f("
+            begun = f"assert {_FUNCTION}({problem.input}) ==" if self.asks_output else "f("
             text = begun + cut_at_stop(text, self._stops(style))
-        answer = find_answer(text, output=self._asks_output)
+        answer = find_answer(text, output=self.asks_output)
         if not answer:
-            what = "an output" if self._asks_output else "arguments"
+            what = "an output" if self.asks_output else "arguments"
             return Extraction("", f"neither an assertion nor {what} in the answer")
         return Extraction(self._program(problem, answer))
 
     def _program(self, problem: CruxProblem, answer: str) -> str:
-        if self._asks_output:
+        if self.asks_output:
             return f"answer = (\n{answer}\n)\n"
         # Arguments may use what the function's text defines beside it.
         return (
@@ -142,9 +123,7 @@ class CruxEval(CodeTask[CruxProblem]):
 
     def job(self, problem: CruxProblem, program: str) -> Job:
         """Fetches the answer as a value and compares it, or calls the function with it."""
-        from codegen.evals.sandbox import Job
-
-        if self._asks_output:
+        if self.asks_output:
             return Job(program, test=f"assert answer == ({problem.output})")
         test = f"positional, named = answer\nassert {_FUNCTION}(*positional, **named) == " + (
             f"({problem.output})"
@@ -155,11 +134,11 @@ class CruxEval(CodeTask[CruxProblem]):
 
     def reference(self, problem: CruxProblem) -> str:
         """The row's output, or its input."""
-        return self._program(problem, problem.output if self._asks_output else problem.input)
+        return self._program(problem, problem.output if self.asks_output else problem.input)
 
     def buggy(self, problem: CruxProblem) -> Sequence[str]:
         """An output that is none, or the call of the function that was asked about."""
-        if self._asks_output:
+        if self.asks_output:
             return (
                 self._program(problem, f"[{problem.output}, None]"),
                 self._program(problem, f"{_FUNCTION}({problem.input})"),
@@ -167,7 +146,11 @@ class CruxEval(CodeTask[CruxProblem]):
         return ()
 
 
-_TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
+class CruxEvalInputs(CruxEval):
+    """Asks for inputs."""
+
+    passing = "the function returns the output for its arguments"
+    asks_output = False
 
 
 def find_answer(text: str, *, output: bool) -> str:
@@ -175,7 +158,7 @@ def find_answer(text: str, *, output: bool) -> str:
 
     Looked for in the last pair of answer tags, else in the last fenced block, else in the text.
     """
-    if tagged := _TAGGED.findall(text):
+    if tagged := tagged_answers(text):
         text = tagged[-1]
     elif blocks := [block for block in fenced_blocks(text) if block.strip()]:
         text = blocks[-1]
@@ -210,15 +193,3 @@ def _side(text: str, *, output: bool) -> str:
 def _is_call(node: ast.expr) -> bool:
     function = node.func if isinstance(node, ast.Call) else None
     return isinstance(function, ast.Name) and function.id == _FUNCTION
-
-
-def cruxeval(name: str, description: str, source: str | None = None) -> CruxEval:
-    """Asked for outputs or, by the task's name, for inputs."""
-    rows = read_rows_of(source, HOME)
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    return CruxEval(name, description, problems, rows.source, asks_output=name.endswith("-o"))
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> CruxProblem:
-    id_, code, given, result = text_fields(place, row, _FIELDS)
-    return CruxProblem(id_, code, given, result)

@@ -29,22 +29,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Self
 
 from codegen.errors import InputError
+from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .extraction import cut_at_stop, fenced_blocks
-from .infilling import parses
+from .base import CodeTask, Problem
+from .expected import write_value
+from .extraction import (
+    Extraction,
+    cut_at_stop,
+    fenced_blocks,
+    imports_at_top,
+    parses,
+    tagged_answers,
+)
 from .oracles import SOURCE
 from .rows import Home, entry_point_field, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
-from .values import write_value
-
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
 
 PREFIX = "file:"
 _JUDGED_BY = ("tests", "expected", "stdout", "answer")
@@ -82,20 +85,56 @@ class CustomProblem(Problem):
 class Custom(CodeTask[CustomProblem]):
     """The task over given problems."""
 
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The task of ``file:PATH``; ``source`` in place of the path, if given."""
+        path = source or name.removeprefix(PREFIX)
+        problems = make_problems(read_rows_of(path, Home(path)), cls.problem_of)
+        # A machine's paths have no place in settings and reports.
+        short = path if path.startswith("hub:") else Path(path).name
+        return cls(f"{PREFIX}{short}", description, problems, short)
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> CustomProblem:
+        """The problem of a row; see the module's docstring."""
+        kinds = [column for column in _JUDGED_BY if column in row]
+        if len(kinds) != 1:
+            said = f"has {' and '.join(kinds)}" if kinds else "says not how an answer is judged"
+            raise InputError(
+                f"{place}: the row {said}.",
+                "It needs one of: tests; calls and expected; stdin and stdout; answer.",
+            )
+        made = {
+            "tests": _of_tests,
+            "expected": _of_calls,
+            "stdout": _of_cases,
+            "answer": _of_answers,
+        }[kinds[0]](place, row)
+        id_ = row.get("id", place.rpartition(":")[2])
+        if not isinstance(id_, (str, int)) or isinstance(id_, bool) or id_ == "":
+            raise InputError(f"{place}: the field 'id' must be a text or a number.")
+        return CustomProblem(
+            str(id_),
+            text_field(place, row, "prompt"),
+            entry_point_field(place, row) if row.get("entry_point") else "",
+            setup=text_field(place, row, "setup") if "setup" in row else "",
+            solution=text_field(place, row, "solution") if "solution" in row else "",
+            buggy_solutions=_texts(place, row, "buggy") if "buggy" in row else (),
+            mode=_mode(place, row),
+            cpu_s=float(_number(place, row, "cpu_s", _CPU_S)),
+            memory_mib=int(_number(place, row, "memory_mib", _MEMORY_MIB)),
+            **made,
+        )
+
     def _stops(self, style: PromptStyle) -> tuple[str, ...]:
         # Which of them a problem needs depends on its prompt; a request knows no more than this.
         return style.stop if all(p.is_code for p in self._problems) else style.program_stop
-
-    def entry_point(self, problem: CustomProblem) -> str:
-        """The function under test, if the row names it."""
-        return problem.entry_point
 
     def preamble(self, problem: CustomProblem) -> str:
         """The imports of a prompt that is code."""
         if not problem.is_code:
             return ""
-        lines = problem.prompt.splitlines(keepends=True)
-        return "".join(line for line in lines if line.startswith(("import ", "from ")))
+        return imports_at_top(problem.prompt)
 
     def joined(self, problem: CustomProblem, completion: str) -> str:
         """Behind a prompt that is code; by itself otherwise."""
@@ -113,8 +152,6 @@ class Custom(CodeTask[CustomProblem]):
 
     def job(self, problem: CustomProblem, program: str) -> Job | Verdict:
         """By whichever columns the row has."""
-        from codegen.evals.sandbox import Job, Limits
-
         limits = Limits(cpu_s=problem.cpu_s, memory_mib=problem.memory_mib)
         if problem.answers:
             right = _words(program) in map(_words, problem.answers)
@@ -156,7 +193,6 @@ def _defines(code: str, name: str) -> bool:
 
 # --- answers that are texts --------------------------------------------------------------------
 
-_MARKED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
 _NAMED = re.compile(
     r"\banswer(?:\s+is\b\s*:?|\s*[*_]*\s*[:=])[ \t]*[*_]*[ \t]*(\S.*?)[*_]*$",
     re.IGNORECASE | re.MULTILINE,
@@ -165,7 +201,7 @@ _NAMED = re.compile(
 
 def find_text(text: str) -> str:
     """The answer in a text: tagged, else behind "answer is", else in the last fence, else all."""
-    for found in (_MARKED.findall(text), _NAMED.findall(text), fenced_blocks(text)):
+    for found in (tagged_answers(text), _NAMED.findall(text), fenced_blocks(text)):
         if answers := [answer.strip() for answer in found if answer.strip()]:
             return answers[-1]
     return text.strip()
@@ -264,47 +300,6 @@ for number, (given, expected) in enumerate(CASES, 1):
 
 
 # --- the data ----------------------------------------------------------------------------------
-
-
-def custom(name: str, description: str, source: str | None = None) -> Custom:
-    """The task of ``file:PATH``; ``source`` in place of the path, if given."""
-    path = source or name.removeprefix(PREFIX)
-    rows = read_rows_of(path, Home(path))
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    # A machine's paths have no place in settings and reports.
-    short = path if path.startswith("hub:") else Path(path).name
-    return Custom(f"{PREFIX}{short}", description, problems, short)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> CustomProblem:
-    kinds = [column for column in _JUDGED_BY if column in row]
-    if len(kinds) != 1:
-        said = f"has {' and '.join(kinds)}" if kinds else "says not how an answer is judged"
-        raise InputError(
-            f"{place}: the row {said}.",
-            "It needs one of: tests; calls and expected; stdin and stdout; answer.",
-        )
-    made = {
-        "tests": _of_tests,
-        "expected": _of_calls,
-        "stdout": _of_cases,
-        "answer": _of_answers,
-    }[kinds[0]](place, row)
-    id_ = row.get("id", place.rpartition(":")[2])
-    if not isinstance(id_, (str, int)) or isinstance(id_, bool) or id_ == "":
-        raise InputError(f"{place}: the field 'id' must be a text or a number.")
-    return CustomProblem(
-        str(id_),
-        text_field(place, row, "prompt"),
-        entry_point_field(place, row) if row.get("entry_point") else "",
-        setup=text_field(place, row, "setup") if "setup" in row else "",
-        solution=text_field(place, row, "solution") if "solution" in row else "",
-        buggy_solutions=_texts(place, row, "buggy") if "buggy" in row else (),
-        mode=_mode(place, row),
-        cpu_s=float(_number(place, row, "cpu_s", _CPU_S)),
-        memory_mib=int(_number(place, row, "memory_mib", _MEMORY_MIB)),
-        **made,
-    )
 
 
 def _of_tests(place: str, row: Mapping[str, Any]) -> dict[str, Any]:

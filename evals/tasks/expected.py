@@ -1,8 +1,13 @@
 """What the references of HumanEval+ and MBPP+ return, which their files don't say.
 
-Computed by running the references in the sandbox, once, and kept in the cache folder
+They are computed by running the references in the sandbox, once, and kept in the cache folder
 (``CODEGEN_CACHE``, else ``XDG_CACHE_HOME``/codegen, else ``~/.cache/codegen``). Of a result too
 large to be kept, such as a list of a million numbers, the digest is.
+
+Plain Python values travel as JSON text (:func:`write_value`): lists, text and numbers are JSON's
+own; ``{"t": [...]}`` is a tuple, and so on. The text of a value is always the same (sets are
+sorted), since it decides whether a program was judged before. It is read by
+:func:`codegen.evals.tasks.oracles.read_value`.
 """
 
 from __future__ import annotations
@@ -14,45 +19,21 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from codegen.errors import SandboxError
+from codegen.evals.sandbox import Job, Limits, SandboxProtocol
 from codegen.records import write_atomic
 
-from .base import Runs
 from .oracles import is_digest, read_value, with_digests
-from .values import write_value
 
 if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+    from .evalplus import PlusProblem
 
 _MAX_OUTPUT_BYTES = 4 << 20
 _CPU_S = 240.0
 _MEMORY_MIB = 8192
-
-
-class Tested(Protocol):
-    """What is needed of a problem."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-        ...
-
-    @property
-    def entry_point(self) -> str:
-        """The function to call."""
-        ...
-
-    @property
-    def inputs(self) -> tuple[Any, ...]:
-        """The arguments of each call."""
-        ...
-
-    @property
-    def oracle(self) -> str:
-        """How results are compared."""
-        ...
+_JSON_INT_BITS = 1024  # decimal digits take quadratic time, and Python refuses to read many
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +50,7 @@ class Expected:
 
 
 def expected_results(
-    problems: Mapping[str, tuple[Tested, str]], sandbox: Runs
+    problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
 ) -> Iterator[tuple[str, Expected]]:
     """The expected results of problems, from the cache or by running; each is kept as it comes.
 
@@ -99,7 +80,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codegen"
 
 
-def cache_file(problem: Tested, program: str) -> Path:
+def cache_file(problem: PlusProblem, program: str) -> Path:
     """The file of a problem's results: another one for another reference, inputs or Python."""
     parts = (program, write_value(list(problem.inputs)), problem.oracle, platform.python_version())
     digest = hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -121,14 +102,12 @@ def _read(path: Path) -> Expected | None:
 class _Part:
     """Some inputs of a problem, to run the reference on."""
 
-    problem: Tested
+    problem: PlusProblem
     program: str
     start: int
     end: int
 
     def job(self) -> Job:
-        from codegen.evals.sandbox import Job, Limits
-
         inputs = self.problem.inputs[self.start : self.end]
         return Job(
             with_digests(self.program, self.problem.entry_point),
@@ -144,7 +123,7 @@ class _Part:
 
 
 def compute(
-    problems: Mapping[str, tuple[Tested, str]], sandbox: Runs
+    problems: Mapping[str, tuple[PlusProblem, str]], sandbox: SandboxProtocol
 ) -> Iterator[tuple[str, Expected]]:
     """Runs the references on all inputs; yields a problem's results when it has all of them.
 
@@ -177,7 +156,7 @@ def compute(
                 yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
 
 
-def _kept(problem: Tested, answer: tuple[str, Any]) -> Any:
+def _kept(problem: PlusProblem, answer: tuple[str, Any]) -> Any:
     """A result as it is kept; where only its presence counts, as whether it is there."""
     kind, value = answer
     if kind == "digest":
@@ -189,3 +168,38 @@ def _kept(problem: Tested, answer: tuple[str, Any]) -> Any:
     except TypeError as error:
         raise SandboxError(f"The reference of {problem.id} returned {error}.") from None
     return value
+
+
+# --- values as text ---------------------------------------------------------------------------
+
+
+def write_value(value: Any) -> str:
+    """The text of a value.
+
+    Raises:
+        TypeError: for a value that is not plain.
+    """
+    return json.dumps(_tree(value), separators=(",", ":"))
+
+
+def _tree(value: Any) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, float, str):
+        return value
+    if kind is int:
+        return value if value.bit_length() <= _JSON_INT_BITS else {"i": hex(value)}
+    if kind is list:
+        return [_tree(item) for item in value]
+    if kind is tuple:
+        return {"t": [_tree(item) for item in value]}
+    if kind in (set, frozenset):
+        return {"s" if kind is set else "z": sorted((_tree(v) for v in value), key=json.dumps)}
+    if isinstance(value, dict):  # a Counter or an OrderedDict equals a dict of its items
+        return {"d": [[_tree(key), _tree(item)] for key, item in value.items()]}
+    if kind is complex:
+        return {"c": [value.real, value.imag]}
+    if kind is bytes:
+        return {"b": value.hex()}
+    if kind is range:
+        return {"r": [value.start, value.stop, value.step]}
+    raise TypeError(f"a value of type {kind.__name__} is not plain")

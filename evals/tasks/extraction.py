@@ -1,4 +1,4 @@
-"""Finding the program in what a model wrote.
+"""Finding the program, or the answer, in what a model wrote.
 
 An answer may be bare code, code in a Markdown fence, or prose with several fences. The rules, in
 order: the first fenced block that defines the function asked for; the first fenced block; a fence
@@ -15,10 +15,27 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from .base import Extraction
+from codegen.records import Status
 
 _FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[^`\n]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was found in a model's answer.
+
+    Attributes:
+        program: the program (or other text to judge); empty if none was found.
+        reason: then why, in words.
+        status: then the verdict. ``no_answer`` says that the model wrote something in which nothing
+            was found, which may be the fault of the prompt style; ``empty``, that it wrote nothing.
+    """
+
+    program: str
+    reason: str = ""
+    status: Status = "no_answer"
 
 
 def cut_at_stop(text: str, stops: Iterable[str]) -> str:
@@ -83,13 +100,36 @@ def _defines(code: str, name: str) -> bool:
 
 def _is_code(text: str) -> bool:
     """Whether it parses and is more than words that happen to be expressions."""
+    tree = _parsed(text)
+    return tree is not None and not all(isinstance(node, ast.Expr) for node in tree.body)
+
+
+def parses(program: str) -> bool:
+    """Whether a program is valid Python."""
+    return _parsed(program) is not None
+
+
+def _parsed(program: str) -> ast.Module | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            body = ast.parse(text).body
+            return ast.parse(program)
         except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return False
-    return any(not isinstance(statement, ast.Expr) for statement in body)
+            return None
+
+
+_TAGGED = re.compile(r"\[ANSWER\](.*?)(?:\[/ANSWER\]|\Z)", re.DOTALL)
+
+
+def tagged_answers(text: str) -> list[str]:
+    """What is between ``[ANSWER]`` and ``[/ANSWER]``, in order; the last pair may be open."""
+    return _TAGGED.findall(text)
+
+
+def imports_at_top(code: str) -> str:
+    """The lines of a program that begin with an import."""
+    lines = code.splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith(("import ", "from ")))
 
 
 _FUTURE = re.compile(r"^from[ \t]+__future__[ \t]+import\b.*\n?", re.MULTILINE)

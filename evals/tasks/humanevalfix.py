@@ -13,27 +13,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import Problem
-from .code import CodeTask
-from .rows import Home, entry_point_field, make_problems, read_rows_of, text_fields
+from .base import CodeTask, Problem
+from .rows import Home, problem_of_columns
 
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
-
-HOME = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
-_FIELDS = (
-    "task_id",
-    "prompt",
-    "declaration",
-    "canonical_solution",
-    "buggy_solution",
-    "test",
-    "entry_point",
-)
 _FIX = "Fix bugs in {name}."
 
 
@@ -49,22 +36,15 @@ class FixProblem(Problem):
 
 
 class HumanEvalFix(CodeTask[FixProblem]):
-    """The task over given problems.
+    """The task over given problems; ``docs`` says whether docstrings are shown, not tests."""
 
-    Args:
-        docs: whether the docstring is shown, not the tests.
-    """
+    home = Home("humanevalpack/humanevalpack-python.jsonl.gz", "bigcode/humanevalpack:python:test")
+    docs = False
 
-    def __init__(
-        self,
-        name: str,
-        description: str,
-        problems: Sequence[FixProblem],
-        source: str,
-        docs: bool,
-    ) -> None:
-        super().__init__(name, description, problems, source)
-        self._docs = docs
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> FixProblem:
+        """The problem of a row."""
+        return problem_of_columns(FixProblem, place, row)
 
     def code(self, problem: FixProblem) -> str:
         """The task as text, then the function's head for the model to go on from."""
@@ -76,20 +56,16 @@ class HumanEvalFix(CodeTask[FixProblem]):
 
     def _shown(self, problem: FixProblem) -> str:
         parts = [f"{self._head(problem)}{problem.buggy_solution}".strip("\n")]
-        if not self._docs:
+        if not self.docs:
             parts.append(problem.test.strip("\n"))
         return "\n\n".join([*parts, _FIX.format(name=problem.entry_point)])
 
     def _head(self, problem: FixProblem) -> str:
-        return problem.prompt if self._docs else problem.declaration
+        return problem.prompt if self.docs else problem.declaration
 
     def joined(self, problem: FixProblem, completion: str) -> str:
         """The head with the completion."""
         return self._head(problem) + completion
-
-    def entry_point(self, problem: FixProblem) -> str:
-        """The function under test."""
-        return problem.entry_point
 
     def preamble(self, problem: FixProblem) -> str:
         """What stands before the function: imports and helpers."""
@@ -97,8 +73,6 @@ class HumanEvalFix(CodeTask[FixProblem]):
 
     def job(self, problem: FixProblem, program: str) -> Job:
         """The row's tests, which end with a call of ``check``."""
-        from codegen.evals.sandbox import Job
-
         # The tests of 32, 38 and 50 call helper functions of the prompt.
         return Job(program, test=problem.test, setup=self.preamble(problem))
 
@@ -123,22 +97,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return {"unchanged": float(before == after), "changed_lines": float(changed)}
 
 
-def humanevalfix(name: str, description: str, source: str | None = None) -> HumanEvalFix:
-    """Asked with the tests, or, by the task's name, with the docstring."""
-    rows = read_rows_of(source, HOME)
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    return HumanEvalFix(name, description, problems, rows.source, docs=name.endswith("-docs"))
+class HumanEvalFixDocs(HumanEvalFix):
+    """The same, shown with docstrings."""
 
-
-def _problem(place: str, row: Mapping[str, Any]) -> FixProblem:
-    text_fields(place, row, _FIELDS)
-    entry_point = entry_point_field(place, row)
-    return FixProblem(
-        row["task_id"],
-        row["prompt"],
-        row["declaration"],
-        entry_point,
-        row["canonical_solution"],
-        row["buggy_solution"],
-        row["test"],
-    )
+    docs = True

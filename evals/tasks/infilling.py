@@ -14,25 +14,18 @@ to the length that is known to be missing. Numbers beside the verdict say if tha
 
 from __future__ import annotations
 
-import ast
 import difflib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
+from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .extraction import cut_at_stop
-from .rows import Home, entry_point_field, make_problems, read_rows_of, text_fields
+from .base import CodeTask, Problem
+from .extraction import Extraction, cut_at_stop, imports_at_top, parses
+from .rows import Home, make_problems, problem_of_columns, read_rows_of
 from .styles import style_of
-
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
-
-_FIELDS = ("task_id", "entry_point", "prompt", "suffix", "canonical_solution", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +38,32 @@ class InfillingProblem(Problem):
     test: str
 
 
+# The name of a task -> its file.
+_FILES = {
+    "humaneval-single-line": "SingleLineInfilling",
+    "humaneval-multi-line": "MultiLineInfilling",
+    "humaneval-random-span": "RandomSpanInfilling",
+    "humaneval-random-span-light": "RandomSpanInfillingLight",
+}
+
+
 class Infilling(CodeTask[InfillingProblem]):
     """The task over given problems."""
 
     asks = ("infill", "code", "instruction")
     blank_is_code = True  # some gaps are white space, or nothing
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """One of the four sets, by its name."""
+        home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
+        rows = read_rows_of(source, home)
+        return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> InfillingProblem:
+        """The problem of a row."""
+        return problem_of_columns(InfillingProblem, place, row)
 
     def hole(self, problem: InfillingProblem) -> tuple[str, str]:
         """What stands before and behind the gap."""
@@ -63,14 +77,9 @@ class Infilling(CodeTask[InfillingProblem]):
             f"```python\n{problem.prompt}<MISSING>{problem.suffix}\n```"
         )
 
-    def entry_point(self, problem: InfillingProblem) -> str:
-        """The function under test."""
-        return problem.entry_point
-
     def preamble(self, problem: InfillingProblem) -> str:
         """The imports at the prompt's top."""
-        lines = problem.prompt.splitlines(keepends=True)
-        return "".join(line for line in lines if line.startswith(("import ", "from ")))
+        return imports_at_top(problem.prompt)
 
     def joined(self, problem: InfillingProblem, completion: str) -> str:
         """Before, middle and behind."""
@@ -89,8 +98,6 @@ class Infilling(CodeTask[InfillingProblem]):
 
     def job(self, problem: InfillingProblem, program: str) -> Job:
         """HumanEval's tests."""
-        from codegen.evals.sandbox import Job
-
         return Job(
             program,
             test=problem.test,
@@ -118,44 +125,3 @@ class Infilling(CodeTask[InfillingProblem]):
             "edit_similarity": matcher.ratio(),
             "valid_syntax": float(parses(self.joined(problem, middle))),
         }
-
-
-def parses(program: str) -> bool:
-    """Whether a program is valid Python."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(program)
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            return False
-    return True
-
-
-# The name of a task of this file -> its file.
-_FILES = {
-    "humaneval-single-line": "SingleLineInfilling",
-    "humaneval-multi-line": "MultiLineInfilling",
-    "humaneval-random-span": "RandomSpanInfilling",
-    "humaneval-random-span-light": "RandomSpanInfillingLight",
-}
-
-
-def infilling(name: str, description: str, source: str | None = None) -> Infilling:
-    """One of the four sets, by its name."""
-    home = Home(f"humaneval_infilling/HumanEval-{_FILES[name]}.jsonl.gz")
-    rows = read_rows_of(source, home)
-    problems = make_problems(rows, _problem, lambda problem: problem.id)
-    return Infilling(name, description, problems, rows.source)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> InfillingProblem:
-    text_fields(place, row, _FIELDS)
-    entry_point = entry_point_field(place, row)
-    return InfillingProblem(
-        row["task_id"],
-        row["prompt"],
-        row["suffix"],
-        entry_point,
-        row["canonical_solution"],
-        row["test"],
-    )

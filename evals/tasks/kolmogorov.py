@@ -14,18 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from codegen.evals import kolmogorov as kt
+from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .extraction import cut_at_stop
+from .base import CodeTask, Problem
+from .extraction import Extraction, cut_at_stop
 from .styles import PromptStyle, style_of
-
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
 
 _PROBLEMS = 500
 _LONGEST = 256  # items of a drawn sequence
@@ -46,6 +43,21 @@ class Kolmogorov(CodeTask[SequenceProblem]):
 
     whole_programs = True
     passing = "its program makes exactly the sequence, however long the program is"
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """Sequences drawn from the language, or pieces of a file."""
+        if source is None:
+            return cls(name, description, _drawn(), "drawn from the language")
+        found = kt.pieces(kt.read_bytes(source), _PROBLEMS)
+        stem = Path(source).name.split(".")[0]
+        problems = [
+            SequenceProblem(
+                f"{stem}/{offset}", kt.as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
+            )
+            for offset, piece in found
+        ]
+        return cls(name, description, problems, source)
 
     def instruction(self, problem: SequenceProblem) -> str:
         """The question in words."""
@@ -73,8 +85,6 @@ class Kolmogorov(CodeTask[SequenceProblem]):
 
     def job(self, problem: SequenceProblem, program: str) -> Job:
         """Reads the variable ``output`` and compares it outside the program's reach."""
-        from codegen.evals.sandbox import Job, Limits
-
         test = (
             f"expected = {list(problem.sequence)}\n"
             "assert type(output) is list, 'output is not a list'\n"
@@ -95,21 +105,6 @@ class Kolmogorov(CodeTask[SequenceProblem]):
             f"output = tuple({items})",
             f"output = {list(map(str, items))}",
         )
-
-
-def kolmogorov(name: str, description: str, source: str | None = None) -> Kolmogorov:
-    """Sequences drawn from the language, or pieces of a file."""
-    if source is None:
-        return Kolmogorov(name, description, _drawn(), "drawn from the language")
-    found = kt.pieces(kt.read_bytes(source), _PROBLEMS)
-    stem = Path(source).name.split(".")[0]
-    problems = [
-        SequenceProblem(
-            f"{stem}/{offset}", kt.as_comment(piece), tuple(piece), f"output = {list(piece)}\n"
-        )
-        for offset, piece in found
-    ]
-    return Kolmogorov(name, description, problems, source)
 
 
 def _drawn() -> list[SequenceProblem]:

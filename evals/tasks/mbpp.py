@@ -14,23 +14,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from codegen.errors import ConfigError, InputError
+from codegen.evals.sandbox import Job, Limits
 
-from .base import Problem
-from .code import CodeTask
-from .rows import Home, Rows, make_problems, read_rows_of, text_field
-
-if TYPE_CHECKING:
-    from codegen.evals.sandbox import Job
+from .base import CodeTask, Problem
+from .rows import Home, Rows, make_problems, read_rows_of, text_field, texts_field
 
 _HUB = "google-research-datasets/mbpp"
-_FULL = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
-_SANITIZED = Home("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")
 # The data sets of the hub are cut into these; the authors' files are whole.
 _SPLITS = ("prompt", "test", "validation", "train")
-_TEST_SPLIT = range(11, 511)
 _SHOTS = (2, 3, 4)
 
 # Whose tests need the program's own objects: instances of its classes, or the size of its result
@@ -61,8 +55,13 @@ class Mbpp(CodeTask[MbppProblem]):
 
     Args:
         shots: the solved examples of the style ``few-shot``.
+
+    Attributes:
+        numbers: the problems of the data to take; None for all.
     """
 
+    home = Home("mbpp/mbpp.jsonl.gz", f"{_HUB}:full")
+    numbers: range | None = None
     asks = ("code", "instruction", "few_shot")
     whole_programs = True
 
@@ -76,6 +75,41 @@ class Mbpp(CodeTask[MbppProblem]):
     ) -> None:
         super().__init__(name, description, problems, source)
         self._shots = tuple(shots)
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The problems by rising number."""
+        where = source or cls.home.source()
+        if where == f"hub:{cls.home.hub}":
+            parts = [read_rows_of(f"{where}:{split}", cls.home).items for split in _SPLITS]
+            rows = Rows((row for part in parts for row in part), where)
+        else:
+            rows = read_rows_of(source, cls.home)
+        problems = sorted(make_problems(rows, cls.problem_of), key=lambda p: p.number)
+        shots = [p for p in problems if p.number in _SHOTS]
+        kept = [p for p in problems if cls.numbers is None or p.number in cls.numbers]
+        if not kept:
+            raise InputError(f"{rows.source} holds no problems of {name}.")
+        return cls(name, description, kept, rows.source, shots if len(shots) == len(_SHOTS) else ())
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> MbppProblem:
+        """The problem of a row, of either file."""
+        number = row.get("task_id")
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise InputError(f"{place}: the field 'task_id' must be a number.")
+        tests, imports = (texts_field(place, row, name) for name in ("test_list", "test_imports"))
+        if not tests:
+            raise InputError(f"{place}: the field 'test_list' is empty.")
+        setup = row.get("test_setup_code") or ""
+        return MbppProblem(
+            f"MBPP/{number}",
+            text_field(place, row, "prompt" if "prompt" in row else "text"),
+            number,
+            tests,
+            "\n".join([*imports, setup] if setup else imports),
+            text_field(place, row, "code").replace("\r\n", "\n"),
+        )
 
     def code(self, problem: MbppProblem) -> str:
         """A docstring with the problem and its first test."""
@@ -108,8 +142,6 @@ class Mbpp(CodeTask[MbppProblem]):
 
     def job(self, problem: MbppProblem, program: str) -> Job:
         """Runs the asserts against proxies, or beside the program where they need its objects."""
-        from codegen.evals.sandbox import Job, Limits
-
         beside = problem.number in _IN_SANDBOX
         tests = "\n".join(problem.tests)
         return Job(
@@ -143,57 +175,13 @@ def called_function(tests: Iterable[str], solution: str) -> str:
     return next((name for name in reversed(names) if name in called), "")
 
 
-def mbpp(name: str, description: str, source: str | None = None) -> Mbpp:
-    """All problems."""
-    return _task(name, description, source, _FULL, None)
-
-
-def mbpp_test(name: str, description: str, source: str | None = None) -> Mbpp:
+class MbppTest(Mbpp):
     """The problems of the paper's test split."""
-    return _task(name, description, source, _FULL, _TEST_SPLIT)
+
+    numbers = range(11, 511)
 
 
-def mbpp_sanitized(name: str, description: str, source: str | None = None) -> Mbpp:
+class MbppSanitized(Mbpp):
     """The problems that the authors verified."""
-    return _task(name, description, source, _SANITIZED, None)
 
-
-def _task(
-    name: str, description: str, source: str | None, home: Home, numbers: range | None
-) -> Mbpp:
-    rows = _whole(source or home.source(), source, home)
-    problems = sorted(
-        make_problems(rows, _problem, lambda problem: problem.id), key=lambda p: p.number
-    )
-    shots = [p for p in problems if p.number in _SHOTS]
-    kept = [p for p in problems if numbers is None or p.number in numbers]
-    if not kept:
-        raise InputError(f"{rows.source} holds no problems of {name}.")
-    return Mbpp(name, description, kept, rows.source, shots if len(shots) == len(_SHOTS) else ())
-
-
-def _whole(where: str, source: str | None, home: Home) -> Rows:
-    if where != f"hub:{home.hub}":
-        return read_rows_of(source, home)
-    parts = [read_rows_of(f"{where}:{split}", home).items for split in _SPLITS]
-    return Rows((row for part in parts for row in part), where)
-
-
-def _problem(place: str, row: Mapping[str, Any]) -> MbppProblem:
-    number, tests, imports = row.get("task_id"), row.get("test_list"), row.get("test_imports", [])
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise InputError(f"{place}: the field 'task_id' must be a number.")
-    for field, value in (("test_list", tests), ("test_imports", imports)):
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise InputError(f"{place}: the field {field!r} must be a list of texts.")
-    if not tests:
-        raise InputError(f"{place}: the field 'test_list' is empty.")
-    setup = row.get("test_setup_code") or ""
-    return MbppProblem(
-        f"MBPP/{number}",
-        text_field(place, row, "prompt" if "prompt" in row else "text"),
-        number,
-        tuple(tests or ()),
-        "\n".join([*imports, setup] if setup else imports),
-        text_field(place, row, "code").replace("\r\n", "\n"),
-    )
+    home = Home("mbpp/sanitized-mbpp.json.gz", f"{_HUB}:sanitized")

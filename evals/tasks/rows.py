@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
@@ -75,12 +75,19 @@ def read_rows_of(source: str | None, home: Home) -> Rows:
     return Rows(_objects(_file_rows(Path(where))), source or home.file)
 
 
-Made = TypeVar("Made")
+class HasId(Protocol):
+    """What all problems have."""
+
+    @property
+    def id(self) -> str:
+        """Unique in its task."""
+        ...
 
 
-def make_problems(
-    rows: Rows, make: Callable[[str, Mapping[str, Any]], Made], id_of: Callable[[Made], str]
-) -> list[Made]:
+Made = TypeVar("Made", bound=HasId)
+
+
+def make_problems(rows: Rows, make: Callable[[str, Mapping[str, Any]], Made]) -> list[Made]:
     """One problem a row, in order.
 
     Raises:
@@ -89,9 +96,9 @@ def make_problems(
     problems: dict[str, Made] = {}
     for place, row in rows.items:
         problem = make(place, row)
-        if id_of(problem) in problems:
-            raise InputError(f"{place}: the id {id_of(problem)!r} is there twice.")
-        problems[id_of(problem)] = problem
+        if problem.id in problems:
+            raise InputError(f"{place}: the id {problem.id!r} is there twice.")
+        problems[problem.id] = problem
     if not problems:
         raise InputError(f"{rows.source} holds no problems.")
     return list(problems.values())
@@ -114,6 +121,34 @@ def text_field(place: str, row: Mapping[str, Any], name: str, expected: Sequence
     state = "is missing" if name not in row else "is not a text"
     remedy = f"The rows of this task have: {', '.join(expected)}." if expected else ""
     raise InputError(f"{place}: the field {name!r} {state}.", remedy)
+
+
+def texts_field(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """The value of a column with a list of texts; nothing if there is no such column."""
+    value = row.get(name, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InputError(f"{place}: the field {name!r} must be a list of texts.")
+    return tuple(value)
+
+
+def problem_of_columns(
+    kind: type[Made], place: str, row: Mapping[str, Any], **columns: str
+) -> Made:
+    """A problem whose fields are columns of text.
+
+    Args:
+        kind: the class, a dataclass.
+        columns: field -> column, where the names differ; the field ``id`` is ``task_id``.
+
+    Raises:
+        InputError: naming the first column that is missing or holds something else.
+    """
+    columns = {"id": "task_id", **columns}
+    named = {f.name: columns.get(f.name, f.name) for f in fields(kind)}  # type: ignore[arg-type]
+    values = text_fields(place, row, list(named.values()))
+    if "entry_point" in named:
+        entry_point_field(place, row)
+    return kind(**dict(zip(named, values, strict=True)))
 
 
 def entry_point_field(place: str, row: Mapping[str, Any], name: str = "entry_point") -> str:

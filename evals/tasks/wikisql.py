@@ -16,21 +16,19 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from codegen.errors import InputError
 from codegen.records import Sample, Verdict
 
-from .base import Extraction, Problem
-from .code import CodeTask
-from .extraction import cut_at_stop, fenced_blocks
+from .base import CodeTask, Problem
+from .extraction import Extraction, cut_at_stop, fenced_blocks
 from .rows import Home, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
 
 if TYPE_CHECKING:
     from sqlglot import exp
 
-HOME = Home("wikisql/official_dev.jsonl.gz")
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<")
 
@@ -92,8 +90,17 @@ class WikiProblem(Problem):
 class WikiSql(CodeTask[WikiProblem]):
     """The task over given questions."""
 
+    home = Home("wikisql/official_dev.jsonl.gz")
     asks = ("instruction", "code")
     passing = "its query is the right one by WikiSQL's rule (logical form); nothing is executed"
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """All questions of a file, whose tables are beside it."""
+        tables = _tables(Path(source or cls.home.source()))
+        rows = read_rows_of(source, cls.home)
+        problems = make_problems(rows, lambda place, row: _problem(place, row, tables))
+        return cls(name, description, problems, rows.source)
 
     def instruction(self, problem: WikiProblem) -> str:
         """The columns, the question, and the form of the answer."""
@@ -337,18 +344,6 @@ def _value(node: exp.Expr) -> Value:
 # --- the data ----------------------------------------------------------------------------------
 
 
-def wikisql(name: str, description: str, source: str | None = None) -> WikiSql:
-    """All questions of a file."""
-    where = Path(source or HOME.source())
-    tables = _tables(where)
-
-    def problem(place: str, row: Mapping[str, Any]) -> WikiProblem:
-        return _problem(place, row, tables)
-
-    rows = read_rows_of(source, HOME)
-    return WikiSql(name, description, make_problems(rows, problem, lambda p: p.id), rows.source)
-
-
 def _tables(questions: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
     packed = ".gz" if questions.name.endswith(".gz") else ""
     stem = questions.name.removesuffix(".gz").removesuffix(".jsonl")
@@ -363,7 +358,7 @@ def _tables(questions: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]
             f"The tables of {questions} are not beside it.", f"Expected {paths[0].name} there."
         )
     tables = {}
-    for place, row in read_rows_of(str(path), HOME).items:
+    for place, row in read_rows_of(str(path), WikiSql.home).items:
         header, types = row.get("header"), row.get("types")
         if not isinstance(header, list) or not isinstance(types, list):
             raise InputError(f"{place}: a table needs the fields id, header and types.")

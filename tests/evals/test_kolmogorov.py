@@ -24,8 +24,13 @@ from codegen.errors import InputError
 from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
 from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
-from codegen.evals.kolmogorov.arithmetic import Decoder, Encoder, Meter
-from codegen.evals.kolmogorov.baselines import order_k_decode, order_k_encode
+from codegen.evals.kolmogorov.coding import (
+    Decoder,
+    Encoder,
+    Meter,
+    order_k_decode,
+    order_k_encode,
+)
 from codegen.evals.kolmogorov.language import SIGNATURES, Argument, Kind
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.records import Sample, Status

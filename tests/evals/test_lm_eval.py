@@ -111,7 +111,7 @@ def test_a_broken_environment_gives_no_score(benchmark: str) -> None:
 
 
 def test_what_can_not_be_asked_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs a reader of edits"):
+    with pytest.raises(ConfigError, match="needs the decoder 'edit_sequence'"):
         lm_eval.write_task(tmp_path, "humaneval-edits", "continue")
     with pytest.raises(ConfigError, match="no prompt style"):
         lm_eval.write_task(tmp_path, "humaneval", "no such style")

@@ -20,17 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import InputError
-from codegen.evals.charts import (
-    NARROW,
-    WIDE,
-    Axis,
-    Band,
-    Series,
-    line_chart,
-    linear_ticks,
-    log_ticks,
-    stacked_bars,
-)
 from codegen.evals.report import (
     DataCounts,
     EditSteps,
@@ -44,17 +33,21 @@ from codegen.evals.report import (
     summary_rows,
     write_report,
 )
-from codegen.evals.report.stepper import diff_lines
-from codegen.evals.sandbox import Outcome
-from codegen.evals.scoring import (
-    STATUSES,
-    Cost,
-    Measure,
-    ProblemScore,
-    ReferenceGate,
-    Score,
-    score,
+from codegen.evals.report.charts import (
+    NARROW,
+    WIDE,
+    Axis,
+    Band,
+    Series,
+    line_chart,
+    linear_ticks,
+    log_ticks,
+    stacked_bars,
 )
+from codegen.evals.report.page import diff_lines
+from codegen.evals.sandbox import Outcome
+from codegen.evals.score import STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.scoring import score
 from codegen.evals.statistics import Count, base_task, default_ks, estimate_pass_at_k
 from codegen.records import Sample, write_jsonl
 

@@ -12,7 +12,7 @@ import pytest
 
 from codegen.evals.report import EditSteps, LossCurve, ProblemSamples, SampleView, ScoredRun
 from codegen.evals.report import write_report as write
-from codegen.evals.scoring import ProblemScore, ReferenceGate, Score
+from codegen.evals.score import ProblemScore, ReferenceGate, Score
 from codegen.evals.statistics import Count, default_ks, estimate_pass_at_k
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,8 @@ from test_report import Page, scored
 from codegen.errors import CodegenError
 from codegen.evals.report import read_run, write_report
 from codegen.evals.sandbox import Outcome
-from codegen.evals.scoring import SCORE, SCORED, VERDICTS, Cost, Measure, ReferenceGate, score
+from codegen.evals.score import SCORE, Cost, Measure, ReferenceGate
+from codegen.evals.scoring import SCORED, VERDICTS, score
 from codegen.records import Sample, write_jsonl
 
 EVIL = (

@@ -24,7 +24,8 @@ from codegen.evals import tasks
 from codegen.evals.memory import Signer
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
-from codegen.evals.scoring import EXECUTIONS, SCORE, VERDICTS, read_samples, read_score, score
+from codegen.evals.score import SCORE, read_score
+from codegen.evals.scoring import EXECUTIONS, VERDICTS, read_samples, score
 from codegen.evals.statistics import pass_at_k
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, Verdict, read_jsonl, to_json
@@ -438,7 +439,7 @@ sys.path.insert(0, sys.argv[1])
 from eval_fakes import FakeSandbox
 from codegen.evals import tasks
 from codegen.evals.sandbox import Outcome
-from codegen.evals.scoring import score
+from codegen.evals.scoring import (score)
 
 def judge(job):
     time.sleep(0.01)
@@ -478,7 +479,7 @@ REAL_CHILD = """
 import sys
 from codegen.evals import tasks
 from codegen.evals.sandbox import Sandbox
-from codegen.evals.scoring import score
+from codegen.evals.scoring import (score)
 
 with Sandbox(workers=1) as sandbox:
     print("ready", flush=True)

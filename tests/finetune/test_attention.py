@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from codegen.backspace import Trajectory, stack_layout
 from codegen.finetune.attention import (
     Layout,
     causal,
@@ -28,6 +27,7 @@ from codegen.finetune.backends import (
     flex_block_mask,
     mask_inputs,
 )
+from codegen.methods.backspace import Trajectory, stack_layout
 
 BKSPC = 699
 

@@ -20,11 +20,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from codegen.backspace import Backspace, load_codec
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.assembly import WHOLE
 from codegen.finetune.train import TrainingResult, train
+from codegen.methods.backspace import Backspace, load_codec
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl
 

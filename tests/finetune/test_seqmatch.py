@@ -12,7 +12,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codegen.backspace import Trajectory, demonstrator_labels, stack_layout
 from codegen.finetune.attention import from_stack
 from codegen.finetune.batch import collate
 from codegen.finetune.encode import Encoded
@@ -20,6 +19,7 @@ from codegen.finetune.losses import negative_log_likelihood, sequence_match
 from codegen.finetune.replay import Replay
 from codegen.finetune.sections import SequenceMatch
 from codegen.finetune.seqmatch import Actions, Divergence, Objective, Terminal, long_form, terms
+from codegen.methods.backspace import Trajectory, demonstrator_labels, stack_layout
 
 BKSPC, EOS = 699, 2
 

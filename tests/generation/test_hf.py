@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from codegen.backspace import with_backspace
 from codegen.decoding.infinite import LMInfinite
 from codegen.decoding.loop import Row, decode
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation import Decoder, Request, SamplingParams, request_seed
 from codegen.generation.decoders import find_decoder
 from codegen.generation.hf import HFGenerator
+from codegen.methods.backspace import with_backspace
 from codegen.models import LoadedModel, load
 from codegen.records import Sample
 

@@ -216,7 +216,7 @@ def _summary(
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:
-    from codegen.evals.statistics.scores import wilson
+    from codegen.evals.statistics import wilson
 
     low, high = wilson(candidate.score, candidate.items) if candidate.items else (0.0, 1.0)
     return {
@@ -294,7 +294,7 @@ def _counts(counter: Mapping[str, int]) -> str:
 
 
 def _share(count: int, total: int) -> str:
-    from codegen.evals.statistics.scores import wilson
+    from codegen.evals.statistics import wilson
 
     low, high = wilson(count / total, total)
     return f"{count / total:.3f} [{low:.2f}, {high:.2f}]"

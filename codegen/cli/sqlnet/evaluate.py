@@ -53,7 +53,7 @@ def evaluate(
         raise ConfigError("--link is given without --guided.", "Add --guided.")
     import torch
 
-    from codegen.evals.statistics.scores import wilson
+    from codegen.evals.statistics import wilson
     from codegen.sqlnet.calibration import calibration_error, join
     from codegen.sqlnet.examples import label
     from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score

@@ -100,9 +100,9 @@ def open_reference(spec: str) -> ReferenceSet:
 
 
 def _humaneval() -> Iterator[Reference]:
-    from codegen.evals.tasks.humaneval import humaneval
+    from codegen.evals.tasks import load
 
-    task = humaneval("humaneval", "")
+    task = load("humaneval")
     for problem in task.problems():
         yield Reference(
             problem.id,

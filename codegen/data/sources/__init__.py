@@ -9,12 +9,11 @@ from codegen.data.sources.families import families_source
 from codegen.data.sources.functions import FunctionFilter
 from codegen.data.sources.hub import HubSource, parse_hub
 from codegen.data.sources.humaneval import HumanEvalSource
-from codegen.data.sources.puzzles import PuzzleSource
+from codegen.data.sources.puzzles import Puzzles, PuzzleSource, is_puzzles
 from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
 from codegen.data.sources.row_files import RowFileSource, format_of
 from codegen.data.sources.rows import Columns, language_tag
 from codegen.errors import ConfigError, InputError
-from codegen.puzzles import Puzzles, is_puzzles
 
 __all__ = [
     "Columns",

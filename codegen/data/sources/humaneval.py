@@ -15,7 +15,7 @@ from typing import Any
 
 from codegen.data.sources.base import Item, Rejected
 from codegen.data.sources.functions import without_docstring
-from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem, humaneval
+from codegen.evals.tasks.humaneval import HumanEval, HumanEvalProblem
 from codegen.records import Example
 
 
@@ -50,7 +50,7 @@ class HumanEvalSource:
 
     def _problems(self) -> tuple[HumanEval, list[HumanEvalProblem]]:
         if self._read is None:
-            task = humaneval("humaneval", "")
+            task = HumanEval.load("humaneval", "")
             self._read = task, list(task.problems())
         return self._read
 

@@ -1,18 +1,296 @@
-"""Puzzles to plan on as a source: ``puzzles:NAME[:SPLIT[:COUNT]]`` (:mod:`codegen.puzzles`)."""
+"""Puzzles to plan on, drawn by published rules: ``puzzles:NAME[:SPLIT[:COUNT]]``.
+
+Star graphs: which arm leads from the source to the goal? Source: Patel et al., "Insertion Language
+Models", 2025 (arXiv 2505.05755), section 4.1, by the rules of the released generator; the easy ones
+are those of Bachmann and Nagarajan, "The Pitfalls of Next-Token Prediction", 2024 (arXiv
+2403.06963). A model that writes the path from its source must know at the centre which way leads to
+the goal, before it has written anything that tells.
+
+Zebra puzzles: who lives where, by clues that leave one answer. They are of the kind of Shah et al.,
+"Causal Language Modeling Can Elicit Search and Reasoning Capabilities on Logic Puzzles", 2024
+(arXiv 2409.10502), with their seven relations; the words and the way of drawing are ours. Houses
+stand in a row; each has one value of every attribute, and no two houses share one. The answer names
+house, attribute and value of all, in any order. A puzzle is drawn by choosing the houses' values,
+then as many true clues, in random order, as are needed for a unique answer by a solver of
+constraint problems (python-constraint), then leaving out each clue without which it stays unique.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise, permutations
 from typing import Any
 
 from codegen.data.sources.base import Item
-from codegen.puzzles import Puzzles
+from codegen.errors import ConfigError
+from codegen.records import Example, Segment, TrainingText
+
+SCHEME = "puzzles"
+BORDER = ":"  # the word between question and answer
+SPLITS = {"train": 50_000, "validation": 100, "test": 5_000}  # as many as the paper has
+VERSION = 1  # of what is drawn; another number, other puzzles
+
+
+# --- star graphs -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzle:
+    """A question and its answer, in words with blanks between them."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """Graphs of ``degree`` arms that meet in one node.
+
+    Attributes:
+        degree: arms.
+        shortest, longest: nodes of an arm, each arm drawing its number.
+        least_plan: the centre is followed by so many nodes of each arm, at least.
+        nodes: numbers to name nodes by, from 0.
+        from_centre: each arm begins at the centre, which is the source.
+    """
+
+    degree: int
+    shortest: int
+    longest: int
+    least_plan: int
+    nodes: int
+    from_centre: bool = False
+
+    def arms(self, rng: random.Random) -> list[list[int]]:
+        """The arms as chains of nodes, that of the answer first; they share one node."""
+        lengths = [rng.randint(self.shortest, self.longest) for _ in range(self.degree)]
+        names = rng.sample(range(self.nodes), sum(lengths) - self.degree + 1)
+        centre = names.pop()
+        arms = []
+        for length in lengths:
+            at = 0 if self.from_centre else rng.randrange(length - self.least_plan)
+            arm = [names.pop() for _ in range(length - 1)]
+            arm.insert(at, centre)
+            arms.append(arm)
+        return arms
+
+    def draw(self, rng: random.Random) -> Puzzle:
+        """One puzzle: all edges in random order, source and goal; the edges of the path."""
+        arms = self.arms(rng)
+        edges = [edge for arm in arms for edge in _edges(arm)]
+        rng.shuffle(edges)
+        path = arms[0]
+        question = [*_flat(edges), str(path[0]), str(path[-1]), BORDER]
+        return Puzzle(" ".join(question), " ".join(_flat(_edges(path))))
+
+
+STARS = {
+    "star-easy": Star(3, 5, 5, 4, 20, from_centre=True),
+    "star-medium": Star(3, 3, 6, 2, 20),
+    "star-hard": Star(5, 6, 12, 5, 56),
+}
+
+
+def _edges(arm: list[int]) -> list[tuple[int, int]]:
+    return list(pairwise(arm))
+
+
+def _flat(edges: list[tuple[int, int]]) -> list[str]:
+    return [str(node) for edge in edges for node in edge]
+
+
+# --- zebra puzzles -----------------------------------------------------------------------------
+
+# A relation holds of the houses of its values; of one, where they are one.
+RELATIONS: dict[str, Callable[..., bool]] = {
+    "=": lambda a, b, _: a == b,
+    "!=": lambda a, b, _: a != b,
+    "left-of": lambda a, b, _: a < b,
+    "immediate-left": lambda a, b, _: a + 1 == b,
+    "nbr": lambda a, b, _: abs(a - b) == 1,
+    "inbetween": lambda a, b, c, _: b < a < c or c < a < b,
+    "ends": lambda a, houses: a in (0, houses - 1),
+}
+_OPERANDS = {"inbetween": 3, "ends": 1}
+_SYMMETRIC = ("=", "!=", "nbr")
+
+ZebraItem = tuple[int, int]  # attribute, value
+
+
+@dataclass(frozen=True, slots=True)
+class Clue:
+    """A relation of items."""
+
+    relation: str
+    items: tuple[ZebraItem, ...]
+
+    def holds(self, houses: Sequence[int], count: int) -> bool:
+        """Whether it is true of the houses that its items are in."""
+        return RELATIONS[self.relation](*houses, count)
+
+    def words(self) -> list[str]:
+        """As the question has it."""
+        return [self.relation, *(str(number) for item in self.items for number in item), "CLUE_END"]
+
+
+@dataclass(frozen=True, slots=True)
+class Zebra:
+    """Puzzles of so many houses with so many attributes, at most six of either."""
+
+    houses: int
+    attributes: int
+
+    def draw(self, rng: random.Random) -> Puzzle:
+        """One puzzle."""
+        places = self._places(rng)
+        clues = self.clues(places, rng)
+        words = [str(self.houses), str(self.attributes)]
+        words += [word for clue in clues for word in clue.words()]
+        answer = sorted((house, *item) for item, house in places.items())
+        rng.shuffle(answer)
+        return Puzzle(
+            " ".join([*words, BORDER]), " ".join(str(n) for triple in answer for n in triple)
+        )
+
+    def clues(self, places: dict[ZebraItem, int], rng: random.Random) -> list[Clue]:
+        """Clues that are true of ``places`` (item -> house) and of nothing else, none of them in
+        vain.
+        """
+        pool = self._true(places)
+        rng.shuffle(pool)
+        few, many = 1, len(pool)  # adding clues can but shrink the set of answers
+        while few < many:
+            middle = (few + many) // 2
+            few, many = (few, middle) if self.is_unique(pool[:middle]) else (middle + 1, many)
+        kept = pool[:few]
+        for clue in list(kept):
+            rest = [other for other in kept if other is not clue]
+            if self.is_unique(rest):
+                kept = rest
+        return kept
+
+    def is_unique(self, clues: Sequence[Clue]) -> bool:
+        """Whether one answer at most fits the clues."""
+        answers = self._problem(clues).getSolutionIter()
+        return sum(1 for _, _ in zip(range(2), answers, strict=False)) < 2
+
+    def _problem(self, clues: Sequence[Clue]) -> Any:
+        try:
+            from constraint import AllDifferentConstraint, Problem
+        except ImportError:
+            raise ConfigError(
+                "Zebra puzzles need python-constraint2, which is not installed.",
+                "pip install 'codegen-toolkit[puzzles]'",
+            ) from None
+        problem = Problem()
+        for attribute in range(self.attributes):
+            group = [(attribute, value) for value in range(self.houses)]
+            problem.addVariables(group, list(range(self.houses)))
+            problem.addConstraint(AllDifferentConstraint(), group)
+        for clue in clues:
+            problem.addConstraint(lambda *h, c=clue: c.holds(h, self.houses), list(clue.items))
+        return problem
+
+    def _places(self, rng: random.Random) -> dict[ZebraItem, int]:
+        return {
+            (attribute, value): house
+            for attribute in range(self.attributes)
+            for house, value in enumerate(rng.sample(range(self.houses), self.houses))
+        }
+
+    def _true(self, places: dict[ZebraItem, int]) -> list[Clue]:
+        """All clues that are true and say something."""
+        found = []
+        for relation in RELATIONS:
+            for items in permutations(sorted(places), _OPERANDS.get(relation, 2)):
+                attributes = {attribute for attribute, _ in items}
+                if relation in ("=", "!=") and len(attributes) == 1:
+                    continue
+                doubled = relation in _SYMMETRIC and items[0] > items[1]
+                doubled |= relation == "inbetween" and items[1] > items[2]
+                clue = Clue(relation, items)
+                if not doubled and clue.holds([places[item] for item in items], self.houses):
+                    found.append(clue)
+        return found
+
+
+ZEBRAS = {f"zebra-{n}x{m}": Zebra(n, m) for n in range(2, 7) for m in range(1, 7)}
+
+
+KINDS: dict[str, Star | Zebra] = {**STARS, **ZEBRAS}
+
+
+# --- puzzles by name ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Puzzles:
+    """So many puzzles of one kind; puzzle k of a split is the same whatever their number."""
+
+    name: str
+    split: str
+    count: int
+
+    @classmethod
+    def parse(cls, spec: str) -> Puzzles:
+        """Reads ``puzzles:NAME:SPLIT[:COUNT]``.
+
+        Raises:
+            ConfigError: naming what is unknown and what there is.
+        """
+        _, *parts = spec.split(":")
+        if not 1 <= len(parts) <= 3:
+            raise ConfigError(
+                f"{spec!r} names no puzzles.",
+                f"Give {SCHEME}:NAME:SPLIT, or with a number after it.",
+            )
+        name, split, count = [*parts, "", ""][:3]
+        split = split or "train"
+        if name not in KINDS:
+            stars = ", ".join(STARS)
+            raise ConfigError(
+                f"There are no puzzles {name!r}.",
+                f"There are: {stars}, zebra-NxM (N houses from 2 to 6, M attributes from 1 to 6).",
+            )
+        if split not in SPLITS:
+            raise ConfigError(f"Puzzles have no split {split!r}.", f"Choose {', '.join(SPLITS)}.")
+        if count and not (count.isdecimal() and int(count)):
+            raise ConfigError(f"{spec!r} asks for {count!r} puzzles.", "Give a number above 0.")
+        return cls(name, split, int(count) if count else SPLITS[split])
+
+    @property
+    def spec(self) -> str:
+        """The whole name, the number of what is drawn with it."""
+        return f"{SCHEME}:{self.name}:{self.split}:{self.count}@{VERSION}"
+
+    def __iter__(self) -> Iterator[Example]:
+        """Draws the puzzles: the question is the instruction, the answer the program."""
+        kind = KINDS[self.name]
+        for number in range(self.count):
+            rng = random.Random(f"{VERSION}\x00{self.name}\x00{self.split}\x00{number}")
+            puzzle = kind.draw(rng)
+            yield Example(
+                f"{self.name}-{self.split}-{number}", puzzle.question, puzzle.answer,
+                language="puzzle", source=f"{SCHEME}:{self.name}",
+            )  # fmt: skip
+
+    def texts(self) -> Iterator[TrainingText]:
+        """The puzzles as training texts: the answer is trained."""
+        for example in self:
+            segments = (Segment(example.instruction, False), Segment(example.program, True))
+            yield TrainingText(f"{example.id}#plain", example.id, "plain", segments)
+
+
+def is_puzzles(spec: object) -> bool:
+    """Whether a path is in truth a name of puzzles."""
+    return isinstance(spec, str) and spec.startswith(f"{SCHEME}:")
 
 
 @dataclass(slots=True)
 class PuzzleSource:
-    """Puzzles as examples: the question is the instruction, the answer the program."""
+    """Puzzles as a source: the question is the instruction, the answer the program."""
 
     puzzles: Puzzles
     _fraction: float | None = None

@@ -12,7 +12,8 @@ import pytest
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import ClusterSandbox, Job, Limits, Sandbox
-from codegen.evals.scoring import EXECUTIONS, SCORE, VERDICTS, score
+from codegen.evals.score import SCORE
+from codegen.evals.scoring import EXECUTIONS, VERDICTS, score
 from codegen.records import Sample
 
 ADD = "def add(a, b):\n    return a + {}\n"

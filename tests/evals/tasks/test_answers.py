@@ -17,6 +17,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.scoring import score
+from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks.cruxeval import find_answer
 from codegen.evals.tasks.wikisql import (
     WikiQuery,
@@ -25,7 +26,6 @@ from codegen.evals.tasks.wikisql import (
     same_query,
     write_query,
 )
-from codegen.evaluate import load_task
 from codegen.records import Sample, Verdict
 
 
@@ -432,11 +432,6 @@ def test_faulty_edits(toy_file: Path) -> None:
     assert numbers["valid_states"] == 0.0
     assert numbers["complete"] == numbers["round_trip"] == 0.0
     assert task.measure(task.problems()[0], sample("Toy/0", "x", "solution")) == {}
-
-
-def test_edits_need_their_reader(toy_file: Path) -> None:
-    with pytest.raises(ConfigError, match=r"codegen\.evaluate\.load_task"):
-        tasks.load("humaneval-edits", str(toy_file))
 
 
 # --- MBPP and BigCodeBench ---------------------------------------------------------------------

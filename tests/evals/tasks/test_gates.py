@@ -9,8 +9,8 @@ import pytest
 
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
+from codegen.evals.tasks import load as load_task
 from codegen.evals.tasks.check import Check, check
-from codegen.evaluate import load_task
 
 # task -> (problems, known bugs), and every how many-th the default run takes.
 TASKS: dict[str, tuple[int, int, int]] = {

@@ -18,9 +18,8 @@ from codegen.errors import InputError, SandboxError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.tasks import oracles
-from codegen.evals.tasks.expected import cache_file
+from codegen.evals.tasks.expected import cache_file, write_value
 from codegen.evals.tasks.oracles import close, digest, is_large, matches, read_value
-from codegen.evals.tasks.values import write_value
 
 ROW = {
     "task_id": "HumanEval/900",

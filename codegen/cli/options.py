@@ -1,0 +1,227 @@
+"""Options of commands from the fields of a configuration, and commands with this package's rules.
+
+::
+
+    class Sampling(Config):
+        n: Annotated[int, Option(("-n",))] = Field(1, ge=1, description="Samples per problem.")
+
+    @command(example="codegen sample -n 3")
+    @options(Sampling, "sampling")
+    def sample(sampling: Sampling, as_json: bool) -> dict[str, int]: ...
+"""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import update_wrapper
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from click.core import ParameterSource
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from codegen.config import Config, Option, arms, bounds, config_error, note
+
+
+def options(kind: type[Config], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds an option for each field; the command gets the configuration as argument ``name``.
+
+    Its ``model_fields_set`` holds the names of the options that the user gave.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **given: Any) -> Any:
+            source_of = click.get_current_context().get_parameter_source
+            values = {field: given.pop(field) for field in kind.model_fields}
+            values = {
+                field: value
+                for field, value in values.items()
+                if source_of(field) is not ParameterSource.DEFAULT
+            }
+            try:
+                given[name] = kind.model_validate(values)
+            except ValidationError as error:
+                raise config_error(kind, values, error, "", flag) from None
+            return function(*args, **given)
+
+        update_wrapper(wrapper, function)
+        for field, info in reversed(kind.model_fields.items()):
+            declarations, settings = _declaration(field, info)
+            click.option(*declarations, **settings)(wrapper)
+        return wrapper
+
+    return decorate
+
+
+def command(
+    *,
+    example: str,
+    name: str | None = None,
+    group: click.Group | None = None,
+    has_json: bool = True,
+    short_help: str | None = None,
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with an example in its help, ``--json``, and old names of its options.
+
+    The function gets ``as_json`` and prints its human-readable result only when that is false. With
+    it the mapping that the function returns goes to standard output as one JSON object; None prints
+    nothing. A mapping whose ``ok`` is false makes the exit code 1.
+
+    Args:
+        example: one or several calls, shown as they are.
+        has_json: false for servers, which have no result.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        made = click.command(
+            name,
+            cls=_Command,
+            epilog=f"\b\nExample:\n  {example}",
+            short_help=short_help,
+        )(_with_summary(function) if has_json else function)
+        if has_json:
+            about = "Print one JSON summary."
+            made.params.append(click.Option(["--json", "as_json"], is_flag=True, help=about))
+        if group is not None:
+            group.add_command(made)
+        return made
+
+    return decorate
+
+
+def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
+    def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        summary = function(*args, as_json=as_json, **kwargs)
+        if as_json and summary is not None:
+            click.echo(json.dumps(summary))
+        if summary and summary.get("ok") is False:
+            raise click.exceptions.Exit(1)
+
+    return update_wrapper(wrapper, function)
+
+
+class _Option(click.Option):
+    """An option that had other names: ``old``."""
+
+    def __init__(self, *args: Any, old: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.old = old
+
+
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts the current names of options for old ones, with a note."""
+        new = {old: p.opts[-1] for p in self.params if isinstance(p, _Option) for old in p.old}
+        return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
+
+
+def _renamed(arguments: Sequence[str], new: Mapping[str, str]) -> Iterator[str]:
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            yield word
+            yield from words
+            return
+        name, equals, value = word.partition("=")
+        if name in new:
+            note(f"{name} is now called {new[name]}; the old name works for one version.")
+            word = new[name] + equals + value
+        yield word
+
+
+class _Choice(click.Choice):
+    """A choice whose values had other names: ``old``."""
+
+    def __init__(self, choices: Sequence[str], old: Mapping[str, str]) -> None:
+        super().__init__(choices)
+        self.old = old
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The current word for an old one."""
+        if value in self.old:
+            new = self.old[value]
+            note(f"{value!r} is now called {new!r}; the old word works for one version.")
+            value = new
+        return super().convert(value, param, ctx)
+
+
+def flag(field: str) -> str:
+    """The option of a field: ``--batch-size``."""
+    return "--" + field.replace("_", "-")
+
+
+def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]]:
+    """The names and settings of a field's option, as :func:`click.option` takes them."""
+    marker = Option.of(info)
+    (kind, *_) = [arm for arm in arms(info.annotation) if arm is not type(None)]
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    names = [*(marker.flags or (flag(field),)), field]
+    settings: dict[str, Any] = {
+        "cls": _Option,
+        "help": info.description,
+        "metavar": marker.metavar,
+        "old": [flag(old) for old in marker.old],
+    }
+    default = None if info.is_required() else info.get_default(call_default_factory=True)
+    if kind is bool:
+        if marker.is_pair or default is None:
+            names[0] = f"{names[0]}/--no-{names[0].removeprefix('--')}"
+        settings |= {"is_flag": True, "default": default}
+        settings["show_default"] = marker.is_pair and default is not None
+        return names, settings
+    if info.is_required():
+        settings["required"] = True
+    if origin is dict:
+        settings |= {"multiple": True, "callback": _pairs}
+        settings["metavar"] = marker.metavar or "KEY=VALUE"
+    elif origin is tuple and marker.commas:
+        settings |= {"callback": _comma_list, "default": ",".join(map(str, default or ()))}
+    else:
+        item = arms(inner[0])[0] if origin is tuple else kind
+        settings |= {"multiple": origin is tuple, "type": _type(item, info, marker)}
+        if default is not None:
+            settings["default"] = default
+    settings["show_default"] = marker.default or default not in (None, "", (), {})
+    return names, settings
+
+
+def _type(kind: Any, info: FieldInfo, marker: Option) -> click.ParamType | type:
+    if typing.get_origin(kind) is Literal:
+        return _Choice(typing.get_args(kind), marker.old_values)
+    if kind is Path:
+        return click.Path(path_type=Path)
+    if kind not in (int, float):
+        return kind
+    limits = bounds(info)
+    if not limits:
+        return kind
+    return (click.IntRange if kind is int else click.FloatRange)(
+        min=limits.get("ge", limits.get("gt")),
+        max=limits.get("le", limits.get("lt")),
+        min_open="gt" in limits,
+        max_open="lt" in limits,
+    )
+
+
+def _comma_list(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name for name in map(str.strip, (value or "").split(",")) if name)
+
+
+def _pairs(_: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE options as a mapping; values are read as JSON where they can be."""
+    pairs: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise click.UsageError(f"{text!r} is not an option; give {option.metavar}.")
+        if key in pairs:
+            raise click.UsageError(f"{key!r} is given twice.")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs

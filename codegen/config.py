@@ -1,0 +1,444 @@
+"""Configuration: the base model of every recipe, section and option group, and its reading.
+
+A configuration is a frozen pydantic model with a description and a default for each field. From it
+come the check of a YAML file (:func:`read_config`), overrides (:func:`override`), the options of a
+command (:mod:`codegen.cli.options`), and the tables of the documentation (:func:`table`). Every
+mistake is one :class:`~codegen.errors.ConfigError` of one line, which names the file, the key by
+its dotted path, the value, what is allowed, and the nearest key for a typo.
+
+Values are not converted silently: ``true`` is no number and ``"3"`` is no integer. Three things are
+accepted because YAML and command lines write them so: lists for tuples, text such as ``3e-4`` for
+floats (YAML 1.1 reads it as text), and text for paths.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from codegen.errors import ConfigError, InputError
+
+Text = Annotated[str, Field(min_length=1)]
+"""A string that is not empty."""
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How a field is given, where its name does not say it. Put it into ``Annotated``.
+
+    Attributes:
+        flags: names on the command line; by default ``--`` and the field's name with dashes.
+        metavar: what stands for the value in ``--help``.
+        old: earlier names of the field. They work for one version, with a note on standard error.
+        old_values: earlier values of the field with what they are called now; likewise.
+        commas: a tuple is given as one text with commas, not by repeating the option.
+        default: shown in place of the default where that is computed.
+        is_pair: a flag has a negative form too, ``--no-NAME``.
+    """
+
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    old: tuple[str, ...] = ()
+    old_values: Mapping[str, str] = field(default_factory=dict)
+    commas: bool = False
+    default: str = ""
+    is_pair: bool = False
+
+    @classmethod
+    def of(cls, info: FieldInfo) -> Option:
+        """The marker of a field, or one without content."""
+        return next((m for m in info.metadata if isinstance(m, Option)), _PLAIN)
+
+
+_PLAIN = Option()
+
+
+class Config(BaseModel):
+    """Base of configurations: frozen, strict, and without unknown keys.
+
+    A check of several fields belongs in ``model_post_init`` and raises :class:`ConfigError`.
+
+    Raises:
+        ConfigError: when made of values that don't fit.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True
+    )
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise config_error(type(self), values, error, type(self).__name__) from None
+
+    # Sections inside a model keep their place in the error.
+    __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept(cls, values: Any) -> Any:
+        """Current names for old ones, and the three conversions of the module's docstring."""
+        if not isinstance(values, Mapping):
+            return values
+        renamed = {old: name for name, f in cls.model_fields.items() for old in Option.of(f).old}
+        found = {}
+        for key, value in values.items():
+            name = renamed.get(key, key)
+            if name != key:
+                if name in values:
+                    raise ConfigError(f"{key!r} is the old name of {name!r}.", "Give one of them.")
+                note(f"{key!r} is now called {name!r}; the old name works for one version.")
+            info = cls.model_fields.get(name)
+            found[name] = _converted(name, value, info) if info else value
+        return found
+
+
+def parse_config(kind: type[C], values: Any, where: str) -> C:
+    """A configuration of plain data.
+
+    Args:
+        kind: the model.
+        values: a mapping of keys to values, sections being mappings too.
+        where: what errors name, such as the file.
+
+    Raises:
+        ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise config_error(kind, values, error, where) from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", error.remedy) from None
+
+
+def read_config(
+    kind: type[C], path: str | Path, overrides: Sequence[str] = (), what: str = "file"
+) -> C:
+    """A configuration from a YAML file, with ``key=value`` overrides.
+
+    Args:
+        what: what errors call the file, such as ``recipe``.
+
+    Raises:
+        InputError: if the file can't be read or is not YAML.
+        ConfigError: as :func:`parse_config`.
+    """
+    values = read_yaml(path, what)
+    for text in overrides:
+        override(values, text)
+    return parse_config(kind, values, str(path))
+
+
+def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        InputError: if the file can't be read or is not YAML.
+        ConfigError: if it is not a mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the {what} {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad bytes or dates
+        reason = " ".join(str(error).split())
+        raise InputError(f"The {what} {path} is not valid YAML: {reason}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"The {what} {path} must be a mapping of keys to values.")
+    return values
+
+
+def override(values: dict[str, Any], text: str) -> None:
+    """Applies ``key=value`` to plain data; dots reach into sections, the value is YAML.
+
+    Raises:
+        ConfigError: if it is not of that form.
+    """
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"The override {text!r} is not of the form key=value.")
+    *sections, last = key.strip().split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"The override {text!r}: {section!r} is not a section.")
+    try:
+        target[last] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        raise ConfigError(f"The override {text!r}: the value is not valid YAML.") from None
+
+
+class Key(NamedTuple):
+    """What is known of a key: its dotted name, what is allowed, its help, its default as text."""
+
+    name: str
+    allowed: str
+    about: str
+    default: str
+
+
+def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
+    """Every key of a model in order, those of sections included."""
+    for name, info in kind.model_fields.items():
+        section = section_of(info.annotation)
+        if section and info.annotation is section:
+            yield from keys(section, f"{prefix}{name}.")
+        else:
+            value = info.get_default(call_default_factory=True, validated_data={})
+            default = "required" if info.is_required() else _shown(value)
+            default = Option.of(info).default or default
+            yield Key(prefix + name, allowed(info), info.description or "", default)
+
+
+def table(kind: type[Config]) -> str:
+    """A Markdown table of every key: name, default, allowed values, meaning."""
+    rows = [f"| `{k.name}` | {k.default} | {k.allowed} | {k.about} |" for k in keys(kind)]
+    return "\n".join(["| key | default | allowed | meaning |", "|---|---|---|---|", *rows]) + "\n"
+
+
+def allowed(info: FieldInfo) -> str:
+    """In words, which values a field takes: ``a whole number from 1 to 8``."""
+    *kinds, last = dict.fromkeys(_kind_in_words(arm) for arm in arms(info.annotation))
+    text = f"{', '.join(kinds)} or {last}" if kinds else last
+    return text + _range_in_words(**bounds(info))
+
+
+def bounds(info: FieldInfo) -> dict[str, float]:
+    """``ge``, ``gt``, ``le`` and ``lt`` of a field's numbers, or of those in its list."""
+    found = list(info.metadata)
+    for arm in arms(info.annotation):
+        for item in typing.get_args(arm)[:1]:
+            for extra in typing.get_args(item)[1:]:
+                found += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+    names = ("ge", "gt", "le", "lt")
+    return {
+        name: bound
+        for limit in found
+        for name in names
+        if (bound := getattr(limit, name, None)) is not None
+    }
+
+
+def arms(annotation: Any) -> tuple[Any, ...]:
+    """The types of a union, without what ``Annotated`` adds; one type alone."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return arms(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return tuple(arm for part in typing.get_args(annotation) for arm in arms(part))
+    return (annotation,)
+
+
+def section_of(annotation: Any) -> type[Config] | None:
+    """The configuration in a field's type: itself, or as what a list or mapping holds."""
+    for arm in arms(annotation):
+        if isinstance(arm, type) and typing.get_origin(arm) is None and issubclass(arm, Config):
+            return arm
+        for inner in typing.get_args(arm):
+            if inner is not arm and (found := section_of(inner)):
+                return found
+    return None
+
+
+def nearest(word: object, known: Sequence[str]) -> str:
+    """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    near = difflib.get_close_matches(str(word), known, n=1) if known else []
+    return f"Did you mean {near[0]!r}?" if near else ""
+
+
+def note(text: str) -> None:
+    """One line for the user on standard error, not repeated."""
+    if text not in _NOTED:
+        _NOTED.add(text)
+        sys.stderr.write(f"Note: {text}\n")
+
+
+_NOTED: set[str] = set()
+
+
+def config_error(
+    kind: type[Config],
+    values: Any,
+    error: ValidationError,
+    where: str,
+    spell: Callable[[str], str] = str,
+) -> ConfigError:
+    """The first mistake that pydantic found, in one line; unknown keys come before others.
+
+    Args:
+        kind: the model that was validated.
+        values: what was validated.
+        where: what the error names, such as the file; empty for nothing.
+        spell: how a dotted key is written, such as ``--batch-size``.
+    """
+    found = error.errors(include_url=False)
+    first = next((e for e in found if e["type"] in _UNKNOWN), found[0])
+    is_unknown = first["type"] in _UNKNOWN
+    place = _Place.of(kind, values, first["loc"][:-1] if is_unknown else first["loc"])
+    prefix, key = f"{where}: " if where else "", spell(place.key)
+    if is_unknown:
+        last = str(first["loc"][-1])
+        known = list(place.inside.model_fields) if place.inside else []
+        start = f"{place.key}." if place.key else ""
+        near = difflib.get_close_matches(last, known, n=1)
+        hint = f"Did you mean {start + near[0]!r}? " if near else ""
+        return ConfigError(
+            f"{prefix}unknown key {start + last!r}.", f"{hint}Allowed are: {', '.join(known)}."
+        )
+    info = place.info
+    if info is None or first["type"] in ("model_type", "model_attributes_type"):
+        name = repr(key) if key else "it"
+        return ConfigError(f"{prefix}{name} must be a section of keys and values.")
+    if first["type"] == "missing":
+        about = (info.description or "").rstrip(".")
+        return ConfigError(
+            f"{prefix}the key {key!r} is missing.", f"Give {allowed(info)}: {about}."
+        )
+    shown = _shown(first["input"] if place.value is _ABSENT else place.value)
+    if first["type"] == "value_error":
+        reason = str(first.get("ctx", {}).get("error", first["msg"]))
+        return ConfigError(f"{prefix}{key} is {shown}: {reason.rstrip('.')}.")
+    choices = [str(choice) for arm in arms(info.annotation) for choice in _choices(arm)]
+    hint = f" {nearest(first['input'], choices)}".rstrip()
+    return ConfigError(f"{prefix}{key} is {shown}.", f"It must be {allowed(info)}.{hint}")
+
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+_ABSENT = object()
+
+
+class _Place(NamedTuple):
+    """Where in a model an error is.
+
+    Attributes:
+        key: the dotted key.
+        info: its field; None for the model itself.
+        inside: the section that the location ends in, if it is one.
+        value: what was given, ``_ABSENT`` if it can't be found under this name.
+    """
+
+    key: str
+    info: FieldInfo | None
+    inside: type[Config] | None
+    value: Any
+
+    @classmethod
+    def of(cls, kind: type[Config], values: Any, location: Sequence[int | str]) -> _Place:
+        """The place of pydantic's location, which also names arms of unions and items."""
+        key, info, value = "", None, values
+        inside: type[Config] | None = kind
+        for part in location:
+            is_field = inside is not None and part in inside.model_fields
+            is_item = inside is not None and (
+                isinstance(value, (list, tuple))
+                if isinstance(part, int)
+                else isinstance(value, Mapping) and part in value and _holds_sections(info)
+            )
+            if inside is not None and is_field:
+                info = inside.model_fields[str(part)]
+                inside = section_of(info.annotation)
+            elif not is_item:
+                continue
+            key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
+            try:
+                value = value[part]
+            except (TypeError, LookupError):
+                value = _ABSENT
+        return cls(key, info, inside, value)
+
+
+def _holds_sections(info: FieldInfo | None) -> bool:
+    """Whether a field is a mapping of names to sections."""
+    kinds = arms(info.annotation) if info else ()
+    return any(typing.get_origin(kind) is dict and section_of(kind) for kind in kinds)
+
+
+def _converted(name: str, value: Any, info: FieldInfo) -> Any:
+    kinds = arms(info.annotation)
+    if isinstance(value, str):
+        if new := Option.of(info).old_values.get(value):
+            note(f"{name}: {value!r} is now called {new!r}; the old word works for one version.")
+            return new
+        if float in kinds and str not in kinds:
+            try:
+                return float(value)
+            except ValueError:
+                return value
+        if Path in kinds and str not in kinds:
+            return Path(value)
+    if any(typing.get_origin(kind) is list for kind in kinds):
+        return value
+    return _as_tuple(value)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
+
+
+def _choices(arm: Any) -> tuple[str, ...]:
+    return typing.get_args(arm) if typing.get_origin(arm) is Literal else ()
+
+
+_WORDS = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false",
+    type(None): "null", Path: "a path",
+}  # fmt: skip
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts", bool: "true or false"}
+
+
+def _kind_in_words(arm: Any) -> str:
+    origin, inner = typing.get_origin(arm), typing.get_args(arm)
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (tuple, list):
+        return f"a list of {_plural(inner[0])}"
+    if origin is dict:
+        return f"a mapping of names to {_plural(inner[1])}"
+    if section_of(arm):
+        return "a section"
+    return _WORDS.get(arm, "a value")
+
+
+def _plural(annotation: Any) -> str:
+    (item, *_) = arms(annotation)
+    return _PLURALS.get(item, "sections" if section_of(item) else "values")
+
+
+def _range_in_words(
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+) -> str:
+    if ge is not None and le is not None:
+        return f" from {ge:g} to {le:g}"
+    parts = [
+        f"{words} {bound:g}"
+        for bound, words in ((ge, "from"), (gt, "above"), (le, "up to"), (lt, "below"))
+        if bound is not None
+    ]
+    return f" {', '.join(parts)}" if parts else ""
+
+
+def _shown(value: Any) -> str:
+    """A value in an error or a table, as a list where it was one, and cut if it is long."""
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 80 else text[:79] + "…"

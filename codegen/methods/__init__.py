@@ -1,0 +1,1 @@
+"""The generators of training data that have no top-level folder: one package a method."""

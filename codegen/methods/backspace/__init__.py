@@ -1,0 +1,52 @@
+"""SequenceMatch data: programs with wrong tokens and the backspaces that take them back.
+
+Source: Cundy and Ermon, "SequenceMatch", ICLR 2024 (arXiv 2306.05426). From the bottom: ``actions``
+(what a sequence of actions means, and its one-pass form for a transformer), ``tokens`` (the
+tokenizer with its backspace), ``noise`` (wrong tokens), ``generator``, ``view``.
+"""
+
+from codegen.methods.backspace.actions import (
+    IGNORE,
+    Noised,
+    StackLayout,
+    Trajectory,
+    add_noise,
+    demonstrator_labels,
+    from_text,
+    is_trajectory,
+    replay,
+    stack_layout,
+)
+from codegen.methods.backspace.generator import Backspace
+from codegen.methods.backspace.tokens import (
+    BKSPC,
+    Codec,
+    UnsuitableExample,
+    codec_of_text,
+    fingerprint,
+    load_codec,
+    require_same,
+    with_backspace,
+)
+
+__all__ = [
+    "BKSPC",
+    "IGNORE",
+    "Backspace",
+    "Codec",
+    "Noised",
+    "StackLayout",
+    "Trajectory",
+    "UnsuitableExample",
+    "add_noise",
+    "codec_of_text",
+    "demonstrator_labels",
+    "fingerprint",
+    "from_text",
+    "is_trajectory",
+    "load_codec",
+    "replay",
+    "require_same",
+    "stack_layout",
+    "with_backspace",
+]

@@ -1,0 +1,155 @@
+"""The generator of backspace data, as the data engine calls it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.errors import ConfigError, ModelError
+from codegen.methods.backspace.actions import Noised, add_noise, to_meta
+from codegen.methods.backspace.noise import NOISES, Noise
+from codegen.methods.backspace.tokens import Codec, Format, Target, UnsuitableExample, load_codec
+from codegen.records import Example, Segment, TrainingText
+
+
+@dataclass(frozen=True, slots=True)
+class Backspace:
+    """Programs with mistakes taken back, at the level of a model's tokens.
+
+    The segments of a text hold the instruction and the *clean* program, so that other trainers see
+    the clean program. What was done is in ``meta``: ``actions`` and ``labels`` (see
+    :class:`codegen.methods.backspace.Trajectory`), ``prompt_tokens``, ``bkspc``, ``tokenizer`` and
+    ``tokenizer_fingerprint``, ``format``, and the counts ``tokens`` (of the clean completion, with
+    EOS), ``noised`` (runs of wrong tokens), ``backspaces`` and ``no_candidate``.
+
+    Attributes:
+        model: whose tokenizer is used, as :func:`codegen.models.load` takes it.
+        eta: probability of noise at a position; 0.001 in the paper.
+        span: the most wrong tokens in a row; 1 in the paper.
+        noise: kinds of wrong tokens, separated by commas: at each position the first that has a
+            candidate is taken. There are ``uniform``, ``syntax`` and ``model``.
+        format: ``plain`` or ``chat``, as in the recipe that will train on it.
+        max_tokens: a text with more actions, the prompt among them, is left out; 0 for no limit.
+        sequences: texts for each example.
+    """
+
+    model: str = "embedded"
+    eta: float = 0.001
+    span: int = 1
+    noise: str = "uniform"
+    format: Format = "plain"
+    max_tokens: int = 0
+    sequences: int = 1
+    name: str = field(default="backspace", init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ConfigError(f"eta is {self.eta}; it must be from 0 to 1.")
+        for option, least in (("span", 1), ("sequences", 1), ("max_tokens", 0)):
+            if getattr(self, option) < least:
+                value = getattr(self, option)
+                raise ConfigError(f"{option} is {value}; it must be at least {least}.")
+        if self.format not in ("plain", "chat"):
+            raise ConfigError(f"There is no format {self.format!r}.", "Choose plain or chat.")
+        kinds = self._kinds
+        if unknown := [kind for kind in kinds if kind not in NOISES]:
+            remedy = f"Choose from: {', '.join(NOISES)}; several separated by commas."
+            raise ConfigError(f"There is no noise {unknown[0]!r}.", remedy)
+        if len(set(kinds)) < len(kinds):
+            raise ConfigError(f"noise is {self.noise!r}; it names one kind twice.")
+
+    @property
+    def _kinds(self) -> list[str]:
+        return [kind.strip() for kind in self.noise.split(",")]
+
+    def config(self) -> dict[str, Any]:
+        """The options, and the fingerprints of what is read: a change of either is another run.
+
+        Raises:
+            ConfigError: if the tokenizer can't be loaded.
+        """
+        from codegen.models import fingerprint_of
+
+        found = {"tokenizer_fingerprint": load_codec(self.model).fingerprint}
+        if "model" in self._kinds:
+            found["model_fingerprint"] = fingerprint_of(self.model)
+        return {**dataclasses.asdict(self), **found}
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """The texts of one example; text k is the same whatever their number.
+
+        Raises:
+            UnsuitableExample: with the reason.
+            ConfigError: if the model or its tokenizer can't be loaded or used.
+        """
+        codec = load_codec(self.model)
+        try:
+            target = codec.target(example.instruction, example.program, self.format)
+            noises = [NOISES[kind](codec, target) for kind in self._kinds]
+            seeds = [rng.getrandbits(64) for _ in range(self.sequences)]
+            results = [self._noised(codec, target, noises, random.Random(seed)) for seed in seeds]
+        except ModelError as error:
+            raise ConfigError(error.message, error.remedy) from error
+        fitting = [(k, found) for k, found in enumerate(results) if self._fits(found)]
+        if not fitting:
+            detail = f"{len(results[0].trajectory.actions)} actions, over {self.max_tokens}."
+            raise UnsuitableExample("too_long", detail)
+        left_out = len(results) - len(fitting)
+        for k, noised in fitting:
+            yield self._text(example, k, codec, target, noised, left_out)
+
+    def _noised(
+        self, codec: Codec, target: Target, noises: list[Noise], rng: random.Random
+    ) -> Noised:
+        def propose(at: int, most: int) -> list[int]:
+            for noise in noises:
+                if wrong := noise.wrong_tokens(at, most, rng):
+                    return wrong
+            return []
+
+        noised = add_noise(
+            target.prompt,
+            target.clean,
+            propose,
+            rng,
+            bkspc=codec.bkspc,
+            eta=self.eta,
+            span=self.span,
+        )
+        if noised.trajectory.clean != [*target.prompt, *target.clean]:
+            detail = "the actions do not replay to the program."
+            raise UnsuitableExample("replay_mismatch", detail)
+        return noised
+
+    def _fits(self, noised: Noised) -> bool:
+        return not self.max_tokens or len(noised.trajectory.actions) <= self.max_tokens
+
+    def _text(
+        self,
+        example: Example,
+        number: int,
+        codec: Codec,
+        target: Target,
+        noised: Noised,
+        left_out: int,
+    ) -> TrainingText:
+        return TrainingText(
+            id=f"{example.id}#backspace-{number}",
+            example_id=example.id,
+            generator=self.name,
+            segments=(Segment(example.instruction + "\n", False), Segment(target.text, True)),
+            meta={
+                "tokenizer": codec.name,
+                "tokenizer_fingerprint": codec.fingerprint,
+                "format": self.format,
+                **to_meta(noised.trajectory),
+                "tokens": len(target.clean),
+                "noised": noised.events,
+                "backspaces": noised.wrong,
+                "no_candidate": noised.no_candidate,
+                "failed_sequences": left_out,
+            },
+        )

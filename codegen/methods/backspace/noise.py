@@ -1,0 +1,329 @@
+"""Where wrong tokens come from: ``uniform``, ``syntax`` and ``model``.
+
+A noise is made for one target and then asked at the positions drawn. The paper compares uniform
+tokens with in-domain ones and finds the latter to give the more consistent gains.
+
+A token is wrong if it is not the next one of the text's own tokenisation. It may still spell what
+comes next: ``foo`` before ``foo_bar``, where that is one token. A model that writes by the
+tokenizer's habit can't go on to ``foo_bar`` from there.
+
+The noise ``syntax`` makes mistakes that a programmer makes in Python. A name is swapped for another
+one in scope, an attribute for another attribute, an operator or a constant like ``True`` for its
+sibling, an integer off by one, a line indented one level more or less. A mistake is made in the
+text and tokenised again with some tokens around it; it counts only where that piece of the text
+tokenises by itself as it does in the whole, so that the wrong tokens are those that the tokenizer
+gives. The run of wrong tokens begins where they first differ from the right ones, and ends where
+they are the same again. Limit: a text that Python's own tokenizer or parser refuses has no sites.
+F-strings' inner names are sites from Python 3.12 on.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import keyword
+import random
+import tokenize
+import warnings
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import Any, Protocol
+
+from codegen.methods.backspace.tokens import Codec, Target
+
+MODEL_TOP_K = 20
+_SIBLINGS = (
+    ("<", "<=", ">", ">=", "==", "!="),
+    ("+", "-", "*", "/", "//", "%", "**"),
+    ("+=", "-=", "*=", "/=", "//=", "%="),
+    ("&", "|", "^"),
+    ("<<", ">>"),
+    ("and", "or"),
+    ("True", "False", "None"),
+    ("break", "continue"),
+    ("min", "max"),
+    ("any", "all"),
+)
+_SWAPS = {word: tuple(w for w in group if w != word) for group in _SIBLINGS for word in group}
+_MOST_NAMES = 16  # of the functions around, and of the module, tried at one site
+_TOKENS_BEFORE = 4  # that a mistake may merge with, such as line breaks
+_MOST_DIGITS = 100  # far longer ones Python refuses to convert
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+class Noise(Protocol):
+    """Wrong tokens for one target."""
+
+    def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
+        """At most ``most`` ordinary tokens at a clean position, the first of them a wrong one.
+
+        Empty if this noise knows none there.
+        """
+        ...
+
+
+class Uniform:
+    """Ordinary tokens, all equally likely."""
+
+    def __init__(self, codec: Codec, target: Target) -> None:
+        self._ordinary, self._target = codec.ordinary, target
+
+    def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
+        """See :class:`Noise`."""
+        right = self._target.clean[at]
+        first = rng.choice(self._ordinary)
+        while first == right:
+            first = rng.choice(self._ordinary)
+        return [first, *(rng.choice(self._ordinary) for _ in range(most - 1))]
+
+
+class FromModel:
+    """What the model itself would wrongly write: drawn from its 20 likeliest wrong tokens.
+
+    The first is not the right token, the others go on from it freely; each by the model's own
+    probabilities, renormalised. One forward pass a token, in float32 on the CPU.
+
+    Limit: another build of torch, or another number of threads, may round otherwise, and could in
+    rare cases draw another token.
+    """
+
+    def __init__(self, codec: Codec, target: Target) -> None:
+        self._codec, self._target = codec, target
+
+    def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
+        """See :class:`Noise`."""
+        written = [*self._target.prompt, *self._target.clean[:at]]
+        run: list[int] = []
+        while len(run) < most:
+            scores = _scores(self._codec, written + run)
+            if not run:
+                scores[self._target.clean[at]] = float("-inf")
+            top = scores.topk(MODEL_TOP_K)
+            weights = top.values.softmax(-1).tolist()
+            run.append(rng.choices(top.indices.tolist(), weights)[0])
+        return run
+
+
+def _scores(codec: Codec, ids: list[int]) -> Any:
+    """Float32 logits after some tokens, [vocabulary]; -inf for all but ordinary tokens."""
+    import torch
+
+    model = _load_model(codec.name)
+    with torch.inference_mode():
+        logits = model(torch.tensor([ids]), logits_to_keep=1, use_cache=False).logits[0, -1].float()
+    ordinary = torch.tensor(codec.ordinary)
+    return torch.full((max(len(logits), len(codec.tokenizer)),), float("-inf")).index_copy_(
+        0, ordinary, logits[ordinary]
+    )
+
+
+@lru_cache(maxsize=1)
+def _load_model(name: str) -> Any:
+    import torch
+
+    from codegen.models import load
+
+    return load(name, dtype=torch.float32, device="cpu").model
+
+
+# --- mistakes of a programmer ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Characters [start, end) that a mistake can replace by ``swaps`` or by a name.
+
+    ``names`` says whence: ``scope`` for names in scope at ``line``, ``attributes``, or nothing.
+    """
+
+    start: int
+    end: int
+    swaps: tuple[str, ...] = ()
+    names: str = ""
+    line: int = 0
+
+
+class Syntax:
+    """Syntax-aware noise for one target; its sites are found when it is first asked."""
+
+    def __init__(self, codec: Codec, target: Target) -> None:
+        self._codec, self._target = codec, target
+        self._starts = [start for start, _ in target.offsets]
+        self._ends = [end for _, end in target.offsets]
+
+    def wrong_tokens(self, at: int, most: int, rng: random.Random) -> list[int]:
+        """See :class:`Noise`."""
+        if at >= len(self._starts):  # EOS
+            return []
+        mistakes = list(self._mistakes(at, rng))
+        rng.shuffle(mistakes)
+        for site, new in mistakes:
+            if wrong := self._wrong_run(site, new, at):
+                return wrong[:most]
+        return []
+
+    @cached_property
+    def _sites(self) -> list[Site]:
+        return find_sites(self._target.text)
+
+    @cached_property
+    def _scopes(self) -> Scopes:
+        return Scopes(self._target.text)
+
+    def _mistakes(self, at: int, rng: random.Random) -> Iterator[tuple[Site, str]]:
+        start, end = self._target.offsets[at]
+        first = bisect_right(self._sites, start, key=lambda site: site.end)
+        last = bisect_left(self._sites, end, key=lambda site: site.start)
+        for site in self._sites[first:last]:
+            old = self._target.text[site.start : site.end]
+            groups = self._scopes.names(site) if site.names else ()
+            few = (rng.sample(group, min(len(group), _MOST_NAMES)) for group in groups)
+            yield from ((site, new) for new in chain(site.swaps, *few) if new != old)
+
+    def _wrong_run(self, site: Site, new: str, at: int) -> list[int]:
+        """The wrong tokens from position ``at`` on; none if they first differ elsewhere."""
+        text, clean = self._target.text, self._target.clean
+        first, last = self._surroundings(site)
+        start, end = self._starts[first], self._ends[last - 1]
+        old = list(clean[first:last])
+        if self._encode(text[start:end]) != old:
+            return []
+        wrong = self._encode(text[start : site.start] + new + text[site.end : end])
+        before = at - first
+        if wrong[:before] != old[:before] or wrong[before:][:1] == [clean[at]]:
+            return []
+        run, right = wrong[before:], old[before:]
+        while len(run) > 1 and len(right) > 1 and run[-1] == right[-1]:  # right again
+            run.pop()
+            right.pop()
+        return run
+
+    def _surroundings(self, site: Site) -> tuple[int, int]:
+        """The clean tokens [first, last) at a site with some around it, no character cut in two."""
+        first = max(0, bisect_right(self._ends, site.start) - _TOKENS_BEFORE)
+        while first and self._starts[first] < self._ends[first - 1]:
+            first -= 1
+        last = min(len(self._starts), bisect_left(self._starts, site.end) + 1)
+        while last < len(self._starts) and self._starts[last] < self._ends[last - 1]:
+            last += 1
+        return first, last
+
+    def _encode(self, piece: str) -> list[int]:
+        return self._codec.encode(piece)[0]
+
+
+def find_sites(text: str) -> list[Site]:
+    """The sites of a Python program, by their start; none if it does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of invalid escapes in the program
+            ast.parse(text)
+        tokens = list(tokenize.generate_tokens(io.StringIO(text, newline="\n").readline))
+    except (SyntaxError, tokenize.TokenError, ValueError, RecursionError, MemoryError):
+        return []
+    lines = _line_starts(text)
+    sites: list[Site] = []
+    unit = next((t.string for t in tokens if t.type == tokenize.INDENT), "    ")
+    previous, begins_line = "", True
+    for token in tokens:
+        if token.type in (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT):
+            begins_line = True
+            continue
+        if token.type in (tokenize.NL, tokenize.COMMENT, tokenize.ENDMARKER):
+            continue
+        if token.start[0] > len(lines):
+            break
+        start = lines[token.start[0] - 1] + token.start[1]
+        end = start + len(token.string)
+        if text[start:end] == token.string:  # else the two count lines differently
+            if begins_line and token.start[0] > 1:
+                sites.append(_indentation(text, lines[token.start[0] - 1], start, unit))
+            if site := _site(token, start, end, after_dot=previous == "."):
+                sites.append(site)
+        previous, begins_line = token.string, False
+    return sorted(sites, key=lambda site: site.start)
+
+
+def _site(token: tokenize.TokenInfo, start: int, end: int, *, after_dot: bool) -> Site | None:
+    word = token.string
+    line = token.start[0]
+    if token.type == tokenize.NAME and not keyword.iskeyword(word):
+        return Site(start, end, _SWAPS.get(word, ()), "attributes" if after_dot else "scope", line)
+    if token.type == tokenize.NUMBER and word.isdecimal() and len(word) <= _MOST_DIGITS:
+        value = int(word)
+        return Site(start, end, (str(value + 1), *([str(value - 1)] if value else [])))
+    if word in _SWAPS and token.type in (tokenize.OP, tokenize.NAME):
+        return Site(start, end, _SWAPS[word])
+    return None
+
+
+def _indentation(text: str, line: int, start: int, unit: str) -> Site:
+    """The line's break, indentation and first character, to indent one level more or less."""
+    indent, first = text[line:start], text[start]
+    others = [unit + indent]
+    if indent.startswith(unit):
+        others.append(indent.removeprefix(unit))
+    return Site(line - 1, start + 1, tuple(text[line - 1] + other + first for other in others))
+
+
+def _line_starts(text: str) -> list[int]:
+    starts = [0]
+    starts.extend(at + 1 for at, character in enumerate(text) if character == "\n")
+    return starts
+
+
+class Scopes:
+    """The names that a program binds, by function, and the attributes that it uses."""
+
+    def __init__(self, text: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+        self._bound_at: dict[int, list[frozenset[str]]] = {}  # line -> of the functions around it
+        self._module = sorted(self._collect(tree.body))
+        self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
+
+    def names(self, site: Site) -> tuple[list[str], ...]:
+        """The names that could stand at a site, sorted: the functions' around it, the module's."""
+        if site.names == "attributes":
+            return (self._attributes,)
+        return sorted(frozenset().union(*self._bound_at.get(site.line, ()))), self._module
+
+    def _collect(self, body: list[ast.stmt] | list[ast.expr]) -> set[str]:
+        """The names that some nodes bind in their own scope; functions inside are noted."""
+        bound: set[str] = set()
+        todo: list[ast.AST] = list(body)
+        while todo:
+            node = todo.pop()
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                bound.add(node.id)
+            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                bound.add(node.name)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                bound |= {(a.asname or a.name).partition(".")[0] for a in node.names} - {"*"}
+            elif isinstance(node, ast.ExceptHandler) and node.name:
+                bound.add(node.name)
+            if isinstance(node, _FUNCTIONS):
+                self._note_function(node)
+            elif isinstance(node, ast.ClassDef):
+                self._collect(node.body)  # what a class binds is not in scope elsewhere
+            else:
+                todo.extend(ast.iter_child_nodes(node))
+        return bound
+
+    def _note_function(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
+        arguments = {a.arg for a in ast.walk(node.args) if isinstance(a, ast.arg)}
+        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        names = frozenset(arguments | self._collect(body))
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1):
+            self._bound_at.setdefault(line, []).append(names)
+
+
+NOISES: dict[str, Callable[[Codec, Target], Noise]] = {
+    "uniform": Uniform,
+    "syntax": Syntax,
+    "model": FromModel,
+}

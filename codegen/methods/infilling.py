@@ -1,0 +1,257 @@
+"""Fill-in-the-middle data: a part of a program is asked for between what stands around it.
+
+Source: Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022 (arXiv
+2207.14255); spans of the syntax tree: Gong et al., "Structure-Aware Fill-in-the-Middle Pretraining
+for Code", 2025 (arXiv 2506.00204).
+
+A span is a half-open range of characters. Of each kind all that a program has are listed (``char``,
+of which there are too many, is drawn), so that a choice is even among them:
+
+- ``line``: whole lines with code in them, one to ``MOST_LINES`` of them, with their line ends;
+- ``block``: the body of a compound statement, by Python's syntax;
+- ``ast``: one statement or expression of Python's syntax tree;
+- ``char``: from anywhere to anywhere (the paper's document level, at characters).
+"""
+
+from __future__ import annotations
+
+import ast
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from codegen.errors import ConfigError, SkippedExample
+from codegen.evals.tasks.styles import STYLES
+from codegen.records import Example, Segment, TrainingText
+
+KINDS = ("line", "block", "ast", "char")
+_SENTINEL = re.compile(r"<[^<>\s{}]+>|\[[A-Z]+\]")
+MOST_LINES = 8
+_FEWEST_CHARS = 2  # an expression below that is a name or a digit
+
+
+class Unsuitable(SkippedExample):
+    """An example gives no infilling data: ``empty``, ``sentinel_in_program`` or ``no_span``."""
+
+    subject = "No infilling data"
+
+
+@dataclass(frozen=True, slots=True)
+class Infilling:
+    """Programs with a part taken out and asked for, in a model family's order and sentinels.
+
+    The trained segment is the middle, which the end of the sequence follows; with ``loss="all"`` it
+    is everything, as in pre-training. What stands around it is exactly what the evaluation's prompt
+    of the same style shows. In ``meta`` are ``kind``, ``span``, ``style`` and the sentinels
+    (``special_tokens``), which fine-tuning looks for in the model's vocabulary.
+
+    Attributes:
+        style: a prompt style for infilling (``codegen eval run --style``): prefix or suffix first.
+        spans: kinds of spans, separated by commas; each text draws one that the program has.
+        loss: ``middle`` or ``all``.
+        rate: the share of texts that are infilling; the others are the program, left to right.
+        sequences: texts for each example.
+    """
+
+    style: str = "fim-qwen"
+    spans: str = "line,block,ast,char"
+    loss: str = "middle"
+    rate: float = 1.0
+    sequences: int = 1
+    name: str = field(default="infilling", init=False)
+
+    def __post_init__(self) -> None:
+        known = [name for name, style in STYLES.items() if style.ask == "infill"]
+        if self.style not in known:
+            raise ConfigError(
+                f"There is no infilling style {self.style!r}.", f"There are: {', '.join(known)}."
+            )
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise ConfigError(
+                f"There is no kind of span {unknown[0]!r}.", f"Choose from: {', '.join(KINDS)}."
+            )
+        if self.loss not in ("middle", "all"):
+            raise ConfigError(f"loss is {self.loss!r}.", "Choose middle or all.")
+        if not 0 <= self.rate <= 1:
+            raise ConfigError(f"rate is {self.rate}; it must be from 0 to 1.")
+        if self.sequences < 1:
+            raise ConfigError(f"sequences is {self.sequences}; it must be at least 1.")
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of spans."""
+        return [kind.strip() for kind in self.spans.split(",")]
+
+    @property
+    def sentinels(self) -> list[str]:
+        """The special tokens of the style."""
+        return _SENTINEL.findall(STYLES[self.style].template)
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """The texts of one example; text k is the same whatever their number.
+
+        Raises:
+            Unsuitable: with the reason.
+        """
+        program = example.program
+        if not program.strip():
+            raise Unsuitable("empty", "the program is empty.")
+        if found := next((word for word in self.sentinels if word in program), None):
+            raise Unsuitable(
+                "sentinel_in_program", f"{found} in the program would be read as a sentinel."
+            )
+        seeds = [rng.getrandbits(64) for _ in range(self.sequences)]
+        for number, seed in enumerate(seeds):
+            yield self._text(example, number, random.Random(seed))
+
+    def _text(self, example: Example, number: int, rng: random.Random) -> TrainingText:
+        program = example.program
+        if rng.random() >= self.rate:
+            return self._record(example, number, (Segment(program, True),), {"kind": "none"})
+        kinds = self.kinds
+        rng.shuffle(kinds)
+        for kind in kinds:
+            if found := spans_of(kind, program, rng):
+                span = rng.choice(found)
+                break
+        else:
+            raise Unsuitable("no_span", f"the program has no {' or '.join(self.kinds)}.")
+        asked, middle = self._parts(program, span)
+        segments = (Segment(asked, self.loss == "all"), Segment(middle, True))
+        meta = {
+            "kind": kind,
+            "span": list(span),
+            "style": self.style,
+            "special_tokens": self.sentinels,
+        }
+        return self._record(example, number, segments, meta)
+
+    def _parts(self, program: str, span: Span) -> tuple[str, str]:
+        asked = STYLES[self.style].render(prefix=program[: span.start], suffix=program[span.end :])
+        return asked, program[span.start : span.end]
+
+    def _record(
+        self, example: Example, number: int, segments: tuple[Segment, ...], meta: dict[str, object]
+    ) -> TrainingText:
+        text_id = f"{example.id}#infilling-{number}"
+        return TrainingText(text_id, example.id, self.name, segments, meta)
+
+
+# --- spans -------------------------------------------------------------------------------------
+
+
+class Span(NamedTuple):
+    """Characters ``start`` to ``end`` of a program."""
+
+    start: int
+    end: int
+
+
+def spans_of(kind: str, program: str, rng: random.Random) -> list[Span]:
+    """The spans of a kind; none if the program has none or is no Python where it must be.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        program: the program.
+        rng: what a drawn kind is drawn by.
+    """
+    if kind == "char":
+        return [_anywhere(program, rng)] if program else []
+    if kind == "line":
+        return list(_lines(program, rng))
+    tree = _parsed(program)
+    if tree is None:
+        return []
+    places = _Places(program)
+    found = _blocks(tree, places) if kind == "block" else _nodes(tree, places)
+    return sorted(span for span in set(found) if program[span.start : span.end].strip())
+
+
+def _anywhere(program: str, rng: random.Random) -> Span:
+    one, other = rng.randint(0, len(program)), rng.randint(0, len(program))
+    return Span(min(one, other), max(one, other))
+
+
+def _lines(program: str, rng: random.Random) -> Iterator[Span]:
+    """From each line that has code, so many lines as are drawn for it."""
+    starts = [0]
+    for line in re.findall(r"[^\n]*\n|[^\n]+", program):
+        starts.append(starts[-1] + len(line))
+    for first, start in enumerate(starts[:-1]):
+        count = rng.randint(1, MOST_LINES)
+        if program[start : starts[first + 1]].strip():
+            yield Span(start, starts[min(first + count, len(starts) - 1)])
+
+
+def _parsed(program: str) -> ast.Module | None:
+    try:
+        return ast.parse(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+class _Places:
+    """Characters from the lines and UTF-8 columns of the syntax tree."""
+
+    def __init__(self, program: str) -> None:
+        # ast counts lines as the tokenizer does: at line feeds, carriage returns, or both.
+        self._lines = program.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        self._starts = [0]
+        at = 0
+        for line in self._lines:
+            at += len(line)
+            at += 2 if program[at : at + 2] == "\r\n" else 1
+            self._starts.append(at)
+        self.length = len(program)
+
+    def at(self, line: int, column: int) -> int:
+        """The character at a line, counted from 1, and a column in UTF-8 bytes."""
+        text = self._lines[line - 1]
+        if not text.isascii():
+            column = len(text.encode("utf-8")[:column].decode("utf-8", "ignore"))
+        return self._starts[line - 1] + column
+
+    def line(self, line: int) -> int:
+        """The first character of a line, or the program's end."""
+        return min(self._starts[line - 1], self.length)
+
+
+def _blocks(tree: ast.Module, places: _Places) -> Iterator[Span]:
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            body = getattr(node, name, None)
+            if node is tree or not isinstance(body, list) or not body:
+                continue
+            first, last = body[0], body[-1]
+            above = getattr(node, "lineno", 0)
+            if isinstance(first, ast.stmt) and first.lineno > above and not _is_elif(node, name):
+                decorators = getattr(first, "decorator_list", [])
+                top = min([first.lineno, *(decorator.lineno for decorator in decorators)])
+                yield Span(places.line(top), places.line(last.end_lineno + 1))
+
+
+def _is_elif(node: ast.AST, name: str) -> bool:
+    body = getattr(node, name)
+    return (
+        name == "orelse"
+        and isinstance(node, ast.If)
+        and isinstance(body[0], ast.If)
+        and body[0].col_offset == node.col_offset
+    )
+
+
+def _nodes(tree: ast.Module, places: _Places) -> Iterator[Span]:
+    inside: set[int] = set()  # parts of an f-string have no places of their own before Python 3.12
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inside.update(id(part) for part in ast.walk(node) if part is not node)
+        if id(node) in inside or not isinstance(node, (ast.stmt, ast.expr)):
+            continue
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        span = Span(
+            places.at(node.lineno, node.col_offset), places.at(node.end_lineno, node.end_col_offset)
+        )
+        if span.end - span.start >= _FEWEST_CHARS:
+            yield span

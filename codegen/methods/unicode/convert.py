@@ -1,0 +1,206 @@
+"""Python to UniCode and back.
+
+What a program keeps: everything its AST holds, so that it runs as before; its comments, which move
+out of expressions to the line before; single blank lines. What it loses: the layout, the notation
+of constants (quotes, bases, implicit joining of texts); and by default the annotations that do
+nothing, see :mod:`codegen.methods.unicode.annotations`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from codegen.errors import ConfigError
+from codegen.methods.unicode.annotations import drop_annotations
+from codegen.methods.unicode.comments import Comment, read_comments
+from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.facts import Facts, gather
+from codegen.methods.unicode.lexer import location, writes_lower_case
+from codegen.methods.unicode.parse_statements import Parser
+from codegen.methods.unicode.print_python import PythonPrinter
+from codegen.methods.unicode.styles import BRACES, STYLES, Style
+from codegen.methods.unicode.write_statements import StatementWriter
+from codegen.python_syntax import syntax_fault
+
+Annotations = Literal["needed", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A program written as UniCode.
+
+    Attributes:
+        text: the UniCode.
+        style: its style.
+        nodes: how many AST nodes the program has.
+        uncovered: AST node type -> how many nodes are embedded as Python, since UniCode has no form
+            for that type (which is still exactly invertible).
+    """
+
+    text: str
+    style: Style
+    nodes: int
+    uncovered: Mapping[str, int] = field(default_factory=dict)
+
+
+def to_unicode(
+    program: str,
+    style: Style = BRACES,
+    *,
+    annotations: Annotations = "needed",
+    comments: bool = True,
+) -> Translation:
+    """Writes a Python program as UniCode.
+
+    A text in a lower-case style that has no keyword at all is written in upper case, since a reader
+    could not know the case.
+
+    Args:
+        program: Python source.
+        style: the surface style.
+        annotations: ``all`` keeps every type annotation; ``needed`` those that can change what the
+            program does.
+        comments: whether to keep comments.
+
+    Raises:
+        UnsupportedProgram: with the reason.
+        ConfigError: for an unknown value of ``annotations``.
+    """
+    source = _normalised(program)
+    tree = parse_program(source, annotations)
+    try:
+        facts = gather(tree)
+        kept = read_comments(source) if comments else []
+        return _written(tree, facts, kept, style)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def to_python(text: str, style: Style | None = None) -> str:
+    """Reads UniCode of any style back to Python.
+
+    Args:
+        text: the UniCode.
+        style: its style, if known. Only its case counts; else that of the first keyword does.
+
+    Raises:
+        UniCodeSyntaxError: with line and column.
+    """
+    parser = None
+    text = _lines_of(text)
+    try:
+        parser = Parser(text, None if style is None else not style.upper)
+        tree = parser.module()
+        printer = PythonPrinter(parser.notes)
+        program = printer.module(tree, parser.last_notes)
+    except RecursionError:
+        offset = parser.offset if parser else 0
+        raise UniCodeSyntaxError(*location(text, offset), "it nests too deep.") from None
+    _check_python(program, text, parser, printer)
+    return program
+
+
+def same_program(one: str, other: str, *, annotations: Annotations = "needed") -> bool:
+    """Whether two Python programs have the same AST, once what UniCode may lose is left out.
+
+    Raises:
+        UnsupportedProgram: if one of them is not Python.
+    """
+    return _equal(parse_program(one, annotations), parse_program(other, annotations))
+
+
+def _equal(one: ast.AST, other: ast.AST) -> bool:
+    """Whether two trees are alike. Not by ``ast.dump``: depth and huge integers break it."""
+    waiting: list[tuple[Any, Any]] = [(one, other)]
+    while waiting:
+        left, right = waiting.pop()
+        if type(left) is not type(right):
+            return False
+        if isinstance(left, ast.AST):
+            waiting += ((getattr(left, f, None), getattr(right, f, None)) for f in left._fields)
+        elif isinstance(left, list):
+            if len(left) != len(right):
+                return False
+            waiting += zip(left, right, strict=True)
+        elif left != right:
+            return False
+    return True
+
+
+def parse_program(program: str, annotations: Annotations = "all") -> ast.Module:
+    """The AST that UniCode stands for: that of the program, less the annotations not kept.
+
+    Raises:
+        UnsupportedProgram: with the reason.
+        ConfigError: for an unknown value of ``annotations``.
+    """
+    if annotations not in ("needed", "all"):
+        raise ConfigError(
+            f"There is no choice {annotations!r} of annotations.", "Choose needed or all."
+        )
+    try:
+        tree = _parse(_normalised(program))
+        return drop_annotations(tree) if annotations == "needed" else tree
+    except (RecursionError, MemoryError):
+        raise _too_deep() from None
+
+
+def _normalised(program: str) -> str:
+    """A program without byte order mark, its lines ended as Python itself reads them."""
+    return _lines_of(program.removeprefix("\ufeff"))
+
+
+def _lines_of(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _parse(program: str) -> ast.Module:
+    if "\0" in program:
+        raise UnsupportedProgram("null_bytes", "it contains null bytes.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(program)
+    except SyntaxError as error:
+        if re.match("too many (levels|nested|statically nested) ", error.msg):
+            raise _too_deep() from None
+        raise UnsupportedProgram(*syntax_fault(program, error)) from None
+    except UnicodeEncodeError:
+        raise UnsupportedProgram("not_unicode", "it contains lone surrogates.") from None
+    except ValueError as error:
+        raise UnsupportedProgram("syntax_error", f"{error}.") from None
+
+
+def _too_deep() -> UnsupportedProgram:
+    return UnsupportedProgram("too_deep", "its blocks or expressions nest too deep.")
+
+
+def _written(tree: ast.Module, facts: Facts, comments: list[Comment], style: Style) -> Translation:
+    writer = StatementWriter(style, facts, comments)
+    writer.module(tree)
+    text = "".join(line + "\n" for line in writer.lines)
+    if not style.upper and not writes_lower_case(text):
+        return _written(tree, facts, comments, STYLES[style.blocks])
+    return Translation(text, style, facts.nodes, dict(writer.uncovered))
+
+
+def _check_python(program: str, text: str, parser: Parser, printer: PythonPrinter) -> None:
+    """What the parser lets through may still be no Python, such as two equal parameters."""
+    try:
+        _parse(program)
+    except UnsupportedProgram as error:
+        line = re.match(r"line (\d+)", error.detail)
+        origins = printer.origins
+        number = bisect_right(origins, int(line[1]) - 1, key=lambda o: o[0]) - 1 if line else 0
+        node = origins[max(number, 0)][1] if origins else None
+        notes = parser.notes.get(node) if node else None
+        place = location(text, notes.start if notes else 0)
+        raise UniCodeSyntaxError(
+            *place, f"it stands for no Python program: {error.detail}"
+        ) from None

@@ -1,0 +1,259 @@
+"""The UniCode generator: (question, program) to the training texts of UniCoder's objectives.
+
+Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal Code", ACL 2024. The
+paper's universal code is written by GPT-4; here by choice of ``mode``:
+
+* ``ast``: by :func:`codegen.methods.unicode.to_unicode`, without a model. Each text is parsed back
+  and must give the program again.
+* ``llm``: by a model, which is given the paper's seven conventions and an example. With
+  ``min_score`` the model grades each text too (the paper filters by an LLM scorer whose bound it
+  does not tell; 4 of 5 is our advice).
+* ``hybrid``: the AST's, with comments on the steps by a model that may change nothing else.
+
+Limits: ``ast`` and ``hybrid`` take Python only. An ``ast`` text is about as long as the program: it
+is faithful, but no more abstract than the code.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from codegen.errors import CodegenError, ConfigError
+from codegen.generation.askers import asker_of
+from codegen.generation.asking import ModelUnusable, Prices
+from codegen.generation.endpoint_settings import Endpoint
+from codegen.generation.local_model import LocalModel
+from codegen.generation.plans import Plan, Questioner, Unusable, run_plans
+from codegen.methods.unicode.convert import (
+    Translation,
+    parse_program,
+    same_program,
+    to_python,
+    to_unicode,
+)
+from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.llm import GRADES, commented, graded, invented, written
+from codegen.methods.unicode.objectives import (
+    OBJECTIVES,
+    TEMPLATES,
+    Objective,
+    Template,
+    Triple,
+    segments,
+)
+from codegen.methods.unicode.styles import STYLES, Style, choose_style
+from codegen.records import Example, TrainingText
+
+Mode = Literal["ast", "llm", "hybrid"]
+MODES: tuple[Mode, ...] = ("ast", "llm", "hybrid")
+MIX = "mix"
+
+
+class RoundTripFailed(CodegenError):
+    """A program's universal code does not give the program back: an error of the writer."""
+
+
+@dataclass(frozen=True, slots=True)
+class UniCode:
+    """The generator with its options, as a value that can be pickled.
+
+    Attributes:
+        mode: who writes the universal code; see the module.
+        objectives: the texts made of each example.
+        styles: names of :data:`codegen.methods.unicode.STYLES`, one of which is drawn for each
+            example; ``mix`` stands for all of them.
+        template: how an instruction is wrapped: ``plain`` or ``alpaca``.
+        llm: the model for ``llm`` and ``hybrid``.
+        cache: file of the model's answers; empty for none.
+        ledger: file that counts the answers given now (:mod:`codegen.generation.ledger`); empty for
+            none.
+        temperature, max_tokens: of the model's answers.
+        min_score: the least grade of universal code that is kept, 1 to 5; 0 asks for no grades.
+        snippets: in mode ``llm``, take each program as a snippet that inspires the model to a
+            question and an answer, as the paper does with raw code. The example's own instruction
+            is not used.
+        prices: of the model's tokens, for the cost in ``meta``.
+
+    A text's ``meta`` holds ``style`` and ``objective``; from a model ``llm_model``, with grades
+    ``score``. The amounts of an example stand on the first of its texts alone, so that sums over
+    texts are right: from the AST ``nodes`` and ``uncovered``, the number of nodes of the program
+    and of those embedded as Python; from a model what its answers took, ``llm_prompt_tokens``,
+    ``llm_completion_tokens`` and ``llm_cost_micros``, millionths of the prices' currency.
+    """
+
+    mode: Mode = "ast"
+    objectives: tuple[Objective, ...] = OBJECTIVES
+    styles: tuple[str, ...] = (MIX,)
+    template: Template = "plain"
+    llm: Endpoint | LocalModel | None = None
+    cache: str = ""
+    ledger: str = ""
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    min_score: int = 0
+    snippets: bool = False
+    prices: Prices = Prices()
+    name: str = field(default="unicode", init=False)
+
+    def __post_init__(self) -> None:
+        _check_choices("mode", (self.mode,), MODES)
+        _check_choices("objective", self.objectives, OBJECTIVES)
+        _check_choices("style", self.styles, (MIX, *STYLES))
+        _check_choices("template", (self.template,), TEMPLATES)
+        if (self.mode == "ast") != (self.llm is None):
+            raise ConfigError(
+                f"Mode {self.mode!r} {'takes no' if self.llm else 'needs a'} model.",
+                "Use mode llm or hybrid with --endpoint and --model, or with --llm.",
+            )
+        if self.mode != "llm" and (self.min_score or self.snippets):
+            raise ConfigError("Grades and snippets need mode 'llm'.")
+        if self.min_score not in (0, *range(GRADES[0], GRADES[1] + 1)):
+            raise ConfigError(f"min_score is {self.min_score}; it must be 0 (off) or 1 to 5.")
+        if self.max_tokens < 1 or not 0 <= self.temperature <= 100:
+            raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
+
+    def config(self) -> dict[str, Any]:
+        """What decides the texts: not how, or through which cache, the model is reached."""
+        config: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("name", "mode", "objectives", "styles", "template")
+        }
+        if self.llm is not None:
+            config |= {
+                "llm": self.llm.identity(),
+                "temperature": self.temperature,
+                "max_tokens": self.max_tokens,
+                "min_score": self.min_score,
+                "snippets": self.snippets,
+                "prices": {
+                    "prompt": self.prices.prompt,
+                    "completion": self.prices.completion,
+                },
+            }
+        return config
+
+    def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
+        """Yields one text for each objective.
+
+        Raises:
+            UnsupportedProgram: if the program can't be written as universal code.
+            Unusable: if the model's answer can't be used.
+            RoundTripFailed: if the universal code of the AST is wrong.
+            RequestFailed: if the model gave no answer.
+            ModelUnusable: if it can give none at all.
+        """
+        (texts,) = self.generate_many([(example, rng)])
+        if isinstance(texts, Exception):
+            raise texts
+        yield from texts
+
+    def generate_many(
+        self, items: Sequence[tuple[Example, random.Random]]
+    ) -> list[list[TrainingText] | Exception]:
+        """What :meth:`generate` yields or raises for each item; their questions go out together."""
+        plans = [self._plan(example, rng) for example, rng in items]
+        if self.llm is None:
+            return run_plans(plans, None)
+        try:
+            return run_plans(plans, asker_of(self.llm, self.cache, self.ledger))
+        except ConfigError:
+            raise
+        except (
+            CodegenError
+        ) as error:  # of cache or ledger: no fault of an example, so the run must end
+            raise ModelUnusable(error.message, error.remedy) from error
+
+    def _plan(self, example: Example, rng: random.Random) -> Plan[list[TrainingText]]:
+        style = _draw(self.styles, rng)
+        asked = Questioner(rng, self.temperature, self.max_tokens)
+        question, answer, language = example.instruction, example.program, example.language
+        if not self.snippets and not question.strip() and self.objectives != ("pa",):
+            raise Unusable("no_instruction", "only objective pa can do without a question")
+        if self.snippets:
+            question, answer = yield from invented(answer, language, asked)
+            _check_invented(answer, language)
+        meta: dict[str, Any] = {"style": style.name}
+        once: dict[str, int] = {}
+        if self.mode == "llm":
+            unicode = yield from written(question, answer, language, style, asked)
+        else:
+            skeleton = translated(example, style)
+            unicode = skeleton.text
+            meta = {"style": skeleton.style.name}
+            once = {"nodes": skeleton.nodes, "uncovered": sum(skeleton.uncovered.values())}
+            if self.mode == "hybrid":
+                unicode = yield from commented(question, skeleton, asked)
+        triple = Triple(question, answer, unicode, language)
+        if self.min_score:
+            meta["score"] = yield from graded(triple, self.min_score, asked)
+        if self.llm is not None:
+            meta["llm_model"] = self.llm.model
+            once |= self._cost(asked)
+        return [
+            TrainingText(
+                id=f"{example.id}#unicode-{objective}",
+                example_id=example.id,
+                generator=self.name,
+                segments=segments(objective, triple, self.template),
+                meta={"objective": objective, **meta, **({} if number else once)},
+            )
+            for number, objective in enumerate(self.objectives)
+        ]
+
+    def _cost(self, asked: Questioner) -> Mapping[str, int]:
+        tokens = asked.prompt_tokens, asked.completion_tokens
+        return {
+            "llm_prompt_tokens": tokens[0],
+            "llm_completion_tokens": tokens[1],
+            "llm_cost_micros": self.prices.micros(*tokens),
+        }
+
+
+def translated(example: Example, style: Style) -> Translation:
+    """An example's universal code from its AST, proved by parsing it back.
+
+    Raises:
+        UnsupportedProgram: if the program can't be written so.
+        RoundTripFailed: if what comes back is another program.
+    """
+    if example.language != "python":
+        raise UnsupportedProgram("not_python", f"it is written in {example.language!r}")
+    translation = to_unicode(example.program, style)
+    try:
+        back = to_python(translation.text, translation.style)
+        same = same_program(back, example.program)
+    except (UniCodeSyntaxError, UnsupportedProgram) as error:
+        raise RoundTripFailed(f"{style.name}: it can't be read back: {error}") from None
+    if not same:
+        raise RoundTripFailed(f"{style.name}: another program comes back.")
+    return translation
+
+
+def _draw(styles: Sequence[str], rng: random.Random) -> Style:
+    name = rng.choice(list(styles))
+    return choose_style(rng) if name == MIX else STYLES[name]
+
+
+def _check_invented(answer: str, language: str) -> None:
+    """A Python solution that does not compile is not worth teaching."""
+    if language != "python":
+        return
+    try:
+        parse_program(answer)
+    except UnsupportedProgram as error:
+        raise Unusable("bad_solution", f"the solution is no Python: {error.detail}") from None
+
+
+def _check_choices(what: str, values: Sequence[str], known: Sequence[str]) -> None:
+    if isinstance(values, str) or not values:
+        raise ConfigError(
+            f"{what}s must be a sequence of names.", f"There are: {', '.join(known)}."
+        )
+    for value in values:
+        if value not in known:
+            raise ConfigError(f"There is no {what} {value!r}.", f"There are: {', '.join(known)}.")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"A {what} is named twice: {', '.join(values)}.")

@@ -1,0 +1,169 @@
+"""What UniCode asks a model, and how its answers are read.
+
+Each example is a plan (:mod:`codegen.generation.plans`). An answer that can't be used raises
+``Unusable``, whose ``reason`` is what the data engine counts the example as skipped by; beside
+those named there:
+
+* ``empty_answer``: it holds no universal code; ``copied_program``: that is the program itself,
+  ``executable``: it is another one, in Python;
+* ``skeleton_changed``: a hybrid answer changed more than comments; ``no_comments``: it added none;
+* ``low_score``, ``no_score``: the grade is below the bound, or no grade was given;
+* ``no_instruction``: there is no question to answer;
+* ``no_problem``: an answer to a snippet lacks one of its sections;
+* ``bad_solution``: the Python program in it does not parse.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+from codegen.generation.plans import Plan, Questioner, Unusable
+from codegen.methods.unicode import templates
+from codegen.methods.unicode.convert import (
+    Translation,
+    parse_program,
+    same_program,
+    to_python,
+    to_unicode,
+)
+from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
+from codegen.methods.unicode.objectives import Triple
+from codegen.methods.unicode.styles import STYLES, Style
+
+GRADES = (1, 5)
+
+
+def written(
+    question: str, answer: str, language: str, style: Style, asked: Questioner
+) -> Plan[str]:
+    """A plan for the universal code of an answer, written by the model."""
+    prompt = templates.write_prompt(question, answer, language, style, _example(style.name))
+    unicode = block((yield from asked.ask(prompt)))
+    if not unicode.strip():
+        raise Unusable("empty_answer", "the answer holds no universal code")
+    if _squeezed(unicode) == _squeezed(answer):
+        raise Unusable("copied_program", "the answer is the program itself")
+    if is_python(unicode):
+        raise Unusable("executable", "the answer is Python")
+    return unicode
+
+
+def commented(question: str, skeleton: Translation, asked: Questioner) -> Plan[str]:
+    """A plan for universal code from the AST with comments from the model."""
+    unicode = block((yield from asked.ask(templates.comment_prompt(question, skeleton.text))))
+    return checked_comments(skeleton, unicode)
+
+
+def graded(triple: Triple, least: int, asked: Questioner) -> Plan[int]:
+    """A plan for a grade of at least ``least``."""
+    prompt = templates.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
+    score = grade((yield from asked.ask(prompt)))
+    if score < least:
+        raise Unusable("low_score", f"graded {score}, below {least}")
+    return score
+
+
+def invented(snippet: str, language: str, asked: Questioner) -> Plan[tuple[str, str]]:
+    """A plan for a question and its answer, inspired by a snippet."""
+    return problem_and_solution((yield from asked.ask(templates.snippet_prompt(snippet, language))))
+
+
+def block(text: str) -> str:
+    """The first Markdown block of an answer, or all of it if there is none; without outer lines."""
+    fence = re.search(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n", text, re.MULTILINE)
+    if not fence:
+        return text.strip("\n").rstrip()
+    rest = text[fence.end() :]
+    end = re.search(rf"^[ \t]*{fence[1][0]}{{{len(fence[1])},}}[ \t]*$", rest, re.MULTILINE)
+    return (rest[: end.start()] if end else rest).strip("\n").rstrip()
+
+
+def grade(text: str) -> int:
+    """The grade in an answer: its only number from 1 to 5, "4", "**4**", "Grade: 4/5".
+
+    Raises:
+        Unusable: if there is none, or several that differ.
+    """
+    lowest, highest = GRADES
+    numbers = re.findall(rf"(?<![\d./])([{lowest}-{highest}])(?![\d]|\.\d)", text)
+    if len(set(numbers)) != 1:
+        raise Unusable("no_score", f"no grade in {text[:80]!r}")
+    return int(numbers[0])
+
+
+def is_python(text: str) -> bool:
+    """Whether a text is Python by more than chance: it parses and has a statement with a keyword.
+
+    ``x = 1`` and ``PRINT(x)`` are universal code as well.
+    """
+    try:
+        tree = parse_program(text)
+    except UnsupportedProgram:
+        return False
+    plain = (ast.Assign, ast.AugAssign, ast.Expr)
+    statements = (node for node in ast.walk(tree) if isinstance(node, ast.stmt))
+    return not all(isinstance(node, plain) for node in statements)
+
+
+def problem_and_solution(text: str) -> tuple[str, str]:
+    """The two sections of an answer to a snippet.
+
+    Raises:
+        Unusable: if one of them is missing or empty.
+    """
+    mark = r"^[ \t#*]*\[{}\][ \t:*]*"
+    pattern = mark.format("Problem") + r"(.*?)" + mark.format("Solution") + r"(.*)\Z"
+    found = re.search(pattern, text, re.DOTALL | re.MULTILINE | re.IGNORECASE)
+    problem, solution = (found[1].strip(), block(found[2])) if found else ("", "")
+    if not problem or not solution.strip():
+        raise Unusable("no_problem", "the answer lacks [Problem] or [Solution]")
+    return problem, solution + "\n"
+
+
+def checked_comments(skeleton: Translation, unicode: str) -> str:
+    """Universal code that differs from a skeleton in comment lines alone.
+
+    Raises:
+        Unusable: if it does not, or has no new comment.
+    """
+    if change := _first_change(_code_lines(skeleton.text), _code_lines(unicode)):
+        raise Unusable("skeleton_changed", change)
+    if not set(_comments(unicode)) - set(_comments(skeleton.text)):
+        raise Unusable("no_comments", "the answer adds no comment")
+    # A line with // within a string is no comment, which only the parser knows.
+    try:
+        old, new = (to_python(text, skeleton.style) for text in (skeleton.text, unicode))
+        same = same_program(old, new)
+    except (UniCodeSyntaxError, UnsupportedProgram) as error:
+        raise Unusable("skeleton_changed", f"it can't be read: {error}") from None
+    if not same:
+        raise Unusable("skeleton_changed", "it stands for another program")
+    return unicode.rstrip() + "\n"
+
+
+def _first_change(old: list[str], new: list[str]) -> str:
+    for before, after in zip(old, new, strict=False):
+        if before != after:
+            return f"{before!r} became {after!r}"
+    return "" if len(old) == len(new) else f"{len(old)} lines of code became {len(new)}"
+
+
+def _code_lines(text: str) -> list[str]:
+    lines = (line.rstrip() for line in text.splitlines())
+    return [line for line in lines if line and not line.lstrip().startswith("//")]
+
+
+def _comments(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line.startswith("//") and line.strip("/ ")]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@cache
+def _example(style: str) -> str:
+    return to_unicode(templates.EXAMPLE_ANSWER, STYLES[style]).text

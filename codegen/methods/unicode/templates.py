@@ -1,0 +1,198 @@
+"""The prompts and instructions of UniCoder data.
+
+All of them are ours: the paper (Sun et al., "UniCoder", ACL 2024) shows its own in figures only. It
+says what they must do: seven conventions of universal code, an example (few-shot), question and
+answer given, and the multi-task objectives of its section on training. The Alpaca wrapper is that
+of Stanford Alpaca, whose training code the paper uses.
+"""
+
+from __future__ import annotations
+
+import re
+
+from codegen.methods.unicode.styles import Style
+
+UNICODE_TAG = "unicode"
+
+DESCRIBE = "Describe the solution as universal code. Do not write executable code."
+TRANSLATE = "Translate this universal code to {language}."
+FIRST_UNICODE = "First write universal code, then translate it to {language}."
+
+ALPACA = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:\n"
+)
+
+# The example's universal code is made by the AST writer in the style that is asked for.
+EXAMPLE_QUESTION = "Return the position of a value in a sorted list, or -1 if it is not there."
+EXAMPLE_ANSWER = '''\
+def find(values, wanted):
+    """Binary search."""
+    low = 0
+    high = len(values) - 1
+    while low <= high:
+        # Look in the middle of what is left.
+        middle = (low + high) // 2
+        if values[middle] == wanted:
+            return middle
+        # One half cannot hold the value: drop it.
+        if values[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle - 1
+    return -1
+'''
+
+_CONVENTIONS = """\
+Universal code is pseudo-code that belongs to no programming language, yet states each step \
+exactly. Its conventions:
+1. Comments: // for one line, /* ... */ for several.
+2. Variables: clear names, without types.
+3. Input and output: simple and straightforward.
+4. Conditionals: {IF}, {ELSIF}, {ELSE}, with indentation.
+5. Loops: {FOR}, {WHILE}, {DO} ... {WHILE}, with the condition stated.
+6. Functions and procedures: descriptive names, with their parameters.
+7. Formatting: consistent indentation of 4 spaces; {blocks}."""
+
+_BLOCKS = {
+    "braces": "blocks stand in { }, and statements end with a semicolon",
+    "begin_end": "blocks stand between {BEGIN} and {END}",
+    "indent": "blocks are marked by their indentation alone",
+}
+
+_WRITE = """\
+{conventions}
+
+Rewrite the solution of a task as universal code. Keep its algorithm and every step of it; leave \
+out what only one language needs.
+
+Task:
+{example_question}
+
+Solution:
+{example_answer}
+
+Universal code:
+{example_unicode}
+
+Task:
+{question}
+
+Solution:
+{answer}
+
+Return only the universal code of this last solution, in one block."""
+
+_COMMENT = """\
+Below are a task and its solution in universal code. Add comments that explain the steps: lines of \
+their own that begin with //, above the step that they explain and indented like it. Say what a \
+step is for, not what its words already say. Change nothing else: every line of the code must stay \
+exactly as it is, in the same order.
+
+Task:
+{question}
+
+Universal code:
+{unicode}
+
+Return only the universal code with its comments, in one block."""
+
+_SCORE = """\
+Below are a task, its solution, and universal code (language-independent pseudo-code) that should \
+describe the solution. Grade the universal code from 1 (useless) to 5 (excellent) by these \
+questions: does it describe this solution faithfully? Is it complete? Is it independent of any \
+programming language? Is it free of syntax that only one language has?
+
+Task:
+{question}
+
+Solution:
+{answer}
+
+Universal code:
+{unicode}
+
+Answer with the grade alone: 1, 2, 3, 4 or 5."""
+
+_SNIPPET = """\
+Take the code snippet below as inspiration for one programming task with its solution in \
+{language}. The task must be complete in itself: who reads it does not see the snippet. The \
+solution must be correct and whole.
+
+Snippet:
+{snippet}
+
+Write exactly two sections:
+[Problem]
+the task, in words
+[Solution]
+the program, in one block"""
+
+
+def fenced(text: str, tag: str = "") -> str:
+    """A Markdown block whose fence is longer than any run of backticks in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{tag}\n{text.rstrip(chr(10))}\n{fence}"
+
+
+def language_name(language: str) -> str:
+    """The language as prose writes it."""
+    return _NAMES.get(language.lower(), language[:1].upper() + language[1:])
+
+
+_NAMES = {
+    "cpp": "C++",
+    "c++": "C++",
+    "csharp": "C#",
+    "javascript": "JavaScript",
+    "php": "PHP",
+    "typescript": "TypeScript",
+}
+
+
+def conventions(style: Style) -> str:
+    """The seven conventions of universal code, with the blocks and the case of a style."""
+    words = {
+        word: word if style.upper else word.lower()
+        for word in ("IF", "ELSIF", "ELSE", "FOR", "WHILE", "DO", "BEGIN", "END")
+    }
+    blocks = _BLOCKS[style.blocks]
+    if style.blocks == "begin_end":
+        blocks = blocks.format(**words)
+    return _CONVENTIONS.format(**words, blocks=blocks)
+
+
+def write_prompt(
+    question: str, answer: str, language: str, style: Style, example_unicode: str
+) -> str:
+    """Asks for the universal code of an answer."""
+    return _WRITE.format(
+        conventions=conventions(style),
+        example_question=EXAMPLE_QUESTION,
+        example_answer=fenced(EXAMPLE_ANSWER, "python"),
+        example_unicode=fenced(example_unicode, UNICODE_TAG),
+        question=question.strip(),
+        answer=fenced(answer, language),
+    )
+
+
+def comment_prompt(question: str, unicode: str) -> str:
+    """Asks for step comments in universal code."""
+    return _COMMENT.format(question=question.strip(), unicode=fenced(unicode, UNICODE_TAG))
+
+
+def score_prompt(question: str, answer: str, language: str, unicode: str) -> str:
+    """Asks for a grade of universal code."""
+    return _SCORE.format(
+        question=question.strip(),
+        answer=fenced(answer, language),
+        unicode=fenced(unicode, UNICODE_TAG),
+    )
+
+
+def snippet_prompt(snippet: str, language: str) -> str:
+    """Asks for a task and its solution, inspired by code (after OSS-Instruct, Wei et al. 2023)."""
+    name = language_name(language)
+    return _SNIPPET.format(language=name, snippet=fenced(snippet, language))

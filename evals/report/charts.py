@@ -1,0 +1,445 @@
+"""The charts of a report as SVG text, and text made safe for a page.
+
+Charts carry classes, not colours: the page's style sheet colours them, for light, dark and print,
+and so no inline style is needed and the page can forbid it. Series differ by colour, marker and
+name. Text in a chart is escaped here. Functions that give markup say so by their type.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+from markupsafe import Markup
+
+from codegen.evals.report.content import LossCurve, ScoredRun
+from codegen.evals.report.numbers import Further, Spending
+
+SERIES_STYLES = 6  # colours in the style sheet; later series start again
+
+# A chart is drawn for a wide page and again for a narrow one, where scaling it down would leave its
+# text too small to read; the style sheet shows one of the two.
+WIDE, NARROW = 720, 350
+_HEIGHT = {WIDE: 350, NARROW: 300}
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 36, 54
+_MOST_POINTS = 300  # of a loss curve; longer ones are averaged in bins
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def visible(value: object) -> str:
+    """The text of a value, with what can't be seen or turns text around written by its number.
+
+    Control characters, direction overrides and lone surrogates thus can't hide what a program says.
+    Not escaped.
+    """
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in _UNSEEN else f"\\u{ord(c):04x}"
+        for c in str(value)
+    )
+
+
+def safe_text(value: object) -> str:
+    """:func:`visible`, escaped for HTML and SVG."""
+    return escape(visible(value))
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """0.125 as ``12.5%``."""
+    return f"{100 * value:.{digits}f}%"
+
+
+# --- the charts of the page --------------------------------------------------------------------
+
+
+def pass_chart(
+    number: int, task: str, runs: Sequence[ScoredRun], further: Mapping[str, Further]
+) -> Markup:
+    """pass@k over k; runs need two k each. ``number`` is the task's on the page."""
+    return _both_widths(
+        lambda width: line_chart(
+            [_with_extrapolation(_pass_series(run), further[run.name]) for run in runs],
+            Axis("Attempts k", lambda value: f"{value:,.0f}", log=True),
+            Axis("Problems solved in k attempts", lambda value: percent(value, 0)),
+            id_=f"pass-{number}-{width}",
+            title=f"pass@k on {task}",
+            description="; ".join(_described(run, further[run.name]) for run in runs),
+            width=width,
+        )
+    )
+
+
+def cost_chart(number: int, task: str, spending: Spending) -> Markup:
+    """pass@k over the computation of k samples."""
+    pairs = list(zip(spending.runs, spending.take, strict=True))
+    last = {run.name: max(run.score.estimates.items()) for run in spending.runs}
+    return _both_widths(
+        lambda width: line_chart(
+            [_pass_series(run, take) for run, take in pairs],
+            Axis(f"{spending.unit} for a problem", lambda value: f"{value:,.3g}", log=True),
+            Axis("Problems solved", lambda value: percent(value, 0)),
+            id_=f"cost-{number}-{width}",
+            title=f"Coverage over computation on {task}",
+            description="; ".join(
+                f"{run.name}: {take(1):.3g} {spending.unit} for one sample, "
+                f"pass@{last[run.name][0]} {percent(last[run.name][1].value)}"
+                for run, take in pairs
+            ),
+            width=width,
+        )
+    )
+
+
+def _pass_series(run: ScoredRun, place: Callable[[float], float] = float) -> Series:
+    """pass@k with its intervals, each k at ``place(k)``."""
+    estimates = sorted(run.score.estimates.items())
+    bands = []
+    for kind in ("tasks", "samples"):
+        edges = [
+            (place(k), low, high)
+            for k, e in estimates
+            for low, high in [(getattr(e, f"{kind}_low"), getattr(e, f"{kind}_high"))]
+            if low is not None
+        ]
+        bands.append(Band(kind, edges))  # type: ignore[arg-type]
+    half = min(estimate.n for _, estimate in estimates) / 2
+    points = [(place(k), e.value) for k, e in estimates]
+    return Series(run.name, points, bands, place(max(1.0, half)))
+
+
+def _with_extrapolation(series: Series, further: Further) -> Series:
+    last = series.points[-1]
+    beyond = [e for e in further.extrapolated if e.k > last[0]]
+    if not beyond:
+        return series
+    edge = [(float(e.k), e.low, e.high) for e in beyond]
+    band = Band("extrapolated", [(*last, last[1]), *edge])
+    return replace(
+        series,
+        bands=[*series.bands, band],
+        extrapolated=[(float(e.k), e.value) for e in beyond],
+    )
+
+
+def _described(run: ScoredRun, further: Further) -> str:
+    values = [f"pass@{k} {percent(e.value)}" for k, e in sorted(run.score.estimates.items())]
+    values += [f"pass@{e.k} {percent(e.value)} (extrapolated)" for e in further.extrapolated]
+    return f"{run.name}: {', '.join(values)}"
+
+
+def verdict_chart(runs: Sequence[ScoredRun], statuses: Sequence[str]) -> Markup:
+    """How the samples of each run ended."""
+    rows = [
+        (run.name, [(s, count) for s in statuses if (count := run.score.statuses.get(s, 0))])  # type: ignore[call-overload]
+        for run in runs
+    ]
+    described = "; ".join(
+        f"{name}: {', '.join(f'{count} {kind}' for kind, count in parts)}" for name, parts in rows
+    )
+    return _both_widths(
+        lambda width: stacked_bars(
+            rows,
+            id_=f"verdict-bars-{width}",
+            title="Verdicts by run",
+            description=described,
+            width=width,
+        )
+    )
+
+
+def loss_chart(curves: Sequence[LossCurve]) -> Markup:
+    """Losses over the steps; each curve needs a point."""
+    return _both_widths(lambda width: _loss_chart(curves, width))
+
+
+def is_thinned(curve: LossCurve) -> bool:
+    """Whether a curve is drawn as averages of bins."""
+    return len(curve.points) > _MOST_POINTS
+
+
+def loss_picture(losses: Sequence[LossCurve], quantity: str = "Loss") -> str:
+    """Curves over the steps as an SVG file of its own; each needs at least one point."""
+    return standalone(_loss_chart(losses, WIDE, quantity))
+
+
+def _loss_chart(curves: Sequence[LossCurve], width: int, quantity: str = "Loss") -> str:
+    described = "; ".join(
+        f"{c.name}: from {c.points[0][1]:.3g} to {c.points[-1][1]:.3g}" for c in curves
+    )
+    return line_chart(
+        [Series(curve.name, _thin(curve.points), markers=False) for curve in curves],
+        Axis("Step", lambda value: f"{value:,.0f}"),
+        Axis(quantity, lambda value: f"{value:g}"),
+        id_=f"loss-{width}",
+        title="Training loss" if quantity == "Loss" else quantity,
+        description=described,
+        y_from_zero=False,
+        width=width,
+    )
+
+
+def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    finite = [(step, loss) for step, loss in points if math.isfinite(loss)]
+    size = -(-len(finite) // _MOST_POINTS) or 1
+    bins = [finite[start : start + size] for start in range(0, len(finite), size)]
+    return [(sum(s for s, _ in b) / len(b), sum(v for _, v in b) / len(b)) for b in bins]
+
+
+def _both_widths(draw: Callable[[int], str]) -> Markup:
+    return Markup(draw(WIDE) + draw(NARROW))
+
+
+# --- lines and bars ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """An interval at each x: (x, low, high). ``kind`` is a class of the style sheet."""
+
+    kind: Literal["tasks", "samples", "extrapolated"]
+    points: Sequence[tuple[float, float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line.
+
+    Attributes:
+        points: (x, y) by rising x.
+        bands: drawn below the line.
+        solid_up_to: from this x on the line is dashed.
+        markers: whether points are marked.
+        extrapolated: further points that were computed and not measured, by rising x: drawn faint,
+            with open markers, behind a border that says so.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    bands: Sequence[Band] = ()
+    solid_up_to: float = math.inf
+    markers: bool = True
+    extrapolated: Sequence[tuple[float, float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its label, how a tick is written, and whether it is logarithmic."""
+
+    label: str
+    text: Callable[[float], str]
+    log: bool = False
+
+
+def line_chart(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    id_: str,
+    title: str,
+    description: str,
+    y_from_zero: bool = True,
+    width: int = WIDE,
+) -> str:
+    """A line chart; ``id_`` must be unique on the page, ``description`` is read out.
+
+    ``width`` is :data:`WIDE` or :data:`NARROW`.
+    """
+    every = [point for s in series for point in (*s.points, *s.extrapolated)]
+    xs, ys = [px for px, _ in every], [py for _, py in every]
+    ys += [edge for s in series for band in s.bands for point in band.points for edge in point[1:]]
+    y_ticks = linear_ticks(0.0 if y_from_zero else min(ys), max(ys))
+    low, high = min(xs), max(xs)
+    x_ticks = log_ticks(low, high) if x.log else linear_ticks(low, high, outer=False)
+    # A short axis of whole numbers has ticks between them, which would read alike.
+    x_ticks = list({x.text(tick): tick for tick in reversed(x_ticks)}.values())[::-1]
+    across = _scale(low, high, _LEFT, width - _RIGHT, log=x.log)
+    up = _scale(y_ticks[0], y_ticks[-1], _HEIGHT[width] - _BOTTOM, _TOP)
+    parts = _axes(x, y, [(v, across(v)) for v in x_ticks], [(v, up(v)) for v in y_ticks], width)
+    beyond = [s.points[-1][0] for s in series if s.extrapolated and s.points]
+    if beyond:
+        parts.append(_border(across(max(beyond)), width))
+    for number, one in enumerate(series):
+        parts.append(f'<g class="series s{number % SERIES_STYLES}">')
+        parts.append(f"<title>{safe_text(one.name)}</title>")
+        for band in one.bands:
+            edge = [f"{across(px):.1f},{up(hi):.1f}" for px, _, hi in band.points]
+            edge += [f"{across(px):.1f},{up(lo):.1f}" for px, lo, _ in reversed(band.points)]
+            if len(band.points) > 1:
+                parts.append(f'<polygon class="band {band.kind}" points="{" ".join(edge)}"/>')
+        spots = [(px, across(px), up(py)) for px, py in one.points]
+        solid = [spot for spot in spots if spot[0] <= one.solid_up_to]
+        parts.append(_polyline("line", solid))
+        parts.append(_polyline("line beyond", spots[max(0, len(solid) - 1) :]))
+        if one.markers:
+            parts += [marker(number, sx, sy) for _, sx, sy in spots]
+        if one.extrapolated:
+            further = [(px, across(px), up(py)) for px, py in one.extrapolated]
+            parts.append('<g class="extrapolated">')
+            parts.append(_polyline("line", [*spots[-1:], *further]))
+            parts += [marker(number, sx, sy) for _, sx, sy in further]
+            parts.append("</g>")
+        parts.append("</g>")
+    return _svg("".join(parts), width, _HEIGHT[width], id_, title, description)
+
+
+def _border(x: float, width: int) -> str:
+    """Where measured values end and computed ones begin."""
+    bottom = _HEIGHT[width] - _BOTTOM
+    return (
+        f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>'
+        f'<text class="name end" x="{x - 6:.1f}" y="{_TOP - 6}">measured</text>'
+        f'<text class="name" x="{x + 6:.1f}" y="{_TOP - 6}">extrapolated</text>'
+    )
+
+
+def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
+    if len(spots) < 2:
+        return ""
+    path = " ".join(f"{sx:.1f},{sy:.1f}" for _, sx, sy in spots)
+    return f'<polyline class="{kind}" points="{path}"/>'
+
+
+def marker(number: int, x: float, y: float) -> str:
+    """The mark of the ``number``-th series at (x, y): so that colour is not all that differs."""
+    shapes = {
+        0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
+        1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',
+        2: _closed(x, y, (0, -4.6), (4.3, 3.2), (-4.3, 3.2)),
+        3: _closed(x, y, (0, -4.8), (4.8, 0), (0, 4.8), (-4.8, 0)),
+        4: _closed(x, y, (0, 4.6), (4.3, -3.2), (-4.3, -3.2)),
+        5: f'<rect class="mark" x="{x - 1.8:.1f}" y="{y - 4.6:.1f}" width="3.6" height="9.2"/>',
+    }
+    return shapes[number % SERIES_STYLES]
+
+
+def _closed(x: float, y: float, *corners: tuple[float, float]) -> str:
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon class="mark" points="{points}"/>'
+
+
+def swatch(number: int) -> Markup:
+    """A line with its mark, for a legend."""
+    return Markup(
+        f'<svg class="swatch series s{number % SERIES_STYLES}" viewBox="0 0 30 12" '
+        f'aria-hidden="true">'
+        f'<line class="line" x1="1" x2="29" y1="6" y2="6"/>{marker(number, 15, 6)}</svg>'
+    )
+
+
+def stacked_bars(
+    rows: Sequence[tuple[str, Sequence[tuple[str, int]]]],
+    *,
+    id_: str,
+    title: str,
+    description: str,
+    width: int = WIDE,
+) -> str:
+    """Horizontal bars of full length: rows of (label, parts), parts of (style class, count)."""
+    pitch, thick, top = 52, 22, 20
+    parts: list[str] = []
+    for number, (label, counts) in enumerate(rows):
+        y = top + number * pitch
+        total = sum(count for _, count in counts)
+        room = width // 9  # characters; the whole label is in the table of counts
+        short = label if len(label) <= room else label[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        parts.append(f'<text class="bar-label" x="0" y="{y - 6}">{safe_text(short)}</text>')
+        x = 0.0
+        for kind, count in counts:
+            length = width * count / total if total else 0.0
+            share = f"{100 * count / total:.1f}%" if total else ""
+            parts.append(
+                f'<g class="status {safe_text(kind)}">'
+                f"<title>{safe_text(kind)}: {count} ({share})</title>"
+                f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="{thick}"/>'
+            )
+            if length > 48:
+                middle = x + length / 2
+                parts.append(f'<text x="{middle:.1f}" y="{y + thick / 2 + 4:.1f}">{share}</text>')
+            parts.append("</g>")
+            x += length
+    height = top + len(rows) * pitch - (pitch - thick) + 4
+    return _svg("".join(parts), width, height, id_, title, description)
+
+
+def standalone(chart: str) -> str:
+    """A chart as a file of its own: with its namespace, the page's style sheet and paper."""
+    style = (Path(__file__).parent / "assets" / "report.css").read_text(encoding="utf-8")
+    head, _, inside = chart.partition(">")
+    font = "svg { background: var(--paper); font-family: system-ui, sans-serif; }"
+    opening = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+    return f"{opening}><style>{style}{font}</style>{inside}\n"
+
+
+def _svg(inside: str, width: int, height: int, id_: str, title: str, description: str) -> str:
+    size = "wide" if width == WIDE else "narrow"
+    return (
+        f'<svg class="chart {size}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-labelledby="{id_}-t {id_}-d"><title id="{id_}-t">{safe_text(title)}</title>'
+        f'<desc id="{id_}-d">{safe_text(description)}</desc>{inside}</svg>'
+    )
+
+
+def _axes(
+    x: Axis,
+    y: Axis,
+    x_ticks: Sequence[tuple[float, float]],
+    y_ticks: Sequence[tuple[float, float]],
+    width: int,
+) -> list[str]:
+    bottom, right = _HEIGHT[width] - _BOTTOM, width - _RIGHT
+    parts = ['<g class="axes">']
+    for value, sy in y_ticks:
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{sy:.1f}" y2="{sy:.1f}"/>')
+        text = safe_text(y.text(value))
+        parts.append(f'<text class="tick end" x="{_LEFT - 10}" y="{sy + 4:.1f}">{text}</text>')
+    for value, sx in x_ticks:
+        parts.append(
+            f'<line class="stub" x1="{sx:.1f}" x2="{sx:.1f}" y1="{bottom}" y2="{bottom + 5}"/>'
+        )
+        text = safe_text(x.text(value))
+        parts.append(f'<text class="tick middle" x="{sx:.1f}" y="{bottom + 22}">{text}</text>')
+    parts.append(f'<line class="base" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+    middle = (_LEFT + right) / 2
+    parts.append(
+        f'<text class="name middle" x="{middle}" y="{bottom + 46}">{safe_text(x.label)}</text>'
+    )
+    parts.append(f'<text class="name" x="0" y="13">{safe_text(y.label)}</text></g>')
+    return parts
+
+
+def _scale(
+    low: float, high: float, start: float, end: float, *, log: bool = False
+) -> Callable[[float], float]:
+    """Maps [low, high] to [start, end]; a single value goes to the middle."""
+    on = math.log if log else float
+    span = on(high) - on(low)
+
+    def place(value: float) -> float:
+        share = (on(value) - on(low)) / span if span else 0.5
+        return start + share * (end - start)
+
+    return place
+
+
+def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
+    """About five round values from ``low`` to ``high``; with ``outer`` they enclose both."""
+    if high <= low:
+        high = low + (abs(low) or 1.0)
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
+    first = math.floor(low / step + 1e-9) if outer else math.ceil(low / step - 1e-9)
+    last = math.ceil(high / step - 1e-9) if outer else math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, 20, ... within the range, and both ends unless they would touch a neighbour."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
+    return ticks + ([high] if not ticks or high / ticks[-1] > 1.35 else [])

@@ -1,0 +1,287 @@
+"""The numbers of a report: which k to show, how the runs of one task differ, and what is computed
+beside the scores (extrapolation, and measures of the samples).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from codegen.errors import InputError
+from codegen.evals.metrics import (
+    Diversity,
+    Output,
+    PaperRepetition,
+    measure_diversity,
+    paper_repetition,
+)
+from codegen.evals.report.content import ScoredRun
+from codegen.evals.score import Cost
+from codegen.evals.statistics import (
+    Comparison,
+    CoverageFit,
+    Estimate,
+    Extrapolation,
+    base_task,
+    compare,
+    estimate_pass_hat_k,
+    extrapolate,
+    fit_coverage,
+    holm,
+    sampling_flops,
+)
+
+_SIGNIFICANT = 0.05
+_ALL_PAIRS_UP_TO = 4  # runs; with more, each is compared with the first
+_BEYOND = (2, 5, 10)  # times n: how far the curve is drawn on
+_LEAST_TASKS, _LEAST_SAMPLES = 20, 4  # below that a fit says nothing
+_LOOKED_AT = 20  # samples of a problem that are measured
+_MOST_MEASURED = 4000  # samples of a run that are measured
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One run in short: for a table in a terminal.
+
+    Attributes:
+        samples_per_problem: the least number of judged samples of a problem.
+        estimates: k -> pass@k for those of :func:`headline_ks` that this run has, maybe none.
+    """
+
+    name: str
+    task: str
+    complete: bool
+    problems: int
+    samples_per_problem: int
+    estimates: Mapping[int, Estimate]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedResult:
+    """Two runs compared; ``p_adjusted`` is Holm's for all comparisons of the report."""
+
+    task: str
+    first: str
+    second: str
+    comparison: Comparison
+    p_adjusted: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is, at the 5 % level, after adjustment."""
+        return self.p_adjusted <= _SIGNIFICANT
+
+
+def summary_rows(runs: Sequence[ScoredRun]) -> list[SummaryRow]:
+    """The headline numbers as plain data, with the few k that the report's table shows."""
+    ks = headline_ks(runs)
+    return [
+        SummaryRow(
+            run.name,
+            run.score.task,
+            run.score.complete,
+            len(run.score.problems),
+            min((problem.n for problem in run.score.problems), default=0),
+            {k: run.score.estimates[k] for k in ks if k in run.score.estimates},
+        )
+        for run in runs
+    ]
+
+
+def headline_ks(runs: Sequence[ScoredRun]) -> list[int]:
+    """The k worth a column: 1, 10 and 100 as far as there are samples; else 1 and the largest."""
+    known = {k for run in runs for k in run.score.estimates}
+    chosen = [k for k in (1, 10, 100) if k in known]
+    if len(chosen) < 2 and known:
+        chosen = sorted({min(known), max(known)})
+    return chosen
+
+
+def compare_runs(runs: Sequence[ScoredRun], *, seed: int = 0) -> list[PairedResult]:
+    """All pairs of runs of one task (with many runs, each with the first), at the headline ks."""
+    found: list[tuple[ScoredRun, ScoredRun, Comparison]] = []
+    for group in by_task(runs).values():
+        pairs = list(combinations(group, 2))
+        if len(group) > _ALL_PAIRS_UP_TO:
+            pairs = [(group[0], other) for other in group[1:]]
+        for first, second in pairs:
+            shared = [r for r in (first, second) if r.score.estimates]
+            for k in headline_ks(shared):
+                result = compare(
+                    first.score.counts, second.score.counts, k, cluster=base_task, seed=seed
+                )
+                if result is not None:
+                    found.append((first, second, result))
+    adjusted = holm([comparison.p_value for _, _, comparison in found])
+    return [
+        PairedResult(first.score.task, first.name, second.name, comparison, p)
+        for (first, second, comparison), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def by_task(runs: Sequence[ScoredRun]) -> dict[str, list[ScoredRun]]:
+    """The runs of each task, in their order."""
+    groups: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(run.score.task, []).append(run)
+    return groups
+
+
+# --- beyond the score -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What a report says of one run beyond its score.
+
+    Attributes:
+        all_pass: k -> pass^k, for the k of the score's estimates.
+        extrapolated: pass@k for k beyond the samples, by a model; empty with too little data.
+        coverage: the fit of the curve pass@k; None with too few points.
+        diversity, repetition: of the samples, where the report has them.
+        measured: samples that ``repetition`` looked at.
+    """
+
+    all_pass: Mapping[int, Estimate] = field(default_factory=dict)
+    extrapolated: Sequence[Extrapolation] = ()
+    coverage: CoverageFit | None = None
+    diversity: Diversity | None = None
+    repetition: PaperRepetition | None = None
+    measured: int = 0
+
+
+def compute(run: ScoredRun, *, seed: int = 0) -> Further:
+    """All of it for one run."""
+    repetition, measured = _repetition(run)
+    return Further(
+        all_pass=_all_pass(run),
+        extrapolated=_extrapolated(run, seed),
+        coverage=_coverage(run),
+        diversity=measure_diversity(_programs_of(run), most=_LOOKED_AT, seed=seed),
+        repetition=repetition,
+        measured=measured,
+    )
+
+
+def _all_pass(run: ScoredRun) -> dict[int, Estimate]:
+    counts = run.score.counts
+    clusters = [base_task(id_) for id_ in counts]
+    found = {
+        k: estimate_pass_hat_k(list(counts.values()), k, clusters) for k in run.score.estimates
+    }
+    return {k: estimate for k, estimate in found.items() if estimate is not None}
+
+
+def _extrapolated(run: ScoredRun, seed: int) -> list[Extrapolation]:
+    counts = list(run.score.counts.values())
+    least = min((count.n for count in counts), default=0)
+    if len(counts) < _LEAST_TASKS or least < _LEAST_SAMPLES or not any(c.c for c in counts):
+        return []
+    if run.score.settings.get("temperature") == 0:
+        return []  # greedy samples are alike: more of them would find nothing
+    most = max(count.n for count in counts)
+    return extrapolate(counts, [most * times for times in _BEYOND], seed=seed)
+
+
+def _coverage(run: ScoredRun) -> CoverageFit | None:
+    try:
+        return fit_coverage({k: e.value for k, e in run.score.estimates.items()})
+    except InputError:
+        return None
+
+
+def _repetition(run: ScoredRun) -> tuple[PaperRepetition | None, int]:
+    if not run.samples:
+        return None, 0
+    each = max(1, min(_LOOKED_AT, _MOST_MEASURED // len(run.samples)))
+    outputs = [
+        Output(problem.prompt, view.answer, view.finish_reason != "length")
+        for problem in run.samples.values()
+        for view in problem.samples[:each]
+    ]
+    return paper_repetition(outputs), len(outputs)
+
+
+def _programs_of(run: ScoredRun) -> Mapping[str, list[str]]:
+    """Problem -> the programs of its samples; the answer where no program was found."""
+    return {
+        id_: [view.program or view.answer for view in problem.samples]
+        for id_, problem in run.samples.items()
+    }
+
+
+# --- computation and temperature ---------------------------------------------------------------
+
+_UNITS = ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1.0, "FLOP"))
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What attempts take, for the runs of one task that say so: a small model may solve more than a
+    large one for the same computation, since it can try more often (Brown et al. 2024, arXiv
+    2407.21787).
+
+    Limits: computation is by the usual rule of two operations a parameter and token
+    (:func:`codegen.evals.statistics.sampling_flops`). Tokens that were drafted and rejected are not
+    counted, nor attention over long contexts.
+
+    Attributes:
+        runs: those that say it.
+        costs: of each, for one sample.
+        take: of each, what k samples of one problem take, in ``unit``.
+        unit: a unit of floating-point operations, or ``Tokens``.
+        by_flops: whether all runs say how large their model is.
+    """
+
+    runs: Sequence[ScoredRun]
+    costs: Sequence[Cost]
+    take: Sequence[Callable[[float], float]]
+    unit: str
+    by_flops: bool
+
+
+def spending(runs: Sequence[ScoredRun]) -> Spending | None:
+    """The computation of the runs of one task; tokens, if one does not say how large its model is.
+    None if no run with two k says it.
+    """
+    shown = [(run, run.score.cost) for run in runs if run.score.cost and run.score.estimates]
+    if not any(len(run.score.estimates) > 1 for run, _ in shown):
+        return None
+    costs = [cost for _, cost in shown if cost]
+    by_flops = all(cost.parameters for cost in costs)
+    unit, name = 1.0, "Tokens"
+    if by_flops:
+        least = min(_spent(cost, 1, by_flops) for cost in costs)
+        unit, name = next(pair for pair in _UNITS if least >= pair[0] or pair[0] == 1.0)
+
+    def taken_by(cost: Cost) -> Callable[[float], float]:
+        return lambda k: _spent(cost, k, by_flops) / unit
+
+    return Spending([run for run, _ in shown], costs, list(map(taken_by, costs)), name, by_flops)
+
+
+def _spent(cost: Cost, k: float, by_flops: bool) -> float:
+    if not by_flops:
+        return cost.prompt_tokens + k * cost.completion_tokens
+    return sampling_flops(
+        k,
+        parameters=cost.parameters or 0,
+        prompt_tokens=cost.prompt_tokens,
+        completion_tokens=cost.completion_tokens,
+    )
+
+
+def alike_but_temperature(runs: Sequence[ScoredRun]) -> Iterator[list[ScoredRun]]:
+    """Groups of runs whose settings differ in the temperature alone."""
+    groups: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        said = {k: v for k, v in run.score.settings.items() if k != "temperature"}
+        known = isinstance(run.score.settings.get("temperature"), (int, float))
+        if known and run.score.estimates:
+            key = json.dumps([said, [p.problem_id for p in run.score.problems]], sort_keys=True)
+            groups.setdefault(key, []).append(run)
+    for group in groups.values():
+        if len({run.score.settings["temperature"] for run in group}) > 1:
+            yield group

@@ -1,0 +1,356 @@
+"""HumanEval+ and MBPP+ (Liu et al. 2023, arXiv 2305.01210): many inputs a problem, and what the
+reference returns for them as the expected results.
+
+``humaneval-plus`` is HumanEval's problems with 80 times the tests, ``mbpp-plus`` 378 problems of
+MBPP with 35 times the tests. The data is EvalPlus's release files, or its data sets on the hub. A
+sample passes if it passes the base inputs and the new ones.
+
+A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
+row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
+not stand in the files: they are computed by running the reference, see ``expected``.
+
+A result is compared as EvalPlus does, but for two of its mistakes (release 0.3.1): there the
+tolerance that the first test with a float result switches on stays on for all later tests, and the
+residual test of HumanEval/32 forgets to count its tests, so that the right solution always fails.
+One deviation: a float within a nested result gets the tolerance too. Fewer than all tests are never
+run: the first one that fails ends the job.
+
+Some results are lists of a million numbers. Of these only a digest is expected, and of what a
+program returns only a digest leaves its sandbox.
+
+JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
+types; which argument of which problem is what is in :data:`_SHAPES`, as EvalPlus's own reader has
+it. HumanEval/32 is judged by the residual at the root returned, not by the root.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from codegen.errors import InputError, SandboxError
+from codegen.evals.sandbox import Job, Limits, SandboxProtocol
+from codegen.generation.prompts import function_instruction
+
+from .base import CodeTask, Problem
+from .expected import Expected, expected_results, write_value
+from .humaneval import parts_of_prompt
+from .mbpp import called_function
+from .oracles import SOURCE, with_digests
+from .rows import Home, entry_point_field, text_field, text_fields, texts_field
+
+FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
+_MEMORY_MIB = 2048
+
+Oracle = Literal["equal", "set", "not_none", "root", "any", "or_zero", "pyramid", "digits"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlusProblem(Problem):
+    """One row of the data.
+
+    Attributes:
+        inputs: the arguments of all tests, those of the base tests first.
+        base: how many are of the base tests.
+        atol: absolute tolerance of floats; 0 for the default of 1e-6.
+        oracle: how a result is compared, see :func:`codegen.evals.tasks.oracles.matches`.
+    """
+
+    entry_point: str
+    canonical_solution: str
+    inputs: tuple[Any, ...]
+    base: int
+    atol: float
+    oracle: Oracle = "equal"
+
+
+class PlusTask(CodeTask[PlusProblem]):
+    """The task over given problems."""
+
+    needs_preparation = True
+
+    def __init__(
+        self, name: str, description: str, problems: Sequence[PlusProblem], source: str
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self._expected: dict[str, Expected] = {}
+        self._tests: dict[str, str] = {}
+
+    def reference(self, problem: PlusProblem) -> str:
+        """The prompt with the canonical solution."""
+        return problem.prompt + problem.canonical_solution
+
+    def job(self, problem: PlusProblem, program: str) -> Job:
+        """One job for all inputs; time for four times what the reference needs."""
+        if problem.id not in self._expected:
+            raise SandboxError(f"The expected results of {problem.id} were not prepared.")
+        memory_mib = _MEMORY_MIB
+        if self._expected[problem.id].has_digests:
+            program = with_digests(program, problem.entry_point)
+            memory_mib *= 2
+        cpu_s = Limits().cpu_s
+        # In steps, so that the limit, which is part of what decides a verdict, rarely changes.
+        while cpu_s < 4 * self._expected[problem.id].cpu_s:
+            cpu_s *= 2
+        return Job(
+            program,
+            test=self._test(problem),
+            entry_point=problem.entry_point,
+            limits=Limits(cpu_s=cpu_s, memory_mib=memory_mib),
+        )
+
+    def _test(self, problem: PlusProblem) -> str:
+        if problem.id not in self._tests:
+            self._tests[problem.id] = test_text(problem, self._expected[problem.id])
+        return self._tests[problem.id]
+
+    def prepare(self, problems: Sequence[PlusProblem], sandbox: SandboxProtocol) -> None:
+        """Has the expected results of ``problems`` at hand: from the cache, or by running."""
+        missing = {
+            problem.id: (problem, self.reference(problem))
+            for problem in problems
+            if problem.id not in self._expected
+        }
+        for id_, expected in expected_results(missing, sandbox):
+            self._expected[id_] = expected
+
+    def expected(self, problem: PlusProblem) -> Expected:
+        """What :meth:`prepare` found."""
+        return self._expected[problem.id]
+
+
+class HumanEvalPlus(PlusTask):
+    """The task over given problems, asked as HumanEval is."""
+
+    home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+        """The problem of a row."""
+        problem = plus_problem(place, row)
+        return replace(problem, oracle="root") if problem.id == "HumanEval/32" else problem
+
+    def instruction(self, problem: PlusProblem) -> str:
+        """The problem in words, as HumanEvalPack puts it."""
+        parts = parts_of_prompt(problem.id, problem.prompt, problem.entry_point)
+        return function_instruction(parts.signature, parts.docstring)
+
+    def preamble(self, problem: PlusProblem) -> str:
+        """What stands before the function in the prompt."""
+        return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
+
+
+# --- MBPP+ ------------------------------------------------------------------------------------
+
+Shape = Callable[[Any], Any]
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _each(shape: Shape) -> Shape:
+    return lambda value: [shape(item) for item in value]
+
+
+def _tuple_of(shape: Shape) -> Shape:
+    return lambda value: tuple(shape(item) for item in value)
+
+
+def _tuple_if_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _all_tuples(value: Any) -> Any:
+    return tuple(map(_all_tuples, value)) if isinstance(value, list) else value
+
+
+def _set_or_dict(value: Any) -> Any:
+    return set(value) if isinstance(value, list) and value else {}
+
+
+def _tuple_values(value: Any) -> Any:
+    return {key: tuple(item) for key, item in value.items()}
+
+
+# The shapes of a problem's arguments; the last one holds for all arguments that follow.
+_SHAPES: Mapping[tuple[Shape, ...], tuple[int, ...]] = {
+    (tuple,): (
+        *(2, 116, 132, 143, 222, 261, 273, 394, 399, 421, 424, 429, 470, 560, 579, 596, 616, 630),
+        *(726, 740, 744, 809),
+    ),
+    (_each(tuple),): (63, 64, 70, 94, 120, 237, 272, 299, 400, 409, 417, 438, 473, 614, 780),
+    (_each(tuple), _as_is): (75, 413, 444, 753),
+    (_as_is, tuple): (106, 750),
+    (_each(_set_or_dict),): (115,),
+    (float, complex): (124,),
+    (tuple, _as_is): (250, 307, 405, 446, 617, 720, 763, 808),
+    (_tuple_of(tuple),): (259, 401, 445),
+    (_tuple_of(_tuple_if_list),): (278,),
+    (_tuple_values, _as_is): (722,),
+    (complex,): (252,),
+    (_all_tuples,): (580, 615, 791),
+}
+_SHAPE_OF = {number: shapes for shapes, numbers in _SHAPES.items() for number in numbers}
+
+_ORACLES: Mapping[str, Oracle] = {
+    "similar_elements": "set",
+    "find_char_long": "set",
+    "common_in_nested_lists": "set",
+    "extract_singly": "set",
+    "larg_nnum": "set",
+    "intersection_array": "set",
+    "find_dissimilar": "set",
+    "Diff": "set",
+    "check_str": "not_none",
+    "text_match_three": "not_none",
+    "text_starta_endb": "not_none",
+    "are_equivalent": "any",
+    "sum_div": "or_zero",
+    "surface_Area": "pyramid",
+    "digit_distance_nums": "digits",
+}
+
+
+class MbppPlus(PlusTask):
+    """The task over given problems, asked as EvalPlus does."""
+
+    home = Home("evalplus/MbppPlus.jsonl.gz", "evalplus/mbppplus")
+    whole_programs = True
+
+    @classmethod
+    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+        """The problem of a row of either form."""
+        is_release = "base_input" in row
+        problem = plus_problem(place, row if is_release else _release_row(place, row))
+        problem = replace(problem, oracle=_ORACLES.get(problem.entry_point, "equal"))
+        if not is_release:
+            return problem  # Python text has the right types
+        number = problem.id.rpartition("/")[2]
+        shapes = _SHAPE_OF.get(int(number) if number.isdecimal() else -1)
+        return replace(problem, inputs=tuple(_shaped(args, shapes) for args in problem.inputs))
+
+    def instruction(self, problem: PlusProblem) -> str:
+        """The docstring with its test, and what to do with it."""
+        return (
+            "Please provide a self-contained Python script that solves the following problem in a "
+            f"markdown code block:\n```\n{problem.prompt.strip()}\n```"
+        )
+
+
+def _release_row(place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of the hub's data set with the names of the release file."""
+    tests, code = texts_field(place, row, "test_list"), text_field(place, row, "code")
+    if not tests:
+        raise InputError(f"{place}: the field 'test_list' is empty.")
+    return {
+        "task_id": f"Mbpp/{row.get('task_id')}",
+        "prompt": f'"""\n{text_field(place, row, "prompt")}\n{tests[0]}\n"""\n',
+        "entry_point": called_function(tests, code),
+        "canonical_solution": f"\n{code}\n",
+        "test": row.get("test"),
+    }
+
+
+def _shaped(arguments: list[Any], shapes: tuple[Shape, ...] | None) -> list[Any]:
+    if shapes is None:
+        return arguments
+    padded = [*shapes, *[shapes[-1]] * (len(arguments) - len(shapes))]
+    return [shape(argument) for shape, argument in zip(padded, arguments, strict=False)]
+
+
+# --- the test ----------------------------------------------------------------------------------
+
+
+def test_text(problem: PlusProblem, expected: Expected) -> str:
+    """The test of a problem, for the tests' side of the sandbox."""
+    digests = "digest_call" if expected.has_digests else "None"
+    return "\n\n".join(
+        (
+            SOURCE,
+            f"INPUTS = read_value({write_value(list(problem.inputs))!r})",
+            f"EXPECTED = read_value({write_value(list(expected.results))!r})",
+            f"def check(candidate):\n    check_all(candidate, {digests}, INPUTS, EXPECTED, "
+            f"{problem.base}, {problem.oracle!r}, {problem.atol!r}, {problem.entry_point!r})\n",
+        )
+    )
+
+
+# --- the data ----------------------------------------------------------------------------------
+
+
+def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
+    """The problem of a row of EvalPlus's release files.
+
+    Raises:
+        InputError: naming what is wrong with the row.
+    """
+    text_fields(place, row, FIELDS[:4])
+    entry_point = entry_point_field(place, row)
+    if "base_input" not in row and "test" in row:
+        inputs, atol = inputs_of_test(place, row)
+        base_and_plus = {"base_input": [], "plus_input": inputs, "atol": atol}
+        row = {**row, **base_and_plus}
+    base, plus = (_argument_lists(place, row, name) for name in ("base_input", "plus_input"))
+    atol = row.get("atol", 0)
+    if not isinstance(atol, (int, float)) or isinstance(atol, bool):
+        raise InputError(f"{place}: the field 'atol' must be a number.")
+    return PlusProblem(
+        row["task_id"],
+        row["prompt"],
+        entry_point,
+        row["canonical_solution"],
+        inputs=(*base, *plus),
+        base=len(base),
+        atol=atol,
+    )
+
+
+def inputs_of_test(place: str, row: Mapping[str, Any]) -> tuple[list[Any], float]:
+    """The inputs and the tolerance in the test of a row of the hub's data sets.
+
+    There the text assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
+
+    Raises:
+        InputError: if it does not.
+    """
+    text = text_field(place, row, "test")
+    inputs: list[Any] | None = None
+    atol = 0.0
+    try:
+        for node in ast.walk(ast.parse(text)):
+            match node:
+                case ast.Assign(targets=[ast.Name(id="inputs")], value=value):
+                    inputs = _literal(value)
+                case ast.Call(func=ast.Name(id="assertion"), args=[_, _, tolerance]):
+                    atol = float(_literal(tolerance))
+    except (SyntaxError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{place}: the inputs in 'test' can't be read ({error}).") from None
+    if not isinstance(inputs, list) or not all(isinstance(i, (list, tuple)) for i in inputs):
+        raise InputError(f"{place}: 'test' holds no list of argument lists called inputs.")
+    return [list(arguments) for arguments in inputs], atol
+
+
+def _literal(node: ast.expr) -> Any:
+    """The value of a literal in which ``inf`` and ``nan`` are names, as they print."""
+    for part in ast.walk(node):
+        for field, value in ast.iter_fields(part):
+            values = value if isinstance(value, list) else [value]
+            named = [_number(item) for item in values]
+            setattr(part, field, named if isinstance(value, list) else named[0])
+    return ast.literal_eval(_number(node))
+
+
+def _number(node: Any) -> Any:
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return ast.Constant(float(node.id))
+    return node
+
+
+def _argument_lists(place: str, row: Mapping[str, Any], name: str) -> list[Any]:
+    value = row.get(name) or []  # MBPP+ has an empty object where there are none
+    if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
+        raise InputError(f"{place}: the field {name!r} must be a list of argument lists.")
+    return value

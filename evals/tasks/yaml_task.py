@@ -1,0 +1,192 @@
+"""A task that is one YAML file: ``codegen eval run file:my.yaml``.
+
+    about: sums in words
+    problems: sums.jsonl          # beside this file; or hub:org/name[:config][:split]; or rows here
+    id: number                    # a column as it is ...
+    prompt: |                     # ... or a Jinja2 template over the columns
+      Write a Python function {{ name }}(values) that returns {{ text }}.
+    entry_point: name
+    tests: |
+      assert {{ name }}([1, 2]) == {{ expected }}
+    solution: code
+    style: plain                  # asked so, unless the run names a style
+
+``prompt`` and what judges an answer (``tests``; ``calls`` and ``expected``; ``stdin`` and
+``stdout``; ``answer``) make a row of :mod:`codegen.evals.tasks.custom`, whose columns all can be
+given here; columns of the data that already have such a name need not be. ``instruction`` is what
+styles that ask in words show, where that is not the prompt. ``program`` is a template that makes
+the program of the columns and of ``completion``, the code that was found in the answer.
+
+Templates run in Jinja2's sandbox: they compute text of a row's columns and reach nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import Field
+
+from codegen.config import Config, read_config
+from codegen.errors import ConfigError, InputError
+from codegen.paths import plain_name
+from codegen.records import Sample
+
+from .custom import PREFIX, Custom, CustomProblem
+from .extraction import Extraction, cut_at_stop, find_code
+from .rows import Home, Rows, make_problems, read_rows_of
+from .styles import PromptStyle, find_style, style_of
+
+
+class TaskFile(Config):
+    """The keys of the file. Text is the name of a column, or a Jinja2 template over the columns."""
+
+    problems: str | list[dict[str, Any]] = Field(
+        description="file of rows beside this one, hub:org/name[:config][:split], or the rows"
+    )
+    about: str = Field("", description="one line about the task")
+    style: str = Field("", description="prompt style to ask in, unless the run names one")
+    stop: tuple[str, ...] | None = Field(
+        None, description="strings that end an answer, in place of the style's"
+    )
+    prompt: str = Field("prompt", description="what is shown")
+    instruction: str = Field("", description="what is shown in words, if not the prompt")
+    program: str = Field("", description="the program, made of the columns and of completion")
+    id: str | None = Field(None, description="the problem's id; its line if missing")
+    entry_point: str | None = Field(None, description="the function that tests call")
+    setup: str | None = Field(None, description="code before the tests")
+    tests: str | list[str] | None = Field(None, description="Python statements")
+    calls: str | None = Field(None, description="calls, with what they return in expected")
+    expected: str | None = Field(None, description="what the calls return")
+    stdin: str | None = Field(None, description="standard input, one text or a list")
+    stdout: str | None = Field(None, description="expected standard output")
+    answer: str | None = Field(None, description="the answer, if it is a text")
+    solution: str | None = Field(None, description="a right program")
+    buggy: str | list[str] | None = Field(None, description="wrong programs")
+    mode: str | None = Field(None, description="isolated or in_sandbox")
+    cpu_s: float | None = Field(None, description="CPU seconds of one program")
+    memory_mib: int | None = Field(None, description="memory of one program")
+
+
+# The keys that are columns of a task of one's own; the others are about the task.
+_COLUMNS = tuple(
+    name
+    for name in TaskFile.model_fields
+    if name not in ("problems", "about", "style", "stop", "instruction", "program")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class YamlProblem(CustomProblem):
+    """A problem, with its instruction and the row that it was made of."""
+
+    instruction: str = ""
+    row: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+
+class YamlTask(Custom):
+    """The task of a file."""
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        problems: Sequence[YamlProblem],
+        source: str,
+        file: TaskFile,
+    ) -> None:
+        super().__init__(name, description, problems, source)
+        self._file = file
+        self.style = file.style
+
+    @classmethod
+    def load(cls, name: str, description: str, source: str | None = None) -> Self:
+        """The task of ``file:PATH``; ``source`` in place of the file's problems, if given.
+
+        Raises:
+            ConfigError: for a key that is unknown or wrong, or a template that is none.
+            InputError: for rows that can't be read or used; names the line.
+        """
+        path = Path(name.removeprefix(PREFIX))
+        file = read_config(TaskFile, path, what="task")
+        if file.style:
+            find_style(file.style)
+        rows = _rows(file, path, source)
+        problems = make_problems(rows, lambda place, row: _problem(file, place, row))
+        return cls(f"{PREFIX}{path.name}", file.about or description, problems, rows.source, file)
+
+    def instruction(self, problem: CustomProblem) -> str:
+        """The file's instruction, else the prompt."""
+        return (isinstance(problem, YamlProblem) and problem.instruction) or problem.prompt
+
+    def _stops(self, style: PromptStyle) -> tuple[str, ...]:
+        return super()._stops(style) if self._file.stop is None else self._file.stop
+
+    def extract(self, problem: CustomProblem, sample: Sample) -> Extraction:
+        """The program by the file's template, or as of any task of one's own."""
+        if not self._file.program or not isinstance(problem, YamlProblem):
+            return super().extract(problem, sample)
+        style = style_of(sample)
+        if style.read == "find":
+            found = find_code(sample.completion, problem.entry_point)
+        else:
+            found = Extraction(cut_at_stop(sample.completion, self._stops(style)))
+        if not found.program.strip():
+            return found if found.reason else Extraction("", "the answer is empty", "empty")
+        where = f"problem {problem.id}"
+        columns = {**problem.row, "completion": found.program}
+        return Extraction(str(_value(self._file.program, columns, "program", where)))
+
+
+def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
+    if isinstance(file.problems, list) and source is None:
+        places = (f"{path}:{number}" for number in range(1, len(file.problems) + 1))
+        return Rows(zip(places, file.problems, strict=True), path.name)
+    named = source or str(file.problems)
+    if source is None and not named.startswith("hub:"):
+        named = str(path.parent / plain_name(named, str(path)))
+    rows = read_rows_of(named, Home(named))
+    # A machine's paths have no place in settings and reports.
+    return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
+
+
+def _problem(file: TaskFile, place: str, row: Mapping[str, Any]) -> YamlProblem:
+    given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
+    if file.prompt == "prompt" and "prompt" not in row:
+        del given["prompt"]  # the error says that the row lacks it
+    made = {name: _value(value, row, name, place) for name, value in given.items()}
+    problem = Custom.problem_of(place, {**row, **made})
+    fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
+    asked = _value(file.instruction, row, "instruction", place) if file.instruction else ""
+    return YamlProblem(**fields, instruction=str(asked), row=dict(row))
+
+
+def _value(text: Any, row: Mapping[str, Any], key: str, place: str) -> Any:
+    """A column as it is, or a template filled in; lists item by item, numbers as they are."""
+    if isinstance(text, (list, tuple)):
+        return [_value(item, row, key, place) for item in text]
+    if not isinstance(text, str):
+        return text
+    if text in row:
+        return row[text]
+    if text.isidentifier() and "{" not in text and key != "mode":
+        raise InputError(
+            f"{place}: there is no column {text!r}, which {key} names.",
+            f"The row has: {', '.join(map(str, row))}. Write a word itself as {{{{ '{text}' }}}}.",
+        )
+    try:
+        return _templates().from_string(text).render(row)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"The template of {key} is not valid: {error.message}.") from None
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise InputError(f"{place}: the template of {key} can't be filled in: {error}.") from None
+
+
+@lru_cache(maxsize=1)
+def _templates() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)

@@ -1,0 +1,136 @@
+"""Options of commands come from the fields of a configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from click.testing import CliRunner, Result
+from pydantic import Field
+
+from codegen import config
+from codegen.cli.options import command, options
+from codegen.config import Config, Option
+from codegen.errors import ConfigError
+
+
+class Choice(Config):
+    """One field of each kind of option."""
+
+    model: str = Field(description="The model.")
+    n: Annotated[int, Option(("-n",))] = Field(1, ge=1, description="Samples per problem.")
+    rate: float = Field(0.5, gt=0, le=1, description="How fast.")
+    kind: Literal["fast", "exact"] = Field("fast", description="Which algorithm.")
+    backend: Annotated[
+        Literal["transformers", "vllm"], Option(old_values={"hf": "transformers"})
+    ] = Field("transformers", description="What runs the model.")
+    license: Annotated[str, Option(old=("licence",), metavar="SPDX")] = Field(
+        "", description="License of the programs."
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many.")
+    steps: Annotated[int | None, Option(default="planned")] = Field(None, description="Steps.")
+    strict: Annotated[bool, Option(is_pair=True)] = Field(True, description="Strict rules.")
+    chat: bool | None = Field(None, description="Chat template.")
+    quick: bool = Field(False, description="Smaller samples.")
+    against: tuple[str, ...] = Field((), description="Other sources.")
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), description="Sizes.")
+    styles: Annotated[tuple[str, ...], Option(commas=True)] = Field(("a", "b"), description="Some.")
+    extra: dict[str, Any] = Field({}, description="More.")
+    folder: Path | None = Field(None, description="Where.")
+
+    def model_post_init(self, context: Any) -> None:
+        if self.quick and self.limit:
+            raise ConfigError("--quick and --limit exclude each other.", "Give one of them.")
+
+
+@command(example="codegen make x.jsonl --model m")
+@options(Choice, "choice")
+def make(choice: Choice, as_json: bool) -> dict[str, Any]:
+    """Make something."""
+    given = sorted(choice.model_fields_set)
+    return {**choice.model_dump(mode="json"), "given": given, "ok": choice.model != "bad"}
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(make, ["--model", "m", *arguments])
+
+
+@pytest.fixture(autouse=True)
+def fresh_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_NOTED", set())
+
+
+def made(*arguments: str) -> dict[str, Any]:
+    done = run("--json", *arguments)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_defaults_are_those_of_the_model() -> None:
+    found = made()
+    expected = Choice(model="m").model_dump(mode="json")
+    assert found == {**expected, "given": ["model"], "ok": True}
+
+
+def test_every_kind_of_option() -> None:
+    found = made(
+        *("-n", "3", "--rate", "1", "--kind", "exact", "--license", "MIT", "--limit", "4"),
+        *("--no-strict", "--no-chat", "--against", "a b", "--against", "c", "--sizes", "8"),
+        *("--styles", "x, y", "--extra", "k=1", "--extra", "word=text=2", "--folder", "f"),
+    )
+    expected = {
+        "n": 3, "rate": 1.0, "kind": "exact", "license": "MIT", "limit": 4, "strict": False,
+        "chat": False, "against": ["a b", "c"], "sizes": [8], "styles": ["x", "y"],
+        "extra": {"k": 1, "word": "text=2"}, "folder": "f",
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert set(found["given"]) == {"model", *expected}
+
+
+def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
+    text = run("--help").output
+    for part in (
+        "-n INTEGER RANGE", "[default: 1; x>=1]", "[default: 0.5; 0<x<=1]", "[fast|exact]",
+        "--strict / --no-strict", "--chat / --no-chat", "--license SPDX", "[default: (planned)]",
+        "--styles TEXT", "[default: a,b]", "--extra KEY=VALUE", "[required]", "--json",
+        "Example:\n    codegen make x.jsonl --model m",
+    ):  # fmt: skip
+        assert part in text, text
+    assert "licence" not in text and "hf" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-n", "0"], "0 is not in the range x>=1"),
+        (["--sizes", "0"], "0 is not in the range x>=1"),
+        (["--kind", "slow"], "'slow' is not one of 'fast', 'exact'"),
+        (["--rate", "nan"], "--rate is nan. It must be a number above 0, up to 1."),
+        (["--extra", "k"], "'k' is not an option; give KEY=VALUE"),
+        (["--extra", "k=1", "--extra", "k=2"], "'k' is given twice"),
+        (["--quik"], "Did you mean '--quick'?"),
+        (["--quick", "--limit", "1"], "--quick and --limit exclude each other."),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], message: str) -> None:
+    done = run(*arguments)
+    shown = done.output + (str(done.exception) if isinstance(done.exception, ConfigError) else "")
+    assert done.exit_code != 0 and message in shown, shown
+
+
+@pytest.mark.parametrize("old", [["--licence", "MIT"], ["--licence=MIT"]])
+def test_old_names_and_values_work_with_a_note(old: list[str]) -> None:
+    done = run(*old, "--backend", "hf", "--json")
+    found = json.loads(done.stdout)
+    assert (found["license"], found["backend"]) == ("MIT", "transformers")
+    assert done.stderr.splitlines() == [
+        "Note: --licence is now called --license; the old name works for one version.",
+        "Note: 'hf' is now called 'transformers'; the old word works for one version.",
+    ]
+
+
+def test_a_summary_that_is_not_ok_fails() -> None:
+    assert CliRunner().invoke(make, ["--model", "bad", "--json"]).exit_code == 1
+    assert CliRunner().invoke(make, []).exit_code == 2

@@ -1,0 +1,91 @@
+"""Star graphs against the published rules, read back from their text alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from codegen.data.sources.puzzles import BORDER, Puzzles
+from codegen.errors import ConfigError
+
+COUNT = 400
+# degree, shortest and longest arm, least plan behind the centre, node names
+RULES = {
+    "star-easy": (3, 5, 5, 4, 20),
+    "star-medium": (3, 3, 6, 2, 20),
+    "star-hard": (5, 6, 12, 5, 56),
+}
+
+
+def pairs(words: list[str]) -> list[tuple[int, int]]:
+    return [(int(a), int(b)) for a, b in zip(words[::2], words[1::2], strict=True)]
+
+
+def ways(edges: list[tuple[int, int]], source: int, goal: int) -> list[list[int]]:
+    """All paths from source to goal, by search."""
+    if source == goal:
+        return [[goal]]
+    return [[source, *rest] for a, b in edges if a == source for rest in ways(edges, b, goal)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_answer_is_the_only_way(name: str) -> None:
+    degree, shortest, longest, plan, names = RULES[name]
+    lengths: Counter[int] = Counter()
+    joins: set[int] = set()
+    for example in Puzzles(name, "train", COUNT):
+        *words, source, goal, border = example.instruction.split()
+        assert border == BORDER
+        edges = pairs(words)
+        assert len(set(edges)) == len(edges)
+        assert all(0 <= node < names for edge in edges for node in edge)
+        (path,) = ways(edges, int(source), int(goal))
+        assert pairs(example.program.split()) == list(pairwise(path))
+        lengths[len(path)] += 1
+        centre = Counter(a for a, _ in edges)
+        centre.update(b for _, b in edges)
+        node, count = centre.most_common(1)[0]
+        ends = sum(1 for a, _ in edges if a == node), sum(1 for _, b in edges if b == node)
+        assert ends[0] == degree and count == sum(ends)
+        at = path.index(node)
+        joins.add(at)
+        assert len(path) - 1 - at >= plan
+    assert set(lengths) == set(range(shortest, longest + 1))
+    assert min(joins) == 0 and max(joins) == longest - plan - 1
+    for count in lengths.values():  # every length equally often
+        expected = COUNT / len(lengths)
+        assert abs(count - expected) < 5 * expected**0.5
+
+
+def test_edges_are_shuffled_and_puzzles_differ() -> None:
+    examples = list(Puzzles("star-easy", "train", 200))
+    firsts = Counter(example.instruction.split()[0] for example in examples)
+    assert len(firsts) == 20
+    assert len({example.instruction for example in examples}) == 200
+    test = {example.instruction for example in Puzzles("star-easy", "test", 200)}
+    assert not test & {example.instruction for example in examples}
+
+
+def test_a_puzzle_is_the_same_whatever_their_number() -> None:
+    some, more = (list(Puzzles("star-hard", "validation", n)) for n in (3, 9))
+    assert more[:3] == some
+    text = next(Puzzles("star-hard", "validation", 1).texts())
+    assert (text.prompt, text.trained) == (some[0].instruction, some[0].program)
+
+
+def test_names() -> None:
+    assert Puzzles.parse("puzzles:star-easy") == Puzzles("star-easy", "train", 50_000)
+    assert Puzzles.parse("puzzles:star-hard:test") == Puzzles("star-hard", "test", 5_000)
+    assert Puzzles.parse("puzzles:zebra-3x4:test:7") == Puzzles("zebra-3x4", "test", 7)
+    for spec, message in {
+        "puzzles:star": "no puzzles 'star'",
+        "puzzles:star-easy:tset": "no split 'tset'",
+        "puzzles:star-easy:test:0": "asks for '0' puzzles",
+        "puzzles:star-easy:test:-3": "asks for '-3' puzzles",
+        "puzzles:star-easy:test:9:9": "names no puzzles",
+        "puzzles:zebra-9x9": "zebra-NxM",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            Puzzles.parse(spec)

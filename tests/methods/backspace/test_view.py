@@ -1,0 +1,89 @@
+"""How trajectories look."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.methods.backspace import Backspace, Codec, Trajectory, add_noise, replay
+from codegen.methods.backspace.view import open_text, overview, render, steps, title
+from codegen.records import Example, TrainingText
+
+BKSPC = 9
+
+
+def letters(ids) -> str:
+    return "".join("abcdefgh "[i] for i in ids)
+
+
+TRAJECTORY = Trajectory((5, 0, 7, 8, 9, 9, 1, 2), (-100, 0, 1, 9, 9, 9, 1, 2), 1, BKSPC)
+
+
+def styled(text) -> list[tuple[str, str]]:
+    return [(text.plain[span.start : span.end], str(span.style)) for span in text.spans]
+
+
+def test_overview() -> None:
+    shown = overview(TRAJECTORY, letters)
+    assert shown.plain == "ah·⌫⌫bc"
+    assert styled(shown) == [("h·", "red strike"), ("⌫⌫", "bold yellow")]
+
+
+def test_steps_show_the_states_and_what_is_right_there() -> None:
+    shown = [render(step, TRAJECTORY, letters).plain for step in steps(TRAJECTORY)]
+    assert shown == [
+        "\n→ a",
+        "ah\n→ backspace",
+        "ah·\n→ backspace",
+        "ah·⌫\n→ backspace",
+        "ah⌫\n→ b",
+        "ab\n→ c",
+        "abc",
+    ]
+    assert [title(step, TRAJECTORY) for step in steps(TRAJECTORY)][-1] == "action 7 of 7"
+    removed = render(steps(TRAJECTORY)[3], TRAJECTORY, letters)
+    assert styled(removed)[:2] == [("h", "bold red reverse"), ("·", "red strike")]
+
+
+@given(
+    clean=st.lists(st.integers(0, 7), min_size=1, max_size=8),
+    seed=st.integers(0, 1000),
+    eta=st.sampled_from([0.0, 0.4, 1.0]),
+)
+def test_steps_agree_with_replay(clean: list[int], seed: int, eta: float) -> None:
+    rng = random.Random(seed)
+
+    def propose(at: int, most: int) -> list[int]:
+        return [(clean[at] + 1) % 8, *(rng.randrange(8) for _ in range(most - 1))]
+
+    trajectory = add_noise([3], clean, propose, rng, bkspc=BKSPC, eta=eta, span=3).trajectory
+    found = steps(trajectory)
+    assert found[0].time == 0 and found[-1].time == len(trajectory.actions) - 1
+    for step in found:
+        executed = trajectory.actions[: 1 + step.time]
+        assert replay(executed, BKSPC, 1) == [3, *clean[: step.kept], *step.wrong]
+        following = trajectory.labels[1 + step.time : 2 + step.time]
+        assert (step.label,) == following or (step.label is None and not following)
+    assert len(found) == len({step.time for step in found})
+
+
+def test_control_characters_do_not_reach_the_terminal(embedded: Codec) -> None:
+    program = "x = '\x1b[2J\x07\u202e'\n"
+    for seed in range(20):
+        options = Backspace(eta=0.5, span=2)
+        (text,) = options.generate(Example("e", "Do it.", program), random.Random(seed))
+        trajectory, decode = open_text(text)
+        pages = [render(step, trajectory, decode).plain for step in steps(trajectory)]
+        whole = overview(trajectory, decode).plain
+        for page in (*pages, whole):
+            assert not {"\x1b", "\x07", "\u202e"} & set(page)
+        assert "\\x1b" in whole
+
+
+def test_other_texts_are_refused() -> None:
+    with pytest.raises(InputError, match="'t'"):
+        open_text(TrainingText("t", "e", "lintseq", ()))

@@ -1,0 +1,331 @@
+"""The UniCode generator, without a model and with a real server."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import re
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    Reply,
+    completion,
+    error,
+)
+from unicode_helpers import PROGRAM, example, texts_of, write
+
+from codegen.data import EngineOptions, MemorySource, open_source, read_rejects, read_texts, run
+from codegen.data.generators import config_of
+from codegen.errors import ConfigError
+from codegen.generation.asking import Prices
+from codegen.generation.endpoint import Endpoint
+from codegen.generation.local_model import LocalModel
+from codegen.methods.unicode import STYLES, UniCode, UnsupportedProgram, Unusable, to_python
+
+
+def blocks(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+
+
+# Mode ast
+
+
+def test_humaneval_texts_hold_the_program_and_its_faithful_pseudo_code(tmp_path: Path) -> None:
+    manifest = run(UniCode(), open_source("humaneval"), tmp_path / "out", workers=1)
+    programs = {item.id: item.program for item in open_source("humaneval")}  # type: ignore[union-attr]
+    assert manifest.counts == {"inputs": 164, "kept": 164, "skipped": {}, "failed": {}}
+    texts = list(read_texts(tmp_path / "out"))
+    assert len(texts) == 4 * 164 == len({text.id for text in texts})
+    used = set()
+    for text in texts:
+        prompt, response = text.segments
+        assert not prompt.train and response.train
+        found = blocks(response.text)
+        used.add(text.meta["style"])
+        # An example's amounts are told once: on its first text.
+        counted = (text.meta.get("nodes", 0) > 0, text.meta.get("uncovered"))
+        assert counted == ((True, 0) if text.meta["objective"] == "qa" else (False, None))
+        assert text.id == f"{text.example_id}#unicode-{text.meta['objective']}"
+        if text.meta["objective"] != "qp":
+            assert found["python"].rstrip("\n") == programs[text.example_id].rstrip("\n")
+        if text.meta["objective"] in ("qp", "uot"):
+            back = to_python(found["unicode"], STYLES[text.meta["style"]])
+            assert compiled(back) == compiled(programs[text.example_id])
+    assert used == set(STYLES)
+
+
+def compiled(program: str) -> list[Any]:
+    """What CPython makes of a program, apart from its annotations and the places of its lines."""
+    code = compile(_Bare().visit(ast.parse(program)), "", "exec", dont_inherit=True)
+    found: list[Any] = []
+
+    def walk(code: types.CodeType) -> None:
+        found.extend([code.co_name, code.co_code, code.co_names, code.co_varnames])
+        for const in code.co_consts:
+            if isinstance(const, types.CodeType):
+                walk(const)
+            else:
+                found.append(repr(const))
+
+    walk(code)
+    return found
+
+
+class _Bare(ast.NodeTransformer):
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        node.returns = None
+        self.generic_visit(node)
+        return node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.module == "typing" else node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+
+def test_datasets_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    run(UniCode(), open_source("humaneval"), tmp_path / "out", workers=1, limit=5)
+    import datasets
+
+    rows = datasets.load_dataset(
+        "json",
+        data_files=str(tmp_path / "out" / "data-*.jsonl"),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert len(rows) == 20
+    row: Any = rows[3]
+    assert row["segments"][1]["train"] is True and row["meta"]["objective"] == "uot"
+
+
+def test_one_pseudo_code_for_all_objectives() -> None:
+    texts = {text.meta["objective"]: text for text in texts_of(UniCode(), example())}
+    codes = {
+        blocks(texts["qp"].segments[1].text)["unicode"],
+        blocks(texts["pa"].segments[0].text)["unicode"],
+        blocks(texts["uot"].segments[1].text)["unicode"],
+    }
+    assert len(codes) == 1
+
+
+def test_styles_and_objectives_by_choice() -> None:
+    for style in STYLES:
+        (text,) = texts_of(UniCode(objectives=("qp",), styles=(style,)), example())
+        assert text.meta["style"] == style
+    two = UniCode(objectives=("pa",), styles=("indent", "begin_end"))
+    drawn = {texts_of(two, example(), seed)[0].meta["style"] for seed in range(20)}
+    assert drawn == {"indent", "begin_end"}
+
+
+def test_the_texts_do_not_depend_on_chunks_or_workers(tmp_path: Path) -> None:
+    made = []
+    for number, (workers, chunk_size) in enumerate([(1, 1), (1, 7), (2, 5)]):
+        out = tmp_path / str(number)
+        options = EngineOptions(chunk_size=chunk_size)
+        run(UniCode(), open_source("humaneval"), out, workers=workers, limit=30, options=options)
+        made.append((out / "data-00000.jsonl").read_bytes())
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"program": "def f(:\n"}, "syntax_error"),
+        ({"language": "rust"}, "not_python"),
+        ({"instruction": " \n"}, "no_instruction"),
+    ],
+)
+def test_what_is_skipped(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises((UnsupportedProgram, Unusable)) as caught:
+        texts_of(UniCode(), example(**fields))
+    assert caught.value.reason == reason
+
+
+def test_translation_alone_needs_no_instruction() -> None:
+    (text,) = texts_of(UniCode(objectives=("pa",)), example(instruction=""))
+    assert text.prompt.startswith("Translate this universal code to Python.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "gpt"}, "no mode 'gpt'"),
+        ({"objectives": ("qa", "aq")}, "no objective 'aq'"),
+        ({"objectives": "qa"}, "must be a sequence"),
+        ({"objectives": ()}, "must be a sequence"),
+        ({"objectives": ("qa", "qa")}, "named twice"),
+        ({"styles": ("fancy",)}, "no style 'fancy'"),
+        ({"template": "chatml"}, "no template 'chatml'"),
+        ({"mode": "llm"}, "needs a model"),
+        ({"llm": LocalModel()}, "takes no model"),
+        ({"min_score": 4}, "need mode 'llm'"),
+        ({"mode": "hybrid", "llm": LocalModel(), "snippets": True}, "need mode 'llm'"),
+        ({"mode": "llm", "llm": LocalModel(), "min_score": 6}, "min_score is 6"),
+        ({"mode": "llm", "llm": LocalModel(), "max_tokens": 0}, "max_tokens"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        UniCode(**options)
+
+
+# Modes llm and hybrid, with a server
+
+
+def asking(model: Model, cache: Path, mode: Any = "llm", **options: Any) -> UniCode:
+    endpoint = Endpoint(model.url, "m", concurrency=4, backoff_s=0.01, retries=2)
+    return UniCode(mode, llm=endpoint, cache=str(cache), **options)
+
+
+def test_llm_texts(model: Model, tmp_path: Path) -> None:
+    generator = asking(model, tmp_path / "c", styles=("begin_end_lower",), prices=Prices(1, 10))
+    texts = texts_of(generator, example(language="javascript"))
+    assert [text.meta["objective"] for text in texts] == ["qa", "qp", "pa", "uot"]
+    assert "```unicode\n// Do 0.\nFUNCTION f(x) {\n}\n```" in texts[3].segments[1].text
+    assert "translate it to JavaScript." in texts[3].segments[0].text
+    assert texts[0].meta == {
+        "objective": "qa",
+        "style": "begin_end_lower",
+        "llm_model": "m",
+        "llm_prompt_tokens": 7,
+        "llm_completion_tokens": 5,
+        "llm_cost_micros": 57,
+    }
+    assert texts[1].meta == {"objective": "qp", "style": "begin_end_lower", "llm_model": "m"}
+    (prompt,) = model.prompts
+    assert "Do 0.\n\nSolution:\n```javascript\n" + PROGRAM in prompt
+    assert "between begin and end" in prompt
+
+
+def test_grades_filter(model: Model, tmp_path: Path) -> None:
+    generator = asking(model, tmp_path / "c", min_score=4)
+    manifest = run(
+        generator, MemorySource(tuple(map(example, range(6)))), tmp_path / "out", workers=1
+    )
+    assert manifest.counts["kept"] == 5 and manifest.counts["skipped"] == {"low_score": 1}
+    assert {text.meta["score"] for text in read_texts(tmp_path / "out")} == {5}
+    tokens = [text.meta.get("llm_prompt_tokens") for text in read_texts(tmp_path / "out")]
+    assert tokens == [14, None, None, None] * 5
+    assert manifest.statistics["totals"]["llm_prompt_tokens"] == len(model.bodies) * 7 - 14
+    assert [row["id"] for row in read_rejects(tmp_path / "out")] == ["e3"]
+
+
+def test_snippets(model: Model, tmp_path: Path) -> None:
+    texts = texts_of(asking(model, tmp_path / "c", snippets=True), example())
+    assert texts[0].text == "Invent.\n```python\nx = 1\n```"
+    assert len(model.bodies) == 2 and PROGRAM in model.prompts[0]
+    model.script = [completion("[Problem]\nInvent.\n[Solution]\n```python\nx = = 1\n```")]
+    with pytest.raises(Unusable) as caught:
+        texts_of(asking(model, tmp_path / "c", snippets=True), example(1))
+    assert caught.value.reason == "bad_solution"
+
+
+def test_hybrid(model: Model, tmp_path: Path) -> None:
+    (plain,) = texts_of(UniCode(objectives=("qp",)), example())
+    (text,) = texts_of(asking(model, tmp_path / "c", "hybrid", objectives=("qp",)), example())
+    code = blocks(text.segments[1].text)["unicode"]
+    assert code.removeprefix("// What Do 0. needs.\n") == blocks(plain.segments[1].text)["unicode"]
+    assert text.meta["nodes"] == plain.meta["nodes"] and text.meta["llm_completion_tokens"] == 5
+
+
+def test_every_input_is_counted_whatever_the_model_answers(model: Model, tmp_path: Path) -> None:
+    replies = {
+        0: completion("FUNCTION g() {\n}"),
+        1: completion(None),
+        2: completion("", "length"),
+        3: completion("", "content_filter"),
+        4: error(400, "context length exceeded"),
+        5: error(500, "always"),
+        6: Reply(raw=b"\xff\xfe"),
+        7: Reply({"choices": []}),
+    }
+
+    def answer(body: dict[str, Any]) -> Reply:
+        number = int(body["messages"][0]["content"].rsplit("Do ", 1)[1].split(".", 1)[0])
+        return replies.get(number) or write(body)
+
+    model.answer = answer
+    source = MemorySource(tuple(map(example, range(12))))
+    generator = asking(model, tmp_path / "c", "hybrid")
+    manifest = run(generator, source, tmp_path / "out", workers=1)
+    assert manifest.counts == {
+        "inputs": 12,
+        "kept": 4,
+        "skipped": {"content_filter": 1, "skeleton_changed": 2, "truncated": 1},
+        "failed": {"RequestFailed": 4},
+    }
+    details = {row["id"]: row["detail"] for row in read_rejects(tmp_path / "out")}
+    assert "context length exceeded" in details["e4"] and "HTTP 500: always" in details["e5"]
+
+
+def test_answers_that_are_no_universal_code(model: Model, tmp_path: Path) -> None:
+    answers = [f"```python\n{PROGRAM}```", "``` \n```", "def g(x):\n    return max(x, 1)\n"]
+    model.script = [completion(answer) for answer in answers]
+    reasons = []
+    for number in range(3):
+        with pytest.raises(Unusable) as caught:
+            texts_of(asking(model, tmp_path / "c"), example(), number)
+        reasons.append(caught.value.reason)
+    assert reasons == ["copied_program", "empty_answer", "executable"]
+
+
+def test_a_wrong_key_ends_the_run_and_costs_no_example(model: Model, tmp_path: Path) -> None:
+    model.answer = lambda _: error(401, "bad key")
+    source = MemorySource(tuple(map(example, range(12))))
+    generator = asking(model, tmp_path / "c")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="bad key"):
+            run(generator, source, tmp_path / "out", workers=1)
+    model.answer = write
+    manifest = run(generator, source, tmp_path / "out", workers=1)
+    assert manifest.kept == 12
+
+
+def test_a_broken_cache_ends_the_run(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("no cache " * 500)
+    with pytest.raises(ConfigError, match=r"c is damaged or is no response cache.*--cache"):
+        run(asking(model, tmp_path / "c"), MemorySource((example(),)), tmp_path / "out", workers=1)
+    assert not model.bodies
+
+
+def test_other_objectives_or_chunks_ask_nothing_new(model: Model, tmp_path: Path) -> None:
+    model.answer = lambda body: Reply(write(body).body, delay_s=0.1)
+    source = MemorySource(tuple(map(example, range(10))))
+    first = asking(model, tmp_path / "c", objectives=("qp",))
+    run(first, source, tmp_path / "a", workers=1)
+    assert len(model.bodies) == 10 and model.most_in_flight > 1
+    second = asking(model, tmp_path / "c")
+    run(second, source, tmp_path / "b", workers=1, options=EngineOptions(chunk_size=3))
+    run(second, source, tmp_path / "d", workers=2, options=EngineOptions(chunk_size=1))
+    assert len(model.bodies) == 10
+    files = [(tmp_path / name / "data-00000.jsonl").read_bytes() for name in "bd"]
+    assert files[0] == files[1]
+
+
+def test_the_configuration_is_what_decides_the_texts(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_NAME", "sk-secret")
+    one = UniCode("llm", llm=Endpoint(model.url, "m", "SECRET_NAME"), cache="x", ledger="l")
+    moved = Endpoint("https://elsewhere/v1", "m", concurrency=99, timeout_s=1)
+    other = UniCode("llm", llm=moved, cache="y")
+    assert config_of(one) == config_of(other)
+    assert "SECRET" not in json.dumps(config_of(one))
+    changed = UniCode("llm", llm=Endpoint(model.url, "n"))
+    assert config_of(changed) != config_of(one)
+    for generator in (one, changed, UniCode()):
+        assert pickle.loads(pickle.dumps(generator)) == generator  # noqa: S301 - our own
+        hash(generator)

@@ -1,0 +1,123 @@
+"""The wheel and the source distribution, built, installed apart from the checkout and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+# Everything but what belongs to an optional dependency that may be missing here.
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import codegen
+failed, count = {}, 0
+for module in pkgutil.walk_packages(codegen.__path__, "codegen.", onerror=lambda name: None):
+    if module.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(module.name)
+        count += 1
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in sys.argv[1:]:
+            failed[module.name] = str(error)
+print(json.dumps({"file": codegen.__file__, "imported": count, "failed": failed}))
+"""
+OPTIONAL = ("vllm", "ray", "triton", "duckdb", "constraint", "pygls", "lsprotocol", "starlette")
+
+
+def _run(command: list[str], folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The source distribution of the checkout, and the wheel that is built from it alone."""
+    pytest.importorskip("setuptools", minversion="77", reason="pip install 'setuptools>=77'")
+    folder = tmp_path_factory.mktemp("dist")
+    tree = folder / "tree"
+    names = _run(["git", "ls-files", "-z"], ROOT) if (ROOT / ".git").exists() else ""
+    if not names:
+        pytest.skip("this is not a git checkout")
+    for name in filter(None, names.split("\0")):
+        if name.startswith("tests/") or not os.path.lexists(ROOT / name):
+            continue
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, tree / name, follow_symlinks=False)
+    hook = "from setuptools import build_meta as b; print(b.build_{}({!r}))"
+    out = _run([sys.executable, "-c", hook.format("sdist", str(folder))], tree)
+    sdist = folder / out.split()[-1]
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    (unpacked,) = (folder / "unpacked").iterdir()
+    out = _run([sys.executable, "-c", hook.format("wheel", str(folder))], unpacked)
+    return {"sdist": sdist, "wheel": folder / out.split()[-1]}
+
+
+def _environment(folder: Path, distribution: Path) -> Path:
+    """A new virtual environment with one distribution and, for the rest, our dependencies."""
+    venv.create(folder, symlinks=True)
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    # The dependencies of this environment, without its own (editable) installation of codegen.
+    here = next(Path(p) for p in sys.path if p.endswith("site-packages"))
+    for path in here.iterdir():
+        if "codegen" not in path.name and path.name != "__pycache__":
+            (packages / path.name).symlink_to(path)
+    python = folder / "bin" / "python"
+    _run(
+        [str(python), "-m", "pip", "install", "-q", "--no-deps", "--no-index",
+         "--no-build-isolation", "--disable-pip-version-check", str(distribution)],
+        folder,
+    )  # fmt: skip
+    return python
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_an_installation_imports_everything_and_passes_doctor(
+    built: dict[str, Path], kind: str, tmp_path: Path
+) -> None:
+    python = _environment(tmp_path / "environment", built[kind])
+    found = json.loads(_run([str(python), "-P", "-c", IMPORT_ALL, *OPTIONAL], tmp_path))
+    assert found["file"].startswith(str(tmp_path))
+    assert found["failed"] == {}
+    assert found["imported"] > 200
+    codegen = str(python.with_name("codegen"))
+    doctor = json.loads(_run([codegen, "doctor", "--json"], tmp_path))
+    assert doctor
+    done = subprocess.run(
+        [codegen, "bench", "lintseq"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "benchmarks are not part of the installed package" in done.stderr
+
+
+def test_the_wheel_holds_the_package_and_no_benchmarks_or_tests(built: dict[str, Path]) -> None:
+    names = zipfile.ZipFile(built["wheel"]).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"codegen"}
+    assert not [name for name in names if "/benchmarks/" in name or "/tests/" in name]
+    assert "codegen/py.typed" in names
+    for suffix in (".safetensors", ".html"):
+        tracked = _run(["git", "ls-files", f"*{suffix}"], ROOT).split()
+        shipped = {n for n in tracked if not n.startswith(("tests/", "benchmarks/", "docs/"))}
+        missing = {n for n in shipped if f"codegen/{n.removeprefix('codegen/')}" not in names}
+        assert not missing

@@ -1,4 +1,4 @@
-"""Batches of unequal rows: our cursors against realignment (EQSPEC, EXSPEC), in fp32.
+"""Batches of unequal rows: cursors per row against realignment (EQSPEC, EXSPEC), in fp32.
 
 What: greedy completions of HumanEval's prompts by one model, all in one batch (EXSPEC: in batches
 of half as many, out of a pool of all). All methods verify suffix drafts of at most ``draft_tokens``

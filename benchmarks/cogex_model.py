@@ -1,4 +1,4 @@
-"""A model fine-tuned on CoGEX records against the model below it with a few examples shown.
+"""A model fine-tuned on CoGEX records against its base model with few-shot examples.
 
 What: the share of problems answered right, over word sorting, coin flip, large sums and arithmetic
 stories (``tasks`` has them one by one), none of which was trained on. ``direct``: the untuned

@@ -1,4 +1,4 @@
-"""Completion: from a key to a suggestion, through the editor back-end's engine.
+"""Completion latency from keystroke to suggestion, through the editor back-end's engine.
 
 A document is a module of the standard library around a window of ``context`` tokens. After each
 single edit in it (a key at the cursor, a name changed above, an import inserted, a function deleted

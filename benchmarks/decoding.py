@@ -1,4 +1,4 @@
-"""Drafts with a model: tokens a forward pass and tokens a second, against transformers' own ways.
+"""Drafts with a model: tokens per forward pass and per second, against transformers.
 
 What: completions by one model, one prompt at a time and in a batch of eight. The model writes by
 itself in ``humaneval`` (functions from their docstrings, chat), ``sampled`` (the same at

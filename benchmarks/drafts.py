@@ -1,4 +1,4 @@
-"""Drafts without a model: tokens a step when the target writes a given text, against their peers.
+"""Drafts without a model: tokens per step when the target writes a given text, against peers.
 
 What: a drafter drafts, the tokens that the text has are accepted, one more comes from the target
 (:mod:`codegen.benchmarks.tools.drafting`). ``..._tokens_per_step`` is what one forward pass of the

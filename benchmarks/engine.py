@@ -1,4 +1,4 @@
-"""Inputs a second of the data engine, with one worker and with two, on the same programs.
+"""Inputs per second of the data engine with one worker and with two, on the same programs.
 
 What: ``LintSeq(verify="ruff", sequences=5)`` with its default audit over functions, methods and
 classes of the standard library and the installed packages (definitions of 3 to 120 lines), by the

@@ -1,4 +1,4 @@
-"""pass@k beyond the samples at hand: how far the extrapolation is off, on simulated benchmarks.
+"""pass@k beyond the number of samples: error of the extrapolation on simulated benchmarks.
 
 What: benchmarks of 164 problems whose success rates are drawn from a known distribution, n samples
 of each; pass@5n by ``codegen.evals.statistics.extrapolate`` against the true mean. Keys by truth

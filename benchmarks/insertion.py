@@ -1,4 +1,4 @@
-"""Insertion language models: right answers on star graphs, and what a training step costs.
+"""Insertion language models: accuracy on star graphs, and the cost of a training step.
 
 What: ``star_easy``, ``star_medium``, ``star_hard`` are the shares of held-out puzzles that the
 insertion model answers exactly, ``autoregressive_...`` that of an unmodified Llama of equal size,

@@ -1,4 +1,4 @@
-"""The Triton kernels: what each takes of a multiprocessor; on a GPU, its time against the floor.
+"""The Triton kernels: resources per multiprocessor; on a GPU, time against the lower bound.
 
 What: every kernel is compiled ahead of time for sm_80 and sm_90 as a launch on common model shapes
 would have it; ``kernels`` has for each the registers of a thread, the bytes that it spills, and the

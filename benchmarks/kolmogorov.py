@@ -1,4 +1,4 @@
-"""The KoLMogorov test: the sampler's programs, their code, and real programs of a model.
+"""The KoLMogorov test: the sampler's programs, their code, and a model's real programs.
 
 What: programs of the sampler (``sequence_items``, ``lines``, ``paper_bits``; ``paper_rate``,
 ``uniform_rate`` and ``learned_rate``, program bits / sequence bits by the paper's count and by the

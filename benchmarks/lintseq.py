@@ -1,4 +1,4 @@
-"""CPU time of LintSeq edit sequences, against the published generator, in one run.
+"""CPU time per LintSeq edit sequence, against the published generator, in one run.
 
 What: CPU milliseconds for one edit sequence, parsing and dependencies included, over 30 HumanEval
 programs and 14 modules of the standard library, five sequences a program (s = 5) as in the paper's

@@ -1,4 +1,4 @@
-"""A million LintSeq edit sequences of a real corpus through the data engine: speed and memory.
+"""A million LintSeq edit sequences of a real corpus through the data engine: speed, memory.
 
 What: ``LintSeq(verify="ruff", sequences=5)``, the paper's number, with its default audit, over the
 functions, methods and classes of the standard library and all installed packages (definitions of 3

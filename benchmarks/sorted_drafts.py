@@ -1,4 +1,4 @@
-"""Sorted drafts (S2D) in miniature: trained here from nothing, acceptance and tokens a pass.
+"""Sorted drafts (S2D) in miniature, trained from scratch: acceptance and tokens per pass.
 
 What: a tokenizer of 2,048 tokens, two targets (8 and 4 layers of width 128), a nested draft (6
 layers of width 96, exits after 2, 4 and 6) by sorted fine-tuning, and the same draft trained at its

@@ -1,4 +1,4 @@
-"""Query match on WikiSQL's official development set, execution with and without guidance, speed.
+"""Query match on WikiSQL's official development set; execution with and without guidance; speed.
 
 What: ``dev_query_match_default`` and ``_paper`` are the shares of the 8,421 questions of official
 dev whose query equals the gold one by WikiSQL's rule, with the weights of the package and with a

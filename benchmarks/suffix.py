@@ -1,4 +1,4 @@
-"""The suffix structure: microseconds to append and draft, bytes a token; against arctic-inference.
+"""The suffix index: time to append and draft, bytes per token, against arctic-inference.
 
 What: modules of the running Python's standard library in the embedded model's tokens are stored,
 and drafts of up to 32 tokens are asked for at contexts of 64 and of 512 tokens, in modules that are

@@ -1,4 +1,4 @@
-"""UniCode: how much of Python it covers, whether it comes back, and what a program costs.
+"""UniCode: coverage of Python, exactness of the round trip, and cost per program.
 
 What: Python -> UniCode -> Python over the solutions of HumanEval, those of MBPP (``-o mbpp=FILE``,
 its ``mbpp.jsonl``, plain or gzipped; null without) and all modules of the running Python's standard
@@ -19,7 +19,9 @@ import gzip
 import json
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from codegen.benchmarks.tools.machine import versions
@@ -28,8 +30,15 @@ from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import InputError
 from codegen.evals.tasks import load
-from codegen.methods.unicode import STYLES, to_python, to_unicode
-from codegen.methods.unicode.coverage import Coverage, measure
+from codegen.methods.unicode import (
+    STYLES,
+    Annotations,
+    Style,
+    UnsupportedProgram,
+    same_program,
+    to_python,
+    to_unicode,
+)
 
 Programs = list[tuple[str, str]]
 
@@ -111,3 +120,60 @@ def _costs(report: Report, programs: list[str]) -> None:
         written += len(texts)
     report.set("write_ms", 1000 * wrote_s / written, n=written)
     report.set("read_ms", 1000 * read_s / written, n=written)
+
+
+# --- the round trip over a corpus --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The round trip Python -> UniCode -> Python over a corpus.
+
+    Attributes:
+        programs: how many could be written.
+        unequal: names of those that came back with another AST.
+        skipped: reason -> names of programs that could not be written.
+        nodes: AST nodes of all programs written.
+        uncovered: AST node type -> nodes that were embedded as Python.
+    """
+
+    programs: int
+    unequal: tuple[str, ...]
+    skipped: Mapping[str, tuple[str, ...]]
+    nodes: int
+    uncovered: Mapping[str, int]
+
+    @property
+    def covered_rate(self) -> float:
+        """The share of nodes that have a form in UniCode."""
+        return 1 - sum(self.uncovered.values()) / self.nodes if self.nodes else 1.0
+
+
+def measure(
+    programs: Iterable[tuple[str, str]],
+    style: Style = STYLES["braces"],
+    *,
+    annotations: Annotations = "all",
+) -> Coverage:
+    """Sends programs, given as (name, source), through the round trip.
+
+    Raises:
+        UniCodeSyntaxError: if a text that was written can't be read, an error of this package.
+    """
+    count = nodes = 0
+    unequal: list[str] = []
+    skipped: dict[str, tuple[str, ...]] = {}
+    uncovered: Counter[str] = Counter()
+    for name, program in programs:
+        try:
+            written = to_unicode(program, style, annotations=annotations)
+        except UnsupportedProgram as error:
+            skipped[error.reason] = (*skipped.get(error.reason, ()), name)
+            continue
+        count += 1
+        nodes += written.nodes
+        uncovered.update(written.uncovered)
+        again = to_python(written.text)
+        if not same_program(program, again, annotations=annotations):
+            unequal.append(name)
+    return Coverage(count, tuple(unequal), skipped, nodes, dict(uncovered))

@@ -1,4 +1,4 @@
-"""Our drafts in vLLM: whether greedy text stays the same, tokens a step and acceptance.
+"""Our drafts in vLLM: equality of greedy text, tokens per step, acceptance.
 
 What: greedy completions by vLLM in float32, all prompts of a set together, on ``humaneval``
 (functions from their docstrings, chat) and ``humanevalfix`` (functions with a bug to mend, shown in

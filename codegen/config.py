@@ -35,39 +35,63 @@ C = TypeVar("C", bound="Config")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a field is given, where its name does not say it. Put it into ``Annotated``.
+    """How a field is given, where its name and type do not say it; made by :func:`setting`.
 
     Attributes:
         flags: names on the command line; by default ``--`` and the field's name with dashes.
         metavar: what stands for the value in ``--help``.
-        old: earlier names of the field. They work for one version, with a note on standard error.
-        old_values: earlier values of the field with what they are called now; likewise.
+        old: an earlier name of the field. It works for one version, with a note on standard error.
+        old_values: earlier values of the field and what they are called now; likewise.
         commas: a tuple is given as one text with commas, not by repeating the option.
-        default: shown in place of the default where that is computed.
+        shown: what help shows as the default, where that is computed.
         is_pair: a flag has a negative form too, ``--no-NAME``.
     """
 
     flags: tuple[str, ...] = ()
     metavar: str | None = None
-    old: tuple[str, ...] = ()
+    old: str = ""
     old_values: Mapping[str, str] = field(default_factory=dict)
     commas: bool = False
-    default: str = ""
+    shown: str = ""
     is_pair: bool = False
 
     @classmethod
     def of(cls, info: FieldInfo) -> Option:
-        """The marker of a field, or one without content."""
-        return next((m for m in info.metadata if isinstance(m, Option)), _PLAIN)
+        """How a field is given; the defaults for one that was not made by :func:`setting`."""
+        extra = info.json_schema_extra
+        found = extra.get("option") if isinstance(extra, dict) else None
+        return found if isinstance(found, Option) else _PLAIN
 
 
 _PLAIN = Option()
 
 
+def setting(
+    default: Any,
+    about: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    **how: Any,
+) -> Any:
+    """A field of a :class:`Config`, as :func:`pydantic.Field` makes it.
+
+    Args:
+        default: its default; ``...`` if it is required.
+        about: its description, the help of an option.
+        ge, gt, le, lt: the limits of a number.
+        how: see :class:`Option`.
+    """
+    extra: Any = {"option": Option(**how)}
+    return Field(default, description=about, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+
+
 class Config(BaseModel):
     """Base of configurations: frozen, strict, and without unknown keys.
 
-    A check of several fields belongs in ``model_post_init`` and raises :class:`ConfigError`.
+    A check of several fields belongs in ``_check`` and raises :class:`ConfigError`.
 
     Raises:
         ConfigError: when made of values that don't fit.
@@ -86,16 +110,23 @@ class Config(BaseModel):
     # Sections inside a model keep their place in the error.
     __init__.__pydantic_base_init__ = True  # pyright: ignore[reportFunctionMemberAccess]
 
+    def model_post_init(self, context: Any) -> None:
+        """Pydantic calls this once all fields are set."""
+        self._check()
+
+    def _check(self) -> None:
+        """Checks what several fields must fulfil together."""
+
     @model_validator(mode="before")
     @classmethod
     def _accept(cls, values: Any) -> Any:
         """Current names for old ones, and the three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
-        renamed = {old: name for name, f in cls.model_fields.items() for old in Option.of(f).old}
+        renamed = {Option.of(info).old: name for name, info in cls.model_fields.items()}
         found = {}
         for key, value in values.items():
-            name = renamed.get(key, key)
+            name = renamed.get(key) or key
             if name != key:
                 if name in values:
                     raise ConfigError(f"{key!r} is the old name of {name!r}.", "Give one of them.")
@@ -204,7 +235,7 @@ def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
         else:
             value = info.get_default(call_default_factory=True, validated_data={})
             default = "required" if info.is_required() else _shown(value)
-            default = Option.of(info).default or default
+            default = Option.of(info).shown or default
             yield Key(prefix + name, allowed(info), info.description or "", default)
 
 
@@ -343,7 +374,8 @@ class _Place(NamedTuple):
     @classmethod
     def of(cls, kind: type[Config], values: Any, location: Sequence[int | str]) -> _Place:
         """The place of pydantic's location, which also names arms of unions and items."""
-        key, info, value = "", None, values
+        key, info = "", None
+        value: Any = values
         inside: type[Config] | None = kind
         for part in location:
             is_field = inside is not None and part in inside.model_fields

@@ -1,9 +1,24 @@
-"""Text from outside on a terminal."""
+"""What goes to a terminal: text from outside made harmless, and progress on standard error.
+
+Progress is a bar on a terminal, else a line now and then for logs. Both show the speed and the time
+left. The speed is that of this process since its first report: what an earlier, interrupted run did
+counts as done but not as fast, and neither does the time to load a model. One finished item says
+nothing about the speed: the first sample of a batch comes when the others are nearly done too.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
+import time
+from types import TracebackType
+from typing import Any
 
+import click
+
+_FIRST_LINE_S = 1.0
+_SECONDS_BETWEEN_LINES = 5.0
+_MOST_SECONDS_BETWEEN_LINES = 60.0
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -12,3 +27,112 @@ _CONTROL = re.compile(
 def visible(text: str) -> str:
     r"""``text`` with control and direction characters, except tab and newline, as ``\x1b``."""
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
+def one_line(text: str, most: int = 60) -> str:
+    r"""``text`` as :func:`visible`, with line breaks as ``\n``, cut to ``most`` characters."""
+    plain = visible(text).replace("\n", r"\n").replace("\t", r"\t")
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+class Progress:
+    """One stage's progress; a context manager.
+
+    Args:
+        label: what the stage does, shown in front.
+        total: number of steps, None if unknown.
+    """
+
+    def __init__(self, label: str, total: int | None = None) -> None:
+        self.label, self.total = label, total
+        self._started = time.monotonic()
+        self._next_line = self._started + _FIRST_LINE_S
+        self._between_lines = _SECONDS_BETWEEN_LINES
+        self._shown = ""
+        self._bar: Any = None
+        self._task: Any = None
+        self._done = 0
+        self._first: tuple[int, float] | None = None  # what was done at the first report, and when
+        self._note = ""
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[pace]}"),
+                TextColumn("[dim]{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total, note="", pace="")
+        return self
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Says how many steps are done, those of earlier runs included."""
+        self._done, self._note = done, note
+        if total is not None:
+            self.total = total
+        now = time.monotonic()
+        self._first = self._first or (done, now)
+        if self._bar:
+            pace = ", ".join(self._pace(now))
+            self._bar.update(self._task, completed=done, total=self.total, note=note, pace=pace)
+        elif now >= self._next_line:
+            self._line()
+            self._next_line = now + self._between_lines
+            # A log of a day should not be thousands of lines.
+            self._between_lines = min(1.2 * self._between_lines, _MOST_SECONDS_BETWEEN_LINES)
+
+    def say(self, message: str) -> None:
+        """Prints a line above the bar."""
+        if self._bar:
+            self._bar.console.print(visible(message), highlight=False, markup=False)
+        else:
+            click.echo(visible(message), err=True)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None:
+            self._line()
+
+    def _pace(self, now: float) -> list[str]:
+        """The time so far, the speed, and the time left where the total is known."""
+        parts = [_duration(now - self._started)]
+        before, since = self._first or (0, now)
+        if self._done > max(before, 1) and now > since:
+            speed = (self._done - before) / (now - since)
+            parts.append(f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
+            if self.total is not None and self.total > self._done:
+                parts.append(f"{_duration((self.total - self._done) / speed)} left")
+        return parts
+
+    def _line(self) -> None:
+        total = f"/{self.total}" if self.total is not None else ""
+        counts = f"{self.label}: {self._done}{total}"
+        if counts == self._shown:
+            return  # the last line said so
+        self._shown = counts
+        parts = [counts, *self._pace(time.monotonic()), *([self._note] if self._note else [])]
+        click.echo(", ".join(parts), err=True)
+
+
+def _duration(seconds: float) -> str:
+    """``7 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -11,12 +11,12 @@ from pydantic import Field, ValidationError
 from codegen import config
 from codegen.config import (
     Config,
-    Option,
     Text,
     keys,
     override,
     parse_config,
     read_config,
+    setting,
     table,
 )
 from codegen.errors import CodegenError, ConfigError
@@ -25,33 +25,31 @@ from codegen.errors import CodegenError, ConfigError
 class Adapter(Config):
     """A section."""
 
-    rank: int = Field(16, ge=1, le=1024, description="rank of the update")
-    exits: tuple[int, ...] = Field((), description="depths")
+    rank: int = setting(16, "rank of the update", ge=1, le=1024)
+    exits: tuple[int, ...] = setting((), "depths")
 
 
 class Run(Config):
     """A configuration with a field of each kind."""
 
-    model: Text = Field(description="the model")
-    data: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | dict[Text, Text] = Field(
-        description="where the data is"
+    model: Text = setting(..., "the model")
+    data: Text | Annotated[tuple[Text, ...], Field(min_length=1)] | dict[Text, Text] = setting(
+        ..., "where the data is"
     )
-    rate: float = Field(3e-4, ge=0, le=1, description="learning rate")
-    method: Literal["lora", "full"] = Field("lora", description="what is trained")
-    adapter: Adapter = Field(Adapter(), description="the adapter")
-    stages: tuple[Adapter, ...] = Field((), description="one after another")
-    named: dict[str, Adapter] = Field({}, description="by name")
-    seed: int | None = Field(None, description="of the order")
-    folder: Path = Field(Path("runs"), description="where it goes")
-    fast: bool = Field(False, description="hurry")
-    muon_learning_rate: Annotated[float, Option(old=("muon_rate",))] = Field(
-        0.02, gt=0, description="Muon learning rate"
+    rate: float = setting(3e-4, "learning rate", ge=0, le=1)
+    method: Literal["lora", "full"] = setting("lora", "what is trained")
+    adapter: Adapter = setting(Adapter(), "the adapter")
+    stages: tuple[Adapter, ...] = setting((), "one after another")
+    named: dict[str, Adapter] = setting({}, "by name")
+    seed: int | None = setting(None, "of the order")
+    folder: Path = setting(Path("runs"), "where it goes")
+    fast: bool = setting(False, "hurry")
+    muon_learning_rate: float = setting(0.02, "Muon learning rate", old="muon_rate", gt=0)
+    backend: Literal["transformers", "vllm"] = setting(
+        "transformers", "what runs the model", old_values={"hf": "transformers"}
     )
-    backend: Annotated[
-        Literal["transformers", "vllm"], Option(old_values={"hf": "transformers"})
-    ] = Field("transformers", description="what runs the model")
 
-    def model_post_init(self, context: Any) -> None:
+    def _check(self) -> None:
         if self.fast and self.method == "full":
             raise ConfigError("fast needs method: lora.", "Leave fast out.")
 

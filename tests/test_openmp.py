@@ -74,7 +74,7 @@ def test_where_torch_came_first_the_environment_is_left_alone() -> None:
 
 
 def test_doctor_tells_the_three_cases_apart() -> None:
-    script = "from codegen.doctor import _openmp\nprint(_openmp())\n"
+    script = "from codegen.cli.doctor import _openmp\nprint(_openmp())\n"
     assert "set by codegen" in run(script).stdout
     assert "your setting" in run(script, GOMP_SPINCOUNT="5").stdout
     late = run(f"import torch\n{script}").stdout

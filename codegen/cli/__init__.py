@@ -1,19 +1,17 @@
-"""The ``codegen`` command line: only wiring, and only click at import, so ``--help`` is instant.
+"""The ``codegen`` command line: wiring only, and nothing heavy at import, so ``--help`` is fast.
 
-Commands live in the modules of this package and load on demand. Conventions of every command:
-``--json`` prints one JSON object on standard output and nothing else there; progress goes to
-standard error; the exit code is 0 for done, 1 for failed, 2 for misuse; a user's mistake gives one
-line with the remedy.
+A module of this package holds the commands of one group and loads on demand. Every command prints
+one JSON object on standard output with ``--json``, and nothing else there; writes progress to
+standard error; and exits with 0 for done, 1 for failed, 2 for misuse. A user's mistake gives one
+line with the remedy. :mod:`codegen.cli.options` makes commands and options.
 """
 
 from __future__ import annotations
 
 import errno
 import importlib
-import json
 import sys
-from collections.abc import Callable, Mapping
-from functools import update_wrapper
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -23,25 +21,28 @@ from codegen.errors import CodegenError, ConfigError
 from codegen.terminal import visible
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are run or asked for help.
+class Group(click.Group):
+    """A group that lists its commands in order and suggests the nearest one for a typo.
 
     Args:
-        lazy: command name -> ("module:attribute", one-line help).
+        lazy: command name -> ("module:attribute", one-line help) of commands that are imported when
+            they are run or asked for help.
     """
 
-    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, tuple[str, str]] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.lazy = dict(lazy)
+        self.lazy = dict(lazy or {})
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of the table."""
-        return list(self.lazy)
+        """All names, in the order in which they were added."""
+        return [*self.commands, *self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports the command's module."""
+        """The command; imports its module if it is a lazy one."""
         if cmd_name not in self.lazy:
-            return None
+            return super().get_command(ctx, cmd_name)
         module, attribute = self.lazy[cmd_name][0].split(":")
         return getattr(importlib.import_module(module), attribute)
 
@@ -54,63 +55,41 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             import difflib
 
-            near = difflib.get_close_matches(args[0], self.lazy, n=1)
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             if near and repr(near[0]) not in error.message:
                 raise click.UsageError(f"{error.message} Did you mean {near[0]!r}?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands from the table, importing none."""
+        """Writes the commands' help without importing the lazy ones."""
+        rows = [(name, c.get_short_help_str(limit=80)) for name, c in self.commands.items()]
+        rows += [(name, text) for name, (_, text) in self.lazy.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.lazy.items()])
+            formatter.write_dl(rows)
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=Group,
     lazy={
-        "doctor": ("codegen.cli.doctor:doctor", "What works on this machine, and remedies."),
-        "quickstart": ("codegen.cli.quickstart:quickstart", "The main job, end to end."),
-        "data": ("codegen.cli.data:data", "Make and look at training data."),
-        "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model by a recipe."),
+        "doctor": ("codegen.cli.doctor:doctor", "Check this machine and suggest remedies."),
+        "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),
+        "data": ("codegen.cli.data:data", "Make and inspect training data."),
+        "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model from a recipe."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
-        "eval": ("codegen.cli.evals:evals", "Sample, score by running, and report."),
-        "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Ask a database in English."),
-        "serve": ("codegen.cli.serve:serve", "Completions for editors."),
+        "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
+        "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
+        "serve": ("codegen.cli.serve:serve", "Serve completions to editors."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
-        "bench": ("codegen.cli.bench:bench", "Measure, peers side by side."),
+        "bench": ("codegen.cli.bench:bench", "Run a benchmark against its peers."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="codegen")
 def cli() -> None:
-    """Code language models whose programs are sequences of actions.
+    """Train, run and score code language models whose programs are sequences of actions.
 
-    Start with `codegen quickstart`, or `codegen doctor` if something is amiss.
+    Start with `codegen quickstart`. If something does not work, run `codegen doctor`.
     """
-
-
-def json_option(command: Callable[..., Mapping[str, Any] | None]) -> Callable[..., None]:
-    """Adds ``--json``: the mapping that the command returns goes to standard output as one object.
-
-    The command gets ``as_json`` and prints its human-readable result only when it is false. None
-    prints nothing. A summary whose ``ok`` is false makes the exit code 1.
-    """
-
-    def wrapper(*args: Any, as_json: bool, **kwargs: Any) -> None:
-        summary = command(*args, as_json=as_json, **kwargs)
-        if as_json and summary is not None:
-            click.echo(json.dumps(summary))
-        if summary and summary.get("ok") is False:
-            raise click.exceptions.Exit(1)
-
-    update_wrapper(wrapper, command)
-    option = click.option("--json", "as_json", is_flag=True, help="Print one JSON summary.")
-    return option(wrapper)
-
-
-def example(text: str) -> str:
-    r"""An epilog that shows an example call as it stands (click's ``\b`` keeps its line ends)."""
-    return f"\b\nExample:\n  {text}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,17 +106,17 @@ def main(argv: list[str] | None = None) -> None:
     except CodegenError as error:
         _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, click.Abort):
-        _fail("Interrupted. Run the same command again; it goes on from what was saved.", 130)
+        _fail("Interrupted. Run the same command again to resume from what was saved.", 130)
     except BrokenPipeError:
-        # The reader of our output left (`codegen ... | head`): not an error of ours.
+        # Whoever read our output has stopped (`codegen ... | head`): not an error of ours.
         sys.stdout = None
         sys.exit(141)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch to name it costs
             raise
-        _fail("The GPU ran out of memory. Lower --batch-size, or micro_batch_size in a recipe.", 1)
+        _fail("The GPU is out of memory. Lower --batch-size, or micro_batch_size in a recipe.", 1)
     except MemoryError:
-        _fail("This machine ran out of memory. Lower the batch size or use a smaller model.", 1)
+        _fail("This machine is out of memory. Lower the batch size or use a smaller model.", 1)
     except OSError as error:
         if error.errno not in _OS_REMEDIES:
             raise
@@ -146,8 +125,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 _OS_REMEDIES = {
-    errno.ENOSPC: "Free some space and run the same command again: it goes on where it stopped.",
-    errno.EDQUOT: "Free some space and run the same command again: it goes on where it stopped.",
+    errno.ENOSPC: "Free some space, then run the same command again to resume.",
+    errno.EDQUOT: "Free some space, then run the same command again to resume.",
     errno.EFBIG: "The file-size limit (ulimit -f) is too low; raise it and run the command again.",
     errno.EACCES: "Check the permissions or choose another path.",
     errno.EPERM: "Check the permissions or choose another path.",
@@ -160,7 +139,7 @@ _OS_REMEDIES = {
 
 
 def _quiet_libraries() -> None:
-    """Keeps notices and bars of the libraries off the terminal, unless the user's settings ask."""
+    """Keeps notices and bars of libraries off the terminal; the user's settings come first."""
     import os
     import warnings
 
@@ -173,7 +152,7 @@ def _quiet_libraries() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    # One line, whatever names and texts of files are in it, and nothing that a terminal obeys.
+    # One line without control characters, whatever names and texts of files are in it.
     message = visible(" ".join(message.splitlines()).replace("\t", " "))
     click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
     sys.exit(code)

@@ -1,17 +1,16 @@
-"""``codegen bench``: the measurements of ``benchmarks/``, ours and its peers side by side.
+"""``codegen bench``: the benchmarks of ``benchmarks/``, ours and its peers side by side.
 
-A benchmark is a file ``codegen/benchmarks/NAME.py`` whose docstring says what is measured and
-whose ``run(quick, **options)`` returns its figures by keys that its docstring explains,
-beside ``samples``, ``seed``, ``versions`` and, if it has them, ``intervals`` (95 %, by key),
-``notes`` and ``install`` (how to get a peer that is missing; its figures are null). This file adds
-the machine's facts.
+A benchmark is a file ``codegen/benchmarks/NAME.py``. Its docstring says what is measured, and its
+``run(quick, **options)`` returns the figures under keys that the docstring explains, with
+``samples``, ``seed``, ``versions`` and, where it has them, ``intervals`` (95 %, by key), ``notes``
+and ``install`` (how to install a missing peer, whose figures are null). This module adds the facts
+about the machine.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -22,15 +21,17 @@ from typing import Any
 
 import click
 
-from codegen.cli import example, json_option
+from codegen.cli.options import Command, command
+from codegen.config import nearest
 from codegen.errors import ConfigError
+from codegen.terminal import visible
 
 _PACKAGE = "codegen.benchmarks"
-# What goes with the figures, and is not one.
+# What accompanies the figures.
 _ABOUT = ("samples", "seed", "versions", "intervals", "notes", "install", "machine")
 
 
-class _BenchCommand(click.Command):
+class _BenchCommand(Command):
     """Lists the benchmarks in the help."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -42,20 +43,24 @@ class _BenchCommand(click.Command):
                 formatter.write_text(str(error))
 
 
-@click.command(cls=_BenchCommand, epilog=example("codegen bench lintseq --quick"))
+@command(cls=_BenchCommand, example="codegen bench lintseq --quick")
 @click.argument("name", required=False)
 @click.option("--quick", is_flag=True, help="Smaller samples; at most 50 s on two idle cores.")
-@click.option("-o", "options", multiple=True, metavar="KEY=VALUE",
-              help="An option of the benchmark; --list names them.")  # fmt: skip
+@click.option(
+    "-o",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the benchmark, see --list. Repeatable.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the benchmarks and their options.")
-@json_option
 def bench(
     name: str | None, quick: bool, options: tuple[str, ...], listing: bool, as_json: bool
 ) -> dict[str, Any]:
     """Run the benchmark NAME.
 
-    Costs are CPU time where the machine may be shared. A peer that is not installed gives null, and
-    the command that installs it. Words on progress go to standard error.
+    Costs are CPU time where the machine may be shared. A peer that is not installed gives null and
+    the command that installs it. Progress goes to standard error.
     """
     if listing:
         return _list(as_json)
@@ -63,18 +68,18 @@ def bench(
         raise ConfigError("Give the name of a benchmark.", f"There are: {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
     if not as_json:
-        click.echo("\n".join(_lines(figures)))
+        click.echo(visible("\n".join(_lines(figures))))
     return figures
 
 
 def benchmarks() -> dict[str, str]:
-    """The names of all benchmarks with the first line of their docstrings; imports none."""
+    """The names of all benchmarks with the first lines of their docstrings; imports none."""
     try:
         folders = importlib.import_module(_PACKAGE).__path__
     except ModuleNotFoundError:
         raise ConfigError(
             "The benchmarks are not part of the installed package.",
-            "Clone the repository and run `make test` or `pip install -e .` there.",
+            "Clone the repository and run `pip install -e .` there.",
         ) from None
     found = {}
     for folder in folders:
@@ -101,10 +106,9 @@ def _list(as_json: bool) -> dict[str, Any]:
 def _load(name: str) -> Callable[..., Mapping[str, object]]:
     known = benchmarks()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
-            f"There is no benchmark {name!r}.", f"{hint}There are: {', '.join(known)}."
+            f"There is no benchmark {name!r}.",
+            f"{nearest(name, list(known))} There are: {', '.join(known)}.".lstrip(),
         )
     return importlib.import_module(f"{_PACKAGE}.{name}").run
 
@@ -116,7 +120,7 @@ def _run(name: str, quick: bool, options: Iterable[str]) -> dict[str, Any]:
     from codegen.benchmarks.tools.timing import measured
 
     facts = machine()
-    # A library that prints must not spoil the one object on standard output.
+    # What a library prints must not get between us and the one object on standard output.
     with contextlib.redirect_stdout(sys.stderr), measured() as spent:
         figures = run(quick, **keywords)
     facts["load_average_after"] = list(load_average())
@@ -146,12 +150,11 @@ def _keywords(name: str, run: Callable[..., Any], options: Iterable[str]) -> dic
     for option in options:
         key, equals, text = option.partition("=")
         if not equals or key not in defaults:
-            near = difflib.get_close_matches(key, defaults, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
             names = ", ".join(defaults) or "none"
+            hint = nearest(key, list(defaults))
             raise ConfigError(
                 f"Benchmark {name} has no option {option!r}.",
-                f"{hint}Give key=value; its options are: {names}.",
+                f"{hint} Give key=value; its options are: {names}.".lstrip(),
             )
         keywords[key] = _value(name, key, text, type(defaults[key]))
     return keywords
@@ -168,7 +171,7 @@ def _value(name: str, key: str, text: str, kind: type) -> Any:
 
 
 def _lines(figures: Mapping[str, Any]) -> Iterable[str]:
-    """The figures as a table, then what a reader needs to judge them."""
+    """The figures as a table, then what is needed to judge them."""
     intervals, samples = figures.get("intervals") or {}, figures.get("samples") or {}
     rows = [key for key in figures if key not in _ABOUT]
     width = max(map(len, rows))

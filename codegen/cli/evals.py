@@ -1,182 +1,192 @@
-"""``codegen eval``: sample a task, score the samples by running them, report."""
+"""``codegen eval``: sample a task, score the samples by running them, report, exchange."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
+from pydantic import Field
 
-from codegen.cli import example, json_option
-from codegen.cli.eval_tasks import (
-    check,
-    export,
-    import_,
-    lm_eval,
-    packages_option,
-    styles,
-    tasks,
-)
-from codegen.cli.generate import BACKENDS
-from codegen.cli.kolmogorov import kolmogorov
-from codegen.cli.report import report
-from codegen.terminal import visible
+from codegen.cli import Group
+from codegen.cli.generate import BackendOptions
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.errors import ConfigError
+from codegen.terminal import Progress, visible
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score
+    from codegen.evals.tasks.check import Check
 
 
-@click.group(name="eval")
+@click.group(
+    name="eval",
+    cls=Group,
+    lazy={
+        "kolmogorov": (
+            "codegen.cli.kolmogorov:kolmogorov",
+            "Test compression by programs.",
+        )
+    },
+)
 def evals() -> None:
     """Sample a task with a model, score the samples by running them, and report.
 
-    Programs run in a sandbox; see `codegen doctor` for what it holds here. An interrupted run goes
-    on when the same command is run again.
+    Programs run in a sandbox; `codegen doctor` shows what it isolates on this machine. Run the same
+    command again to resume an interrupted run.
     """
 
 
-@evals.command(
-    epilog=example("codegen eval run humaneval-short --model embedded -n 5 --out runs/base")
+_Format = Literal["human-eval", "evalplus", "bigcode"]
+
+
+class SandboxOptions(Config):
+    """How programs run."""
+
+    workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1)
+    unsafe_local: bool = setting(
+        False, "Run the programs without isolation if there is no sandbox. Dangerous."
+    )
+    packages: tuple[str, ...] = setting(
+        (),
+        "Installed packages that programs may import (numpy), or directories (./lib).",
+        metavar="NAME,...",
+        commas=True,
+    )
+
+
+class TaskOptions(Config):
+    """The task that samples belong to."""
+
+    task: str = setting(..., "Task that the samples belong to.")
+    source: str | None = setting(None, "Read the task's data from here.")
+
+
+class RunOptions(BackendOptions):
+    """The options of ``codegen eval run``."""
+
+    model: str = setting(..., "Model: embedded, a directory or a hub id.")
+    n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    limit: int | None = setting(None, "Use only this many problems.", ge=1)
+    style: str | None = setting(
+        None,
+        "Prompt style, see `codegen eval styles`.",
+        metavar="NAME",
+        shown="as the model was tuned",
+    )
+    styles: str | None = setting(None, "YAML file with your own prompt styles.", metavar="FILE")
+    temperature: float = setting(0.8, "0 is greedy.", ge=0, le=100)
+    top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
+    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    batch_size: int = setting(40, "Samples per forward pass.", ge=1)
+    seed: int = setting(0, "Random seed.")
+    source: str | None = setting(None, "Read the task's data from here.")
+
+    def _check(self) -> None:
+        super()._check()
+        if self.decoder_option and not self.decoder:
+            raise ConfigError("--decoder-option requires --decoder.")
+
+
+@command(
+    group=evals,
+    short_help="Sample a task with a model.",
+    example="codegen eval run humaneval-short --model embedded -n 5 --out runs/base",
 )
 @click.argument("task")
-@click.option("--model", required=True, help="embedded, a directory or a hub id.")
-@click.option("-n", "n", type=click.IntRange(1), default=1, show_default=True,
-              help="Samples a problem.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(file_okay=False), help="Directory to make.")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many problems.")
-@click.option("--decoder", metavar="NAME",
-              help="As of `codegen generate`; by default as the model was tuned.")  # fmt: skip
-@click.option("-o", "--decoder-option", "decoder_options", multiple=True, metavar="KEY=VALUE",
-              help="An option of the decoder.")  # fmt: skip
-@click.option("--style", metavar="NAME",
-              help="See `codegen eval styles`; by default as the model was tuned.")  # fmt: skip
-@click.option("--styles", type=click.Path(dir_okay=False),
-              help="A YAML file with prompt styles of your own.")  # fmt: skip
-@click.option("--temperature", type=click.FloatRange(0, 100), default=0.8, show_default=True)
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=0.95,
-              show_default=True)  # fmt: skip
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=40, show_default=True)
-@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
-              help="As of `codegen generate`.")  # fmt: skip
-@click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
-              help="An option of vLLM.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--source", help="Where the task's data is, in place of its default.")
-@json_option
-def run(
-    task: str,
-    model: str,
-    n: int,
-    out: str,
-    limit: int | None,
-    decoder: str | None,
-    decoder_options: tuple[str, ...],
-    style: str | None,
-    styles: str | None,
-    temperature: float,
-    top_p: float,
-    max_new_tokens: int,
-    batch_size: int,
-    backend: str,
-    vllm_options: tuple[str, ...],
-    seed: int,
-    source: str | None,
-    as_json: bool,
-) -> dict[str, Any]:
-    """Make samples of TASK with a model.
+@options(RunOptions, "given")
+def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
+    """Sample TASK with a model.
 
-    TASK is one of `codegen eval tasks`, or file:PATH for a task of your own.
+    TASK is one of `codegen eval tasks`, or file:PATH for your own task.
     """
     from dataclasses import asdict
 
-    from codegen.cli.generate import read_pairs, read_vllm_options
-    from codegen.cli.progress import Progress
     from codegen.evals.tasks import find_style, read_styles
     from codegen.evals.tasks import load as load_task
     from codegen.evaluate import sample_task
     from codegen.generation import Decoder, SamplingParams
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
-    options = read_pairs(decoder_options)
-    if options and not decoder:
-        raise click.UsageError("--decoder-option needs --decoder.")
-    chosen = find_style(style, read_styles(styles) if styles else None) if style else None
-    loaded_task = load_task(task, source)
+    params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
+    known = read_styles(given.styles) if given.styles else None
+    style = find_style(given.style, known) if given.style else None
+    loaded = load_task(task, given.source)
     with Progress("samples") as progress:
         sampled = sample_task(
-            loaded_task,
-            model,
+            loaded,
+            given.model,
             params,
-            n=n,
-            out=out,
-            style=chosen,
-            decoder=Decoder(decoder, options) if decoder else None,
-            limit=limit,
-            batch_size=batch_size,
-            backend=backend,
-            vllm_options=read_vllm_options(vllm_options, backend),
+            n=given.n,
+            out=given.out,
+            style=style,
+            decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
+            limit=given.limit,
+            batch_size=given.batch_size,
+            backend=given.backend,
+            vllm_options=given.vllm_option,
             on_progress=progress.update,
         )
     if not as_json:
-        click.echo(f"{sampled.path} (style {sampled.style}, decoder {sampled.decoder})")
-        click.echo(f"Score them with: codegen eval score {sampled.path} --task {task} --out {out}")
+        path = visible(str(sampled.path))
+        click.echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
+        click.echo(
+            f"Score it with: codegen eval score {path} --task {visible(task)} "
+            f"--out {visible(given.out)}"
+        )
     return {**asdict(sampled), "path": str(sampled.path)}
 
 
-@evals.command(
-    epilog=example("codegen eval score runs/base/samples.jsonl --task humaneval --out runs/base")
+class ScoreOptions(SandboxOptions, TaskOptions):
+    """The options of ``codegen eval score``."""
+
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
+        (), "Report pass@k for this k. Repeatable."
+    )
+    executor: Literal["local", "ray"] = setting(
+        "local", "Run the sandboxes on this machine or on a Ray cluster."
+    )
+    ray_address: str = setting(
+        "", "Address of the Ray cluster.", shown="RAY_ADDRESS, else one is started here"
+    )
+
+
+@command(
+    group=evals,
+    short_help="Score samples by running them.",
+    example="codegen eval score runs/base/samples.jsonl --task humaneval --out runs/base",
 )
 @click.argument("samples", type=click.Path(dir_okay=False))
-@click.option("--task", required=True, help="The task that the samples answer.")
-@click.option("--out", required=True, type=click.Path(file_okay=False), help="Directory to make.")
-@click.option("--workers", type=click.IntRange(1), help="Sandboxes; default: one a CPU.")
-@click.option("--k", "ks", type=click.IntRange(1), multiple=True, help="pass@k to report.")
-@click.option("--source", help="Where the task's data is, in place of its default.")
-@click.option("--unsafe-local", is_flag=True,
-              help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
-@packages_option
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="Where the sandboxes run: here, or on a Ray cluster.")  # fmt: skip
-@click.option("--ray-address", default="", help="The cluster; default: RAY_ADDRESS, or one here.")
-@json_option
-def score(
-    samples: str,
-    task: str,
-    out: str,
-    workers: int | None,
-    ks: tuple[int, ...],
-    source: str | None,
-    unsafe_local: bool,
-    packages: tuple[str, ...],
-    executor: str,
-    ray_address: str,
-    as_json: bool,
-) -> dict[str, Any]:
-    """Run each sample of a JSONL file against its problem's tests.
+@options(ScoreOptions, "given")
+def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
+    """Run each sample of a JSONL file against the tests of its problem.
 
-    Takes the samples of `codegen eval run`, and human-eval's and EvalPlus's files.
+    Reads the samples of `codegen eval run`, and the files of human-eval and EvalPlus.
     """
     from dataclasses import asdict
 
-    from codegen.cli.progress import Progress
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.tasks import load as load_task
 
-    loaded_task = load_task(task, source)
-    if executor == "ray":
-        opened = ClusterSandbox(
-            ray_address, workers=workers, unsafe_local=unsafe_local, packages=packages
-        )
-    else:
-        opened = Sandbox(workers=workers, unsafe_local=unsafe_local, packages=packages)
+    task = load_task(given.task, given.source)
+    how: dict[str, Any] = {
+        "workers": given.workers,
+        "unsafe_local": given.unsafe_local,
+        "packages": given.packages,
+    }
+    is_remote = given.executor == "ray"
+    opened = ClusterSandbox(given.ray_address, **how) if is_remote else Sandbox(**how)
     with Progress("programs") as progress, opened as sandbox:
         result = score_samples(
             samples,
-            loaded_task,
-            out=out,
+            task,
+            out=given.out,
             sandbox=sandbox,
-            ks=ks or None,
+            ks=given.k or None,
             on_progress=progress.update,
         )
     if not as_json:
@@ -197,7 +207,7 @@ def _print_score(score: Score) -> None:
             line += f"   these tasks, more samples: {interval}"
         click.echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
-    click.echo(f"{score.samples} samples: {counts}")
+    click.echo(visible(f"{score.samples} samples: {counts}"))
     for name, measure in score.measures.items():
         error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
         click.echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
@@ -205,7 +215,296 @@ def _print_score(score: Score) -> None:
         click.echo(visible(note))
 
 
-for command in (tasks, styles, check, import_, export, lm_eval):
-    evals.add_command(command)
-evals.add_command(report)
-evals.add_command(kolmogorov)
+@command(
+    group=evals,
+    short_help="Write an HTML report about scores.",
+    example="codegen eval report runs/base tuned=runs/7/eval --out report.html",
+)
+@click.argument("directories", nargs=-1, required=True, metavar="[NAME=]DIR...")
+@click.option(
+    "--out",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="HTML file to write; the JSON and Markdown files go beside it.",
+)
+@click.option("--title", default="Evaluation", show_default=True, help="Title of the page.")
+@click.option(
+    "--samples/--no-samples",
+    "with_samples",
+    default=True,
+    show_default=True,
+    help="Include every sample in the page, compressed.",
+)
+@click.option(
+    "--samples-file",
+    "files",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="The file that was scored for the run NAME, if it is not in DIR. Repeatable.",
+)
+def report(
+    directories: tuple[str, ...],
+    out: str,
+    title: str,
+    with_samples: bool,
+    files: tuple[str, ...],
+    as_json: bool,
+) -> dict[str, Any]:
+    """Write an HTML page about the scores in directories, and the numbers as JSON and Markdown.
+
+    Each run is called NAME or, by default, by the shortest end of its path that is unique. The page
+    includes the samples if DIR contains them or --samples-file names them.
+    """
+    from codegen.evals.report import ScoredRun, read_run, write_report
+    from codegen.evals.score import read_score
+
+    named = _named(directories)
+    where = _files(files, [name for name, _ in named])
+    runs = [
+        read_run(name, folder, where.get(name))
+        if with_samples
+        else ScoredRun(name, read_score(folder))
+        for name, folder in named
+    ]
+    path = write_report(runs, Path(out), title=title)
+    shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
+    size = path.stat().st_size
+    if not as_json:
+        click.echo(visible(f"{path} ({size / 1e6:.1f} MB, {shown} samples)"))
+    return {
+        "report": str(path),
+        "json": str(path.with_suffix(".json")),
+        "markdown": str(path.with_suffix(".md")),
+        "samples": shown,
+        "bytes": size,
+    }
+
+
+def _files(arguments: Sequence[str], names: Sequence[str]) -> dict[str, Path]:
+    """The file of samples of each run for which one is given."""
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        name, _, file = argument.rpartition("=")
+        if name and name not in names:
+            raise ConfigError(
+                f"--samples-file: unknown run {name!r}.", f"Runs are: {', '.join(names)}."
+            )
+        if not name and len(names) > 1:
+            raise ConfigError(
+                "--samples-file must name the run that the file belongs to.", "Use NAME=FILE."
+            )
+        found[name or names[0]] = Path(file)
+    return found
+
+
+def _named(arguments: Sequence[str]) -> list[tuple[str, Path]]:
+    """The name and directory of each ``[NAME=]DIR``."""
+    # A directory may have an equals sign in its own name.
+    parts = [("", a) if "=" not in a or Path(a).exists() else a.split("=", 1) for a in arguments]
+    paths = [Path(folder).resolve() for _, folder in parts]
+    return [
+        (name or _shortest_end(path, [other for other in paths if other != path]), Path(folder))
+        for (name, folder), path in zip(parts, paths, strict=True)
+    ]
+
+
+def _shortest_end(path: Path, others: Sequence[Path]) -> str:
+    """The last parts of a path, as few as no other path ends with."""
+    for count in range(1, len(path.parts)):
+        end = path.parts[-count:]
+        if not any(other.parts[-count:] == end for other in others):
+            return "/".join(end)
+    return str(path)
+
+
+@command(group=evals, example="codegen eval tasks")
+def tasks(as_json: bool) -> dict[str, Any]:
+    """List the tasks.
+
+    file:PATH is a task of your own: a JSONL file with the columns prompt, and tests, or calls and
+    expected, or stdin and stdout, or answer (see docs/tasks.md).
+    """
+    from codegen.evals.tasks import names
+
+    rows = names()
+    if not as_json:
+        width = max(len(name) for name, _ in rows)
+        for name, about in [*rows, ("file:PATH", "a task of your own, see docs/tasks.md")]:
+            click.echo(visible(f"{name:<{width}}  {about}"))
+    return {"tasks": [{"name": name, "about": about} for name, about in rows]}
+
+
+@command(
+    group=evals,
+    short_help="List the prompt styles.",
+    example="codegen eval styles --styles my-styles.yaml",
+)
+@click.option(
+    "--styles", type=click.Path(dir_okay=False), help="YAML file with your own styles to add."
+)
+def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
+    """List the prompt styles: how a problem becomes a prompt and a completion a program."""
+    from dataclasses import asdict
+
+    from codegen.evals.tasks import STYLES, read_styles
+
+    known = {**STYLES, **(read_styles(styles) if styles else {})}
+    if not as_json:
+        width = max(map(len, known))
+        for name, style in known.items():
+            click.echo(visible(f"{name:<{width}}  {style.about}"))
+    return {"styles": [asdict(style) for style in known.values()]}
+
+
+class CheckOptions(SandboxOptions):
+    """The options of ``codegen eval check``."""
+
+    limit: int | None = setting(None, "Check only this many problems.", ge=1)
+    every: int = setting(1, "Check only every N-th problem.", ge=1)
+    source: str | None = setting(None, "Read the task's data from here.")
+
+
+@command(
+    group=evals,
+    short_help="Test a task: references must pass, known bugs must fail.",
+    example="codegen eval check humanevalfix --every 10",
+)
+@click.argument("task")
+@options(CheckOptions, "given")
+def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
+    """Run TASK's reference solutions, which must pass, and its known bugs, which must fail.
+
+    References known to fail here are listed with the reason and do not count. The exit code is 1 if
+    the task cannot be trusted on this machine.
+    """
+    from dataclasses import asdict
+
+    from codegen.evals.sandbox import Sandbox
+    from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.check import check as check_task
+
+    loaded = load_task(task, given.source)
+    with (
+        Progress("programs") as progress,
+        Sandbox(
+            workers=given.workers, unsafe_local=given.unsafe_local, packages=given.packages
+        ) as sandbox,
+    ):
+        found = check_task(
+            loaded, sandbox, limit=given.limit, every=given.every, on_progress=progress.update
+        )
+    if not as_json:
+        _print_check(found)
+    return {"ok": found.holds, "task": loaded.name, "source": loaded.source, **asdict(found)}
+
+
+def _print_check(found: Check) -> None:
+    click.echo(f"{found.passed} of {found.references} references pass")
+    for id_, reason in found.failures.items():
+        click.echo(visible(f"  {id_} should pass: {reason}"))
+    for id_, reason in found.exceptions.items():
+        passes = " (but it passes)" if id_ in found.exceptions_passed else ""
+        click.echo(visible(f"  {id_} is an exception: {reason}{passes}"))
+    if found.buggy:
+        click.echo(f"{found.rejected} of {found.buggy} known bugs are rejected")
+    for id_ in found.accepted:
+        click.echo(visible(f"  {id_}: a known bug passes"))
+    click.echo(f"{found.cpu_s:.1f} s of CPU time")
+
+
+class ImportOptions(TaskOptions):
+    """The options of ``codegen eval import``."""
+
+    format: _Format | None = setting(None, "Format of the file.", shown="detected from the content")
+    out: str = setting(..., "File to write.", metavar="FILE")
+
+
+@command(
+    group=evals,
+    name="import",
+    short_help="Read the samples of another harness.",
+    example="codegen eval import generations.json --task mbpp-test --out samples.jsonl",
+)
+@click.argument("path", type=click.Path())
+@options(ImportOptions, "given")
+def import_(path: str, given: ImportOptions, as_json: bool) -> dict[str, Any]:
+    """Convert another harness's samples at PATH to ours.
+
+    Reads the JSONL files of human-eval and EvalPlus, EvalPlus's directories of programs, and the
+    generations of bigcode-evaluation-harness.
+    """
+    from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.exchange import read_samples_of
+    from codegen.records import write_jsonl
+
+    task = load_task(given.task, given.source)
+    count = write_jsonl(given.out, read_samples_of(path, task, given.format))
+    if not as_json:
+        click.echo(visible(f"{given.out}: {count} samples"))
+    return {"path": given.out, "samples": count}
+
+
+class ExportOptions(TaskOptions):
+    """The options of ``codegen eval export``."""
+
+    format: _Format = setting(..., "Harness to write for.")
+    out: str = setting(..., "File to write.", metavar="FILE")
+
+
+@command(
+    group=evals,
+    short_help="Write samples for another harness.",
+    example="codegen eval export samples.jsonl --task humaneval --format evalplus --out ep.jsonl",
+)
+@click.argument("samples", type=click.Path(dir_okay=False))
+@options(ExportOptions, "given")
+def export(samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
+    """Write SAMPLES in the format of another harness."""
+    from codegen.evals.scoring import read_samples
+    from codegen.evals.tasks import load as load_task
+    from codegen.evals.tasks.exchange import write_samples_for
+
+    task = load_task(given.task, given.source)
+    count = write_samples_for(given.out, read_samples(samples), task, given.format)
+    if not as_json:
+        click.echo(visible(f"{given.out}: {count} samples"))
+    return {"path": given.out, "samples": count, "format": given.format}
+
+
+class LmEvalOptions(Config):
+    """The options of ``codegen eval lm-eval``."""
+
+    style: str = setting("continue", "Prompt style, see `codegen eval styles`.")
+    n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
+    temperature: float = setting(0.0, "0 is greedy.", ge=0, le=100)
+    top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
+    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    out: str = setting(..., "Output directory.", metavar="DIR")
+    source: str | None = setting(None, "Read the task's data from here.")
+
+
+@command(
+    group=evals,
+    name="lm-eval",
+    short_help="Write a task for lm-evaluation-harness.",
+    example="codegen eval lm-eval mbpp-plus --style chat --out harness-tasks",
+)
+@click.argument("task")
+@options(LmEvalOptions, "given")
+def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
+    """Write TASK as a task of lm-evaluation-harness, scored in our sandbox.
+
+    The harness generates with its own models, in one of our prompt styles; our sandbox scores.
+    """
+    from codegen.evals.lm_eval import write_task
+
+    settings = dict(given)
+    path, name = write_task(settings.pop("out"), task, settings.pop("style"), **settings)
+    if not as_json:
+        click.echo(visible(f"{path}: run it with"))
+        click.echo(
+            f"lm_eval run --model hf --model_args pretrained=DIR --include_path "
+            f"{visible(given.out)} --tasks {name}"
+        )
+    return {"path": str(path), "task": name}

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from codegen.cli import example, json_option
-from codegen.cli.progress import Progress
+from codegen.cli.options import command
+from codegen.terminal import Progress, visible
 
 
-@click.command(epilog=example("codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8"))
+@command(example="codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8")
 @click.argument("recipe", type=click.Path(dir_okay=False))
 @click.option(
     "-o",
@@ -18,16 +18,15 @@ from codegen.cli.progress import Progress
     "overrides",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Override a key of the recipe; dots reach into sections.",
+    help="Override a key of the recipe; dots reach into sections. Repeatable.",
 )
-@click.option("--check", is_flag=True, help="Only check the recipe and print its settings.")
-@json_option
+@click.option("--check", is_flag=True, help="Check the recipe, print its settings and stop.")
 def finetune(
     recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
 ) -> dict[str, Any] | None:
-    """Fine-tune a model by a recipe (a YAML file, see recipes/).
+    """Fine-tune a model from a recipe (a YAML file, see recipes/).
 
-    An interrupted run goes on from its last checkpoint when started again.
+    Run the same command again to resume an interrupted run from its last checkpoint.
     """
     from dataclasses import asdict
 
@@ -40,7 +39,7 @@ def finetune(
             for key, allowed, about in describe_keys():
                 section, _, name = key.rpartition(".")
                 value = getattr(getattr(settings, section) if section else settings, name)
-                click.echo(f"{key + ': ' + str(value):<44} # {about} ({allowed})")
+                click.echo(f"{visible(f'{key}: {value}'):<44} # {about} ({allowed})")
         return asdict(settings)
 
     from codegen.finetune.processes import is_first
@@ -48,7 +47,7 @@ def finetune(
 
     if not is_first():
         train(settings)
-        return None  # the first process of the launch tells
+        return None  # only rank 0 reports
     with Progress("fine-tuning", settings.steps) as progress:
         result = train(
             settings,
@@ -64,8 +63,8 @@ def finetune(
         if answers := result.answers:
             low, high = answers["interval"]
             click.echo(
-                f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are right "
+                f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are correct "
                 f"({low:.1%} to {high:.1%})."
             )
-        click.echo(f"The model is in {result.model}; use it with --model {result.model}")
+        click.echo(visible(f"The model is in {result.model}; use it with --model {result.model}"))
     return asdict(result)

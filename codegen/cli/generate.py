@@ -4,126 +4,110 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen.cli import example, json_option
-from codegen.errors import InputError
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.errors import ConfigError, InputError
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from codegen.decoding.infinite import LMInfinite
     from codegen.generation import Generator
     from codegen.models import ModelCard
 
-BACKENDS = ("hf", "vllm")
+
+class BackendOptions(Config):
+    """Which back-end runs the model, and how the tokens are read and chosen."""
+
+    backend: Literal["hf", "vllm"] = setting(
+        "hf", "What runs the model: this package's own loop, or vLLM (docs/vllm.md)."
+    )
+    vllm_option: dict[str, Any] = setting(
+        {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
+    )
+    decoder: str | None = setting(
+        None,
+        "sample, edit_sequence, backspace or insertion; or, alone or joined by +: rpg, "
+        "repetition_penalty, no_repeat_ngram, dry (against repetition), suffix, edit, rsd, "
+        "sorted (the same text, faster), superposed (-n samples of a prompt in one pass per "
+        "token).",
+        metavar="NAME",
+        shown="as the model was tuned",
+    )
+    decoder_option: dict[str, Any] = setting(
+        {},
+        "An option of the decoder, such as mode=paper or k_min=5 (docs/rpg.md), or draft=DIR "
+        "(rsd, sorted). Repeatable.",
+        flags=("-o", "--decoder-option"),
+        metavar="KEY=VALUE",
+    )
+
+    def _check(self) -> None:
+        if self.vllm_option and self.backend != "vllm":
+            raise ConfigError("--vllm-option requires --backend vllm.")
 
 
-@click.command(
-    epilog=example("codegen generate --chat --prompt 'Write a Python function that adds.'")
-)
-@click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
-@click.option("--prompt", metavar="TEXT", help="The prompt.")
-@click.option(
-    "--file",
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="Read the prompt from a file, - for standard input.",
-)
-@click.option(
-    "--chat/--no-chat",
-    default=None,
-    help="Wrap the prompt in the chat template; by default as the model was tuned.",
-)
-@click.option(
-    "--decoder",
-    metavar="NAME",
-    help="sample, edit_sequence, backspace or insertion, by default as the model was tuned; or, "
-    "joined by + or alone, rpg, repetition_penalty, no_repeat_ngram, dry (against repetition), "
-    "suffix, edit, rsd, sorted (the same text sooner), superposed (-n samples of a prompt by one "
-    "pass a token).",
-)
-@click.option(
-    "--original",
-    type=click.Path(dir_okay=False),
-    help="The file that the completion rewrites, for the decoder edit.",
-)
-@click.option(
-    "-o",
-    "--decoder-option",
-    "decoder_options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="An option of the decoder: -o mode=paper -o k_min=5 (docs/rpg.md), -o draft=DIR (rsd, "
-    "sorted).",
-)
-@click.option("--backend", type=click.Choice(BACKENDS), default="hf", show_default=True,
-              help="What runs the model: our loop, or vLLM (docs/vllm.md).")  # fmt: skip
-@click.option("--vllm-option", "vllm_options", multiple=True, metavar="KEY=VALUE",
-              help="An option of vLLM: --vllm-option tensor_parallel_size=2.")  # fmt: skip
-@click.option(
-    "--lm-infinite",
-    metavar="GLOBAL,LOCAL",
-    help="Go on beyond the model's length, seeing the first GLOBAL and the newest LOCAL tokens: "
-    "10,2048 (docs/context.md).",
-)
-@click.option("-n", "count", type=click.IntRange(1, 10000), default=1, help="Number of samples.")
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0, 100), default=0.0, show_default=True)
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--stop", multiple=True, metavar="TEXT", help="End the completion before this text.")
-@json_option
-def generate(
-    model: str,
-    prompt: str | None,
-    file: str | None,
-    chat: bool | None,
-    decoder: str | None,
-    original: str | None,
-    decoder_options: tuple[str, ...],
-    backend: str,
-    vllm_options: tuple[str, ...],
-    lm_infinite: str | None,
-    count: int,
-    max_new_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-    stop: tuple[str, ...],
-    as_json: bool,
-) -> dict[str, Any]:
-    """Complete a prompt; with one sample the text is streamed."""
+class GenerateOptions(BackendOptions):
+    """The options of ``codegen generate``."""
+
+    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
+    file: str | None = setting(None, "Read the prompt from a file; - is standard input.")
+    chat: bool | None = setting(
+        None, "Wrap the prompt in the model's chat template.", shown="as the model was tuned"
+    )
+    original: str | None = setting(None, "Decoder edit: the file that the completion rewrites.")
+    lm_infinite: str | None = setting(
+        None,
+        "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
+        "tokens, for example 10,2048 (docs/context.md).",
+        metavar="GLOBAL,LOCAL",
+    )
+    n: int = setting(1, "Number of samples.", flags=("-n",), ge=1, le=10000)
+    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    temperature: float = setting(0.0, "0 is greedy.", ge=0, le=100)
+    top_p: float = setting(1.0, "Probability mass of the nucleus.", gt=0, le=1)
+    seed: int = setting(0, "Random seed.")
+    stop: tuple[str, ...] = setting(
+        (), "End the completion before this text. Repeatable.", metavar="TEXT"
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        if "" in self.stop:
+            raise ConfigError("--stop must not be empty.")
+        if (self.prompt is None) == (self.file is None):
+            raise ConfigError("Give the prompt with either --prompt or --file.")
+
+
+@command(example="codegen generate --chat --prompt 'Write a Python function that adds.'")
+@options(GenerateOptions, "given")
+def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
+    """Complete a prompt. A single sample is streamed."""
     import dataclasses
-
-    if "" in stop:
-        raise click.UsageError("--stop needs a text that is not empty.")
-    if (prompt is None) == (file is None):
-        raise click.UsageError("Give the prompt by --prompt or by --file (one of them).")
-    text = prompt if prompt is not None else _read(str(file))
 
     from codegen.generation import Decoder, Request, SamplingParams
     from codegen.generation.decoders import find_decoder
 
-    params = SamplingParams(max_new_tokens, temperature, top_p, seed)
-    options = read_pairs(decoder_options)
-    if decoder:
-        find_decoder(Decoder(decoder, options))  # a typo should not cost a model load
-
-    infinite = _read_infinite(lm_infinite, backend)
-    card, generator, fills = _generator(
-        model, backend, read_vllm_options(vllm_options, backend), infinite
-    )
-    use_chat = card.style == "chat" if chat is None else chat
+    text = given.prompt if given.prompt is not None else _read(str(given.file))
+    params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
+    if given.decoder:
+        find_decoder(Decoder(given.decoder, given.decoder_option))  # before the model is loaded
+    card, generator, fills = _generator(given)
+    use_chat = card.style == "chat" if given.chat is None else given.chat
     if card.style == "plain" and not use_chat and not text.endswith("\n") and not fills:
         text += "\n"  # the border between prompt and response that the model was trained on
     heal = card.style != "plain"
-    before = _read(original) if original else ""
+    before = _read(given.original) if given.original else ""
     requests = [
-        Request(text, chat=use_chat, stop=stop, index=i, heal=heal, original=before)
-        for i in range(count)
+        Request(text, chat=use_chat, stop=given.stop, index=i, heal=heal, original=before)
+        for i in range(given.n)
     ]
-    stream = count == 1 and not as_json
-    chosen = Decoder(decoder or card.decoder, options)
+    stream = given.n == 1 and not as_json
+    chosen = Decoder(given.decoder or card.decoder, given.decoder_option)
 
     def on_text(_: int, piece: str) -> None:
         click.echo(_printable(piece), nl=False)
@@ -135,7 +119,7 @@ def generate(
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
-                click.echo(f"\n# {sample.meta['backspaces']} tokens were taken back.", err=True)
+                click.echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
             elif sample.actions:
                 click.echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
                 click.echo(_printable(sample.completion))
@@ -145,78 +129,44 @@ def generate(
     return {"samples": [dataclasses.asdict(sample) for sample in samples]}
 
 
-def _generator(
-    model: str, backend: str, vllm_options: dict[str, Any], infinite: LMInfinite | None
-) -> tuple[ModelCard, Generator, bool]:
-    """The model's card, what generates with it, and whether it fills gaps."""
-    if backend == "vllm":
+def _generator(given: GenerateOptions) -> tuple[ModelCard, Generator, bool]:
+    """The model's card, its back-end, and whether it fills gaps."""
+    infinite = _infinite(given)
+    if given.backend == "vllm":
         from codegen.generation.vllm_generator import VllmGenerator
 
-        made = VllmGenerator(model, options=vllm_options)
+        made = VllmGenerator(given.model, options=given.vllm_option)
         return made.card, made, False
     from codegen.generation.hf import HFGenerator
     from codegen.models import fills_gaps, load
 
-    loaded = load(model)
+    loaded = load(given.model)
     return loaded.card, HFGenerator(loaded, window=4, infinite=infinite), fills_gaps(loaded.model)
 
 
-def _read_infinite(given: str | None, backend: str) -> LMInfinite | None:
+def _infinite(given: GenerateOptions) -> LMInfinite | None:
     """The setting GLOBAL,LOCAL.
 
     Raises:
-        click.UsageError: if it is not of that form, and if the back-end is another one.
+        ConfigError: if it is not of that form, and for another back-end.
     """
-    if given is None:
+    if given.lm_infinite is None:
         return None
-    parts = given.split(",")
+    parts = given.lm_infinite.split(",")
     if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise click.UsageError(f"--lm-infinite is {given!r}; give two whole numbers, as 10,2048.")
-    if backend != "hf":
-        raise click.UsageError("--lm-infinite needs --backend hf.")
+        raise ConfigError(
+            f"--lm-infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
+        )
+    if given.backend != "hf":
+        raise ConfigError("--lm-infinite requires --backend hf.")
     from codegen.decoding.infinite import LMInfinite
 
     return LMInfinite(*map(int, parts))
 
 
-def read_vllm_options(given: tuple[str, ...], backend: str) -> dict[str, Any]:
-    """The pairs of ``--vllm-option``.
-
-    Raises:
-        click.UsageError: as :func:`read_pairs`, and if the back-end is another one.
-    """
-    if given and backend != "vllm":
-        raise click.UsageError("--vllm-option needs --backend vllm.")
-    return read_pairs(given)
-
-
-def read_pairs(given: tuple[str, ...]) -> dict[str, Any]:
-    """KEY=VALUE pairs as a mapping; values are read as numbers and truth values where they can be.
-
-    Raises:
-        click.UsageError: for one that is none, or a key that comes twice.
-    """
-    import json
-
-    pairs: dict[str, Any] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise click.UsageError(f"{text!r} is no option; give KEY=VALUE.")
-        if key in pairs:
-            raise click.UsageError(f"The option {key!r} is given twice.")
-        try:
-            pairs[key] = json.loads(value)
-        except ValueError:
-            pairs[key] = value
-    return pairs
-
-
 def _printable(text: str) -> str:
     """Model text on a terminal must not move the cursor or change the title."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def _read(file: str) -> str:

@@ -1,6 +1,6 @@
 """``codegen eval kolmogorov``: the KoLMogorov test beside its task.
 
-The task itself is run as any other: ``codegen eval run kolmogorov``.
+The task itself is run like any other: ``codegen eval run kolmogorov``.
 """
 
 from __future__ import annotations
@@ -9,50 +9,60 @@ from typing import Any
 
 import click
 
-from codegen.cli import example, json_option
+from codegen.cli import Group
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
 from codegen.errors import InputError
+from codegen.terminal import Progress, visible
 
 
-@click.group()
+@click.group(cls=Group)
 def kolmogorov() -> None:
-    """The KoLMogorov test: compress sequences by programs that make them.
+    """The KoLMogorov test: compress sequences with programs that generate them.
 
-    Ask a model with `codegen eval run kolmogorov`; `score` says how well its programs compress.
+    Sample a model with `codegen eval run kolmogorov`; `score` reports how well its programs
+    compress.
     """
 
 
-@kolmogorov.command(
-    epilog=example("codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl")
-)
-@click.option("-n", "n", type=click.IntRange(1), default=1000, show_default=True,
-              help="Programs to draw.")  # fmt: skip
-@click.option("--out", required=True, type=click.Path(dir_okay=False), help="JSONL file to write.")
-@click.option("--values", is_flag=True, help="Write the value of each line behind it, as in the "
-              "paper's training texts.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True)
-@json_option
-def sample(n: int, out: str, values: bool, seed: int, as_json: bool) -> dict[str, Any]:
-    """Draw programs of the test's language, with their sequences, to train on.
+class SampleOptions(Config):
+    """The options of ``codegen eval kolmogorov sample``."""
 
-    Each row has an instruction and a program, so that `codegen data` and `codegen finetune` can
-    take the file. Of several programs of one sequence the shortest is kept.
+    n: int = setting(1000, "Programs to draw.", flags=("-n",), ge=1)
+    out: str = setting(..., "JSONL file to write.", metavar="FILE")
+    values: bool = setting(
+        False, "Append the value of each line as a comment, as in the paper's training texts."
+    )
+    seed: int = setting(0, "Random seed.")
+
+
+@command(
+    group=kolmogorov,
+    example="codegen eval kolmogorov sample -n 10000 --out data/kolmogorov.jsonl",
+)
+@options(SampleOptions, "given")
+def sample(given: SampleOptions, as_json: bool) -> dict[str, Any]:
+    """Draw programs of the test's language, with their sequences, as training data.
+
+    Each row has an instruction and a program, so `codegen data` and `codegen finetune` can read the
+    file. Of several programs for one sequence the shortest is kept.
     """
     from codegen.evals import kolmogorov as kt
     from codegen.records import Example, write_jsonl
 
     best: dict[tuple[int, ...], kt.Program] = {}
-    for program in kt.sample_programs(n, seed):
+    for program in kt.sample_programs(given.n, given.seed):
         sequence = tuple(program.run())
         known = best.get(sequence)
         if known is None or kt.code_bits(program) < kt.code_bits(known):
             best[sequence] = program
     count = write_jsonl(
-        out,
+        given.out,
         (
             Example(
-                id=f"kolmogorov/{seed}/{number}",
+                id=f"kolmogorov/{given.seed}/{number}",
                 instruction=kt.instruction(sequence),
-                program=program.to_text(with_values=values),
+                program=program.to_text(with_values=given.values),
                 source="the sampler of codegen.evals.kolmogorov",
                 meta={"bits": round(kt.code_bits(program), 2), "items": len(sequence)},
             )
@@ -60,38 +70,37 @@ def sample(n: int, out: str, values: bool, seed: int, as_json: bool) -> dict[str
         ),
     )
     if not as_json:
-        click.echo(f"{count} programs in {out}")
-    return {"path": out, "programs": count, "drawn": n, "seed": seed}
+        click.echo(visible(f"{count} programs in {given.out}"))
+    return {"path": given.out, "programs": count, "drawn": given.n, "seed": given.seed}
 
 
-@kolmogorov.command(epilog=example("codegen eval kolmogorov score runs/kt/samples.jsonl"))
+class ScoreOptions(Config):
+    """The options of ``codegen eval kolmogorov score``."""
+
+    language: bool = setting(False, "Programs may call the functions of the test's language.")
+    learn: int | None = setting(
+        None,
+        "Encode programs of the language with a prior learned from N drawn programs, not the "
+        "uniform one.",
+        metavar="N",
+        ge=1,
+    )
+    symbol_bits: float = setting(8.0, "Bits per item of the sequences; 3 for DNA.", ge=1, le=8)
+    workers: int | None = setting(None, "Number of sandboxes.", shown="one per CPU", ge=1)
+
+
+@command(group=kolmogorov, example="codegen eval kolmogorov score runs/kt/samples.jsonl")
 @click.argument("answers", type=click.Path(dir_okay=False))
-@click.option("--language", is_flag=True,
-              help="Programs may call the functions of the test's language.")  # fmt: skip
-@click.option("--learn", type=click.IntRange(1), metavar="N",
-              help="Code programs of the language by a prior learned from N drawn ones, in place "
-              "of the uniform one.")  # fmt: skip
-@click.option("--symbol-bits", type=click.FloatRange(1, 8), default=8.0, show_default=True,
-              help="Bits of an item of the sequences; 3 for DNA.")  # fmt: skip
-@click.option("--workers", type=click.IntRange(1), help="Sandboxes; default: one a CPU.")
-@json_option
-def score(
-    answers: str,
-    language: bool,
-    learn: int | None,
-    symbol_bits: float,
-    workers: int | None,
-    as_json: bool,
-) -> dict[str, Any]:
-    """Run the programs of a JSONL file and say how well they compress.
+@options(ScoreOptions, "given")
+def score(answers: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
+    """Run the programs of a JSONL file and report how well they compress.
 
-    Takes the samples of `codegen eval run kolmogorov`; the programs of `sample`; rows with sequence
-    (or prompt) and program (or generation); and the paper's files of generations, packed or not.
-    Each sample is an item of its own.
+    Reads the samples of `codegen eval run kolmogorov`, the programs of `sample`, rows with sequence
+    (or prompt) and program (or generation), and the paper's files of generations, packed or not.
+    Each sample counts as one item.
     """
     from dataclasses import asdict
 
-    from codegen.cli.progress import Progress
     from codegen.evals import kolmogorov as kt
     from codegen.evals.sandbox import Sandbox
 
@@ -99,11 +108,13 @@ def score(
     if not rows:
         raise InputError(f"{answers} holds no answers.")
     prior = kt.UNIFORM
-    if learn:
+    if learn := given.learn:
         prior = kt.learn(kt.sample_programs(learn, seed=1), f"learned from {learn} programs")
-    with Progress("programs") as progress, Sandbox(workers=workers) as sandbox:
-        results = kt.run_answers(rows, sandbox, language=language, on_progress=progress.update)
-    found = kt.score_results(results, prior=prior, symbol_bits=symbol_bits)
+    with Progress("programs") as progress, Sandbox(workers=given.workers) as sandbox:
+        results = kt.run_answers(
+            rows, sandbox, language=given.language, on_progress=progress.update
+        )
+    found = kt.score_results(results, prior=prior, symbol_bits=given.symbol_bits)
     if not as_json:
         _print(found)
     return asdict(found)
@@ -119,11 +130,11 @@ def _print(found: Any) -> None:
     for length, share in found.accuracy_at.items():
         line(f"  first {length} items", share)
     line("programs that run", found.execution)
-    line("precision", found.precision, "gzipped right programs / what they make; below 1 is good")
+    line("precision", found.precision, "gzipped correct programs / their output; lower is better")
     click.echo("compressed / raw")
-    line("  programs, strict", found.rate, "wrong ones by gzip")
-    line("  programs, released", found.released_rate, "as the paper's script; can't be decoded")
-    line("  best of each", found.best_rate, "program, gzip or raw by item, 2 bits to say which")
+    line("  programs, strict", found.rate, "wrong programs count as gzip")
+    line("  programs, released", found.released_rate, "as in the paper's script; not decodable")
+    line("  best of each", found.best_rate, "program, gzip or raw per item, plus 2 bits")
     if found.coded_rate is not None:
         line("  programs, coded", found.coded_rate, f"prefix code of the language, {found.prior}")
         line("  programs, paper bits", found.paper_rate, "the paper's count of bits")
@@ -134,14 +145,19 @@ def _print(found: Any) -> None:
     click.echo(", ".join(f"{count} {status}" for status, count in found.statuses.items()))
 
 
-@kolmogorov.command(epilog=example("codegen eval kolmogorov baselines enwik9.part"))
+@command(group=kolmogorov, example="codegen eval kolmogorov baselines enwik9.part")
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--pieces", "lengths", type=click.IntRange(1), multiple=True,
-              default=(16, 32, 64, 128, 1024), show_default=True,
-              help="Also gzip pieces of so many bytes by themselves.")  # fmt: skip
-@json_option
+@click.option(
+    "--pieces",
+    "lengths",
+    type=click.IntRange(1),
+    multiple=True,
+    default=(16, 32, 64, 128, 1024),
+    show_default=True,
+    help="Also gzip pieces of this many bytes one by one. Repeatable.",
+)
 def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -> dict[str, Any]:
-    """Compress files by classical means: compressed / raw."""
+    """Compress files with classical methods and print compressed / raw."""
     from pathlib import Path
 
     from codegen.evals import kolmogorov as kt
@@ -161,5 +177,5 @@ def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -
         click.echo(" " * width + "".join(f"{name:>11}" for name in names))
         for file, row in rows.items():
             cells = "".join(f"{row[name]:>11.3f}" if name in row else " " * 11 for name in names)
-            click.echo(f"{Path(file).name:<{width}}{cells}")
+            click.echo(visible(f"{Path(file).name:<{width}}{cells}"))
     return {"rates": rows}

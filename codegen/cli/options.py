@@ -3,7 +3,7 @@
 ::
 
     class Sampling(Config):
-        n: Annotated[int, Option(("-n",))] = Field(1, ge=1, description="Samples per problem.")
+        n: int = setting(1, "Samples per problem.", ge=1, flags=("-n",))
 
     @command(example="codegen sample -n 3")
     @options(Sampling, "sampling")
@@ -64,6 +64,8 @@ def command(
     group: click.Group | None = None,
     has_json: bool = True,
     short_help: str | None = None,
+    help: str | None = None,
+    cls: type[Command] | None = None,
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with an example in its help, ``--json``, and old names of its options.
 
@@ -74,14 +76,16 @@ def command(
     Args:
         example: one or several calls, shown as they are.
         has_json: false for servers, which have no result.
+        help: by default the function's docstring.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         made = click.command(
             name,
-            cls=_Command,
+            cls=cls or Command,
             epilog=f"\b\nExample:\n  {example}",
             short_help=short_help,
+            help=help or function.__doc__,
         )(_with_summary(function) if has_json else function)
         if has_json:
             about = "Print one JSON summary."
@@ -104,18 +108,46 @@ def _with_summary(function: Callable[..., Mapping[str, Any] | None]) -> Callable
     return update_wrapper(wrapper, function)
 
 
-class _Option(click.Option):
-    """An option that had other names: ``old``."""
+def as_words(parameter: click.Parameter, value: Any) -> Iterator[str]:
+    """The words of a command line that give a parameter this value."""
+    if not isinstance(parameter, click.Option):
+        yield from map(str, value if isinstance(value, (list, tuple)) else [value])
+        return
+    if parameter.is_flag:
+        yield (parameter.opts if value else parameter.secondary_opts)[-1]
+        return
+    if isinstance(value, dict):
+        value = [f"{key}={json.dumps(item)}" for key, item in value.items()]
+    elif parameter.callback is _comma_list:
+        value = [",".join(value)]
+    elif not parameter.multiple:
+        value = [value]
+    for one in value:
+        yield parameter.opts[-1]
+        yield from map(str, one if isinstance(one, (list, tuple)) else [one])
 
-    def __init__(self, *args: Any, old: Sequence[str] = (), **settings: Any) -> None:
+
+class _Option(click.Option):
+    """An option that had another name: ``old``."""
+
+    def __init__(self, *args: Any, old: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.old = old
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Shows a default that is a description without click's parentheses."""
+        extra = super().get_help_extra(ctx)
+        if isinstance(self.show_default, str):
+            extra["default"] = self.show_default
+        return extra
 
-class _Command(click.Command):
+
+class Command(click.Command):
+    """A command whose options may be given by their old names."""
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts the current names of options for old ones, with a note."""
-        new = {old: p.opts[-1] for p in self.params if isinstance(p, _Option) for old in p.old}
+        new = {p.old: p.opts[-1] for p in self.params if isinstance(p, _Option) and p.old}
         return super().parse_args(ctx, list(_renamed(args, new)) if new else args)
 
 
@@ -164,14 +196,14 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         "cls": _Option,
         "help": info.description,
         "metavar": marker.metavar,
-        "old": [flag(old) for old in marker.old],
+        "old": flag(marker.old) if marker.old else "",
     }
     default = None if info.is_required() else info.get_default(call_default_factory=True)
     if kind is bool:
         if marker.is_pair or default is None:
             names[0] = f"{names[0]}/--no-{names[0].removeprefix('--')}"
         settings |= {"is_flag": True, "default": default}
-        settings["show_default"] = marker.is_pair and default is not None
+        settings["show_default"] = marker.shown or (marker.is_pair and default is not None)
         return names, settings
     if info.is_required():
         settings["required"] = True
@@ -185,7 +217,7 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
         settings |= {"multiple": origin is tuple, "type": _type(item, info, marker)}
         if default is not None:
             settings["default"] = default
-    settings["show_default"] = marker.default or default not in (None, "", (), {})
+    settings["show_default"] = marker.shown or default not in (None, "", (), {})
     return names, settings
 
 
@@ -199,7 +231,8 @@ def _type(kind: Any, info: FieldInfo, marker: Option) -> click.ParamType | type:
     limits = bounds(info)
     if not limits:
         return kind
-    return (click.IntRange if kind is int else click.FloatRange)(
+    bounded: Any = click.IntRange if kind is int else click.FloatRange
+    return bounded(
         min=limits.get("ge", limits.get("gt")),
         max=limits.get("le", limits.get("lt")),
         min_open="gt" in limits,
@@ -217,9 +250,9 @@ def _pairs(_: click.Context, option: click.Parameter, given: tuple[str, ...]) ->
     for text in given:
         key, equals, value = text.partition("=")
         if not key or not equals:
-            raise click.UsageError(f"{text!r} is not an option; give {option.metavar}.")
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
         if key in pairs:
-            raise click.UsageError(f"{key!r} is given twice.")
+            raise click.BadParameter(f"{key!r} is given twice")
         try:
             pairs[key] = json.loads(value)
         except ValueError:

@@ -6,43 +6,45 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegen.cli import example, json_option
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.terminal import Progress, visible
 
 if TYPE_CHECKING:
-    from codegen.cli.progress import Progress
     from codegen.evals.score import Score
     from codegen.quickstart import Plan
 
 
-@click.command(epilog=example("codegen quickstart --minutes 30 --out runs/half-an-hour"))
-@click.option("--out", default="runs/quickstart", show_default=True,
-              type=click.Path(file_okay=False), help="Directory to make.")  # fmt: skip
-@click.option("--minutes", type=float, default=10, show_default=True,
-              help="Plan steps, samples and problems to end within this time.")  # fmt: skip
-@click.option("--full", is_flag=True,
-              help="32 steps, 5 samples of every problem, however long it takes.")  # fmt: skip
-@click.option("--model", default="embedded", show_default=True, help="Name, directory or hub id.")
-@click.option("--source", default="stdlib", show_default=True,
-              help="The programs: stdlib, a file, a directory or hub:org/name.")  # fmt: skip
-@click.option("--task", default="humaneval-short", show_default=True,
-              help="What is scored; humaneval has all 164 problems.")  # fmt: skip
-@click.option("-n", "--n", "n", type=click.IntRange(1),
-              help="Samples a problem and model.  [default: planned]")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1),
-              help="Optimizer steps of each fine-tuning.  [default: planned]")  # fmt: skip
-@click.option("--limit", type=click.IntRange(1),
-              help="Only the first so many problems.  [default: planned]")  # fmt: skip
-@click.option("--max-length", type=click.IntRange(8), default=512, show_default=True,
-              help="Longest training example in tokens.")  # fmt: skip
-@click.option("--max-new-tokens", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option("--unsafe-local", is_flag=True,
-              help="Run the programs without a sandbox if there is none. Dangerous.")  # fmt: skip
-@json_option
-def quickstart(as_json: bool, full: bool, minutes: float, **options: Any) -> dict[str, Any]:
-    """Programs to edit sequences, two fine-tuned models, samples, scores, one report.
+class QuickstartOptions(Config):
+    """The options of ``codegen quickstart``."""
 
-    Measures this machine for some seconds and prints a plan that ends within --minutes. Run the
+    out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
+    minutes: float = setting(10.0, "Plan steps, samples and problems to finish within this time.")
+    full: bool = setting(False, "32 steps and 5 samples of every problem, however long they take.")
+    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    source: str = setting(
+        "stdlib", "Training programs: stdlib, a file, a directory or hub:org/name."
+    )
+    task: str = setting("humaneval-short", "Task to score; humaneval has all 164 problems.")
+    n: int | None = setting(
+        None, "Samples per problem and model.", flags=("-n", "--n"), shown="planned", ge=1
+    )
+    steps: int | None = setting(None, "Optimizer steps of each fine-tuning.", ge=1, shown="planned")
+    limit: int | None = setting(None, "Use only this many problems.", ge=1, shown="planned")
+    max_length: int = setting(512, "Longest training example in tokens.", ge=8)
+    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
+    unsafe_local: bool = setting(
+        False, "Run the programs without isolation if there is no sandbox. Dangerous."
+    )
+
+
+@command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
+@options(QuickstartOptions, "given")
+def quickstart(given: QuickstartOptions, as_json: bool) -> dict[str, Any]:
+    """Make edit sequences, fine-tune two models, sample, score, and write one report.
+
+    Measures this machine for a few seconds and prints a plan that ends within --minutes. Run the
     same command again to resume an interrupted run; it keeps its plan.
     """
     from dataclasses import asdict
@@ -50,7 +52,8 @@ def quickstart(as_json: bool, full: bool, minutes: float, **options: Any) -> dic
     from codegen.quickstart import Settings
     from codegen.quickstart import quickstart as run
 
-    settings = Settings(minutes=None if full else minutes, **options)
+    options = given.model_dump(exclude={"full", "minutes"})
+    settings = Settings(minutes=None if given.full else given.minutes, **options)
     view = _View()
     try:
         summary = run(settings, view.listener())
@@ -59,7 +62,11 @@ def quickstart(as_json: bool, full: bool, minutes: float, **options: Any) -> dic
     if not as_json:
         _print_table(summary.scores)
         took, planned = sum(summary.plan.spent.values()), summary.plan.seconds
-        click.echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}")
+        click.echo(
+            visible(
+                f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}"
+            )
+        )
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
@@ -94,22 +101,19 @@ class _View:
 
         sizes, done = plan.sizes, set(plan.spent)
         click.echo(
-            f"The plan: {sizes.steps} steps of each fine-tuning; samples of {sizes.problems} "
-            f"problems from three models, {sizes.n} a problem and model.",
+            f"Plan: {sizes.steps} steps per fine-tuning; {sizes.n} samples per problem and model, "
+            f"for {sizes.problems} problems and three models.",
             err=True,
         )
         for number, name in enumerate(STAGES, 1):
             note = "  done" if name in done else ""
             click.echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
-        click.echo(f"    {'in all, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
+        click.echo(f"    {'total, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
         minutes = plan.request["minutes"]
         if minutes is not None and plan.seconds > 60 * minutes:
-            click.echo(f"This is the least that can be done, and more than {minutes:g} minutes.",
-                       err=True)  # fmt: skip
+            click.echo(f"The smallest plan takes more than {minutes:g} minutes.", err=True)
 
     def progress(self, what: str, done: int, total: int, note: str) -> None:
-        from codegen.cli.progress import Progress
-
         if self._bar is None or self._what != what:
             self.close()
             self._bar = Progress(f"  {what}", total or None).__enter__()
@@ -120,7 +124,7 @@ class _View:
         if self._bar:
             self._bar.say(f"  {text}")
         else:
-            click.echo(f"  {text}", err=True)
+            click.echo(visible(f"  {text}"), err=True)
 
     def close(self) -> None:
         if self._bar:
@@ -155,7 +159,7 @@ def _print_table(scores: dict[str, Score]) -> None:
     for run in runs:
         if not run.score.complete:
             for note in run.score.notes:
-                click.echo(f"{run.name}: {note}")
+                click.echo(visible(f"{run.name}: {note}"))
 
 
 def _minutes(seconds: float) -> str:

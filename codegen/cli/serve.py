@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from codegen.cli import LazyGroup, example
+from codegen.cli import Group
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -20,90 +22,95 @@ if TYPE_CHECKING:
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client")
 
 
-@click.group(
-    cls=LazyGroup,
-    lazy={
-        "lsp": ("codegen.cli.serve:lsp", "Language server on standard input and output."),
-        "http": ("codegen.cli.serve:http", "OpenAI's, llama.cpp's and Tabby's APIs."),
-    },
-)
+@click.group(cls=Group)
 def serve() -> None:
-    """Serve completions to editors, from a model on this machine."""
+    """Serve completions to editors from a model on this machine."""
 
 
-def _engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
-        click.option("--model", default="embedded", show_default=True,
-                     help="Name, directory or hub id."),
-        click.option("--layout", type=click.Choice(["auto", "psm", "spm", "prefix"]),
-                     default="auto", show_default=True,
-                     help="Order of prefix and suffix, for models that fill in the middle."),
-        click.option("--precision", type=click.Choice(["auto", "full"]), default="auto",
-                     show_default=True,
-                     help="auto: weights of few bits where that is faster; full: the model's."),
-        click.option("--context", "context_tokens", type=click.IntRange(64, 1_000_000),
-                     default=1024, show_default=True, help="Tokens around the cursor."),
-        click.option("--cache-mib", type=click.IntRange(16), default=1024, show_default=True,
-                     help="Memory for the caches of all documents."),
-        click.option("--threads", type=click.IntRange(1, 512), default=1, show_default=True,
-                     help="CPU threads of the model."),
-        click.option("--exclude", multiple=True, metavar="PATTERN",
-                     help="Paths that get no completions, beside keys and other secrets."),
-        click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path),
-                     help="Write latencies and warnings there; never any text of a document."),
-        click.option("-v", "--verbose", is_flag=True, help="Log more."),
-    ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+class EngineOptions(Config):
+    """The options of all servers."""
+
+    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    layout: Literal["auto", "psm", "spm", "prefix"] = setting(
+        "auto", "Order of prefix and suffix in the prompt of infilling models."
+    )
+    precision: Literal["auto", "full"] = setting(
+        "auto", "auto: quantized weights where they are faster; full: the model's own."
+    )
+    context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
+    cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16)
+    threads: int = setting(1, "CPU threads of the model.", ge=1, le=512)
+    exclude: tuple[str, ...] = setting(
+        (),
+        "Paths that get no completions, in addition to keys and other secrets. Repeatable.",
+        metavar="PATTERN",
+    )
+    log_file: Path | None = setting(
+        None, "Log latencies and warnings to this file, but no text of documents.", metavar="FILE"
+    )
+    verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
 
 
-@click.command(epilog=example("codegen serve lsp"))
-@_engine_options
+@command(
+    group=serve,
+    has_json=False,
+    short_help="Language server on standard input and output.",
+    example="codegen serve lsp",
+)
+@options(EngineOptions, "engine")
 @click.option("--stdio", is_flag=True, help="No-op, accepted for compatibility.")
-def lsp(stdio: bool, **options: Any) -> None:  # noqa: ARG001
+def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
     """Serve one editor over standard input and output (LSP 3.18).
 
     Editors start this command themselves; see docs/editor.md. It opens no port.
     """
     _need_extra()
-    _log_to(options.pop("log_file"), options.pop("verbose"))
-    exclude = options.pop("exclude")
+    _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
-    serve_stdio(lambda: _engine(**options), exclude)
+    serve_stdio(lambda: _engine(engine), engine.exclude)
 
 
-@click.command(epilog=example("codegen serve http --port 8012"))
-@_engine_options
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind to.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8012, show_default=True,
-              help="0 takes a free one.")  # fmt: skip
-@click.option("--uds", type=click.Path(path_type=Path), help="A Unix socket instead of a port.")
-@click.option("--token-file", type=click.Path(dir_okay=False, path_type=Path),
-              help="Write this run's token there, or read it if there is one.")  # fmt: skip
-@click.option("--no-token", is_flag=True, help="Disable authentication (loopback only).")
-@click.option("--origin", "origins", multiple=True, metavar="URL",
-              help="A web page's origin that may ask: http://localhost:8888")  # fmt: skip
-@click.option("--host-name", "hosts", multiple=True, metavar="NAME",
-              help="A name of this server beside localhost.")  # fmt: skip
-def http(
-    host: str,
-    port: int,
-    uds: Path | None,
-    token_file: Path | None,
-    no_token: bool,
-    origins: tuple[str, ...],
-    hosts: tuple[str, ...],
-    **options: Any,
-) -> None:
+class HttpOptions(EngineOptions):
+    """The options of ``codegen serve http``."""
+
+    host: str = setting("127.0.0.1", "Address to bind to.")
+    port: int = setting(8012, "Port; 0 chooses a free one.", ge=0, le=65535)
+    uds: Path | None = setting(None, "Unix socket to use instead of a port.", metavar="PATH")
+    token_file: Path | None = setting(
+        None,
+        "Read the access token from this file, or write it there if it is new.",
+        metavar="FILE",
+    )
+    no_token: bool = setting(False, "Disable authentication (loopback only).")
+    origin: tuple[str, ...] = setting(
+        (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
+    )
+    host_name: tuple[str, ...] = setting(
+        (), "Accept this host name in addition to localhost. Repeatable.", metavar="NAME"
+    )
+
+    def _check(self) -> None:
+        if self.no_token and self.token_file:
+            raise ConfigError("Give --token-file or --no-token, not both.")
+        for origin in self.origin:
+            _check_origin(origin)
+
+
+@command(
+    group=serve,
+    has_json=False,
+    short_help="HTTP server: the APIs of OpenAI, llama.cpp and Tabby.",
+    example="codegen serve http --port 8012",
+)
+@options(HttpOptions, "given")
+def http(given: HttpOptions) -> None:
     """Serve plug-ins over HTTP: /v1/completions, /infill, Tabby's API.
 
-    Clients show the token that is printed at the start: Authorization: Bearer TOKEN.
+    Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
     _need_extra()
-    _log_to(options.pop("log_file"), options.pop("verbose"))
-    exclude = options.pop("exclude")
+    _log_to(given.log_file, given.verbose)
     from codegen.server.guard import (
         check_address,
         listen,
@@ -115,31 +122,27 @@ def http(
     )
     from codegen.server.http import make_app
 
-    if no_token and token_file:
-        raise click.UsageError("Give --token-file or --no-token, not both.")
-    for origin in origins:
-        _check_origin(origin)
-    token = None
-    if not no_token:
-        kept = token_file is not None and token_file.exists()
-        token = read_token(token_file) if token_file and kept else new_token()
+    token, token_file, uds = None, given.token_file, given.uds
+    if not given.no_token:
+        is_kept = token_file is not None and token_file.exists()
+        token = read_token(token_file) if token_file and is_kept else new_token()
     if uds is None:
-        check_address(host, token)
-    sock = listen_unix(uds) if uds else listen(host, port)
+        check_address(given.host, token)
+    sock = listen_unix(uds) if uds else listen(given.host, given.port)
     if token and token_file and not token_file.exists():
         write_token(token_file, token)
-    engine = _engine(**options)
+    engine = _engine(given)
     app = make_app(
         engine,
         token,
-        hosts=frozenset(name.lower() for name in hosts),
-        origins=frozenset(origins),
-        exclude=exclude,
+        hosts=frozenset(name.lower() for name in given.host_name),
+        origins=frozenset(given.origin),
+        exclude=given.exclude,
     )
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
-    click.echo(f"Serving {options['model']} at {where}", err=True)
+    click.echo(visible(f"Serving {given.model} at {where}"), err=True)
     if token and token_file:
-        click.echo(f"The token is in {token_file}", err=True)
+        click.echo(visible(f"The token is in {token_file}"), err=True)
     else:
         click.echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
     try:
@@ -158,9 +161,7 @@ def _need_extra() -> None:
         )
 
 
-def _engine(
-    model: str, layout: Any, precision: Any, context_tokens: int, cache_mib: int, threads: int
-) -> CompletionEngine:
+def _engine(given: EngineOptions) -> CompletionEngine:
     import torch
 
     from codegen.models import load
@@ -168,15 +169,16 @@ def _engine(
     from codegen.server.model import CompletionModel
     from codegen.server.requests import ServerLimits
 
-    torch.set_num_threads(threads)
-    limits = ServerLimits(context_tokens=context_tokens, cache_bytes=cache_mib << 20)
-    loaded = load(model)
-    completion_model = CompletionModel(loaded, layout=layout, limits=limits, precision=precision)
-    return CompletionEngine(completion_model, limits)
+    torch.set_num_threads(given.threads)
+    limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
+    model = CompletionModel(
+        load(given.model), layout=given.layout, limits=limits, precision=given.precision
+    )
+    return CompletionEngine(model, limits)
 
 
 def _log_to(path: Path | None, verbose: bool) -> None:
-    """Logs of this package only: those of the libraries may quote what was asked."""
+    """Logs of this package only: those of libraries may quote prompts."""
     logger = logging.getLogger("codegen")
     logger.setLevel(logging.DEBUG if verbose else logging.INFO if path else logging.WARNING)
     logger.propagate = False
@@ -197,7 +199,7 @@ def _check_origin(origin: str) -> None:
     parts = urlsplit(origin)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
         raise ConfigError(
-            f"{origin!r} is no origin.", "Give scheme, host and port: http://localhost:8888"
+            f"{origin!r} is not an origin.", "Give scheme, host and port: http://localhost:8888"
         )
 
 

@@ -88,7 +88,7 @@ def test_each_command_has_help_with_an_example_and_json(
     [
         (["evall"], 2, "Did you mean 'eval'?"),
         (["eval", "rum"], 2, "No such command 'rum'"),
-        (["generate"], 2, "Give the prompt by --prompt or by --file"),
+        (["generate"], 2, "Give the prompt with either --prompt or --file"),
         (["generate", "--prompt", "x", "--lm-infinite", "10"], 2, "give two whole numbers"),
         (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),

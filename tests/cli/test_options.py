@@ -12,35 +12,33 @@ from pydantic import Field
 
 from codegen import config
 from codegen.cli.options import command, options
-from codegen.config import Config, Option
+from codegen.config import Config, setting
 from codegen.errors import ConfigError
 
 
 class Choice(Config):
     """One field of each kind of option."""
 
-    model: str = Field(description="The model.")
-    n: Annotated[int, Option(("-n",))] = Field(1, ge=1, description="Samples per problem.")
-    rate: float = Field(0.5, gt=0, le=1, description="How fast.")
-    kind: Literal["fast", "exact"] = Field("fast", description="Which algorithm.")
-    backend: Annotated[
-        Literal["transformers", "vllm"], Option(old_values={"hf": "transformers"})
-    ] = Field("transformers", description="What runs the model.")
-    license: Annotated[str, Option(old=("licence",), metavar="SPDX")] = Field(
-        "", description="License of the programs."
+    model: str = setting(..., "The model.")
+    n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
+    rate: float = setting(0.5, "How fast.", gt=0, le=1)
+    kind: Literal["fast", "exact"] = setting("fast", "Which algorithm.")
+    backend: Literal["transformers", "vllm"] = setting(
+        "transformers", "What runs the model.", old_values={"hf": "transformers"}
     )
-    limit: int | None = Field(None, ge=1, description="At most so many.")
-    steps: Annotated[int | None, Option(default="planned")] = Field(None, description="Steps.")
-    strict: Annotated[bool, Option(is_pair=True)] = Field(True, description="Strict rules.")
-    chat: bool | None = Field(None, description="Chat template.")
-    quick: bool = Field(False, description="Smaller samples.")
-    against: tuple[str, ...] = Field((), description="Other sources.")
-    sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), description="Sizes.")
-    styles: Annotated[tuple[str, ...], Option(commas=True)] = Field(("a", "b"), description="Some.")
-    extra: dict[str, Any] = Field({}, description="More.")
-    folder: Path | None = Field(None, description="Where.")
+    license: str = setting("", "License of the programs.", old="licence", metavar="SPDX")
+    limit: int | None = setting(None, "At most so many.", ge=1)
+    steps: int | None = setting(None, "Steps.", shown="planned")
+    strict: bool = setting(True, "Strict rules.", is_pair=True)
+    chat: bool | None = setting(None, "Chat template.")
+    quick: bool = setting(False, "Smaller samples.")
+    against: tuple[str, ...] = setting((), "Other sources.")
+    sizes: tuple[Annotated[int, Field(ge=1)], ...] = setting((16, 32), "Sizes.")
+    styles: tuple[str, ...] = setting(("a", "b"), "Some.", commas=True)
+    extra: dict[str, Any] = setting({}, "More.")
+    folder: Path | None = setting(None, "Where.")
 
-    def model_post_init(self, context: Any) -> None:
+    def _check(self) -> None:
         if self.quick and self.limit:
             raise ConfigError("--quick and --limit exclude each other.", "Give one of them.")
 
@@ -93,7 +91,7 @@ def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
     text = run("--help").output
     for part in (
         "-n INTEGER RANGE", "[default: 1; x>=1]", "[default: 0.5; 0<x<=1]", "[fast|exact]",
-        "--strict / --no-strict", "--chat / --no-chat", "--license SPDX", "[default: (planned)]",
+        "--strict / --no-strict", "--chat / --no-chat", "--license SPDX", "[default: planned]",
         "--styles TEXT", "[default: a,b]", "--extra KEY=VALUE", "[required]", "--json",
         "Example:\n    codegen make x.jsonl --model m",
     ):  # fmt: skip
@@ -108,7 +106,7 @@ def test_the_help_shows_names_ranges_defaults_and_the_example() -> None:
         (["--sizes", "0"], "0 is not in the range x>=1"),
         (["--kind", "slow"], "'slow' is not one of 'fast', 'exact'"),
         (["--rate", "nan"], "--rate is nan. It must be a number above 0, up to 1."),
-        (["--extra", "k"], "'k' is not an option; give KEY=VALUE"),
+        (["--extra", "k"], "'k' is not KEY=VALUE"),
         (["--extra", "k=1", "--extra", "k=2"], "'k' is given twice"),
         (["--quik"], "Did you mean '--quick'?"),
         (["--quick", "--limit", "1"], "--quick and --limit exclude each other."),

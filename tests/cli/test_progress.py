@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from codegen.cli.progress import Progress
+from codegen.terminal import Progress
 
 
 @pytest.fixture

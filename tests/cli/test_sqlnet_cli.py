@@ -53,7 +53,7 @@ def test_an_answer_is_shown_with_its_sql_and_confidence(run, path: Path) -> None
     assert 'SELECT "home_city" FROM "players" WHERE LOWER("player_name") = LOWER(?)' in done.out
     assert "Values      'Ann Lee'" in done.out and "Confidence" in done.out
     assert done.out.rstrip().endswith("Toronto")
-    assert "Looked at   select: what:" in done.out
+    assert "Attended to select: what:" in done.out
 
 
 def test_json_is_one_object_with_all_of_it(run, path: Path) -> None:
@@ -87,7 +87,7 @@ def test_dialects_and_aliases(run, path: Path) -> None:
         (("--alias", "x=y"), "alias 'x' names no column", 1),
         (("--alias", "x"), "is not COLUMN=NAME", 2),
         (("--table", "nope"), "no table 'nope'", 1),
-        (("--endpoint", "http://localhost:1/v1"), "--endpoint is given without --llm", 2),
+        (("--endpoint", "http://localhost:1/v1"), "--endpoint requires --llm", 2),
         (("--model", "nowhere"), "holds no SQL network", 1),
     ]:
         done = run(*asked, *options)
@@ -121,16 +121,16 @@ def test_a_model_may_write_what_a_sketch_cannot_say(
     run, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sql = "SELECT home_city, AVG(age) FROM players GROUP BY home_city ORDER BY 1"
-    from codegen.cli.sqlnet import ask as module
+    from codegen.cli import sqlnet as module
 
-    monkeypatch.setattr(module, "_writer", lambda *_: lambda _prompt: sql)
+    monkeypatch.setattr(module, "sql_writer", lambda *_: lambda _prompt: sql)
     asked = ("ask", str(path), "average age per home city", "--llm", "any")
     done = run(*asked)
     assert done.code == 0 and "written by a language model" in done.out and "Boston" in done.out
     row = json.loads(run(*asked, "--json").out)
     assert (row["by"], row["sql"]) == ("llm", sql)
     assert row["answer"]["rows"] == [["Boston", 41.0], ["Toronto", 30.0]]
-    monkeypatch.setattr(module, "_writer", lambda *_: lambda _prompt: "DROP TABLE players")
+    monkeypatch.setattr(module, "sql_writer", lambda *_: lambda _prompt: "DROP TABLE players")
     row = json.loads(run(*asked, "--json").out)
     assert (row["ok"], row["sql"], row["answer"]) == (False, None, None)
 
@@ -189,7 +189,7 @@ def test_a_model_with_an_encoder_is_trained_and_asked_from_the_shell(
     train = ("train", questions, held, "--out", out, *options, "--encoder")
     assert "There is no encoder in" in run(*train, str(tmp_path / "none")).err
     done = run(*train, str(encoder), "--layout", "paper")
-    assert done.code == 2 and "layout paper reads no encoder" in done.err
+    assert done.code == 2 and "layout paper does not use an encoder" in done.err
     assert run(*train, str(encoder)).code == 0
     ask = ("ask", str(path), "what is the age of player Ann Lee?", "--model", out, "--json")
     asked = json.loads(run(*ask).out)

@@ -72,7 +72,7 @@ def test_what_a_server_writes_is_run_and_marked(
     code, row, err = ask("--api-key-env", "MY_KEY")
     assert (code, row["ok"], row["by"], row["sql"]) == (0, True, "llm", GROUPED)
     assert row["answer"]["rows"] == [["Boston", 31.0], ["Toronto", 30.0]]
-    assert "asking the language model" in err and "secret" not in err
+    assert "requesting one from the language model" in err and "secret" not in err
     assert server.headers[0]["Authorization"] == "Bearer secret-key"
     (prompt,) = server.prompts
     assert QUESTION in prompt and '"home_city" TEXT' in prompt and "Boston" not in prompt

@@ -86,7 +86,7 @@ def test_search_then_run(tmp_path: Path, server: Model, call: Command) -> None:
     asked = len(server.bodies)
     code, out, err = call(*searching(server, "--json"))  # again: nothing is asked
     summary = json.loads(out)
-    assert code == 0 and len(server.bodies) == asked and "Going on" in err
+    assert code == 0 and len(server.bodies) == asked and "Resuming" in err
     assert summary["programs"][0]["name"] == "sort_words"
     assert summary["emulations"] <= 0.2 * summary["emulations_full"] + 2
     code, out, _ = call("run", str(folder), "List: fig date apple", "--endpoint", server.url,
@@ -151,7 +151,7 @@ def test_a_killed_search_goes_on(tmp_path: Path, server: Model) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "Going on after" in done.stderr
+    assert "Resuming after" in done.stderr
     prompts = [body["messages"][0]["content"] for body in server.bodies]
     assert len(prompts) - len(set(prompts)) <= 2  # what was in flight
 
@@ -198,7 +198,7 @@ def test_run_a_file(tmp_path: Path, server: Model, call: Command) -> None:
     assert summary["hybrid"]["helpers"] == [{"call": "choose_ending('bôx')", "value": "es"}]
     assert summary["faithfulness"] is None and "choose_ending('bôx')" in err
     code, out, _ = call("run", str(path), "bôx", *options[:-1])
-    assert "the model: choose_ending('bôx') gives 'es'" in out and "answer: 'bôxes'" in out
+    assert "the model: choose_ending('bôx') returns 'es'" in out and "answer: 'bôxes'" in out
 
 
 def test_a_new_program(server: Model, call: Command) -> None:
@@ -214,7 +214,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
     code, out, _ = call("run", "new", "c d", *options)
     assert code == 1 and "no answer (no_output)" in out
     code, _, err = call("run", "new", "c d", *options, "--mode", "hybrid")
-    assert code == 1 and "What the model wrote is no pseudo-program" in err
+    assert code == 1 and "What the model wrote is not a pseudo-program" in err
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
         (["search", "word_sorting", "--model", "./none"], "no model directory", 1),
         (["search", "word_sorting", "--endpoint", "nonsense"], "http", 2),
         (["run", "none.py", "x"], "Cannot read none.py", 1),
-        (["run", "rows.jsonl", "x"], "no pseudo-program (", 1),
+        (["run", "rows.jsonl", "x"], "not a pseudo-program (", 1),
         (["run", "image.bin", "x"], "UTF-8", 1),
         (["run", "."], "INPUT", 2),
         (["runn"], "Did you mean 'run'", 2),

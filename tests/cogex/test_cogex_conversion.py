@@ -222,7 +222,7 @@ def test_a_local_model(tmp_path: Path, tiny_model_dir: Path, capsys: Any) -> Non
     ("options", "said"),
     [
         (["--llm", "embedded"], "Add --mode llm"),
-        (["--mode", "llm"], "needs a model"),
+        (["--mode", "llm"], "requires a model"),
         (["--mode", "rum"], "rum"),
         (["--input-column"], "--input-column"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from codegen.cli import cli
-from codegen.cli.data.command import command_line
+from codegen.cli.data import command_line
 
 SEEN: list[tuple[str, dict[str, Any]]] = []
 

@@ -173,13 +173,13 @@ def test_a_planned_run_that_is_killed_keeps_its_plan(
     process.communicate()
     # The plan comes before the first stage that takes long, and the first page before training.
     text = "".join(shown)
-    assert text.index("[1/8]") < text.index("The plan:") < text.index("[2/8]")
+    assert text.index("[1/8]") < text.index("Plan:") < text.index("[2/8]")
     assert all(f"  {number} {name}" in text for number, name in enumerate(STAGES, 1))
     assert "A first page" in (out / "report.html").read_text()
     plan = json.loads((out / "plan.json").read_text())
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "[1/8]" not in done.stderr and "The plan:" in done.stderr
+    assert "[1/8]" not in done.stderr and "Plan:" in done.stderr
     summary = json.loads(done.stdout)
     assert summary["expected"] == plan["expected"]
     assert summary["sizes"]["steps"] == plan["sizes"]["steps"]

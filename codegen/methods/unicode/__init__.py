@@ -4,14 +4,21 @@ Source: Sun et al., "UniCoder: Scaling Code Large Language Model via Universal C
 """
 
 from codegen.generation.plans import Unusable
-from codegen.methods.unicode.convert import Translation, same_program, to_python, to_unicode
+from codegen.methods.unicode.convert import (
+    Annotations,
+    Translation,
+    same_program,
+    to_python,
+    to_unicode,
+)
 from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
 from codegen.methods.unicode.generator import RoundTripFailed, UniCode
-from codegen.methods.unicode.objectives import OBJECTIVES, Objective, instruction
-from codegen.methods.unicode.styles import STYLES, Style, choose_style
+from codegen.methods.unicode.prompts import OBJECTIVES, Objective, instruction
+from codegen.methods.unicode.words import STYLES, Style, choose_style
 
 __all__ = [
     "OBJECTIVES",
+    "Annotations",
     "Objective",
     "RoundTripFailed",
     "STYLES",

@@ -3,7 +3,7 @@
 What a program keeps: everything its AST holds, so that it runs as before; its comments, which move
 out of expressions to the line before; single blank lines. What it loses: the layout, the notation
 of constants (quotes, bases, implicit joining of texts); and by default the annotations that do
-nothing, see :mod:`codegen.methods.unicode.annotations`.
+nothing, see :mod:`codegen.methods.unicode.source`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from codegen.errors import ConfigError
-from codegen.methods.unicode.annotations import drop_annotations
-from codegen.methods.unicode.comments import Comment, read_comments
 from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.methods.unicode.facts import Facts, gather
 from codegen.methods.unicode.lexer import location, writes_lower_case
 from codegen.methods.unicode.parse_statements import Parser
 from codegen.methods.unicode.print_python import PythonPrinter
-from codegen.methods.unicode.styles import BRACES, STYLES, Style
+from codegen.methods.unicode.source import Comment, Facts, drop_annotations, gather, read_comments
+from codegen.methods.unicode.words import BRACES, STYLES, Style
 from codegen.methods.unicode.write_statements import StatementWriter
 from codegen.python_syntax import syntax_fault
 

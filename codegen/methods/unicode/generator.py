@@ -36,7 +36,7 @@ from codegen.methods.unicode.convert import (
 )
 from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
 from codegen.methods.unicode.llm import GRADES, commented, graded, invented, written
-from codegen.methods.unicode.objectives import (
+from codegen.methods.unicode.prompts import (
     OBJECTIVES,
     TEMPLATES,
     Objective,
@@ -44,7 +44,7 @@ from codegen.methods.unicode.objectives import (
     Triple,
     segments,
 )
-from codegen.methods.unicode.styles import STYLES, Style, choose_style
+from codegen.methods.unicode.words import STYLES, Style, choose_style
 from codegen.records import Example, TrainingText
 
 Mode = Literal["ast", "llm", "hybrid"]

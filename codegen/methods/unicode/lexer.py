@@ -1,4 +1,8 @@
-"""UniCode text -> tokens.
+r"""UniCode text -> tokens, and how constants and comments are written and read.
+
+Text is in double quotes with the escapes ``\n \t \r \\ \" \xHH \uHHHH \UHHHHHHHH``; printable
+characters of any script stand for themselves. A multi-line text that is a statement (a docstring)
+is written raw between ``/*`` and ``*/``.
 
 One token for each break between lines holds the comments and blank lines there, so that the parser
 can keep them, or skip the token inside brackets. Templates (``$"..."``) come as a sequence: begin,
@@ -7,14 +11,121 @@ text and fields, end. Time is linear in the length of the text.
 
 from __future__ import annotations
 
+import keyword
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from codegen.methods.unicode.errors import UniCodeSyntaxError
-from codegen.methods.unicode.literals import read_block_comment, read_number, unescape
-from codegen.methods.unicode.words import RESERVED_FORMS
+from codegen.methods.unicode.words import INNER_FORMS, RESERVED_FORMS
+
+# --- constants -----------------------------------------------------------------------------------
+
+
+_SIMPLE = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", '"': '\\"'}
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})|(.))", re.DOTALL
+)
+_UNSIMPLE = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "\\": "\\",
+    '"': '"',
+    "'": "'",
+    "a": "\a",
+    "b": "\b",
+    "f": "\f",
+    "v": "\v",
+    "\n": "",
+}
+HUGE = 1 << 4096  # below CPython's limit on converting int to decimal text
+
+
+def escape(text: str) -> str:
+    """Escapes a text for double quotes."""
+    if text.isprintable():
+        return text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(map(_escape_character, text))
+
+
+def _escape_character(character: str) -> str:
+    if character in _SIMPLE:
+        return _SIMPLE[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def unescape(text: str) -> str:
+    """Resolves escapes as Python does; an unknown one stands for itself.
+
+    Raises:
+        ValueError: for a code point beyond Unicode.
+    """
+    return _ESCAPE.sub(_unescape_match, text) if "\\" in text else text
+
+
+def _unescape_match(match: re.Match[str]) -> str:
+    two, four, eight, octal, other = match.groups()
+    if digits := two or four or eight:
+        return chr(int(digits, 16))
+    return chr(int(octal, 8)) if octal else _UNSIMPLE.get(other, "\\" + other)
+
+
+def quote_bytes(value: bytes) -> str:
+    """A bytes literal."""
+    return 'b"' + escape(value.decode("latin-1")).translate(_HIGH) + '"'
+
+
+_HIGH = {code: f"\\x{code:02x}" for code in range(0x80, 0x100)}
+
+
+def number(value: float | complex) -> str:
+    """A number literal; an integer too long for decimal is in hexadecimal, as Python needs it."""
+    if isinstance(value, int):
+        return str(value) if value < HUGE else hex(value)
+    # A float from source is never negative; one too large to hold is infinite.
+    return repr(value).replace("inf", "1e309")
+
+
+def read_number(text: str) -> float | complex:
+    """The value of a number literal.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    digits = text.lower()
+    if digits.startswith(("0x", "0o", "0b")) or not any(mark in digits for mark in ".ej"):
+        return int(digits, 0)
+    return complex(0.0, float(digits[:-1])) if digits.endswith("j") else float(digits)
+
+
+def block_comment(text: str) -> str | None:
+    """A text between ``/*`` and ``*/``, or None if it would not come back the same."""
+    if "*/" in text or not text.replace("\n", "").replace("\t", "").isprintable():
+        return None
+    before = "" if text[:1] in ("", "\n") else " "
+    after = "" if not text or _ends_in_blank_line(text) else " "
+    return f"/*{before}{text}{after}*/"
+
+
+def read_block_comment(block: str) -> str:
+    """The text of a block comment."""
+    text = block[2:-2].removeprefix(" ")
+    return text if _ends_in_blank_line(text) else text.removesuffix(" ")
+
+
+def _ends_in_blank_line(text: str) -> bool:
+    _, newline, last = text.rpartition("\n")
+    return bool(newline) and not last.strip()
+
+
+# --- tokens --------------------------------------------------------------------------------------
 
 # "name" is a name or a contextual keyword; "escaped" a name in backticks; "key" a reserved word.
 Kind = Literal[
@@ -251,3 +362,135 @@ class Lexer:
                     closing.pop()
             if kind != "space":
                 yield from self._made(kind, value, start)
+
+
+# --- a place in the tokens ---------------------------------------------------------------------
+
+Item = TypeVar("Item")
+
+
+class TokenCursor:
+    """Takes tokens one by one; the parsers extend it."""
+
+    def __init__(self, text: str, lower: bool | None = None) -> None:
+        self._text = text
+        self._tokens = lex(text)
+        self._here = 0
+        self._brackets = 0
+        if lower is None:
+            first = next((token for token in self._tokens if token.kind == "key"), None)
+            lower = first is not None and text[first.start].islower()
+        self._lower = lower
+
+    @property
+    def offset(self) -> int:
+        """Where in the text the parser is."""
+        return self._peek().start
+
+    # Tokens
+
+    def _skip_breaks(self) -> None:
+        while self._brackets and self._tokens[self._here].kind == "break":
+            self._here += 1
+
+    def _peek(self) -> Token:
+        return self._tokens[self._here]
+
+    def _peek_after(self, count: int = 1) -> Token:
+        at = self._here
+        for _ in range(count):
+            at = min(at + 1, len(self._tokens) - 1)
+            while self._brackets and self._tokens[at].kind == "break":
+                at += 1
+        return self._tokens[at]
+
+    def _advance(self) -> Token:
+        token = self._tokens[self._here]
+        self._here += 1
+        self._skip_breaks()
+        return token
+
+    def error(self, expected: str, token: Token | None = None) -> UniCodeSyntaxError:
+        """A syntax error at a token."""
+        token = token or self._peek()
+        return UniCodeSyntaxError(
+            *location(self._text, token.start), f"found {self._shown(token)}; expected {expected}."
+        )
+
+    def _shown(self, token: Token) -> str:
+        match token.kind:
+            case "end":
+                return "the end of the text"
+            case "break":
+                return "the end of the line"
+            case "key" | "name" | "escaped" | "op":
+                return repr(str(token.value))
+            case "constant" | "u_text":
+                return f"the constant {repr(token.value)[:40]}"
+        return f"a {token.kind.replace('_', ' ')}"
+
+    def _symbol(self, distance: int = 0) -> str | None:
+        """The operator or keyword at, or so many tokens after, the next token.
+
+        A name counts as the keyword that it would be in a place for one.
+        """
+        token = self._peek_after(distance)
+        if token.kind == "name":
+            return INNER_FORMS.get(token.value)
+        return token.value if token.kind in ("op", "key") else None
+
+    def _at(self, *symbols: str) -> bool:
+        """Whether the next token is one of these operators and keywords."""
+        return self._symbol() in symbols
+
+    def _take(self, symbol: str) -> bool:
+        """Takes an operator or keyword if it is next."""
+        if self._at(symbol):
+            self._advance()
+            return True
+        return False
+
+    def _expect(self, symbol: str) -> None:
+        if not self._take(symbol):
+            raise self.error(symbol if symbol.isalpha() else f"'{symbol}'")
+
+    def _ends_expression(self) -> bool:
+        return self._peek().kind in ("break", "end") or self._at(")", "]", "}", ";", ",")
+
+    def _identifier(self, what: str = "a name") -> str:
+        token = self._peek()
+        if token.kind not in ("name", "escaped"):
+            raise self.error(what)
+        if not token.value.isidentifier() or keyword.iskeyword(token.value):
+            raise self.error("an identifier of Python")
+        self._advance()
+        return token.value
+
+    def _in_brackets(self, opening: str, closing: str, read: Callable[[], Item]) -> Item:
+        """What ``read`` gives between brackets, where ends of lines do not count."""
+        self._brackets += 1
+        self._expect(opening)
+        item = read()
+        self._brackets -= 1
+        if not self._at(closing):
+            raise self.error(f"'{closing}'")
+        self._advance()
+        return item
+
+    def _separated(self, read: Callable[[], Item]) -> list[Item]:
+        """One item or several between commas, none after the last."""
+        items = [read()]
+        while self._take(","):
+            items.append(read())
+        return items
+
+    def _items(self, closing: str, read: Callable[[], Item]) -> tuple[list[Item], bool]:
+        """Items between commas up to a closing bracket, and whether a comma ends them."""
+        items: list[Item] = []
+        comma = False
+        while not self._at(closing):
+            items.append(read())
+            comma = self._take(",")
+            if not comma:
+                break
+        return items, comma

@@ -20,7 +20,7 @@ import re
 from functools import cache
 
 from codegen.generation.plans import Plan, Questioner, Unusable
-from codegen.methods.unicode import templates
+from codegen.methods.unicode import prompts
 from codegen.methods.unicode.convert import (
     Translation,
     parse_program,
@@ -29,8 +29,8 @@ from codegen.methods.unicode.convert import (
     to_unicode,
 )
 from codegen.methods.unicode.errors import UniCodeSyntaxError, UnsupportedProgram
-from codegen.methods.unicode.objectives import Triple
-from codegen.methods.unicode.styles import STYLES, Style
+from codegen.methods.unicode.prompts import Triple
+from codegen.methods.unicode.words import STYLES, Style
 
 GRADES = (1, 5)
 
@@ -39,7 +39,7 @@ def written(
     question: str, answer: str, language: str, style: Style, asked: Questioner
 ) -> Plan[str]:
     """A plan for the universal code of an answer, written by the model."""
-    prompt = templates.write_prompt(question, answer, language, style, _example(style.name))
+    prompt = prompts.write_prompt(question, answer, language, style, _example(style.name))
     unicode = block((yield from asked.ask(prompt)))
     if not unicode.strip():
         raise Unusable("empty_answer", "the answer holds no universal code")
@@ -52,13 +52,13 @@ def written(
 
 def commented(question: str, skeleton: Translation, asked: Questioner) -> Plan[str]:
     """A plan for universal code from the AST with comments from the model."""
-    unicode = block((yield from asked.ask(templates.comment_prompt(question, skeleton.text))))
+    unicode = block((yield from asked.ask(prompts.comment_prompt(question, skeleton.text))))
     return checked_comments(skeleton, unicode)
 
 
 def graded(triple: Triple, least: int, asked: Questioner) -> Plan[int]:
     """A plan for a grade of at least ``least``."""
-    prompt = templates.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
+    prompt = prompts.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
     score = grade((yield from asked.ask(prompt)))
     if score < least:
         raise Unusable("low_score", f"graded {score}, below {least}")
@@ -67,7 +67,7 @@ def graded(triple: Triple, least: int, asked: Questioner) -> Plan[int]:
 
 def invented(snippet: str, language: str, asked: Questioner) -> Plan[tuple[str, str]]:
     """A plan for a question and its answer, inspired by a snippet."""
-    return problem_and_solution((yield from asked.ask(templates.snippet_prompt(snippet, language))))
+    return problem_and_solution((yield from asked.ask(prompts.snippet_prompt(snippet, language))))
 
 
 def block(text: str) -> str:
@@ -166,4 +166,4 @@ def _squeezed(text: str) -> str:
 
 @cache
 def _example(style: str) -> str:
-    return to_unicode(templates.EXAMPLE_ANSWER, STYLES[style]).text
+    return to_unicode(prompts.EXAMPLE_ANSWER, STYLES[style]).text

@@ -1,24 +1,96 @@
-"""Programs and compound statements: tokens of UniCode -> Python's AST, with the comments."""
+"""Programs, blocks and statements: tokens of UniCode -> Python's AST, with the comments.
+
+A block is what is between ``{`` and ``}``, between ``BEGIN`` and ``END``, or indented more than its
+header; so one grammar reads all styles.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.methods.unicode.do_while import has_continue, negated
-from codegen.methods.unicode.parse_blocks import Block, Notes
-from codegen.methods.unicode.parse_simple import SimpleParser
-from codegen.methods.unicode.words import EMBEDDED, OPENING_FORMS, Level
+from codegen.methods.unicode.lexer import Break, Token
+from codegen.methods.unicode.parse_expressions import ExpressionParser
+from codegen.methods.unicode.source import has_continue, negated
+from codegen.methods.unicode.words import (
+    BINARY,
+    EMBEDDED,
+    NAME_FOLLOWERS,
+    OPENING_FORMS,
+    Level,
+    cased,
+)
+
+_AUGMENTED = {
+    f"{cased(symbol, upper)}=": kind
+    for kind, (symbol, _) in BINARY.items()
+    for upper in (True, False)
+}
 
 
-class Parser(SimpleParser):
-    """Reads a program. ``last_notes`` holds the comments after the last statement."""
+@dataclass(slots=True)
+class Notes:
+    """What belongs to a statement, but is not in the tree.
+
+    Attributes:
+        start: the offset of the statement in the text.
+        before: comments on the lines before it; None is a blank line.
+        trailing: the comment that ends its first line.
+        after: comments after it, at the end of its block.
+    """
+
+    start: int
+    before: list[str | None] = field(default_factory=list)
+    trailing: str | None = None
+    after: list[str | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Block:
+    """The items of a block, and how it was marked.
+
+    Attributes:
+        items: statements or cases.
+        column: where the header's line begins.
+        closed: whether the block has an explicit end.
+    """
+
+    items: list[Any]
+    column: int
+    closed: bool
+
+
+class Parser(ExpressionParser):
+    """Reads a program.
+
+    Attributes:
+        notes: what the tree does not hold, by statement.
+        last_notes: the comments after the last statement.
+    """
 
     def __init__(self, text: str, lower: bool | None = None) -> None:
         super().__init__(text, lower)
+        self.notes: dict[ast.AST, Notes] = {}
         self.last_notes: list[str | None] = []
+        self._pending: list[tuple[int, str | None]] = []
+        self._column = 0  # where the current line begins
         self._current = Notes(0)  # of the statement being read
+        self._simple: dict[str, Callable[[], ast.stmt]] = {
+            "RETURN": self._return,
+            "RAISE": self._raise,
+            "ASSERT": self._assert,
+            "GLOBAL": lambda: ast.Global(self._names()),
+            "NONLOCAL": lambda: ast.Nonlocal(self._names()),
+            "PASS": ast.Pass,
+            "BREAK": ast.Break,
+            "CONTINUE": ast.Continue,
+            "FROM": self._import_from,
+            "USE": lambda: ast.Import(self._aliases()),
+            "DELETE": self._delete,
+            "TYPE": self._type_alias,
+        }
         self._compound: dict[str, Callable[[], ast.stmt]] = {
             "IF": self._if,
             "FOR": self._for,
@@ -72,6 +144,254 @@ class Parser(SimpleParser):
             self.notes[nodes[0]] = notes
         return nodes
 
+    # Lines
+    def _take_break(self) -> str | None:
+        """Goes on to the next line, if at the end of one; returns the comment that ended it."""
+        token = self._peek()
+        if token.kind != "break":
+            return None
+        self._advance()
+        line: Break = token.value
+        self._pending += line.notes
+        self._column = line.indent
+        return line.trailing
+
+    def _take_notes(self, column: int | None = None) -> list[str | None]:
+        """Removes pending comments; with ``column``, the first ones that are indented so far."""
+        count = len(self._pending)
+        if column is not None:
+            notes = enumerate(self._pending)
+            outside = next(
+                (i for i, (at, note) in notes if note is not None and at < column), count
+            )
+            count = outside
+        while count and self._pending[count - 1][1] is None and column is not None:
+            count -= 1  # blank lines belong to what follows
+        taken = [note for _, note in self._pending[:count]]
+        del self._pending[:count]
+        return taken
+
+    def _line_has_ended(self) -> bool:
+        return self._tokens[self._here - 1].kind == "break"
+
+    def _end_line(self, simple: bool) -> str | None:
+        """The end of a statement, with the comment on its line."""
+        if self._line_has_ended():
+            return None
+        separated = self._take(";") or not simple
+        if self._peek().kind == "break":
+            return self._take_break()
+        if not (separated or self._at_block_end() or self._peek().kind == "end"):
+            raise self.error("the end of the statement")
+        return None
+
+    def _at_block_end(self) -> bool:
+        return self._at("}") or self._opening() == "END"
+
+    def _opening(self) -> str | None:
+        """The keyword that the next token is, if it is one at the start of a statement only."""
+        token = self._peek()
+        word = OPENING_FORMS.get(token.value) if token.kind == "name" else None
+        if word is None:
+            return None
+        following = self._peek_after()
+        if following.kind == "op" and following.value in NAME_FOLLOWERS:
+            only_colon = following.value == ":" and self._peek_after(2).kind == "break"
+            return word if only_colon else None
+        return word
+
+    # Blocks
+
+    def _block(
+        self, read: Callable[[], list[Any]] | None = None, into: Notes | None = None
+    ) -> Block:
+        """A block, whose items ``read`` reads; a comment on its header's line goes ``into``."""
+        read = read or self.statement
+        column = self._column
+        self._take("THEN")
+        if self._take("{"):
+            closed, at_end = True, lambda: self._at("}")
+        elif self._take("BEGIN"):
+            closed, at_end = True, lambda: self._opening() == "END"
+        else:
+            self._take(":")
+            closed, at_end = False, lambda: self._column < inner
+            if self._peek().kind != "break":
+                raise self.error("a block")
+        trailing = self._take_break()
+        if trailing is not None:
+            if into is None:
+                self._pending.insert(0, (self._column, trailing))
+            else:
+                into.trailing = trailing
+        inner = self._column
+        if not closed and inner <= column:
+            raise self.error("an indented block")
+        items: list[Any] = []
+        while not at_end():
+            if self._peek().kind == "end":
+                raise self.error("the end of the block")
+            if not closed and self._column != inner:
+                raise self.error("the indentation of the line before")
+            items += read()
+        self._close_block(items, None if closed else inner)
+        return Block(items, column, closed)
+
+    def _close_block(self, items: list[Any], column: int | None) -> None:
+        after = self._take_notes(column)
+        if column is None:
+            self._advance()
+            while after and after[-1] is None:
+                after.pop()
+        if items and items[-1] in self.notes:
+            self.notes[items[-1]].after = after
+        else:
+            self._pending[:0] = [(0, note) for note in after]
+
+    def _statements(self, into: Notes | None = None) -> tuple[list[ast.stmt], Block]:
+        """A block of statements; an empty one passes."""
+        block = self._block(into=into)
+        return block.items or [ast.Pass()], block
+
+    def _clause(self, block: Block, *words: str, after: int = 0) -> bool:
+        """Whether a clause goes on after a block; if so, the next token is its keyword."""
+        at = self._here
+        if block.closed and self._tokens[at].kind == "break":
+            at += 1
+        elif not block.closed and self._column != block.column:
+            return False
+        token = self._tokens[min(at + after, len(self._tokens) - 1)]
+        if token.kind == "key":
+            word = token.value
+        else:
+            word = OPENING_FORMS.get(token.value) if token.kind == "name" else None
+        if word not in words:
+            return False
+        self._take_break()
+        return True
+
+    # Statements of one line
+
+    def _expression_statement(self) -> ast.stmt:
+        token = self._peek()
+        if token.kind == "block":
+            self._advance()
+            return ast.Expr(ast.Constant(token.value))
+        first = self.expression_list()
+        if self._at(":"):
+            return self._annotated(first, token)
+        if self._peek().kind == "op" and self._peek().value in _AUGMENTED:
+            self._check_single(first, token)
+            operator = _AUGMENTED[self._advance().value]
+            return ast.AugAssign(first, operator(), self.expression_list())  # type: ignore[arg-type]
+        parts = [first]
+        while self._at("="):
+            self.check_target(parts[-1], token)
+            self._advance()
+            parts.append(self.expression_list())
+        return ast.Assign(parts[:-1], parts[-1]) if len(parts) > 1 else ast.Expr(first)
+
+    def _check_single(self, node: ast.expr, token: Token) -> None:
+        if not isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+            raise self.error("one variable, attribute or item to assign to", token)
+
+    def _annotated(self, target: ast.expr, token: Token) -> ast.stmt:
+        self._check_single(target, token)
+        self._advance()
+        annotation = self.expression(Level.YIELD)
+        value = self.expression_list() if self._take("=") else None
+        simple = isinstance(target, ast.Name) and token.value != "("
+        return ast.AnnAssign(target, annotation, value, int(simple))  # type: ignore[arg-type]
+
+    def _is_embedded_statement(self) -> bool:
+        following = self._peek_after(4)
+        return following.kind in ("break", "end") or following.value in (";", "}")
+
+    def _embedded_statements(self) -> list[ast.stmt]:
+        self._advance()
+        token = self._peek()
+        try:
+            return ast.parse(self._embedded_source()).body
+        except (SyntaxError, ValueError):
+            raise self.error(f"{EMBEDDED} with Python", token) from None
+
+    def _names(self) -> list[str]:
+        return self._separated(self._identifier)
+
+    def _return(self) -> ast.stmt:
+        return ast.Return(None if self._ends_expression() else self.expression_list())
+
+    def _raise(self) -> ast.stmt:
+        if self._ends_expression():
+            return ast.Raise(None, None)
+        error = self.expression()
+        return ast.Raise(error, self.expression() if self._take("FROM") else None)
+
+    def _assert(self) -> ast.stmt:
+        test = self.expression()
+        return ast.Assert(test, self.expression() if self._take(",") else None)
+
+    def _delete(self) -> ast.stmt:
+        token = self._peek()
+        targets = self._separated(self.expression)
+        for target in targets:
+            self.check_target(target, token)
+        return ast.Delete(targets)
+
+    def _aliases(self) -> list[ast.alias]:
+        return self._separated(self._alias)
+
+    def _alias(self) -> ast.alias:
+        name = self._dotted()
+        return ast.alias(name, self._identifier() if self._take("AS") else None)
+
+    def _dotted(self) -> str:
+        parts = [self._identifier("the name of a module")]
+        while self._take("."):
+            parts.append(self._identifier("the name of a module"))
+        return ".".join(parts)
+
+    def _import_from(self) -> ast.stmt:
+        level = 0
+        while self._at(".", "..."):
+            level += len(self._advance().value)
+        bare = level > 0 and self._opening() == "USE"
+        module = None if bare else self._dotted()
+        if self._opening() != "USE":
+            raise self.error("USE")
+        self._advance()
+        names = [ast.alias("*")] if self._take("*") else self._aliases()
+        return ast.ImportFrom(module, names, level)
+
+    def _type_alias(self) -> ast.stmt:
+        make = self._of_new_python("TypeAlias")
+        name = ast.Name(self._identifier())
+        parameters = self._type_parameters()
+        self._expect("=")
+        return make(name, parameters, self.expression())
+
+    def _of_new_python(self, name: str) -> Callable[..., Any]:
+        if not hasattr(ast, name):
+            raise self.error("no type parameters, which this version of Python can't read")
+        return getattr(ast, name)
+
+    def _type_parameters(self) -> list[Any]:
+        if not self._at("["):
+            return []
+        return self._in_brackets("[", "]", lambda: self._items("]", self._type_parameter))[0]
+
+    def _type_parameter(self) -> Any:
+        stars = self._advance().value if self._at("*", "**") else ""
+        kind = {"": "TypeVar", "*": "TypeVarTuple", "**": "ParamSpec"}[stars]
+        node = self._of_new_python(kind)(self._identifier())
+        if not stars:
+            node.bound = self.expression() if self._take(":") else None
+        if self._take("="):
+            node.default_value = self.expression()
+        return node
+
+    # Compound statements
+
     def _if(self) -> ast.stmt:
         tests: list[ast.expr] = []
         bodies: list[list[ast.stmt]] = []
@@ -88,7 +408,7 @@ class Parser(SimpleParser):
             if not self._clause(block, "ELSE"):
                 break
             token = self._advance()
-            if self._at_key("IF") and not self._line_has_ended():
+            if self._at("IF") and not self._line_has_ended():
                 notes.append(Notes(token.start))
                 continue
             orelse, _ = self._statements()
@@ -102,13 +422,13 @@ class Parser(SimpleParser):
     def _for(self) -> ast.stmt:
         notes = self._current
         self._advance()
-        if self._at_inner("EACH") and not self._key_follows("FROM"):
+        if self._at("EACH") and self._symbol(1) != "FROM":
             self._advance()
         target = self.target()
-        if self._take_key("FROM"):
+        if self._take("FROM"):
             source = self._span()
         else:
-            self._expect_key("IN")
+            self._expect("IN")
             source = self.expression_list()
         body, block = self._statements(notes)
         return ast.For(target, source, body, self._loop_else(block))
@@ -116,12 +436,12 @@ class Parser(SimpleParser):
     def _span(self) -> ast.expr:
         """FROM a TO b (EXCLUSIVE) STEP s, or without EXCLUSIVE, where b itself is meant too."""
         start = self.expression()
-        self._expect_inner("TO")
+        self._expect("TO")
         stop = self.expression()
-        exclusive = self._at_op("(") and self._key_follows("EXCLUSIVE")
+        exclusive = self._at("(") and self._symbol(1) == "EXCLUSIVE"
         if exclusive:
             self._in_brackets("(", ")", self._advance)
-        step = self.expression() if self._take_inner("STEP") else None
+        step = self.expression() if self._take("STEP") else None
         if not exclusive:
             down = isinstance(step, ast.UnaryOp) and isinstance(step.op, ast.USub)
             stop = ast.BinOp(stop, ast.Sub() if down else ast.Add(), ast.Constant(1))
@@ -166,9 +486,9 @@ class Parser(SimpleParser):
         group = False
         while self._clause(block, "CATCH"):
             self._advance()
-            group = self._take_inner("GROUP") or group
+            group = self._take("GROUP") or group
             kind, name = None, None
-            if self._at_op("("):
+            if self._at("("):
                 kind, name = self._in_brackets("(", ")", self._caught)
             caught, block = self._statements()
             handlers.append(ast.ExceptHandler(kind, name, caught))
@@ -186,7 +506,7 @@ class Parser(SimpleParser):
 
     def _caught(self) -> tuple[ast.expr, str | None]:
         kind = self.expression_list()
-        return kind, self._identifier() if self._take_key("AS") else None
+        return kind, self._identifier() if self._take("AS") else None
 
     def _using(self) -> ast.stmt:
         notes = self._current
@@ -197,7 +517,7 @@ class Parser(SimpleParser):
     def _using_item(self) -> ast.withitem:
         value = self.expression(Level.WALRUS)
         token = self._peek()
-        if not self._take_key("AS"):
+        if not self._take("AS"):
             return ast.withitem(value, None)
         target = self.expression(Level.BIT_OR)
         self.check_target(target, token)
@@ -218,7 +538,7 @@ class Parser(SimpleParser):
             raise self.error("CASE")
         self._advance()
         pattern = self.pattern()
-        guard = self.expression(Level.WALRUS) if self._take_inner("WHERE") else None
+        guard = self.expression(Level.WALRUS) if self._take("WHERE") else None
         body, _ = self._statements()
         self._end_line(simple=False)
         case = ast.match_case(pattern, guard, body)
@@ -240,7 +560,7 @@ class Parser(SimpleParser):
         name = self._identifier()
         type_parameters = self._type_parameters()
         parameters = self._in_brackets("(", ")", lambda: self.parameters(")", True))
-        returns = self.expression() if self._take_inner("RETURNS") else None
+        returns = self.expression() if self._take("RETURNS") else None
         body, _ = self._statements(notes)
         node = ast.FunctionDef(name, parameters, body, [], returns)
         return _with_type_parameters(node, type_parameters)
@@ -250,7 +570,7 @@ class Parser(SimpleParser):
         self._advance()
         name = self._identifier()
         type_parameters = self._type_parameters()
-        bases, keywords = self.arguments("{") if self._take_inner("EXTENDS") else ([], [])
+        bases, keywords = self.arguments("{") if self._take("EXTENDS") else ([], [])
         body, _ = self._statements(notes)
         node = ast.ClassDef(name, bases, keywords, body, [])
         return _with_type_parameters(node, type_parameters)
@@ -259,13 +579,13 @@ class Parser(SimpleParser):
         decorators: list[ast.expr] = []
         while self._opening() == "DECORATED":
             self._advance()
-            self._expect_inner("BY")
+            self._expect("BY")
             decorators.append(self.expression(Level.WALRUS))
             trailing = self._end_line(simple=True)
             if trailing is not None:
                 notes.before.append(trailing)
             notes.before += [note for note in self._take_notes() if note is not None]
-        if not (self._at_key("CLASS", "ASYNC") or self._opening() == "FUNCTION"):
+        if not (self._at("CLASS", "ASYNC") or self._opening() == "FUNCTION"):
             raise self.error("FUNCTION or CLASS after DECORATED BY")
         [node] = self.statement()
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codegen.methods.unicode.parse_blocks import Notes
+from codegen.methods.unicode.parse_statements import Notes
 
 INDENT = "    "
 _BODY = "\n    pass"

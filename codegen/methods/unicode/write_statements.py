@@ -1,25 +1,250 @@
-"""Programs and compound statements: Python's AST -> UniCode."""
+"""Programs and statements, their lines and comments: Python's AST -> UniCode, in each style."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from codegen.methods.unicode.comments import first_line
-from codegen.methods.unicode.do_while import is_do_while, negated
-from codegen.methods.unicode.words import Level
-from codegen.methods.unicode.write_simple import SimpleWriter
+from codegen.methods.unicode.lexer import block_comment, escape
+from codegen.methods.unicode.source import (
+    Comment,
+    CommentQueue,
+    Facts,
+    count_nodes,
+    first_line,
+    is_do_while,
+    negated,
+)
+from codegen.methods.unicode.words import EMBEDDED, NAME_FOLLOWERS, OPENING_FORMS, Level, Style
+from codegen.methods.unicode.write_expressions import ExpressionWriter
 
+INDENT = "    "
+_FIRST_WORD = re.compile(r"\w+")
 _END = float("inf")
 
 
-class StatementWriter(SimpleWriter):
+class StatementWriter(ExpressionWriter):
     """Writes a module.
 
-    Each method of a statement is given the line on which what follows the statement begins, to
-    know which comments belong to its blocks.
+    Each method ``_<node type>`` of a statement writes its lines. It is given the line on which what
+    follows the statement begins, to know which comments belong to its blocks.
+
+    Attributes:
+        lines: the result.
     """
+
+    def __init__(self, style: Style, facts: Facts, comments: Sequence[Comment] = ()) -> None:
+        super().__init__(style, facts)
+        self.lines: list[str] = []
+        self._comments = CommentQueue(list(comments))
+        self._depth = 0
+        self._source_line = 0  # the last line of the source that has been written
+        self._block_start = True
+        w = self._words
+        self._open, self._close = {
+            "braces": (" {", "}"),
+            "begin_end": (f" {w['BEGIN']}", w["END"]),
+            "indent": ("", ""),
+        }[style.blocks]
+        self._statements: dict[type[ast.AST], Callable[[Any, float], None]] = {
+            kind: getattr(self, f"_{kind.__name__}")
+            for kind in ast.stmt.__subclasses__()
+            if hasattr(self, f"_{kind.__name__}")
+        }
+
+    def _line(self, text: str, comments: Sequence[Comment] = ()) -> None:
+        trailing = "".join(f" //{comment.text}" for comment in comments[-1:])
+        self.lines.append(INDENT * self._depth + text + trailing)
+        self._block_start = False
+
+    def _gap(self, line: int) -> None:
+        """Keeps one of the blank lines before a line of the source."""
+        if line - self._source_line > 1 and not self._block_start:
+            self.lines.append("")
+
+    def _notes(self, comments: Iterable[Comment]) -> None:
+        for comment in comments:
+            self._gap(comment.line)
+            self._line("//" + comment.text)
+            self._source_line = comment.line
+
+    def _simple(self, node: ast.stmt, text: str, terminator: bool = True) -> None:
+        """Writes a statement of one line, and the comments on its lines in the source."""
+        end = node.end_lineno or node.lineno
+        comments = self._comments.before(end + 1)
+        if comments and comments[-1].line == end:
+            self._notes_within(comments[:-1])
+            comments = comments[-1:]
+        else:
+            self._notes_within(comments)
+            comments = []
+        self._line(text + (self.style.terminator if terminator else ""), comments)
+        self._source_line = end
+
+    def _notes_within(self, comments: Iterable[Comment]) -> None:
+        """Comments between the lines of a statement stand before it."""
+        for comment in comments:
+            self._line("//" + comment.text)
+
+    def _body(self, body: Sequence[ast.stmt], limit: float) -> None:
+        """The statements of a block; what follows the block begins on line ``limit``."""
+        starts = [first_line(node) for node in body]
+        for node, start, following in zip(body, starts, [*starts, limit][1:], strict=True):
+            self._notes(self._comments.before(start))
+            self._gap(start)
+            self._source_line = max(self._source_line, start - 1)
+            self._statements.get(type(node), self._embedded_statement)(node, following)
+
+    def _block(
+        self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
+    ) -> None:
+        """A header and its block, still open; a ``joined`` one goes on after a closed block."""
+        start = first_line(body[0])
+        prefix = f"{self._close} " if joined and self._close else ""
+        comments = self._comments.header(start)
+        if not joined:
+            self._notes_within(comments[:-1])
+        self._line(prefix + header + self._open, comments)
+        if joined:
+            self._depth += 1
+            self._notes_within(comments[:-1])
+            self._depth -= 1
+        self._source_line = start - 1
+        self._inside(body, limit)
+
+    def _inside(self, body: Sequence[ast.stmt], limit: float) -> None:
+        self._depth += 1
+        self._block_start = True
+        self._body(body, limit)
+        self._notes(self._comments.tail(body[0].col_offset, limit))
+        self._depth -= 1
+        self._block_start = False
+
+    def _end_block(self) -> None:
+        if self._close:
+            self._line(self._close)
+
+    def _whole_block(self, header: str, body: Sequence[ast.stmt], limit: float) -> None:
+        self._block(header, body, limit)
+        self._end_block()
+
+    def _embedded_statement(self, node: ast.stmt, limit: float) -> None:
+        self.uncovered[type(node).__name__] += count_nodes(node)
+        text = f'{self._words[EMBEDDED]}("{escape(ast.unparse(node))}")'
+        self._simple(node, text)
+
+    # Statements of one line
+
+    def _Expr(self, node: ast.Expr, _: float) -> None:
+        value = node.value
+        if isinstance(value, ast.Constant) and isinstance(value.value, str) and not value.kind:
+            block = block_comment(value.value)
+            if block is not None:
+                return self._simple(node, block, terminator=False)
+        # A conditional expression would be taken for an IF statement.
+        level = Level.OR if isinstance(value, ast.IfExp) else Level.YIELD
+        return self._simple(node, self._opened(self.expression(value, level)))
+
+    def _Assign(self, node: ast.Assign, _: float) -> None:
+        parts = [*map(self.expression, node.targets), self.expression(node.value, Level.YIELD)]
+        self._simple(node, self._opened(" = ".join(parts)))
+
+    def _AugAssign(self, node: ast.AugAssign, _: float) -> None:
+        symbol, _level = self._binary[type(node.op)]
+        value = self.expression(node.value, Level.YIELD)
+        self._simple(node, self._opened(f"{self.expression(node.target)} {symbol}= {value}"))
+
+    def _AnnAssign(self, node: ast.AnnAssign, _: float) -> None:
+        target = self.expression(node.target)
+        if isinstance(node.target, ast.Name) and not node.simple:
+            target = f"({target})"
+        text = f"{target}: {self.expression(node.annotation, Level.YIELD)}"
+        if node.value:
+            text += f" = {self.expression(node.value, Level.YIELD)}"
+        self._simple(node, self._opened(text))
+
+    @staticmethod
+    def _opened(text: str) -> str:
+        """A statement that begins with an expression, so that it is not taken for a keyword."""
+        match = _FIRST_WORD.match(text)
+        if match and match[0] in OPENING_FORMS and not _marks_a_name(text[match.end() :]):
+            return f"`{match[0]}`{text[match.end() :]}"
+        return text
+
+    def _Return(self, node: ast.Return, _: float) -> None:
+        value = " " + self.expression(node.value, Level.YIELD) if node.value else ""
+        self._simple(node, self._words["RETURN"] + value)
+
+    def _Raise(self, node: ast.Raise, _: float) -> None:
+        w = self._words
+        text = w["RAISE"]
+        text += f" {self.expression(node.exc)}" if node.exc else ""
+        text += f" {w['FROM']} {self.expression(node.cause)}" if node.cause else ""
+        self._simple(node, text)
+
+    def _Assert(self, node: ast.Assert, _: float) -> None:
+        message = f", {self.expression(node.msg)}" if node.msg else ""
+        self._simple(node, f"{self._words['ASSERT']} {self.expression(node.test)}{message}")
+
+    def _Delete(self, node: ast.Delete, _: float) -> None:
+        targets = ", ".join(map(self.expression, node.targets))
+        self._simple(node, f"{self._words['DELETE']} {targets}")
+
+    def _Import(self, node: ast.Import, _: float) -> None:
+        self._simple(node, f"{self._words['USE']} {self._aliases(node.names)}")
+
+    def _ImportFrom(self, node: ast.ImportFrom, _: float) -> None:
+        w = self._words
+        module = "." * node.level + self._dotted(node.module or "")
+        self._simple(node, f"{w['FROM']} {module} {w['USE']} {self._aliases(node.names)}")
+
+    def _aliases(self, names: Iterable[ast.alias]) -> str:
+        parts = []
+        for alias in names:
+            name = f" {self._words['AS']} {self.name(alias.asname)}" if alias.asname else ""
+            parts.append(("*" if alias.name == "*" else self._dotted(alias.name)) + name)
+        return ", ".join(parts)
+
+    def _dotted(self, name: str) -> str:
+        return ".".join(map(self._module, name.split("."))) if name else ""
+
+    def _module(self, name: str) -> str:
+        return f"`{name}`" if OPENING_FORMS.get(name) == "USE" else self.name(name)
+
+    def _Global(self, node: ast.Global, _: float) -> None:
+        self._simple(node, f"{self._words['GLOBAL']} {', '.join(map(self.name, node.names))}")
+
+    def _Nonlocal(self, node: ast.Nonlocal, _: float) -> None:
+        self._simple(node, f"{self._words['NONLOCAL']} {', '.join(map(self.name, node.names))}")
+
+    def _Pass(self, node: ast.Pass, _: float) -> None:
+        self._simple(node, self._words["PASS"])
+
+    def _Break(self, node: ast.Break, _: float) -> None:
+        self._simple(node, self._words["BREAK"])
+
+    def _Continue(self, node: ast.Continue, _: float) -> None:
+        self._simple(node, self._words["CONTINUE"])
+
+    def _TypeAlias(self, node: Any, _: float) -> None:
+        left = self.expression(node.name) + self._type_parameters(node)
+        self._simple(node, f"{self._words['TYPE']} {left} = {self.expression(node.value)}")
+
+    def _type_parameters(self, node: ast.AST) -> str:
+        parameters = list(map(self._type_parameter, getattr(node, "type_params", ())))
+        return f"[{', '.join(parameters)}]" if parameters else ""
+
+    def _type_parameter(self, node: Any) -> str:
+        stars = {"TypeVarTuple": "*", "ParamSpec": "**"}.get(type(node).__name__, "")
+        bound = getattr(node, "bound", None)
+        default = getattr(node, "default_value", None)
+        text = stars + self.name(node.name)
+        text += f": {self.expression(bound)}" if bound else ""
+        return text + (f" = {self.expression(default)}" if default else "")
+
+    # Compound statements
 
     def module(self, tree: ast.Module) -> None:
         """Writes a whole module."""
@@ -183,3 +408,8 @@ class StatementWriter(SimpleWriter):
             self._whole_block(header, case.body, following)
         self._depth -= 1
         self._end_block()
+
+
+def _marks_a_name(rest: str) -> bool:
+    """Whether what follows a word shows that it is a name and no keyword."""
+    return rest[:1] in (".", ":") or rest.lstrip().partition(" ")[0] in NAME_FOLLOWERS

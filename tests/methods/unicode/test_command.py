@@ -57,17 +57,20 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--mode", "llm"], "Mode llm needs a model. Give --endpoint URL"),
-        (["--llm", "embedded"], "Mode ast asks no model, so it has no use for --llm."),
-        (["--cache", "c", "--price-in", "1", "--model", "m"], "--model, --price-in, --cache."),
-        (["--min-score", "4"], "Mode ast asks no model"),
+        (["--mode", "llm"], "Mode llm requires a model. Give --endpoint URL"),
+        (["--llm", "embedded"], "Mode ast calls no model, so --llm cannot be used."),
+        (
+            ["--cache", "c", "--price-in", "1", "--model", "m"],
+            "--model, --price-in, --cache cannot be used.",
+        ),
+        (["--min-score", "4"], "Mode ast calls no model"),
         (
             ["--mode", "llm", "--llm", "embedded", "--model", "m", "--concurrency", "3"],
-            "--llm has no use for --model, --concurrency.",
+            "--model, --concurrency cannot be combined with --llm.",
         ),
         (
             ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
-            "--endpoint has no use for --batch-size.",
+            "--batch-size cannot be combined with --endpoint.",
         ),
         (["--language", "a b"], "'a b' is no name of a language"),
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
@@ -101,7 +104,7 @@ def test_each_run_is_billed_its_own_answers(model: Model, tmp_path: Path) -> Non
     for process in (*runs, alone):
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0 and json.loads(out)["llm"] == spent
-        assert "gave 12 new answers: 84 tokens asked, 60 answered, cost 8.4e-05." in err
+        assert "12 new responses: 84 prompt tokens, 60 completion tokens, cost 8.4e-05." in err
         assert ("They are kept in" in err) == (process is not alone)
 
 
@@ -126,7 +129,7 @@ def test_ctrl_c_without_a_cache_tells_what_was_spent(model: Model, tmp_path: Pat
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    said = re.search(r"gave (\d+) new answers: (\d+) tokens asked", err)
+    said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens", err)
     assert process.returncode == 130 and said and int(said[2]) == 7 * int(said[1])
     assert len(model.bodies) - 2 <= int(said[1]) <= len(model.bodies) < 400
 
@@ -169,13 +172,13 @@ def test_how_failed_questions_are_asked_again(model: Model, tmp_path: Path) -> N
     rows(tmp_path, 4)
     process = codegen("rows.jsonl", *llm(model, "--out", "o"), cwd=tmp_path)
     _, err = process.communicate(timeout=60)
-    assert "No answer came for 1 of the examples (RequestFailed in rejects.jsonl)." in err
-    assert "run the same with another --out: all other answers come from" in err
+    assert "1 examples got no response (RequestFailed in rejects.jsonl)." in err
+    assert "run the command with another --out; all other responses come from" in err
     bad.clear()
     asked = len(model.bodies)
     process = codegen("rows.jsonl", *llm(model, "--out", "p"), cwd=tmp_path)
     out, err = process.communicate(timeout=60)
-    assert json.loads(out)["counts"]["kept"] == 4 and "No answer came" not in err
+    assert json.loads(out)["counts"]["kept"] == 4 and "got no response" not in err
     assert len(model.bodies) == asked + 1
 
 
@@ -217,7 +220,7 @@ def test_finished_answers_survive_the_end_of_the_process(
     assert out == ""
     if how is signal.SIGINT:
         assert process.returncode == 130 and "Interrupted. Run the same command again" in err
-        said = re.search(r"gave (\d+) new answers: (\d+) tokens asked, .*cost 0\.", err)
+        said = re.search(r"gave (\d+) new responses: (\d+) prompt tokens, .*cost 0\.", err)
         assert said and int(said[1]) >= 17 and int(said[2]) == 7 * int(said[1])
     time.sleep(0.2)  # requests that were in flight end
     asked_before = len(model.bodies)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from codegen.benchmarks.unicode import measure
 from codegen.methods.unicode import STYLES, to_python
-from codegen.methods.unicode.coverage import measure
-from codegen.methods.unicode.facts import gather
+from codegen.methods.unicode.source import gather
 from codegen.methods.unicode.write_statements import StatementWriter
 
 

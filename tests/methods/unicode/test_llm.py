@@ -21,7 +21,7 @@ from codegen.methods.unicode.llm import (
     is_python,
     problem_and_solution,
 )
-from codegen.methods.unicode.templates import fenced, write_prompt
+from codegen.methods.unicode.prompts import fenced, write_prompt
 
 PROGRAM = '''\
 def total(values):

@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.evals.tasks.extraction import find_code
-from codegen.methods.unicode.objectives import OBJECTIVES, Objective, Triple, instruction, segments
-from codegen.methods.unicode.templates import fenced, language_name
+from codegen.methods.unicode.prompts import (
+    OBJECTIVES,
+    Objective,
+    Triple,
+    fenced,
+    instruction,
+    language_name,
+    segments,
+)
 
 TRIPLE = Triple(
     "Add one.\n", "def f(x):\n    return x + 1\n", "FUNCTION f(x) {\n    RETURN x + 1;\n}"

@@ -1,0 +1,440 @@
+"""``codegen cogex``: search for the program that a model emulates best, and emulate programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from codegen.cli import Group
+from codegen.cli.clients import PseudoModelOptions, opened_model
+from codegen.cli.data import stopped_cleanly
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.errors import ConfigError, InputError
+from codegen.terminal import Progress, visible
+
+if TYPE_CHECKING:
+    from codegen.cogex.faithfulness import Faithfulness
+    from codegen.cogex.hybrid import HybridRun
+    from codegen.cogex.model import Emulation, PseudoModel
+    from codegen.cogex.program import PseudoProgram
+    from codegen.cogex.search import Candidate, Found, SearchSettings
+    from codegen.cogex.tasks import SearchTask
+
+_SHOWN = 10  # programs in the table
+_NEW = "new"
+
+
+@click.group(cls=Group)
+def cogex() -> None:
+    """Pseudo-programs that a model writes and emulates (CoGEX).
+
+    Make training data with `codegen data cogex`, and a model with recipes/cogex.yaml.
+    """
+
+
+class SearchOptions(Config):
+    """The options of ``codegen cogex search`` beside those of the model."""
+
+    out: str | None = setting(None, "Output directory.", metavar="DIR", shown="runs/cogex/TASK")
+    budget: int = setting(
+        100,
+        "Approximate number of emulations; sets --candidates and --items in the paper's "
+        "proportion. 0 uses the paper's 300 and 1000.",
+        ge=0,
+    )
+    candidates: int | None = setting(None, "Programs to choose from.", ge=1)
+    items: int | None = setting(None, "Problems to search on.", ge=2)
+    method: Literal["halving", "full"] = setting(
+        "halving",
+        "full: every program on every problem, as published; halving: drop bad programs early.",
+    )
+    share: float = setting(
+        0.2, "Method halving: share of the published method's emulations to spend.", gt=0, le=1
+    )
+    threshold: float = setting(
+        0.0,
+        "Method full: regenerate programs that score below this on the training items.",
+        ge=0,
+        le=1,
+    )
+    tries: int = setting(5, "Maximum attempts per program.", ge=1)
+    best: int = setting(3, "Programs that vote.", flags=("-k",), ge=1)
+    test: int = setting(50, "Held-out problems to score the best programs on.", ge=0)
+    instruction: str = setting("", "The task's instruction, for a file.")
+    input_column: str = setting("input", "Input column of a file's rows.")
+    answer_column: str = setting("answer", "Answer column of a file's rows.")
+    seed: int = setting(0, "Random seed.")
+
+
+@command(
+    group=cogex,
+    short_help="Find the program that a model emulates best on a task.",
+    example="codegen cogex search word_sorting --model embedded\n  "
+    "codegen cogex search reviews.jsonl --instruction 'Is the review positive?' \\\n"
+    "    --endpoint http://localhost:8000/v1 --model my-model --budget 0",
+)
+@click.argument("task")
+@options(PseudoModelOptions, "client")
+@options(SearchOptions, "given")
+def search(
+    task: str, client: PseudoModelOptions, given: SearchOptions, as_json: bool
+) -> Mapping[str, Any]:
+    """Find the program that a model emulates best on TASK (CoTACS).
+
+    TASK is a family of problems (word_sorting, coin_flip, large_sum, arithmetic, ...) or a JSONL
+    file with an input and an answer per line. The model writes programs and emulates them on other
+    problems; none of its code is executed. Run the same command again to resume an interrupted
+    search.
+    """
+    from codegen.cogex.search import (
+        ProgramSearch,
+        SearchLog,
+        SearchSettings,
+        scores_on,
+        split_items,
+    )
+    from codegen.cogex.tasks import load_task
+
+    number, size = _numbers(given)
+    settings = SearchSettings(
+        number,
+        given.method,
+        given.share,
+        given.threshold,
+        given.tries,
+        given.best,
+        seed=given.seed,
+    )
+    problems = load_task(
+        task,
+        items=size,
+        test=given.test,
+        instruction=given.instruction,
+        input_column=given.input_column,
+        answer_column=given.answer_column,
+        seed=given.seed,
+    )
+    folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
+    with (
+        stopped_cleanly(),
+        opened_model(client, seed=given.seed, avoid=(task,)) as opened,
+        SearchLog(folder, _settings(problems, opened.identity, settings)) as log,
+        Progress(visible(f"search {problems.name}")) as bar,
+    ):
+        if log.resumed:
+            click.echo(f"Resuming after {log.resumed} responses of an interrupted run.", err=True)
+
+        def show(stage: str, done: int, total: int) -> None:
+            bar.update(done, total, note=stage)
+
+        train, dev = split_items(problems.items, number, given.seed)
+        run = ProgramSearch(problems.instruction, train, dev, opened.model, settings, log, show)
+        found = run.run()
+        tested = scores_on(run, found, problems.test) if found.best and problems.test else None
+    summary = _search_summary(problems, folder, found, tested)
+    _save(folder, summary, found)
+    if not as_json:
+        click.echo("\n".join(_search_lines(found, summary)))
+    return summary
+
+
+def _numbers(given: SearchOptions) -> tuple[int, int]:
+    """Candidates and problems: those given, else what the budget allows."""
+    from codegen.cogex.search import SearchSettings, within_budget
+    from codegen.cogex.search.settings import ITEMS
+
+    if given.budget:
+        number, size = within_budget(given.budget, given.method, given.share)
+    else:
+        number, size = SearchSettings().candidates, ITEMS
+    number, size = given.candidates or number, given.items or size
+    if number >= size:
+        raise ConfigError(
+            f"{number} candidates need more than {size} problems: each is written for one problem "
+            "and ranked on others.",
+            "Raise --items or lower --candidates.",
+        )
+    return number, size
+
+
+def _settings(
+    task: SearchTask, identity: Mapping[str, Any], settings: SearchSettings
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"task": task.name, "problems": task.digest(), **identity, **asdict(settings)}
+
+
+def _search_summary(
+    task: SearchTask, folder: Path, found: Found, tested: Mapping[str, int] | None
+) -> dict[str, Any]:
+    return {
+        "ok": bool(found.best),
+        "task": task.name,
+        "instruction": task.instruction,
+        "out": str(folder),
+        "programs": [_row(candidate) for candidate in found.ranking],
+        "rejected": dict(found.rejected),
+        "emulations": found.emulations,
+        "emulations_full": found.emulations_full,
+        "unanswered": dict(found.failures),
+        "examples": found.examples,
+        "test": dict(tested) if tested else None,
+    }
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    from codegen.evals.statistics import wilson
+
+    low, high = wilson(candidate.score, candidate.items) if candidate.items else (0.0, 1.0)
+    return {
+        "name": candidate.program.name,
+        "digest": candidate.program.digest,
+        "score": round(candidate.score, 4),
+        "interval": [round(low, 4), round(high, 4)],
+        "right": candidate.right,
+        "items": candidate.items,
+        "written": candidate.written,
+        "unanswered": dict(candidate.failures),
+        "program": candidate.program.text,
+    }
+
+
+def _save(folder: Path, summary: Mapping[str, Any], found: Found) -> None:
+    from codegen.records import write_atomic
+
+    write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
+    for number, candidate in enumerate(found.best, 1):
+        write_atomic(folder / f"program-{number}.py", candidate.program.text + "\n")
+
+
+def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
+    rejected = sum(found.rejected.values())
+    if rejected:
+        yield f"{rejected} programs broke a rule: {_counts(found.rejected)}."
+        yield from _examples(found, found.rejected)
+    if not found.ranking:
+        yield "No candidate keeps the rules, so there is nothing to choose from."
+        yield "Raise --tries or --shots, or use a model trained with recipes/cogex.yaml."
+        return
+    yield f"{'rank':>4}  {'score':>6}  {'95 % interval':>14}  {'tried':>5}  {'written':>7}  program"
+    for rank, row in enumerate(summary["programs"][:_SHOWN], 1):
+        low, high = row["interval"]
+        yield (
+            f"{rank:>4}  {row['score']:>6.3f}  {f'{low:.2f} to {high:.2f}':>14}  {row['items']:>5}"
+            f"  {row['written']:>7}  {visible(row['name'])}  {row['digest']}"
+        )
+    if (more := len(found.ranking) - _SHOWN) > 0:
+        yield f"      and {more} more in {summary['out']}/result.json"
+    yield (
+        f"{found.emulations} emulations; the published method would take {found.emulations_full}, "
+        "counting each program as often as it was written."
+    )
+    if found.failures:
+        yield f"{sum(found.failures.values())} of them gave no answer: {_counts(found.failures)}."
+        yield from _examples(found, found.failures)
+    if not any(candidate.right for candidate in found.ranking):
+        yield "No program got any problem right, so the order means nothing."
+    if tested := summary["test"]:
+        items = tested["items"]
+        yield (
+            f"On {items} other problems: best program {_share(tested['best'], items)}, majority of "
+            f"{len(found.best)} {_share(tested['vote'], items)}."
+        )
+    yield f"Use it with: codegen cogex run {summary['out']} INPUT"
+
+
+def _examples(found: Found, reasons: Mapping[str, int]) -> Iterator[str]:
+    """One example for each reason that has one."""
+    for reason in sorted(reasons):
+        if detail := found.examples.get(reason):
+            yield f"  {reason}: {visible(detail)[:200]}"
+
+
+def _counts(counter: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(counter.items()))
+
+
+def _share(count: int, total: int) -> str:
+    from codegen.evals.statistics import wilson
+
+    low, high = wilson(count / total, total)
+    return f"{count / total:.3f} [{low:.2f}, {high:.2f}]"
+
+
+class RunOptions(Config):
+    """The options of ``codegen cogex run`` beside those of the model."""
+
+    instruction: str = setting("", "The task's instruction; the directory of a search has it.")
+    call: str = setting("", "The call of the program.", shown="the model writes it")
+    mode: Literal["emulate", "hybrid"] = setting(
+        "emulate",
+        "hybrid: also run the defined code in the sandbox, request each undefined helper from "
+        "the model, and compare.",
+    )
+    temperature: float = setting(0.05, "Sampling temperature.", ge=0, le=100)
+    seed: int = setting(0, "Random seed.")
+
+
+@command(
+    group=cogex,
+    short_help="Emulate a program on an input, or run part of it.",
+    example="codegen cogex run runs/cogex/word_sorting 'List: pear fig apple'\n  "
+    "codegen cogex run new 'pear fig apple' --instruction 'Sort the words.'\n  "
+    "codegen cogex run program.py 'pear fig apple' --instruction 'Sort the words.' "
+    "--mode hybrid",
+)
+@click.argument("program")
+@click.argument("input")
+@options(PseudoModelOptions, "client")
+@options(RunOptions, "given")
+def run(
+    program: str, input: str, client: PseudoModelOptions, given: RunOptions, as_json: bool
+) -> Mapping[str, Any]:
+    """Have a model emulate PROGRAM on INPUT.
+
+    PROGRAM is a Python file with one function, the directory of a search (its best program is
+    used), or new: the model writes a program for --instruction. The exit code is 1 if there is no
+    answer.
+    """
+    from codegen.cogex.faithfulness import Faithfulness, faithfulness
+    from codegen.cogex.model import Ask
+
+    if program == _NEW:
+        if not given.instruction or given.call:
+            raise ConfigError("A new program requires --instruction and no --call.")
+        ask = Ask(given.instruction, input)
+    else:
+        text, known = _read(program)
+        instruction = given.instruction or known or "Run the program."
+        ask = Ask(instruction, input, _parsed(program, text).text, given.call)
+    with opened_model(client, seed=given.seed) as opened:
+        work = opened.model.emulate if ask.program else opened.model.solve
+        ((_, emulation),) = work([ask], given.temperature)
+        ran, compared = None, Faithfulness()
+        if given.mode == "hybrid":
+            parsed = _parsed("What the model wrote", emulation.program)
+            call = given.call or emulation.call
+            ran = _hybrid(opened.model, parsed, call, given.temperature)
+            compared = faithfulness(parsed, emulation.output, ran)
+    if not as_json:
+        if not ask.program:
+            click.echo(visible(emulation.program) + "\n")
+        click.echo("\n".join(_run_lines(emulation, ran, compared)))
+    return _run_summary(emulation, ran, compared)
+
+
+def _parsed(name: str, text: str) -> PseudoProgram:
+    from codegen.cogex import Invalid, parse_program
+
+    try:
+        return parse_program(text)
+    except Invalid as error:
+        reason = f"{error.reason}: {error.detail}"
+        raise InputError(f"{name} is not a pseudo-program ({reason}).") from None
+
+
+def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -> HybridRun:
+    from codegen.cogex.hybrid import LeafCall, run_hybrid
+    from codegen.cogex.leaves import LeafReader
+    from codegen.evals.sandbox import Sandbox
+
+    answer = LeafReader(model, heat)
+
+    def ask_leaf(leaf: LeafCall) -> Any:
+        click.echo(visible(f"Requesting {str(leaf)[:200]} from the model"), err=True)
+        return answer(leaf)
+
+    with Sandbox(workers=1) as sandbox:
+        return run_hybrid(parsed, call, sandbox, ask_leaf)
+
+
+def _read(path: str) -> tuple[str, str]:
+    """The program's text, and its instruction if the path is the directory of a search."""
+    place = Path(path)
+    try:
+        if not place.is_dir():
+            return place.read_text("utf-8"), ""
+        found = json.loads((place / "result.json").read_text("utf-8"))
+        if not found["programs"]:
+            raise InputError(f"The search in {path} found no program.")
+        return found["programs"][0]["program"], found["instruction"]
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {error.filename}: {error.strerror}.",
+            "Give a Python file or the directory of a finished search.",
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not a program.", "Give UTF-8 text.") from None
+
+
+def _run_summary(
+    emulation: Emulation, ran: HybridRun | None, compared: Faithfulness
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "ok": not emulation.failure or bool(ran and not ran.failure),
+        "program": emulation.program,
+        "call": emulation.call,
+        "output": _plain(emulation.output),
+        "failure": emulation.failure,
+        "text": emulation.text,
+    }
+    if ran:
+        summary["hybrid"] = {
+            "call": ran.call,
+            "output": _plain(ran.output),
+            "failure": ran.failure,
+            "detail": ran.detail,
+            "steps": [
+                {"line": step.line, "code": step.code, "values": _plain(step.values)}
+                for step in ran.steps
+            ],
+            "helpers": [{"call": leaf.call, "value": _plain(leaf.value)} for leaf in ran.leaves],
+        }
+        summary["faithful"] = dict(compared.right)
+        summary["faithfulness"] = compared.share
+    return summary
+
+
+def _plain(value: Any) -> Any:
+    """A literal as JSON; what JSON cannot express as its repr."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    finite = not isinstance(value, float) or abs(value) < float("inf")
+    return value if isinstance(value, (str, int, float, type(None))) and finite else repr(value)
+
+
+def _run_lines(
+    emulation: Emulation, ran: HybridRun | None, compared: Faithfulness
+) -> Iterator[str]:
+    yield f">>> {visible(emulation.call)}"
+    if emulation.failure:
+        yield f"The emulation has no answer ({emulation.failure}): {visible(emulation.text[:500])}"
+    for key, value in emulation.output.items():
+        mark = ""
+        if key in compared.right:
+            mark = "   (as in Python)" if compared.right[key] else "   (not as in Python)"
+        yield f"  {visible(key)}: {visible(repr(value))}{mark}"
+    if ran is None:
+        return
+    yield "Partial run:"
+    for step in ran.steps:
+        yield f"  line {step.line}: {visible(step.code.splitlines()[0])}"
+        for name, value in step.values.items():
+            yield f"    {name} = {visible(repr(value))}"
+    for leaf in ran.leaves:
+        yield f"  the model: {visible(leaf.call)} returns {visible(repr(leaf.value))}"
+    if ran.failure:
+        yield f"The run ended early ({ran.failure}): {visible(ran.detail)}"
+    else:
+        yield f"  answer: {visible(repr(ran.output['answer']))}"
+    if compared.share is not None:
+        right, all_ = sum(compared.right.values()), len(compared.right)
+        yield f"Faithfulness: {right} of {all_} intermediates equal Python's."

@@ -1,0 +1,544 @@
+"""``codegen sqlnet``: query a database in English; train and score the model for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from codegen.cli import Group
+from codegen.cli.clients import sql_writer
+from codegen.cli.options import command, options
+from codegen.config import Config, setting
+from codegen.errors import ConfigError
+from codegen.terminal import Progress, one_line, visible
+
+if TYPE_CHECKING:
+    from codegen.sqlnet import Schema, Statement
+    from codegen.sqlnet.databases import Limits, Rows
+    from codegen.sqlnet.examples import Labelled
+    from codegen.sqlnet.fallback import Written
+    from codegen.sqlnet.parser import Parse
+    from codegen.sqlnet.vectors import WordVectors
+
+_RANDOM_WIDTH = 50
+_HIDDEN = {"shared": 200, "paper": 100}
+
+
+@click.group(cls=Group)
+def sqlnet() -> None:
+    """Query a SQLite, DuckDB or CSV file in English; the file is only read."""
+
+
+class AskOptions(Config):
+    """The options of ``codegen sqlnet ask``."""
+
+    table: str | None = setting(
+        None, "Table to query.", metavar="NAME", shown="the most probable one"
+    )
+    alias: dict[str, Any] = setting(
+        {},
+        "Another name that people use for a column (or TABLE.COLUMN). Repeatable.",
+        metavar="COLUMN=NAME",
+    )
+    model: str | None = setting(
+        None, "A trained model.", metavar="DIR", shown="the package's model"
+    )
+    encoder: str | None = setting(
+        None, "Directory of the model's encoder, if it was moved.", metavar="DIR"
+    )
+    top: int = setting(1, "Number of interpretations to show.", ge=1, le=20)
+    dialect: str = setting(
+        "", "Show the SQL in this sqlglot dialect.", metavar="NAME", shown="the database's"
+    )
+    no_run: bool = setting(False, "Only write the SQL; read no rows.")
+    no_link: bool = setting(False, "Use values exactly as in the question.")
+    min_confidence: float | None = setting(
+        None, "Give no answer below this confidence.", shown="0.2", ge=0, le=1
+    )
+    attention: bool = setting(False, "Show which words each column attends to.")
+    rows: int = setting(20, "Maximum number of rows to show.", ge=1)
+    timeout: float = setting(5.0, "Time limit for one statement in seconds.", gt=0)
+    llm: str | None = setting(
+        None,
+        "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
+        "directory or hub id, or with --endpoint its name there.",
+        metavar="MODEL",
+    )
+    endpoint: str | None = setting(
+        None, "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
+    )
+    api_key_env: str = setting("", "Environment variable that holds the API key.")
+
+    def _check(self) -> None:
+        if self.endpoint and not self.llm:
+            raise ConfigError("--endpoint requires --llm.", "Name the server's model with --llm.")
+
+
+@command(
+    group=sqlnet,
+    short_help="Ask a database a question.",
+    example='codegen sqlnet ask shop.db "which city does Ann Lee live in?"',
+)
+@click.argument("database", type=click.Path())
+@click.argument("question")
+@options(AskOptions, "given")
+def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[str, Any]:
+    """Answer QUESTION, in English, from DATABASE (SQLite, DuckDB, .csv or .tsv).
+
+    Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
+    trusted.
+    """
+    from codegen.sqlnet.databases import Limits
+    from codegen.sqlnet.schema import Schema
+    from codegen.sqlnet.sql import check_dialect
+
+    if given.dialect:
+        check_dialect(given.dialect)
+    limits = Limits(given.timeout, given.rows)
+    aliases = {column: str(name) for column, name in given.alias.items()}
+    schema = Schema.open(database).with_aliases(aliases)
+
+    import torch
+
+    from codegen.sqlnet.parser import MIN_CONFIDENCE, SQLNet
+
+    torch.set_num_threads(1)
+    least = given.min_confidence
+    parse = SQLNet.from_pretrained(given.model, given.encoder).parse(
+        question,
+        schema,
+        table=given.table,
+        top_k=given.top,
+        execute="never" if given.no_run else "guided",
+        link_values=not given.no_link,
+        min_confidence=MIN_CONFIDENCE if least is None else least,
+        limits=limits,
+    )
+    dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
+    if given.llm and parse.abstained:
+        return _ask_model(parse, schema, given, limits, as_json)
+    if not as_json:
+        click.echo("\n".join(_lines(parse, dialect, given.attention)))
+    return _row(parse, dialect)
+
+
+def _ask_model(
+    parse: Parse, schema: Schema, given: AskOptions, limits: Limits, as_json: bool
+) -> dict[str, Any]:
+    """Has a language model write the SQL."""
+    from codegen.sqlnet.fallback import write
+
+    complete = sql_writer(given.llm or "", given.endpoint, given.api_key_env)
+    click.echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
+    written = write(parse.question, schema, complete, limits)
+    if not as_json:
+        click.echo("\n".join(_written_lines(parse, written)))
+    return {
+        "ok": not written.failure,
+        "by": "llm",
+        "question": parse.question,
+        "why": parse.abstained,
+        **_statement_row(written.statement),
+        "answer": _rows_row(written.rows),
+        "failure": written.failure,
+    }
+
+
+def _row(parse: Parse, dialect: str) -> dict[str, Any]:
+    best = parse.best
+    return {
+        "ok": not parse.abstained and not parse.failure,
+        "by": "sqlnet",
+        "question": parse.question,
+        "table": best.table.name,
+        "query": best.query.to_row(),
+        **_statement_row(parse.statement(dialect)),
+        "confidence": round(parse.confidence, 4),
+        "slots": [
+            {"slot": slot.name, "content": slot.content, "confidence": round(slot.confidence, 4)}
+            for slot in parse.slots
+        ],
+        "links": [
+            {"column": link.column, "said": link.said, "found": link.found} for link in best.links
+        ],
+        "attention": {
+            name: [[text, round(weight, 4)] for text, weight in weights]
+            for name, weights in parse.attention.items()
+        },
+        "others": [
+            {
+                "query": reading.query.to_row(),
+                **_statement_row(reading.statement(dialect)),
+                "confidence": round(reading.confidence, 4),
+            }
+            for reading in parse.readings[1:]
+        ],
+        "tables": [
+            {"table": item.table.name, "probability": round(item.probability, 4)}
+            for item in parse.tables
+        ],
+        "abstained": parse.abstained,
+        "notes": list(parse.notes),
+        "answer": None if parse.abstained else _rows_row(parse.rows),
+        "failure": parse.failure,
+    }
+
+
+def _statement_row(statement: Statement | None) -> dict[str, Any]:
+    if statement is None:
+        return {"sql": None, "parameters": [], "dialect": None}
+    return {
+        "sql": statement.text,
+        "parameters": list(statement.parameters),
+        "dialect": statement.dialect,
+    }
+
+
+def _rows_row(rows: Rows | None) -> dict[str, Any] | None:
+    if rows is None:
+        return None
+    return {
+        "columns": list(rows.columns),
+        "rows": [[_json_value(value) for value in row] for row in rows.rows],
+        "cut": rows.cut,
+    }
+
+
+def _json_value(value: Any) -> Any:
+    """What JSON has no word for (days, decimals, bytes, infinities) as text."""
+    plain = isinstance(value, (str, int, bool)) or value is None
+    finite = isinstance(value, float) and abs(value) < float("inf")
+    return value if plain or finite else str(value)
+
+
+def _lines(parse: Parse, dialect: str, attention: bool) -> Iterator[str]:
+    best = parse.best
+    slots = ", ".join(f"{slot.name} {slot.confidence:.2f}" for slot in parse.slots)
+    yield f"Table       {one_line(best.table.name)}"
+    yield from _statement_lines(parse.statement(dialect))
+    yield f"Confidence  {parse.confidence:.2f} ({slots})"
+    for link in best.links:
+        yield f"Value       {one_line(link.said)} was matched to {one_line(link.found)}"
+    if attention:
+        for name, weights in parse.attention.items():
+            words = " ".join(f"{one_line(text)}:{weight:.2f}" for text, weight in weights)
+            yield f"Attended to {one_line(name)}: {words}"
+    for note in parse.notes:
+        yield f"Note        {one_line(note)}"
+    for number, reading in enumerate(parse.readings[1:], 2):
+        statement = reading.statement(dialect)
+        yield f"Alternative {number} {reading.confidence:.2f}  {one_line(statement.text, 200)}"
+        yield f"            {_values(statement)}"
+    yield ""
+    if parse.abstained:
+        yield f"No answer: {parse.abstained}"
+        yield "--min-confidence 0 answers anyway; --llm MODEL has a language model write the SQL."
+    elif parse.failure:
+        yield f"No answer: {parse.failure}"
+    elif parse.rows is not None:
+        yield from _table(parse.rows)
+
+
+def _written_lines(parse: Parse, written: Written) -> Iterator[str]:
+    yield f"The SQL sketch gave no answer: {parse.abstained}"
+    yield "The SQL below was written by a language model and may be wrong."
+    if written.statement:
+        yield from _statement_lines(written.statement)
+    yield ""
+    if written.failure:
+        yield f"No answer: {one_line(written.failure, 300)}"
+    elif written.rows is not None:
+        yield from _table(written.rows)
+
+
+def _statement_lines(statement: Statement) -> Iterator[str]:
+    yield f"SQL         {one_line(statement.text, 2000)}"
+    if statement.parameters:
+        yield f"Values      {_values(statement)}"
+
+
+def _values(statement: Statement) -> str:
+    return ", ".join(one_line(repr(value)) for value in statement.parameters)
+
+
+def _table(rows: Rows) -> Iterator[str]:
+    """The rows in columns; numbers to the right."""
+    if not rows.rows:
+        yield "(no rows)"
+        return
+    cells = [[one_line(name) for name in rows.columns]]
+    cells += [["NULL" if v is None else one_line(str(v)) for v in row] for row in rows.rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    numeric = [
+        all(isinstance(row[i], (int, float)) for row in rows.rows) for i in range(len(widths))
+    ]
+    for number, row in enumerate(cells):
+        yield "  ".join(_aligned(row, widths, numeric)).rstrip()
+        if number == 0:
+            yield "  ".join("-" * width for width in widths)
+    if rows.cut:
+        yield f"... and more; raise --rows to see more than {len(rows.rows)}."
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> Iterator[str]:
+    for text, width, right in zip(row, widths, numeric, strict=True):
+        yield text.rjust(width) if right else text.ljust(width)
+
+
+class TrainOptions(Config):
+    """The options of ``codegen sqlnet train``."""
+
+    out: str = setting(..., "Directory for the model.", metavar="DIR")
+    vectors: str | None = setting(
+        None, "Word vectors: .npz, or GloVe's or word2vec's text format.", metavar="FILE"
+    )
+    encoder: str | None = setting(
+        None,
+        "A local sentence-transformer or other encoder whose contextual word vectors are an "
+        "additional input. It is not trained, and the model requires it later.",
+        metavar="DIR",
+    )
+    max_words: int = setting(50_000, "Vectors to keep besides those of the questions' words.", ge=1)
+    dev_questions: str | None = setting(
+        None, "Questions that select the best epoch.", metavar="FILE"
+    )
+    dev_tables: str | None = setting(None, "Their tables.", metavar="FILE")
+    held_out: float = setting(
+        0.04, "Without --dev-questions: share of the tables held out for that.", gt=0, le=0.9
+    )
+    layout: Literal["shared", "paper"] = setting(
+        "shared",
+        "shared: encoders that read each other, and span pointers. paper: the paper's twelve "
+        "encoders.",
+    )
+    hidden: int | None = setting(None, "Width of the hidden states.", shown="200; paper: 100")
+    dropout: float = setting(0.3, "Dropout rate.")
+    epochs: int = setting(12, "Maximum number of epochs.")
+    batch_size: int = setting(64, "Questions per step.")
+    learning_rate: float = setting(2e-3, "Learning rate.")
+    alpha: float | None = setting(
+        None, "Weight of columns that appear in a condition.", shown="1; paper: 3"
+    )
+    frozen_epochs: int = setting(0, "Epochs before the word vectors are trained too.")
+    patience: int = setting(4, "Epochs without improvement before training stops.")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "auto: bfloat16 where the processor computes it fast."
+    )
+    seed: int = setting(0, "Random seed.")
+    limit: int | None = setting(None, "Use only this many questions.", ge=1)
+
+    def _check(self) -> None:
+        if (self.dev_questions is None) != (self.dev_tables is None):
+            raise ConfigError("--dev-questions and --dev-tables belong together.", "Give both.")
+        if self.encoder and self.layout != "shared":
+            raise ConfigError(
+                f"The layout {self.layout} does not use an encoder.", "Leave --encoder out."
+            )
+
+
+@command(
+    group=sqlnet,
+    short_help="Train a model on questions with queries.",
+    example="codegen sqlnet train train.jsonl train.tables.jsonl --out models/mine \\\n    "
+    "--vectors glove.6B.50d.txt",
+)
+@click.argument("questions", type=click.Path())
+@click.argument("tables", type=click.Path())
+@options(TrainOptions, "given")
+def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> dict[str, Any]:
+    """Train on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+
+    Uses one thread. Run the same command again to resume an interrupted run.
+    """
+    import torch
+
+    from codegen.sqlnet.contextual import ContextEncoder
+    from codegen.sqlnet.examples import label, split_by_table
+    from codegen.sqlnet.metrics import databases_of
+    from codegen.sqlnet.network import NetworkConfig
+    from codegen.sqlnet.training import Epoch, TrainingConfig
+    from codegen.sqlnet.training import train as run
+    from codegen.sqlnet.wikisql import read_questions, read_tables
+
+    torch.set_num_threads(1)
+    encoder = ContextEncoder.load(given.encoder) if given.encoder else None
+    layout, alpha = given.layout, given.alpha
+    hidden = given.hidden or _HIDDEN[layout]
+    config = TrainingConfig(
+        network=NetworkConfig(layout, hidden, given.dropout, encoder.config if encoder else None),
+        epochs=given.epochs,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        alpha=alpha if alpha is not None else (3.0 if layout == "paper" else 1.0),
+        frozen_epochs=given.frozen_epochs,
+        precision=_precision(given.precision),
+        patience=given.patience,
+        seed=given.seed,
+    )
+    held = read_tables(tables)
+    items = label(read_questions(questions, held, given.limit))
+    if given.dev_questions and given.dev_tables:
+        held = read_tables(given.dev_tables)
+        development = label(read_questions(given.dev_questions, held))
+    else:
+        items, development = split_by_table(items, given.held_out, given.seed)
+    table = _vectors(given.vectors, items, given.max_words, given.seed)
+    if encoder:
+        with Progress("encoding") as progress:
+            encoder.remember((item.asked for item in (*items, *development)), progress.update)
+    with Progress("training") as progress:
+
+        def on_epoch(epoch: Epoch) -> None:
+            losses = sum(epoch.losses.values())
+            progress.say(
+                f"epoch {epoch.epoch}: loss {losses:.3f}, query match"
+                f" {100 * epoch.scores['query_match']:.1f} % of {len(development)}"
+            )
+
+        network = run(
+            config,
+            table,
+            items,
+            development,
+            given.out,
+            info={"questions": len(items), "held_out": len(development)},
+            databases=databases_of(development, held),
+            encoder=encoder,
+            on_epoch=on_epoch,
+            on_step=progress.update,
+        )
+    best = dict(network.info["best"])
+    if not as_json:
+        out = visible(given.out)
+        click.echo(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
+        click.echo(f"The model is in {out}; use it with: codegen sqlnet ask --model {out}")
+    return {
+        "out": given.out,
+        "questions": len(items),
+        "held_out": len(development),
+        "parameters": network.parameters,
+        "words": len(network.words),
+        "precision": config.precision,
+        "best": best,
+        "calibration_error": network.info["calibration_error"],
+    }
+
+
+def _vectors(path: str | None, items: list[Labelled], most: int, seed: int) -> WordVectors:
+    from codegen.sqlnet.examples import words_in
+    from codegen.sqlnet.vectors import chosen_vectors, random_vectors, read_vectors
+
+    words = words_in(items)
+    if path is None:
+        return random_vectors(words_in(items, least=2), _RANDOM_WIDTH, seed)
+    return chosen_vectors(read_vectors(path), words, most)
+
+
+def _precision(name: str) -> Literal["float32", "bfloat16"]:
+    """float32 or bfloat16; the latter only where PyTorch can train with it."""
+    import torch
+
+    from codegen.models import pick_dtype
+    from codegen.sqlnet.training import has_bfloat16_lstm
+
+    if name == "bfloat16" and not has_bfloat16_lstm():
+        click.echo("PyTorch has no bfloat16 LSTM for this CPU; training in float32.", err=True)
+        return "float32"
+    if name == "auto":
+        name = "bfloat16" if pick_dtype("cpu") == torch.bfloat16 else "float32"
+    return "bfloat16" if name == "bfloat16" else "float32"
+
+
+_ABOUT = {
+    "query_match": "the whole query, by WikiSQL's rule",
+    "aggregate": "its aggregate",
+    "select": "its SELECT column",
+    "where": "its set of conditions",
+    "number": "its number of conditions",
+    "columns": "the set of their columns",
+    "operators": "the operators, where the columns are correct",
+    "values": "the values, where the columns are correct",
+    "execution": "the result of the query",
+}
+
+
+class EvalOptions(Config):
+    """The options of ``codegen sqlnet eval``."""
+
+    model: str | None = setting(
+        None, "A trained model.", metavar="DIR", shown="the package's model"
+    )
+    encoder: str | None = setting(
+        None, "Directory of the model's encoder, if it was moved.", metavar="DIR"
+    )
+    guided: bool = setting(False, "Choose among queries by executing them.")
+    link: bool = setting(False, "With --guided: link values to those in the table.")
+    greedy: bool = setting(False, "Fill slot by slot, as in the paper.")
+    limit: int | None = setting(None, "Use only this many questions.", ge=1)
+
+    def _check(self) -> None:
+        if self.guided and self.greedy:
+            raise ConfigError("--guided and --greedy exclude each other.", "Give one of them.")
+        if self.link and not self.guided:
+            raise ConfigError("--link requires --guided.", "Add --guided.")
+
+
+@command(
+    group=sqlnet,
+    name="eval",
+    short_help="Score a model on such questions.",
+    example="codegen sqlnet eval dev.jsonl dev.tables.jsonl --guided",
+)
+@click.argument("questions", type=click.Path())
+@click.argument("tables", type=click.Path())
+@options(EvalOptions, "given")
+def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> dict[str, Any]:
+    """Score a model on QUESTIONS about TABLES, both in WikiSQL's format (JSON lines).
+
+    Executes the queries if the tables have rows. Shares have 95 % intervals.
+    """
+    import torch
+
+    from codegen.evals.statistics import wilson
+    from codegen.sqlnet.calibration import calibration_error, join
+    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
+    from codegen.sqlnet.network import Network
+    from codegen.sqlnet.parser import DEFAULT_MODEL
+    from codegen.sqlnet.wikisql import read_questions, read_tables
+
+    torch.set_num_threads(1)
+    network = Network.load(given.model or DEFAULT_MODEL, given.encoder)
+    held = read_tables(tables)
+    items = label(read_questions(questions, held, given.limit))
+    databases = databases_of(items, held)
+    if given.guided and databases is None:
+        raise ConfigError(f"{tables} holds no rows to execute queries on.", "Leave --guided out.")
+    if given.guided and databases is not None:
+        choices = predict_guided(network, items, databases, link=given.link)
+        predicted = [choice.candidate.query for choice in choices]
+    else:
+        predicted = predict(network, items, greedy=given.greedy)
+    scores = score(predicted, items, databases).to_row()
+    n = len(items)
+    intervals = {
+        name: list(wilson(value, n))
+        for name, value in scores.items()
+        if name in _ABOUT and name not in ("operators", "values") and value is not None and n
+    }
+    pairs = join(outcomes(network, items))["query"]
+    error = calibration_error(
+        (network.calibration.confidence("query", log_probability), right)
+        for log_probability, right in pairs
+    )
+    if not as_json:
+        for name, about in _ABOUT.items():
+            value = scores[name]
+            if value is not None:
+                bounds = intervals.get(name)
+                text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
+                click.echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
+        click.echo(f"{n} questions; calibration error of the confidence {error:.3f}")
+    return {**scores, "intervals": intervals, "calibration_error": error}

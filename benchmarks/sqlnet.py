@@ -39,9 +39,8 @@ from codegen.benchmarks.tools.statistics import rate
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.examples import Labelled
+    from codegen.sqlnet.examples import Labelled, WikiTable
     from codegen.sqlnet.network import Network
-    from codegen.sqlnet.wikisql import WikiTable
 
 _KEYS = (
     *("dev_query_match_default", "dev_query_match_greedy"),
@@ -153,7 +152,8 @@ def _measure_execution(
 
 def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled], seed: int) -> None:
     from codegen.sqlnet.parser import SQLNet
-    from codegen.sqlnet.schema import Schema, Table
+    from codegen.sqlnet.query import Table
+    from codegen.sqlnet.schema import Schema
 
     rng = random.Random(seed)
     tables = list({item.asked.table.name: item.asked.table for item in test}.values())
@@ -173,11 +173,10 @@ def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled],
 def _measure_speed(
     report: Report, network: Network, items: Sequence[Labelled], tables: Mapping[str, WikiTable]
 ) -> None:
-    from codegen.sqlnet.databases import SqliteDatabase
-    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.databases.files import SqliteDatabase
+    from codegen.sqlnet.examples import Question, label
     from codegen.sqlnet.metrics import predict
     from codegen.sqlnet.parser import SQLNet
-    from codegen.sqlnet.wikisql import Question
 
     def from_text(some: Sequence[Labelled]) -> None:
         texts = [Question("", i.asked.text, i.asked.table, i.query) for i in some]
@@ -232,8 +231,7 @@ def _rebuilt(folder: Path, quick: bool) -> tuple[list[Labelled], dict[str, WikiT
 def _labelled(
     questions: Path, tables: Path, quick: bool
 ) -> tuple[list[Labelled], dict[str, WikiTable]]:
-    from codegen.sqlnet.examples import label
-    from codegen.sqlnet.wikisql import read_questions, read_tables
+    from codegen.sqlnet.examples import label, read_questions, read_tables
 
     held = read_tables(tables)
     read = list(read_questions(questions, held))

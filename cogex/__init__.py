@@ -8,8 +8,7 @@ Source: Weir, Khalifa, Qiu, Weller, Clark, "Learning to Reason via Program Gener
 and Search", NeurIPS 2024, arXiv 2405.16337.
 """
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_output
+from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.record import CogexRecord, check_record, read_record, text_of
 

@@ -1,4 +1,4 @@
-"""What a sandbox is to this room, and how a real function becomes a CoGEX record by running it.
+"""How a real function becomes a CoGEX record by running it.
 
 :func:`with_intermediates` turns ``return value`` into a return of the named results before it and
 the answer; :func:`run_record` calls the function in the sandbox and takes what comes back as the
@@ -12,13 +12,10 @@ returns, or none at the end of its body, keeps the answer alone.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from itertools import takewhile
-from typing import Any, Protocol
+from typing import Any
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_literal, quietly
+from codegen.cogex.literals import Invalid, parse_literal, quietly
 from codegen.cogex.program import (
     ANSWER,
     check_call,
@@ -29,60 +26,7 @@ from codegen.cogex.program import (
     returns_of,
 )
 from codegen.cogex.record import CogexRecord, check_record
-
-
-class RunResult(Protocol):
-    """How one call went."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether it returned."""
-        ...
-
-    @property
-    def value(self) -> Any:
-        """What it returned."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """Its exception otherwise."""
-        ...
-
-
-class RunOutcome(Protocol):
-    """How a program ended."""
-
-    @property
-    def status(self) -> str:
-        """A word as in ``codegen.records.Verdict``."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """Why it did not pass."""
-        ...
-
-    @property
-    def results(self) -> Sequence[RunResult]:
-        """How each call went."""
-        ...
-
-
-class Sandbox(Protocol):
-    """What runs programs where they do no harm: :class:`codegen.evals.sandbox.Sandbox`, opened."""
-
-    def run(self, program: str, calls: Sequence[Any] = ()) -> RunOutcome:
-        """Runs a program's text, then the calls."""
-        ...
-
-
-class OpenSandbox(Protocol):
-    """Opens a sandbox."""
-
-    def __call__(self, workers: int | None = None) -> AbstractContextManager[Any]:
-        """A sandbox as a context manager."""
-        ...
+from codegen.evals.sandbox import Sandbox
 
 
 def run_record(

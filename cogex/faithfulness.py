@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.cogex.answers import same_value
-from codegen.cogex.errors import Invalid
 from codegen.cogex.hybrid import HybridRun, helpers_of
+from codegen.cogex.literals import Invalid, same_value
 from codegen.cogex.program import (
     ANSWER,
     PseudoProgram,

@@ -20,9 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.execution import Sandbox
-from codegen.cogex.literals import parse_literal
+from codegen.cogex.literals import Invalid, parse_literal
+from codegen.cogex.model import Ask, PseudoModel
 from codegen.cogex.program import (
     ANSWER,
     PseudoProgram,
@@ -32,6 +31,7 @@ from codegen.cogex.program import (
     is_standard,
     parse_function,
 )
+from codegen.evals.sandbox import Sandbox
 
 MOST_LEAVES = 32
 _MODULE_NAMES = (
@@ -312,3 +312,27 @@ def _parameters(function: ast.FunctionDef, name: str, count: int) -> tuple[str, 
             wanted += "_2"
         taken.append(wanted)
     return tuple(taken)
+
+
+INSTRUCTION = "Do what the name of the function says."
+
+
+class LeafReader:
+    """Asks a model: the helper's call becomes a program of one step, which the model emulates."""
+
+    def __init__(self, model: PseudoModel, temperature: float = 0.05) -> None:
+        self.model, self.temperature = model, temperature
+
+    def __call__(self, leaf: LeafCall) -> Any:
+        """The value.
+
+        Raises:
+            Invalid: if the model gives none that can be read.
+        """
+        program, call = leaf_program(leaf)
+        given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
+        ask = Ask(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
+        ((_, emulation),) = self.model.emulate([ask], self.temperature)
+        if emulation.failure:
+            raise Invalid(emulation.failure.partition(":")[0], emulation.text[:200])
+        return emulation.answer

@@ -1,4 +1,8 @@
-"""Output dictionaries as text: found by their braces, read as literals, never evaluated."""
+"""Output dictionaries: found in a text by their braces, read as literals, and compared.
+
+Nothing is ever evaluated. Two answers are the same by exact match of their normalised texts, two
+intermediate values by equality.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,33 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from codegen.cogex.errors import Invalid
+
+class Invalid(Exception):
+    """A record, program, call or output that breaks a rule of CoGEX.
+
+    ``reason`` is what the data engine and the search count by:
+
+    * of the function: ``too_long``, ``syntax_error``, ``newer_python`` (the running Python is too
+      old for it), ``no_function``, ``more_than_function`` (another function, a class or statements
+      beside it), ``no_return``, ``return_no_dict``, ``no_answer_key``;
+    * of the call: ``no_call``, ``bad_call`` (it is no call with literal arguments), ``wrong_name``,
+      ``call_mismatch`` (the function does not take these arguments);
+    * of the output: ``no_output``, ``unbalanced`` (the braces never close), ``not_literal``,
+      ``not_dict``, ``keys_differ`` (not those of any dictionary that the function returns).
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.reason, self.detail)
+
 
 MOST_CHARACTERS = 100_000
 _MOST_DEPTH = 50
@@ -93,3 +119,40 @@ def _braced(text: str) -> str:
 
 def _short(text: str, most: int = 80) -> str:
     return repr(text if len(text) <= most else text[: most - 3] + "...")
+
+
+def normalised(value: Any) -> str:
+    """The text by which answers are compared.
+
+    Lower case, one space for any white space, no quotes, commas between items or full stop at the
+    end; items of lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
+    """
+    if isinstance(value, Mapping):
+        return " ".join(f"{normalised(key)}: {normalised(item)}" for key, item in value.items())
+    if isinstance(value, (set, frozenset)):
+        return " ".join(sorted(map(normalised, value)))
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(normalised, value))
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(value).lower())
+    text = " ".join(re.sub(r"[\"'`]|,(?=\s)|,$", "", text).split()).rstrip(".")
+    return re.sub(r"(?<![\d.])(-?\d+)\.0+(?!\d)", r"\1", text)
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two intermediate values are equal; lists and tuples, 1 and 1.0 and True are.
+
+    Texts are compared as they are: an emulation that writes ``'3'`` for ``3`` is wrong.
+    """
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_value(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return one == other or abs(one - other) <= 1e-9 * max(1.0, abs(one))
+    if isinstance(other, float):
+        return same_value(other, one)
+    return (type(one) is type(other) or _both_numbers(one, other)) and one == other
+
+
+def _both_numbers(one: Any, other: Any) -> bool:
+    return isinstance(one, (int, float)) and isinstance(other, (int, float))

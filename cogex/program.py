@@ -19,8 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_literal, quietly
+from codegen.cogex.literals import Invalid, parse_literal, quietly
 from codegen.python_syntax import syntax_fault
 
 ANSWER = "answer"
@@ -161,7 +160,7 @@ def find_call(text: str, name: str) -> str:
     Variables that the text gives a literal value are replaced by it in the call.
 
     Raises:
-        Invalid: if there is none.
+        Invalid: if it has none.
     """
     lines = [re.sub(r"^\s*(?:>>>|\.\.\.(?=\s|$)) ?", "", line) for line in text.splitlines()]
     try:
@@ -277,7 +276,7 @@ def _bound_names(function: ast.FunctionDef) -> Iterator[str]:
 def _returned_keys(function: ast.FunctionDef) -> tuple[tuple[str, ...], ...]:
     """The keys of the dictionaries with ``answer`` that the function returns.
 
-    Other returns are let be (``return None`` for bad input), as long as there is one of these.
+    Other returns are allowed (``return None`` for bad input), as long as there is one of these.
     """
     refused: list[Invalid] = []
     found: dict[tuple[str, ...], None] = {}
@@ -320,7 +319,7 @@ def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[
     if isinstance(value, ast.Dict):
         keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
         if len(set(keys)) < len(keys):
-            raise Invalid("return_no_dict", f"line {value.lineno}: a key stands twice")
+            raise Invalid("return_no_dict", f"line {value.lineno}: a key occurs twice")
         yield from zip(keys, value.values, strict=True)
         return
     if isinstance(value, ast.Call) and dotted_name(value.func) == "dict" and not value.args:

@@ -28,8 +28,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.cogex.errors import Invalid
-from codegen.cogex.literals import parse_output
+from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import (
     PseudoProgram,
     check_call,
@@ -98,7 +97,7 @@ def read_record(instruction: str, input: str, code_prompt: str, code_output: str
     """
     parts = split_completion(code_prompt)
     if parts.output:
-        raise Invalid("more_than_function", f"{OUTPUT} stands in the code")
+        raise Invalid("more_than_function", f"the code holds the line {OUTPUT}")
     text, after = split_session(parts.program)
     program = parse_program(text)  # what comes first in the text is judged first
     output = check_output(program, parse_output(code_output))

@@ -2,7 +2,7 @@
 
 A task is a family of :mod:`codegen.cogex.families` (its problems to train on are never among those
 here) or a JSONL file with an input and an answer a line: a classification set, or any whose answers
-can be compared as texts (:func:`codegen.cogex.answers.normalised`).
+can be compared as texts (:func:`codegen.cogex.literals.normalised`).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def load_task(
         found = _file_items(name, input_column, answer_column)
         random.Random(seed).shuffle(found)
     elif "/" in name or "." in name:
-        raise InputError(f"There is no file {name!r}.", f"Tasks are: {', '.join(FAMILIES)}.")
+        raise InputError(f"No such file: {name!r}.", f"Tasks are: {', '.join(FAMILIES)}.")
     else:
         find_family(name)  # says which there are
         raise AssertionError(name)
@@ -131,7 +131,7 @@ def shot_records(count: int, avoid: Sequence[str] = ()) -> list[CogexRecord]:
     """Records to show a model that was not trained on any, from families that are not to be asked.
 
     Raises:
-        ConfigError: if there are not so many families.
+        ConfigError: if there are fewer families.
     """
     names = [name for name in _SHOWN if name not in avoid]
     if count > len(names):

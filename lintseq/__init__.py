@@ -2,15 +2,13 @@
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), and its reference code. The pieces, from the bottom:
-``edits`` (data), ``text_format`` and ``hunk_text`` (text form and resolver), ``tokens``,
-``arguments``, ``lines``, ``units`` (the pieces of a program), ``scopes``, ``dependencies``,
-``signatures``, ``weights`` (what depends on what), ``program``, ``sampling``, ``verify``,
-``repair``, ``formats`` (training texts), ``generator``. ``reference`` is the published algorithm,
-``randseq`` its ablation.
+``edits`` (data), ``text_format`` (text form and resolver); ``brackets``, ``lines``, ``units`` (the
+pieces of a program), ``scopes``, ``dependencies`` (what depends on what), ``program``,
+``sampling``; ``reference`` (the published algorithm and its ablation); ``verify``, ``repair``;
+``formats`` (training texts), ``generator``.
 """
 
-from codegen.lintseq.edits import Edit, EditSequence, Hunk, states
-from codegen.lintseq.errors import UnsupportedProgram, VerificationFailed
+from codegen.lintseq.edits import Edit, EditSequence, Hunk, UnsupportedProgram, states
 from codegen.lintseq.formats import (
     FORMATS,
     Format,
@@ -18,11 +16,10 @@ from codegen.lintseq.formats import (
     state_before,
     training_texts,
 )
-from codegen.lintseq.generator import LintSeq, edit_sequence, generate
+from codegen.lintseq.generator import LintSeq, edit_sequence
 from codegen.lintseq.program import Prepared, normalise, prepare
-from codegen.lintseq.randseq import random_sequence
-from codegen.lintseq.reference import reference_sequence
-from codegen.lintseq.repair import edit_sequences
+from codegen.lintseq.reference import random_sequence, reference_sequence
+from codegen.lintseq.repair import VerificationFailed, edit_sequences
 from codegen.lintseq.sampling import sample_edits
 from codegen.lintseq.text_format import (
     MARKER,
@@ -51,7 +48,6 @@ __all__ = [
     "edit_sequence",
     "edit_sequences",
     "format_edits",
-    "generate",
     "normalise",
     "parse_edits",
     "prepare",

@@ -1,13 +1,214 @@
-"""What the brackets of a statement hold, as far as their elements can be deleted one by one."""
+r"""What the brackets of a statement hold, as far as their elements can be deleted one by one.
+
+Tokens: CPython's own ``tokenize`` does the work. Comments and blank lines are left out, and an
+f-string, which Python 3.12 cuts into parts, is one token as before, so that all versions of Python
+give the same. Positions are (line, column), both from 0, columns in characters.
+
+Arguments: pylint compares a call with the signature of what it calls, wherever it can infer that.
+Here the callee is taken by its name: what the program itself defines has its signature there; of
+anything imported, and of methods, all arguments are needed; of other names (a parameter, a builtin)
+none is.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+import builtins
+import io
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.lintseq.arguments import Callees
-from codegen.lintseq.tokens import Group, Stretch
+_LEFT_OUT = frozenset(
+    {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+        tokenize.ENCODING,
+    }
+)
+_PARTS = ("FSTRING", "TSTRING")
+_STARTS = frozenset(getattr(tokenize, part + "_START", -1) for part in _PARTS)
+_ENDS = frozenset(getattr(tokenize, part + "_END", -1) for part in _PARTS)
+
+
+class Token(NamedTuple):
+    r"""A token; ``text`` is "" for a string and "\n" for the end of a logical line."""
+
+    text: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    string: bool = False
+
+
+class Item(NamedTuple):
+    """A token of a group or a whole group inside it: the tokens from ``start`` to ``end``."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(slots=True)
+class Group:
+    """What is between two brackets: the tokens ``start`` and ``end`` are the brackets.
+
+    Attributes:
+        start, end: the brackets' tokens.
+        items: the tokens and groups right inside it.
+    """
+
+    start: int
+    end: int = -1
+    items: list[Item] = field(default_factory=list)
+
+
+class Stretch:
+    """The tokens of some lines.
+
+    Attributes:
+        tokens: in the order of the text.
+        groups: the bracketed groups, by their opening bracket.
+        top: the tokens and groups outside of brackets.
+    """
+
+    def __init__(self, lines: Sequence[str], first: int, stop: int) -> None:
+        self.first, self.stop = first, stop
+        self.tokens = _tokens(lines, first, stop)
+        self.groups, self.top = _groups(self.tokens)
+
+    def begins_line(self, token: int) -> bool:
+        """Whether a line begins with this token."""
+        return token == 0 or self.tokens[token - 1].end_line < self.tokens[token].line
+
+    def ends_line(self, token: int) -> bool:
+        """Whether a line of code ends with this token."""
+        following = token + 1
+        if following == len(self.tokens):
+            return True
+        return self.tokens[following].line > self.tokens[token].end_line
+
+
+def _tokens(lines: Sequence[str], first: int, stop: int) -> list[Token]:
+    """The tokens of some lines.
+
+    Raises:
+        tokenize.TokenError, SyntaxError: if the lines alone are no whole tokens.
+    """
+    text = "\n".join(lines[first:stop]) + "\n"
+    tokens: list[Token] = []
+    depth = 0
+    opened = (0, 0)
+    for kind, string, (line, column), (end_line, end_column), _ in tokenize.generate_tokens(
+        io.StringIO(text, newline="\n").readline
+    ):
+        if kind in _STARTS:
+            opened = opened if depth else (line, column)
+            depth += 1
+            continue
+        if kind in _ENDS:
+            depth -= 1
+            (line, column) = opened
+        if depth or kind in _LEFT_OUT:
+            continue
+        is_string = kind == tokenize.STRING or kind in _ENDS
+        shown = "" if is_string else "\n" if kind == tokenize.NEWLINE else string
+        above = first - 1
+        tokens.append(Token(shown, line + above, column, end_line + above, end_column, is_string))
+    return tokens
+
+
+def _groups(tokens: Sequence[Token]) -> tuple[list[Group], list[Item]]:
+    groups: list[Group] = []
+    top: list[Item] = []
+    open_groups: list[Group] = []
+    for number, token in enumerate(tokens):
+        items = open_groups[-1].items if open_groups else top
+        if token.text in ("(", "[", "{"):
+            group = Group(number)
+            groups.append(group)
+            open_groups.append(group)
+        elif token.text in (")", "]", "}"):
+            group = open_groups.pop()
+            group.end = number
+            items = open_groups[-1].items if open_groups else top
+            items.append(Item(group.start, number, "()"))
+        else:
+            items.append(Item(number, number, token.text))
+    return groups, top
+
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+_BUILTINS = frozenset(dir(builtins))
+_CHECKED_BUILTINS = frozenset({"isinstance", "issubclass"})
+# What is in the arguments of these says which attributes there are.
+_MAKE_CLASSES = frozenset({"namedtuple", "NamedTuple", "TypedDict", "Enum", "IntEnum", "Flag"})
+
+
+class Callees:
+    """The names of a program that say what a call calls."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.definitions: dict[str, list[_Definition]] = {}
+        self.imported: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, _Definition):
+                self.definitions.setdefault(node.name, []).append(node)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.imported.update(a.asname or a.name.split(".")[0] for a in node.names)
+
+    def is_unique(self, name: str) -> bool:
+        """Whether the program defines a function or class of that name just once."""
+        return len(self.definitions.get(name, ())) == 1
+
+    def needed(self, call: ast.Call) -> set[ast.AST]:
+        """The arguments (and keywords) that the call can't stand without."""
+        function = call.func
+        name = getattr(function, "attr", getattr(function, "id", ""))
+        everything: set[ast.AST] = {*call.args, *call.keywords}
+        if name in _MAKE_CLASSES:
+            return everything
+        if name in self.definitions:
+            if not self.is_unique(name):
+                return everything
+            return everything - set(_optional(self.definitions[name][0], call))
+        if isinstance(function, ast.Name):
+            free = name in _BUILTINS and name not in _CHECKED_BUILTINS
+            if name in self.imported:
+                return everything
+            return set(call.args) if name in _BUILTINS and not free else set()
+        if isinstance(function, ast.Attribute):
+            return everything
+        return set()
+
+
+def _optional(definition: _Definition, call: ast.Call) -> Iterable[ast.AST]:
+    """The arguments that a function has defaults for, or takes any number of."""
+    if isinstance(definition, ast.ClassDef) or definition.decorator_list:
+        return
+    arguments = definition.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaulted = {a.arg for a in positional[len(positional) - len(arguments.defaults) :]}
+    defaulted |= {
+        a.arg
+        for a, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is not None
+    }
+    named = {a.arg for a in (*positional, *arguments.kwonlyargs)}
+    for keyword in call.keywords:
+        if keyword.arg in defaulted or (keyword.arg is not None and keyword.arg not in named):
+            yield keyword
+    # With fewer arguments, those that follow move up: only those that all may be missing are free.
+    if not any(isinstance(argument, ast.Starred) for argument in call.args):
+        required = len(positional) - len(arguments.defaults)
+        yield from call.args[required:]
+
 
 _Position = tuple[int, int]
 
@@ -22,11 +223,11 @@ class Elements(NamedTuple):
     number: int
     kept: frozenset[int] = frozenset()
     kind: str = ""  # tuple, nonempty, parameters
-    begins: _Position | None = None  # where the opening bracket stands, if that is sure
+    begins: _Position | None = None  # where the opening bracket is, if that is sure
 
 
 class Brackets:
-    """The bracketed lists of some statements or headers that stand in a stretch of code."""
+    """The bracketed lists of some statements or headers in a stretch of code."""
 
     def __init__(
         self,
@@ -158,8 +359,8 @@ def parts_of(owner: ast.AST) -> Iterator[ast.AST]:
 def placed_parts(owner: ast.AST, by_line: Mapping[int, int]) -> Iterator[tuple[ast.AST, int]]:
     """The nodes of a statement or clause that start on some lines, each with the line's value.
 
-    All of an f-string stands where the string begins: before Python 3.12 the places of its parts
-    are not to be trusted.
+    All of an f-string counts as being where the string begins: before Python 3.12 the positions of
+    its parts are not to be trusted.
     """
     for part in parts_of(owner):
         line = getattr(part, "lineno", 0) - 1

@@ -27,6 +27,10 @@ too". The rules follow what pylint reports as errors. With "dies" for "is delete
 7. ``strict`` only: a use needs every binding that can reach it; a use of a class, or of a bare
    ``self``, all its special methods (all methods, if it has bases); a special method all its
    ``return``.
+8. Granularity ``line`` only: all that uses the name of a definition needs those of its parameters
+   and decorators that stand on lines of their own: a call that fits a signature may not fit it
+   without one of its parameters, and what a decorator makes of a function may be what its users
+   need. Of a function that is wherever its name is read, of a constructor wherever its class is.
 
 The rules are ours: the paper's code asks pylint at every step instead. Limits: no types are
 inferred, attributes are matched by name. What the rules miss, a check of the states can find
@@ -117,6 +121,7 @@ def dependencies(units: Units, facts: Facts, *, strict: bool) -> Graph:
     rules.classes()
     rules.handlers()
     rules.faults()
+    rules.signatures()
     return rules.graph
 
 
@@ -546,6 +551,36 @@ class _Rules:
             and isinstance(statements[0], (ast.Try, ast.TryStar))
             and any(_EXCUSING.intersection(_caught(h)) for h in statements[0].handlers)
         )
+
+    # -- rule 8 ------------------------------------------------------------------------------------
+
+    def signatures(self) -> None:
+        if not self.units.signatures:
+            return
+        users: dict[str, set[int]] = {}
+        for fact in (*self.facts.uses, *self.facts.loads):
+            users.setdefault(fact.name, set()).add(fact.unit)
+        for name, unit in self.facts.exports:
+            users.setdefault(name, set()).add(unit)
+        for name, unit in self._definitions():
+            for piece in self.units.signatures.get(unit, ()):
+                own = range(piece, self.nodes[piece].last + 1)
+                self.graph.dependents[piece].update(
+                    user for user in users.get(name, ()) if user and user not in own
+                )
+
+    def _definitions(self) -> list[tuple[str, int]]:
+        """Names, each with the definition whose signature their users need."""
+        found = [(function.name, function.unit) for function in self.facts.functions]
+        for owner in self.facts.classes:
+            definition = self.nodes[owner.unit].statements[0]
+            if not isinstance(definition, ast.ClassDef):
+                continue  # on the line of another statement
+            found.append((definition.name, owner.unit))
+            for method, unit in owner.methods:
+                if method in _CONSTRUCTORS:
+                    found += [(definition.name, unit), ("cls", unit)]
+        return found
 
 
 def _breaks(units: Units) -> dict[int, list[int]]:

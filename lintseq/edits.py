@@ -1,4 +1,4 @@
-r"""Insert-only edits and sequences of them: the data that all other files of this room pass round.
+r"""Insert-only edits and sequences of them: the data that all other files of this package pass on.
 
 A *state* is a list of lines. Its text is each line followed by "\n", so the empty state is "" and
 every other state ends in a newline. The first state is empty; each edit turns a state into the next
@@ -10,7 +10,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from codegen.errors import InputError
+from codegen.errors import CodegenError, InputError
+
+
+class UnsupportedProgram(CodegenError):
+    """A program has no edit sequence: a sound reason to skip it.
+
+    Attributes:
+        reason: a short stable word to count by: ``not_python``, ``syntax_error``,
+            ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
+            ``contains_marker``, ``too_deep`` or ``too_many_states``.
+        detail: what is wrong, in a sentence.
+    """
+
+    def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"The program has no edit sequence ({reason}): {detail}", remedy)
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        # Exceptions are pickled by their message alone, which __init__ does not take.
+        return type(self), (self.reason, self.detail, self.remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.lintseq.edits import EditSequence
-from codegen.lintseq.errors import Failure, UnsupportedProgram
+from codegen.lintseq.edits import EditSequence, UnsupportedProgram
 from codegen.lintseq.formats import FORMATS, Format, training_texts
 from codegen.lintseq.program import GRANULARITIES, Granularity, Prepared, prepare
-from codegen.lintseq.randseq import random_sequence
-from codegen.lintseq.reference import reference_sequence
+from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.repair import (
+    Failure,
     Verified,
     audited,
     compared,
@@ -70,21 +69,6 @@ def edit_sequence(
     if not isinstance(result, EditSequence):
         raise result
     return result
-
-
-def generate(example: Example, rng: random.Random, **options: Any) -> Iterator[TrainingText]:
-    """The training texts of one example, with the options of :class:`LintSeq`.
-
-    Raises:
-        UnsupportedProgram: if the program has no edit sequence, with the reason.
-        VerificationFailed: if none of its sequences passed the check.
-        ConfigError: for an unknown option or value.
-    """
-    try:
-        config = LintSeq(**options)
-    except TypeError as error:
-        raise ConfigError(f"LintSeq: {error}.") from None
-    return config.generate(example, rng)
 
 
 class _Sequence(NamedTuple):
@@ -315,7 +299,7 @@ class LintSeq:
 
 def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ConfigError(f"There is no {name} {value!r}.", f"Choose one of: {', '.join(choices)}.")
+        raise ConfigError(f"Unknown {name} {value!r}.", f"Choose one of: {', '.join(choices)}.")
 
 
 def _require_python(example: Example) -> None:

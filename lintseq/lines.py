@@ -26,9 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegen.lintseq.arguments import Callees
-from codegen.lintseq.brackets import Brackets, Elements
-from codegen.lintseq.tokens import Group, Item, Stretch
+from codegen.lintseq.brackets import Brackets, Callees, Elements, Group, Item, Stretch
 
 Span = tuple[int, int]  # lines, half-open
 

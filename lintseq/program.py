@@ -3,6 +3,11 @@ r"""A program made ready for sampling: its normal form, its pieces and what depe
 The *normal form* is what round-trips: a byte order mark is dropped, line ends ("\r\n", "\r") become
 "\n", and a missing newline at the end is added, as Python itself reads source. All else is kept
 byte for byte, blank lines at the end too.
+
+:func:`line_weights` says how likely each line is drawn as the seed of a deletion, as in the
+reference code of LintSeq: lines deeper in the program weigh more, are deleted earlier and so
+written later. Blank lines, comments and the inside of global definitions (``NAME = [`` up to ``]``)
+are never drawn; they go with the lines around them.
 """
 
 from __future__ import annotations
@@ -10,18 +15,16 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from codegen.errors import ConfigError
 from codegen.lintseq.dependencies import Graph, dependencies
-from codegen.lintseq.errors import UnsupportedProgram
+from codegen.lintseq.edits import UnsupportedProgram
 from codegen.lintseq.scopes import collect
-from codegen.lintseq.signatures import add_signatures
 from codegen.lintseq.text_format import MARKER
 from codegen.lintseq.units import cut
-from codegen.lintseq.weights import line_weights
 from codegen.python_syntax import syntax_fault
 
 Granularity = Literal["line", "statement"]
@@ -93,7 +96,7 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
     """
     if granularity not in GRANULARITIES:
         raise ConfigError(
-            f"There is no granularity {granularity!r}.",
+            f"Unknown granularity {granularity!r}.",
             f"Choose one of: {', '.join(GRANULARITIES)}.",
         )
     text = normalise(program)
@@ -103,7 +106,6 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
         units = cut(tree, lines, by_line=granularity == "line")
         facts = collect(tree, units.node_of)
         graph = dependencies(units, facts, strict=strict)
-        add_signatures(graph, units, facts)
     except RecursionError:
         raise _too_deep() from None
     starts = frozenset(
@@ -168,3 +170,57 @@ def _prepared(lines: list[str], owners: list[int], weights: list[float], graph: 
         group_targets=tuple(group.target for group in graph.groups),
         faulty=tuple(sorted(graph.faulty)),
     )
+
+
+_CLOSING = {"(": ")", "[": "]"}
+
+
+def line_weights(lines: Sequence[str], starts: Set[int] = frozenset()) -> list[float]:
+    """The weight of each line, 0 for one that is never drawn.
+
+    With ``i`` the indentation of a line, see :func:`indentations`, and ``tab`` the first positive
+    one, a line weighs 1 if ``i`` is 0, else ``i / tab``.
+
+    Args:
+        lines: of the program.
+        starts: numbers of lines that start a piece of the program. A global definition ends before
+            the next at the latest; the reference searches its closing bracket to the program's end.
+    """
+    indents = indentations(lines)
+    tab = next((indent for indent in indents if indent > 0), 1)
+    weights = [0.0] * len(lines)
+    closing = ""
+    for number, line in enumerate(lines):
+        text = line.strip()
+        if not text or text[0] == "#":
+            continue
+        if closing and number not in starts:
+            if text.endswith(closing):
+                closing = ""
+            continue
+        closing = _opened(text)
+        weights[number] = indents[number] / tab if indents[number] > 0 else 1.0
+    return weights
+
+
+def indentations(lines: Sequence[str]) -> list[int]:
+    """The number of characters that indent each line.
+
+    A line with at most one character behind them takes over the indentation of the line before.
+    """
+    indents: list[int] = []
+    for line in lines:
+        text = line.lstrip()
+        if len(text) <= 1:
+            indents.append(indents[-1] if indents else 0)
+        else:
+            indents.append(len(line) - len(text))
+    return indents
+
+
+def _opened(text: str) -> str:
+    """The bracket that closes the global definition a line opens, or ""."""
+    name, equals, _ = text.partition("=")
+    if equals and text[-1] in _CLOSING and name.replace(" ", "").isupper():
+        return _CLOSING[text[-1]]
+    return ""

@@ -1,4 +1,4 @@
-"""The published LintSeq algorithm, line by line with a linter in the loop.
+"""The published LintSeq algorithm, line by line with a linter in the loop, and its ablation.
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
 Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behaviour of their code with the
@@ -17,6 +17,10 @@ and should be one that persists: a new one per call takes most of the published 
 Limits: slow, a call of the linter per deletion and per round of its messages. States may hold half
 a docstring. For data, :mod:`codegen.lintseq.program` with granularity ``line`` comes close to it at
 a small part of the cost.
+
+The ablation, RandSeq (:func:`random_sequence`), knows no linter: all lines can be drawn, blank
+lines and comments too, and each deletion takes a number of lines uniform from 1 to all but one of
+those left. Most states are no valid Python: that is the point.
 """
 
 from __future__ import annotations
@@ -24,28 +28,20 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from codegen.lintseq.edits import EditSequence, to_text
-from codegen.lintseq.errors import UnsupportedProgram
-from codegen.lintseq.program import normalise, parse
+from codegen.lintseq.edits import EditSequence, UnsupportedProgram, to_text
+from codegen.lintseq.program import indentations, line_weights, normalise, parse
 from codegen.lintseq.sampling import undo
 from codegen.lintseq.verify import Finding
-from codegen.lintseq.weights import indentations, line_weights
 
 Lint = Callable[[str], Sequence[Finding]]
 
-MAX_EDITS = 512
+MAX_EDITS = 512  # deletions after which all that is left becomes the first edit
 
 
 def reference_sequence(
     program: str,
     rng: random.Random,
     lint: Lint,
-    *,
-    ignore_comments: bool = True,
-    ignore_imports: bool = False,
-    ignore_global_definitions: bool = True,
-    indentation_bias: float | None = 1.0,
-    max_edits: int = MAX_EDITS,
 ) -> EditSequence:
     """One edit sequence of a program; its last state is the program's normal form.
 
@@ -53,9 +49,6 @@ def reference_sequence(
         program: Python source.
         rng: draws the lines.
         lint: what is wrong with a program text; the line of a finding is the one to delete.
-        ignore_comments, ignore_imports, ignore_global_definitions, indentation_bias: which lines
-            are drawn how often; see :func:`codegen.lintseq.weights.line_weights`.
-        max_edits: deletions after which all that is left becomes the first edit.
 
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
@@ -63,17 +56,11 @@ def reference_sequence(
     text = normalise(program)
     parse(text)
     lines = text.removesuffix("\n").split("\n")
-    weights = line_weights(
-        lines,
-        ignore_comments=ignore_comments,
-        ignore_imports=ignore_imports,
-        ignore_global_definitions=ignore_global_definitions,
-        indentation_bias=indentation_bias,
-    )
+    weights = line_weights(lines)
     candidates = [line for line, weight in enumerate(weights) if weight > 0]
     if not candidates:
         raise UnsupportedProgram("no_candidates", "none of its lines can be drawn.")
-    return forward(lines, _backward(lines, candidates, weights, rng, lint, max_edits))
+    return forward(lines, _backward(lines, candidates, weights, rng, lint))
 
 
 def _backward(
@@ -82,14 +69,13 @@ def _backward(
     weights: Sequence[float],
     rng: random.Random,
     lint: Lint,
-    max_edits: int,
 ) -> list[list[int]]:
     """The backward phase: the lines of each deletion, in the order of deletion."""
     indents = indentations(lines)
     alive = set(range(len(lines)))
     deletions: list[list[int]] = []
     remaining = list(candidates)
-    while remaining and len(deletions) < max_edits:
+    while remaining and len(deletions) < MAX_EDITS:
         (seed,) = rng.choices(remaining, [weights[line] for line in remaining])
         deleted = _induced(seed, alive, lines, indents, lint)
         deletions.append(sorted(deleted))
@@ -172,3 +158,27 @@ def _shown(lines: Sequence[str], births: Sequence[int]) -> list[int]:
         birth if is_text[number] else max(birth, above[number], below[number])
         for number, birth in enumerate(births)
     ]
+
+
+def random_sequence(program: str, rng: random.Random) -> EditSequence:
+    """One edit sequence of random lines; its last state is the program's normal form.
+
+    As in the reference, a state shows blank lines only between others: see
+    :func:`codegen.lintseq.reference.forward`.
+
+    Raises:
+        UnsupportedProgram: for a program that LintSeq skips too, so that both make data of the
+            same programs.
+    """
+    text = normalise(program)
+    parse(text)
+    lines = text.removesuffix("\n").split("\n")
+    remaining = list(range(len(lines)))
+    deletions: list[list[int]] = []
+    while remaining:
+        size = rng.randint(1, max(1, len(remaining) - 1))
+        drawn = rng.sample(remaining, size)
+        deletions.append(drawn)
+        gone = set(drawn)
+        remaining = [line for line in remaining if line not in gone]
+    return forward(lines, deletions)

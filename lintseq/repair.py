@@ -12,8 +12,8 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from codegen.lintseq.edits import EditSequence
-from codegen.lintseq.errors import Failure, UnsupportedProgram, VerificationFailed
+from codegen.errors import CodegenError
+from codegen.lintseq.edits import EditSequence, UnsupportedProgram
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.reference import reference_sequence
 from codegen.lintseq.sampling import Step, edits_of, sample_steps
@@ -28,6 +28,30 @@ MOST_AUDITED_CHARACTERS = 100_000
 MOST_COMPARED_CHARACTERS = 3_000
 
 Job = tuple[Prepared, random.Random]
+
+
+class VerificationFailed(CodegenError):
+    """No edit sequence of a program passed its check within the bounded number of repairs.
+
+    Attributes:
+        check: the check that failed, ``compile`` or ``ruff``.
+        detail: the last finding.
+    """
+
+    def __init__(self, check: str, detail: str) -> None:
+        self.check = check
+        self.detail = detail
+        super().__init__(
+            f"An intermediate state fails the check {check!r} after all repairs: {detail}",
+            "Leave the program out, or report it as an error of the dependency rules.",
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.check, self.detail)
+
+
+# What a generator gives for a program in the place of its texts.
+Failure = UnsupportedProgram | VerificationFailed
 
 
 class Verified(NamedTuple):
@@ -80,7 +104,7 @@ def verified_sequences(jobs: Sequence[Job], verify: Verify) -> list[Verified | F
 
 
 def _batches(pending: Mapping[int, Prepared], jobs: Sequence[Job]) -> Iterator[dict[int, _Attempt]]:
-    """An attempt at each pending job, so many at once as their states' texts allow."""
+    """An attempt at each pending job, as many at once as their states' texts allow."""
     batch: dict[int, _Attempt] = {}
     characters = 0
     for number, prepared in list(pending.items()):

@@ -1,6 +1,6 @@
 """Who binds and who uses which name, attribute and function result in a program.
 
-One walk over the syntax tree records facts, each with the unit or clause it stands in and a number
+One walk over the syntax tree records facts, each with the unit or clause it is in and a number
 that orders it by evaluation within its scope; :mod:`codegen.lintseq.dependencies` draws
 conclusions. Scopes follow the Python reference (4.2, "Naming and binding"): functions, lambdas and
 comprehensions see enclosing functions and the module but not enclosing classes; ``global`` and
@@ -41,7 +41,7 @@ class Function:
     """A function definition.
 
     Attributes:
-        unit, name: where it stands, and its name.
+        unit, name: where it is, and its name.
         results: the units that return or yield a value.
         decorators: the last name of each decorator.
         super_inits: of ``__init__``, the units that call a parent's.
@@ -59,7 +59,7 @@ class Class:
     """A class definition.
 
     Attributes:
-        unit: where it stands.
+        unit: where it is.
         bases: the last names of its bases and metaclass, without ``object``.
         decorated: whether it has decorators.
         methods: what binds methods and special names.
@@ -79,14 +79,14 @@ class Binding(NamedTuple):
     """A place that binds a name, or with ``owner`` an attribute.
 
     Attributes:
-        unit, order: where it stands.
+        unit, order: where it is.
         vague: whether it gives no value: an annotation alone.
         kind: the built-in type of the value, if that can be seen.
         imported: the dotted name of an import, or "" if the binding is none.
         definition: the function or class that it defines.
         owner: of an attribute, the class.
         scope: of an attribute, the function (or class) that binds it.
-        inline: whether it stands in a block on the line of its header.
+        inline: whether it is in a block on the line of its header.
     """
 
     unit: int
@@ -551,7 +551,7 @@ class _Walker:
         self.expression(node, scope, unit, note=True)
 
     def expression(self, root: ast.AST, scope: Scope, around: int, note: bool = False) -> None:
-        """Walks an expression, pattern or simple statement that stands in the node ``around``.
+        """Walks an expression, pattern or simple statement in the node ``around``.
 
         A stack in place of recursion: long sums nest deeper than Python may recurse.
         """
@@ -714,7 +714,7 @@ def self_class(scope: Scope, name: str) -> Class | None:
 
 
 def outside_comprehensions(scope: Scope) -> Scope:
-    """The scope that a comprehension, however deep, stands in."""
+    """The scope around a comprehension, however deep."""
     while scope.kind == "comprehension" and scope.parent is not None:
         scope = scope.parent
     return scope

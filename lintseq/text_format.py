@@ -16,11 +16,27 @@ else, so a line may hold form feeds or U+2028.
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
 strips the characters (not the string) of the end-of-sequence token, and applies whatever position
 it finds. This one checks every number against the state, says what was wrong with a hunk it skips,
-and mends and counts what models write otherwise without leaving a doubt: see
-:mod:`codegen.lintseq.hunk_text`. Stripping the end-of-sequence token, as a suffix, is the caller's
-part.
+and mends what models that have seen other diffs write otherwise without leaving a doubt. Each mend
+is reported by its kind:
 
-Limits: a program that contains ``<|diff|>`` can't be written in this form.
+- ``crlf``: lines that end in "\r\n";
+- ``header_text``: text after the second ``@@``, as git writes it;
+- ``header_spacing``: blanks in the header that do not belong there, or are missing;
+- ``context``: lines of the old state around the new ones, which start with a blank. They must be
+  those of the state;
+- ``blank_line``: an empty line without ``+``. It is a new line if the header's count says so, else
+  an empty line of the old state, if there is one, else nothing;
+- ``fence``: a line of a Markdown code fence;
+- ``no_newline_note``: git's note that a file has no newline at its end.
+
+The context lines decide the place: the header's old position is taken if the state has these lines
+there, counted as in a unified diff (``-A,B`` starts at line A) or as in the published form
+(``-A,0`` inserts below line A). If it has not, but exactly one other place has them, the hunk goes
+there if numbers may be mended (``moved_context``). Several places are ``ambiguous_context``, none
+is ``context_not_found``: such a hunk is skipped, since nothing says where it belongs.
+
+Stripping the end-of-sequence token, as a suffix, is the caller's part. Limits: a program that
+contains ``<|diff|>`` can't be written in this form.
 """
 
 from __future__ import annotations
@@ -31,9 +47,159 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from codegen.errors import InputError
-from codegen.lintseq.edits import Edit, Hunk, apply, from_text, states, to_text
-from codegen.lintseq.errors import UnsupportedProgram
-from codegen.lintseq.hunk_text import HunkText, counts_agree, hunks_at, place_hunk, read_hunk
+from codegen.lintseq.edits import Edit, Hunk, UnsupportedProgram, apply, from_text, states, to_text
+
+# Nine digits are enough for any state, and keep int() far from its limit on long numerals.
+_HEADER = re.compile(
+    r"@@\s*-([0-9]{1,9}),([0-9]{1,9})\s+\+([0-9]{1,9})(?:,([0-9]{1,9}))?\s*@@(?!@)(.*)"
+)
+_EXACT = re.compile(r"@@ -[0-9]+,[0-9]+ \+[0-9]+(?:,[0-9]+)? @@")
+_FENCE = re.compile(r"```\w*\s*|~~~\w*\s*")
+
+
+@dataclass(slots=True)
+class HunkText:
+    """What a hunk's text says.
+
+    Attributes:
+        start, old_count, new_start, new_count: the numbers of the header.
+        lines: the lines below it, each with ``+`` (new) or a blank (of the old state) before it.
+        mends: the kinds of what was mended in reading it.
+    """
+
+    start: int
+    old_count: int
+    new_start: int
+    new_count: int
+    lines: list[str]
+    mends: list[str]
+
+    @property
+    def added(self) -> int:
+        """The number of new lines."""
+        return sum(1 for line in self.lines if line[0] == "+")
+
+    @property
+    def context(self) -> list[str]:
+        """The lines of the old state."""
+        return [line[1:] for line in self.lines if line[0] == " "]
+
+
+def read_hunk(body: Sequence[str]) -> HunkText | str:
+    """A hunk's text, or why it is malformed: ``bad_header``, ``bad_line`` or ``deletes_lines``.
+
+    Args:
+        body: its header and lines.
+    """
+    match = _HEADER.fullmatch(body[0])
+    if not match:
+        return "bad_header"
+    start, old_count, new_start = (int(match[group]) for group in (1, 2, 3))
+    new_count = 1 if match[4] is None else int(match[4])
+    mends = []
+    if not _EXACT.match(body[0]) or (match[5] and not match[5].strip()):
+        mends.append("header_spacing")
+    rows = list(body[1:])
+    if match[5].strip():
+        mends.append("header_text")
+        if match[5].lstrip().startswith("+") and _plus(rows) == new_count - 1:
+            rows.insert(0, match[5].lstrip())  # the first line is beside the header
+    lines = []
+    for row in rows:
+        if _FENCE.fullmatch(row):
+            mends.append("fence")
+        elif row.startswith("\\ No newline"):
+            mends.append("no_newline_note")
+        elif row and row[0] not in "+ ":
+            return "deletes_lines" if row[0] == "-" and old_count else "bad_line"
+        else:
+            lines.append(row)
+    found = HunkText(start, old_count, new_start, new_count, [], mends)
+    _settle_blanks(found, lines)
+    return found
+
+
+def _plus(rows: Sequence[str]) -> int:
+    return sum(1 for row in rows if row.startswith("+"))
+
+
+def _settle_blanks(hunk: HunkText, lines: Sequence[str]) -> None:
+    """Decides what empty lines without ``+`` stand for, by the header's counts."""
+    blanks = lines.count("")
+    context = sum(1 for line in lines if line.startswith(" "))
+    added = len(lines) - blanks - context
+    trailing = 0
+    while trailing < len(lines) and lines[-1 - trailing] == "":
+        trailing += 1
+    inner = blanks - trailing
+    sign = " "
+    keep = len(lines) - trailing  # those at the end are a break before the next marker
+    if blanks and hunk.old_count in (0, context):
+        for kept in (inner, blanks):
+            if kept and hunk.new_count == added + kept + hunk.old_count:
+                sign, keep = "+", len(lines) - (blanks - kept)
+                break
+    if blanks:
+        hunk.mends.append("blank_line")
+    hunk.lines = [line or sign for line in lines[:keep]]
+    if hunk.context:
+        hunk.mends.append("context")
+
+
+def place_hunk(hunk: HunkText, state: Sequence[str]) -> tuple[int, str]:
+    """The line of the state, from 0, at which a hunk's lines begin, and what is wrong or "".
+
+    The place is -1 if it is not known.
+
+    Args:
+        hunk: what the text says.
+        state: the lines before the edit.
+    """
+    context = hunk.context
+    if not context:
+        place = hunk.start
+        return min(place, len(state)), "past_end" if place > len(state) else ""
+    leading = next((n for n, line in enumerate(hunk.lines) if line[0] == "+"), len(hunk.lines))
+    below = hunk.start - leading  # the published form: lines are inserted below line A
+    stated = [hunk.start - 1, below] if hunk.old_count else [below, hunk.start - 1]
+    for place in stated:
+        if _stands_at(context, state, place):
+            return place, ""
+    places = [n for n in range(len(state)) if _stands_at(context, state, n)]
+    if len(places) == 1:
+        return places[0], "moved_context"
+    return -1, "ambiguous_context" if places else "context_not_found"
+
+
+def _stands_at(context: Sequence[str], state: Sequence[str], place: int) -> bool:
+    """Whether the state has the lines there; blanks at their ends don't count."""
+    if place < 0 or place + len(context) > len(state):
+        return False
+    found = state[place : place + len(context)]
+    return all(a.rstrip() == b.rstrip() for a, b in zip(context, found, strict=True))
+
+
+def counts_agree(hunk: HunkText) -> bool:
+    """Whether the header's counts are those of the lines, with or without those of context."""
+    context = len(hunk.context)
+    counts = hunk.old_count, hunk.new_count
+    return counts in ((context, context + hunk.added), (0, hunk.added))
+
+
+def hunks_at(hunk: HunkText, place: int) -> list[Hunk]:
+    """The insertions of a hunk that begins at a line of the state."""
+    found: list[Hunk] = []
+    new: list[str] = []
+    for line in [*hunk.lines, " "]:
+        if line[0] == "+":
+            new.append(line[1:])
+            continue
+        if new:
+            found.append(Hunk(place, tuple(new)))
+            new = []
+        place += 1
+    return found
+
 
 MARKER = "<|diff|>"
 SEPARATOR = "\n" + MARKER
@@ -49,7 +215,7 @@ class Malformed(NamedTuple):
     announced), ``bad_line`` (a body line that is neither new nor context), ``past_end``,
     ``out_of_order``, ``bad_new_position`` (the line number in the new state doesn't follow from the
     old one), ``moved_context``, ``ambiguous_context``, ``context_not_found`` (see
-    :mod:`codegen.lintseq.hunk_text`) and ``truncated`` (the text ends inside the hunk).
+    the module) and ``truncated`` (the text ends inside the hunk).
     """
 
     edit: int
@@ -61,7 +227,7 @@ class Mended(NamedTuple):
     """What was not in the published form but left no doubt, and was mended.
 
     ``edit`` and ``hunk`` as in :class:`Malformed`, -1 if it concerns the whole text. ``kind`` is
-    ``crlf`` or one of :mod:`codegen.lintseq.hunk_text`.
+    one of those in the module's docstring.
     """
 
     edit: int
@@ -186,7 +352,7 @@ def resolve(
             is reported as ``truncated`` all the same.
         recount: whether to apply a hunk whose lines are sound but whose numbers are not, as
             ``git apply --recount`` and the published resolver do: small models count badly. Such a
-            hunk goes where its context lines stand, if it has any, else to its old position, or to
+            hunk goes where its context lines are, if it has any, else to its old position, or to
             the end if that lies past it. It is reported all the same (as ``bad_count``,
             ``bad_new_position``, ``moved_context`` or ``past_end``).
     """

@@ -23,8 +23,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from codegen.lintseq.arguments import Callees
-from codegen.lintseq.brackets import placed_parts
+from codegen.lintseq.brackets import Callees, placed_parts
 from codegen.lintseq.lines import Span, find_pieces, parents_of
 
 _BLANKS = " \t\f"
@@ -80,7 +79,7 @@ class Units:
         owners: the node of each line.
         node_of: the node of each statement, handler, ``elif`` and ``case``. One that is missing
             stands on the header's line of what holds it, and belongs to that node. Besides, the
-            piece of each part of an expression that stands in one.
+            piece of each part of an expression that is in one.
         minimums: pieces that must not all be deleted, with what is deleted if they are.
         signatures: the pieces of a definition's node that are its parameters and decorators.
         inert: the lines that no checker's verdict rests on: blank lines and comments outside of

@@ -1,28 +1,37 @@
 """SQLNet: questions to safe SQL by a sketch, on any database, offline.
 
 Source: Xu, Liu and Song, "SQLNet: Generating Structured Queries From Natural Language Without
-Reinforcement Learning" (arXiv 1711.04436). The pieces, from the bottom: ``query`` (the sketch),
-``schema``, ``sql`` (statements and the gate that all of them pass), ``databases`` (read-only),
-``tokens``, ``features``, ``vectors``, ``contextual`` (vectors from an encoder), ``layout`` with
-``shared`` and ``paper`` (the networks), ``network``, ``decode``, ``guided`` (choice by running),
-``calibration``, ``ranking`` (of tables), ``linking`` (of values), ``abbreviations``, ``scope``,
-``parser`` (all of it together), ``fallback`` (a language model where one sketch is not enough),
-``wikisql``, ``examples``, ``training``, ``metrics``.
+Reinforcement Learning" (arXiv 1711.04436). The modules, from the bottom: ``words``, ``query``
+(tables and the sketch), ``sql`` (statements and the gate that all of them pass), ``databases``
+(read-only), ``schema``; ``features``, ``vectors`` (of words), ``layout`` with ``shared`` and
+``paper`` (the networks), ``calibration``, ``network``; ``linking`` (what of a database a question
+speaks of), ``decode`` (from logits to queries), ``parser`` (all of it together), ``fallback`` (a
+language model where one sketch is not enough); ``examples``, ``metrics``, ``training``.
 
-``SQLNet``, ``Parse`` and ``Reading`` import torch, when they are first used.
+The names below are imported when they are first used: some need torch, others sqlglot.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query, queries_match
-from codegen.sqlnet.schema import Column, Schema, Table
-from codegen.sqlnet.sql import Statement, to_sql, validate
-
 if TYPE_CHECKING:
+    from codegen.sqlnet.databases import DatabaseError
     from codegen.sqlnet.parser import Parse, Reading, SQLNet
+    from codegen.sqlnet.query import (
+        AGGREGATES,
+        OPERATORS,
+        Column,
+        Condition,
+        Query,
+        Statement,
+        Table,
+        UnsafeSQLError,
+        queries_match,
+    )
+    from codegen.sqlnet.schema import Schema
+    from codegen.sqlnet.sql import to_sql, validate
 
 __all__ = [
     "AGGREGATES",
@@ -43,10 +52,20 @@ __all__ = [
     "validate",
 ]
 
+_MODULES = {
+    "query": (
+        *("AGGREGATES", "OPERATORS", "Column", "Condition", "Query", "Statement", "Table"),
+        *("UnsafeSQLError", "queries_match"),
+    ),
+    "databases": ("DatabaseError",),
+    "schema": ("Schema",),
+    "sql": ("to_sql", "validate"),
+    "parser": ("Parse", "Reading", "SQLNet"),
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name in ("Parse", "Reading", "SQLNet"):
-        from codegen.sqlnet import parser
-
-        return getattr(parser, name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

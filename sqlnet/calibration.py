@@ -5,8 +5,8 @@ not trained on, a logistic curve is fitted to each kind of slot, and to the whol
 with a shift of 0 it is temperature scaling, Guo et al. 2017, arXiv 1706.04599, the scale being one
 over the temperature). Curves rise, so calibration never changes which query is the most probable.
 
-How well it works is told by the expected calibration error (:func:`calibration_error`) on questions
-that were used neither in training nor for the fit.
+How well it works is measured by the expected calibration error (:func:`calibration_error`) on
+questions that were used neither in training nor for the fit.
 """
 
 from __future__ import annotations

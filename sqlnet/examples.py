@@ -1,34 +1,102 @@
-"""Questions made ready for the network: tokens, features and gold slots, and batches of them."""
+"""Questions with their queries: WikiSQL's files, and batches of them for the network.
+
+Files: questions (``*.jsonl``) and tables (``*.tables.jsonl``), as published (Zhong, Xiong and
+Socher 2017, https://github.com/salesforce/WikiSQL). Tables without rows (``*.schema.jsonl``) will
+do where nothing is executed.
+"""
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from codegen.sqlnet.features import MAX_TOKENS, Encoded, collate, encode
-from codegen.sqlnet.layout import MAX_CONDITIONS, Targets, Tensors, to_tensors
-from codegen.sqlnet.query import Query
-from codegen.sqlnet.schema import Table
-from codegen.sqlnet.tokens import Token, find_span, tokenize
-from codegen.sqlnet.wikisql import Question
-
-if TYPE_CHECKING:
-    from codegen.sqlnet.contextual import ContextEncoder
+from codegen.errors import InputError
+from codegen.sqlnet.features import Asked, Tensors, ask, collate
+from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
+from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
+from codegen.sqlnet.vectors import ContextEncoder
+from codegen.sqlnet.words import find_span
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A question on a table, read."""
+class WikiTable:
+    """A table with its rows, if the file has them."""
 
+    table: Table
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question on a table, with its query."""
+
+    id: str
     text: str
     table: Table
-    tokens: tuple[Token, ...]
-    encoded: Encoded
+    query: Query
+
+
+def read_tables(path: str | Path) -> dict[str, WikiTable]:
+    """The tables of a file, by id.
+
+    Raises:
+        InputError: naming file and line.
+    """
+    tables = {}
+    for where, row in _rows(path):
+        try:
+            names = unique_names([str(name) for name in row["header"]])
+            kinds = ["real" if kind == "real" else "text" for kind in row["types"]]
+            columns = tuple(Column(n, k) for n, k in zip(names, kinds, strict=True))  # type: ignore[arg-type]
+            rows = tuple(map(tuple, row.get("rows", ())))
+            tables[row["id"]] = WikiTable(Table(str(row["id"]), columns), rows)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{where}: not a WikiSQL table ({type(error).__name__}: {error})."
+            ) from None
+    return tables
+
+
+def read_questions(
+    path: str | Path, tables: Mapping[str, WikiTable], limit: int | None = None
+) -> Iterator[Question]:
+    """Streams the questions of a file.
+
+    Raises:
+        InputError: naming file and line, also where a table is missing.
+    """
+    for number, (where, row) in enumerate(_rows(path)):
+        if limit is not None and number >= limit:
+            return
+        if not isinstance(row, dict) or not isinstance(row.get("question"), str):
+            raise InputError(f"{where}: not a WikiSQL question: it has no text 'question'.")
+        held = tables.get(str(row.get("table_id")))
+        if held is None:
+            raise InputError(f"{where}: there is no table {row.get('table_id')!r}.")
+        query = query_from_row(row.get("sql") or {}, len(held.table.columns), where)
+        yield Question(str(number), row["question"], held.table, query)
+
+
+def _rows(path: str | Path) -> Iterator[tuple[str, Any]]:
+    path = Path(path)
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", json.loads(line)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON lines in UTF-8 ({error}).") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +108,6 @@ class Labelled:
     asked: Asked
     query: Query
     spans: tuple[tuple[int, int], ...]
-
-
-def ask(text: str, table: Table) -> Asked:
-    """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
-    tokens = tuple(tokenize(text)[:MAX_TOKENS])
-    return Asked(text, table, tokens, encode(tokens, table))
 
 
 def label(questions: Iterable[Question]) -> list[Labelled]:
@@ -92,7 +154,7 @@ def batch_of(
 ) -> Tensors:
     """A batch; see :func:`codegen.sqlnet.features.collate`."""
     context = encoder.context_of(items) if encoder else None
-    return to_tensors(collate([item.encoded for item in items], vocabulary), context)
+    return collate([item.encoded for item in items], vocabulary)._replace(context=context)
 
 
 def targets_of(items: Sequence[Labelled]) -> Targets:

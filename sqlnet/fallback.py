@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Limits, Rows
-from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
-from codegen.sqlnet.features import stem
-from codegen.sqlnet.ranking import overlaps
-from codegen.sqlnet.schema import Column, Schema, Table
-from codegen.sqlnet.sql import Statement, validate
-from codegen.sqlnet.tokens import tokenize
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Rows, StatementLimits
+from codegen.sqlnet.linking import overlaps
+from codegen.sqlnet.query import Column, Statement, Table, UnsafeSQLError
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import validate
+from codegen.sqlnet.words import stem, tokenize
 
 TRIES = 2
 MOST_SIGNS = 10_000  # of a statement; checking takes the longer the more it holds
@@ -52,7 +51,7 @@ def write(
     question: str,
     schema: Schema,
     complete: Callable[[str], str],
-    limits: Limits = DEFAULT_LIMITS,
+    limits: StatementLimits = DEFAULT_LIMITS,
 ) -> Written:
     """Asks a language model for the SQL of a question, and runs it where there is a database.
 
@@ -77,7 +76,7 @@ def write(
     return written
 
 
-def _tried(text: str, schema: Schema, dialect: str, limits: Limits) -> Written:
+def _tried(text: str, schema: Schema, dialect: str, limits: StatementLimits) -> Written:
     try:
         statement = statement_from(text, schema, dialect)
         if schema.database is None:
@@ -145,7 +144,10 @@ def statement_from(text: str, schema: Schema, dialect: str) -> Statement:
     sql = found[0].strip().rstrip(";").strip()
     if len(sql) > MOST_SIGNS:
         raise UnsafeSQLError(f"The model's statement is longer than {MOST_SIGNS} signs.")
-    if any(type(node).__name__ == "Placeholder" for node in validate(sql, schema, dialect).walk()):
+    if any(
+        type(node).__name__ == "Placeholder"
+        for node in validate(sql, schema.tables, dialect).walk()
+    ):
         raise UnsafeSQLError("The model's statement leaves a value open.")
     return Statement(sql, (), dialect)
 

@@ -1,4 +1,4 @@
-"""Questions and tables as arrays: word ids, and features that say which words match.
+"""Questions and tables as tensors: word ids, and features that say which words match.
 
 A word is known by its vector, if it has one, and by its character trigrams, hashed: so a user's
 own column names are never all "unknown". Matches between the question and the column names, exact
@@ -12,19 +12,19 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from codegen.sqlnet.schema import Table
-from codegen.sqlnet.tokens import Token
+import numpy as np
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    import numpy as np
+from codegen.sqlnet.query import Table
+from codegen.sqlnet.words import MAX_TOKENS, Token, stem, tokenize
 
 TRIGRAM_BUCKETS = 4096
 TOKEN_FEATURES = 8
 COLUMN_FEATURES = 6
 PAIR_FEATURES = 4
-MAX_TOKENS = 200
 MAX_COLUMN_WORDS = 24
 _NEAR = 4
 
@@ -40,7 +40,7 @@ class Encoded:
             matches a column word exactly, by its stem, is a sign, looks like a year, follows the
             token before it without a space.
         types: [C, COLUMN_FEATURES] float32: is numeric, share of the name's words found exactly,
-            by stem, whether the whole name stands in the question, its share of the question's
+            by stem, whether the whole name is in the question, its share of the question's
             matched words, words of the name divided by 4.
         pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
             by its stem; how near the last matching token before it is, and the next one after it (1
@@ -56,8 +56,6 @@ class Encoded:
 
 def encode(tokens: Sequence[Token], table: Table) -> Encoded:
     """The features of a question on a table. No more than ``MAX_TOKENS`` tokens are looked at."""
-    import numpy as np
-
     tokens = tokens[:MAX_TOKENS]
     words = tuple(token.text.lower() for token in tokens)
     names = tuple(column.words[:MAX_COLUMN_WORDS] for column in table.columns)
@@ -83,6 +81,22 @@ def encode(tokens: Sequence[Token], table: Table) -> Encoded:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question on a table, read."""
+
+    text: str
+    table: Table
+    tokens: tuple[Token, ...]
+    encoded: Encoded
+
+
+def ask(text: str, table: Table) -> Asked:
+    """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
+    tokens = tuple(tokenize(text)[:MAX_TOKENS])
+    return Asked(text, table, tokens, encode(tokens, table))
+
+
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
     """Tells the tokens near token i, which matches, how near it is."""
     for distance in range(1, _NEAR + 1):
@@ -96,8 +110,6 @@ def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
 def _column_features(
     table: Table, names: Sequence[tuple[str, ...]], words: Sequence[str], stems: Sequence[str]
 ) -> np.ndarray:
-    import numpy as np
-
     features = np.zeros((len(names), COLUMN_FEATURES), np.float32)
     found, found_stems = set(words), set(stems)
     joined = f" {' '.join(stems)} "
@@ -116,15 +128,6 @@ def _column_features(
 
 
 @lru_cache(maxsize=100_000)
-def stem(word: str) -> str:
-    """A word without a common English ending, for matching alone."""
-    for ending in ("ies", "ing", "ers", "ed", "es", "er", "or", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)].rstrip("ey")
-    return word.rstrip("ey") if len(word) > 3 else word
-
-
-@lru_cache(maxsize=100_000)
 def trigrams(word: str) -> tuple[int, ...]:
     """Hashed character trigrams of a word with its borders, each in [0, TRIGRAM_BUCKETS)."""
     framed = f"<{word}>"
@@ -132,44 +135,50 @@ def trigrams(word: str) -> tuple[int, ...]:
     return tuple(zlib.crc32(piece.encode()) % TRIGRAM_BUCKETS for piece in pieces[:24])
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Arrays of B questions, padded to L tokens and C columns.
+class Context(NamedTuple):
+    """Vectors from an encoder: ``tokens`` [B, L, width], and ``names`` [N, width], one a name."""
+
+    tokens: Tensor
+    names: Tensor
+
+
+class Tensors(NamedTuple):
+    """A batch of B questions, padded to L tokens and C columns.
 
     Words are given once each: ``word_ids`` [U] (0 is unknown) with their trigrams in a flat list
     (``trigram_ids``, ``trigram_starts`` [U]); so are column names: ``names`` [N, W] of indices into
-    the words, with ``name_lengths`` [N]. All index arrays are int64, masks are bool.
+    the words, with ``name_lengths`` [N]. All indices are int64, masks are bool.
 
     Attributes:
         question: [B, L] indices into the words. column: [B, C] indices into the names.
         lengths: [B] tokens. token_mask: [B, L]. column_mask: [B, C].
         tokens, types, pairs: features, [B, L, .], [B, C, .] and [B, C, L, .], float32.
+        context: an encoder's vectors, if there is one (:mod:`codegen.sqlnet.vectors`).
     """
 
-    word_ids: np.ndarray
-    trigram_ids: np.ndarray
-    trigram_starts: np.ndarray
-    names: np.ndarray
-    name_lengths: np.ndarray
-    question: np.ndarray
-    lengths: np.ndarray
-    token_mask: np.ndarray
-    column: np.ndarray
-    column_mask: np.ndarray
-    tokens: np.ndarray
-    types: np.ndarray
-    pairs: np.ndarray
+    word_ids: Tensor
+    trigram_ids: Tensor
+    trigram_starts: Tensor
+    names: Tensor
+    name_lengths: Tensor
+    question: Tensor
+    lengths: Tensor
+    token_mask: Tensor
+    column: Tensor
+    column_mask: Tensor
+    tokens: Tensor
+    types: Tensor
+    pairs: Tensor
+    context: Context | None = None
 
 
-def collate(items: Sequence[Encoded], vocabulary: Mapping[str, int]) -> Batch:
+def collate(items: Sequence[Encoded], vocabulary: Mapping[str, int]) -> Tensors:
     """Pads and joins questions.
 
     Args:
         items: at least one, each with at least one token and one column.
         vocabulary: word -> its row among the vectors, counted from 1.
     """
-    import numpy as np
-
     most_tokens = max(len(item.words) for item in items)
     most_columns = max(len(item.columns) for item in items)
     size = len(items)
@@ -193,18 +202,18 @@ def collate(items: Sequence[Encoded], vocabulary: Mapping[str, int]) -> Batch:
         name_words[number, : len(name)] = [words.setdefault(word, len(words)) for word in name]
     grams = [trigrams(word) for word in words]
     starts = np.cumsum([0, *(len(g) for g in grams[:-1])])
-    return Batch(
-        word_ids=np.array([vocabulary.get(word, 0) for word in words]),
-        trigram_ids=np.array([gram for word in grams for gram in word]),
-        trigram_starts=starts,
-        names=name_words,
-        name_lengths=name_lengths,
-        question=question,
-        lengths=lengths,
-        token_mask=np.arange(most_tokens) < lengths[:, None],
-        column=column,
-        column_mask=np.arange(most_columns) < widths[:, None],
-        tokens=tokens,
-        types=types,
-        pairs=pairs,
+    return Tensors(
+        word_ids=torch.tensor([vocabulary.get(word, 0) for word in words]),
+        trigram_ids=torch.tensor([gram for word in grams for gram in word]),
+        trigram_starts=torch.from_numpy(starts),
+        names=torch.from_numpy(name_words),
+        name_lengths=torch.from_numpy(name_lengths),
+        question=torch.from_numpy(question),
+        lengths=torch.from_numpy(lengths),
+        token_mask=torch.from_numpy(np.arange(most_tokens) < lengths[:, None]),
+        column=torch.from_numpy(column),
+        column_mask=torch.from_numpy(np.arange(most_columns) < widths[:, None]),
+        tokens=torch.from_numpy(tokens),
+        types=torch.from_numpy(types),
+        pairs=torch.from_numpy(pairs),
     )

@@ -9,14 +9,14 @@ Reinforcement Learning" (arXiv 1711.04436), sections 3.2 to 3.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codegen.sqlnet.features import Batch
+from codegen.sqlnet.features import Tensors
 
 MAX_CONDITIONS = 4
 
@@ -28,41 +28,6 @@ class Span:
     first: int
     last: int
     log_probability: float
-
-
-class Context(NamedTuple):
-    """Vectors from an encoder: ``tokens`` [B, L, width], and ``names`` [N, width], one a name."""
-
-    tokens: Tensor
-    names: Tensor
-
-
-class Tensors(NamedTuple):
-    """A :class:`~codegen.sqlnet.features.Batch` as tensors.
-
-    ``context``: an encoder's vectors, if there is one (:mod:`codegen.sqlnet.contextual`).
-    """
-
-    word_ids: Tensor
-    trigram_ids: Tensor
-    trigram_starts: Tensor
-    names: Tensor
-    name_lengths: Tensor
-    question: Tensor
-    lengths: Tensor
-    token_mask: Tensor
-    column: Tensor
-    column_mask: Tensor
-    tokens: Tensor
-    types: Tensor
-    pairs: Tensor
-    context: Context | None = None
-
-
-def to_tensors(batch: Batch, context: Context | None = None) -> Tensors:
-    """Shares the arrays' memory."""
-    names = (field.name for field in fields(batch))
-    return Tensors(*(torch.from_numpy(getattr(batch, name)) for name in names), context=context)
 
 
 class Outputs(NamedTuple):
@@ -202,7 +167,7 @@ class BiLSTM(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Outputs [N, T, hidden], and the last states of both ways of the last layer [N, hidden].
 
-        What stands in the outputs behind a row's length means nothing.
+        The outputs behind a row's length mean nothing.
 
         Args:
             inputs: [N, T, width].

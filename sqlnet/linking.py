@@ -1,33 +1,177 @@
-"""Values of conditions, matched with what stands in the column.
+"""What of a database a question speaks of: its table, columns by their short forms, values.
 
-A question says "toronto raptors" or "two"; the table says "Toronto Raptors (NBA)" or 2. With
-linking, the value of each equality is looked for among the column's distinct values. This uses the
-table's content, which the WikiSQL leaderboard forbids: figures without it are made without it.
+Tables (:func:`rank`). Each is scored by how probable the network thinks its best query on it, and
+by the words that the question shares with the names of the table and its columns, the rarer in the
+database the weightier. The weights were fitted on groups of 20 tables of WikiSQL's rebuilt
+development set, one of which the question is about (``codegen bench sqlnet`` prints how often it
+comes first). Limit: WikiSQL's tables have no telling names; that a word of a table's name weighs
+twice as much as one of a column's was not fitted.
+
+Columns (:func:`spelled_out`). A model that knows words by their vectors does not see that
+``dep_delay`` is a departure delay. Where a question holds the long form of a column's word and not
+the short one, the column is read with the long form, as an alias would have it. The forms are some
+that databases use much; any other (``st_cd``) needs an alias.
+
+Values (:class:`Linker`). A question says "toronto raptors" or "two"; the table says "Toronto
+Raptors (NBA)" or 2. With linking, the value of each equality is looked for among the column's
+distinct values. This uses the table's content, which the WikiSQL leaderboard forbids: figures
+without it are made without it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from difflib import SequenceMatcher
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from codegen.sqlnet.databases.base import Database, Limits
-from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.examples import Asked
-from codegen.sqlnet.numbers import number_in_words
-from codegen.sqlnet.query import OPERATORS, Condition, Query
-from codegen.sqlnet.schema import Table, number_of
+from codegen.sqlnet.databases import DatabaseError, StatementLimits
+from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.query import OPERATORS, Column, Condition, Query, Table
 from codegen.sqlnet.sql import distinct_values
+from codegen.sqlnet.words import MAX_TOKENS, number_in_words, number_of, stem, tokenize, words_of
+
+if TYPE_CHECKING:
+    from codegen.sqlnet.features import Asked
+
+
+MOST_TABLES = 64  # the network reads these many, those that share most with the question
+OVERLAP_WEIGHT = 10.0
+QUERY_WEIGHT = 0.5
+_ARTICLES = "a an the of in on at to for is was are were be by and or what which who"
+_COMMON = frozenset(re.findall(r"\w+", _ARTICLES))
+
+
+@dataclass(frozen=True, slots=True)
+class RankedTable:
+    """A table, and the probability that the question is about it, among those of its database."""
+
+    table: Table
+    probability: float
+
+
+def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
+    """For each table, the share of the question's words that its names hold, by weight.
+
+    A word that every table has weighs little, one that a single table has much: log(1 + n / df).
+    A table's own name counts besides, by the share of it that is asked for: of downloads and
+    downloads_slices, a question about downloads means the first.
+    """
+    names = [{stem(word) for word in words_of(table.name)} - _COMMON for table in tables]
+    held = [_stems(table) for table in tables]
+    counts = Counter(word for words in held for word in words)
+    asked = {stem(token.text.lower()) for token in tokenize(question)} - _COMMON
+    weights = {word: math.log(1 + len(tables) / (counts[word] or len(tables))) for word in asked}
+    total = sum(weights.values()) or 1.0
+    return [
+        (
+            sum(weights[w] for w in asked & words)
+            + sum(weights[w] for w in asked & name) * len(asked & name) / max(1, len(name))
+        )
+        / total
+        for words, name in zip(held, names, strict=True)
+    ]
+
+
+def rank(
+    tables: Sequence[Table], overlap: Sequence[float], log_probability: Sequence[float]
+) -> list[RankedTable]:
+    """The tables, the most probable first.
+
+    Args:
+        tables: at least one.
+        overlap: see :func:`overlaps`.
+        log_probability: of the best query on each.
+    """
+    scores = [
+        OVERLAP_WEIGHT * shared + QUERY_WEIGHT * best
+        for shared, best in zip(overlap, log_probability, strict=True)
+    ]
+    highest = max(scores)
+    masses = [math.exp(score - highest) for score in scores]
+    ranked = [
+        RankedTable(table, mass / sum(masses)) for table, mass in zip(tables, masses, strict=True)
+    ]
+    return sorted(ranked, key=lambda item: -item.probability)
+
+
+def _stems(table: Table) -> set[str]:
+    names = [*words_of(table.name), *(word for column in table.columns for word in column.words)]
+    return {stem(name) for name in names} - _COMMON
+
+
+_FORMS = """
+acct account | addr address | alt altitude | amt amount | arr arrival | avg average | bal balance
+bday birthday | bldg building | cat category | cnt count | cust customer | dep departure
+dept department | desc description | dest destination | dist distance | dob birthday | dur duration
+elev elevation | emp employee | fname first name | freq frequency | hr hour | ht height
+humid humidity | inv invoice | lang language | lat latitude | lname last name | lng longitude
+loc location | lon longitude | long longitude | manuf manufacturer | max maximum | max highest
+mfr manufacturer | mgr manager | min minimum | min lowest | mo month | mpg miles per gallon
+msg message | nbr number | num number | org organization | orig origin | pct percent
+pct percentage | phone telephone | pop population | precip precipitation | prod product
+qty quantity | ref reference | sal salary | sec second | spd speed | src source | std standard
+sys system | tel telephone | temp temperature | ts timestamp | tz time zone | tzone time zone
+txn transaction | usr user | vis visibility | visib visibility | wt weight | yr year
+"""
+
+
+def _forms() -> dict[str, list[tuple[str, ...]]]:
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for line in _FORMS.strip().splitlines():
+        for pair in line.split("|"):
+            short, *long = pair.split()
+            found.setdefault(short, []).append(tuple(long))
+    return found
+
+
+_LONG = _forms()
+
+
+def spelled_out(table: Table, question: str) -> Table:
+    """The table, its columns' short forms replaced by the long ones that the question holds.
+
+    The names stay what they are: the long forms are aliases.
+    """
+    words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
+    stems = [stem(word) for word in words]
+    asked = set(stems)
+    # Few questions hold any long form at all: then no column needs to be looked at.
+    long = {s: [f for f in fs if asked.issuperset(map(stem, f))] for s, fs in _LONG.items()}
+    held = {short: forms for short, forms in long.items() if forms and short not in words}
+    if not held:
+        return table
+    columns = tuple(_spelled(column, held, stems) for column in table.columns)
+    return table if columns == table.columns else replace(table, columns=columns)
+
+
+def _spelled(column: Column, long: Mapping[str, list[tuple[str, ...]]], stems: list[str]) -> Column:
+    words = column.words
+    if column.alias or not any(word in long for word in words):
+        return column
+    found: list[str] = []
+    for word in words:
+        forms = (form for form in long.get(word, ()) if _occurs_in(form, stems))
+        found += next(forms, (word,))
+    return column if tuple(found) == words else replace(column, alias=" ".join(found))
+
+
+def _occurs_in(form: tuple[str, ...], stems: list[str]) -> bool:
+    sought = [stem(word) for word in form]
+    starts = range(len(stems) - len(sought) + 1)
+    return any(stems[i : i + len(sought)] == sought for i in starts)
+
 
 MOST_VALUES = 5000
 _LIKENESS = 0.85  # of difflib, above which two texts count as the same but for a slip
 _WORD_LIKENESS = 0.75  # that each of their words must have besides, if they have as many
-_LIMITS = Limits(seconds=1.0, rows=MOST_VALUES)
+_LIMITS = StatementLimits(seconds=1.0, rows=MOST_VALUES)
 _MOST_SECONDS = 2.0
 _LONGEST_MENTION = 8  # tokens
 _LONGEST_VALUE = 1000  # characters; no question quotes a longer one
@@ -37,7 +181,7 @@ _ASKING = """
     more most much no not of on or over show tell than that the there to under was were what when
     where which who whom whose why with
 """
-_COMMON = frozenset(_ASKING.split())
+_ASKING_WORDS = frozenset(_ASKING.split())
 
 _MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec"
 _MONTH_NUMBERS = {word: number for number, word in enumerate(_MONTHS.split(), 1)}
@@ -92,15 +236,15 @@ class Linker:
         return self._nearest(condition) is not None
 
     def mentioned(self, asked: Asked) -> dict[int, list[tuple[int, int]]]:
-        """The spans of the question that stand in a column as they are, by column.
+        """The spans of the question that a column holds as they are, by column.
 
-        Spans are first and last tokens; one that lies in a longer one of its column is left out.
+        Spans are first and last tokens; one inside a longer one of its column is left out.
         """
         spans = {}
         for first in range(len(asked.tokens)):
             for last in range(first, min(first + _LONGEST_MENTION, len(asked.tokens))):
                 text = asked.text[asked.tokens[first].start : asked.tokens[last].end].casefold()
-                if len(text) > 1 and text not in _COMMON:
+                if len(text) > 1 and text not in _ASKING_WORDS:
                     spans.setdefault(text, []).append((first, last))
         found = {}
         for column, described in enumerate(self.table.columns):

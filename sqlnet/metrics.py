@@ -11,24 +11,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from codegen.sqlnet.databases.base import Database
-from codegen.sqlnet.databases.sqlite import SqliteDatabase
-from codegen.sqlnet.decode import Slots, best_query
-from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.examples import Asked, Labelled
-from codegen.sqlnet.guided import (
-    Candidate,
+from codegen.sqlnet.databases import DatabaseError
+from codegen.sqlnet.databases.files import Database, SqliteDatabase
+from codegen.sqlnet.decode import (
     Choice,
+    ScoredQuery,
+    Slots,
+    best_query,
     candidates,
     choose,
     slot_probabilities,
     with_mentions,
 )
+from codegen.sqlnet.examples import Labelled, WikiTable
+from codegen.sqlnet.features import Asked
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import Query
 from codegen.sqlnet.sql import to_sql
-from codegen.sqlnet.wikisql import WikiTable
 
 BATCH = 128
 BEAM = 4
@@ -57,9 +57,7 @@ class Scores:
         return asdict(self)
 
 
-def predict(
-    network: Network, items: Sequence[Labelled], *, greedy: bool = False, type_masks: bool = True
-) -> list[Query]:
+def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False) -> list[Query]:
     """The query of each question.
 
     Args:
@@ -67,12 +65,11 @@ def predict(
         items: the questions.
         greedy: fill slot after slot with its most probable content, as in the paper; else take the
             query whose slots are the most probable together.
-        type_masks: whether to leave out what makes no sense for a column's type.
     """
     if greedy:
-        read = _read(network, items, beam=1, type_masks=type_masks)
+        read = _read(network, items, beam=1)
         return [best_query(slots, asked.text, asked.tokens) for asked, slots in read]
-    read = _read(network, items, beam=BEAM, type_masks=type_masks)
+    read = _read(network, items, beam=BEAM)
     return [_likeliest(slots, asked).query for asked, slots in read]
 
 
@@ -115,15 +112,13 @@ def databases_of(
     }
 
 
-def _read(
-    network: Network, items: Sequence[Labelled], beam: int, *, type_masks: bool = True
-) -> Iterator[tuple[Asked, Slots]]:
+def _read(network: Network, items: Sequence[Labelled], beam: int) -> Iterator[tuple[Asked, Slots]]:
     for start in range(0, len(items), BATCH):
         asked = [item.asked for item in items[start : start + BATCH]]
-        yield from zip(asked, network.read(asked, beam=beam, type_masks=type_masks), strict=True)
+        yield from zip(asked, network.read(asked, beam=beam), strict=True)
 
 
-def _likeliest(slots: Slots, asked: Asked) -> Candidate:
+def _likeliest(slots: Slots, asked: Asked) -> ScoredQuery:
     return candidates(slots, asked.text, asked.tokens, BEAM, 1, asked.table)[0]
 
 
@@ -152,7 +147,7 @@ def outcomes(
 
 
 def _outcome(
-    slots: Slots, candidate: Candidate, gold: Query
+    slots: Slots, candidate: ScoredQuery, gold: Query
 ) -> dict[str, list[tuple[float, bool]]]:
     query = candidate.query
     wanted = {condition.column: condition for condition in gold.conditions}

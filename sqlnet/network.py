@@ -2,8 +2,8 @@
 
 A directory holds ``model.safetensors`` (weights and word vectors, float16), ``words.txt`` (one word
 a line, the first with row 1 of the vectors) and ``config.json``. An encoder
-(:mod:`codegen.sqlnet.contextual`) is no part of it: the configuration says where it lay and what it
-was, and it is looked for there and in the directory's own folder ``encoder``.
+(:mod:`codegen.sqlnet.vectors`) is no part of it: the configuration holds its path and its digest,
+and it is looked for there and in the directory's own folder ``encoder``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import nn
 
 from codegen.errors import ConfigError, ModelError
 from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_from_row
-from codegen.sqlnet.contextual import ContextEncoder, EncoderConfig
 from codegen.sqlnet.decode import Slots, slots
-from codegen.sqlnet.examples import Asked, batch_of
+from codegen.sqlnet.examples import batch_of
+from codegen.sqlnet.features import Asked
 from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.shared import SharedSQLNet
-from codegen.sqlnet.vectors import WordVectors
+from codegen.sqlnet.vectors import ContextEncoder, EncoderConfig, WordVectors
 
 LayoutName = Literal["shared", "paper"]
 LAYOUTS = {"shared": SharedSQLNet, "paper": PaperSQLNet}
@@ -47,7 +49,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise ConfigError(
-                f"There is no layout {self.layout!r}.", f"There are: {', '.join(LAYOUTS)}."
+                f"Unknown layout {self.layout!r}.", f"Choose one of: {', '.join(LAYOUTS)}."
             )
         if self.hidden < 8 or self.hidden % 4:
             raise ConfigError(f"hidden is {self.hidden}; it must be a multiple of 4, 8 at least.")
@@ -106,17 +108,14 @@ class Network:
 
         Args:
             path: the directory.
-            encoder: where the encoder lies that the network was trained with, if it has one and it
-                is no longer where it was.
+            encoder: the path of the encoder that the network was trained with, if it has one and
+                that was moved.
 
         Raises:
-            ModelError: if there is no network in it, or a damaged one; if its encoder is not to be
-                found, or is another one than it was trained with.
+            ModelError: if there is no network in it, or a damaged one; if its encoder is not found,
+                or is another one than it was trained with.
             ConfigError: if an encoder is given, and the network reads none.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = Path(path)
         try:
             row = json.loads((path / "config.json").read_text("utf-8"))
@@ -139,8 +138,6 @@ class Network:
 
     def save(self, path: str | Path) -> None:
         """Writes the directory; the weights last."""
-        from safetensors.torch import save
-
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         width = self.model.word_width
@@ -158,14 +155,13 @@ class Network:
         asked: Sequence[Asked],
         *,
         beam: int = 1,
-        type_masks: bool = True,
         attention: bool = False,
     ) -> list[Slots]:
         """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
         batch = batch_of(asked, self.vocabulary, self.encoder)
         tables = [item.table for item in asked]
         layout: Layout = self.model
-        return slots(layout, batch, tables, beam=beam, type_masks=type_masks, attention=attention)
+        return slots(layout, batch, tables, beam=beam, attention=attention)
 
     @property
     def parameters(self) -> int:
@@ -187,7 +183,9 @@ def _config_from_row(row: Mapping[str, Any]) -> NetworkConfig:
 def _encoder_of(
     path: Path, wanted: EncoderConfig | None, given: str | Path | None
 ) -> ContextEncoder | None:
-    """The encoder of the network in ``path``: where it is said to be, lay, or beside it."""
+    """The encoder of the network in ``path``: from the path given, that of the training, or beside
+    it.
+    """
     if wanted is None:
         if given is not None:
             raise ConfigError(

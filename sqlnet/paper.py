@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codegen.sqlnet.features import MAX_TOKENS
+from codegen.sqlnet.features import Tensors
 from codegen.sqlnet.layout import (
     MAX_CONDITIONS,
     BiLSTM,
     Outputs,
     Span,
     Targets,
-    Tensors,
     attend,
     head,
     lowest,
@@ -29,11 +28,12 @@ from codegen.sqlnet.layout import (
     weights_of,
 )
 from codegen.sqlnet.query import AGGREGATES, OPERATORS
+from codegen.sqlnet.words import MAX_TOKENS
 
 MODULES = ("select", "aggregate", "number", "where", "operator", "value")
 _ASKED_OF_GOLD = ("aggregate", "operator", "value")  # in training
 _LAYERS = 2
-_POSITIONS = MAX_TOKENS + 2  # the question stands between <BEG> and <END>
+_POSITIONS = MAX_TOKENS + 2  # the question is between <BEG> and <END>
 _MAX_STEPS = 26
 
 

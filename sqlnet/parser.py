@@ -10,11 +10,16 @@
 A query is one SELECT on one table of the schema (:mod:`codegen.sqlnet.query`): no column can be
 invented, values are parameters. Before anything runs it passes the gate of
 :mod:`codegen.sqlnet.sql`, and the database is open for reading alone.
+
+What one sketch cannot say (:func:`beyond_the_sketch`) is detected by the words of a question:
+English words for grouping, ordering, alternatives and negation. Limit: words alone; a question may
+ask for a join without any of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,26 +27,34 @@ from typing import Literal, get_args
 from weakref import WeakKeyDictionary
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.abbreviations import spelled_out
-from codegen.sqlnet.databases.base import DEFAULT_LIMITS, Database, Limits, Rows
-from codegen.sqlnet.decode import Slots
-from codegen.sqlnet.examples import Asked, ask
-from codegen.sqlnet.features import MAX_TOKENS
-from codegen.sqlnet.guided import (
-    Candidate,
+from codegen.sqlnet.databases import DEFAULT_LIMITS, Rows, StatementLimits
+from codegen.sqlnet.databases.files import Database
+from codegen.sqlnet.decode import (
     Choice,
+    ScoredQuery,
+    Slots,
     candidates,
     choose,
     slot_probabilities,
     with_mentions,
 )
-from codegen.sqlnet.linking import Held, Link, Linker, links_of
+from codegen.sqlnet.features import Asked, ask
+from codegen.sqlnet.linking import (
+    MOST_TABLES,
+    Held,
+    Link,
+    Linker,
+    RankedTable,
+    links_of,
+    overlaps,
+    rank,
+    spelled_out,
+)
 from codegen.sqlnet.network import Network
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query
-from codegen.sqlnet.ranking import MOST_TABLES, RankedTable, overlaps, rank
-from codegen.sqlnet.schema import Schema, Table
-from codegen.sqlnet.scope import beyond_the_sketch
-from codegen.sqlnet.sql import Statement, to_sql
+from codegen.sqlnet.query import AGGREGATES, OPERATORS, Query, Statement, Table
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import to_sql
+from codegen.sqlnet.words import MAX_TOKENS
 
 DEFAULT_MODEL = Path(__file__).parent / "weights" / "default"
 MIN_CONFIDENCE = 0.2
@@ -162,7 +175,7 @@ class SQLNet:
         execute: Execute = "auto",
         link_values: bool = True,
         min_confidence: float = MIN_CONFIDENCE,
-        limits: Limits = DEFAULT_LIMITS,
+        limits: StatementLimits = DEFAULT_LIMITS,
     ) -> Parse:
         """Reads a question.
 
@@ -239,7 +252,7 @@ class SQLNet:
         self,
         asked: Asked,
         slots: Slots,
-        candidate: Candidate,
+        candidate: ScoredQuery,
         said: Query,
         confidence: float | None = None,
     ) -> Reading:
@@ -368,3 +381,40 @@ def _notes(asked: Asked, ranked: Sequence[RankedTable]) -> Iterator[str]:
     if len(ranked) > 1 and ranked[0].probability < _CLEAR:
         others = ", ".join(item.table.name for item in ranked[1:3])
         yield f"It could also be about another table: {others}."
+
+
+_CUES = (
+    ("grouping", r"\b(for|in|of|by|from) (each|every)\b|\bgroup(ed)? by\b|\bbroken down by\b"),
+    ("grouping", r"\bper (?!cent\b|game\b|capita\b|day\b|hour\b|minute\b|year\b)[a-z]+\b"),
+    ("grouping", r"\b(average|mean|total|sum|count|number)\b[^?]*\bby [a-z]+\s*\??$"),
+    ("ordering", r"\b(sort|sorted|order|ordered|rank|ranked) by\b|\b(as|de)scending\b"),
+    ("the first few", r"\b(top|first|last|bottom) (\d+|two|three|four|five|ten|twenty)\b"),
+    ("an alternative", r"\beither\b|\bor (not|both)\b"),
+    ("negation", r"\b(is|are|was|were|do|does|did|has|have|had)(n't| not) |\bexcept\b|\bwithout\b"),
+    (
+        "a share",
+        r"\b(what|which) (percentage|share|proportion|fraction|ratio)\b|\bhow many percent\b",
+    ),
+    (
+        "a comparison of columns",
+        r"\bdifference between\b|\b(more|less|fewer) \w+ than \w+ (has|have)",
+    ),
+)
+_BEYOND = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _CUES)
+
+
+def beyond_the_sketch(question: str, names: Iterable[Sequence[str]] = ()) -> str:
+    """What the question seems to ask for that the sketch has no place for; "" if nothing.
+
+    Args:
+        question: as it was asked.
+        names: the words of columns' names, which are no cues: miles per gallon groups nothing.
+    """
+    for words in names:
+        if any(pattern.search(" ".join(words)) for _, pattern in _BEYOND):
+            name = r"\W+".join(map(re.escape, words))
+            question = re.sub(rf"\b{name}\b", " ", question, flags=re.IGNORECASE)
+    for what, pattern in _BEYOND:
+        if pattern.search(question):
+            return what
+    return ""

@@ -1,4 +1,4 @@
-"""The sketch of WikiSQL: one SELECT column, one aggregate, conditions joined by AND.
+"""Tables, and the sketch of WikiSQL: one SELECT column, one aggregate, conditions joined by AND.
 
     SELECT $AGG $COLUMN WHERE $COLUMN $OP $VALUE (AND $COLUMN $OP $VALUE)*
 
@@ -9,14 +9,104 @@ no OR.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from codegen.errors import InputError
+from codegen.errors import CodegenError, InputError
+from codegen.sqlnet.words import number_of, words_of
+
+ColumnType = Literal["text", "real"]
 
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<")
+
+Value = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: as the database has it.
+        type: ``real`` if its values are numbers, else ``text``.
+        alias: what people call it; what the model reads in the name's place, if given.
+    """
+
+    name: str
+    type: ColumnType = "text"
+    alias: str = ""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that the model reads."""
+        return words_of(self.alias or self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table or view, with at least one column; ``namespace`` is a database's schema, or ""."""
+
+    name: str
+    columns: tuple[Column, ...]
+    namespace: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.columns:
+            raise InputError(f"Table {self.name!r} has no columns.")
+        seen: set[str] = set()
+        for column in self.columns:
+            if column.name.lower() in seen:
+                raise InputError(
+                    f"Table {self.name!r} has two columns {column.name!r} (case does not count).",
+                    "Rename one of them.",
+                )
+            seen.add(column.name.lower())
+
+    def index(self, name: str) -> int:
+        """A column's index by its name; case does not count.
+
+        Raises:
+            InputError: if there is none.
+        """
+        for number, column in enumerate(self.columns):
+            if column.name.lower() == name.lower():
+                return number
+        listed = ", ".join(column.name for column in self.columns)
+        raise InputError(f"Table {self.name!r} has no column {name!r}.", f"It has: {listed}.")
+
+
+def column_type(values: Iterable[object]) -> ColumnType:
+    """``real`` if there are values and all are numbers, or texts that stand for one."""
+    found = False
+    for value in values:
+        if value is None or value == "":
+            continue
+        is_number = isinstance(value, (int, float)) or (
+            isinstance(value, str) and number_of(value) is not None
+        )
+        if not is_number:
+            return "text"
+        found = True
+    return "real" if found else "text"
+
+
+def unique_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names for the columns of a file: empty ones filled in, second uses numbered."""
+    result: list[str] = []
+    taken: set[str] = set()
+    uses: dict[str, int] = {}  # of a name, so that many equal ones are not tried again and again
+    for number, name in enumerate(names, 1):
+        base = name.strip() or f"column {number}"
+        unique, count = base, uses.get(base.lower(), 1)
+        while unique.lower() in taken:
+            count += 1
+            unique = f"{base} {count}"
+        uses[base.lower()] = count
+        taken.add(unique.lower())
+        result.append(unique)
+    return tuple(result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +147,19 @@ class Query:
         return {"sel": self.select, "agg": self.aggregate, "conds": conditions}
 
 
+class UnsafeSQLError(CodegenError):
+    """A statement is not a single SELECT on known tables, columns and functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text with placeholders, and the values for them, in order."""
+
+    text: str
+    parameters: tuple[Value, ...] = ()
+    dialect: str = "sqlite"
+
+
 def query_from_row(row: Mapping[str, Any], columns: int, where: str = "record") -> Query:
     """A query from WikiSQL's record.
 
@@ -93,7 +196,7 @@ def queries_match(predicted: Mapping[str, Any], gold: Mapping[str, Any], columns
     """WikiSQL's official equality of two records; a malformed prediction matches nothing.
 
     Args:
-        predicted: ``sel``, ``agg`` and ``conds``, whoever wrote them.
+        predicted: ``sel``, ``agg`` and ``conds``, from any source.
         gold: the same, of the data set.
         columns: how many columns the table has.
 

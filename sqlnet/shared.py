@@ -5,7 +5,7 @@ has twelve, which read each other before the heads do; values by the first and t
 span, as in SQLova (Hwang et al. 2019, arXiv 1902.01069), where the paper has a pointer decoder;
 match and type features (see :mod:`codegen.sqlnet.features`) and the likeness of word vectors beside
 them; word vectors that are trained on from where they are, beside character trigrams for words that
-have none; and, if an encoder is given, its vectors beside those (:mod:`codegen.sqlnet.contextual`).
+have none; and, if an encoder is given, its vectors beside those (:mod:`codegen.sqlnet.vectors`).
 
 The columns are a set: permuting them permutes the outputs.
 """
@@ -23,6 +23,7 @@ from codegen.sqlnet.features import (
     PAIR_FEATURES,
     TOKEN_FEATURES,
     TRIGRAM_BUCKETS,
+    Tensors,
 )
 from codegen.sqlnet.layout import (
     MAX_CONDITIONS,
@@ -31,7 +32,6 @@ from codegen.sqlnet.layout import (
     RowDropout,
     Span,
     Targets,
-    Tensors,
     attend,
     head,
     lowest,
@@ -98,7 +98,7 @@ class SetAttention(nn.Module):
         return self.output((weights @ values).transpose(1, 2).reshape(size, count, width))
 
 
-class Encoder(nn.Module):
+class JointEncoder(nn.Module):
     """Question and columns, read separately and then in the light of each other."""
 
     def __init__(
@@ -188,7 +188,7 @@ class SharedSQLNet(nn.Module):
         """
         super().__init__()
         self.word_width = vectors.shape[1]
-        self.encoder = Encoder(vectors, hidden, dropout, context_width)
+        self.encoder = JointEncoder(vectors, hidden, dropout, context_width)
         self.attentions = nn.ModuleDict(
             {name: ColumnAttention(hidden) for name in ("select", "where", "aggregate", "operator")}
         )

@@ -9,30 +9,29 @@ put on the list.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Container, Mapping, Sequence
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialects
+from sqlglot.errors import ErrorLevel, SqlglotError
+from sqlglot.optimizer.qualify import qualify
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.errors import UnsafeSQLError
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query
-from codegen.sqlnet.schema import Column, Schema, Table, number_of
+from codegen.sqlnet.query import (
+    AGGREGATES,
+    OPERATORS,
+    Column,
+    Condition,
+    Query,
+    Statement,
+    Table,
+    UnsafeSQLError,
+    Value,
+)
+from codegen.sqlnet.words import number_of
 
-if TYPE_CHECKING:
-    from sqlglot import exp
-
-Value = str | int | float
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in sqlglot's messages
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """SQL text with placeholders, and the values for them, in order."""
-
-    text: str
-    parameters: tuple[Value, ...] = ()
-    dialect: str = "sqlite"
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
@@ -46,8 +45,6 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
         ConfigError: for a dialect that sqlglot does not know.
         InputError: if an index is out of the table's range.
     """
-    from sqlglot import exp
-
     check_dialect(dialect)
     _check_indices(query, table)
     tests, parameters = [], []
@@ -63,20 +60,16 @@ def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
 
 def distinct_values(table: Table, column: int, most: int, dialect: str = "sqlite") -> Statement:
     """The statement for the distinct values of a column, ``most`` of them at most."""
-    from sqlglot import exp
-
     select = exp.select(_column(table.columns[column])).distinct().from_(_table(table)).limit(most)
     return Statement(select.sql(dialect=dialect), (), dialect)
 
 
 def check_dialect(dialect: str) -> None:
     """Raises a :class:`ConfigError` if sqlglot has no such dialect."""
-    from sqlglot.dialects.dialect import Dialects
-
     names = sorted(d.value for d in Dialects if d.value)
     if dialect not in names:
         listed = ", ".join(names)
-        raise ConfigError(f"There is no SQL dialect {dialect!r}.", f"There are: {listed}.")
+        raise ConfigError(f"Unknown SQL dialect {dialect!r}.", f"Choose one of: {listed}.")
 
 
 def _check_indices(query: Query, table: Table) -> None:
@@ -91,21 +84,15 @@ def _check_indices(query: Query, table: Table) -> None:
 
 
 def _table(table: Table) -> exp.Table:
-    from sqlglot import exp
-
     namespace = exp.to_identifier(table.namespace, quoted=True) if table.namespace else None
     return exp.Table(this=exp.to_identifier(table.name, quoted=True), db=namespace)
 
 
 def _column(column: Column) -> exp.Column:
-    from sqlglot import exp
-
     return exp.column(exp.to_identifier(column.name, quoted=True))
 
 
 def _selected(query: Query, table: Table) -> exp.Expr:
-    from sqlglot import exp
-
     column = table.columns[query.select]
     name = AGGREGATES[query.aggregate]
     if not name:
@@ -116,14 +103,10 @@ def _selected(query: Query, table: Table) -> exp.Expr:
 
 
 def _as_number(expression: exp.Expr) -> exp.Expr:
-    from sqlglot import exp
-
     return exp.cast(expression, exp.DataType.Type.DOUBLE)
 
 
 def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
-    from sqlglot import exp
-
     kind = {"=": exp.EQ, ">": exp.GT, "<": exp.LT}[OPERATORS[condition.operator]]
     number = number_of(condition.value)
     left: exp.Expr = _column(column)
@@ -136,16 +119,12 @@ def _test(condition: Condition, column: Column) -> tuple[exp.Expr, Value]:
     return kind(this=exp.Lower(this=left), expression=right), condition.value
 
 
-def validate(sql: str, schema: Schema, dialect: str = "sqlite") -> exp.Query:
-    """Parses a statement, and accepts a single SELECT on the schema's tables and columns.
+def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.Query:
+    """Parses a statement, and accepts a single SELECT on the tables and their columns.
 
     Raises:
         UnsafeSQLError: naming what is not allowed.
     """
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-
     check_dialect(dialect)
     try:
         statements = sqlglot.parse(sql, dialect=dialect)
@@ -155,7 +134,7 @@ def validate(sql: str, schema: Schema, dialect: str = "sqlite") -> exp.Query:
     if not isinstance(statement, (exp.Select, exp.SetOperation)):
         raise UnsafeSQLError("Only a single SELECT may run.")
     for node in statement.walk():
-        if type(node) not in _allowed():
+        if type(node) not in _ALLOWED:
             text = _short(node)
             raise UnsafeSQLError(
                 f"{type(node).__name__} is not allowed in a query{': ' * bool(text)}{text}."
@@ -164,19 +143,12 @@ def validate(sql: str, schema: Schema, dialect: str = "sqlite") -> exp.Query:
             raise UnsafeSQLError("A SELECT of nothing is not allowed.")
         if isinstance(node, exp.With) and node.recursive:
             raise UnsafeSQLError("A recursive query is not allowed.")
-    _check_names(statement, schema, dialect)
+    _check_names(statement, tables, dialect)
     return statement
 
 
-@cache
-def _allowed() -> frozenset[type]:
-    """The parts that a query may consist of."""
-    from sqlglot import exp
-
-    return frozenset(getattr(exp, name) for name in _ALLOWED.split() if hasattr(exp, name))
-
-
-_ALLOWED = """
+# The parts that a query may consist of.
+_PARTS = """
     Select From Join Where Group Having Order Ordered Limit Offset Distinct Subquery With CTE
     Union Intersect Except TableAlias Alias Table Column Identifier Star
     Literal Boolean Null Placeholder Paren Tuple
@@ -186,15 +158,12 @@ _ALLOWED = """
     Lower Upper Length Trim Substring StrPosition Concat Replace
     Date Year Month Day TsOrDsToDate
 """
+_ALLOWED = frozenset(getattr(exp, name) for name in _PARTS.split() if hasattr(exp, name))
 
 
-def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
-    """Every table must be the schema's, or a CTE in its place; every column one of theirs."""
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-    from sqlglot.optimizer.qualify import qualify
-
-    known = {table.name.lower(): table.namespace.lower() for table in schema.tables}
+def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) -> None:
+    """Every table must be a known one, or a CTE in its place; every column one of theirs."""
+    known = {table.name.lower(): table.namespace.lower() for table in tables}
     ctes = list(statement.find_all(exp.CTE))
     if any(cte.parent.parent is not statement for cte in ctes if cte.parent):
         raise UnsafeSQLError("WITH is allowed at the beginning of a query alone.")
@@ -215,7 +184,7 @@ def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
     kinds = {"text": "TEXT", "real": "DOUBLE"}
     encoded: dict[str, object] = {
         _encoded(table.name): {_encoded(c.name): kinds[c.type] for c in table.columns}
-        for table in schema.tables
+        for table in tables
     }
     try:
         qualify(bare, schema=encoded, dialect=dialect, expand_stars=False)
@@ -225,8 +194,6 @@ def _check_names(statement: exp.Query, schema: Schema, dialect: str) -> None:
 
 
 def _check_table(table: exp.Table, known: Mapping[str, str], ctes: Container[str]) -> None:
-    from sqlglot import exp
-
     if not isinstance(table.this, exp.Identifier):
         raise UnsafeSQLError(f"A table function is not allowed: {_short(table)}.")
     name, namespace = table.name.lower(), table.db.lower()
@@ -251,7 +218,5 @@ def _one_line(error: object) -> str:
 
 
 def _short(node: exp.Expr) -> str:
-    from sqlglot.errors import ErrorLevel
-
     text = " ".join(node.sql(unsupported_level=ErrorLevel.IGNORE).split())
     return text if len(text) <= 80 else text[:77] + "..."

@@ -2,7 +2,7 @@
 
 Adam with warm-up and a cosine to zero, gradients clipped, and a running mean of the weights, which
 is what is scored and kept. After each epoch the development questions are scored, the state is
-saved, and a run that was killed goes on from there to the same weights. Training ends early once
+saved, and a run that was killed resumes from there with the same weights. Training ends early once
 the query match has not risen for ``patience`` epochs. The paper's separate modules are selected a
 block each, as the released code does (:data:`BLOCKS`); the shared layout is one block.
 """
@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codegen.errors import ConfigError, InputError, ResumeError
@@ -29,13 +31,12 @@ from codegen.paths import child, own_folder, refuse_links
 from codegen.records import write_atomic
 from codegen.schema import conform
 from codegen.sqlnet.calibration import Calibration, calibration_error, fit, join
-from codegen.sqlnet.contextual import ContextEncoder
-from codegen.sqlnet.databases.base import Database
+from codegen.sqlnet.databases.files import Database
 from codegen.sqlnet.examples import Labelled, batch_of, targets_of
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import outcomes, predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
-from codegen.sqlnet.vectors import WordVectors
+from codegen.sqlnet.vectors import ContextEncoder, WordVectors
 
 # Which weights serve which measure: the best of each is kept on its own.
 BLOCKS: Mapping[str, Mapping[str, str]] = {
@@ -89,7 +90,7 @@ class TrainingConfig:
         if self.frozen_epochs < 0:
             raise ConfigError(f"frozen_epochs is {self.frozen_epochs}; it must not be below 0.")
         if self.precision not in ("float32", "bfloat16"):
-            raise ConfigError(f"There is no precision {self.precision!r}: float32 or bfloat16.")
+            raise ConfigError(f"Unknown precision {self.precision!r}; choose float32 or bfloat16.")
         if not 0 <= self.mean < 1:
             raise ConfigError(f"mean is {self.mean}; it must lie in [0, 1).")
 
@@ -122,11 +123,11 @@ def train(
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Network:
-    """Trains a network and saves it in ``out``, or goes on with a run that was cut off.
+    """Trains a network and saves it in ``out``, or resumes a run that was cut off.
 
     Args:
         config: how.
-        vectors: of words; training goes on from them.
+        vectors: of words; training starts from them.
         questions: to learn from.
         development: to choose the epoch by.
         out: gets the network (see :mod:`codegen.sqlnet.network`), ``metrics.jsonl``, and
@@ -140,7 +141,7 @@ def train(
 
     Raises:
         InputError: if there are fewer questions than make a batch, or none to choose by.
-        ResumeError: if ``out`` was begun with another configuration or other questions.
+        ResumeError: if ``out`` holds a run with another configuration or other questions.
     """
     if len(questions) < config.batch_size or not development:
         raise InputError(
@@ -334,8 +335,6 @@ class _Run:
 
     def _save(self) -> None:
         """Writes the state; ``progress.json`` last, so that a half-written one is not read."""
-        from safetensors.torch import save_file
-
         tensors = {f"weights/{k}": v for k, v in self._trained()}
         tensors |= {f"mean/{k}": v for k, v in self.mean.items()}
         for block, (_, weights) in self.best.items():
@@ -363,9 +362,6 @@ class _Run:
                 old.unlink()
 
     def _resume(self) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         path = self.folder / "progress.json"
         refuse_links(self.folder)
         if not path.exists():
@@ -373,7 +369,7 @@ class _Run:
         progress = self._progress(path)
         if progress["identity"] != json.loads(json.dumps(self.identity)):
             raise ResumeError(
-                f"{self.out} was begun with another configuration or other questions.",
+                f"{self.out} holds a run with another configuration or other questions.",
                 "Choose another --out, or restore what has changed.",
             )
         file = child(self.folder, progress["file"], str(path))
@@ -382,7 +378,7 @@ class _Run:
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise ResumeError(
                 f"{file} is damaged: {' '.join(str(error).split())[:200]}.",
-                f"Delete {self.folder} to begin anew.",
+                f"Delete {self.folder} to start again.",
             ) from None
 
     def _restore(self, progress: _Progress, held: Mapping[str, Tensor]) -> None:
@@ -405,7 +401,7 @@ class _Run:
             return conform(_Progress, json.loads(path.read_text("utf-8")))
         except ValueError as error:
             raise ResumeError(
-                f"{path} is damaged: {error}.", f"Delete {self.folder} to begin anew."
+                f"{path} is damaged: {error}.", f"Delete {self.folder} to start again."
             ) from None
 
 
@@ -420,7 +416,7 @@ class _Progress(TypedDict):
 
 
 def _without_path(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without where its encoder lies: a run may go on after that was moved."""
+    """A configuration without the encoder's path: a run may resume after that was moved."""
     network = config["network"]
     encoder = network["encoder"] and network["encoder"] | {"path": ""}
     return config | {"network": network | {"encoder": encoder}}

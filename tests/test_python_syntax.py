@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import Invalid
 from codegen.cogex.program import parse_function
 from codegen.data.sources.functions import FunctionFilter, functions_of
 from codegen.errors import CodegenError

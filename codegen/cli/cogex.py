@@ -340,8 +340,7 @@ def _parsed(name: str, text: str) -> PseudoProgram:
 
 
 def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -> HybridRun:
-    from codegen.cogex.hybrid import LeafCall, run_hybrid
-    from codegen.cogex.leaves import LeafReader
+    from codegen.cogex.hybrid import LeafCall, LeafReader, run_hybrid
     from codegen.evals.sandbox import Sandbox
 
     answer = LeafReader(model, heat)

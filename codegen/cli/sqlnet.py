@@ -16,7 +16,7 @@ from codegen.terminal import Progress, one_line, visible
 
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
-    from codegen.sqlnet.databases import Limits, Rows
+    from codegen.sqlnet.databases import Rows, StatementLimits
     from codegen.sqlnet.examples import Labelled
     from codegen.sqlnet.fallback import Written
     from codegen.sqlnet.parser import Parse
@@ -90,13 +90,13 @@ def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[
     Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
     trusted.
     """
-    from codegen.sqlnet.databases import Limits
+    from codegen.sqlnet.databases import StatementLimits
     from codegen.sqlnet.schema import Schema
     from codegen.sqlnet.sql import check_dialect
 
     if given.dialect:
         check_dialect(given.dialect)
-    limits = Limits(given.timeout, given.rows)
+    limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
     schema = Schema.open(database).with_aliases(aliases)
 
@@ -125,7 +125,7 @@ def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[
 
 
 def _ask_model(
-    parse: Parse, schema: Schema, given: AskOptions, limits: Limits, as_json: bool
+    parse: Parse, schema: Schema, given: AskOptions, limits: StatementLimits, as_json: bool
 ) -> dict[str, Any]:
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import write
@@ -354,13 +354,12 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     """
     import torch
 
-    from codegen.sqlnet.contextual import ContextEncoder
-    from codegen.sqlnet.examples import label, split_by_table
+    from codegen.sqlnet.examples import label, read_questions, read_tables, split_by_table
     from codegen.sqlnet.metrics import databases_of
     from codegen.sqlnet.network import NetworkConfig
     from codegen.sqlnet.training import Epoch, TrainingConfig
     from codegen.sqlnet.training import train as run
-    from codegen.sqlnet.wikisql import read_questions, read_tables
+    from codegen.sqlnet.vectors import ContextEncoder
 
     torch.set_num_threads(1)
     encoder = ContextEncoder.load(given.encoder) if given.encoder else None
@@ -503,11 +502,10 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
 
     from codegen.evals.statistics import wilson
     from codegen.sqlnet.calibration import calibration_error, join
-    from codegen.sqlnet.examples import label
+    from codegen.sqlnet.examples import label, read_questions, read_tables
     from codegen.sqlnet.metrics import databases_of, outcomes, predict, predict_guided, score
     from codegen.sqlnet.network import Network
     from codegen.sqlnet.parser import DEFAULT_MODEL
-    from codegen.sqlnet.wikisql import read_questions, read_tables
 
     torch.set_num_threads(1)
     network = Network.load(given.model or DEFAULT_MODEL, given.encoder)

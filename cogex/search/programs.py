@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from codegen.cogex.answers import normalised
-from codegen.cogex.errors import Invalid
+from codegen.cogex.literals import Invalid, normalised
 from codegen.cogex.model import Ask, Emulation
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.search.halving import plan_rounds

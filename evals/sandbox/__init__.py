@@ -14,7 +14,7 @@ time, memory and output; its tests run in another sandbox and see only the plain
 See ``jobs`` for the modes, ``inner.confine`` for the layers, ``inner.wire`` for what can be
 returned, ``judge`` for the statuses.
 
-Source: evals specification §3.4 of this project (design and measurements of other harnesses).
+docs/sandbox.md has the design, the measurements, and other harnesses beside it.
 
 What it does not protect against: faults of the kernel that a program can reach through the system
 calls left to it, and side channels (timing, load). Verdicts of mode ``in_sandbox`` can be forged by

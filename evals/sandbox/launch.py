@@ -15,6 +15,7 @@ the system's libraries and tools, all read-only, without any directory of instal
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -30,8 +31,7 @@ from typing import Any, Literal
 
 from codegen.errors import SandboxError
 
-from .inner.places import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
-from .memory import memory_file
+from .inner.namespaces import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
 from .packages import Packages
 
 Backend = Literal["bwrap", "namespaces", "unsafe_local"]
@@ -64,7 +64,7 @@ _zygote_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RootDirectory:
     """What the sandbox's root directory holds, and how Python starts in it."""
 
     binds: tuple[tuple[str, str], ...]
@@ -207,6 +207,19 @@ def start(
     return zygote
 
 
+def memory_file(data: bytes, *, append: bool = False) -> int:
+    """An anonymous file in memory that holds ``data``, positioned at its start: by such files the
+    driver hands data to a sandbox.
+    """
+    fd = os.memfd_create("job", os.MFD_CLOEXEC)
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], written)
+    if append:
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
+
+
 @contextlib.contextmanager
 def _on(core: int | None) -> Iterator[None]:
     """Has the calling thread, and what it starts, run on one processor; None changes nothing."""
@@ -245,7 +258,7 @@ def choose(
 
 
 def _command(
-    way: Way, layout: Layout, zygote_config: dict[str, Any], texts: Sequence[int]
+    way: Way, layout: RootDirectory, zygote_config: dict[str, Any], texts: Sequence[int]
 ) -> list[str]:
     zygote = [layout.python, *_python_arguments("zygote", _inner_parent(way))]
     zygote.append(json.dumps(zygote_config))
@@ -319,7 +332,7 @@ def _job_uids() -> range | None:
     return best if len(best) >= 16 * SLOTS else None
 
 
-def _bwrap_options(way: Way, layout: Layout, texts: Sequence[int]) -> list[str]:
+def _bwrap_options(way: Way, layout: RootDirectory, texts: Sequence[int]) -> list[str]:
     options = [
         "--unshare-pid",
         "--unshare-net",
@@ -370,7 +383,7 @@ def _files(uids: range) -> dict[str, str]:
     }
 
 
-def _layout(way: Way, uids: range, packages: Packages) -> Layout:
+def _layout(way: Way, uids: range, packages: Packages) -> RootDirectory:
     environment = {
         "PATH": f"{PYTHON_AT}/bin:/usr/bin:/bin",
         "USER": "sandbox",
@@ -387,7 +400,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> Layout:
     if way.backend == "unsafe_local":
         environment["PATH"] = os.environ.get("PATH", "/usr/bin:/bin")
         environment["TMPDIR"] = tempfile.gettempdir()
-        return Layout((), (), (), (), (), _host_python(), environment)
+        return RootDirectory((), (), (), (), (), _host_python(), environment)
     prefix = os.path.realpath(sys.base_prefix)
     binds = [(path, path) for path in _SYSTEM if Path(path).is_dir()]
     links = []
@@ -419,7 +432,7 @@ def _layout(way: Way, uids: range, packages: Packages) -> Layout:
         {EMPTY, f"{PROC}/self/{OWN_FILES[-1]}"}
         | {str(p) for target in targets for p in target.parents} - {"/"}
     )
-    return Layout(
+    return RootDirectory(
         tuple(binds),
         tuple(files.items()),
         tuple(links),

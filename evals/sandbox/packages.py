@@ -2,7 +2,7 @@
 
 A sandbox holds the standard library alone, since a directory of installed packages may hold the
 solutions of a data set. A package that is named is mounted read-only, with the packages that it
-requires and nothing else of the directory where it lies.
+requires and nothing else of its directory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from codegen.errors import ConfigError
 
-from .inner.places import PACKAGES
+from .inner.namespaces import PACKAGES
 
 _ONE_THREAD = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "VECLIB", "BLIS", "RAYON")
 _MISSING = re.compile(r"No module named '(\w+)[\w.]*'")

@@ -35,11 +35,10 @@ from codegen.errors import SandboxError
 from . import launch
 from .inner import wire
 from .inner.orders import Order, in_order, read_ended
-from .jobs import Job, Limits, Outcome, Result, trust_of
+from .jobs import Job, Limits, Outcome, Result, program_payload, tests_payload, trust_of
 from .judge import End, Judgement, Report, judge, parse_report
-from .memory import memory_file
+from .launch import memory_file
 from .packages import Packages
-from .payloads import program_payload, tests_payload
 
 IN_FLIGHT = 3
 CHECKER_MEMORY_MIB = 2048
@@ -546,7 +545,7 @@ class Pool:
 
 
 def _looks_at_itself(job: Job) -> bool:
-    """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.own_proc`."""
+    """Whether the program may look at ``/proc/self``, which costs; see :mod:`.inner.namespaces`."""
     return any(path in job.program for path in ("/proc", "/dev/std", "/dev/fd", "psutil"))
 
 

@@ -10,9 +10,8 @@ from typing import Any, Literal, TypeVar
 from codegen.errors import InputError, SandboxError
 
 from .inner import wire
-from .jobs import Call, Job, Limits, Outcome, is_empty, trust_of
+from .jobs import Call, Job, Limits, Outcome, is_empty, pack_calls, trust_of
 from .packages import find_packages
-from .payloads import pack_calls
 from .pool import Pool, Task
 
 Key = TypeVar("Key")

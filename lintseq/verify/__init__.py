@@ -15,10 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from codegen.errors import ConfigError
-from codegen.lintseq.verify.compiled import check_compile
-from codegen.lintseq.verify.findings import Check, Finding, new_findings
+from codegen.lintseq.verify.checks import Check, Finding, check_compile, check_ruff, new_findings
 from codegen.lintseq.verify.linter_process import AUDIT_MIB, shared_linter
-from codegen.lintseq.verify.ruff import check_ruff
 
 __all__ = [
     "CHECKS",
@@ -63,8 +61,8 @@ def check_for(verify: Verify) -> Check | None:
     """The check of that name, None for ``static``.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: for an unknown name.
     """
     if verify not in _CHECKS:
-        raise ConfigError(f"There is no check {verify!r}.", f"Choose one of: {', '.join(CHECKS)}.")
+        raise ConfigError(f"Unknown check {verify!r}.", f"Choose one of: {', '.join(CHECKS)}.")
     return _CHECKS[verify]

@@ -12,17 +12,20 @@ and besides saves what can't bear on them:
 - A state becomes a syntax tree straight from its text. pylint's token and raw checkers, of which
   W0311, pragmas, odd characters and encodings are what counts here, run only on a state that could
   have any of these; the tree tells whether the indentation is regular.
-- Visits that serve disabled messages only, but that pylint makes all the same, are left out.
-- A class's ancestors are walked once: see :mod:`codegen.lintseq.verify.ancestors`.
-- Trees of library modules stay, and nothing else: see :mod:`codegen.lintseq.verify.traces`.
+- Visits that serve disabled messages only, but that pylint makes all the same, are left out: pylint
+  leaves out a visit that says so if all its messages are disabled, but visits that do not say it,
+  and parts of others, are made nevertheless (to find out whether an import is used, say).
+  :data:`VISITS` and :data:`PARTS` list the messages that each of them serves; a test compares them
+  with pylint's source.
+- A class's ancestors are walked once, and trees of library modules stay, and nothing else: see
+  :mod:`codegen.lintseq.verify.astroid_memory`.
 
 Nothing of the user's is read or written: no pylintrc, plug-in, cache or crash report. Installed
 modules that a state imports are parsed, and those that are C extensions are imported, as in the
 reference.
 
 It changes astroid for its whole process, and sees what that process has put in the place of
-builtins and streams, so it belongs in one of its own:
-:mod:`codegen.lintseq.verify.linter_process`.
+builtins and streams, so it belongs in one of its own: :mod:`codegen.lintseq.verify.linter_process`.
 
 Limits: it holds for pylint 4 and astroid 4, some of whose internals it touches. A state imports
 another module than its program would if that lies in the program's own directory: such imports are
@@ -34,18 +37,160 @@ from __future__ import annotations
 import gc
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from codegen.errors import CodegenError
-from codegen.lintseq.verify.ancestors import ancestors
-from codegen.lintseq.verify.findings import Finding
-from codegen.lintseq.verify.traces import traces
-from codegen.lintseq.verify.trimming import Walker
+import astroid
+from astroid import nodes
+from astroid.context import _invalidate_cache
+from astroid.inference_tip import clear_inference_tip_cache
+from astroid.interpreter.objectmodel import ObjectModel
+from astroid.nodes._base_nodes import LookupMixIn
+from pylint.checkers import BaseRawFileChecker, BaseTokenChecker
+from pylint.checkers.clear_lru_cache import clear_lru_caches
+from pylint.lint import Run
+from pylint.reporters import CollectingReporter
+from pylint.utils import ASTWalker, FileState
 
-if TYPE_CHECKING:
-    from astroid import nodes
+from codegen.lintseq.verify.astroid_memory import ancestors, traces
+from codegen.lintseq.verify.checks import Finding
+
+Messages = tuple[str, ...]
+_UNUSED: Messages = (
+    "unused-import",
+    "unused-wildcard-import",
+    "unused-variable",
+    "unused-argument",
+)
+_UNUSED += ("possibly-unused-variable",)
+_ORDER: Messages = ("wrong-import-order", "ungrouped-imports", "wrong-import-position")
+
+# Visits that pylint makes always.
+VISITS: Mapping[str, Messages] = {
+    "BasicChecker.visit_classdef": ("dangerous-default-value",),
+    "BasicChecker.visit_module": (),  # it counts
+    "BasicChecker.visit_try": ("return-in-finally", "lost-exception"),
+    "BasicChecker.leave_try": ("return-in-finally", "lost-exception"),
+    "ImportsChecker.compute_first_non_import_node": _ORDER,
+    "ImportsChecker.visit_functiondef": _ORDER,
+    # They note the names in comments and annotations: these count as used.
+    "VariablesChecker.leave_assign": _UNUSED,
+    "VariablesChecker.leave_for": _UNUSED,
+    "VariablesChecker.leave_with": _UNUSED,
+    "VariablesChecker.visit_arguments": _UNUSED,
+}
+
+# Parts of visits.
+PARTS: Mapping[str, Messages] = {
+    "ClassChecker._check_bases_classes": ("abstract-method",),
+    "ClassChecker._check_invalid_overridden_method": (
+        "invalid-overridden-method",
+        "overridden-final-method",
+    ),
+    "ClassChecker._check_property_with_parameters": ("property-with-parameters",),
+    "ClassChecker._check_super_without_brackets": ("super-without-brackets",),
+    "ClassChecker._check_typing_final": ("subclassed-final-class",),
+    "ClassChecker._check_unused_private_attributes": ("unused-private-member",),
+    "ClassChecker._check_unused_private_functions": ("unused-private-member",),
+    "ClassChecker._check_unused_private_variables": ("unused-private-member",),
+    "ClassChecker._check_useless_super_delegation": ("useless-parent-delegation",),
+    "ImportsChecker._add_imported_module": ("import-self", "cyclic-import"),
+    "ImportsChecker._check_import_as_rename": (
+        "consider-using-from-import",
+        "useless-import-alias",
+    ),
+    "ImportsChecker._check_position": ("wrong-import-position",),
+    "ImportsChecker._check_preferred_module": ("preferred-module",),
+    "ImportsChecker._check_reimport": ("reimported", "shadowed-import"),
+    "ImportsChecker._check_same_line_imports": ("reimported",),
+    "ImportsChecker._check_toplevel": ("import-outside-toplevel",),
+    "ImportsChecker._check_wildcard_imports": ("wildcard-import",),
+    "ImportsChecker._record_import": _ORDER,
+    "ImportsChecker.check_deprecated_module": ("deprecated-module",),
+    "MethodArgsChecker._check_missing_timeout": ("missing-timeout",),
+    "StdlibChecker.check_deprecated_class_in_call": ("deprecated-class",),
+    "StdlibChecker.check_deprecated_method": ("deprecated-method", "deprecated-argument"),
+    "TypeChecker._check_argument_order": ("arguments-out-of-order",),
+    "TypeChecker._check_dundername_is_string": ("non-str-assignment-to-dunder-name",),
+    "VariablesChecker._check_globals": ("unused-variable",),
+    "VariablesChecker._check_imports": ("unused-import", "unused-wildcard-import"),
+    "VariablesChecker._loopvar_name": ("undefined-loop-variable",),
+}
+
+_OF_NAMED_CALLS = {"bad-reversed-sequence", "misplaced-format-function"}
+_NAMED_CALLS = {"reversed", "format"}
+
+Visit = Callable[[Any], object]
+
+
+class Walker:
+    """Visits the nodes of a tree as pylint's walker does, without what serves disabled messages.
+
+    It changes the checkers too: some of their methods do nothing from now on.
+
+    Args:
+        linter: pylint's.
+        walker: pylint's, with its checkers.
+    """
+
+    def __init__(self, linter: Any, walker: Any) -> None:
+        self.nbstatements = 0  # pylint reads it, for a mark that nobody sees
+        self._is_enabled: Callable[[str], bool] = linter.is_message_enabled
+        self._visits, self._leaves = (
+            {
+                kind: list(filter(None, map(self._trimmed, visits)))
+                for kind, visits in events.items()
+            }
+            for events in (walker.visit_events, walker.leave_events)
+        )
+        self._events: dict[type, tuple[list[Visit], list[Visit]]] = {}
+        for checker in linter.get_checkers():
+            for place, messages in PARTS.items():
+                name, _, part = place.partition(".")
+                if type(checker).__name__ == name and self._is_idle(messages):
+                    setattr(checker, part, _nothing)
+
+    def walk(self, node: Any) -> None:
+        """Visits a node and all below it."""
+        kind = type(node)
+        events = self._events.get(kind)
+        if events is None:
+            name = kind.__name__.lower()
+            events = self._events[kind] = self._visits.get(name, []), self._leaves.get(name, [])
+        visits, leaves = events
+        for visit in visits:
+            visit(node)
+        for child in node.get_children():
+            self.walk(child)
+        for leave in leaves:
+            leave(node)
+
+    def _trimmed(self, visit: Visit) -> Visit | None:
+        """A visit, without what it does for disabled messages; None if nothing is left."""
+        place = f"{type(getattr(visit, '__self__', None)).__name__}.{visit.__name__}"
+        messages = VISITS.get(place, getattr(visit, "checks_msgs", None))
+        if messages is None:  # it may say anything
+            return visit
+        if self._is_idle(messages):
+            return None
+        enabled = set(filter(self._is_enabled, messages))
+        if place == "BasicChecker.visit_call" and enabled <= _OF_NAMED_CALLS:
+            # It first infers what is called, to find code after an exit (W0101).
+            return lambda node: visit(node) if _called(node) in _NAMED_CALLS else None
+        return visit
+
+    def _is_idle(self, messages: Messages) -> bool:
+        return not any(map(self._is_enabled, messages))
+
+
+def _called(node: Any) -> str:
+    return getattr(node.func, "attrname", None) or getattr(node.func, "name", "")
+
+
+def _nothing(*_args: object, **_options: object) -> None:
+    """Stands in for a method that has nothing to say."""
+
 
 MODULE = "lintseq_state"  # the name that states have for pylint; in messages it is "state"
 YOUNG_OBJECTS = 100_000  # since garbage was collected; a state of 100 lines makes some 10,000
@@ -58,11 +203,7 @@ _UNUSUAL = re.compile(r"[^\n -~]|pylint|^ *\\$|\A(?:.*\n)? *#.*coding[:=]", re.M
 
 
 class Linter:
-    """pylint's parts, put together to lint one text after another.
-
-    Raises:
-        CodegenError: if pylint is not installed.
-    """
+    """pylint's parts, put together to lint one text after another."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="lintseq-pylint-")
@@ -73,22 +214,9 @@ class Linter:
         return [self._check(state) for state in states]
 
     def _set_up(self) -> None:
-        try:
-            import astroid
-            from pylint.checkers import BaseRawFileChecker, BaseTokenChecker
-            from pylint.lint import Run
-            from pylint.reporters import CollectingReporter
-            from pylint.utils import ASTWalker, FileState
-        except ImportError as error:
-            raise CodegenError(
-                f"pylint, which checks the states, can't be imported ({error}).",
-                "Run: pip install 'pylint>=4,<5'",
-            ) from None
         self.manager = astroid.MANAGER
         self.traces = traces()
         self.ancestors = ancestors()
-        self.reporter = CollectingReporter
-        self.file_state = FileState
         folder = Path(self._folder.name)
         self.path = folder / f"{MODULE}.py"
         self.path.write_text("")
@@ -119,7 +247,7 @@ class Linter:
         self.forget_all()
 
     def _check(self, state: str) -> list[Finding]:
-        reporter = self.reporter()
+        reporter = CollectingReporter()
         self.linter.set_reporter(reporter)
         self.linter.set_current_module(MODULE, str(self.path))
         crash = None
@@ -149,7 +277,7 @@ class Linter:
         module = linter.get_ast(str(self.path), MODULE, state if plain else None)
         if module is None:
             return  # and the reporter has an E0001
-        linter.file_state = self.file_state(MODULE, linter.msgs_store, module)
+        linter.file_state = FileState(MODULE, linter.msgs_store, module)
         if plain and _is_regular(module, state.split("\n")):
             self.walker.walk(module)
         else:
@@ -179,17 +307,10 @@ class Linter:
 
 def _cache_clearers() -> list[Callable[[], object]]:
     """What empties the caches that hold nodes."""
-    from astroid.context import _invalidate_cache
-    from astroid.inference_tip import clear_inference_tip_cache
-    from astroid.interpreter.objectmodel import ObjectModel
-    from astroid.nodes import ClassDef
-    from astroid.nodes._base_nodes import LookupMixIn
-    from pylint.checkers.clear_lru_cache import clear_lru_caches
-
     functions: list[Any] = [
         LookupMixIn.lookup,
         ObjectModel.attributes,
-        ClassDef._metaclass_lookup_attribute,
+        nodes.ClassDef._metaclass_lookup_attribute,
     ]
     clearers = [function.cache_clear for function in functions]
     return [_invalidate_cache, clear_inference_tip_cache, clear_lru_caches, *clearers]
@@ -208,7 +329,7 @@ def _finding(rule: str, line: int, message: str) -> Finding:
 def _is_regular(module: nodes.Module, lines: Sequence[str]) -> bool:
     """Whether each block is indented by four spaces more than the one around it.
 
-    All statements of a block stand in the same column, or the program would not parse, so the first
+    All statements of a block are in the same column, or the program would not parse, so the first
     says it for all. One behind a colon has no indentation of its own. False if in doubt.
     """
     blocks: list[tuple[Any, int]] = [(module, 0)]
@@ -229,7 +350,7 @@ def _is_regular(module: nodes.Module, lines: Sequence[str]) -> bool:
                 more = getattr(statement, name, None)
                 if more:
                     same = name == "orelse" and statement.col_offset == more[0].col_offset
-                    # "elif" stands in the column of its "if".
+                    # "elif" is in the column of its "if".
                     blocks.append((_Block(more), depth if same else depth + 1))
     return True
 

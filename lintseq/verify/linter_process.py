@@ -37,12 +37,13 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import codegen
 from codegen.errors import CodegenError, MachineError
-from codegen.lintseq.verify.findings import Finding
+from codegen.lintseq.verify.checks import Finding
 
 REMEMBERED = 50_000  # verdicts, of some 100 bytes each
 # A process that holds more is ended, but not before it has worked for so long: a start costs 0.4
-# seconds, and the libraries must be parsed anew. Some 60 MiB are pylint itself.
+# seconds, and the libraries must be parsed again. Some 60 MiB are pylint itself.
 MOST_MIB = 192
 AUDIT_MIB = 80  # for the few states of an audit
 LEAST_CPU_S = 3.0
@@ -123,7 +124,7 @@ class LinterProcess:
         return verdicts
 
     def _running(self) -> _Process:
-        """The process, started anew if there is none that fits."""
+        """The process; a new one if none fits."""
         path = _module_path()
         process = self._process
         if process is None or process.owner != os.getpid() or process.path != path:
@@ -152,8 +153,6 @@ class _Process:
     """
 
     def __init__(self, path: tuple[str, ...]) -> None:
-        import codegen
-
         self.owner = os.getpid()
         self.path = path
         self.resident_mib = 0.0
@@ -229,13 +228,13 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     warnings.simplefilter("ignore")
     with contextlib.suppress(BrokenPipeError):
-        from codegen.lintseq.verify.linter import Linter
-
         try:
-            linter = Linter()
-        except CodegenError as error:
-            _send(answers, {"error": [error.message, error.remedy]})
+            from codegen.lintseq.verify.linter import Linter
+        except ImportError as error:
+            message = f"pylint, which checks the states, can't be imported ({error})."
+            _send(answers, {"error": [message, "Run: pip install 'pylint>=4,<5'"]})
             return
+        linter = Linter()
         gc.collect()
         gc.disable()
         _send(answers, {})

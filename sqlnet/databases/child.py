@@ -14,8 +14,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -30,17 +32,19 @@ from typing import IO, Any, Literal, TypedDict
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.schema import conform
-from codegen.sqlnet.databases.base import (
+from codegen.sqlnet.databases import (
     OPENING_S,
+    DatabaseError,
     Engine,
-    Limits,
     Rows,
+    StatementLimits,
+    TooSlowError,
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.errors import DatabaseError, TooSlowError, UnsafeSQLError
-from codegen.sqlnet.schema import Column, ColumnType, Table
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.databases.duckdb import DuckDBEngine
+from codegen.sqlnet.databases.sqlite import SqliteEngine
+from codegen.sqlnet.query import Column, ColumnType, Statement, Table, UnsafeSQLError
 
 Kind = Literal["sqlite", "duckdb"]
 
@@ -85,7 +89,7 @@ class Child:
             for row in rows
         )
 
-    def query(self, statement: Statement, limits: Limits) -> Rows:
+    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`Engine`."""
         request = {
             "do": "query",
@@ -286,8 +290,6 @@ def _decoded(value: Any) -> Any:
 
 def main() -> None:
     """Opens the database that the first message names, and answers the others until the end."""
-    import resource
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to hear
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for what, most in (
@@ -326,13 +328,7 @@ def main() -> None:
 
 def _open(kind: Kind, path: str, image: bytes) -> Engine:
     if kind == "duckdb":
-        from codegen.sqlnet.databases.duckdb import DuckDBEngine
-
         return DuckDBEngine.open(path)
-    import sqlite3
-
-    from codegen.sqlnet.databases.sqlite import SqliteEngine
-
     with closing(sqlite3.connect(":memory:")) as any_connection:  # the limit is the process's
         any_connection.execute(f"PRAGMA hard_heap_limit = {_SQLITE_MEMORY}")
     return SqliteEngine.open(path, image)
@@ -349,7 +345,7 @@ def _answer(engine: Engine, request: dict[str, Any]) -> Any:
             for table in engine.tables()
         ]
     statement = Statement(request["text"], tuple(request["parameters"]))
-    rows = engine.query(statement, Limits(request["seconds"], request["rows"]))
+    rows = engine.query(statement, StatementLimits(request["seconds"], request["rows"]))
     return {
         "columns": rows.columns,
         "rows": [list(map(_encoded, row)) for row in rows.rows],

@@ -1,4 +1,4 @@
-"""DuckDB files that can only be read; needs the package duckdb.
+"""The DuckDB engine: a connection that can only read; needs the package duckdb.
 
 Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection without access to other
 files or extensions, whose settings are locked, that writes no temporary files, a memory limit, and
@@ -11,44 +11,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codegen.errors import ConfigError
-from codegen.sqlnet.databases.base import (
+from codegen.sqlnet.databases import (
     OPENING_S,
-    EngineDatabase,
-    Limits,
+    DatabaseError,
     Rows,
+    StatementLimits,
     taken,
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.databases.child import Child
-from codegen.sqlnet.errors import DatabaseError
-from codegen.sqlnet.schema import Column, Table
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.query import Column, Statement, Table
 
 if TYPE_CHECKING:
     import duckdb
-
-
-class DuckDBDatabase(EngineDatabase):
-    """A DuckDB file. See :class:`Database`; needs the package duckdb."""
-
-    dialect = "duckdb"
-
-    @classmethod
-    def open(cls, path: str | Path) -> DuckDBDatabase:
-        """Opens a file for reading.
-
-        Raises:
-            ConfigError: if duckdb is not installed.
-            DatabaseError: if the file is damaged, locked, takes too long to read, or holds no
-                table.
-        """
-        path = str(Path(path).resolve())
-        return cls(Child("duckdb", path), path)
 
 
 class DuckDBEngine:
@@ -60,7 +38,7 @@ class DuckDBEngine:
 
     @classmethod
     def open(cls, path: str) -> DuckDBEngine:
-        """Opens a file; raises as :meth:`DuckDBDatabase.open`."""
+        """Opens a file; raises as :meth:`codegen.sqlnet.databases.files.DuckDBDatabase.open`."""
         try:
             import duckdb
         except ImportError:
@@ -110,7 +88,7 @@ class DuckDBEngine:
             Table(table, tuple(columns), namespace) for (namespace, table), columns in found.items()
         )
 
-    def query(self, statement: Statement, limits: Limits) -> Rows:
+    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`Engine`."""
         import duckdb
 

@@ -1,12 +1,11 @@
-"""SQLite files, and rows held in memory, that can only be read.
+"""The SQLite engine: a connection that can only read.
 
 Guards below :func:`codegen.sqlnet.sql.validate`: a read-only connection, ``query_only``, an
 authorizer that allows reading the schema's tables and a list of functions (from the reading of the
 schema on, which can run views), limits on sizes, and a time limit by the progress handler. SQLite
 calls that handler between two steps of a statement, never within a function, and some functions
-take quadratic time on long texts. So what may hold long texts, that is every file, is opened in a
-child process (:mod:`codegen.sqlnet.databases.child`) that can be killed. Only rows in memory whose
-texts are all short are read here, with a low limit on what a function can make of them.
+take quadratic time on long texts: whatever may hold long texts, that is every file, is opened in a
+child process (:mod:`codegen.sqlnet.databases.child`) that can be killed.
 
 Limit: a file in WAL mode that no process has open is read without its lock files, so that nothing
 is written beside it; a process that begins to write to it meanwhile is not noticed.
@@ -14,41 +13,26 @@ is written beside it; a process that begins to write to it meanwhile is not noti
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from codegen.errors import InputError
-from codegen.sqlnet.databases.base import (
+from codegen.sqlnet.databases import (
     OPENING_S,
-    Engine,
-    EngineDatabase,
-    Limits,
+    DatabaseError,
     Rows,
+    StatementLimits,
     taken,
     too_slow,
     too_slow_to_open,
 )
-from codegen.sqlnet.databases.child import Child
-from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
-from codegen.sqlnet.schema import (
-    Column,
-    ColumnType,
-    Table,
-    column_type,
-    number_of,
-    unique_names,
-)
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.query import Column, ColumnType, Statement, Table, UnsafeSQLError, column_type
 
 SAMPLE_ROWS = 1000  # how many values of an untyped column decide its type
 SAMPLE_S = 0.5  # how long reading them may take; a column that takes longer is text
-MOST_COLUMNS = 2000  # of a table; SQLite's own limit
 
 # Reading a table and calling these is all that a statement may do.
 _FUNCTIONS = """
@@ -57,8 +41,7 @@ _FUNCTIONS = """
 """
 _ALLOWED = frozenset(_FUNCTIONS.split())
 _LONGEST_IN_CHILD = 10_000_000  # bytes of a value
-_LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a text
-_SHORT = 10_000  # bytes; rows with longer texts go to a child
+LONGEST_HERE = 50_000  # a quadratic function takes about 30 ms on such a text
 # What sqlite3 says when the progress handler or ``_lower`` ended a statement. Neither raises an
 # error of its own: but for the time limit, it is a Ctrl-C that came while one of them ran.
 _STOPPED = ("interrupted", "user-defined function raised exception")
@@ -166,10 +149,10 @@ class SqliteEngine:
             return "real"
         if any(word in kind for word in ("CHAR", "CLOB", "TEXT", "DATE", "TIME", "BOOL")):
             return "text"
-        sample = f"SELECT {_quoted(column)} FROM {_quoted(table)} LIMIT {SAMPLE_ROWS}"
+        sample = f"SELECT {quoted(column)} FROM {quoted(table)} LIMIT {SAMPLE_ROWS}"
         self._deadline = min(end, time.monotonic() + SAMPLE_S)
         # A view's functions can't be interrupted, so they get short texts alone.
-        longest = self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_HERE)
+        longest = self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_HERE)
         try:
             return column_type(value for (value,) in self.connection.execute(sample))
         except sqlite3.DatabaseError as error:
@@ -180,7 +163,7 @@ class SqliteEngine:
             self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
             self._deadline = end
 
-    def query(self, statement: Statement, limits: Limits) -> Rows:
+    def query(self, statement: Statement, limits: StatementLimits) -> Rows:
         """See :class:`Engine`."""
         self._deadline = time.monotonic() + limits.seconds
         try:
@@ -222,161 +205,6 @@ class SqliteEngine:
         self.connection.close()
 
 
-class SqliteDatabase(EngineDatabase):
-    """A SQLite database, on disk or in memory. See :class:`Database`."""
-
-    dialect = "sqlite"
-
-    @classmethod
-    def open(cls, path: str | Path) -> SqliteDatabase:
-        """Opens a file for reading.
-
-        Raises:
-            DatabaseError: if it is damaged, locked, takes too long to read, or holds no table.
-        """
-        path = str(Path(path).resolve())
-        return cls(Child("sqlite", path), path)
-
-    @classmethod
-    def from_rows(
-        cls, columns: Sequence[str], rows: Iterable[Sequence[Any]], table: str = "table"
-    ) -> SqliteDatabase:
-        """A table in memory, from its column names and rows; types are read off the values.
-
-        Raises:
-            InputError: if a row has another number of values than there are columns, or a table
-                can't hold what is given.
-        """
-        return cls._in_memory([(table, columns, rows, None)], table)
-
-    @classmethod
-    def from_table(cls, table: Table, rows: Iterable[Sequence[Any]]) -> SqliteDatabase:
-        """A table in memory with the columns and types that ``table`` says.
-
-        Raises:
-            InputError: see :meth:`from_rows`.
-        """
-        types: list[ColumnType] = [column.type for column in table.columns]
-        columns = [column.name for column in table.columns]
-        return cls._in_memory([(table.name, columns, rows, types)], table.name)
-
-    @classmethod
-    def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
-        """Tables in memory from CSV files with a header, each called as its file.
-
-        Raises:
-            InputError: if one can't be read, is not UTF-8, or a row has another number of values.
-        """
-        names = unique_names([Path(path).stem for path in paths])
-        found = zip(map(Path, paths), names, strict=True)
-        read = ((name, *_read_csv(path), None) for path, name in found)
-        return cls._in_memory(read, ", ".join(map(str, paths)))
-
-    @classmethod
-    def from_dataframe(cls, frame: Any, table: str = "table") -> SqliteDatabase:
-        """A table in memory from a pandas DataFrame (its index left out)."""
-        columns = [str(column) for column in frame.columns]
-        return cls.from_rows(columns, frame.itertuples(index=False, name=None), table)
-
-    @classmethod
-    def _in_memory(cls, tables: Iterable[_Filling], name: str) -> SqliteDatabase:
-        connection = sqlite3.connect(":memory:", check_same_thread=False)
-        try:
-            longest = max((_fill(connection, *table) for table in tables), default=0)
-            engine: Engine
-            if longest > _SHORT:
-                engine = Child("sqlite", name, connection.serialize())
-                connection.close()
-            else:
-                engine = SqliteEngine(connection, name, longest=_LONGEST_HERE, steps=100)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(engine, name)
-
-
-_Filling = tuple[str, Sequence[str], Iterable[Sequence[Any]], Sequence[ColumnType] | None]
-
-
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            start = file.read(65536)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=_delimiter(path, start))
-            header = next(reader, None)
-            if not header:
-                raise InputError(f"{path} is empty.", "It needs a line with column names.")
-            return header, [row for row in reader if row]
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
-    except csv.Error as error:
-        raise InputError(f"{path} is not a CSV file: {error}.") from None
-
-
-def _fill(
-    connection: sqlite3.Connection,
-    table: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    types: Sequence[ColumnType] | None = None,
-) -> int:
-    """Makes a table and fills it; without types, they are read off the values.
-
-    Returns:
-        The bytes of its longest text.
-    """
-    if len(columns) > MOST_COLUMNS:
-        raise InputError(
-            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
-            "Leave out those that are not asked for.",
-        )
-    names = unique_names(columns)
-    for name in (table, *names):
-        if "\0" in name or not _is_utf8(name):
-            raise InputError(f"{name!r} can't be the name of a table or column.", "Rename it.")
-    held = []
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(names):
-            raise InputError(
-                f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
-            )
-        held.append(tuple(map(_storable, row)))
-    if types is None:
-        types = [column_type(row[i] for row in held) for i in range(len(names))]
-    quoted = ", ".join(
-        f"{_quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
-        for name, kind in zip(names, types, strict=True)
-    )
-    longest = max((_bytes(value) for row in held for value in row), default=0)
-    marks = ", ".join("?" * len(names))
-    try:
-        connection.execute(f"CREATE TABLE {_quoted(table)} ({quoted})")
-        connection.executemany(
-            f"INSERT INTO {_quoted(table)} VALUES ({marks})",
-            (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
-        )
-    except (sqlite3.Error, UnicodeEncodeError) as error:
-        raise InputError(f"The table {table!a} can't be made: {error}.") from None
-    connection.commit()
-    return longest
-
-
-def _bytes(value: Any) -> int:
-    """Of a text in UTF-8, at most."""
-    return len(value) * (1 if value.isascii() else 4) if isinstance(value, str) else 0
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _was_stopped(error: sqlite3.Error) -> bool:
     return any(text in str(error) for text in _STOPPED)
 
@@ -407,30 +235,6 @@ def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def _storable(value: Any) -> str | int | float | None:
-    """A value that SQLite can hold: NaN and None are NULL; what it does not know is text."""
-    if value is None or value != value:  # NaN alone is unequal to itself
-        return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        with suppress(AttributeError, ValueError):
-            value = getattr(value, "item")()  # noqa: B009 - a numpy scalar has it
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
-    return str(value)
-
-
-def _typed(value: str | int | float | None, kind: str) -> str | int | float | None:
-    if kind == "real" and isinstance(value, str):
-        return number_of(value)  # None for an empty cell
-    return value if value is None or kind == "real" else str(value)
-
-
-def _delimiter(path: Path, start: str) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    first = start.split("\n", 1)[0]
-    return max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))

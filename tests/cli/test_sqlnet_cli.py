@@ -83,10 +83,10 @@ def test_dialects_and_aliases(run, path: Path) -> None:
     done = run(*asked, "--alias", "home_city=hometown", "--dialect", "postgres")
     assert 'SELECT "home_city"' in done.out and "LOWER(%s)" in done.out
     for options, what, code in [
-        (("--dialect", "sqlite4"), "no SQL dialect 'sqlite4'", 2),
+        (("--dialect", "sqlite4"), "Unknown SQL dialect 'sqlite4'", 2),
         (("--alias", "x=y"), "alias 'x' names no column", 1),
         (("--alias", "x"), "is not COLUMN=NAME", 2),
-        (("--table", "nope"), "no table 'nope'", 1),
+        (("--table", "nope"), "Unknown table 'nope'", 1),
         (("--endpoint", "http://localhost:1/v1"), "--endpoint requires --llm", 2),
         (("--model", "nowhere"), "holds no SQL network", 1),
     ]:
@@ -187,7 +187,7 @@ def test_a_model_with_an_encoder_is_trained_and_asked_from_the_shell(
     out = str(tmp_path / "model")
     options = ("--hidden", "16", "--epochs", "1", "--batch-size", "16", "--held-out", "0.2")
     train = ("train", questions, held, "--out", out, *options, "--encoder")
-    assert "There is no encoder in" in run(*train, str(tmp_path / "none")).err
+    assert "is not a folder with an encoder" in run(*train, str(tmp_path / "none")).err
     done = run(*train, str(encoder), "--layout", "paper")
     assert done.code == 2 and "layout paper does not use an encoder" in done.err
     assert run(*train, str(encoder)).code == 0

@@ -151,9 +151,9 @@ def test_a_server_that_fails_gets_one_line(
     code: int,
     what: str,
 ) -> None:
-    from codegen.generation import endpoint
+    from codegen.generation import openai
 
-    monkeypatch.setattr(endpoint, "_LONGEST_BACKOFF_S", 0.0)
+    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.0)
     server.answer = lambda _: reply
     found, _, err = ask()
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
@@ -182,5 +182,5 @@ def test_the_embedded_model_gives_a_checked_select_or_says_why_not(
     assert row["by"] == "llm" and row["ok"] == (not stop.value.code) == (row["failure"] == "")
     assert bool(row["failure"]) != bool(row["answer"])
     if row["sql"]:
-        validate(row["sql"], Schema.open(path))
+        validate(row["sql"], Schema.open(path).tables)
     assert path.read_bytes() == before

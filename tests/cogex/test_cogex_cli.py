@@ -221,7 +221,7 @@ def test_a_new_program(server: Model, call: Command) -> None:
     ("args", "said", "code"),
     [
         (["search", "word_sortin"], "Did you mean 'word_sorting'", 2),
-        (["search", "none.jsonl"], "no file", 1),
+        (["search", "none.jsonl"], "No such file", 1),
         (["search", "rows.jsonl"], "--instruction", 2),
         (["search", "word_sorting", "--candidates", "9", "--items", "5"], "Raise --items", 2),
         (["search", "word_sorting", "--threshold", "0.5"], "--method full", 2),

@@ -10,7 +10,8 @@ from itertools import pairwise
 import pytest
 
 from codegen.cogex import check_record, read_record
-from codegen.cogex.families import FAMILIES, Family, find_family
+from codegen.cogex.families import FAMILIES, find_family
+from codegen.cogex.family import Family
 from codegen.cogex.program import parse_program
 from codegen.errors import ConfigError
 from codegen.evals.sandbox import Sandbox
@@ -29,7 +30,7 @@ def test_records_are_sound_and_halves_apart(family: Family) -> None:
 
 
 def test_all_programs_of_a_family_agree_with_its_answer() -> None:
-    from codegen.cogex.answers import normalised
+    from codegen.cogex.literals import normalised
 
     for family in FAMILIES.values():
         for number in range(40):

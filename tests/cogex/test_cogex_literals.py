@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.cogex import Invalid, parse_output
-from codegen.cogex.answers import normalised, same_value
+from codegen.cogex.literals import normalised, same_value
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
     allow_infinity=False) | st.text() | st.binary(max_size=8)  # fmt: skip

@@ -314,7 +314,7 @@ def test_tasks(tmp_path: Path) -> None:
         load_task(str(path), items=6, **columns)
     with pytest.raises(InputError, match=r"jsonl:1: no column 'input'.*--input-column"):
         load_task(str(path), items=6, instruction="Odd?")
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="No such file"):
         load_task(str(tmp_path / "none.jsonl"), items=6)
     with pytest.raises(ConfigError, match="Did you mean 'coin_flip'"):
         load_task("coin_flp", items=6)

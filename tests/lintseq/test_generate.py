@@ -8,8 +8,9 @@ import random
 
 import pytest
 
+from codegen.data.generators import make
 from codegen.errors import ConfigError
-from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, generate, resolve
+from codegen.lintseq import LintSeq, UnsupportedProgram, VerificationFailed, resolve
 from codegen.lintseq.formats import Format
 from codegen.lintseq.verify import check_pylint
 from codegen.records import Example, TrainingText, from_json, to_json
@@ -21,7 +22,7 @@ EXAMPLE = Example("a/1", "Join paths.", PROGRAM)
 
 
 def test_training_text() -> None:
-    (text,) = generate(EXAMPLE, random.Random(0), audit=0)
+    (text,) = LintSeq(audit=0).generate(EXAMPLE, random.Random(0))
     assert text.id == "a/1#lintseq-0"
     assert text.example_id == "a/1"
     assert text.generator == "lintseq"
@@ -40,7 +41,7 @@ def test_training_text() -> None:
 
 
 def test_sequences_are_independent_and_stable() -> None:
-    one = list(generate(EXAMPLE, random.Random(3), sequences=1))
+    one = list(LintSeq(sequences=1).generate(EXAMPLE, random.Random(3)))
     five = list(LintSeq(sequences=5).generate(EXAMPLE, random.Random(3)))
     assert five[0] == one[0]
     assert [text.id for text in five] == [f"a/1#lintseq-{k}" for k in range(5)]
@@ -50,8 +51,8 @@ def test_sequences_are_independent_and_stable() -> None:
 
 @pytest.mark.parametrize("verify", ["static", "compile", "ruff", "pylint"])
 def test_clean_sequences_do_not_depend_on_the_check(verify) -> None:
-    texts = list(generate(EXAMPLE, random.Random(5), sequences=3, verify=verify))
-    assert texts == list(generate(EXAMPLE, random.Random(5), sequences=3, audit=0))
+    texts = list(LintSeq(sequences=3, verify=verify).generate(EXAMPLE, random.Random(5)))
+    assert texts == list(LintSeq(sequences=3, audit=0).generate(EXAMPLE, random.Random(5)))
 
 
 @pytest.mark.parametrize("engine", ["reference", "random"])
@@ -74,8 +75,8 @@ def test_lines_are_finer_than_statements() -> None:
     for verify in ("ruff", "pylint"):
         by = {
             granularity: list(
-                generate(
-                    example, random.Random(0), sequences=8, granularity=granularity, verify=verify
+                LintSeq(sequences=8, granularity=granularity, verify=verify).generate(
+                    example, random.Random(0)
                 )
             )
             for granularity in ("statement", "line")
@@ -137,7 +138,7 @@ def test_many_is_as_one_by_one() -> None:
 )
 def test_reasons(example: Example, reason: str) -> None:
     with pytest.raises(UnsupportedProgram) as caught:
-        list(generate(example, random.Random(0)))
+        list(LintSeq().generate(example, random.Random(0)))
     assert caught.value.reason == reason
 
 
@@ -170,7 +171,7 @@ def test_wrong_options(options, word: str) -> None:
 
 def test_unknown_option() -> None:
     with pytest.raises(ConfigError, match="verfy"):
-        generate(EXAMPLE, random.Random(0), verfy="ruff")
+        make("lintseq", verfy="ruff")
 
 
 def test_pylint_that_is_missing_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,11 @@ import pytest
 from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.lintseq import (
     EditSequence,
+    LintSeq,
     UnsupportedProgram,
     VerificationFailed,
     edit_sequence,
     edit_sequences,
-    generate,
     normalise,
     prepare,
     random_sequence,
@@ -40,8 +40,8 @@ from codegen.lintseq.verify import (
     check_pylint,
     check_ruff,
     new_findings,
-    ruff,
 )
+from codegen.lintseq.verify import checks as ruff
 from codegen.records import Example
 
 PROGRAM = "x = 1\ny = x\nif y:\n    z = y\n    print(z)\n"
@@ -252,7 +252,7 @@ def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
     monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_groups())
     example = Example("a", "Do it.", PROGRAM)
-    texts = list(generate(example, random.Random(0), sequences=20, verify="compile"))
+    texts = list(LintSeq(sequences=20, verify="compile").generate(example, random.Random(0)))
     failures = 20 - len(texts)
     assert 0 < failures < 20
     assert [text.meta.get("failed_sequences", 0) for text in texts] == [failures] + [0] * (
@@ -260,14 +260,14 @@ def test_failed_sequences_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     with pytest.raises(VerificationFailed):
         for seed in range(20):
-            list(generate(example, random.Random(seed), verify="compile"))
+            list(LintSeq(verify="compile").generate(example, random.Random(seed)))
 
 
 def test_pylint_falls_back_on_the_published_algorithm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegen.lintseq.repair.MAX_REPAIRS", 0)
     monkeypatch.setattr("codegen.lintseq.generator.prepare", lambda *_, **__: without_edges())
     example = Example("a", "Do it.", PROGRAM)
-    texts = list(generate(example, random.Random(0), sequences=20, verify="pylint"))
+    texts = list(LintSeq(sequences=20, verify="pylint").generate(example, random.Random(0)))
     assert len(texts) == 20
     fallbacks = [text.meta.get("fallbacks", 0) for text in texts]
     assert 0 < sum(fallbacks) < 20

@@ -30,7 +30,8 @@ import pytest
 
 from codegen.errors import CodegenError, MachineError
 from codegen.lintseq import UnsupportedProgram, prepare, sample_edits
-from codegen.lintseq.verify import Finding, check_pylint, linter_process, trimming
+from codegen.lintseq.verify import Finding, check_pylint, linter_process
+from codegen.lintseq.verify import linter as trimming
 from codegen.lintseq.verify.linter import MODULE, Linter
 from codegen.lintseq.verify.linter_process import LinterProcess
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.lintseq.weights import line_weights
+from codegen.lintseq.program import line_weights
 
 
 def plain_weights(lines: list[str]) -> list[float]:

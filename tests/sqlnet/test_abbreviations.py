@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from codegen.sqlnet import Schema, SQLNet
-from codegen.sqlnet.abbreviations import spelled_out
-from codegen.sqlnet.schema import Column, Table
+from codegen.sqlnet.linking import spelled_out
+from codegen.sqlnet.query import Column, Table
 
 
 @pytest.mark.parametrize(

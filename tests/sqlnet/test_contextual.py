@@ -18,18 +18,17 @@ from encoders import save_bert, save_sentence_transformer
 from toy import world
 
 from codegen.errors import ConfigError, ModelError
-from codegen.sqlnet.contextual import ContextEncoder
 from codegen.sqlnet.decode import Slots
-from codegen.sqlnet.examples import Asked, ask, batch_of, label, targets_of, words_in
+from codegen.sqlnet.examples import Question, batch_of, label, targets_of, words_in
+from codegen.sqlnet.features import Asked, ask
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
 from codegen.sqlnet.parser import DEFAULT_MODEL, SQLNet
-from codegen.sqlnet.query import Condition, Query
-from codegen.sqlnet.schema import Column, Schema, Table
+from codegen.sqlnet.query import Column, Condition, Query, Table
+from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.training import Epoch, TrainingConfig, train
-from codegen.sqlnet.vectors import random_vectors
-from codegen.sqlnet.wikisql import Question
+from codegen.sqlnet.vectors import ContextEncoder, random_vectors
 
 TABLE = Table("t", (Column("playerName"), Column("age", "real"), Column("home_city")))
 TEXTS = (
@@ -265,7 +264,7 @@ def test_an_encoder_that_is_gone_or_changed_gets_one_line_with_the_remedy(
     wide, other = save_bert(tmp_path / "wide", width=48), save_bert(tmp_path / "other", seed=1)
     for given, what in [
         (None, "is no longer in"),
-        (tmp_path / "nowhere", "There is no encoder in"),
+        (tmp_path / "nowhere", "is not a folder with an encoder"),
         (wide, "gives vectors of width 48; the SQL network in .* reads 32"),
         (other, "has other weights or words"),
     ]:
@@ -326,9 +325,9 @@ def damaged(tmp_path: Path, bert: Path) -> Sequence[tuple[Path, str]]:
     odd = copy("odd")
     (odd / "config.json").write_text('{"model_type": "nothing-known"}')
     return [
-        (tmp_path / "missing", "There is no encoder in"),
+        (tmp_path / "missing", "is not a folder with an encoder"),
         (tmp_path / "empty", "neither modules.json nor config.json"),
-        (bert / "config.json", "There is no encoder in"),
+        (bert / "config.json", "is not a folder with an encoder"),
         (static, "lists no Transformer, but Static"),
         (broken, r"modules\.json can't be read"),
         (pickled, "does not load"),

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from codegen.errors import InputError
-from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
+from codegen.sqlnet.databases import DatabaseError, StatementLimits
 from codegen.sqlnet.databases.duckdb import DuckDBEngine
+from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.databases.sqlite import SqliteEngine
-from codegen.sqlnet.errors import DatabaseError, UnsafeSQLError
-from codegen.sqlnet.query import Condition, Query
-from codegen.sqlnet.schema import Column
-from codegen.sqlnet.sql import Statement, to_sql
+from codegen.sqlnet.query import Column, Condition, Query, Statement, UnsafeSQLError
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.sql import to_sql
 
 PEOPLE = [("Ann", 30, 1), ("ÉVA", 40, "2"), ("Bob", None, None)]
 
@@ -40,9 +40,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_sqlite_file_is_read_with_types_and_views(path: Path) -> None:
     database = open_database(path)
-    people = database.schema.table("peo PLE")
+    people = Schema.of(database).table("peo PLE")
     assert people.columns == (Column('Na"me'), Column("age", "real"), Column("x", "real"))
-    assert [table.name for table in database.schema.tables] == ["Peo ple", "older"]
+    assert [table.name for table in database.tables] == ["Peo ple", "older"]
     rows = database.execute(to_sql(Query(1, 0, (Condition(0, 0, "éva"),)), people))
     assert (rows.columns, rows.rows) == (("age",), ((40,),))
     assert database.execute(Statement("SELECT next FROM older ORDER BY 1")).rows == (
@@ -57,7 +57,7 @@ def test_a_sqlite_file_is_read_with_types_and_views(path: Path) -> None:
 
 def test_rows_are_capped(path: Path) -> None:
     rows = open_database(path).execute(
-        Statement('SELECT age FROM "Peo ple"'), Limits(seconds=5, rows=2)
+        Statement('SELECT age FROM "Peo ple"'), StatementLimits(seconds=5, rows=2)
     )
     assert (len(rows.rows), rows.cut) == (2, True)
 
@@ -67,7 +67,7 @@ def test_a_slow_statement_is_cut_off_and_the_next_one_runs(path: Path) -> None:
     product = ", ".join(f'"Peo ple" t{i}' for i in range(30))
     began = time.process_time()
     with pytest.raises(DatabaseError, match=r"longer than 0\.2 s"):
-        database.execute(Statement(f"SELECT COUNT(*) FROM {product}"), Limits(seconds=0.2))
+        database.execute(Statement(f"SELECT COUNT(*) FROM {product}"), StatementLimits(seconds=0.2))
     assert time.process_time() - began < 5
     assert database.execute(Statement('SELECT COUNT(*) FROM "Peo ple"')).rows == ((3,),)
 
@@ -162,7 +162,7 @@ def test_csv_files_become_tables(tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_text('\ufeffName;Age;Age\n"A; B";"1,5";x\nÉ;2;\n', encoding="utf-8")
     database = open_database(path)
-    table = database.schema.table("people")
+    table = Schema.of(database).table("people")
     assert table.columns == (Column("Name"), Column("Age", "real"), Column("Age 2"))
     assert database.execute(Statement('SELECT "Name" FROM people')).rows == (("A; B",), ("É",))
 
@@ -195,7 +195,7 @@ def test_duckdb_files_are_read_and_closed_in(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE t (a INTEGER, b VARCHAR, c DECIMAL(5, 2))")
         connection.execute("INSERT INTO t VALUES (1, 'x', 1.5), (2, 'Ÿ', 2.5)")
     database = open_database(path)
-    table = database.schema.table()
+    table = Schema.of(database).table()
     assert [column.type for column in table.columns] == ["real", "text", "real"]
     query = Query(0, 0, (Condition(1, 0, "ÿ"),))
     assert database.execute(to_sql(query, table, "duckdb")).rows == ((2,),)
@@ -215,7 +215,7 @@ def test_duckdb_files_are_read_and_closed_in(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="longer than"):
         database.execute(
             Statement(f"SELECT COUNT(*) FROM {product} WHERE t0.a + t39.a > 1", dialect="duckdb"),
-            Limits(seconds=0.3),
+            StatementLimits(seconds=0.3),
         )
     assert database.execute(Statement("SELECT MAX(a) FROM t")).rows == ((2,),)
 
@@ -242,7 +242,7 @@ LONG_IN_PYTHON = "SELECT COUNT(*) FROM t a, t b, t c, t d WHERE LOWER(a.x) = LOW
 def test_ctrl_c_ends_a_statement_of_sqlite(sql: str) -> None:
     database = SqliteDatabase.from_rows(["n", "x"], [(i, f"x{i}") for i in range(3000)], "t")
     with ctrl_c_after(0.2), pytest.raises(KeyboardInterrupt):
-        database.execute(Statement(sql), Limits(seconds=60))
+        database.execute(Statement(sql), StatementLimits(seconds=60))
     assert database.execute(Statement("SELECT MAX(n) FROM t")).rows == ((2999,),)
 
 
@@ -254,7 +254,7 @@ def test_ctrl_c_ends_a_statement_of_duckdb(tmp_path: Path) -> None:
     database = open_database(tmp_path / "x.duckdb")
     sql = "SELECT COUNT(*) FROM t AS a JOIN t AS b ON a.x < b.x"
     with ctrl_c_after(0.5), pytest.raises(KeyboardInterrupt):
-        database.execute(Statement(sql, (), "duckdb"), Limits(seconds=60))
+        database.execute(Statement(sql, (), "duckdb"), StatementLimits(seconds=60))
     assert database.execute(Statement("SELECT MAX(n) FROM t", (), "duckdb")).rows == ((299999,),)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from codegen.sqlnet.errors import UnsafeSQLError
 from codegen.sqlnet.fallback import TRIES, prompt_of, statement_from, write
-from codegen.sqlnet.schema import Column, Schema, Table
+from codegen.sqlnet.query import Column, Table, UnsafeSQLError
+from codegen.sqlnet.schema import Schema
 
 
 @pytest.fixture

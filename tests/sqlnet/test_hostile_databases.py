@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.errors import InputError
-from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
+from codegen.sqlnet.databases import DatabaseError, StatementLimits, TooSlowError
 from codegen.sqlnet.databases.child import _decoded, _encoded
-from codegen.sqlnet.errors import DatabaseError, TooSlowError, UnsafeSQLError
+from codegen.sqlnet.databases.files import SqliteDatabase, open_database
 from codegen.sqlnet.linking import Linker
-from codegen.sqlnet.schema import Schema, number_of, unique_names
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.query import Statement, UnsafeSQLError, unique_names
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.words import number_of
 
 # Whatever goes wrong goes wrong for minutes to years, so this bound is no matter of speed.
 FOR_EVER_S = 120.0
@@ -39,12 +40,14 @@ def in_time(script: str, *arguments: object) -> str:
 ASK = """
 import sys
 from codegen.errors import CodegenError
-from codegen.sqlnet.databases import Limits, SqliteDatabase, open_database
-from codegen.sqlnet.sql import Statement
+from codegen.sqlnet.databases import StatementLimits
+from codegen.sqlnet.databases.files import open_database
+from codegen.sqlnet.query import Statement
 database = open_database(sys.argv[1])
+limits = StatementLimits(seconds=0.5)
 for sql in sys.argv[2:]:
     try:
-        print(database.execute(Statement(sql, (), database.dialect), Limits(seconds=0.5)).rows)
+        print(database.execute(Statement(sql, (), database.dialect), limits).rows)
     except CodegenError as error:
         print(type(error).__name__)
 """
@@ -102,8 +105,8 @@ def test_views_that_double_at_each_level_end_with_one_line(tmp_path: Path) -> No
     connection.close()
     script = (
         "import sys; from codegen.errors import CodegenError\n"
-        "from codegen.sqlnet.databases import open_database\n"
-        "try: print(len(open_database(sys.argv[1]).schema.tables))\n"
+        "from codegen.sqlnet.databases.files import open_database\n"
+        "try: print(len(open_database(sys.argv[1]).tables))\n"
         "except CodegenError as error: print(type(error).__name__)\n"
     )
     said = in_time(script, path).strip()  # views that cannot be prepared in time are left out
@@ -153,7 +156,7 @@ def test_an_endless_call_is_named_and_the_next_statement_runs(tmp_path: Path) ->
     database = open_database(path)
     for _ in range(2):
         with pytest.raises(TooSlowError, match=r"longer than 0\.2 s"):
-            database.execute(Statement("SELECT INSTR(a, b) FROM t"), Limits(seconds=0.2))
+            database.execute(Statement("SELECT INSTR(a, b) FROM t"), StatementLimits(seconds=0.2))
         assert database.execute(Statement("SELECT COUNT(*) FROM t")).rows == ((1,),)
     database.close()
 
@@ -168,7 +171,7 @@ def test_long_cells_of_csv_files_are_asked_for_in_a_child_too(tmp_path: Path, lo
     )
     frame = SqliteDatabase.from_rows(["a", "b"], [("a" * 9_900_000, "a" * 4_900_000 + "b")], "t")
     with pytest.raises(TooSlowError):
-        frame.execute(Statement("SELECT INSTR(a, b) FROM t"), Limits(seconds=0.2))
+        frame.execute(Statement("SELECT INSTR(a, b) FROM t"), StatementLimits(seconds=0.2))
 
 
 def test_short_cells_can_not_be_blown_up_in_this_process() -> None:
@@ -194,7 +197,7 @@ def test_functions_that_are_not_allowed_do_not_run_on_opening(
         f"CREATE VIEW v AS SELECT {function} AS y FROM t",
     )
     database = open_database(path)
-    assert database.schema.table("v").columns[0].type == "text"
+    assert Schema.of(database).table("v").columns[0].type == "text"
     with pytest.raises(UnsafeSQLError):
         database.execute(Statement("SELECT y FROM v"))
 
@@ -233,7 +236,7 @@ def test_nothing_is_written_beside_any_database(tmp_path: Path) -> None:
             database.execute(
                 Statement("SELECT a.s, b.s FROM t a CROSS JOIN t b ORDER BY b.s || a.s", (),
                           "duckdb"),
-                Limits(seconds=20),
+                StatementLimits(seconds=20),
             )  # fmt: skip
     finally:
         done.set()
@@ -344,7 +347,8 @@ LONG_CELLS = {
 @pytest.mark.parametrize("text", LONG_CELLS.values(), ids=LONG_CELLS)
 def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
     script = (
-        "from codegen.sqlnet.schema import number_of, column_type; import sys\n"
+        "from codegen.sqlnet.query import column_type; import sys\n"
+        "from codegen.sqlnet.words import number_of\n"
         "text = sys.stdin.read(); print(number_of(text), column_type([text]))"
     )
     done = subprocess.run(
@@ -356,7 +360,7 @@ def test_no_cell_takes_long_to_be_told_from_a_number(text: str) -> None:
 
 def test_a_long_cell_is_no_value_that_a_question_names() -> None:
     long = "a" * 9_000
-    schema = SqliteDatabase.from_rows(["a"], [(long,), ("b",)], "t").schema
+    schema = Schema.of(SqliteDatabase.from_rows(["a"], [(long,), ("b",)], "t"))
     assert schema.database is not None
     assert Linker(schema.database, schema.table()).values(0) == ("b",)
 
@@ -366,7 +370,7 @@ def test_many_equal_names_of_columns(tmp_path: Path) -> None:
     assert len({name.lower() for name in names}) == len(names) == 3002
     assert names[:3] == ("a", "a 2", "a 3")
     script = (
-        "from codegen.sqlnet.schema import unique_names\n"
+        "from codegen.sqlnet.query import unique_names\n"
         "names = unique_names(['a'] * 1_000_000)\n"
         "print(len(set(names)), names[-1])"
     )

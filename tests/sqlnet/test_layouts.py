@@ -12,15 +12,13 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from codegen.sqlnet.decode import Slots, best_query, slots
-from codegen.sqlnet.examples import Asked, Labelled, ask, batch_of, label, targets_of
-from codegen.sqlnet.guided import candidates
+from codegen.sqlnet.decode import Slots, best_query, candidates, slots
+from codegen.sqlnet.examples import Labelled, Question, batch_of, label, targets_of
+from codegen.sqlnet.features import Asked, ask
 from codegen.sqlnet.layout import BiLSTM, losses
 from codegen.sqlnet.paper import PaperSQLNet
-from codegen.sqlnet.query import Condition, Query
-from codegen.sqlnet.schema import Column, Table
+from codegen.sqlnet.query import Column, Condition, Query, Table
 from codegen.sqlnet.shared import SharedSQLNet
-from codegen.sqlnet.wikisql import Question
 
 LAYOUTS = [SharedSQLNet, PaperSQLNet]
 UNSEEN = ("select.2.bias", "value_score.bias")  # see test_the_loss_reaches_every_weight

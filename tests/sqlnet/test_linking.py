@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.sqlnet.databases import SqliteDatabase
-from codegen.sqlnet.examples import ask
+from codegen.sqlnet.databases.files import SqliteDatabase
+from codegen.sqlnet.features import ask
 from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest
-from codegen.sqlnet.numbers import number_in_words
 from codegen.sqlnet.query import Condition, Query
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.words import number_in_words
 
 CITIES = ["Toronto", "New York City", "York", "São Paulo", "St. John's", "2021-05-03", "12", "120"]
 CITIES += ["Wales Airport"]
@@ -96,7 +97,7 @@ def test_days(text: str, day: date | None) -> None:
 def linker() -> Linker:
     rows = [("Ann Lee", 30, "Toronto"), ("Bob Ray", 41, "New York"), ("Eve", 25, "York")]
     database = SqliteDatabase.from_rows(["name", "age", "city"], rows, "people")
-    return Linker(database, database.schema.table())
+    return Linker(database, Schema.of(database).table())
 
 
 def test_conditions_are_linked_by_the_type_of_their_column() -> None:
@@ -127,6 +128,6 @@ def test_mentions_are_the_longest_spans_that_stand_in_a_column() -> None:
 
 def test_a_column_of_too_many_values_is_left_alone() -> None:
     database = SqliteDatabase.from_rows(["name"], [(f"n{i}",) for i in range(MOST_VALUES + 1)])
-    held = Linker(database, database.schema.table())
+    held = Linker(database, Schema.of(database).table())
     assert held.values(0) is None
     assert held.selects(Condition(0, 0, "nobody")) is None

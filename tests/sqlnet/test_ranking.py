@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from codegen.sqlnet.ranking import overlaps, rank
-from codegen.sqlnet.schema import Column, Table
-from codegen.sqlnet.scope import beyond_the_sketch
+from codegen.sqlnet.linking import overlaps, rank
+from codegen.sqlnet.parser import beyond_the_sketch
+from codegen.sqlnet.query import Column, Table
 
 TABLES = (
     Table("customers", (Column("customer_id", "real"), Column("city"))),

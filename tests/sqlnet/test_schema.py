@@ -5,15 +5,9 @@ from __future__ import annotations
 import pytest
 
 from codegen.errors import InputError
-from codegen.sqlnet.schema import (
-    Column,
-    Schema,
-    Table,
-    column_type,
-    number_of,
-    unique_names,
-    words_of,
-)
+from codegen.sqlnet.query import Column, Table, column_type, unique_names
+from codegen.sqlnet.schema import Schema
+from codegen.sqlnet.words import number_of, words_of
 
 
 @pytest.mark.parametrize(
@@ -72,7 +66,7 @@ def test_tables_and_columns_are_found_whatever_the_case() -> None:
     assert schema.table("CITIES").index("area") == 1
     with pytest.raises(InputError, match="no column 'size'"):
         schema.table().index("size")
-    with pytest.raises(InputError, match="no table 'x'"):
+    with pytest.raises(InputError, match="Unknown table 'x'"):
         schema.table("x")
 
 

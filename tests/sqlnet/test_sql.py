@@ -11,9 +11,17 @@ from sqlglot import expressions as exp
 from sqlglot import parse_one
 
 from codegen.errors import ConfigError, InputError
-from codegen.sqlnet.errors import UnsafeSQLError
-from codegen.sqlnet.query import AGGREGATES, OPERATORS, Condition, Query, query_from_row
-from codegen.sqlnet.schema import Column, Schema, Table
+from codegen.sqlnet.query import (
+    AGGREGATES,
+    OPERATORS,
+    Column,
+    Condition,
+    Query,
+    Table,
+    UnsafeSQLError,
+    query_from_row,
+)
+from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.sql import to_sql, validate
 
 TABLE = Table('we"ird', (Column("Pick #", "real"), Column('School/Club "Team"'), Column("a")))
@@ -121,7 +129,7 @@ def questions(draw: st.DrawFn) -> tuple[Table, Query]:
 def test_whatever_the_names_a_built_statement_is_valid_and_runs(case: tuple[Table, Query]) -> None:
     table, query = case
     statement = to_sql(query, table)
-    validate(statement.text, Schema((table,)))
+    validate(statement.text, [table])
     connection = sqlite3.connect(":memory:")
     columns = ", ".join('"' + column.name.replace('"', '""') + '"' for column in table.columns)
     quoted = '"' + table.name.replace('"', '""') + '"'
@@ -170,7 +178,7 @@ def test_types_decide_how_values_are_compared() -> None:
     ],
 )
 def test_a_single_select_on_the_schema_is_accepted(sql: str) -> None:
-    validate(sql, SCHEMA)
+    validate(sql, SCHEMA.tables)
 
 
 BROKEN = [
@@ -190,11 +198,11 @@ BROKEN = [
 @pytest.mark.parametrize("dialect", ["sqlite", "duckdb"])
 def test_everything_else_is_refused(sql: str, dialect: str) -> None:
     with pytest.raises(UnsafeSQLError):
-        validate(sql, SCHEMA, dialect)
+        validate(sql, SCHEMA.tables, dialect)
 
 
 def test_unknown_dialects_and_misfits_are_named() -> None:
-    with pytest.raises(ConfigError, match="no SQL dialect 'sqllite'"):
+    with pytest.raises(ConfigError, match="Unknown SQL dialect 'sqllite'"):
         to_sql(Query(0), TABLE, "sqllite")
     with pytest.raises(InputError, match="does not fit"):
         to_sql(Query(3), TABLE)

@@ -163,12 +163,12 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     for change, what in [
         ({"epochs": 0}, "epochs is 0"),
         ({"mean": 1.0}, "mean is 1"),
-        ({"precision": "float8"}, "no precision 'float8'"),
+        ({"precision": "float8"}, "Unknown precision 'float8'"),
         ({"frozen_epochs": -1}, "frozen_epochs is -1"),
     ]:
         with pytest.raises(ConfigError, match=what):
             replace(CONFIG, **change)
-    with pytest.raises(ConfigError, match="no layout 'mine'"):
+    with pytest.raises(ConfigError, match="Unknown layout 'mine'"):
         NetworkConfig("mine")  # type: ignore[arg-type]
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 
-from codegen.sqlnet.examples import Labelled, label
-from codegen.sqlnet.query import Condition, Query
-from codegen.sqlnet.schema import Column, Table
-from codegen.sqlnet.wikisql import Question, WikiTable
+from codegen.sqlnet.examples import Labelled, Question, WikiTable, label
+from codegen.sqlnet.query import Column, Condition, Query, Table
 
 NAMES = ("Ann", "Bob", "Eve", "Ivan", "Kim", "Lee", "Ray", "Zoe")
 CITIES = ("Berlin", "Paris", "Rome", "Tokyo")

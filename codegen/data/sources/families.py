@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.cogex.families import FAMILIES, find_family, source_of
+from codegen.cogex.families import FAMILIES, find_family
+from codegen.cogex.family import source_of
 from codegen.data.sources.base import Item
 from codegen.errors import ConfigError
 from codegen.records import Example

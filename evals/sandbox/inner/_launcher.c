@@ -38,13 +38,13 @@
 #define LANDLOCK_RESTRICT_SELF 446
 
 enum { CHANNEL_FD = 3, PRINTED_FD = 4 };  // candidate.py
-enum { MOST_PLACES = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTES = 200 };
+enum { MOST_SETS = 64, MOST_NAMESPACES = 4, PRINTED_BYTES = 2000, MESSAGE_BYTES = 200 };
 enum { SIGNALS = 1024 };  // confine.py
 
 static const double LONGEST_NAP_S = 0.05, SHORTEST_NAP_S = 0.02;
 
 // orders.py: the layouts and their number, the operations, the descriptors, the reasons of an end.
-enum { LAYOUT = 2 };
+enum { LAYOUT = 3 };
 typedef struct {
     uint32_t op, id, fds, memory_mib, file_mib, open_files, processes, own_proc;
     double cpu_s, wall_s;
@@ -76,10 +76,10 @@ typedef struct {
     Namespace namespace[MOST_NAMESPACES];
     int watched[2];
     Stamp untouched[2];
-} Place;
+} NamespaceSet;
 
 typedef struct {
-    int going, place, stdout_fd, printed;
+    int going, set, stdout_fd, printed;
     pid_t pid;
     uint32_t id, reason, memory_mib;
     double started, cpu_s, wall_s, cpu_seen;
@@ -87,16 +87,16 @@ typedef struct {
 } Job;
 
 static struct {
-    int control, errors, own_pid_namespace, uids, places, last_used, order_waits;
+    int control, errors, own_pid_namespace, uids, sets, last_used, order_waits;
     struct rlimit hard[RLIM_NLIMITS];
     struct sock_fprog filter;
     char directory[256];
-    PyObject *make_proc, *show_proc;  // own_proc.py
+    PyObject *make_proc, *show_proc;  // namespaces.py
     sigset_t asleep;  // the mask while it waits: the process's own, without SIGCHLD
     double look_at, look_at_all;
     unsigned long long own_bytes;  // of address space, which each job has by its fork
-    Place place[MOST_PLACES];
-    Job job[MOST_PLACES];
+    NamespaceSet set[MOST_SETS];
+    Job job[MOST_SETS];
     Order order;
     int fds[KINDS_OF_FD];
 } zygote;
@@ -120,12 +120,12 @@ static void close_all(int* fds, int count) {
     }
 }
 
-// --- places ------------------------------------------------------------------------------------
+// --- sets of namespaces -------------------------------------------------------------------------
 
-static int look(const Place* place, Stamp* seen) {
+static int look(const NamespaceSet* set, Stamp* seen) {
     for (int i = 0; i < 2; i++) {
         struct stat stat;
-        if (fstat(place->watched[i], &stat) < 0) return -1;
+        if (fstat(set->watched[i], &stat) < 0) return -1;
         seen[i] = (Stamp){stat.st_ctim, stat.st_mtim, stat.st_nlink};
     }
     return 0;
@@ -135,24 +135,24 @@ static int same(struct timespec a, struct timespec b) {
     return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
-static int is_untouched(const Place* place) {
+static int is_untouched(const NamespaceSet* set) {
     Stamp seen[2];
-    if (look(place, seen) < 0) return 0;
+    if (look(set, seen) < 0) return 0;
     for (int i = 0; i < 2; i++) {
-        const Stamp *a = &seen[i], *b = &place->untouched[i];
+        const Stamp *a = &seen[i], *b = &set->untouched[i];
         if (!same(a->changed, b->changed) || !same(a->modified, b->modified)) return 0;
         if (a->links != b->links) return 0;
     }
     return 1;
 }
 
-// The free place to take, -1 if there is none: the last used, unless only another one fits.
-static int free_place(uint32_t file_mib) {
+// The free set to take, -1 if there is none: the last used, unless only another one fits.
+static int free_set(uint32_t file_mib) {
     int found = -1;
-    for (int i = 0; i < zygote.places; i++) {
-        const int at = (zygote.last_used + i) % zygote.places;
-        if (zygote.place[at].busy) continue;
-        if (zygote.place[at].file_mib == file_mib) return at;
+    for (int i = 0; i < zygote.sets; i++) {
+        const int at = (zygote.last_used + i) % zygote.sets;
+        if (zygote.set[at].busy) continue;
+        if (zygote.set[at].file_mib == file_mib) return at;
         if (found < 0) found = at;
     }
     return found;
@@ -188,9 +188,9 @@ static const char* set_limits(const Order* order) {
     return failed ? "setrlimit" : NULL;
 }
 
-static const char* drop_rights(const Place* place) {
+static const char* drop_rights(const NamespaceSet* set) {
     if (zygote.uids) {
-        const long id = (long)place->uid;
+        const long id = (long)set->uid;
         if (syscall(SYS_setgroups, 0L, NULL) < 0) return "setgroups";
         if (syscall(SYS_setresgid, id, id, id) < 0) return "setresgid";
         if (syscall(SYS_setresuid, id, id, id) < 0) return "setresuid";
@@ -218,25 +218,25 @@ static const char* open_streams(const int* fds) {
 }
 
 // Confines this process for good; the name of the call that failed, NULL if none did.
-static const char* confine(const Place* place, const Order* order, const int* fds) {
+static const char* confine(const NamespaceSet* set, const Order* order, const int* fds) {
     if (setsid() < 0) return "setsid";
     PyObject* proc = NULL;
     if (order->own_proc && (proc = PyObject_CallNoArgs(zygote.make_proc)) == NULL)
         return "own_proc";
-    for (int i = 0; i < place->namespaces; i++)
-        if (setns(place->namespace[i].fd, place->namespace[i].kind) < 0) return "setns";
+    for (int i = 0; i < set->namespaces; i++)
+        if (setns(set->namespace[i].fd, set->namespace[i].kind) < 0) return "setns";
     if (proc != NULL && PyObject_CallFunctionObjArgs(zygote.show_proc, proc, NULL) == NULL)
         return "own_proc";
     const char* stream = open_streams(fds);
     if (stream != NULL) return stream;
     if (chdir(zygote.directory) < 0) return "chdir";
     const char* failed = set_limits(order);
-    if (failed == NULL) failed = drop_rights(place);
+    if (failed == NULL) failed = drop_rights(set);
     if (failed != NULL) return failed;
     // Where it sees itself, its children may look at it too.
     if (order->own_proc && prctl(PR_SET_DUMPABLE, 1L, 0L, 0L, 0L) < 0) return "prctl";
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0L, 0L, 0L) < 0) return "prctl";
-    if (place->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, place->rules, 0) < 0)
+    if (set->rules >= 0 && syscall(LANDLOCK_RESTRICT_SELF, set->rules, 0) < 0)
         return "landlock_restrict_self";
     return load(&zygote.filter) < 0 ? "seccomp" : NULL;
 }
@@ -298,7 +298,7 @@ static void kill_job(Job* job, uint32_t reason) {
 }
 
 static Job* job_of(uint32_t id) {
-    for (int i = 0; i < zygote.places; i++)
+    for (int i = 0; i < zygote.sets; i++)
         if (zygote.job[i].going && zygote.job[i].id == id) return &zygote.job[i];
     return NULL;
 }
@@ -320,13 +320,13 @@ static int finish(Job* job, int status, const struct rusage* usage) {
     close_all(&job->printed, 1);
     close_all(&job->stdout_fd, 1);
     job->going = 0;
-    zygote.place[job->place].busy = 0;
-    zygote.last_used = job->place;
+    zygote.set[job->set].busy = 0;
+    zygote.last_used = job->set;
     return tell(&end, output, length > 0 ? (size_t)length : 0);
 }
 
 static int reap(void) {
-    for (int i = 0; i < zygote.places; i++) {
+    for (int i = 0; i < zygote.sets; i++) {
         Job* job = &zygote.job[i];
         int status;
         struct rusage usage;
@@ -351,7 +351,7 @@ static int is_old(const Job* job, double time) {
 // Ends the jobs over a limit; returns how many are old enough for a look at all their processes.
 static int enforce(double time) {
     int old = 0;
-    for (int i = 0; i < zygote.places; i++) {
+    for (int i = 0; i < zygote.sets; i++) {
         Job* job = &zygote.job[i];
         if (!job->going || job->reason != EXIT) continue;
         const double used = cpu_used(job);
@@ -373,7 +373,7 @@ static int enforce(double time) {
 // Seconds until a job may be over a limit; negative if there is none.
 static double nap(double time) {
     double shortest = -1;
-    for (int i = 0; i < zygote.places; i++) {
+    for (int i = 0; i < zygote.sets; i++) {
         const Job* job = &zygote.job[i];
         if (!job->going) continue;
         if (shortest < 0) shortest = LONGEST_NAP_S;
@@ -432,8 +432,8 @@ static int receive(void) {
 }
 
 // What Python is told.
-static PyObject* event(const char* name, int place, uint32_t file_mib) {
-    return Py_BuildValue("(siI)", name, place, file_mib);
+static PyObject* event(const char* name, int set, uint32_t file_mib) {
+    return Py_BuildValue("(siI)", name, set, file_mib);
 }
 
 static void close_from(unsigned first) {
@@ -445,7 +445,8 @@ static void close_from(unsigned first) {
 static int above(int fd) { return fd < 0 ? -1 : fcntl(fd, F_DUPFD, PRINTED_FD + 1); }
 
 // In the child: confines it, and runs the program.
-static _Noreturn void become(const Place* place, const Order* order, const int* fds, int printed) {
+static _Noreturn void become(const NamespaceSet* set, const Order* order, const int* fds,
+                             int printed) {
     const int channel = above(fds[CHANNEL]), copy = above(printed);
     struct stat stat;
     const char* failed = "fstat";
@@ -455,7 +456,7 @@ static _Noreturn void become(const Place* place, const Order* order, const int* 
         payload = malloc(length + 1);
         failed = "pread";
         if (payload != NULL && pread(fds[PAYLOAD], payload, length, 0) == (ssize_t)length)
-            failed = confine(place, order, fds);
+            failed = confine(set, order, fds);
     }
     // A process that the program executes gets neither.
     if (failed == NULL && (dup3(channel, CHANNEL_FD, O_CLOEXEC) < 0 ||
@@ -470,13 +471,13 @@ static _Noreturn void become(const Place* place, const Order* order, const int* 
 static PyObject* start(void) {
     const Order* order = &zygote.order;
     int at;
-    while ((at = free_place(order->file_mib)) < 0) {  // one is about to end
+    while ((at = free_set(order->file_mib)) < 0) {  // one is about to end
         usleep(1000);
         if (reap() < 0) return event("closed", 0, 0);
     }
-    Place* place = &zygote.place[at];
-    if (!place->made || place->file_mib != order->file_mib || !is_untouched(place))
-        return event("place", at, order->file_mib);
+    NamespaceSet* set = &zygote.set[at];
+    if (!set->made || set->file_mib != order->file_mib || !is_untouched(set))
+        return event("namespaces", at, order->file_mib);
     zygote.order_waits = 0;
     int printed[2] = {-1, -1};
     const char* what = "pipe2";
@@ -484,12 +485,12 @@ static PyObject* start(void) {
     // Nobody reads the pipe before the job ends, so it must not block.
     if (zygote.fds[STDOUT] >= 0 || pipe2(printed, O_CLOEXEC | O_NONBLOCK) == 0)
         pid = fork_job(&what);
-    if (pid == 0) become(place, order, zygote.fds, printed[1]);
+    if (pid == 0) become(set, order, zygote.fds, printed[1]);
     Job* job = &zygote.job[at];
     if (pid > 0) {
         *job = (Job){
             .going = 1,
-            .place = at,
+            .set = at,
             .stdout_fd = -1,
             .printed = printed[0],
             .pid = pid,
@@ -500,7 +501,7 @@ static PyObject* start(void) {
             .wall_s = order->wall_s,
             .output_bytes = order->output_bytes,
         };
-        place->busy = 1;
+        set->busy = 1;
         if (order->output_bytes > 0) {
             job->stdout_fd = zygote.fds[STDOUT];
             zygote.fds[STDOUT] = -1;
@@ -557,17 +558,18 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     Py_ssize_t filter_bytes;
     unsigned uid_base;
     if (!PyArg_ParseTuple(arguments, "iiipIisy#OOK", &zygote.control, &zygote.errors,
-                          &zygote.own_pid_namespace, &zygote.uids, &uid_base, &zygote.places,
+                          &zygote.own_pid_namespace, &zygote.uids, &uid_base, &zygote.sets,
                           &directory, &filter, &filter_bytes, &zygote.make_proc,
                           &zygote.show_proc, &zygote.own_bytes))
         return NULL;
-    if (zygote.places < 1 || zygote.places > MOST_PLACES ||
+    if (zygote.sets < 1 || zygote.sets > MOST_SETS ||
         strlen(directory) >= sizeof zygote.directory) {
-        PyErr_SetString(PyExc_ValueError, "too many places, or the directory's name is too long");
+        PyErr_SetString(PyExc_ValueError,
+                        "too many sets of namespaces, or the directory's name is too long");
         return NULL;
     }
-    for (unsigned i = 0; i < (unsigned)zygote.places; i++)
-        zygote.place[i] = (Place){.uid = uid_base + i};
+    for (unsigned i = 0; i < (unsigned)zygote.sets; i++)
+        zygote.set[i] = (NamespaceSet){.uid = uid_base + i};
     strcpy(zygote.directory, directory);
     Py_INCREF(zygote.make_proc);
     Py_INCREF(zygote.show_proc);
@@ -589,7 +591,7 @@ static PyObject* setup(PyObject* module, PyObject* arguments) {
     Py_RETURN_NONE;
 }
 
-static PyObject* set_place(PyObject* module, PyObject* arguments) {
+static PyObject* set_namespaces(PyObject* module, PyObject* arguments) {
     (void)module;
     int at, rules, watched[2];
     unsigned file_mib;
@@ -599,23 +601,23 @@ static PyObject* set_place(PyObject* module, PyObject* arguments) {
         return NULL;
     const Py_ssize_t count = PySequence_Size(namespaces);
     if (count < 0) return NULL;
-    if (at < 0 || at >= zygote.places || count > MOST_NAMESPACES) {
-        PyErr_SetString(PyExc_ValueError, "no such place, or too many namespaces");
+    if (at < 0 || at >= zygote.sets || count > MOST_NAMESPACES) {
+        PyErr_SetString(PyExc_ValueError, "no such set of namespaces, or too many in it");
         return NULL;
     }
-    Place place = {
-        .made = 1, .uid = zygote.place[at].uid, .rules = rules, .file_mib = file_mib};
-    memcpy(place.watched, watched, sizeof watched);
+    NamespaceSet set = {
+        .made = 1, .uid = zygote.set[at].uid, .rules = rules, .file_mib = file_mib};
+    memcpy(set.watched, watched, sizeof watched);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject* pair = PySequence_GetItem(namespaces, i);
         if (pair == NULL) return NULL;
-        Namespace* namespace = &place.namespace[place.namespaces++];
+        Namespace* namespace = &set.namespace[set.namespaces++];
         const int fine = PyArg_ParseTuple(pair, "ii", &namespace->fd, &namespace->kind);
         Py_DECREF(pair);
         if (!fine) return NULL;
     }
-    if (look(&place, place.untouched) < 0) return raise_errno("fstat");
-    zygote.place[at] = place;
+    if (look(&set, set.untouched) < 0) return raise_errno("fstat");
+    zygote.set[at] = set;
     Py_RETURN_NONE;
 }
 
@@ -626,15 +628,15 @@ static PyObject* fork_trial(PyObject* module, PyObject* arguments) {
     if (!PyArg_ParseTuple(arguments, "iIIIId", &at, &order.memory_mib, &order.file_mib,
                           &order.open_files, &order.processes, &order.cpu_s))
         return NULL;
-    if (at < 0 || at >= zygote.places || !zygote.place[at].made) {
-        PyErr_SetString(PyExc_ValueError, "no such place");
+    if (at < 0 || at >= zygote.sets || !zygote.set[at].made) {
+        PyErr_SetString(PyExc_ValueError, "no such set of namespaces");
         return NULL;
     }
     const int fds[KINDS_OF_FD] = {-1, -1, -1, -1};
     const char* failed;
     const pid_t pid = fork_job(&failed);
     if (pid == 0) {
-        failed = confine(&zygote.place[at], &order, fds);
+        failed = confine(&zygote.set[at], &order, fds);
         if (failed != NULL) die_unconfined(failed);
     }
     if (pid < 0) return raise_errno(failed);
@@ -681,7 +683,7 @@ static PyObject* old_jobs(PyObject* module, PyObject* unused) {
     (void)unused;
     PyObject* all = PyList_New(0);
     const double time = now();
-    for (int i = 0; all != NULL && i < zygote.places; i++) {
+    for (int i = 0; all != NULL && i < zygote.sets; i++) {
         const Job* job = &zygote.job[i];
         if (!is_old(job, time)) continue;
         PyObject* one = Py_BuildValue("(IiI)", job->id, (int)job->pid, job->memory_mib);
@@ -725,7 +727,7 @@ static PyObject* seen(PyObject* module, PyObject* arguments) {
 static PyObject* end_all(PyObject* module, PyObject* unused) {
     (void)module;
     (void)unused;
-    for (int i = 0; i < zygote.places; i++)
+    for (int i = 0; i < zygote.sets; i++)
         if (zygote.job[i].going) {
             kill_job(&zygote.job[i], ORDERED);
             waitpid(zygote.job[i].pid, NULL, 0);
@@ -738,7 +740,7 @@ static PyMethodDef functions[] = {
     {"syscall", system_call, METH_VARARGS, NULL},
     {"load_filter", load_filter, METH_VARARGS, NULL},
     {"setup", setup, METH_VARARGS, NULL},
-    {"set_place", set_place, METH_VARARGS, NULL},
+    {"set_namespaces", set_namespaces, METH_VARARGS, NULL},
     {"fork_trial", fork_trial, METH_VARARGS, NULL},
     {"serve", serve, METH_NOARGS, NULL},
     {"prepare_program", prepare_program, METH_VARARGS, NULL},

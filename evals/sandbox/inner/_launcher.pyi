@@ -20,7 +20,7 @@ def setup(
     own_pid_namespace: int,
     uids: bool,
     uid_base: int,
-    places: int,
+    sets: int,
     directory: str,
     last_filter: bytes,
     make_proc: Callable[[], int],
@@ -30,12 +30,12 @@ def setup(
 ) -> None:
     """Tells the loop what it works with: descriptors of the driver's socket, of error messages and
     of this PID namespace; whether jobs become unprivileged by user ids, and the first of these; how
-    many places there are; a job's working directory; the last part of its filter; the functions of
-    :mod:`.own_proc`; and the address space of this process. From here on
-    SIGCHLD is blocked but while the loop waits.
+    many sets of namespaces there are; a job's working directory; the last part of its filter; the
+    functions of :mod:`.namespaces`; and the address space of this process. From here on SIGCHLD is
+    blocked but while the loop waits.
     """
 
-def set_place(
+def set_namespaces(
     number: int,
     file_mib: int,
     namespaces: Sequence[tuple[int, int]],
@@ -43,10 +43,12 @@ def set_place(
     rules: int,
     /,
 ) -> None:
-    """Gives a place that has been made, as a :class:`.places.Place` has it; ``rules`` -1: none."""
+    """Gives namespaces that have been made, as a :class:`.namespaces.NamespaceSet` has them;
+    ``rules`` -1: none.
+    """
 
 def fork_trial(
-    place: int, memory_mib: int, file_mib: int, open_files: int, processes: int, cpu_s: float, /
+    number: int, memory_mib: int, file_mib: int, open_files: int, processes: int, cpu_s: float, /
 ) -> int:
     """Forks as ``os.fork``; the child is confined as a job with these limits is."""
 
@@ -69,14 +71,14 @@ def prepare_program(
 ) -> None:
     """Gives what a job's process works with: objects of candidate.py and the builtins."""
 
-def serve() -> tuple[Literal["place", "look", "closed"], int, int]:
-    """Runs jobs until something is to be done: make a place (its number, and the MiB of a file that
-    it is for), look at all processes of old jobs, or end, since the driver has closed its socket.
-    It does not return in a job's process.
+def serve() -> tuple[Literal["namespaces", "look", "closed"], int, int]:
+    """Runs jobs until something is to be done: make namespaces (the number of their set, and the
+    MiB of a file that they are for), look at all processes of old jobs, or end, since the driver
+    has closed its socket. It does not return in a job's process.
     """
 
 def refuse(reason: bytes, /) -> None:
-    """Tells the driver that the job that waits for a place can't be started."""
+    """Tells the driver that the job that waits for namespaces can't be started."""
 
 def old_jobs() -> list[tuple[int, int, int]]:
     """The ids, pids and limits of memory, in MiB, of the jobs that have run long enough for a look

@@ -15,7 +15,7 @@ import types
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from .places import WORK
+from .namespaces import WORK
 
 MAX_FILES = 500
 MAX_BYTES = 2 << 20

@@ -32,8 +32,8 @@ from typing import Any, NoReturn
 
 from . import linux, suites, wire
 from .ambient import ProgramSurroundings
+from .namespaces import WORK
 from .objects import Objects
-from .places import WORK
 
 FILE_NAME = "<program>"
 # Where a program in mode stdio finds itself, in its working directory, if it may want to.
@@ -228,7 +228,7 @@ def _end_of_interpreter() -> None:
     """
     threads = sys.modules.get("threading")
     for step in (getattr(threads, "_shutdown", None), atexit._run_exitfuncs):
-        with contextlib.suppress(BaseException):  # the interpreter goes on to the next too
+        with contextlib.suppress(BaseException):  # the interpreter continues with the next too
             if step is not None:
                 step()
     _flush()

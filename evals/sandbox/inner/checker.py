@@ -8,7 +8,7 @@ the way it ended, which the driver knows, can tell why; and ``bad_test``: the se
 itself can't be used.
 
 Where a program gets a process of its own, tests share one, one job after another, as long as each
-was of a kind that leaves nothing behind (:mod:`.tame`) and ended in good order; a fork a job would
+was free of side effects (:mod:`.analysis`) and ended in good order; a fork a job would
 double the cost of a job. The driver speaks over a SOCK_SEQPACKET socket:
 
     driver: (names of descriptors, CPU seconds, payload), this and in it the payload as
@@ -41,12 +41,21 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from . import idle, suites, wire
+from . import suites, wire
 from .ambient import Surroundings, wanted
+from .analysis import (
+    PURE_MODULES,
+    GivenCode,
+    collected_names,
+    names_read,
+    sets_attributes,
+    side_effect_free,
+    texts_of,
+    why_idle,
+)
 from .candidate import CHANNEL_FD
 from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
-from .tame import PURE_MODULES, collected_names, names_read, sets_attributes, tame, texts_of
 
 MAX_PACKET = 65536
 # When a process of tests is given up for a fresh one, though all went well.
@@ -55,9 +64,6 @@ MAX_CPU_S = 2.0
 MAX_RSS_KIB = 256 << 10
 MAX_DISCERNING = 10_000
 STUB_S = 1.0
-# A text of the data set as the driver gives it: its code as marshal writes it, whether it is tame,
-# and the names of the last two fields of _Code.
-GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
 # Of the standard library, what a program may have imported for its tests as well.
 MODULES = PURE_MODULES | {
     *("array", "ast", "base64", "binascii", "calendar", "collections.abc", "contextlib", "csv"),
@@ -135,7 +141,7 @@ def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any],
         mode = payload["mode"]
         if mode == "isolated":
             tests = _Tests(remote, payload)
-            again = tests.tame
+            again = tests.side_effect_free
             tests.set_up()
             tests.run()
             remote.settle()
@@ -189,7 +195,7 @@ def _check_discernment(remote: Remote, tests: _Tests) -> None:
     idle_with_all = all(_passes_with(remote, tests, stub) for stub in _STUBS)
     remote.stand_in_ends()
     if idle_with_all:
-        raise BadTestError(idle.reason(tests.text, tests.entry_point))
+        raise BadTestError(why_idle(tests.text, tests.entry_point))
     if len(_discerning) < MAX_DISCERNING:
         _discerning.add(tests.key)
 
@@ -256,7 +262,7 @@ class _Tests:
         self._test = _loaded(payload["test"], TEST_FILE)
         self.entry_point: str = payload["entry_point"]
         self.text: str = payload["text"]
-        self.tame = self._setup.tame and self._test.tame
+        self.side_effect_free = self._setup.side_effect_free and self._test.side_effect_free
         self.key = hash((payload["setup"], payload["test"], self.entry_point))
         remote.catches = _NO_EXCEPTIONS & (self._test.names | self._setup.names)
         self._names: dict[str, str] = {}
@@ -288,7 +294,7 @@ class _Tests:
         self._names = names
 
     def run_again(self) -> None:
-        """Tests it once more, or what stands for it."""
+        """Tests it once more, or what replaces it."""
         if self._calls_made:
             if self._remote.around is not None:
                 self._remote.around.reset()
@@ -342,14 +348,14 @@ class _Code(NamedTuple):
     """The code of a text.
 
     Attributes:
-        tame: see :mod:`.tame`.
+        side_effect_free: see :mod:`.analysis`.
         names: the global names it may read.
         collected: those of tests that it does read.
         wants, texts: what it needs to have around it, see :mod:`.ambient`, and the texts in it.
     """
 
     code: types.CodeType
-    tame: bool
+    side_effect_free: bool
     names: frozenset[str]
     collected: frozenset[str]
     wants: frozenset[str] = frozenset()
@@ -364,24 +370,26 @@ def _loaded(given: str | GivenCode, file_name: str) -> _Code:
         BadTestError: if it can't be compiled.
     """
     if isinstance(given, tuple):
-        data, is_tame, names, collected = given
-        return _code(marshal.loads(data), is_tame, frozenset(names), frozenset(collected))
+        data, is_free, names, collected = given
+        return _code(marshal.loads(data), is_free, frozenset(names), frozenset(collected))
     try:
         code = compile(given, file_name, "exec", dont_inherit=True)
     except Exception as error:  # noqa: BLE001 - SyntaxError, ValueError, RecursionError, MemoryError
         raise BadTestError(f"{type(error).__name__}: {error}") from None
     names = names_read(code)
-    return _code(code, tame(code), frozenset(names), frozenset(collected_names(code, names)))
+    return _code(
+        code, side_effect_free(code), frozenset(names), frozenset(collected_names(code, names))
+    )
 
 
 def _code(
-    code: types.CodeType, is_tame: bool, names: frozenset[str], collected: frozenset[str]
+    code: types.CodeType, is_free: bool, names: frozenset[str], collected: frozenset[str]
 ) -> _Code:
-    if is_tame and "seed" not in names:
-        return _Code(code, is_tame, names, collected)
+    if is_free and "seed" not in names:
+        return _Code(code, is_free, names, collected)
     wants = wanted(names, sets_attributes(code))
     texts = frozenset(texts_of(code)) if "patches" in wants else frozenset[str]()
-    return _Code(code, is_tame, names, collected, wants, texts)
+    return _Code(code, is_free, names, collected, wants, texts)
 
 
 def names_to_bind(
@@ -437,7 +445,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
             text = "".join(traceback.format_exception_only(error)).strip()
             results.append([False, text[: wire.MAX_MESSAGE_CHARS]])
         else:
-            # Packed anew, so that the driver unpacks only what this process wrote.
+            # Packed again, so that the driver unpacks only what this process wrote.
             tree = wire.pack(value, _for_driver)
             results.append([True, tree])
         size += len(json.dumps(results[-1]))

@@ -1,11 +1,13 @@
 """What a freshly forked job does to itself before it touches untrusted text.
 
-In this order: own session; the namespaces of its place (:mod:`.places`), with an empty ``/tmp`` as
-its working directory; standard streams of its own; resource limits; an unprivileged identity; the
-Landlock rules of its place; the last part of the system-call filter. Its own PID namespace it got
-by the fork, no_new_privs and the rest of the filter from its zygote (:mod:`.zygote`).
+In this order: own session; its namespaces (:mod:`.namespaces`), with an empty ``/tmp`` as its
+working directory; standard streams of its own; resource limits; an unprivileged identity; the
+Landlock rules of its set of namespaces; the last part of the system-call filter. Its own PID
+namespace it got by the fork, no_new_privs and the rest of the filter from its zygote
+(:mod:`.zygote`).
 
-How it becomes unprivileged depends on what the sandbox's owner may do (:data:`.places.Identity`):
+How it becomes unprivileged depends on what the sandbox's owner may do
+(:data:`.namespaces.Identity`):
 
 - ``uids``: root gives each job in flight a user id of its own, so that the kernel counts processes
   per job.
@@ -26,9 +28,8 @@ import resource
 import signal
 
 from . import landlock, linux
-from . import own_proc as _own_proc
+from .namespaces import WORK, NamespaceSet, make_own_proc, show_own_proc
 from .orders import Order
-from .places import WORK, Place
 from .seccomp import Filter
 
 NO_CAPABILITIES: frozenset[int] = frozenset()
@@ -71,7 +72,7 @@ def bounds(order: Order, own_bytes: int) -> Bounds:
 
 
 def confine(
-    place: Place,
+    namespaces: NamespaceSet,
     limits: Bounds,
     last_filter: Filter,
     stdin: int | None,
@@ -82,7 +83,7 @@ def confine(
     """Confines the calling process for good (``_launcher.c`` has the same in C).
 
     Args:
-        place: where it is to run; prepared.
+        namespaces: where it is to run; prepared.
         limits: see :func:`bounds`.
         last_filter: the part of the system-call filter that the zygote itself can't live with.
         stdin, stdout: descriptors for the standard streams; None opens /dev/null.
@@ -93,10 +94,10 @@ def confine(
         OSError: if any layer can't be put in force; the job must not go on then.
     """
     os.setsid()
-    proc = _own_proc.make() if own_proc else -1
-    for fd, kind in place.namespaces:
+    proc = make_own_proc() if own_proc else -1
+    for fd, kind in namespaces.to_enter:
         linux.setns(fd, kind)
-    _own_proc.show(proc)
+    show_own_proc(proc)
     # Opened by this job: locks, flags and owners of signals are those of an open file, and would
     # outlive it in one that it shares with the zygote.
     null = os.open(os.devnull, os.O_RDWR)
@@ -106,16 +107,16 @@ def confine(
     os.chdir(directory)
     for number, pair in limits:
         resource.setrlimit(number, pair)
-    uid = place.uid
-    if place.identity == "uids":
+    uid = namespaces.uid
+    if namespaces.identity == "uids":
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    if place.identity != "none":  # after another user id only the inheritable ones are left
+    if namespaces.identity != "none":  # after another user id only the inheritable ones are left
         linux.keep_capabilities(NO_CAPABILITIES)
     if own_proc:
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its children may look at it too
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if place.rules is not None:
-        landlock.restrict_self(place.rules)
+    if namespaces.rules is not None:
+        landlock.restrict_self(namespaces.rules)
     last_filter.load()

@@ -5,7 +5,7 @@ files, and writes below its ``/tmp`` and to the harmless devices, whatever mount
 sandbox might leave within reach. Newer kernels also keep its signals and abstract sockets to
 itself, and device controls away from it.
 
-A set of rules is made once for each place a job can run in; a job takes it with one call.
+A set of rules is made once for each set of namespaces; a job takes it with one call.
 
 Source: landlock(7), Linux ``include/uapi/linux/landlock.h``.
 """

@@ -1,5 +1,5 @@
 """The serving loop of a zygote in Python: of all processes of tests, and of programs where the
-compiled one (:class:`.serving.CompiledZygote`) can't be had.
+compiled one (:class:`.serving.CompiledZygote`) is not available.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 from . import linux
 from .candidate import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
 from .confine import Bounds, bounds, confine
+from .namespaces import WORK, NamespaceSet
 from .orders import Ended, Order, Reason, read_order
-from .places import WORK, Place
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
 from .usage import Watch
 
@@ -36,7 +36,7 @@ _SIGCHLD = int(signal.SIGCHLD)
 class _Job:
     order: Order
     pid: int
-    place: Place
+    namespaces: NamespaceSet
     started: float
     stdout: int | None
     printed: int | None
@@ -98,22 +98,24 @@ class PythonZygote(Zygote):
         self._programs = programs
         self._driver = socket.socket(fileno=self.control)
         self._jobs: dict[int, _Job] = {}
-        self._free_places: list[Place] = []
+        self._free_sets: list[NamespaceSet] = []
         self._look_at = 0.0
 
     def prepare(self) -> None:
         """Makes ready for the first fork."""
-        self._free_places = list(self.places)
+        self._free_sets = list(self.namespace_sets)
 
-    def fork_trial(self, child: Callable[[Place], None]) -> int:
+    def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
         """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
-        place = self._place(TRIAL.file_mib)
-        self._free_places.append(place)
+        namespaces = self._take_namespaces(TRIAL.file_mib)
+        self._free_sets.append(namespaces)
         directory = "/" if self.identity == "none" else WORK
 
         def confined() -> None:
-            confine(place, bounds(TRIAL, self.own_bytes), self.last_filter, None, None, directory)
-            child(place)
+            confine(
+                namespaces, bounds(TRIAL, self.own_bytes), self.last_filter, None, None, directory
+            )
+            child(namespaces)
 
         return self._fork(confined)
 
@@ -181,10 +183,10 @@ class PythonZygote(Zygote):
             if self._programs and "stdout" not in fds:
                 # A pipe for each job. Nobody reads it before the job ends, so it must not block.
                 printed, fds["printed"] = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            place = self._place(order.file_mib)
+            namespaces = self._take_namespaces(order.file_mib)
             limits = bounds(order, self.own_bytes)
             own_proc = order.own_proc and self.identity != "none"
-            pid = self._fork(self._become, limits, place, fds, directory or WORK, own_proc)
+            pid = self._fork(self._become, limits, namespaces, fds, directory or WORK, own_proc)
         except OSError as error:
             self._tell(Ended(order.id, "failed", text=str(error).encode()))
             if printed is not None:
@@ -195,23 +197,23 @@ class PythonZygote(Zygote):
                 if fd != watched:
                     os.close(fd)
         started = time.monotonic()
-        self._jobs[order.id] = _Job(order, pid, place, started, watched, printed, directory)
+        self._jobs[order.id] = _Job(order, pid, namespaces, started, watched, printed, directory)
 
-    def _place(self, file_mib: int) -> Place:
-        """A free place, ready for a job; taken off the list. The last used is the likeliest to
-        fit.
+    def _take_namespaces(self, file_mib: int) -> NamespaceSet:
+        """A free set of namespaces, ready for a job; taken off the list. The last used is the
+        likeliest to fit.
         """
-        while not self._free_places:  # one is about to end
+        while not self._free_sets:  # one is about to end
             time.sleep(0.001)
             self._reap()
-        place = self._free_places[-1]
-        if place.file_mib != file_mib:
-            for other in self._free_places:
+        namespaces = self._free_sets[-1]
+        if namespaces.file_mib != file_mib:
+            for other in self._free_sets:
                 if other.file_mib == file_mib:
-                    place = other
-        place.prepare(file_mib, self.landlock_abi)
-        self._free_places.remove(place)
-        return place
+                    namespaces = other
+        namespaces.prepare(file_mib, self.landlock_abi)
+        self._free_sets.remove(namespaces)
+        return namespaces
 
     def _fork(self, child: Callable[..., None], *arguments: Any) -> int:
         """Forks a child, the init of a new PID namespace, that runs ``child`` and ends."""
@@ -230,7 +232,12 @@ class PythonZygote(Zygote):
         return pid
 
     def _become(
-        self, limits: Bounds, place: Place, fds: dict[str, int], directory: str, own_proc: bool
+        self,
+        limits: Bounds,
+        namespaces: NamespaceSet,
+        fds: dict[str, int],
+        directory: str,
+        own_proc: bool,
     ) -> None:
         # signal.signal would make enumeration members of its arguments and results first.
         _signal.set_wakeup_fd(-1)
@@ -240,7 +247,7 @@ class PythonZygote(Zygote):
         channel = fcntl.fcntl(fds["channel"], fcntl.F_DUPFD, 10)
         printed = fcntl.fcntl(fds["printed"], fcntl.F_DUPFD, 10) if "printed" in fds else None
         payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
-        confine(place, limits, self.last_filter, stdin, stdout, directory, own_proc)
+        confine(namespaces, limits, self.last_filter, stdin, stdout, directory, own_proc)
         # A process that the program executes gets neither.
         os.dup2(channel, CHANNEL_FD, inheritable=False)
         if printed is not None:
@@ -283,7 +290,7 @@ class PythonZygote(Zygote):
 
     def _forget(self, job: _Job) -> None:
         del self._jobs[job.order.id]
-        self._free_places.append(job.place)
+        self._free_sets.append(job.namespaces)
         for fd in (job.stdout, job.printed):
             if fd is not None:
                 os.close(fd)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import linux
-from .places import DEVICES, STREAM_LINKS
+from .namespaces import DEVICES, STREAM_LINKS
 
 # SYS_ADMIN and SYS_CHROOT: to enter a job's namespaces; NET_ADMIN: to bring up their loopback;
 # MKNOD: to make their devices; SETFCAP: lets a job's own user namespace map the sandbox's uid 0

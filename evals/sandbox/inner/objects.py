@@ -28,7 +28,7 @@ from .shared import SharedValues, base_of, tag_of
 from .verbs import VERBS, method_names, own_special_methods, special_methods
 
 MAX_TEXT = 2000
-# Plain immutable types that may be subclassed, and how a subclass's content is had.
+# Plain immutable types that may be subclassed, and how a subclass's content is obtained.
 _CONTENT: dict[type, Callable[[Any], Any]] = {
     int: int.__index__,
     float: float.__float__,

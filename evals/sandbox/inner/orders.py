@@ -18,7 +18,8 @@ FDS = ("payload", "channel", "stdin", "stdout")
 Reason = Literal["exit", "cpu", "wall", "memory", "output", "order", "failed"]
 REASONS: tuple[Reason, ...] = ("exit", "cpu", "wall", "memory", "output", "order", "failed")
 
-LAYOUT = 2  # the number of these layouts, to be counted up with each change
+# The number of these layouts and of the functions of _launcher, counted up with each change.
+LAYOUT = 3
 _RUN, _KILL = 1, 2
 # operation, id, descriptors, MiB of memory, MiB of a file, open files, processes, its own /proc;
 # CPU seconds, seconds on the clock; bytes of output to watch for
@@ -37,7 +38,7 @@ class Order(NamedTuple):
         fds: names, of ``FDS``.
         wall_s: seconds on the clock before it is ended.
         output_bytes: most bytes in the file ``stdout``; 0 watches none.
-        own_proc: whether it sees itself in ``/proc``; see :mod:`.own_proc`.
+        own_proc: whether it sees itself in ``/proc``; see :mod:`.namespaces`.
     """
 
     id: int

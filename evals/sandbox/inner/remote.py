@@ -27,7 +27,6 @@ from .ambient import Surroundings
 from .handles import REMEDY, Method, Program, is_of_program, is_refused, make_class
 from .own import OwnObjects
 from .shared import SharedValues, base_of, tag_of
-from .swallowed import is_swallowed
 from .verbs import own_special_methods
 
 MAX_CALLS = 100_000
@@ -319,7 +318,7 @@ class Remote:
         error.__traceback__ = None
         try:
             raise error
-        except BaseException:  # so that the traceback begins here, see swallowed.py
+        except BaseException:  # so that the traceback begins here, see is_swallowed
             raise
 
     def settle(self) -> None:
@@ -621,6 +620,53 @@ class Remote:
         )
 
 
+# --- whether an exception of the program was caught ---------------------------------------------
+
+# Where exceptions of the program are raised.
+_RAISING = tuple(f"{__name__.rpartition('.')[0]}.{name}" for name in ("remote", "handles"))
+# Modules of the standard library that catch an exception on behalf of the tests.
+_CATCHING = frozenset(("asyncio", "concurrent", "contextlib", "unittest", "pytest", "_pytest"))
+_GENERATORS = 0x20 | 0x80 | 0x200  # generators, coroutines, asynchronous generators
+_TEST_FILES = frozenset(("<test>", "<setup>"))
+
+
+def is_swallowed(error: BaseException) -> bool:
+    """Whether an exception that was raised into the tests went away without their catching it.
+
+    ``all(map(f, items))`` takes a StopIteration of ``f`` for the end of ``items``; an old-style
+    iteration takes an IndexError for it, ``hasattr`` an AttributeError for an answer. So a program
+    could end its tests' loops early and pass. Only tests that say so catch an exception of the
+    program: by ``except``, by ``with``, or by the context managers and futures of the standard
+    library.
+
+    The interpreter notes in an exception's traceback which frames it has reached (each one as of
+    3.12, those with a handler before). What a protocol swallows leaves the last function's frame
+    without having reached a handler in the next.
+    """
+    traceback = error.__traceback__
+    if traceback is None:
+        return False  # assertRaises takes it off
+    module = str(traceback.tb_frame.f_globals.get("__name__"))
+    if module in _RAISING:
+        return True
+    if module == f"{__name__.rpartition('.')[0]}.checker":
+        return False
+    code = traceback.tb_frame.f_code
+    if code.co_flags & _GENERATORS and isinstance(error, (StopIteration, StopAsyncIteration)):
+        return False  # it continues as a RuntimeError (PEP 479)
+    if not _has_handler(code, traceback.tb_lasti):
+        return True
+    return code.co_filename not in _TEST_FILES and module.split(".")[0] not in _CATCHING
+
+
+def _has_handler(code: types.CodeType, offset: int) -> bool:
+    """Whether an instruction is within a ``try`` or a ``with``."""
+    import dis
+
+    table = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+    return any(entry.start <= offset < entry.end for entry in table)
+
+
 class LiveModule(types.ModuleType):
     """A module of tests over a :class:`LiveNamespace`."""
 
@@ -645,8 +691,8 @@ class LiveModule(types.ModuleType):
 
 
 class LiveNamespace(dict[str, Any]):
-    """The global names of a module of tests that reads variables of the program: these are asked
-    for anew, until the tests assign something else.
+    """The global names of a module of tests that reads variables of the program: these are read
+    again, until the tests assign something else.
 
     Args:
         given: what the module has.

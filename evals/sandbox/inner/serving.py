@@ -1,6 +1,6 @@
 """The serving process of a sandbox: it starts a job an order, watches it, and tells how it ended.
 
-The same loop twice, since it is where a job's cost lies: a fork shares the interpreter's memory,
+The same loop twice, since it decides what a job costs: a fork shares the interpreter's memory,
 and each page that either side writes afterwards is copied. :class:`.loop.PythonZygote` is the
 readable one and serves wherever Python runs; :class:`CompiledZygote`, for programs in namespaces,
 has it in C (``_launcher.c``), which writes to a few dozen pages where Python writes to hundreds.
@@ -18,10 +18,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import linux, own_proc
-from .layers import layers_in_force
+from . import linux
+from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
 from .orders import Order
-from .places import WORK, Identity, Place
 from .seccomp import Filter
 from .usage import Watch, own_pages
 
@@ -29,12 +28,52 @@ MAX_PACKET = 4096
 LONGEST_NAP_S = 0.05
 SHORTEST_NAP_S = 0.02
 # The job that is confined as all will be, to see which layers hold. Most jobs have files of this
-# size, so that the place made for it serves the first of them.
+# size, so that the namespaces made for it serve the first of them.
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
 # What a job does once it is confined: its payload, and whether there is a pipe for the beginning of
 # what it prints. Its channel and that pipe are at the descriptors of candidate.py.
 Main = Callable[[bytes, bool], None]
+
+
+HIDDEN = EMPTY.replace("/empty", "/inner")  # readable by its mode, but not by the Landlock rules
+
+
+def layers_in_force(namespaces: NamespaceSet) -> dict[str, bool]:
+    """What a confined process finds about itself: which layers are in force. Asked of a test job
+    when a sandbox starts.
+    """
+    import resource  # a library that no other job needs
+
+    identity = namespaces.identity
+    return {
+        "job_pid_namespace": os.getpid() == 1,
+        "unprivileged_user": identity != "none" and os.geteuid() != 0,
+        "no_new_privs": linux.prctl(linux.PR_GET_NO_NEW_PRIVS) == 1,
+        "seccomp": linux.prctl(linux.PR_GET_SECCOMP) != 0 and not _can_unshare(),
+        "landlock": namespaces.rules is not None and not _can_list(HIDDEN),
+        "private_files": identity != "none"
+        and not os.access("/", os.W_OK)
+        and not os.listdir("/proc/self/fd"),
+        "python_readable": os.access(os.__file__, os.R_OK),
+        "rlimits": resource.getrlimit(resource.RLIMIT_CORE) == (0, 0),
+    }
+
+
+def _can_unshare() -> bool:
+    try:
+        linux.unshare(0)  # changes nothing, and is refused by the filter alone
+    except OSError:
+        return False
+    return True
+
+
+def _can_list(directory: str) -> bool:
+    try:
+        os.listdir(directory)
+    except OSError:
+        return False
+    return True
 
 
 class Zygote:
@@ -70,7 +109,7 @@ class Zygote:
         self.landlock_abi = landlock_abi
         self.errors = errors
         self.last_filter = Filter(part="job")
-        self.places: list[Place] = []
+        self.namespace_sets: list[NamespaceSet] = []
         self.own_pid_namespace = -1
         self.own_bytes = 0
 
@@ -78,7 +117,7 @@ class Zygote:
         """Runs jobs, at most ``slots`` at a time, until the driver closes the control socket."""
         # A job's limit is on what it takes itself.
         self.own_bytes = own_pages(0) * os.sysconf("SC_PAGE_SIZE")
-        self.places = [Place(self.identity, self.uid_base + n) for n in range(slots)]
+        self.namespace_sets = [NamespaceSet(self.identity, self.uid_base + n) for n in range(slots)]
         if self.identity != "none":
             self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.prepare()
@@ -89,7 +128,7 @@ class Zygote:
         """Makes ready for the first fork."""
         raise NotImplementedError
 
-    def fork_trial(self, child: Callable[[Place], None]) -> int:
+    def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
         """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
         raise NotImplementedError
 
@@ -114,10 +153,10 @@ class Zygote:
         """Confines one child as every job will be and asks it which layers hold."""
         read, write = os.pipe()
 
-        def child(place: Place) -> None:
+        def child(namespaces: NamespaceSet) -> None:
             report = {
                 "op": "ready",
-                "layers": self.own_namespaces | layers_in_force(place),
+                "layers": self.own_namespaces | layers_in_force(namespaces),
                 "landlock_abi": self.landlock_abi,
                 "compiled": self.compiled,
                 "python": ".".join(map(str, sys.version_info[:3])),
@@ -141,8 +180,8 @@ class Zygote:
 class CompiledZygote(Zygote):
     """The serving process of programs, in namespaces, with its loop in C.
 
-    Python is asked for what is rare: to make a place, and to look at all processes of a job that
-    runs long. In a job's own process the loop does not return, but goes on in ``_program.c``.
+    Python is asked for what is rare: to make namespaces, and to look at all processes of a job that
+    runs long. In a job's own process the loop does not return, but continues in ``_program.c``.
     """
 
     compiled = True
@@ -155,22 +194,22 @@ class CompiledZygote(Zygote):
             self.own_pid_namespace,
             self.identity == "uids",
             self.uid_base,
-            len(self.places),
+            len(self.namespace_sets),
             WORK,
             self.last_filter.program or b"",
-            own_proc.make,
-            own_proc.show,
+            make_own_proc,
+            show_own_proc,
             self.own_bytes,
         )
 
-    def fork_trial(self, child: Callable[[Place], None]) -> int:
+    def fork_trial(self, child: Callable[[NamespaceSet], None]) -> int:
         """Forks a child that is confined for ``TRIAL``, then runs ``child`` and ends."""
-        self._make_place(0, TRIAL.file_mib)
+        self._make_namespaces(0, TRIAL.file_mib)
         pid = linux.launcher.fork_trial(
             0, TRIAL.memory_mib, TRIAL.file_mib, TRIAL.open_files, TRIAL.processes, TRIAL.cpu_s
         )
         if pid == 0:
-            self.do_and_end(child, self.places[0])
+            self.do_and_end(child, self.namespace_sets[0])
         return pid
 
     def loop(self) -> None:
@@ -178,9 +217,9 @@ class CompiledZygote(Zygote):
         watches: dict[int, Watch] = {}
         while True:
             event, number, file_mib = linux.launcher.serve()
-            if event == "place":
+            if event == "namespaces":
                 try:
-                    self._make_place(number, file_mib)
+                    self._make_namespaces(number, file_mib)
                 except OSError as error:
                     linux.launcher.refuse(str(error).encode())
             elif event == "look":
@@ -192,8 +231,8 @@ class CompiledZygote(Zygote):
                 linux.launcher.end_all()
                 return
 
-    def _make_place(self, number: int, file_mib: int) -> None:
-        place = self.places[number]
-        place.prepare(file_mib, self.landlock_abi)
-        rules = -1 if place.rules is None else place.rules
-        linux.launcher.set_place(number, file_mib, place.namespaces, place.watched, rules)
+    def _make_namespaces(self, number: int, file_mib: int) -> None:
+        made = self.namespace_sets[number]
+        made.prepare(file_mib, self.landlock_abi)
+        rules = -1 if made.rules is None else made.rules
+        linux.launcher.set_namespaces(number, file_mib, made.to_enter, made.watched, rules)

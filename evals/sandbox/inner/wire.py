@@ -5,7 +5,7 @@ with type tags. (A call to the program may be in the interpreter's own format, s
 A value is *plain* when it consists of exact built-in types (or a few exact standard-library ones).
 JSON scalars and arrays stand for ``None``, ``bool``, ``int``, finite ``float``, ``str`` and
 ``list``; every other type is an object with one key, its tag. Anything else, an instance of a
-subclass included, is not plain: the caller decides what stands for it. Nothing here can run code
+subclass included, is not plain: the caller decides what is sent for it. Nothing here can run code
 that came over the wire, and every size is capped, so the reader of a hostile frame gets a
 :class:`WireError`.
 
@@ -28,7 +28,10 @@ import struct
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
-from json.encoder import c_make_encoder, encode_basestring_ascii
+from json.encoder import (
+    c_make_encoder,  # type: ignore[attr-defined]
+    encode_basestring_ascii,
+)
 from typing import Any, NamedTuple
 
 MAX_FRAME_BYTES = 8 << 20
@@ -86,7 +89,7 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
         not_plain: gives the tree for each part that is not plain.
         shared: gives the tree, of which it knows the depth, for each part that can be changed in
             place, or None if it is to be sent as plain.
-        depth: how deep the value stands in another.
+        depth: how deep the value is nested in another.
 
     Raises:
         WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
@@ -711,7 +714,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+_decoder: Any = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _decode(text: str) -> Any:
@@ -726,7 +729,7 @@ def _decode(text: str) -> Any:
 
 
 def _encoder() -> Callable[[Any, int], Sequence[str]]:
-    """What JSONEncoder(allow_nan=False) makes anew for each value: the encoder written in C."""
+    """What JSONEncoder(allow_nan=False) makes for each value: the encoder written in C."""
     plain = json.JSONEncoder(allow_nan=False)
     if c_make_encoder is None:
         return lambda tree, _: [plain.encode(tree)]

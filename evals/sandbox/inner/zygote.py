@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from . import landlock, linux
-from .places import WORK
+from .namespaces import WORK
 from .seccomp import Filter
 from .serving import CompiledZygote, Zygote
 
@@ -115,7 +115,7 @@ def _streams() -> int:
 def _import(names: Iterable[str]) -> None:
     """Imports modules without what they would do in the child after each fork.
 
-    That is to seed ``random`` anew: every job starts with the same state of it, so that a program
+    That is to seed ``random`` again: every job starts with the same state of it, so that a program
     or a test that draws from it gets the same verdict each time.
     """
     register = os.register_at_fork

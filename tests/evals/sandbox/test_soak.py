@@ -26,7 +26,7 @@ def test_a_short_soak_leaves_nothing() -> None:
         # Fewer is no leak: a process of tests that is due to be replaced is missing then.
         assert isinstance(leaked := figures[f"leaked_{what}"], int) and leaked <= 0, what
     assert figures["processes_after_closing"] == 0
-    # Zygotes may have made more places since the warm-up; they have a most.
+    # Zygotes may have made more sets of namespaces since the warm-up; they have a most.
     leaked = figures["leaked_descriptors"]
     assert isinstance(leaked, int) and leaked % DESCRIPTORS_OF_A_PLACE == 0
     assert leaked <= 4 * SLOTS * DESCRIPTORS_OF_A_PLACE

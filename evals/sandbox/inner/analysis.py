@@ -1,0 +1,179 @@
+"""What the code of tests tells: whether they have side effects, which names they read, and why they
+pass whatever a program returns.
+
+The process that runs the tests is used for the next job only after tests that are *free of side
+effects*: code that can be seen to change nothing but its own names and values. It sets no
+attribute, imports only modules of pure functions, and names neither a way around (``exec``,
+``setattr``, dunder names) nor the outside (``open``). All other tests get a process that ends with
+them.
+
+This is hygiene for the tests of a data set, which are trusted, not a defence: what a program sends
+is data, and never reaches this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import opcode
+import types
+from collections.abc import Iterable, Iterator
+
+# A text of the data set as the driver gives it: its code as marshal writes it, whether it is free
+# of side effects, the names it reads, and those of tests among them.
+GivenCode = tuple[bytes, bool, tuple[str, ...], tuple[str, ...]]
+PURE_MODULES = frozenset(
+    (
+        *("abc", "bisect", "cmath", "collections", "copy", "datetime", "enum", "fractions"),
+        *("functools", "hashlib", "heapq", "itertools", "math", "numbers", "operator", "random"),
+        *("re", "statistics", "string", "textwrap", "typing"),
+    )
+)
+_NAMES = frozenset(
+    (
+        *("breakpoint", "compile", "delattr", "eval", "exec", "exit", "getattr", "globals"),
+        *("input", "locals", "memoryview", "open", "quit", "register", "setattr", "vars"),
+    )
+)
+# What code may say of its own classes and modules; all other names of this form are ways around.
+_DUNDER = frozenset(
+    ("__add__", "__doc__", "__init__", "__len__", "__module__", "__name__", "__qualname__")
+)
+
+
+_LOAD_NAME, _LOAD_GLOBAL = opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"]
+_STORES = frozenset((opcode.opmap["STORE_ATTR"], opcode.opmap["DELETE_ATTR"]))
+_IMPORT = opcode.opmap["IMPORT_NAME"]
+_EXTENDED = opcode.opmap["EXTENDED_ARG"]
+
+
+def side_effect_free(code: types.CodeType) -> bool:
+    """Whether running this code, of a module and all functions in it, leaves nothing behind."""
+    names = code.co_names
+    if not _NAMES.isdisjoint(names):
+        return False
+    if any(name.startswith("__") and name not in _DUNDER for name in names):
+        return False
+    raw = code.co_code
+    operations = raw[::2]
+    used = set(operations)
+    if not _STORES.isdisjoint(used):
+        return False
+    if _IMPORT in used:
+        at = operations.find(_IMPORT)
+        while at >= 0:
+            if at and operations[at - 1] == _EXTENDED:
+                return False  # more than 255 names; not worth decoding
+            module = names[raw[2 * at + 1]]
+            if module.split(".")[0] not in PURE_MODULES:
+                return False
+            at = operations.find(_IMPORT, at + 1)
+    return all(
+        side_effect_free(part) for part in code.co_consts if isinstance(part, types.CodeType)
+    )
+
+
+def names_read(code: types.CodeType) -> set[str]:
+    """The global names a code object may read; names of attributes are among them."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_read(constant)
+    return names
+
+
+def names_loaded(code: types.CodeType) -> set[str]:
+    """The global names that a code object, or a function in it, does read."""
+    names: set[str] = set()
+    high = 0
+    for operation, low in zip(code.co_code[::2], code.co_code[1::2], strict=True):
+        argument = high | low
+        high = argument << 8 if operation == _EXTENDED else 0
+        if operation == _LOAD_NAME:
+            names.add(code.co_names[argument])
+        elif operation == _LOAD_GLOBAL:
+            names.add(code.co_names[argument >> 1])  # the last bit says whether it is called
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= names_loaded(constant)
+    return names
+
+
+def collected_names(code: types.CodeType, names: Iterable[str]) -> set[str]:
+    """What :func:`.suites.run_collected` needs to know of the names loaded: those of tests."""
+    if not any(name.startswith(("test", "Test")) for name in names):
+        return set()
+    return {name for name in names_loaded(code) if name.startswith(("test", "Test"))}
+
+
+def sets_attributes(code: types.CodeType) -> bool:
+    """Whether code, or a function in it, sets an attribute of something but ``self``."""
+    operations = code.co_code[::2]
+    if not _STORES.isdisjoint(operations) and code.co_varnames[:1] != ("self",):
+        return True
+    return any(sets_attributes(part) for part in code.co_consts if isinstance(part, types.CodeType))
+
+
+def texts_of(code: types.CodeType) -> set[str]:
+    """The texts among the constants of code and of all functions in it."""
+    texts = {constant for constant in code.co_consts if type(constant) is str}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            texts |= texts_of(constant)
+    return texts
+
+
+_REMEDY = "Assert what the program must return, as in `assert f(1) == 2`"
+
+
+def why_idle(text: str, entry_point: str) -> str:
+    """Says why tests test nothing, as far as their text tells, and what to do."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return f"the tests pass whatever the program returns. {_REMEDY}"
+    cause = next(_causes(tree, entry_point), "they pass whatever the program returns")
+    return f"the tests test nothing: {cause}. {_REMEDY}"
+
+
+def _causes(tree: ast.Module, entry_point: str) -> Iterator[str]:
+    functions = {
+        n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    check = functions.get("check")
+    if check is not None and not entry_point:
+        yield "check is defined, but no entry point is given to call it with"
+    nodes = list(ast.walk(tree))
+    if not tree.body:
+        yield "they are empty"
+    for node in nodes:
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Tuple) and node.test.elts:
+            yield f"the assert in line {node.lineno} is of a tuple, which is always true"
+    for node in nodes:
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Compare):
+            yield f"line {node.lineno} compares, but asserts nothing"
+    for node in nodes:
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant):
+            yield f"the assert in line {node.lineno} is of a constant"
+    for node in nodes:
+        if isinstance(node, ast.Try) and any(map(_catches_all, node.handlers)):
+            yield f"the try in line {node.lineno} catches whatever fails"
+    asserts = any(isinstance(node, ast.Assert | ast.Raise) for node in nodes)
+    if not asserts and not any(_is_assert_call(node) for node in nodes):
+        yield "they assert nothing"
+    if check is not None and any(isinstance(node, ast.Return) for node in check.body):
+        yield "they return before they assert anything of the program"
+
+
+def _catches_all(handler: ast.ExceptHandler) -> bool:
+    name = handler.type
+    return name is None or (
+        isinstance(name, ast.Name) and name.id in ("Exception", "BaseException", "AssertionError")
+    )
+
+
+def _is_assert_call(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr.startswith("assert")
+    )

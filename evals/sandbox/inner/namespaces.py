@@ -1,0 +1,263 @@
+"""Sets of namespaces prepared ahead, which a job only has to enter.
+
+Making namespaces, mounts and access rules costs more than entering them, so a zygote keeps a few
+sets, one for each job in flight. A set has a network and an IPC namespace of its own (for an
+ordinary user: a user namespace too), and a mount namespace with an empty ``/tmp``, its working
+directory, which is ``/dev/shm`` as well, devices of its own where root makes them, and of ``/proc``
+no more than what a program may know of the machine.
+
+A set whose ``/tmp`` is exactly as it was made is used again. If a job wrote there, its mount
+namespace is dropped with all it left, and a new one made: nothing is cleaned, so nothing can be
+hidden from the cleaning. The change times of the two directories tell; a job cannot set them back.
+The processes of a job are gone by then (they died with its PID namespace), and with them its
+sockets and open files.
+
+``/proc`` of a set is a directory of the sandbox with a few files about the machine. A job whose
+order says so (:class:`.orders.Order`) also gets ``/proc/self``: files of its first process, bound
+one by one from a procfs of its own PID namespace. Not all of procfs: ``mountinfo`` and the like
+tell where the sandbox's mounts lie on the host. ``/dev/stdin`` and its like lead there too. The
+mount namespace has to be made anew afterwards, so this is only for programs that name these paths.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import os
+import stat
+import struct
+from typing import Any, Literal
+
+from . import landlock, linux
+
+Identity = Literal["uids", "userns", "none"]
+INNER_UID = 1000  # what a job in a user namespace of its own sees as its user id
+WORK = "/tmp"
+SHARED = "/dev/shm"
+EMPTY = "/opt/sandbox/empty"
+PROC = "/opt/sandbox/proc"  # what a job sees as /proc
+OF_MACHINE = ("cpuinfo", "loadavg", "meminfo", "stat", "uptime", "version")
+# Of a job's own process; the last is a directory.
+OWN_FILES = ("cmdline", "comm", "environ", "io", "limits", "maps", "stat", "statm", "status", "fd")
+PACKAGES = "/opt/packages"
+READABLE = (
+    *("/usr", "/bin", "/lib", "/lib32", "/lib64", "/nix", "/gnu", "/opt/python", PACKAGES),
+    *("/etc", "/proc"),
+)
+_DEVICE_NUMBERS = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}  # of major 1
+DEVICES = tuple(f"/dev/{name}" for name in _DEVICE_NUMBERS)
+STREAM_LINKS = {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
+
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_AT_FDCWD, _MOVE_MOUNT_F_EMPTY_PATH = -100, 4
+_USER, _MOUNT = linux.CLONE_NEWUSER, linux.CLONE_NEWNS
+
+
+class NamespaceSet:
+    """The namespaces of one job in flight.
+
+    Attributes:
+        identity: see :mod:`.confine`.
+        uid: the user id of its jobs, with identity ``uids``.
+        file_mib: the size its ``/tmp`` was made for.
+        to_enter: (descriptor, kind) in the order to enter them.
+        rules: the descriptor of its Landlock rules; None where there are none.
+        watched: descriptors of the two directories whose change times tell that a job wrote there.
+    """
+
+    def __init__(self, identity: Identity, uid: int) -> None:
+        self.identity: Identity = identity
+        self.uid = uid
+        self.file_mib = 0
+        self.to_enter: tuple[tuple[int, int], ...] = ()
+        self.rules: int | None = None
+        self.watched: tuple[int, ...] = ()
+        self._untouched: tuple[Any, ...] = ()
+        self._lasting: dict[int, int] = {}
+
+    def prepare(self, file_mib: int, landlock_abi: int) -> None:
+        """Makes it ready for a job that may write files of this size.
+
+        Raises:
+            OSError: if namespaces, mounts or rules can't be made.
+        """
+        if self.identity == "none" or (
+            self.file_mib == file_mib and self._look() == self._untouched
+        ):
+            return
+        self._drop_files()
+        user = self.identity == "userns"
+        wanted = [_MOUNT] if self._lasting else [*([_USER] if user else []), *_SINGLE, _MOUNT]
+        made = _in_child(lambda: self._make(wanted, file_mib, landlock_abi))
+        fds = dict(zip([*wanted, "tmp", "shm", "rules"], made, strict=False))
+        self._lasting |= {kind: fd for kind, fd in fds.items() if kind in (_USER, *_SINGLE)}
+        self.to_enter = (
+            *((fd, kind) for kind, fd in self._lasting.items()),
+            (fds[_MOUNT], _MOUNT),
+        )
+        self.watched = (fds["tmp"], fds["shm"])
+        self.rules = fds.get("rules")
+        self.file_mib = file_mib
+        self._untouched = self._look()
+
+    def _look(self) -> tuple[Any, ...]:
+        seen = []
+        for fd in self.watched:
+            stat = os.fstat(fd)
+            seen.append((stat.st_ctime_ns, stat.st_mtime_ns, stat.st_nlink))
+        return tuple(seen)
+
+    def _drop_files(self) -> None:
+        for fd, kind in self.to_enter:
+            if kind == _MOUNT:
+                os.close(fd)
+        for fd in (*self.watched, *(() if self.rules is None else (self.rules,))):
+            os.close(fd)
+        self.to_enter, self.watched, self.rules, self.file_mib = (), (), None, 0
+
+    def _make(self, wanted: list[int], file_mib: int, landlock_abi: int) -> list[int]:
+        """Run by a child that ends afterwards; returns descriptors of what it made."""
+        user = self.identity == "userns"
+        if _USER in wanted:
+            outer_uid, outer_gid = os.geteuid(), os.getegid()
+            linux.unshare(_USER)
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"{INNER_UID} {outer_uid} 1")
+            _write("/proc/self/gid_map", f"{INNER_UID} {outer_gid} 1")
+        for kind, fd in self._lasting.items():
+            linux.setns(fd, kind)
+        linux.unshare(sum(kind for kind in wanted if kind != _USER))
+        if linux.CLONE_NEWNET in wanted:
+            linux.loopback_up()
+            _bound_sockets()
+        fds = [os.open(f"/proc/self/ns/{_FILE_OF[kind]}", os.O_RDONLY) for kind in wanted]
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOATIME
+        size = f"size={4 * file_mib}m,nr_inodes=4096,mode=1777"
+        linux.mount("tmpfs", WORK, "tmpfs", flags, size)
+        if not user:
+            _own_devices()
+        shared = f"{WORK}/.shm"
+        os.mkdir(shared)
+        os.chmod(shared, 0o1777)  # the umask cuts the mode that mkdir gives
+        linux.mount(shared, SHARED, None, linux.MS_BIND)
+        # Covered last: the maps above are written through it.
+        linux.mount(PROC, "/proc", None, linux.MS_BIND | linux.MS_REC)
+        fds += [os.open(path, os.O_PATH) for path in (WORK, SHARED)]
+        if landlock_abi:
+            fds.append(landlock.ruleset(landlock_abi, READABLE, (WORK, SHARED), DEVICES))
+        return fds
+
+
+_SINGLE = (linux.CLONE_NEWNET, linux.CLONE_NEWIPC)
+_FILE_OF = {
+    _USER: "user",
+    _MOUNT: "mnt",
+    linux.CLONE_NEWNET: "net",
+    linux.CLONE_NEWIPC: "ipc",
+}
+
+
+def _in_child(make: Any) -> list[int]:
+    """Runs ``make`` in a child process and takes over the descriptors it returns."""
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            made = make()
+            rights = struct.pack(f"{len(made)}i", *made)
+            theirs.sendmsg([b"made"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+        except BaseException as error:  # noqa: BLE001 - raised again on the other side
+            theirs.send(f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    theirs.close()
+    message, ancillary, _, _ = ours.recvmsg(4096, _socket.CMSG_SPACE(16 * 4))
+    ours.close()
+    os.waitpid(pid, 0)
+    if message != b"made":
+        reason = message.decode("utf-8", "replace") or "the child that makes it died"
+        raise OSError(f"the namespaces for a job can't be made: {reason}")
+    rights = ancillary[0][2]
+    return list(struct.unpack(f"{len(rights) // 4}i", rights))
+
+
+# Of a network namespace. The kernel would keep the port of a closed connection for a minute, which
+# the next job in it may want; and buffers of ten megabytes for each socket, which no limit counts.
+_SOCKET_SETTINGS = {
+    "tcp_max_tw_buckets": "0",
+    "tcp_rmem": "4096 65536 131072",
+    "tcp_wmem": "4096 16384 131072",
+}
+
+
+def _bound_sockets() -> None:
+    """Has this network namespace forget closed connections, and hold little for open ones.
+
+    Where an ordinary user made the sandbox with bubblewrap, the kernel's settings are out of reach.
+    """
+    folder = "/proc/sys/net/ipv4"
+    with contextlib.suppress(OSError):
+        if not os.access(f"{folder}/tcp_rmem", os.W_OK):
+            linux.umount("/proc/sys", linux.MNT_DETACH)  # bubblewrap's read-only cover
+        for name, value in _SOCKET_SETTINGS.items():
+            _write(f"{folder}/{name}", value)
+
+
+def _own_devices() -> None:
+    """Covers ``/dev`` by one with devices of its own: a lock on an inode is seen by all who share
+    it, and the sandbox's are the host's.
+
+    A container may not be allowed to make devices; there the sandbox's stay.
+    """
+    tried = f"{WORK}/.null"
+    try:
+        os.mknod(tried, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        return
+    os.unlink(tried)
+    linux.mount("tmpfs", "/dev", "tmpfs", linux.MS_NOSUID, "size=4k,nr_inodes=32,mode=755")
+    for name, minor in _DEVICE_NUMBERS.items():
+        os.mknod(f"/dev/{name}", stat.S_IFCHR, os.makedev(1, minor))
+        os.chmod(f"/dev/{name}", 0o666)
+    for name, target in STREAM_LINKS.items():
+        os.symlink(f"/proc/self/{target}", f"/dev/{name}")
+    os.mkdir(SHARED)
+    read_only = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | linux.MS_NOSUID
+    linux.mount("none", "/dev", None, read_only)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def make_own_proc() -> int:
+    """A procfs of this PID namespace, mounted nowhere yet: a descriptor. To be called while this
+    process still has the rights of the sandbox; -1 if the kernel has no such thing.
+    """
+    try:
+        fd = linux.call("fsopen", b"proc", 1)
+        # Processes alone: nothing of the kernel's settings.
+        linux.call("fsconfig", fd, _FSCONFIG_SET_STRING, b"subset", b"pid", 0)
+        linux.call("fsconfig", fd, _FSCONFIG_CMD_CREATE, None, None, 0)
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+        mounted = linux.call("fsmount", fd, 1, flags)
+    except OSError:  # a kernel older than 5.8
+        return -1
+    os.close(fd)
+    return mounted
+
+
+def show_own_proc(fd: int) -> None:
+    """Binds the files of process 1 to ``/proc/self``. To be called in the namespaces of the job."""
+    if fd < 0:
+        return
+    linux.call("move_mount", fd, b"", _AT_FDCWD, EMPTY.encode(), _MOVE_MOUNT_F_EMPTY_PATH)
+    os.close(fd)
+    for name in OWN_FILES:
+        with contextlib.suppress(OSError):  # an older kernel, or one made without it
+            linux.mount(f"{EMPTY}/1/{name}", f"/proc/self/{name}", None, linux.MS_BIND)
+    linux.umount(EMPTY, linux.MNT_DETACH)
+    # Has the mount namespace dropped when the job has ended.
+    os.mkdir(f"{WORK}/.seen")
+    os.rmdir(f"{WORK}/.seen")

@@ -1,0 +1,210 @@
+"""What a check says about a state, and the two fast checks, ``compile`` and ``ruff``.
+
+``compile``: Python compiles each state, and never runs it.
+
+``ruff``: each state parses, and ruff finds no undefined name or misplaced statement. One process
+looks at many states. Of ruff's rules those are selected that mark an error, in pylint's sense, that
+can appear when lines are missing: E9 (syntax), F404 (late ``__future__``), F50 and F52 (format
+strings that don't fit their arguments), F62 (starred assignments), F7 (``return``, ``break``,
+``yield``... out of place, broken annotations), F82 (undefined names, also in ``__all__``, and
+locals used before assignment), PLE0115, PLE0117, PLE0118 (``global`` and ``nonlocal`` that fit no
+binding) and PLE1142 (``await`` out of place). Left out are style and unused names (F401, F841:
+every half-written program has them), redefinitions (F811: it depends on uses that are not written
+yet) and doubtful comparisons (F63), which a deletion can't create. ``noqa`` comments are not
+heeded.
+
+With ``ruff``, that Python compiles each state is not checked besides, since it would take twice the
+time of all else together: whatever Python's compiler refuses, these rules refuse. The test that
+shows it deletes lines at random and compares the two.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from codegen.errors import CodegenError, MachineError
+from codegen.python_syntax import find_ruff
+
+_LINE = re.compile(r"\bline \d+")
+
+
+class Finding(NamedTuple):
+    """A fault of a state; ``line`` counts from 1, 0 if unknown."""
+
+    line: int
+    rule: str
+    message: str
+
+
+# A check takes the texts of states, and gives the findings in each.
+Check = Callable[[Sequence[str]], list[list[Finding]]]
+
+
+def new_findings(findings: Iterable[Finding], excused: Iterable[Finding]) -> list[Finding]:
+    """Those that the whole program has not, or less often.
+
+    Line numbers don't count, neither a finding's own nor one in its message ("already defined line
+    7"): they move as lines are inserted.
+    """
+    left = Counter(map(_key, excused))
+    new = []
+    for finding in findings:
+        key = _key(finding)
+        left[key] -= 1
+        if left[key] < 0:
+            new.append(finding)
+    return new
+
+
+def _key(finding: Finding) -> tuple[str, str]:
+    return finding.rule, _LINE.sub("line", finding.message)
+
+
+def check_compile(states: Sequence[str]) -> list[list[Finding]]:
+    """Compiles each state."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [_compile(state) for state in states]
+
+
+def _compile(state: str) -> list[Finding]:
+    try:
+        compile(state, "<state>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        # "expected an indented block after 'if' statement on line 3": the header is what is wrong.
+        header = re.search(r" on line (\d+)$", error.msg)
+        line = int(header[1]) if header else error.lineno or 0
+        return [Finding(line, "syntax-error", error.msg)]
+    except (ValueError, RecursionError, MemoryError) as error:
+        return [Finding(0, "syntax-error", f"{type(error).__name__}: {error}")]
+    return []
+
+
+_MEMORY = "/dev/shm"  # only the parent of a private directory
+_SYNTAX = "invalid-syntax"
+_BATCH_BYTES = 16_000_000  # a container may have as little as 64 MB there, for all processes
+_PAGE = 4096  # the least that a file takes there
+
+RUFF_RULES = (
+    *("E9", "F404", "F50", "F52", "F62", "F7", "F82"),
+    *("PLE0115", "PLE0117", "PLE0118", "PLE1142"),
+)
+
+
+def check_ruff(states: Sequence[str]) -> list[list[Finding]]:
+    """Lints the states with few calls of ruff, mostly one.
+
+    Raises:
+        MachineError: if ruff is not installed or does not work, or there is no room for files.
+        CodegenError: if it fails on one of these states.
+    """
+    findings: list[list[Finding]] = [[] for _ in states]
+    batch: list[int] = []
+    size = 0
+    for number, state in enumerate(states):
+        room = _PAGE * (1 + len(state) // _PAGE)
+        if batch and size + room > _BATCH_BYTES:
+            _lint(states, batch, findings)
+            batch, size = [], 0
+        batch.append(number)
+        size += room
+    if batch:
+        _lint(states, batch, findings)
+    return findings
+
+
+def _lint(states: Sequence[str], batch: Sequence[int], findings: list[list[Finding]]) -> None:
+    """Adds ruff's findings in the states of a batch."""
+    for row in _rows(states, batch):
+        number = int(Path(row["filename"]).stem)
+        findings[number].append(_finding(row, states[number]))
+
+
+def _rows(states: Sequence[str], batch: Sequence[int]) -> list[Mapping]:
+    """What ruff says of the states, each in a file with its number: in memory, if there is room."""
+    for folder in [memory, None] if (memory := _memory()) else [None]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="lintseq-", dir=folder) as private:
+                for number in batch:
+                    path = Path(private, f"{number}.py")
+                    path.write_text(states[number], encoding="utf-8", newline="\n")
+                return _run_ruff(private)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+    raise MachineError(
+        f"There is no room for temporary files in {tempfile.gettempdir()}.",
+        "Free some, or set TMPDIR to another folder; then run the same again.",
+    )
+
+
+def _finding(row: Mapping, state: str) -> Finding:
+    line = (row.get("location") or {}).get("row", 0)
+    rule, message = row.get("code") or _SYNTAX, row["message"]
+    if rule == _SYNTAX:
+        rule = "syntax-error"
+        if message.startswith("Expected an indented block after"):
+            line = _header(state, line)
+    return Finding(line, rule, message)
+
+
+def _header(state: str, line: int) -> int:
+    """The line of the header whose block is missing: ruff names what stands in its place."""
+    lines = state.split("\n")
+    for number in range(min(line, len(lines)), 0, -1):
+        if lines[number - 1].partition("#")[0].rstrip().endswith(":"):
+            return number
+    return line
+
+
+def _memory() -> str | None:
+    """Where many small files cost no disk, if that's possible and TMPDIR says nothing else."""
+    if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK | os.X_OK):
+        return _MEMORY
+    return None
+
+
+def _run_ruff(folder: str) -> list[Mapping]:
+    command = [
+        find_ruff(),
+        "check",
+        "--isolated",
+        "--no-cache",
+        "--ignore-noqa",
+        "--no-respect-gitignore",
+        "--quiet",
+        "--exit-zero",
+        "--output-format=json",
+        f"--select={','.join(RUFF_RULES)}",
+        f"--target-version=py3{sys.version_info.minor}",
+        folder,
+    ]
+    # One thread: who makes much data runs many of these side by side.
+    environment = {**os.environ, "RAYON_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        message = f"ruff failed with exit code {done.returncode}: {done.stderr.strip()[:300]}"
+        # Is it these states that ruff can't take, or does it not work at all?
+        if _works(command):
+            raise CodegenError(message, "Use verify='compile' for this program.")
+        raise MachineError(message, "Use verify='compile', or install another version of ruff.")
+    return json.loads(done.stdout)
+
+
+def _works(command: Sequence[str]) -> bool:
+    """Whether ruff can lint an empty program with the same options."""
+    alone = [*command[:-1], "-"]
+    return (
+        subprocess.run(alone, input="", capture_output=True, text=True, check=False).returncode == 0
+    )

@@ -1,0 +1,288 @@
+"""Databases from files, data frames and rows: an engine with the gate in front of it.
+
+Every file is opened in a child process that can be killed (:mod:`.child`), since some functions of
+an engine take quadratic time on long texts. Only rows in memory whose texts are all short are read
+in this process, with a low limit on what a function can make of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import InputError
+from codegen.sqlnet.databases import DEFAULT_LIMITS, DatabaseError, Engine, Rows, StatementLimits
+from codegen.sqlnet.databases.child import Child
+from codegen.sqlnet.databases.sqlite import LONGEST_HERE, SqliteEngine, quoted
+from codegen.sqlnet.query import ColumnType, Statement, Table, column_type, unique_names
+from codegen.sqlnet.sql import validate
+from codegen.sqlnet.words import number_of
+
+MOST_COLUMNS = 2000  # of a table; SQLite's own limit
+_SHORT = 10_000  # bytes; rows with longer texts go to a child
+_REMEDY = "Give a SQLite, DuckDB, .csv or .tsv file."
+
+
+class Database:
+    """An engine with the gate in front of it: it can be asked, and never changed.
+
+    Attributes:
+        dialect: of sqlglot.
+        tables: the tables and views, at least one.
+    """
+
+    dialect = ""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self.engine = engine
+        try:
+            if not (tables := engine.tables()):
+                raise DatabaseError(f"{name} holds no table.")
+            self.tables = tables
+        except BaseException:
+            engine.close()
+            raise
+
+    def execute(self, statement: Statement, limits: StatementLimits = DEFAULT_LIMITS) -> Rows:
+        """Runs one statement.
+
+        Raises:
+            UnsafeSQLError: if it is not a single SELECT on the tables; nothing has run.
+            TooSlowError: if it takes longer than the limit.
+            DatabaseError: if it fails.
+        """
+        validate(statement.text, self.tables, self.dialect)
+        return self.engine.query(statement, limits)
+
+    def close(self) -> None:
+        """Closes the engine."""
+        self.engine.close()
+
+
+def open_database(path: str | Path) -> Database:
+    """A database by its file: SQLite, DuckDB, or CSV (``.csv``, ``.tsv``); by content, then name.
+
+    Raises:
+        InputError: if there is no such file, or it is none of these.
+        DatabaseError: if it is damaged or locked.
+    """
+    path = Path(path)
+    try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise InputError(f"{path} is no file, but a pipe, a device or a socket.", _REMEDY)
+        with path.open("rb") as file:
+            head = file.read(20)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    if not head:
+        raise InputError(f"{path} is empty.", _REMEDY)
+    if head.startswith(b"SQLite format 3\0"):
+        return SqliteDatabase.open(path)
+    if head[8:12] == b"DUCK":
+        return DuckDBDatabase.open(path)
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        return SqliteDatabase.from_csv(path)
+    raise InputError(f"{path} is no database that can be read.", _REMEDY)
+
+
+class DuckDBDatabase(Database):
+    """A DuckDB file. See :class:`Database`; needs the package duckdb."""
+
+    dialect = "duckdb"
+
+    @classmethod
+    def open(cls, path: str | Path) -> DuckDBDatabase:
+        """Opens a file for reading.
+
+        Raises:
+            ConfigError: if duckdb is not installed.
+            DatabaseError: if the file is damaged, locked, takes too long to read, or holds no
+                table.
+        """
+        path = str(Path(path).resolve())
+        return cls(Child("duckdb", path), path)
+
+
+class SqliteDatabase(Database):
+    """A SQLite database, on disk or in memory. See :class:`Database`."""
+
+    dialect = "sqlite"
+
+    @classmethod
+    def open(cls, path: str | Path) -> SqliteDatabase:
+        """Opens a file for reading.
+
+        Raises:
+            DatabaseError: if it is damaged, locked, takes too long to read, or holds no table.
+        """
+        path = str(Path(path).resolve())
+        return cls(Child("sqlite", path), path)
+
+    @classmethod
+    def from_rows(
+        cls, columns: Sequence[str], rows: Iterable[Sequence[Any]], table: str = "table"
+    ) -> SqliteDatabase:
+        """A table in memory, from its column names and rows; types are read off the values.
+
+        Raises:
+            InputError: if a row has another number of values than there are columns, or a table
+                can't hold what is given.
+        """
+        return cls._in_memory([(table, columns, rows, None)], table)
+
+    @classmethod
+    def from_table(cls, table: Table, rows: Iterable[Sequence[Any]]) -> SqliteDatabase:
+        """A table in memory with the columns and types that ``table`` says.
+
+        Raises:
+            InputError: see :meth:`from_rows`.
+        """
+        types: list[ColumnType] = [column.type for column in table.columns]
+        columns = [column.name for column in table.columns]
+        return cls._in_memory([(table.name, columns, rows, types)], table.name)
+
+    @classmethod
+    def from_csv(cls, *paths: str | Path) -> SqliteDatabase:
+        """Tables in memory from CSV files with a header, each called as its file.
+
+        Raises:
+            InputError: if one can't be read, is not UTF-8, or a row has another number of values.
+        """
+        names = unique_names([Path(path).stem for path in paths])
+        found = zip(map(Path, paths), names, strict=True)
+        read = ((name, *_read_csv(path), None) for path, name in found)
+        return cls._in_memory(read, ", ".join(map(str, paths)))
+
+    @classmethod
+    def from_dataframe(cls, frame: Any, table: str = "table") -> SqliteDatabase:
+        """A table in memory from a pandas DataFrame (its index left out)."""
+        columns = [str(column) for column in frame.columns]
+        return cls.from_rows(columns, frame.itertuples(index=False, name=None), table)
+
+    @classmethod
+    def _in_memory(cls, tables: Iterable[_Filling], name: str) -> SqliteDatabase:
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        try:
+            longest = max((_fill(connection, *table) for table in tables), default=0)
+            engine: Engine
+            if longest > _SHORT:
+                engine = Child("sqlite", name, connection.serialize())
+                connection.close()
+            else:
+                engine = SqliteEngine(connection, name, longest=LONGEST_HERE, steps=100)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(engine, name)
+
+
+_Filling = tuple[str, Sequence[str], Iterable[Sequence[Any]], Sequence[ColumnType] | None]
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            start = file.read(65536)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=_delimiter(path, start))
+            header = next(reader, None)
+            if not header:
+                raise InputError(f"{path} is empty.", "It needs a line with column names.")
+            return header, [row for row in reader if row]
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not valid UTF-8.", "Save the file as UTF-8.") from None
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV file: {error}.") from None
+
+
+def _fill(
+    connection: sqlite3.Connection,
+    table: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    types: Sequence[ColumnType] | None = None,
+) -> int:
+    """Makes a table and fills it; without types, they are read off the values.
+
+    Returns:
+        The bytes of its longest text.
+    """
+    if len(columns) > MOST_COLUMNS:
+        raise InputError(
+            f"The table {table!r} has {len(columns)} columns; at most {MOST_COLUMNS} are taken.",
+            "Leave out those that are not asked for.",
+        )
+    names = unique_names(columns)
+    for name in (table, *names):
+        if "\0" in name or not _is_utf8(name):
+            raise InputError(f"{name!r} can't be the name of a table or column.", "Rename it.")
+    held = []
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(names):
+            raise InputError(
+                f"Row {number} of {table!r} has {len(row)} values for {len(names)} columns."
+            )
+        held.append(tuple(map(_storable, row)))
+    if types is None:
+        types = [column_type(row[i] for row in held) for i in range(len(names))]
+    declared = ", ".join(
+        f"{quoted(name)} {'REAL' if kind == 'real' else 'TEXT'}"
+        for name, kind in zip(names, types, strict=True)
+    )
+    longest = max((_bytes(value) for row in held for value in row), default=0)
+    marks = ", ".join("?" * len(names))
+    try:
+        connection.execute(f"CREATE TABLE {quoted(table)} ({declared})")
+        connection.executemany(
+            f"INSERT INTO {quoted(table)} VALUES ({marks})",
+            (tuple(_typed(v, kind) for v, kind in zip(row, types, strict=True)) for row in held),
+        )
+    except (sqlite3.Error, UnicodeEncodeError) as error:
+        raise InputError(f"The table {table!a} can't be made: {error}.") from None
+    connection.commit()
+    return longest
+
+
+def _bytes(value: Any) -> int:
+    """Of a text in UTF-8, at most."""
+    return len(value) * (1 if value.isascii() else 4) if isinstance(value, str) else 0
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _storable(value: Any) -> str | int | float | None:
+    """A value that SQLite can hold: NaN and None are NULL; what it does not know is text."""
+    if value is None or value != value:  # NaN alone is unequal to itself
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        with suppress(AttributeError, ValueError):
+            value = getattr(value, "item")()  # noqa: B009 - a numpy scalar has it
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value if isinstance(value, float) or abs(value) < 2**63 else float(value)
+    return str(value)
+
+
+def _typed(value: str | int | float | None, kind: str) -> str | int | float | None:
+    if kind == "real" and isinstance(value, str):
+        return number_of(value)  # None for an empty cell
+    return value if value is None or kind == "real" else str(value)
+
+
+def _delimiter(path: Path, start: str) -> str:
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = start.split("\n", 1)[0]
+    return max(",;\t|", key=lambda mark: (first.count(mark), mark == ","))

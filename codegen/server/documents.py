@@ -36,12 +36,14 @@ class DocumentState:
         past: tokens that were made in it.
         quote: of the string that the cursor's line began in; a change asks for a recompute.
         recompute: whether states should be made exact when there is time.
+        doubtful: the prompt whose answer was in doubt, empty if the latest was not.
     """
 
     cache: EditableCache
     past: SuffixStore = field(default_factory=lambda: SuffixStore(_PAST))
     quote: str = ""
     recompute: bool = False
+    doubtful: list[int] = field(default_factory=list)
 
 
 class DocumentCaches:

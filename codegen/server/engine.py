@@ -71,7 +71,7 @@ class CompletionEngine:
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._schedule = Schedule(model.chunk)
-        self._costs = SharedCosts(self._schedule.costs, lambda: len(self._schedule))
+        self._costs = SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
         self._account = Account()  # of all requests' drafts
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
@@ -252,7 +252,8 @@ class CompletionEngine:
             return Completion(())
         inexact, settling_s = document.cache.inexact, 0.0
         single = request.candidates == 1 and request.temperature == 0
-        if inexact and not (single and prompt.quote == document.quote):
+        doubtful = request.settle and prompt.ids == document.doubtful
+        if inexact and (doubtful or not single or prompt.quote != document.quote):
             settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
@@ -262,6 +263,7 @@ class CompletionEngine:
             settling_s = yield from self._settle(job, document)
             decoder = self._decoder(job, document, prompt)
             candidates = yield from decoder.run()
+        document.doubtful = [] if decoder.settled else prompt.ids
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,

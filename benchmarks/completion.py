@@ -207,10 +207,12 @@ class _Bench:
         self.cold: list[float] = []
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
+        from codegen.generation import SamplingParams
         from codegen.server.requests import CompletionRequest, DocumentKey
 
         key = more.pop("key", DocumentKey("bench", "", document))
-        options = {"max_tokens": _TOKENS, "multiline": None, "language": "python", **more}
+        params = SamplingParams(max_new_tokens=more.pop("max_new_tokens", _TOKENS))
+        options = {"params": params, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
     async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
@@ -275,7 +277,7 @@ class _Bench:
         times, passes = [], []
         with _counted() as begun:
             for number in range(_CANCELS):
-                asked = self.request(text, at, "document-0", max_tokens=200)
+                asked = self.request(text, at, "document-0", max_new_tokens=200)
                 task = asyncio.ensure_future(engine.complete(asked))
                 while len(begun) < 3:
                     await asyncio.sleep(0.001)
@@ -301,7 +303,7 @@ class _Bench:
             at = text.index("\n", len(text) // 2)
             text = text[max(0, at - _CLIENT_CHARS) : at] + typed
             return self.request(
-                text, len(text), "", max_tokens=tokens,
+                text, len(text), "", max_new_tokens=tokens,
                 key=DocumentKey(f"client-{number}", "", "document"), settle=False,
             )  # fmt: skip
 
@@ -317,7 +319,7 @@ class _Bench:
                     *(self.engine.complete(asked(n, typed, _CLIENT_TOKENS)) for n in numbers)
                 )
                 wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-                made = sum(answer.candidates[0].tokens for answer in answers)
+                made = sum(answer.candidates[0].completion_tokens for answer in answers)
                 rates[count].append((made / wall, made / cpu))
         for count, found in rates.items():
             for name, values in zip(("s", "cpu_s"), zip(*found, strict=True), strict=True):

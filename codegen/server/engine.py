@@ -107,7 +107,7 @@ class CompletionEngine:
             answer = await job.future
         finally:
             job.cancel.set()
-        if request.multiline is not None and request.temperature == 0 and answer.settled:
+        if request.multiline is not None and request.params.temperature == 0 and answer.settled:
             texts = tuple(candidate.text for candidate in answer.candidates)
             self.suggestions(request.key).add(request, answer.seen, texts)
         self.usual_s += _WEIGHT * (answer.stages["total"] - self.usual_s)
@@ -133,7 +133,7 @@ class CompletionEngine:
 
     def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
         """What earlier suggestions give for a request, None if the model must be asked."""
-        if request.multiline is None or request.temperature > 0:
+        if request.multiline is None or request.params.temperature > 0:
             return None
         return self.suggestions(request.key).find(self._within_limits(request))
 
@@ -163,10 +163,11 @@ class CompletionEngine:
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
-        most_tokens = min(limits.max_tokens, self.model.limit // 2)
+        most = min(limits.max_tokens, self.model.limit // 2)
+        params = request.params
         return replace(
             request,
-            max_tokens=max(1, min(request.max_tokens, most_tokens)),
+            params=replace(params, max_new_tokens=min(params.max_new_tokens, most)),
             candidates=max(1, min(request.candidates, limits.candidates)),
             deadline_s=min(request.deadline_s, limits.deadline_s),
         )
@@ -251,7 +252,7 @@ class CompletionEngine:
         if job.warm_up:
             return Completion(())
         inexact, settling_s = document.cache.inexact, 0.0
-        single = request.candidates == 1 and request.temperature == 0
+        single = request.candidates == 1 and request.params.temperature == 0
         doubtful = request.settle and prompt.ids == document.doubtful
         if inexact and (doubtful or not single or prompt.quote != document.quote):
             settling_s = yield from self._settle(job, document)

@@ -43,6 +43,7 @@ from starlette.routing import Route
 
 from codegen import __version__
 from codegen.errors import CodegenError, InputError
+from codegen.generation import SamplingParams
 from codegen.server.engine import CompletionEngine
 from codegen.server.guard import Guard
 from codegen.server.prompts import parse_foreign
@@ -258,11 +259,13 @@ def _openai_request(body: OpenAIBody, prompt: str) -> CompletionRequest:
         suffix,
         language=body.language,
         snippets=_snippets([("context", before)]),
-        max_tokens=default_tokens if body.max_tokens is None else body.max_tokens,
         candidates=body.n,
-        temperature=default_temperature if body.temperature is None else body.temperature,
-        top_p=body.top_p,
-        seed=body.seed,
+        params=SamplingParams(
+            max_new_tokens=default_tokens if body.max_tokens is None else body.max_tokens,
+            temperature=default_temperature if body.temperature is None else body.temperature,
+            top_p=body.top_p,
+            seed=body.seed,
+        ),
         stop=tuple(body.stop),
         multiline="auto" if infill else None,
         max_lines=_FILL_LINES,
@@ -296,13 +299,15 @@ def _openai_head(service: CompletionService) -> dict[str, Any]:
 def _choice(index: int, text: str, candidate: Candidate | None) -> dict[str, Any]:
     reason = None
     if candidate is not None:
-        reason = "length" if candidate.finish == "length" else "stop"
+        reason = "length" if candidate.finish_reason == "length" else "stop"
     return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
 
 
 def _usage(answers: list[Completion]) -> dict[str, Any]:
     prompt = sum(answer.prompt_tokens for answer in answers)
-    decoded = sum(candidate.tokens for answer in answers for candidate in answer.candidates)
+    decoded = sum(
+        candidate.completion_tokens for answer in answers for candidate in answer.candidates
+    )
     cached = sum(answer.reused for answer in answers)
     return {
         "prompt_tokens": prompt,
@@ -385,11 +390,13 @@ def _infill_request(body: InfillBody) -> CompletionRequest:
         body.input_suffix,
         language=body.language,
         snippets=_snippets(extra),
-        max_tokens=body.n_predict if body.n_predict > 0 else 128,
         candidates=body.n if body.n_cmpl is None else body.n_cmpl,
-        temperature=body.temperature if sampled else 0.0,
-        top_p=body.top_p,
-        seed=max(0, body.seed),
+        params=SamplingParams(
+            max_new_tokens=body.n_predict if body.n_predict > 0 else 128,
+            temperature=body.temperature if sampled else 0.0,
+            top_p=body.top_p,
+            seed=max(0, body.seed),
+        ),
         stop=tuple(body.stop),
         deadline_s=limit_ms / 1e3 if limit_ms > 0 else 20.0,
     )
@@ -422,23 +429,26 @@ def _row(
         "id_slot": 0,
         "stop": True,
         "model": service.engine.model.name,
-        "tokens_predicted": one.tokens,
+        "tokens_predicted": one.completion_tokens,
         "tokens_evaluated": answer.reused + answer.encoded,
         "tokens_cached": answer.reused,
         "has_new_line": "\n" in one.text,
         "truncated": False,
-        "stop_type": _STOP_TYPES[one.finish],
+        "stop_type": _STOP_TYPES[one.finish_reason],
         "stopping_word": "",
         "prompt": "",
-        "generation_settings": {"n_predict": asked.max_tokens, "temperature": asked.temperature},
+        "generation_settings": {
+            "n_predict": asked.params.max_new_tokens,
+            "temperature": asked.params.temperature,
+        },
         "timings": {
             "cache_n": answer.reused,
             "prompt_n": answer.encoded,
             "prompt_ms": encode_ms,
             **_rates("prompt", answer.encoded, encode_ms),
-            "predicted_n": one.tokens,
+            "predicted_n": one.completion_tokens,
             "predicted_ms": decode_ms,
-            **_rates("predicted", one.tokens, decode_ms),
+            **_rates("predicted", one.completion_tokens, decode_ms),
         },
     }
 
@@ -529,8 +539,7 @@ async def completions(service: CompletionService, request: Request) -> Response:
         language=body.language,
         path=segments.filepath,
         snippets=_snippets(extra),
-        temperature=body.temperature,
-        seed=body.seed,
+        params=SamplingParams(64, body.temperature, seed=body.seed),
     )
     answer = await service.complete(request, asked)
     choices = [{"index": n, "text": one.text} for n, one in enumerate(answer.candidates)]

@@ -215,7 +215,7 @@ class Prompter:
 
     def build(self, request: CompletionRequest) -> Prompt:
         """The prompt of a request."""
-        room = self.limit - request.max_tokens - len(self._first) - 8
+        room = self.limit - request.params.max_new_tokens - len(self._first) - 8
         head = self._snippets(request.snippets, request.path, int(room * _SNIPPET_SHARE))
         room -= len(head)
         suffix: list[int] = []

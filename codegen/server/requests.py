@@ -1,14 +1,18 @@
-"""Requests to the engine, its answers, and the limits on both."""
+"""Requests to the engine, its answers, and the limits on both.
+
+A completion request is not :class:`codegen.generation.Request`, which has one text and no document;
+what both have goes by the same names, and the sampling parameters are the same.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from codegen.errors import CodegenError, ConfigError
+from codegen.generation import SamplingParams
+from codegen.records import FinishReason
 from codegen.server.text import Multiline
-
-Finish = Literal["stop", "length", "eos"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,12 @@ class CompletionRequest:
         language: the editor's name for the language.
         path: of the document; a label, no file is opened.
         snippets: text of other files.
-        max_tokens: of each candidate.
         candidates: how many different candidates to return.
-        temperature: 0 for the most probable text and, as further candidates, its nearest rivals;
-            above 0 each candidate is sampled.
-        top_p: see :func:`codegen.decoding.sampling.choose`.
-        seed: of the sampling.
+        params: of each candidate. Temperature 0 gives the most probable text and, as further
+            candidates, its nearest rivals; above 0 each candidate is sampled.
         stop: strings that end a candidate.
         multiline: how far a candidate may go; None for a raw continuation, which ends only by
-            ``max_tokens``, ``stop`` and the end of the sequence, and of which only unsafe
+            ``max_new_tokens``, ``stop`` and the end of the sequence, and of which only unsafe
             characters are removed.
         max_lines: of a candidate.
         deadline_s: time after which what has been decoded is the answer.
@@ -99,11 +100,8 @@ class CompletionRequest:
     language: str = ""
     path: str = ""
     snippets: tuple[Snippet, ...] = ()
-    max_tokens: int = 64
     candidates: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    params: SamplingParams = SamplingParams(max_new_tokens=64)
     stop: tuple[str, ...] = ()
     multiline: Multiline | None = "auto"
     max_lines: int = 12
@@ -117,13 +115,13 @@ class Candidate:
 
     Attributes:
         text: to insert at the cursor.
-        tokens: how many tokens the model decoded for it.
-        finish: why it ended.
+        completion_tokens: how many tokens the model decoded for it.
+        finish_reason: why it ended.
     """
 
     text: str
-    tokens: int
-    finish: Finish
+    completion_tokens: int
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from codegen.errors import CodegenError
+from codegen.generation import SamplingParams
 from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
 from codegen.server.requests import (
@@ -351,8 +352,8 @@ class Session:
             suffix,
             language=document.language,
             path=uri,
-            max_tokens=preferences.max_tokens,
             candidates=1 if automatic else preferences.candidates,
+            params=SamplingParams(max_new_tokens=preferences.max_tokens),
             multiline=preferences.multiline,
             max_lines=preferences.max_lines,
         )

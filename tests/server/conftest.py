@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from codegen.generation import SamplingParams
 from codegen.server.requests import CompletionRequest, DocumentKey
 
 pytest.importorskip("pygls")
@@ -71,7 +72,10 @@ def ask() -> Callable[..., CompletionRequest]:
     def make(prefix: str, suffix: str = "", document: str = "a.py", **more: Any) -> Any:
         client = more.pop("client", "test")
         key = DocumentKey(client, "", document)
-        options = {"language": "python", "max_tokens": 8, "multiline": None, **more}
+        options = {"language": "python", "multiline": None, **more}
+        given = {"max_new_tokens": options.pop("max_tokens", 8)}
+        given |= {name: options.pop(name) for name in ("temperature", "seed") if name in options}
+        options["params"] = SamplingParams(**given)
         return CompletionRequest(key, prefix, suffix, **options)
 
     return make

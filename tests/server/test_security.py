@@ -349,7 +349,7 @@ def test_4_more_than_allowed_is_lowered(engine: Any, ask: Any) -> None:
     async def run() -> None:
         got = await engine.complete(ask("x = ", max_tokens=10**6, candidates=10**6))
         assert len(got.candidates) <= engine.limits.candidates
-        assert all(one.tokens <= engine.model.limit for one in got.candidates)
+        assert all(one.completion_tokens <= engine.model.limit for one in got.candidates)
 
     asyncio.run(run())
 

@@ -61,7 +61,7 @@ def run(
 
     from codegen.benchmarks.tools.realign import Limits, eqspec, exspec
     from codegen.decoding.drafts import SuffixDrafter
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def run(
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
     given = _prompts(loaded, prompts)
-    limits = Limits(max_new_tokens, draft_tokens, HFGenerator(loaded).eos)
+    limits = Limits(max_new_tokens, draft_tokens, TransformersBackend(loaded).eos)
 
     def drafters() -> list[Any]:
         return [SuffixDrafter() for _ in given]
@@ -113,7 +113,7 @@ def ours(model: Any, prompts: Sequence[list[int]], limits: Limits) -> tuple[list
     """The decoding loop on one batch, with suffix drafts if they may have tokens; what it took."""
     from codegen.decoding.drafts import SuffixDrafter
     from codegen.decoding.loop import Row, decode
-    from codegen.decoding.verify import Speculation
+    from codegen.decoding.strategies.speculative import Speculation
 
     rows = [Row(list(prompt), [0.0] * limits.max_new_tokens) for prompt in prompts]
     speculation = None
@@ -122,7 +122,7 @@ def ours(model: Any, prompts: Sequence[list[int]], limits: Limits) -> tuple[list
     with _counted() as tally:
         decode(
             model, rows, max_new_tokens=limits.max_new_tokens, temperature=0, top_p=1,
-            eos=limits.eos, speculation=speculation,
+            eos=limits.eos, strategy=speculation,
         )  # fmt: skip
     return [row.tokens for row in rows], tally
 
@@ -131,21 +131,21 @@ def ours(model: Any, prompts: Sequence[list[int]], limits: Limits) -> tuple[list
 def _counted() -> Iterator[Tally]:
     """Counts what the loop's passes feed and read in vain; prompts' encoding left out."""
     from codegen.benchmarks.tools.realign import Tally
-    from codegen.decoding.verify import Trees
+    from codegen.decoding.rows import CachedRows
 
-    tally, place = Tally(), Trees.place
+    tally, place = Tally(), CachedRows.place
 
-    def counted(self: Any, cache: Any, cursors: Sequence[int], device: Any) -> Any:
+    def counted(self: Any, trees: Any, first: int = 0) -> Any:
         tally.passes += 1
-        tally.fed += self.width * len(cursors)
-        tally.padded += sum(max(cursors) - cursor for cursor in cursors)
-        return place(self, cache, cursors, device)
+        tally.fed += trees.width * len(self.cursors)
+        tally.padded += sum(max(self.cursors) - cursor for cursor in self.cursors)
+        return place(self, trees, first)
 
-    Trees.place = counted  # type: ignore[method-assign]
+    CachedRows.place = counted  # type: ignore[method-assign]
     try:
         yield tally
     finally:
-        Trees.place = place  # type: ignore[method-assign]
+        CachedRows.place = place  # type: ignore[method-assign]
 
 
 def _prompts(loaded: Any, count: int) -> list[list[int]]:

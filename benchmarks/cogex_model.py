@@ -34,7 +34,7 @@ from codegen.records import AppendLog, read_rows
 
 if TYPE_CHECKING:
     from codegen.cogex.family import Family, Item
-    from codegen.generation.protocol import Generator
+    from codegen.generation.protocol import Backend
 
 TASKS = ("word_sorting", "coin_flip", "large_sum", "arithmetic")
 _METHODS = ("direct", "few_shot", "tuned", "tuned_reasoner")
@@ -136,27 +136,27 @@ def _answer(
         return
     import torch
 
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
-    generator = HFGenerator(load(name), batch_size)
+    backend = TransformersBackend(load(name), batch_size)
     work = _direct if method == "direct" else partial(_emulated, method)
     for task, missing in waiting.items():
         family = find_family(task)
         for start in range(0, len(missing), batch_size):
             some = missing[start : start + batch_size]
             items = [family.item("test", number) for number in some]
-            for at, answered in work(family, items, generator):
+            for at, answered in work(family, items, backend):
                 answers.add(method, task, some[at], answered)
             say(f"{method} {task}: {start + len(some)} of {len(missing)}")
 
 
 def _direct(
-    family: Family, items: Sequence[Item], generator: Generator
+    family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
     from codegen.cogex.literals import normalised
-    from codegen.generation.protocol import Decoder, Request, SamplingParams
+    from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 
     shown = [family.item("train", number) for number in range(_SHOTS)]
     before = family.instructions[0] + "\n\n"
@@ -165,14 +165,14 @@ def _direct(
         Request(f"{before}Input: {item.input}\nAnswer:", stop=("\n",), problem_id=str(number))
         for number, item in enumerate(items)
     ]
-    for sample in generator.generate(requests, SamplingParams(_ANSWER_TOKENS), Decoder()):
+    for sample in samples(backend, requests, SamplingParams(_ANSWER_TOKENS), Decoder()):
         number = int(sample.problem_id)
         right = normalised(sample.completion) == normalised(items[number].answer)
         yield number, Answered(right, "", 0, 0)
 
 
 def _emulated(
-    method: str, family: Family, items: Sequence[Item], generator: Generator
+    method: str, family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
     from codegen.cogex.family import record_of, source_of
     from codegen.cogex.model import Ask, Limits, PseudoModel
@@ -183,7 +183,7 @@ def _emulated(
         record_of(instruction, family.item("train", number), program) for number in range(_SHOTS)
     ]
     model = PseudoModel(
-        generator,
+        backend,
         shots=shots if method == "few_shot" else (),
         batch_size=len(items),
         limits=Limits(output_tokens=128),

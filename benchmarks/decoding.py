@@ -128,14 +128,14 @@ def run(
     began = time.monotonic()
     import torch
 
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     torch.set_num_threads(1)
     loaded = load(model)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    generator = HFGenerator(loaded, batch_size=_BATCH)
+    generator = TransformersBackend(loaded, batch_size=_BATCH)
     methods: dict[str, Complete] = {name: _ours(generator, name) for name in _OURS}
     methods["transformers"] = _theirs(generator, {})
     peers: dict[str, Complete] = {}
@@ -284,11 +284,17 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
     layers = model.config.get_text_config().num_hidden_layers
     texts = [[*question.ids, *question.answer] for question in questions]
     rows = list(range(len(questions)))
-    place = loop._Run.place
+    rounds = loop.rounds
 
-    def placed(self: Any, *arguments: Any) -> Any:
-        rows[:] = self.batch
-        return place(self, *arguments)
+    def watched(batch: Any, strategy: Any) -> Any:
+        propose = strategy.propose
+
+        def proposing(of: Any) -> Any:
+            rows[:] = of.numbers
+            return propose(of)
+
+        strategy.propose = proposing
+        return rounds(batch, strategy)
 
     def look(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         if module.config.get_text_config().num_hidden_layers != layers:
@@ -306,16 +312,16 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
             run.drafted += kwargs["input_ids"].shape[1] - 1
 
     handle = model.register_forward_hook(look, with_kwargs=True)
-    loop._Run.place = placed  # type: ignore[method-assign]
+    loop.rounds = watched
     try:
         yield run
     finally:
-        loop._Run.place = place  # type: ignore[method-assign]
+        loop.rounds = rounds
         handle.remove()
 
 
 def _ours(generator: Any, name: str, **options: Any) -> Complete:
-    from codegen.generation import Decoder, SamplingParams
+    from codegen.generation import Decoder, SamplingParams, samples
 
     decoder = Decoder("sample" if name == "plain" else name, options)
 
@@ -323,10 +329,10 @@ def _ours(generator: Any, name: str, **options: Any) -> Complete:
         questions: Sequence[_Question], most: int
     ) -> tuple[list[list[int]], dict[str, Any]]:
         params = SamplingParams(max_new_tokens=most, temperature=questions[0].temperature)
-        samples = list(generator.generate([q.request for q in questions], params, decoder))
-        made = [_tokens(generator, s.completion, s.completion_tokens) for s in samples]
+        found = list(samples(generator, [q.request for q in questions], params, decoder))
+        made = [_tokens(generator, s.completion, s.completion_tokens) for s in found]
         drafters: dict[str, list[int]] = {}
-        for sample in samples:
+        for sample in found:
             for drafter, counts in sample.meta.get("drafts", {}).items():
                 total = drafters.setdefault(drafter, [0, 0])
                 total[:] = [total[0] + counts[0], total[1] + counts[1]]

@@ -54,8 +54,7 @@ def _compiled(report: Report, quick: bool) -> list[dict[str, Any]] | None:
     if not triton_installed():
         report.install["triton"] = "pip install triton (Linux)"
         return None
-    from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant
-    from codegen.kernels.gpu.variants import variants
+    from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant, variants
 
     rows = []
     for variant in variants():

@@ -109,7 +109,7 @@ def _compare(
     new: int,
 ) -> None:
     """All methods on one target."""
-    from codegen.decoding.s2d import Nested
+    from codegen.decoding.strategies.sorted import Nested
 
     ladders: dict[str, dict[str, Any]] = {
         "ladder": {},
@@ -148,7 +148,7 @@ def _measure(
     plain: Sequence[list[int]],
 ) -> int:
     """One method; how many completions are plain decoding's."""
-    from codegen.decoding.s2d import SortedDrafter, Tally
+    from codegen.decoding.strategies.sorted import SortedDrafter, Tally
 
     total = Tally()
     made: list[int] = []
@@ -184,12 +184,12 @@ def _measure(
 def _decode(loaded: Any, prompt: list[int], new: int, drafter: Any) -> tuple[list[int], int]:
     """Greedy tokens and the target's passes."""
     from codegen.decoding.loop import Row, decode
-    from codegen.decoding.verify import Speculation
+    from codegen.decoding.strategies.speculative import Speculation
 
     row = Row(list(prompt), [0.0] * new)
     speculation = Speculation([drafter], limit=_DRAFTED) if drafter else None
     decode(loaded.model, [row], max_new_tokens=new, temperature=0, top_p=1, eos=frozenset(),
-           speculation=speculation)  # fmt: skip
+           strategy=speculation)  # fmt: skip
     return row.tokens, speculation.passes if speculation else len(row.tokens)
 
 

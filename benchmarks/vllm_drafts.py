@@ -61,8 +61,7 @@ def run(
                 for key in _KEYS:
                     report.set(f"{name}_{method}_{key}", None)
         return {**report.mapping(), "install": _INSTALL}
-    from codegen.generation.vllm_engine import import_vllm
-    from codegen.generation.vllm_generator import VllmGenerator
+    from codegen.generation.vllm import VllmBackend, import_vllm
 
     report.versions["vllm"] = import_vllm().__version__
     options: dict[str, Any] = {
@@ -71,7 +70,7 @@ def run(
         "disable_log_stats": False,
         "gpu_memory_utilization": memory,
     }
-    generator = VllmGenerator(model, options=options)
+    generator = VllmBackend(model, options=options)
     sets = humaneval_requests(prompts)
     plain = {
         name: _complete(generator, "sample", requests, max_new_tokens)
@@ -98,11 +97,11 @@ def run(
 
 
 def _complete(generator: Any, decoder: str, requests: Sequence[Any], most: int) -> list[Any]:
-    from codegen.generation import Decoder, SamplingParams
+    from codegen.generation import Decoder, SamplingParams, samples
 
     params = SamplingParams(max_new_tokens=most)
-    samples = generator.generate(requests, params, Decoder(decoder))
-    return sorted(samples, key=lambda sample: sample.index)
+    made = samples(generator, requests, params, Decoder(decoder))
+    return sorted(made, key=lambda sample: sample.index)
 
 
 def _counted(generator: Any) -> tuple[int, int]:

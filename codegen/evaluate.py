@@ -11,8 +11,6 @@ from codegen.generation.protocol import Decoder, SamplingParams
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
-    from codegen.generation import Generator
-    from codegen.models import ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +37,8 @@ def sample_task(
     decoder: Decoder | None = None,
     limit: int | None = None,
     batch_size: int = 40,
-    backend: str = "hf",
-    vllm_options: Mapping[str, Any] | None = None,
+    backend: str = "transformers",
+    options: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SampledRun:
     """Makes ``n`` samples a problem with a model, or goes on with what ``out`` holds.
@@ -53,30 +51,27 @@ def sample_task(
             tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
-        backend: ``hf`` or ``vllm``.
-        vllm_options: vLLM's own, see :class:`codegen.generation.vllm_generator.VllmGenerator`.
+        backend: a name of ``codegen.generation.backends.BACKENDS``.
+        options: the back-end's own.
     """
     from codegen.evals.run import run
     from codegen.evals.tasks import find_style
-    from codegen.generation.decoders import find_decoder
+    from codegen.generation.backends import backend_class, open_backend
+    from codegen.generation.decoders import supported
 
     if decoder:
-        find_decoder(decoder)  # a typo should not cost a model load
+        supported(decoder, backend_class(backend))  # a typo should not cost a model load
     if style:
         asked = find_style(style) if isinstance(style, str) else style
         task.request(task.problems()[0], asked, 0)  # nor a style that the task does not take
-    asked_model = (
-        _in_vllm(model, batch_size, vllm_options, decoder)
-        if backend == "vllm"
-        else _in_transformers(model, batch_size)
-    )
-    card = asked_model.card
-    chosen = style or task.style or card.style
+    opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
+    chosen = style or task.style or opened.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
-    decoder = decoder or Decoder(card.decoder)
+    decoder = decoder or Decoder(opened.decoder)
+    identity = opened.identity(decoder)
     path = run(
         task,
-        asked_model.generator,
+        opened,
         params,
         decoder,
         n=n,
@@ -84,53 +79,16 @@ def sample_task(
         out=out,
         limit=limit,
         shard_size=batch_size,
-        settings={"model": model, **asked_model.settings, "backend": backend},
-        about={"model_parameters": asked_model.parameters},
+        settings={"model": model, **identity, "backend": backend},
+        about={"model_parameters": opened.parameters} if opened.parameters else None,
         on_progress=on_progress,
     )
-    origin, dtype = asked_model.settings["model_origin"], asked_model.settings["dtype"]
-    parameters = asked_model.parameters
-    return SampledRun(path, model, origin, chosen.name, decoder.name, dtype, parameters)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A model ready to be asked, with what the run's settings say of it."""
-
-    generator: Generator
-    card: ModelCard
-    parameters: int
-    settings: Mapping[str, Any]
-
-
-def _in_transformers(model: str, batch_size: int) -> _Asked:
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import count_parameters, load
-
-    loaded = load(model)
-    settings = {
-        "model_origin": loaded.origin,
-        "model_fingerprint": loaded.fingerprint,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "device": loaded.model.device.type,
-    }
-    generator = HFGenerator(loaded, batch_size)
-    return _Asked(generator, loaded.card, count_parameters(loaded.model), settings)
-
-
-def _in_vllm(
-    model: str, batch_size: int, options: Mapping[str, Any] | None, decoder: Decoder | None
-) -> _Asked:
-    from codegen.generation.vllm_generator import VllmGenerator, accept
-
-    generator = VllmGenerator(model, batch_size=batch_size, options=options)
-    reader = accept(decoder or Decoder(generator.card.decoder))
-    engine = generator.engine(bool(reader.drafts))
-    settings = {
-        "model_origin": generator.origin,
-        "model_fingerprint": generator.fingerprint,
-        "dtype": engine.dtype,
-        "device": engine.device,
-        **({"vllm_options": dict(options)} if options else {}),
-    }
-    return _Asked(generator, generator.card, generator.parameters, settings)
+    return SampledRun(
+        path,
+        model,
+        identity.get("model_origin", backend),
+        chosen.name,
+        decoder.name,
+        identity.get("dtype", ""),
+        opened.parameters or 0,
+    )

@@ -15,12 +15,12 @@ from typing import Any
 from codegen.cogex import templates
 from codegen.cogex.literals import Invalid, normalised, parse_output
 from codegen.cogex.record import CogexRecord, read_record, split_completion
-from codegen.generation.plans import Plan, Questioner, Unusable
+from codegen.generation.plans import Conversation, Plan, Unusable
 
 _MOST_STEPS = 3
 
 
-def converted(instruction: str, input: str, answer: str, asked: Questioner) -> Plan[CogexRecord]:
+def converted(instruction: str, input: str, answer: str, model: Conversation) -> Plan[CogexRecord]:
     """A plan for the record of one instruction.
 
     Raises:
@@ -28,11 +28,11 @@ def converted(instruction: str, input: str, answer: str, asked: Questioner) -> P
         Unusable: if an answer of the model can't be used otherwise.
     """
     prompt = templates.pythonise_prompt(instruction, input, answer)
-    values = _values((yield from asked.ask(prompt)))
+    values = _values((yield from model.ask(prompt)))
     shown = repr(values["input"]) if values["input"] else ""
-    steps = _steps((yield from asked.ask(templates.plan_prompt(instruction, shown))))
+    steps = _steps((yield from model.ask(templates.plan_prompt(instruction, shown))))
     prompt = templates.program_prompt(instruction, shown, repr(values["output"]), steps)
-    parts = split_completion((yield from asked.ask(prompt)))
+    parts = split_completion((yield from model.ask(prompt)))
     code = f"{parts.program}\n\n>>> {parts.call}" if parts.call else parts.program
     record = read_record(instruction, input, code, parts.output)
     if normalised(record.output["answer"]) != normalised(values["output"]):

@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from codegen.cogex.conversion import converted
 from codegen.cogex.execution import run_record
@@ -32,27 +32,13 @@ from codegen.cogex.record import (
     read_record,
     split_completion,
 )
-from codegen.errors import CodegenError, ConfigError, MachineError, SandboxError
+from codegen.errors import ConfigError, MachineError, SandboxError
 from codegen.evals.sandbox import Sandbox
-from codegen.generation.asking import Asker, ModelUnusable, Prices
-from codegen.generation.plans import Plan, Questioner, run_plans
+from codegen.generation.plans import Conversation, ModelClient, Plan
 from codegen.records import Example, Segment, TrainingText
 
 Mode = Literal["records", "run", "llm"]
 MODES: tuple[Mode, ...] = ("records", "run", "llm")
-
-
-class NamedModel(Protocol):
-    """Which model to ask: an endpoint or a local model, as ``asker_of`` takes it."""
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        ...
-
-    def identity(self) -> Mapping[str, Any]:
-        """What decides its answers."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +51,6 @@ class CoGEX:
             output (mode ``records``) and the call (mode ``run``; by default the call follows the
             function, after ``>>>``).
         llm: the model for mode ``llm``.
-        cache, ledger: files of its answers, and of what they took; empty for none.
-        temperature, max_tokens: of its answers.
-        prices: of its tokens, for the cost in ``meta``.
-        asker_of: makes the client of a model from (llm, cache, ledger).
 
     A text's ``meta`` holds ``undefined``, the number of helpers that nothing defines, and
     ``intermediates``; from a model ``llm_model``, ``llm_prompt_tokens``, ``llm_completion_tokens``
@@ -79,13 +61,7 @@ class CoGEX:
     input: str = "input"
     output: str = "code_output"
     call: str = ""
-    llm: NamedModel | None = None
-    cache: str = ""
-    ledger: str = ""
-    temperature: float = 0.0
-    max_tokens: int = 2048
-    prices: Prices = Prices()
-    asker_of: Callable[[Any, str, str], Asker] | None = None
+    llm: ModelClient | None = None
     name: str = field(default="cogex", init=False)
 
     def __post_init__(self) -> None:
@@ -96,8 +72,6 @@ class CoGEX:
                 f"Mode {self.mode!r} {'takes no' if self.llm else 'needs a'} model.",
                 "Use mode llm with --endpoint and --model, or with --llm.",
             )
-        if self.max_tokens < 1 or not 0 <= self.temperature <= 100:
-            raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
 
     def config(self) -> dict[str, Any]:
         """What decides the texts."""
@@ -107,12 +81,7 @@ class CoGEX:
         elif self.mode == "run":
             config["call"] = self.call
         elif self.llm is not None:
-            config |= {
-                "llm": dict(self.llm.identity()),
-                "temperature": self.temperature,
-                "max_tokens": self.max_tokens,
-                "prices": {"prompt": self.prices.prompt, "completion": self.prices.completion},
-            }
+            config |= self.llm.config()
         return config
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
@@ -133,8 +102,8 @@ class CoGEX:
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Exception]:
         """What :meth:`generate` yields or raises for each item."""
-        if self.mode == "llm":
-            return self._ask([self._plan(example, rng) for example, rng in items])
+        if self.llm is not None:
+            return self.llm.run([self._plan(self.llm, example, rng) for example, rng in items])
         if self.mode == "records":
             return [_caught(self._read, example) for example, _ in items]
         try:
@@ -160,30 +129,13 @@ class CoGEX:
         record = run_record(example.instruction, input, parts.program, call, sandbox)
         return [self._write(example, record)]
 
-    def _plan(self, example: Example, rng: random.Random) -> Plan[list[TrainingText]]:
-        asked = Questioner(rng, self.temperature, self.max_tokens)
+    def _plan(
+        self, llm: ModelClient, example: Example, rng: random.Random
+    ) -> Plan[list[TrainingText]]:
+        model = Conversation(rng, llm.max_tokens)
         input = _text(example, self.input)
-        record = yield from converted(example.instruction, input, example.program, asked)
-        tokens = asked.prompt_tokens, asked.completion_tokens
-        spent = {
-            "llm_model": self.llm.model if self.llm else "",
-            "llm_prompt_tokens": tokens[0],
-            "llm_completion_tokens": tokens[1],
-            "llm_cost_micros": self.prices.micros(*tokens),
-        }
-        return [self._write(example, record, spent)]
-
-    def _ask(
-        self, plans: Sequence[Plan[list[TrainingText]]]
-    ) -> list[list[TrainingText] | Exception]:
-        if self.asker_of is None:
-            raise ConfigError("Mode llm needs somebody to ask.")
-        try:
-            return run_plans(plans, self.asker_of(self.llm, self.cache, self.ledger))
-        except ConfigError:
-            raise
-        except CodegenError as error:  # of cache or ledger: no fault of an example
-            raise ModelUnusable(error.message, error.remedy) from error
+        record = yield from converted(example.instruction, input, example.program, model)
+        return [self._write(example, record, {"llm_model": llm.spec.model, **llm.cost(model)})]
 
     def _write(
         self, example: Example, record: CogexRecord, more: Mapping[str, Any] | None = None

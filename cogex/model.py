@@ -31,9 +31,8 @@ from codegen.cogex.record import (
     split_emulation,
     text_of,
 )
-from codegen.errors import ConfigError, ModelError
-from codegen.generation.protocol import Decoder, Generator, Request, SamplingParams
-from codegen.records import Sample
+from codegen.errors import ConfigError
+from codegen.generation.protocol import Backend, Completion, Decoder, Request, SamplingParams
 
 _NEXT = f"\n{INSTRUCTION}"  # where a model that was shown records would begin another one
 _CHAT = (
@@ -96,10 +95,10 @@ class Limits:
 
 
 class PseudoModel:
-    """Asks a generation back-end.
+    """Requests programs and emulations of a generation back-end.
 
     Args:
-        generator: the back-end.
+        backend: the back-end.
         name: of the model, for reports and fingerprints.
         shots: records that are shown before each question.
         chat: whether the text goes into the user's turn of a chat.
@@ -110,7 +109,7 @@ class PseudoModel:
 
     def __init__(
         self,
-        generator: Generator,
+        backend: Backend,
         name: str = "",
         *,
         shots: Sequence[CogexRecord] = (),
@@ -119,7 +118,7 @@ class PseudoModel:
         limits: Limits | None = None,
         seed: int = 0,
     ) -> None:
-        self.generator, self.name, self.chat = generator, name, chat
+        self.backend, self.name, self.chat = backend, name, chat
         self.batch_size, self.limits, self.seed = batch_size, limits or Limits(), seed
         self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
 
@@ -130,45 +129,42 @@ class PseudoModel:
         """
         stop = (f"\n{PROMPT}", f"\n{OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens
-        for number, sample in self._samples(asks, stop, tokens, temperature):
-            if isinstance(sample, str):
-                yield number, "", sample
+        for number, made in self._completions(asks, stop, tokens, temperature):
+            if made.error:
+                yield number, "", _refused(made)
                 continue
-            program = split_completion(sample.completion).program
+            program = split_completion(made.text).program
             failure = "" if program else "no_function"
-            yield number, program, "truncated" if sample.finish_reason == "length" else failure
+            yield number, program, "truncated" if made.finish_reason == "length" else failure
 
     def solve(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
         """Program, call and output at once: the reasoner."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
-        for number, sample in self._samples(asks, (_NEXT,), tokens, temperature):
-            if isinstance(sample, str):
-                yield number, Emulation("", "", {}, sample)
-                continue
-            yield number, _emulation("", split_completion(sample.completion), sample)
+        for number, made in self._completions(asks, (_NEXT,), tokens, temperature):
+            yield number, _emulation(Ask("", ""), split_completion(made.text), made)
 
     def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
         """Call and output of fixed programs: the emulator."""
         tokens = self.limits.output_tokens
-        for number, sample in self._samples(asks, (_NEXT,), tokens, temperature):
+        for number, made in self._completions(asks, (_NEXT,), tokens, temperature):
             ask = asks[number]
-            if isinstance(sample, str):
-                yield number, Emulation(ask.program, ask.call, {}, sample)
-                continue
-            text = sample.completion
-            parts = Parts("", ask.call, text) if ask.call else split_emulation(text)
-            yield number, _emulation(ask.program, parts, sample)
+            parts = Parts("", ask.call, made.text) if ask.call else split_emulation(made.text)
+            yield number, _emulation(ask, parts, made)
 
-    def _samples(
+    def _completions(
         self, asks: Sequence[Ask], stop: tuple[str, ...], tokens: int, temperature: float
-    ) -> Iterator[tuple[int, Sample | str]]:
+    ) -> Iterator[tuple[int, Completion]]:
         params = SamplingParams(tokens, temperature, seed=self.seed)
         requests = [self._request(number, ask, stop) for number, ask in enumerate(asks)]
         # Rows of like length are decoded together.
         order = sorted(range(len(asks)), key=lambda number: (len(requests[number].prompt), number))
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size]
-            yield from self._window([(number, requests[number]) for number in numbers], params)
+            window = [requests[number] for number in numbers]
+            if len({(one.problem_id, one.index) for one in window}) < len(window):
+                raise ConfigError("Two questions of a batch have the same key and index.")
+            for made in self.backend.generate(window, params, Decoder()):
+                yield numbers[made.number], made
 
     def _request(self, number: int, ask: Ask, stop: tuple[str, ...]) -> Request:
         text = self._before + prompt_for(ask)
@@ -182,27 +178,6 @@ class PseudoModel:
             heal=False,
         )
 
-    def _window(
-        self, window: Sequence[tuple[int, Request]], params: SamplingParams
-    ) -> Iterator[tuple[int, Sample | str]]:
-        try:
-            requests = [request for _, request in window]
-            samples = list(self.generator.generate(requests, params, Decoder()))
-        except ConfigError:
-            raise
-        except ModelError as error:
-            if len(window) == 1:
-                yield window[0][0], f"not_asked: {error.message}"
-                return
-            for one in window:  # alone, each shows its own fault
-                yield from self._window([one], params)
-            return
-        waiting = {(r.problem_id, r.index): number for number, r in reversed(window)}
-        if len(waiting) < len(window):
-            raise ConfigError("Two questions of a batch have the same key and index.")
-        for sample in samples:
-            yield waiting[sample.problem_id, sample.index], sample
-
 
 def prompt_for(ask: Ask) -> str:
     """The text that a model goes on with."""
@@ -211,13 +186,19 @@ def prompt_for(ask: Ask) -> str:
     return prompt_of(ask.instruction, ask.input)
 
 
-def _emulation(program: str, parts: Parts, sample: Sample) -> Emulation:
-    program, failure = program or parts.program, ""
+def _emulation(ask: Ask, parts: Parts, made: Completion) -> Emulation:
+    if made.error:
+        return Emulation(ask.program, ask.call, {}, _refused(made))
+    program, failure = ask.program or parts.program, ""
     output: Mapping[str, Any] = {}
     try:
         output = parse_output(parts.output)
         if ANSWER not in output:
             failure = "no_answer"
     except Invalid as error:
-        failure = "truncated" if sample.finish_reason == "length" else error.reason
-    return Emulation(program, parts.call, output, failure, sample.completion)
+        failure = "truncated" if made.finish_reason == "length" else error.reason
+    return Emulation(program, parts.call, output, failure, made.text)
+
+
+def _refused(made: Completion) -> str:
+    return f"not_asked: {made.error.message}" if made.error else ""

@@ -1,52 +1,108 @@
-"""A key-value cache whose rows grow independently, for unmodified transformers models.
+"""The key-value cache of all decoding, for unmodified transformers models.
 
-Rows are aligned at slot 0 and each has its own cursor, so prompts of different lengths need no left
-padding, a row's positions never depend on its neighbours, and rows can be dropped when they finish.
-The tensors are allocated once: growing costs no copy, where transformers' ``DynamicCache`` copies
-everything at every token.
+A layer holds keys and values in slots, [B, H, capacity, D], allocated once: growing a row costs no
+copy, where transformers' ``DynamicCache`` copies everything at every token. Tokens are laid out in
+one of two ways:
 
-A query at position p may see slot s iff s <= p (:meth:`RowCache.mask`): slots beyond a row's cursor
-hold nothing or stale states and are never seen. Models with sliding-window attention are exact only
-up to their window's length; :func:`~codegen.decoding.passes.check_supported` refuses beyond it.
+- *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
+  own cursor. Prompts of different lengths need no left padding, a row's positions never depend on
+  its neighbours, and rows are dropped when they finish.
+- *One text that is edited* (``codegen.decoding.editing``): a token may lie in any slot, and
+  ``slots.position_of`` says which position a slot holds. Deleting a token is forgetting its
+  position, inserting takes any free slots, and moving turns the keys where they lie. Removed tokens
+  stay until their slots are needed, for what is undone or pasted.
+
+A query at position p sees a slot iff the slot's position is at most p (:meth:`KVCache.mask`): what
+lies beyond a row's cursor is empty or stale and is never seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from codegen.kernels.compaction import compact
+from codegen.kernels.states import compact, turn_slots, turned
+
+_STEP = 256  # a cache that grows has a multiple of this many slots
+NOWHERE = 1 << 40  # the position of a slot that no query sees
+
+Probe = Callable[["CacheLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 
-class _Slots:
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """How the cached states of one layer turn when their position changes.
+
+    Attributes:
+        part: which cached tensor holds the rotated channels. Multi-head latent attention caches
+            the latent as keys and the shared rotary key as values.
+        frequencies: f_t in radians a position, float32 [R / 2]; the first R channels rotate.
+        neighbours: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+    """
+
+    part: Literal["keys", "values"]
+    frequencies: torch.Tensor
+    neighbours: bool
+
+    def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
+
+        They are pure: a factor on the cosines that a model applies (YaRN's attention scaling) is in
+        the cached key already.
+        """
+        angles = shifts.double()[:, None] * self.frequencies.double()
+        return angles.cos().float(), angles.sin().float()
+
+    def turn(
+        self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
+    ) -> torch.Tensor:
+        """States [..., N, D] turned by what :meth:`turns` gave, computed in float32."""
+        return turned(states, cosines, sines, self.neighbours)
+
+
+class Slots:
     """Where the next forward pass writes; shared by all layers.
 
     Attributes:
         index: slots of the new tokens, int64 [B, Q].
-        positions: their positions, int64 [B, Q]: the slots themselves but for trees.
+        positions: their positions, int64 [B, Q].
         rows: ``arange(B)[:, None]``, the matching row numbers.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
+        position_of: positions of the slots of a text that is edited, int64 [capacity],
+            :data:`NOWHERE` if a slot is not in the text; None where slot s has position s.
+        probe: replaces what layers do with new states (``codegen.decoding.editing.forward``).
     """
 
     index: torch.Tensor
     positions: torch.Tensor
     rows: torch.Tensor
-    end: int
-    capacity: int
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.end = capacity, 0
+        self.position_of: torch.Tensor | None = None
+        self.probe: Probe | None = None
 
 
-class RowCacheLayer(CacheLayerMixin):
-    """One layer's keys and values, [B, H, capacity, D] each."""
+class CacheLayer(CacheLayerMixin):
+    """One layer's states: keys [B, H, capacity, D], values [B, H', capacity, D'].
+
+    Attributes:
+        encoded: the rotating part as the model encoded it, None as long as no slot has moved. A
+            turned key is so always one rotation away from what the model computed: turning turned
+            keys again adds rounding errors, 4 % after a thousand edits in bfloat16.
+    """
 
     is_sliding = False
 
-    def __init__(self, slots: _Slots) -> None:
+    def __init__(self, slots: Slots, rotation: Rotation | None = None) -> None:
         super().__init__()
-        self.slots = slots
+        self.slots, self.rotation = slots, rotation
+        self.encoded: torch.Tensor | None = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocates from the first states' shapes, dtype and device."""
@@ -63,47 +119,74 @@ class RowCacheLayer(CacheLayerMixin):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes states [B, H, Q, D] at the current slots and returns the read window."""
+        slots = self.slots
+        if slots.probe is not None:
+            return slots.probe(self, key_states, value_states)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        rows, index, end = self.slots.rows, self.slots.index, self.slots.end
-        self.keys[rows, :, index] = key_states.transpose(1, 2)
-        self.values[rows, :, index] = value_states.transpose(1, 2)
-        return self.keys[:, :, :end], self.values[:, :, :end]
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keeps only the given rows."""
-        if self.is_initialized:
-            assert self.keys is not None and self.values is not None
-            self.keys = self.keys.index_select(0, rows)
-            self.values = self.values.index_select(0, rows)
-
-    def reserve(self, capacity: int) -> None:
-        """Makes room for so many slots, which are more than there are."""
-        if self.is_initialized:
-            assert self.keys is not None and self.values is not None
-            more = (0, 0, 0, capacity - self.keys.shape[2])
-            self.keys = torch.nn.functional.pad(self.keys, more)
-            self.values = torch.nn.functional.pad(self.values, more)
-
-    def join(self, other: RowCacheLayer, rows: int) -> None:
-        """Takes another layer's rows in, behind its own; see :meth:`RowCache.join`."""
-        assert self.keys is not None and self.values is not None
-        if other.is_initialized:
-            assert other.keys is not None and other.values is not None
-            keys, values = other.keys, other.values
+        keys, values = self.states
+        if slots.position_of is not None:
+            self.write(slots.index[0], key_states, value_states)
         else:
-            keys, values = (
-                part.new_zeros(rows, *part.shape[1:]) for part in (self.keys, self.values)
-            )
-        self.keys, self.values = torch.cat([self.keys, keys]), torch.cat([self.values, values])
+            keys[slots.rows, :, slots.index] = key_states.transpose(1, 2)
+            values[slots.rows, :, slots.index] = value_states.transpose(1, 2)
+        return keys[:, :, : slots.end], values[:, :, : slots.end]
+
+    @property
+    def states(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values, once there are any."""
+        assert self.keys is not None and self.values is not None
+        return self.keys, self.values
+
+    def write(
+        self, index: torch.Tensor, key_states: torch.Tensor, value_states: torch.Tensor
+    ) -> None:
+        """Writes an edited text's states [1, H, N, D] into slots int64 [N]."""
+        keys, values = self.states
+        keys.index_copy_(2, index, key_states)
+        values.index_copy_(2, index, value_states)
+        if self.encoded is not None and self.rotation is not None:
+            rotating = key_states if self.rotation.part == "keys" else value_states
+            self.encoded.index_copy_(2, index, rotating)
+
+    def move(self, index: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> None:
+        """Turns slots int64 [N] from their encoded states."""
+        assert self.rotation is not None
+        states = self.states[0 if self.rotation.part == "keys" else 1]
+        if self.encoded is None:
+            self.encoded = states.clone()
+        turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbours)
+
+    def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replaces all states, if there are any, by what a function makes of them."""
+        if self.is_initialized:
+            keys, values = self.states
+            self.keys, self.values = change(keys), change(values)
+            if self.encoded is not None:
+                self.encoded = change(self.encoded)
+
+    def join(self, other: CacheLayer, rows: int) -> None:
+        """Takes another layer's rows in, behind its own; see :meth:`KVCache.join`."""
+        if other.is_initialized:
+            added = other.states
+        else:
+            keys, values = (part.new_zeros(rows, *part.shape[1:]) for part in self.states)
+            added = keys, values
+        pairs = zip(self.states, added, strict=True)
+        self.keys, self.values = (torch.cat(pair) for pair in pairs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all states."""
+        tensors = (*self.states, self.encoded) if self.is_initialized else ()
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     def get_seq_length(self) -> int:
-        """Number of slots in use by the longest row."""
+        """Number of slots that attention reads."""
         return self.slots.end
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """(key length, offset); the loop passes its own mask, so models only read this."""
+        """(key length, offset); masks are given, so models only read this."""
         return self.slots.end, 0
 
     def get_max_length(self) -> int:
@@ -115,35 +198,76 @@ class RowCacheLayer(CacheLayerMixin):
         return self.slots.capacity
 
 
-class RowCache(Cache):
-    """The cache of a batch: call :meth:`place` before each forward pass.
+class KVCache(Cache):
+    """The states of a batch of rows, or of one text that is edited.
+
+    Call :meth:`place` before each forward pass.
 
     Args:
-        layers: number of layers of the model.
-        capacity: slots a row, at least the longest prompt plus the tokens to make.
+        layers: number of layers of the model, or for editing each layer's rotation (None where
+            states do not depend on the position).
+        capacity: slots a row, at least the longest prompt plus the tokens to make; it can grow by
+            :meth:`reserve`.
+        device: of the model; makes it the cache of an edited text.
     """
 
-    def __init__(self, layers: int, capacity: int) -> None:
-        self.slots = _Slots()
-        self.slots.capacity = capacity
-        self.slots.end = 0
-        super().__init__(layers=[RowCacheLayer(self.slots) for _ in range(layers)])
+    def __init__(
+        self,
+        layers: int | Sequence[Rotation | None],
+        capacity: int = 0,
+        *,
+        device: torch.device | None = None,
+    ) -> None:
+        self.slots = Slots(capacity)
+        self.rotations = [None] * layers if isinstance(layers, int) else list(layers)
+        if device is not None:
+            self.slots.position_of = torch.full((capacity,), NOWHERE, device=device)
+        super().__init__(layers=[CacheLayer(self.slots, one) for one in self.rotations])
 
-    def place(self, positions: torch.Tensor, end: int) -> None:
+    @property
+    def capacity(self) -> int:
+        """Slots allocated a row."""
+        return self.slots.capacity
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all layers' states."""
+        return sum(layer.nbytes for layer in self._each())
+
+    # ------------------------------------------------------------------ a forward pass
+
+    def place(self, index: torch.Tensor, end: int, positions: torch.Tensor | None = None) -> None:
         """Says where the next tokens go.
 
         Args:
-            positions: slots (and positions) of the new tokens, int64 [B, Q].
-            end: one more than the largest of them, known to the host without a device sync.
+            index: slots of the new tokens, int64 [B, Q].
+            end: one more than the largest slot that attention reads, known to the host without a
+                device sync.
+            positions: of the tokens, int64 [B, Q], by default those of their slots.
         """
-        self.slots.index = self.slots.positions = positions
-        self.slots.rows = torch.arange(len(positions), device=positions.device)[:, None]
-        self.slots.end = end
+        slots = self.slots
+        slots.index, slots.positions = index, index if positions is None else positions
+        slots.rows = torch.arange(len(index), device=index.device)[:, None]
+        slots.end = end
 
-    def mask(self) -> torch.Tensor:
-        """The attention mask of the placed tokens: bool [B, 1, Q, end], true where s <= p."""
-        slots = torch.arange(self.slots.end, device=self.slots.index.device)
-        return (slots <= self.slots.index[:, :, None])[:, None]
+    def mask(self, window: int | None = None) -> torch.Tensor:
+        """Who sees whom among the placed tokens: bool [B, 1, Q, end].
+
+        Args:
+            window: a query sees so many of the last positions, its own among them; None for all.
+        """
+        slots = self.slots
+        if slots.position_of is None:
+            held = torch.arange(slots.end, device=slots.index.device)
+        else:
+            held = slots.position_of[: slots.end]
+        queries = slots.positions[:, :, None]
+        visible = held <= queries  # [B, Q, end]
+        if window is not None:
+            visible &= held > queries - window
+        return visible[:, None]
+
+    # ------------------------------------------------------------------ rows
 
     def keep(self, paths: Sequence[Sequence[int]], cursors: Sequence[int]) -> None:
         """Moves together what was accepted of trees, whose node j lies at slot ``cursor + j``.
@@ -152,44 +276,104 @@ class RowCache(Cache):
             paths: for each row the accepted nodes below node 0, ascending.
             cursors: the rows' slots of node 0; the i-th of its path comes to ``cursor + 1 + i``.
         """
-        depth = max(map(len, paths), default=0)
         if all(list(path) == list(range(1, len(path) + 1)) for path in paths):
             return
+        depth = max(map(len, paths))
         device = self.slots.index.device
         path = torch.tensor([[*p, *[-1] * (depth - len(p))] for p in paths], device=device)
         alike: dict[tuple[Any, ...], list[torch.Tensor]] = {}
-        for layer in self.layers:
-            assert isinstance(layer, RowCacheLayer)
-            for states in (layer.keys, layer.values) if layer.is_initialized else ():
-                assert states is not None
+        for layer in self._each():
+            for states in layer.states if layer.is_initialized else ():
                 key = (states.shape, states.dtype, states.stride(), states.device)
                 alike.setdefault(key, []).append(states)
         for tensors in alike.values():
             compact(tensors, path, torch.tensor(cursors, device=device))
 
-    def reserve(self, slots: int) -> None:
-        """Makes room for at least so many slots; the room doubles, so that growing is cheap."""
-        if slots <= self.slots.capacity:
-            return
-        capacity = max(slots, 2 * self.slots.capacity)
-        for layer in self.layers:
-            assert isinstance(layer, RowCacheLayer)
-            layer.reserve(capacity)
-        self.slots.capacity = capacity
-
-    def join(self, other: RowCache, rows: int) -> None:
+    def join(self, other: KVCache, rows: int) -> None:
         """Takes another cache's rows in, behind its own; both have the same capacity.
 
         Args:
             other: nothing need have been written to it yet, other than to this one.
             rows: how many it has.
         """
-        for layer, added in zip(self.layers, other.layers, strict=True):
-            assert isinstance(layer, RowCacheLayer) and isinstance(added, RowCacheLayer)
+        for layer, added in zip(self._each(), other._each(), strict=True):
             layer.join(added, rows)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keeps only the given rows (int64 [B']), dropping finished ones."""
+        for layer in self._each():
+            layer.change(lambda states: states.index_select(0, rows))
+
+    def reserve(self, slots: int) -> None:
+        """Makes sure that there are so many slots, with an eighth to spare when it has to grow."""
+        if slots <= self.capacity:
+            return
+        self._resize(_rounded(slots + slots // 8))
+
+    # ------------------------------------------------------------------ one text that is edited
+
+    def take(self, index: torch.Tensor) -> None:
+        """Keeps these slots only, int64 [N], as the first N; positions are to be set anew."""
+        for layer in self._each():
+            layer.change(lambda states: states.index_select(2, index))
+        self._resize(_rounded(len(index)))
+        assert self.slots.position_of is not None
+        self.slots.position_of.fill_(NOWHERE)
+
+    def copy(self) -> KVCache:
+        """An independent edited text with the same states."""
+        held = self.slots.position_of
+        assert held is not None
+        twin = KVCache(self.rotations, self.capacity, device=held.device)
+        twin.slots.position_of = held.clone()
+        for layer, other in zip(twin._each(), self._each(), strict=True):
+            if other.is_initialized:
+                layer.keys, layer.values = (states.clone() for states in other.states)
+                layer.encoded = None if other.encoded is None else other.encoded.clone()
+                layer.device, layer.is_initialized = other.device, True
+        return twin
+
+    def move(self, index: torch.Tensor, shifts: torch.Tensor) -> None:
+        """Turns slots so that they are ``shifts`` positions from where they were encoded.
+
+        Args:
+            index: slots, int64 [N].
+            shifts: int64 [N], accumulated since the slot was encoded.
+        """
+        turns: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        for layer, rotation in zip(self._each(), self.rotations, strict=True):
+            if rotation is None:
+                continue
+            table = id(rotation.frequencies)
+            if table not in turns:
+                turns[table] = rotation.turns(shifts)
+            layer.move(index, *turns[table])
+
+    # ------------------------------------------------------------------ inside
+
+    def _each(self) -> Iterator[CacheLayer]:
         for layer in self.layers:
-            assert isinstance(layer, RowCacheLayer)
-            layer.select(rows)
+            assert isinstance(layer, CacheLayer)
+            yield layer
+
+    def _resize(self, capacity: int) -> None:
+        """Gives every row so many slots, no fewer than are in use."""
+
+        def resized(states: torch.Tensor) -> torch.Tensor:
+            found = states.new_zeros(*states.shape[:2], capacity, states.shape[3])
+            found[:, :, : states.shape[2]] = states
+            return found
+
+        for layer in self._each():
+            layer.change(resized)
+        held = self.slots.position_of
+        if held is not None:
+            longer = held.new_full((capacity,), NOWHERE)
+            count = min(capacity, len(held))
+            longer[:count] = held[:count]
+            self.slots.position_of = longer
+        self.slots.capacity = capacity
+
+
+def _rounded(slots: int) -> int:
+    return -(-slots // _STEP) * _STEP

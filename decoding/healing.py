@@ -16,9 +16,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 MAX_TOKENS_BACK = 4
@@ -93,6 +94,17 @@ class Vocabulary:
                 at += 1
         return self.starting_with(rest) + shorter
 
+    def restricted(self, logits: torch.Tensor, rest: bytes) -> torch.Tensor:
+        """Logits [V] with every token but the :meth:`allowed` ones at -inf; unchanged if there are
+        none.
+        """
+        ids = self.allowed(rest)
+        if not ids:
+            return logits
+        masked = logits.new_full(logits.shape, -float("inf"))
+        masked[ids] = logits[ids]
+        return masked
+
     def after(self, rest: bytes, token: int) -> bytes:
         """What is left of ``rest`` once ``token`` is taken."""
         return rest[len(self.tokens[token] or b"") :]
@@ -116,6 +128,21 @@ class Vocabulary:
                 best, rest = count, joined
         cut = len(ids) - best
         return Healed(ids[:cut], rest, ids[cut:])
+
+
+def read_vllm_tokenizer(model_config: Any) -> Any:
+    """The tokenizer that a vLLM configuration names, as vLLM loads it, for plug-ins in its workers.
+
+    Args:
+        model_config: vLLM's ``ModelConfig``.
+    """
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        model_config.tokenizer,
+        revision=getattr(model_config, "tokenizer_revision", None),
+        trust_remote_code=bool(getattr(model_config, "trust_remote_code", False)),
+    )
 
 
 def _is_text(data: bytes) -> bool:

@@ -1,62 +1,278 @@
-"""The batched decoding loop: prompts in, tokens out, on unmodified transformers models.
+"""The decoding loop: prompts in, tokens out, whatever chooses the tokens.
 
-Each row is a prompt with its own cursor, random numbers and end. Rows leave the batch when they
-finish, and waiting ones take their place; at the end the rest is compacted. There is one transfer
-from the device to the host a round.
+A round proposes, verifies and commits. A :class:`Strategy` proposes what each row feeds next, its
+last token alone or a tree of drafted ones below it; one forward pass encodes all rows; the strategy
+verifies by the logits which tokens the rows get; they are committed to the rows and to the cache.
+Rows leave the batch when they finish, and waiting ones take their place.
 
-With drafters a round can give a row several tokens. Since a row's k-th token is a function of the
-logits and of the row's k-th random number alone, a drafted token is accepted if it is the very
-token that would have been chosen: what comes out is what plain decoding gives, greedy or sampled,
-up to the last bits of logits that were computed in a batch of another shape.
+The loop is a generator of forward passes (:mod:`codegen.decoding.passes`): :func:`decode` runs them
+alone, the editor's server runs those of several requests together.
+
+:class:`Strategy` itself is plain decoding. A row's k-th token is a function of the logits and of
+the row's k-th random number alone, so it depends on nothing else in the batch, up to the last bits
+of logits that were computed in a batch of another shape.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import RowCache
-from codegen.decoding.drafts.protocol import Draft
+from codegen.decoding.contexts import LMInfinite, extended
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.infinite import Extension, LMInfinite, extended
-from codegen.decoding.passes import check_supported, forward
-from codegen.decoding.prefill import prefill
+from codegen.decoding.passes import Passes, check_supported, run_alone
+from codegen.decoding.rows import CachedRows, Row, Sequences, Trees
 from codegen.decoding.sampling import choose
-from codegen.decoding.verify import Speculation, Trees
+
+__all__ = ["Batch", "Grown", "Row", "Strategy", "decode"]
 
 # Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
-_NO_DRAFT = Draft()
+OWN = -1  # in place of a node, for a token that the target adds to what was drafted
 
-Finish = Literal["eos", "stop", "length"]
+Walk = Iterator[tuple[int, int]]
+"""The tokens that a row gets in a round, each with its node, the last with :data:`OWN`."""
 
 
-@dataclass
-class Row:
-    """One sequence being decoded.
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What a round gave a row.
 
     Attributes:
-        prompt: token ids, at least one.
-        uniforms: the random numbers of its tokens in order, one for each of ``max_new_tokens``.
-        rest: bytes that the first tokens must spell (token healing).
-        tokens: the generated ids that stand, without the end-of-sequence token; what is there at
-            the beginning is gone on from.
-        actions: with a backspace token, all ids that were chosen, the end-of-sequence token too.
-        finish: why it ended, None while it runs.
+        path: the drafted nodes that were accepted, ascending.
+        tokens: the row's new tokens; an end of sequence is none.
+        step: by how much the row's next slot moves.
     """
 
-    prompt: list[int]
-    uniforms: Sequence[float]
-    rest: bytes = b""
-    tokens: list[int] = field(default_factory=list)
-    actions: list[int] = field(default_factory=list)
-    finish: Finish | None = None
+    path: list[int]
+    tokens: list[int]
+    step: int
+
+
+class Strategy:
+    """How tokens are chosen; as it is, one a round by each row's own random number.
+
+    Attributes:
+        limit: most drafted tokens of a row in a round.
+        heals: whether a row's first tokens can be made to spell its ``rest``.
+        forgets: whether it works in contexts of any length (:mod:`codegen.decoding.contexts`).
+        backspace: the token that takes the last one back, if there is one.
+        passes_of: forward passes of each row, where they are not one a token.
+    """
+
+    limit = 0
+    heals = True
+    forgets = True
+    backspace: int | None = None
+    passes_of: list[int] | None = None
+
+    def rounds(self, batch: Batch) -> Passes[None]:
+        """Decodes the batch; strategies that do not decode round by round replace this."""
+        return rounds(batch, self)
+
+    def start(self, batch: Batch) -> None:
+        """Decoding begins; nothing is encoded yet."""
+
+    def clock(self, device: torch.device) -> float:
+        """Seconds by the clock that passes are timed with, if they are."""
+        return 0.0
+
+    def begin(
+        self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
+    ) -> None:
+        """Rows have joined the batch.
+
+        Args:
+            batch: with the rows, behind the others.
+            numbers: of the rows.
+            given: their tokens.
+            seconds: that encoding them took.
+        """
+
+    def propose(self, batch: Batch) -> Trees:
+        """What each row of the batch feeds next."""
+        return Trees(torch.tensor(batch.pending, device=batch.device)[:, None])
+
+    def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+        """Changes, in place, the logits [B, V] that the rows' next tokens are chosen by."""
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> Sequence[Walk]:
+        """The tokens that each row gets; a row that finishes leaves the rest of its walk.
+
+        Args:
+            batch: the rows; some may have finished and ride along for a while.
+            trees: what was proposed.
+            logits: after each node, [B, W, V].
+        """
+        self.adjust(batch, logits[:, 0])
+        chosen = batch.choose(logits, [[0]] * len(batch.numbers))
+        return [iter([(token, OWN)]) for (token,) in chosen.tolist()]
+
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+        """The rows have grown; None for those that had finished before."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Only these rows of the batch stay in it."""
+
+
+class Batch:
+    """The rows of a decoding on their way.
+
+    Attributes:
+        rows: all of them.
+        sequences: the states of those in the batch.
+        numbers: which rows are in the batch; finished ones ride along for a while.
+        waiting: numbers of those that have not begun.
+        pending: what each row of the batch feeds next, not yet in its cache.
+        made: choices of each row so far, in the order of ``rows``.
+        known: logits [B, 1, V] of the token after each row, where that needs no pass.
+        most: most tokens a row; with backspaces, most actions.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        sequences: Sequences,
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        top_p: float,
+        eos: frozenset[int],
+        vocabulary: Vocabulary | None = None,
+        on_token: Callable[[int, int], bool] | None = None,
+        width: int | None = None,
+    ) -> None:
+        self.rows, self.sequences, self.device = rows, sequences, sequences.device
+        self.most, self.temperature, self.top_p = max_new_tokens, temperature, top_p
+        self.eos, self.vocabulary, self.on_token = eos, vocabulary, on_token
+        self.width = width or len(rows)
+        self.numbers: list[int] = []
+        self.waiting = list(range(len(rows)))
+        self.pending: list[int] = []
+        self.made = [0] * len(rows)
+        self.known: torch.Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Most tokens of a row, its prompt included."""
+        return max(len(row.prompt) + len(row.tokens) for row in self.rows) + self.most
+
+    def left(self) -> Mapping[int, int]:
+        """Tokens that each row that runs may still get; 0 for one whose tokens are restricted."""
+        return {
+            number: 0 if self.rows[number].rest else self.most - self.made[number]
+            for number in self.numbers
+            if not self.rows[number].finish
+        }
+
+    def choose(self, logits: torch.Tensor, depths: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Each node's token, int64 [B, W], by the random number of the place it would have.
+
+        Args:
+            logits: after each node, [B, W, V]; what a row may not choose next is forbidden in place
+                (:meth:`restrict`).
+            depths: of the nodes, [B][W].
+        """
+        self.restrict(logits[:, 0])
+        numbers: list[float] = []
+        for number, levels in zip(self.numbers, depths, strict=True):
+            given, made = self.rows[number].uniforms, self.made[number]
+            last = len(given) - 1
+            numbers += [float(given[min(made + depth, last)]) for depth in levels]
+        uniforms = torch.tensor(numbers, dtype=torch.float64, device=logits.device)
+        chosen = choose(logits.flatten(0, 1), uniforms, self.temperature, self.top_p)
+        return chosen.view(logits.shape[:2])
+
+    def restrict(self, logits: torch.Tensor) -> None:
+        """Forbids, in logits [B, V] of the next tokens, what would not spell a row's ``rest``."""
+        for i, number in enumerate(self.numbers):
+            row = self.rows[number]
+            if self.vocabulary and row.rest and not row.finish:
+                logits[i] = self.vocabulary.restricted(logits[i], row.rest)
+
+    def admit(self, strategy: Strategy) -> Passes[None]:
+        """Fills the batch up with waiting rows."""
+        room = self.width - len(self.numbers)
+        new, self.waiting = self.waiting[:room], self.waiting[room:]
+        given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
+        began = strategy.clock(self.device)
+        self.known = yield from self.sequences.admit(given)
+        seconds = strategy.clock(self.device) - began
+        self.numbers += new
+        self.pending += [tokens[-1] for tokens in given]
+        strategy.begin(self, new, given, seconds)
+
+    def advance(self, strategy: Strategy, walks: Sequence[Walk]) -> list[Grown | None]:
+        """Takes each row along its walk; what that gave it, None for rows that had finished."""
+        found: list[Grown | None] = []
+        for i, (number, walk) in enumerate(zip(self.numbers, walks, strict=True)):
+            row = self.rows[number]
+            if row.finish:  # it writes to one slot again and again
+                found.append(None)
+                continue
+            before, path = len(row.tokens), []
+            for token, node in walk:
+                self._take(number, token, strategy.backspace)
+                if node == OWN or row.finish:
+                    break
+                path.append(node)
+            back = len(row.tokens) < before  # the token before is fed once more
+            found.append(Grown(path, row.tokens[before:], -1 if back else 1 + len(path)))
+            self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
+        return found
+
+    def _take(self, number: int, token: int, backspace: int | None) -> None:
+        """A row's next token."""
+        row = self.rows[number]
+        self.made[number] += 1
+        if backspace is not None:
+            row.actions.append(token)
+        if token in self.eos:
+            row.finish = "eos"
+            return
+        if token == backspace:
+            row.tokens.pop()
+        else:
+            row.tokens.append(token)
+        if self.vocabulary and row.rest:
+            row.rest = self.vocabulary.after(row.rest, token)
+        if self.on_token and self.on_token(number, token):
+            row.finish = "stop"
+        elif self.made[number] == self.most:
+            row.finish = "length"
+
+    def compact(self, strategy: Strategy) -> Passes[None]:
+        """Drops finished rows once they are many, for waiting ones if there are any."""
+        running = [i for i, number in enumerate(self.numbers) if not self.rows[number].finish]
+        if running and len(running) > COMPACT_BELOW * len(self.numbers):
+            return
+        self.sequences.select(running)
+        strategy.select(running)
+        self.numbers = [self.numbers[i] for i in running]
+        self.pending = [self.pending[i] for i in running]
+        if self.waiting:
+            yield from self.admit(strategy)
+
+
+def rounds(batch: Batch, strategy: Strategy) -> Passes[None]:
+    """One forward pass after another, until all rows have finished."""
+    strategy.start(batch)
+    yield from batch.admit(strategy)
+    while batch.numbers:
+        trees = strategy.propose(batch)
+        if batch.known is None:
+            logits = yield from batch.sequences.encode(trees)  # [B, W, V]
+        else:
+            logits, batch.known = batch.known, None
+        grown = batch.advance(strategy, strategy.verify(batch, trees, logits))
+        strategy.commit(batch, trees, grown)
+        paths, steps = [g.path if g else [] for g in grown], [g.step if g else 0 for g in grown]
+        batch.sequences.keep(paths, steps)
+        yield from batch.compact(strategy)
 
 
 @torch.inference_mode()
@@ -70,9 +286,7 @@ def decode(
     eos: frozenset[int],
     vocabulary: Vocabulary | None = None,
     on_token: Callable[[int, int], bool] | None = None,
-    adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None = None,
-    backspace: int | None = None,
-    speculation: Speculation | None = None,
+    strategy: Strategy | None = None,
     width: int | None = None,
     infinite: LMInfinite | None = None,
 ) -> None:
@@ -81,282 +295,34 @@ def decode(
     Args:
         model: loaded with ``sdpa`` attention.
         rows: at least one.
-        max_new_tokens: most tokens a row; with ``backspace``, most actions.
+        max_new_tokens: most tokens a row; with backspaces, most actions.
         temperature, top_p: see :func:`codegen.decoding.sampling.choose`.
         eos: token ids that end a row.
         vocabulary: needed if a row has ``rest``.
         on_token: called with (row number, token id) after each token; true stops that row.
-        adjust: called at each step with the logits [B, V] and the row numbers of the batch, of
-            which some may have finished; returns the logits to choose from (penalties).
-        backspace: the token that takes the last one back (SequenceMatch, arXiv 2306.05426). The
-            row's cursor goes back with it, so what was taken back costs no room. It is never chosen
-            where only the prompt is left.
-        speculation: drafters, one a row; not together with ``adjust`` or ``backspace``.
+        strategy: how tokens are chosen, by default one a round.
         width: most rows at once, by default all; the others wait until some have finished.
-        infinite: for contexts of any length (:mod:`codegen.decoding.infinite`); ``n_local`` is
-            above the longest draft then. Not together with ``backspace``.
+        infinite: for contexts of any length (:mod:`codegen.decoding.contexts`); ``n_local`` is
+            above the strategy's longest draft then.
 
     Raises:
         ModelError: if the model can't hold the sequence or its architecture is not supported.
+        ValueError: for a strategy that can't forget a part of the context, with ``infinite``.
     """
-    if speculation and (adjust or backspace is not None):
-        raise ValueError("drafts can't be verified with adjusted logits or backspaces")
-    if infinite and backspace is not None:
-        raise ValueError("what is forgotten can't be taken back")
-    if infinite and speculation and infinite.n_local <= speculation.limit:
-        raise ValueError(f"n_local must be above the longest draft, {speculation.limit} tokens")
+    strategy = strategy or Strategy()
+    if infinite and not strategy.forgets:
+        raise ValueError(f"{type(strategy).__name__} can't decode with a part of the context gone")
+    if infinite and infinite.n_local <= strategy.limit:
+        raise ValueError(f"n_local must be above the longest draft, {strategy.limit} tokens")
+    length = max(len(row.prompt) + len(row.tokens) for row in rows) + max_new_tokens
     with extended(model, infinite) if infinite else nullcontext() as extension:
-        run = _Run(
-            model, rows, max_new_tokens, eos, vocabulary, on_token, backspace, speculation,
-            width or len(rows), extension,
-        )  # fmt: skip
-        _rounds(run, temperature, top_p, adjust)
-
-
-def _rounds(
-    run: _Run,
-    temperature: float,
-    top_p: float,
-    adjust: Callable[[torch.Tensor, Sequence[int]], torch.Tensor] | None,
-) -> None:
-    """One forward pass after another, until all rows have finished."""
-    speculation, clock = run.speculation, run.clock
-    while run.batch:
-        drafts = run.drafts()
-        candidates = speculation.candidates(len(run.batch)) if speculation else 0
-        began = clock()
-        trees = Trees.of(run.pending, drafts)
-        mask = run.place(trees)
-        tokens = torch.tensor(trees.tokens, device=run.device)
-        logits = forward(run.model, tokens, run.cache, mask, trees.width)  # [B, W, V]
-        if adjust:
-            logits = adjust(logits[:, 0], run.batch)[:, None]
-        run.restrict(logits[:, 0])
-        uniforms = torch.tensor(run.uniforms(trees), dtype=torch.float64, device=logits.device)
-        flat = logits.flatten(0, 1)
-        chosen = choose(flat, uniforms, temperature, top_p).view(*logits.shape[:2], 1)
-        if candidates:
-            best = logits.topk(candidates).indices
-            chosen = torch.cat([chosen, best], dim=-1)
-        found = chosen.tolist()
-        run.advance(trees, drafts, found, clock() - began)
-
-
-class _Run:
-    """The rows of a batch on their way.
-
-    Attributes:
-        batch: numbers of the rows in the cache; finished ones ride along for a while.
-        waiting: numbers of those that have not begun.
-        pending: what each of them feeds next, not yet in the cache.
-        cursors: the slot where that will be.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        rows: Sequence[Row],
-        max_new_tokens: int,
-        eos: frozenset[int],
-        vocabulary: Vocabulary | None,
-        on_token: Callable[[int, int], bool] | None,
-        backspace: int | None,
-        speculation: Speculation | None,
-        width: int,
-        extension: Extension | None,
-    ) -> None:
-        self.model, self.width, self.extension = model, width, extension
-        self.rows, self.most, self.eos = rows, max_new_tokens, eos
-        self.vocabulary, self.on_token, self.backspace = vocabulary, on_token, backspace
-        self.speculation = speculation
-        self.device = model.device
-        longest = max(len(row.prompt) + len(row.tokens) for row in rows)
-        drafted = speculation.limit if speculation else 0
-        self.capacity = longest + max_new_tokens + drafted
         if extension:
-            self.capacity = extension.capacity(longest + max_new_tokens, drafted + 1)
+            sequences = extension.rows(model, length, strategy.limit)
         else:
-            check_supported(model, longest + max_new_tokens)
-        self.batch: list[int] = []
-        self.pending: list[int] = []
-        self.cursors: list[int] = []
-        self.made = [0] * len(rows)  # choices of each row, in the order of the rows
-        self.waiting = list(range(len(rows)))
-        self._admit()
-
-    def _admit(self) -> None:
-        """Fills the batch up with waiting rows."""
-        room = self.width - len(self.batch)
-        new, self.waiting = self.waiting[:room], self.waiting[room:]
-        given = [self.rows[number].prompt + self.rows[number].tokens for number in new]
-        planner = self.speculation.planner if self.speculation else None
-        began = self.clock() if planner else 0.0
-        cursors = [len(tokens) - 1 for tokens in given]
-        if self.extension:
-            cache, cursors = self.extension.prefill(self.model, given, self.capacity)
-        else:
-            cache = RowCache(self.model.config.get_text_config().num_hidden_layers, self.capacity)
-            prefill(self.model, cache, given)
-        if planner:
-            planner.costs.add_prompt(sum(map(len, given)), self.clock() - began)
-        if self.batch:
-            self.cache.join(cache, len(new))
-        else:
-            self.cache = cache
-        self.batch += new
-        self.pending += [tokens[-1] for tokens in given]
-        self.cursors += cursors
-        if self.speculation:
-            for number, tokens in zip(new, given, strict=True):
-                self.speculation.begin(number, tokens)
-
-    def place(self, trees: Trees) -> torch.Tensor:
-        """Places what is fed next in the cache; returns the attention mask."""
-        if self.extension is None:
-            return trees.place(self.cache, self.cursors, self.device)
-        for i, cursor in enumerate(self.cursors):
-            if cursor + trees.width > self.capacity:
-                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
-        mask = trees.place(self.cache, self.cursors, self.device)
-        return self.extension.restrict(mask, self.cache.slots.positions)
-
-    def clock(self) -> float:
-        """Seconds. On a CPU those that this thread ran, as others may want the cores too."""
-        if self.device.type == "cpu":
-            return time.thread_time()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def drafts(self) -> list[Draft]:
-        """What is put to the target for each row; nothing while its tokens are restricted."""
-        if self.speculation is None:
-            return [_NO_DRAFT] * len(self.batch)
-        left = {
-            number: 0 if self.rows[number].rest else self.most - self.made[number]
-            for number in self.batch
-            if not self.rows[number].finish
-        }
-        found = self.speculation.draft(left, len(self.batch), bool(self.waiting))
-        return [found.get(number, _NO_DRAFT) for number in self.batch]
-
-    def restrict(self, logits: torch.Tensor) -> None:
-        """Forbids, in logits [B, V] of the next tokens, what some rows may not choose."""
-        for i, number in enumerate(self.batch):
-            row = self.rows[number]
-            if self.vocabulary and row.rest and not row.finish:
-                logits[i] = _only(logits[i], self.vocabulary.allowed(row.rest))
-            if self.backspace is not None and not row.tokens:
-                logits[i, self.backspace] = -torch.inf
-
-    def uniforms(self, trees: Trees) -> list[float]:
-        """The random number of each node's choice: that of the token it would give the row."""
-        found = []
-        for number, depths in zip(self.batch, trees.depths, strict=True):
-            numbers, made = self.rows[number].uniforms, self.made[number]
-            last = len(numbers) - 1
-            found += [float(numbers[min(made + depth, last)]) for depth in depths]
-        return found
-
-    def advance(
-        self,
-        trees: Trees,
-        drafts: Sequence[Draft],
-        chosen: Sequence[Sequence[Sequence[int]]],
-        seconds: float,
-    ) -> None:
-        """Takes each row as far as its draft agrees with what was chosen, and one token more.
-
-        Args:
-            trees: what was fed.
-            drafts: of each row.
-            chosen: [B][W] lists of a node's token and the most probable ones.
-            seconds: that the pass took.
-        """
-        cursors = list(self.cursors)
-        grown: list[int] = []  # tokens of each row that ran
-        paths: list[list[int]] = [[] for _ in self.batch]
-        for i, number in enumerate(self.batch):
-            row = self.rows[number]
-            if row.finish:  # it writes to one slot again and again
-                continue
-            before, path, node = len(row.tokens), paths[i], 0
-            while True:
-                self._take(number, chosen[i][node][0])
-                found = trees.children[i].get((node, chosen[i][node][0]))
-                if found is None or row.finish:
-                    break
-                path.append(found)
-                node = found
-            if self.backspace is not None:
-                self.cursors[i] += len(row.tokens) - before or -1
-            else:
-                self.cursors[i] += 1 + len(path)
-                grown.append(1 + len(path))
-                self._tell(number, drafts[i], trees.tokens[i], chosen[i], row.tokens[before:])
-            self.pending[i] = row.tokens[-1] if row.tokens else row.prompt[-1]
-        if self.speculation and self.speculation.planner:
-            self.speculation.planner.settle(len(self.batch), trees.width, grown, seconds)
-        self.cache.keep(paths, cursors)
-        self._compact()
-
-    def _take(self, number: int, token: int) -> None:
-        """A row's next token."""
-        row = self.rows[number]
-        self.made[number] += 1
-        if self.backspace is not None:
-            row.actions.append(token)
-        if token in self.eos:
-            row.finish = "eos"
-            return
-        if token == self.backspace:  # the token before the one taken back is fed once more
-            row.tokens.pop()
-        else:
-            row.tokens.append(token)
-        if self.vocabulary and row.rest:
-            row.rest = self.vocabulary.after(row.rest, token)
-        if self.on_token and self.on_token(number, token):
-            row.finish = "stop"
-        elif self.made[number] == self.most:
-            row.finish = "length"
-
-    def _tell(
-        self,
-        number: int,
-        draft: Draft,
-        fed: Sequence[int],
-        chosen: Sequence[Sequence[int]],
-        emitted: list[int],
-    ) -> None:
-        """Tells a row's drafter what was accepted."""
-        if self.speculation is None:
-            return
-        self.speculation.tell(number, draft, emitted)
-        drafter, nodes = self.speculation.drafters[number], 1 + len(draft)
-        if drafter.candidates and len(chosen[0]) > 1:
-            successors = [node[1 : 1 + drafter.candidates] for node in chosen[:nodes]]
-            drafter.observe(fed[:nodes], successors)
-        if self.rows[number].finish:
-            drafter.finish()
-
-    def _compact(self) -> None:
-        """Drops finished rows once they are many, for waiting ones if there are any."""
-        running = [i for i, number in enumerate(self.batch) if not self.rows[number].finish]
-        if running and len(running) > COMPACT_BELOW * len(self.batch):
-            return
-        if running:
-            self.cache.select(torch.tensor(running, device=self.device))
-        self.batch = [self.batch[i] for i in running]
-        self.pending = [self.pending[i] for i in running]
-        self.cursors = [self.cursors[i] for i in running]
-        if self.waiting:
-            self._admit()
-
-
-def _only(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
-    """Logits with every token but ``ids`` forbidden; unchanged if there are none."""
-    if not ids:
-        return logits
-    masked = torch.full_like(logits, -torch.inf)
-    masked[ids] = logits[ids]
-    return masked
+            check_supported(model, length)
+            sequences = CachedRows(model, length + strategy.limit)
+        batch = Batch(
+            rows, sequences, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+            eos=eos, vocabulary=vocabulary, on_token=on_token, width=width,
+        )  # fmt: skip
+        run_alone(strategy.rounds(batch))

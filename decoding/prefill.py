@@ -1,15 +1,27 @@
-"""A batch's prompts into its cache: padded to one length, or packed where padding is much."""
+"""A batch's prompts into its cache: padded to one length, or packed where padding is much.
+
+Packing, several prompts in one row: a batch of unequal prompts costs its tokens, not its padding.
+Source: Zhao, Israel, Van den Broeck and Grover, *Prepacking: A Simple Method for Fast Prefilling
+and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions begin anew with
+each prompt of a row and the mask is block-diagonal, so each prompt's states are those of a row of
+its own. Rows are filled by best-fit decreasing up to the longest prompt's length.
+
+The same mask serves program synthesis: :func:`score` puts a prompt once and any number of candidate
+continuations behind it, each of which sees the prompt and itself, and gives the log-probability of
+every candidate from one forward pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding import prepack
-from codegen.decoding.cache import RowCache
-from codegen.decoding.passes import forward
+from codegen.decoding.cache import CacheLayer, KVCache
+from codegen.decoding.packing import best_fit
+from codegen.decoding.passes import check_supported, forward
 
 # One pass holds at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
@@ -18,16 +30,16 @@ PASS_TOKENS = 8192
 _WORTH_PACKING = 1.2
 
 
-def prefill(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) -> None:
+def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
     """Encodes each row's tokens but for the last."""
     lengths = [len(tokens) - 1 for tokens in given]
     if max(lengths) * len(given) > _WORTH_PACKING * sum(lengths):
-        prepack.prefill(model, cache, given, PASS_TOKENS)
+        packed(model, cache, given, PASS_TOKENS)
     else:
         padded(model, cache, given)
 
 
-def padded(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) -> None:
+def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
     """Encodes each row's tokens but for the last, column by column.
 
     Short rows are padded on the right. The padding's states land in slots that the row overwrites
@@ -47,3 +59,207 @@ def padded(model: PreTrainedModel, cache: RowCache, given: Sequence[list[int]]) 
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
         forward(model, part, cache, cache.mask(), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Pieces of tokens laid out in rows.
+
+    Attributes:
+        tokens: int64 [R, C]; padding at the end of a row is 0.
+        positions: int64 [R, C], from 0 in each piece.
+        pieces: int64 [R, C], the number of the piece that a token belongs to, -1 for padding.
+        places: for each piece its row and first column.
+    """
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    pieces: torch.Tensor
+    places: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Sequence[int]], capacity: int = 0) -> Packed:
+        """Packs pieces into rows of ``capacity`` tokens, by default the longest piece's length.
+
+        Empty pieces are in no row; their place is (0, 0).
+        """
+        lengths = [len(piece) for piece in pieces]
+        filled = [i for i, length in enumerate(lengths) if length]
+        width = max([capacity, *lengths], default=0)
+        rows = best_fit([lengths[i] for i in filled], width)
+        width = max((sum(lengths[filled[i]] for i in row) for row in rows), default=0)
+        tokens = torch.zeros(len(rows), width, dtype=torch.long)
+        positions, owner = torch.zeros_like(tokens), torch.full_like(tokens, -1)
+        places = [(0, 0)] * len(pieces)
+        for number, row in enumerate(rows):
+            column = 0
+            for piece in (filled[i] for i in row):
+                end = column + lengths[piece]
+                tokens[number, column:end] = torch.tensor(pieces[piece])
+                positions[number, column:end] = torch.arange(lengths[piece])
+                owner[number, column:end] = piece
+                places[piece] = (number, column)
+                column = end
+        return cls(tokens, positions, owner, places)
+
+    def mask(self, start: int, stop: int) -> torch.Tensor:
+        """bool [R, 1, stop - start, stop]: what the tokens of these columns see.
+
+        Padding sees itself, as a row of nothing would be no distribution.
+        """
+        width = self.tokens.shape[1]
+        columns = torch.arange(width, device=self.tokens.device)
+        causal = columns[:stop] <= columns[start:stop, None]
+        same = self.pieces[:, start:stop, None] == self.pieces[:, None, :stop]
+        return (same & causal)[:, None]
+
+
+@torch.inference_mode()
+def packed(
+    model: PreTrainedModel, cache: KVCache, given: Sequence[Sequence[int]], block: int = 2048
+) -> None:
+    """Encodes each row's tokens but for the last, several prompts in one row.
+
+    Args:
+        model: loaded with ``sdpa`` attention.
+        cache: of the rows, empty.
+        given: their tokens, at least one each.
+        block: most tokens of one forward pass, all rows together; bounds the activations.
+    """
+    pieces = [list(tokens[:-1]) for tokens in given]
+    layout = _to(Packed.of(pieces), model.device)
+    rows, width = layout.tokens.shape
+    if not width:
+        return
+    layers = model.config.get_text_config().num_hidden_layers
+    together = KVCache(layers, width)
+    for start in range(0, width, step := max(1, block // rows)):
+        _pass(model, together, layout, start, min(width, start + step), keep=1)
+    columns = torch.arange(width, device=model.device)
+    most = max(map(len, pieces))
+    # Where the states of a row's k-th token lie; behind a short row's last one is what nobody sees.
+    row = torch.tensor([place[0] for place in layout.places], device=model.device)
+    column = torch.tensor([place[1] for place in layout.places], device=model.device)
+    source = (column[:, None] + columns[:most]).clamp(max=width - 1)
+    target = columns[:most].expand(len(given), -1)
+    cache.place(target, most)
+    for layer, packed_layer in zip(cache.layers, together.layers, strict=True):
+        assert isinstance(layer, CacheLayer) and isinstance(packed_layer, CacheLayer)
+        states = packed_layer.states
+        keys, values = (part[row[:, None], :, source].transpose(1, 2) for part in states)
+        layer.update(keys, values)
+
+
+@torch.inference_mode()
+def score(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    candidates: Sequence[Sequence[int]],
+    block: int = 2048,
+) -> list[torch.Tensor]:
+    """The log-probability of each token of each candidate after the prompt, by one encoding.
+
+    Args:
+        model: loaded with ``sdpa`` attention.
+        prompt: token ids, at least one.
+        candidates: token ids; an empty one has no log-probabilities.
+        block: most tokens of one forward pass.
+
+    Returns:
+        float32 [length] for each candidate.
+
+    Raises:
+        ModelError: if the model can't hold the longest of them.
+    """
+    if not prompt:
+        raise ValueError("a prompt needs a token")
+    longest = max(map(len, candidates), default=0)
+    check_supported(model, len(prompt) + longest)
+    device = model.device
+    # The prompt's last token belongs to no candidate: what follows it is read from its own logits.
+    tokens = [*prompt, *(token for candidate in candidates for token in candidate)]
+    positions = [*range(len(prompt))]
+    owner = [0] * len(prompt)
+    for number, candidate in enumerate(candidates, start=1):
+        positions += range(len(prompt), len(prompt) + len(candidate))
+        owner += [number] * len(candidate)
+    packed = _Shared(
+        torch.tensor([tokens], device=device),
+        torch.tensor([positions], device=device),
+        torch.tensor([owner], device=device),
+        [],
+    )
+    cache = KVCache(model.config.get_text_config().num_hidden_layers, len(tokens))
+    start = len(prompt)
+    wanted: list[tuple[int, int]] = []  # (column, token that follows)
+    for candidate in candidates:
+        columns = [len(prompt) - 1, *range(start, start + len(candidate) - 1)]
+        wanted += zip(columns[: len(candidate)], candidate, strict=True)
+        start += len(candidate)
+    logs = _log_probabilities(model, cache, packed, block, wanted)
+    return list(logs.split([len(candidate) for candidate in candidates])) if candidates else []
+
+
+class _Shared(Packed):
+    """One row whose first piece, number 0, is seen by all others."""
+
+    __slots__ = ()
+
+    def mask(self, start: int, stop: int) -> torch.Tensor:
+        """See :meth:`Packed.mask`."""
+        width = self.tokens.shape[1]
+        columns = torch.arange(width, device=self.tokens.device)
+        causal = columns[:stop] <= columns[start:stop, None]
+        seen = self.pieces[:, None, :stop] == 0
+        same = self.pieces[:, start:stop, None] == self.pieces[:, None, :stop]
+        return ((same | seen) & causal)[:, None]
+
+
+def _log_probabilities(
+    model: PreTrainedModel,
+    cache: KVCache,
+    packed: Packed,
+    block: int,
+    wanted: Sequence[tuple[int, int]],
+) -> torch.Tensor:
+    """float32 [n]: of (column, token) pairs, that the token follows the one in the column."""
+    found = torch.empty(len(wanted))
+    width = packed.tokens.shape[1]
+    by_block: dict[int, list[int]] = {}
+    for number, (column, _) in enumerate(wanted):
+        by_block.setdefault(column // block, []).append(number)
+    for start in range(0, width, block):
+        numbers = by_block.get(start // block, [])
+        stop = min(width, start + block)
+        first = min((wanted[i][0] for i in numbers), default=stop - 1)
+        logits = _pass(model, cache, packed, start, stop, stop - first)[0]
+        if not numbers:
+            continue
+        columns = torch.tensor([wanted[i][0] - first for i in numbers], device=logits.device)
+        tokens = torch.tensor([wanted[i][1] for i in numbers], device=logits.device)
+        # Some at a time: a prompt's last token is wanted once for each candidate.
+        parts = []
+        for where, what in zip(columns.split(256), tokens.split(256), strict=True):
+            rows = torch.log_softmax(logits[where].float(), -1)
+            parts.append(rows.gather(1, what[:, None])[:, 0])
+        found[numbers] = torch.cat(parts).cpu()
+    return found
+
+
+def _pass(
+    model: PreTrainedModel, cache: KVCache, packed: Packed, start: int, stop: int, keep: int
+) -> torch.Tensor:
+    """Encodes columns; logits [R, keep, V] of the last of them."""
+    rows = len(packed.tokens)
+    slots = torch.arange(start, stop, device=packed.tokens.device).expand(rows, -1)
+    cache.place(slots, stop, packed.positions[:, start:stop])
+    return forward(model, packed.tokens[:, start:stop], cache, packed.mask(start, stop), keep)
+
+
+def _to(packed: Packed, device: torch.device) -> Packed:
+    return Packed(
+        packed.tokens.to(device),
+        packed.positions.to(device),
+        packed.pieces.to(device),
+        packed.places,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from codegen.kernels.draws import inverse_transform
+from codegen.kernels.accept import inverse_transform
 
 # Most nuclei fit in this many tokens; rows whose nucleus is larger are sorted whole.
 _TOP = 512

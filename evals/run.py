@@ -21,7 +21,7 @@ from typing import Any
 
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
-from codegen.generation.protocol import Decoder, Generator, Request, SamplingParams
+from codegen.generation.protocol import Backend, Decoder, Request, SamplingParams, samples
 from codegen.records import AppendLog, Sample, from_json, to_json, write_atomic
 
 SETTINGS = "run.json"
@@ -35,7 +35,7 @@ _Key = tuple[str, int]
 
 def run(
     task: Task[Any],
-    generator: Generator,
+    backend: Backend,
     params: SamplingParams,
     decoder: Decoder,
     *,
@@ -51,7 +51,7 @@ def run(
     """Makes ``n`` samples of each problem, or goes on with what ``out`` already holds.
 
     Args:
-        task, generator, params, decoder: what to ask, whom, and how.
+        task, backend, params, decoder: what to ask, whom, and how.
         n: samples a problem.
         style: a prompt style, or the name of a built-in one.
         out: the directory to write.
@@ -85,26 +85,26 @@ def run(
         "problems": len(problems),
         "style": prompt_style.name,
         # What a name of ours means is fixed by the prompts' digest; a user's file may change.
-        **({} if prompt_style.name in STYLES else {"style_definition": asdict(prompt_style)}),
+        **({} if prompt_style.name in STYLES else {"style_definition": prompt_style.model_dump()}),
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
         "shard_size": shard_size,
         "prompts_sha256": plan.digest,
     }
-    samples = out / SAMPLES
-    if not samples.exists():
+    final = out / SAMPLES
+    if not final.exists():
         with AppendLog(out / PARTIAL) as log:
             _claim(out, described, about)
-            if not samples.exists():  # else another run ended between the look and the lock
-                _generate(plan, generator, params, decoder, prompt_style, log, on_progress)
-                _finish(plan, log.path, samples)
+            if not final.exists():  # else another run ended between the look and the lock
+                _generate(plan, backend, params, decoder, prompt_style, log, on_progress)
+                _finish(plan, log.path, final)
     else:
         _claim(out, described, about)
         if on_progress:
             on_progress(len(plan.final), len(plan.final))
     (out / PARTIAL).unlink(missing_ok=True)
-    return samples
+    return final
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,10 @@ class _Plan:
         requests = [task.request(p, style, index) for p in problems for index in range(n)]
         digest = hashlib.sha256()
         for request in requests:
-            digest.update(json.dumps(asdict(request)).encode())
+            row = asdict(request)
+            if request.seed is None:
+                del row["seed"]
+            digest.update(json.dumps(row).encode())
         # Prompts of like length together, so that a batch wastes little on padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
         shards = [order[start : start + size] for start in range(0, len(order), size)]
@@ -159,8 +162,9 @@ def _claim(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any] | No
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from None
     try:
-        old = json.loads(there)["settings"]
-        items = dict(old)
+        items = dict(json.loads(there)["settings"])
+        if items.get("backend") == "hf":
+            items["backend"] = "transformers"  # its name until version 0.2
     except (ValueError, KeyError, TypeError):
         raise ResumeError(
             f"{path} is damaged.", "Delete the directory or choose another --out."
@@ -194,7 +198,7 @@ def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: st
 
 def _generate(
     plan: _Plan,
-    generator: Generator,
+    backend: Backend,
     params: SamplingParams,
     decoder: Decoder,
     style: PromptStyle,
@@ -214,7 +218,7 @@ def _generate(
         if id(shard) in finished:
             continue
         made: dict[_Key, Sample] = {}
-        for sample in generator.generate(shard, params, decoder):
+        for sample in samples(backend, shard, params, decoder):
             made[_key(sample)] = replace(sample, meta={**sample.meta, **meta_of(style)})
             if on_progress:
                 on_progress(done + len(made), total)

@@ -146,7 +146,7 @@ class Score:
         return {p.problem_id: Count(p.n, p.c) for p in self.problems if p.n}
 
     def to_json(self) -> str:
-        """As it stands in ``score.json``."""
+        """The content of ``score.json``."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
 

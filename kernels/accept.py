@@ -17,8 +17,7 @@ import torch
 
 from codegen.errors import InputError
 from codegen.kernels.backend import equal, run
-from codegen.kernels.draws import inverse_transform
-from codegen.kernels.philox import ACCEPT, gumbel
+from codegen.kernels.logits import ACCEPT, gumbel
 
 TINY = 1e-12  # mass of q - p below which it is rounding
 
@@ -175,7 +174,7 @@ def accept_chain(
         target: probabilities [B, K+1, V], any float type.
         draft: those by which the tokens were drawn, [B, K, V]; one-hot for drafts without a model.
         uniforms: float64 [B, K] in [0, 1).
-        seeds, requests, positions: int64 [B], for the noise (:mod:`codegen.kernels.philox`);
+        seeds, requests, positions: int64 [B], for the noise (:mod:`codegen.kernels.logits`);
             ``positions`` are those of ``tokens[:, 0]``.
 
     Raises:
@@ -219,3 +218,21 @@ def reference_chain(
     steps = torch.arange(1, most + 1, device=tokens.device)
     path = torch.where(steps <= count[:, None], steps, -1)
     return Accepted(path, count, (weights.log() + noise).argmax(-1))
+
+
+def inverse_transform(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The inverse of the cumulative distribution at u, for rows that need not sum to one.
+
+    Args:
+        probabilities: [B, K].
+        uniforms: [B] in [0, 1).
+
+    Returns:
+        int64 [B].
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    target = uniforms[:, None] * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # u*total can round up to the total itself: then the last token that has any mass is meant.
+    last = (probabilities > 0).cumsum(-1).argmax(-1)
+    return torch.minimum(index, last)

@@ -1,15 +1,35 @@
-"""Grammar masks, bans, penalties and temperature over all rows of a draft in one pass.
+"""What a vocabulary's worth of logits goes through: penalties and masks, noise, and draws from it.
 
-A draft's tokens are context of the rows below them: a penalty that forgets them, or a mask applied
-to the first row only, lets the verifier accept what plain decoding would not have sampled.
+- :func:`adjust_logits`: grammar masks, bans, penalties and temperature over all rows of a draft in
+  one pass. A draft's tokens are context of the rows below them: a penalty that forgets them, or a
+  mask applied to the first row only, lets the verifier accept what plain decoding would not have
+  sampled.
+- :func:`gumbel_top_k`: tokens drawn without replacement, in the order drawn (arXiv 1903.06059). The
+  k largest of log-probabilities with Gumbel noise are such a draw, in falling order; recursive
+  rejection needs that order.
+- :func:`gumbel`: noise that depends on (seed, request, position, token) and on nothing else, so
+  that a row's draw is the same in any batch, in whatever order blocks run. Philox4x32-10 (Salmon et
+  al. 2011) is a function from a counter and a key to random bits: here the key is the seed and the
+  counter (token, position, request, stream). This is the plain version of the noise in
+  ``gpu/logits.py``: the bits are the same, the logarithms to within rounding.
 """
 
 from __future__ import annotations
+
+import functools
+from typing import NamedTuple
 
 import torch
 
 from codegen.errors import InputError
 from codegen.kernels.backend import close, run
+
+MOST = 16  # tokens of a draw
+DRAFT, ACCEPT = 0, 1  # streams: a draft's noise is not that of the token accepted in its place
+
+_MASK = 0xFFFFFFFF
+_ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
+_KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
 
 
 def adjust_logits(
@@ -51,14 +71,14 @@ def adjust_logits(
     given = (logits, tokens, ancestors, counts, prompt, settings, allowed, banned)
 
     def kernel() -> torch.Tensor:
-        from codegen.kernels.gpu.logits import launch
+        from codegen.kernels.gpu.logits import launch_adjust
 
-        return launch(*given)
+        return launch_adjust(*given)
 
-    return run("adjust_logits", logits, kernel, lambda: reference(*given), close)
+    return run("adjust_logits", logits, kernel, lambda: reference_adjust(*given), close)
 
 
-def reference(
+def reference_adjust(
     logits: torch.Tensor,
     tokens: torch.Tensor,
     ancestors: torch.Tensor,
@@ -85,3 +105,120 @@ def reference(
     out = torch.zeros(rows, vocabulary + 1, dtype=torch.bool, device=x.device)
     out.scatter_(1, torch.where(banned < 0, vocabulary, banned), True)
     return x.masked_fill(~permitted | out[:, None, :-1], -torch.inf)
+
+
+class Drawn(NamedTuple):
+    """What was drawn, in falling order of the keys.
+
+    Attributes:
+        tokens: int64 [R, k], -1 where the distribution has fewer tokens.
+        keys: float32 [R, k], log-probabilities with noise; -inf where there is no token.
+        log_probs: float32 [R, k], without it.
+    """
+
+    tokens: torch.Tensor
+    keys: torch.Tensor
+    log_probs: torch.Tensor
+
+
+def gumbel_top_k(
+    log_probs: torch.Tensor,
+    k: int,
+    seeds: torch.Tensor,
+    requests: torch.Tensor,
+    positions: torch.Tensor,
+) -> Drawn:
+    """Draws k tokens a row; of equal keys the lowest token comes first.
+
+    Args:
+        log_probs: [R, V], any float type; -inf forbids a token. A row may be off by a constant.
+        k: 1 to 16.
+        seeds, requests, positions: int64 [R], which tell the rows' noise apart; the low 32 bits of
+            the last two count. Two nodes of a tree at one depth need two numbers.
+
+    Raises:
+        InputError: if k is out of range or larger than V.
+    """
+    if not 1 <= k <= min(MOST, log_probs.shape[1]):
+        raise InputError(f"k is {k}; it must be from 1 to {MOST} and at most the vocabulary.")
+    given = (log_probs, k, seeds, requests, positions)
+
+    def kernel() -> Drawn:
+        from codegen.kernels.gpu.logits import launch_top_k
+
+        return Drawn(*launch_top_k(*given))
+
+    plainly = functools.partial(reference_top_k, *given)
+    return run("gumbel_top_k", log_probs, kernel, plainly, close, variant=(k,))
+
+
+def reference_top_k(
+    log_probs: torch.Tensor,
+    k: int,
+    seeds: torch.Tensor,
+    requests: torch.Tensor,
+    positions: torch.Tensor,
+) -> Drawn:
+    """The same by sorting."""
+    wide = log_probs.float()
+    keys = wide + gumbel(seeds, requests, positions, wide.shape[1], DRAFT)
+    keys, tokens = keys.sort(dim=-1, descending=True, stable=True)
+    keys, tokens = keys[:, :k], tokens[:, :k]
+    alive = keys > -torch.inf
+    return Drawn(torch.where(alive, tokens, -1), keys, wide.gather(1, tokens))
+
+
+def philox(
+    seeds: torch.Tensor,
+    c0: torch.Tensor,
+    c1: torch.Tensor,
+    c2: torch.Tensor,
+    c3: torch.Tensor,
+) -> torch.Tensor:
+    """The first of the four words, int64 in [0, 2^32); all arguments int64, shapes broadcast.
+
+    Args:
+        seeds: 64 bits of key.
+        c0, c1, c2, c3: the counter, whose low 32 bits count.
+    """
+    k0, k1 = seeds & _MASK, (seeds >> 32) & _MASK
+    c0, c1, c2, c3 = (c & _MASK for c in (c0, c1, c2, c3))
+    for _ in range(10):
+        # int64 products wrap around; their 64 bits are right all the same.
+        a, b = c0 * _ROUND_A, c2 * _ROUND_B
+        c0, c1 = ((b >> 32) & _MASK) ^ c1 ^ k0, b & _MASK
+        c2, c3 = ((a >> 32) & _MASK) ^ c3 ^ k1, a & _MASK
+        k0, k1 = (k0 + _KEY_A) & _MASK, (k1 + _KEY_B) & _MASK
+    return c0
+
+
+def gumbel(
+    seeds: torch.Tensor,
+    requests: torch.Tensor,
+    positions: torch.Tensor,
+    vocabulary: int,
+    stream: int,
+) -> torch.Tensor:
+    """Standard Gumbel variables, float32 [R, V].
+
+    -log of an exponential variable -log(1 - v): v is finest near 0, where the largest Gumbel values
+    come from, so that the winners among 150,000 tokens are told apart.
+
+    Args:
+        seeds, requests, positions: int64 [R].
+        vocabulary: V.
+        stream: :data:`DRAFT` or :data:`ACCEPT`.
+    """
+    tokens = torch.arange(vocabulary, device=seeds.device)
+    words = philox(
+        seeds[:, None],
+        tokens[None],
+        positions[:, None],
+        requests[:, None],
+        torch.full_like(tokens, stream)[None],
+    )
+    v = ((words.float() + 0.5) * 2.0**-32).clamp(max=1 - 2.0**-24)
+    rest = 1 - v
+    # log1p(-v) by two logarithms' worth of care (Kahan), for which the GPU needs no library.
+    exponential = torch.where(rest == 1, v, torch.log(rest) * v / (rest - 1))
+    return -torch.log(exponential)

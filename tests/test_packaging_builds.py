@@ -116,7 +116,7 @@ def test_the_wheel_holds_the_package_and_no_benchmarks_or_tests(built: dict[str,
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"codegen"}
     assert not [name for name in names if "/benchmarks/" in name or "/tests/" in name]
     assert "codegen/py.typed" in names
-    for suffix in (".safetensors", ".html"):
+    for suffix in (".safetensors", ".html", ".jinja"):
         tracked = _run(["git", "ls-files", f"*{suffix}"], ROOT).split()
         shipped = {n for n in tracked if not n.startswith(("tests/", "benchmarks/", "docs/"))}
         missing = {n for n in shipped if f"codegen/{n.removeprefix('codegen/')}" not in names}

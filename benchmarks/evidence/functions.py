@@ -17,6 +17,7 @@ from typing import Any
 from codegen.benchmarks.evidence.setting import save_llama
 from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.decoding.loop import Row, decode
+from codegen.decoding.strategies.backspace import Backspace
 from codegen.evals.metrics.text import normal_form
 from codegen.evals.sandbox import Job, Limits, Sandbox
 from codegen.records import Example
@@ -213,7 +214,8 @@ def write(
             rows.append(Row(ids, [rng.random() for _ in range(budget)], tokens=list(forced)))
     decode(
         loaded.model, rows, max_new_tokens=budget, temperature=1.0, top_p=1.0,
-        eos=frozenset([tokenizer.eos_token_id]), backspace=backspace, width=250,
+        eos=frozenset([tokenizer.eos_token_id]), width=250,
+        strategy=None if backspace is None else Backspace(backspace),
     )  # fmt: skip
     for start in range(0, len(rows), n):
         yield rows[start : start + n]

@@ -114,7 +114,7 @@ def _acceptance(g: torch.Generator, batch: int, device: str) -> Iterator[Case]:
 def _compaction(g: torch.Generator, batch: int, device: str) -> Case:
     import torch
 
-    from codegen.kernels import compaction
+    from codegen.kernels import states as kernel_states
 
     # Few slots: a move touches its own only.
     states = list(
@@ -134,17 +134,17 @@ def _compaction(g: torch.Generator, batch: int, device: str) -> Case:
     start = [tensor.clone() for tensor in states]
 
     def reference() -> tuple[torch.Tensor, ...]:
-        compaction.reference(start, path, cursors)
+        kernel_states.reference_compact(start, path, cursors)
         return (start[0][:, :, 4:8],)
 
     moved = 2.0 * 2 * _LAYERS * path.numel() * _HEADS * _DIM * 2
-    return Case("compaction fp16", lambda: after(compaction.compact), reference, bytes=moved)
+    return Case("compaction fp16", lambda: after(kernel_states.compact), reference, bytes=moved)
 
 
 def _draws(g: torch.Generator, batch: int, device: str) -> Case:
     import torch
 
-    from codegen.kernels import gumbel
+    from codegen.kernels import logits as module
 
     log_probs = torch.log_softmax(
         torch.randn(batch, _VOCABULARY, generator=g, device=device), dim=-1
@@ -153,8 +153,8 @@ def _draws(g: torch.Generator, batch: int, device: str) -> Case:
     given = (log_probs, _CHILDREN, ids, ids, ids)
     return Case(
         f"gumbel_top_k k={_CHILDREN}",
-        lambda: tuple(gumbel.gumbel_top_k(*given)),
-        lambda: tuple(gumbel.reference(*given)),
+        lambda: tuple(module.gumbel_top_k(*given)),
+        lambda: tuple(module.reference_top_k(*given)),
         bytes=4.0 * log_probs.numel(),
         tolerance=1e-4,
     )
@@ -182,7 +182,7 @@ def _logits(g: torch.Generator, batch: int, device: str) -> Case:
     return Case(
         f"adjust_logits bf16 T={_NODES}",
         lambda: (module.adjust_logits(*given),),
-        lambda: (module.reference(*given),),
+        lambda: (module.reference_adjust(*given),),
         bytes=moved,
         tolerance=1e-4,
     )
@@ -191,7 +191,7 @@ def _logits(g: torch.Generator, batch: int, device: str) -> Case:
 def _rotation(g: torch.Generator, context: int, device: str) -> Case:
     import torch
 
-    from codegen.kernels import rotation
+    from codegen.kernels import states as kernel_states
 
     encoded = torch.randn(1, _HEADS, context, _DIM, generator=g, device=device).half()
     cells = torch.randperm(context, generator=g, device=device)
@@ -205,8 +205,8 @@ def _rotation(g: torch.Generator, context: int, device: str) -> Case:
 
     return Case(
         "rotation fp16",
-        lambda: turned(rotation.turn_cells, outputs[0]),
-        lambda: turned(rotation.reference, outputs[1]),
+        lambda: turned(kernel_states.turn_slots, outputs[0]),
+        lambda: turned(kernel_states.reference_turn, outputs[1]),
         bytes=2.0 * 2 * encoded.numel() + 2 * 4 * angles.numel(),
         tolerance=2e-3,
     )

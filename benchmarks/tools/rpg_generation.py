@@ -95,15 +95,15 @@ def make_continuations(
         path: the file.
         cpu_minutes: CPU time of this call, checked after each batch.
     """
-    from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation import Decoder, Request, SamplingParams, samples
+    from codegen.generation.transformers import TransformersBackend
     from codegen.models import load
 
     found = read_continuations(path)
     done = {(one.method, one.number) for one in found}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(_line(one) for one in found), encoding="utf-8")
-    generator = HFGenerator(load(model), batch_size)
+    generator = TransformersBackend(load(model), batch_size)
     params = SamplingParams(max_new_tokens)
     began = time.process_time()
     numbers = list(prompts)
@@ -115,10 +115,10 @@ def make_continuations(
             requests = [Request(prompts[n], problem_id=str(n)) for n in batch]
             name, options = METHODS[method]
             before = time.process_time()
-            samples = list(generator.generate(requests, params, Decoder(name, options)))
+            made = list(samples(generator, requests, params, Decoder(name, options)))
             share = (time.process_time() - before) / len(batch)
             with path.open("a", encoding="utf-8") as file:
-                for number, sample in zip(batch, samples, strict=True):
+                for number, sample in zip(batch, made, strict=True):
                     one = Continuation(
                         method,
                         number,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,8 @@ from codegen.terminal import visible
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
-    from codegen.generation.asking import Prices
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.local_model import LocalModel
-    from codegen.generation.protocol import Generator
+    from codegen.generation import Backend
+    from codegen.generation.plans import ModelClient
 
 _SHOTS = 2  # records shown to a model that was not trained on any
 
@@ -105,53 +103,44 @@ def _flags(names: Sequence[str]) -> str:
     return ", ".join(map(flag, names))
 
 
-def model_of(client: ClientOptions) -> Endpoint | LocalModel:
-    """The model that the options name."""
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.local_model import LocalModel
-
-    if client.llm:
-        return LocalModel(client.llm, client.batch_size)
-    return Endpoint(
-        client.endpoint or "",
-        client.model,
-        client.api_key_env,
-        concurrency=client.concurrency,
-        timeout_s=client.request_timeout,
-        retries=client.retries,
-        body=tuple((name, json.dumps(value)) for name, value in client.body.items()),
-    )
-
-
-def prices_of(client: ClientOptions) -> Prices:
-    """The prices of its tokens."""
-    from codegen.generation.asking import Prices
-
-    return Prices(client.price_in, client.price_out)
-
-
-def response_cache(client: ClientOptions) -> str:
-    """The file that keeps the responses, empty for none."""
-    if client.cache is not None:
-        return client.cache
+def model_client(client: ClientOptions) -> ModelClient:
+    """The model that the options name, and how it is used."""
+    from codegen.generation.backends import Endpoint, LocalModel
+    from codegen.generation.cached import Prices
+    from codegen.generation.plans import ModelClient
     from codegen.models.embedded import cache_dir
 
-    return str(cache_dir() / "responses.sqlite")
+    spec = (
+        LocalModel(client.llm, client.batch_size)
+        if client.llm
+        else Endpoint(
+            client.endpoint or "",
+            client.model,
+            client.api_key_env,
+            concurrency=client.concurrency,
+            timeout_s=client.request_timeout,
+            retries=client.retries,
+            body=tuple((name, json.dumps(value)) for name, value in client.body.items()),
+        )
+    )
+    cache = str(cache_dir() / "responses.sqlite") if client.cache is None else client.cache
+    prices = Prices(client.price_in, client.price_out)
+    return ModelClient(spec, cache, "", client.temperature, client.max_tokens, prices)
 
 
 @contextmanager
-def counted(client: ClientOptions, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """The file to count tokens in, and the totals, which are filled in and printed at the end.
+def counted(client: ModelClient) -> Iterator[tuple[ModelClient, dict[str, int]]]:
+    """The client with a ledger, and its totals, which are filled in and printed at the end.
 
     They are printed after Ctrl-C too.
     """
-    from codegen.generation.ledger import read_ledger
+    from codegen.generation.cached import read_ledger
 
-    prices = prices_of(client)
+    prices = client.prices
     spent: dict[str, int] = {}
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
         try:
-            yield ledger.name, spent
+            yield replace(client, ledger=ledger.name), spent
         finally:
             totals = read_ledger(ledger.name)
             tokens = totals.prompt_tokens, totals.completion_tokens
@@ -159,7 +148,8 @@ def counted(client: ClientOptions, cache: str) -> Iterator[tuple[str, dict[str, 
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            kept = f" They are kept in {visible(cache)}." if cache and totals.answers else ""
+            is_kept = client.cache and totals.answers
+            kept = f" They are kept in {visible(client.cache)}." if is_kept else ""
             click.echo(
                 f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
                 f"{tokens[1]} completion tokens{cost}.{kept}",
@@ -209,19 +199,29 @@ def opened_model(
     """
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
+    from codegen.generation import Decoder
+    from codegen.generation.backends import Endpoint, open_backend
+    from codegen.generation.cached import CachedBackend, ResponseCache
+    from codegen.models.embedded import cache_dir
 
     with ExitStack() as stack:
         if client.endpoint:
-            generator, identity = _served(client, client.endpoint, stack)
-            tuned, use_chat = False, client.chat is not False
+            spec = Endpoint(
+                client.endpoint, client.model, client.api_key_env, concurrency=client.batch_size
+            )
+            cache = stack.enter_context(ResponseCache(cache_dir() / "responses.sqlite"))
+            backend: Backend = CachedBackend(spec, cache)
+            identity, tuned, use_chat = spec.identity(), False, client.chat is not False
         else:
             if client.api_key_env:
                 raise ConfigError("--api-key-env requires --endpoint.", "Leave it out.")
-            generator, identity, tuned = _local(client)
-            use_chat = bool(client.chat)
+            backend = open_backend("transformers", client.model, batch_size=client.batch_size)
+            weights = backend.identity(Decoder())["model_fingerprint"]
+            identity = {"model": client.model, "weights": weights}
+            tuned, use_chat = backend.style == "plain", bool(client.chat)
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
         model = PseudoModel(
-            generator,
+            backend,
             client.model,
             shots=shot_records(count, avoid),
             chat=use_chat,
@@ -231,47 +231,20 @@ def opened_model(
         yield OpenModel(model, {**identity, "shots": count, "chat": use_chat})
 
 
-def _local(client: PseudoModelOptions) -> tuple[Generator, dict[str, Any], bool]:
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import load
-
-    loaded = load(client.model)
-    identity = {"model": client.model, "weights": loaded.fingerprint}
-    return HFGenerator(loaded, client.batch_size), identity, loaded.card.style == "plain"
-
-
-def _served(
-    client: PseudoModelOptions, url: str, stack: ExitStack
-) -> tuple[Generator, dict[str, Any]]:
-    from codegen.generation.endpoint import EndpointClient
-    from codegen.generation.endpoint_generator import EndpointGenerator
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.response_cache import ResponseCache
-    from codegen.models.embedded import cache_dir
-
-    endpoint = Endpoint(url, client.model, client.api_key_env, concurrency=client.batch_size)
-    cache = stack.enter_context(ResponseCache(cache_dir() / "responses.sqlite"))
-    return EndpointGenerator(EndpointClient(endpoint, cache)), endpoint.identity()
-
-
 def sql_writer(model: str, endpoint: str | None, api_key_env: str) -> Callable[[str], str]:
-    """A function from a prompt to a model's response, for ``codegen sqlnet ask``."""
-    from codegen.generation.asking import Answer, Ask
-    from codegen.generation.endpoint import EndpointClient
-    from codegen.generation.endpoint_settings import Endpoint
-    from codegen.generation.local_model import LocalClient, LocalModel
+    """A function from a prompt to a model's completion, for ``codegen sqlnet ask``."""
+    from codegen.generation import Decoder, Request, SamplingParams
+    from codegen.generation.backends import Endpoint, LocalModel
 
+    spec = Endpoint(endpoint, model, api_key_env) if endpoint else LocalModel(model)
+    backend = spec.open()
     # A model on a server may reason before it answers.
-    most = 4000 if endpoint else 400
-    if endpoint:
-        client = EndpointClient(Endpoint(endpoint, model, api_key_env))
-    else:
-        client = LocalClient(LocalModel(model))
+    params = SamplingParams(4000 if endpoint else 400)
 
     def complete(prompt: str) -> str:
-        (answer,) = client.ask_many([Ask(prompt, max_tokens=most)])
-        if not isinstance(answer, Answer):
-            raise answer
-        return answer.text
+        (made,) = backend.generate([Request(prompt, chat=True, seed=0)], params, Decoder())
+        if made.error:
+            raise made.error
+        return made.text
 
     return complete

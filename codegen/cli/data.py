@@ -20,9 +20,7 @@ from codegen.cli.clients import (
     ClientOptions,
     check_client,
     counted,
-    model_of,
-    prices_of,
-    response_cache,
+    model_client,
 )
 from codegen.cli.options import as_words, command, options
 from codegen.config import Config, setting
@@ -720,21 +718,16 @@ def _generate_with_model(
             else _ITEM_TIMEOUT_S,
         }
     )
-    cache = response_cache(client)
-    with counted(client, cache) as (ledger, spent):
-        generator = make(
-            name,
-            **settings,
-            llm=model_of(client),
-            cache=cache,
-            temperature=client.temperature,
-            max_tokens=client.max_tokens,
-            prices=prices_of(client),
-            ledger=ledger,
-        )
+    llm = model_client(client)
+    with counted(llm) as (counting, spent):
+        generator = make(name, **settings, llm=counting)
         summary = _generate(generator, source, run, as_json, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
-        rest = f"all other responses come from {cache}" if cache else "all others are paid again"
+        rest = (
+            f"all other responses come from {llm.cache}"
+            if llm.cache
+            else "all others are paid again"
+        )
         click.echo(
             f"{failed} examples got no response (RequestFailed in rejects.jsonl). To request them "
             f"again, run the command with another --out; {rest}.",

@@ -126,7 +126,7 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
             limit=given.limit,
             batch_size=given.batch_size,
             backend=given.backend,
-            vllm_options=given.vllm_option,
+            options=given.own_options(),
             on_progress=progress.update,
         )
     if not as_json:
@@ -322,8 +322,8 @@ def _shortest_end(path: Path, others: Sequence[Path]) -> str:
 def tasks(as_json: bool) -> dict[str, Any]:
     """List the tasks.
 
-    file:PATH is a task of your own: a JSONL file with the columns prompt, and tests, or calls and
-    expected, or stdin and stdout, or answer (see docs/tasks.md).
+    file:PATH is a task of your own: a YAML file, or a JSONL file with the columns prompt, and
+    tests, or calls and expected, or stdin and stdout, or answer (see docs/tasks.md).
     """
     from codegen.evals.tasks import names
 
@@ -345,8 +345,6 @@ def tasks(as_json: bool) -> dict[str, Any]:
 )
 def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
     """List the prompt styles: how a problem becomes a prompt and a completion a program."""
-    from dataclasses import asdict
-
     from codegen.evals.tasks import STYLES, read_styles
 
     known = {**STYLES, **(read_styles(styles) if styles else {})}
@@ -354,7 +352,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
         width = max(map(len, known))
         for name, style in known.items():
             click.echo(visible(f"{name:<{width}}  {style.about}"))
-    return {"styles": [asdict(style) for style in known.values()]}
+    return {"styles": [style.model_dump() for style in known.values()]}
 
 
 class CheckOptions(SandboxOptions):

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
+from codegen.generation.backends import OLD_NAMES
 from codegen.terminal import visible
 
 if TYPE_CHECKING:
-    from codegen.decoding.infinite import LMInfinite
-    from codegen.generation import Generator
-    from codegen.models import ModelCard
+    from codegen.decoding.contexts import LMInfinite
 
 
 class BackendOptions(Config):
     """Which back-end runs the model, and how the tokens are read and chosen."""
 
-    backend: Literal["hf", "vllm"] = setting(
-        "hf", "What runs the model: this package's own loop, or vLLM (docs/vllm.md)."
+    backend: str = setting(
+        "transformers",
+        "What runs the model: transformers (in this process), vllm (docs/vllm.md), or openai (a "
+        "server that speaks OpenAI's protocol).",
+        old_values=OLD_NAMES,
     )
+    endpoint: str | None = setting(
+        None, "Base URL of the server of --backend openai, such as http://host/v1.", metavar="URL"
+    )
+    api_key_env: str = setting("", "Environment variable that holds the server's API key.")
     vllm_option: dict[str, Any] = setting(
         {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
     )
@@ -48,6 +54,18 @@ class BackendOptions(Config):
     def _check(self) -> None:
         if self.vllm_option and self.backend != "vllm":
             raise ConfigError("--vllm-option requires --backend vllm.")
+        if (self.endpoint or self.api_key_env) and self.backend != "openai":
+            raise ConfigError("--endpoint and --api-key-env require --backend openai.")
+        if self.backend == "openai" and not self.endpoint:
+            raise ConfigError("--backend openai requires --endpoint URL.")
+
+    def own_options(self) -> dict[str, Any]:
+        """The options of the back-end alone, as ``open_backend`` takes them."""
+        if self.backend == "vllm":
+            return {"options": self.vllm_option}
+        if self.backend == "openai":
+            return {"url": self.endpoint, "api_key_env": self.api_key_env}
+        return {}
 
 
 class GenerateOptions(BackendOptions):
@@ -89,33 +107,41 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
     """Complete a prompt. A single sample is streamed."""
     import dataclasses
 
-    from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.decoders import find_decoder
+    from codegen.generation import Decoder, Request, SamplingParams, samples
+    from codegen.generation.backends import backend_class, open_backend
+    from codegen.generation.decoders import supported
 
     text = given.prompt if given.prompt is not None else _read(str(given.file))
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
-    if given.decoder:
-        find_decoder(Decoder(given.decoder, given.decoder_option))  # before the model is loaded
-    card, generator, fills = _generator(given)
-    use_chat = card.style == "chat" if given.chat is None else given.chat
-    if card.style == "plain" and not use_chat and not text.endswith("\n") and not fills:
+    if given.decoder:  # a mistake is found before the model is loaded
+        supported(Decoder(given.decoder, given.decoder_option), backend_class(given.backend))
+    own = given.own_options()
+    if given.backend == "transformers":
+        own |= {"window": 4, "infinite": _infinite(given)}
+    elif given.lm_infinite:
+        raise ConfigError("--lm-infinite requires --backend transformers.")
+    backend = open_backend(given.backend, given.model, **own)
+    style = backend.style
+    use_chat = style == "chat" if given.chat is None else given.chat
+    inserts = backend.decoder == "insertion"
+    if style == "plain" and not use_chat and not text.endswith("\n") and not inserts:
         text += "\n"  # the border between prompt and response that the model was trained on
-    heal = card.style != "plain"
+    heal = style != "plain"
     before = _read(given.original) if given.original else ""
     requests = [
         Request(text, chat=use_chat, stop=given.stop, index=i, heal=heal, original=before)
         for i in range(given.n)
     ]
     stream = given.n == 1 and not as_json
-    chosen = Decoder(given.decoder or card.decoder, given.decoder_option)
+    chosen = Decoder(given.decoder or backend.decoder, given.decoder_option)
 
     def on_text(_: int, piece: str) -> None:
         click.echo(_printable(piece), nl=False)
         sys.stdout.flush()
 
-    samples = []
-    for sample in generator.generate(requests, params, chosen, on_text if stream else None):
-        samples.append(sample)
+    made = []
+    for sample in samples(backend, requests, params, chosen, on_text if stream else None):
+        made.append(sample)
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
@@ -126,29 +152,14 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
-    return {"samples": [dataclasses.asdict(sample) for sample in samples]}
-
-
-def _generator(given: GenerateOptions) -> tuple[ModelCard, Generator, bool]:
-    """The model's card, its back-end, and whether it fills gaps."""
-    infinite = _infinite(given)
-    if given.backend == "vllm":
-        from codegen.generation.vllm_generator import VllmGenerator
-
-        made = VllmGenerator(given.model, options=given.vllm_option)
-        return made.card, made, False
-    from codegen.generation.hf import HFGenerator
-    from codegen.models import fills_gaps, load
-
-    loaded = load(given.model)
-    return loaded.card, HFGenerator(loaded, window=4, infinite=infinite), fills_gaps(loaded.model)
+    return {"samples": [dataclasses.asdict(sample) for sample in made]}
 
 
 def _infinite(given: GenerateOptions) -> LMInfinite | None:
     """The setting GLOBAL,LOCAL.
 
     Raises:
-        ConfigError: if it is not of that form, and for another back-end.
+        ConfigError: if it is not of that form.
     """
     if given.lm_infinite is None:
         return None
@@ -157,9 +168,7 @@ def _infinite(given: GenerateOptions) -> LMInfinite | None:
         raise ConfigError(
             f"--lm-infinite is {given.lm_infinite!r}; give two whole numbers, such as 10,2048."
         )
-    if given.backend != "hf":
-        raise ConfigError("--lm-infinite requires --backend hf.")
-    from codegen.decoding.infinite import LMInfinite
+    from codegen.decoding.contexts import LMInfinite
 
     return LMInfinite(*map(int, parts))
 

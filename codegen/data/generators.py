@@ -160,9 +160,8 @@ def _infilling(**options: Any) -> TextGenerator:
 
 def _cogex(**options: Any) -> TextGenerator:
     from codegen.cogex.generator import CoGEX
-    from codegen.generation.askers import asker_of
 
-    return CoGEX(**options, asker_of=asker_of)
+    return CoGEX(**options)
 
 
 GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.evals.statistics import wilson
 from codegen.finetune.recipe import Recipe
-from codegen.generation.protocol import Decoder, Request, SamplingParams
+from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 from codegen.records import TrainingText
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _groups(words: Sequence[str], size: int) -> set[tuple[str, ...]]:
 
 def ask(loaded: LoadedModel, texts: Sequence[TrainingText], recipe: Recipe) -> list[str]:
     """The model's most probable answers to the prompts, in their order."""
-    from codegen.generation.hf import HFGenerator
+    from codegen.generation.transformers import TransformersBackend
 
     longest = max(
         len(loaded.tokenizer(text.trained, add_special_tokens=False).input_ids) for text in texts
@@ -45,10 +45,10 @@ def ask(loaded: LoadedModel, texts: Sequence[TrainingText], recipe: Recipe) -> l
         Request(text.prompt, chat=recipe.format == "chat", heal=False, index=number)
         for number, text in enumerate(texts)
     ]
-    generator = HFGenerator(loaded, _BATCH)
+    backend = TransformersBackend(loaded, _BATCH)
     params = SamplingParams(max_new_tokens=longest + _SPARE, seed=recipe.seed)
-    samples = generator.generate(requests, params, Decoder(recipe.decoder))
-    answers = {sample.index: sample.completion for sample in samples}
+    made = samples(backend, requests, params, Decoder(recipe.decoder))
+    answers = {sample.index: sample.completion for sample in made}
     return [answers[number] for number in range(len(texts))]
 
 

@@ -25,7 +25,7 @@ def keep_first_layers(model: Any, layers: int) -> None:
         ConfigError: if it has fewer.
         ModelError: if it is not built as Llama is.
     """
-    from codegen.decoding.s2d import parts_of
+    from codegen.decoding.strategies.sorted import parts_of
 
     parts = parts_of(model)
     if layers > len(parts.layers):
@@ -47,7 +47,7 @@ def mark_exits(model: Any, exits: Sequence[int], loss: str) -> None:
         ConfigError: if the last is not the model's depth.
         ModelError: if the model can't be cut into these stages.
     """
-    from codegen.decoding.s2d import Nested
+    from codegen.decoding.strategies.sorted import Nested
 
     config = model.config.get_text_config()
     if not exits:
@@ -75,7 +75,7 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
     """
     import torch
 
-    from codegen.decoding.s2d import parts_of
+    from codegen.decoding.strategies.sorted import parts_of
 
     output = model(**batch.inputs, use_cache=False, output_hidden_states=True)
     parts = parts_of(getattr(model, "module", model))

@@ -269,7 +269,7 @@ def load_options(recipe: Recipe) -> dict[str, Any]:
 
 def _check_rows(model: Any, recipe: Recipe, prepared: Prepared) -> None:
     """Refuses rows that the model would not compute as meant."""
-    from codegen.decoding.rope import bound_to_length
+    from codegen.decoding.contexts import bound_to_length
 
     config = model.config.get_text_config()
     plan, examples = prepared.plan, prepared.examples

@@ -19,6 +19,7 @@ import numpy as np
 
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.decoding.loop import decode
+from codegen.decoding.strategies.backspace import Backspace
 from codegen.finetune.attention import from_stack
 from codegen.finetune.encode import Encoded
 from codegen.finetune.sections import SequenceMatch
@@ -79,7 +80,7 @@ class Replay:
                     temperature=self.settings.temperature,
                     top_p=1.0,
                     eos=self.eos,
-                    backspace=-1 if self.backspace is None else self.backspace,
+                    strategy=Backspace(-1 if self.backspace is None else self.backspace),
                 )
         finally:
             model.train(was_training)

@@ -1,15 +1,27 @@
-"""Generation: the request and sampling types, the back-ends, and the decoders.
+"""Generation: requests and completions, the back-ends, and the decoders.
 
-The names here import no model library; :func:`codegen.generation.hf.HFGenerator` does.
+Read :mod:`~codegen.generation.protocol` first, then :mod:`~codegen.generation.decoders` and one
+back-end. The names here import no model library.
 """
 
 from codegen.generation.protocol import (
+    Backend,
+    Completion,
     Decoder,
-    Generator,
     Request,
     SamplingParams,
     request_seed,
+    samples,
     settings_of,
 )
 
-__all__ = ["Decoder", "Generator", "Request", "SamplingParams", "request_seed", "settings_of"]
+__all__ = [
+    "Backend",
+    "Completion",
+    "Decoder",
+    "Request",
+    "SamplingParams",
+    "request_seed",
+    "samples",
+    "settings_of",
+]

@@ -1,105 +1,111 @@
-"""Named decoders: how the text a model emits becomes a program, and what it must not repeat.
+"""Decoders: a reader (text to program) joined with a strategy (how tokens are chosen).
 
-``sample`` takes the text as the program. ``edit_sequence`` takes it as a LintSeq edit sequence and
-resolves it. What was malformed is counted in the sample's ``meta``: a hunk with wrong numbers is
-applied as the published resolver does, one that can't be read or placed is skipped. ``mended``
-counts, by kind, what was not in the published form but read as it was meant.
+Readers: ``sample`` takes the text as the program; ``edit_sequence`` takes it as a LintSeq edit
+sequence and resolves it. What was malformed is counted in the completion's ``meta``: a hunk with
+wrong numbers is applied as the published resolver does, one that can't be read or placed is
+skipped. ``mended`` counts, by kind, what was not in the published form but read as it was meant.
 
-``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
-(``codegen.decoding.rpg``) and take options. A plus joins one of either kind: ``edit_sequence+dry``.
+Strategies, each with options of its own; a name without one samples token by token:
 
-``suffix`` and ``edit`` draft several tokens that the model then verifies at once
-(``codegen.decoding.drafts``): the completion is the same, sooner. They join readers too. ``rsd``
-has a smaller model draft (``codegen.decoding.rsd``): greedy completions are the same, sampled ones
-follow the same distribution. ``sorted`` has a nested one draft, whose early layers do where they
-are sure (``codegen.decoding.s2d``): the completion is the same. ``superposed`` makes the samples of
-a prompt together, by one forward pass for a token of all of them (``codegen.decoding.superposed``).
+* ``rpg``, ``repetition_penalty``, ``no_repeat_ngram`` and ``dry`` change the logits
+  (``codegen.decoding.rpg``);
+* ``suffix`` and ``edit`` draft several tokens that the model then verifies at once
+  (``codegen.decoding.drafts``): the same completion, sooner;
+* ``rsd`` has a smaller model draft trees: greedy completions are the
+  same, sampled ones follow the same distribution;
+* ``sorted`` has the early layers of a nested model draft: the same completion;
+* ``superposed`` makes the samples of a prompt together, by one forward pass for a token of all of
+  them;
+* ``backspace`` is for models that take tokens back, ``insertion`` for models that insert tokens in
+  any order.
+
+A plus joins a reader and a strategy: ``edit_sequence+dry``. What a strategy requires of a back-end
+is checked by :func:`supported`.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any, Literal
 
-from codegen.decoding.rpg import METHODS, Options, read_options
+from pydantic import BeforeValidator, Field
+
+from codegen.config import Config, Text, nearest, parse_config
+from codegen.decoding.rpg import METHODS, read_options
 from codegen.errors import ConfigError
-from codegen.generation import filling
-from codegen.generation.draft_model import (
-    DraftModel,
-    SortedDraft,
-    read_draft_model,
-    read_sorted_draft,
-)
-from codegen.generation.protocol import Decoder
-from codegen.generation.superposed import Superposed, read_superposed
+from codegen.generation.protocol import CAPABILITIES, Backend, Decoder
 from codegen.records import FinishReason
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A finished text, read by its decoder; see the fields of the same names in ``Sample``."""
+    """A finished text, read by its decoder; see the fields of the same names in ``Completion``."""
 
-    completion: str
+    text: str
     actions: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
-# What a back-end that returns only text can honour. Every other setting, future ones included,
-# needs the model.
-_OF_TEXT = frozenset({"about", "read", "stop"})
-
-
 @dataclass(frozen=True, slots=True)
-class TextDecoder:
-    """How the text is read, and what it must not repeat.
+class Reader:
+    """How a finished text becomes a program.
 
     Attributes:
         about: one line for the help.
-        read: turns the emitted text, and why it ended, into a program.
+        read: turns the text that the model wrote, and why it ended, into a program.
         stop: its own stop strings, if it ignores the request's (they would cut its actions).
-        penalty: settings of the rule against repetition, if there is one.
-        backspace: whether a special token takes the last one back.
-        fills: whether the model writes in no fixed order (:mod:`codegen.generation.filling`).
-        drafts: the drafters in order of preference, if tokens are drafted.
-        token_cost: what a drafted token is taken to cost, in plain passes; None to measure it.
-        draft_model: settings of the model that drafts trees, if one does.
-        sorted_draft: settings of the nested model that drafts chains, if one does.
-        superposed: settings of superposed decoding, if that is how tokens are chosen.
     """
 
     about: str
     read: Callable[[str, FinishReason], Decoded]
     stop: tuple[str, ...] | None = None
-    penalty: Options | None = None
-    backspace: bool = False
-    fills: bool = False
-    drafts: tuple[str, ...] = ()
-    token_cost: float | None = None
-    draft_model: DraftModel | None = None
-    sorted_draft: SortedDraft | None = None
-    superposed: Superposed | None = None
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The names of the settings that concern how tokens are chosen; none for a mere reader."""
-        return tuple(
-            f.name
-            for f in fields(self)
-            if f.name not in _OF_TEXT and getattr(self, f.name) != f.default
-        )
 
-    @property
-    def heals(self) -> bool:
-        """Whether the first token may reach back over the prompt's end."""
-        return not (self.backspace or self.draft_model or self.superposed)
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A way in which tokens are chosen: what it requires of a back-end, and its options.
+
+    Attributes:
+        about: one line for the help.
+        requires: the capability that a back-end must have, a name of ``CAPABILITIES``; empty for
+            plain sampling.
+        read_options: validates the decoder's options; raises ``ConfigError``.
+        heals: whether the first token may reach back over the prompt's end.
+        joins: whether it can be joined with another reader than ``sample``.
+    """
+
+    about: str
+    requires: str
+    read_options: Callable[[Mapping[str, Any]], Any]
+    heals: bool = True
+    joins: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A decoder's parts.
+
+    Attributes:
+        name: as it was given.
+        reader: turns text into a program.
+        method: the strategy's name, ``sample`` for plain sampling.
+        strategy: how tokens are chosen.
+        options: the strategy's, validated.
+    """
+
+    name: str
+    reader: Reader
+    method: str
+    strategy: StrategySpec
+    options: Any
 
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
-        return requested if self.stop is None else self.stop
+        return requested if self.reader.stop is None else self.reader.stop
 
 
 # Two empty edits end a sequence in LintSeq's format, so there is no need to wait for the EOS.
@@ -125,100 +131,222 @@ def _read_edits(text: str, finish_reason: FinishReason) -> Decoded:
     return Decoded(resolution.program, actions=text, meta=meta)
 
 
-DECODERS: Mapping[str, TextDecoder] = {
-    "sample": TextDecoder("the text is the program", _read_text),
-    "edit_sequence": TextDecoder(
+# The options of strategies
+
+
+class NoOptions(Config):
+    """A strategy without options."""
+
+
+class DraftOptions(Config):
+    """Options of ``suffix`` and ``edit``."""
+
+    token_cost: float | None = Field(
+        None, ge=0, description="cost of a drafted token in plain passes; null measures it"
+    )
+
+
+def _split(value: Any) -> Any:
+    """Numbers as a command line gives them: ``2,2,1``, ``4x3``, or one number."""
+    if isinstance(value, str):
+        value = re.split(r"[,x ]+", value.strip())
+        try:
+            return tuple(float(part) if "." in part else int(part) for part in value)
+        except ValueError:
+            return tuple(value)
+    return (value,) if isinstance(value, (int, float)) else value
+
+
+Numbers = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_split)]
+Shares = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], BeforeValidator(_split)]
+_MOST_NODES = 128
+
+
+class RsdOptions(Config):
+    """Options of ``rsd``: which model drafts, and how its trees grow.
+
+    With ``beam`` (width and depth) they grow by a stochastic beam (RSD-S), else by a constant
+    number of children at each level (RSD-C).
+    """
+
+    draft: Text = Field(description="a smaller model with the same tokenizer, draft=DIR")
+    branching: Numbers = Field((2, 2, 1, 1), min_length=1, description="children at each level")
+    beam: Numbers | None = Field(None, description="width and depth of a stochastic beam")
+
+    def _check(self) -> None:
+        if self.beam and "branching" in self.model_fields_set:
+            raise ConfigError("Give branching or beam, not both.")
+        if self.beam and len(self.beam) != 2:
+            raise ConfigError("beam needs a width and a depth, as in beam=4x3.")
+        nodes, width = 0, 1
+        for branch in self.branching:
+            width *= branch
+            nodes += width
+        if self.beam:
+            nodes = self.beam[0] * self.beam[1]
+        if nodes > _MOST_NODES:
+            raise ConfigError(
+                f"A tree of {nodes} nodes is too large for a forward pass.",
+                f"Choose one of at most {_MOST_NODES}.",
+            )
+
+
+class SortedOptions(Config):
+    """Options of ``sorted``: which nested model drafts, and when its early layers are sure."""
+
+    draft: Text = Field(description="a nested model with the same tokenizer, draft=DIR")
+    exits: Numbers = Field((), description="depths to exit at; by default those of its training")
+    thresholds: Shares = Field(
+        (0.5,), min_length=1, description="probabilities above which an exit is taken"
+    )
+    tokens: int = Field(5, ge=1, le=_MOST_NODES, description="most tokens of a draft")
+    least: float = Field(
+        0.0, ge=0, le=1, description="a draft ends where the product of its probabilities is less"
+    )
+
+    def _check(self) -> None:
+        if list(self.exits) != sorted(set(self.exits)):
+            raise ConfigError("The depths of exits must ascend, as in exits=2,4,6.")
+
+
+class SuperposedOptions(Config):
+    """Options of ``superposed``: the n-grams that tell which token goes with which draft."""
+
+    code: str = Field("", description="a file or directory of code whose n-grams are counted")
+    suffix: str = Field(".py", description="of the files that are read in a directory")
+    alpha: float = Field(0.54, ge=0, lt=1, description="weight of the n-grams")
+    temperature: float = Field(
+        0.06, ge=0.001, le=100, description="of the model's distribution after the first token"
+    )
+
+
+class InsertionOptions(Config):
+    """Options of ``insertion``; see :class:`codegen.decoding.insertion.FillOptions`."""
+
+    gap: str = Field("", description="gap marker in the prompt; empty if prompts are prefixes")
+    stages: int = Field(2, ge=1, le=2, description="draw slot and token jointly (1) or in turn (2)")
+    slot_temperature: float = Field(0.0, ge=0, le=100, description="of the slot in two stages")
+    stop_threshold: float = Field(0.5, ge=0, le=1, description="stop probability that ends a text")
+    insist: bool = Field(False, description="insert in the first step whatever the stop head says")
+    insertions: int = Field(1, ge=1, le=1024, description="most insertions of a step into a text")
+    least_share: float = Field(
+        0.5, ge=1e-6, le=1, description="least probability of further ones, relative to the best"
+    )
+    steps: int = Field(0, ge=0, le=100_000, description="steps of masked models; 0: one a token")
+    order: Literal["confident", "random"] = Field(
+        "confident", description="which masks are filled first"
+    )
+
+
+def _read(kind: type[Config], name: str, given: Mapping[str, Any]) -> Config:
+    if kind is NoOptions and given:
+        raise ConfigError(f"The decoder {name} takes no option {next(iter(given))!r}.")
+    return parse_config(kind, dict(given), f"The decoder {name}")
+
+
+SAMPLE = "sample"
+
+READERS: dict[str, Reader] = {
+    SAMPLE: Reader("the text is the program", _read_text),
+    "edit_sequence": Reader(
         "the text is a LintSeq edit sequence", _read_edits, stop=(_END_OF_EDITS,)
     ),
-    "backspace": TextDecoder(
-        "tokens can be taken back by <bkspc>; --max-new-tokens bounds the actions",
-        _read_text,
-        backspace=True,
-    ),
-    filling.NAME: TextDecoder(filling.ABOUT, _read_text, fills=True),
 }
 
-# What each drafts from; ``edit`` needs to know the file that is rewritten.
-DRAFTS: Mapping[str, tuple[str, ...]] = {
+_PLAIN = StrategySpec("samples token by token", "", partial(_read, NoOptions, SAMPLE))
+
+
+def _strategy(
+    name: str, about: str, requires: str, kind: type[Config], **more: bool
+) -> StrategySpec:
+    return StrategySpec(about, requires, partial(_read, kind, name), **more)
+
+
+STRATEGIES: dict[str, StrategySpec] = {
+    **{
+        name: StrategySpec("avoids repetition", "logits", partial(read_options, name))
+        for name in METHODS
+    },
+    "suffix": _strategy("suffix", "drafts from what was written", "drafts", DraftOptions),
+    "edit": _strategy("edit", "drafts from the file that is rewritten", "drafts", DraftOptions),
+    "rsd": _strategy("rsd", "a smaller model drafts trees", "trees", RsdOptions, heals=False),
+    "sorted": _strategy("sorted", "early layers draft", "layers", SortedOptions),
+    "superposed": _strategy(
+        "superposed",
+        "one pass a token for all samples of a prompt",
+        "mixtures",
+        SuperposedOptions,
+        heals=False,
+    ),
+    "backspace": _strategy(
+        "backspace",
+        "<bkspc> takes the last token back; --max-new-tokens bounds the actions",
+        "removal",
+        NoOptions,
+        heals=False,
+        joins=False,
+    ),
+    "insertion": _strategy(
+        "insertion",
+        "tokens are inserted anywhere, in no fixed order; for models that were trained so",
+        "insertion",
+        InsertionOptions,
+        joins=False,
+    ),
+}
+
+# What each drafting strategy drafts from, in order of preference; ``edit`` needs to know the file
+# that is rewritten.
+DRAFTERS: Mapping[str, tuple[str, ...]] = {
     "suffix": ("suffix", "recycling"),
     "edit": ("cursor", "diff", "suffix", "recycling"),
 }
-_TOKEN_COST = "token_cost"
-RSD = "rsd"
-SORTED = "sorted"
-SUPERPOSED = "superposed"
 
 
-def find_decoder(decoder: Decoder) -> TextDecoder:
-    """Looks a decoder up by name; the options are those of its rule against repetition.
+def find_decoder(decoder: Decoder) -> Resolved:
+    """Looks a decoder's parts up and validates the strategy's options.
 
     Raises:
         ConfigError: for an unknown name or option, with the known ones.
     """
     names = decoder.name.split("+")
-    ways = [*DRAFTS, RSD, SORTED, SUPERPOSED]
+    known = [*READERS, *STRATEGIES]
     for name in names:
-        known = [*DECODERS, *METHODS, *ways]
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(
-                f"There is no decoder {name!r}.", f"{hint}Decoders are: {', '.join(known)}."
-            )
-    readers = [name for name in names if name in DECODERS]
-    methods = [name for name in names if name in METHODS]
-    drafts = [name for name in names if name in ways]
-    if len(readers) > 1 or len(methods) > 1 or len(drafts) > 1:
+            hint = f"{nearest(name, known)} Known: {', '.join(known)}."
+            raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
+    readers = [name for name in names if name in READERS]
+    methods = [name for name in names if name in STRATEGIES]
+    if len(readers) > 1 or len(methods) > 1:
         raise ConfigError(
-            f"The decoder {decoder.name!r} joins two of a kind.",
-            f"Join one of {', '.join(DECODERS)} with one of {', '.join([*METHODS, *ways])}.",
+            f"The decoder {decoder.name!r} joins two {'strategies' if methods[1:] else 'readers'}.",
+            f"Join one of {', '.join(READERS)} with one of {', '.join(STRATEGIES)}.",
         )
-    reader = DECODERS[readers[0] if readers else "sample"]
-    if reader.fills:
-        if len(names) > 1:
-            raise ConfigError(
-                f"The decoder {decoder.name!r} can't be: {filling.NAME} goes with no other."
-            )
-        filling.Settings.read(decoder.options)
-        return reader
-    if methods and reader.backspace:
-        raise ConfigError(
-            f"The decoder {decoder.name!r} can't be: a rule against repetition does not know of"
-            " tokens that are taken back.",
-            "Choose one of the two.",
-        )
-    if drafts and (methods or reader.backspace):
-        raise ConfigError(
-            f"The decoder {decoder.name!r} can't be: drafts are verified by the model's own logits"
-            " and can't be taken back.",
-            "Leave one of the two out.",
-        )
-    if methods:
-        return replace(reader, penalty=read_options(methods[0], decoder.options))
-    if drafts == [RSD]:
-        return replace(reader, draft_model=read_draft_model(decoder.options))
-    if drafts == [SORTED]:
-        return replace(reader, sorted_draft=read_sorted_draft(decoder.options))
-    if drafts == [SUPERPOSED]:
-        return replace(reader, superposed=read_superposed(decoder.options))
-    known = (_TOKEN_COST,) if drafts else ()
-    if unknown := [name for name in decoder.options if name not in known]:
-        hint = f"Its only option is {_TOKEN_COST}." if drafts else ""
-        raise ConfigError(f"The decoder {decoder.name!r} takes no option {unknown[0]!r}.", hint)
-    if not drafts:
-        return reader
-    cost = _token_cost(decoder.options[_TOKEN_COST]) if decoder.options else None
-    return replace(reader, drafts=DRAFTS[drafts[0]], token_cost=cost)
+    strategy = STRATEGIES[methods[0]] if methods else _PLAIN
+    if readers and not strategy.joins:
+        raise ConfigError(f"The decoder {methods[0]!r} cannot be combined with another decoder.")
+    return Resolved(
+        decoder.name,
+        READERS[readers[0] if readers else SAMPLE],
+        methods[0] if methods else SAMPLE,
+        strategy,
+        strategy.read_options(decoder.options),
+    )
 
 
-def _token_cost(given: Any) -> float:
-    try:
-        cost = float(given)
-    except (TypeError, ValueError):
-        cost = -1.0
-    if not 0 <= cost < math.inf:
+def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:
+    """The decoder's parts, if a back-end can run them. The one place where a pair is refused.
+
+    Raises:
+        ConfigError: naming what the strategy requires and the back-end lacks; as
+            :func:`find_decoder` otherwise.
+    """
+    found = find_decoder(decoder)
+    required = found.strategy.requires
+    if required and required not in backend.capabilities:
         raise ConfigError(
-            f"{_TOKEN_COST} is {given!r}; it must be a number of plain passes from 0 on.",
-            f"Give for instance {_TOKEN_COST}=0.1, or leave it out to have it measured.",
+            f"The decoder {decoder.name!r} requires {CAPABILITIES.get(required, required)}, which "
+            f"the back-end {backend.kind} does not offer.",
+            "Choose another decoder, or --backend transformers.",
         )
-    return cost
+    return found

@@ -1,9 +1,10 @@
-"""Questions to a model whose next question depends on the last answer, for many examples at once.
+"""Requests whose next one depends on the last completion, for many examples side by side.
 
-Each example is a *plan*: a coroutine that yields questions and is sent their answers.
-:func:`run_plans` advances many plans side by side, so that their questions go out together.
+Each example is a *plan*: a coroutine that yields requests and is sent their completions.
+:func:`run_plans` advances many plans, so that their requests go out together. :class:`ModelClient`
+holds the settings that data generators with a model share.
 
-An answer that can't be used raises :class:`Unusable`, whose ``reason`` is what the data engine
+A completion that cannot be used raises :class:`Unusable`, whose ``reason`` is what the data engine
 counts the example as skipped by: ``truncated``: it reached the limit of tokens; ``content_filter``:
 the server withheld it; ``not_unicode``: it holds lone surrogates; others are those of the plans.
 """
@@ -13,18 +14,28 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from codegen.generation.asking import Answer, Ask, Asker, RequestFailed
+from codegen.errors import CodegenError, ConfigError
+from codegen.generation.cached import Prices, open_cached
+from codegen.generation.protocol import (
+    Backend,
+    Completion,
+    Decoder,
+    ModelSpec,
+    ModelUnusable,
+    Request,
+    SamplingParams,
+)
 from codegen.records import has_lone_surrogate
 
 T = TypeVar("T")
-Plan = Generator[Ask, Answer, T]
+Plan = Generator[Request, Completion, T]
 
 
 class Unusable(Exception):
-    """A model's answer can't be used; ``reason`` is a short stable word."""
+    """A model's completion cannot be used; ``reason`` is a short stable word."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason = reason
@@ -35,54 +46,118 @@ class Unusable(Exception):
         return type(self), (self.reason, self.detail)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelClient:
+    """A model as a data generator uses it; can be pickled.
+
+    Attributes:
+        spec: the model.
+        cache: file of its completions; empty for none.
+        ledger: file that counts the new ones; empty for none.
+        temperature, max_tokens: of its completions.
+        prices: of its tokens, for the cost in a text's ``meta``.
+    """
+
+    spec: ModelSpec
+    cache: str = ""
+    ledger: str = ""
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    prices: Prices = Prices()
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or not 0 <= self.temperature <= 100:
+            raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
+
+    def config(self) -> dict[str, Any]:
+        """What decides a generator's texts: not how, or through which cache, it is reached."""
+        return {
+            "llm": self.spec.identity(),
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "prices": {"prompt": self.prices.prompt, "completion": self.prices.completion},
+        }
+
+    def cost(self, spent: Conversation) -> dict[str, int]:
+        """What the completions of an example took, for a text's ``meta``."""
+        tokens = spent.prompt_tokens, spent.completion_tokens
+        return {
+            "llm_prompt_tokens": tokens[0],
+            "llm_completion_tokens": tokens[1],
+            "llm_cost_micros": self.prices.micros(*tokens),
+        }
+
+    def run(self, plans: Sequence[Plan[T]]) -> list[T | Exception]:
+        """What each plan returns or raises.
+
+        Raises:
+            ConfigError: if the model can complete no request, or a file cannot be used.
+        """
+        params = SamplingParams(self.max_tokens, self.temperature)
+        try:
+            return run_plans(plans, open_cached(self.spec, self.cache, self.ledger), params)
+        except ConfigError:
+            raise
+        except CodegenError as error:  # of cache or ledger: no fault of an example
+            raise ModelUnusable(error.message, error.remedy) from error
+
+
 @dataclass(slots=True)
-class Questioner:
-    """Makes the questions of one example, each with a seed of its own, and counts their tokens."""
+class Conversation:
+    """Makes the requests of one example, each with a seed of its own, and counts their tokens.
+
+    Attributes:
+        rng: draws the seeds.
+        max_tokens: of each completion.
+    """
 
     rng: random.Random
-    temperature: float
     max_tokens: int
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int = field(default=0, init=False)
+    completion_tokens: int = field(default=0, init=False)
 
     def ask(self, prompt: str) -> Plan[str]:
-        """The text of the answer to a prompt, without a reasoning model's thoughts."""
-        seed = self.rng.getrandbits(31)
-        answer = yield Ask(
-            prompt, max_tokens=self.max_tokens, temperature=self.temperature, seed=seed
-        )
-        self.prompt_tokens += answer.prompt_tokens
-        self.completion_tokens += answer.completion_tokens
-        if answer.finish_reason == "length":
+        """The model's text for a prompt, without a reasoning model's thoughts."""
+        made = yield Request(prompt, chat=True, seed=self.rng.getrandbits(31))
+        self.prompt_tokens += made.prompt_tokens
+        self.completion_tokens += made.completion_tokens
+        if made.finish_reason == "length":
             raise Unusable("truncated", f"the answer has more than {self.max_tokens} tokens")
-        if answer.finish_reason == "content_filter":
+        if made.finish_reason == "content_filter":
             raise Unusable("content_filter", "the server withheld the answer")
-        if has_lone_surrogate(answer.text):  # readers of the data would refuse the whole file
+        if has_lone_surrogate(made.text):  # readers of the data would refuse the whole file
             raise Unusable("not_unicode", "the answer holds lone surrogates")
-        return _THOUGHTS.sub("", answer.text.replace("\r\n", "\n"), count=1)
+        return _THOUGHTS.sub("", made.text.replace("\r\n", "\n"), count=1)
 
 
 _THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 
 
-def run_plans(plans: Sequence[Plan[T]], asker: Asker | None) -> list[T | Exception]:
-    """What each plan returns or raises, their questions asked together, round by round.
+def run_plans(
+    plans: Sequence[Plan[T]], backend: Backend | None = None, params: SamplingParams | None = None
+) -> list[T | Exception]:
+    """What each plan returns or raises, their requests sent together, round by round.
+
+    Args:
+        plans: coroutines of requests.
+        backend: completes the requests; None if there are none.
+        params: of all requests; None for the defaults.
 
     Raises:
-        ModelUnusable: if the model can answer no question.
+        ModelUnusable: if the model can complete no request.
     """
     results: list[T | Exception | None] = [None] * len(plans)
-    asks: dict[int, Ask] = {}
+    waiting: dict[int, Request] = {}
 
-    def advance(number: int, answer: Answer | RequestFailed | None) -> None:
+    def advance(number: int, made: Completion | None) -> None:
         plan = plans[number]
         try:
-            if isinstance(answer, RequestFailed):
-                asks[number] = plan.throw(answer)
-            elif answer is None:
-                asks[number] = next(plan)
+            if made is None:
+                waiting[number] = next(plan)
+            elif made.error:
+                waiting[number] = plan.throw(made.error)
             else:
-                asks[number] = plan.send(answer)
+                waiting[number] = plan.send(made)
         except StopIteration as end:
             results[number] = end.value
         except Exception as error:  # noqa: BLE001 - one example's; the engine counts it
@@ -90,12 +165,13 @@ def run_plans(plans: Sequence[Plan[T]], asker: Asker | None) -> list[T | Excepti
 
     for number in range(len(plans)):
         advance(number, None)
-    while asks:
-        if asker is None:
-            raise TypeError("a plan has a question and there is nobody to ask")
-        pending = dict(asks)
-        asks.clear()
-        answers = asker.ask_many(list(pending.values()))
-        for number, answer in zip(pending, answers, strict=True):
-            advance(number, answer)
+    while waiting:
+        if backend is None:
+            raise TypeError("a plan has a request and there is no model")
+        numbers, requests = list(waiting), list(waiting.values())
+        waiting.clear()
+        new = backend.generate(requests, params or SamplingParams(), Decoder())
+        made = sorted(new, key=lambda one: one.number)
+        for number, completion in zip(numbers, made, strict=True):
+            advance(number, completion)
     return results  # type: ignore[return-value] # every plan has ended

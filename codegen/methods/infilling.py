@@ -1,4 +1,4 @@
-"""Fill-in-the-middle data: a part of a program is asked for between what stands around it.
+"""Fill-in-the-middle data: a part of a program is asked for between the code before and after it.
 
 Source: Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022 (arXiv
 2207.14255); spans of the syntax tree: Gong et al., "Structure-Aware Fill-in-the-Middle Pretraining
@@ -43,7 +43,7 @@ class Infilling:
     """Programs with a part taken out and asked for, in a model family's order and sentinels.
 
     The trained segment is the middle, which the end of the sequence follows; with ``loss="all"`` it
-    is everything, as in pre-training. What stands around it is exactly what the evaluation's prompt
+    is everything, as in pre-training. The code around it is exactly what the evaluation's prompt
     of the same style shows. In ``meta`` are ``kind``, ``span``, ``style`` and the sentinels
     (``special_tokens``), which fine-tuning looks for in the model's vocabulary.
 

@@ -4,8 +4,8 @@ The first candidate is decoded greedily. A further one forks off where the model
 most probable, and goes on greedily from there: candidates differ by construction, where drawing at
 a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
 
-Tokens that followed the same text before, in the document or in what was suggested there, are fed
-along as a draft and kept as far as they are what would have been chosen anyway, so that one pass
+All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
+before, in the document or in what was suggested there, are fed along as a draft, so that one pass
 often gives several tokens: most of all where the same line is asked for again after an edit.
 """
 
@@ -20,24 +20,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from codegen.decoding.drafts import Context, SuffixDrafter
-from codegen.decoding.sampling import choose
+from codegen.decoding.drafts import Planner, SuffixDrafter
+from codegen.decoding.editing import EditableCache, EditedRow
+from codegen.decoding.loop import Batch, Row, Strategy, Walk
+from codegen.decoding.passes import Passes
+from codegen.decoding.rows import Trees
+from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.server.filters import clean, safe_text
 from codegen.server.requests import Candidate, CompletionRequest, Finish
-from codegen.server.schedule import Cancelled
 from codegen.server.stops import StopRule, rule_for
 
 if TYPE_CHECKING:
-    from codegen.decoding.editing import EditableCache, Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
 _DRAFT = 7  # most drafted tokens a pass
-# What a pass costs beside its tokens, in tokens, on a CPU: with one client a further token costs
-# 0.15 of a pass, with eight 0.6 of their share in it.
-_FIXED_COST = 5.7
 _REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
 _TRIES = 3  # forks tried for each candidate wanted
 
@@ -52,13 +51,12 @@ class _Path:
 
     Attributes:
         tokens: made so far, those of the fork included.
-        forked: how many of them were given.
         seconds: second choices: (its probability, position, token), of the tokens made here.
-        text: what stands of it.
+        text: what it comes to.
+        finish: why it ended.
     """
 
     tokens: list[int] = field(default_factory=list)
-    forked: int = 0
     seconds: list[tuple[float, int, int]] = field(default_factory=list)
     text: str = ""
     finish: Finish = "length"
@@ -73,10 +71,9 @@ class Decoder:
         prompt: of the request.
         request: what is asked for.
         past: what was made in this document before.
-        cancelled: asked before every forward pass.
+        planner: cuts drafts to what pays.
         on_text: is given the first candidate's text as it comes, without unsafe characters but
             otherwise unfiltered.
-        together: how many requests share a pass.
     """
 
     def __init__(
@@ -86,15 +83,11 @@ class Decoder:
         prompt: Prompt,
         request: CompletionRequest,
         past: SuffixStore,
-        cancelled: Callable[[], bool],
+        planner: Planner,
         on_text: Callable[[str], None] | None = None,
-        together: Callable[[], int] = lambda: 1,
     ) -> None:
-        self.together = together
         self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
-        self.past = past
-        self.cancelled = cancelled
-        self.on_text = on_text
+        self.past, self.planner, self.on_text = past, planner, on_text
         self.deadline = time.monotonic() + request.deadline_s
         self.rule: StopRule | None = None
         if request.multiline is not None:
@@ -108,7 +101,7 @@ class Decoder:
         ends = model.family.ends if model.family else ()
         self.stops = (*request.stop, *ends)
         self.context = len(cache)
-        self.first_logits = cache.logits
+        self.row = EditedRow(cache)
         self.made: list[int] = []  # of the first candidate
         self.settled = True
 
@@ -116,7 +109,6 @@ class Decoder:
         """The candidates, best first; yields the forward passes that it needs.
 
         Raises:
-            Cancelled: as soon as ``cancelled`` says so.
             InDoubt: if the request wants doubts settled, and one of the single most probable text
                 comes up. Several candidates, and drawn ones, take exact states to begin with.
         """
@@ -133,9 +125,10 @@ class Decoder:
         found = []
         for number in range(self.request.candidates):
             seed = np.random.SeedSequence([self.request.seed & (2**63 - 1), number])
-            uniforms = np.random.default_rng(seed).random(self.request.max_tokens)
+            uniforms = np.random.default_rng(seed).random(self.request.max_tokens).tolist()
             on_text = self.on_text if not number else None
-            path = yield from self._decode(_Path(), uniforms.tolist(), on_text)
+            path = _Path()
+            yield from self._decode(path, Strategy(), uniforms, on_text)
             found.append(self._candidate(path))
             if self._late():
                 break
@@ -143,8 +136,8 @@ class Decoder:
 
     def _best(self) -> Passes[list[Candidate]]:
         request = self.request
-        path = _Path(self.made)
-        first = yield from self._decode(path, (), self.on_text)
+        first = _Path(self.made)
+        yield from self._decode(first, _Greedy(self, first), (), self.on_text)
         found = [self._candidate(first)]
         seen = {found[0].text.strip()}
         forks = [(-p, at, token, first) for p, at, token in first.seconds]
@@ -153,8 +146,8 @@ class Decoder:
         while forks and len(found) < request.candidates and tries > 0 and not self._late():
             tries -= 1
             _, at, token, parent = heapq.heappop(forks)
-            tokens = [*parent.tokens[:at], token]
-            path = yield from self._decode(_Path(tokens, len(tokens)))
+            path = _Path([*parent.tokens[:at], token])
+            yield from self._decode(path, _Greedy(self, path))
             candidate = self._candidate(path)
             for p, place, other in path.seconds:
                 heapq.heappush(forks, (-p, place, other, path))
@@ -171,94 +164,41 @@ class Decoder:
             text = clean(path.text, request.prefix, request.suffix, request.language)
         return Candidate(text, len(path.tokens), path.finish)
 
-    # ------------------------------------------------------------------ one candidate
-
     def _decode(
         self,
         path: _Path,
+        strategy: Strategy,
         uniforms: Sequence[float] = (),
         on_text: Callable[[str], None] | None = None,
-    ) -> Passes[_Path]:
+    ) -> Passes[None]:
         """Goes on with a path until it ends."""
+        model, request = self.model, self.request
         stream = TextStream(
-            self.model.tokenizer.backend_tokenizer,
+            model.tokenizer.backend_tokenizer,
             self.prompt.ids,
             taken=self.prompt.taken,
             stops=self.stops,
         )
-        rest = self.prompt.rest
-        self.cache.truncate(self.context)
-        logits = self.first_logits
+        row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
         for token in path.tokens:
             on_text_piece(stream.push(token), on_text)
-            rest = self.model.vocabulary.after(rest, token) if rest else rest
-        if path.tokens:
-            self._check()
-            logits = (yield from self.cache.extending(path.tokens))[-1]
-            if self._ended(path, stream):
-                return path
-        drafter = self._drafter(path, uniforms)
-        # Logits of the next token, then those behind each token of a draft that was fed along.
-        pending, fed = [logits], []
-        while len(path.tokens) < self.request.max_tokens:
-            token = self._choose(pending[0], rest, path, uniforms)
-            if token in self.model.eos:
-                path.finish = "eos"
-                break
-            path.tokens.append(token)
-            rest = self.model.vocabulary.after(rest, token) if rest else rest
+            row.rest = model.vocabulary.after(row.rest, token) if row.rest else row.rest
+
+        def on_token(_: int, token: int) -> bool:
             on_text_piece(stream.push(token), on_text)
-            if self._ended(path, stream):
-                return path
-            if len(path.tokens) == self.request.max_tokens or self._late():
-                break
-            if drafter:
-                drafter.accept([token])
-            if fed and fed[0] == token:
-                pending, fed = pending[1:], fed[1:]
-                continue
-            self._check()
-            self.cache.truncate(self.context + len(path.tokens) - 1)
-            fed = self._draft(path, drafter) if drafter and not rest else []
-            pending = list((yield from self.cache.extending([token, *fed])))
-        on_text_piece(stream.flush(), on_text)
-        path.text = stream.text
-        return path
+            return self._ended(path, stream) or self._late()
 
-    def _draft(self, path: _Path, drafter: SuffixDrafter) -> list[int]:
-        """As many tokens as are worth feeding along: the most expected tokens for a pass's cost."""
-        draft = drafter.draft(min(_DRAFT, self.request.max_tokens - len(path.tokens)))
-        cost = self.together() / (self.together() + _FIXED_COST)
-        best, most, expected = 0, 1.0, 1.0
-        for number, probability in enumerate(draft.probabilities, 1):
-            expected += probability
-            if expected / (1 + cost * number) > most:
-                best, most = number, expected / (1 + cost * number)
-        return draft.tokens[:best]
-
-    def _choose(
-        self, logits: torch.Tensor, rest: bytes, path: _Path, uniforms: Sequence[float]
-    ) -> int:
-        """The next token; notes the second choice."""
-        if rest and (allowed := self.model.vocabulary.allowed(rest)):
-            masked = torch.full_like(logits, -torch.inf)
-            masked[allowed] = logits[allowed]
-            logits = masked
-        if uniforms:
-            number = torch.tensor([uniforms[len(path.tokens)]], dtype=torch.float64)
-            request = self.request
-            return int(choose(logits[None], number, request.temperature, request.top_p)[0])
-        if self.request.candidates == 1:
-            if self.cache.in_doubt(logits):
-                self.settled = False
-                if self.request.settle:
-                    raise InDoubt
-            return int(logits.argmax())
-        values, ids = logits.float().topk(2)
-        if torch.isfinite(values[1]) and int(ids[1]) not in self.model.eos:
-            share = float((values[1] - torch.logsumexp(logits.float(), 0)).exp())
-            path.seconds.append((share, len(path.tokens), int(ids[1])))
-        return int(ids[0])
+        left = request.max_tokens - len(path.tokens)
+        if left and not (path.tokens and self._ended(path, stream)):
+            batch = Batch(
+                [row], self.row, max_new_tokens=left, temperature=request.temperature,
+                top_p=request.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
+            )  # fmt: skip
+            yield from strategy.rounds(batch)
+        if path.finish != "stop":
+            path.finish = "eos" if row.finish == "eos" else "length"
+            on_text_piece(stream.flush(), on_text)
+            path.text = stream.text
 
     def _ended(self, path: _Path, stream: TextStream) -> bool:
         """Whether a stop string or the stop rule ends the path; sets its text."""
@@ -271,20 +211,42 @@ class Decoder:
             return True
         return False
 
-    def _drafter(self, path: _Path, uniforms: Sequence[float]) -> SuffixDrafter | None:
-        """Drafts from this document's own prompt and past."""
-        if uniforms:
-            return None
-        drafter = SuffixDrafter(self.past, min_match=2)
-        drafter.begin([*self.prompt.ids, *path.tokens], Context())
-        return drafter
-
-    def _check(self) -> None:
-        if self.cancelled():
-            raise Cancelled
-
     def _late(self) -> bool:
         return time.monotonic() >= self.deadline
+
+
+class _Greedy(Speculation):
+    """The most probable tokens of a path, drafted from the document's own prompt and past.
+
+    It notes what else was probable where several candidates are wanted, and doubts where the cache
+    holds states that an edit made approximate.
+    """
+
+    def __init__(self, decoder: Decoder, path: _Path) -> None:
+        drafter = SuffixDrafter(decoder.past, min_match=2)
+        super().__init__([drafter], limit=_DRAFT, planner=decoder.planner)
+        self.decoder, self.path = decoder, path
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
+        (draft,) = self._drafts
+        return [walk(children_of(draft), lambda node: self._choose(batch, logits[0, node]))]
+
+    def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
+        """The token by logits [V]; notes the second choice."""
+        batch.restrict(logits[None])
+        decoder = self.decoder
+        if decoder.request.candidates == 1:
+            if decoder.cache.in_doubt(logits):
+                decoder.settled = False
+                if decoder.request.settle:
+                    raise InDoubt
+            return int(logits.argmax())
+        values, ids = logits.float().topk(2)
+        if torch.isfinite(values[1]) and int(ids[1]) not in decoder.model.eos:
+            share = float((values[1] - torch.logsumexp(logits.float(), 0)).exp())
+            self.path.seconds.append((share, len(self.path.tokens), int(ids[1])))
+        return int(ids[0])
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:

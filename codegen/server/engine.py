@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from codegen.decoding.drafts import Account, Planner, SharedCosts
 from codegen.errors import CodegenError
 from codegen.server.decoder import Decoder, InDoubt
 from codegen.server.documents import Document, DocumentCaches
@@ -39,7 +40,7 @@ from codegen.server.settings import Limits
 from codegen.server.suggestions import Suggestions
 
 if TYPE_CHECKING:
-    from codegen.decoding.editing import Passes
+    from codegen.decoding.passes import Passes
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompt
 
@@ -71,6 +72,8 @@ class CompletionEngine:
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._schedule = Schedule(model.chunk)
+        self._costs = SharedCosts(self._schedule.costs, lambda: len(self._schedule))
+        self._account = Account()  # of all requests' drafts
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
 
@@ -301,9 +304,8 @@ class CompletionEngine:
             prompt,
             job.request,
             document.past,
-            job.cancel.is_set,
+            Planner(self._costs, self._account),
             job.text_in_loop(),
-            lambda: len(self._schedule),
         )
 
     def _preempted(self, job: Job) -> Callable[[], bool]:

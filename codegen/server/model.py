@@ -43,16 +43,16 @@ class CompletionModel:
         limits: Limits | None = None,
         precision: Precision = "auto",
     ) -> None:
-        from codegen.generation.hf import HFGenerator
+        from codegen.generation.transformers import TransformersBackend
 
         limits = limits or Limits()
-        generator = HFGenerator(loaded)
+        backend = TransformersBackend(loaded)
         self.name = loaded.name
         self.fingerprint = loaded.fingerprint
         self.tokenizer = loaded.tokenizer
         self.model = loaded.model
-        self.vocabulary: Vocabulary = generator.vocabulary
-        self.eos = generator.eos
+        self.vocabulary: Vocabulary = backend.vocabulary
+        self.eos = backend.eos
         self.family = find_family(loaded.tokenizer, layout)
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)

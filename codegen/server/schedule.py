@@ -4,21 +4,25 @@ A request's work yields the passes that it needs one after the other (``Passes``
 one pass of every request that decodes, in one pass of the model, so that they share the reading of
 its weights. Contexts that are being encoded take up to a chunk of tokens a round between them,
 those with little left first, then in turn: a decoding request waits for at most one chunk.
+
+What the passes cost is measured on the way, for the planner of drafts.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from codegen.decoding.drafts import PassCosts
 from codegen.server.jobs import Job
 from codegen.server.requests import Completion
 
 if TYPE_CHECKING:
     import torch
 
-    from codegen.decoding.editing import Passes, PassRequest
+    from codegen.decoding.passes import Pass, Passes
 
 _FEW = 8  # tokens of a pass that decodes, drafted ones included
 
@@ -31,7 +35,7 @@ class _Running:
 
     job: Job
     work: Passes[Completion]
-    request: PassRequest
+    request: Pass
     served: int = 0
 
 
@@ -40,10 +44,14 @@ class Schedule:
 
     Args:
         chunk: tokens of contexts that a round encodes.
+
+    Attributes:
+        costs: of rounds, by the tokens of all passes together.
     """
 
     def __init__(self, chunk: int) -> None:
         self._chunk = chunk
+        self.costs = PassCosts()
         self._running: list[_Running] = []
         self._round = 0
 
@@ -70,18 +78,27 @@ class Schedule:
         self._round += 1
         these = self._next()
         if these:
+            began = time.thread_time()
             results = _run([one.request for one in these])
+            self._measure([one.request.size for one in these], time.thread_time() - began)
             over += [self._resume(*both) for both in zip(these, results, strict=True)]
         return [one for one in over if one is not None]
 
+    def _measure(self, sizes: Sequence[int], seconds: float) -> None:
+        """Learns from a round: what passes that decode cost, or a token of a context."""
+        if max(sizes) <= _FEW:
+            self.costs.add(1, sum(sizes), seconds)
+        elif min(sizes) > _FEW:
+            self.costs.add_prompt(sum(sizes), seconds)
+
     def _next(self) -> list[_Running]:
         """Who has a pass in this round."""
-        few = [one for one in self._running if len(one.request.places) <= _FEW]
-        many = [one for one in self._running if len(one.request.places) > _FEW]
+        few = [one for one in self._running if one.request.size <= _FEW]
+        many = [one for one in self._running if one.request.size > _FEW]
         rows = 0
-        for one in sorted(many, key=lambda one: (len(one.request.places), one.served)):
-            rows += len(one.request.places)
-            if rows > self._chunk and rows > len(one.request.places):
+        for one in sorted(many, key=lambda one: (one.request.size, one.served)):
+            rows += one.request.size
+            if rows > self._chunk and rows > one.request.size:
                 break
             few.append(one)
         return few
@@ -114,7 +131,7 @@ class Cancelled(Exception):
     """Nobody wants the answer any more."""
 
 
-def _run(requests: Sequence[PassRequest]) -> list[Any]:
+def _run(requests: Sequence[Pass]) -> list[Any]:
     """Logits of each pass, or the error that it ends with; one's error is not the others'."""
     from codegen.decoding.editing import EditableCache
 

@@ -24,7 +24,7 @@ import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Container, Sequence
 
-from codegen.decoding.drafts.protocol import Context, Draft
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _RECENT = 16  # tokens of the row that are looked for in the original
 _LOOKED_AT = 32  # places of their last two, before and behind the parting
@@ -38,7 +38,7 @@ _DOUBT = 1.5  # as for suffix drafts: after n tokens that agreed, the next count
 _GUESS = 0.6  # probability that a guess is right
 
 
-class CursorDrafter:
+class CursorDrafter(Drafter):
     """Drafts from ``Context.original``.
 
     A draft ends where, by the rate of edits in this row so far, it is accepted to its end with
@@ -50,8 +50,6 @@ class CursorDrafter:
         least: probability of the last drafted token.
         tree: with the second guess as a branch.
     """
-
-    candidates = 0
 
     def __init__(
         self,
@@ -119,12 +117,6 @@ class CursorDrafter:
             self._length = self.longest
         else:
             self._length = max(self._length // 2, _SHORTEST)
-
-    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Nothing to learn."""
-
-    def finish(self) -> None:
-        """Nothing to keep."""
 
     def _agreeing(self, tokens: Sequence[int]) -> int:
         """Follows, all at once, the first tokens that a certain cursor has; how many."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 from codegen.decoding.drafts.cursor import CursorDrafter
-from codegen.decoding.drafts.protocol import Context, Draft
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
@@ -57,7 +57,7 @@ class _Hunk:
             self.removed, self.added = [], 0
 
 
-class DiffDrafter:
+class DiffDrafter(Drafter):
     """Drafts from ``Context.source``, the text of the file that the diff changes.
 
     Args:
@@ -66,8 +66,6 @@ class DiffDrafter:
         line_ends: ids of the tokens that hold a line break.
         longest: tokens of a draft.
     """
-
-    candidates = 0
 
     def __init__(
         self,
@@ -114,12 +112,6 @@ class DiffDrafter:
                 for line in lines:
                     self._read(line, rest)
         self.cursor.accept(tokens[start:])
-
-    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Nothing to learn."""
-
-    def finish(self) -> None:
-        """Nothing to keep."""
 
     def _read(self, line: str, rest: str) -> None:
         """One finished line of the row; ``rest`` is what is there of the next one."""

@@ -12,7 +12,7 @@ pass while other rows wait for the place. If none wait, the last row to end deci
 does, and a token of another row saves only what that row adds to a pass. ``pace`` is how many plain
 passes' work was done lately in the time of one. Where no width gains, nothing is drafted.
 
-Estimates err, so there is an account besides, in plain passes: it starts with ``allowance``, earns
+Estimates err, so there is an account besides, in plain passes: it starts with a balance, earns
 ``slack`` in each pass and what drafts gained beyond their cost, and never holds more than
 ``ceiling``. A pass whose whole extra cost is not covered is not made. So decoding costs at most
 ``1 + slack`` of what it costs without drafts and a constant, however drafts fail.
@@ -24,7 +24,7 @@ logits that were computed in another shape. With fixed costs drafts are a functi
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -148,10 +148,66 @@ class PassCosts:
             self._prompt_token = _moved(self._prompt_token or None, seconds / tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedCosts:
+    """What passes cost one of several requests whose passes run together, each of its own width.
+
+    A pass costs what its tokens cost, whoever's they are, and a token saves its request a pass of
+    which it has an equal share.
+
+    Attributes:
+        costs: of passes by their tokens, as if of one row; whoever runs the passes measures them.
+        together: how many requests run now, this one among them.
+    """
+
+    costs: PassCosts
+    together: Callable[[], int]
+
+    def ratio(self, rows: int, width: int) -> float | None:
+        """See :class:`Costs`, in plain passes' shares of this request."""
+        count = self.together()
+        plain, wide = self.costs.ratio(1, count), self.costs.ratio(1, count - 1 + width)
+        if plain is None or wide is None:
+            return None
+        return 1 + count * max(0.0, wide / plain - 1)
+
+    def share(self, rows: int) -> float:
+        """See :class:`Costs`."""
+        return 1 / rows
+
+    def add(self, rows: int, width: int, seconds: float) -> None:
+        """Measured by whoever runs the passes."""
+
+    def add_prompt(self, tokens: int, seconds: float) -> None:
+        """Measured by whoever runs the passes."""
+
+
 def _moved(known: float | None, found: float) -> float:
     if known is None:
         return found
     return known + _FOLLOW * (min(found, _OUTLIER * known) - known)
+
+
+@dataclass
+class Account:
+    """What drafts gained and lost, in plain passes.
+
+    Attributes:
+        slack: share of plain decoding's cost that failing drafts may add.
+        balance: plain passes that may be lost; at the beginning, before anything was gained.
+        ceiling: most that may be lost after drafts went well.
+        pace: see the module; at least 1.
+    """
+
+    slack: float = 0.01
+    balance: float = 0.6
+    ceiling: float = 3.0
+    pace: float = 1.0
+
+    def book(self, work: float, ratio: float) -> None:
+        """A pass did the work of so many plain ones in the time of ``ratio``."""
+        self.balance = min(self.balance + work - ratio + self.slack, self.ceiling)
+        self.pace = max(1.0, self.pace + _FOLLOW * (work / ratio - self.pace))
 
 
 @dataclass
@@ -160,22 +216,12 @@ class Planner:
 
     Attributes:
         costs: of passes.
-        slack: share of plain decoding's cost that failing drafts may add.
-        allowance: plain passes that may be lost before anything was gained.
-        ceiling: most that may be lost after drafts went well.
-        pace: see above; at least 1.
+        account: its own, or one that several planners share.
     """
 
     costs: Costs
-    slack: float = 0.01
-    allowance: float = 0.6
-    ceiling: float = 3.0
-    pace: float = 1.0
-    _balance: float = field(init=False)
+    account: Account = field(default_factory=Account)
     _values: list[float] = field(init=False, default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._balance = self.allowance
 
     def plan(
         self, drafts: Sequence[Draft], rows: int, left: Sequence[int], waiting: bool = False
@@ -220,9 +266,9 @@ class Planner:
         for drafted in range(1, most + 1):
             expected += gains[drafted]
             ratio = self.costs.ratio(rows, drafted + 1)
-            if ratio is None or ratio - 1 > self._balance:
+            if ratio is None or ratio - 1 > self.account.balance:
                 break
-            gain = expected - self.pace * (ratio - 1)
+            gain = expected - self.account.pace * (ratio - 1)
             if gain > best:
                 best, width = gain, drafted + 1
         return width
@@ -243,8 +289,7 @@ class Planner:
         if width > 1:
             ratio = self.costs.ratio(rows, width) or 1.0
             work += sum(v * (n - 1) for v, n in zip(self._values, emitted, strict=True))
-        self._balance = min(self._balance + work - ratio + self.slack, self.ceiling)
-        self.pace = max(1.0, self.pace + _FOLLOW * (work / ratio - self.pace))
+        self.account.book(work, ratio)
 
 
 def _best(draft: Draft, count: int) -> Draft:
@@ -268,7 +313,7 @@ def _best(draft: Draft, count: int) -> Draft:
     )
 
 
-class PlannedDrafter:
+class PlannedDrafter(Drafter):
     """A drafter whose drafts are cut by a planner of its own, where rows are verified apart.
 
     Args:

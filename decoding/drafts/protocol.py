@@ -89,14 +89,15 @@ class Context:
 
 
 class Drafter(Protocol):
-    """Drafts the continuation of one row.
+    """Drafts the continuation of one row. Those that learn or keep nothing leave the last two
+    methods as they are.
 
     Attributes:
         candidates: how many of the target's most probable tokens :meth:`observe` wants at each
             verified position, 0 for none.
     """
 
-    candidates: int
+    candidates: int = 0
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
         """A row begins; what an earlier row left is forgotten."""
@@ -117,8 +118,6 @@ class Drafter(Protocol):
             tokens: the fed ids: the context's last token and every drafted one, accepted or not.
             successors: the most probable next ids of each.
         """
-        ...
 
     def finish(self) -> None:
         """The row has ended."""
-        ...

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from codegen.decoding.drafts.protocol import Context, Draft
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
 _DEPTH = 6
 # Before anything was seen: of how many tokens each rank was right, out of about twenty.
@@ -20,7 +20,7 @@ _PRIOR = (8.0, 2.0, 1.0, 0.6, 0.4, 0.3, 0.2, 0.2)
 _MISSED = 8.0
 
 
-class RecyclingDrafter:
+class RecyclingDrafter(Drafter):
     """Drafts from the target's own candidates.
 
     Args:
@@ -91,6 +91,3 @@ class RecyclingDrafter:
         """Keeps the newest candidates. Call it after :meth:`accept`, so that ranks are honest."""
         for token, following in zip(tokens, successors, strict=True):
             self._table[token] = tuple(dict.fromkeys(following[: self.candidates]))
-
-    def finish(self) -> None:
-        """Nothing to keep beyond the table."""

@@ -12,14 +12,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from codegen.decoding.drafts.protocol import Context, Draft
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.suffix import SuffixIndex, SuffixStore
 
 _CONTEXT = 256  # tokens of the row that past responses are searched for
 _DOUBT = 1.5  # as measured on code, answers and an agent's traces: docs/drafts.md
 
 
-class SuffixDrafter:
+class SuffixDrafter(Drafter):
     """Drafts from the row itself and from a store of past responses.
 
     Args:
@@ -30,8 +30,6 @@ class SuffixDrafter:
         sample: places that probabilities are estimated from.
         min_match: shortest match to draft from.
     """
-
-    candidates = 0
 
     def __init__(
         self,
@@ -92,9 +90,6 @@ class SuffixDrafter:
         """Appends to the row."""
         self._row.extend(tokens)
         self._own.append(self._sequence, tokens)
-
-    def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Nothing to learn."""
 
     def finish(self) -> None:
         """Keeps the response in the store."""

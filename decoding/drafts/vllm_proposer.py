@@ -32,12 +32,11 @@ from typing import Any
 
 import numpy as np
 
-from codegen.decoding.drafts.making import DrafterMaker
+from codegen.decoding.drafts.chain import DrafterMaker
 from codegen.decoding.drafts.planner import PlannedDrafter
 from codegen.decoding.drafts.protocol import Context
-from codegen.decoding.healing import Vocabulary
+from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
-from codegen.decoding.vllm_tokenizer import read_tokenizer
 
 # Of a drafted token, in passes of one token: vLLM does not tell a proposer what passes take.
 _CPU_TOKEN_COST = 0.1
@@ -192,6 +191,6 @@ class DraftProposer:
 
     def _maker(self) -> DrafterMaker:
         if self._text is None:
-            tokenizer = read_tokenizer(self._model_config)
+            tokenizer = read_vllm_tokenizer(self._model_config)
             self._text = DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens)
         return self._text

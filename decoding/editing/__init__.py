@@ -1,13 +1,13 @@
 """Cache editing: the key-value cache of a text that is being edited.
 
-``cache`` follows edits (PIE, arXiv 2407.03157, with repairs), ``report`` is what it is told and
-tells; ``plan`` decides which states are reused, ``spans`` finds moved text, ``cells`` holds the
-states, ``rotation`` knows what a position does to a key, ``support`` which models are refused.
-``lexical`` finds the statement at the cursor, for the tail that is always encoded again, and edits
-that change how the text behind them reads.
+``cache`` follows edits (PIE, arXiv 2407.03157, with repairs) over the cache of all decoding
+(``codegen.decoding.cache``); ``plan`` decides which states are reused and finds moved text,
+``rotation`` knows what a position does to a key and which models are refused, ``forward`` runs a
+pass, and ``step`` one of few tokens. ``lexical`` finds the statement at the cursor, for the tail
+that is always encoded again, and edits that change how the text behind them reads.
 """
 
-from codegen.decoding.editing.cache import EditableCache, Passes, PassRequest, run_alone
+from codegen.decoding.editing.cache import EditableCache, EditedRow, PassRequest
 from codegen.decoding.editing.lexical import (
     LexicalState,
     Reading,
@@ -15,8 +15,8 @@ from codegen.decoding.editing.lexical import (
     reads_otherwise,
     tail_tokens,
 )
-from codegen.decoding.editing.report import EditPolicy, EditReport
-from codegen.decoding.editing.rotation import Rotation, find_rotations
+from codegen.decoding.editing.plan import EditPolicy, EditReport
+from codegen.decoding.editing.rotation import find_rotations
 from codegen.decoding.editing.step import DecodeStep, can_step, plain_product
 
 __all__ = [
@@ -24,16 +24,14 @@ __all__ = [
     "EditPolicy",
     "EditReport",
     "EditableCache",
+    "EditedRow",
     "LexicalState",
     "PassRequest",
-    "Passes",
     "Reading",
-    "Rotation",
     "can_step",
     "find_rotations",
     "plain_product",
     "read",
     "reads_otherwise",
-    "run_alone",
     "tail_tokens",
 ]

@@ -20,36 +20,43 @@ import copy
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache
-from codegen.decoding.editing.deviation import deviations
+from codegen.decoding.cache import KVCache
 from codegen.decoding.editing.forward import (
     begin,
     check_agreement,
+    deviations,
     forward,
     step_rows,
     to_tensor,
 )
-from codegen.decoding.editing.plan import Flags, Ledger, Marks, Plan, prefix_marks
-from codegen.decoding.editing.report import EditPolicy, EditReport
-from codegen.decoding.editing.spans import Tokens
+from codegen.decoding.editing.plan import (
+    EditPolicy,
+    EditReport,
+    Flags,
+    Ledger,
+    Marks,
+    Plan,
+    Tokens,
+    prefix_marks,
+)
+from codegen.decoding.editing.rotation import Support, examine
 from codegen.decoding.editing.step import DecodeStep
-from codegen.decoding.editing.support import Support, examine
+from codegen.decoding.passes import Passes, run_alone
+from codegen.decoding.rows import Trees
 
 _KNOWN_LOGITS = 8
-_SPARE = 512  # cells that may be unused however few are used
+_SPARE = 512  # slots that may be unused however few are used
 _agreeing: weakref.WeakSet[PreTrainedModel | DecodeStep] = weakref.WeakSet()
 
 Stop = Callable[[], bool]
-T = TypeVar("T")
 
 
 def _never() -> bool:
@@ -70,27 +77,14 @@ class PassRequest:
     places: NDArray[np.int64]
     keep: int
 
+    @property
+    def size(self) -> int:
+        """Tokens that are encoded."""
+        return len(self.places)
 
-Passes = Generator[PassRequest, torch.Tensor, T]
-"""Work that yields the passes it needs, is sent their logits [keep, V], and returns a result.
-
-Several of them, on caches of their own, can share passes (:meth:`EditableCache.run_passes`).
-"""
-
-
-def run_alone(passes: Passes[T]) -> T:
-    """The result of work whose passes are run one after the other."""
-    try:
-        request = next(passes)
-        while True:
-            try:
-                logits = EditableCache.run_passes([request])[0]
-            except BaseException as error:  # noqa: BLE001 - the work has to know
-                request = passes.throw(error)
-            else:
-                request = passes.send(logits)
-    except StopIteration as end:
-        return end.value
+    def run(self) -> torch.Tensor:
+        """Logits [keep, V]."""
+        return EditableCache.run_passes([self])[0]
 
 
 class EditableCache:
@@ -127,7 +121,7 @@ class EditableCache:
             if one is not None and one not in _agreeing:
                 check_agreement(model, self._support, step if one is step else None)
                 _agreeing.add(one)
-        self._cells = CellCache(self._support.rotations, model.device)
+        self._kv = KVCache(self._support.rotations, device=model.device)
         self._ledger = Ledger()
         self._logits: torch.Tensor | None = None
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
@@ -163,7 +157,7 @@ class EditableCache:
     @property
     def nbytes(self) -> int:
         """Bytes of the cached states."""
-        return self._cells.nbytes
+        return self._kv.nbytes
 
     @property
     def logits(self) -> torch.Tensor:
@@ -266,7 +260,7 @@ class EditableCache:
     def fork(self) -> EditableCache:
         """An independent cache in the same state; the states are copied."""
         twin = copy.copy(self)
-        twin._cells = self._cells.copy()
+        twin._kv = self._kv.copy()
         twin._ledger = copy.deepcopy(self._ledger)
         twin._known = self._known.copy()
         return twin
@@ -316,7 +310,7 @@ class EditableCache:
         self._place(self._ledger.order, tokens, prefix_marks(tokens))
         index = np.arange(before, len(tokens))
         logits = yield from self._forward(index, len(index))
-        self._remember(logits[-1])
+        self._remember(logits[-1].clone())  # the caller may change what it gets
         return logits
 
     def truncate(self, length: int) -> None:
@@ -349,35 +343,35 @@ class EditableCache:
         ledger = self._ledger
         kept = np.flatnonzero(~plan.fresh)
         order = np.full(len(plan.tokens), -1, dtype=np.int64)
-        order[kept] = plan.cells[kept]
+        order[kept] = plan.slots[kept]
         self._place(order, plan.tokens, plan.marks)
-        cells = ledger.order[kept]
-        astray = ledger.stands[cells] != kept
-        cells, places = cells[astray], kept[astray]
-        if len(cells) and self.policy.rotate:
-            shifts = places - ledger.encoded_at[cells]
-            ledger.stands[cells] = -1  # until all layers are done
+        slots = ledger.order[kept]
+        astray = ledger.stands[slots] != kept
+        slots, places = slots[astray], kept[astray]
+        if len(slots) and self.policy.rotate:
+            shifts = places - ledger.encoded_at[slots]
+            ledger.stands[slots] = -1  # until all layers are done
             try:
-                self._cells.move(self._tensor(cells), self._tensor(shifts))
+                self._kv.move(self._tensor(slots), self._tensor(shifts))
             except BaseException:
                 self._cut(min(ledger.valid, int(places[0])))
                 raise
-        ledger.stands[cells] = places
-        return len(cells)
+        ledger.stands[slots] = places
+        return len(slots)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes the tokens the sequence, in the given cells and, where there is none, empty ones.
+        """Makes the tokens the sequence, in the given slots and, where there is none, empty ones.
 
         Args:
-            order: cells int64 [N'], N' <= N, -1 for an empty one.
+            order: slots int64 [N'], N' <= N, -1 for an empty one.
         """
         ledger = self._ledger
         order = np.concatenate([order, np.full(len(tokens) - len(order), -1, dtype=np.int64)])
         missing = np.flatnonzero(order < 0)
         free = ledger.free()
         if len(free) < len(missing):
-            self._cells.reserve(self._cells.capacity + len(missing) - len(free))
-            ledger.grow(self._cells.capacity)
+            self._kv.reserve(self._kv.capacity + len(missing) - len(free))
+            ledger.grow(self._kv.capacity)
             free = ledger.free()
         order[missing] = free[: len(missing)]
         ledger.arrange(order, tokens, marks)
@@ -389,15 +383,15 @@ class EditableCache:
     def _compact(self) -> None:
         """Gives memory back when less than half of it is used."""
         held = self._ledger.held()
-        if self._cells.capacity <= 2 * len(held) + _SPARE:
+        if self._kv.capacity <= 2 * len(held) + _SPARE:
             return
-        self._cells.take(self._tensor(held))
+        self._kv.take(self._tensor(held))
         self._ledger.take(held)
-        self._ledger.grow(self._cells.capacity)
+        self._ledger.grow(self._kv.capacity)
 
     def _publish(self) -> None:
-        """Tells the cells where their tokens stand."""
-        self._cells.room.positions = self._tensor(self._ledger.positions())
+        """Tells the slots where their tokens stand."""
+        self._kv.slots.position_of = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
         """Encodes these places of the sequence, in order; whether it got to their end.
@@ -455,16 +449,14 @@ class EditableCache:
         for these in _batches(requests, step.together):
             rows = []
             for one in these:
-                cells, ledger = one.cache._cells, one.cache._ledger
-                rows.append(step_rows(cells, ledger, begin(cells, ledger, one.places), one.keep))
+                kv, ledger = one.cache._kv, one.cache._ledger
+                rows.append(step_rows(kv, ledger, begin(kv, ledger, one.places), one.keep))
             found += step(rows)
         return found
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """The model on these places; logits [keep, V]."""
-        return forward(
-            self.model, self._support, self._cells, self._ledger, places, keep, self._step
-        )
+        return forward(self.model, self._support, self._kv, self._ledger, places, keep, self._step)
 
     @torch.inference_mode()
     def _most_deviating(self, fresh: Flags) -> Flags:
@@ -484,7 +476,7 @@ class EditableCache:
             part = places[start : start + self.policy.chunk]
             new = torch.from_numpy(fresh[part]).to(self.model.device)
             measured = deviations(
-                self._cells, new, lambda part=part: self.run_passes([PassRequest(self, part, 1)])
+                self._kv, new, lambda part=part: self.run_passes([PassRequest(self, part, 1)])
             )
             found.append(measured.cpu().numpy())
         distance = np.where(fresh[places], -1, np.concatenate(found))
@@ -514,6 +506,47 @@ class EditableCache:
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
         return to_tensor(values, self.model.device)
+
+
+class EditedRow:
+    """The text of an :class:`EditableCache` as the one row of a decoding loop.
+
+    The row's prompt is the context, which the cache holds; what is decoded behind it is cut off
+    again by whoever has the cache.
+
+    Args:
+        cache: with the context.
+    """
+
+    def __init__(self, cache: EditableCache) -> None:
+        self.cache, self.device = cache, cache.model.device
+        self._context, self._logits = len(cache), cache.logits
+        self._length = 0  # tokens before the node 0 that was encoded last
+
+    def admit(self, given: Sequence[list[int]]) -> Passes[torch.Tensor]:
+        """See :class:`codegen.decoding.rows.Sequences`. Encodes what ``given`` has behind the
+        context.
+        """
+        (tokens,) = given
+        logits = self._logits
+        self.cache.truncate(self._context)
+        if behind := tokens[self._context :]:
+            logits = (yield from self.cache.extending(behind))[-1]
+        self._length = len(self.cache) - 1
+        return logits.clone()[None, None]  # who chooses by them may change them
+
+    def encode(self, trees: Trees) -> Passes[torch.Tensor]:
+        """See :class:`codegen.decoding.rows.Sequences`; for chains."""
+        assert trees.depths is None
+        self._length = len(self.cache)
+        return (yield from self.cache.extending(trees.tokens[0].tolist()))[None]
+
+    def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
+        """See :class:`codegen.decoding.rows.Sequences`."""
+        self.cache.truncate(self._length + steps[0])
+
+    def select(self, rows: Sequence[int]) -> None:
+        """See :class:`codegen.decoding.rows.Sequences`: there is nothing to drop."""
 
 
 def _batches(requests: Sequence[PassRequest], most: int) -> list[list[PassRequest]]:

@@ -1,9 +1,15 @@
-"""One forward pass of a model over some places of a sequence that lies in cells."""
+"""One forward pass of a model over some places of a sequence that is edited in its cache.
+
+:func:`deviations` tells how far cached states are from fresh ones, measured in an early layer.
+CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes again those tokens whose keys and
+values deviate most, and finds them in one of the first layers: what deviates there deviates in
+the deeper ones. The forward pass ends in that layer: with L layers a token costs 2 / L of a pass.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,21 +18,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache
+from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
+from codegen.decoding.editing.rotation import Support
 from codegen.decoding.editing.step import DecodeStep, StepRows
-from codegen.decoding.editing.support import Support
 from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 from codegen.kernels.cpu import SequenceRows
 
 _CHECKED = 6  # tokens
+_LAYER = 1  # the first whose states depend on the context
 
 
 def forward(
     model: PreTrainedModel,
     support: Support,
-    cells: CellCache,
+    kv: KVCache,
     ledger: Ledger,
     places: NDArray[np.int64],
     keep: int,
@@ -36,7 +43,7 @@ def forward(
 
     Args:
         model, support: what encodes, and what is known of it.
-        cells, ledger: the sequence.
+        kv, ledger: the sequence.
         places: of the sequence, ascending, int64 [Q].
         keep: for how many of the last of them logits are wanted.
         step: takes the model's place for as few tokens as it is made for.
@@ -45,15 +52,15 @@ def forward(
         Logits [keep, V].
     """
     device = model.device
-    positions = begin(cells, ledger, places)
+    positions = begin(kv, ledger, places)
     if step is not None and len(places) <= step.most:
-        return step([step_rows(cells, ledger, positions, keep)])[0]
-    mask: Any = cells.mask(positions, None)
+        return step([step_rows(kv, ledger, positions, keep)])[0]
+    mask: Any = kv.mask()
     if support.window is not None:
-        windowed = cells.mask(positions, support.window)
+        windowed = kv.mask(support.window)
         both = {"full_attention": mask, "sliding_attention": windowed}
         mask = both if support.by_kind else windowed
-    options: dict[str, Any] = {cache_argument(type(model)): cells}
+    options: dict[str, Any] = {cache_argument(type(model)): kv}
     with _grouped_attention(device, len(places)):
         output = model(
             input_ids=to_tensor(ledger.sequence[places], device)[None],
@@ -66,26 +73,29 @@ def forward(
     return output.logits[0, -keep:]
 
 
-def begin(cells: CellCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
-    """Tells the cells which places come next; these as a tensor, int64 [Q]."""
-    device = cells.room.positions.device
-    cells.room.index = to_tensor(ledger.order[places], device)
-    cells.room.end = int(ledger.order[: places[-1] + 1].max()) + 1
-    return to_tensor(places, device)
+def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
+    """Tells the cache which places come next; these as a tensor, int64 [Q]."""
+    assert kv.slots.position_of is not None
+    device = kv.slots.position_of.device
+    positions = to_tensor(places, device)
+    index = to_tensor(ledger.order[places], device)
+    end = int(ledger.order[: places[-1] + 1].max()) + 1
+    kv.place(index[None], end, positions[None])
+    return positions
 
 
-def step_rows(cells: CellCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
+def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
     """What a step is told of the places that :func:`begin` gave."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
-    return StepRows(tokens, SequenceRows(positions, to_tensor(ledger.order, device)), cells, keep)
+    return StepRows(tokens, SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
 
 
 @torch.inference_mode()
 def check_agreement(
     model: PreTrainedModel, support: Support, step: DecodeStep | None = None
 ) -> None:
-    """Makes sure, on a few tokens, that a model computes through cells what it computes without.
+    """Makes sure, on a few tokens, that a model computes with the cache what it does without.
 
     It would not if it did not honour the mask and the positions that it is given, or if the step
     were not the model's own computation.
@@ -95,15 +105,15 @@ def check_agreement(
     """
     vocabulary = model.config.get_text_config().vocab_size
     tokens = np.linspace(1, vocabulary - 1, _CHECKED, dtype=np.int64)
-    cells, ledger = CellCache(support.rotations, model.device), Ledger()
-    cells.reserve(_CHECKED)
-    ledger.grow(cells.capacity)
-    # Two passes, into cells in reverse order.
+    kv, ledger = KVCache(support.rotations, device=model.device), Ledger()
+    kv.reserve(_CHECKED)
+    ledger.grow(kv.capacity)
+    # Two passes, into slots in reverse order.
     ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
-    cells.room.positions = to_tensor(ledger.positions(), model.device)
+    kv.slots.position_of = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
-    forward(model, support, cells, ledger, np.arange(half), 1, step)
-    logits = forward(model, support, cells, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
+    forward(model, support, kv, ledger, np.arange(half), 1, step)
+    logits = forward(model, support, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
     rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.narrow)
     tolerance = 0.1 if rounded else 1e-3
@@ -142,3 +152,45 @@ def _grouped_attention(device: torch.device, queries: int) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(name, None)
+
+
+class _Measured(Exception):
+    """Ends the forward pass."""
+
+
+def deviations(kv: KVCache, fresh: torch.Tensor, forward: Callable[[], object]) -> torch.Tensor:
+    """Squared distances of the placed tokens' states from those in their slots, float32 [Q].
+
+    Only the first layer's states of tokens without any are written.
+
+    Args:
+        kv: with the tokens' index and end set.
+        fresh: which of them have no states yet, bool [Q].
+        forward: runs the model over the tokens.
+    """
+    found: list[torch.Tensor] = []
+
+    def probe(
+        layer: CacheLayer, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not layer.is_initialized:
+            layer.lazy_initialization(keys, values)
+        index = kv.slots.index[0]
+        if layer is kv.layers[_LAYER]:
+            for new, old in zip((keys, values), layer.states, strict=True):
+                found.append((new - old.index_select(2, index)).float().square().sum((0, 1, 3)))
+            raise _Measured
+        layer.write(index[fresh], keys[:, :, fresh], values[:, :, fresh])
+        held_keys, held_values = layer.states
+        return held_keys[:, :, : kv.slots.end], held_values[:, :, : kv.slots.end]
+
+    if len(kv.layers) <= _LAYER:
+        return torch.zeros(len(fresh), device=fresh.device)
+    kv.slots.probe = probe
+    try:
+        forward()
+    except _Measured:
+        pass
+    finally:
+        kv.slots.probe = None
+    return found[0] + found[1]

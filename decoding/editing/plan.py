@@ -1,29 +1,97 @@
-"""Which cell holds which token, what is known of it, and how an edit is followed.
+"""Which slot holds which token, what is known of it, and how an edit is followed.
 
-A *mark* is a hash of a token and of everything before it. A cell keeps the mark of the text that it
+A *mark* is a hash of a token and of everything before it. A slot keeps the mark of the text that it
 was encoded in; it is *current* while the text before it still has that mark, *stale* otherwise, and
 *exact* if it is current and everything before it was exact when it was encoded.
+
+What is reused is found by :func:`find_spans`. Unlike in a diff, order does not bind: a piece that
+was cut and pasted elsewhere is found as well.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.decoding.editing.cells import NOWHERE
-from codegen.decoding.editing.report import EditPolicy
-from codegen.decoding.editing.spans import Tokens, common_prefix, find_spans
+from codegen.decoding.cache import NOWHERE
 
+Tokens = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 
-_EMPTY = -1  # encoded_at of a cell without states
-# The ledger's arrays over cells, and their values for a cell that was never used.
+_MOST_CANDIDATES = 8  # places in the old sequence that are tried for one place of the new one
+_EMPTY = -1  # encoded_at of a slot without states
+# The ledger's arrays over slots, and their values for a slot that was never used.
 _FIELDS = {
     "token": 0, "stands": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EditPolicy:
+    """How a cache follows edits.
+
+    Attributes:
+        min_span: tokens of the shortest run that is reused behind an edit; shorter ones are encoded
+            again, which costs little and keeps more of them right.
+        max_spans: most runs reused in one update; the longest are taken.
+        tail: tokens at the end that an update never leaves as they were encoded in front of another
+            text, where its caller names no number.
+        repair: tokens that an update may encode again beyond the necessary. If that is enough for
+            all stale ones the result is exact, else the last stale ones before the end are taken.
+        refresh: share of the stale tokens to encode again, those whose states in the second layer
+            have changed most (CacheBlend, arXiv 2405.16444); 0 for none.
+        sink: tokens at the start of the sequence whose states are good for nothing elsewhere: what
+            stands first draws the attention of all others.
+        keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
+        max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
+        chunk: most tokens of a forward pass.
+        doubt: logits by which a most probable token must lead over the second for its choice to
+            count as certain while states are stale (:meth:`EditableCache.in_doubt`).
+        rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
+            the baseline of the paper, of no use but for comparison.
+    """
+
+    min_span: int = 16
+    max_spans: int = 64
+    tail: int = 32
+    repair: int = 0
+    refresh: float = 0.0
+    sink: int = 4
+    keep_removed: int = 1024
+    max_stale: float = 0.5
+    chunk: int = 256
+    doubt: float = 0.75
+    rotate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EditReport:
+    """What an update did. ``reused + encoded`` is the number of tokens of the sequence.
+
+    Attributes:
+        reused: tokens whose cached states were taken.
+        moved: those among them that stand elsewhere than before the update.
+        encoded: tokens that went through the model.
+        stale: reused tokens that were encoded in front of another text than now.
+        exact: whether all states are what encoding the whole sequence gives, up to rounding.
+        seconds: wall time.
+        complete: false if ``stop`` ended it early: the sequence then ends where it was stopped.
+        recompute: why :meth:`EditableCache.recompute` should run soon; empty if it need not.
+    """
+
+    reused: int
+    moved: int
+    encoded: int
+    stale: int
+    exact: bool
+    seconds: float
+    complete: bool = True
+    recompute: str = ""
 
 
 def prefix_marks(tokens: Tokens) -> Marks:
@@ -46,29 +114,29 @@ class Plan:
     Attributes:
         tokens: int64 [N].
         marks: of the tokens, uint64 [N].
-        cells: whose states are reused, int64 [N], -1 where there is none.
-        fresh: what is encoded, bool [N]; true where there is no cell.
-        current: whether the reused cell was encoded in this very text, bool [N].
+        slots: whose states are reused, int64 [N], -1 where there is none.
+        fresh: what is encoded, bool [N]; true where there is no slot.
+        current: whether the reused slot was encoded in this very text, bool [N].
     """
 
     tokens: Tokens
     marks: Marks
-    cells: NDArray[np.int64]
+    slots: NDArray[np.int64]
     fresh: Flags
     current: Flags
 
 
 class Ledger:
-    """The host's knowledge of all cells, arrays over cells, and the sequence that they make up.
+    """The host's knowledge of all slots, arrays over slots, and the sequence that they make up.
 
     Attributes:
-        token: id in the cell.
+        token: id in the slot.
         stands: the position that its keys are turned for.
         encoded_at: the position that it was encoded at, -1 if it holds nothing.
         mark: of the text it was encoded in, its own token included.
         clean: whether all before it was exact at that time.
         removed: when it left the sequence, 0 while it is in it.
-        order: the cells of the sequence, by position.
+        order: the slots of the sequence, by position.
         marks: of the sequence.
     """
 
@@ -106,7 +174,7 @@ class Ledger:
         return int(np.count_nonzero(~self.current))
 
     def positions(self) -> NDArray[np.int64]:
-        """The position of each cell, ``NOWHERE`` for those that are not in the sequence."""
+        """The position of each slot, ``NOWHERE`` for those that are not in the sequence."""
         found = np.full(len(self.token), NOWHERE, dtype=np.int64)
         found[self.order] = np.arange(len(self.order))
         return found
@@ -123,25 +191,25 @@ class Ledger:
         """
         size = len(tokens)
         marks = prefix_marks(tokens)
-        cells = self._same_text(marks)
-        self._take_ends(tokens, cells, policy.min_span)
-        self._take_spans(tokens, cells, policy)
+        slots = self._same_text(marks)
+        self._take_ends(tokens, slots, policy.min_span)
+        self._take_spans(tokens, slots, policy)
         place = np.arange(size)
-        encoded_at = self.encoded_at[cells] if len(self.token) else np.full(size, _EMPTY)
+        encoded_at = self.encoded_at[slots] if len(self.token) else np.full(size, _EMPTY)
         at_start = (place < policy.sink) | (encoded_at < policy.sink)
-        cells[at_start & (encoded_at != place)] = -1
-        fresh = cells < 0
+        slots[at_start & (encoded_at != place)] = -1
+        fresh = slots < 0
         if len(self.token):
-            current = ~fresh & (self.mark[cells] == marks)
-            exact = current & self.clean[cells]
+            current = ~fresh & (self.mark[slots] == marks)
+            exact = current & self.clean[slots]
         else:
             current = exact = np.zeros(size, dtype=bool)
         fresh |= again & ~current
         fresh |= _repaired(fresh, current, exact, policy.repair)
-        return Plan(tokens, marks, cells, fresh, current & ~fresh)
+        return Plan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
-        """For each token the cell that was encoded in its very text, -1 if there is none."""
+        """For each token the slot that was encoded in its very text, -1 if there is none."""
         found = np.full(len(marks), -1, dtype=np.int64)
         held = np.flatnonzero(self.encoded_at != _EMPTY)
         if not len(held):
@@ -153,30 +221,30 @@ class Ledger:
             found[place] = by_mark.get(mark, -1)
         return found
 
-    def _take_ends(self, tokens: Tokens, cells: NDArray[np.int64], shortest: int) -> None:
+    def _take_ends(self, tokens: Tokens, slots: NDArray[np.int64], shortest: int) -> None:
         """Fills in what the sequence has in common with ``tokens`` at its start and its end."""
         old = self.sequence
         start = common_prefix(old, tokens)
-        _fill(cells, 0, self.order[:start])
+        _fill(slots, 0, self.order[:start])
         size = common_prefix(old[start:][::-1], tokens[start:][::-1])
         if size >= shortest:
-            _fill(cells, len(tokens) - size, self.order[len(old) - size :])
+            _fill(slots, len(tokens) - size, self.order[len(old) - size :])
 
-    def _take_spans(self, tokens: Tokens, cells: NDArray[np.int64], policy: EditPolicy) -> None:
-        """Fills in runs of tokens that some cells hold, wherever they stood."""
-        missing = np.flatnonzero(cells < 0)
+    def _take_spans(self, tokens: Tokens, slots: NDArray[np.int64], policy: EditPolicy) -> None:
+        """Fills in runs of tokens that some slots hold, wherever they stood."""
+        missing = np.flatnonzero(slots < 0)
         if not len(missing):
             return
         first, last = int(missing[0]), int(missing[-1]) + 1
-        wanted = np.where(cells[first:last] < 0, tokens[first:last], -2)
-        pool = self._pool(cells)
+        wanted = np.where(slots[first:last] < 0, tokens[first:last], -2)
+        pool = self._pool(slots)
         held = np.where(pool >= 0, self.token[pool], -1) if len(pool) else pool
         for span in find_spans(held, wanted, shortest=policy.min_span, most=policy.max_spans):
             start = first + span.start
-            cells[start : start + span.size] = pool[span.source : span.source + span.size]
+            slots[start : start + span.size] = pool[span.source : span.source + span.size]
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The cells that hold states and are not used, in the order of their texts: those of the
+        """The slots that hold states and are not used, in the order of their texts: those of the
         sequence first, then what was removed last. -1 stands between what was not neighbours.
         """
         free = self.encoded_at != _EMPTY
@@ -192,41 +260,41 @@ class Ledger:
     # ------------------------------------------------------------------ changing
 
     def held(self) -> NDArray[np.int64]:
-        """The cells that hold states or are in the sequence."""
+        """The slots that hold states or are in the sequence."""
         used = self.encoded_at != _EMPTY
         used[self.order] = True
         return np.flatnonzero(used)
 
-    def take(self, cells: NDArray[np.int64]) -> None:
-        """Knows these cells only, in this order; all cells of the sequence are among them."""
+    def take(self, slots: NDArray[np.int64]) -> None:
+        """Knows these slots only, in this order; all slots of the sequence are among them."""
         place = np.full(len(self.token), -1, dtype=np.int64)
-        place[cells] = np.arange(len(cells))
+        place[slots] = np.arange(len(slots))
         self.order = place[self.order]
         for name in _FIELDS:
-            setattr(self, name, getattr(self, name)[cells])
+            setattr(self, name, getattr(self, name)[slots])
 
     def grow(self, capacity: int) -> None:
-        """Knows of so many cells."""
+        """Knows of so many slots."""
         more = capacity - len(self.token)
         for name, value in _FIELDS.items():
             old = getattr(self, name)
             setattr(self, name, np.concatenate([old, np.full(more, value, dtype=old.dtype)]))
 
     def free(self) -> NDArray[np.int64]:
-        """The cells that hold nothing and are not in the sequence."""
+        """The slots that hold nothing and are not in the sequence."""
         empty = self.encoded_at == _EMPTY
         empty[self.order] = False
         return np.flatnonzero(empty)
 
     def forget(self, keep: int) -> None:
-        """Empties all but the ``keep`` cells that were removed last."""
+        """Empties all but the ``keep`` slots that were removed last."""
         removed = np.flatnonzero((self.removed > 0) & (self.encoded_at != _EMPTY))
         if len(removed) > keep:
             oldest = removed[np.argsort(self.removed[removed], kind="stable")]
             self.encoded_at[oldest[: len(removed) - keep]] = _EMPTY
 
     def arrange(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
-        """Makes these cells the sequence; what was in it and no longer is counts as removed."""
+        """Makes these slots the sequence; what was in it and no longer is counts as removed."""
         self._clock += 1
         self.removed[self.order] = self._clock
         self.order, self.marks = order, marks
@@ -239,30 +307,30 @@ class Ledger:
         self.arrange(order, self.token[order], self.marks[:length])
 
     def begin(self, places: NDArray[np.int64]) -> None:
-        """The cells of these places are about to be written: they hold nothing now."""
+        """The slots of these places are about to be written: they hold nothing now."""
         self.encoded_at[self.order[places]] = _EMPTY
 
     def encoded(self, places: NDArray[np.int64]) -> None:
-        """The cells of these places have been written, from the states that are before them."""
-        cells = self.order[places]
-        self.encoded_at[cells] = self.stands[cells] = places
-        self.mark[cells] = self.marks[places]
+        """The slots of these places have been written, from the states that are before them."""
+        slots = self.order[places]
+        self.encoded_at[slots] = self.stands[slots] = places
+        self.mark[slots] = self.marks[places]
         sound = self.exact
         sound[places] = True
         wrong = np.flatnonzero(~sound)
-        self.clean[cells] = places < (wrong[0] if len(wrong) else len(sound))
+        self.clean[slots] = places < (wrong[0] if len(wrong) else len(sound))
 
     @property
     def valid(self) -> int:
-        """The length up to which all cells of the sequence hold states."""
+        """The length up to which all slots of the sequence hold states."""
         empty = np.flatnonzero(self.encoded_at[self.order] == _EMPTY)
         return int(empty[0]) if len(empty) else len(self.order)
 
 
-def _fill(cells: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
-    """Takes for places from ``start`` on, where there is none yet, cells that are not used."""
-    target = cells[start : start + len(source)]
-    free = (target < 0) & ~np.isin(source, cells)
+def _fill(slots: NDArray[np.int64], start: int, source: NDArray[np.int64]) -> None:
+    """Takes for places from ``start`` on, where there is none yet, slots that are not used."""
+    target = slots[start : start + len(source)]
+    free = (target < 0) & ~np.isin(source, slots)
     target[free] = source[free]
 
 
@@ -275,3 +343,75 @@ def _repaired(fresh: Flags, current: Flags, exact: Flags, most: int) -> Flags:
     chosen = np.zeros(len(fresh), dtype=bool)
     chosen[wrong] = True
     return chosen
+
+
+class Span(NamedTuple):
+    """``new[start : start + size]`` equals ``old[source : source + size]``."""
+
+    start: int
+    source: int
+    size: int
+
+
+def common_prefix(one: Tokens, other: Tokens) -> int:
+    """The length of the longest beginning that both share."""
+    size = min(len(one), len(other))
+    differing = np.flatnonzero(one[:size] != other[:size])
+    return int(differing[0]) if len(differing) else size
+
+
+def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Span]:
+    """Spans of ``new`` that ``old`` has, from left to right, disjoint on both sides.
+
+    Greedy: at each place of ``new`` the longest run is taken, the one that goes on behind the span
+    before if several are as long. Linear in time but for repetitions.
+
+    Args:
+        old, new: token ids, int64 [M] and [N]. Ids below zero in ``old`` match nothing.
+        shortest: tokens of the shortest span, at least 1.
+        most: most spans; the longest are kept.
+    """
+    if len(old) < shortest or len(new) < shortest:
+        return []
+    places = _places(old, shortest)
+    windows = np.lib.stride_tricks.sliding_window_view(new, shortest)
+    used = np.zeros(len(old), dtype=bool)
+    found: list[Span] = []
+    at, expected = 0, 0
+    while at <= len(new) - shortest:
+        best = 0
+        source = -1
+        candidates = places.get(windows[at].tobytes(), ())
+        for place in _nearest(candidates, expected):
+            size = common_prefix(old[place:], new[at:])
+            taken = np.flatnonzero(used[place : place + size])
+            size = int(taken[0]) if len(taken) else size
+            if size > best:
+                best, source = size, place
+        if best < shortest:
+            at += 1
+            continue
+        found.append(Span(at, source, best))
+        used[source : source + best] = True
+        at += best
+        expected = source + best
+    if len(found) > most:
+        kept = sorted(found, key=lambda span: span.size, reverse=True)[:most]
+        found = sorted(kept)
+    return found
+
+
+def _places(old: Tokens, size: int) -> dict[bytes, list[int]]:
+    """Where each run of ``size`` tokens begins."""
+    windows = np.lib.stride_tricks.sliding_window_view(old, size)
+    found: dict[bytes, list[int]] = defaultdict(list)
+    for place in np.flatnonzero((windows >= 0).all(axis=1)).tolist():
+        found[windows[place].tobytes()].append(place)
+    return found
+
+
+def _nearest(places: list[int] | tuple[()], expected: int) -> list[int]:
+    """At most a few of the places, those nearest to the expected one first."""
+    if len(places) <= 1:
+        return list(places)
+    return sorted(places, key=lambda place: abs(place - expected))[:_MOST_CANDIDATES]

@@ -1,18 +1,31 @@
-"""What a cached key's position does to it, layer by layer, found by asking the model itself.
+"""Which models can be edited in their cache, and what a position does to their cached keys.
 
 Keys are cached after the rotary position code (RoPE, arXiv 2104.09864): channels are taken in pairs
 and pair t of a key at position p is turned by the angle p * f_t. Moving a key by D positions is one
 more turn by D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
 Which channels form a pair (halves or neighbours), how many rotate, with which frequencies, and in
-which of the cached tensors they lie differs between architectures. A sequence of a single token
-attends to itself alone, so its keys at two positions differ by that rotation and nothing else: one
-forward pass over some tokens at two positions shows for every layer which candidate explains it
-best, no rotation among them. A layer that none explains has no known repair: the model is refused.
+which of the cached tensors they lie differs between architectures. :func:`find_rotations` asks the
+model itself: a sequence of a single token attends to itself alone, so its keys at two positions
+differ by that rotation and nothing else. One forward pass over some tokens at two positions shows
+for every layer which candidate explains it best, no rotation among them.
+
+What is refused and why:
+
+- attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the mask given to the
+  model would not be honoured or not be right;
+- linear attention and other recurrent layers: one state for the whole past, nothing to edit;
+- a layer whose states no candidate explains (learned positions): there is no known repair;
+- models whose logits through the cache are not those of their plain forward pass;
+- ``dynamic`` (NTK) and ``longrope`` scaling beyond the original length, where frequencies depend on
+  the longest length seen: keys encoded on both sides do not fit together. Shorter is fine.
+
+Sliding windows are supported: all states are kept and the mask holds the window.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,49 +34,114 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from codegen.decoding.passes import cache_argument
+from codegen.decoding.cache import Rotation
+from codegen.decoding.passes import cache_argument, check_architecture, sliding_window
 from codegen.errors import ModelError
-from codegen.kernels.rotation import turned
 
 _PROBED = (1, 18)  # positions, within any model's range
 _TOKENS = 4
 # What a candidate may leave unexplained, as a share of the states' norm; 16-bit types: _ROUGH.
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 _ROUGH = 1e-2
-
+_BOUND_TO_LENGTH = ("dynamic", "longrope")
 
 Part = Literal["keys", "values"]
 
 
-@dataclass(frozen=True, eq=False)
-class Rotation:
-    """How the cached states of one layer turn when their position changes.
+@dataclass(frozen=True)
+class Support:
+    """What editing needs to know of a model.
 
     Attributes:
-        part: which cached tensor holds the rotated channels. Multi-head latent attention caches
-            the latent as keys and the shared rotary key as values.
-        frequencies: f_t in radians a position, float32 [R / 2]; the first R channels rotate.
-        neighbours: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+        name: of its class.
+        rotations: of its layers.
+        window: of its sliding-window layers, None if it has none.
+        by_kind: whether the model takes one mask for each kind of layer.
+        limit: most tokens of a sequence, None if there is no limit.
+        reason: what the limit is.
     """
 
-    part: Part
-    frequencies: torch.Tensor
-    neighbours: bool
+    name: str
+    rotations: list[Rotation | None]
+    window: int | None
+    by_kind: bool
+    limit: int | None
+    reason: str
 
-    def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
+    def check_length(self, length: int) -> None:
+        """Refuses sequences beyond the limit.
 
-        They are pure: a factor on the cosines that a model applies (YaRN's attention scaling) is in
-        the cached key already.
+        Raises:
+            ModelError: naming both lengths.
         """
-        angles = shifts.double()[:, None] * self.frequencies.double()
-        return angles.cos().float(), angles.sin().float()
+        if self.limit is not None and length > self.limit:
+            raise ModelError(
+                f"A context of {length} tokens can't be edited with {self.name}: {self.reason}.",
+                f"Shorten it to {self.limit} tokens.",
+            )
 
-    def turn(
-        self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
-    ) -> torch.Tensor:
-        """States [..., N, D] turned by what :meth:`turns` gave, computed in float32."""
-        return turned(states, cosines, sines, self.neighbours)
+
+_known: weakref.WeakKeyDictionary[PreTrainedModel, Support] = weakref.WeakKeyDictionary()
+
+
+def examine(model: PreTrainedModel) -> Support:
+    """What editing needs to know; looked at once for each model.
+
+    Raises:
+        ModelError: if the model is refused.
+    """
+    found = _known.get(model)
+    if found is None:
+        found = _known[model] = _examine(model)
+    return found
+
+
+def _examine(model: PreTrainedModel) -> Support:
+    name = type(model).__name__
+    if getattr(model, "_is_stateful", False):
+        raise ModelError(
+            f"{name} can't be edited in its cache: recurrent layers keep one state for all tokens.",
+            "Use a model with attention in all layers, or encode the whole context each time.",
+        )
+    check_architecture(model)
+    config = model.config.get_text_config()
+    window = sliding_window(model)
+    kinds = set(getattr(config, "layer_types", None) or ())
+    limit, reason = _limit(config)
+    return Support(
+        name,
+        find_rotations(model),
+        window,
+        window is not None and "sliding_attention" in kinds,
+        limit,
+        reason,
+    )
+
+
+def _limit(config: Any) -> tuple[int | None, str]:
+    """The most tokens of a sequence, and why."""
+    limit = getattr(config, "max_position_embeddings", None)
+    reason = f"it holds {limit}"
+    for scaling in _scalings(config):
+        kind = scaling.get("rope_type", scaling.get("type"))
+        if kind not in _BOUND_TO_LENGTH:
+            continue
+        original = (
+            scaling.get("original_max_position_embeddings")
+            or getattr(config, "original_max_position_embeddings", None)
+            or limit
+        )
+        if original and (limit is None or original <= limit):
+            limit = original
+            reason = f"beyond {original} tokens its {kind} positions depend on the length"
+    return limit, reason
+
+
+def _scalings(config: Any) -> list[dict[str, Any]]:
+    """The settings of rotary positions: one, or one for each kind of layer."""
+    settings = getattr(config, "rope_parameters", None) or {}
+    nested = [value for value in settings.values() if isinstance(value, dict)]
+    return nested or [settings]
 
 
 @torch.inference_mode()

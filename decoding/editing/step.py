@@ -4,10 +4,10 @@ Between two keys a completion takes some passes of one token and one of a few do
 weights their products are so short that most of the time goes into what a model's own ``forward``
 does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
 layer is four products (queries, keys and values in one; gate and up in one), one attention over
-the cells in place, two norms, a rotation and a gate. Where all products are narrow the whole pass
+the slots in place, two norms, a rotation and a gate. Where all products are narrow the whole pass
 is one call of :class:`codegen.kernels.cpu.Pass`; elsewhere it computes the same part by part.
 
-The tokens may be of several sequences, whose states lie in cells of their own: they share one
+The tokens may be of several sequences, whose states lie in caches of their own: they share one
 reading of the weights, which is what a pass of few tokens takes most of its time for.
 
 The model itself stays as it is; its modules' own parameters are used, or narrow copies of them.
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from codegen.decoding.editing.cells import CellCache, CellLayer
+from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.kernels import cpu
 
 Product = Callable[[torch.Tensor], torch.Tensor]
@@ -52,14 +52,14 @@ class StepRows:
 
     Attributes:
         tokens: int64 [Q].
-        rows: their positions, and the cell of each position of the sequence.
-        cells: whose room says which cells are written.
+        rows: their positions, and the slot of each position of the sequence.
+        kv: whose ``slots`` say which slots are written.
         keep: for how many of the last tokens logits are wanted.
     """
 
     tokens: torch.Tensor
     rows: cpu.SequenceRows
-    cells: CellCache
+    kv: KVCache
     keep: int
 
 
@@ -74,7 +74,7 @@ class _Layer:
 
 
 class DecodeStep:
-    """Runs few tokens through a model whose states lie in cells.
+    """Runs few tokens through a model whose states lie in slots.
 
     Args:
         model: for which :func:`can_step` is true.
@@ -103,8 +103,8 @@ class DecodeStep:
         self._head = join([model.lm_head])  # type: ignore[list-item]
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
-        # With compiled products the attention is compiled too, and reads cells of its own type.
-        self._in_cells = self.narrow and cpu.Pass.takes(32, 32, self._dim)
+        # With compiled products the attention is compiled too, and reads slots of its own type.
+        self._in_slots = self.narrow and cpu.Pass.takes(32, 32, self._dim)
 
     @property
     def narrow(self) -> bool:
@@ -144,27 +144,27 @@ class DecodeStep:
         kept = np.concatenate(
             [np.arange(end - one.keep, end) for one, end in zip(sequences, ends, strict=True)]
         )
-        probed = any(one.cells.room.probe is not None for one in sequences)
+        probed = any(one.kv.slots.probe is not None for one in sequences)
         if self._pass is not None and len(tokens) <= self._pass.most and not probed:
-            cells = np.stack([self._addresses(one.cells, states) for one in sequences], axis=1)
+            slots = np.stack([self._addresses(one.kv, states) for one in sequences], axis=1)
             logits = self._pass(
-                states, cosines, sines, [one.rows for one in sequences], cells,
-                [one.cells.capacity for one in sequences], kept,
+                states, cosines, sines, [one.rows for one in sequences], slots,
+                [one.kv.capacity for one in sequences], kept,
             )  # fmt: skip
         else:
             logits = self._by_parts(sequences, states, cosines, sines, kept, probed)
         return list(logits.split([one.keep for one in sequences]))
 
-    def _addresses(self, cells: CellCache, states: torch.Tensor) -> cpu.Addresses:
+    def _addresses(self, kv: KVCache, states: torch.Tensor) -> cpu.Addresses:
         """Where a sequence's states are, int64 [layers, 3], 0 for what there is not."""
-        found = np.zeros((len(cells.layers), 3), dtype=np.int64)
-        for number, layer in enumerate(cells.layers):
-            assert isinstance(layer, CellLayer)
+        found = np.zeros((len(kv.layers), 3), dtype=np.int64)
+        for number, layer in enumerate(kv.layers):
+            assert isinstance(layer, CacheLayer)
             if not layer.is_initialized:
                 empty = states.new_empty(1, self._kv_heads, 0, self._dim)
-                empty = empty.to(cpu.CELLS[states.dtype])
+                empty = empty.to(cpu.SLOTS[states.dtype])
                 layer.lazy_initialization(empty, empty)
-            parts = (layer.keys, layer.values, layer.base)
+            parts = (*layer.states, layer.encoded)
             found[number] = [0 if part is None else part.data_ptr() for part in parts]
         return found
 
@@ -174,8 +174,8 @@ class DecodeStep:
     ) -> torch.Tensor:  # fmt: skip
         """Logits [K, V] of the kept rows, by one operation after the other."""
         heads, kv_heads, count = self._heads, self._kv_heads, len(states)
-        compiled = self._in_cells and not probed
-        cells = [self._addresses(one.cells, states) for one in sequences] if compiled else []
+        compiled = self._in_slots and not probed
+        slots = [self._addresses(one.kv, states) for one in sequences] if compiled else []
         for number, layer in enumerate(self._layers):
             all_heads = layer.states(self._normed(states, layer.before_attention))
             all_heads = all_heads.view(count, heads + 2 * kv_heads, -1)
@@ -183,8 +183,8 @@ class DecodeStep:
             if compiled:
                 seen = cpu.attend(
                     all_heads, [one.rows for one in sequences],
-                    np.stack([one[number] for one in cells]),
-                    [one.cells.capacity for one in sequences],
+                    np.stack([one[number] for one in slots]),
+                    [one.kv.capacity for one in sequences],
                     heads=heads, kv_heads=kv_heads, scale=self._scale,
                 )  # fmt: skip
             else:
@@ -204,13 +204,12 @@ class DecodeStep:
             sequences, all_heads.split([len(one.tokens) for one in sequences]), strict=True
         ):
             queries, keys, values = part.split(sizes, dim=1)
-            cell = one.cells.layers[layer]
-            assert isinstance(cell, CellLayer)
-            if self._in_cells:
-                keys, values = (part.to(cpu.CELLS[part.dtype]) for part in (keys, values))
-            cell.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
-            assert cell.keys is not None and cell.values is not None
-            found.append(cpu.attention(queries, cell.keys, cell.values, one.rows, self._scale))
+            held = one.kv.layers[layer]
+            assert isinstance(held, CacheLayer)
+            if self._in_slots:
+                keys, values = (part.to(cpu.SLOTS[part.dtype]) for part in (keys, values))
+            held.update(keys.transpose(0, 1)[None], values.transpose(0, 1)[None])
+            found.append(cpu.attention(queries, *held.states, one.rows, self._scale))
         return torch.cat(found)
 
     def _normed(self, states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -9,16 +9,17 @@ All are ``PreTrainedModel`` classes with one interface, :class:`FillingModel`.
 """
 
 from codegen.decoding.insertion.base import Filled, FillingModel, FillOptions, Losses
-from codegen.decoding.insertion.config import (
+from codegen.decoding.insertion.fixed import FixedMaskLM
+from codegen.decoding.insertion.flexible import FlexibleMaskLM
+from codegen.decoding.insertion.ilm import InsertionLM
+from codegen.decoding.insertion.text import (
+    Batch,
     EncoderConfig,
     FixedMaskConfig,
     FlexibleMaskConfig,
     InsertionConfig,
+    Text,
 )
-from codegen.decoding.insertion.fixed import FixedMaskLM
-from codegen.decoding.insertion.flexible import FlexibleMaskLM
-from codegen.decoding.insertion.ilm import InsertionLM
-from codegen.decoding.insertion.text import Batch, Text
 
 MODELS: dict[str, type[FillingModel]] = {
     InsertionConfig.model_type: InsertionLM,

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codegen.decoding.insertion.config import EncoderConfig
-from codegen.decoding.insertion.text import N_KINDS, PREFIX, Batch, Prefixes
+from codegen.decoding.insertion.text import N_KINDS, PREFIX, Batch, EncoderConfig, Prefixes
 
 Memory = list[tuple[Tensor, Tensor]]  # of each layer: rotated keys, values, [G, heads, P, size]
 

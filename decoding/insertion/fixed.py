@@ -25,9 +25,8 @@ from codegen.decoding.insertion.base import (
     Losses,
     at_least_float32,
 )
-from codegen.decoding.insertion.config import FixedMaskConfig
 from codegen.decoding.insertion.encoder import Encoder, Memory
-from codegen.decoding.insertion.text import Batch, Text
+from codegen.decoding.insertion.text import Batch, FixedMaskConfig, Text
 from codegen.decoding.sampling import choose
 
 

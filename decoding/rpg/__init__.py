@@ -1,9 +1,9 @@
 """Decoding without repetition: RPG (repetition penalty by grammar) and simpler rules beside it.
 
-``structure`` follows a program token by token (``languages``: its tables; ``lags``: what repeats).
-``grammar`` and ``reference`` are RPG's modes, ``baselines`` the other rules; ``options`` are their
-settings, ``methods`` makes them, ``critical`` finds the tokens that begin a text. Rules are applied
-by ``rows`` (our loop), ``processor`` (transformers) and ``vllm_processors``.
+``structure`` follows a program token by token (``languages``: its tables; ``repetition``: what
+repeats). ``grammar`` and ``reference`` are RPG's modes, ``baselines`` the other rules; ``options``
+are their settings. Rules are made and applied by ``methods`` (our loop), ``processor``
+(transformers) and ``vllm_processors``.
 
 The names exported here import no tensor library; the modules do.
 """

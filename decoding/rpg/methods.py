@@ -1,13 +1,20 @@
-"""From settings to rules: what a decoder, a processor or a server makes its rows' rules with."""
+"""From settings to rules, and rules beside what is being written.
+
+:class:`Method` makes the rules of rows; :class:`Follower` is a rule beside a list of tokens that
+something else writes; :class:`Penalised` has them in the decoding loop.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
+
+from codegen.decoding.loop import Batch, Strategy
 from codegen.decoding.rpg.baselines import Dry, NoRepeatNgram, RepetitionPenalty
-from codegen.decoding.rpg.critical import CriticalTokens
-from codegen.decoding.rpg.grammar import GrammarRule
+from codegen.decoding.rpg.grammar import CriticalTokens, GrammarRule
 from codegen.decoding.rpg.options import (
     NoRepeatNgramOptions,
     Options,
@@ -15,10 +22,11 @@ from codegen.decoding.rpg.options import (
     RpgOptions,
 )
 from codegen.decoding.rpg.reference import ReferenceRule
-from codegen.decoding.rpg.rules import Rule
+from codegen.decoding.rpg.rules import Penalty, Rule, apply, push_all
 
 # Bytes whose tokens end a repetition for DRY, as its author has them.
 _BREAKERS = frozenset(b'\n:"*')
+_MOST_BACK = 64  # tokens that may be taken back without the text being read again
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,72 @@ class Method:
             return NoRepeatNgram(options)
         breakers = [i for i, token in enumerate(tokens) if _BREAKERS.intersection(token or b"")]
         return Dry(options, breakers)
+
+
+class Follower:
+    """A rule that follows a list of tokens which grows, and from which tokens may be taken back.
+
+    Args:
+        method: makes the rule.
+        prompt: the tokens before the list.
+    """
+
+    def __init__(self, method: Method, prompt: Sequence[int]) -> None:
+        self._method, self._prompt = method, prompt
+        self._start()
+
+    def _start(self) -> None:
+        self._rule = self._method.rule()
+        push_all(self._rule, self._prompt)
+        self._seen: list[int] = []
+        self._before: list[Any] = []  # states before the last of the seen tokens
+
+    def penalties(self, tokens: Sequence[int]) -> Sequence[Penalty]:
+        """The penalties after these tokens."""
+        seen = self._seen
+        if seen != tokens[: len(seen)]:
+            self._go_back(_common(seen, tokens))
+        for token in tokens[len(self._seen) :]:
+            self._before.append(self._rule.snapshot())
+            del self._before[:-_MOST_BACK]
+            self._rule.push(token)
+            self._seen.append(token)
+        return self._rule.penalties()
+
+    def _go_back(self, length: int) -> None:
+        back = len(self._seen) - length
+        if back > len(self._before):
+            self._start()
+            return
+        self._rule.restore(self._before[-back])
+        del self._before[-back:], self._seen[length:]
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the beginning that two lists share."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+class Penalised(Strategy):
+    """Plain decoding by logits that a rule changes.
+
+    Args:
+        method: the rule of every row. Their prompts are read at the first step.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._followers: dict[int, Follower] = {}
+
+    def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+        """See :class:`Strategy`."""
+        apply(logits, [self._penalties(batch, number) for number in batch.numbers])
+
+    def _penalties(self, batch: Batch, number: int) -> Sequence[Penalty]:
+        row = batch.rows[number]
+        if row.finish:
+            return ()
+        if number not in self._followers:
+            self._followers[number] = Follower(self._method, row.prompt)
+        return self._followers[number].penalties(row.tokens)

@@ -1,7 +1,7 @@
 """What a rule against repetition says about the next token, and how it changes the logits.
 
 A rule follows one row: it is told each token, and asked for penalties before the next. Rules know
-nothing of batches or frameworks; ``rows``, ``processor`` and ``vllm_processors`` apply them.
+nothing of batches or frameworks; ``methods``, ``processor`` and ``vllm_processors`` apply them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The structure of a program that is still being written, followed byte by byte.
 
 An incremental lexer (tables in ``languages``) feeds a stack: brackets, blocks, and in Python
-indentation. Each level of the stack has a stream of signatures with lag counters (``lags``):
+indentation. Each level of the stack has a stream of signatures with lag counters (``repetition``):
 
 - A block's items are statements. A signature is the tuple of their symbols: keywords and operators
   as they stand, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}``, whatever is in
@@ -28,7 +28,6 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from codegen.decoding.rpg.lags import Square, Stream
 from codegen.decoding.rpg.languages import (
     BRACKET,
     CHAR,
@@ -44,7 +43,7 @@ from codegen.decoding.rpg.languages import (
     Quote,
     scanner_of,
 )
-from codegen.decoding.rpg.novelty import weight
+from codegen.decoding.rpg.repetition import Square, Stream, weight
 
 Signature = tuple[Any, ...]
 
@@ -225,8 +224,8 @@ class StructureTracker:
         return Repetition(square, anchors, margin, not self._is_block)
 
     def weight(self, square: Square) -> float:
-        """What the copies of a repetition count by how little they say, see ``novelty``: 1 for the
-        first, and at most 1 for each other.
+        """What the copies of a repetition count by how little they say, see ``repetition``: 1 for
+        the first, and at most 1 for each other.
         """
         items, period = self._stream.items, square.period
         seen = min(square.copies, len(items) // period, _COPIES_READ)

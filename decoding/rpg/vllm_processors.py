@@ -24,12 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from codegen.decoding.healing import Vocabulary
-from codegen.decoding.rpg.follower import Follower
-from codegen.decoding.rpg.methods import Method
+from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
+from codegen.decoding.rpg.methods import Follower, Method
 from codegen.decoding.rpg.options import METHODS, Options, read_options
 from codegen.decoding.rpg.rules import Penalty, apply
-from codegen.decoding.vllm_tokenizer import read_tokenizer
 from codegen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -203,7 +201,7 @@ class VllmPenalties(_V1, _V2):
         return self._methods[options]
 
     def _read_tokenizer(self) -> None:
-        tokenizer = read_tokenizer(self._model_config)
+        tokenizer = read_vllm_tokenizer(self._model_config)
         self._tokens = Vocabulary.of(tokenizer).tokens
         ends: set[int] = set()
         for source in (tokenizer, getattr(self._model_config, "hf_config", None)):

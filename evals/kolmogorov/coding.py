@@ -54,7 +54,7 @@ class Channel(Protocol):
     def choose(self, weights: Sequence[int], choice: int | None) -> int:
         """One of ``len(weights)`` alternatives, each as likely as its weight; its number.
 
-        ``choice`` is what is to be written, and ignored by a reader.
+        ``choice`` is the choice to write; a reader ignores it.
         """
         ...
 
@@ -361,7 +361,7 @@ def code_bits(program: Program, prior: Prior = UNIFORM) -> float:
     return meter.bits
 
 
-# The grammar. Each function takes what is to be written, or None where it is being read.
+# The grammar. Each function takes the value to write, or None when reading.
 
 
 def _walk(channel: Channel, prior: Prior, program: Program | None) -> Program:
@@ -376,10 +376,10 @@ def _walk(channel: Channel, prior: Prior, program: Program | None) -> Program:
             break
         before = _NAMES[choice]
         kinds = SIGNATURES[before]
-        told = line.arguments if line else (None,) * len(kinds)
+        given = line.arguments if line else (None,) * len(kinds)
         arguments = [
             _argument(channel, prior, kind, argument, number)
-            for kind, argument in zip(kinds, told, strict=True)
+            for kind, argument in zip(kinds, given, strict=True)
         ]
         lines.append(Line(before, tuple(arguments)))
     output = len(lines) - 1
@@ -394,11 +394,11 @@ def _argument(
 ) -> Argument:
     match kind:
         case "ref":
-            told = number - 1 - argument.line if isinstance(argument, Ref) else None
-            return Ref(number - 1 - channel.choose(prior.reference(number), told))
+            given = number - 1 - argument.line if isinstance(argument, Ref) else None
+            return Ref(number - 1 - channel.choose(prior.reference(number), given))
         case "predicate":
-            told = PREDICATES.index(argument) if isinstance(argument, str) else None
-            return PREDICATES[channel.uniform(len(PREDICATES), told)]
+            given = PREDICATES.index(argument) if isinstance(argument, str) else None
+            return PREDICATES[channel.uniform(len(PREDICATES), given)]
         case "list":
             items = argument if isinstance(argument, tuple) else None
             size = len(items) if items is not None else None
@@ -411,8 +411,8 @@ def _argument(
                 for i in range(size)
             )
         case _:
-            told = argument if isinstance(argument, int) else None
-            return _integer(channel, _RANGES[kind], prior.numbers.get(kind), told)
+            given = argument if isinstance(argument, int) else None
+            return _integer(channel, _RANGES[kind], prior.numbers.get(kind), given)
 
 
 def _integer(

@@ -203,7 +203,7 @@ class Result:
 
     @property
     def correct(self) -> bool:
-        """Whether the sequence can be had back from the program."""
+        """Whether the sequence can be recovered from the program."""
         return self.status == "passed"
 
 
@@ -256,7 +256,7 @@ class Scores:
 
 
 def prelude() -> str:
-    """The language's functions as text, to stand before a program of the language."""
+    """The language's functions as text, to put before a program of the language."""
     return Path(__file__).with_name("functions.py").read_text(encoding="utf-8")
 
 

@@ -10,10 +10,9 @@ import ast
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+import tree_sitter_python
+from tree_sitter import Language, Node, Parser
 
 # What parsing may raise on a hostile text: too deep, too large, null bytes, lone surrogates.
 _REFUSED = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
@@ -23,9 +22,6 @@ _BODIES = frozenset({"block", "module"})
 
 @lru_cache(maxsize=1)
 def _parser() -> Parser:
-    import tree_sitter_python
-    from tree_sitter import Language, Parser
-
     return Parser(Language(tree_sitter_python.language()))
 
 

@@ -160,7 +160,7 @@ def read_run(name: str, folder: str | Path, samples: str | Path | None = None) -
 
 
 def _task(score: Score) -> tasks.Task[Any] | None:
-    """The task of a score, with the data that it had."""
+    """The task of a score, with the same data."""
     for source in (None, score.source):
         try:
             task = tasks.load(score.task, source)

@@ -189,7 +189,7 @@ def extrapolate(
         counts: one a task.
         ks: attempts, each more than the samples of some task; for fewer there is the unbiased
             estimate, which assumes nothing.
-        draws: of tasks with replacement, each fitted anew.
+        draws: of tasks with replacement, each fitted again.
         seed: of the draws.
 
     Raises:

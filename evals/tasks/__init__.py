@@ -7,8 +7,9 @@ from typing import Any
 
 from codegen.errors import ConfigError
 
-from .base import Problem, Task
+from .base import CodeTask, Task
 from .extraction import Extraction
+from .rows import Problem
 from .styles import STYLES, PromptStyle, find_style, meta_of, read_styles, style_of
 
 FILE = "file:"
@@ -117,6 +118,7 @@ def load(name: str, source: str | None = None) -> Task[Any]:
 
 __all__ = [
     "STYLES",
+    "CodeTask",
     "Extraction",
     "Problem",
     "PromptStyle",

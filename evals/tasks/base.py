@@ -8,30 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
 from codegen.records import Sample, Verdict
 
 from .extraction import Extraction, cut_at_stop, find_code, with_preamble
-from .rows import Home, make_problems, read_rows_of
+from .rows import AnyProblem, Home, make_problems, read_rows_of
 from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One problem; tasks add the fields they need."""
-
-    id: str
-    prompt: str
-
-
-AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
 class Task(ABC, Generic[AnyProblem]):
@@ -189,7 +177,7 @@ class CodeTask(Task[AnyProblem]):
         raise NotImplementedError
 
     def hole(self, problem: AnyProblem) -> tuple[str, str]:
-        """What stands before and behind the code asked for."""
+        """The code before and after the gap."""
         raise NotImplementedError
 
     def entry_point(self, problem: AnyProblem) -> str:
@@ -201,7 +189,7 @@ class CodeTask(Task[AnyProblem]):
         return ""
 
     def joined(self, problem: AnyProblem, completion: str) -> str:
-        """The whole program of a completion that goes on where the prompt left off."""
+        """The whole program of a completion that continues the prompt."""
         return self.code(problem) + completion
 
     # --- asking and reading --------------------------------------------------------------------
@@ -237,7 +225,7 @@ class CodeTask(Task[AnyProblem]):
         return style.program_stop if self.whole_programs else style.stop
 
     def extract(self, problem: AnyProblem, sample: Sample) -> Extraction:
-        """The whole program that a sample stands for."""
+        """The whole program of a sample."""
         style = style_of(sample)
         answer = sample.completion
         may_be_blank = self.blank_is_code and style.read == "append"

@@ -22,8 +22,8 @@ from typing import Any
 
 from codegen.evals.sandbox import Job, Limits
 
-from .base import CodeTask, Problem
-from .rows import Home, problem_of_columns
+from .base import CodeTask
+from .rows import Home, Problem, problem_of_columns
 
 _RUN_TESTS = """
 

@@ -7,7 +7,7 @@ lower is better), ``ccp`` (compiles together with its prompt) and ``looping`` (e
 equal copies of a piece).
 
 The data is a file of the authors' rows (``prompt``; ``samples`` with a repetitive continuation, if
-there, is a known bad one). It has no licence, so it is not shipped, and no known home on the hub:
+there, is a known bad one). It has no license, so it is not shipped, and no known home on the hub:
 give it with ``--source``.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction
-from .rows import Home, text_field
+from .rows import Home, Problem, text_field
 from .styles import PromptStyle
 
 _CUT = "the answer did not end before its limit"

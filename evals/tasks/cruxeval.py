@@ -18,9 +18,9 @@ from typing import Any
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks, parses, tagged_answers
-from .rows import Home, problem_of_columns
+from .rows import Home, Problem, problem_of_columns
 from .styles import PromptStyle, style_of
 
 _FUNCTION = "f"

@@ -15,7 +15,7 @@ A row is one problem. Columns:
   - ``answer``: a text, or a list of texts of which one must be the answer;
 - and if you like: ``entry_point``; ``setup``, code before the tests; ``solution``, a right answer,
   and ``buggy``, a list of wrong ones, for ``codegen eval check``; ``mode`` ``in_sandbox`` for tests
-  that need more of the program's objects than can be had from outside; ``cpu_s`` and
+  that need objects of the program which can't leave the sandbox; ``cpu_s`` and
   ``memory_mib``, limits of one program.
 
 If the prompt is code that defines the entry point, base models continue it; else a whole program is
@@ -35,7 +35,7 @@ from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .expected import write_value
 from .extraction import (
     Extraction,
@@ -46,7 +46,7 @@ from .extraction import (
     tagged_answers,
 )
 from .oracles import SOURCE
-from .rows import Home, entry_point_field, make_problems, read_rows_of, text_field
+from .rows import Home, Problem, entry_point_field, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
 
 PREFIX = "file:"

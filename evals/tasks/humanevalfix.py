@@ -18,8 +18,8 @@ from typing import Any
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
-from .rows import Home, problem_of_columns
+from .base import CodeTask
+from .rows import Home, Problem, problem_of_columns
 
 _FIX = "Fix bugs in {name}."
 
@@ -68,7 +68,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return self._head(problem) + completion
 
     def preamble(self, problem: FixProblem) -> str:
-        """What stands before the function: imports and helpers."""
+        """The text before the function: imports and helpers."""
         return problem.declaration[: problem.declaration.rfind(f"def {problem.entry_point}")]
 
     def job(self, problem: FixProblem, program: str) -> Job:

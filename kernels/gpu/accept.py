@@ -14,12 +14,12 @@ import torch
 import triton
 import triton.language as tl
 
-from codegen.kernels.gpu.random import gumbel
+from codegen.kernels.gpu.logits import gumbel
 
 BLOCK = 4096
 CHAIN_BLOCK = 2048  # the noise takes registers
 _TINY = tl.constexpr(1e-12)
-_ACCEPT = tl.constexpr(1)  # codegen.kernels.philox.ACCEPT
+_ACCEPT = tl.constexpr(1)  # codegen.kernels.logits.ACCEPT
 
 
 @triton.jit

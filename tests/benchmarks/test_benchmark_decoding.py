@@ -10,19 +10,19 @@ import pytest
 from codegen.benchmarks import decoding
 from codegen.benchmarks.tools.code_tokens import Code, Rewrite
 from codegen.generation import Request
-from codegen.generation.hf import HFGenerator
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 
 _BEFORE, _AFTER = "abcdefghijklmnop", "abcdefghijkLmnop"
 
 
 @pytest.fixture(scope="module")
-def generator(tiny_model_dir: Path) -> HFGenerator:
-    return HFGenerator(load(str(tiny_model_dir)))
+def generator(tiny_model_dir: Path) -> TransformersBackend:
+    return TransformersBackend(load(str(tiny_model_dir)))
 
 
 @pytest.mark.parametrize("method", ["plain", "suffix", "edit", "transformers", "lookup"])
-def test_a_given_text_is_written(generator: HFGenerator, method: str) -> None:
+def test_a_given_text_is_written(generator: TransformersBackend, method: str) -> None:
     prompt, answer = "def f(x):\n    return x + 1\n\n\n", "def f(x):\n    return x + 2\n"
     encode = generator.loaded.tokenizer
     ids, wanted = (encode(text, add_special_tokens=False).input_ids for text in (prompt, answer))

@@ -151,9 +151,9 @@ def test_a_server_that_fails_gets_one_line(
     code: int,
     what: str,
 ) -> None:
-    from codegen.generation import endpoint
+    from codegen.generation import openai
 
-    monkeypatch.setattr(endpoint, "_LONGEST_BACKOFF_S", 0.0)
+    monkeypatch.setattr(openai, "_LONGEST_BACKOFF_S", 0.0)
     server.answer = lambda _: reply
     found, _, err = ask()
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from codegen.errors import ModelError
-from codegen.generation.protocol import Decoder, Request, SamplingParams
-from codegen.records import Sample
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.generation.protocol import RequestFailed
 
 PLURAL = '''\
 def pluralize(word):
@@ -25,8 +24,10 @@ def pluralize(word):
     return {"ending": ending, "answer": word + ending}'''
 
 
-class Scripted:
+class Scripted(Backend):
     """A generation back-end that answers by a function of the request; None refuses it."""
+
+    kind, model = "scripted", "scripted"
 
     def __init__(self, answer: Callable[[Request], str | None], cut: bool = False) -> None:
         self.answer, self.cut = answer, cut
@@ -39,17 +40,16 @@ class Scripted:
         params: SamplingParams,
         decoder: Decoder,
         on_text: Callable[[int, str], None] | None = None,
-    ) -> Iterator[Sample]:
-        for request in requests:
+    ) -> Iterator[Completion]:
+        for number, request in enumerate(requests):
             self.requests.append(request)
             self.params.append(params)
             text = self.answer(request)
             if text is None:
-                raise ModelError("The prompt is too long.")
+                failure = RequestFailed("The prompt is too long.")
+                yield Completion(number, request, error=failure)
+                continue
             for stop in request.stop:
                 text = text.partition(stop)[0]
             reason: Any = "length" if self.cut else "stop"
-            yield Sample(
-                request.task, request.problem_id, request.index, request.prompt, text, reason,
-                {}, 0, 1, 1,
-            )  # fmt: skip
+            yield Completion(number, request, text, finish_reason=reason)

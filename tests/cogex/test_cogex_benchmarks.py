@@ -84,7 +84,9 @@ def test_the_model_against_its_few_shot_prompting(
             return shown if "### Code" not in request.prompt.partition("### Code")[2] else " f("
         return "### Code" + text.partition("### Code")[2]
 
-    monkeypatch.setattr("codegen.generation.hf.HFGenerator", lambda *_: Scripted(answer))
+    monkeypatch.setattr(
+        "codegen.generation.transformers.TransformersBackend", lambda *_: Scripted(answer)
+    )
     monkeypatch.setattr("codegen.models.load", lambda name: name)
     monkeypatch.setattr(cogex_model, "TASKS", ("large_sum", "coin_flip"))
     kept = str(tmp_path / "kept.jsonl")

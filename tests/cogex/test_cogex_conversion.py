@@ -27,8 +27,8 @@ from codegen.cogex import Invalid, parse_output
 from codegen.cogex.conversion import converted
 from codegen.cogex.record import CogexRecord
 from codegen.data import read_rejects, read_texts
-from codegen.generation.asking import Answer
-from codegen.generation.plans import Questioner, Unusable
+from codegen.generation import Completion, Request
+from codegen.generation.plans import Conversation, Unusable
 
 VALUES = '{"input": "box", "output": "boxes"}'
 PLAN = (
@@ -48,12 +48,11 @@ def pluralize(word):
 
 def convert(*answers: str) -> tuple[CogexRecord, list[str]]:
     """Sends the answers to the plan; gives its record, and the prompts."""
-    asked = Questioner(random.Random(0), 0.0, 100)
-    plan = converted("Make it plural.", "box", "Boxes.", asked)
+    plan = converted("Make it plural.", "box", "Boxes.", Conversation(random.Random(0), 100))
     prompts = [next(plan).prompt]
     for answer in answers:
         try:
-            prompts.append(plan.send(Answer(answer, "stop", 1, 1)).prompt)
+            prompts.append(plan.send(Completion(0, Request(""), answer)).prompt)
         except StopIteration as end:
             return end.value, prompts
     raise AssertionError("the plan wants more answers")

@@ -13,8 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding import rsd
-from codegen.decoding.cache import RowCache
+from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import (
     Context,
     CursorDrafter,
@@ -26,9 +25,11 @@ from codegen.decoding.drafts import (
     SuffixDrafter,
 )
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.s2d import Nested, SortedDrafter
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.strategies import rsd
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.speculative import Speculation
 from codegen.decoding.suffix import SuffixStore
-from codegen.decoding.verify import Speculation, Trees
 
 PAD = 2  # the tiny model's padding and end; prompts hold it
 PROMPTS = [
@@ -160,7 +161,7 @@ def test_every_drafter_gives_the_greedy_text(
         drafters = [MAKERS[name](nested, endless[i]) for i in numbers]
         speculation = Speculation(drafters, contexts, limit=6)
         decode(llama, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=eos, width=width,
-               speculation=speculation)  # fmt: skip
+               strategy=speculation)  # fmt: skip
         assert [(row.tokens, row.finish) for row in rows] == [wanted[i] for i in numbers]
 
 
@@ -172,8 +173,8 @@ def test_rsd_gives_the_greedy_text_with_pads_in_prompts(llama: Any, shape: Any) 
     wanted = [alone(llama, prompt, NEW, eos) for prompt in PROMPTS]
     for numbers in (range(len(PROMPTS)), [2]):
         rows = [Row(list(PROMPTS[i]), []) for i in numbers]
-        rsd.decode(llama, llama, rows, shape=shape, seeds=range(len(rows)), max_new_tokens=NEW,
-                   temperature=0, top_p=1, eos=eos)  # fmt: skip
+        decode(llama, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=eos,
+               strategy=rsd.RecursiveSpeculation(llama, shape, range(len(rows))))  # fmt: skip
         assert [(row.tokens, row.finish) for row in rows] == [wanted[i] for i in numbers]
 
 
@@ -183,7 +184,7 @@ def test_a_full_acceptance_gives_k_plus_one(llama: Any, tokens: int) -> None:
     speculation = Speculation([Told(future)], limit=tokens)
     row = Row(list(PROMPTS[0]), [0.0] * 24)
     decode(llama, [row], max_new_tokens=24, temperature=0, top_p=1, eos=frozenset(),
-           speculation=speculation)  # fmt: skip
+           strategy=speculation)  # fmt: skip
     assert row.tokens == future
     assert speculation.passes == -(-24 // (tokens + 1))
 
@@ -199,7 +200,7 @@ def test_an_end_inside_a_draft_stops_and_trims(llama: Any) -> None:
         seen: list[int] = []
         decode(llama, [row], max_new_tokens=24, temperature=0, top_p=1, eos=eos,
                on_token=lambda _, token, seen=seen: bool(seen.append(token)),
-               speculation=Speculation([Told(future)], limit=4))  # fmt: skip
+               strategy=Speculation([Told(future)], limit=4))  # fmt: skip
         assert (row.tokens, row.finish) == (future[:place], "eos") and seen == row.tokens
 
 
@@ -216,7 +217,7 @@ def test_the_length_caps_a_draft_and_the_budget_what_is_drafted(llama: Any) -> N
     for most in range(1, 12):
         row = Row(list(PROMPTS[0]), [0.0] * most)
         decode(llama, [row], max_new_tokens=most, temperature=0, top_p=1, eos=frozenset(),
-               speculation=Speculation([Listening(future)], limit=64))  # fmt: skip
+               strategy=Speculation([Listening(future)], limit=64))  # fmt: skip
         assert (row.tokens, row.finish) == (future[:most], "length")
         if most > 1:  # the last token is the target's own
             assert asked[-1] <= most - 1
@@ -224,7 +225,7 @@ def test_the_length_caps_a_draft_and_the_budget_what_is_drafted(llama: Any) -> N
     prompt = random.Random(0).choices(range(3, 700), k=limit - 6)
     row = Row(prompt, [0.0] * 6)
     decode(llama, [row], max_new_tokens=6, temperature=0, top_p=1, eos=frozenset(),
-           speculation=Speculation([Told(range(100, 120))], limit=16))  # fmt: skip
+           strategy=Speculation([Told(range(100, 120))], limit=16))  # fmt: skip
     assert row.tokens == alone(llama, prompt, 6, frozenset())[0]
 
 
@@ -240,7 +241,7 @@ def test_twins_among_siblings_are_taken_once(llama: Any) -> None:
     row = Row(list(PROMPTS[0]), [0.0] * 24)
     speculation = Speculation([Twins(future)], limit=4)
     decode(llama, [row], max_new_tokens=24, temperature=0, top_p=1, eos=frozenset(),
-           speculation=speculation)  # fmt: skip
+           strategy=speculation)  # fmt: skip
     assert row.tokens == future and speculation.tokens_per_pass > 1.5
 
 
@@ -253,23 +254,23 @@ def test_after_each_round_the_states_are_those_of_a_fresh_encoding(
     rows = [Row(list(prompt), [0.0] * NEW) for prompt in PROMPTS]
     drafters = [MAKERS[name](nested, future) for future in endless]
     compared = 0
-    place = Trees.place
+    place = CachedRows.place
 
-    def checking(self: Trees, cache: RowCache, cursors: Sequence[int], device: Any) -> Any:
+    def checking(self: CachedRows, trees: Trees, first: int = 0) -> Any:
         nonlocal compared
-        for i, cursor in enumerate(cursors):
-            if cursor:  # the row's tokens but the newest; which row it is its newest token tells
-                compared += check_row(llama, cache, i, cursor, self.tokens[i][0], rows)
-        return place(self, cache, cursors, device)
+        for i, cursor in enumerate(self.cursors):
+            if cursor:  # the row's tokens but the last; which row it is its last token tells
+                compared += check_row(llama, self.cache, i, cursor, int(trees.tokens[i, 0]), rows)
+        return place(self, trees, first)
 
-    monkeypatch.setattr(Trees, "place", checking)
+    monkeypatch.setattr(CachedRows, "place", checking)
     decode(llama, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=frozenset(),
-           speculation=Speculation(drafters, limit=6), width=3)  # fmt: skip
+           strategy=Speculation(drafters, limit=6), width=3)  # fmt: skip
     assert [row.tokens for row in rows] == endless and compared > 20
 
 
 def check_row(
-    model: Any, cache: RowCache, i: int, cursor: int, newest: int, rows: Sequence[Row]
+    model: Any, cache: KVCache, i: int, cursor: int, newest: int, rows: Sequence[Row]
 ) -> int:
     """A row of the cache against an encoding of that row's tokens from nothing; 1."""
     candidates = [row.prompt + row.tokens for row in rows]

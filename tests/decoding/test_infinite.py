@@ -20,13 +20,14 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from codegen.decoding import rope
-from codegen.decoding.cache import RowCache
+from codegen.decoding import contexts as rope
+from codegen.decoding.cache import KVCache
+from codegen.decoding.contexts import Extension, InfiniteCache, LMInfinite, check, extended
 from codegen.decoding.drafts import SuffixDrafter
-from codegen.decoding.infinite import Extension, InfiniteCache, LMInfinite, check, extended
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.passes import cache_argument
-from codegen.decoding.verify import Speculation
+from codegen.decoding.passes import cache_argument, run_alone
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ConfigError, ModelError
 
 rope.register()
@@ -99,7 +100,7 @@ def test_the_rules_in_a_plain_model(
     settings: LMInfinite, positions: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whole passes, parts of any size into a bounded cache, and one token at a time."""
-    monkeypatch.setattr("codegen.decoding.infinite._BLOCK", 7)
+    monkeypatch.setattr("codegen.decoding.contexts._BLOCK", 7)
     model = llama(**positions)
     wanted = oracle(model, TOKENS, settings).float()
     given = torch.tensor([TOKENS])
@@ -133,13 +134,13 @@ def test_the_loop_beyond_any_capacity(
     settings: LMInfinite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ragged rows, far longer than the cache, alone and together, with drafts and without."""
-    monkeypatch.setattr("codegen.decoding.infinite._BLOCK", 4)
+    monkeypatch.setattr("codegen.decoding.contexts._BLOCK", 4)
     model = llama()
     wanted: dict[int, list[int]] = {}
     forgot = []
     forget = Extension.forget
     monkeypatch.setattr(
-        "codegen.decoding.infinite.Extension.forget",
+        "codegen.decoding.contexts.Extension.forget",
         lambda self, cache, row, cursor: (
             forgot.append(cache.slots.capacity),
             forget(self, cache, row, cursor),
@@ -152,7 +153,7 @@ def test_the_loop_beyond_any_capacity(
             if drafts:
                 speculation = Speculation([SuffixDrafter() for _ in rows], limit=4)
             decode(model, rows, max_new_tokens=60, temperature=0, top_p=1, eos=frozenset(),
-                   speculation=speculation, infinite=settings)  # fmt: skip
+                   strategy=speculation, infinite=settings)  # fmt: skip
             for i, row in zip(batch, rows, strict=True):
                 if i not in wanted:
                     check_greedy(model, row.prompt, row.tokens, settings)
@@ -213,10 +214,12 @@ def test_long_rows_in_a_small_cache_keep_exact_states() -> None:
     model = llama(num_hidden_layers=1)
     tokens = random.Random(1).choices(range(60), k=3000)
     with torch.inference_mode(), extended(model, settings) as extension:
-        cache, (cursor,) = extension.prefill(model, [tokens], extension.capacity(3000, 1))
-        assert isinstance(cache, RowCache) and cursor < 400
+        rows = extension.rows(model, 3000, 0)
+        run_alone(rows.admit([tokens]))
+        cache, (cursor,) = rows.cache, rows.cursors
+        assert isinstance(cache, KVCache) and cursor < 400
         held: Any = cache.layers[0]
-        fresh = RowCache(1, cursor)  # of one layer: keys depend on token and position alone
+        fresh = KVCache(1, cursor)  # of one layer: keys depend on token and position alone
         recent = [*tokens[:4], *tokens[2999 - cursor + 4 : 2999]]
         positions = torch.arange(cursor)[None]
         fresh.place(positions, cursor)
@@ -255,10 +258,10 @@ def test_what_can_not_be_is_refused_with_the_reason() -> None:
         "max_new_tokens": 4, "temperature": 0, "top_p": 1, "eos": frozenset(),
         "infinite": settings,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="taken back"):
-        decode(model, [row], backspace=5, **options)
+    with pytest.raises(ValueError, match="Backspace can't decode"):
+        decode(model, [row], strategy=Backspace(5), **options)
     with pytest.raises(ValueError, match="longest draft"):
-        decode(model, [row], speculation=Speculation([SuffixDrafter()], limit=16), **options)
+        decode(model, [row], strategy=Speculation([SuffixDrafter()], limit=16), **options)
     with extended(model, settings):
         padded = torch.tensor([[0, 1, 1], [1, 1, 1]])
         with pytest.raises(ModelError, match="padded rows"):

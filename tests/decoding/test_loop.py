@@ -17,12 +17,13 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from codegen.decoding.cache import RowCache
+from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
-from codegen.decoding.verify import Speculation
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ModelError
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
@@ -123,15 +124,15 @@ def test_waiting_rows_take_the_place_of_finished_ones(
         rows = [Row(prompt, uniforms(20, sum(prompt))) for prompt in given]
         speculation = Speculation([SuffixDrafter() for _ in rows]) if drafts else None
         decode(llama, rows, max_new_tokens=20, temperature=0.9, top_p=0.95, eos=eos, width=width,
-               speculation=speculation)  # fmt: skip
+               strategy=speculation)  # fmt: skip
         return rows
 
     alone = [run([prompt])[0] for prompt in prompts]
     assert len({len(row.tokens) for row in alone}) > 3  # they end at different times
     widths = []
-    place = RowCache.place
+    place = KVCache.place
     monkeypatch.setattr(
-        RowCache, "place", lambda self, *a: (widths.append(len(a[0])), place(self, *a))[1]
+        KVCache, "place", lambda self, *a: (widths.append(len(a[0])), place(self, *a))[1]
     )
     together = run(prompts, width)
     assert max(widths) <= width
@@ -202,7 +203,7 @@ def test_backspaces_take_tokens_back(llama: Any) -> None:
         ]
         decode(
             llama, rows, max_new_tokens=new, temperature=1.0, top_p=1.0,
-            eos=frozenset(), backspace=backspace,
+            eos=frozenset(), strategy=Backspace(backspace),
         )  # fmt: skip
         taken_back = 0
         for row, first in zip(rows, begun, strict=True):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codegen.decoding import prepack
-from codegen.decoding.cache import RowCache
+from codegen.decoding import prefill
+from codegen.decoding.cache import KVCache
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.prefill import padded
 from codegen.errors import ModelError
@@ -26,7 +26,7 @@ def llama(tiny_model_dir: Path) -> Any:
 
 def states(model: Any, given: Sequence[Sequence[int]], fill: Any, **options: Any) -> list[Any]:
     """Keys and values of each row's tokens but the last, by layer."""
-    cache = RowCache(model.config.num_hidden_layers, 32)
+    cache = KVCache(model.config.num_hidden_layers, 32)
     fill(model, cache, given, **options)
     return [
         [
@@ -45,7 +45,7 @@ def states(model: Any, given: Sequence[Sequence[int]], fill: Any, **options: Any
 )
 @pytest.mark.parametrize("block", [2048, 7])
 def test_states_are_those_of_prompts_alone(llama: Any, given: list[list[int]], block: int) -> None:
-    packed = states(llama, given, prepack.prefill, block=block)
+    packed = states(llama, given, prefill.packed, block=block)
     apart = [states(llama, [row], padded)[0] for row in given if len(row) > 1]
     assert len(packed) == len(apart)
     for ours, theirs in zip(packed, apart, strict=True):
@@ -55,7 +55,7 @@ def test_states_are_those_of_prompts_alone(llama: Any, given: list[list[int]], b
 
 def test_rows_are_full(llama: Any) -> None:
     """Eleven tokens at most a row: the sixteen to encode take two rows, not five."""
-    packed = prepack.Packed.of([row[:-1] for row in RAGGED])
+    packed = prefill.Packed.of([row[:-1] for row in RAGGED])
     assert packed.tokens.shape == (2, 10)
     for row, (number, column) in zip(RAGGED, packed.places, strict=True):
         length = len(row) - 1
@@ -65,8 +65,8 @@ def test_rows_are_full(llama: Any) -> None:
 
 def test_the_loop_packs_ragged_prompts(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    whole = prepack.prefill
-    monkeypatch.setattr(prepack, "prefill", lambda *a: (used.append(1), whole(*a))[1])
+    whole = prefill.packed
+    monkeypatch.setattr(prefill, "packed", lambda *a: (used.append(1), whole(*a))[1])
 
     def run(given: list[list[int]]) -> list[list[int]]:
         rows = [Row(list(prompt), [0.5] * 12) for prompt in given]
@@ -85,7 +85,7 @@ CANDIDATES = [[5, 6, 7], [5, 6, 8, 9], [], [30], list(range(40, 60))]
 @pytest.mark.parametrize("prompt", [RAGGED[2], [7]], ids=len)
 @pytest.mark.parametrize("block", [2048, 5])
 def test_candidates_are_scored_as_if_alone(llama: Any, prompt: list[int], block: int) -> None:
-    found = prepack.score(llama, prompt, CANDIDATES, block)
+    found = prefill.score(llama, prompt, CANDIDATES, block)
     for candidate, logs in zip(CANDIDATES, found, strict=True):
         assert logs.shape == (len(candidate),)
         with torch.inference_mode():
@@ -96,9 +96,9 @@ def test_candidates_are_scored_as_if_alone(llama: Any, prompt: list[int], block:
 
 
 def test_scores_of_nothing_and_too_much(llama: Any) -> None:
-    assert prepack.score(llama, [4], []) == []
+    assert prefill.score(llama, [4], []) == []
     with pytest.raises(ValueError, match="needs a token"):
-        prepack.score(llama, [], [[1]])
+        prefill.score(llama, [], [[1]])
     too_long = [3] * (llama.config.max_position_embeddings + 1)
     with pytest.raises(ModelError, match="take up to"):
-        prepack.score(llama, [4], [too_long])
+        prefill.score(llama, [4], [too_long])

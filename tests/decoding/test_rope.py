@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding import rope
+from codegen.decoding import contexts as rope
 from codegen.decoding.editing import EditableCache
 from codegen.errors import ConfigError
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codegen.decoding import superposed
 from codegen.decoding.loop import Row, decode
+from codegen.decoding.strategies import superposed
+from codegen.decoding.strategies.superposed import NGrams, Settings, superpose
 from codegen.decoding.suffix import SuffixIndex
-from codegen.decoding.superposed import NGrams, Settings, superpose
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17]]
 

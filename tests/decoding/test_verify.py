@@ -21,7 +21,7 @@ from transformers import (
 
 from codegen.decoding.drafts import Context, Draft, DrafterChain, RecyclingDrafter, SuffixDrafter
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.verify import Speculation
+from codegen.decoding.strategies.speculative import Speculation
 
 PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
 EOS = frozenset(range(1, 120, 29))
@@ -55,7 +55,7 @@ def run(
     rows = [Row(list(prompt), uniforms(new, sum(prompt))) for prompt in prompts]
     decode(
         model, rows, max_new_tokens=new, temperature=temperature, top_p=0.95, eos=eos,
-        speculation=speculation,
+        strategy=speculation,
     )  # fmt: skip
     return rows
 
@@ -163,14 +163,14 @@ def test_stopping_and_limits_cut_a_draft(llama: Any) -> None:
         drafter = Knowing(plain.tokens, 1, True)
         decode(
             llama, [row], max_new_tokens=most, temperature=0.9, top_p=0.95, eos=frozenset(),
-            speculation=Speculation([drafter], limit=12),
+            strategy=Speculation([drafter], limit=12),
         )  # fmt: skip
         assert (row.tokens, row.finish) == (plain.tokens[:most], "length")
     row = Row(list(PROMPTS[0]), uniforms(30, sum(PROMPTS[0])))
     decode(
         llama, [row], max_new_tokens=30, temperature=0.9, top_p=0.95, eos=frozenset(),
         on_token=lambda _, __: len(row.tokens) == 5,
-        speculation=Speculation([Knowing(plain.tokens, 1, True)], limit=12),
+        strategy=Speculation([Knowing(plain.tokens, 1, True)], limit=12),
     )  # fmt: skip
     assert (row.tokens, row.finish) == (plain.tokens[:5], "stop")
 
@@ -185,12 +185,3 @@ def test_real_drafters_on_text_that_repeats(llama: Any) -> None:
     drafted = run(llama, 0.0, speculation, prompts=prompts, eos=frozenset(), new=60)
     assert [row.tokens for row in drafted] == [row.tokens for row in plain]
     assert speculation.passes <= 120
-
-
-def test_drafts_and_penalties_do_not_go_together(llama: Any) -> None:
-    speculation = Speculation([Knowing([], 0, False)])
-    with pytest.raises(ValueError, match="can't be verified"):
-        decode(
-            llama, [Row([4], [0.5])], max_new_tokens=1, temperature=0, top_p=1.0, eos=EOS,
-            backspace=9, speculation=speculation,
-        )  # fmt: skip

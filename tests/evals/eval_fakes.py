@@ -9,18 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.evals.sandbox import Job, Outcome
-from codegen.generation.protocol import (
-    Decoder,
-    Request,
-    SamplingParams,
-    request_seed,
-    settings_of,
-)
-from codegen.records import Sample
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams, request_seed
 
 
 @dataclass
-class FakeGenerator:
+class FakeGenerator(Backend):
     """Texts that depend on the request and, as a real model's do, on the others in its batch."""
 
     model: str = "fake"
@@ -35,7 +28,7 @@ class FakeGenerator:
         params: SamplingParams,
         decoder: Decoder,
         on_text: Callable[[int, str], None] | None = None,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Completion]:
         batch = list(requests)
         self.calls += 1
         self.requests += batch
@@ -47,14 +40,11 @@ class FakeGenerator:
         for i in order:
             request = batch[i]
             text = f"    return {request.index}  # {digest}\n"
-            yield Sample(
-                task=request.task,
-                problem_id=request.problem_id,
-                index=request.index,
-                prompt=request.prompt,
-                completion=self.completion(request) if self.completion else text,
+            yield Completion(
+                i,
+                request,
+                self.completion(request) if self.completion else text,
                 finish_reason="stop",
-                settings=settings_of(self.model, params, decoder),
                 seed=request_seed(params.seed, request),
                 prompt_tokens=len(request.prompt),
                 completion_tokens=len(text),

@@ -21,11 +21,11 @@ from eval_fakes import FakeGenerator, FakeSandbox
 
 from codegen.errors import ConfigError, InputError, SandboxError
 from codegen.evals import tasks
-from codegen.evals.memory import Signer
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.score import SCORE, read_score
 from codegen.evals.scoring import EXECUTIONS, VERDICTS, read_samples, score
+from codegen.evals.signing import Signer
 from codegen.evals.statistics import pass_at_k
 from codegen.generation.protocol import Decoder, SamplingParams
 from codegen.records import Sample, Verdict, read_jsonl, to_json

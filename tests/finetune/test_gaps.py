@@ -19,8 +19,8 @@ from codegen.finetune.gaps import GapEncoder, GapSteps, text_of
 from codegen.finetune.plan import make_plan
 from codegen.finetune.scratch import SPECIAL, new_model, words_tokenizer
 from codegen.finetune.train import TrainingResult, train
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.hf import HFGenerator
+from codegen.generation import Decoder, Request, SamplingParams, samples
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
 
@@ -181,8 +181,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def fill(model: str, prompt: str, **options: Any) -> Any:
     params = SamplingParams(max_new_tokens=5)
-    generator = HFGenerator(load(model))
-    (sample,) = generator.generate([Request(prompt)], params, Decoder("insertion", options))
+    generator = TransformersBackend(load(model))
+    (sample,) = samples(generator, [Request(prompt)], params, Decoder("insertion", options))
     return sample
 
 
@@ -205,11 +205,22 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"stop_threshold.*is 3.*from 0 to 1"):
         fill(small, "a", stop_threshold=3)
     with pytest.raises(ConfigError, match="goes with no other"):
-        list(HFGenerator(load(small)).generate([], SamplingParams(), Decoder("insertion+rpg")))
+        list(
+            samples(
+                TransformersBackend(load(small)), [], SamplingParams(), Decoder("insertion+rpg")
+            )
+        )
     with pytest.raises(ModelError, match="writes from left to right"):
         fill(str(tiny_model_dir), "a")
     with pytest.raises(ModelError, match="insertion"):
-        next(HFGenerator(load(small)).generate([Request("a")], SamplingParams(), Decoder("sample")))
+        next(
+            samples(
+                TransformersBackend(load(small)),
+                [Request("a")],
+                SamplingParams(),
+                Decoder("sample"),
+            )
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding.s2d import Nested, default_exits
+from codegen.decoding.strategies.sorted import Nested, default_exits
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
 from codegen.finetune.batch import collate

@@ -11,18 +11,18 @@ import sys
 from dataclasses import asdict
 
 from codegen.errors import CodegenError
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.vllm_generator import VllmGenerator
+from codegen.generation import Decoder, Request, SamplingParams, samples
+from codegen.generation.vllm import VllmBackend
 
 
 def main() -> None:
-    generator = VllmGenerator(sys.argv[1], options=json.loads(sys.argv[2]))
+    generator = VllmBackend(sys.argv[1], options=json.loads(sys.argv[2]))
     for case in json.load(sys.stdin):
         requests = [Request(**{**one, "stop": tuple(one["stop"])}) for one in case["requests"]]
         decoder = Decoder(case["decoder"], case["options"])
         try:
-            samples = generator.generate(requests, SamplingParams(**case["params"]), decoder)
-            made = [asdict(sample) for sample in samples]
+            params = SamplingParams(**case["params"])
+            made = [asdict(sample) for sample in samples(generator, requests, params, decoder)]
         except CodegenError as error:
             made = [str(error)]
         print("SAMPLES", json.dumps(made), flush=True)

@@ -35,6 +35,17 @@ def completion(text: Any, finish_reason: str = "stop", chat: bool = True, **extr
     return Reply({"object": "chat.completion", "choices": [choice], "usage": usage})
 
 
+def sse(pieces: list[str], finish_reason: str = "stop") -> Reply:
+    """The parts of a stream that suit chat and plain completions alike, then the usage."""
+    rows: list[dict[str, Any]] = [
+        {"choices": [{"index": 0, "delta": {"content": piece}, "text": piece}]} for piece in pieces
+    ]
+    rows.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish_reason}]})
+    rows.append({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}})
+    lines = [f"data: {json.dumps(row)}\n\n" for row in rows] + ["data: [DONE]\n\n"]
+    return Reply(raw="".join(lines).encode(), headers={"Content-Type": "text/event-stream"})
+
+
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
     body = {"error": {"message": message, "type": "some_error", "code": code}}
     return Reply(body, status, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -89,7 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         body = json.loads(self.rfile.read(length))
-        reply = self.model.handle(self.path, dict(self.headers), body)
+        headers = {name.title(): value for name, value in self.headers.items()}
+        reply = self.model.handle(self.path, headers, body)
         with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up waiting
             self.send(reply)
 
@@ -101,7 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Type", "application/json")
+        if "Content-Type" not in reply.headers:
+            self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw) + reply.promise))
         self.end_headers()
         self.wfile.write(raw)

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from codegen.errors import ConfigError, ModelError
-from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.decoders import find_decoder
-from codegen.generation.hf import HFGenerator
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, ModelCard, load
 
 REQUESTS = [Request(prompt) for prompt in ("def f(x):\n", "import", "class A:\n    def g(self):\n")]
@@ -48,7 +48,7 @@ def test_a_draft_that_was_not_trained_as_one_is_refused(
     for options in ({}, {"exits": "1,2"}):
         decoder = Decoder("sorted", {"draft": name, **options})
         with pytest.raises(ModelError, match="not trained with the loss sorted") as error:
-            list(HFGenerator(loaded).generate(REQUESTS, SamplingParams(), decoder))
+            list(samples(TransformersBackend(loaded), REQUESTS, SamplingParams(), decoder))
         assert "codegen finetune" in str(error.value.remedy)
 
 
@@ -60,7 +60,7 @@ def test_the_card_of_an_older_draft_says_so(
     (tmp_path / "model" / "codegen.json").write_text(json.dumps(dataclasses.asdict(card)))
     decoder = Decoder("sorted", {"draft": name})
     params = SamplingParams(max_new_tokens=2)
-    assert list(HFGenerator(loaded).generate(REQUESTS, params, decoder))
+    assert list(samples(TransformersBackend(loaded), REQUESTS, params, decoder))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
@@ -73,9 +73,9 @@ def test_the_text_is_that_of_plain_decoding(
     loaded: LoadedModel, temperature: float, options: dict[str, object]
 ) -> None:
     params = SamplingParams(max_new_tokens=16, temperature=temperature)
-    plain = list(HFGenerator(loaded).generate(REQUESTS, params, Decoder()))
+    plain = list(samples(TransformersBackend(loaded), REQUESTS, params, Decoder()))
     decoder = Decoder("sorted", {"draft": loaded.name, **options})
-    drafted = list(HFGenerator(loaded).generate(REQUESTS, params, decoder))
+    drafted = list(samples(TransformersBackend(loaded), REQUESTS, params, decoder))
     for one, other in zip(plain, drafted, strict=True):
         assert (one.completion, one.finish_reason) == (other.completion, other.finish_reason)
         assert 0 < other.meta["passes"] <= other.completion_tokens + 1
@@ -86,14 +86,14 @@ def test_the_text_is_that_of_plain_decoding(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({}, "The decoder sorted needs a model that drafts"),
+        ({}, "The decoder sorted: the key 'draft' is missing"),
         ({"draft": "d", "exit": "2"}, "Did you mean 'exits'"),
         ({"draft": "d", "exits": "4,2"}, "must ascend"),
-        ({"draft": "d", "exits": "x"}, "whole numbers above 0"),
+        ({"draft": "d", "exits": "x"}, "whole numbers from 1"),
         ({"draft": "d", "thresholds": "0.5,2"}, "from 0 to 1"),
         ({"draft": "d", "thresholds": [None]}, "from 0 to 1"),
-        ({"draft": "d", "tokens": "3,4"}, "one whole number"),
-        ({"draft": "d", "tokens": 1000}, "at most 128"),
+        ({"draft": "d", "tokens": "3,4"}, "a whole number from 1 to 128"),
+        ({"draft": "d", "tokens": 1000}, "from 1 to 128"),
     ],
     ids=str,
 )
@@ -108,17 +108,17 @@ def test_what_the_draft_model_does_not_allow(
 ) -> None:
     def ask(**options: object) -> None:
         decoder = Decoder("sorted", {"draft": loaded.name, **options})
-        list(HFGenerator(loaded).generate(REQUESTS, SamplingParams(), decoder))
+        list(samples(TransformersBackend(loaded), REQUESTS, SamplingParams(), decoder))
 
     with pytest.raises(ModelError, match="has 2 layers"):
         ask(exits="1,3")
     with pytest.raises(ConfigError, match="exits after 1, 2 layers"):
         ask(exits="1,2", thresholds="0.5,0.5")
-    assert find_decoder(Decoder("edit_sequence+sorted", {"draft": "d"})).sorted_draft
+    assert find_decoder(Decoder("edit_sequence+sorted", {"draft": "d"})).options.draft == "d"
     with pytest.raises(ConfigError):
         find_decoder(Decoder("sorted+suffix", {"draft": "d"}))
     other = dataclasses.replace(loaded, tokenizer=copy.deepcopy(loaded.tokenizer))
     other.tokenizer.add_tokens(["<new>"])
-    monkeypatch.setattr("codegen.generation.hf.load", lambda *_, **__: other)
+    monkeypatch.setattr("codegen.generation.transformers.load", lambda *_, **__: other)
     with pytest.raises(ModelError, match="other tokens"):
         ask()

@@ -7,8 +7,7 @@ import pytest
 pytest.importorskip("triton", reason="Triton is not installed (Linux: pip install triton)")
 
 from codegen.errors import MachineError
-from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant
-from codegen.kernels.gpu.variants import variants
+from codegen.kernels.gpu.compile import ARCHITECTURES, compile_variant, variants
 
 _EVERY_RUN = "fp16 D=128", "k=4", "accept", "logits"
 _SHARED = 99 * 1024  # what a block of sm_80's smaller relatives (sm_86, sm_89) may have

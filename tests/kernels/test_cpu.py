@@ -191,10 +191,10 @@ def test_attention_of_several_sequences(
         order = torch.randperm(capacity)[:length]
         places = torch.randperm(length)[:queries].sort().values
         rows = cpu.SequenceRows(places, order)
-        parts = torch.randn(3, kv_heads, capacity, dim).to(cpu.CELLS[dtype])
+        parts = torch.randn(3, kv_heads, capacity, dim).to(cpu.SLOTS[dtype])
         new = unaligned(torch.randn(queries, heads + 2 * kv_heads, dim).to(dtype))
         keys, values = (
-            new[:, heads + first : heads + first + kv_heads].to(cpu.CELLS[dtype]).transpose(0, 1)
+            new[:, heads + first : heads + first + kv_heads].to(cpu.SLOTS[dtype]).transpose(0, 1)
             for first in (0, kv_heads)
         )
         before = parts.clone()
@@ -237,7 +237,7 @@ def test_attention_to_keys_of_any_size(dtype: torch.dtype) -> None:
     """Scores far from zero neither overflow nor vanish, and what is not seen has no influence."""
     for end in (0, 15, 16, 40):
         parts = torch.randn(2, 1, 64, 32) * torch.tensor([100.0, 1.0])[:, None, None, None]
-        parts = parts.to(cpu.CELLS[dtype])
+        parts = parts.to(cpu.SLOTS[dtype])
         parts[:, :, end + 1 :] = torch.inf
         rows = cpu.SequenceRows(torch.tensor([end]), torch.arange(64))
         new = torch.randn(1, 4, 32).to(dtype)
@@ -253,7 +253,7 @@ def test_attention_to_keys_of_any_size(dtype: torch.dtype) -> None:
 
 @by_type
 def test_states_beyond_a_cells_range_are_kept_finite(dtype: torch.dtype) -> None:
-    parts = torch.zeros(2, 1, 4, 32).to(cpu.CELLS[dtype])
+    parts = torch.zeros(2, 1, 4, 32).to(cpu.SLOTS[dtype])
     rows = cpu.SequenceRows(torch.tensor([0]), torch.arange(1))
     new = torch.full((1, 3, 32), 1e6).to(dtype)
     cells = np.array([[*(part.data_ptr() for part in parts), 0]])

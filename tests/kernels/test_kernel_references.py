@@ -8,14 +8,13 @@ import pytest
 import torch
 from scipy import stats
 
-from codegen.decoding.cache import RowCache, RowCacheLayer
-from codegen.decoding.editing.rotation import Rotation
-from codegen.decoding.rsd.trees import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
+from codegen.decoding.cache import CacheLayer, KVCache, Rotation
+from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
 from codegen.errors import InputError
 from codegen.kernels import accept as kernel_accept
-from codegen.kernels import compaction, logits, philox, rotation, tree_attention
-from codegen.kernels.gumbel import gumbel_top_k
-from codegen.kernels.philox import ACCEPT, DRAFT
+from codegen.kernels import logits, tree_attention
+from codegen.kernels import states as kernel_states
+from codegen.kernels.logits import ACCEPT, DRAFT, gumbel_top_k
 
 ROWS, V = 200, 6
 
@@ -145,7 +144,7 @@ def test_philox_known_answers() -> None:
     def word(key: tuple[int, int], *counter: int) -> int:
         seed = key[0] | key[1] << 32
         signed = seed - 2**64 if seed >= 2**63 else seed
-        return int(philox.philox(torch.tensor(signed), *(torch.tensor(c) for c in counter)))
+        return int(logits.philox(torch.tensor(signed), *(torch.tensor(c) for c in counter)))
 
     ones = 0xFFFFFFFF
     assert word((0, 0), 0, 0, 0, 0) == 0x6627E8D5
@@ -157,10 +156,10 @@ def test_philox_known_answers() -> None:
 def test_noise_is_gumbel_and_of_no_batch() -> None:
     ids = torch.arange(50)
     one = torch.ones_like(ids)
-    noise = philox.gumbel(one, ids, one, 1000, DRAFT)
+    noise = logits.gumbel(one, ids, one, 1000, DRAFT)
     assert stats.kstest(noise.flatten().numpy(), "gumbel_r").pvalue > 1e-3
-    assert torch.equal(philox.gumbel(one[:1], ids[30:31], one[:1], 1000, DRAFT)[0], noise[30])
-    assert not torch.equal(philox.gumbel(one, ids, one, 1000, ACCEPT), noise)
+    assert torch.equal(logits.gumbel(one[:1], ids[30:31], one[:1], 1000, DRAFT)[0], noise[30])
+    assert not torch.equal(logits.gumbel(one, ids, one, 1000, ACCEPT), noise)
     winners = noise[noise > 4]
     assert len(winners) > 500
     assert len(winners.unique()) == len(winners)  # the largest are told apart
@@ -181,11 +180,11 @@ def test_draw_order(g) -> None:
 
 def test_the_cache_keeps_a_path(g) -> None:
     """By slots written out; layers of two shapes, and a row whose path lies together already."""
-    cache = RowCache(3, 12)
+    cache = KVCache(3, 12)
     cache.place(torch.arange(12).repeat(3, 1), 12)
     tensors: list[torch.Tensor] = []
     for layer, heads in zip(cache.layers, (3, 3, 1), strict=True):
-        assert isinstance(layer, RowCacheLayer)
+        assert isinstance(layer, CacheLayer)
         tensors += layer.update(*torch.randn(2, 3, heads, 12, 4, generator=g))
     before = [tensor.clone() for tensor in tensors]
     cache.keep([[2, 4], [3], [1, 2]], [1, 6, 0])
@@ -203,7 +202,7 @@ def test_rotation_as_the_editor_turns(neighbours, g) -> None:
     encoded = torch.randn(1, 2, 6, 8, generator=g).half()
     states, cells = encoded.clone(), torch.tensor([4, 1])
     cosines, sines = turn.turns(torch.tensor([9, -3]))
-    rotation.turn_cells(encoded, states, cells, cosines, sines, neighbours)
+    kernel_states.turn_slots(encoded, states, cells, cosines, sines, neighbours)
     expected = turn.turn(encoded.index_select(2, cells), cosines, sines)
     assert torch.equal(states[:, :, cells], expected)
     assert torch.equal(states[:, :, 0], encoded[:, :, 0])
@@ -246,4 +245,4 @@ def test_wrong_shapes_are_named() -> None:
     with pytest.raises(InputError, match="k is 9"):
         gumbel_top_k(torch.zeros(1, 4), 9, length, length, length)
     with pytest.raises(InputError, match="differ"):
-        compaction.compact([kv, kv.half()], bits[:, :2], length)
+        kernel_states.compact([kv, kv.half()], bits[:, :2], length)

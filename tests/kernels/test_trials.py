@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from codegen.kernels import backend, compaction
+from codegen.kernels import backend
+from codegen.kernels import states as kernel
 
 
 @pytest.fixture(autouse=True)
@@ -90,19 +91,19 @@ def test_without_trials_the_kernel_runs_at_once() -> None:
 def test_a_kernel_on_trial_does_not_touch_what_it_would_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = pytest.importorskip("codegen.kernels.gpu.compaction")
+    module = pytest.importorskip("codegen.kernels.gpu.states")
 
     def ruin(states: list[torch.Tensor], *_: torch.Tensor) -> None:
         for tensor in states:
             tensor.zero_()
 
-    monkeypatch.setattr(module, "launch", ruin)
+    monkeypatch.setattr(module, "launch_compact", ruin)
     states = [torch.randn(2, 3, 9, 4) for _ in range(4)]
     expected = [tensor.clone() for tensor in states]
     path, cursors = torch.tensor([[2, 4], [3, -1]]), torch.tensor([1, 5])
-    compaction.reference(expected, path, cursors)
+    kernel.reference_compact(expected, path, cursors)
     with pytest.warns(RuntimeWarning, match="compact"):
-        compaction.compact(states, path, cursors)
+        kernel.compact(states, path, cursors)
     assert all(map(torch.equal, states, expected))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from codegen.errors import CodegenError
@@ -175,7 +175,7 @@ class Fake:
     def work(self) -> Iterator[Any]:
         try:
             for size in self.sizes:
-                yield SimpleNamespace(places=np.arange(size), name=self.name, cache=None)
+                yield SimpleNamespace(size=size, name=self.name, cache=None)
         finally:
             self.ended = True
         return self.name  # type: ignore[return-value]
@@ -208,6 +208,23 @@ def test_who_decodes_has_a_pass_in_every_round(monkeypatch: pytest.MonkeyPatch) 
     assert all("decodes" in names for names in found[:6])
     assert all("too" in names for names in found[:4])
     assert len(found) == 9
+
+
+def test_rounds_tell_what_passes_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the tokens of a round; rounds that encode contexts beside are of no use for that."""
+    from codegen.server import schedule as module
+
+    clock = itertools.count(0.0, 0.5)  # a round takes half a second
+    monkeypatch.setattr(module.time, "thread_time", lambda: next(clock))
+    seen: list[tuple[str, tuple[float, ...]]] = []
+    for name in ("add", "add_prompt"):
+        monkeypatch.setattr(
+            module.PassCosts, name, lambda _, *given, name=name: seen.append((name, given))
+        )
+    rounds([Fake("one", [1, 1]), Fake("other", [3, 1])], monkeypatch)
+    rounds([Fake("cold", [40]), Fake("paste", [20])], monkeypatch)
+    rounds([Fake("cold", [40]), Fake("decodes", [2])], monkeypatch)
+    assert seen == [("add", (1, 4, 0.5)), ("add", (1, 2, 0.5)), ("add_prompt", (60, 0.5))]
 
 
 def test_contexts_take_a_chunk_between_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from codegen.data.sources.base import Item, Rejected
-from codegen.generation.prompts import function_instruction
+from codegen.generation.protocol import function_instruction
 from codegen.python_syntax import syntax_fault
 from codegen.records import Example
 

@@ -9,7 +9,7 @@ the prompt's end is no legal action: a policy has to mask it.
 
 The demonstrator's action, which is the label, is a function of the state alone. Where the state is
 a prefix of the right token sequence it is the next right token; elsewhere it is the backspace. So a
-wrong token is executed, and stands in later states, but is never a label. In a run of wrong tokens
+wrong token is executed, and is part of later states, but is never a label. In a run of wrong tokens
 the label is right only at the first, and the backspace from then on until the last is removed: m
 wrong tokens give one label x[i], 2m - 1 backspace labels, then x[i] once more.
 
@@ -71,7 +71,7 @@ class Noised:
     Attributes:
         events: runs of wrong tokens.
         wrong: wrong tokens, which is also the number of backspaces executed.
-        no_candidate: positions drawn for noise where nothing wrong was to be had.
+        no_candidate: positions drawn for noise without a candidate.
     """
 
     trajectory: Trajectory
@@ -152,7 +152,7 @@ def kinds(trajectory: Trajectory) -> list[Kind]:
 
 
 def to_meta(trajectory: Trajectory) -> dict[str, Any]:
-    """The trajectory as it stands in a text's ``meta``: ints and lists of ints."""
+    """The trajectory as a text's ``meta`` holds it: ints and lists of ints."""
     return {
         "bkspc": trajectory.bkspc,
         "prompt_tokens": trajectory.prompt_tokens,

@@ -287,7 +287,7 @@ class Scopes:
         self._attributes = sorted({n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)})
 
     def names(self, site: Site) -> tuple[list[str], ...]:
-        """The names that could stand at a site, sorted: the functions' around it, the module's."""
+        """The names that would fit at a site, sorted: the functions' around it, the module's."""
         if site.names == "attributes":
             return (self._attributes,)
         return sorted(frozenset().union(*self._bound_at.get(site.line, ()))), self._module

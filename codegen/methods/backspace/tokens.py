@@ -101,7 +101,7 @@ class Codec:
     def __init__(self, tokenizer: Any, name: str = "") -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ConfigError(
-                f"The tokenizer of {name!r} is a slow one, which tells no character offsets.",
+                f"The tokenizer of {name!r} is a slow one, which gives no character offsets.",
                 _TOKENIZER_REMEDY,
             )
         if tokenizer.eos_token_id is None:

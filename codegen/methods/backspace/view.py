@@ -104,7 +104,7 @@ def render(step: Step, trajectory: Trajectory, decode: Decode) -> Text:
 
 
 def title(step: Step, trajectory: Trajectory) -> str:
-    """Where a step stands among the actions of the completion."""
+    """The step's place among the actions of the completion."""
     return f"action {step.time} of {len(trajectory.actions) - trajectory.prompt_tokens}"
 
 

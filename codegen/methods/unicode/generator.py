@@ -17,16 +17,12 @@ is faithful, but no more abstract than the code.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from codegen.errors import CodegenError, ConfigError
-from codegen.generation.askers import asker_of
-from codegen.generation.asking import ModelUnusable, Prices
-from codegen.generation.endpoint_settings import Endpoint
-from codegen.generation.local_model import LocalModel
-from codegen.generation.plans import Plan, Questioner, Unusable, run_plans
+from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
 from codegen.methods.unicode.convert import (
     Translation,
     parse_program,
@@ -67,15 +63,10 @@ class UniCode:
             example; ``mix`` stands for all of them.
         template: how an instruction is wrapped: ``plain`` or ``alpaca``.
         llm: the model for ``llm`` and ``hybrid``.
-        cache: file of the model's answers; empty for none.
-        ledger: file that counts the answers given now (:mod:`codegen.generation.ledger`); empty for
-            none.
-        temperature, max_tokens: of the model's answers.
         min_score: the least grade of universal code that is kept, 1 to 5; 0 asks for no grades.
         snippets: in mode ``llm``, take each program as a snippet that inspires the model to a
             question and an answer, as the paper does with raw code. The example's own instruction
             is not used.
-        prices: of the model's tokens, for the cost in ``meta``.
 
     A text's ``meta`` holds ``style`` and ``objective``; from a model ``llm_model``, with grades
     ``score``. The amounts of an example stand on the first of its texts alone, so that sums over
@@ -88,14 +79,9 @@ class UniCode:
     objectives: tuple[Objective, ...] = OBJECTIVES
     styles: tuple[str, ...] = (MIX,)
     template: Template = "plain"
-    llm: Endpoint | LocalModel | None = None
-    cache: str = ""
-    ledger: str = ""
-    temperature: float = 0.0
-    max_tokens: int = 2048
+    llm: ModelClient | None = None
     min_score: int = 0
     snippets: bool = False
-    prices: Prices = Prices()
     name: str = field(default="unicode", init=False)
 
     def __post_init__(self) -> None:
@@ -112,8 +98,6 @@ class UniCode:
             raise ConfigError("Grades and snippets need mode 'llm'.")
         if self.min_score not in (0, *range(GRADES[0], GRADES[1] + 1)):
             raise ConfigError(f"min_score is {self.min_score}; it must be 0 (off) or 1 to 5.")
-        if self.max_tokens < 1 or not 0 <= self.temperature <= 100:
-            raise ConfigError("max_tokens must be at least 1, temperature in [0, 100].")
 
     def config(self) -> dict[str, Any]:
         """What decides the texts: not how, or through which cache, the model is reached."""
@@ -122,17 +106,8 @@ class UniCode:
             for name in ("name", "mode", "objectives", "styles", "template")
         }
         if self.llm is not None:
-            config |= {
-                "llm": self.llm.identity(),
-                "temperature": self.temperature,
-                "max_tokens": self.max_tokens,
-                "min_score": self.min_score,
-                "snippets": self.snippets,
-                "prices": {
-                    "prompt": self.prices.prompt,
-                    "completion": self.prices.completion,
-                },
-            }
+            config |= self.llm.config()
+            config |= {"min_score": self.min_score, "snippets": self.snippets}
         return config
 
     def generate(self, example: Example, rng: random.Random) -> Iterator[TrainingText]:
@@ -155,43 +130,34 @@ class UniCode:
     ) -> list[list[TrainingText] | Exception]:
         """What :meth:`generate` yields or raises for each item; their questions go out together."""
         plans = [self._plan(example, rng) for example, rng in items]
-        if self.llm is None:
-            return run_plans(plans, None)
-        try:
-            return run_plans(plans, asker_of(self.llm, self.cache, self.ledger))
-        except ConfigError:
-            raise
-        except (
-            CodegenError
-        ) as error:  # of cache or ledger: no fault of an example, so the run must end
-            raise ModelUnusable(error.message, error.remedy) from error
+        return self.llm.run(plans) if self.llm else run_plans(plans)
 
     def _plan(self, example: Example, rng: random.Random) -> Plan[list[TrainingText]]:
         style = _draw(self.styles, rng)
-        asked = Questioner(rng, self.temperature, self.max_tokens)
+        model = Conversation(rng, self.llm.max_tokens if self.llm else 0)
         question, answer, language = example.instruction, example.program, example.language
         if not self.snippets and not question.strip() and self.objectives != ("pa",):
             raise Unusable("no_instruction", "only objective pa can do without a question")
         if self.snippets:
-            question, answer = yield from invented(answer, language, asked)
+            question, answer = yield from invented(answer, language, model)
             _check_invented(answer, language)
         meta: dict[str, Any] = {"style": style.name}
         once: dict[str, int] = {}
         if self.mode == "llm":
-            unicode = yield from written(question, answer, language, style, asked)
+            unicode = yield from written(question, answer, language, style, model)
         else:
             skeleton = translated(example, style)
             unicode = skeleton.text
             meta = {"style": skeleton.style.name}
             once = {"nodes": skeleton.nodes, "uncovered": sum(skeleton.uncovered.values())}
             if self.mode == "hybrid":
-                unicode = yield from commented(question, skeleton, asked)
+                unicode = yield from commented(question, skeleton, model)
         triple = Triple(question, answer, unicode, language)
         if self.min_score:
-            meta["score"] = yield from graded(triple, self.min_score, asked)
+            meta["score"] = yield from graded(triple, self.min_score, model)
         if self.llm is not None:
-            meta["llm_model"] = self.llm.model
-            once |= self._cost(asked)
+            meta["llm_model"] = self.llm.spec.model
+            once |= self.llm.cost(model)
         return [
             TrainingText(
                 id=f"{example.id}#unicode-{objective}",
@@ -202,14 +168,6 @@ class UniCode:
             )
             for number, objective in enumerate(self.objectives)
         ]
-
-    def _cost(self, asked: Questioner) -> Mapping[str, int]:
-        tokens = asked.prompt_tokens, asked.completion_tokens
-        return {
-            "llm_prompt_tokens": tokens[0],
-            "llm_completion_tokens": tokens[1],
-            "llm_cost_micros": self.prices.micros(*tokens),
-        }
 
 
 def translated(example: Example, style: Style) -> Translation:

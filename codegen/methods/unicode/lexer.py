@@ -136,7 +136,7 @@ Kind = Literal[
 
 @dataclass(slots=True)
 class Break:
-    """What stands between two lines of code.
+    """What is between two lines of code.
 
     Attributes:
         trailing: the comment that ends the line before, if any, without the ``//``.

@@ -19,7 +19,7 @@ import ast
 import re
 from functools import cache
 
-from codegen.generation.plans import Plan, Questioner, Unusable
+from codegen.generation.plans import Conversation, Plan, Unusable
 from codegen.methods.unicode import prompts
 from codegen.methods.unicode.convert import (
     Translation,
@@ -36,11 +36,11 @@ GRADES = (1, 5)
 
 
 def written(
-    question: str, answer: str, language: str, style: Style, asked: Questioner
+    question: str, answer: str, language: str, style: Style, model: Conversation
 ) -> Plan[str]:
     """A plan for the universal code of an answer, written by the model."""
     prompt = prompts.write_prompt(question, answer, language, style, _example(style.name))
-    unicode = block((yield from asked.ask(prompt)))
+    unicode = block((yield from model.ask(prompt)))
     if not unicode.strip():
         raise Unusable("empty_answer", "the answer holds no universal code")
     if _squeezed(unicode) == _squeezed(answer):
@@ -50,24 +50,24 @@ def written(
     return unicode
 
 
-def commented(question: str, skeleton: Translation, asked: Questioner) -> Plan[str]:
+def commented(question: str, skeleton: Translation, model: Conversation) -> Plan[str]:
     """A plan for universal code from the AST with comments from the model."""
-    unicode = block((yield from asked.ask(prompts.comment_prompt(question, skeleton.text))))
+    unicode = block((yield from model.ask(prompts.comment_prompt(question, skeleton.text))))
     return checked_comments(skeleton, unicode)
 
 
-def graded(triple: Triple, least: int, asked: Questioner) -> Plan[int]:
+def graded(triple: Triple, least: int, model: Conversation) -> Plan[int]:
     """A plan for a grade of at least ``least``."""
     prompt = prompts.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
-    score = grade((yield from asked.ask(prompt)))
+    score = grade((yield from model.ask(prompt)))
     if score < least:
         raise Unusable("low_score", f"graded {score}, below {least}")
     return score
 
 
-def invented(snippet: str, language: str, asked: Questioner) -> Plan[tuple[str, str]]:
+def invented(snippet: str, language: str, model: Conversation) -> Plan[tuple[str, str]]:
     """A plan for a question and its answer, inspired by a snippet."""
-    return problem_and_solution((yield from asked.ask(prompts.snippet_prompt(snippet, language))))
+    return problem_and_solution((yield from model.ask(prompts.snippet_prompt(snippet, language))))
 
 
 def block(text: str) -> str:

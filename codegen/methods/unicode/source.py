@@ -123,8 +123,8 @@ class Facts:
         nodes: number of AST nodes; operators and expression contexts are not counted.
         bound: every name that the program itself binds in any scope. What UniCode would write
             as a built-in operation may be another thing under such a name.
-        imported: those of them bound by imports; ``m.f(x)`` on a module is no method call.
-        functions: those of them that are functions or methods.
+        imported: the names among them bound by imports; ``m.f(x)`` on a module is no method call.
+        functions: the names among them of functions or methods.
     """
 
     nodes: int
@@ -198,7 +198,7 @@ def is_do_while(node: ast.While) -> bool:
 
 
 def has_continue(body: Sequence[ast.stmt]) -> bool:
-    """Whether statements continue the loop that they stand in."""
+    """Whether statements continue the loop that they are in."""
     waiting: list[ast.AST] = list(body)
     while waiting:
         node = waiting.pop()

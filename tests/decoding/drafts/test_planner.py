@@ -16,10 +16,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding import loop
-from codegen.decoding.drafts import Draft, FixedCosts, PassCosts, Planner
-from codegen.generation import Decoder, Request, SamplingParams
-from codegen.generation.hf import HFGenerator
+from codegen.decoding import passes, rows
+from codegen.decoding.drafts import (
+    Account,
+    Draft,
+    FixedCosts,
+    PassCosts,
+    Planner,
+    SharedCosts,
+)
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.generation import Decoder, Request, SamplingParams, samples
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import LoadedModel, load
 
 
@@ -41,7 +49,7 @@ def test_the_account_bounds_what_failing_drafts_cost(
     lucky: list[bool], cost: float, probability: float, most: int
 ) -> None:
     """However drafts over-estimate themselves, from any round on."""
-    planner = Planner(FixedCosts(cost), slack=0.02, allowance=0.7, ceiling=3.0)
+    planner = Planner(FixedCosts(cost), Account(slack=0.02, balance=0.7, ceiling=3.0))
     spent = gained = worst = 0.0
     for luck in lucky:
         (draft,) = planner.plan([boast(most, probability)], 1, [100])
@@ -69,7 +77,7 @@ def test_the_width_is_the_best_of_all_widths(data: st.DataObject) -> None:
             above = probabilities[parents[-1]] if parents[-1] >= 0 else 1.0
             probabilities.append(above * rng.random())
         drafts.append(Draft(list(range(len(parents))), parents, probabilities))
-    planner = Planner(FixedCosts(cost), allowance=2.0)
+    planner = Planner(FixedCosts(cost), Account(balance=2.0))
     cut = planner.plan(drafts, len(drafts), [50] * len(drafts), waiting=True)
 
     def gain(width: int) -> float:
@@ -106,11 +114,34 @@ def test_a_row_that_ends_soon_is_worth_little_unless_another_waits() -> None:
         costs.add(8, 1, 1.0)
         for width in range(2, 17):
             costs.add(8, width, 1 + 0.065 * (width - 1))
-        cut = Planner(costs, allowance=1.0).plan(drafts, 8, left, waiting)
+        cut = Planner(costs, Account(balance=1.0)).plan(drafts, 8, left, waiting)
         assert 1 + max(map(len, cut)) == expected, (left, waiting)
 
 
 # --- measured costs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("token", [0.02, 0.15, 0.6])
+@pytest.mark.parametrize("together", [1, 3, 8])
+def test_requests_that_share_passes_draft_as_far_as_all_gain(token: float, together: int) -> None:
+    """Against every length, tried one by one: the tokens that all requests get in a pass's time."""
+    costs = PassCosts()
+    for tokens in range(1, 33):
+        costs.add(1, tokens, 1 + token * (tokens - 1))
+    draft = boast(12, 0.8)
+    account = Account(balance=100.0)
+    planner = Planner(SharedCosts(costs, lambda: together), account)
+    (cut,) = planner.plan([draft], 1, [50])
+    plain = 1 + token * (together - 1)
+
+    def gain(drafted: int) -> float:  # in plain passes of all, for one request's drafted tokens
+        return sum(draft.probabilities[:drafted]) / together - token * drafted / plain
+
+    best = max(map(gain, range(13)))
+    assert gain(len(cut)) >= best - 0.02 / together - 1e-9
+    account.balance = 0.0
+    planner.settle(1, 1 + len(cut), [1 + len(cut)])  # all of it was right
+    assert account.balance > 0 and account.pace >= 1
 
 
 def test_costs_are_measured_and_guessed_from_above() -> None:
@@ -200,9 +231,9 @@ class Machine:
         def prefill(_: Any, __: Any, given: Sequence[list[int]]) -> None:
             self.now += token * sum(map(len, given))
 
-        monkeypatch.setattr(loop, "forward", forward)
-        monkeypatch.setattr(loop, "prefill", prefill)
-        monkeypatch.setattr(loop._Run, "clock", lambda _: self.now, raising=False)
+        monkeypatch.setattr(passes, "forward", forward)
+        monkeypatch.setattr(rows, "prefill", prefill)
+        monkeypatch.setattr(Speculation, "clock", lambda *_: self.now)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +245,7 @@ KINDS = ("fresh", "loops", "uneven loops", "at random")
 
 
 def target(loaded: LoadedModel, kind: str) -> torch.Tensor:
-    eos = HFGenerator(loaded).eos
+    eos = TransformersBackend(loaded).eos
     return succession(kind, loaded.model.config.vocab_size, set(eos) | {0, 1, 2, 3})
 
 
@@ -236,11 +267,11 @@ def test_drafts_never_cost(
     plain: list[str] = []
     for decoder in ("sample", "suffix", "edit"):
         machine.spent = 0.0
-        made = HFGenerator(loaded, batch_size=size)
-        samples = list(made.generate(asked(8), params, Decoder(decoder)))
+        made = TransformersBackend(loaded, batch_size=size)
+        found = list(samples(made, asked(8), params, Decoder(decoder)))
         took[decoder] = machine.spent
-        plain = plain or [sample.completion for sample in samples]
-        assert [sample.completion for sample in samples] == plain
+        plain = plain or [sample.completion for sample in found]
+        assert [sample.completion for sample in found] == plain
     for decoder in ("suffix", "edit"):
         assert took["sample"] / took[decoder] >= 0.97, took
     if name in ("gpu", "bf16") and kind == "loops" and size == 1:
@@ -253,17 +284,17 @@ def test_what_is_emitted_does_not_depend_on_the_clock(
 ) -> None:
     Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
     params = SamplingParams(max_new_tokens=64, temperature=temperature, seed=5)
-    generator = HFGenerator(loaded, batch_size=4)
-    plain = [s.completion for s in generator.generate(asked(6), params, Decoder("sample"))]
+    generator = TransformersBackend(loaded, batch_size=4)
+    plain = [s.completion for s in samples(generator, asked(6), params, Decoder("sample"))]
     passes = set()
     for seed in range(4):
         rng = random.Random(seed)
         ticks = itertools.accumulate(rng.expovariate(1) ** 2 for _ in itertools.count())
-        monkeypatch.setattr(loop._Run, "clock", lambda _, ticks=ticks: next(ticks))
-        generator._planner = Planner(PassCosts(), allowance=50.0, ceiling=50.0)
-        samples = list(generator.generate(asked(6), params, Decoder("edit")))
-        assert [sample.completion for sample in samples] == plain
-        passes.add(sum(sample.meta["passes"] for sample in samples))
+        monkeypatch.setattr(Speculation, "clock", lambda *_, ticks=ticks: next(ticks))
+        generator._planner = Planner(PassCosts(), Account(balance=50.0, ceiling=50.0))
+        found = list(samples(generator, asked(6), params, Decoder("edit")))
+        assert [sample.completion for sample in found] == plain
+        passes.add(sum(sample.meta["passes"] for sample in found))
     assert len(passes) > 1, "the clock did decide what was drafted"
 
 
@@ -271,15 +302,15 @@ def test_a_given_cost_makes_drafts_a_function_of_the_batch(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Machine(monkeypatch, "bf16", target(loaded, "uneven loops"))
-    generator = HFGenerator(loaded, batch_size=4)
+    generator = TransformersBackend(loaded, batch_size=4)
     params = SamplingParams(max_new_tokens=64, temperature=1.0)
     found = []
     for seed in range(3):
         rng = random.Random(seed)
-        monkeypatch.setattr(loop._Run, "clock", lambda _, rng=rng: rng.random())
+        monkeypatch.setattr(Speculation, "clock", lambda *_, rng=rng: rng.random())
         decoder = Decoder("suffix", {"token_cost": "0.05"})
-        found.append([s.meta for s in generator.generate(asked(4), params, decoder)])
+        found.append([s.meta for s in samples(generator, asked(4), params, decoder)])
     assert found[0] == found[1] == found[2]
     assert any(meta["drafts"] for meta in found[0])
     decoder = Decoder("suffix", {"token_cost": 50})
-    assert not any(s.meta["drafts"] for s in generator.generate(asked(4), params, decoder))
+    assert not any(s.meta["drafts"] for s in samples(generator, asked(4), params, decoder))

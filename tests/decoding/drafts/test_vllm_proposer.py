@@ -19,9 +19,8 @@ import pytest
 
 from codegen.decoding.drafts import Context, DrafterMaker, PlannedDrafter
 from codegen.decoding.drafts.vllm_proposer import DraftProposer
-from codegen.decoding.healing import Vocabulary
+from codegen.decoding.healing import Vocabulary, read_vllm_tokenizer
 from codegen.decoding.suffix import SuffixStore
-from codegen.decoding.vllm_tokenizer import read_tokenizer
 
 K = 8
 LONGEST = 256
@@ -150,7 +149,7 @@ SOURCE = "def area(width, height):\n    return width * height\n\n\ndef half(x):\
 
 @pytest.fixture(scope="module")
 def maker(tiny_model_dir: Path) -> DrafterMaker:
-    tokenizer = read_tokenizer(SimpleNamespace(tokenizer=str(tiny_model_dir)))
+    tokenizer = read_vllm_tokenizer(SimpleNamespace(tokenizer=str(tiny_model_dir)))
     return DrafterMaker.of(tokenizer, Vocabulary.of(tokenizer).tokens)
 
 

@@ -61,7 +61,7 @@ def first_layer(model: PreTrainedModel, tokens: list[int]) -> tuple[torch.Tensor
 
 def held(cache: EditableCache, layer: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """The cache's keys and values of a layer, by position."""
-    found: Any = cache._cells.layers[layer]
+    found: Any = cache._kv.layers[layer]
     order = torch.from_numpy(cache._ledger.order)
     return found.keys[:, :, order], found.values[:, :, order]
 
@@ -276,7 +276,7 @@ def test_an_error_while_keys_are_turned_leaves_a_valid_cache(
     cache = EditableCache(model, policy=TIGHT)
     tokens = [i % 50 for i in range(60)]
     cache.update(tokens)
-    last: Any = cache._cells.layers[2]
+    last: Any = cache._kv.layers[2]
     with monkeypatch.context() as patch:
         patch.setattr(last, "move", None)  # two layers are done when it fails
         with pytest.raises(TypeError):
@@ -325,7 +325,7 @@ def test_memory_is_bounded_while_a_text_is_edited_again_and_again() -> None:
         cache.update(tokens)
         sizes.append(cache.nbytes)
     assert max(sizes[100:]) <= 1.5 * sizes[99]
-    assert cache._cells.capacity <= 512
+    assert cache._kv.capacity <= 512
 
 
 def test_memory_is_given_back_when_a_text_shrinks() -> None:
@@ -333,8 +333,8 @@ def test_memory_is_given_back_when_a_text_shrinks() -> None:
     cache = EditableCache(model, policy=EditPolicy(min_span=4, keep_removed=10))
     tokens = [i * i % 50 for i in range(250)]
     cache.update(tokens)
-    cache._cells.reserve(2000)  # as if the text had been longer
-    cache._ledger.grow(cache._cells.capacity)
+    cache._kv.reserve(2000)  # as if the text had been longer
+    cache._ledger.grow(cache._kv.capacity)
     before = cache.nbytes
     shorter = [*tokens[:20], *tokens[200:]]
     cache.update(shorter)

@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding.editing.plan import prefix_marks
-from codegen.decoding.editing.spans import find_spans
+from codegen.decoding.editing.plan import find_spans, prefix_marks
 
 TOKENS = st.lists(st.integers(0, 3), max_size=40).map(lambda ids: np.array(ids, dtype=np.int64))
 

@@ -21,15 +21,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 from codegen.decoding.healing import Vocabulary
 from codegen.decoding.loop import Row, decode
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.decoding.rpg.methods import Method
+from codegen.decoding.rpg.methods import Method, Penalised
 from codegen.decoding.rpg.processor import PenaltyProcessor
-from codegen.decoding.rpg.rows import RowPenalties
 from codegen.decoding.rpg.rules import apply, push_all
 from codegen.decoding.rpg.vllm_processors import RequestPenalties, VllmPenalties, requested
 from codegen.errors import ConfigError
-from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.decoders import find_decoder
-from codegen.generation.hf import HFGenerator
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
 
 LOOP = "x = f(1)\n"
@@ -106,7 +105,7 @@ def test_generate_and_our_loop_do_what_the_plain_loop_does(
     rows = [Row(prompt, [0.0] * NEW) for prompt in prompts]
     decode(
         model, rows, max_new_tokens=NEW, temperature=0, top_p=1, eos=frozenset({eos}),
-        adjust=RowPenalties(method, rows),
+        strategy=Penalised(method),
     )  # fmt: skip
     assert [row.tokens for row in rows] == expected
 
@@ -167,20 +166,22 @@ def test_scores_of_the_model_are_left_alone(tokenizer: Any) -> None:
 
 
 def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
-    generator = HFGenerator(load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2)
+    generator = TransformersBackend(
+        load(str(looping_dir), dtype=torch.float32, device="cpu"), batch_size=2
+    )
     requests = [Request(prompt, problem_id=str(i)) for i, prompt in enumerate(PROMPTS)]
     params = SamplingParams(max_new_tokens=30)
 
     def texts(name: str, **options: Any) -> list[str]:
-        return [s.completion for s in generator.generate(requests, params, Decoder(name, options))]
+        return [s.completion for s in samples(generator, requests, params, Decoder(name, options))]
 
     free = texts("sample")
     assert texts("rpg", strength=0, bonus=0) == free
     assert texts("no_repeat_ngram", size="2") == texts("sample+no_repeat_ngram", size=2) != free
-    sample = next(generator.generate(requests, params, Decoder("dry", {"allowed": 1})))
+    sample = next(samples(generator, requests, params, Decoder("dry", {"allowed": 1})))
     assert sample.settings["decoder"] == "dry"
     assert sample.settings["decoder_options"] == {"allowed": 1}
-    joined = next(generator.generate(requests, params, Decoder("edit_sequence+rpg")))
+    joined = next(samples(generator, requests, params, Decoder("edit_sequence+rpg")))
     assert joined.actions and "edits" in joined.meta
 
 
@@ -188,11 +189,11 @@ def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
     ("decoder", "message"),
     [
         (Decoder("rgp"), "Did you mean 'rpg'"),
-        (Decoder("rpg+dry"), "two of a kind"),
-        (Decoder("sample+edit_sequence"), "two of a kind"),
+        (Decoder("rpg+dry"), "joins two strategies"),
+        (Decoder("sample+edit_sequence"), "joins two readers"),
         (Decoder("sample", {"mode": "paper"}), "takes no option 'mode'"),
         (Decoder("rpg", {"mood": "paper"}), "Did you mean 'mode'"),
-        (Decoder(""), "no decoder ''"),
+        (Decoder(""), "Unknown decoder ''"),
     ],
 )
 def test_wrong_decoders_are_named(decoder: Decoder, message: str) -> None:

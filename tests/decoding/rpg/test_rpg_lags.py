@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding.rpg.lags import Square, Stream, TokenLags
+from codegen.decoding.rpg.repetition import Square, Stream, TokenLags
 
 
 def brute_force(items: list[int], most: int) -> Square | None:

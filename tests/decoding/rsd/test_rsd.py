@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding import loop, rsd
+from codegen.decoding import loop
 from codegen.decoding.loop import Row
-from codegen.decoding.rsd.trees import Beam, gumbel
 from codegen.decoding.sampling import choose, distribution
+from codegen.decoding.strategies import rsd
+from codegen.decoding.strategies.rsd import Beam, gumbel
 from codegen.errors import ModelError
 from codegen.kernels.accept import accept_tree
 
@@ -196,15 +197,15 @@ def test_greedy_text_is_that_of_plain_decoding(llama: Any, shape: Any, self_draf
     batches = [PROMPTS, *([prompt] for prompt in PROMPTS)]
     for batch in batches:
         rows = [Row(list(prompt), []) for prompt in batch]
-        tally = rsd.decode(
-            llama, draft, rows, shape=shape, seeds=range(len(rows)), max_new_tokens=40,
-            temperature=0, top_p=1, eos=eos,
-        )  # fmt: skip
+        strategy = rsd.RecursiveSpeculation(draft, shape, range(len(rows)))
+        loop.decode(
+            llama, rows, max_new_tokens=40, temperature=0, top_p=1, eos=eos, strategy=strategy
+        )
         for row in rows:
             twin = next(e for e in expected if e.prompt == row.prompt)
             assert (row.tokens, row.finish) == (twin.tokens, twin.finish)
         if self_draft and len(batch) == len(PROMPTS):  # all is accepted: depth + 1 tokens a pass
-            for row, passes in zip(rows, tally.passes_of, strict=True):
+            for row, passes in zip(rows, strategy.passes_of, strict=True):
                 made = len(row.tokens) + (row.finish == "eos")
                 assert passes == -(-made // (shape.depth + 1))
 
@@ -216,9 +217,9 @@ def test_samples_follow_the_target_and_not_the_batch() -> None:
 
     def sample(numbers: range) -> list[list[int]]:
         rows = [Row(list(prompt), []) for _ in numbers]
-        rsd.decode(
-            target, draft, rows, shape=rsd.ConstantBranching((2, 2)), seeds=numbers,
-            max_new_tokens=3, temperature=0.8, top_p=0.95, eos=frozenset(),
+        loop.decode(
+            target, rows, max_new_tokens=3, temperature=0.8, top_p=0.95, eos=frozenset(),
+            strategy=rsd.RecursiveSpeculation(draft, rsd.ConstantBranching((2, 2)), numbers),
         )  # fmt: skip
         return [row.tokens for row in rows]
 
@@ -247,11 +248,13 @@ def test_stops_and_models_that_do_not_fit(llama: Any) -> None:
         return len(seen) == 5
 
     options: dict[str, Any] = {
-        "shape": rsd.ConstantBranching((2, 1, 1)), "seeds": [0], "max_new_tokens": 20,
-        "temperature": 1.0, "top_p": 1.0, "eos": frozenset(),
+        "max_new_tokens": 20, "temperature": 1.0, "top_p": 1.0, "eos": frozenset(),
     }  # fmt: skip
-    rsd.decode(llama, llama, [row], on_token=on_token, **options)
+    shape = rsd.ConstantBranching((2, 1, 1))
+    strategy = rsd.RecursiveSpeculation(llama, shape, [0])
+    loop.decode(llama, [row], on_token=on_token, strategy=strategy, **options)
     assert row.tokens == seen and len(seen) == 5 and row.finish == "stop"
     with pytest.raises(ModelError, match="draft model has 7 tokens"):
-        rsd.decode(llama, small(0, vocabulary=7), [row], **options)
+        strategy = rsd.RecursiveSpeculation(small(0, vocabulary=7), shape, [0])
+        loop.decode(llama, [row], strategy=strategy, **options)
     assert vocabulary != 7

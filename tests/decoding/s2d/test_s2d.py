@@ -23,9 +23,9 @@ from transformers import (
 
 from codegen.decoding.drafts import Context
 from codegen.decoding.loop import Row, decode
-from codegen.decoding.s2d import Ladder, Nested, SortedDrafter, Tally, default_exits
 from codegen.decoding.sampling import distribution
-from codegen.decoding.verify import Speculation
+from codegen.decoding.strategies.sorted import Ladder, Nested, SortedDrafter, Tally, default_exits
+from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ModelError
 
 SMALL: dict[str, Any] = {
@@ -91,8 +91,8 @@ def test_every_layer_holds_what_the_whole_model_would(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk of growths and cuts, with exits forced at random."""
-    monkeypatch.setattr("codegen.decoding.s2d.ladder._BLOCK", 3)
-    monkeypatch.setattr("codegen.decoding.s2d.ladder._ROOM", 4)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted._BLOCK", 3)
+    monkeypatch.setattr("codegen.decoding.strategies.sorted._ROOM", 4)
     model = small(1, kind=kind)
     nested = Nested(model, (2, 3, 6))
     rng = random.Random(0)
@@ -143,7 +143,7 @@ def run(model: Any, drafters: Any, temperature: float, prompts: Any = PROMPTS) -
     eos = frozenset(range(1, model.config.vocab_size, 29))
     speculation = Speculation(drafters, limit=8) if drafters else None
     decode(model, rows, max_new_tokens=40, temperature=temperature, top_p=0.95, eos=eos,
-           speculation=speculation)  # fmt: skip
+           strategy=speculation)  # fmt: skip
     return rows
 
 
@@ -171,7 +171,7 @@ def test_a_draft_that_is_the_target_is_accepted_whole() -> None:
     speculation = Speculation(drafters, limit=8)
     row = Row([5, 9, 20], [0.0] * 25)
     decode(model, [row], max_new_tokens=25, temperature=0, top_p=1, eos=frozenset(),
-           speculation=speculation)  # fmt: skip
+           strategy=speculation)  # fmt: skip
     assert speculation.passes_of == [5] and len(row.tokens) == 25
     assert tally.drafted == tally.accepted == tally.reached == [0, 20]
     # Its own tokens are encoded once: prompt, drafts but the last of each, and the target's.
@@ -209,7 +209,7 @@ def test_samples_follow_the_target() -> None:
         rows = [Row(list(prompt), u.tolist()) for u in numbers[start : start + 500]]
         drafters = [SortedDrafter(nested, tokens=2, tally=drafts) for _ in rows]
         decode(target, rows, max_new_tokens=3, temperature=0.8, top_p=0.95, eos=frozenset(),
-               speculation=Speculation(drafters))  # fmt: skip
+               strategy=Speculation(drafters))  # fmt: skip
         counts.update((row.tokens[0], row.tokens[1]) for row in rows)
     assert sum(drafts.accepted) > 200 and sum(drafts.reached) > sum(drafts.accepted)
     with torch.inference_mode():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.decoding.rsd.trees import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
+from codegen.decoding.strategies.rsd import Beam, ConstantBranching, StochasticBeam, Tree, gumbel
 from codegen.kernels import accept
 
 SHAPES = [ConstantBranching((3, 2)), StochasticBeam(4, 3), ConstantBranching((1, 1, 1))]

@@ -10,12 +10,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from codegen.decoding import rsd
-from codegen.decoding.editing.cells import CellLayer, Room
-from codegen.decoding.editing.rotation import Rotation
-from codegen.decoding.loop import Row
+from codegen.decoding.cache import KVCache, Rotation
+from codegen.decoding.loop import Row, decode
+from codegen.decoding.strategies import rsd
 from codegen.kernels import backend
-from codegen.kernels.gpu import accept, compaction, rotation
+from codegen.kernels.gpu import accept, states
 
 
 @pytest.fixture
@@ -27,14 +26,14 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         launch = getattr(module, name)
 
         def counted(*given: Any) -> Any:
-            counts[module.__name__.rpartition(".")[2]] += 1
+            counts[name] += 1
             return launch(*given)
 
         monkeypatch.setattr(module, name, counted)
 
     count(accept, "launch_tree")
-    count(compaction, "launch")
-    count(rotation, "launch")
+    count(states, "launch_compact")
+    count(states, "launch_turn")
     return counts
 
 
@@ -57,35 +56,33 @@ def test_drafted_trees(device, launched, monkeypatch) -> None:
 
     def texts() -> list[list[int]]:
         rows = [Row([3, 7, 9], []), Row([5], [])]
-        rsd.decode(
-            target, draft, rows, shape=rsd.StochasticBeam(4, 3), seeds=[1, 2],
-            max_new_tokens=24, temperature=0.9, top_p=0.95, eos=frozenset(),
+        decode(
+            target, rows, max_new_tokens=24, temperature=0.9, top_p=0.95, eos=frozenset(),
+            strategy=rsd.RecursiveSpeculation(draft, rsd.StochasticBeam(4, 3), [1, 2]),
         )  # fmt: skip
         return [row.tokens for row in rows]
 
     found = texts()
-    assert launched["accept"] >= 6 and launched["compaction"] >= 3
+    assert launched["launch_tree"] >= 6 and launched["launch_compact"] >= 3
     monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
     assert texts() == found
 
 
-def test_moved_cells(device, launched, monkeypatch) -> None:
+def test_moved_slots(device, launched, monkeypatch) -> None:
     rotation = Rotation("keys", torch.tensor([1.0, 0.1, 0.01], device=device), False)
     g = torch.Generator().manual_seed(0)
-    states = torch.randn(2, 1, 2, 6, 8, generator=g).to(device)
+    given = torch.randn(2, 1, 2, 6, 8, generator=g).to(device)
 
     def moved() -> torch.Tensor:
-        room = Room(torch.device(device))
-        room.positions, room.index = torch.arange(6, device=device), torch.arange(6, device=device)
-        room.end = 6
-        layer = CellLayer(room, rotation)
-        layer.update(states[0], states[1])
-        cells = torch.tensor([4, 1], device=device)
-        layer.move(cells, *rotation.turns(torch.tensor([9, -3], device=device)))
-        assert layer.keys is not None
+        cache = KVCache([rotation], 6, device=torch.device(device))
+        cache.place(torch.arange(6, device=device)[None], 6)
+        layer: Any = cache.layers[0]
+        layer.update(given[0], given[1])
+        slots = torch.tensor([4, 1], device=device)
+        cache.move(slots, torch.tensor([9, -3], device=device))
         return layer.keys
 
     found = moved()
-    assert launched["rotation"] == 1
+    assert launched["launch_turn"] == 1
     monkeypatch.setattr(backend, "use_triton", lambda tensor: False)
     torch.testing.assert_close(found, moved())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from codegen.kernels import compaction, rotation
+from codegen.kernels import states as kernel_states
 
 DTYPES = [torch.float32, torch.float16]
 
@@ -18,8 +18,8 @@ def test_compaction(dtype, device) -> None:
     path = torch.tensor([[2, 5, 6], [1, 2, -1], [4, -1, -1]], device=device)
     cursors = torch.tensor([3, 0, 15], device=device)
     before = states[0].clone()
-    compaction.compact(states, path, cursors)
-    compaction.reference(expected, path, cursors)
+    kernel_states.compact(states, path, cursors)
+    kernel_states.reference_compact(expected, path, cursors)
     for one, other in zip(states, expected, strict=True):
         assert torch.equal(one, other)
     assert torch.equal(states[0][0, :, 4:7], before[0, :, [5, 8, 9]])
@@ -36,8 +36,8 @@ def test_rotation(dim, rotary, neighbours, dtype, device) -> None:
     cells = torch.tensor([7, 0, 3], device=device)
     angles = torch.randn(3, rotary // 2, generator=g).to(device)
     given = (cells, angles.cos(), angles.sin(), neighbours)
-    rotation.turn_cells(encoded, states, *given)
-    rotation.reference(encoded, expected, *given)
+    kernel_states.turn_slots(encoded, states, *given)
+    kernel_states.reference_turn(encoded, expected, *given)
     close = 1e-6 if dtype == torch.float32 else 2e-3  # one unit in the last place
     torch.testing.assert_close(states, expected, atol=close, rtol=close)
     assert torch.equal(states[:, :, 1], expected[:, :, 1])

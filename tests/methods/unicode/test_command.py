@@ -21,7 +21,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 from unicode_helpers import PROGRAM, write
 
 from codegen.data import read_texts
-from codegen.generation.response_cache import ResponseCache
+from codegen.generation.cached import ResponseCache
 
 
 def codegen(*args: str | int | Path, cwd: Path, **popen: Any) -> subprocess.Popen[str]:

@@ -22,9 +22,9 @@ from unicode_helpers import PROGRAM, example, texts_of, write
 from codegen.data import EngineOptions, MemorySource, open_source, read_rejects, read_texts, run
 from codegen.data.generators import config_of
 from codegen.errors import ConfigError
-from codegen.generation.asking import Prices
-from codegen.generation.endpoint import Endpoint
-from codegen.generation.local_model import LocalModel
+from codegen.generation.backends import Endpoint, LocalModel
+from codegen.generation.cached import Prices
+from codegen.generation.plans import ModelClient
 from codegen.methods.unicode import STYLES, UniCode, UnsupportedProgram, Unusable, to_python
 
 
@@ -170,16 +170,17 @@ def test_translation_alone_needs_no_instruction() -> None:
         ({"styles": ("fancy",)}, "no style 'fancy'"),
         ({"template": "chatml"}, "no template 'chatml'"),
         ({"mode": "llm"}, "needs a model"),
-        ({"llm": LocalModel()}, "takes no model"),
+        ({"llm": ModelClient(LocalModel())}, "takes no model"),
         ({"min_score": 4}, "need mode 'llm'"),
-        ({"mode": "hybrid", "llm": LocalModel(), "snippets": True}, "need mode 'llm'"),
-        ({"mode": "llm", "llm": LocalModel(), "min_score": 6}, "min_score is 6"),
-        ({"mode": "llm", "llm": LocalModel(), "max_tokens": 0}, "max_tokens"),
+        ({"mode": "hybrid", "llm": ModelClient(LocalModel()), "snippets": True}, "need mode 'llm'"),
+        ({"mode": "llm", "llm": ModelClient(LocalModel()), "min_score": 6}, "min_score is 6"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         UniCode(**options)
+    with pytest.raises(ConfigError, match="max_tokens"):
+        ModelClient(LocalModel(), max_tokens=0)
 
 
 # Modes llm and hybrid, with a server
@@ -187,7 +188,8 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 def asking(model: Model, cache: Path, mode: Any = "llm", **options: Any) -> UniCode:
     endpoint = Endpoint(model.url, "m", concurrency=4, backoff_s=0.01, retries=2)
-    return UniCode(mode, llm=endpoint, cache=str(cache), **options)
+    prices = options.pop("prices", Prices())
+    return UniCode(mode, llm=ModelClient(endpoint, str(cache), prices=prices), **options)
 
 
 def test_llm_texts(model: Model, tmp_path: Path) -> None:
@@ -319,12 +321,13 @@ def test_the_configuration_is_what_decides_the_texts(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_NAME", "sk-secret")
-    one = UniCode("llm", llm=Endpoint(model.url, "m", "SECRET_NAME"), cache="x", ledger="l")
+    secret = Endpoint(model.url, "m", "SECRET_NAME")
+    one = UniCode("llm", llm=ModelClient(secret, cache="x", ledger="l"))
     moved = Endpoint("https://elsewhere/v1", "m", concurrency=99, timeout_s=1)
-    other = UniCode("llm", llm=moved, cache="y")
+    other = UniCode("llm", llm=ModelClient(moved, cache="y"))
     assert config_of(one) == config_of(other)
     assert "SECRET" not in json.dumps(config_of(one))
-    changed = UniCode("llm", llm=Endpoint(model.url, "n"))
+    changed = UniCode("llm", llm=ModelClient(Endpoint(model.url, "n")))
     assert config_of(changed) != config_of(one)
     for generator in (one, changed, UniCode()):
         assert pickle.loads(pickle.dumps(generator)) == generator  # noqa: S301 - our own

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Generator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.generation.asking import Answer, Ask, RequestFailed
-from codegen.generation.plans import Questioner, run_plans
+from codegen.generation import Backend, Completion, Decoder, Request, SamplingParams
+from codegen.generation.plans import Conversation, Plan, run_plans
+from codegen.generation.protocol import RequestFailed
 from codegen.methods.unicode import STYLES, Unusable, to_python, to_unicode
 from codegen.methods.unicode.llm import (
     block,
@@ -166,54 +167,73 @@ def test_a_comment_line_inside_a_docstring_is_refused() -> None:
 # Plans
 
 
-class Recorder:
+class Recorder(Backend):
     """Answers with the prompt in capitals; a prompt that starts with "fail" gets no answer."""
+
+    kind, model = "recorder", "recorder"
 
     def __init__(self) -> None:
         self.rounds: list[list[str]] = []
 
-    def ask_many(self, asks: Sequence[Ask]) -> list[Answer | RequestFailed]:
-        self.rounds.append([ask.prompt for ask in asks])
-        return [
-            RequestFailed("no")
-            if ask.prompt.startswith("fail")
-            else Answer(ask.prompt.upper(), "stop", 1, 2)
-            for ask in asks
-        ]
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: object = None,
+    ) -> Iterator[Completion]:
+        asked = list(enumerate(requests))
+        self.rounds.append([request.prompt for _, request in asked])
+        for number, request in asked[::-1]:  # in any order
+            if request.prompt.startswith("fail"):
+                yield Completion(number, request, error=RequestFailed("no"))
+            else:
+                yield Completion(number, request, request.prompt.upper())
 
 
-def chain(*prompts: str) -> Generator[Ask, Answer, list[str]]:
+def chain(*prompts: str) -> Plan[list[str]]:
     texts = []
     for prompt in prompts:
         if prompt == "boom":
             raise ValueError(prompt)
-        texts.append((yield Ask(prompt)).text)
+        texts.append((yield Request(prompt)).text)
     return texts
 
 
 def test_plans_go_side_by_side() -> None:
-    asker = Recorder()
+    backend = Recorder()
     plans = [chain("a", "b", "c"), chain(), chain("fail", "x"), chain("d", "boom", "y"), chain("e")]
-    first, second, third, fourth, fifth = run_plans(plans, asker)
+    first, second, third, fourth, fifth = run_plans(plans, backend)
     assert (first, second, fifth) == (["A", "B", "C"], [], ["E"])
     assert isinstance(third, RequestFailed) and isinstance(fourth, ValueError)
-    assert asker.rounds == [["a", "fail", "d", "e"], ["b"], ["c"]]
+    assert backend.rounds == [["a", "fail", "d", "e"], ["b"], ["c"]]
 
 
 def test_no_plans() -> None:
-    assert run_plans([], None) == []
+    assert run_plans([]) == []
+
+
+def made(text: str, reason: Any = "eos") -> Completion:
+    return Completion(
+        0,
+        Request("q"),
+        text,
+        finish_reason=reason,
+        prompt_tokens=3,
+        completion_tokens=4,
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (Answer("x", "length", 3, 4), "truncated"),
-        (Answer("", "content_filter", 3, 4), "content_filter"),
-        (Answer("a\ud800", "stop", 3, 4), "not_unicode"),
+        (made("x", "length"), "truncated"),
+        (made("", "content_filter"), "content_filter"),
+        (made("a\ud800"), "not_unicode"),
     ],
 )
-def test_answers_that_are_not_whole(answer: Answer, reason: str) -> None:
-    asked = Questioner(random.Random(0), 0.0, 10)
+def test_answers_that_are_not_whole(answer: Completion, reason: str) -> None:
+    asked = Conversation(random.Random(0), 10)
     plan = asked.ask("q")
     next(plan)
     with pytest.raises(Unusable) as caught:
@@ -223,10 +243,10 @@ def test_answers_that_are_not_whole(answer: Answer, reason: str) -> None:
 
 
 def test_thoughts_are_left_out() -> None:
-    plan = Questioner(random.Random(0), 0.0, 10).ask("q")
+    plan = Conversation(random.Random(0), 10).ask("q")
     next(plan)
     with pytest.raises(StopIteration) as end:
-        plan.send(Answer("<think>\n```\nno\n```</think>\r\n```\r\nyes\r\n```\r\n", "stop", 1, 1))
+        plan.send(made("<think>\n```\nno\n```</think>\r\n```\r\nyes\r\n```\r\n"))
     assert block(end.value.value) == "yes"
 
 

@@ -10,8 +10,10 @@ from unicode_helpers import example, texts_of
 from codegen.data import MemorySource, run
 from codegen.data.generators import config_of
 from codegen.errors import CodegenError, ConfigError
-from codegen.generation.local_model import LocalClient, LocalModel
-from codegen.generation.response_cache import ResponseCache
+from codegen.generation import Completion, Decoder, Request, SamplingParams
+from codegen.generation.backends import LocalModel
+from codegen.generation.cached import CachedBackend, ResponseCache
+from codegen.generation.plans import ModelClient
 from codegen.methods.unicode import UniCode
 
 
@@ -20,26 +22,39 @@ def tiny(tiny_model_dir: Path) -> LocalModel:
     return LocalModel(str(tiny_model_dir))
 
 
-def test_a_local_model_answers_and_is_cached(tiny: LocalModel, tmp_path: Path) -> None:
-    from codegen.generation.asking import Answer, Ask, RequestFailed
+def complete(
+    spec: LocalModel, requests: list[Request], cache: ResponseCache | None = None
+) -> list[Completion]:
+    params = SamplingParams(8, temperature=1.0)
+    made = CachedBackend(spec, cache).generate(requests, params, Decoder())
+    return sorted(made, key=lambda one: one.number)
 
-    asks = [Ask(f"x = {i}", max_tokens=8, temperature=1.0, seed=i) for i in range(4)]
-    asks.insert(2, Ask("y = 1\n" * 400, max_tokens=8))  # more than the model holds
+
+def test_a_local_model_answers_and_is_cached(tiny: LocalModel, tmp_path: Path) -> None:
+    requests = [Request(f"x = {i}", chat=True, seed=i) for i in range(4)]
+    requests.insert(2, Request("y = 1\n" * 400, chat=True, seed=0))  # more than the model holds
     with ResponseCache(tmp_path / "c") as cache:
-        answers = LocalClient(tiny, cache).ask_many(asks)
-        again = LocalClient(tiny, cache).ask_many(asks[::-1])[::-1]
-    assert isinstance(answers[2], RequestFailed) and "holds 512" in str(answers[2])
-    whole = [a for a in answers if isinstance(a, Answer)]
+        answers = complete(tiny, requests, cache)
+        again = complete(tiny, requests[::-1], cache)[::-1]
+    assert answers[2].error and "holds 512" in str(answers[2].error)
+    whole = [a for a in answers if not a.error]
     assert len({a.text for a in whole}) == 4 and not any(a.cached for a in whole)
-    assert [a.text for a in again if isinstance(a, Answer) and a.cached] == [a.text for a in whole]
-    alone = LocalClient(tiny).ask_many(asks[-1:])
-    assert isinstance(alone[0], Answer) and alone[0].text == whole[-1].text
-    batched = LocalClient(LocalModel(tiny.model, batch_size=3)).ask_many(asks)
-    assert [isinstance(a, Answer) for a in batched] == [isinstance(a, Answer) for a in answers]
+    assert [a.text for a in again if a.cached] == [a.text for a in whole]
+    alone = complete(tiny, requests[-1:])
+    assert alone[0].text == whole[-1].text
+    batched = complete(LocalModel(tiny.model, batch_size=3), requests)
+    assert [bool(a.error) for a in batched] == [bool(a.error) for a in answers]
+
+
+def test_seeded_texts_are_those_of_the_first_version(tiny: LocalModel) -> None:
+    """A request's seed counts as the problem of that name, so that data stays what it was."""
+    (seeded,) = complete(tiny, [Request("x = 1", chat=True, seed=7)])
+    (named,) = complete(tiny, [Request("x = 1", chat=True, problem_id="7")])
+    assert (seeded.text, seeded.seed) == (named.text, named.seed)
 
 
 def test_a_local_model_that_is_not_there(tmp_path: Path) -> None:
-    generator = UniCode("llm", llm=LocalModel(str(tmp_path / "nowhere")))
+    generator = UniCode("llm", llm=ModelClient(LocalModel(str(tmp_path / "nowhere"))))
     with pytest.raises(ConfigError, match="no model directory"):
         texts_of(generator, example())
     with pytest.raises(CodegenError, match="no model directory"):
@@ -52,7 +67,7 @@ def test_the_embedded_model_answers(tmp_path: Path) -> None:
 
     if embedded.find() is None:
         pytest.skip("the embedded model is not on this machine")
-    generator = UniCode("llm", llm=LocalModel(), cache=str(tmp_path / "c"), max_tokens=24)
+    generator = UniCode("llm", llm=ModelClient(LocalModel(), str(tmp_path / "c"), max_tokens=24))
     source = MemorySource((example(),))
     manifest = run(generator, source, tmp_path / "out", workers=1)
     outcomes = manifest.counts

@@ -1,0 +1,238 @@
+"""Which models there are to complete requests, and the back-ends' names. Light to import.
+
+:class:`Endpoint` and :class:`LocalModel` are settings that can be pickled: they know a model's
+identity without opening it, and open its back-end. :func:`open_backend` opens one by the
+back-end's name, plug-ins included.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import sys
+import urllib.parse
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from codegen.errors import ConfigError, ModelError
+from codegen.generation.protocol import Backend, ModelUnusable
+
+BACKENDS: dict[str, str] = {
+    "transformers": "codegen.generation.transformers:TransformersBackend",
+    "vllm": "codegen.generation.vllm:VllmBackend",
+    "openai": "codegen.generation.openai:OpenAIBackend",
+}
+OLD_NAMES = {"hf": "transformers", "endpoint": "openai"}
+
+
+def backend_name(name: str) -> str:
+    """A back-end's name; an old one is taken with a note on standard error."""
+    if name in OLD_NAMES:
+        sys.stderr.write(f"--backend {name} is now --backend {OLD_NAMES[name]}.\n")
+    return OLD_NAMES.get(name, name)
+
+
+def backend_class(name: str) -> type[Backend]:
+    """A back-end's class. Imports what it needs.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if name not in BACKENDS:
+        raise ConfigError(f"Unknown back-end {name!r}.", f"Known: {', '.join(BACKENDS)}.")
+    module, _, attribute = BACKENDS[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def open_backend(name: str, model: str, **options: Any) -> Backend:
+    """Opens a model by a back-end's name.
+
+    Args:
+        name: of the back-end.
+        model: as the back-end takes it.
+        options: the back-end's own; those that are None are left out.
+
+    Raises:
+        ConfigError: for an unknown back-end or option.
+        ModelError: if there is no such model.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    return backend_class(name).open(model, **given)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model as :func:`codegen.models.load` takes it: ``embedded``, a directory or a hub id.
+
+    A request's random numbers depend on its own seed alone. Its logits depend in the last bits on
+    the requests beside it in a batch, so only ``batch_size`` 1, the default, gives the same
+    completions whatever else is requested.
+    """
+
+    model: str = "embedded"
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size is {self.batch_size}; it must be at least 1.")
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the completions: the weights, and whether batches do.
+
+        Raises:
+            ModelUnusable: if there is no such model.
+        """
+        from codegen.models import fingerprint_of
+
+        try:
+            weights = fingerprint_of(self.model)
+        except ModelError as error:
+            raise ModelUnusable(error.message, error.remedy) from error
+        return {"model": self.model, "weights": weights, "batch_size": self.batch_size}
+
+    def open(self) -> Backend:
+        """The back-end, with the model loaded.
+
+        Raises:
+            ModelUnusable: if it does not load.
+        """
+        try:
+            return open_backend("transformers", self.model, batch_size=self.batch_size)
+        except ModelError as error:
+            raise ModelUnusable(error.message, error.remedy) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A server and a model on it.
+
+    Attributes:
+        url: base URL as OpenAI's own client takes it, ``http://localhost:8000/v1``; without a path
+            ``/v1`` is added.
+        model: the model's name on that server.
+        api_key_env: name of the environment variable with the API key; empty: no key is sent.
+        concurrency: requests in flight at once.
+        timeout_s: for one response.
+        retries: further tries of a request that failed for a while; ten times as many where the
+            server says that it is too busy (429).
+        backoff_s: mean wait before the first of them; it doubles each time, up to a minute.
+        longest_wait_s: a server that asks to wait longer ends the run.
+        body: further fields of the request's body as (name, JSON); ``null`` takes a field out.
+            ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that refuse
+            ``max_tokens``.
+    """
+
+    url: str
+    model: str
+    api_key_env: str = ""
+    concurrency: int = 8
+    timeout_s: float = 120.0
+    retries: int = 5
+    backoff_s: float = 1.0
+    longest_wait_s: float = 300.0
+    body: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
+        if not self.model:
+            raise ConfigError("No model is named.", "Name one of the server's models with --model.")
+        if self.concurrency < 1 or self.retries < 0 or self.backoff_s < 0 or self.timeout_s <= 0:
+            raise ConfigError(
+                "concurrency and timeout must be above 0, retries and backoff at least 0."
+            )
+        self.extra()
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers: not the URL, since one server has many."""
+        return {"model": self.model, "body": self.extra()}
+
+    def open(self) -> Backend:
+        """The back-end.
+
+        Raises:
+            ConfigError: if the key is not set.
+        """
+        from codegen.generation.openai import OpenAIBackend
+
+        return OpenAIBackend(self)
+
+    def base(self) -> str:
+        """The URL below which the routes are."""
+        parts = urllib.parse.urlsplit(self.url)
+        path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") or "/v1"
+        return urllib.parse.urlunsplit(parts._replace(path=path))
+
+    def url_of(self, kind: str) -> str:
+        """The URL of ``chat`` or ``text`` completions."""
+        return self.base() + ("/chat/completions" if kind == "chat" else "/completions")
+
+    def extra(self) -> dict[str, Any]:
+        """The further fields, decoded."""
+        fields = {}
+        for name, value in self.body:
+            try:
+                fields[name] = json.loads(value)
+            except ValueError:
+                raise ConfigError(
+                    f"The body field {name!r} has the value {value!r}, which is not JSON.",
+                    "Write strings in quotes, as in --body reasoning_effort='\"low\"'.",
+                ) from None
+        return fields
+
+    def api_key(self) -> str:
+        """The key, from the environment.
+
+        Raises:
+            ConfigError: if the variable is not set or cannot be a key. Its value is not shown.
+        """
+        if not self.api_key_env:
+            return ""
+        key = os.environ.get(self.api_key_env, "").strip()
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
+            what = "holds no API key" if key else "is not set"
+            raise ConfigError(
+                f"The environment variable {self.api_key_env} {what}.",
+                "Set it to the endpoint's API key, or leave out --api-key-env.",
+            )
+        return key
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL names this machine."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_url(url: str) -> None:
+    """Refuses what is no HTTP URL, and secrets in it: it is recorded in manifests.
+
+    Raises:
+        ConfigError: without showing a password.
+    """
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigError(
+            f"The endpoint {url.rpartition('@')[2]!r} is no http or https URL.",
+            "Give its base URL, such as http://localhost:8000/v1.",
+        )
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"The endpoint at {parts.hostname} has a user, a query or a fragment in its URL.",
+            "Give the bare URL; name the variable with the key with --api-key-env.",
+        )
+
+
+def _parts(url: str) -> urllib.parse.SplitResult | None:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return None
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # raises if it is no number
+    except ValueError:
+        return None
+    return parts if parts.scheme in ("http", "https") and parts.hostname else None

@@ -1,0 +1,396 @@
+"""Completions kept on disk by content, so that none is paid for twice, and what new ones cost.
+
+:class:`CachedBackend` wraps any back-end. Its cache is one SQLite file in WAL mode: several threads
+and processes may use it at once, and what was put is kept when the process is killed. The key
+(:func:`cache_key`) is a hash of everything that decides a completion; the file holds a request only
+as this hash, the model's text in full. No API key ever reaches it.
+
+:class:`Ledger` counts what the new completions of a run took, over its processes.
+
+Limits: SQLite's WAL needs a local file system, not NFS. A ledger is a file of one machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from codegen.errors import ConfigError, InputError
+from codegen.generation.protocol import (
+    Backend,
+    Completion,
+    Decoder,
+    ModelSpec,
+    OnText,
+    Request,
+    SamplingParams,
+    request_seed,
+)
+
+_APPLICATION_ID = 0x43_47_52_43  # "CGRC"
+_FORMAT = 1
+_BUSY_S = 60.0
+
+T = TypeVar("T")
+
+
+class CachedBackend(Backend):
+    """A model whose completions are kept and counted.
+
+    Only what it writes with the decoder ``sample`` is kept; other decoders go to the back-end
+    uncached. A request that comes twice in one call is sent once.
+
+    Args:
+        spec: the model, which is opened for the first request that is not kept.
+        cache: where texts are kept; None for nowhere.
+        ledger: where the tokens of new completions are counted; None for nowhere.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, cache: ResponseCache | None = None, ledger: Ledger | None = None
+    ) -> None:
+        self.spec, self.cache, self.ledger = spec, cache, ledger
+        self.model = spec.model
+        self._identity = spec.identity()
+
+    @cached_property
+    def backend(self) -> Backend:
+        """The back-end, opened."""
+        return self.spec.open()
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        """The back-end's name."""
+        return self.backend.kind
+
+    @property
+    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+        """The back-end's."""
+        return self.backend.capabilities
+
+    @property
+    def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """The back-end's."""
+        return self.backend.settings
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """Yields what is kept first, then the others as they finish. Reads all requests at once."""
+        if decoder != Decoder():
+            for completion in self.backend.generate(requests, params, decoder, on_text):
+                self._count(completion)
+                yield completion
+            return
+        missing: dict[bytes, list[tuple[int, Request]]] = {}
+        for number, request in enumerate(requests):
+            key = cache_key(self._identity, request, params)
+            if key not in missing and self.cache and (kept := self.cache.get(key)):
+                if on_text:
+                    on_text(number, kept.text)
+                yield kept.completion(number, request, request_seed(params.seed, request))
+            else:
+                missing.setdefault(key, []).append((number, request))
+        groups = list(missing.items())
+
+        def on_new_text(at: int, text: str) -> None:
+            for number, _ in groups[at][1]:
+                if on_text:
+                    on_text(number, text)
+
+        first = [group[0][1] for _, group in groups]
+        new = self.backend.generate(first, params, decoder, on_new_text if on_text else None)
+        for completion in new if first else ():
+            key, group = groups[completion.number]
+            self._count(completion)
+            if self.cache and not completion.error:
+                self.cache.put(key, self.model, Cached.of(completion))
+            for number, request in group:
+                yield replace(completion, number=number, request=request)
+
+    def _count(self, completion: Completion) -> None:
+        new = Totals(
+            0 if completion.error else 1,
+            completion.prompt_tokens + completion.wasted[0],
+            completion.completion_tokens + completion.wasted[1],
+        )
+        if self.ledger and new != Totals():
+            self.ledger.add(new)
+
+
+def open_cached(spec: ModelSpec, cache_path: str = "", ledger_path: str = "") -> CachedBackend:
+    """The one back-end of this process for a model, a cache and a ledger; empty paths for none.
+
+    Raises:
+        CodegenError: if the model is not there or a file cannot be used.
+    """
+    return _opened(spec, cache_path, ledger_path, os.getpid())
+
+
+@cache
+def _opened(spec: ModelSpec, cache_path: str, ledger_path: str, _process: int) -> CachedBackend:
+    kept = ResponseCache(cache_path) if cache_path else None
+    ledger = Ledger(ledger_path) if ledger_path else None
+    return CachedBackend(spec, kept, ledger)
+
+
+def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingParams) -> bytes:
+    """The key of a text: a hash of the model's identity and all that decides the text."""
+    seed = request_seed(params.seed, request) if request.seed is None else request.seed
+    decides = {
+        "prompt": request.prompt,
+        "chat": request.chat,
+        "max_tokens": params.max_new_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "seed": seed,
+        "stop": request.stop,
+    }
+    row = json.dumps([dict(identity), decides], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(row.encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A kept completion: what the model wrote, why it ended, and the tokens it took.
+
+    ``finish_reason`` is that of a ``Completion``, or an older version's word for it.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    @classmethod
+    def of(cls, made: Completion) -> Cached:
+        """What is kept of a completion by plain sampling."""
+        return cls(made.text, made.finish_reason, made.prompt_tokens, made.completion_tokens)
+
+    def completion(self, number: int, request: Request, seed: int) -> Completion:
+        """The completion of a request again."""
+        reason = self.finish_reason
+        if reason not in ("eos", "length", "content_filter"):
+            reason = "stop" if request.stop else "eos"
+        return Completion(
+            number,
+            request,
+            self.text,
+            finish_reason=reason,
+            seed=seed,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached=True,
+        )
+
+
+class ResponseCache:
+    """A dictionary of completions on disk; a context manager.
+
+    Raises (each method):
+        InputError: if the file is damaged, is something else, or can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Cannot make the directory of the response cache {self.path}: {error.strerror}.",
+                "Choose another --cache.",
+            ) from None
+        self._connection = self._try(self._open)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            _set_up(connection, self.path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def get(self, key: bytes) -> Cached | None:
+        """What is kept for a key."""
+        query = "SELECT answer, prompt_tokens, completion_tokens FROM responses WHERE key = ?"
+        with self._lock:
+            row = self._try(lambda: self._connection.execute(query, (key,)).fetchone())
+        if row is None:
+            return None
+        try:
+            text, finish_reason, stopped_at = json.loads(row[0])
+        except (ValueError, TypeError) as error:
+            raise self._damaged(error) from None
+        return Cached(text, "stop" if stopped_at else finish_reason, row[1], row[2])
+
+    def put(self, key: bytes, model: str, found: Cached) -> None:
+        """Keeps a text; one that is there already stays. An empty one may be a server's slip."""
+        if not found.text:
+            return
+        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes. The last item
+        # was the stop string that ended an answer.
+        row = json.dumps([found.text, found.finish_reason, ""])
+        values = (key, model, row, found.prompt_tokens, found.completion_tokens, time.time())
+        statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
+        with self._lock:
+            self._try(lambda: self._connection.execute(statement, values))
+
+    def totals(self) -> Totals:
+        """Sums over all answers."""
+        query = "SELECT count(*), total(prompt_tokens), total(completion_tokens) FROM responses"
+        with self._lock:
+            row = self._try(lambda: self._connection.execute(query).fetchone())
+        return Totals(*map(int, row))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _try(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            raise InputError(
+                f"The response cache {self.path} can't be used: {error}.",
+                "It must be a writable file on a local disk with free space; "
+                "or choose another --cache.",
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(
+            f"{self.path} is damaged or is no response cache ({error}).",
+            "Move it away, or choose another --cache.",
+        )
+
+
+def _set_up(connection: sqlite3.Connection, path: Path) -> None:
+    """Makes the table in a new file, and refuses one that is not ours."""
+    # The table is counted first: one that another process makes meanwhile comes with its marks.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version")
+    )
+    if tables and (application, version) != (_APPLICATION_ID, _FORMAT):
+        raise InputError(
+            f"{path} is an SQLite file, but no response cache of this version.",
+            "Choose another --cache.",
+        )
+    _enter_wal(connection)
+    connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing
+    if not tables:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS responses (key BLOB PRIMARY KEY, model TEXT, answer TEXT, "
+            "prompt_tokens INTEGER, completion_tokens INTEGER, at REAL)"
+        )
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        connection.execute("COMMIT")
+
+
+def _enter_wal(connection: sqlite3.Connection) -> None:
+    """Switches to WAL; where two processes do so at once SQLite tells one of them it is busy."""
+    deadline = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A number of answers, and the tokens they took."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices of a million tokens, in any currency."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.prompt < 1e6 and 0 <= self.completion < 1e6):
+            raise ConfigError("Prices of a million tokens must lie in [0, 1000000).")
+
+    @property
+    def paid(self) -> bool:
+        """Whether tokens cost anything."""
+        return self.prompt > 0 or self.completion > 0
+
+    def micros(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """The cost in millionths of the currency's unit, rounded."""
+        return round(prompt_tokens * self.prompt + completion_tokens * self.completion)
+
+
+class Ledger:
+    """A file to which each client appends a line for each completion that it paid for.
+
+    So the sums hold with a cache or without, however many runs share the cache, and whichever
+    processes were killed. The file stays open: what ends after it is gone does no harm.
+
+    Raises (each method):
+        InputError: if the file can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def add(self, spent: Totals) -> None:
+        """Adds to the sums."""
+        line = f"{spent.answers} {spent.prompt_tokens} {spent.completion_tokens}\n"
+        try:
+            os.write(self._file, line.encode("ascii"))  # whole: a short line, appended at once
+        except OSError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> InputError:
+        return InputError(
+            f"Cannot count the model's tokens in {self.path}: {error.strerror}.",
+            "Free some room, or name another folder with TMPDIR; then run the same again.",
+        )
+
+
+def read_ledger(path: str | os.PathLike[str]) -> Totals:
+    """The sums of a file, so far."""
+    lines = [list(map(int, line.split())) for line in Path(path).read_text("ascii").splitlines()]
+    return Totals(*map(sum, zip(*lines, strict=True))) if lines else Totals()

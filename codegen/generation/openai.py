@@ -1,0 +1,634 @@
+"""The ``openai`` back-end: models behind a server that speaks OpenAI's protocol.
+
+vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
+says which server and model; :class:`OpenAIBackend` completes requests by OpenAI's SDK, several at
+once. Chat requests go to ``/chat/completions``, plain ones to ``/completions``, where the server
+has it. With ``on_text`` the text is streamed.
+
+A request that failed for a while (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
+response that holds no completion) is sent again, after exponential backoff with jitter. The SDK's
+own retries are off: they do not know the wait that a server asks for by Retry-After as one for all
+threads, nor responses without a completion.
+
+What a lasting failure means: a wrong key, an unknown model, spent quota or a server that is not
+there ends the run (:class:`ModelUnusable`), as do ``FAILURES_IN_A_ROW`` failed requests without a
+completion between them, if the server does not answer the simplest request either. Anything else
+fails its own request alone.
+
+The API key comes from an environment variable that the user names, goes into the request's header
+and nowhere else: not into errors, caches, manifests or logs. Redirects are refused, so that it
+stays with its host. Proxies come from the environment, never for loopback; certificates from the
+system or ``SSL_CERT_FILE``.
+
+Limits: no token healing (the server tokenizes). A server does not say which of ``eos`` and a stop
+string ended a completion; with stop strings it counts as ``stop``. A server that ignores ``seed``
+answers differently each time; a run is then repeatable by its cache alone.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import random
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import httpx2
+import openai
+from openai import DefaultHttpxClient, Omit, OpenAI
+
+from codegen.errors import ConfigError
+from codegen.generation.backends import Endpoint, is_loopback
+from codegen.generation.decoders import Resolved, supported
+from codegen.generation.protocol import (
+    Backend,
+    Completion,
+    Decoder,
+    ModelUnusable,
+    OnText,
+    Request,
+    RequestFailed,
+    SamplingParams,
+    request_seed,
+)
+
+OnPiece = Callable[[str], None]
+
+FAILURES_IN_A_ROW = 10
+_MOST_BYTES = 64 * 2**20  # of one response
+_WINDOW = 8  # requests read ahead for each one in flight
+_LONGEST_BACKOFF_S = 60.0
+_BUSY_PATIENCE = 10  # 429 only says that all is well, but too fast
+_RETRIED = frozenset({408, 409, 425, 429})
+_FATAL = {
+    401: "Name the environment variable that holds a valid key with --api-key-env.",
+    402: "Pay, or use another endpoint; finished answers are kept.",
+    403: "Use a key that may use this model, named with --api-key-env.",
+    404: "Check --endpoint (it ends in /v1 for most servers) and --model.",
+    405: "Check --endpoint (it ends in /v1 for most servers).",
+}
+_BUSY = "Lower --concurrency or wait, then run the same command again to resume."
+_SPENT = ("insufficient_quota", "billing_hard_limit_reached")
+
+
+class OpenAIBackend(Backend):
+    """Completes requests by an endpoint; safe to use from several threads."""
+
+    kind = "openai"
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.model = endpoint.model
+        self.settings = {"endpoint": endpoint.url}
+        self._key = endpoint.api_key()
+        self._sdk = _client(endpoint)
+        self._slots = threading.BoundedSemaphore(endpoint.concurrency)
+        self._lock = threading.Lock()  # of all below
+        self._failures_in_a_row = 0
+        self._answered = False
+        self._resume_at = 0.0
+
+    @classmethod
+    def open(cls, model: str, **options: Any) -> OpenAIBackend:
+        """The back-end for a server's model; options as of :class:`Endpoint`, ``batch_size`` for
+        ``concurrency``.
+        """
+        if "url" not in options:
+            raise ConfigError("The back-end openai needs a server.", "Name it with --endpoint URL.")
+        if "batch_size" in options:
+            options["concurrency"] = options.pop("batch_size")
+        return cls(Endpoint(model=model, **options))
+
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
+        """The model's name on the server, and what is added to the body."""
+        extra = self.endpoint.extra()
+        return {"endpoint": self.endpoint.url, **({"body": extra} if extra else {})}
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """See :class:`Backend`. Interrupted, it sends nothing more and does not wait."""
+        resolved = supported(decoder, self)
+        numbered = enumerate(requests)
+        while window := list(islice(numbered, _WINDOW * self.endpoint.concurrency)):
+            yield from self._window(window, params, resolved, on_text)
+
+    def _window(
+        self,
+        window: Sequence[tuple[int, Request]],
+        params: SamplingParams,
+        resolved: Resolved,
+        on_text: OnText | None,
+    ) -> Iterator[Completion]:
+        """The completions as they finish; a fatal failure is raised once none is in flight."""
+        events: SimpleQueue[Completion | BaseException | tuple[int, str] | None] = SimpleQueue()
+        waiting, stop = deque(window), threading.Event()
+
+        def put_text(number: int, text: str) -> None:
+            events.put((number, text))
+
+        def work() -> None:
+            while not stop.is_set():
+                try:
+                    number, request = waiting.popleft()
+                except IndexError:
+                    break
+                try:
+                    on_piece = partial(put_text, number) if on_text else None
+                    events.put(self._complete(number, request, params, resolved, on_piece, stop))
+                except _Stopped:
+                    break
+                except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+                    stop.set()
+                    events.put(error)
+            events.put(None)
+
+        # Daemons, so that they don't hold up the end of an interrupted process.
+        threads = [
+            threading.Thread(target=work, daemon=True)
+            for _ in range(min(self.endpoint.concurrency, len(window)))
+        ]
+        running, fatal = len(threads), None
+        try:
+            for thread in threads:
+                thread.start()
+            while running:
+                event = events.get()
+                if event is None:
+                    running -= 1
+                elif isinstance(event, Completion):
+                    yield event
+                elif isinstance(event, BaseException):
+                    fatal = fatal or event
+                elif on_text:
+                    on_text(*event)
+        finally:
+            stop.set()
+        if fatal:
+            raise fatal
+
+    def _complete(
+        self,
+        number: int,
+        request: Request,
+        params: SamplingParams,
+        resolved: Resolved,
+        on_piece: OnPiece | None,
+        stop: threading.Event,
+    ) -> Completion:
+        """One request's completion, or its failure.
+
+        Raises:
+            ModelUnusable: if no request can be completed.
+        """
+        seed = request_seed(params.seed, request)
+        stops = resolved.stops(request.stop)
+        body = self._body(request, params, stops, seed if request.seed is None else request.seed)
+        spent: list[tuple[int, int]] = []  # by each response
+        try:
+            with self._slots:
+                text, reason = self._ask(request.chat, body, on_piece, spent, stop)
+        except _Failure as failure:
+            error = self._give_up(failure, request.chat)
+            return Completion(number, request, seed=seed, error=error, wasted=_sums(spent))
+        reason = _finish_reason(reason, bool(stops))
+        decoded = resolved.reader.read(text, "eos" if reason == "content_filter" else reason)
+        prompt_tokens, completion_tokens = spent.pop()
+        return Completion(
+            number,
+            request,
+            decoded.text,
+            decoded.actions,
+            reason,
+            seed,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            meta=decoded.meta,
+            wasted=_sums(spent),
+        )
+
+    def _body(
+        self, request: Request, params: SamplingParams, stops: tuple[str, ...], seed: int
+    ) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.endpoint.model,
+            "max_tokens": params.max_new_tokens,
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            "seed": seed & 0x7FFF_FFFF,  # the range that all servers accept
+        }
+        if request.chat:
+            body["messages"] = [{"role": "user", "content": request.prompt}]
+        else:
+            body["prompt"] = request.prompt
+        if stops:
+            body["stop"] = list(stops)
+        body.update(self.endpoint.extra())
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _ask(
+        self,
+        chat: bool,
+        body: Mapping[str, Any],
+        on_piece: OnPiece | None,
+        spent: list[tuple[int, int]],
+        stop: threading.Event,
+    ) -> tuple[str, str]:
+        """Text and finish reason of the first response that holds a completion.
+
+        Raises:
+            _Failure: if there is none, and trying again would not help.
+        """
+        tries = 0
+        while True:
+            self._wait_for_turn(stop)
+            try:
+                found = self._post(chat, body, on_piece, spent)
+            except _Failure as failure:
+                if not self._may_retry(failure, tries):
+                    raise
+                self._back_off(failure, tries, stop)
+                tries += 1
+            else:
+                self._succeed()
+                return found
+
+    def _may_retry(self, failure: _Failure, tries: int) -> bool:
+        if failure.unreachable and not self._answered:
+            return False  # most likely a wrong URL: say so at once
+        if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
+            return False
+        patience = _BUSY_PATIENCE if failure.status == 429 else 1
+        return failure.transient and tries < self.endpoint.retries * patience
+
+    def _back_off(self, failure: _Failure, tries: int, stop: threading.Event) -> None:
+        wait_s = min(_LONGEST_BACKOFF_S, self.endpoint.backoff_s * 2 ** min(tries, 20))
+        if failure.wait_s:
+            # The server's limit holds for all threads; the jitter keeps them from one rush.
+            with self._lock:
+                self._resume_at = max(self._resume_at, time.monotonic() + failure.wait_s)
+        stop.wait(wait_s * random.uniform(0.5, 1.5))
+
+    def _wait_for_turn(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            with self._lock:
+                wait_s = self._resume_at - time.monotonic()
+            if wait_s <= 0:
+                return
+            stop.wait(wait_s)
+        raise _Stopped
+
+    def _succeed(self) -> None:
+        with self._lock:
+            self._answered = True
+            self._failures_in_a_row = 0
+
+    def _give_up(self, failure: _Failure, chat: bool) -> RequestFailed:
+        """The error of a request whose failure no retry mends.
+
+        Raises:
+            ModelUnusable: if all requests will share it.
+        """
+        with self._lock:
+            self._failures_in_a_row += 1
+            in_a_row = self._failures_in_a_row
+        url = self.endpoint.url_of("chat" if chat else "text")
+        message = f"The endpoint {url} did not answer for the model {self.model!r}: {failure}."
+        too_long = failure.wait_s > self.endpoint.longest_wait_s
+        if remedy := _fatal_remedy(failure, url) or (_BUSY if too_long else ""):
+            raise ModelUnusable(message, remedy) from None
+        if in_a_row < FAILURES_IN_A_ROW or self._is_alive(chat):
+            return RequestFailed(message)
+        raise ModelUnusable(
+            f"{message} It is failure {in_a_row} in a row.",
+            "Fix what the message says and run the same command again: finished answers are kept.",
+        ) from None
+
+    def _is_alive(self, chat: bool) -> bool:
+        """Whether the simplest request is answered: then the failures are the requests' own."""
+        body = self._body(Request("Say yes.", chat=chat), SamplingParams(16), (), 0)
+        try:
+            self._post(chat, body, None, [])
+        except _Failure:
+            return False
+        self._succeed()
+        return True
+
+    def _post(
+        self,
+        chat: bool,
+        body: Mapping[str, Any],
+        on_piece: OnPiece | None,
+        spent: list[tuple[int, int]],
+    ) -> tuple[str, str]:
+        """One try: text and finish reason.
+
+        Args:
+            chat, body: what is sent.
+            on_piece: called with each piece of text as it comes; None does not stream.
+            spent: gets the tokens of prompt and completion that the response reports.
+
+        Raises:
+            _Failure: if it gives no completion.
+        """
+        if on_piece:
+            body = {"stream": True, "stream_options": {"include_usage": True}, **body}
+        key: Any = f"Bearer {self._key}" if self._key else Omit()
+        sent: Any = {
+            "path": "/chat/completions" if chat else "/completions",
+            "content": json.dumps(body).encode("ascii"),  # lone surrogates survive as escapes
+            "options": {"headers": {"Authorization": key}},
+        }
+        row: Any = {}
+        shown = ""
+        try:
+            if on_piece is None:
+                content = self._sdk.post(cast_to=httpx2.Response, **sent).content
+                row = _decoded(content)
+            else:
+                kind = openai.Stream[object]
+                for part in self._sdk.post(cast_to=object, stream=True, stream_cls=kind, **sent):
+                    shown += _add_part(row, part, on_piece)
+        except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+            failure = _failure_of(error, self._key, self.endpoint.timeout_s)
+            failure.transient = failure.transient and not shown
+            raise failure from None
+        if isinstance(row, dict) and row.get("error"):
+            words, code = _error_words(row)
+            raise _Failure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
+        spent.append(_tokens(row))
+        return _read(row)
+
+
+class _Stopped(Exception):
+    """A thread's request was not sent, since all of them were called off."""
+
+
+class _Failure(Exception):
+    """A request without a usable response.
+
+    Attributes:
+        status: of HTTP, 0 if there was none.
+        transient: whether trying again may help.
+        unreachable: whether no server was there at all.
+        untrusted: whether its certificate was refused.
+        wait_s: how long the server asks to wait.
+        code: the error code in an OpenAI-style error object.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        transient: bool = False,
+        unreachable: bool = False,
+        untrusted: bool = False,
+        wait_s: float = 0.0,
+        code: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status, self.transient, self.wait_s, self.code = status, transient, wait_s, code
+        self.unreachable, self.untrusted = unreachable, untrusted
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body of bounded size and, unless it is streamed, time: else a server could drip."""
+
+    def __init__(self, response: httpx2.Response, timeout_s: float) -> None:
+        kind = response.headers.get("Content-Type", "")
+        self._inner: Any = response.stream
+        self._streamed = kind.startswith("text/event-stream")
+        self._deadline = time.monotonic() + timeout_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for part in self._inner:
+            size += len(part)
+            if size > _MOST_BYTES:
+                raise _TooLarge
+            if not self._streamed and time.monotonic() > self._deadline:
+                raise httpx2.ReadTimeout("the whole response took too long")
+            yield part
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _client(endpoint: Endpoint) -> OpenAI:
+    """The SDK's client: no retries, no redirects, no headers that come from the environment."""
+
+    def bound(response: httpx2.Response) -> None:
+        response.stream = _Bounded(response, endpoint.timeout_s)
+
+    own: dict[str, Any] = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
+    own |= {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
+    return OpenAI(
+        base_url=endpoint.base(),
+        api_key="none",  # each request has its own header
+        max_retries=0,
+        timeout=endpoint.timeout_s,
+        default_headers=own,
+        http_client=DefaultHttpxClient(
+            follow_redirects=False,
+            trust_env=not is_loopback(endpoint.url),
+            timeout=endpoint.timeout_s,
+            event_hooks={"response": [bound]},
+        ),
+    )
+
+
+class _TooLarge(_Failure):
+    def __init__(self) -> None:
+        super().__init__(f"its response is larger than {_MOST_BYTES >> 20} MiB")
+
+
+def retry_after(value: str, now: float) -> float:
+    """Seconds to wait by a Retry-After header (seconds or an HTTP date); 0 if there is none."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, TypeError):
+            return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        words = f"its response is not JSON ({_short(error)})"
+        raise _Failure(words, transient=True) from None
+
+
+def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
+    """What an error of the SDK means."""
+    if isinstance(error, openai.APIStatusError):
+        return _refused(error.response, key)
+    cause = error.__cause__ or error
+    if isinstance(cause, _TooLarge):
+        return cause
+    if isinstance(cause, httpx2.TimeoutException):
+        gone = isinstance(cause, httpx2.ConnectTimeout)
+        words = f"no response within {timeout_s:g} s"
+        return _Failure(words, transient=True, unreachable=gone)
+    chain = list(_causes(cause))
+    for reason in chain:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            words = f"its certificate is not trusted ({reason.verify_message})"
+            return _Failure(words, untrusted=True)
+    if isinstance(cause, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError)):
+        return _Failure("its host name is not valid", unreachable=True)
+    if isinstance(cause, ValueError):
+        return _Failure("its stream is not JSON", transient=True)
+    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+        return _Failure(f"it reports {_safe(str(error), key)}", transient=True)
+    gone = isinstance(cause, httpx2.ConnectError) and not any(
+        isinstance(reason, ssl.SSLError) for reason in chain
+    )
+    named = (getattr(reason, "strerror", None) for reason in reversed(chain))
+    words = next(filter(None, named), None) or _short(cause) or type(cause).__name__
+    return _Failure(f"no connection ({words})", transient=True, unreachable=gone)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _refused(response: httpx2.Response, key: str) -> _Failure:
+    """The failure that a status other than success is."""
+    words, code = _error_words(response.text[:65536])
+    status, headers = response.status_code, response.headers
+    if 300 <= status < 400:
+        words = f"a redirect to {headers.get('Location', 'nowhere')}"
+    return _Failure(
+        f"HTTP {status}" + (f": {_safe(words, key)}" if words else ""),
+        status=status,
+        transient=status in _RETRIED or status >= 500,
+        wait_s=retry_after(headers.get("Retry-After", ""), time.time()),
+        code=code,
+    )
+
+
+def _error_words(body: Any) -> tuple[str, str]:
+    """The message and code of an error body: OpenAI's object, or the text as it is."""
+    row, text = body, body if isinstance(body, str) else json.dumps(body)
+    if isinstance(body, str):
+        try:
+            row = json.loads(body)
+        except (ValueError, RecursionError):
+            return text, ""
+    inner = row.get("error", row) if isinstance(row, dict) else row
+    if isinstance(inner, dict):
+        message = inner.get("message") or inner.get("detail") or text
+        return str(message), str(inner.get("code") or inner.get("type") or "")
+    return str(inner), ""
+
+
+def _fatal_remedy(failure: _Failure, url: str) -> str:
+    """What to do about a failure that all requests will share; empty if it is this one's own."""
+    if failure.unreachable:
+        hint = "Start the server there, or check" if is_loopback(url) else "Check"
+        return f"{hint} --endpoint. Then run the same command again: finished answers are kept."
+    if failure.untrusted:
+        return "Set SSL_CERT_FILE to the authority's certificate."
+    if failure.code in _SPENT:
+        return f"The quota is spent. {_FATAL[402]}"
+    if failure.status == 429:
+        return _BUSY
+    if 300 <= failure.status < 400:
+        return "Give that URL as --endpoint, if you trust it."
+    unknown_model = failure.status == 400 and failure.code in ("model_not_found", "invalid_model")
+    return _FATAL.get(404 if unknown_model else failure.status, "")
+
+
+def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
+    """Adds a part of a stream to what becomes a completion object, and returns its text."""
+    if not isinstance(part, dict):
+        raise _Failure("a part of its stream is no JSON object")
+    if part.get("usage"):
+        row["usage"] = part["usage"]
+    choices = part.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        return ""
+    whole = row.setdefault("choices", [{"text": ""}])[0]
+    whole["finish_reason"] = choice.get("finish_reason") or whole.get("finish_reason")
+    delta = choice.get("delta")
+    text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
+    if not isinstance(text, str) or not text:
+        return ""
+    whole["text"] += text
+    on_piece(text)
+    return text
+
+
+def _read(row: Any) -> tuple[str, str]:
+    """Text and finish reason of a completion object.
+
+    Raises:
+        _Failure: (transient) if it is none.
+    """
+    if not isinstance(row, dict):
+        raise _Failure("its response is no JSON object", transient=True)
+    choices = row.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise _Failure("its response holds no choices", transient=True)
+    reason, message = choice.get("finish_reason"), choice.get("message")
+    if not isinstance(message, dict):
+        text = choice.get("text")
+    elif (text := message.get("content")) is None:
+        # A refusal, or a model that spent all its tokens on reasoning. Only such an answer may
+        # leave the field out.
+        whole = reason in ("length", "content_filter")
+        text = "" if "content" in message or message.get("refusal") or whole else None
+    if not isinstance(text, str):
+        raise _Failure("its response holds no text", transient=True)
+    return text, reason if isinstance(reason, str) else ""
+
+
+def _finish_reason(told: str, stops: bool) -> Literal["eos", "stop", "length", "content_filter"]:
+    if told == "length" or told == "content_filter":
+        return told
+    return "stop" if stops else "eos"
+
+
+def _tokens(row: Any) -> tuple[int, int]:
+    """The tokens of prompt and completion that a response reports, 0 where it does not."""
+    usage = row.get("usage") if isinstance(row, dict) else None
+    return _number(usage, "prompt_tokens"), _number(usage, "completion_tokens")
+
+
+def _number(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _sums(spent: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return sum(one for one, _ in spent), sum(other for _, other in spent)
+
+
+def _safe(words: str, key: str) -> str:
+    """A server's words; some repeat the key."""
+    return _short(words.replace(key, "***") if key else words)
+
+
+def _short(value: object, most: int = 300) -> str:
+    text = " ".join(str(value).split()).rstrip(".")
+    return text if len(text) <= most else text[: most - 3] + "..."

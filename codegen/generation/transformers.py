@@ -1,0 +1,437 @@
+"""The ``transformers`` back-end: our decoding loop on unmodified transformers models.
+
+Requests are decoded in batches in the order given. A sample's random numbers depend on its own seed
+alone; its logits still depend on the batch in the last bits, as in every batched floating-point
+computation, so a run that must be repeatable to the byte keeps its batches (``codegen.evals.run``
+does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.decoding.contexts import LMInfinite, check
+from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
+from codegen.decoding.healing import Vocabulary
+from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.passes import check_supported
+from codegen.decoding.rpg.methods import Method, Penalised
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.decoding.strategies.rsd import (
+    ConstantBranching,
+    RecursiveSpeculation,
+    StochasticBeam,
+)
+from codegen.decoding.strategies.sorted import Nested, SortedDrafter
+from codegen.decoding.strategies.speculative import Speculation
+from codegen.decoding.strategies.superposed import NGrams, Settings, Superposition
+from codegen.decoding.suffix import SuffixIndex
+from codegen.errors import ConfigError, InputError, ModelError
+from codegen.generation.decoders import (
+    DRAFTERS,
+    DraftOptions,
+    Resolved,
+    RsdOptions,
+    SortedOptions,
+    SuperposedOptions,
+    supported,
+)
+from codegen.generation.insertion import fill_requests
+from codegen.generation.protocol import (
+    BKSPC,
+    CAPABILITIES,
+    Backend,
+    Completion,
+    Decoder,
+    OnText,
+    Request,
+    RequestFailed,
+    SamplingParams,
+    request_seed,
+)
+from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.models import LoadedModel, count_parameters, fills_gaps, load
+
+_MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
+
+
+class TransformersBackend(Backend):
+    """A transformers model in this process.
+
+    Args:
+        loaded: the model, from :func:`codegen.models.load`, or its name.
+        batch_size: rows decoded at once. Memory grows with it; on a CPU 32 to 64 is a good value.
+        window: batches' worth of requests that are decoded together: as rows finish, others take
+            their place. With 1 batches stay apart, which a run needs that is to be repeatable to
+            the byte from any batch on.
+        infinite: for contexts beyond the model's length (:mod:`codegen.decoding.contexts`).
+
+    Raises:
+        ModelError: if there is no such model, or its tokenizer cannot stream.
+    """
+
+    kind = "transformers"
+    capabilities = frozenset(CAPABILITIES)
+
+    def __init__(
+        self,
+        loaded: LoadedModel | str,
+        batch_size: int = 40,
+        window: int = 1,
+        infinite: LMInfinite | None = None,
+    ) -> None:
+        loaded = load(loaded) if isinstance(loaded, str) else loaded
+        if not loaded.tokenizer.is_fast:
+            raise ModelError(
+                f"The tokenizer of {loaded.name!r} has no fast version, which streaming needs.",
+                "Convert it with transformers' convert_slow_tokenizer and save it.",
+            )
+        self.loaded = loaded
+        self.model = loaded.name
+        self.style = loaded.card.style
+        self.decoder = "insertion" if fills_gaps(loaded.model) else loaded.card.decoder
+        self.infinite = infinite
+        if infinite:
+            self.kind = "transformers with LM-Infinite"
+            self.capabilities = self.capabilities - {"trees", "mixtures", "removal", "insertion"}
+        self.batch_size = batch_size
+        self.window = window
+        self._planner = Planner(PassCosts())  # what passes cost is learned once
+        self._drafting: dict[str, LoadedModel] = {}
+        self._nested: dict[tuple[str, tuple[int, ...]], Nested] = {}
+        self._ngrams: dict[SuperposedOptions, NGrams | None] = {}
+
+    @cached_property
+    def parameters(self) -> int:  # type: ignore[override]
+        """The number of parameters; tied weights count once."""
+        return count_parameters(self.loaded.model)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's tokens as bytes, for healing."""
+        return Vocabulary.of(self.loaded.tokenizer)
+
+    @cached_property
+    def eos(self) -> frozenset[int]:
+        """All ids that end a sequence."""
+        model = self.loaded.model
+        return end_tokens(self.loaded.tokenizer, model.generation_config, model.config)
+
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
+        """The weights, where they came from, and on what they are computed."""
+        return {
+            "model_origin": self.loaded.origin,
+            "model_fingerprint": self.loaded.fingerprint,
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "device": self.loaded.model.device.type,
+        }
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """Yields the completions batch by batch, within a batch in the order of the requests.
+
+        A prompt that the model cannot hold fails alone; such failures come before their batch.
+
+        Raises:
+            ModelError: for a model that lacks what the decoder needs of it.
+            ConfigError: for an unknown decoder or option.
+        """
+        resolved = supported(decoder, self)
+        options = resolved.options
+        if resolved.method == "insertion":
+            yield from fill_requests(
+                self.loaded, requests, params, options, self.batch_size, on_text
+            )
+            return
+        if fills_gaps(self.loaded.model):
+            raise ModelError(
+                f"The model {self.loaded.name!r} writes in no fixed order.",
+                "Choose the decoder insertion.",
+            )
+        method = None
+        if resolved.strategy.requires == "logits":
+            method = Method.of(options, self.vocabulary.tokens, self.eos)
+        self._backspace(resolved)  # before anything is made
+        if resolved.method == "superposed" and params.temperature:
+            raise ConfigError(
+                "superposed is deterministic and cannot sample at a temperature.",
+                "Leave the temperature at 0. (Its own is an option: -o temperature=0.06)",
+            )
+        numbered = enumerate(requests)
+        apart = resolved.method in ("rsd", "superposed")  # rows do not take others' places
+        size = self.batch_size * (1 if apart else self.window)
+        while batch := list(islice(numbered, size)):
+            streams = []
+            for number, request in batch:
+                try:
+                    streams.append(self._start(number, request, params, resolved))
+                except ModelError as error:
+                    failure = RequestFailed(error.message, error.remedy)
+                    yield Completion(number, request, error=failure)
+            if streams:
+                yield from self._run(streams, params, resolved, method, on_text)
+
+    def _backspace(self, resolved: Resolved) -> int | None:
+        if resolved.method != "backspace":
+            return None
+        token = self.loaded.tokenizer.get_vocab().get(BKSPC)
+        if token is None:
+            raise ModelError(
+                f"The model {self.loaded.name!r} has no token {BKSPC}, which the decoder backspace"
+                " needs.",
+                "Fine-tune it on data of: codegen data backspace.",
+            )
+        return token
+
+    def _start(
+        self, number: int, request: Request, params: SamplingParams, resolved: Resolved
+    ) -> _Running:
+        """The request as a row.
+
+        Raises:
+            ModelError: if the model cannot hold it, or has no chat template.
+        """
+        tokenizer = self.loaded.tokenizer
+        prompt = encode(request, tokenizer, self.vocabulary, heals=resolved.strategy.heals)
+        if self.infinite:
+            check(self.loaded.model, self.infinite)
+        else:
+            check_supported(self.loaded.model, len(prompt.ids) + params.max_new_tokens)
+        seed = request_seed(params.seed, request)
+        uniforms = np.random.Generator(np.random.Philox(seed)).random(params.max_new_tokens)
+        stream = TextStream(
+            tokenizer.backend_tokenizer,
+            prompt.ids,
+            taken=prompt.taken,
+            stops=resolved.stops(request.stop),
+        )
+        row = Row(prompt.ids, uniforms.tolist(), prompt.rest)
+        return _Running(number, request, row, stream, seed)
+
+    def _run(
+        self,
+        batch: list[_Running],
+        params: SamplingParams,
+        resolved: Resolved,
+        method: Method | None,
+        on_text: OnText | None,
+    ) -> Iterator[Completion]:
+        backspace = self._backspace(resolved)
+        options = resolved.options
+
+        def on_token(row: int, token: int) -> bool:
+            running = batch[row]
+            piece = running.stream.push(token)
+            if on_text and piece:
+                on_text(running.number, piece)
+            return running.stream.stopped
+
+        prompt_tokens = [len(running.row.prompt) for running in batch]
+        strategy = self._strategy(batch, resolved, method, backspace)
+        late = backspace is not None or isinstance(options, SuperposedOptions)
+        decode(
+            self.loaded.model,
+            [running.row for running in batch],
+            max_new_tokens=params.max_new_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            eos=self.eos,
+            vocabulary=self.vocabulary,
+            on_token=None if late else on_token,
+            strategy=strategy,
+            width=self.batch_size,
+            infinite=self.infinite,
+        )
+        passes = strategy.passes_of
+        for number, running in enumerate(batch if late else ()):
+            for token in running.row.tokens:  # only now is it certain which stand
+                if on_token(number, token):
+                    running.row.finish = "stop"
+                    break
+        for running in batch:
+            if on_text and (piece := running.stream.flush()):
+                on_text(running.number, piece)
+        for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
+            row, finish_reason = running.row, running.row.finish or "length"
+            decoded = resolved.reader.read(running.stream.text, finish_reason)
+            meta, actions = dict(decoded.meta), decoded.actions
+            if passes is not None:
+                meta["passes"] = passes[at]
+                if isinstance(strategy, Speculation) and isinstance(options, DraftOptions):
+                    meta["drafts"] = strategy.tallies[at]
+            if self.infinite:
+                meta["lm_infinite"] = asdict(self.infinite)
+            if backspace is not None:
+                kept = [action for action in row.actions if action not in self.eos]
+                actions = self.loaded.tokenizer.decode(kept)
+                meta["actions"] = len(row.actions)
+                meta["backspaces"] = row.actions.count(backspace)
+            yield Completion(
+                running.number,
+                running.request,
+                decoded.text,
+                actions,
+                finish_reason,
+                running.seed,
+                prompt_tokens=length,
+                completion_tokens=len(row.actions or row.tokens),
+                meta=meta,
+            )
+
+    def _strategy(
+        self,
+        batch: Sequence[_Running],
+        resolved: Resolved,
+        method: Method | None,
+        backspace: int | None,
+    ) -> Strategy:
+        """How the decoder chooses tokens."""
+        options = resolved.options
+        if isinstance(options, RsdOptions):
+            branching = ConstantBranching(options.branching)
+            shape = StochasticBeam(*options.beam) if options.beam else branching
+            draft = self._draft_model(options.draft).model
+            return RecursiveSpeculation(draft, shape, [running.seed for running in batch])
+        if isinstance(options, SuperposedOptions):
+            if options not in self._ngrams:
+                self._ngrams[options] = _count_ngrams(options, self._maker.encode)
+            settings = Settings(options.alpha, options.temperature)
+            return Superposition(settings, self._ngrams[options])
+        if isinstance(options, SortedOptions):
+            return self._sorted(batch, options)
+        if isinstance(options, DraftOptions):
+            return self._speculation(batch, resolved.method, options)
+        if method:
+            return Penalised(method)
+        return Strategy() if backspace is None else Backspace(backspace)
+
+    def _draft_model(self, name: str) -> LoadedModel:
+        """The model that drafts, loaded once.
+
+        Raises:
+            ModelError: if it has other tokens.
+        """
+        if name not in self._drafting:
+            ours = self.loaded
+            found = load(name, dtype=ours.model.dtype, device=str(ours.model.device))
+            if found.tokenizer.get_vocab() != ours.tokenizer.get_vocab():
+                raise ModelError(
+                    f"The draft model {name!r} has other tokens than {ours.name!r}.",
+                    "Choose one with the same tokenizer.",
+                )
+            self._drafting[name] = found
+        return self._drafting[name]
+
+    def _sorted(self, batch: Sequence[_Running], settings: SortedOptions) -> Speculation:
+        """A drafter for each row; they share the nested model, not its states."""
+        key = settings.draft, settings.exits
+        if key not in self._nested:
+            found = self._draft_model(settings.draft)
+            _check_sorted(found)
+            self._nested[key] = Nested(found.model, settings.exits)
+        nested = self._nested[key]
+        shallow = len(nested.exits) - 1
+        if len(settings.thresholds) not in (1, shallow):
+            raise ConfigError(
+                f"There are {len(settings.thresholds)} thresholds; the draft exits after "
+                f"{', '.join(map(str, nested.exits))} layers.",
+                f"Give {shallow}, or one for all exits but the last.",
+            )
+        drafters = [
+            SortedDrafter(
+                nested,
+                tokens=settings.tokens,
+                thresholds=settings.thresholds,
+                least=settings.least,
+            )
+            for _ in batch
+        ]
+        return Speculation(drafters, limit=settings.tokens)
+
+    def _speculation(
+        self, batch: Sequence[_Running], method: str, options: DraftOptions
+    ) -> Speculation:
+        """Drafters for a batch; those of its rows share nothing, so that a row's drafts are its
+        own.
+        """
+        drafters = [self._maker.chain(DRAFTERS[method]) for _ in batch]
+        contexts = [self._maker.context(running.request.original) for running in batch]
+        planner = self._planner
+        if options.token_cost is not None:
+            planner = Planner(FixedCosts(options.token_cost))
+        return Speculation(drafters, contexts, planner=planner)
+
+    @cached_property
+    def _maker(self) -> DrafterMaker:
+        return DrafterMaker.of(self.loaded.tokenizer, self.vocabulary.tokens)
+
+
+def _count_ngrams(options: SuperposedOptions, encode: Callable[[str], list[int]]) -> NGrams | None:
+    """The n-grams of the code that the options name, None without code.
+
+    Raises:
+        InputError: if there is no code to read, or too much.
+    """
+    if not options.code:
+        return None
+    root = Path(options.code)
+    files = [root] if root.is_file() else sorted(root.rglob(f"*{options.suffix}"))
+    index, read = SuffixIndex(), 0
+    for file in files:
+        if not file.is_file():
+            continue
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue  # what is no text has no n-grams
+        read += len(text)
+        if read > _MOST_CODE:
+            raise InputError(
+                f"{options.code} holds more than {_MOST_CODE // 1_000_000} MB of code.",
+                "Give a smaller directory.",
+            )
+        if tokens := encode(text):
+            index.add(tokens)
+    if not len(index):
+        raise InputError(
+            f"There is no code in {options.code}.",
+            f"Give a file, or a directory with {options.suffix} files: -o code=DIR",
+        )
+    return NGrams(index)
+
+
+def _check_sorted(draft: LoadedModel) -> None:
+    """Refuses a draft whose early layers nobody trained to be drafts.
+
+    The loss that trained its exits is in its configuration, or in the card of an older one.
+    """
+    config = draft.model.config.get_text_config()
+    loss = getattr(config, "exit_loss", None) or draft.card.recipe.get("loss")
+    if loss != "sorted" or not getattr(config, "exit_layers", None):
+        raise ModelError(
+            f"The draft model {draft.name!r} was not trained with the loss sorted, so its early "
+            "layers are no drafts.",
+            "Train one (codegen finetune recipes/sorted_draft.yaml), or choose the decoder rsd, "
+            "which takes any model.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    number: int
+    request: Request
+    row: Row
+    stream: TextStream
+    seed: int

@@ -1,0 +1,607 @@
+"""The ``vllm`` back-end: many requests at once by vLLM in this process.
+
+Prompts, stop strings, ends and texts are ours, so greedy completions equal those of the
+``transformers`` back-end in float32. Sampled ones do not: vLLM draws its own random numbers, from
+each request's seed, so that they do not depend on what else runs.
+
+A prompt is healed by one-token requests whose token must spell the rest of the prompt; the
+completion continues from them. That reads such a prompt once or twice more.
+
+vLLM runs without a process of its own (``VLLM_ENABLE_V1_MULTIPROCESSING=0``): it starts sooner, and
+which requests share a step, and so the last bits of their logits, is the same in every run. Its log
+goes to standard error, errors only. Variables that are set already are left as they are. Weights
+are read from safetensors only, and no code of a model's is run.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from codegen.decoding.healing import Vocabulary
+from codegen.errors import ConfigError, ModelError
+from codegen.generation.decoders import DraftOptions, Resolved, supported
+from codegen.generation.protocol import (
+    Backend,
+    Completion,
+    Decoder,
+    OnText,
+    Request,
+    RequestFailed,
+    SamplingParams,
+    request_seed,
+)
+from codegen.generation.text import TextStream, encode, end_tokens
+from codegen.models import (
+    fills_gaps,
+    fingerprint_of,
+    load_tokenizer,
+    pick_dtype,
+    read_card,
+    resolve,
+)
+from codegen.records import FinishReason
+
+PROCESSOR = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
+PROPOSER = "codegen.decoding.drafts.vllm_proposer.DraftProposer"
+WORKER = "codegen.decoding.drafts.vllm_worker.DraftWorker"
+DRAFTED = 16  # tokens of a draft at most, as in our own loop
+
+_WAITING = 512  # requests that are with vLLM at a time; it batches those that fit
+_SEED_BITS = (1 << 63) - 1
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+_OURS = (
+    "model", "tokenizer", "speculative_config", "worker_cls", "logits_processors", "enable_lora",
+    "load_format", "generation_config", "trust_remote_code",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """How vLLM is to continue some tokens.
+
+    Attributes:
+        max_tokens: new tokens at most, the ending one included.
+        temperature, top_p: 0 is greedy; the mass of the nucleus.
+        seed: of the random numbers, in [0, 2**63); None where nothing is drawn.
+        ends: token ids that end the completion.
+        allowed: ids of which each new token must be one, None for all.
+        extra_args: for the plug-ins: a rule against repetition, the file that is rewritten.
+    """
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    seed: int | None
+    ends: Sequence[int]
+    allowed: Sequence[int] | None = None
+    extra_args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOutput:
+    """What one step gave one request: new tokens, and whether it has ended."""
+
+    name: str
+    tokens: list[int]
+    ended: bool
+
+
+class VllmBackend(Backend):
+    """A model that vLLM runs.
+
+    vLLM is started at the first completion, and again for a decoder that drafts after one that does
+    not, or the other way round.
+
+    Args:
+        model: ``embedded``, the directory of a whole model, or a hub id.
+        batch_size: requests of a step at most, by default as many as vLLM takes.
+        options: vLLM's own, see :class:`VllmEngine`.
+        start: makes the engine.
+
+    Raises:
+        ModelError: if there is no such model, or vLLM cannot run its kind.
+    """
+
+    kind = "vllm"
+    capabilities = frozenset({"logits", "drafts"})
+    settings: Mapping[str, Any] = {"backend": "vllm"}
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        batch_size: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        start: Callable[..., VllmEngine] | None = None,
+    ) -> None:
+        self.model = model
+        self.place, self.origin = resolve(model)
+        card = read_card(self.place)
+        self.style, self.decoder = card.style, card.decoder
+        if (Path(self.place) / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{model} is a LoRA adapter; the vllm back-end takes whole models.",
+                "Use --backend transformers.",
+            )
+        self._config = _read_config(self.place)
+        self.tokenizer = load_tokenizer(model)
+        self._start_engine = start or VllmEngine
+        self._options = options
+        self._batch_size = batch_size
+        self._engine: VllmEngine | None = None
+        self._drafting = False
+        self._names = 0
+
+    @property
+    def parameters(self) -> int:  # type: ignore[override]
+        """The number of parameters that the weight files hold."""
+        from huggingface_hub import snapshot_download
+        from safetensors import safe_open
+
+        folder = Path(self.place)
+        if not folder.is_dir():
+            folder = Path(snapshot_download(self.place, local_files_only=True))
+        count = 0
+        for path in folder.glob("*.safetensors"):
+            with safe_open(path, framework="numpy") as file:
+                shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            count += sum(math.prod(shape) for shape in shapes)
+        return count
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokenizer's tokens as bytes, for healing."""
+        return Vocabulary.of(self.tokenizer)
+
+    @cached_property
+    def eos(self) -> frozenset[int]:
+        """All ids that end a sequence, as the ``transformers`` back-end has them."""
+        return end_tokens(self.tokenizer, self._config, *_generation_config(self.place))
+
+    def engine(self, drafting: bool = False) -> VllmEngine:
+        """vLLM, started if it has to be."""
+        if self._engine is not None and self._drafting != drafting:
+            self.close()
+        if self._engine is None:
+            self._engine = self._start_engine(
+                self.place, drafts=drafting, batch_size=self._batch_size, options=self._options
+            )
+            self._drafting = drafting
+        return self._engine
+
+    def close(self) -> None:
+        """Ends vLLM and frees its memory; it starts again when it is needed."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
+        """The weights, where they came from, and on what they are computed; starts vLLM."""
+        resolved = supported(decoder, self)
+        engine = self.engine(resolved.strategy.requires == "drafts")
+        return {
+            "model_origin": self.origin,
+            "model_fingerprint": fingerprint_of(self.model),
+            "dtype": engine.dtype,
+            "device": engine.device,
+            **({"vllm_options": dict(self._options)} if self._options else {}),
+        }
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """Yields the completions in the order they finish.
+
+        Raises:
+            ModelError: if vLLM does not start.
+            ConfigError: for an unknown decoder or option, or one that vLLM cannot run.
+        """
+        resolved = supported(decoder, self)
+        drafts = isinstance(resolved.options, DraftOptions)
+        if drafts and params.temperature:
+            raise ConfigError(
+                f"The decoder {decoder.name!r} with a temperature: where vLLM verifies drafts, a"
+                " request's seed does not determine what it samples.",
+                "Leave the temperature at 0, leave the drafts out, or use --backend transformers.",
+            )
+        if drafts and resolved.options.token_cost is not None:
+            raise ConfigError(
+                "token_cost: vLLM's drafts have fixed costs.",
+                "Leave it out, or use --backend transformers.",
+            )
+        engine = self.engine(drafts)
+        remaining = enumerate(requests)
+        running: dict[str, _Running] = {}
+        try:
+            while True:
+                for number, request in islice(remaining, _WAITING - len(running)):
+                    try:
+                        started = self._start(number, request, params, decoder, resolved)
+                    except ModelError as error:
+                        failure = RequestFailed(error.message, error.remedy)
+                        yield Completion(number, request, error=failure)
+                        continue
+                    self._submit(engine, started, params, running)
+                if not running:
+                    return
+                for output in engine.step():
+                    if output.name not in running:
+                        continue  # it ended by a stop string, which vLLM does not know
+                    run = running[output.name]
+                    if self._take(engine, run, output, params, running, on_text):
+                        yield _completion(run, resolved, on_text)
+        finally:
+            if running:
+                engine.abort(list(running))
+
+    def _start(
+        self,
+        number: int,
+        request: Request,
+        params: SamplingParams,
+        decoder: Decoder,
+        resolved: Resolved,
+    ) -> _Running:
+        prompt = encode(request, self.tokenizer, self.vocabulary, heals=resolved.strategy.heals)
+        length, most = len(prompt.ids) + params.max_new_tokens, self.engine(self._drafting).holds
+        if length > most:
+            raise ModelError(
+                f"Prompt and completion take up to {length} tokens, vLLM holds {most}.",
+                "Shorten the prompt, lower max_new_tokens or, if the model can, raise vLLM's option"
+                " max_model_len.",
+            )
+        extra: dict[str, Any] = {}
+        if resolved.strategy.requires == "logits":
+            extra[resolved.method] = dict(decoder.options)
+        if resolved.method == "edit" and request.original:
+            extra["original"] = request.original
+        stream = TextStream(
+            self.tokenizer.backend_tokenizer,
+            prompt.ids,
+            taken=prompt.taken,
+            stops=resolved.stops(request.stop),
+        )
+        seed = request_seed(params.seed, request)
+        return _Running(number, request, seed, prompt.ids, prompt.rest, stream, extra)
+
+    def _submit(
+        self,
+        engine: VllmEngine,
+        run: _Running,
+        params: SamplingParams,
+        running: dict[str, _Running],
+    ) -> None:
+        """Hands a request to vLLM: for one token while its prompt is healed, else to the end."""
+        run.healing = bool(run.rest)
+        name = str(self._names)
+        self._names += 1
+        # Each part of a request draws its own random numbers.
+        seed = (run.seed + len(run.tokens)) & _SEED_BITS
+        turn = EngineRequest(
+            max_tokens=1 if run.healing else params.max_new_tokens - len(run.tokens),
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=seed if params.temperature else None,
+            ends=sorted(self.eos),
+            allowed=self.vocabulary.allowed(run.rest) if run.healing else None,
+            extra_args=run.extra,
+        )
+        engine.add(name, [*run.prompt, *run.tokens], turn)
+        running[name] = run
+
+    def _take(
+        self,
+        engine: VllmEngine,
+        run: _Running,
+        output: EngineOutput,
+        params: SamplingParams,
+        running: dict[str, _Running],
+        on_text: OnText | None,
+    ) -> bool:
+        """Takes what a step gave; true once the request has ended."""
+        run.passes += bool(output.tokens)
+        for token in output.tokens:
+            if token in self.eos:
+                run.finish = "eos"
+                break
+            run.rest = self.vocabulary.after(run.rest, token) if run.rest else b""
+            run.tokens.append(token)
+            piece = run.stream.push(token)
+            if on_text and piece:
+                on_text(run.number, piece)
+            if run.stream.stopped:
+                run.finish = "stop"
+                break
+        if output.ended and run.finish is None:
+            if run.healing and len(run.tokens) < params.max_new_tokens:
+                del running[output.name]
+                self._submit(engine, run, params, running)
+                return False
+            run.finish = "length"
+        if run.finish is None:
+            return False
+        del running[output.name]
+        if not output.ended:
+            engine.abort([output.name])
+        return True
+
+
+def _completion(run: _Running, resolved: Resolved, on_text: OnText | None) -> Completion:
+    if on_text and (piece := run.stream.flush()):
+        on_text(run.number, piece)
+    assert run.finish is not None
+    decoded = resolved.reader.read(run.stream.text, run.finish)
+    drafted = isinstance(resolved.options, DraftOptions)
+    return Completion(
+        run.number,
+        run.request,
+        decoded.text,
+        decoded.actions,
+        run.finish,
+        run.seed,
+        prompt_tokens=len(run.prompt),
+        completion_tokens=len(run.tokens),
+        meta={**decoded.meta, "passes": run.passes} if drafted else decoded.meta,
+    )
+
+
+@dataclass(slots=True)
+class _Running:
+    """A request on its way; see ``codegen.decoding.loop.Row`` for fields of the same names."""
+
+    number: int
+    request: Request
+    seed: int
+    prompt: list[int]
+    rest: bytes
+    stream: TextStream
+    extra: Mapping[str, Any]
+    tokens: list[int] = field(default_factory=list)
+    healing: bool = False
+    passes: int = 0
+    finish: FinishReason | None = None
+
+
+class _Config:
+    """A model's configuration, as far as it names its kind and its ends."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        text = values.get("text_config") or {}
+        self.model_type = str(values.get("model_type", ""))
+        self.eos_token_id = values.get("eos_token_id", text.get("eos_token_id"))
+
+
+def _read_config(place: str) -> _Config:
+    from transformers import PretrainedConfig
+
+    try:
+        values, _ = PretrainedConfig.get_config_dict(place)
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise ModelError(f"The configuration of {place!r} can't be read: {text[:200]}.") from error
+    config = _Config(values)
+    if fills_gaps(SimpleNamespace(config=config)):
+        raise ModelError(
+            f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
+            "Use --backend transformers.",
+        )
+    return config
+
+
+def _generation_config(place: str) -> list[Any]:
+    from transformers import GenerationConfig
+
+    try:
+        return [GenerationConfig.from_pretrained(place)]
+    except (OSError, ValueError):
+        return []  # it has none
+
+
+class VllmEngine:
+    """vLLM on one model: takes requests in tokens and advances them step by step.
+
+    Args:
+        place: directory or hub id of the model.
+        drafts: whether tokens are drafted; without, rules against repetition can be asked for.
+        batch_size: requests of a step, by default as many as vLLM takes.
+        options: of vLLM's own, as its ``LLM`` takes them (``tensor_parallel_size``,
+            ``max_model_len``, ...), and ``num_speculative_tokens``.
+
+    Attributes:
+        holds: tokens of a prompt and its completion, at most.
+        device, dtype: where and in what it computes.
+
+    Raises:
+        ModelError: if vLLM is not installed, or does not start on this model or machine.
+        ConfigError: for an option that vLLM does not have, or that this back-end sets.
+    """
+
+    def __init__(
+        self,
+        place: str,
+        *,
+        drafts: bool = False,
+        batch_size: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        options = dict(options or {})
+        if taken := [name for name in _OURS if name in options]:
+            raise ConfigError(f"The option {taken[0]!r} of vLLM is set by this back-end.")
+        vllm = import_vllm()
+        from vllm.platforms import current_platform  # type: ignore[reportMissingImports]
+
+        self.device = str(current_platform.device_type)
+        if not self.device:
+            raise ModelError(
+                "vLLM is installed, but this build of it finds no device to run on here.",
+                "See docs/vllm.md, or use --backend transformers.",
+            )
+        settings = {
+            **_defaults(self.device, batch_size),
+            **_drafting(drafts, options.pop("num_speculative_tokens", DRAFTED)),
+            **options,
+        }
+        self._vllm = vllm
+        self._llm = _start(vllm, place, settings)
+        self._engine = self._llm.llm_engine
+        config = self._engine.model_config
+        self.holds: int = config.max_model_len
+        self.dtype = str(config.dtype).removeprefix("torch.")
+
+    def add(self, name: str, prompt: Sequence[int], turn: EngineRequest) -> None:
+        """Takes a request; names are unique among those that run.
+
+        Raises:
+            ConfigError: for what is beyond vLLM's own bounds: it takes temperatures up to 2.
+        """
+        try:
+            params = self._vllm.SamplingParams(
+                max_tokens=turn.max_tokens,
+                temperature=turn.temperature,
+                top_p=turn.top_p,
+                seed=turn.seed,
+                stop_token_ids=list(turn.ends),
+                allowed_token_ids=None if turn.allowed is None else list(turn.allowed),
+                extra_args=dict(turn.extra_args) or None,
+                detokenize=False,
+                output_kind=self._vllm.sampling_params.RequestOutputKind.DELTA,
+            )
+            tokens = {"prompt_token_ids": list(prompt)}
+            self._engine.add_request(name, tokens, params)
+        except (ValueError, self._vllm.exceptions.VLLMClientError) as error:
+            raise ConfigError(f"vLLM refuses the request: {_one_line(error)}.") from None
+
+    def step(self) -> list[EngineOutput]:
+        """Advances the requests that there is room for."""
+        return [
+            EngineOutput(made.request_id, list(made.outputs[0].token_ids), made.finished)
+            for made in self._engine.step()
+        ]
+
+    def abort(self, names: Sequence[str]) -> None:
+        """Ends requests; those that have ended already may be among them."""
+        self._engine.abort_request(list(names))
+
+    def drafted(self) -> tuple[int, int]:
+        """Tokens that were drafted so far, and how many of them were accepted; as vLLM counts them,
+        which it does with the option ``disable_log_stats=False``.
+        """
+        counts = {metric.name: getattr(metric, "value", 0) for metric in self._llm.get_metrics()}
+        drafted, accepted = (
+            int(counts.get(f"vllm:spec_decode_num_{kind}_tokens", 0))
+            for kind in ("draft", "accepted")
+        )
+        return drafted, accepted
+
+    def close(self) -> None:
+        """Frees the memory."""
+        import gc
+
+        with suppress(AttributeError):  # the name is not public
+            self._engine.engine_core.shutdown()
+        del self._engine, self._llm
+        gc.collect()
+
+
+def import_vllm() -> Any:
+    """The ``vllm`` package, its log and its processes as said above.
+
+    Raises:
+        ModelError: if it is not installed, or does not load.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        import vllm  # type: ignore[reportMissingImports]
+        import vllm.exceptions  # type: ignore[reportMissingImports]
+        import vllm.sampling_params  # type: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        if error.name != "vllm":
+            raise ModelError(
+                f"vLLM is installed but does not load: {_one_line(error)}.", "See docs/vllm.md."
+            ) from error
+        raise ModelError(
+            "vLLM is not installed.",
+            "Install it with: pip install 'codegen-toolkit[vllm]' (docs/vllm.md), or use "
+            "--backend transformers.",
+        ) from None
+    except (ImportError, OSError, RuntimeError) as error:
+        raise ModelError(
+            f"vLLM is installed but does not load: {_one_line(error)}.", "See docs/vllm.md."
+        ) from error
+    return vllm
+
+
+def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "dtype": str(pick_dtype(device)).removeprefix("torch."),
+        "disable_log_stats": True,
+    }
+    if batch_size is not None:
+        settings["max_num_seqs"] = batch_size
+    if device == "cpu":
+        # Compiling takes a minute and gains a twentieth. A prompt that is read in parts ends the
+        # engine if the request has a seed ("CPU Generator does not use offset").
+        settings.update(enforce_eager=True, enable_chunked_prefill=False)
+    return settings
+
+
+def _drafting(drafts: bool, most: object) -> dict[str, Any]:
+    if not drafts:
+        return {"logits_processors": [PROCESSOR]}
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise ConfigError(f"num_speculative_tokens is {most!r}; it must be a number, at least 1.")
+    config = {
+        "method": "custom_class",
+        "model": PROPOSER,
+        "num_speculative_tokens": most,
+        "suffix_decoding_max_spec_factor": 2.0,
+        # What a request is drafted depends on itself alone, as in our own loop.
+        "suffix_decoding_max_cached_requests": 0,
+    }
+    return {"speculative_config": config, "worker_cls": WORKER}
+
+
+def _start(vllm: Any, place: str, settings: Mapping[str, Any]) -> Any:
+    try:
+        return vllm.LLM(
+            place,
+            load_format="safetensors",  # never a pickle
+            trust_remote_code=False,
+            generation_config="vllm",  # how tokens are chosen is ours to say
+            **settings,
+        )
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        name = str(error).rpartition("argument ")[2].strip("'")
+        raise ConfigError(f"vLLM has no option {name!r}.") from None
+    except (ValueError, RuntimeError, OSError, vllm.exceptions.VLLMError) as error:
+        raise ModelError(
+            f"vLLM does not start on the model {place!r}: {_one_line(error)}.",
+            "Set vLLM's options by --vllm-option (docs/vllm.md), or use --backend transformers.",
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return (text if len(text) <= 300 else text[:297] + "...").rstrip(".")

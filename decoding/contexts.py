@@ -1,0 +1,540 @@
+"""Contexts beyond a model's length: LM-Infinite, without fine-tuning, and Giraffe's rotary bases.
+
+**LM-Infinite.** Source: Han et al., *LM-Infinite: Zero-Shot Extreme Length Generalization for Large
+Language Models* (NAACL 2024, arXiv 2308.16137). Two changes to the attention of a model with rotary
+positions:
+
+- the Λ-shaped mask: query i sees key j <= i iff j < ``n_global`` or i - j < ``n_local``;
+- the distance cap: relative distances are min(i - j, ``n_local``), so that the first tokens are
+  never farther away than anything in training was.
+
+Only first tokens can be that far, and all those that are have one distance. Their scores come from
+keys turned back to position 0 and queries turned to position ``n_local`` (by the rotations of
+``codegen.decoding.editing``, whatever pairs of channels and frequencies a model has, Giraffe's
+among them); all others are the model's own.
+
+Two ways to have it. :func:`extended` switches a model over within a ``with`` block, for its own
+``forward`` and ``generate``; its :class:`InfiniteCache` drops what no later query sees. In the
+decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its next
+token sees to the front and turns the keys back, so that slots, positions and memory stay bounded
+however long it grows, and drafts and ragged batches work as always.
+
+It forgets the middle: good for streams, not for code whose definitions are far away. What is
+refused: sliding windows, frequencies that depend on the length (``dynamic``, ``longrope``),
+positions that are no rotation, score caps and sinks, padding outside the loop.
+
+**Giraffe.** Source: Pal et al., *Giraffe: Adventures in Expanding Context Lengths in LLMs* (arXiv
+2308.10882). With d rotating channels and f_t = base^(-2t/d), t = 0 .. d/2 - 1:
+
+- ``giraffe_power``: f_t * (1 - t / (d/2))^k. Slow waves become slower still, fast ones stay.
+- ``giraffe_truncated``: f_t where f_t >= c, a small constant rho where c/8 <= f_t < c, and 0 below,
+  with c = 2 pi / T and rho = 2 pi / (16 T): only waves that complete a cycle within T tokens stay.
+
+(Linear scaling, which the paper found the most robust, is transformers' own ``linear``.) All of
+them want fine-tuning. After :func:`register`, a configuration names them::
+
+    config.rope_parameters = {"rope_type": "giraffe_power", "rope_theta": 1e5, "exponent": 0.5}
+    config.rope_parameters = {"rope_type": "giraffe_truncated", "rope_theta": 1e5, "length": 2048}
+
+``length`` is T, by default ``max_position_embeddings``. Cache editing turns keys by whatever
+frequencies a model holds, so it works with these too.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from codegen.decoding.cache import CacheLayer, KVCache, Rotation
+from codegen.decoding.editing.rotation import find_rotations
+from codegen.decoding.passes import check_architecture, forward, sliding_window
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.errors import ConfigError, ModelError
+
+_NAME = "lm_infinite"
+_BLOCK = 256  # queries whose scores are held at once
+_BOUND_TO_LENGTH = ("dynamic", "longrope")
+_rotations: weakref.WeakKeyDictionary[PreTrainedModel, list[Rotation | None]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LMInfinite:
+    """How much of a context is seen.
+
+    Attributes:
+        n_global: tokens at the beginning that are always seen; 10 to 100 in the paper.
+        n_local: newest tokens that are seen, and the largest distance; in the paper the length that
+            the model was trained on.
+    """
+
+    n_global: int = 10
+    n_local: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.n_global < 0 or self.n_local < 1:
+            raise ConfigError(
+                f"LM-Infinite with n_global {self.n_global} and n_local {self.n_local} can't be.",
+                "Choose n_global from 0 on and n_local from 1 on.",
+            )
+
+    @property
+    def kept(self) -> int:
+        """Tokens before the newest that it sees."""
+        return self.n_global + self.n_local - 1
+
+
+def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]:
+    """Makes sure that a model's context can be extended; its layers' rotations.
+
+    Raises:
+        ModelError: with the reason.
+    """
+    check_architecture(model)
+    config = model.config.get_text_config()
+    name = f"The context of {type(model).__name__}"
+    if sliding_window(model):
+        raise ModelError(
+            f"{name} can't be extended: its window of {config.sliding_window} tokens slides "
+            "already.",
+            "Use it within its own limits.",
+        )
+    if kind := bound_to_length(config):
+        raise ModelError(
+            f"{name} can't be extended: its {kind} frequencies depend on the length.",
+            "Choose another rope_type.",
+        )
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and settings.n_local > limit:
+        raise ModelError(
+            f"{name} can't be extended with n_local {settings.n_local}: it knows no distances "
+            f"beyond {limit}.",
+            f"Choose n_local of {limit} at most.",
+        )
+    if model not in _rotations:
+        try:
+            _rotations[model] = find_rotations(model)
+        except ModelError:
+            raise ModelError(
+                f"{name} can't be extended: its positions are not a rotation of the keys."
+            ) from None
+    found = _rotations[model]
+    if any(rotation is not None and rotation.part != "keys" for rotation in found):
+        raise ModelError(f"{name} can't be extended: it does not cache its keys themselves.")
+    return found
+
+
+@contextmanager
+def extended(model: PreTrainedModel, settings: LMInfinite) -> Iterator[Extension]:
+    """Within the block the model attends as LM-Infinite does.
+
+    Its forward passes take rows without padding, with no cache, a ``DynamicCache``, or
+    ``InfiniteCache(settings, layers)``.
+
+    Args:
+        model: loaded with ``sdpa`` attention, in evaluation mode.
+        settings: see :class:`LMInfinite`.
+
+    Raises:
+        ModelError: as :func:`check`.
+    """
+    rotations = check(model, settings)
+    AttentionInterface.register(_NAME, _attention)
+    AttentionMaskInterface.register(_NAME, _no_mask)
+    extension = Extension(settings, rotations)
+    modules: list[Any] = [
+        module
+        for module in model.modules()
+        if isinstance(getattr(module, "layer_idx", None), int) and hasattr(module, "config")
+    ]
+    for module in modules:
+        module.lm_infinite = extension
+    model.set_attn_implementation(_NAME)
+    try:
+        yield extension
+    finally:
+        model.set_attn_implementation("sdpa")
+        for module in modules:
+            del module.lm_infinite
+
+
+class Extension:
+    """A model's attention under LM-Infinite, and the loop's cache under it.
+
+    Attributes:
+        settings: see :class:`LMInfinite`.
+        rotations: of the layers.
+    """
+
+    def __init__(self, settings: LMInfinite, rotations: Sequence[Rotation | None]) -> None:
+        self.settings, self.rotations = settings, rotations
+        self._positions: torch.Tensor | None = None
+        self._far = False
+
+    def is_far(self, positions: torch.Tensor) -> bool:
+        """Whether a query [.., Q] is beyond the cap of some key; asked once a pass."""
+        if self._positions is not positions:
+            self._positions = positions
+            self._far = bool((positions >= self.settings.n_local).any())
+        return self._far
+
+    def restrict(self, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """A mask over slots, bool [B, 1, Q, S], within the Λ shape of positions [B, Q]."""
+        slots = torch.arange(mask.shape[-1], device=mask.device)
+        near = positions[:, None, :, None] - slots < self.settings.n_local
+        return mask & (near | (slots < self.settings.n_global))
+
+    def rows(self, model: PreTrainedModel, longest: int, drafted: int) -> BoundedRows:
+        """The rows of a decoding loop.
+
+        Args:
+            model: the extended one.
+            longest: tokens that a row grows to at most.
+            drafted: most drafted tokens of a round.
+        """
+        return BoundedRows(model, self, self.capacity(longest, drafted + 1))
+
+    def capacity(self, longest: int, width: int) -> int:
+        """Slots of a row that grows to so many tokens, fed by passes of such a width.
+
+        Twice what is seen, so that what is kept moves once in so many tokens.
+        """
+        settings = self.settings
+        return min(longest + width, settings.kept + max(settings.n_local, 2 * width, _BLOCK))
+
+    def forget(self, cache: KVCache, row: int, cursor: int) -> int:
+        """Drops what the token at ``cursor`` and later ones do not see; the new cursor.
+
+        The first tokens stay, the last ones move up behind them, and their keys turn back by as
+        many positions: distances among them are as before, and to the first tokens at the cap.
+        """
+        count = cursor - self.settings.kept
+        if count <= 0:
+            return cursor
+        first = self.settings.n_global
+        for layer, rotation in zip(cache.layers, self.rotations, strict=True):
+            assert isinstance(layer, CacheLayer)
+            all_keys, all_values = layer.states
+            keys = all_keys[row, :, first + count : cursor].clone()
+            values = all_values[row, :, first + count : cursor].clone()
+            if rotation is not None:
+                shift = torch.tensor([-count], device=keys.device)
+                keys = rotation.turn(keys, *rotation.turns(shift))
+            all_keys[row, :, first : cursor - count] = keys
+            all_values[row, :, first : cursor - count] = values
+        return cursor - count
+
+
+class BoundedRows(CachedRows):
+    """Rows of any length in so many slots each: a row that reaches them forgets its middle.
+
+    Args:
+        model: the extended one.
+        extension: of it.
+        capacity: slots a row.
+    """
+
+    def __init__(self, model: PreTrainedModel, extension: Extension, capacity: int) -> None:
+        super().__init__(model, capacity)
+        self.extension = extension
+        self._last_position = capacity - 1  # positions are those of slots, whatever the model holds
+
+    def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
+        """See :class:`CachedRows`."""
+        for i, cursor in enumerate(self.cursors):
+            if cursor + trees.width > self.cache.capacity:
+                self.cursors[i] = self.extension.forget(self.cache, i, cursor)
+        mask = super().place(trees, first)
+        return self.extension.restrict(mask, self.cache.slots.positions)
+
+    def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
+        capacity = self.cache.capacity
+        if max(map(len, given)) <= min(self.extension.settings.n_local, capacity):
+            return super()._encoded(given)
+        alone = [self._encoded_alone(tokens[:-1], capacity) for tokens in given]
+        return _stacked([cache for cache, _ in alone]), [cursor for _, cursor in alone]
+
+    def _encoded_alone(self, tokens: list[int], capacity: int) -> tuple[KVCache, int]:
+        cache, cursor = KVCache(len(self.cache.layers), capacity), 0
+        at = 0
+        while at < len(tokens):
+            if cursor == capacity:
+                cursor = self.extension.forget(cache, 0, cursor)
+            part = tokens[at : at + capacity - cursor]
+            count = len(part)
+            positions = torch.arange(cursor, cursor + count, device=self.device)[None]
+            cache.place(positions, cursor + count)
+            mask = self.extension.restrict(cache.mask(), positions)
+            forward(self.model, torch.tensor([part], device=self.device), cache, mask, 1)
+            at, cursor = at + count, cursor + count
+        return cache, cursor
+
+
+class _InfiniteLayer(CacheLayerMixin):
+    """The first and the newest tokens' states, [B, H, at most kept, D] each, at true positions."""
+
+    is_sliding = False
+
+    def __init__(self, settings: LMInfinite) -> None:
+        super().__init__()
+        self.settings, self.seen = settings, 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Starts from nothing."""
+        self.keys, self.values = key_states[:, :, :0], value_states[:, :, :0]
+        self.device = key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the new tokens see, themselves among it; keeps what later ones see."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None and self.values is not None
+        self.seen += key_states.shape[2]
+        keys = torch.cat([self.keys, key_states], 2)
+        values = torch.cat([self.values, value_states], 2)
+        self.keys, self.values = self._kept(keys), self._kept(values)
+        return keys, values
+
+    def _kept(self, states: torch.Tensor) -> torch.Tensor:
+        surplus = states.shape[2] - self.settings.kept
+        if surplus <= 0:
+            return states
+        first = self.settings.n_global
+        return torch.cat([states[:, :, :first], states[:, :, first + surplus :]], 2)
+
+    def get_seq_length(self) -> int:
+        """Number of tokens seen, dropped ones among them: positions go on from there."""
+        return self.seen
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(key length, offset); the attention makes its own mask."""
+        return self.seen + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No limit (transformers >= 5.20's name)."""
+        return -1
+
+    def get_max_cache_shape(self) -> int:
+        """No limit (the name in older releases)."""
+        return -1
+
+
+class InfiniteCache(Cache):
+    """A cache of bounded size for a model within :func:`extended`; all rows grow together.
+
+    Args:
+        settings: those of the block.
+        layers: number of layers of the model.
+    """
+
+    def __init__(self, settings: LMInfinite, layers: int) -> None:
+        super().__init__(layers=[_InfiniteLayer(settings) for _ in range(layers)])
+
+
+def _stacked(caches: Sequence[KVCache]) -> KVCache:
+    """Caches of one row each as one; those of one-token prompts hold nothing yet."""
+    together = KVCache(len(caches[0].layers), caches[0].capacity)
+    for number, made in enumerate(together.layers):
+        layer: Any = made
+        parts: list[Any] = [cache.layers[number] for cache in caches]
+        known = next(part for part in parts if part.is_initialized)
+        empty = torch.zeros_like(known.keys), torch.zeros_like(known.values)
+        states = [(p.keys, p.values) if p.is_initialized else empty for p in parts]
+        layer.keys = torch.cat([keys for keys, _ in states])
+        layer.values = torch.cat([values for _, values in states])
+        layer.is_initialized = True
+    return together
+
+
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    position_ids: torch.Tensor | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """An attention function of transformers.
+
+    Args:
+        module: the layer.
+        query: [B, H, Q, D], turned to its positions.
+        key, value: [B, H', S, D]. With a mask, the loop's slots; without, the first tokens and the
+            newest ones, which end with the queries' own.
+        attention_mask: bool [B, 1, Q, S] or None.
+        scaling: of the scores.
+        position_ids: int64 [B, Q].
+        options: those that would change the result are refused.
+    """
+    if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
+        raise ModelError(
+            f"The context of {type(module).__name__} can't be extended: it has sinks or caps "
+            "scores, or does not tell its attention the positions."
+        )
+    if module.training:
+        raise ModelError("LM-Infinite is for inference.", "Call model.eval() first.")
+    extension: Extension = module.lm_infinite
+    settings, rotation = extension.settings, extension.rotations[module.layer_idx]
+    scale: float = query.shape[-1] ** -0.5 if scaling is None else scaling
+    queries, slots = query.shape[2], key.shape[2]
+    columns = torch.arange(slots, device=query.device)
+    first = min(settings.n_global, slots)
+    output = []
+    for start in range(0, queries, _BLOCK):
+        stop = min(start + _BLOCK, queries)
+        at = position_ids[:, start:stop]  # [B, q]
+        keys, values = key, value
+        if attention_mask is not None:
+            allowed = attention_mask[:, :, start:stop]
+        else:  # column c >= first holds the token at c - (slots - 1) from the last one
+            low = max(first, slots - queries + start - settings.n_local + 1)
+            high = max(first, slots - queries + stop)
+            keys = torch.cat([key[:, :, :first], key[:, :, low:high]], 2)
+            values = torch.cat([value[:, :, :first], value[:, :, low:high]], 2)
+            where = position_ids[:, -1:] - (slots - 1) + columns
+            where = torch.cat([columns[:first].expand(len(where), -1), where[:, low:high]], 1)
+            distance = at[:, :, None] - where[:, None]  # [B, q, S]
+            near = (distance < settings.n_local) | (columns[: where.shape[1]] < first)
+            allowed = ((distance >= 0) & near)[:, None]
+        capped = None
+        if rotation is not None and first and extension.is_far(position_ids):
+            capped = _capped(query[:, :, start:stop], key[:, :, :first], at, rotation, settings)
+        output.append(_attend(query[:, :, start:stop], keys, values, allowed, scale, capped))
+    return torch.cat(output, 1), None
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    positions: torch.Tensor,
+    rotation: Rotation,
+    settings: LMInfinite,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Products [B, H, q, G] at the cap's distance, and where they count, bool [B, 1, q, G]."""
+    first = torch.arange(key.shape[2], device=key.device)
+    far = (positions[:, None, :, None] - first) >= settings.n_local
+    # A query at p is turned to n_local, a key at j to 0: n_local apart.
+    shape = (*positions.shape[:1], 1, positions.shape[1], -1)
+    turns = rotation.turns((settings.n_local - positions).flatten())
+    turned = rotation.turn(query, *(part.view(shape) for part in turns))
+    back = rotation.turn(key, *rotation.turns(-first))
+    return _products(turned, back), far
+
+
+def _products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """[B, H, q, S], each group of query heads with its head of keys."""
+    rows, heads, count, width = query.shape
+    grouped = query.reshape(rows, key.shape[1], -1, width)
+    return (grouped @ key.transpose(2, 3)).view(rows, heads, count, key.shape[2])
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    allowed: torch.Tensor,
+    scaling: float,
+    capped: tuple[torch.Tensor, torch.Tensor] | None,
+) -> torch.Tensor:
+    """[B, q, H, D]."""
+    scores = _products(query, key)
+    if capped is not None:
+        products, far = capped
+        first = products.shape[-1]
+        scores[..., :first] = torch.where(far, products, scores[..., :first])
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    scores = (scores.to(wide) * scaling).masked_fill(~allowed, -torch.inf)
+    weights = torch.softmax(scores, -1).to(value.dtype)
+    rows, heads, count, slots = weights.shape
+    grouped = weights.reshape(rows, value.shape[1], -1, slots) @ value
+    return grouped.view(rows, heads, count, value.shape[3]).transpose(1, 2)
+
+
+def _no_mask(*_: Any, attention_mask: torch.Tensor | None = None, **__: Any) -> None:
+    """The attention makes its own mask; padding would put tokens elsewhere than it thinks."""
+    if attention_mask is not None and not bool(attention_mask.all()):
+        raise ModelError(
+            "LM-Infinite does not take padded rows.",
+            "Give rows of one length, or use codegen.decoding.loop.decode.",
+        )
+
+
+def register() -> None:
+    """Makes the rope types known to transformers, in this process."""
+    ROPE_INIT_FUNCTIONS["giraffe_power"] = power
+    ROPE_INIT_FUNCTIONS["giraffe_truncated"] = truncated
+
+
+def power(
+    config: Any,
+    device: torch.device | str | None = None,
+    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
+    layer_type: str | None = None,
+) -> tuple[torch.Tensor, float]:
+    """The power basis; the parameter ``exponent`` is k, by default 0.5.
+
+    Returns:
+        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
+    """
+    parameters, frequencies = _plain(config, layer_type)
+    exponent = parameters.get("exponent", 0.5)
+    if not 0 <= exponent <= 10:
+        raise ConfigError(f"The exponent of giraffe_power is {exponent}; it must lie in [0, 10].")
+    share = torch.arange(len(frequencies)) / len(frequencies)
+    return (frequencies * (1 - share) ** exponent).to(device), 1.0
+
+
+def truncated(
+    config: Any,
+    device: torch.device | str | None = None,
+    seq_len: int | None = None,  # noqa: ARG001 - as transformers calls it
+    layer_type: str | None = None,
+) -> tuple[torch.Tensor, float]:
+    """The truncated basis; the parameter ``length`` is T.
+
+    Returns:
+        float32 [d / 2] frequencies, and the factor 1 on cosines and sines.
+    """
+    parameters, frequencies = _plain(config, layer_type)
+    length = parameters.get("length", config.max_position_embeddings)
+    if length < 1:
+        raise ConfigError(f"The length of giraffe_truncated is {length}; it must be at least 1.")
+    cutoff, constant = 2 * math.pi / length, 2 * math.pi / (16 * length)
+    middle = torch.full_like(frequencies, constant)
+    slow = torch.where(frequencies >= cutoff / 8, middle, 0.0)
+    return torch.where(frequencies >= cutoff, frequencies, slow).to(device), 1.0
+
+
+def bound_to_length(config: Any) -> str:
+    """The rope type of a model whose frequencies depend on the length at hand; "" for others."""
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for each in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
+        if each.get("rope_type") in _BOUND_TO_LENGTH:
+            return each["rope_type"]
+    return ""
+
+
+def _plain(config: Any, layer_type: str | None) -> tuple[dict[str, Any], torch.Tensor]:
+    """The parameters, and f_t."""
+    parameters = config.rope_parameters
+    if layer_type is not None:
+        parameters = parameters[layer_type]
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    rotary = int(width * parameters.get("partial_rotary_factor", 1.0))
+    channels = torch.arange(0, rotary, 2, dtype=torch.float32)
+    return parameters, 1.0 / parameters["rope_theta"] ** (channels / rotary)

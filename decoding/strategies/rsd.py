@@ -1,0 +1,382 @@
+"""Recursive speculative decoding (RSD): a draft model's trees, sampled without replacement.
+
+Source: Jeon et al., *Recursive Speculative Decoding: Accelerating LLM Inference via Sampling
+Without Replacement* (arXiv 2402.14160). :class:`Tree` is drawn level by level, with constant
+branching (RSD-C) or by stochastic beam search (RSD-S); the target verifies it in one forward pass,
+and recursive rejection (:func:`codegen.kernels.accept.accept_tree`, the acceptance rule) walks down
+it, after which what is emitted follows the target's distribution exactly.
+
+Siblings must be distinct, and must be tried in the order in which they were drawn: recursive
+rejection takes the i-th for a sample from what the draft's distribution is without those before it.
+The top of log-probabilities with Gumbel noise is such a draw, in falling order (Gumbel-top-k;
+Kool, van Hoof and Welling 2019, arXiv 1903.06059). Sorting siblings by probability instead, or
+leaving one out for what it says, would change what is emitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
+from codegen.decoding.passes import check_supported, forward, run_alone
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.sampling import distribution
+from codegen.errors import ModelError
+from codegen.kernels.accept import accept_tree
+
+
+@dataclass
+class Tree:
+    """The drafted nodes of a batch of rows, level by level; node 0 is the row's last token.
+
+    Attributes:
+        tokens: int64 [B, N], the tokens of nodes 1 .. N.
+        parents: int64 [B, N], the node that each hangs on.
+        alive: bool [B, N]; dead nodes fill a level up where the draft gives too few tokens any
+            probability. They stand behind their siblings.
+        widths: number of nodes of each level.
+    """
+
+    tokens: torch.Tensor
+    parents: torch.Tensor
+    alive: torch.Tensor
+    widths: list[int] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, rows: int, device: torch.device | str = "cpu") -> Tree:
+        """Trees of the root alone."""
+        nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
+        return cls(nothing, nothing, nothing.bool())
+
+    def add(self, tokens: torch.Tensor, parents: torch.Tensor, alive: torch.Tensor) -> None:
+        """Adds a level of int64 [B, n]; ``parents`` counts within the level above."""
+        above = 1 + sum(self.widths[:-1]) if self.widths else 0
+        self.tokens = torch.cat([self.tokens, tokens], 1)
+        self.parents = torch.cat([self.parents, parents + above], 1)
+        self.alive = torch.cat([self.alive, alive], 1)
+        self.widths.append(tokens.shape[1])
+
+    @property
+    def depths(self) -> list[int]:
+        """The depth of nodes 0 .. N."""
+        return [0, *(level + 1 for level, n in enumerate(self.widths) for _ in range(n))]
+
+    def ancestors(self) -> torch.Tensor:
+        """bool [B, N+1, N+1]: whether node j is i or above it."""
+        rows, nodes = self.tokens.shape
+        among = torch.eye(nodes + 1, dtype=torch.bool, device=self.tokens.device)
+        among = among.repeat(rows, 1, 1)
+        every = torch.arange(rows, device=self.tokens.device)
+        for node in range(1, nodes + 1):
+            among[:, node] |= among[every, self.parents[:, node - 1]]
+        return among
+
+    def fed(self, root: torch.Tensor) -> Trees:
+        """With the rows' last tokens, int64 [B, 1], as what a model is fed."""
+        depths = torch.tensor(self.depths, device=root.device).expand(len(root), -1)
+        return Trees(torch.cat([root, self.tokens], 1), depths, self.ancestors())
+
+    def children(self) -> torch.Tensor:
+        """int64 [B, N+1, K]: each node's children in the order drawn, -1 behind the last."""
+        rows, nodes = self.tokens.shape
+        same = self.parents[:, :, None] == self.parents[:, None, :]
+        earlier = torch.ones(nodes, nodes, dtype=torch.bool, device=same.device).tril(-1)
+        rank = (same & earlier).sum(-1)
+        most = int(rank.max()) + 1 if nodes else 0
+        found = self.tokens.new_full((rows, nodes + 1, most), -1)
+        number = torch.arange(1, nodes + 1, device=same.device).expand(rows, -1)
+        every = torch.arange(rows, device=same.device)[:, None].expand(-1, nodes)
+        found[every, self.parents, rank] = torch.where(self.alive, number, -1)
+        return found
+
+
+class Shape(Protocol):
+    """How a tree grows."""
+
+    @property
+    def depth(self) -> int:
+        """Levels below the root."""
+        ...
+
+    @property
+    def nodes(self) -> int:
+        """Drafted nodes of a whole tree, at most."""
+        ...
+
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        ...
+
+    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+        """Adds a level.
+
+        Args:
+            tree: gets it.
+            log_probs: the draft's, [B, n, V] after the n nodes of the last level.
+            noise: independent standard Gumbel variables of the same shape.
+            beam: of the last level.
+        """
+        ...
+
+
+@dataclass
+class Beam:
+    """The last level's nodes.
+
+    Attributes:
+        alive: bool [B, n].
+        log_probs: of the paths to them, [B, n].
+        perturbed: their Gumbel variables' values, [B, n]; of stochastic beams alone.
+    """
+
+    alive: torch.Tensor
+    log_probs: torch.Tensor
+    perturbed: torch.Tensor
+
+    @classmethod
+    def root(cls, rows: int, device: torch.device | str = "cpu") -> Beam:
+        """That of the root."""
+        zero = torch.zeros(rows, 1, dtype=torch.float64, device=device)
+        return cls(torch.ones_like(zero, dtype=torch.bool), zero, zero)
+
+
+@dataclass(frozen=True)
+class ConstantBranching:
+    """RSD-C: each node of level l gets ``branching[l]`` children."""
+
+    branching: tuple[int, ...]
+
+    @property
+    def depth(self) -> int:
+        """Levels below the root."""
+        return len(self.branching)
+
+    @property
+    def nodes(self) -> int:
+        """Drafted nodes."""
+        total, width = 0, 1
+        for branch in self.branching:
+            width *= branch
+            total += width
+        return total
+
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        return max(self.branching)
+
+    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+        """Adds a level; see :class:`Shape`."""
+        rows, above, vocabulary = log_probs.shape
+        branch = min(self.branching[len(tree.widths)], vocabulary)
+        keys, tokens = (log_probs.double() + noise).topk(branch, dim=-1)
+        alive = (keys > -torch.inf) & beam.alive[..., None]
+        parents = torch.arange(above, device=tokens.device).repeat_interleave(branch)
+        tree.add(tokens.flatten(1), parents.expand(rows, -1), alive.flatten(1))
+        nothing = keys.flatten(1)
+        return Beam(alive.flatten(1), nothing, nothing)
+
+
+@dataclass(frozen=True)
+class StochasticBeam:
+    """RSD-S: each level keeps the ``width`` paths with the largest Gumbel variables (Kool et al.).
+
+    A path's variable has the largest of its children's: these are drawn under that condition, so
+    that a level is a draw of paths without replacement. A node may have several children or none.
+    """
+
+    width: int
+    depth: int
+
+    @property
+    def nodes(self) -> int:
+        """Drafted nodes."""
+        return self.width * self.depth
+
+    @property
+    def branches(self) -> int:
+        """Children of a node, at most."""
+        return self.width
+
+    def grow(self, tree: Tree, log_probs: torch.Tensor, noise: torch.Tensor, beam: Beam) -> Beam:
+        """Adds a level; see :class:`Shape`."""
+        vocabulary = log_probs.shape[-1]
+        paths = beam.log_probs[..., None] + log_probs.double()
+        loose = paths + noise
+        largest = loose.amax(-1, keepdim=True)
+        above = beam.perturbed[..., None]
+        gap = above - loose + torch.log1p(-torch.exp(loose - largest))
+        bound = above - gap.clamp(min=0) - torch.log1p(torch.exp(-gap.abs()))
+        bound = bound.where(beam.alive[..., None] & (loose > -torch.inf), -torch.inf)
+        keys, places = bound.flatten(1).topk(min(self.width, bound[0].numel()), dim=-1)
+        alive = keys > -torch.inf
+        tree.add(places % vocabulary, places // vocabulary, alive)
+        kept = paths.flatten(1).gather(1, places)
+        # Dead paths must not turn into NaN; nothing is read from them.
+        return Beam(alive, kept.where(alive, 0.0), keys.where(alive, 0.0))
+
+
+def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
+    """Standard Gumbel variables from uniform ones in [0, 1)."""
+    return -torch.log(-torch.log(uniforms))
+
+
+class RecursiveSpeculation(Strategy):
+    """A draft model grows each row's tree; what stands of it follows the target's distribution.
+
+    At temperature 0 the tree has the draft's most probable tokens. Node j of a row's tree lies at
+    slot ``cursor + j`` of both models' caches. A row's random numbers come from its own generator
+    and their number depends on nothing but the tree's shape, so a sample does not depend on its
+    batch, up to the last bits of the logits.
+
+    Args:
+        draft: with the target's token ids, loaded with ``sdpa`` attention.
+        shape: of the trees.
+        seeds: of the rows.
+
+    Attributes:
+        passes_of: forward passes of the target that each row took part in.
+        drafted: drafted nodes.
+        accepted: those that were accepted.
+    """
+
+    heals = False
+    forgets = False
+
+    def __init__(self, draft: PreTrainedModel, shape: Shape, seeds: Sequence[int]) -> None:
+        self.draft, self.shape, self.limit = draft, shape, shape.nodes
+        self.generators = [
+            torch.Generator(draft.device).manual_seed(seed % 2**63) for seed in seeds
+        ]
+        self.passes_of = [0] * len(seeds)
+        self.drafted = self.accepted = 0
+        self._known: list[int] = []  # slots that the draft's cache holds of each row
+
+    def start(self, batch: Batch) -> None:
+        """See :class:`Strategy`.
+
+        Raises:
+            ModelError: if the draft model can't hold the sequence, its architecture is not
+                supported, or its vocabulary has another size than the target's.
+        """
+        assert isinstance(batch.sequences, CachedRows)
+        models = (batch.sequences.model, self.draft)
+        sizes = [model.config.get_text_config().vocab_size for model in models]
+        if sizes[0] != sizes[1]:
+            raise ModelError(
+                f"The draft model has {sizes[1]} tokens, the model {sizes[0]}.",
+                "Choose a draft model with the same tokenizer.",
+            )
+        check_supported(self.draft, batch.length)
+        self._rows = CachedRows(self.draft, batch.length + self.limit)
+
+    def begin(
+        self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
+    ) -> None:
+        """See :class:`Strategy`. The draft encodes the rows too."""
+        run_alone(self._rows.admit(given))
+        self._known += self._rows.cursors[-len(given) :]
+
+    def propose(self, batch: Batch) -> Trees:
+        """See :class:`Strategy`. Grows trees; keeps the draft's probabilities p [B, M, V] after
+        their nodes but those of the last level.
+        """
+        rows = len(batch.numbers)
+        tree, beam = Tree.empty(rows, batch.device), Beam.root(rows, batch.device)
+        root = torch.tensor(batch.pending, device=batch.device)[:, None]
+        logits = self._after_last(batch)  # [B, 1, V]
+        found = []
+        while True:
+            if batch.temperature == 0:
+                found.append(torch.softmax(logits.float(), -1))
+                noise = torch.zeros_like(found[-1], dtype=torch.float64)
+            else:
+                found.append(distribution(logits, batch.temperature, batch.top_p))
+                noise = gumbel(self._uniforms(batch, found[-1].shape[1:]))
+            beam = self.shape.grow(tree, found[-1].log(), noise, beam)
+            trees = tree.fed(root)
+            if len(tree.widths) == self.shape.depth:
+                self._tree, self._p = tree, torch.cat(found, 1)
+                return trees
+            first = 1 + sum(tree.widths[:-1])
+            mask = self._rows.place(trees, first)
+            tokens = trees.tokens[:, first:]
+            logits = forward(self.draft, tokens, self._rows.cache, mask, tokens.shape[1])
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`."""
+        depth, most = self.shape.depth, self.shape.branches
+        q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
+        # K is the shape's, not these trees': what a row draws must not depend on its neighbours.
+        numbers = self._uniforms(batch, (depth * most + 1,))
+        uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
+        found = accept_tree(self._tree.children(), self._tree.tokens, q, self._p, uniforms, last)
+        table = torch.cat([found.path, found.token[:, None], trees.tokens], 1).tolist()
+        return [_walk(row[:depth], row[depth], row[depth + 1 :]) for row in table]
+
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+        """See :class:`Strategy`. The draft has no states of the last level's nodes."""
+        inner = 1 + sum(self._tree.widths[:-1])
+        paths = [given.path if given else [] for given in grown]
+        encoded = [[node for node in path if node < inner] for path in paths]
+        self._rows.cache.keep(encoded, self._rows.cursors)
+        for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
+            if given is None:
+                continue
+            self.passes_of[number] += 1
+            self.drafted += trees.width - 1
+            self.accepted += len(given.path)
+            self._known[i] = self._rows.cursors[i] + 1 + len(encoded[i])
+            self._rows.cursors[i] += given.step
+
+    def select(self, rows: Sequence[int]) -> None:
+        """See :class:`Strategy`."""
+        self._rows.select(rows)
+        self._known = [self._known[row] for row in rows]
+
+    def _after_last(self, batch: Batch) -> torch.Tensor:
+        """The draft's logits [B, 1, V] after the rows' last tokens, of which it may lack two.
+
+        Rows that lack one token only encode the one before it once more.
+        """
+        cursors, device = self._rows.cursors, batch.device
+        lacking = 1 + max(c - k for c, k in zip(cursors, self._known, strict=True))
+        tokens = []
+        for number in batch.numbers:
+            row = batch.rows[number]
+            known = row.prompt + row.tokens
+            # Of a row that ended at once there may be a single token; nothing is read from it.
+            tokens.append((known[:1] * lacking + known)[-lacking:])
+        first = torch.tensor(cursors, device=device)[:, None] - (lacking - 1)
+        cache = self._rows.cache
+        cache.place(first + torch.arange(lacking, device=device), max(cursors) + 1)
+        given = torch.tensor(tokens, device=device)
+        return forward(self.draft, given, cache, cache.mask(), 1)
+
+    def _uniforms(self, batch: Batch, shape: Sequence[int]) -> torch.Tensor:
+        """float64 [B, *shape] in [0, 1), each row's from its own generator."""
+        return torch.stack(
+            [
+                torch.rand(
+                    *shape,
+                    generator=self.generators[number],
+                    dtype=torch.float64,
+                    device=batch.device,
+                )
+                for number in batch.numbers
+            ]
+        )
+
+
+def _walk(path: Sequence[int], token: int, tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The tokens of the accepted nodes, -1 behind the last, and the target's own."""
+    for node in path:
+        if node >= 0:
+            yield tokens[node], node
+    yield token, OWN

@@ -1,0 +1,215 @@
+"""Speculative decoding: drafted tokens verified in one forward pass, as chains or trees.
+
+A row's k-th token is a function x_k = f(logits, u_k) of the logits and of the row's k-th random
+number alone: the largest logit, or the token whose share of the cumulated distribution u_k falls
+into. So a drafted token is accepted iff it is the very token that would have been chosen
+(:func:`walk`), and what comes out is what plain decoding gives, greedy or sampled, up to the last
+bits of logits that were computed in a batch of another shape. (Leviathan et al., arXiv 2211.17192,
+accept with probability min(1, q / p) instead: drafts that are sampled from a model need that, see
+:mod:`.rsd`; these drafters draw nothing.)
+
+What drafts cost and where they pay is the planner's business (``codegen.decoding.drafts.planner``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+
+from codegen.decoding.drafts.planner import Planner
+from codegen.decoding.drafts.protocol import Context, Draft, Drafter
+from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
+from codegen.decoding.rows import Trees
+
+_NONE = Draft()
+
+Children = Mapping[tuple[int, int], int]
+"""The tree of a row: (node, token) -> the child of the node that holds the token."""
+
+
+def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    """The acceptance rule: down the tree as long as the chosen token was drafted, and one more.
+
+    Args:
+        children: of the row's tree.
+        chosen: the target's token after a node, asked for only if the node was reached.
+
+    Yields:
+        The row's tokens, each with its node, the last one with :data:`OWN`.
+    """
+    node = 0
+    while node != OWN:
+        token = chosen(node)
+        node = children.get((node, token), OWN)
+        yield token, node
+
+
+def children_of(draft: Draft) -> Children:
+    """The tree of a row whose draft this is."""
+    nodes = zip(draft.parents, draft.tokens, strict=True)
+    return {(parent + 1, token): node for node, (parent, token) in enumerate(nodes, start=1)}
+
+
+def tree_tensors(
+    pending: Sequence[int], drafts: Sequence[Draft], device: torch.device
+) -> tuple[Trees, list[list[int]]]:
+    """The trees of the drafts under the tokens that the rows feed next, and their depths [B][W].
+
+    Shorter trees are padded to W nodes: padding repeats node 0 and goes on like a chain; what it
+    computes is never looked at.
+    """
+    width = 1 + max(map(len, drafts))
+    tokens: list[list[int]] = []
+    depths: list[list[int]] = []
+    for token, draft in zip(pending, drafts, strict=True):
+        tokens.append([token, *draft.tokens, *[token] * (width - 1 - len(draft))])
+        levels = [0]
+        for parent in draft.parents:
+            levels.append(levels[parent + 1] + 1)
+        depths.append([*levels, *range(len(levels), width)])
+    fed = torch.tensor(tokens, device=device)
+    if all(draft.is_chain for draft in drafts):
+        return Trees(fed), depths
+    among = torch.eye(width, dtype=torch.bool).repeat(len(drafts), 1, 1)  # [B, W, W]
+    for row, draft in enumerate(drafts):
+        for node, parent in enumerate(draft.parents, start=1):
+            among[row, node] |= among[row, parent + 1]
+        among[row, 1 + len(draft) :, 0] = True
+    return Trees(fed, torch.tensor(depths, device=device), among.to(device)), depths
+
+
+class Speculation(Strategy):
+    """Drafters, one a row, whose drafts the target verifies.
+
+    Args:
+        drafters: of the rows, in their order.
+        contexts: what is known of each row besides its prompt; empty if nothing.
+        limit: most tokens of a draft.
+        planner: cuts drafts to what pays; None to verify all that is drafted.
+
+    Attributes:
+        passes_of: forward passes that each row took part in.
+        tallies: of each row, by a draft's source: tokens that were verified, and the right ones.
+        drafted: tokens that were drafted.
+        emitted: tokens that the rows grew by.
+    """
+
+    def __init__(
+        self,
+        drafters: Sequence[Drafter],
+        contexts: Sequence[Context] = (),
+        limit: int = 16,
+        planner: Planner | None = None,
+    ) -> None:
+        self.drafters, self.contexts, self.limit, self.planner = drafters, contexts, limit, planner
+        self.passes_of = [0] * len(drafters)
+        self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
+        self.drafted = self.emitted = 0
+        self._drafts: list[Draft] = []  # of this round, by the rows of the batch
+        self._depths: list[list[int]] = []
+        self._fed: list[int] = []  # tokens of the nodes 0
+        self._best: list[list[list[int]]] = []  # [B][W], most probable tokens after each node
+        self._began = 0.0
+        self._seconds = 0.0  # that this round's pass took
+
+    @property
+    def passes(self) -> int:
+        """Forward passes, summed over rows."""
+        return sum(self.passes_of)
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """Tokens that a row grew by in a forward pass; 1 without drafts."""
+        return self.emitted / self.passes if self.passes else 0.0
+
+    def clock(self, device: torch.device) -> float:
+        """See :class:`Strategy`. On a CPU the seconds that this thread ran, as others may want the
+        cores too.
+        """
+        if self.planner is None:
+            return 0.0
+        if device.type == "cpu":
+            return time.thread_time()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    def begin(
+        self, batch: Batch, numbers: Sequence[int], given: Sequence[list[int]], seconds: float
+    ) -> None:
+        """See :class:`Strategy`."""
+        if self.planner:
+            self.planner.costs.add_prompt(sum(map(len, given)), seconds)
+        for number, tokens in zip(numbers, given, strict=True):
+            context = self.contexts[number] if self.contexts else Context()
+            self.drafters[number].begin(tokens, context)
+
+    def propose(self, batch: Batch) -> Trees:
+        """See :class:`Strategy`."""
+        drafts = self.draft(batch) if batch.known is None else {}
+        self._drafts = [drafts.get(number, _NONE) for number in batch.numbers]
+        self._fed = list(batch.pending)
+        self._began = self.clock(batch.device)
+        trees, self._depths = tree_tensors(batch.pending, self._drafts, batch.device)
+        return trees
+
+    def draft(self, batch: Batch) -> dict[int, Draft]:
+        """Drafts for the rows that run, by their number."""
+        left = batch.left()
+        found: dict[int, Draft] = {}
+        for number, most in left.items():
+            most = min(self.limit, most - 1)
+            found[number] = self.drafters[number].draft(most) if most > 0 else _NONE
+        if self.planner is None or not found:
+            return found
+        rows, waiting = len(batch.numbers), bool(batch.waiting)
+        cut = self.planner.plan(list(found.values()), rows, list(left.values()), waiting)
+        return dict(zip(found, cut, strict=True))
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`."""
+        chosen = batch.choose(logits, self._depths)[..., None]  # [B, W, 1]
+        if candidates := self.candidates(len(batch.numbers)):
+            chosen = torch.cat([chosen, logits.topk(candidates).indices], dim=-1)
+        found = chosen.tolist()  # the one transfer to the host
+        self._seconds = self.clock(batch.device) - self._began
+        self._best = [[node[1:] for node in row] for row in found] if candidates else []
+        tokens = [[node[0] for node in row] for row in found]
+        return [
+            walk(children_of(draft), row.__getitem__)
+            for draft, row in zip(self._drafts, tokens, strict=True)
+        ]
+
+    def candidates(self, rows: int) -> int:
+        """Most probable next tokens that some drafter wants to know; 0 where too little is gained
+        by a wider pass for them to be looked for.
+        """
+        if self.planner is not None and not self.planner.is_cheap(rows):
+            return 0
+        return max((drafter.candidates for drafter in self.drafters), default=0)
+
+    def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+        """See :class:`Strategy`. Tells the drafters and the planner what came of the drafts."""
+        for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
+            if given is None:
+                continue
+            draft, drafter = self._drafts[i], self.drafters[number]
+            self.passes_of[number] += 1
+            self.drafted += len(draft)
+            self.emitted += len(given.tokens)
+            if len(draft):
+                tally = self.tallies[number].setdefault(draft.source, [0, 0])
+                tally[0] += len(draft)
+                tally[1] += len(draft.path(given.tokens))
+            drafter.accept(given.tokens)
+            if drafter.candidates and self._best:
+                nodes = self._best[i][: 1 + len(draft)]
+                fed = [self._fed[i], *draft.tokens]
+                drafter.observe(fed, [node[: drafter.candidates] for node in nodes])
+            if batch.rows[number].finish:
+                drafter.finish()
+        if self.planner:
+            sizes = [1 + len(given.path) for given in grown if given is not None]
+            self.planner.settle(len(batch.numbers), trees.width, sizes, self._seconds)

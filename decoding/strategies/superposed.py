@@ -1,0 +1,250 @@
+"""Superposed decoding: k drafts from one forward pass a step.
+
+Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Autoregressive
+Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The drafts' newest tokens go in as one, the mean
+of their embeddings weighted by the drafts' probabilities; the model's distribution after that is
+shared by all drafts, and an n-gram model tells which of its tokens goes with which draft. It is a
+way to several short suggestions, not a lossless accelerator: the blend stays near to each draft for
+some ten tokens.
+
+The n-gram model is the suffix structure over the user's own code (``codegen.decoding.suffix``),
+which has the counts of every order at once, where the paper keeps a table an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel
+
+from codegen.decoding.cache import KVCache
+from codegen.decoding.loop import Batch, Row, Strategy
+from codegen.decoding.passes import Passes, cache_argument, check_supported
+from codegen.decoding.prefill import prefill
+from codegen.decoding.rows import CachedRows
+
+if TYPE_CHECKING:
+    from codegen.decoding.suffix import SuffixIndex
+
+# Weights of the orders 2 to 6 in the authors' configurations; they do not sum to one.
+ORDER_WEIGHTS = {2: 0.01, 3: 0.04, 4: 0.15, 5: 0.18, 6: 0.12}
+_NO_OVERLAP = 200.0  # nats that a draft loses whose n-grams know none of the tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The paper's settings for three drafts.
+
+    Attributes:
+        alpha: weight of the n-gram model in the log-linear blend; without n-grams it is 0.
+        temperature: of the model's distribution from the second token on.
+        candidates: tokens looked at for each draft, by default three times as many as drafts.
+    """
+
+    alpha: float = 0.54
+    temperature: float = 0.06
+    candidates: int = 0
+
+
+@dataclass(slots=True)
+class Suggestion:
+    """One of the drafts.
+
+    Attributes:
+        tokens: its ids, without the end-of-sequence token.
+        score: log-probability as the method counts it.
+        finished: whether it ended by an end-of-sequence token.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    score: float = 0.0
+    finished: bool = False
+
+
+class NGrams:
+    """Probabilities of a token after a draft, from counts in the user's code.
+
+    Args:
+        index: the code.
+        weights: by order n (context of n - 1 tokens), those of ``count(context, x) /
+            count(context)``.
+    """
+
+    def __init__(self, index: SuffixIndex, weights: dict[int, float] | None = None) -> None:
+        self._index = index
+        self._weights = weights or ORDER_WEIGHTS
+
+    def probabilities(self, context: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        """Of each token after the context; an order whose context never occurs adds nothing."""
+        found = [0.0] * len(tokens)
+        for order, weight in self._weights.items():
+            before = list(context[-(order - 1) :])
+            total = self._index.count(before) if len(before) == order - 1 else 0
+            if not total:
+                continue
+            for i, token in enumerate(tokens):
+                found[i] += weight * self._index.count([*before, token]) / total
+        return found
+
+
+@torch.inference_mode()
+def superpose(
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    *,
+    drafts: int = 3,
+    max_new_tokens: int = 10,
+    eos: frozenset[int] = frozenset(),
+    settings: Settings = Settings(),
+    ngrams: NGrams | None = None,
+) -> list[Suggestion]:
+    """Several continuations of a prompt, the best first; one forward pass for each token of theirs.
+
+    With one draft and without n-grams it is greedy decoding.
+
+    Args:
+        model: loaded with ``sdpa`` attention.
+        prompt: token ids, at least one.
+        drafts: how many; fewer come back if fewer have any probability.
+        max_new_tokens: most tokens of each.
+        eos: token ids that end a draft.
+        settings, ngrams: see these classes.
+
+    Raises:
+        ModelError: as :func:`codegen.decoding.passes.check_supported`.
+    """
+    check_supported(model, len(prompt) + max_new_tokens)
+    blend = _Blend(settings, drafts, ngrams, list(prompt))
+    cache = KVCache(model.config.get_text_config().num_hidden_layers, len(prompt) + max_new_tokens)
+    prefill(model, cache, [list(prompt)])
+    embed = model.get_input_embeddings()
+    device = model.device
+    vector = embed(torch.tensor([[prompt[-1]]], device=device))
+    alive, ended = [Suggestion()], []
+    for step in range(max_new_tokens):
+        logits = _forward(model, vector, cache, len(prompt) - 1 + step)
+        alive, over = blend.extend(alive, logits, eos)
+        ended += over
+        if not alive or _is_settled(alive, ended, drafts):
+            break
+        scores = torch.tensor([draft.score for draft in alive], device=device)
+        newest = torch.tensor([draft.tokens[-1] for draft in alive], device=device)
+        weights = torch.softmax(scores, 0).to(vector.dtype)
+        vector = (weights[:, None] * embed(newest)).sum(0)[None, None]
+    return sorted([*ended, *alive], key=lambda draft: -draft.score)[:drafts]
+
+
+def _is_settled(alive: Sequence[Suggestion], ended: Sequence[Suggestion], drafts: int) -> bool:
+    """Whether no draft on its way can come among the best: scores only fall."""
+    best = sorted((draft.score for draft in ended), reverse=True)
+    return len(best) >= drafts and best[drafts - 1] >= max(draft.score for draft in alive)
+
+
+class Superposition(Strategy):
+    """Rows with one prompt are drafts of one superposition; their random numbers are not read.
+
+    Args:
+        settings, ngrams: see these classes.
+    """
+
+    heals = False
+    forgets = False
+
+    def __init__(self, settings: Settings = Settings(), ngrams: NGrams | None = None) -> None:
+        self.settings, self.ngrams = settings, ngrams
+
+    def rounds(self, batch: Batch) -> Passes[None]:
+        """See :class:`Strategy`: its passes feed blends and not tokens, so they are its own."""
+        assert isinstance(batch.sequences, CachedRows)
+        together: dict[tuple[int, ...], list[Row]] = {}
+        for row in batch.rows:
+            together.setdefault(tuple(row.prompt), []).append(row)
+        for prompt, rows in together.items():
+            found = superpose(
+                batch.sequences.model,
+                prompt,
+                drafts=len(rows),
+                max_new_tokens=batch.most,
+                eos=batch.eos,
+                settings=self.settings,
+                ngrams=self.ngrams,
+            )
+            for row, suggestion in zip(rows, found, strict=False):
+                row.tokens = suggestion.tokens
+                row.finish = "eos" if suggestion.finished else "length"
+        yield from ()
+
+
+class _Blend:
+    """How drafts go on: the model's distribution, shared, and each draft's n-grams."""
+
+    def __init__(
+        self, settings: Settings, drafts: int, ngrams: NGrams | None, prompt: list[int]
+    ) -> None:
+        self.drafts, self.ngrams, self.prompt = drafts, ngrams, prompt
+        self.alpha = settings.alpha if ngrams else 0.0
+        self.temperature = settings.temperature
+        self.candidates = settings.candidates or 3 * drafts
+
+    def extend(
+        self, alive: Sequence[Suggestion], logits: torch.Tensor, eos: frozenset[int]
+    ) -> tuple[list[Suggestion], list[Suggestion]]:
+        """The drafts that go on and those that ended, by the logits [V] they share.
+
+        An end counts where it is among the best, so that a single draft is greedy decoding; as many
+        as asked for go on besides.
+        """
+        first = not alive[0].tokens
+        scaled = logits.double() / (1 if first or self.drafts == 1 else self.temperature)
+        number = min(self.candidates, len(logits))
+        values, ids = torch.log_softmax(scaled, -1).topk(number)
+        if not first:
+            values = values - values.logsumexp(-1)
+        tokens, scores = ids.tolist(), values.tolist()
+        found = []
+        for draft in alive:
+            blended = scores if first else self._blended(draft, tokens, scores)
+            for token, score in zip(tokens, blended, strict=True):
+                if score > -torch.inf:
+                    found.append((draft.score + score, draft, token))
+        found.sort(key=lambda item: -item[0])
+        going, ended = [], []
+        for rank, (score, draft, token) in enumerate(found):
+            if token in eos:
+                if rank < self.drafts:
+                    ended.append(Suggestion(draft.tokens, score, finished=True))
+            elif len(going) < self.drafts:
+                going.append(Suggestion([*draft.tokens, token], score))
+        return going, ended
+
+    def _blended(
+        self, draft: Suggestion, tokens: Sequence[int], scores: Sequence[float]
+    ) -> list[float]:
+        """``p^(1-alpha) * ngram^alpha``, normalised, in logarithms."""
+        if self.ngrams is None:
+            return list(scores)
+        counted = self.ngrams.probabilities(self.prompt + draft.tokens, tokens)
+        own = torch.tensor(scores, dtype=torch.float64) * (1 - self.alpha)
+        theirs = torch.tensor(counted, dtype=torch.float64)
+        if not bool((theirs > 0).any()):
+            return (own - _NO_OVERLAP).tolist()
+        blended = own + self.alpha * theirs.log()
+        return (blended - blended.logsumexp(-1)).tolist()
+
+
+def _forward(
+    model: PreTrainedModel, vector: torch.Tensor, cache: KVCache, slot: int
+) -> torch.Tensor:
+    """Logits [V] after an embedding [1, 1, D] at a slot."""
+    cache.place(torch.tensor([[slot]], device=vector.device), slot + 1)
+    output = model(
+        inputs_embeds=vector,
+        position_ids=cache.slots.positions,
+        attention_mask=cache.mask(),
+        use_cache=True,
+        **{cache_argument(type(model)): cache},
+    )
+    return output.logits[0, -1]

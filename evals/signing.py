@@ -1,0 +1,81 @@
+"""The signature on the log of what this user's scoring has run: no other log is believed.
+
+A log of executions that lies in a run's directory can come from anywhere. Each of its lines is
+therefore signed with a key that only this user has (``executions.key`` in the cache folder, mode
+0600); a line without a right signature counts as not written, and its program is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import InputError
+from codegen.evals.tasks.expected import cache_folder
+from codegen.paths import open_plain, partial_name
+
+_KEY = "executions.key"
+_BYTES = 32
+_MAC = "mac"
+
+
+class Signer:
+    """Signs rows, and knows its own again.
+
+    Without a cache folder that can be written, it knows only what this process signed.
+    """
+
+    def __init__(self) -> None:
+        self._key = _key(cache_folder() / _KEY)
+
+    def sign(self, row: Mapping[str, Any]) -> str:
+        """The row as one line of JSON, signed."""
+        return json.dumps({**row, _MAC: self._mac(row)})
+
+    def check(self, row: Any) -> dict[str, Any] | None:
+        """A decoded line without its signature, or None if that is missing or wrong."""
+        if not isinstance(row, dict) or not isinstance(row.get(_MAC), str):
+            return None
+        bare = {name: value for name, value in row.items() if name != _MAC}
+        given = row[_MAC].encode("utf-8", "surrogatepass")
+        return bare if hmac.compare_digest(given, self._mac(bare).encode()) else None
+
+    def _mac(self, row: Mapping[str, Any]) -> str:
+        text = json.dumps(row, sort_keys=True)
+        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def _key(path: Path) -> bytes:
+    """The user's key, made if there is none; a key for this process alone if it can't be kept."""
+    for _ in range(2):
+        with suppress(OSError, InputError):
+            descriptor = open_plain(path, os.O_RDONLY)
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(file.fileno())
+                key = file.read(_BYTES + 1)
+            is_mine = status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
+            if is_mine and len(key) == _BYTES:
+                return key
+            break
+        with suppress(OSError, InputError):
+            _make(path)
+    return os.urandom(_BYTES)
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(partial_name(path.name))
+    try:
+        with os.fdopen(open_plain(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as f:
+            f.write(os.urandom(_BYTES))
+        with suppress(FileExistsError):  # another process was first: its key is everybody's
+            os.link(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""States moved within caches, one launch for all layers by a table of their addresses; and keys
+turned, with gather, turn and scatter in one pass.
+"""
+
+# Triton's language and launches are typed for its compiler only.
+# pyright: reportCallIssue=false, reportGeneralTypeIssues=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def compact_kernel(
+    table, like, path, cursors, depth, row_stride, head_stride, slot_stride, dim_stride,
+    D: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One head of one row of one tensor; grid (tensors, B, H).
+
+    A channel stays with one thread, which reads a slot before it writes the ones below; the slots
+    ascend and none moves up, so nothing is overwritten unread.
+    """
+    row, head = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
+    states = tl.load(table + tl.program_id(0)).to(tl.pointer_type(like.dtype.element_ty))
+    d = tl.arange(0, BLOCK_D)
+    cursor = tl.load(cursors + row)
+    states += row * row_stride + head * head_stride + d * dim_stride
+    for i in range(depth):
+        node = tl.load(path + row * depth + i)
+        moves = (d < D) & ((d * 0 + node) > i + 1)
+        state = tl.load(states + (cursor + node) * slot_stride, mask=moves, other=0.0)
+        tl.store(states + (cursor + 1 + i) * slot_stride, state, mask=moves)
+
+
+def launch_compact(
+    states: Sequence[torch.Tensor], path: torch.Tensor, cursors: torch.Tensor
+) -> None:
+    """See :func:`codegen.kernels.states.compact`."""
+    first = states[0]
+    rows, heads, _, dim = first.shape
+    table = torch.tensor([tensor.data_ptr() for tensor in states], device=first.device)
+    compact_kernel[(len(states), rows, heads)](
+        table, first, path.contiguous(), cursors.contiguous(), path.shape[1], *first.stride(),
+        D=dim, BLOCK_D=triton.next_power_of_2(dim), num_warps=1,
+    )  # fmt: skip
+
+
+@triton.jit
+def turn_kernel(
+    encoded, states, slots, cosines, sines, heads,
+    e_row, e_head, e_slot, e_dim, s_row, s_head, s_slot, s_dim,
+    HALF: tl.constexpr, D: tl.constexpr, NEIGHBOURS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One head of one slot; grid (N, B * H)."""
+    n, pair = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    row, head = pair // heads, pair % heads
+    slot = tl.load(slots + n)
+    encoded += row * e_row + head * e_head + slot * e_slot
+    states += row * s_row + head * s_head + slot * s_slot
+    t = tl.arange(0, BLOCK)
+    turns = t < HALF
+    if NEIGHBOURS:
+        first, second = 2 * t, 2 * t + 1
+    else:
+        first, second = t, t + HALF
+    u = tl.load(encoded + first * e_dim, mask=turns, other=0.0).to(tl.float32)
+    v = tl.load(encoded + second * e_dim, mask=turns, other=0.0).to(tl.float32)
+    cosine = tl.load(cosines + n * HALF + t, mask=turns, other=1.0)
+    sine = tl.load(sines + n * HALF + t, mask=turns, other=0.0)
+    kind = states.dtype.element_ty
+    tl.store(states + first * s_dim, (u * cosine - v * sine).to(kind), mask=turns)
+    tl.store(states + second * s_dim, (v * cosine + u * sine).to(kind), mask=turns)
+    for start in tl.static_range(2 * HALF, D, BLOCK):  # channels that do not turn
+        rest = start + t
+        kept = tl.load(encoded + rest * e_dim, mask=rest < D, other=0.0)
+        tl.store(states + rest * s_dim, kept, mask=rest < D)
+
+
+def launch_turn(
+    encoded: torch.Tensor,
+    states: torch.Tensor,
+    slots: torch.Tensor,
+    cosines: torch.Tensor,
+    sines: torch.Tensor,
+    neighbours: bool,
+) -> None:
+    """See :func:`codegen.kernels.states.turn_slots`."""
+    rows, heads, _, dim = states.shape
+    half = cosines.shape[1]
+    turn_kernel[(len(slots), rows * heads)](
+        encoded, states, slots.contiguous(), cosines.contiguous(), sines.contiguous(), heads,
+        *encoded.stride(), *states.stride(),
+        HALF=half, D=dim, NEIGHBOURS=neighbours, BLOCK=triton.next_power_of_2(half), num_warps=1,
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""The loop's seams: one's own strategy, passes that others run, a text that is edited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from codegen.decoding.drafts import Draft, Drafter, SuffixDrafter
+from codegen.decoding.editing import EditableCache, EditedRow
+from codegen.decoding.loop import Batch, Grown, Row, Strategy, decode, rounds
+from codegen.decoding.passes import run_alone
+from codegen.decoding.rows import CachedRows, Trees
+from codegen.decoding.strategies.speculative import Speculation, children_of, tree_tensors, walk
+
+PROMPTS = [[5, 9, 20, 31, 8], [7], [11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22], [40, 3]]
+NEW = 20
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_model_dir: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32).eval()
+
+
+def plain(model: Any, prompts: Sequence[list[int]], **options: Any) -> list[Row]:
+    rows = [Row(list(prompt), [0.0] * NEW) for prompt in prompts]
+    settings = {"max_new_tokens": NEW, "temperature": 0, "top_p": 1.0, "eos": frozenset()}
+    decode(model, rows, **{**settings, **options})
+    return rows
+
+
+def test_the_acceptance_rule() -> None:
+    """Down to the first token that was not drafted; a node that was not reached is not asked."""
+    draft = Draft([4, 5, 6, 7], [-1, -1, 1, 2], [0.5] * 4)  # 4 | 5 -> 6 -> 7
+    asked: list[int] = []
+
+    def chosen(node: int) -> int:
+        asked.append(node)
+        return {0: 5, 2: 6, 3: 9}[node]
+
+    assert list(walk(children_of(draft), chosen)) == [(5, 2), (6, 3), (9, -1)]
+    assert asked == [0, 2, 3]
+    assert list(walk({}, lambda _: 8)) == [(8, -1)]
+
+
+def test_trees_as_tensors() -> None:
+    """A fork and a chain in one batch: who is whose ancestor, and what fills the shorter one up."""
+    drafts = [Draft([4, 5, 6], [-1, -1, 1], [0.5] * 3), Draft([3], [-1], [0.5])]
+    trees, depths = tree_tensors([1, 2], drafts, torch.device("cpu"))
+    assert trees.tokens.tolist() == [[1, 4, 5, 6], [2, 3, 2, 2]]
+    assert depths[0] == [0, 1, 1, 2] and depths[1][:2] == [0, 1]
+    assert trees.ancestors is not None
+    first = [[1, 0, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 1, 1]]
+    assert trees.ancestors[0].long().tolist() == first
+    assert trees.ancestors[1].diagonal().all() and trees.ancestors[1, :, 0].all()
+    chain, _ = tree_tensors([1], [Draft.chain([4, 5], [0.5] * 2)], torch.device("cpu"))
+    assert chain.ancestors is None and chain.depths is None
+
+
+def test_a_strategy_of_ones_own(llama: Any) -> None:
+    """One that forbids a token and counts what was committed."""
+
+    class Never(Strategy):
+        def __init__(self, token: int) -> None:
+            self.token, self.committed, self.seen = token, 0, set[int]()
+
+        def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+            logits[:, self.token] = -torch.inf
+
+        def commit(self, batch: Batch, trees: Trees, grown: Sequence[Grown | None]) -> None:
+            for number, given in zip(batch.numbers, grown, strict=True):
+                if given is not None:
+                    self.committed += len(given.tokens)
+                    self.seen.add(number)
+
+    usual = plain(llama, PROMPTS)
+    token = usual[0].tokens[2]
+    strategy = Never(token)
+    rows = plain(llama, PROMPTS, strategy=strategy, width=3)
+    assert all(token not in row.tokens for row in rows)
+    assert rows[0].tokens[:2] == usual[0].tokens[:2]
+    assert strategy.committed == NEW * len(rows) and strategy.seen == {0, 1, 2, 3}
+
+
+def test_several_decodings_take_turns(llama: Any) -> None:
+    """Their passes are run round robin by somebody else; each gets what it gets alone."""
+    wanted = [row.tokens for row in plain(llama, PROMPTS)]
+    rows = [Row(list(prompt), [0.0] * NEW) for prompt in PROMPTS]
+    with torch.inference_mode():
+        work = {}
+        for number, row in enumerate(rows):
+            sequences = CachedRows(llama, len(row.prompt) + NEW + 16)
+            batch = Batch([row], sequences, max_new_tokens=NEW, temperature=0, top_p=1,
+                          eos=frozenset())  # fmt: skip
+            passes = rounds(batch, Speculation([SuffixDrafter()]))
+            work[number] = passes, next(passes)
+        while work:
+            for number, (passes, needed) in list(work.items()):
+                try:
+                    work[number] = passes, passes.send(needed.run())
+                except StopIteration:
+                    del work[number]
+    assert [row.tokens for row in rows] == wanted
+
+
+class Told(Drafter):
+    """Drafts the text that will come, with every third draft wrong."""
+
+    def __init__(self, future: list[int]) -> None:
+        self.future, self.at, self.count = future, 0, 0
+
+    def begin(self, prompt: Sequence[int], context: Any) -> None: ...
+
+    def draft(self, limit: int) -> Draft:
+        self.count += 1
+        tokens = self.future[self.at : self.at + limit]
+        if self.count % 3 == 0 and len(tokens) > 1:
+            tokens[1] += 1
+        return Draft.chain(tokens, [0.5] * len(tokens))
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        self.at += len(tokens)
+
+
+@pytest.mark.parametrize("forked", [0, 3])
+@pytest.mark.parametrize("drafts", [False, True])
+def test_an_edited_text_is_a_row_like_any_other(llama: Any, drafts: bool, forked: int) -> None:
+    """From its own logits or from tokens that are given, with drafts and without; the cache holds
+    the context again once the rest is cut off.
+    """
+    prompt = PROMPTS[2]
+    (usual,) = plain(llama, [prompt])
+    cache = EditableCache(llama)
+    with torch.inference_mode():
+        cache.update(prompt)
+        row = Row(list(prompt), [], tokens=usual.tokens[:forked])
+        batch = Batch([row], EditedRow(cache), max_new_tokens=NEW - forked, temperature=0, top_p=1,
+                      eos=frozenset())  # fmt: skip
+        drafter = Told(usual.tokens[forked:] if drafts else [])
+        row.uniforms = [0.0]
+        strategy = Speculation([drafter], limit=4)
+        run_alone(rounds(batch, strategy))
+        assert row.tokens == usual.tokens and row.finish == "length"
+        assert cache.token_ids[: len(prompt)] == prompt
+        cache.truncate(len(prompt))
+        assert int(cache.logits.argmax()) == usual.tokens[0]
+    if drafts:
+        assert strategy.tokens_per_pass > 1.5
+
+
+def test_what_is_chosen_by_does_not_stay_in_an_edited_text(llama: Any) -> None:
+    """The loop changes logits where tokens are restricted; the cache's own are not among them."""
+
+    class Without(Strategy):
+        def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+            logits[:] = -torch.inf
+            logits[:, 6] = 0.0
+
+    cache = EditableCache(llama)
+    with torch.inference_mode():
+        cache.update(PROMPTS[0])
+        before = cache.logits.clone()
+        row = Row(list(PROMPTS[0]), [0.5])
+        batch = Batch([row], EditedRow(cache), max_new_tokens=3, temperature=1, top_p=1,
+                      eos=frozenset())  # fmt: skip
+        run_alone(rounds(batch, Without()))
+        assert row.tokens == [6, 6, 6] and torch.isfinite(cache.logits).all()
+        cache.truncate(len(PROMPTS[0]))
+        assert torch.equal(cache.logits, before)

@@ -208,7 +208,7 @@ def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]
     found = write_rewards(name, read_samples(samples), verdicts, out / "rewards.jsonl")
     if not as_json:
         mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-        click.echo(visible(f"reward {name}: mean {mean} of {found['valued']} samples"))
+        echo(f"reward {name}: mean {mean} of {found['valued']} samples")
     return found
 
 

@@ -30,7 +30,8 @@ from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import Estimate, rate
 from codegen.errors import ConfigError
-from codegen.records import AppendLog, read_rows
+from codegen.records import read_rows
+from codegen.runs import Journal
 
 if TYPE_CHECKING:
     from codegen.cogex.family import Family, Item
@@ -111,7 +112,7 @@ class _Kept:
                     self.rows[row["method"], row["task"], row["number"]] = Answered(
                         *row["answered"]
                     )
-        self._log = AppendLog(path)
+        self._log = Journal(path)
 
     def add(self, method: str, task: str, number: int, answered: Answered) -> None:
         """Keeps one."""

@@ -51,7 +51,7 @@ def sample_task(
             tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
-        backend: a name of ``codegen.generation.backends.BACKENDS``.
+        backend: its name (``codegen.plugins``).
         options: the back-end's own.
     """
     from codegen.evals.run import run

@@ -15,7 +15,8 @@ What each kind of part is called with, and what it gives:
   :class:`codegen.data.sources.Source`
 * ``filters``: text after the colon -> :class:`codegen.data.filters.Filter`
 * ``tasks``: see :mod:`codegen.evals.tasks`
-* ``backends`` and ``decoders``: see :mod:`codegen.generation`
+* ``backends``: subclasses of :class:`codegen.generation.Backend`
+* ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
 * ``rewards``: see :mod:`codegen.rewards`
 """
 
@@ -51,7 +52,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "decontaminate": "codegen.data.filters.decontamination:decontaminate",
     },
     "tasks": {},
-    "backends": {},
+    "backends": {
+        "transformers": "codegen.generation.transformers:TransformersBackend",
+        "vllm": "codegen.generation.vllm:VllmBackend",
+        "openai": "codegen.generation.openai:OpenAIBackend",
+    },
     "decoders": {},
     "rewards": {
         "passed": "codegen.rewards:passed",

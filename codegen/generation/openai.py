@@ -384,20 +384,14 @@ class _Failure(Exception):
         code: the error code in an OpenAI-style error object.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        transient: bool = False,
-        unreachable: bool = False,
-        untrusted: bool = False,
-        wait_s: float = 0.0,
-        code: str = "",
-    ) -> None:
+    status = 0
+    transient = unreachable = untrusted = False
+    wait_s = 0.0
+    code = ""
+
+    def __init__(self, message: str, **known: Any) -> None:
         super().__init__(message)
-        self.status, self.transient, self.wait_s, self.code = status, transient, wait_s, code
-        self.unreachable, self.untrusted = unreachable, untrusted
+        vars(self).update(known)
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -414,7 +408,7 @@ class _Bounded(httpx2.SyncByteStream):
         for part in self._inner:
             size += len(part)
             if size > _MOST_BYTES:
-                raise _TooLarge
+                raise _Failure(f"its response is larger than {_MOST_BYTES >> 20} MiB")
             if not self._streamed and time.monotonic() > self._deadline:
                 raise httpx2.ReadTimeout("the whole response took too long")
             yield part
@@ -427,6 +421,7 @@ def _client(endpoint: Endpoint) -> OpenAI:
     """The SDK's client: no retries, no redirects, no headers that come from the environment."""
 
     def bound(response: httpx2.Response) -> None:
+        response.headers.pop("Content-Encoding", None)  # a few bytes could become many
         response.stream = _Bounded(response, endpoint.timeout_s)
 
     own: dict[str, Any] = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
@@ -439,16 +434,12 @@ def _client(endpoint: Endpoint) -> OpenAI:
         default_headers=own,
         http_client=DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not is_loopback(endpoint.url),
+            # None: not by a proxy.
+            mounts={"http://": None, "https://": None} if is_loopback(endpoint.url) else None,
             timeout=endpoint.timeout_s,
             event_hooks={"response": [bound]},
         ),
     )
-
-
-class _TooLarge(_Failure):
-    def __init__(self) -> None:
-        super().__init__(f"its response is larger than {_MOST_BYTES >> 20} MiB")
 
 
 def retry_after(value: str, now: float) -> float:
@@ -476,8 +467,6 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
     cause = error.__cause__ or error
-    if isinstance(cause, _TooLarge):
-        return cause
     if isinstance(cause, httpx2.TimeoutException):
         gone = isinstance(cause, httpx2.ConnectTimeout)
         words = f"no response within {timeout_s:g} s"

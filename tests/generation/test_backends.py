@@ -118,7 +118,7 @@ def test_readers_require_nothing() -> None:
 
 
 def test_unknown_back_ends_and_options_are_named(tiny_model_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"back-end 'transfomers'.*transformers"):
+    with pytest.raises(ConfigError, match=r"backend 'transfomers'.*'transformers'"):
         backend_class("transfomers")
     with pytest.raises(ConfigError, match="--endpoint"):
         open_backend("openai", "m")

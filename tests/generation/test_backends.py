@@ -56,7 +56,7 @@ class Upper(Backend):
             if on_text:
                 on_text(number, text)
             seed = request_seed(params.seed, request)
-            counts = {"prompt_tokens": 3, "completion_tokens": len(text)}
+            counts: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": len(text)}
             yield resolved.completion(number, request, text, "eos", seed=seed, **counts)
 
 

@@ -176,7 +176,7 @@ def _emulated(
     method: str, family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
     from codegen.cogex.family import record_of, source_of
-    from codegen.cogex.model import Ask, Limits, PseudoModel
+    from codegen.cogex.model import Ask, PseudoModel, TokenLimits
     from codegen.evals.sandbox import Sandbox
 
     instruction, program = family.instructions[0], family.programs[0]
@@ -187,7 +187,7 @@ def _emulated(
         backend,
         shots=shots if method == "few_shot" else (),
         batch_size=len(items),
-        limits=Limits(output_tokens=128),
+        limits=TokenLimits(output_tokens=128),
     )
     text = "" if method == "tuned_reasoner" else source_of(program)
     asks = [Ask(instruction, item.input, text) for item in items]

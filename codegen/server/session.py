@@ -1,4 +1,4 @@
-"""One editor's documents and settings, and what is answered where its cursor is."""
+"""One editor's documents and settings, and the answers at its cursor."""
 
 from __future__ import annotations
 
@@ -7,26 +7,112 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, NamedTuple
+
+from lsprotocol.types import (
+    Position,
+    TextDocumentContentChangeEvent,
+    TextDocumentContentChangePartial,
+)
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
 
 from codegen.errors import CodegenError
-from codegen.server.delay import TypingDelay
+from codegen.generation import SamplingParams
+from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
-from codegen.server.mirror import Change, Encoding, Mirror, OutOfStep, Position
 from codegen.server.requests import (
     Completion,
     CompletionRequest,
     DocumentKey,
     Overloaded,
+    ServerLimits,
     Superseded,
 )
 from codegen.server.secrets import is_secret
-from codegen.server.settings import Limits, Preferences
+from codegen.server.text import Multiline
 
 log = logging.getLogger(__name__)
 
 _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
+_WARM_UP_S = 0.1  # after a change, if no request follows it
+_BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
+
+_MOST_NAMES = 100
+
+
+def _first_names(value: object) -> object:
+    return tuple(value[:_MOST_NAMES]) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_first_names)]
+
+
+class Preferences(BaseModel):
+    """What a user sets in the editor, in camelCase or snake_case.
+
+    Attributes:
+        enabled: whether anything is suggested.
+        max_tokens: longest suggestion, in tokens.
+        max_lines: longest suggestion, in lines.
+        candidates: for an explicit request; an automatic one gets one.
+        multiline: whether a suggestion may have several lines.
+        delay_ms: longest wait of an automatic request while one types.
+        languages: only these, if any are named.
+        exclude: patterns of paths that get no suggestions.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+    enabled: bool = True
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+    max_lines: Annotated[int, Field(ge=1, le=200)] = 12
+    candidates: Annotated[int, Field(ge=1)] = 3
+    multiline: Multiline = "auto"
+    delay_ms: Annotated[int, Field(ge=0, le=2000)] = 80
+    languages: Names = ()
+    exclude: Names = ()
+
+    @field_validator("max_tokens", "candidates")
+    @classmethod
+    def _within_the_server_s_limits(cls, value: int, info: ValidationInfo) -> int:
+        most = getattr(info.context, info.field_name or "", value)
+        if value > most:
+            raise ValueError(f"at most {most}")
+        return value
+
+    def updated(self, given: object, limits: ServerLimits) -> tuple[Preferences, list[str]]:
+        """These with an editor's settings, and what was wrong in them.
+
+        What is wrong keeps its value: a typo must not end the suggestions.
+        """
+        wrong: list[str] = []
+        known = {name: name for name in type(self).model_fields}
+        known |= {to_camel(name): name for name in known}
+        found: dict[str, object] = {}
+        for key, value in given.items() if isinstance(given, dict) else ():
+            name = known.get(key)
+            if name is None:
+                wrong.append(f"unknown setting {str(key)[:40]!r}")
+            elif value is not None:
+                try:
+                    one = Preferences.model_validate({name: value}, context=limits)
+                except ValidationError:
+                    wrong.append(f"setting {key!r} has the wrong value {str(value)[:40]!r}")
+                else:
+                    found[name] = getattr(one, name)
+        return self.model_copy(update=found), wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +135,25 @@ class OpenDocument:
     """A document that the editor has open.
 
     Attributes:
-        mirror: its text; None for one that is not looked at (a secret, or too large).
-        language: as the editor names it.
+        text: its text; None for one that gets no completions (a secret, too large, out of step).
+        language: the editor's name for it.
         delay: of automatic requests.
-        in_step: false once a change could not belong to the text; until the whole text comes.
+        cursor: of the latest request or change, moved by the changes since.
+        in_step: false from a change that could not belong to the text until the whole text comes.
         changes: how many there have been.
     """
 
-    mirror: Mirror | None
+    text: TextDocument | None
     language: str
     delay: TypingDelay
+    cursor: Position | None = None
     in_step: bool = True
     changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The text at a request's place in the stream of messages.
+    """A request for the text as it was at the request's place in the stream of messages.
 
     Attributes:
         request: for the engine.
@@ -80,6 +168,18 @@ class Snapshot:
     changes: int
 
 
+class Selected(NamedTuple):
+    """The entry selected in the editor's own list: suggestions must continue it.
+
+    Attributes:
+        start: of the text that the entry replaces.
+        text: of the entry.
+    """
+
+    start: Position
+    text: str
+
+
 @dataclass
 class Session:
     """The state of one connection.
@@ -89,13 +189,13 @@ class Session:
         exclude: patterns from the command line, beside the user's.
         encoding: of columns.
         workspace: the root's URI.
-        on_status: is told when the status changes, once the editor is ready for it.
-        status: the last.
-        on_settled: is given an answer that replaces an earlier one, for an editor that can take a
-            second answer. Without it every answer is settled before it is given.
+        on_status: is called when the status changes, once the editor is ready for it.
+        status: the latest.
+        on_settled: is called with an answer that replaces an earlier one, for an editor that takes
+            a second answer. Without it every answer is settled before it is given.
     """
 
-    limits: Limits
+    limits: ServerLimits
     exclude: tuple[str, ...] = ()
     encoding: Encoding = "utf-16"
     workspace: str = ""
@@ -106,6 +206,7 @@ class Session:
     engine: CompletionEngine | None = None
     on_settled: Callable[[Snapshot, Completion], None] | None = None
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
+    _warming: asyncio.TimerHandle | None = None
 
     def start(self, on_status: Callable[[Status], None]) -> None:
         """The editor is ready for messages."""
@@ -123,36 +224,65 @@ class Session:
     def open(self, uri: str, language: str, version: int, text: str) -> None:
         """The editor opens a document, or sends the whole of it again."""
         self._forget(uri)
-        mirror = None
-        if is_secret(uri, (*self.exclude, *self.preferences.exclude)):
-            self.report("Inactive", "This file is not looked at: it may hold secrets.")
+        document = None
+        if self._is_secret(uri):
+            self.report("Inactive", "No completions in this file: it may hold secrets.")
         elif len(text) > self.limits.document_chars:
             self.report("Inactive", "This file is too large for completions.")
         else:
-            mirror = Mirror(text, self.encoding, version)
+            document = TextDocument(text, self.encoding, version)
         delay = TypingDelay(self.preferences.delay_ms / 1e3)
-        self.documents[uri] = OpenDocument(mirror, language, delay)
+        self.documents[uri] = OpenDocument(document, language, delay)
 
-    def change(self, uri: str, version: int | None, changes: Sequence[Change]) -> None:
+    def change(
+        self, uri: str, version: int | None, changes: Sequence[TextDocumentContentChangeEvent]
+    ) -> None:
         """The editor changed a document."""
         document = self.documents.get(uri)
-        whole = [number for number, change in enumerate(changes) if change.start is None]
+        whole = [
+            number
+            for number, change in enumerate(changes)
+            if not isinstance(change, TextDocumentContentChangePartial)
+        ]
         if whole and (document is None or not document.in_step):
             language = document.language if document else ""
             self.open(uri, language, version or 0, changes[whole[-1]].text)
             document, changes = self.documents[uri], changes[whole[-1] + 1 :]
-        if document is None or document.mirror is None:
+        if document is None or document.text is None:
             return
         document.changes += 1
         document.delay.key(time.monotonic())
-        self._notice_acceptance(uri, document.mirror, changes)
+        self._count_acceptance(uri, document.text, changes)
         try:
-            document.mirror.apply(changes, version)
+            document.text.apply(changes, version)
         except OutOfStep as error:
             self._lose(uri, document, error.message)
-        else:
-            if document.mirror.size > self.limits.document_chars:
-                self._lose(uri, document, "The file has become too large.")
+            return
+        if document.text.size > self.limits.document_chars:
+            self._lose(uri, document, "The file has become too large.")
+            return
+        for change in changes:
+            if document.cursor is not None:
+                document.cursor = moved(document.cursor, change, self.encoding)
+        self._warm_up_soon(uri, document)
+
+    def _warm_up_soon(self, uri: str, document: OpenDocument) -> None:
+        """Has a change encoded that no request follows, such as a renaming, so that the next
+        request finds its states exact.
+        """
+        cursor, changes = document.cursor, document.changes
+
+        def warm_up() -> None:
+            known = self.documents.get(uri) is document and document.changes == changes
+            if known and cursor is not None and self.engine is not None and self.engine.idle:
+                snapshot = self.snapshot(uri, cursor, automatic=True)
+                if snapshot is not None:
+                    self.engine.warm_up(snapshot.request)
+
+        if self._warming:
+            self._warming.cancel()
+        if cursor is not None:
+            self._warming = asyncio.get_running_loop().call_later(_WARM_UP_S, warm_up)
 
     def close(self, uri: str) -> None:
         """The editor closed a document."""
@@ -163,7 +293,7 @@ class Session:
         """No completions until the whole text comes again: better none than wrong ones."""
         log.warning("A document is out of step: %s", reason)
         document.in_step = False
-        document.mirror = None
+        document.text = None
         self._forget(uri)
         self.report("Warning", f"{reason} Close the file and open it again.")
 
@@ -174,15 +304,20 @@ class Session:
     def _key(self, uri: str) -> DocumentKey:
         return DocumentKey(_CLIENT, self.workspace, uri)
 
-    def _notice_acceptance(self, uri: str, mirror: Mirror, changes: Sequence[Change]) -> None:
+    def _is_secret(self, uri: str) -> bool:
+        return is_secret(uri, (*self.exclude, *self.preferences.exclude))
+
+    def _count_acceptance(
+        self, uri: str, text: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
+    ) -> None:
         """Counts a change that took a suggestion."""
         if self.engine is None or len(changes) != 1 or len(changes[0].text) < 2:
             return
         change = changes[0]
-        if change.start is None:
+        if not isinstance(change, TextDocumentContentChangePartial):
             return
         try:
-            prefix, _ = mirror.around(change.start, 512, 0)
+            prefix, _ = text.around(change.range.start, _BEFORE_CHANGE, 0)
         except OutOfStep:
             return
         found = self.engine.suggestions(self._key(uri)).accepted(change.text, prefix)
@@ -196,20 +331,20 @@ class Session:
     def snapshot(
         self, uri: str, position: Position, *, automatic: bool, selected: Selected | None = None
     ) -> Snapshot | None:
-        """What is asked for, as the text is now; None where nothing is suggested."""
+        """The request at a position of the text as it is now; None where nothing is suggested."""
         document = self.documents.get(uri)
         preferences = self.preferences
-        if not preferences.enabled or document is None or document.mirror is None:
+        if not preferences.enabled or document is None or document.text is None:
             return None
         if preferences.languages and document.language not in preferences.languages:
             return None
         chars = self.limits.context_tokens * _CHARS_A_TOKEN
         try:
-            prefix, suffix = document.mirror.around(position, chars, chars)
+            prefix, suffix = document.text.around(position, chars, chars)
             if selected:
-                start, _ = document.mirror.around(selected.start, chars, 0)
+                start, _ = document.text.around(selected.start, chars, 0)
                 prefix = start + selected.text
-        except OutOfStep:  # of a change that has not come yet
+        except OutOfStep:  # a position after a change that has not come yet
             return None
         request = CompletionRequest(
             self._key(uri),
@@ -217,18 +352,21 @@ class Session:
             suffix,
             language=document.language,
             path=uri,
-            max_tokens=preferences.max_tokens,
             candidates=1 if automatic else preferences.candidates,
-            multiline=preferences.multiline,  # type: ignore[arg-type] - checked when it was set
+            params=SamplingParams(max_new_tokens=preferences.max_tokens),
+            multiline=preferences.multiline,
             max_lines=preferences.max_lines,
         )
         return Snapshot(request, document, position, document.changes)
 
     async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
-        """The answer, after a delay if nobody asked for it; None if it is not wanted any more."""
+        """The answer, after a delay for automatic requests; None if it is not wanted any more."""
         engine, request = self.engine, snapshot.request
         if engine is None:
             return None
+        snapshot.document.cursor = snapshot.position
+        if self._warming:
+            self._warming.cancel()
         if automatic and engine.suggested(request) is None:
             now = time.monotonic()
             wait = snapshot.document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
@@ -249,7 +387,7 @@ class Session:
         return answer
 
     async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
-        """Replaces an answer in doubt if it turns out to be another one, unless a newer request or
+        """Replaces an uncertain answer if the settled one differs, unless a newer request or
         change comes first.
         """
         engine, document, request = self.engine, snapshot.document, snapshot.request
@@ -275,29 +413,14 @@ class Session:
 
     # ------------------------------------------------------------------ settings
 
-    def configure(self, given: Any) -> list[str]:
+    def configure(self, given: object) -> list[str]:
         """Takes the editor's settings, those of ``codegen`` or all; returns what was wrong."""
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)
-        for document in self.documents.values():
-            document.delay.longest_s = self.preferences.delay_ms / 1e3
-        patterns = (*self.exclude, *self.preferences.exclude)
         for uri, document in self.documents.items():
-            if document.mirror is not None and is_secret(uri, patterns):
+            document.delay.longest_s = self.preferences.delay_ms / 1e3
+            if document.text is not None and self._is_secret(uri):
                 self._forget(uri)
-                self.documents[uri] = replace(document, mirror=None)
+                self.documents[uri] = replace(document, text=None)
         return wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The entry selected in the editor's own list: suggestions must go on from it.
-
-    Attributes:
-        start: of the text that the entry replaces.
-        text: the entry's.
-    """
-
-    start: Position
-    text: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from codegen.errors import ConfigError
-from codegen.server.fim import FAMILIES, Foreign, find_family, parse_foreign
+from codegen.server.prompts import FAMILIES, Foreign, find_family, parse_foreign
 
 PREFIX, SUFFIX = "def f(a):\n    return ", "\n\nprint(f(1))\n"
 

@@ -589,9 +589,11 @@ def _read(row: Any) -> tuple[str, str]:
     return text, reason if isinstance(reason, str) else ""
 
 
-def _finish_reason(told: str, stops: bool) -> Literal["eos", "stop", "length", "content_filter"]:
-    if told == "length" or told == "content_filter":
-        return told
+def _finish_reason(
+    reported: str, stops: bool
+) -> Literal["eos", "stop", "length", "content_filter"]:
+    if reported == "length" or reported == "content_filter":
+        return reported
     return "stop" if stops else "eos"
 
 

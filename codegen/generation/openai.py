@@ -75,6 +75,9 @@ _FATAL = {
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
+# The headers of a request; the SDK adds some that describe the machine, or come from variables.
+_SENT = {"host", "connection", "content-type", "content-length", "accept", "accept-encoding"}
+_SENT |= {"user-agent", "authorization"}
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
@@ -424,20 +427,22 @@ def _client(endpoint: Endpoint) -> OpenAI:
         response.headers.pop("Content-Encoding", None)  # a few bytes could become many
         response.stream = _Bounded(response, endpoint.timeout_s)
 
-    own: dict[str, Any] = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
-    own |= {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
+    def plain(request: httpx2.Request) -> None:
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
+
     return OpenAI(
         base_url=endpoint.base(),
         api_key="none",  # each request has its own header
         max_retries=0,
         timeout=endpoint.timeout_s,
-        default_headers=own,
+        default_headers={"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"},
         http_client=DefaultHttpxClient(
             follow_redirects=False,
             # None: not by a proxy.
             mounts={"http://": None, "https://": None} if is_loopback(endpoint.url) else None,
             timeout=endpoint.timeout_s,
-            event_hooks={"response": [bound]},
+            event_hooks={"request": [plain], "response": [bound]},
         ),
     )
 

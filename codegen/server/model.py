@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from codegen.decoding.healing import Vocabulary
-from codegen.server.fim import Layout, find_family
-from codegen.server.prompts import Prompter
-from codegen.server.settings import Limits
+from codegen.server.prompts import Layout, Prompter, find_family
+from codegen.server.requests import ServerLimits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,12 +39,12 @@ class CompletionModel:
         loaded: LoadedModel,
         *,
         layout: Layout = "auto",
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> None:
         from codegen.generation.transformers import TransformersBackend
 
-        limits = limits or Limits()
+        limits = limits or ServerLimits()
         backend = TransformersBackend(loaded)
         self.name = loaded.name
         self.fingerprint = loaded.fingerprint

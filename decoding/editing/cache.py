@@ -45,6 +45,7 @@ from codegen.decoding.editing.plan import (
     Marks,
     ReusePlan,
     Tokens,
+    common_prefix,
     prefix_marks,
 )
 from codegen.decoding.editing.rotation import Support, examine
@@ -128,6 +129,7 @@ class EditableCache:
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._context = 0  # tokens of the last update
         self._context_logits: torch.Tensor | None = None
+        self._start_changed = False  # since the states were exact
 
     # ------------------------------------------------------------------ what there is
 
@@ -179,16 +181,19 @@ class EditableCache:
     def in_doubt(self, logits: torch.Tensor) -> bool:
         """Whether stale states may have decided which token is the most probable one.
 
-        They shift logits by some tenths; where two tokens are nearly as probable, the choice is
-        that of the full context only after :meth:`recompute`.
+        They shift logits by some tenths, and by more where the start of the sequence has changed;
+        where two tokens are nearly as probable, the choice is that of the full context only after
+        :meth:`recompute`.
 
         Args:
             logits: of one or several tokens, [V] or [Q, V].
         """
         if self.exact:
             return False
+        policy = self.policy
+        least = policy.doubt_after_start if self._start_changed else policy.doubt
         best = logits.reshape(-1, logits.shape[-1]).topk(2).values
-        return bool((best[:, 0] - best[:, 1]).min() < self.policy.doubt)
+        return bool((best[:, 0] - best[:, 1]).min() < least)
 
     # ------------------------------------------------------------------ the text changes
 
@@ -234,6 +239,9 @@ class EditableCache:
         again = np.zeros(len(tokens), dtype=bool)
         again[max(0, len(tokens) - (policy.tail if tail is None else tail)) :] = True
         again[slice(*(statement or (0, 0)))] = True
+        shared = common_prefix(self._ledger.sequence[: policy.start], tokens[: policy.start])
+        same_start = shared == min(policy.start, len(self), len(tokens))
+        self._start_changed = not same_start or (self._start_changed and not self.exact)
         plan = self._ledger.plan(tokens, again, policy)
         known = self._known.get(int(plan.marks[-1]))
         if known is None:

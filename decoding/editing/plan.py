@@ -52,6 +52,9 @@ class EditPolicy:
         chunk: most tokens of a forward pass.
         doubt: logits by which a most probable token must lead over the second for its choice to
             count as certain while states are stale (:meth:`EditableCache.in_doubt`).
+        doubt_after_start: the same where one of the first ``start`` tokens has changed since: much
+            attention rests on them, so that all states shift by more.
+        start: see there.
         rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
             the baseline of the paper, of no use but for comparison.
     """
@@ -65,7 +68,9 @@ class EditPolicy:
     keep_removed: int = 1024
     max_stale: float = 0.5
     chunk: int = 256
-    doubt: float = 0.75
+    doubt: float = 0.375
+    doubt_after_start: float = 0.75
+    start: int = 32
     rotate: bool = True
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from codegen.server.filters import safe_text
 from codegen.server.requests import DocumentKey, Overloaded, Superseded
+from codegen.server.text import safe_text
 
 TEXT = Path(__file__).read_text()
 
@@ -163,10 +163,10 @@ def test_a_full_queue_is_refused(engine: Any, ask: Any) -> None:
 
 def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) -> None:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     budget = 2_000_000
-    engine = CompletionEngine(tiny_model, Limits(context_tokens=256, cache_bytes=budget))
+    engine = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
 
     async def run() -> None:
         for round_ in range(2):
@@ -246,7 +246,7 @@ def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
 def test_a_deadline_ends_with_what_there_is(engine: Any, ask: Any, passes: list[float]) -> None:
     async def run() -> None:
         got = await engine.complete(ask("x = ", max_tokens=120, deadline_s=0.05))
-        assert 1 <= got.candidates[0].tokens < 60
+        assert 1 <= got.candidates[0].completion_tokens < 60
 
     asyncio.run(run())
 

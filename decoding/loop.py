@@ -58,14 +58,12 @@ class Strategy:
 
     Attributes:
         limit: most drafted tokens of a row in a round.
-        heals: whether a row's first tokens can be made to spell its ``rest``.
         forgets: whether it works in contexts of any length (:mod:`codegen.decoding.contexts`).
         backspace: the token that takes the last one back, if there is one.
         passes_of: forward passes of each row, where they are not one a token.
     """
 
     limit = 0
-    heals = True
     forgets = True
     backspace: int | None = None
     passes_of: list[int] | None = None

@@ -18,7 +18,6 @@ class Backspace(Strategy):
         token: its id.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, token: int) -> None:

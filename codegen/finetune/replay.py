@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
-from codegen.decoding.loop import decode
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.finetune.attention import from_stack
 from codegen.finetune.encode import Encoded
 from codegen.finetune.sections import SequenceMatch

@@ -44,7 +44,6 @@ from codegen.evals.statistics import (
 from codegen.evals.tasks import Problem, Task
 from codegen.evals.tasks.exchange import foreign_sample, outside_row
 from codegen.records import (
-    AppendLog,
     Sample,
     Status,
     Verdict,
@@ -53,6 +52,7 @@ from codegen.records import (
     write_atomic,
     write_jsonl,
 )
+from codegen.runs import Journal
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, SandboxProtocol
@@ -101,7 +101,7 @@ def score(
     work = _plan(samples, task, problems, described)
     if ks is not None:
         _check_ks(ks, work)
-    with AppendLog(out / EXECUTIONS) as log:
+    with Journal(out / EXECUTIONS) as log:
         signer = Signer()
         done = _read_executions(log.path, signer)
         for id_ in _gate(task, work, done).failures:
@@ -334,7 +334,7 @@ def _execute(
     work: _Work,
     task: Task[Any],
     sandbox: SandboxProtocol,
-    log: AppendLog,
+    log: Journal,
     signer: Signer,
     done: dict[str, Verdict],
     on_progress: Progress | None,

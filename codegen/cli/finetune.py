@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from codegen.cli.options import command
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo, visible
 
 
 @command(example="codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8")
@@ -39,7 +39,7 @@ def finetune(
             for key, allowed, about in describe_keys():
                 section, _, name = key.rpartition(".")
                 value = getattr(getattr(settings, section) if section else settings, name)
-                click.echo(f"{visible(f'{key}: {value}'):<44} # {about} ({allowed})")
+                echo(f"{visible(f'{key}: {value}'):<44} # {about} ({allowed})")
         return asdict(settings)
 
     from codegen.finetune.processes import is_first
@@ -56,15 +56,15 @@ def finetune(
         )
     if not as_json:
         first, last = result.losses[0][1], result.losses[-1][1]
-        click.echo(
+        echo(
             f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps, "
             f"{result.tokens_per_s:.0f} tokens/s."
         )
         if answers := result.answers:
             low, high = answers["interval"]
-            click.echo(
+            echo(
                 f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are correct "
                 f"({low:.1%} to {high:.1%})."
             )
-        click.echo(visible(f"The model is in {result.model}; use it with --model {result.model}"))
+        echo(f"The model is in {result.model}; use it with --model {result.model}")
     return asdict(result)

@@ -14,7 +14,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
@@ -140,11 +140,11 @@ def http(given: HttpOptions) -> None:
         exclude=given.exclude,
     )
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
-    click.echo(visible(f"Serving {given.model} at {where}"), err=True)
+    echo(f"Serving {given.model} at {where}", err=True)
     if token and token_file:
-        click.echo(visible(f"The token is in {token_file}"), err=True)
+        echo(f"The token is in {token_file}", err=True)
     else:
-        click.echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+        echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
     try:
         serve(app, sock)
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.data.read import read_texts
+from codegen.data.manifest import read_texts
 from codegen.errors import ConfigError, InputError
 from codegen.finetune.attention import causal
 from codegen.finetune.backends import Attention

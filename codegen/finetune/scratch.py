@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from codegen.data.read import read_texts
+from codegen.data.manifest import read_texts
 from codegen.finetune.recipe import NEW, Recipe
 from codegen.finetune.sections import Network
 from codegen.models import LoadedModel, ModelCard, load_tokenizer

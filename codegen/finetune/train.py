@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
-from codegen.data.read import digests
+from codegen.data.manifest import digests
 from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals.report import LossCurve, loss_picture
 from codegen.finetune.assembly import CHECKPOINTS, WHOLE, make_trainer

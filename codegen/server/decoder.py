@@ -1,12 +1,12 @@
 """Candidates from a cache that holds the prompt: the most probable text and its nearest rivals.
 
 The first candidate is decoded greedily. A further one forks off where the model's second choice was
-most probable, and goes on greedily from there: candidates differ by construction, where drawing at
-a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
+most probable, and continues greedily from there: candidates differ by construction, where drawing
+at a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
 
 All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
 before, in the document or in what was suggested there, are fed along as a draft, so that one pass
-often gives several tokens: most of all where the same line is asked for again after an edit.
+often gives several tokens: most of all where the same line is requested again after an edit.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Decoder:
         model: the shared model.
         cache: it has been given the prompt; afterwards it holds it again.
         prompt: of the request.
-        request: what is asked for.
+        request: what is wanted.
         past: what was made in this document before.
         planner: cuts drafts to what pays.
         on_text: is given the first candidate's text as it comes, without unsafe characters but

@@ -1,9 +1,9 @@
-"""The engine: one worker thread with the model, asked from an event loop.
+"""The engine: one worker thread with the model, called from an event loop.
 
-For each document only the newest request counts: an older one is given up, whether it waits or
+For each document only the latest request counts: an older one is given up, whether it waits or
 runs. Clients take turns, and requests of several documents run together (:mod:`schedule`). The
-worker asks before every forward pass whether the answer is still wanted, and when nobody asks for
-anything it makes stale caches exact, until somebody does.
+worker checks before every forward pass whether the answer is still wanted, and when it is idle it
+makes stale caches exact.
 
 After an edit most of a document's states are moved, not encoded again, and are approximate. Where
 they may have decided a token they are encoded again before the answer is given, unless the request
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WEIGHT = 0.2  # of the newest duration in the usual one
+_WEIGHT = 0.2  # of the latest duration in the usual one
 
 
 class CompletionEngine:
@@ -53,7 +53,7 @@ class CompletionEngine:
 
     Args:
         model: loaded.
-        limits: of what is asked for and held.
+        limits: of requests and caches.
         metrics: where to count.
     """
 
@@ -84,13 +84,13 @@ class CompletionEngine:
         """Answers a request; a task that is cancelled gives it up within one forward pass.
 
         Args:
-            request: what is asked for.
+            request: what is wanted.
             on_text: is called in the event loop with the first candidate's text as it comes.
 
         Raises:
             Superseded: if a newer request came for the document.
             Overloaded: if too many wait.
-            ModelError: if the model can't do what was asked.
+            ModelError: if the model can't do what was requested.
         """
         request = self._within_limits(request)
         began = time.perf_counter()
@@ -114,7 +114,7 @@ class CompletionEngine:
         return answer
 
     def warm_up(self, request: CompletionRequest) -> None:
-        """Encodes a document's context while nobody else asks for anything; gives no answer."""
+        """Encodes a document's context while no other request waits; gives no answer."""
         loop = asyncio.get_running_loop()
         job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -132,13 +132,13 @@ class CompletionEngine:
         return found
 
     def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """What earlier suggestions give for a request, None if the model must be asked."""
+        """What earlier suggestions give for a request, None if the model must decode."""
         if request.multiline is None or request.params.temperature > 0:
             return None
         return self.suggestions(request.key).find(self._within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
-        """Gives up what is asked for a document."""
+        """Gives up the requests of a document."""
         self._queue.give_up(lambda known: known == key)
 
     def close(self, key: DocumentKey) -> None:
@@ -211,7 +211,7 @@ class CompletionEngine:
         self._queue.done(job)
 
     def _refresh(self) -> bool:
-        """Makes stale states exact until somebody asks; whether there were any."""
+        """Makes stale states exact until a request comes; whether there were any."""
         document = self._caches.to_recompute()
         if document is None:
             return False

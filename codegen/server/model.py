@@ -69,7 +69,7 @@ class CompletionModel:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for a model of a kind that has one, else None; narrow weights in either.
+    """The short pass for a model of a kind that has one, else None; quantized weights in either.
 
     With it, passes of several documents read the weights once.
     """
@@ -77,7 +77,7 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
 
     from codegen.decoding.editing import DecodeStep, can_step, plain_product
     from codegen.kernels import cpu
-    from codegen.models.weight_only import add_narrow_weights, narrow_product
+    from codegen.models.weight_only import add_quantized_weights, quantized_product
 
     if precision == "full":
         return None
@@ -86,8 +86,8 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
         some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
             model,
-            lambda layers: narrow_product(layers) or plain_product(layers),
+            lambda layers: quantized_product(layers) or plain_product(layers),
             most=None if some else _CHUNK,
         )
-    add_narrow_weights(model)
+    add_quantized_weights(model)
     return None

@@ -200,7 +200,7 @@ def test_several_gaps_are_filled_where_they_are(small: str) -> None:
 def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
     with pytest.raises(ConfigError, match="has no gap"):
         fill(small, "a b", gap="___")
-    with pytest.raises(ConfigError, match=r"no option 'stagse'.*'stages'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'stagse'.*'stages'"):
         fill(small, "a", stagse=1)
     with pytest.raises(ConfigError, match=r"stop_threshold.*is 3.*from 0 to 1"):
         fill(small, "a", stop_threshold=3)

@@ -41,7 +41,7 @@ def model(
         limits=ServerLimits(context_tokens=256),
         precision="full" if request.param == "full" else "auto",
     )
-    assert (found.step is not None and found.step.narrow) == compiled
+    assert (found.step is not None and found.step.quantized) == compiled
     return found
 
 

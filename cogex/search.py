@@ -1,28 +1,243 @@
 """CoTACS: search for the program that a model emulates best on a task.
 
-Source: arXiv 2405.16337, Algorithm 1. For each of n problems the model writes a program; the one
-that answers most of the other problems right, when the model emulates it, is the task's program.
+Source: arXiv 2405.16337, Algorithm 1 (§2.3; the numbers are those of §3.1). For each of n problems
+the model writes a program; the one that answers most of the other problems right, when the model
+emulates it, is the task's program.
 
 Kept apart from the published form: programs that differ in comments alone are one (the first), an
-emulation is made once and kept, a program that breaks a rule is written anew up to ``tries`` times,
-and ties go to the program that was written more often, then to the earlier one.
+emulation is made once and kept, a program that breaks a rule is written again up to ``tries``
+times, and ties go to the program that was written more often, then to the earlier one.
+
+Beside the published ranking there is successive halving: most programs are dropped after a few
+problems, the best see more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
+Multi-Armed Bandits", ICML 2013: rounds of equal cost, after each of which the worse part is
+dropped. Here a program keeps the problems that it has seen, all programs see the same ones, and a
+round keeps a third.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 from codegen.cogex.literals import Invalid, normalised
 from codegen.cogex.model import Ask, Emulation
 from codegen.cogex.program import PseudoProgram, parse_program
-from codegen.cogex.search.halving import plan_rounds
-from codegen.cogex.search.log import Draw, SearchLog, Try
-from codegen.cogex.search.settings import SearchSettings
 from codegen.cogex.tasks import TaskItem
+from codegen.errors import ConfigError, InputError
+from codegen.records import has_lone_surrogate, read_rows
+from codegen.runs import Journal, RunDirectory
+
+SETTINGS = "search.json"
+LOG = "log.jsonl"
+CANDIDATES, ITEMS = 300, 1000
+KEEP = 3  # one program in so many survives a round
+
+Method = Literal["halving", "full"]
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How a program is searched.
+
+    Attributes:
+        candidates: n, the programs to choose from, one written for each of so many problems; the
+            other problems rank them.
+        method: ``full`` emulates each program on all ranking problems, as published; ``halving``
+            drops most programs early.
+        share: of the published method's emulations that halving may take.
+        threshold: alpha, method ``full`` alone: a program that gets less on the problems that the
+            candidates are written for is written again. The paper does not give its value; 0, the
+            default, asks for nothing.
+        tries: how often a program is written at most; the best stays. The paper sets no bound.
+        best: k, how many programs are kept, to answer by majority.
+        program_temperature, answer_temperature: of the sampling.
+        seed: of all randomness.
+    """
+
+    candidates: int = CANDIDATES
+    method: Method = "halving"
+    share: float = 0.2
+    threshold: float = 0.0
+    tries: int = 5
+    best: int = 3
+    program_temperature: float = 0.7
+    answer_temperature: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "tries", "best"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.method not in ("halving", "full"):
+            raise ConfigError(f"There is no method {self.method!r}.", "There are: halving, full.")
+        if not 0 < self.share <= 1 or not 0 <= self.threshold <= 1:
+            raise ConfigError("share must lie in (0, 1], threshold in [0, 1].")
+        if self.threshold and self.method != "full":
+            raise ConfigError("A threshold is for method full.", "Add: --method full")
+
+
+def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
+    """Candidates and problems whose search takes about so many emulations, at most the paper's.
+
+    Their proportion is the paper's, 300 to 1000: with D problems 0.3 D candidates are ranked on
+    0.7 D problems.
+    """
+    ratio = CANDIDATES / ITEMS
+    cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
+    items = max(4, min(ITEMS, int(sqrt(budget / cost_of_one))))
+    return max(2, min(CANDIDATES, round(ratio * items))), items
+
+
+# --- successive halving ----------------------------------------------------------------------
+
+
+class Round(NamedTuple):
+    """So many programs, each emulated on the first so many problems."""
+
+    programs: int
+    items: int
+
+
+def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
+    """The rounds, the last of which ranks the finalists.
+
+    Args:
+        programs: to choose from.
+        items: problems that each could be tried on.
+        budget: emulations that may be spent. One a program is needed, so that a smaller one is
+            exceeded.
+        finalists: how many programs are wanted.
+
+    Returns:
+        rounds with falling programs and rising items; none if there is no program or problem.
+    """
+    if not programs or not items:
+        return []
+    sizes = [programs]
+    while sizes[-1] > max(finalists, 2):
+        sizes.append(max(finalists, 2, ceil(sizes[-1] / KEEP)))
+    # The largest allowance of a round that keeps within the budget.
+    low, high = 0, int(budget)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if cost_of(_rounds(sizes, items, middle)) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return _rounds(sizes, items, low)
+
+
+def _rounds(sizes: list[int], items: int, allowance: int) -> list[Round]:
+    rounds: list[Round] = []
+    seen = 0
+    for size in sizes:
+        seen = min(items, max(1, seen + allowance // size))
+        rounds.append(Round(size, seen))
+    return rounds
+
+
+def cost_of(rounds: list[Round]) -> int:
+    """The emulations that the rounds take."""
+    seen, cost = 0, 0
+    for programs, items in rounds:
+        cost += programs * (items - seen)
+        seen = items
+    return cost
+
+
+# --- what a search has done, on disk ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A program that the model wrote for a problem, at some try; or why there is none."""
+
+    item: str
+    index: int
+    program: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An emulation of a program on a problem: what was answered, and whether it was right."""
+
+    program: str
+    item: str
+    answer: str
+    right: bool
+    failure: str = ""
+
+
+class SearchLog:
+    """Draws by (item, index) and tries by (program's digest, item). A context manager.
+
+    Args:
+        folder: where it is kept; None to keep it in memory alone.
+        settings: what decides the result (JSON values).
+
+    Raises:
+        ResumeError: if the folder holds another search.
+        InputError: if it can't be read or written.
+    """
+
+    def __init__(self, folder: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.resumed = 0  # entries that an earlier run made
+        self.draws: dict[tuple[str, int], Draw] = {}
+        self.tries: dict[tuple[str, str], Try] = {}
+        self._journal: Journal | None = None
+        self._stack = ExitStack()
+        if folder is None:
+            return
+        directory = RunDirectory(Path(folder), SETTINGS)
+        directory.refuse_foreign(SETTINGS, LOG)
+        with ExitStack() as stack:
+            self._journal = stack.enter_context(directory.open(LOG))
+            directory.claim(settings, begun=self._journal.size > 0)
+            for where, row in read_rows(self._journal.path):
+                self._read(where, row)
+            self._stack = stack.pop_all()
+        self.resumed = len(self.draws) + len(self.tries)
+
+    def add(self, entry: Draw | Try) -> None:
+        """Keeps an entry."""
+        self._keep(entry)
+        if self._journal:
+            row = {name: getattr(entry, name) for name in entry.__slots__}
+            text = json.dumps(row, ensure_ascii=False)
+            self._journal.append(json.dumps(row) if has_lone_surrogate(text) else text)
+
+    def __enter__(self) -> SearchLog:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def _keep(self, entry: Draw | Try) -> None:
+        if isinstance(entry, Draw):
+            self.draws[entry.item, entry.index] = entry
+        else:
+            self.tries[entry.program, entry.item] = entry
+
+    def _read(self, where: str, row: Any) -> None:
+        try:
+            self._keep(Draw(**row) if "index" in row else Try(**row))
+        except TypeError:
+            raise InputError(
+                f"{where} is no line of a search.", "Choose another --out, or mend the file."
+            ) from None
+
+
+# --- the search ------------------------------------------------------------------------------
 
 
 class Emulator(Protocol):
@@ -89,9 +304,6 @@ class Found:
     examples: dict[str, str]
 
 
-Report = Callable[[str, int, int], None]
-
-
 class ProgramSearch:
     """One search.
 
@@ -102,7 +314,7 @@ class ProgramSearch:
         model: writes and emulates.
         settings: the numbers.
         log: keeps what was done.
-        report: is told (stage, done, total).
+        report: called with (stage, done, total).
     """
 
     def __init__(
@@ -123,7 +335,7 @@ class ProgramSearch:
         self.used: set[tuple[str, str]] = set()
 
     def run(self) -> Found:
-        """Searches, or goes on with what the log holds."""
+        """Searches, or resumes with what the log holds."""
         candidates = self._candidates()
         if self.settings.method == "full":
             self._try(candidates, self.dev)

@@ -1,11 +1,11 @@
-"""Decontamination: examples that hold a problem of a test set are left out.
+"""Decontamination: leaves out examples that hold a problem of a test set, and reports them.
 
 An example is compared with the prompt, the solution and the tests of each problem in three ways:
 
 * ``exact``: its program is a solution but for layout, case and comments, or its instruction a
   prompt but for layout, case and punctuation.
 * ``syntax``: its program, or a function in it, is a solution but for names, docstrings, annotations
-  and layout (:mod:`codegen.data.screens.syntax`).
+  and layout (:mod:`codegen.data.filters.text_forms`).
 * ``ngram``: it holds at least a share ``min_overlap`` of the n-grams of a part. Phi-1 (Gunasekar
   et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for half of the
   problem; that is the default. With ``min_overlap`` 0 one common n-gram decides, as in open-r1 (8
@@ -17,25 +17,66 @@ words, such as Chinese, has few words and so few n-grams.
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from codegen.data.screens.lexing import digest, exact_form, ngram_hashes, words
-from codegen.data.screens.references import Reference, ReferenceSet, open_reference
-from codegen.data.screens.report import CONTAMINATED, Match
-from codegen.data.screens.syntax import syntax_units
-from codegen.data.sources.base import Rejected
+from codegen.data.filters.references import Reference, ReferenceSet, open_reference
+from codegen.data.filters.text_forms import digest, exact_form, ngram_hashes, syntax_units, words
+from codegen.data.sources import Rejected
 from codegen.errors import ConfigError
-from codegen.records import Example
+from codegen.records import Example, read_rows, write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 PARTS = ("prompt", "solution", "tests")
+CONTAMINATED = "contaminated"
+DECONTAMINATION = "decontamination.jsonl"
+
+_DETAIL = re.compile(r"(\w+) match: part=(\w+) score=([\d.]+) set=(\S+) problem=(.*)", re.DOTALL)
 
 _MIN_NAMED_NODES = 6  # def f(a): return a
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Why an example is contaminated.
+
+    Attributes:
+        kind: ``exact`` text, ``syntax`` (equal but for names and layout) or ``ngram``.
+        part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
+        score: the share of the part's n-grams that the example holds; 1.0 for the other kinds.
+        set: the reference set.
+        problem: the problem's id.
+    """
+
+    kind: str
+    part: str
+    score: float
+    set: str
+    problem: str
+
+    def detail(self) -> str:
+        """As the text that stands in ``rejects.jsonl``; the problem's id may hold anything."""
+        return (
+            f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
+            f"problem={self.problem}"
+        )
+
+    @classmethod
+    def from_detail(cls, detail: str) -> Match | None:
+        """Back from :meth:`detail`; None if it isn't one."""
+        found = _DETAIL.fullmatch(detail)
+        if not found:
+            return None
+        kind, part, score, set_, problem = found.groups()
+        return cls(kind, part, float(score), set_, problem)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,3 +246,50 @@ def _text_digest(text: str) -> bytes:
     """Of the words of a text; empty if it has none."""
     found = words(text)
     return digest("words", *found) if found else b""
+
+
+def decontaminate(argument: str) -> Decontamination:
+    """The filter ``decontaminate:SET[,SET...]``.
+
+    Raises:
+        InputError: if a set can't be read.
+        ConfigError: if no set is named.
+    """
+    sets = [name.strip() for name in argument.split(",") if name.strip()]
+    if not sets:
+        raise ConfigError("Decontamination needs a test set.", "For example: humaneval")
+    return Decontamination.build(sets)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def write_report(
+    rejects: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> Mapping[str, Any]:
+    """Writes one line for each contaminated input in ``rejects.jsonl``, all at once; streams.
+
+    A line holds ``id`` (the input's), ``kind``, ``part``, ``score``, ``set`` and ``problem``.
+
+    Returns:
+        For the manifest: ``inputs``, their number, and the numbers by ``set``, ``kind``, ``part``.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("set", "kind", "part")}
+
+    def lines() -> Iterator[str]:
+        for row in _contaminated(rejects):
+            for name, counter in counts.items():
+                counter[row[name]] += 1
+            yield json.dumps(row) + "\n"
+
+    write_atomic(path, lines())
+    by_name = {name: dict(sorted(counter.items())) for name, counter in counts.items()}
+    return {"inputs": counts["set"].total(), **by_name}
+
+
+def _contaminated(rejects: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    for _, row in read_rows(rejects):
+        # A generator may have a reason of this name too.
+        match = Match.from_detail(row["detail"]) if row["reason"] == CONTAMINATED else None
+        if match:
+            yield {"id": row["id"], **asdict(match)}

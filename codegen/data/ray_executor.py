@@ -27,10 +27,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from codegen.data.executors.protocol import Function, I, Lost, R, Task, TaskQueue
+from codegen.data.executors import POLL_S, Function, I, Lost, R, Task, TaskQueue
 from codegen.errors import CodegenError, ConfigError
 
-POLL_S = 0.5
 OBJECT_STORE_BYTES = 200 * 2**20
 FAILED_STARTS = 3
 CONNECT_S = 10.0

@@ -10,16 +10,19 @@ kept out.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from codegen.data.sources import Rejected
+from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
 from codegen.errors import InputError
+from codegen.evals.tasks.humaneval import HumanEval
+from codegen.hub import parse_hub
+from codegen.paths import read_packed
 
 MBPP = "google-research-datasets/mbpp"
 _MBPP_SPLITS = ("prompt", "test", "validation", "train")
@@ -100,9 +103,7 @@ def open_reference(spec: str) -> ReferenceSet:
 
 
 def _humaneval() -> Iterator[Reference]:
-    from codegen.evals.tasks import load
-
-    task = load("humaneval")
+    task = HumanEval.load("humaneval", "")
     for problem in task.problems():
         yield Reference(
             problem.id,
@@ -160,68 +161,49 @@ def _texts(row: Mapping[str, Any], names: Iterable[str], place: str) -> Iterator
                 )
 
 
+_WHY = {
+    "bad_json": "not valid JSON",
+    "not_utf8": "not valid UTF-8",
+    "not_an_object": "expected a JSON object",
+    "damaged_archive": "damaged",
+}
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    for place, row, _ in jsonl_rows(path):
+        if isinstance(row, Rejected):
+            why = _WHY.get(row.reason, row.reason)
+            raise InputError(f"{path.parent / place}: {why} ({row.detail}).")
+        yield str(path.parent / place), row
+
+
 def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    place = str(path)
     try:
-        with opened(path, "rt", encoding="utf-8-sig") as file:
-            if not path.name.removesuffix(".gz").endswith(".jsonl"):
-                rows = json.load(file)
-                if isinstance(rows, dict) and all(isinstance(v, dict) for v in rows.values()):
-                    rows = list(rows.values())
-                if not isinstance(rows, list):
-                    raise InputError(f"{path} holds no list of rows.", "Save it as JSON Lines.")
-                yield from ((f"{path}[{number}]", row) for number, row in enumerate(rows))
-                return
-            for number, line in enumerate(file, 1):
-                place = f"{path}:{number}"
-                if line.strip():
-                    yield place, json.loads(line)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from None
+        rows = json.loads(read_packed(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        # UnicodeDecodeError is one too: then the line is the one after the last that was read.
-        raise InputError(f"{place}: not valid JSON in UTF-8 ({error}).") from None
+        raise InputError(f"{path}: not valid JSON in UTF-8 ({error}).") from None
+    if isinstance(rows, dict) and all(isinstance(value, dict) for value in rows.values()):
+        rows = list(rows.values())
+    if not isinstance(rows, list):
+        raise InputError(f"{path} holds no list of rows.", "Save it as JSON Lines.")
+    return ((f"{path}[{number}]", row) for number, row in enumerate(rows))
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(256):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path} is not a readable Parquet file: {error}.") from None
+    for place, row, _ in parquet_rows(path, str(path)):
+        yield str(path.parent / place), row
 
 
 _READERS = {
-    ".jsonl": _json_rows,
-    ".jsonl.gz": _json_rows,
+    ".jsonl": _jsonl_rows,
+    ".jsonl.gz": _jsonl_rows,
     ".json": _json_rows,
     ".json.gz": _json_rows,
     ".parquet": _parquet_rows,
 }
 
 
-def _hub_rows(spec: str) -> Iterator[tuple[str, Any]]:
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    from codegen.data.sources.hub import parse_hub
-
-    name, config, split = parse_hub(spec)
-    try:
-        rows = datasets.load_dataset(name, config or None, split=split, streaming=True)
-        for number, row in enumerate(rows):
-            yield f"hub:{spec}:{number}", row
-    except (OSError, ValueError, DatasetsError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"Cannot read the reference set hub:{spec}: {first}",
-            "Check its name and the network; or download the set and give the file's path.",
-        ) from None
+def _hub_rows(argument: str) -> Iterator[tuple[str, Any]]:
+    name, config, split = parse_hub(argument)
+    for number, row in enumerate(open_hub(name, config, split, f"hub:{argument}")):
+        yield f"hub:{argument}:{number}", row

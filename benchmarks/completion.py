@@ -194,12 +194,12 @@ class _Bench:
         from codegen.models import load
         from codegen.server.engine import CompletionEngine
         from codegen.server.model import CompletionModel
-        from codegen.server.settings import Limits
+        from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
         self.context = context
         self.rng = random.Random(seed)
-        limits = Limits(context_tokens=context)
+        limits = ServerLimits(context_tokens=context)
         self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
         code = Code()
         self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
@@ -207,10 +207,12 @@ class _Bench:
         self.cold: list[float] = []
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
+        from codegen.generation import SamplingParams
         from codegen.server.requests import CompletionRequest, DocumentKey
 
         key = more.pop("key", DocumentKey("bench", "", document))
-        options = {"max_tokens": _TOKENS, "multiline": None, "language": "python", **more}
+        params = SamplingParams(max_new_tokens=more.pop("max_new_tokens", _TOKENS))
+        options = {"params": params, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
     async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
@@ -275,7 +277,7 @@ class _Bench:
         times, passes = [], []
         with _counted() as begun:
             for number in range(_CANCELS):
-                asked = self.request(text, at, "document-0", max_tokens=200)
+                asked = self.request(text, at, "document-0", max_new_tokens=200)
                 task = asyncio.ensure_future(engine.complete(asked))
                 while len(begun) < 3:
                     await asyncio.sleep(0.001)
@@ -301,7 +303,7 @@ class _Bench:
             at = text.index("\n", len(text) // 2)
             text = text[max(0, at - _CLIENT_CHARS) : at] + typed
             return self.request(
-                text, len(text), "", max_tokens=tokens,
+                text, len(text), "", max_new_tokens=tokens,
                 key=DocumentKey(f"client-{number}", "", "document"), settle=False,
             )  # fmt: skip
 
@@ -317,7 +319,7 @@ class _Bench:
                     *(self.engine.complete(asked(n, typed, _CLIENT_TOKENS)) for n in numbers)
                 )
                 wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-                made = sum(answer.candidates[0].tokens for answer in answers)
+                made = sum(answer.candidates[0].completion_tokens for answer in answers)
                 rates[count].append((made / wall, made / cpu))
         for count, found in rates.items():
             for name, values in zip(("s", "cpu_s"), zip(*found, strict=True), strict=True):
@@ -347,8 +349,9 @@ class _Bench:
 
     async def typing(self, report: Report, lines: Sequence[tuple[str, int, str]]) -> None:
         """Types lines at human speed, asking after every key."""
-        from codegen.server.lsp.session import Session
-        from codegen.server.mirror import Change, Position
+        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
+
+        from codegen.server.session import Session
 
         session = Session(self.engine.limits, engine=self.engine)
         answered: list[float] = []
@@ -366,7 +369,8 @@ class _Bench:
             hit = False
             for column, char in enumerate(words):
                 place = Position(line, column)
-                session.change(uri, column, [Change(char, place, place)])
+                change = TextDocumentContentChangePartial(Range(place, place), char)
+                session.change(uri, column, [change])
                 if column + 1 < indent:
                     continue
                 snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)

@@ -87,7 +87,7 @@ class Emulation:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TokenLimits:
     """The most tokens of a program, and of a call with its output."""
 
     program_tokens: int = 320
@@ -115,11 +115,11 @@ class PseudoModel:
         shots: Sequence[CogexRecord] = (),
         chat: bool = False,
         batch_size: int = 32,
-        limits: Limits | None = None,
+        limits: TokenLimits | None = None,
         seed: int = 0,
     ) -> None:
         self.backend, self.name, self.chat = backend, name, chat
-        self.batch_size, self.limits, self.seed = batch_size, limits or Limits(), seed
+        self.batch_size, self.limits, self.seed = batch_size, limits or TokenLimits(), seed
         self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
 
     def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:

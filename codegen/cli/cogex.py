@@ -145,8 +145,7 @@ def search(
 
 def _numbers(given: SearchOptions) -> tuple[int, int]:
     """Candidates and problems: those given, else what the budget allows."""
-    from codegen.cogex.search import SearchSettings, within_budget
-    from codegen.cogex.search.settings import ITEMS
+    from codegen.cogex.search import ITEMS, SearchSettings, within_budget
 
     if given.budget:
         number, size = within_budget(given.budget, given.method, given.share)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import (
     ClientOptions,
@@ -31,7 +32,7 @@ from codegen.terminal import echo
 if TYPE_CHECKING:
     from codegen.data import Manifest, Progress, TextGenerator
     from codegen.data.executors import Executor
-    from codegen.data.screens import Dedup
+    from codegen.data.filters import Dedup, Filter
     from codegen.records import TrainingText
 
 # Options that do not change the data.
@@ -96,6 +97,9 @@ class RunOptions(Config):
         "Drop examples that contain a problem of this test set: humaneval, mbpp, hub:... or a "
         "file. Repeatable.",
         metavar="SET",
+    )
+    filter: tuple[str, ...] = setting(
+        (), "Apply a filter of another package. Repeatable.", metavar="NAME[:TEXT]"
     )
     item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0)
     max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1)
@@ -262,6 +266,14 @@ class PlainOptions(Config):
     """
 
 
+class InstalledOptions(Config):
+    """Make training texts with a generator of another package."""
+
+    option: dict[str, Any] = setting(
+        {}, "An option of the generator. Repeatable.", flags=("-o", "--option")
+    )
+
+
 def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     """The command of a generator whose options are passed on as they are."""
 
@@ -272,7 +284,8 @@ def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     def generator(source: str, method: Config, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
         from codegen.data import make
 
-        return _generate(make(name, **dict(method)), source, run, as_json)
+        settings = method.option if isinstance(method, InstalledOptions) else dict(method)
+        return _generate(make(name, **settings), source, run, as_json)
 
 
 _add(
@@ -384,6 +397,14 @@ _add(
     "Make texts of the examples as they are.",
     "codegen data plain puzzles:star-easy:train:1000 --out data/star_easy",
 )
+for _name in plugins.names("generators"):
+    if _name not in data.commands and (_package := plugins.package_of("generators", _name)):
+        _add(
+            _name,
+            InstalledOptions,
+            f"Run the generator of the package {_package}.",
+            f"codegen data {_name} stdlib --out data/{_name}",
+        )
 
 
 @command(
@@ -554,7 +575,6 @@ def _generate(
 ) -> Mapping[str, Any]:
     """Runs a generator over a source; returns the summary."""
     from codegen.data import EngineOptions, Shard, is_finished, open_source, run
-    from codegen.data.screens import Decontamination
 
     items = open_source(
         source,
@@ -568,7 +588,7 @@ def _generate(
         keep_docstring=options.keep_docstring,
         extra_columns=extra_columns,
     )
-    out, sets = options.out, options.decontaminate
+    out = options.out
     was_finished = is_finished(out)
     with stopped_cleanly(), Bar(f"data {generator.name}") as bar:
         show = _Shown(bar)
@@ -582,7 +602,7 @@ def _generate(
             limit=options.limit,
             shard=Shard.parse(options.shard) if options.shard else None,
             dedup=_dedup(options),
-            decontamination=Decontamination.build(sets) if sets else None,
+            filters=_filters(options),
             on_progress=show,
             options=EngineOptions(
                 chunk_size=options.chunk_size,
@@ -659,7 +679,7 @@ def _executor(options: RunOptions) -> Executor | Literal["local"]:
 
 
 def _dedup(options: RunOptions) -> Dedup | None:
-    from codegen.data.screens import Dedup
+    from codegen.data.filters import Dedup
 
     kind, against = options.dedup, options.dedup_against
     if kind == "none":
@@ -667,6 +687,17 @@ def _dedup(options: RunOptions) -> Dedup | None:
             raise ConfigError("--dedup-against requires --dedup.", "Add --dedup exact or near.")
         return None
     return Dedup(kind, threshold=options.dedup_threshold, references=against)
+
+
+def _filters(options: RunOptions) -> list[Filter]:
+    from codegen.data.filters import Decontamination
+
+    sets = options.decontaminate
+    found: list[Filter] = [Decontamination.build(sets)] if sets else []
+    for text in options.filter:
+        name, _, argument = text.partition(":")
+        found.append(plugins.load("filters", name)(argument))
+    return found
 
 
 def _find(directory: str, id_: str) -> list[TrainingText]:

@@ -149,6 +149,11 @@ class ScoreOptions(SandboxOptions, TaskOptions):
     ray_address: str = setting(
         "", "Address of the Ray cluster.", shown="RAY_ADDRESS, else one is started here"
     )
+    reward: str | None = setting(
+        None,
+        "Also write a reward for each sample to rewards.jsonl: passed, or one of another package.",
+        metavar="NAME",
+    )
 
 
 @command(
@@ -188,7 +193,23 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
         )
     if not as_json:
         _print_score(result)
-    return {"ok": result.complete, **asdict(result)}
+    summary = {"ok": result.complete, **asdict(result)}
+    if given.reward:
+        summary["reward"] = _reward(given.reward, samples, Path(given.out), as_json)
+    return summary
+
+
+def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]:
+    from codegen.evals.scoring import VERDICTS, read_samples
+    from codegen.records import Verdict, read_jsonl
+    from codegen.rewards import write_rewards
+
+    verdicts = read_jsonl(Verdict, out / VERDICTS)
+    found = write_rewards(name, read_samples(samples), verdicts, out / "rewards.jsonl")
+    if not as_json:
+        mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
+        echo(f"reward {name}: mean {mean} of {found['valued']} samples")
+    return found
 
 
 def _interval(low: float | None, high: float | None) -> str:

@@ -386,7 +386,7 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     table = _vectors(given.vectors, items, given.max_words, given.seed)
     if encoder:
         with Progress("encoding") as progress:
-            encoder.remember((item.asked for item in (*items, *development)), progress.update)
+            encoder.remember((item.question for item in (*items, *development)), progress.update)
     with Progress("training") as progress:
 
         def on_epoch(epoch: Epoch) -> None:

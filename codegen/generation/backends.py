@@ -59,7 +59,14 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         ModelError: if there is no such model.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    return backend_class(name).open(model, **given)
+    kind = backend_class(name)
+    try:
+        return kind.open(model, **given)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        option = str(error).rpartition("argument ")[2]
+        raise ConfigError(f"The back-end {name} has no option {option}.") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from pydantic import BeforeValidator, Field
 from codegen.config import Config, Text, nearest, parse_config
 from codegen.decoding.rpg import METHODS, read_options
 from codegen.errors import ConfigError
-from codegen.generation.protocol import CAPABILITIES, Backend, Decoder
+from codegen.generation.protocol import CAPABILITIES, Backend, Completion, Decoder, Request
 from codegen.records import FinishReason
 
 
@@ -106,6 +106,38 @@ class Resolved:
     def stops(self, requested: tuple[str, ...]) -> tuple[str, ...]:
         """The stop strings in force for a request."""
         return requested if self.reader.stop is None else self.reader.stop
+
+    def completion(
+        self,
+        number: int,
+        request: Request,
+        text: str,
+        finish_reason: FinishReason | Literal["content_filter"],
+        *,
+        actions: str = "",
+        meta: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> Completion:
+        """A completion whose text is read.
+
+        Args:
+            number, request, finish_reason: see :class:`Completion`.
+            text: what the model wrote, as it is to be read.
+            actions: what it wrote, where that is another text.
+            meta: what the strategy counted.
+            more: other fields of the completion.
+        """
+        reason = "eos" if finish_reason == "content_filter" else finish_reason
+        decoded = self.reader.read(text, reason)
+        return Completion(
+            number,
+            request,
+            decoded.text,
+            actions or decoded.actions,
+            finish_reason,
+            meta={**decoded.meta, **(meta or {})},
+            **more,
+        )
 
 
 # Two empty edits end a sequence in LintSeq's format, so there is no need to wait for the EOS.
@@ -313,7 +345,7 @@ def find_decoder(decoder: Decoder) -> Resolved:
     known = [*READERS, *STRATEGIES]
     for name in names:
         if name not in known:
-            hint = f"{nearest(name, known)} Known: {', '.join(known)}."
+            hint = f"{nearest(name, known)} Decoders are: {', '.join(known)}."
             raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
     readers = [name for name in names if name in READERS]
     methods = [name for name in names if name in STRATEGIES]

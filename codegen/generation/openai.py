@@ -203,18 +203,15 @@ class OpenAIBackend(Backend):
             error = self._give_up(failure, request.chat)
             return Completion(number, request, seed=seed, error=error, wasted=_sums(spent))
         reason = _finish_reason(reason, bool(stops))
-        decoded = resolved.reader.read(text, "eos" if reason == "content_filter" else reason)
         prompt_tokens, completion_tokens = spent.pop()
-        return Completion(
+        return resolved.completion(
             number,
             request,
-            decoded.text,
-            decoded.actions,
+            text,
             reason,
-            seed,
+            seed=seed,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            meta=decoded.meta,
             wasted=_sums(spent),
         )
 

@@ -254,7 +254,6 @@ class TransformersBackend(Backend):
             width=self.batch_size,
             infinite=self.infinite,
         )
-        passes = strategy.passes_of
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -264,11 +263,10 @@ class TransformersBackend(Backend):
             if on_text and (piece := running.stream.flush()):
                 on_text(running.number, piece)
         for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
-            row, finish_reason = running.row, running.row.finish or "length"
-            decoded = resolved.reader.read(running.stream.text, finish_reason)
-            meta, actions = dict(decoded.meta), decoded.actions
-            if passes is not None:
-                meta["passes"] = passes[at]
+            row, actions = running.row, ""
+            meta: dict[str, Any] = {}
+            if strategy.passes_of is not None:
+                meta["passes"] = strategy.passes_of[at]
                 if isinstance(strategy, Speculation) and isinstance(options, DraftOptions):
                     meta["drafts"] = strategy.tallies[at]
             if self.infinite:
@@ -278,16 +276,16 @@ class TransformersBackend(Backend):
                 actions = self.loaded.tokenizer.decode(kept)
                 meta["actions"] = len(row.actions)
                 meta["backspaces"] = row.actions.count(backspace)
-            yield Completion(
+            yield resolved.completion(
                 running.number,
                 running.request,
-                decoded.text,
-                actions,
-                finish_reason,
-                running.seed,
+                running.stream.text,
+                row.finish or "length",
+                actions=actions,
+                meta=meta,
+                seed=running.seed,
                 prompt_tokens=length,
                 completion_tokens=len(row.actions or row.tokens),
-                meta=meta,
             )
 
     def _strategy(

@@ -349,18 +349,15 @@ def _completion(run: _Running, resolved: Resolved, on_text: OnText | None) -> Co
     if on_text and (piece := run.stream.flush()):
         on_text(run.number, piece)
     assert run.finish is not None
-    decoded = resolved.reader.read(run.stream.text, run.finish)
-    drafted = isinstance(resolved.options, DraftOptions)
-    return Completion(
+    return resolved.completion(
         run.number,
         run.request,
-        decoded.text,
-        decoded.actions,
+        run.stream.text,
         run.finish,
-        run.seed,
+        meta={"passes": run.passes} if isinstance(resolved.options, DraftOptions) else {},
+        seed=run.seed,
         prompt_tokens=len(run.prompt),
         completion_tokens=len(run.tokens),
-        meta={**decoded.meta, "passes": run.passes} if drafted else decoded.meta,
     )
 
 

@@ -1,12 +1,12 @@
 """Candidates from a cache that holds the prompt: the most probable text and its nearest rivals.
 
 The first candidate is decoded greedily. A further one forks off where the model's second choice was
-most probable, and goes on greedily from there: candidates differ by construction, where drawing at
-a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
+most probable, and continues greedily from there: candidates differ by construction, where drawing
+at a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
 
 All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
 before, in the document or in what was suggested there, are fed along as a draft, so that one pass
-often gives several tokens: most of all where the same line is asked for again after an edit.
+often gives several tokens: most of all where the same line is requested again after an edit.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from codegen.decoding.rows import Trees
 from codegen.decoding.strategies.speculative import Speculation, children_of, walk
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
-from codegen.server.filters import clean, safe_text
-from codegen.server.requests import Candidate, CompletionRequest, Finish
-from codegen.server.stops import StopRule, rule_for
+from codegen.records import FinishReason
+from codegen.server.requests import Candidate, CompletionRequest
+from codegen.server.text import StopRule, clean, rule_for, safe_text
 
 if TYPE_CHECKING:
     from codegen.server.model import CompletionModel
@@ -59,7 +59,7 @@ class _Path:
     tokens: list[int] = field(default_factory=list)
     seconds: list[tuple[float, int, int]] = field(default_factory=list)
     text: str = ""
-    finish: Finish = "length"
+    finish: FinishReason = "length"
 
 
 class Decoder:
@@ -69,7 +69,7 @@ class Decoder:
         model: the shared model.
         cache: it has been given the prompt; afterwards it holds it again.
         prompt: of the request.
-        request: what is asked for.
+        request: what is wanted.
         past: what was made in this document before.
         planner: cuts drafts to what pays.
         on_text: is given the first candidate's text as it comes, without unsafe characters but
@@ -113,7 +113,7 @@ class Decoder:
                 comes up. Several candidates, and drawn ones, take exact states to begin with.
         """
         try:
-            if self.request.temperature > 0:
+            if self.request.params.temperature > 0:
                 return (yield from self._drawn())
             return (yield from self._best())
         finally:
@@ -122,10 +122,10 @@ class Decoder:
                 self.past.add([*self.prompt.ids[-_REMEMBERED:], *self.made])
 
     def _drawn(self) -> Passes[list[Candidate]]:
-        found = []
+        found, params = [], self.request.params
         for number in range(self.request.candidates):
-            seed = np.random.SeedSequence([self.request.seed & (2**63 - 1), number])
-            uniforms = np.random.default_rng(seed).random(self.request.max_tokens).tolist()
+            seed = np.random.SeedSequence([params.seed & (2**63 - 1), number])
+            uniforms = np.random.default_rng(seed).random(params.max_new_tokens).tolist()
             on_text = self.on_text if not number else None
             path = _Path()
             yield from self._decode(path, Strategy(), uniforms, on_text)
@@ -172,7 +172,7 @@ class Decoder:
         on_text: Callable[[str], None] | None = None,
     ) -> Passes[None]:
         """Goes on with a path until it ends."""
-        model, request = self.model, self.request
+        model, params = self.model, self.request.params
         stream = TextStream(
             model.tokenizer.backend_tokenizer,
             self.prompt.ids,
@@ -188,11 +188,11 @@ class Decoder:
             on_text_piece(stream.push(token), on_text)
             return self._ended(path, stream) or self._late()
 
-        left = request.max_tokens - len(path.tokens)
+        left = params.max_new_tokens - len(path.tokens)
         if left and not (path.tokens and self._ended(path, stream)):
             batch = Batch(
-                [row], self.row, max_new_tokens=left, temperature=request.temperature,
-                top_p=request.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
+                [row], self.row, max_new_tokens=left, temperature=params.temperature,
+                top_p=params.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
             )  # fmt: skip
             yield from strategy.rounds(batch)
         if path.finish != "stop":

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 Matches = Callable[[DocumentKey], bool]
 OnText = Callable[[str], None]
 
-# Whoever types asks again after so long; a refresh that has begun would be in the way for a pass.
+# A typing user sends the next request after so long; a refresh that has begun delays it by a pass.
 _QUIET_S = 0.1
 
 
@@ -35,8 +35,8 @@ class Job:
 
     Attributes:
         asked: when, by ``time.perf_counter``.
-        cancel: set once nobody wants the answer.
-        warm_up: whether the context is to be encoded only, while nobody else asks for anything.
+        cancel: set once the answer is not wanted.
+        warm_up: whether the context is to be encoded only, while no other request waits.
         sent: what ``on_text`` has been given.
     """
 
@@ -177,7 +177,7 @@ class JobQueue:
 
         Args:
             forget: is called for documents that are gone.
-            refresh: is called when nothing has been asked for a moment, and again while nothing
+            refresh: is called when no request has come for a moment, and again while nothing
                 waits; returns false if there was nothing to do.
         """
         while True:

@@ -71,7 +71,7 @@ class Schedule:
     def round(self) -> list[tuple[Job, Outcome]]:
         """Runs a round; the jobs that are over, with what came of them.
 
-        Jobs that nobody wants any more end before it, with whatever their work says to that.
+        Cancelled jobs end before it, with whatever their work says to that.
         """
         unwanted = [one for one in self._running if one.job.cancel.is_set()]
         over = [self._resume(one, None) for one in unwanted]

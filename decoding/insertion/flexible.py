@@ -3,7 +3,7 @@
 Source: Kim et al., "Any-Order Flexible Length Masked Diffusion", 2025 (arXiv 2509.01025), with
 linear schedules. Every token has an insertion time T1, uniform on [0, 1], and an unmasking time T2,
 uniform on [T1, 1]. At time t it is missing (t < T1), a mask (T1 <= t < T2) or there. The network
-tells the token at each mask and the expected number of missing tokens in each slot.
+predicts the token at each mask and the expected number of missing tokens in each slot.
 
 Unlike the insertion language model's bag of tokens, this is a bound on the likelihood; and a step
 can write any number of tokens.
@@ -123,7 +123,7 @@ class FlexibleMaskLM(FillingModel):
         return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
 
     def masks(self, batch: Batch) -> Tensor:
-        """Where masks stand: bool [B, S]."""
+        """Where masks are: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
     def forward(self, targets: Tensor, gaps: Tensor, time: Tensor, **inputs: Tensor) -> Losses:

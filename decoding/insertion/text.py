@@ -153,7 +153,7 @@ class FixedMaskConfig(EncoderConfig):
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A prompt and what stands of its answer.
+    """A prompt and what there is of its answer.
 
     Attributes:
         prefix: token ids that are given.
@@ -199,7 +199,7 @@ class Batch:
         kinds: int64 [B, S].
         open_slots: bool [B, S].
         owner: int64 [B], the number of each text's prefix among ``prefixes``.
-        shift: int64 [B], tokens of the prefix that stand elsewhere.
+        shift: int64 [B], tokens of the prefix that are encoded apart.
         prefixes: what is encoded apart, if it is.
     """
 
@@ -213,7 +213,7 @@ class Batch:
 
     @classmethod
     def of(cls, texts: Sequence[Text], config: EncoderConfig) -> Batch:
-        """Frames and pads texts; with ``prefix_apart`` equal prefixes stand in it once."""
+        """Frames and pads texts; with ``prefix_apart`` equal prefixes are in it once."""
         apart = config.prefix_apart
         own = [() if apart else tuple(text.prefix) for text in texts]
         lengths = [
@@ -281,7 +281,7 @@ class Batch:
 
     @property
     def starts(self) -> Tensor:
-        """int64 [B], where ``[BOS]`` stands."""
+        """int64 [B], where ``[BOS]`` is."""
         return (self.kinds != BODY).sum(-1) - 1
 
     def take(self, rows: Tensor) -> Batch:

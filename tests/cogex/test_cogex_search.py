@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -168,6 +171,44 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, method: str) -> None:
     assert len(emulated) == whole.emulations
 
 
+CHILD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_cogex_search import Model, by_item, search
+
+class Slow(Model):
+    def _count(self):
+        time.sleep(0.002)
+
+print("ready", flush=True)
+search(Slow(by_item), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_finds_the_same(tmp_path: Path) -> None:
+    whole, _ = search(Model(by_item), tmp_path / "whole")
+    command = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tmp_path / "run")]
+    kills = 0
+    for round_ in range(5):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None and child.stdout.readline() == b"ready\n"
+            time.sleep(0.01 + 0.02 * round_)
+            if child.poll() is None:
+                child.kill()
+                kills += 1
+    assert kills >= 2
+    model = Model(by_item)
+    found, _ = search(model, tmp_path / "run")
+    assert found == whole and sum(model.emulated.values()) < whole.emulations
+    for name in ("search.json", "log.jsonl"):
+        lines = [
+            sorted((tmp_path / one / name).read_text().splitlines()) for one in ("whole", "run")
+        ]
+        assert lines[0] == lines[1]
+
+
 def test_a_torn_line_costs_one_answer(tmp_path: Path) -> None:
     whole, _ = search(Model(by_item), tmp_path)
     path = tmp_path / "log.jsonl"
@@ -185,11 +226,11 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"log.jsonl:1"):
         search(Model(by_item), tmp_path)
     (tmp_path / "search.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(ResumeError, match="damaged"):
         search(Model(by_item), tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").touch()
-    with pytest.raises(InputError, match="no search"):
+    with pytest.raises(InputError, match="no earlier run"):
         search(Model(by_item), tmp_path / "other")
 
 

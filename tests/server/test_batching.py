@@ -28,7 +28,7 @@ def model(
     from codegen.kernels import cpu
     from codegen.models import load, weight_only
     from codegen.server.model import CompletionModel
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     dtype = torch.bfloat16 if request.param == "avx512_bf16" else torch.float32
     compiled = request.param in ("avx2", "avx512_bf16")
@@ -38,18 +38,18 @@ def model(
     monkeypatch.setattr(weight_only, "_SMALLEST", 1)
     found = CompletionModel(
         load(str(whole_model_dir), dtype=dtype),
-        limits=Limits(context_tokens=256),
+        limits=ServerLimits(context_tokens=256),
         precision="full" if request.param == "full" else "auto",
     )
-    assert (found.step is not None and found.step.narrow) == compiled
+    assert (found.step is not None and found.step.quantized) == compiled
     return found
 
 
 def engine_of(model: Any) -> Any:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
-    return CompletionEngine(model, Limits(context_tokens=256))
+    return CompletionEngine(model, ServerLimits(context_tokens=256))
 
 
 def requests(ask: Any) -> list[Any]:

@@ -41,8 +41,7 @@ from codegen.benchmarks.tools.machine import versions
 from codegen.benchmarks.tools.notes import say
 from codegen.benchmarks.tools.report import Report, at_least
 from codegen.benchmarks.tools.statistics import rate
-from codegen.cogex.search import within_budget
-from codegen.cogex.search.settings import CANDIDATES, ITEMS
+from codegen.cogex.search import CANDIDATES, ITEMS, within_budget
 
 _DEFAULT_BUDGET = 100  # the command's
 

@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -278,70 +278,6 @@ def write_atomic(
         os.close(directory)
 
 
-class AppendLog:
-    """An append-only JSONL file that survives ``kill -9``: a torn last line is cut off on opening.
-
-    Each call of :meth:`append` writes its lines with one ``write`` and, at ``close``, syncs them.
-    Use it as a context manager. Only one process may hold a log: a second gets an
-    :class:`InputError`.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        import fcntl
-
-        self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = open_plain(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
-        self._file = os.fdopen(descriptor, "a+b", buffering=0)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise InputError(
-                f"{self.path} is being written by another process.",
-                "Wait for it to end, or choose another --out.",
-            ) from None
-        self._cut_torn_line()
-
-    def _cut_torn_line(self) -> None:
-        size = self._file.seek(0, os.SEEK_END)
-        end = size
-        while end > 0:
-            start = max(0, end - 65536)
-            self._file.seek(start)
-            newline = self._file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            self._file.truncate(end)
-
-    def append(self, *lines: str) -> None:
-        """Appends whole lines, given without their ends; all of them or, on an error, none."""
-        start = self._file.seek(0, os.SEEK_END)
-        data = "".join(line + "\n" for line in lines).encode("utf-8")
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError:
-            self._file.truncate(start)  # a full disk must not leave half a line behind
-            raise
-
-    def close(self) -> None:
-        """Syncs to disk and closes."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
-
-    def __enter__(self) -> AppendLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
 def _decode(line: str, where: str) -> Any:
     try:
         return json.loads(line)
@@ -367,8 +303,6 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _is_required(f: Any) -> bool:
-    from dataclasses import MISSING
-
     return f.default is MISSING and f.default_factory is MISSING
 
 

@@ -19,15 +19,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import ConfigError, InputError, ModelError, ResumeError
+from codegen.errors import ConfigError, InputError, ModelError
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
 from codegen.generation.protocol import Backend, Decoder, Request, SamplingParams, samples
-from codegen.records import AppendLog, Sample, from_json, to_json, write_atomic
+from codegen.records import Sample, from_json, to_json, write_atomic
+from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
 SHARD_SIZE = 40
+_OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
@@ -48,7 +50,7 @@ def run(
     about: Mapping[str, Any] | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
-    """Makes ``n`` samples of each problem, or goes on with what ``out`` already holds.
+    """Makes ``n`` samples of each problem, or resumes with what ``out`` already holds.
 
     Args:
         task, backend, params, decoder: what to ask, whom, and how.
@@ -75,7 +77,6 @@ def run(
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1.")
-    out = Path(out)
     prompt_style = find_style(style) if isinstance(style, str) else style
     problems = list(task.problems())[:limit]
     plan = _Plan.of(task, problems, prompt_style, n, shard_size)
@@ -92,18 +93,28 @@ def run(
         "shard_size": shard_size,
         "prompts_sha256": plan.digest,
     }
-    final = out / SAMPLES
-    if not final.exists():
-        with AppendLog(out / PARTIAL) as log:
-            _claim(out, described, about)
-            if not final.exists():  # else another run ended between the look and the lock
-                _generate(plan, backend, params, decoder, prompt_style, log, on_progress)
-                _finish(plan, log.path, final)
-    else:
-        _claim(out, described, about)
+    described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
+    more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
+    directory = RunDirectory(Path(out), SETTINGS)
+    final = directory.folder / SAMPLES
+
+    def claim(begun: bool) -> None:
+        directory.claim(
+            described, begun=begun, section="settings", more=more, old_values=_OLD_VALUES
+        )
+
+    if final.exists():
+        claim(begun=True)
         if on_progress:
             on_progress(len(plan.final), len(plan.final))
-    (out / PARTIAL).unlink(missing_ok=True)
+    else:
+        with directory.open(PARTIAL) as journal:
+            # Another run may have ended between the look and the lock.
+            claim(begun=final.exists() or journal.size > 0)
+            if not final.exists():
+                _generate(plan, backend, params, decoder, prompt_style, journal, on_progress)
+                _finish(plan, journal.path, final)
+    (directory.folder / PARTIAL).unlink(missing_ok=True)
     return final
 
 
@@ -136,73 +147,13 @@ def _key(item: Request | Sample) -> _Key:
     return item.problem_id, item.index
 
 
-def _claim(out: Path, settings: Mapping[str, Any], about: Mapping[str, Any] | None) -> None:
-    """Writes the settings file, or checks that the one there says the same.
-
-    Settings that made no sample yet are replaced: the first try may have failed because of them.
-    """
-    path = out / SETTINGS
-    settings = json.loads(json.dumps(settings))  # as a file gives it back: lists for tuples
-    content: dict[str, Any] = {"settings": settings, "fingerprint": fingerprint(settings)}
-    if about:
-        content["about"] = dict(about)
-    text = json.dumps(content, indent=2)
-    partial = out / PARTIAL
-    begun = (out / SAMPLES).exists() or (partial.exists() and partial.stat().st_size > 0)
-    try:
-        there = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        if begun:
-            raise ResumeError(
-                f"{out} holds samples but no {SETTINGS}, so their settings are unknown.",
-                "Choose another --out.",
-            ) from None
-        write_atomic(path, text + "\n")
-        return
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Cannot read {path}: {error}.") from None
-    try:
-        items = dict(json.loads(there)["settings"])
-        if items.get("backend") == "hf":
-            items["backend"] = "transformers"  # its name until version 0.2
-    except (ValueError, KeyError, TypeError):
-        raise ResumeError(
-            f"{path} is damaged.", "Delete the directory or choose another --out."
-        ) from None
-    difference = _first_difference(items, json.loads(text)["settings"])
-    if difference and not begun:
-        write_atomic(path, text + "\n")
-    elif difference:
-        raise ResumeError(
-            f"{out} holds a run with other settings: {difference}.",
-            "Choose another --out, or repeat the settings to resume.",
-        )
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """A hash of settings, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> str:
-    for name in dict.fromkeys([*new, *old]):
-        ours, theirs = new.get(name), old.get(name)
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            if inner := _first_difference(theirs, ours, f"{prefix}{name}."):
-                return inner
-        elif ours != theirs or (name in new) != (name in old):
-            was, now = (repr(m[name]) if name in m else "not set" for m in (old, new))
-            return f"{prefix}{name} was {was} and is now {now}"
-    return ""
-
-
 def _generate(
     plan: _Plan,
     backend: Backend,
     params: SamplingParams,
     decoder: Decoder,
     style: PromptStyle,
-    log: AppendLog,
+    log: Journal,
     on_progress: Progress | None,
 ) -> None:
     logged = _logged(log.path)
@@ -225,7 +176,7 @@ def _generate(
         ordered = [_take(made, request) for request in shard]
         settings = settings or ordered[0].settings
         for sample in ordered:
-            _check_settings(log.path, settings, sample)
+            refuse_changes(log.path.parent, dict(settings), dict(sample.settings))
         log.append(*(to_json(sample) for sample in ordered))
         done += len(shard)
 
@@ -236,16 +187,6 @@ def _take(made: Mapping[_Key, Sample], request: Request) -> Sample:
     raise ModelError(
         f"The back-end gave no sample for request {request.index} of {request.problem_id}."
     )
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any], sample: Sample) -> None:
-    new = json.loads(json.dumps(dict(sample.settings)))
-    old = json.loads(json.dumps(dict(settings)))
-    if difference := _first_difference(old, new):
-        raise ResumeError(
-            f"{path.parent} holds samples with other settings: {difference}.",
-            "Choose another --out, or repeat the settings to resume.",
-        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

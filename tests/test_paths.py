@@ -13,7 +13,8 @@ import pytest
 from codegen import paths
 from codegen.errors import InputError
 from codegen.paths import child, new_folder, open_plain, own_folder, read_packed, refuse_links
-from codegen.records import AppendLog, write_atomic
+from codegen.records import write_atomic
+from codegen.runs import Journal
 
 OUTSIDE = [
     "/etc/passwd",
@@ -159,7 +160,7 @@ def test_a_log_is_never_a_link_or_a_pipe(tmp_path: Path, kind: str) -> None:
     else:
         log.symlink_to(tmp_path / ("victim" if kind == "link" else "new"))
     with pytest.raises(InputError):
-        AppendLog(log)
+        Journal(log)
     assert (tmp_path / "victim").read_text() == "torn line"
     assert not (tmp_path / "new").exists()
 

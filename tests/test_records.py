@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from hypothesis import strategies as st
 
 from codegen.errors import InputError
 from codegen.records import (
-    AppendLog,
     Example,
     Sample,
     Segment,
@@ -125,49 +122,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomic(path, lines())
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
-
-
-@given(cut=st.integers(0, 40))
-def test_a_torn_last_line_is_cut_off(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("log") / "log.jsonl"
-    lines = ["first é", "second", "third \u2028 line"]
-    with AppendLog(path) as log:
-        log.append(*lines)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: max(0, len(whole) - cut)])
-    with AppendLog(path) as log:
-        log.append("after")
-    kept = path.read_bytes().decode().split("\n")
-    assert kept[-2:] == ["after", ""]
-    assert kept[:-2] == lines[: len(kept) - 2]
-
-
-def test_a_second_writer_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    with AppendLog(path), pytest.raises(InputError, match="another process"):
-        AppendLog(path)
-
-
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
-    """The file-size limit stands in for the disk's end: a write past it is cut short."""
-    script = (
-        "import resource, signal, sys\n"
-        "from codegen.records import AppendLog\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
-        "with AppendLog(sys.argv[1]) as log:\n"
-        "    log.append('x' * 60)\n"
-        "    try:\n"
-        "        log.append('y' * 60)\n"
-        "    except OSError as error:\n"
-        "        print(error.errno)\n"
-    )
-    path = tmp_path / "log"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "27"
-    assert path.read_text() == "x" * 60 + "\n"
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegen.data.sources.base import Item, Rejected
+from codegen.data.sources import Item, Rejected
 from codegen.records import Example
 
 MOST_FILE_BYTES = 2**20

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
+from codegen import plugins
 from codegen.cli import Group
 from codegen.cli.clients import (
     ClientOptions,
@@ -26,12 +27,12 @@ from codegen.cli.options import as_words, command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress as Bar
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.data import Manifest, Progress, TextGenerator
     from codegen.data.executors import Executor
-    from codegen.data.screens import Dedup
+    from codegen.data.filters import Dedup, Filter
     from codegen.records import TrainingText
 
 # Options that do not change the data.
@@ -96,6 +97,9 @@ class RunOptions(Config):
         "Drop examples that contain a problem of this test set: humaneval, mbpp, hub:... or a "
         "file. Repeatable.",
         metavar="SET",
+    )
+    filter: tuple[str, ...] = setting(
+        (), "Apply a filter of another package. Repeatable.", metavar="NAME[:TEXT]"
     )
     item_timeout: float = setting(60.0, "Time limit for one example in seconds.", gt=0)
     max_characters: int = setting(2**20, "Skip programs longer than this.", ge=1)
@@ -262,6 +266,14 @@ class PlainOptions(Config):
     """
 
 
+class InstalledOptions(Config):
+    """Make training texts with a generator of another package."""
+
+    option: dict[str, Any] = setting(
+        {}, "An option of the generator. Repeatable.", flags=("-o", "--option")
+    )
+
+
 def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     """The command of a generator whose options are passed on as they are."""
 
@@ -272,7 +284,8 @@ def _add(name: str, kind: type[Config], about: str, example: str) -> None:
     def generator(source: str, method: Config, run: RunOptions, as_json: bool) -> Mapping[str, Any]:
         from codegen.data import make
 
-        return _generate(make(name, **dict(method)), source, run, as_json)
+        settings = method.option if isinstance(method, InstalledOptions) else dict(method)
+        return _generate(make(name, **settings), source, run, as_json)
 
 
 _add(
@@ -384,6 +397,14 @@ _add(
     "Make texts of the examples as they are.",
     "codegen data plain puzzles:star-easy:train:1000 --out data/star_easy",
 )
+for _name in plugins.names("generators"):
+    if _name not in data.commands and (_package := plugins.package_of("generators", _name)):
+        _add(
+            _name,
+            InstalledOptions,
+            f"Run the generator of the package {_package}.",
+            f"codegen data {_name} stdlib --out data/{_name}",
+        )
 
 
 @command(
@@ -482,7 +503,7 @@ def export(directory: str, format_: str, out: str | None, as_json: bool) -> Mapp
     size = sum(path.stat().st_size for path in files)
     if not as_json:
         where = files[0].parent if files else out or directory
-        click.echo(visible(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB"))
+        echo(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB")
     return {"ok": True, "format": format_, "files": [str(path) for path in files], "bytes": size}
 
 
@@ -504,7 +525,7 @@ def push(directory: str, target: str, private: bool, as_json: bool) -> Mapping[s
 
     url = upload(directory, target, private=private)
     if not as_json:
-        click.echo(visible(f"Published at {url}"))
+        echo(f"Published at {url}")
     return {"ok": True, "url": url, "private": private}
 
 
@@ -539,7 +560,7 @@ def stopped_cleanly() -> Iterator[None]:
     except KeyboardInterrupt:
         if not terminated:
             raise
-        click.echo("Terminated. Run the same command again to resume.", err=True)
+        echo("Terminated. Run the same command again to resume.", err=True)
         raise click.exceptions.Exit(143) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -554,7 +575,6 @@ def _generate(
 ) -> Mapping[str, Any]:
     """Runs a generator over a source; returns the summary."""
     from codegen.data import EngineOptions, Shard, is_finished, open_source, run
-    from codegen.data.screens import Decontamination
 
     items = open_source(
         source,
@@ -568,7 +588,7 @@ def _generate(
         keep_docstring=options.keep_docstring,
         extra_columns=extra_columns,
     )
-    out, sets = options.out, options.decontaminate
+    out = options.out
     was_finished = is_finished(out)
     with stopped_cleanly(), Bar(f"data {generator.name}") as bar:
         show = _Shown(bar)
@@ -582,7 +602,7 @@ def _generate(
             limit=options.limit,
             shard=Shard.parse(options.shard) if options.shard else None,
             dedup=_dedup(options),
-            decontamination=Decontamination.build(sets) if sets else None,
+            filters=_filters(options),
             on_progress=show,
             options=EngineOptions(
                 chunk_size=options.chunk_size,
@@ -593,7 +613,7 @@ def _generate(
         )
     if not as_json and manifest.run.shard:
         later = " That also drops the duplicates." if manifest.run.dedup else ""
-        click.echo(
+        echo(
             f"This is shard {manifest.run.shard}. Join all shards with: "
             f"codegen data merge DIR... --out DIR{later}",
             err=True,
@@ -607,17 +627,16 @@ def _summary(
     """Prints what was made, unless the summary that is returned is printed as JSON."""
     from codegen.data.view import summary_lines
 
-    shown = visible(out)
     if was_finished:
-        click.echo(f"{shown} is already finished; nothing to do.", err=True)
+        echo(f"{out} is already finished; nothing to do.", err=True)
     if not as_json:
-        click.echo("\n".join(summary_lines(manifest)))
+        echo("\n".join(summary_lines(manifest)))
         if manifest.kept:
-            click.echo(f"Inspect it with: codegen data inspect {shown} --step")
+            echo(f"Inspect it with: codegen data inspect {out} --step")
     if manifest.counts["inputs"] == 0:
-        click.echo("There was no input: the source is empty, or --limit is 0.", err=True)
+        echo("There was no input: the source is empty, or --limit is 0.", err=True)
     elif manifest.kept == 0:
-        click.echo(f"Nothing was kept; {shown}/rejects.jsonl gives the reasons.", err=True)
+        echo(f"Nothing was kept; {out}/rejects.jsonl gives the reasons.", err=True)
     return {
         "ok": manifest.kept > 0,
         "out": out,
@@ -660,7 +679,7 @@ def _executor(options: RunOptions) -> Executor | Literal["local"]:
 
 
 def _dedup(options: RunOptions) -> Dedup | None:
-    from codegen.data.screens import Dedup
+    from codegen.data.filters import Dedup
 
     kind, against = options.dedup, options.dedup_against
     if kind == "none":
@@ -668,6 +687,17 @@ def _dedup(options: RunOptions) -> Dedup | None:
             raise ConfigError("--dedup-against requires --dedup.", "Add --dedup exact or near.")
         return None
     return Dedup(kind, threshold=options.dedup_threshold, references=against)
+
+
+def _filters(options: RunOptions) -> list[Filter]:
+    from codegen.data.filters import Decontamination
+
+    sets = options.decontaminate
+    found: list[Filter] = [Decontamination.build(sets)] if sets else []
+    for text in options.filter:
+        name, _, argument = text.partition(":")
+        found.append(plugins.load("filters", name)(argument))
+    return found
 
 
 def _find(directory: str, id_: str) -> list[TrainingText]:
@@ -723,14 +753,10 @@ def _generate_with_model(
         generator = make(name, **settings, llm=counting)
         summary = _generate(generator, source, run, as_json, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
-        rest = (
-            f"all other responses come from {llm.cache}"
-            if llm.cache
-            else "all others are paid again"
-        )
-        click.echo(
+        others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
+        echo(
             f"{failed} examples got no response (RequestFailed in rejects.jsonl). To request them "
-            f"again, run the command with another --out; {rest}.",
+            f"again, run the command with another --out; {others}.",
             err=True,
         )
     return {**summary, "llm": spent}

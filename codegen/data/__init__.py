@@ -5,19 +5,25 @@
 """
 
 from codegen.data.engine import EngineOptions, Progress, is_finished, run, usable_cpus
-from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
-from codegen.data.generators import GENERATORS, Skip, TextGenerator, Whole, make
+from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.generators import Skip, TextGenerator, Whole, make
 from codegen.data.inputs import Shard
-from codegen.data.manifest import Manifest, RunConfig, load_manifest
+from codegen.data.manifest import (
+    Manifest,
+    RunConfig,
+    data_files,
+    load_manifest,
+    read_rejects,
+    read_texts,
+)
 from codegen.data.merge import merge
 from codegen.data.outcomes import example_rng
-from codegen.data.read import data_files, read_rejects, read_texts
+from codegen.data.ray_executor import RayExecutor
 from codegen.data.sources import MemorySource, Rejected, Source, open_source
 
 __all__ = [
     "EngineOptions",
     "Executor",
-    "GENERATORS",
     "LocalExecutor",
     "Lost",
     "Manifest",

@@ -5,7 +5,7 @@ What it promises, whatever the generator:
 * The same bytes for any number of workers, chunk size or executor, since an example's randomness is
   derived from (seed, example id) and results are written in the order of the inputs.
 * ``kill -9`` at any moment, the same call again: the same files as without it (see
-  :mod:`codegen.data.journal`).
+  :mod:`codegen.data.output`).
 * No input is lost silently: each ends kept, skipped(reason) or failed(reason), is counted in the
   manifest, and if not kept stands in ``rejects.jsonl``.
 * Memory that does not grow with the corpus: sources stream, chunks in flight are bounded, and the
@@ -25,26 +25,26 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from codegen.data.executors import Executor, LocalExecutor, Lost, RayExecutor
+from codegen.data.executors import Executor, LocalExecutor, Lost
+from codegen.data.filters import Decontamination, Dedup, Filter
 from codegen.data.generators import TextGenerator, config_of
 from codegen.data.inputs import Inputs, Shard
-from codegen.data.journal import PARTIAL, Journal, State, explain_full_disk
 from codegen.data.manifest import (
     MANIFEST,
+    PARTIAL,
     Manifest,
     RunConfig,
-    describe_run,
     load_manifest,
-    refuse_changes,
     versions_in_use,
 )
-from codegen.data.outcomes import Result, Work
-from codegen.data.output import Output
-from codegen.data.screens import Decontamination, Dedup
-from codegen.data.sources.base import Item, Source
+from codegen.data.outcomes import MapTask, Result
+from codegen.data.output import Output, State
+from codegen.data.ray_executor import RayExecutor
+from codegen.data.sources import Item, Source
 from codegen.errors import ConfigError, ResumeError
+from codegen.runs import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +98,16 @@ def run(
     executor: Literal["local", "ray"] | Executor = "local",
     limit: int | None = None,
     shard: Shard | None = None,
-    decontamination: Decontamination | None = None,
+    filters: Sequence[Filter] = (),
     dedup: Dedup | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     options: EngineOptions | None = None,
     command: str = "",
 ) -> Manifest:
-    """Runs ``generator`` over ``source`` into ``out``, or goes on with an interrupted run.
+    """Runs ``generator`` over ``source`` into ``out``, or resumes an interrupted run.
 
     A finished directory with the same settings and source is left as it is and its manifest is
-    returned. One whose run ended before its first input was done is begun again, whatever its
+    returned. One whose run ended before its first input was done is started over, whatever its
     settings were.
 
     Args:
@@ -121,7 +121,7 @@ def run(
         limit: take at most so many examples (rejected inputs among them don't count).
         shard: do only this part; :func:`codegen.data.merge.merge` puts the parts together, and
             removes the duplicates then.
-        decontamination: leaves out examples that hold a problem of a test set.
+        filters: leave out examples; at most one of them is a :class:`Decontamination`.
         dedup: leaves out examples that an earlier kept one is a duplicate of.
         on_progress: called at the start and after each chunk, in this process.
         options: the engine's own settings.
@@ -139,6 +139,7 @@ def run(
     if limit is not None and limit < 0:
         raise ConfigError(f"limit is {limit}; it must be at least 0.")
     executor = _executor(executor, workers, options)
+    decontamination, others = _describe(filters)
     config = RunConfig(
         generator=generator.name,
         config=config_of(generator),
@@ -147,34 +148,51 @@ def run(
         limit=limit,
         shard_bytes=options.shard_bytes,
         item_timeout_s=options.item_timeout_s,
-        decontamination=decontamination and dict(decontamination.describe()),
+        decontamination=decontamination,
         dedup=dedup and dict(dedup.describe()),
         max_characters=options.max_characters,
         shard=str(shard) if shard.of > 1 else None,
+        filters=others,
     )
     if finished := find_finished(out, config):
         shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a run killed at its last step
         return finished
     versions = versions_in_use()
-    header = {"run": describe_run(config), "versions": versions}
-    with explain_full_disk(out), Journal(out, header, options.shard_bytes, shard) as journal:
+    header = {"run": config.describe(), "versions": versions}
+    whole_dedup = dedup if shard.of == 1 else None  # of a shard, the merge removes duplicates
+    with Output(out, header, options.shard_bytes, shard, whole_dedup) as output:
         # Another run may have ended between the first look and the lock.
         if finished := find_finished(out, config):
-            journal.discard()
+            output.discard()
             return finished
-        work = Work(
-            generator, seed, options.item_timeout_s, options.max_characters, decontamination, dedup
-        )
-        with Output(journal, dedup if shard.of == 1 else None) as output:
-            if not output.state.done:
-                _generate(output, source, work, executor, limit, on_progress, options)
-            return output.finish(config, versions, getattr(executor, "workers", None), command)
+        if not output.state.done:
+            task = MapTask(
+                generator, seed, options.item_timeout_s, options.max_characters, tuple(filters),
+                dedup,
+            )  # fmt: skip
+            _generate(output, source, task, executor, limit, on_progress, options)
+        return output.finish(config, versions, getattr(executor, "workers", None), command)
+
+
+def _describe(
+    filters: Sequence[Filter],
+) -> tuple[dict[str, Any] | None, tuple[dict[str, Any], ...]]:
+    """What decontamination says of itself, and what all other filters say, with their kind."""
+    decontamination = [f for f in filters if isinstance(f, Decontamination)]
+    if len(decontamination) > 1:
+        raise ConfigError("There are two decontamination filters.", "Name all test sets in one.")
+    others = tuple(
+        {"filter": type(f).__name__, **f.describe()}
+        for f in filters
+        if not isinstance(f, Decontamination)
+    )
+    return dict(decontamination[0].describe()) if decontamination else None, others
 
 
 def _executor(
     executor: Literal["local", "ray"] | Executor, workers: int | None, options: EngineOptions
 ) -> Executor:
-    # Beyond Work's own limit, which a hang in C code escapes.
+    # Beyond the task's own limit, which a hang in C code escapes.
     hang_s = 3 * options.item_timeout_s + 5
     if executor == "local":
         return LocalExecutor(workers if workers is not None else usable_cpus(), hang_s=hang_s)
@@ -202,7 +220,7 @@ def find_finished(out: Path, config: RunConfig) -> Manifest | None:
     if not is_finished(out):
         return None
     manifest = load_manifest(out)
-    refuse_changes(out, describe_run(manifest.run), describe_run(config))
+    refuse_changes(out, manifest.run.describe(), config.describe())
     return manifest
 
 
@@ -218,21 +236,21 @@ class _Pending:
 def _generate(
     output: Output,
     source: Source,
-    work: Work,
+    task: MapTask,
     executor: Executor,
     limit: int | None,
     on_progress: Callable[[Progress], None] | None,
     options: EngineOptions,
 ) -> None:
-    journal, state = output.journal, output.state
+    state = output.state
     began = time.monotonic() - state.seconds
     committed = time.monotonic()
     pending: deque[_Pending] = deque()
     if on_progress:
-        on_progress(_progress(journal, None))
-    with closing(Inputs(source, limit, journal.folder / "seen.sqlite", journal.shard)) as inputs:
+        on_progress(_progress(output, None))
+    with closing(Inputs(source, limit, output.folder / "seen.sqlite", output.shard)) as inputs:
         items = iter(inputs)
-        _skip_done(items, inputs, state, journal.out)
+        _skip_done(items, inputs, state, output.out)
 
         def chunks() -> Iterator[Sequence[Item]]:
             while chunk := list(islice(items, options.chunk_size)):
@@ -240,7 +258,7 @@ def _generate(
                 yield chunk
 
         try:
-            with closing(executor.map(work, chunks())) as answers:
+            with closing(executor.map(task, chunks())) as answers:
                 for answer in answers:
                     chunk = pending.popleft()
                     results = [_result(*pair) for pair in zip(chunk.items, answer, strict=True)]
@@ -250,7 +268,7 @@ def _generate(
                         output.commit()
                         committed = time.monotonic()
                     if on_progress:
-                        on_progress(_progress(journal, chunk.fraction))
+                        on_progress(_progress(output, chunk.fraction))
         except BaseException:
             output.commit()  # keep what is whole: a broken source or Ctrl-C loses no work
             raise
@@ -275,11 +293,11 @@ def _skip_done(items: Iterator[Item], inputs: Inputs, state: State, out: Path) -
         )
 
 
-def _progress(journal: Journal, fraction: float | None) -> Progress:
-    state = journal.state
+def _progress(output: Output, fraction: float | None) -> Progress:
+    state = output.state
     return Progress(
         inputs=state.position,
-        resumed=journal.resumed,
+        resumed=output.resumed,
         kept=state.kept,
         skipped=sum(state.skipped.values()),
         failed=sum(state.failed.values()),

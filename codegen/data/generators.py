@@ -1,10 +1,10 @@
-"""What a generator is, and those that come with the toolkit, by name.
+"""What a generator is, and the plain ones that come with the engine.
 
 A generator is a pure function from an example to training texts, with a name and a configuration:
 any picklable object with ``name`` and ``generate(example, rng)``, preferably a frozen dataclass.
 
 To skip an example, ``generate`` raises an exception with a string attribute ``reason``, a short
-stable word; :class:`Skip` is one. The rooms that hold generators need not import this module: the
+stable word; :class:`Skip` is one. Packages that hold generators need not import this module: the
 attribute is what counts. Any other exception counts the example as failed, by the exception's name.
 A :class:`~codegen.errors.ConfigError` ends the run: no example can work.
 
@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from codegen import plugins
 from codegen.errors import ConfigError
 from codegen.records import Example, Segment, TrainingText
 
@@ -30,7 +31,7 @@ class TextGenerator(Protocol):
 
     @property
     def name(self) -> str:
-        """The method's name, as it stands in the texts and on the command line."""
+        """The method's name, as in the texts and on the command line."""
         ...
 
     def generate(self, example: Example, rng: random.Random) -> Iterable[TrainingText]:
@@ -62,7 +63,7 @@ def config_of(generator: TextGenerator) -> dict[str, Any]:
     if dataclasses.is_dataclass(generator) and not isinstance(generator, type):
         return dataclasses.asdict(generator)
     raise ConfigError(
-        f"The generator {generator.name!r} tells no configuration.",
+        f"The generator {generator.name!r} has no configuration.",
         "Make it a dataclass, or give it a method config().",
     )
 
@@ -134,58 +135,15 @@ class Plain:
         yield TrainingText(f"{example.id}#plain", example.id, self.name, segments)
 
 
-def _lintseq(**options: Any) -> TextGenerator:
-    from codegen.lintseq import LintSeq
-
-    return LintSeq(**options)
-
-
-def _unicode(**options: Any) -> TextGenerator:
-    from codegen.methods.unicode import UniCode
-
-    return UniCode(**options)
-
-
-def _backspace(**options: Any) -> TextGenerator:
-    from codegen.methods.backspace import Backspace
-
-    return Backspace(**options)
-
-
-def _infilling(**options: Any) -> TextGenerator:
-    from codegen.methods.infilling import Infilling
-
-    return Infilling(**options)
-
-
-def _cogex(**options: Any) -> TextGenerator:
-    from codegen.cogex.generator import CoGEX
-
-    return CoGEX(**options)
-
-
-GENERATORS: Mapping[str, Callable[..., TextGenerator]] = {
-    "lintseq": _lintseq,
-    "unicode": _unicode,
-    "backspace": _backspace,
-    "infilling": _infilling,
-    "cogex": _cogex,
-    "whole": Whole,
-    "plain": Plain,
-}
-
-
 def make(name: str, **options: Any) -> TextGenerator:
-    """A generator by its name.
+    """A generator by its name (:mod:`codegen.plugins`).
 
     Raises:
         ConfigError: if there is none, or it has no such option.
+        CodegenError: if the package that adds it is broken.
     """
-    if name not in GENERATORS:
-        raise ConfigError(
-            f"There is no generator {name!r}.", f"There are: {', '.join(sorted(GENERATORS))}."
-        )
+    generator = plugins.load("generators", name)
     try:
-        return GENERATORS[name](**options)
+        return generator(**options)
     except TypeError as error:
         raise ConfigError(f"Generator {name!r}: {error}.") from None

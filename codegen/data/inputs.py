@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegen.data.sources.base import Item, Rejected, Source, chained
+from codegen.data.sources import Item, Rejected, Source, chained
 from codegen.errors import ConfigError
 
 

@@ -1,6 +1,7 @@
-"""The manifest of a data directory: what was made, from what, with what, and what was left out.
+"""A data directory: its manifest, and reading what is in it.
 
-A directory with a ``manifest.json`` is finished; the file is written last, all at once.
+The manifest says what was made, from what, with what, and what was left out. A directory with a
+``manifest.json`` is finished; the file is written last, all at once.
 """
 
 from __future__ import annotations
@@ -8,14 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from codegen.errors import InputError, ResumeError
+from codegen import __version__
+from codegen.data.sources.puzzles import Puzzles, is_puzzles
+from codegen.errors import InputError
+from codegen.paths import child
+from codegen.records import TrainingText, read_jsonl, read_rows
 
 MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
+KEPT = "kept.jsonl"
+PARTIAL = ".partial"
 FORMAT = 1
 
 
@@ -35,6 +45,7 @@ class RunConfig:
         dedup: what :meth:`Dedup.describe` says, or None without it.
         max_characters: longer programs are skipped.
         shard: which part of a run this is, as ``i/n``, or None for the whole.
+        filters: what further filters say of themselves, each with its name.
     """
 
     generator: str
@@ -48,10 +59,17 @@ class RunConfig:
     dedup: Mapping[str, Any] | None = None
     max_characters: int = 2**20
     shard: str | None = None
+    filters: tuple[Mapping[str, Any], ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON values, without filters if there are none, as in older versions."""
+        row = {f.name: getattr(self, f.name) for f in fields(self)}
+        return row if self.filters else {k: v for k, v in row.items() if k != "filters"}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the configuration in canonical JSON."""
-        return hashlib.sha256(_canonical(asdict(self)).encode()).hexdigest()
+        text = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=2) + "\n"
+        row = {**asdict(self), "run": self.run.describe()}
+        return json.dumps(row, ensure_ascii=False, indent=2) + "\n"
 
 
 def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
@@ -124,38 +143,8 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
         ) from None
 
 
-def refuse_changes(where: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Compares the settings of an earlier run with those of this one.
-
-    Raises:
-        ResumeError: naming each field that differs, from what to what.
-    """
-    # Through JSON, so that a tuple equals the list that it became on disk.
-    flat_old, flat_new = (dict(_flatten(json.loads(_canonical(side)))) for side in (old, new))
-    changes = [
-        f"{key} from {_show(flat_old, key)} to {_show(flat_new, key)}"
-        for key in dict.fromkeys([*flat_old, *flat_new])
-        if _show(flat_old, key) != _show(flat_new, key)
-    ]
-    if changes:
-        raise ResumeError(
-            f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
-            "Choose another --out, or restore what has changed.",
-        )
-
-
-def describe_run(run: RunConfig) -> dict[str, Any]:
-    """The configuration as nested JSON values."""
-    return {f.name: getattr(run, f.name) for f in fields(run)}
-
-
 def versions_in_use() -> dict[str, str]:
     """Versions of Python, this toolkit and the packages that can influence the data."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    from codegen import __version__
-
     found = {"python": platform.python_version(), "codegen-toolkit": __version__}
     for name in ("datasketch", "ruff", "pylint"):
         try:
@@ -165,17 +154,58 @@ def versions_in_use() -> dict[str, str]:
     return found
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+def data_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The files with training texts in a data directory, in order; a file stands for itself.
+
+    Raises:
+        InputError: if there are none, or the directory's run is unfinished.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        raise InputError(f"No file or directory at {path}.", "Make one with: codegen data lintseq")
+    if (path / PARTIAL).exists() and not (path / MANIFEST).exists():
+        raise InputError(
+            f"The run into {path} is not finished.", "Run the same command again to resume."
+        )
+    files = [child(path, file.name, str(path)) for file in sorted(path.glob("data-*.jsonl"))]
+    if not files:
+        raise InputError(f"{path} holds no data-*.jsonl.", "Give a directory made by codegen data.")
+    return files
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _flatten(inner, f"{prefix}.{key}" if prefix else key)
-    else:
-        yield prefix, value
+def read_texts(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
+    """Streams the training texts of a data directory or of one JSONL file, or draws puzzles.
+
+    Raises:
+        InputError: if there are none, or a line is not a training text (naming file and line).
+        ConfigError: for puzzles (``puzzles:NAME:SPLIT``) that there are not.
+    """
+    if is_puzzles(path):
+        yield from Puzzles.parse(str(path)).texts()
+        return
+    for file in data_files(path):
+        yield from read_jsonl(TrainingText, file)
 
 
-def _show(flat: Mapping[str, Any], key: str) -> str:
-    return json.dumps(flat[key], ensure_ascii=False) if key in flat else "(not set)"
+def digests(path: str | os.PathLike[str]) -> list[str]:
+    """What tells data from other data: a digest of each file, or what puzzles are drawn.
+
+    Raises:
+        InputError, ConfigError: see :func:`read_texts`.
+    """
+    if is_puzzles(path):
+        return [Puzzles.parse(str(path)).spec]
+    return [_digest(file) for file in data_files(path)]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
+
+
+def read_rejects(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """Streams the inputs that were left out: ``id``, ``outcome``, ``reason``, ``detail``."""
+    for _, row in read_rows(Path(directory, REJECTS)):
+        yield row

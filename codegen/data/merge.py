@@ -3,7 +3,7 @@
 Shard ``i/n`` holds the inputs number i, i + n, ... of the source, so the merged data takes an input
 of each shard in turn. What can only be known of the whole is done here: duplicates are removed in
 the order of the inputs, by the signatures that the shards have kept, and the decontamination report
-is drawn up. A merge that was interrupted goes on when it is called again; the shards are only read.
+is drawn up. An interrupted merge resumes when it is called again; the shards are only read.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from pathlib import Path
 from typing import IO, Any
 
 from codegen.data.engine import find_finished
+from codegen.data.filters import Dedup, Signature
 from codegen.data.inputs import Shard
-from codegen.data.journal import KEPT, REJECTS, Journal, explain_full_disk
 from codegen.data.manifest import (
+    KEPT,
+    REJECTS,
     Manifest,
     RunConfig,
-    describe_run,
+    data_files,
     load_manifest,
-    refuse_changes,
     versions_in_use,
 )
 from codegen.data.outcomes import Result, characters
 from codegen.data.output import Output
-from codegen.data.read import data_files
-from codegen.data.screens import Dedup, Signature
 from codegen.data.statistics import measures
 from codegen.errors import InputError, ResumeError
 from codegen.paths import child
 from codegen.records import TrainingText, from_json
+from codegen.runs import refuse_changes
 
 CHUNK = 256
 COMMIT_EVERY_S = 5.0
@@ -77,13 +77,9 @@ def merge(
     whole = replace(parts[0].manifest.run, shard=None)
     if finished := find_finished(out, whole):
         return finished
-    header = {"run": describe_run(whole), "versions": versions_in_use()}
+    header = {"run": whole.describe(), "versions": versions_in_use()}
     began = time.monotonic()
-    with (
-        explain_full_disk(out),
-        Journal(out, header, whole.shard_bytes) as journal,
-        Output(journal, _dedup(whole)) as output,
-    ):
+    with Output(out, header, whole.shard_bytes, dedup=_dedup(whole)) as output:
         if not output.state.done:
             _write(output, parts)
         spent = sum(part.manifest.throughput["seconds"] for part in parts)
@@ -100,7 +96,7 @@ def _parts(folders: list[Path]) -> list[_Part]:
     for part in parts[1:]:
         old, new = (replace(p.manifest.run, shard=None) for p in (first, part))
         try:
-            refuse_changes(first.folder, describe_run(old), describe_run(new))
+            refuse_changes(first.folder, old.describe(), new.describe())
         except ResumeError as error:
             message = f"{part.folder} is a shard of another run. {error.message}"
             raise ResumeError(message, "Merge the shards of one run.") from None
@@ -137,7 +133,7 @@ def _dedup(run: RunConfig) -> Dedup | None:
     settings = {f.name: run.dedup[f.name] for f in fields(Dedup) if f.name in run.dedup}
     references = tuple(_spec(described) for described in run.dedup["references"])
     dedup = Dedup(**{**settings, "references": references})
-    refuse_changes(Path("The deduplication"), run.dedup, dedup.describe())
+    refuse_changes("The deduplication", run.dedup, dedup.describe())
     return dedup
 
 

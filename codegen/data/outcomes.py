@@ -1,4 +1,4 @@
-"""What becomes of one input: the pure work that runs in a worker process."""
+"""What becomes of one input: filters, then the generator, in a worker process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, NamedTuple
 
+from codegen.data.filters import Dedup, Filter, Signature
 from codegen.data.generators import TextGenerator
-from codegen.data.screens import Decontamination, Dedup, Signature
-from codegen.data.sources.base import Item, Outcome, Rejected
+from codegen.data.sources import Item, Outcome, Rejected
 from codegen.data.statistics import measures
 from codegen.errors import CodegenError, ConfigError, MachineError
 from codegen.records import Example, TrainingText, to_json
@@ -53,8 +53,8 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Screens inputs and applies a generator: each ends with one outcome, whatever is raised.
+class MapTask:
+    """Filters inputs and applies a generator: each ends with one outcome, whatever is raised.
 
     ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
     two steps of Python code; in other threads there is no limit, and a hang in C code is the
@@ -65,7 +65,7 @@ class Work:
     seed: int
     timeout_s: float
     max_characters: int = 2**20
-    decontamination: Decontamination | None = None
+    filters: tuple[Filter, ...] = ()
     dedup: Dedup | None = None
 
     def __call__(self, items: Sequence[Item]) -> Iterator[Result]:
@@ -76,25 +76,28 @@ class Work:
             MachineError: if the machine can't go on, nor is this: what is left is done when the
                 same run is called again.
         """
-        screened = [self._screen(item) for item in items]
-        batch = self._batch([item for item in screened if isinstance(item, Example)])
-        for item in screened:
-            # A rejected input can bear the id of an example: the second of two rows with one id.
+        filtered = [self._filter(item) for item in items]
+        batch = self._batch([item for item in filtered if isinstance(item, Example)])
+        for item in filtered:
+            # A rejected input can have the id of an example: the second of two rows with one id.
             found = batch.get(item.id) if isinstance(item, Example) else None
             yield found or self._one(item)
 
-    def _screen(self, item: Item) -> Item:
+    def _filter(self, item: Item) -> Item:
         """The item itself or, if it is not wanted, its rejection."""
         if isinstance(item, Rejected):
             return item
         if (size := len(item.program)) > self.max_characters:
             detail = f"{size} characters, over {self.max_characters}"
             return Rejected(item.id, "too_large", detail, "skipped")
-        if self.decontamination is None:
+        if not self.filters:
             return item
         try:
             with _time_limit(self.timeout_s):
-                return self.decontamination.check(item) or item
+                for one in self.filters:
+                    if rejected := one.check(item):
+                        return rejected
+                return item
         except _OutOfTimeError:
             return Rejected(item.id, "timeout", f"over {self.timeout_s:g} s")
         except Exception as error:  # noqa: BLE001 - one example must not end the run

@@ -1,103 +1,327 @@
-"""What a run writes: its journal and, if duplicates are looked for, the index of signatures.
+"""What a run writes, and how it survives ``kill -9``.
 
-The two are committed together: the index first, so that a crash between the two leaves an index
-that knows too much, which is rolled back when the run goes on.
+A run writes into ``OUT/.partial``: ``data-00000.jsonl``, ..., ``rejects.jsonl``, one shard of a run
+also ``kept.jsonl`` (what :mod:`codegen.data.merge` must know of its examples), the index of
+signatures if duplicates are looked for, and a journal. From time to time it syncs the data and
+appends one line to the journal, the :class:`State`: how many inputs are done, how long each file
+is, all counts so far. Opening a run again cuts the files back to the last state, so that what was
+written after it is made again; since each input's texts are a function of the input, the bytes are
+the same. A journal whose last state counts no input is started over, with the settings of the new
+run.
+
+The index is committed before the journal, so that a crash between the two leaves an index that
+knows too much, which is rolled back when the run is resumed.
+
+A journal may have come from a stranger: nothing in ``OUT/.partial`` may be a link, the names of the
+data files follow from their number, and nothing is cut before the settings were compared.
+
+At the end the files move to ``OUT``, then ``manifest.json`` is written, then ``.partial`` goes.
+Each step may be done twice, so a run killed between two of them resumes there.
 """
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
 
 from codegen.data.card import card
-from codegen.data.journal import REJECTS, Journal, State
-from codegen.data.manifest import MANIFEST, Manifest, RunConfig
+from codegen.data.filters import Dedup, DedupIndex, write_report
+from codegen.data.filters.decontamination import DECONTAMINATION
+from codegen.data.inputs import Shard
+from codegen.data.manifest import KEPT, MANIFEST, PARTIAL, REJECTS, Manifest, RunConfig
 from codegen.data.outcomes import Result
-from codegen.data.screens import Dedup, DedupIndex, write_report
-from codegen.data.screens.report import DECONTAMINATION
+from codegen.data.statistics import Statistics
+from codegen.errors import ResumeError
+from codegen.paths import child, own_folder
+from codegen.records import write_atomic
+from codegen.runs import RunDirectory, refuse_changes
+from codegen.schema import conform
 
+_JOURNAL = "journal.jsonl"
 _INDEX = "dedup.sqlite"
 
 
+class DataFile(TypedDict):
+    """One file of training texts."""
+
+    name: str
+    bytes: int
+    texts: int
+
+
+@dataclass(slots=True)
+class State:
+    """How far a run is. ``position`` counts inputs; ``digest`` is a running hash of them all."""
+
+    position: int = 0
+    digest: str = ""
+    rejects_bytes: int = 0
+    kept_bytes: int = 0
+    files: list[DataFile] = field(default_factory=list)
+    kept: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+    licences: dict[str, int] = field(default_factory=dict)
+    texts: int = 0
+    prompt_characters: int = 0
+    trained_characters: int = 0
+    statistics: Statistics = field(default_factory=Statistics)
+    seconds: float = 0.0
+    done: bool = False
+
+    def to_json(self) -> str:
+        """One line of the journal."""
+        return json.dumps({**asdict(self), "statistics": self.statistics.to_json()})
+
+    @classmethod
+    def from_json(cls, line: str) -> State:
+        """Back from :meth:`to_json`.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: if the line is damaged.
+        """
+        row = json.loads(line)
+        state = conform(cls, {**row, "statistics": Statistics.from_json(row["statistics"])})
+        if any(file["name"] != file_name(n) for n, file in enumerate(state.files)):
+            raise ValueError("its data files have other names than a run gives")
+        lengths = [length for file in state.files for length in (file["bytes"], file["texts"])]
+        if min(state.position, state.rejects_bytes, state.kept_bytes, *lengths) < 0:
+            raise ValueError("a number of bytes or inputs is negative")
+        return state
+
+    def count(self, result: Result) -> None:
+        """Adds one input's outcome."""
+        if result.outcome == "kept":
+            self.kept += 1
+            self.texts += len(result.measures)
+            self.licences[result.licence] = self.licences.get(result.licence, 0) + 1
+            self.prompt_characters += result.prompt_characters
+            self.trained_characters += result.trained_characters
+            for measured in result.measures:
+                self.statistics.add(measured)
+        else:
+            counts = self.skipped if result.outcome == "skipped" else self.failed
+            counts[result.reason] = counts.get(result.reason, 0) + 1
+
+
+def file_name(number: int) -> str:
+    """``data-00000.jsonl``, ..."""
+    return f"data-{number:05d}.jsonl"
+
+
 class Output:
-    """A context manager around the output of a run whose settings have been found to agree.
+    """The output of one run: opened or resumed, appended to, committed, and finished.
+
+    A context manager; inside, no other process can write to the directory.
 
     Args:
-        journal: opened; left open.
-        dedup: None keeps duplicates.
+        out: the directory.
+        header: what decides the data files, and what versions made them; JSON values.
+        shard_bytes: a data file is closed once it is this large.
+        shard: which part of a run this is.
+        dedup: how duplicates are found; None keeps them.
+
+    Raises:
+        ResumeError: if ``out`` holds a run with another header, or its journal is damaged.
+        InputError: if ``out`` can't be used, or holds links where files of ours should be.
+        MachineError: if the disk is full.
     """
 
-    def __init__(self, journal: Journal, dedup: Dedup | None) -> None:
-        self.journal = journal
+    def __init__(
+        self,
+        out: Path,
+        header: Mapping[str, Any],
+        shard_bytes: int,
+        shard: Shard | None = None,
+        dedup: Dedup | None = None,
+    ) -> None:
+        self.out = out
+        self.folder = out / PARTIAL
+        self.header = header
+        self.shard_bytes = shard_bytes
+        self.shard = shard or Shard()
         self.dedup = dedup
-        self.index: DedupIndex | None = None
+        self.state = State()
+        self.resumed = 0  # inputs that earlier, interrupted runs have done
+        self._index: DedupIndex | None = None
+        self._whole = True  # whether the state says what is in the files
         self._stack = ExitStack()
 
-    @property
-    def state(self) -> State:
-        """How far the run is."""
-        return self.journal.state
-
     def __enter__(self) -> Output:
-        if self.dedup is not None and not self.state.done:
-            path = self.journal.folder / _INDEX
-            if not self.state.position:  # of a failed first try, whose settings may have been other
-                for left in path.parent.glob(f"{path.name}*"):
-                    left.unlink()
-            self.index = DedupIndex(path, self.dedup)
-            self._stack.callback(self.index.close)
-            self.index.rollback_to(self.state.position)
+        RunDirectory(self.out).refuse_foreign(PARTIAL, MANIFEST)
+        own_folder(self.folder)
+        with ExitStack() as stack:
+            self.journal = stack.enter_context(RunDirectory(self.folder).open(_JOURNAL))
+            found, self.state = self._load()
+            if not self.state.position:  # nothing to mix with: a failed first try may be mended
+                self.journal.clear()
+                self.journal.append(json.dumps(self.header))
+                found, self.state = self.header, State()
+            refuse_changes(self.out, found, self.header)
+            self.resumed = self.state.position
+            if not self.state.done:
+                self._cut_back()
+                self._open_index(stack)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.close()
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def _load(self) -> tuple[Mapping[str, Any], State]:
+        with self.journal.path.open(encoding="utf-8") as file:
+            first = file.readline()
+            last = ""
+            for last in file:  # noqa: B007 - only the last state counts
+                pass
+        if not last:
+            return {}, State()
+        try:
+            return conform(dict[str, Any], json.loads(first)), State.from_json(last)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ResumeError(
+                f"The journal in {self.folder} is damaged ({error}).",
+                "Delete that directory to start over.",
+            ) from None
+
+    def _cut_back(self) -> None:
+        sizes = {file["name"]: file["bytes"] for file in self.state.files}
+        sizes |= {REJECTS: self.state.rejects_bytes, KEPT: self.state.kept_bytes}
+        for path in self.folder.glob("data-*.jsonl"):
+            if path.name not in sizes:
+                path.unlink()
+        for name, size in sizes.items():
+            path = child(self.folder, name, str(self.journal.path))
+            with path.open("ab") as file:
+                if file.tell() < size:
+                    raise ResumeError(
+                        f"{path} is shorter than the journal says.",
+                        f"Delete {self.folder} to start over.",
+                    )
+                file.truncate(size)
+
+    def _open_index(self, stack: ExitStack) -> None:
+        if self.dedup is None:
+            return
+        path = self.folder / _INDEX
+        if not self.state.position:  # of a failed first try, whose settings may have been other
+            for left in path.parent.glob(f"{path.name}*"):
+                left.unlink()
+        self._index = DedupIndex(path, self.dedup)
+        stack.callback(self._index.close)
+        self._index.rollback_to(self.state.position)
 
     def write(self, results: Sequence[Result], digest: str) -> None:
-        """Writes the results of some inputs in order, duplicates among them as skipped."""
-        first = self.state.position
-        unique = [self._unique(first + place, result) for place, result in enumerate(results)]
-        self.journal.write(unique, digest)
+        """Appends the outcomes of some inputs, in order, and counts them; skips duplicates.
 
-    def _unique(self, position: int, result: Result) -> Result:
-        if self.index is None or result.signature is None:
+        Args:
+            results: one for each input.
+            digest: the hash of all inputs up to the last of them.
+        """
+        first = self.state.position
+        unique = [self._unless_duplicate(first + n, result) for n, result in enumerate(results)]
+        self._whole = False
+        data, rejects, kept = [], [], []
+        for result in unique:
+            number = self.shard.number(self.state.position)
+            self.state.count(result)
+            self.state.position += 1
+            if result.outcome != "kept":
+                rejects.append(_reject_line(number, result))
+                continue
+            if self.shard.of > 1:
+                kept.append(_kept_line(number, result))
+            file = self._file_with_room(data)
+            file["bytes"] += len(result.data)
+            file["texts"] += len(result.measures)
+            data.append(result.data)
+        self._flush(data)
+        self.state.rejects_bytes += self._append(REJECTS, rejects)
+        self.state.kept_bytes += self._append(KEPT, kept)
+        self.state.digest = digest
+        self._whole = True
+
+    def _unless_duplicate(self, position: int, result: Result) -> Result:
+        if self._index is None or result.signature is None:
             return result
-        duplicate = self.index.add(position, result.id, result.signature)
+        duplicate = self._index.add(position, result.id, result.signature)
         if duplicate is None:
             return result
         return Result(result.id, duplicate.outcome, duplicate.reason, duplicate.detail)
 
+    def _file_with_room(self, pending: list[bytes]) -> DataFile:
+        files = self.state.files
+        if not files or files[-1]["bytes"] >= self.shard_bytes:
+            self._flush(pending)
+            files.append({"name": file_name(len(files)), "bytes": 0, "texts": 0})
+        return files[-1]
+
+    def _flush(self, pending: list[bytes]) -> None:
+        if pending:
+            self._append(self.state.files[-1]["name"], pending)
+            pending.clear()
+
+    def _append(self, name: str, lines: list[bytes]) -> int:
+        data = b"".join(lines)
+        if data:
+            # Unbuffered, and whole or an error: nothing is left to fail at a later close.
+            with (self.folder / name).open("ab", buffering=0) as file:
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) :]
+        return len(data)
+
     def commit(self) -> None:
-        """Makes what was written survive a crash."""
-        if self.index is not None:
-            self.index.commit()
-        self.journal.commit()
+        """Makes what was written survive a crash; does nothing if the last write failed midway."""
+        if self._index is not None:
+            self._index.commit()
+        if not self._whole:
+            return
+        # A full file is synced by the commit after its last line; the latest two are enough.
+        for name in [*(file["name"] for file in self.state.files[-2:]), *self._side_files()]:
+            _sync(self.folder / name)
+        self.journal.append(self.state.to_json())
+
+    def _side_files(self) -> list[str]:
+        return [REJECTS, KEPT] if self.shard.of > 1 else [REJECTS]
 
     def finish(
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
         """Writes the manifest, the card and the decontamination report, and puts all in place."""
-        texts: dict[str, str] = {}
         removed: Mapping[str, Any] = {}
-        report: tuple[str, ...] = ()
+        reports: list[str] = []
         if config.decontamination is not None:
-            removed = write_report(
-                self.journal.find(REJECTS), self.journal.folder / DECONTAMINATION
-            )
-            report = (DECONTAMINATION,)
+            rejects = self.folder / REJECTS
+            if not rejects.exists():  # moved by a run that was then killed
+                rejects = self.out / REJECTS
+            removed = write_report(rejects, self.folder / DECONTAMINATION)
+            reports = [DECONTAMINATION]
         manifest = _manifest(config, self.state, versions, workers, removed, command)
+        text = card(manifest)
         # card.md is the card's documented name; the hub and datasets take the YAML header, which
-        # keeps rejects.jsonl out of the data, from a README.md alone.
-        texts["card.md"] = texts["README.md"] = card(manifest)
-        texts[MANIFEST] = manifest.to_json()
-        self.journal.publish(texts, report)
+        # keeps rejects.jsonl out of the data, from a README.md alone. The manifest comes last.
+        texts = {"card.md": text, "README.md": text, MANIFEST: manifest.to_json()}
+        for name, content in texts.items():
+            write_atomic(self.folder / name, content)
+        data = [file["name"] for file in self.state.files]
+        for name in [*data, *self._side_files(), *reports, *texts]:
+            if (self.folder / name).exists():  # else moved by a run that was then killed
+                (self.folder / name).replace(self.out / name)
+        _sync(self.out)
+        self.discard()
         return manifest
+
+    def discard(self) -> None:
+        """Removes the files of the run in progress."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _manifest(
@@ -132,3 +356,35 @@ def _manifest(
         removed=removed,
         command=command,
     )
+
+
+def _reject_line(number: int, result: Result) -> bytes:
+    row = {
+        "id": result.id,
+        "outcome": result.outcome,
+        "reason": result.reason,
+        "detail": result.detail,
+        "input": number,
+    }
+    return json.dumps(row).encode() + b"\n"
+
+
+def _kept_line(number: int, result: Result) -> bytes:
+    signature = [base64.b64encode(part).decode() for part in result.signature or ()]
+    row = {
+        "id": result.id,
+        "input": number,
+        "texts": len(result.measures),
+        "bytes": len(result.data),
+        "licence": result.licence,
+        "signature": signature,
+    }
+    return json.dumps(row).encode() + b"\n"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

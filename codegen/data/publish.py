@@ -14,8 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.data.manifest import Manifest, load_manifest
-from codegen.data.read import data_files
+from codegen.data.manifest import Manifest, data_files, load_manifest
 from codegen.errors import InputError
 from codegen.paths import child, new_folder, refuse_links
 from codegen.records import Segment, TrainingText, from_dict, read_jsonl

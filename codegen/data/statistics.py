@@ -1,4 +1,4 @@
-"""Statistics of training texts: sums and quantiles in bounded memory, mergeable, as JSON.
+"""Statistics of training texts: sums and quantiles in bounded memory, as JSON.
 
 Quantiles come from histograms with sixteen bins for each power of two (the layout of
 HdrHistogram), so they are exact below 32 and within 1/32 of the value above. Integer arithmetic
@@ -55,14 +55,6 @@ class Histogram:
         self.least = value if self.least is None else min(self.least, value)
         self.most = value if self.most is None else max(self.most, value)
 
-    def merge(self, other: Histogram) -> None:
-        """Adds the values of another histogram."""
-        for place, number in other.bins.items():
-            self.bins[place] = self.bins.get(place, 0) + number
-        bounds = [v for v in (self.least, other.least) if v is not None]
-        self.least = min(bounds, default=None)
-        self.most = max([v for v in (self.most, other.most) if v is not None], default=None)
-
     def quantile(self, q: float) -> int | None:
         """The value at rank ceil(q * number), at least the first; None if there are no values."""
         total = sum(self.bins.values())
@@ -101,21 +93,11 @@ class Statistics:
         """Adds the :func:`measures` of one text."""
         self.texts += 1
         for name, value in measured.items():
-            self._add_total(name, value)
-            if name in HISTOGRAMS and name in self.totals:
-                self.histograms.setdefault(name, Histogram()).add(value)
-
-    def merge(self, other: Statistics) -> None:
-        """Adds the texts of another one."""
-        self.texts += other.texts
-        for name, value in other.totals.items():
-            self._add_total(name, value)
-        for name, histogram in other.histograms.items():
-            self.histograms.setdefault(name, Histogram()).merge(histogram)
-
-    def _add_total(self, name: str, value: int) -> None:
-        if name in self.totals or len(self.totals) < MAX_NAMES:
+            if name not in self.totals and len(self.totals) >= MAX_NAMES:
+                continue
             self.totals[name] = self.totals.get(name, 0) + value
+            if name in HISTOGRAMS:
+                self.histograms.setdefault(name, Histogram()).add(value)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

@@ -1,6 +1,6 @@
 """The main job, end to end: programs to edit sequences to two fine-tuned models to a scored report.
 
-Each stage leaves its result in a directory of its own and goes on with what is there, so the whole
+Each stage leaves its result in a directory of its own and resumes with what is there, so the whole
 job can be killed at any moment and run again. Nothing here is tuned to look good: the settings were
 fixed before the first run was scored, and the report says what was measured, gain or not.
 
@@ -31,19 +31,14 @@ from codegen.quickstart.plan import (
     Fixed,
     Plan,
     choose,
+    decoding,
     expect,
     lower,
+    measure,
     read_plan,
 )
-from codegen.records import (
-    Sample,
-    Status,
-    TrainingText,
-    Verdict,
-    read_jsonl,
-    write_atomic,
-    write_jsonl,
-)
+from codegen.records import Sample, Status, TrainingText, Verdict, read_jsonl, write_jsonl
+from codegen.runs import RunDirectory
 
 if TYPE_CHECKING:
     from codegen.data import Manifest
@@ -52,9 +47,8 @@ if TYPE_CHECKING:
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.recipe import Recipe
-    from codegen.finetune.train import TrainingResult
+    from codegen.finetune.run import TrainingResult
 
-PLAN = "plan.json"
 _REPORT = "report.html"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
 
@@ -147,28 +141,36 @@ def quickstart(settings: Settings, listener: Listener | None = None) -> Summary:
     from codegen.evals.tasks import load
 
     heard = listener or Listener()
-    out = Path(settings.out)
-    refuse_links(out)
+    directory = RunDirectory(Path(settings.out))
+    refuse_links(directory.folder)
     task = load(settings.task)
     # Better to hear now that there is no sandbox than after the training.
     with Sandbox(workers=1, unsafe_local=settings.unsafe_local) as sandbox:
         heard.say(f"sandbox: {sandbox.describe()['backend']}")
-    job = _Job(settings, out, heard, task, _plan(settings, out, task, heard))
-    heard.plan(job.plan)
+    with directory.open():
+        plan = _plan(settings, directory, task, heard)
+        return _stages(_Job(settings, directory, heard, task, plan))
+
+
+def _stages(job: _Job) -> Summary:
+    from codegen.evals.sandbox import Sandbox
+
+    job.heard.plan(job.plan)
     with job.stage(2):
-        manifest = _make_data(settings, out, heard)
+        manifest = _make_data(job)
     with job.stage(3):
         _first_page(job, manifest)
     trained: dict[str, TrainingResult] = {}
     for number, name in ((4, "whole"), (5, "edits")):
         with job.stage(number):
             trained[name] = _finetune(job, name)
-    models = {"base": settings.model, **{name: result.model for name, result in trained.items()}}
+    models = {"base": job.settings.model}
+    models |= {name: result.model for name, result in trained.items()}
     with job.stage(6):
         _lower(job)
         for name, model in models.items():
             _sample(job, name, model)
-    with job.stage(7), Sandbox(unsafe_local=settings.unsafe_local) as sandbox:
+    with job.stage(7), Sandbox(unsafe_local=job.settings.unsafe_local) as sandbox:
         scores = {name: _score(job, name, sandbox) for name in models}
     with job.stage(8):
         report = _report(job, scores, trained, manifest)
@@ -180,10 +182,15 @@ class _Job:
     """One run of the job: what its stages share."""
 
     settings: Settings
-    out: Path
+    directory: RunDirectory
     heard: Listener
     task: Task[Any]
     plan: Plan
+
+    @property
+    def out(self) -> Path:
+        """The directory's path."""
+        return self.directory.folder
 
     @contextmanager
     def stage(self, number: int) -> Iterator[None]:
@@ -198,29 +205,23 @@ class _Job:
 
     def update(self, **changes: Any) -> None:
         """Changes the plan on disk too."""
-        self.plan = replace(self.plan, **changes).write(self.out / PLAN)
+        self.plan = replace(self.plan, **changes).write(self.directory)
 
 
-def _plan(settings: Settings, out: Path, task: Task[Any], heard: Listener) -> Plan:
+def _plan(settings: Settings, directory: RunDirectory, task: Task[Any], heard: Listener) -> Plan:
     """The stored plan, or a new one for this machine as it is now."""
-    from codegen.quickstart.measure import measure
-
     request = {
         key: value for key, value in asdict(settings).items() if key not in ("out", "unsafe_local")
     }
-    if plan := read_plan(out / PLAN, request):
+    if plan := read_plan(directory, request):
         return plan
     heard.stage(1, STAGES[0])
     fixed = _fixed(settings, task)
-    rates = measure(
-        settings.model,
-        settings.source,
-        _recipe(settings, "whole", steps=1),
-        _prompts(task, settings.limit),
-    )
+    recipe = _recipe(settings, "whole", steps=1)
+    rates = measure(settings.model, settings.source, recipe, _prompts(task, settings.limit))
     sizes = choose(rates, fixed)
     spent = {STAGES[0]: rates.measuring}
-    return Plan(request, rates, sizes, expect(rates, fixed, sizes), spent).write(out / PLAN)
+    return Plan(request, rates, sizes, expect(rates, fixed, sizes), spent).write(directory)
 
 
 def _fixed(settings: Settings, task: Task[Any]) -> Fixed:
@@ -246,16 +247,11 @@ def _lower(job: _Job) -> None:
         job.update(lowered="")
         return
     from codegen.models import load
-    from codegen.quickstart.measure import decoding
 
     now = decoding(load(job.settings.model), _prompts(job.task, job.settings.limit))
     gc.collect()
-    before = job.plan.rates
     rates = replace(
-        before,
-        prompt_token=now.prompt_token,
-        step=now.step,
-        step_row=now.step_row,
+        job.plan.rates, prompt_token=now.prompt_token, step=now.step, step_row=now.step_row
     )
     sizes, was = lower(rates, fixed, job.plan), job.plan.sizes
     why = ""
@@ -269,12 +265,13 @@ def _lower(job: _Job) -> None:
     job.update(sizes=sizes, lowered=why)
 
 
-def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
+def _make_data(job: _Job) -> Manifest:
     """Edit sequences, and the same programs whole, as two files with the same example ids."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.engine import Progress
     from codegen.models import fingerprint_of
 
+    settings, heard, data = job.settings, job.heard, RunDirectory(job.out / "data", "pairs.json")
     manifests = {}
     for name, generator in (("edits", make("lintseq", verify="ruff")), ("whole", make("whole"))):
 
@@ -284,18 +281,15 @@ def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
 
         source = open_source(settings.source)
         manifests[name] = run(
-            generator, source, out / "data" / name, seed=settings.seed, on_progress=on_progress
+            generator, source, data.folder / name, seed=settings.seed, on_progress=on_progress
         )
-    paired = {name: out / "data" / f"{name}.jsonl" for name in manifests}
-    record = out / "data" / "pairs.json"
     basis = {
         "model": fingerprint_of(settings.model),
         "max_length": settings.max_length,
         "data": {name: manifest.fingerprint for name, manifest in manifests.items()},
     }
-    if _read_json(record) != basis:
-        record.unlink(missing_ok=True)
-        texts = {name: list(read_texts(out / "data" / name)) for name in manifests}
+    if data.read(data.settings_file) != basis:
+        texts = {name: list(read_texts(data.folder / name)) for name in manifests}
         kept = _pair(texts, settings)
         if len(kept) < settings.batch_size:
             raise InputError(
@@ -303,26 +297,21 @@ def _make_data(settings: Settings, out: Path, heard: Listener) -> Manifest:
                 f"batch of {settings.batch_size}.",
                 "Give a larger --source, or raise --max-length.",
             )
-        for name, path in paired.items():
-            write_jsonl(path, (text for text in texts[name] if text.example_id in kept))
-        write_atomic(record, json.dumps(basis) + "\n")
+        (data.folder / data.settings_file).unlink(missing_ok=True)
+        for name, rows in texts.items():
+            pairs = (text for text in rows if text.example_id in kept)
+            write_jsonl(data.folder / f"{name}.jsonl", pairs)
+        data.write(data.settings_file, json.dumps(basis) + "\n")
         heard.say(f"{len(kept)} programs fit in {settings.max_length} tokens both ways.")
     return manifests["edits"]
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:
     """Ids of the examples whose texts fit the maximal length in every form."""
-    from codegen.finetune.encode import Encoder, encode_all
+    from codegen.finetune.dataset import TextEncoder, encode_all
     from codegen.models import load_tokenizer
 
-    encoder = Encoder(load_tokenizer(settings.model), "chat")
+    encoder = TextEncoder(load_tokenizer(settings.model), "chat")
     kept = []
     for rows in texts.values():
         pairs = (("", row) for row in rows)
@@ -395,7 +384,7 @@ def _recipe(settings: Settings, name: str, steps: int) -> Recipe:
 
 
 def _finetune(job: _Job, name: str) -> TrainingResult:
-    from codegen.finetune.train import train
+    from codegen.finetune.run import train
 
     def on_step(step: int, steps: int, loss: float) -> None:
         job.heard.progress("steps", step, steps, f"loss {loss:.3f}")

@@ -9,7 +9,7 @@ import pytest
 
 from codegen.benchmarks import million
 from codegen.benchmarks.tools.definitions import DefinitionsSource
-from codegen.data.sources.base import Rejected
+from codegen.data.sources import Rejected
 from codegen.errors import InputError
 from codegen.records import Example
 

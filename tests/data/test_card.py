@@ -13,8 +13,8 @@ from tiny_generators import Counter, Echo
 
 from codegen.data import Manifest, run
 from codegen.data.card import card
-from codegen.data.screens import Decontamination, Dedup
-from codegen.data.screens.references import Reference, ReferenceSet
+from codegen.data.filters import Decontamination, Dedup
+from codegen.data.filters.references import Reference, ReferenceSet
 
 TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)),))
 
@@ -22,11 +22,11 @@ TOY = ReferenceSet("toy", (Reference("toy/1", ("Write something that does it.",)
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     out = tmp_path_factory.mktemp("card") / "out"
-    screens: dict[str, Any] = {
-        "decontamination": Decontamination.build([TOY]),
+    filters: dict[str, Any] = {
+        "filters": [Decontamination.build([TOY])],
         "dedup": Dedup(),
     }
-    return run(Echo(), Counter(100), out, workers=1, **screens)
+    return run(Echo(), Counter(100), out, workers=1, **filters)
 
 
 def header(text: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from tiny_generators import Echo
 
 from codegen.data import EngineOptions, open_source, read_texts, run
-from codegen.data.screens import Dedup, DedupIndex, Signature, dedup_index, signatures
+from codegen.data.filters import Dedup, DedupIndex, Signature
+from codegen.data.filters import dedup as dedup_module
 from codegen.errors import ConfigError, InputError
 from codegen.records import Example
 
@@ -131,7 +132,7 @@ def test_when_bands_are_written_changes_nothing(
 ) -> None:
     found = []
     for held in (1, 50, 10**6):
-        monkeypatch.setattr(signatures, "_HELD", held)
+        monkeypatch.setattr(dedup_module, "_HELD", held)
         with DedupIndex(tmp_path / f"{held}.sqlite", Dedup()) as index:
             found.append(decisions(index, corpus[:200]))
             index.commit()
@@ -220,7 +221,7 @@ def test_program_or_pair() -> None:
 
 def test_signatures_are_the_same_in_every_process() -> None:
     code = (
-        "from codegen.data.screens import Dedup; from codegen.records import Example;"
+        "from codegen.data.filters import Dedup; from codegen.records import Example;"
         "s = Dedup().signature(Example('a', 'b', 'def f(a, b, c): return é'));"
         "print(s.exact.hex(), s.minhash.hex())"
     )
@@ -254,7 +255,7 @@ def test_a_killed_run_goes_on_exactly(
 ) -> None:
     """The index may have been committed beyond the place where the run goes on."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signatures, "_HELD", held)  # programs held before their bands are written
+        patch.setattr(dedup_module, "_HELD", held)  # programs held before their bands are written
         go_on_after_a_kill(tmp_path_factory, committed, resumed, near)
 
 
@@ -312,14 +313,14 @@ def reference(tmp_path: Path, *programs: str) -> str:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Gets the ids of the reference programs as they are read."""
     read: list[str] = []
-    programs = dedup_index._programs
+    programs = dedup_module._programs
 
     def noting(dedup: Dedup) -> Iterator[tuple[str, Example]]:
         for id_, example in programs(dedup):
             read.append(id_)
             yield id_, example
 
-    monkeypatch.setattr(dedup_index, "_programs", noting)
+    monkeypatch.setattr(dedup_module, "_programs", noting)
     return read
 
 
@@ -357,7 +358,7 @@ def test_a_reference_that_breaks_off_leaves_nothing(
         yield "r0", Example("r0", "x", "x = 1")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dedup_index, "_programs", stop)
+    monkeypatch.setattr(dedup_module, "_programs", stop)
     with pytest.raises(KeyboardInterrupt):
         DedupIndex(tmp_path / "a.sqlite", Dedup(references=(str(path),)))
     assert not list((tmp_path / "cache" / "dedup").iterdir())

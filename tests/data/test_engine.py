@@ -23,7 +23,7 @@ from codegen.data import (
     read_texts,
     run,
 )
-from codegen.data.outcomes import Work
+from codegen.data.outcomes import MapTask
 from codegen.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
 from codegen.records import Example, TrainingText
 
@@ -100,7 +100,7 @@ def test_a_batch_that_cannot_work_is_not_asked_for_one_by_one() -> None:
             raise AssertionError(example.id)
 
     with pytest.raises(ConfigError, match="needs a thing"):
-        list(Work(Refusing(), 0, 5.0)([Example("a", "", "x"), Example("b", "", "y")]))
+        list(MapTask(Refusing(), 0, 5.0)([Example("a", "", "x"), Example("b", "", "y")]))
 
 
 @pytest.mark.parametrize("word", ["broken", "full"])

@@ -37,7 +37,7 @@ def test_a_few_kills(tmp_path: Path, workers: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_few_kills_with_screens(tmp_path: Path, problems: str) -> None:
+def test_a_few_kills_with_filters(tmp_path: Path, problems: str) -> None:
     survives_kills([sys.executable, str(HELPER), "240", "2", problems], tmp_path, 3, seed=2)
     counts = json.loads((tmp_path / "whole" / "manifest.json").read_text())["counts"]
     assert counts["skipped"]["near_duplicate"] > 20
@@ -81,7 +81,7 @@ def test_cut_at_every_state_of_the_journal(tmp_path: Path) -> None:
 
 
 def test_killed_between_the_last_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen.data import journal
+    from codegen.data import output
 
     run(Echo(), Counter(60), tmp_path / "whole", workers=1, options=SMALL)
     calls = 0
@@ -98,7 +98,7 @@ def test_killed_between_the_last_steps(tmp_path: Path, monkeypatch: pytest.Monke
     for step in range(1, 30):
         calls = 0
         out = tmp_path / f"step-{step}"
-        monkeypatch.setattr(journal.Path, "replace", failing)
+        monkeypatch.setattr(output.Path, "replace", failing)
         try:
             run(Echo(), Counter(60), out, workers=1, options=SMALL)
         except RuntimeError:

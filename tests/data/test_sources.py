@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from codegen.data import Rejected, open_source
-from codegen.data.sources import Item, jsonl
+from codegen.data.sources import Columns, Item
+from codegen.data.sources import rows as row_sources
 from codegen.data.sources.functions import FunctionFilter, functions_of
-from codegen.data.sources.hub import parse_hub
-from codegen.data.sources.rows import PROBE_ROWS, Columns, RowDefaults, examples_of_rows
+from codegen.data.sources.rows import PROBE_ROWS, RowDefaults, examples_of_rows
 from codegen.errors import ConfigError, InputError
+from codegen.hub import parse_hub
 from codegen.records import Example
 
 GOOD = '{"instruction": "do", "program": "x = 1"}'
@@ -117,7 +118,7 @@ def test_languages_and_rows_without_an_instruction(tmp_path: Path, kind: str) ->
     assert {e.instruction for e in examples(items)} == {""}
     source = open_source(str(path), instruction_column="", language="Rust")
     assert {e.language for e in examples(list(source))} == {"rust"}
-    with pytest.raises(ConfigError, match="'a b' is no name of a language"):
+    with pytest.raises(ConfigError, match="'a b' is not the name of a language"):
         open_source(str(path), language="a b")
     with pytest.raises(InputError, match="no column ''"):
         list(open_source(str(path), instruction_column="", program_column=""))
@@ -125,9 +126,9 @@ def test_languages_and_rows_without_an_instruction(tmp_path: Path, kind: str) ->
 
 def test_a_language_is_told_of_rows_only(tmp_path: Path) -> None:
     for spec in ("stdlib", "humaneval", "mbpp", "mbpp:test", str(tmp_path)):
-        with pytest.raises(ConfigError, match="only of rows another language"):
+        with pytest.raises(ConfigError, match="a language applies only to rows"):
             open_source(spec, language="javascript")
-        with pytest.raises(ConfigError, match="only of rows another language"):
+        with pytest.raises(ConfigError, match="a language applies only to rows"):
             open_source(spec, language_column="lang")
         open_source(spec, language="Python")
 
@@ -182,7 +183,7 @@ def test_gzip_and_a_cut_gzip(tmp_path: Path) -> None:
 
 
 def test_a_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 64)
+    monkeypatch.setattr(row_sources, "MAX_LINE_BYTES", 64)
     path = tmp_path / "rows.jsonl"
     exact = GOOD + " " * (63 - len(GOOD))  # 64 bytes with its end
     path.write_text("\n".join([GOOD, "x" * 64, "y" * 1000, exact, "z" * 65]))

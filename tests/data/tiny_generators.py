@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.data import EngineOptions, RayExecutor, Rejected, Skip, open_source, run
-from codegen.data.screens import Decontamination, Dedup
+from codegen.data.filters import Decontamination, Dedup
 from codegen.errors import ConfigError, MachineError
 from codegen.lintseq import LintSeq
 from codegen.records import Example, Segment, TrainingText
@@ -143,11 +143,11 @@ class Rows:
         return None
 
 
-def main(number: str, workers: str, screens: str, out: str) -> None:
+def main(number: str, workers: str, filters: str, out: str) -> None:
     """A run in a process of its own, for the tests to kill.
 
-    ``workers`` is a number, or ``ray=ADDRESS``; ``screens`` names a file with test problems, to run
-    with both screens, or is ``none``, or ``lintseq`` for a real generator, which has a linter.
+    ``workers`` is a number, or ``ray=ADDRESS``; ``filters`` names a file with test problems, to run
+    with both filters, or is ``none``, or ``lintseq`` for a real generator, which has a linter.
     """
     options = EngineOptions(chunk_size=3, commit_every_s=0.0, shard_bytes=4000)
     executor: dict[str, Any] = (
@@ -157,12 +157,12 @@ def main(number: str, workers: str, screens: str, out: str) -> None:
     )
     source: Any = Counter(int(number))
     generator: Any = Echo(delay_s=0.002)
-    if screens == "lintseq":
+    if filters == "lintseq":
         source, generator = open_source("humaneval"), LintSeq(sequences=2, audit=0.1)
         executor["limit"] = int(number)
-    elif screens != "none":
+    elif filters != "none":
         source = Rows(int(number))
-        executor |= {"dedup": Dedup("near"), "decontamination": Decontamination.build([screens])}
+        executor |= {"dedup": Dedup("near"), "filters": [Decontamination.build([filters])]}
     run(generator, source, out, seed=5, options=options, **executor)
 
 

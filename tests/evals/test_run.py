@@ -19,7 +19,8 @@ from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.evals.run import PARTIAL, SAMPLES, SETTINGS, run
 from codegen.evals.tasks import Task
 from codegen.generation.protocol import Decoder, SamplingParams
-from codegen.records import AppendLog, Sample, read_jsonl
+from codegen.records import Sample, read_jsonl
+from codegen.runs import Journal
 
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.8, seed=5)
 
@@ -116,13 +117,13 @@ def test_a_finished_run_is_not_made_again(toy: Task[Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"n": 4}, "n was 3 and is now 4"),
-        ({"style": "plain"}, "style was 'continue' and is now 'plain'"),
-        ({"limit": 2}, "problems was 7 and is now 2"),
-        ({"decoder": Decoder("rpg", {"a": 1})}, "decoder.name was 'sample' and is now 'rpg'"),
+        ({"n": 4}, "n from 3 to 4"),
+        ({"style": "plain"}, 'style from "continue" to "plain"'),
+        ({"limit": 2}, "problems from 7 to 2"),
+        ({"decoder": Decoder("rpg", {"a": 1})}, 'decoder.name from "sample" to "rpg"'),
         ({"params": SamplingParams(seed=6)}, "params."),
-        ({"shard_size": 5}, "shard_size was 4 and is now 5"),
-        ({"settings": {"model": "other"}}, "model was not set and is now 'other'"),
+        ({"shard_size": 5}, "shard_size from 4 to 5"),
+        ({"settings": {"model": "other"}}, r'model from \(not set\) to "other"'),
     ],
 )
 def test_other_settings_are_refused_by_name(
@@ -174,7 +175,7 @@ def test_another_model_is_refused_even_if_the_caller_does_not_say(
 ) -> None:
     with pytest.raises(Killed):
         go(toy, tmp_path / "run", Dying(6))
-    with pytest.raises(ResumeError, match="model was 'fake' and is now 'better'"):
+    with pytest.raises(ResumeError, match='model from "fake" to "better"'):
         go(toy, tmp_path / "run", FakeGenerator(model="better"))
 
 
@@ -193,7 +194,7 @@ def test_bad_values_and_foreign_directories(toy: Task[Any], tmp_path: Path) -> N
         go(toy, tmp_path / "c")
     go(toy, tmp_path / "d", limit=2)
     (tmp_path / "d" / SAMPLES).unlink()
-    with AppendLog(tmp_path / "d" / PARTIAL), pytest.raises(InputError, match="another process"):
+    with Journal(tmp_path / "d" / PARTIAL), pytest.raises(InputError, match="another process"):
         go(toy, tmp_path / "d", limit=2)
 
 

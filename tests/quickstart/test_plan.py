@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from codegen.errors import ConfigError, ResumeError
-from codegen.quickstart import STAGES, Plan, Settings
+from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.quickstart import STAGES, Plan, Settings, quickstart
 from codegen.quickstart.plan import (
     FULL_N,
     FULL_STEPS,
@@ -25,6 +25,7 @@ from codegen.quickstart.plan import (
     lower,
     read_plan,
 )
+from codegen.runs import RunDirectory
 
 # Two quiet cores with AVX2 and the embedded model, about.
 AVX2 = Rates(
@@ -166,19 +167,29 @@ def test_lowering_only_lowers(rates: Rates, fixed: Fixed, factor: float) -> None
 
 
 def test_a_plan_is_kept_and_another_request_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    assert read_plan(path, {"minutes": 10.0}) is None
-    made = replace(plan(AVX2, FIXED), request={"minutes": 10.0, "n": None}).write(path)
-    assert read_plan(path, {"minutes": 10.0, "n": None}) == made
-    with pytest.raises(ResumeError, match=r"minutes = 10\.0, now it is 5\.0\. Choose another"):
-        read_plan(path, {"minutes": 5.0, "n": None})
+    path, directory = tmp_path / "plan.json", RunDirectory(tmp_path)
+    assert read_plan(directory, {"minutes": 10.0}) is None
+    made = replace(plan(AVX2, FIXED), request={"minutes": 10.0, "n": None}).write(directory)
+    assert read_plan(directory, {"minutes": 10.0, "n": None}) == made
+    with pytest.raises(ResumeError, match=r"minutes from 10\.0 to 5\.0\. Choose another"):
+        read_plan(directory, {"minutes": 5.0, "n": None})
     for damage in ("", "[]", "{}", json.dumps({**json.loads(path.read_text()), "rates": {"x": 1}})):
         path.write_text(damage)
         with pytest.raises(ResumeError, match="damaged"):
-            read_plan(path, {"minutes": 10.0})
+            read_plan(directory, {"minutes": 10.0})
 
 
 @pytest.mark.parametrize("minutes", [0, -1, 0.4, 1e9, float("nan"), float("inf"), -float("inf")])
 def test_times_without_sense_are_refused(minutes: float) -> None:
     with pytest.raises(ConfigError, match="minutes is"):
         Settings(minutes=minutes)
+
+
+def test_two_at_once_and_links_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with RunDirectory(out).open(), pytest.raises(InputError, match="another process"):
+        quickstart(Settings(str(out)))
+    assert [path.name for path in out.iterdir()] == [".lock"]
+    (out / "plan.json").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="symbolic link"):
+        quickstart(Settings(str(out)))

@@ -1,39 +1,175 @@
-"""Where examples come from: a file for each kind of source, and :func:`open_source` to pick."""
+"""Where examples come from: :func:`open_source` picks a source by its name or by a path.
+
+A source is a stream of examples, with the inputs that could not become one. ``rows`` reads tables
+(JSONL, Parquet, datasets of the hub), ``functions`` cuts functions out of Python files, ``drawn``
+makes examples itself or takes them from a benchmark. Other packages add sources by an entry point
+(:mod:`codegen.plugins`).
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from codegen.data.sources.base import Item, MemorySource, Outcome, Rejected, Source
-from codegen.data.sources.families import families_source
-from codegen.data.sources.functions import FunctionFilter
-from codegen.data.sources.hub import HubSource, parse_hub
-from codegen.data.sources.humaneval import HumanEvalSource
-from codegen.data.sources.puzzles import Puzzles, PuzzleSource, is_puzzles
-from codegen.data.sources.python_files import PythonFilesSource, stdlib_source
-from codegen.data.sources.row_files import RowFileSource, format_of
-from codegen.data.sources.rows import Columns, language_tag
+from codegen import plugins
 from codegen.errors import ConfigError, InputError
+from codegen.records import Example
 
-__all__ = [
-    "Columns",
-    "FunctionFilter",
-    "Item",
-    "MemorySource",
-    "Outcome",
-    "Rejected",
-    "Source",
-    "open_source",
-]
+Outcome = Literal["kept", "skipped", "failed"]
 
-KINDS = (
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An input that did not become an example. The engine counts it; it never ends a run.
+
+    Attributes:
+        id: the input's id, or its place (file and line).
+        reason: a short stable word to count by, such as ``bad_json``.
+        detail: what exactly was wrong.
+        outcome: ``failed`` for damaged input, ``skipped`` for sound input that is not wanted.
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
+    outcome: Literal["skipped", "failed"] = "failed"
+
+
+Item = Example | Rejected
+
+
+class Source(Protocol):
+    """A stream of examples that can be read again from the start, in the same order."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yields the inputs one by one, holding no more than a bounded number of them."""
+        ...
+
+    def describe(self) -> Mapping[str, Any]:
+        """What decides the inputs (JSON values). A resumed run must find the same description.
+
+        It should hold a digest of the content wherever that needs no download: only this tells a
+        finished directory that its source has changed.
+        """
+        ...
+
+    def fraction(self) -> float | None:
+        """How much of the running iteration has been read, in [0, 1]; None where unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySource:
+    """Items held in memory, for tests and notebooks."""
+
+    items: tuple[Item, ...]
+    name: str = "memory"
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yields the items."""
+        return iter(self.items)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The name, the number of items and their digest."""
+        digest = ""
+        for item in self.items:
+            digest = chained(digest, item)
+        return {"kind": self.name, "items": len(self.items), "digest": digest, **self.info}
+
+    def fraction(self) -> float | None:
+        """Unknown."""
+        return None
+
+
+def chained(digest: str, item: Item) -> str:
+    """The digest of a stream of items that continues with ``item``; that of no items is empty."""
+    parts = (
+        (item.id, item.instruction, item.program, item.language, item.licence)
+        if isinstance(item, Example)
+        else (item.id, item.reason)
+    )
+    key = "\x00".join((digest, *parts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(key, digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file, read once: about a second for a gigabyte.
+
+    Raises:
+        InputError: if it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column of a table holds what.
+
+    Attributes:
+        instruction: the column with the instruction; empty leaves all examples without one.
+        id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
+        licence: the column with a row's licence; empty takes the source's licence for all rows.
+        language: the column with the program's language; empty takes the source's for all rows.
+        extra: columns to copy into the examples' ``meta``.
+    """
+
+    instruction: str = "instruction"
+    program: str = "program"
+    id: str = ""
+    licence: str = ""
+    language: str = ""
+    extra: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """Each column that was named, by what it holds."""
+        named = {what: name for what, name in asdict(self).items() if name}
+        return named | ({"extra": list(self.extra)} if self.extra else {})
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The columns that every row must have."""
+        return (*self.texts.values(), *filter(None, (self.id, self.licence)))
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Those of them that must hold text, by what it is."""
+        optional = {"instruction": self.instruction, "language": self.language}
+        used = {what: name for what, name in optional.items() if name}
+        return {**used, "program": self.program}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """What the user says of a source beside its name.
+
+    Attributes:
+        columns: for rows, which column holds what.
+        language: for rows, the language of the programs, as the tag of a Markdown block.
+        licence: the licence of all examples where the source states none (an SPDX id).
+        keep_docstring: for functions, leave the docstring in the program too.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    language: str = "python"
+    licence: str = ""
+    keep_docstring: bool = False
+
+
+_PATHS = (
     "A source is a .jsonl, .jsonl.gz or .parquet file, a directory of Python files, "
     "hub:org/name[:config][:split], stdlib, humaneval, mbpp[:split], families[:names][:count] or "
     "puzzles:name[:split][:count]."
 )
-
-MBPP = "google-research-datasets/mbpp"  # Austin et al. 2021, arXiv 2108.07732
-MBPP_COLUMNS = Columns("text", "code", "task_id")
+_PYTHON = ("stdlib", "humaneval", "mbpp", "families", "puzzles")
 
 
 def open_source(
@@ -56,7 +192,8 @@ def open_source(
             ``hub:org/name[:config][:split]``, ``stdlib``, ``humaneval`` or ``mbpp[:split]``, which
             is short for MBPP on the hub (its ``full`` configuration, by default ``train``) with its
             own columns. ``families[:name,...][:count]`` draws CoGEX records,
-            ``puzzles:name[:split][:count]`` puzzles to plan on.
+            ``puzzles:name[:split][:count]`` puzzles to plan on. Or ``name[:text]`` for a source of
+            another package.
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
@@ -69,53 +206,45 @@ def open_source(
 
     Raises:
         InputError: if nothing is at the path, or its kind is unknown.
-        ConfigError: if ``language`` can't be the name of one, or is given for a source that has no
-            rows but Python's own files.
+        ConfigError: if ``language`` can't be the name of one, or is given for a source that holds
+            Python alone.
     """
+    name, _, argument = spec.partition(":")
     if not (tag := language_tag(language)):
-        raise ConfigError(f"{language!r} is no name of a language.", "For example: javascript")
-    columns = Columns(
-        instruction_column,
-        program_column,
-        id_column,
-        licence_column,
-        language_column,
-        extra_columns,
-    )
-    if (tag != "python" or language_column) and not _has_rows(spec):
+        raise ConfigError(f"{language!r} is not the name of a language.", "For example: javascript")
+    holds_python = name in _PYTHON or Path(spec).is_dir()
+    if (tag != "python" or language_column) and holds_python:
         raise ConfigError(
-            f"The programs of {spec} are in Python; only of rows another language can be told.",
+            f"The programs of {spec} are in Python; a language applies only to rows.",
             "Leave out --language and --language-column.",
         )
-    wanted = FunctionFilter(keep_docstring=keep_docstring)
-    if spec == "stdlib":
-        return stdlib_source(wanted)
-    if spec == "humaneval":
-        return HumanEvalSource(keep_docstring)
-    if is_puzzles(spec):
-        return PuzzleSource(Puzzles.parse(spec))
-    if spec == "families" or spec.startswith("families:"):
-        return families_source(spec)
-    if spec == "mbpp" or spec.startswith("mbpp:"):
-        _, _, split = parse_hub(f"{MBPP}:full:{spec.removeprefix('mbpp').removeprefix(':')}")
-        return HubSource(MBPP, "full", split, MBPP_COLUMNS, licence="cc-by-4.0")
-    if spec.startswith("hub:"):
-        name, config, split = parse_hub(spec.removeprefix("hub:"))
-        return HubSource(name, config, split, columns, tag, licence)
+    columns = Columns(
+        instruction_column, program_column, id_column, licence_column, language_column,
+        extra_columns,
+    )  # fmt: skip
+    options = SourceOptions(columns, tag, licence, keep_docstring)
+    if name in plugins.names("sources"):
+        return plugins.load("sources", name)(argument, options)
     path = Path(spec)
     if path.is_dir():
-        return PythonFilesSource(path, spec, wanted, licence)
+        from codegen.data.sources.functions import directory
+
+        return directory(spec, options)
     if not path.exists():
-        raise InputError(f"No file or directory at {spec!r}.", KINDS)
+        raise InputError(f"No file or directory at {spec!r}.", _PATHS)
     if not path.is_file():
-        raise InputError(f"{spec!r} is not a regular file.", KINDS)
+        raise InputError(f"{spec!r} is not a regular file.", _PATHS)
+    from codegen.data.sources.rows import RowFileSource, format_of
+
     if kind := format_of(path):
-        return RowFileSource(kind, path, spec, columns, tag, licence)
-    raise InputError(f"Don't know how to read {spec!r}.", KINDS)
+        return RowFileSource(kind, path, spec, options)
+    raise InputError(f"Don't know how to read {spec!r}.", _PATHS)
 
 
-def _has_rows(spec: str) -> bool:
-    """Whether a source is a table that somebody made: the language of its programs may be told."""
-    drawn = ("mbpp", "families", "puzzles")
-    named = spec in ("stdlib", "humaneval") or spec.partition(":")[0] in drawn
-    return not named and not Path(spec).is_dir()
+def language_tag(name: str) -> str:
+    """A language as the tag of a Markdown block, ``JavaScript`` as ``javascript``.
+
+    Empty if the name can't be one.
+    """
+    tag = name.strip().lower()
+    return tag if re.fullmatch(r"[^\s`~]{1,40}", tag) else ""

@@ -1,8 +1,8 @@
-"""Functions with docstrings, cut out of Python source files as self-contained examples.
+"""Functions with docstrings, cut out of Python files as self-contained examples.
 
-The instruction is made from the signature and the docstring; the program is the function without
-its docstring, after the import statements of its module that it uses. Files are parsed, never
-imported.
+A source is a directory of Python files, or the running Python's standard library. The instruction
+is made from the signature and the docstring; the program is the function without its docstring,
+after the import statements of its module that it uses. Files are parsed, never imported.
 
 Limits: module-level ``def`` statements only, not methods, nested or async functions. A function
 that uses any other name of its module (a constant, a helper, a class) is skipped as not
@@ -13,18 +13,28 @@ from __future__ import annotations
 
 import ast
 import builtins
+import hashlib
 import io
+import os
+import platform
 import symtable
+import sysconfig
 import tokenize
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from codegen.data.sources.base import Item, Rejected
+from codegen.data.sources import Item, Rejected, SourceOptions, file_digest
+from codegen.errors import ConfigError, InputError
 from codegen.generation.protocol import function_instruction
 from codegen.python_syntax import syntax_fault
-from codegen.records import Example
+from codegen.records import Example, has_lone_surrogate
 
+MAX_FILE_BYTES = 2 * 2**20
+_NOT_SOURCE = frozenset({"__pycache__", "site-packages", "node_modules"})
+_NOT_STDLIB = frozenset({"test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo"})
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__"}
 
 
@@ -36,6 +46,115 @@ class FunctionFilter:
     max_lines: int = 60
     min_words: int = 4
     keep_docstring: bool = False
+
+
+@dataclass(slots=True)
+class PythonFilesSource:
+    """The module-level functions with docstrings of all ``*.py`` files under a directory.
+
+    Files come in the order of their paths. Hidden directories, caches and installed packages are
+    left out, and links to directories are not followed.
+    """
+
+    root: Path
+    spec: str
+    wanted: FunctionFilter = field(default_factory=FunctionFilter)
+    licence: str = ""
+    kind: str = "python_files"
+    prefix: str = ""
+    skip: frozenset[str] = _NOT_SOURCE
+    version: str = ""
+    _fraction: float | None = None
+
+    def describe(self) -> Mapping[str, Any]:
+        """The directory as given, the filter, the files' digest and a version, if there is one."""
+        return {
+            "kind": self.kind,
+            "spec": self.spec,
+            "min_lines": self.wanted.min_lines,
+            "max_lines": self.wanted.max_lines,
+            "min_words": self.wanted.min_words,
+            "keep_docstring": self.wanted.keep_docstring,
+            "licence": self.licence,
+            "sha256": self._digest(),
+            **({"version": self.version} if self.version else {}),
+        }
+
+    def fraction(self) -> float | None:
+        """The share of the files that has been read."""
+        return self._fraction
+
+    def __iter__(self) -> Iterator[Item]:
+        """Streams the functions, file by file."""
+        paths = sorted(_python_files(self.root, self.skip))
+        for number, relative in enumerate(paths):
+            self._fraction = number / len(paths)
+            yield from self._functions(relative)
+        self._fraction = 1.0
+
+    def _digest(self) -> str:
+        """A hash of the names and contents of all files that are read."""
+        whole = hashlib.sha256()
+        for relative in sorted(_python_files(self.root, self.skip)):
+            try:
+                digest = file_digest(self.root / relative)
+            except InputError:
+                digest = "unreadable"  # it will be rejected
+            whole.update(f"{relative}\x00{digest}\x00".encode("utf-8", "surrogateescape"))
+        return whole.hexdigest()
+
+    def _functions(self, relative: str) -> Iterator[Item]:
+        name = self.prefix + relative
+        if has_lone_surrogate(name):  # a file name that is not UTF-8
+            name = name.encode("utf-8", "backslashreplace").decode()
+        path = self.root / relative
+        try:
+            if (size := path.stat().st_size) > MAX_FILE_BYTES:
+                yield Rejected(name, "file_too_large", f"{size} bytes", "skipped")
+                return
+            content = path.read_bytes()
+        except OSError as error:
+            yield Rejected(name, "unreadable", error.strerror or str(error))
+            return
+        yield from functions_of(content, name, self.wanted, self.spec, self.licence)
+
+
+def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise InputError(f"Cannot read the directory {error.filename}: {error.strerror}.")
+
+    for folder, subfolders, files in os.walk(root, onerror=fail):
+        subfolders[:] = [d for d in subfolders if d not in skip and not d.startswith(".")]
+        for name in files:
+            path = Path(folder, name)
+            if name.endswith(".py") and path.is_file():  # not a pipe or a dangling link
+                yield path.relative_to(root).as_posix()
+
+
+def directory(spec: str, options: SourceOptions) -> PythonFilesSource:
+    """The functions of the Python files under a directory."""
+    wanted = FunctionFilter(keep_docstring=options.keep_docstring)
+    return PythonFilesSource(Path(spec), spec, wanted, options.licence)
+
+
+def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
+    """The standard library of the running Python, without its tests, IDLE, lib2to3 and demos.
+
+    Raises:
+        ConfigError: if ``argument`` is not empty.
+    """
+    if argument:
+        raise ConfigError(f"Unknown source 'stdlib:{argument}'.", "Write stdlib alone.")
+    return PythonFilesSource(
+        root=Path(sysconfig.get_paths()["stdlib"]),
+        spec="stdlib",
+        wanted=FunctionFilter(keep_docstring=options.keep_docstring),
+        licence="PSF-2.0",
+        kind="stdlib",
+        prefix="stdlib/",
+        skip=_NOT_SOURCE | _NOT_STDLIB,
+        version=platform.python_version(),
+    )
 
 
 class _Unusable(Exception):

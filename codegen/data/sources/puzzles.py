@@ -18,12 +18,11 @@ constraint problems (python-constraint), then leaving out each clue without whic
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 from typing import Any
 
-from codegen.data.sources.base import Item
 from codegen.errors import ConfigError
 from codegen.records import Example, Segment, TrainingText
 
@@ -286,25 +285,3 @@ class Puzzles:
 def is_puzzles(spec: object) -> bool:
     """Whether a path is in truth a name of puzzles."""
     return isinstance(spec, str) and spec.startswith(f"{SCHEME}:")
-
-
-@dataclass(slots=True)
-class PuzzleSource:
-    """Puzzles as a source: the question is the instruction, the answer the program."""
-
-    puzzles: Puzzles
-    _fraction: float | None = None
-
-    def describe(self) -> Mapping[str, Any]:
-        """Which puzzles, and the version of their drawing."""
-        return {"kind": "puzzles", "puzzles": self.puzzles.spec}
-
-    def fraction(self) -> float | None:
-        """The share that has been drawn."""
-        return self._fraction
-
-    def __iter__(self) -> Iterator[Item]:
-        """Draws them in their order."""
-        for number, example in enumerate(self.puzzles, 1):
-            self._fraction = number / self.puzzles.count
-            yield example

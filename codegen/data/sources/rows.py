@@ -1,54 +1,45 @@
-"""Rows with named columns (JSONL, Parquet, a dataset of the hub) as examples."""
+"""Tables as sources: JSON Lines, Parquet, and datasets of the Hugging Face hub.
+
+``hub:org/name[:config][:split]`` is streamed by the ``datasets`` library; the split is ``train`` if
+not given. A single part that is the name of a common split (``hub:org/name:test``) is taken as the
+split.
+
+Limit: the description of a dataset of the hub holds no digest, so a finished directory can't know
+that the dataset has changed there. A run in progress does, by the inputs that it has read.
+"""
 
 from __future__ import annotations
 
-import re
+import gzip
+import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
 
-from codegen.data.sources.base import Item, Rejected
+from codegen.data.sources import (
+    Columns,
+    Item,
+    Rejected,
+    SourceOptions,
+    file_digest,
+    language_tag,
+)
 from codegen.errors import InputError
+from codegen.hub import cannot_open, check_exists, parse_hub
 from codegen.records import Example, has_lone_surrogate
 
 PROBE_ROWS = 100
 """A column that none of the first so many rows has is a mistake of the caller, not of the rows."""
 
+MAX_LINE_BYTES = 16 * 2**20
+"""A longer line is skipped unread, so that a file without line ends can't fill the memory."""
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which column holds what.
+_BATCH_ROWS = 256
+_FORMATS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
-    Attributes:
-        instruction: the column with the instruction; empty leaves all examples without one.
-        id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
-        licence: the column with a row's licence; empty takes the source's licence for all rows.
-        language: the column with the program's language; empty takes the source's for all rows.
-    """
-
-    instruction: str = "instruction"
-    program: str = "program"
-    id: str = ""
-    licence: str = ""
-    language: str = ""
-    extra: tuple[str, ...] = ()
-
-    def describe(self) -> dict[str, Any]:
-        """Each column that was named, by what it holds."""
-        named = {what: name for what, name in asdict(self).items() if name}
-        return named | ({"extra": list(self.extra)} if self.extra else {})
-
-    @property
-    def required(self) -> tuple[str, ...]:
-        """The columns that every row must have."""
-        return (*self.texts.values(), *filter(None, (self.id, self.licence)))
-
-    @property
-    def texts(self) -> Mapping[str, str]:
-        """Those of them that must hold text, by what it is."""
-        optional = {"instruction": self.instruction, "language": self.language}
-        used = {what: name for what, name in optional.items() if name}
-        return {**used, "program": self.program}
+# --- rows as examples --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +64,7 @@ def examples_of_rows(
     """
     unseen = set(columns.required)
     present: dict[str, None] = {}  # the columns seen, in their order
-    held: list[Item] = []  # a mistake of the caller should be told before any row is given out
+    held: list[Item] = []  # a mistake of the caller is told before any row is given out
     probed = 0
     for place, row in rows:
         if unseen and not isinstance(row, Rejected):
@@ -81,23 +72,22 @@ def examples_of_rows(
             present.update(dict.fromkeys(row))
             unseen.difference_update(row)
             if unseen and probed >= PROBE_ROWS:
-                raise missing_columns(unseen, present, where)
+                raise _missing_columns(unseen, present, where)
         item = row if isinstance(row, Rejected) else _example(place, row, columns, defaults)
         held.append(item)
         if not unseen or len(held) >= PROBE_ROWS:
             yield from held
             held.clear()
     if unseen and probed:
-        raise missing_columns(unseen, present, where)
+        raise _missing_columns(unseen, present, where)
     yield from held
 
 
-def missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
-    """The error for columns that the rows lack, naming those that they have."""
+def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> InputError:
     names = ", ".join(repr(name) for name in sorted(missing))
     return InputError(
         f"{where} has no column {names}. Its columns are: {', '.join(present) or '(none)'}.",
-        "Name the right ones with --instruction-column, --program-column and their like.",
+        "Name the right ones with --instruction-column, --program-column and so on.",
     )
 
 
@@ -134,15 +124,6 @@ def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: Row
     )
 
 
-def language_tag(name: str) -> str:
-    """A language as the tag of a Markdown block, ``JavaScript`` as ``javascript``.
-
-    Empty if the name can't be one.
-    """
-    tag = name.strip().lower()
-    return tag if re.fullmatch(r"[^\s`~]{1,40}", tag) else ""
-
-
 def _row_id(place: str, row: Mapping[str, Any], columns: Columns) -> str | Rejected:
     value = row.get(columns.id or "id")
     is_id = isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
@@ -151,3 +132,212 @@ def _row_id(place: str, row: Mapping[str, Any], columns: Columns) -> str | Rejec
     if not columns.id or columns.id not in row:
         return place
     return Rejected(place, "wrong_type", f"column {columns.id!r} in {place} holds no usable id")
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def format_of(path: Path) -> str | None:
+    """The format of a file of rows by its name, ``jsonl`` or ``parquet``; None for other files."""
+    return next((kind for ending, kind in _FORMATS.items() if path.name.endswith(ending)), None)
+
+
+@dataclass(slots=True)
+class RowFileSource:
+    """The rows of one file; ``kind`` names its format."""
+
+    kind: str
+    path: Path
+    spec: str
+    options: SourceOptions = field(default_factory=SourceOptions)
+    _fraction: float | None = None
+
+    def describe(self) -> Mapping[str, Any]:
+        """The path as given, the file's digest and the columns."""
+        return {
+            "kind": self.kind,
+            "spec": self.spec,
+            "sha256": file_digest(self.path),
+            "columns": self.options.columns.describe(),
+            "language": self.options.language,
+            "licence": self.options.licence,
+        }
+
+    def fraction(self) -> float | None:
+        """The share of the file that has been read."""
+        return self._fraction
+
+    def __iter__(self) -> Iterator[Item]:
+        """Streams the rows."""
+        defaults = RowDefaults(self.path.name, self.options.language, self.options.licence)
+        return examples_of_rows(self._rows(), self.options.columns, defaults, self.spec)
+
+    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | Rejected]]:
+        rows = (
+            jsonl_rows(self.path)
+            if self.kind == "jsonl"
+            else parquet_rows(self.path, self.spec, self.options.columns)
+        )
+        for place, row, self._fraction in rows:
+            yield place, row
+
+
+def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | Rejected, float]]:
+    """The rows of a ``.jsonl`` or ``.jsonl.gz`` file: place, row, share of the bytes read."""
+    size = max(1, path.stat().st_size)
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    with raw:
+        zipped = path.suffix == ".gz"
+        file = cast("IO[bytes]", gzip.GzipFile(fileobj=raw) if zipped else raw)
+        number = 0
+        try:
+            for number, line in enumerate(_lines(file), 1):
+                place = f"{path.name}:{number}"
+                row = _parse(line, place, first=number == 1)
+                if row is not None:
+                    yield place, row, min(1.0, raw.tell() / size)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            # A cut download: what came before is sound, and the loss must be visible.
+            place = f"{path.name}:{number + 1}"
+            yield place, Rejected(place, "damaged_archive", f"{error}; the rest is lost"), 1.0
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """The lines of a file; None for one that is too long."""
+    while line := file.readline(MAX_LINE_BYTES):
+        if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+            pass
+        yield None
+
+
+def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, Any] | Rejected | None:
+    """A decoded row, a rejection, or None for a blank line."""
+    if line is None:
+        return Rejected(place, "line_too_long", f"over {MAX_LINE_BYTES} bytes")
+    try:
+        text = line.decode("utf-8-sig" if first else "utf-8").strip()
+    except UnicodeDecodeError as error:
+        return Rejected(place, "not_utf8", str(error))
+    if not text:
+        return None
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return Rejected(place, "bad_json", str(error))
+    if not isinstance(row, dict):
+        return Rejected(place, "not_an_object", f"a JSON {type(row).__name__}")
+    return row
+
+
+def parquet_rows(
+    path: Path, spec: str, columns: Columns | None = None
+) -> Iterator[tuple[str, Mapping[str, Any], float]]:
+    """The rows of a ``.parquet`` file: place, row, share of the rows read.
+
+    Args:
+        path: the file.
+        spec: what the user calls it, for errors.
+        columns: those that are read; all if None.
+
+    Raises:
+        InputError: if it can't be read, or has not all of the columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{spec} is not a readable Parquet file: {error}.") from None
+    with file:
+        names = wanted = file.schema_arrow.names
+        if columns is not None:
+            wanted = [n for n in (*columns.required, *columns.extra, "id") if n in names]
+            if missing := [name for name in columns.required if name not in names]:
+                raise _missing_columns(set(missing), names, spec)
+        number = 0
+        try:
+            for batch in file.iter_batches(_BATCH_ROWS, columns=list(dict.fromkeys(wanted))):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path.name}:{number}", row, number / file.metadata.num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{spec} is damaged after row {number}: {error}.") from None
+
+
+# --- the hub -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class HubSource:
+    """The rows of one split of a dataset of the hub."""
+
+    name: str
+    config: str = ""
+    split: str = "train"
+    options: SourceOptions = field(default_factory=SourceOptions)
+
+    def describe(self) -> Mapping[str, Any]:
+        """The dataset's name, config and split, and the columns."""
+        return {
+            "kind": "hub",
+            "name": self.name,
+            "config": self.config,
+            "split": self.split,
+            "columns": self.options.columns.describe(),
+            "language": self.options.language,
+            "licence": self.options.licence,
+        }
+
+    def fraction(self) -> float | None:
+        """Unknown: a stream has no length."""
+        return None
+
+    def __iter__(self) -> Iterator[Item]:
+        """Streams the rows."""
+        spec = ":".join(part for part in ("hub", self.name, self.config, self.split) if part)
+        rows = open_hub(self.name, self.config, self.split, spec)
+        stated = getattr(getattr(rows, "info", None), "license", None)
+        licence = self.options.licence or (stated if isinstance(stated, str) else "")
+        defaults = RowDefaults(self.name, self.options.language, licence)
+        prefix = spec.removeprefix("hub:")
+        numbered = ((f"{prefix}:{number}", row) for number, row in enumerate(rows))
+        return examples_of_rows(numbered, self.options.columns, defaults, spec)
+
+
+def open_hub(name: str, config: str, split: str, spec: str) -> Any:
+    """One split of a dataset of the hub as a stream of rows.
+
+    Raises:
+        InputError: if the hub can't be reached, or has no such dataset, configuration or split.
+    """
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    check_exists(name, spec)
+    try:
+        return datasets.load_dataset(name, config or None, split=split, streaming=True)
+    except (OSError, ValueError, DatasetsError) as error:
+        # datasets wraps network, authorisation and spelling errors in these three.
+        raise cannot_open(spec, error) from None
+
+
+def hub(argument: str, options: SourceOptions) -> HubSource:
+    """The source ``hub:org/name[:config][:split]``."""
+    return HubSource(*parse_hub(argument), options)
+
+
+MBPP = "google-research-datasets/mbpp"
+
+
+def mbpp(argument: str, _options: SourceOptions) -> HubSource:
+    """The source ``mbpp[:split]`` (Austin et al. 2021, arXiv 2108.07732), by its own columns."""
+    _, _, split = parse_hub(f"{MBPP}:full:{argument}")
+    own = SourceOptions(Columns("text", "code", "task_id"), licence="cc-by-4.0")
+    return HubSource(MBPP, "full", split, own)

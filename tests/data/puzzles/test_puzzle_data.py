@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from codegen.data import make, open_source, read_texts, run
-from codegen.data.read import digests
+from codegen.data.manifest import digests
 
 SPEC = "puzzles:star-medium:validation:12"
 

@@ -1,0 +1,312 @@
+"""Where work runs: what an executor is, and processes on this machine.
+
+An :class:`Executor` maps a function over chunks of items and gives the results back in the chunks'
+order. The engine needs nothing else, so a cluster (:mod:`codegen.data.ray_executor`) can take the
+place of this machine.
+
+What :class:`LocalExecutor` does that ``concurrent.futures`` does not: a process that dies (out of
+memory, a crash in C code) costs only the item that kills it, and an item that hangs in C code,
+where no signal handler runs, is killed too.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, Protocol, TypeVar
+
+from codegen.errors import CodegenError, ConfigError
+
+I = TypeVar("I")  # noqa: E741 - an item
+R = TypeVar("R")
+
+Function = Callable[[Sequence[Any]], Iterable[Any]]
+
+POLL_S = 0.5
+DEATHS = 2
+"""An item that has killed so many workers while it was alone in them is lost. One death can be
+bad luck: a node was switched off, or the memory was full because of others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The result of an item whose worker died (``worker_died``) or hung (``timeout``)."""
+
+    reason: str
+    detail: str
+
+
+class Executor(Protocol):
+    """Where chunks are worked on."""
+
+    def map(
+        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
+    ) -> Generator[list[R | Lost], None, None]:
+        """Applies a picklable function to each chunk; yields the results in the chunks' order.
+
+        The function yields one result for each item, in order, and must not depend on how items are
+        cut into chunks: a chunk whose worker dies is tried again item by item. If it raises a
+        :class:`CodegenError`, that ends the whole map. No more than a bounded number of chunks is
+        drawn ahead of the results.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Items of one chunk: all of them or, after a death, a single one."""
+
+    chunk: int
+    first: int
+    items: Sequence[Any]
+    deaths: int = 0
+
+
+class TaskQueue:
+    """Chunks as tasks, and their results in order.
+
+    Args:
+        chunks: drawn one by one, and only when there is a use for them.
+        bound: the most chunks drawn whose results have not been given out.
+    """
+
+    def __init__(self, chunks: Iterator[Sequence[Any]], bound: int) -> None:
+        self._chunks = chunks
+        self._bound = bound
+        self._tasks: deque[Task] = deque()
+        self._results: dict[int, list[Any]] = {}
+        self._missing: dict[int, int] = {}  # chunk -> items without a result
+        self._drawn = self._given = 0
+        self._exhausted = False
+
+    def take(self) -> Task | None:
+        """A task to be worked on, or None if there is none for now."""
+        if not self._tasks:
+            self.draw()
+        return self._tasks.popleft() if self._tasks else None
+
+    def draw(self) -> bool:
+        """Draws one more chunk; False if the bound or the end of the chunks is reached."""
+        if self._exhausted or self._drawn - self._given >= self._bound:
+            return False
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self._exhausted = True
+            return False
+        self._tasks.append(Task(self._drawn, 0, chunk))
+        self._results[self._drawn] = [None] * len(chunk)
+        self._missing[self._drawn] = len(chunk)
+        self._drawn += 1
+        return True
+
+    def store(self, task: Task, results: Sequence[Any]) -> None:
+        """Keeps the results of a task."""
+        self._results[task.chunk][task.first : task.first + len(results)] = results
+        self._missing[task.chunk] -= len(results)
+
+    def died(self, task: Task, lost: Lost) -> None:
+        """Tries a task again, item by item, whose worker died; gives a lone item up in the end."""
+        if len(task.items) > 1:
+            singles = [Task(task.chunk, task.first + i, [one]) for i, one in enumerate(task.items)]
+            self._tasks.extendleft(reversed(singles))
+        elif lost.reason == "timeout" or task.deaths + 1 == DEATHS:
+            self.store(task, [lost])
+        else:
+            self._tasks.appendleft(Task(task.chunk, task.first, task.items, task.deaths + 1))
+
+    def in_order(self) -> Iterator[list[Any]]:
+        """The results of the chunks that are complete and whose turn it is."""
+        while self._given < self._drawn and not self._missing[self._given]:
+            del self._missing[self._given]
+            results = self._results.pop(self._given)
+            self._given += 1
+            yield results
+
+    @property
+    def finished(self) -> bool:
+        """Whether all chunks were drawn and given out."""
+        return self._exhausted and self._given == self._drawn
+
+
+@dataclass(frozen=True, slots=True)
+class LocalExecutor:
+    """Processes on this machine.
+
+    Attributes:
+        workers: their number. With 1, the work runs in the calling process, where it is easy to
+            debug; an item that kills its process then ends the run.
+        ahead: chunks in flight for each worker.
+        hang_s: a process that gives no result for so long is killed; None waits for ever.
+    """
+
+    workers: int = 1
+    ahead: int = 4
+    hang_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; it must be at least 1.")
+
+    def map(
+        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
+    ) -> Generator[list[R | Lost], None, None]:
+        """See :class:`Executor`."""
+        if self.workers == 1:
+            for chunk in chunks:
+                yield list(function(chunk))
+            return
+        queue = TaskQueue(iter(chunks), self.ahead * self.workers)
+        pool = _Pool(function, self.workers, self.hang_s, queue)
+        try:
+            yield from pool.run()
+        finally:
+            pool.close()
+
+
+class _Worker:
+    """One process, its pipe, and the task it has."""
+
+    def __init__(self, function: Function) -> None:
+        context = multiprocessing.get_context("spawn")  # forking copies threads' locks
+        self.connection, theirs = context.Pipe()
+        self.started = context.RawValue("d", 0.0)  # when the last result came, 0 if idle
+        self.process: SpawnProcess = context.Process(
+            target=_work, args=(theirs, function, self.started), daemon=True
+        )
+        # Ctrl-C on a terminal is for the parent: a child that is starting knows nothing of it yet.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()  # so that the pipe ends when the process does
+        self.ready = False
+        self.task: Task | None = None
+        self.hung = False
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def reap(self) -> str:
+        """Waits for the process to end, and says how it did."""
+        self.process.join()
+        self.connection.close()
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f"the process exited with code {code}"
+        with suppress(ValueError):
+            return f"the process was killed by {signal.Signals(-code).name}"
+        return f"the process was killed by signal {-code}"
+
+
+def _work(connection: Connection, function: Function, started: Any) -> None:
+    """The loop of a worker process. It ends when the parent closes the pipe or dies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        connection.send(None)  # ready
+        while True:
+            answer: list[Any] | CodegenError = []
+            items = connection.recv()
+            started.value = time.monotonic()
+            try:
+                for result in function(items):
+                    answer.append(result)
+                    started.value = time.monotonic()
+            except CodegenError as error:
+                answer = error
+            started.value = 0.0
+            connection.send(answer)
+
+
+class _Pool:
+    """The processes of one :meth:`LocalExecutor.map`."""
+
+    def __init__(
+        self, function: Function, workers: int, hang_s: float | None, queue: TaskQueue
+    ) -> None:
+        self.function = function
+        self.hang_s = hang_s
+        self.queue = queue
+        self.workers = [_Worker(function) for _ in range(workers)]
+
+    def run(self) -> Iterator[list[Any]]:
+        while not self.queue.finished:
+            self._hand_out()
+            # Chunks are read while the workers are busy, so that none waits for the source.
+            while not self._answers(0) and self.queue.draw():
+                pass
+            self._collect()
+            yield from self.queue.in_order()
+
+    def _hand_out(self) -> None:
+        for number, worker in enumerate(self.workers):
+            if not worker.ready or worker.task is not None:
+                continue
+            worker.task = self.queue.take()
+            if worker.task is None:
+                return
+            try:
+                worker.connection.send(worker.task.items)
+            except (BrokenPipeError, ConnectionResetError):
+                self._bury(number)
+
+    def _answers(self, timeout_s: float) -> list[Any]:
+        return wait([worker.connection for worker in self.workers], timeout_s)
+
+    def _collect(self) -> None:
+        """Takes what the workers have to say, waiting for it if need be."""
+        self._kill_hung()
+        busy = any(worker.task or not worker.ready for worker in self.workers)
+        ready = self._answers(POLL_S if busy else 0)
+        for number, worker in enumerate(self.workers):
+            if worker.connection not in ready:
+                continue
+            try:
+                message = worker.connection.recv()
+            except (EOFError, ConnectionResetError):
+                self._bury(number)
+                continue
+            if isinstance(message, CodegenError):
+                raise message
+            if not worker.ready:
+                worker.ready = True
+            elif (task := worker.task) is not None:
+                worker.task = None
+                self.queue.store(task, message)
+
+    def _kill_hung(self) -> None:
+        if self.hang_s is None:
+            return
+        for worker in self.workers:
+            began = worker.started.value
+            if began and time.monotonic() - began > self.hang_s:
+                worker.hung = True
+                worker.kill()
+
+    def _bury(self, number: int) -> None:
+        """Replaces a dead worker; its task is tried again item by item, to find which one kills."""
+        worker = self.workers[number]
+        how = worker.reap()
+        if not worker.ready:
+            raise CodegenError(
+                f"A worker process could not start ({how}).",
+                "In a script, call this under `if __name__ == '__main__':`; or use one worker.",
+            )
+        self.workers[number] = _Worker(self.function)
+        if worker.task is not None:
+            hung = Lost("timeout", f"over {self.hang_s:g} s") if worker.hung else None
+            self.queue.died(worker.task, hung or Lost("worker_died", how))
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        for worker in self.workers:
+            worker.reap()

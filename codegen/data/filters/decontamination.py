@@ -1,0 +1,295 @@
+"""Decontamination: leaves out examples that hold a problem of a test set, and reports them.
+
+An example is compared with the prompt, the solution and the tests of each problem in three ways:
+
+* ``exact``: its program is a solution but for layout, case and comments, or its instruction a
+  prompt but for layout, case and punctuation.
+* ``syntax``: its program, or a function in it, is a solution but for names, docstrings, annotations
+  and layout (:mod:`codegen.data.filters.text_forms`).
+* ``ngram``: it holds at least a share ``min_overlap`` of the n-grams of a part. Phi-1 (Gunasekar
+  et al. 2023) and Cosmopedia look for common 10-grams of words, and Cosmopedia then for half of the
+  problem; that is the default. With ``min_overlap`` 0 one common n-gram decides, as in open-r1 (8
+  words) and datatrove (12 words).
+
+Limits: no paraphrase is found, and no solution that was written anew. Text without spaces between
+words, such as Chinese, has few words and so few n-grams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from codegen.data.filters.references import Reference, ReferenceSet, open_reference
+from codegen.data.filters.text_forms import digest, exact_form, ngram_hashes, syntax_units, words
+from codegen.data.sources import Rejected
+from codegen.errors import ConfigError
+from codegen.records import Example, read_rows, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+PARTS = ("prompt", "solution", "tests")
+CONTAMINATED = "contaminated"
+DECONTAMINATION = "decontamination.jsonl"
+
+_DETAIL = re.compile(r"(\w+) match: part=(\w+) score=([\d.]+) set=(\S+) problem=(.*)", re.DOTALL)
+
+_MIN_NAMED_NODES = 6  # def f(a): return a
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Why an example is contaminated.
+
+    Attributes:
+        kind: ``exact`` text, ``syntax`` (equal but for names and layout) or ``ngram``.
+        part: the part of the problem that was found: ``prompt``, ``solution`` or ``tests``.
+        score: the share of the part's n-grams that the example holds; 1.0 for the other kinds.
+        set: the reference set.
+        problem: the problem's id.
+    """
+
+    kind: str
+    part: str
+    score: float
+    set: str
+    problem: str
+
+    def detail(self) -> str:
+        """As the text that stands in ``rejects.jsonl``; the problem's id may hold anything."""
+        return (
+            f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
+            f"problem={self.problem}"
+        )
+
+    @classmethod
+    def from_detail(cls, detail: str) -> Match | None:
+        """Back from :meth:`detail`; None if it isn't one."""
+        found = _DETAIL.fullmatch(detail)
+        if not found:
+            return None
+        kind, part, score, set_, problem = found.groups()
+        return cls(kind, part, float(score), set_, problem)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decontamination:
+    """An index of reference problems; picklable, a few MB for HumanEval and MBPP. See ``build``.
+
+    Attributes:
+        ngram: words in an n-gram.
+        min_overlap: the share of a part's n-grams that makes an example contaminated.
+        min_nodes: a function with fewer syntax nodes is compared with its names only: too many are
+            alike without them.
+        sets: name, number of problems and digest of each set.
+        parts: what a number in the tables below stands for: set, problem id, part.
+        sizes: the number of distinct n-grams of each part. [parts]
+        hashes: the n-grams of all parts, sorted. [n-grams]
+        owners: the part of each of them. [n-grams]
+        exact: digest -> part.
+        syntax: digest -> part.
+    """
+
+    ngram: int
+    min_overlap: float
+    min_nodes: int
+    sets: tuple[Mapping[str, Any], ...]
+    parts: tuple[tuple[str, str, str], ...]
+    sizes: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    owners: NDArray[np.int64]
+    exact: Mapping[bytes, int]
+    syntax: Mapping[bytes, int]
+
+    @classmethod
+    def build(
+        cls,
+        sets: Sequence[str | ReferenceSet],
+        *,
+        ngram: int = 10,
+        min_overlap: float = 0.5,
+        min_nodes: int = 12,
+    ) -> Decontamination:
+        """Reads the reference sets and makes the index.
+
+        Args:
+            sets: ``humaneval``, ``mbpp``, ``hub:...``, paths, or sets that were read before.
+            ngram: words in an n-gram.
+            min_overlap: the share of a part's n-grams from which on an example is contaminated; 0
+                for a single n-gram.
+            min_nodes: the least syntax nodes of a function to be compared whatever its names.
+
+        Raises:
+            InputError: if a set can't be read.
+            ConfigError: if a number is out of range.
+        """
+        import numpy as np
+
+        if ngram < 1:
+            raise ConfigError(f"ngram is {ngram}; it must be at least 1.", "10 is usual.")
+        if not 0 <= min_overlap <= 1:
+            raise ConfigError(f"min_overlap is {min_overlap}; it must be in [0, 1].")
+        read = [open_reference(s) if isinstance(s, str) else s for s in dict.fromkeys(sets)]
+        parts: list[tuple[str, str, str]] = []
+        hashes: list[NDArray[np.uint64]] = []
+        exact: dict[bytes, int] = {}
+        syntax: dict[bytes, int] = {}
+        for set_name, problem, part, text in _texts(read):
+            number = len(parts)
+            parts.append((set_name, problem.id, part))
+            hashes.append(ngram_hashes(words(text), ngram))
+            if found := _program_digest(text) if part == "solution" else _text_digest(text):
+                exact.setdefault(found, number)
+            if part == "solution":
+                for found in _syntax_digests(text, min_nodes):
+                    syntax.setdefault(found, number)
+        sizes = np.array([len(h) for h in hashes], np.int64)
+        owners = np.repeat(np.arange(len(parts)), sizes)
+        all_hashes = np.concatenate([np.empty(0, np.uint64), *hashes])
+        order = np.argsort(all_hashes, kind="stable")
+        return cls(
+            ngram=ngram,
+            min_overlap=min_overlap,
+            min_nodes=min_nodes,
+            sets=tuple(
+                {"name": s.name, "problems": len(s.problems), "sha256": s.digest()} for s in read
+            ),
+            parts=tuple(parts),
+            sizes=sizes,
+            hashes=all_hashes[order],
+            owners=owners[order],
+            exact=exact,
+            syntax=syntax,
+        )
+
+    def check(self, example: Example) -> Rejected | None:
+        """None if the example is clean, else ``skipped`` with reason ``contaminated``.
+
+        The detail is that of a :class:`Match`: of several, exact before syntax before n-grams, the
+        highest share first, then in the order of the sets.
+        """
+        match = self.match(example)
+        return match and Rejected(example.id, CONTAMINATED, match.detail(), "skipped")
+
+    def match(self, example: Example) -> Match | None:
+        """What the example is contaminated with."""
+        for found in (_program_digest(example.program), _text_digest(example.instruction)):
+            if (part := self.exact.get(found)) is not None:
+                return self._match("exact", part, 1.0)
+        if example.language == "python":
+            for found in _syntax_digests(example.program, self.min_nodes):
+                if (part := self.syntax.get(found)) is not None:
+                    return self._match("syntax", part, 1.0)
+        return self._overlap(example)
+
+    def _overlap(self, example: Example) -> Match | None:
+        import numpy as np
+
+        tokens = words(example.instruction) + words(example.program)
+        own = ngram_hashes(tokens, self.ngram)
+        first = np.searchsorted(self.hashes, own, "left")
+        last = np.searchsorted(self.hashes, own, "right")
+        held = [self.owners[a:b] for a, b in zip(first, last, strict=True) if a < b]
+        if not held:
+            return None
+        counts = np.bincount(np.concatenate(held), minlength=len(self.parts))
+        shares = counts / np.maximum(self.sizes, 1)
+        part = int(np.argmax(shares))  # the first of the highest
+        share = float(shares[part])
+        return self._match("ngram", part, share) if share >= self.min_overlap else None
+
+    def _match(self, kind: str, part: int, score: float) -> Match:
+        set_name, problem, name = self.parts[part]
+        return Match(kind, name, score, set_name, problem)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Settings, and the names and digests of the sets, as JSON values."""
+        return {
+            "sets": [dict(s) for s in self.sets],
+            "ngram": self.ngram,
+            "min_overlap": self.min_overlap,
+            "min_nodes": self.min_nodes,
+        }
+
+
+def _texts(sets: Sequence[ReferenceSet]) -> Iterator[tuple[str, Reference, str, str]]:
+    """Set, problem, part and text, for each text of each part."""
+    for reference_set in sets:
+        for problem in reference_set.problems:
+            for part in PARTS:
+                for text in getattr(problem, part):
+                    yield reference_set.name, problem, part, text
+
+
+def _syntax_digests(program: str, min_nodes: int) -> Iterator[bytes]:
+    for unit in syntax_units(program) or ():
+        if unit.nodes >= min_nodes:
+            yield unit.digest
+        elif unit.nodes >= _MIN_NAMED_NODES:
+            yield unit.named_digest
+
+
+def _program_digest(program: str) -> bytes:
+    """Of a program's exact form without case; empty if there is nothing in it."""
+    form = exact_form(program).lower()
+    return digest("program", form) if form else b""
+
+
+def _text_digest(text: str) -> bytes:
+    """Of the words of a text; empty if it has none."""
+    found = words(text)
+    return digest("words", *found) if found else b""
+
+
+def decontaminate(argument: str) -> Decontamination:
+    """The filter ``decontaminate:SET[,SET...]``.
+
+    Raises:
+        InputError: if a set can't be read.
+        ConfigError: if no set is named.
+    """
+    sets = [name.strip() for name in argument.split(",") if name.strip()]
+    if not sets:
+        raise ConfigError("Decontamination needs a test set.", "For example: humaneval")
+    return Decontamination.build(sets)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def write_report(
+    rejects: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> Mapping[str, Any]:
+    """Writes one line for each contaminated input in ``rejects.jsonl``, all at once; streams.
+
+    A line holds ``id`` (the input's), ``kind``, ``part``, ``score``, ``set`` and ``problem``.
+
+    Returns:
+        For the manifest: ``inputs``, their number, and the numbers by ``set``, ``kind``, ``part``.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("set", "kind", "part")}
+
+    def lines() -> Iterator[str]:
+        for row in _contaminated(rejects):
+            for name, counter in counts.items():
+                counter[row[name]] += 1
+            yield json.dumps(row) + "\n"
+
+    write_atomic(path, lines())
+    by_name = {name: dict(sorted(counter.items())) for name, counter in counts.items()}
+    return {"inputs": counts["set"].total(), **by_name}
+
+
+def _contaminated(rejects: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    for _, row in read_rows(rejects):
+        # A generator may have a reason of this name too.
+        match = Match.from_detail(row["detail"]) if row["reason"] == CONTAMINATED else None
+        if match:
+            yield {"id": row["id"], **asdict(match)}

@@ -1,0 +1,282 @@
+"""A Ray cluster: an existing one, or one started on this machine for the run.
+
+The work runs in actors, one for each CPU, so that what a generator keeps (a linter, a model) is
+loaded once. A worker or a whole node that dies costs a retry: its items go to the other actors, and
+a new actor takes its place as soon as the cluster has room, be it on a node that joins later.
+
+An item that hangs, even in C code with the interpreter's lock held, is cut by ``faulthandler``'s
+watchdog, a thread of the actor's process that needs no lock.
+
+Limits: all results pass through the process that called :meth:`RayExecutor.map`, which writes them;
+raise the engine's ``chunk_size`` when hundreds of workers make that process the bottleneck. Every
+node needs this package, in the same version.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from codegen.data.executors import POLL_S, Function, I, Lost, R, Task, TaskQueue
+from codegen.errors import CodegenError, ConfigError
+
+OBJECT_STORE_BYTES = 200 * 2**20
+FAILED_STARTS = 3
+CONNECT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RayExecutor:
+    """Actors on a Ray cluster.
+
+    Attributes:
+        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
+            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
+            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
+            that one is used.
+        workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
+        ahead: chunks in flight for each worker.
+        hang_s: a process that gives no result for so long is killed; None waits for ever.
+        start_s: how long to wait while there is no living actor at all.
+    """
+
+    address: str = ""
+    workers: int | None = None
+    ahead: int = 4
+    hang_s: float | None = None
+    start_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"workers is {self.workers}; it must be at least 1.")
+
+    def map(
+        self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
+    ) -> Generator[list[R | Lost], None, None]:
+        """See :class:`Executor`."""
+        with _connected(self.address, self.workers) as ray:
+            workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            queue = TaskQueue(iter(chunks), self.ahead * workers)
+            pool = _Actors(ray, function, workers, self, queue)
+            try:
+                yield from pool.run()
+            finally:
+                pool.close()
+
+
+@contextmanager
+def _connected(address: str, workers: int | None) -> Iterator[ModuleType]:
+    """The ``ray`` module, connected; undone at the end unless the caller was connected before."""
+    ray = _import_ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        settings |= {
+            "num_cpus": workers or len(os.sched_getaffinity(0)),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGTERM) if in_main else None
+    try:
+        try:
+            _check_reachable(address)
+            ray.init(address=address, **settings)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _no_cluster(address, error) from None
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)  # ray.init sets its own
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+
+
+def _import_ray() -> ModuleType:
+    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
+    try:
+        import ray
+    except ImportError:
+        raise CodegenError(
+            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
+        ) from None
+    return ray
+
+
+def _no_cluster(address: str, error: BaseException) -> CodegenError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if address == "local":
+        return CodegenError(
+            f"Ray could not start on this machine: {first}", "Use --executor local."
+        )
+    return CodegenError(
+        f"Cannot connect to a Ray cluster at {address!r}: {first}",
+        "Start one with `ray start --head`, or give --ray-address local to have one started here.",
+    )
+
+
+class _Worker:
+    """What an actor holds.
+
+    Args:
+        function: a reference to the function in a list, which Ray does not look into: what it
+            refers to can be imported only once the driver's import path is known.
+        path: the driver's import path.
+        hang_s: see :class:`RayExecutor`.
+    """
+
+    def __init__(self, function: list[Any], path: list[str], hang_s: float | None) -> None:
+        sys.path.extend(folder for folder in path if folder not in sys.path)
+        self.function: Function = _import_ray().get(function[0])
+        self.hang_s = hang_s
+
+    def work(self, items: Sequence[Any]) -> list[Any] | CodegenError:
+        """Results of some items; a :class:`CodegenError` is given back, not raised."""
+        answer: list[Any] = []
+        try:
+            self._restart_watchdog()
+            for result in self.function(items):
+                answer.append(result)
+                self._restart_watchdog()
+        except CodegenError as error:
+            return error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        return answer
+
+    def _restart_watchdog(self) -> None:
+        if self.hang_s is not None:
+            faulthandler.dump_traceback_later(self.hang_s, exit=True, file=2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of an actor that has not answered; one without a task asks whether it is alive."""
+
+    actor: Any
+    task: Task | None
+    began: float
+
+
+class _Actors:
+    """The actors of one :meth:`RayExecutor.map`."""
+
+    def __init__(
+        self,
+        ray: ModuleType,
+        function: Function,
+        workers: int,
+        settings: RayExecutor,
+        queue: TaskQueue,
+    ) -> None:
+        self.ray = ray
+        self.hang_s = settings.hang_s
+        self.start_s = settings.start_s
+        self.queue = queue
+        self.make = ray.remote(_Worker).options(num_cpus=1, max_restarts=0)
+        self.function = ray.put(function)
+        self.calls: dict[Any, _Call] = {}
+        self.idle: list[Any] = []
+        self.failed_starts = 0
+        self.last_alive = time.monotonic()
+        for _ in range(workers):
+            self._start()
+
+    def _start(self) -> None:
+        actor = self.make.remote([self.function], sys.path, self.hang_s)
+        self._call(actor, None)
+
+    def _call(self, actor: Any, task: Task | None) -> None:
+        reference = actor.work.remote(task.items if task else [])
+        self.calls[reference] = _Call(actor, task, time.monotonic())
+
+    def run(self) -> Iterator[list[Any]]:
+        while not self.queue.finished:
+            while self.idle and (task := self.queue.take()):
+                self._call(self.idle.pop(), task)
+            # Chunks are read while the actors are busy, so that none waits for the source.
+            while not self._answers(0) and self.queue.draw():
+                pass
+            for reference in self._answers(POLL_S):
+                self._collect(reference, self.calls.pop(reference))
+            self._check_alive()
+            yield from self.queue.in_order()
+
+    def _answers(self, timeout_s: float) -> list[Any]:
+        if not self.calls:
+            return []
+        references = list(self.calls)
+        return self.ray.wait(references, num_returns=1, timeout=timeout_s)[0]
+
+    def _collect(self, reference: Any, call: _Call) -> None:
+        try:
+            answer = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            self._bury(call, error)
+            return
+        if isinstance(answer, CodegenError):
+            raise answer
+        self.failed_starts = 0
+        self.idle.append(call.actor)
+        if call.task is not None:
+            self.queue.store(call.task, answer)
+
+    def _bury(self, call: _Call, error: BaseException) -> None:
+        """Replaces an actor that died or raised what the function should not."""
+        self.ray.kill(call.actor)
+        if call.task is None:
+            self.failed_starts += 1
+            if self.failed_starts >= FAILED_STARTS:
+                raise CodegenError(
+                    f"A Ray worker could not start: {_last_line(error)}",
+                    "Install codegen-toolkit and the generator's module on every node.",
+                )
+        else:
+            hung = self.hang_s is not None and time.monotonic() - call.began > self.hang_s
+            lost = (
+                Lost("timeout", f"over {self.hang_s:g} s")
+                if hung
+                else Lost("worker_died", "the Ray worker died")
+            )
+            self.queue.died(call.task, lost)
+        self._start()
+
+    def _check_alive(self) -> None:
+        if self.idle or any(call.task for call in self.calls.values()):
+            self.last_alive = time.monotonic()
+        elif time.monotonic() - self.last_alive > self.start_s:
+            raise CodegenError(
+                f"The Ray cluster gave no worker within {self.start_s:g} s.",
+                "See what holds its CPUs with: ray status",
+            )
+
+    def close(self) -> None:
+        for actor in [*self.idle, *(call.actor for call in self.calls.values())]:
+            self.ray.kill(actor)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,146 @@
+"""What is chosen by name: the built-in parts, and those of other installed packages.
+
+Another package adds a part by an entry point, in its own ``pyproject.toml``::
+
+    [project.entry-points."codegen.generators"]
+    shout = "my_package:Shout"
+
+After ``pip install`` the name works wherever a built-in one does, on the command line too. Nothing
+is imported before it is used. A built-in name can't be replaced.
+
+What each kind of part is called with, and what it gives:
+
+* ``generators``: options -> :class:`codegen.data.generators.TextGenerator`
+* ``sources``: (text after the colon, :class:`codegen.data.sources.SourceOptions`) ->
+  :class:`codegen.data.sources.Source`
+* ``filters``: text after the colon -> :class:`codegen.data.filters.Filter`
+* ``tasks``: a subclass of :class:`codegen.evals.tasks.CodeTask`, or anything else with
+  ``load(name, about, source)`` -> :class:`codegen.evals.tasks.Task`
+* ``backends``: subclasses of :class:`codegen.generation.Backend`
+* ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
+* ``rewards``: see :mod:`codegen.rewards`
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from codegen.errors import CodegenError, ConfigError
+
+BUILT_IN: Mapping[str, Mapping[str, str]] = {
+    "generators": {
+        "lintseq": "codegen.lintseq:LintSeq",
+        "unicode": "codegen.methods.unicode:UniCode",
+        "cogex": "codegen.cogex.generator:CoGEX",
+        "backspace": "codegen.methods.backspace:Backspace",
+        "infilling": "codegen.methods.infilling:Infilling",
+        "whole": "codegen.data.generators:Whole",
+        "plain": "codegen.data.generators:Plain",
+    },
+    "sources": {
+        "stdlib": "codegen.data.sources.functions:stdlib",
+        "humaneval": "codegen.data.sources.drawn:humaneval",
+        "mbpp": "codegen.data.sources.rows:mbpp",
+        "families": "codegen.data.sources.drawn:families",
+        "puzzles": "codegen.data.sources.drawn:puzzles",
+        "hub": "codegen.data.sources.rows:hub",
+    },
+    "filters": {
+        "decontaminate": "codegen.data.filters.decontamination:decontaminate",
+    },
+    "tasks": {
+        "humaneval": "codegen.evals.tasks.humaneval:HumanEval",
+        "humaneval-short": "codegen.evals.tasks.humaneval:HumanEvalShort",
+        "humaneval-plus": "codegen.evals.tasks.evalplus:HumanEvalPlus",
+        "mbpp": "codegen.evals.tasks.mbpp:Mbpp",
+        "mbpp-test": "codegen.evals.tasks.mbpp:MbppTest",
+        "mbpp-sanitized": "codegen.evals.tasks.mbpp:MbppSanitized",
+        "mbpp-plus": "codegen.evals.tasks.evalplus:MbppPlus",
+        "humaneval-single-line": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-multi-line": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-random-span": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-random-span-light": "codegen.evals.tasks.infilling:Infilling",
+        "humanevalfix": "codegen.evals.tasks.humanevalfix:HumanEvalFix",
+        "humanevalfix-docs": "codegen.evals.tasks.humanevalfix:HumanEvalFixDocs",
+        "cruxeval-o": "codegen.evals.tasks.cruxeval:CruxEval",
+        "cruxeval-i": "codegen.evals.tasks.cruxeval:CruxEvalInputs",
+        "bigcodebench-hard": "codegen.evals.tasks.bigcodebench:BigCodeBench",
+        "coderepeteval": "codegen.evals.tasks.coderepeteval:CodeRepetEval",
+        "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
+        "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
+        "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
+    },
+    "backends": {
+        "transformers": "codegen.generation.transformers:TransformersBackend",
+        "vllm": "codegen.generation.vllm:VllmBackend",
+        "openai": "codegen.generation.openai:OpenAIBackend",
+    },
+    "decoders": {},
+    "rewards": {
+        "passed": "codegen.rewards:passed",
+    },
+}
+"""Kind -> name -> ``module:attribute``."""
+
+
+def names(kind: str) -> list[str]:
+    """The names of all parts of a kind: the built-in ones in their order, then the others."""
+    return [*BUILT_IN[kind], *sorted(_installed(kind).keys() - BUILT_IN[kind].keys())]
+
+
+def package_of(kind: str, name: str) -> str:
+    """The package that adds a part; "" if the part is built in or unknown."""
+    found = _installed(kind).get(name)
+    return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
+
+
+def load(kind: str, name: str) -> Any:
+    """A part by its name; imports the module that holds it.
+
+    Raises:
+        ConfigError: for an unknown name; says the nearest one.
+        CodegenError: if the package that adds it is broken, or two packages add the name.
+    """
+    if target := BUILT_IN[kind].get(name):
+        return EntryPoint(name, target, f"codegen.{kind}").load()
+    part = f"{kind.removesuffix('s')} {name!r}"
+    found = _installed(kind).get(name)
+    if not found:
+        known = names(kind)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(
+            f"Unknown {part}.",
+            f"{hint}There are: {', '.join(sorted(known)) or 'none'}.",
+        )
+    entry, *others = found
+    packages = [_name(one) for one in found]
+    if others:
+        raise CodegenError(
+            f"The packages {' and '.join(packages)} both add the {part}.",
+            "Uninstall one of them.",
+        )
+    try:
+        return entry.load()
+    except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CodegenError(
+            f"The {part} of the package {packages[0]} can't be loaded ({reason}).",
+            f"Mend {packages[0]}, or uninstall it.",
+        ) from None
+
+
+@cache
+def _installed(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in entry_points(group=f"codegen.{kind}"):
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
+
+
+def _name(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value

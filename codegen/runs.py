@@ -1,0 +1,341 @@
+"""The directory of a run: locked, claimed for one set of settings, journalled, resumed.
+
+Data generation, sampling, fine-tuning, program search and the quickstart keep their results in a
+directory each. They can be killed at any moment; the same command, run again, resumes. All of them
+do it in the same way::
+
+    directory = RunDirectory(out)
+    with directory.open("log.jsonl") as journal:        # one process at a time
+        directory.claim(settings, begun=journal.size > 0)  # the same settings as before
+        done = list(read_rows(journal.path))            # whole lines, whatever was killed
+        ...
+        journal.append(json.dumps(result))              # whole lines, or none on a full disk
+        directory.write("result.json", text)            # the whole file, or the old one
+
+A journal's whole lines are what is done; what was being made when the process died is made again.
+So a result must be a function of its settings and of its place in the run alone.
+
+A directory may have come from a stranger: links in it are never followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegen.errors import InputError, MachineError, ResumeError
+from codegen.paths import child, open_plain
+from codegen.records import write_atomic
+
+LOCK = ".lock"
+"""The journal of a run that keeps none: an empty file that is locked."""
+
+
+class Journal:
+    """An append-only file of lines that survives ``kill -9``: a torn last line is cut off.
+
+    It is locked while it is open, so only one process has it. Use it as a context manager.
+
+    Args:
+        path: the file; made if it is not there.
+        option: what the user changes to write to another place, for the error.
+
+    Raises:
+        InputError: if another process has it open, or the path is a link or not a plain file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], option: str = "--out") -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = open_plain(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._file = os.fdopen(descriptor, "a+b", buffering=0)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise InputError(
+                f"{self.path} is being written by another process.",
+                f"Wait for it to end, or choose another {option}.",
+            ) from None
+        self._cut_torn_line()
+
+    def _cut_torn_line(self) -> None:
+        end = size = self.size
+        while end > 0:
+            start = max(0, end - 65536)
+            self._file.seek(start)
+            newline = self._file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            self._file.truncate(end)
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        return self._file.seek(0, os.SEEK_END)
+
+    def append(self, *lines: str) -> None:
+        """Appends whole lines, given without their ends; all of them or, on an error, none."""
+        start = self.size
+        view = memoryview("".join(line + "\n" for line in lines).encode("utf-8"))
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(start)  # a full disk must not leave half a line behind
+            raise
+
+    def clear(self) -> None:
+        """Removes all lines."""
+        self._file.truncate(0)
+
+    def close(self) -> None:
+        """Syncs to disk, closes, and so unlocks."""
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """A directory that holds one run.
+
+    Attributes:
+        folder: the directory. Links in the path to it are followed, links in it are refused.
+        settings_file: the JSON file with the run's settings.
+        option: what the user changes to choose another directory, for errors.
+    """
+
+    folder: Path
+    settings_file: str = "run.json"
+    option: str = "--out"
+
+    @contextmanager
+    def open(self, journal: str = LOCK) -> Iterator[Journal]:
+        """Makes the directory if need be, and locks it against other processes.
+
+        Args:
+            journal: the name of the file that is locked and holds what is done.
+
+        Raises:
+            InputError: if another process has it, or it can't be written; a link is in its place.
+            MachineError: if the disk becomes full, in the body too.
+        """
+        with explain_full_disk(self.folder):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                opened = Journal(self.folder / journal, self.option)
+            except (FileExistsError, NotADirectoryError):
+                raise InputError(
+                    f"{self.folder} is a file.", f"Give a directory to {self.option}."
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                raise InputError(
+                    f"Cannot write to {self.folder}: {error.strerror}.",
+                    f"Check the permissions, or choose another {self.option}.",
+                ) from None
+            with opened:
+                yield opened
+
+    def claim(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        begun: bool,
+        section: str = "",
+        more: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        old_values: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Stores the settings, or checks that the run was begun with the same ones.
+
+        Call it with the directory locked. Settings that made no result yet are replaced: the first
+        try may have failed because of them.
+
+        Args:
+            settings: all that decides the results (JSON values).
+            begun: whether there are results, or parts of them.
+            section: the key of the settings file that holds the settings; by default they are the
+                file.
+            more: with a section: further keys of the file, which are stored and not compared.
+            defaults: what settings are that an older version did not store.
+            old_values: setting -> value that an older version stored -> what it is called now.
+
+        Raises:
+            ResumeError: naming each setting that differs; or if the settings file is missing or
+                damaged.
+        """
+        now = json.loads(json.dumps(settings))  # as a file gives it back: lists for tuples
+        stored = self.read(self.settings_file)
+        if begun and stored is None:
+            raise ResumeError(
+                f"{self.folder} holds results but no {self.settings_file}, so their settings are "
+                "unknown.",
+                f"Choose another {self.option}.",
+            )
+        then = stored
+        if section and isinstance(stored, dict):
+            then = stored.get(section)
+        if stored is not None and not isinstance(then, dict):
+            raise self._damaged()
+        if begun:
+            known = {key: value for key, value in (defaults or {}).items() if key in now}
+            known |= then or {}
+            for key, values in (old_values or {}).items():
+                if isinstance(value := known.get(key), str):
+                    known[key] = values.get(value, value)
+            refuse_changes(self.folder, known, now, self.option)
+        elif then != now:
+            content = {section: now, **(more or {})} if section else now
+            self.write(self.settings_file, json.dumps(content, indent=2) + "\n")
+
+    def read(self, name: str) -> Any:
+        """The content of one of the run's JSON files; None if there is no such file.
+
+        Raises:
+            InputError: if it can't be read, or a link is in its place.
+            ResumeError: if it holds no JSON, or nothing.
+        """
+        path = child(self.folder, name, str(self.folder))
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+        except (ValueError, RecursionError):
+            value = None
+        if value is None:
+            raise self._damaged(name)
+        return value
+
+    def _damaged(self, name: str = "") -> ResumeError:
+        return ResumeError(
+            f"{self.folder / (name or self.settings_file)} is damaged.",
+            f"Choose another {self.option}, or delete that directory.",
+        )
+
+    def write(self, name: str, content: str | bytes | Iterable[str]) -> Path:
+        """Writes one of the run's files: a reader, or a crash, sees the old one or the new one."""
+        write_atomic(self.folder / name, content)
+        return self.folder / name
+
+    def refuse_foreign(self, *own: str) -> None:
+        """Refuses a directory that is not empty and holds none of a run's own files.
+
+        Args:
+            own: names, of which a run that was begun has at least one. Other hidden files don't
+                count.
+
+        Raises:
+            InputError: naming a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder} is a file.", f"Give a directory to {self.option}.")
+        if not self.folder.exists() or any((self.folder / name).exists() for name in own):
+            return
+        there = sorted(path.name for path in self.folder.iterdir())
+        if foreign := [name for name in there if not name.startswith(".")]:
+            raise InputError(
+                f"{self.folder} is not empty ({foreign[0]!r} is in it) and holds no earlier run.",
+                f"Choose a new directory for {self.option}.",
+            )
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of settings (JSON values), whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_changes(
+    where: str | os.PathLike[str],
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    option: str = "--out",
+) -> None:
+    """Compares the settings of an earlier run with those of this one, at any depth.
+
+    Args:
+        where: what was begun with them, for the error.
+        then, now: JSON values; a tuple equals the list that it becomes on disk.
+        option: what the user changes to choose another directory.
+
+    Raises:
+        ResumeError: naming each setting that differs, from what to what.
+    """
+    flat_then, flat_now = (dict(_flat(json.loads(json.dumps(side)))) for side in (then, now))
+    changes = [
+        f"{key} from {_shown(flat_then, key)} to {_shown(flat_now, key)}"
+        for key in dict.fromkeys([*flat_then, *flat_now])
+        if _shown(flat_then, key) != _shown(flat_now, key)
+    ]
+    if changes:
+        raise ResumeError(
+            f"{where} was begun with other settings. Changed: {'; '.join(changes)}.",
+            f"Choose another {option}, or restore what has changed.",
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return json.dumps(flat[key], ensure_ascii=False) if key in flat else "(not set)"
+
+
+_NO_SPACE = {
+    errno.ENOSPC: "Free some space",
+    errno.EDQUOT: "Free some space",
+    errno.EFBIG: "Raise the file-size limit (ulimit -f)",
+}
+
+
+@contextmanager
+def explain_full_disk(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns the errors of a full disk, SQLite's too, into one clear line.
+
+    Raises:
+        MachineError: in their place.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise _full_disk(folder, error.errno) from None
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname not in ("SQLITE_FULL", "SQLITE_IOERR_WRITE"):
+            raise
+        raise _full_disk(folder, errno.ENOSPC) from None
+
+
+def _full_disk(folder: str | os.PathLike[str], code: int) -> MachineError:
+    return MachineError(
+        f"Cannot write to {os.fspath(folder)}: {os.strerror(code)}.",
+        f"{_NO_SPACE[code]} and run the same command again to resume.",
+    )

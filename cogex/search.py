@@ -1,0 +1,522 @@
+"""CoTACS: search for the program that a model emulates best on a task.
+
+Source: arXiv 2405.16337, Algorithm 1 (§2.3; the numbers are those of §3.1). For each of n problems
+the model writes a program; the one that answers most of the other problems right, when the model
+emulates it, is the task's program.
+
+Kept apart from the published form: programs that differ in comments alone are one (the first), an
+emulation is made once and kept, a program that breaks a rule is written again up to ``tries``
+times, and ties go to the program that was written more often, then to the earlier one.
+
+Beside the published ranking there is successive halving: most programs are dropped after a few
+problems, the best see more. Source: Karnin, Koren, Somekh, "Almost Optimal Exploration in
+Multi-Armed Bandits", ICML 2013: rounds of equal cost, after each of which the worse part is
+dropped. Here a program keeps the problems that it has seen, all programs see the same ones, and a
+round keeps a third.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from codegen.cogex.literals import Invalid, normalised
+from codegen.cogex.model import Emulation, Query
+from codegen.cogex.program import PseudoProgram, parse_program
+from codegen.cogex.tasks import TaskItem
+from codegen.errors import ConfigError, InputError
+from codegen.records import has_lone_surrogate, read_rows
+from codegen.runs import Journal, RunDirectory
+
+SETTINGS = "search.json"
+LOG = "log.jsonl"
+CANDIDATES, ITEMS = 300, 1000
+KEEP = 3  # one program in so many survives a round
+
+Method = Literal["halving", "full"]
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """How a program is searched.
+
+    Attributes:
+        candidates: n, the programs to choose from, one written for each of so many problems; the
+            other problems rank them.
+        method: ``full`` emulates each program on all ranking problems, as published; ``halving``
+            drops most programs early.
+        share: of the published method's emulations that halving may take.
+        threshold: alpha, method ``full`` alone: a program that gets less on the problems that the
+            candidates are written for is written again. The paper does not give its value; 0, the
+            default, requests nothing.
+        tries: how often a program is written at most; the best stays. The paper sets no bound.
+        best: k, how many programs are kept, to answer by majority.
+        program_temperature, answer_temperature: of the sampling.
+        seed: of all randomness.
+    """
+
+    candidates: int = CANDIDATES
+    method: Method = "halving"
+    share: float = 0.2
+    threshold: float = 0.0
+    tries: int = 5
+    best: int = 3
+    program_temperature: float = 0.7
+    answer_temperature: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "tries", "best"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.method not in ("halving", "full"):
+            raise ConfigError(f"There is no method {self.method!r}.", "There are: halving, full.")
+        if not 0 < self.share <= 1 or not 0 <= self.threshold <= 1:
+            raise ConfigError("share must lie in (0, 1], threshold in [0, 1].")
+        if self.threshold and self.method != "full":
+            raise ConfigError("A threshold is for method full.", "Add: --method full")
+
+
+def within_budget(budget: int, method: Method, share: float) -> tuple[int, int]:
+    """Candidates and problems whose search takes about so many emulations, at most the paper's.
+
+    Their proportion is the paper's, 300 to 1000: with D problems 0.3 D candidates are ranked on
+    0.7 D problems.
+    """
+    ratio = CANDIDATES / ITEMS
+    cost_of_one = ratio * (1 - ratio) * (share if method == "halving" else 1.0)
+    items = max(4, min(ITEMS, int(sqrt(budget / cost_of_one))))
+    return max(2, min(CANDIDATES, round(ratio * items))), items
+
+
+# --- successive halving ----------------------------------------------------------------------
+
+
+class Round(NamedTuple):
+    """So many programs, each emulated on the first so many problems."""
+
+    programs: int
+    items: int
+
+
+def plan_rounds(programs: int, items: int, budget: float, finalists: int = 1) -> list[Round]:
+    """The rounds, the last of which ranks the finalists.
+
+    Args:
+        programs: to choose from.
+        items: problems that each could be tried on.
+        budget: emulations that may be spent. One a program is needed, so that a smaller one is
+            exceeded.
+        finalists: how many programs are wanted.
+
+    Returns:
+        rounds with falling programs and rising items; none if there is no program or problem.
+    """
+    if not programs or not items:
+        return []
+    sizes = [programs]
+    while sizes[-1] > max(finalists, 2):
+        sizes.append(max(finalists, 2, ceil(sizes[-1] / KEEP)))
+    # The largest allowance of a round that keeps within the budget.
+    low, high = 0, int(budget)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if cost_of(_rounds(sizes, items, middle)) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return _rounds(sizes, items, low)
+
+
+def _rounds(sizes: list[int], items: int, allowance: int) -> list[Round]:
+    rounds: list[Round] = []
+    seen = 0
+    for size in sizes:
+        seen = min(items, max(1, seen + allowance // size))
+        rounds.append(Round(size, seen))
+    return rounds
+
+
+def cost_of(rounds: list[Round]) -> int:
+    """The emulations that the rounds take."""
+    seen, cost = 0, 0
+    for programs, items in rounds:
+        cost += programs * (items - seen)
+        seen = items
+    return cost
+
+
+# --- what a search has done, on disk ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A program that the model wrote for a problem, at some try; or why there is none."""
+
+    item: str
+    index: int
+    program: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """An emulation of a program on a problem: what was answered, and whether it was right."""
+
+    program: str
+    item: str
+    answer: str
+    right: bool
+    failure: str = ""
+
+
+class SearchLog:
+    """Draws by (item, index) and tries by (program's digest, item). A context manager.
+
+    Args:
+        folder: where it is kept; None to keep it in memory alone.
+        settings: what decides the result (JSON values).
+
+    Raises:
+        ResumeError: if the folder holds another search.
+        InputError: if it can't be read or written.
+    """
+
+    def __init__(self, folder: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.resumed = 0  # entries that an earlier run made
+        self.draws: dict[tuple[str, int], Draw] = {}
+        self.tries: dict[tuple[str, str], Try] = {}
+        self._journal: Journal | None = None
+        self._stack = ExitStack()
+        if folder is None:
+            return
+        directory = RunDirectory(Path(folder), SETTINGS)
+        directory.refuse_foreign(SETTINGS, LOG)
+        with ExitStack() as stack:
+            self._journal = stack.enter_context(directory.open(LOG))
+            directory.claim(settings, begun=self._journal.size > 0)
+            for where, row in read_rows(self._journal.path):
+                self._read(where, row)
+            self._stack = stack.pop_all()
+        self.resumed = len(self.draws) + len(self.tries)
+
+    def add(self, entry: Draw | Try) -> None:
+        """Keeps an entry."""
+        self._keep(entry)
+        if self._journal:
+            row = {name: getattr(entry, name) for name in entry.__slots__}
+            text = json.dumps(row, ensure_ascii=False)
+            self._journal.append(json.dumps(row) if has_lone_surrogate(text) else text)
+
+    def __enter__(self) -> SearchLog:
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def _keep(self, entry: Draw | Try) -> None:
+        if isinstance(entry, Draw):
+            self.draws[entry.item, entry.index] = entry
+        else:
+            self.tries[entry.program, entry.item] = entry
+
+    def _read(self, where: str, row: Any) -> None:
+        try:
+            self._keep(Draw(**row) if "index" in row else Try(**row))
+        except TypeError:
+            raise InputError(
+                f"{where} is no line of a search.", "Choose another --out, or mend the file."
+            ) from None
+
+
+# --- the search ------------------------------------------------------------------------------
+
+
+class Emulator(Protocol):
+    """What the search needs of a model: :class:`codegen.cogex.model.PseudoModel`."""
+
+    def write(self, queries: Sequence[Query], temperature: float) -> Iterable[tuple[int, str, str]]:
+        """Programs: (number of the query, text, failure)."""
+        ...
+
+    def emulate(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterable[tuple[int, Emulation]]:
+        """Emulations: (number of the query, what the model said)."""
+        ...
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A program and how it did.
+
+    Attributes:
+        program: the program.
+        written: how often the model wrote it.
+        order: which of the different programs it is, from 0.
+        items: ranking problems that it was tried on.
+        right: how many of them it got right.
+        failures: emulations without an answer, by reason.
+        score: right / items.
+    """
+
+    program: PseudoProgram
+    written: int = 0
+    order: int = 0
+    items: int = 0
+    right: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def score(self) -> float:
+        """The share of the problems that it got right."""
+        return self.right / self.items if self.items else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        ranking: all different programs, the best first; those dropped later before those dropped
+            earlier.
+        best: the first k of them.
+        rejected: programs that broke a rule, by reason.
+        emulations: made or found in the log for this search.
+        emulations_full: that the published method takes: each program that was written, copies
+            included, on each ranking problem.
+        failures: emulations without an answer, by reason.
+        examples: of these reasons, one in words.
+    """
+
+    ranking: tuple[Candidate, ...]
+    best: tuple[Candidate, ...]
+    rejected: Counter[str]
+    emulations: int
+    emulations_full: int
+    failures: Counter[str]
+    examples: dict[str, str]
+
+
+class ProgramSearch:
+    """One search.
+
+    Args:
+        instruction: of the task.
+        train: problems that programs are written for, one for each.
+        dev: problems that rank them.
+        model: writes and emulates.
+        settings: the numbers.
+        log: keeps what was done.
+        report: called with (stage, done, total).
+    """
+
+    def __init__(
+        self,
+        instruction: str,
+        train: Sequence[TaskItem],
+        dev: Sequence[TaskItem],
+        model: Emulator,
+        settings: SearchSettings,
+        log: SearchLog,
+        report: Report = lambda *_: None,
+    ) -> None:
+        self.instruction, self.train, self.dev = instruction, train, dev
+        self.model, self.settings = model, settings
+        self.log, self.report = log, report
+        self.rejected: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.used: set[tuple[str, str]] = set()
+
+    def run(self) -> Found:
+        """Searches, or resumes with what the log holds."""
+        candidates = self._candidates()
+        if self.settings.method == "full":
+            self._try(candidates, self.dev)
+            ranking = _ranked(candidates)
+        else:
+            ranking = self._halve(candidates)
+        best = tuple(ranking[: self.settings.best])
+        failures = Counter[str]()
+        for key in sorted(self.used):
+            if failure := self.log.tries[key].failure:
+                reason, _, detail = failure.partition(": ")
+                failures[reason] += 1
+                self.examples.setdefault(reason, detail)
+        return Found(
+            ranking=tuple(ranking),
+            best=best,
+            rejected=self.rejected,
+            emulations=len(self.used),
+            emulations_full=self._published(candidates),
+            failures=failures,
+            examples={reason: text for reason, text in self.examples.items() if text},
+        )
+
+    def answers(self, programs: Sequence[Candidate], items: Sequence[TaskItem]) -> list[list[Try]]:
+        """What each program answers to each problem, in the order of the problems."""
+        self._emulate([candidate.program for candidate in programs], items, "test")
+        return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
+
+    def _candidates(self) -> list[Candidate]:
+        """The different sound programs, one written for each problem of ``train``."""
+        found: dict[str, Candidate] = {}
+        closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
+
+        def accept(program: PseudoProgram) -> None:
+            known = found.setdefault(program.digest, Candidate(program, 0, len(found)))
+            known.written += 1
+
+        waiting = list(self.train)
+        for index in range(self.settings.tries):
+            if not waiting:
+                break
+            programs = self._sound(self._write(waiting, index))
+            scores = self._train_scores(programs)
+            again = []
+            for item in waiting:
+                program = programs.get(item.id)
+                if program is None:
+                    again.append(item)
+                elif (score := scores[program.digest]) >= self.settings.threshold:
+                    accept(program)
+                else:
+                    if score > closest.get(item.id, (-1.0, None))[0]:
+                        closest[item.id] = score, program
+                    again.append(item)
+            waiting = again
+        for item in waiting:
+            if item.id in closest:
+                accept(closest[item.id][1])
+        return list(found.values())
+
+    def _sound(self, draws: dict[str, Draw]) -> dict[str, PseudoProgram]:
+        """The programs that keep the rules, by problem; the others are counted."""
+        programs = {}
+        for item, draw in draws.items():
+            try:
+                if draw.failure:
+                    reason, _, detail = draw.failure.partition(": ")
+                    raise Invalid(reason, detail)
+                programs[item] = parse_program(draw.program)
+            except Invalid as error:
+                self.rejected[error.reason] += 1
+                self.examples.setdefault(error.reason, error.detail)
+        return programs
+
+    def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:
+        """Scores on the problems of ``train``, which only a threshold needs; else 1."""
+        distinct = {program.digest: program for program in programs.values()}
+        if not self.settings.threshold:
+            return dict.fromkeys(distinct, 1.0)
+        self._emulate(list(distinct.values()), self.train, "threshold")
+        scores = {}
+        for digest in distinct:
+            keys = [(digest, item.id) for item in self.train]
+            self.used.update(keys)
+            scores[digest] = sum(self.log.tries[key].right for key in keys) / len(keys)
+        return scores
+
+    def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, Draw]:
+        missing = [item for item in items if (item.id, index) not in self.log.draws]
+        done = len(self.log.draws)
+        queries = [
+            Query(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
+        ]
+        for number, text, failure in self.model.write(queries, self.settings.program_temperature):
+            self.log.add(Draw(missing[number].id, index, text, failure))
+            done += 1
+            self.report("programs", done, max(len(self.train), done))
+        return {item.id: self.log.draws[item.id, index] for item in items}
+
+    def _emulate(
+        self, programs: Sequence[PseudoProgram], items: Sequence[TaskItem], stage: str
+    ) -> None:
+        pairs = [(program, item) for item in items for program in programs]
+        missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
+        done = len(pairs) - len(missing)
+        queries = [
+            Query(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
+        ]
+        for number, emulation in self.model.emulate(queries, self.settings.answer_temperature):
+            program, item = missing[number]
+            answer = "" if emulation.failure else normalised(emulation.answer)
+            right = not emulation.failure and answer == normalised(item.answer)
+            self.log.add(Try(program.digest, item.id, answer, right, emulation.failure))
+            done += 1
+            self.report(stage, done, len(pairs))
+
+    def _try(self, candidates: Sequence[Candidate], items: Sequence[TaskItem]) -> None:
+        """Emulates the candidates on the first ranking problems and counts."""
+        self._emulate([candidate.program for candidate in candidates], items, "ranking")
+        for candidate in candidates:
+            tries = [self.log.tries[candidate.program.digest, item.id] for item in items]
+            self.used.update((candidate.program.digest, item.id) for item in items)
+            candidate.items, candidate.right = len(tries), sum(one.right for one in tries)
+            candidate.failures = Counter(
+                one.failure.partition(":")[0] for one in tries if one.failure
+            )
+
+    def _published(self, candidates: Sequence[Candidate]) -> int:
+        """The emulations of the published ranking, which knows no copies."""
+        return sum(candidate.written for candidate in candidates) * len(self.dev)
+
+    def _halve(self, candidates: list[Candidate]) -> list[Candidate]:
+        settings = self.settings
+        budget = settings.share * self._published(candidates)
+        rounds = plan_rounds(len(candidates), len(self.dev), budget, settings.best)
+        alive, dropped = candidates, list[Candidate]()
+        for programs, items in rounds:
+            ranked = _ranked(alive)
+            alive, dropped = ranked[:programs], ranked[programs:] + dropped
+            self._try(alive, self.dev[:items])
+        return _ranked(alive) + dropped
+
+
+def split_items(
+    items: Sequence[TaskItem], candidates: int, seed: int
+) -> tuple[list[TaskItem], list[TaskItem]]:
+    """So many problems at random that programs are written for, and the others, which rank them."""
+    shuffled = list(items)
+    random.Random(seed).shuffle(shuffled)
+    count = min(candidates, len(shuffled) - 1)
+    return shuffled[:count], shuffled[count:]
+
+
+def majority(tries: Sequence[Try], rng: random.Random) -> str:
+    """The answer that most programs give, ties at random; empty if none has an answer."""
+    votes = Counter(one.answer for one in tries if not one.failure)
+    if not votes:
+        return ""
+    most = max(votes.values())
+    return rng.choice(sorted(answer for answer, count in votes.items() if count == most))
+
+
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
+
+
+def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, Any]:
+    """How the best program, and the majority of the best, do on other problems.
+
+    Returns:
+        ``items``, ``best`` and ``vote``: numbers of problems, and of those answered right.
+    """
+    rows = search.answers(found.best, items)
+    voted = 0
+    for item, row in zip(items, rows, strict=True):
+        rng = random.Random(f"{search.settings.seed}/{item.id}")
+        voted += majority(row, rng) == normalised(item.answer)
+    return {
+        "items": len(items),
+        "best": sum(row[0].right for row in rows),
+        "vote": voted,
+    }

@@ -1,0 +1,358 @@
+"""Parts that another package adds: a tiny package is built, installed and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from codegen import plugins
+from codegen.errors import CodegenError, ConfigError
+from codegen.records import Sample, Verdict
+from codegen.rewards import write_rewards
+
+PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "tiny-parts"
+version = "1.0"
+
+[tool.setuptools]
+py-modules = ["tiny_parts"]
+
+[project.entry-points."codegen.generators"]
+shout = "tiny_parts:Shout"
+absent = "tiny_parts_absent:Thing"
+inspect = "tiny_parts:Shout"
+
+[project.entry-points."codegen.sources"]
+numbers = "tiny_parts:numbers"
+
+[project.entry-points."codegen.filters"]
+shorter = "tiny_parts:Shorter"
+
+[project.entry-points."codegen.tasks"]
+sums = "tiny_parts:Sums"
+
+[project.entry-points."codegen.backends"]
+echo = "tiny_parts:Echo"
+
+[project.entry-points."codegen.decoders"]
+fenced = "tiny_parts:FENCED"
+lowest = "tiny_parts:LOWEST"
+odd = "tiny_parts:brief"
+
+[project.entry-points."codegen.rewards"]
+brief = "tiny_parts:brief"
+"""
+
+MODULE = r'''
+from dataclasses import dataclass
+
+from codegen.config import Config, parse_config
+from codegen.data import MemorySource, Rejected
+from codegen.evals.sandbox import Job
+from codegen.evals.tasks import CodeTask, Problem
+from codegen.generation import Backend
+from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
+from codegen.records import Example, Segment, TrainingText
+from codegen.rewards import Scored
+
+
+@dataclass(frozen=True)
+class Shout:
+    """A generator: the program in capitals."""
+
+    mark: str = "!"
+    name: str = "shout"
+
+    def generate(self, example, rng):
+        segments = (
+            Segment(example.instruction, False),
+            Segment(example.program.upper() + self.mark, True),
+        )
+        yield TrainingText(f"{example.id}#shout", example.id, self.name, segments)
+
+
+def numbers(argument, options):
+    """A source: programs that print a number."""
+    return MemorySource(
+        tuple(
+            Example(f"n{i}", f"Print {i}.", f"print({10**i})", licence=options.licence)
+            for i in range(int(argument))
+        ),
+        "numbers",
+    )
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """A filter: programs with fewer characters."""
+
+    most: str
+
+    def check(self, example):
+        if len(example.program) >= int(self.most):
+            return Rejected(example.id, "too_long", "", "skipped")
+
+    def describe(self):
+        return {"most": int(self.most)}
+
+
+class Sums(CodeTask):
+    """A task: add a number."""
+
+    about = "adding small numbers"
+
+    @classmethod
+    def load(cls, name, about, source=None):
+        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
+        return cls(name, about, problems, "made up")
+
+    def reference(self, problem):
+        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
+
+    def buggy(self, problem):
+        return [problem.prompt + "    return 7\n"]
+
+    def job(self, problem, program):
+        i = problem.id[-1]
+        return Job(program, test=f"assert add{i}(1) == 1 + {i}")
+
+
+class Echo(Backend):
+    """A back-end: the prompt, in a code fence."""
+
+    kind = "echo"
+
+    def __init__(self, model, batch_size=1):
+        self.model = model
+
+    def generate(self, requests, params, decoder, on_text=None):
+        resolved = supported(decoder, self)
+        for number, request in enumerate(requests):
+            text = f"Here:\n```\n{request.prompt}\n```\n"
+            if on_text:
+                on_text(number, text)
+            yield resolved.completion(number, request, text, "eos")
+
+
+def between_fences(text, finish_reason):
+    return Decoded(text.partition("```\n")[2].partition("```")[0], actions=text)
+
+
+FENCED = Reader("the text between fences is the program", between_fences)
+
+
+def lowest(options, rows):
+    """A strategy: the least probable token is the most probable one."""
+    from codegen.decoding.loop import Strategy
+
+    class Lowest(Strategy):
+        def adjust(self, batch, logits):
+            logits.mul_(-options.share)
+
+    return Lowest()
+
+
+class LowestOptions(Config):
+    share: float = 1.0
+
+
+LOWEST = StrategySpec(
+    "the least probable tokens",
+    "loop",
+    lambda given: parse_config(LowestOptions, dict(given), "The decoder lowest"),
+    make=lowest,
+)
+
+
+def brief(samples, verdicts):
+    """A reward: passed, and the shorter the better."""
+    return [
+        Scored(v.passed / (1 + len(s.completion)), f"{len(s.completion)} characters")
+        for s, v in zip(samples, verdicts)
+    ]
+'''
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder into which pip has installed the package."""
+    project, target = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("target")
+    (project / "pyproject.toml").write_text(PROJECT)
+    (project / "tiny_parts.py").write_text(MODULE)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps",
+         "--no-index", "--disable-pip-version-check", "--target", target, project],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return target
+
+
+def codegen(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "codegen", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_task(installed: Path) -> None:
+    listed = codegen(installed, "eval", "tasks", "--json")
+    assert {"name": "sums", "about": "adding small numbers"} in json.loads(listed.stdout)["tasks"]
+    done = codegen(installed, "eval", "check", "sums", "--json")
+    if "no safe way" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["passed"], found["rejected"], found["source"]) == (3, 3, "made up")
+
+
+@pytest.mark.slow
+def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> None:
+    done = codegen(
+        installed, "data", "shout", "numbers:9", "--licence", "MIT", "--filter", "shorter:12",
+        "-o", "mark=?", "--out", tmp_path / "out", "--workers", "2", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"] == {
+        "inputs": 9, "kept": 4, "skipped": {"too_long": 5}, "failed": {},
+    }  # fmt: skip
+    texts = (tmp_path / "out" / "data-00000.jsonl").read_text().splitlines()
+    assert json.loads(texts[1])["segments"][1]["text"] == "PRINT(10)?"
+    run = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
+    assert run["filters"] == [{"filter": "Shorter", "most": 12}] and run["config"]["mark"] == "?"
+    other = codegen(
+        installed, "data", "shout", "numbers:9", "--licence", "MIT", "--filter", "shorter:13",
+        "-o", "mark=?", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert other.returncode == 1 and "filters" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_back_end_and_a_reader(installed: Path) -> None:
+    asked = ["generate", "--backend", "echo", "--model", "m", "--no-chat", "--prompt", "x = 1"]
+    done = codegen(installed, *asked, "--decoder", "fenced", "--json")
+    assert done.returncode == 0, done.stderr
+    (sample,) = json.loads(done.stdout)["samples"]
+    assert sample["completion"] == "x = 1\n" and sample["actions"].startswith("Here:")
+    assert sample["settings"]["model"] == "m" and sample["settings"]["decoder"] == "fenced"
+    for decoder, what in (
+        ("fenced+rpg", "which the back-end echo does not offer"),
+        ("fencd", "Did you mean 'fenced'?"),
+        ("odd", "of tiny-parts is no Reader or StrategySpec"),
+    ):
+        failed = codegen(installed, *asked, "--decoder", decoder)
+        assert failed.returncode in (1, 2) and what in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_strategy(installed: Path, tiny_model_dir: Path) -> None:
+    texts = {}
+    for decoder in ("sample", "lowest", "fenced+lowest"):
+        done = codegen(
+            installed, "generate", "--model", tiny_model_dir, "--decoder", decoder, "--no-chat",
+            "--prompt", "def f(x):", "--max-new-tokens", "8", "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (texts[decoder],) = json.loads(done.stdout)["samples"]
+    assert texts["lowest"]["completion"] != texts["sample"]["completion"]
+    assert texts["fenced+lowest"]["actions"] == texts["lowest"]["completion"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["brief", "passed"])
+def test_a_reward(installed: Path, tmp_path: Path, name: str) -> None:
+    programs = ["    return 1\n", "    return 1 + 0\n", "    return 2\n"]
+    problem = {
+        "task_id": "t/0", "prompt": "def one():\n", "entry_point": "one",
+        "canonical_solution": programs[0],
+        "test": "def check(candidate):\n    assert candidate() == 1\n",
+    }  # fmt: skip
+    (tmp_path / "task.jsonl").write_text(json.dumps(problem))
+    rows = [{"task_id": "t/0", "completion": program} for program in programs]
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = codegen(
+        installed, "eval", "score", tmp_path / "samples.jsonl", "--task", "humaneval", "--source",
+        tmp_path / "task.jsonl", "--out", tmp_path / "out", "--reward", name, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rewards = [json.loads(line) for line in (tmp_path / "out" / "rewards.jsonl").open()]
+    lengths = [len(program) for program in programs]
+    expected = [1 / (1 + lengths[0]), 1 / (1 + lengths[1]), 0.0] if name == "brief" else [1, 1, 0]
+    assert [row["value"] for row in rewards] == pytest.approx(expected)
+    assert json.loads(done.stdout)["reward"]["mean"] == pytest.approx(sum(expected) / 3)
+    assert [row["index"] for row in rewards] == [0, 1, 2]
+
+
+def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
+    sample = Sample("t", "p", 0, "", "x", "stop", {}, 0, 0, 0)
+    samples = [sample, replace(sample, index=1), replace(sample, problem_id="q")]
+    statuses = ("passed", "infra_error", "wrong")
+    verdicts = [
+        Verdict(s.problem_id, s.index, status) for s, status in zip(samples, statuses, strict=True)
+    ]
+    found = write_rewards("passed", samples, verdicts, tmp_path / "r.jsonl")
+    assert found == {"samples": 3, "valued": 2, "mean": 0.5}
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
+    assert [row["value"] for row in rows] == [1.0, None, 0.0]
+    with pytest.raises(ConfigError, match="Did you mean 'passed'"):
+        write_rewards("pased", samples, verdicts, tmp_path / "r.jsonl")
+
+
+@pytest.mark.slow
+def test_the_help_lists_them_and_imports_nothing(installed: Path) -> None:
+    done = codegen(installed, "data", "--help")
+    assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
+    assert "Show counts and texts" in done.stdout  # the command of the same name stays
+    assert "-o, --option KEY=VALUE" in codegen(installed, "data", "shout", "--help").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("absent", "numbers:3"), "generator 'absent' of the package tiny-parts can't be loaded"),
+        (("shout", "numbers:3", "--filter", "shortr:3"), "Did you mean 'shorter'?"),
+        (("shout", "numbers:3", "-o", "marks=1"), "Generator 'shout': "),
+        (("shout", "numbers:3", "-o", "mark"), "'mark' is not KEY=VALUE"),
+    ],
+)
+def test_mistakes_are_one_line(
+    installed: Path, tmp_path: Path, arguments: tuple[str, ...], named: str
+) -> None:
+    done = codegen(installed, "data", *arguments, "--out", tmp_path / "out")
+    assert done.returncode in (1, 2) and named in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_every_built_in_part_can_be_loaded() -> None:
+    for kind, parts in plugins.BUILT_IN.items():
+        assert plugins.names(kind)[: len(parts)] == list(parts)
+        for name in parts:
+            assert callable(plugins.load(kind, name)), name
+            assert plugins.package_of(kind, name) == ""
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ConfigError, match=r"Unknown source 'hbu'\. Did you mean 'hub'\? There are"):
+        plugins.load("sources", "hbu")
+
+
+def test_a_name_that_two_packages_add(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = (EntryPoint("x", "one:x", "codegen.sources"), EntryPoint("x", "two:x", "g"))
+    monkeypatch.setattr(plugins, "_installed", lambda kind: {"x": entries, "hub": entries})
+    with pytest.raises(CodegenError, match="one:x and two:x both add the source 'x'"):
+        plugins.load("sources", "x")
+    assert plugins.load("sources", "hub").__module__ == "codegen.data.sources.rows"
+    assert plugins.names("sources").count("hub") == 1

@@ -40,6 +40,15 @@ numbers = "tiny_parts:numbers"
 [project.entry-points."codegen.filters"]
 shorter = "tiny_parts:Shorter"
 
+[project.entry-points."codegen.tasks"]
+ones = "tiny_parts:Ones"
+
+[project.entry-points."codegen.backends"]
+parrot = "tiny_parts:Parrot"
+
+[project.entry-points."codegen.decoders"]
+reverse = "tiny_parts:reverse"
+
 [project.entry-points."codegen.rewards"]
 brief = "tiny_parts:brief"
 """
@@ -48,7 +57,10 @@ MODULE = '''
 from dataclasses import dataclass
 
 from codegen.data import MemorySource, Rejected
-from codegen.records import Example, Segment, TrainingText
+from codegen.evals.tasks import Extraction, Problem, Task
+from codegen.generation import Backend, Completion, Request
+from codegen.generation.decoders import Decoded, Reader, supported
+from codegen.records import Example, Segment, TrainingText, Verdict
 from codegen.rewards import Scored
 
 
@@ -90,6 +102,57 @@ class Shorter:
 
     def describe(self):
         return {"most": int(self.most)}
+
+
+class Ones(Task):
+    """A task: functions that return a number."""
+
+    style = "plain"
+
+    @classmethod
+    def load(cls, name, about, source):
+        task = cls()
+        task.name, task.description, task.source = name, about, source or ""
+        return task
+
+    def problems(self):
+        return [Problem(f"ones/{i}", f"def number():  # {i}\\n") for i in range(3)]
+
+    def request(self, problem, style, index):
+        return Request(problem.prompt, task=self.name, problem_id=problem.id, index=index)
+
+    def extract(self, problem, sample):
+        return Extraction(problem.prompt + sample.completion)
+
+    def job(self, problem, program):
+        status = "passed" if program == self.reference(problem) else "wrong"
+        return Verdict(problem.id, 0, status)
+
+    def reference(self, problem):
+        return f"{problem.prompt}    return {problem.id[-1]}"
+
+
+class Parrot(Backend):
+    """A back-end: says the same to everything."""
+
+    kind = "parrot"
+
+    def __init__(self, model, **options):
+        self.model = model
+
+    def generate(self, requests, params, decoder, on_text=None):
+        reader = supported(decoder, self).reader
+        for number, request in enumerate(requests):
+            decoded = reader.read("1 nruter    ", "eos")
+            if on_text:
+                on_text(number, decoded.text)
+            yield Completion(
+                number, request, decoded.text, decoded.actions, prompt_tokens=3,
+                completion_tokens=4,
+            )
+
+
+reverse = Reader("the text is the program backwards", lambda text, _: Decoded(text[::-1], text))
 
 
 def brief(samples, verdicts):
@@ -181,6 +244,28 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
     assert [row["value"] for row in rows] == [1.0, None, 0.0]
     with pytest.raises(ConfigError, match="Did you mean 'passed'"):
         write_rewards("pased", samples, verdicts, tmp_path / "r.jsonl")
+
+
+@pytest.mark.slow
+def test_a_task_a_back_end_and_a_decoder(installed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    model = ("--backend", "parrot", "--model", "polly", "--decoder", "reverse")
+    done = codegen(installed, "eval", "run", "ones", *model, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (out / "samples.jsonl").open()]
+    assert [row["completion"] for row in rows] == ["    return 1"] * 3
+    assert rows[0]["settings"]["model"] == "polly" and rows[0]["actions"] == "1 nruter    "
+    done = codegen(
+        installed, "eval", "score", out / "samples.jsonl", "--task", "ones", "--out", out, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["statuses"] == {"passed": 1, "wrong": 2}
+    done = codegen(installed, "generate", *model, "--prompt", "x")
+    assert done.returncode == 0 and "    return 1" in done.stdout, done.stderr
+    assert "# The program:" in done.stderr
+    assert "of the package tiny-parts" in codegen(installed, "eval", "tasks").stdout
+    other = codegen(installed, "generate", *model[:-1], "revers", "--prompt", "x")
+    assert other.returncode == 2 and "Did you mean 'reverse'?" in other.stderr
 
 
 @pytest.mark.slow

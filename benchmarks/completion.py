@@ -7,7 +7,8 @@ and put back, a line pasted, the cursor elsewhere) eight tokens are asked for at
 ``p50_cpu_ms`` and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an idle
 machine. ``settled_p50_ms``, ``settled_p95_ms`` and those with ``cpu`` are the time until doubts are
 settled, too, which is when an editor that takes no second answer gets its only one;
-``in_doubt_share`` of the edits had any.
+``in_doubt_share`` of the edits had any. Edits follow one another at once; with ``-o pause=SECONDS``
+the engine has that time between an answer and the next edit to make approximate states exact.
 ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
 ``cache_hit_share`` the share of all prompt tokens that it did not.
 
@@ -71,7 +72,7 @@ _REPEATS = 9
 
 def run(
     quick: bool = False, *, seed: int = 0, edits: int = 120, documents: int = 6, lines: int = 30,
-    context: int = 1024, repository: str = "",
+    context: int = 1024, repository: str = "", pause: float = 0.0,
 ) -> Mapping[str, object]:  # fmt: skip
     """Measures.
 
@@ -83,6 +84,7 @@ def run(
         lines: typed at human speed.
         context: tokens of the window.
         repository: a git repository whose changed lines are typed.
+        pause: seconds between an answer and the next edit.
     """
     at_least(1, edits=edits, documents=documents, lines=lines)
     at_least(128, context=context)
@@ -91,7 +93,7 @@ def run(
     times = 1 if quick else _TIMES
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    bench = _Bench(seed, context)
+    bench = _Bench(seed, context, pause)
     try:
         asyncio.run(_measure(bench, report, edits, documents, times, settle=True))
         shared = set(report.figures)
@@ -100,7 +102,7 @@ def run(
     finally:
         bench.engine.stop()
     for key, (value, n) in _as_avx2(
-        report, seed, context, edits, documents, times, not quick
+        report, seed, context, pause, edits, documents, times, not quick
     ).items():
         if key in shared:
             report.set(f"{key}_avx2", value, n)
@@ -130,9 +132,9 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
 
 def _figures(
-    seed: int, context: int, edits: int, documents: int, times: int, settle: bool
+    seed: int, context: int, pause: float, edits: int, documents: int, times: int, settle: bool
 ) -> dict[str, tuple[Any, int | None]]:
-    report, bench = Report(seed=seed), _Bench(seed, context)
+    report, bench = Report(seed=seed), _Bench(seed, context, pause)
     try:
         asyncio.run(_measure(bench, report, edits, documents, times, settle))
     finally:
@@ -188,18 +190,18 @@ class _Sample:
 class _Bench:
     """The engine, and documents to edit."""
 
-    def __init__(self, seed: int, context: int) -> None:
+    def __init__(self, seed: int, context: int, pause: float) -> None:
         import torch
 
         from codegen.models import load
         from codegen.server.engine import CompletionEngine
         from codegen.server.model import CompletionModel
-        from codegen.server.settings import Limits
+        from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
-        self.context = context
+        self.context, self.pause = context, pause
         self.rng = random.Random(seed)
-        limits = Limits(context_tokens=context)
+        limits = ServerLimits(context_tokens=context)
         self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
         code = Code()
         self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
@@ -207,10 +209,12 @@ class _Bench:
         self.cold: list[float] = []
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
+        from codegen.generation import SamplingParams
         from codegen.server.requests import CompletionRequest, DocumentKey
 
         key = more.pop("key", DocumentKey("bench", "", document))
-        options = {"max_tokens": _TOKENS, "multiline": None, "language": "python", **more}
+        params = SamplingParams(max_new_tokens=more.pop("max_new_tokens", _TOKENS))
+        options = {"params": params, "multiline": None, "language": "python", **more}
         return CompletionRequest(key, text[:at], text[at:], **options)
 
     async def edits(self, number: int, count: int, settle: bool) -> list[_Sample]:
@@ -239,7 +243,7 @@ class _Bench:
                 answer.reused,
             )
             found.append(sample)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
         return found
 
     def passes(self, report: Report, repeats: int) -> None:
@@ -275,7 +279,7 @@ class _Bench:
         times, passes = [], []
         with _counted() as begun:
             for number in range(_CANCELS):
-                asked = self.request(text, at, "document-0", max_tokens=200)
+                asked = self.request(text, at, "document-0", max_new_tokens=200)
                 task = asyncio.ensure_future(engine.complete(asked))
                 while len(begun) < 3:
                     await asyncio.sleep(0.001)
@@ -301,7 +305,7 @@ class _Bench:
             at = text.index("\n", len(text) // 2)
             text = text[max(0, at - _CLIENT_CHARS) : at] + typed
             return self.request(
-                text, len(text), "", max_tokens=tokens,
+                text, len(text), "", max_new_tokens=tokens,
                 key=DocumentKey(f"client-{number}", "", "document"), settle=False,
             )  # fmt: skip
 
@@ -317,7 +321,7 @@ class _Bench:
                     *(self.engine.complete(asked(n, typed, _CLIENT_TOKENS)) for n in numbers)
                 )
                 wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-                made = sum(answer.candidates[0].tokens for answer in answers)
+                made = sum(answer.candidates[0].completion_tokens for answer in answers)
                 rates[count].append((made / wall, made / cpu))
         for count, found in rates.items():
             for name, values in zip(("s", "cpu_s"), zip(*found, strict=True), strict=True):
@@ -347,8 +351,9 @@ class _Bench:
 
     async def typing(self, report: Report, lines: Sequence[tuple[str, int, str]]) -> None:
         """Types lines at human speed, asking after every key."""
-        from codegen.server.lsp.session import Session
-        from codegen.server.mirror import Change, Position
+        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
+
+        from codegen.server.session import Session
 
         session = Session(self.engine.limits, engine=self.engine)
         answered: list[float] = []
@@ -366,7 +371,8 @@ class _Bench:
             hit = False
             for column, char in enumerate(words):
                 place = Position(line, column)
-                session.change(uri, column, [Change(char, place, place)])
+                change = TextDocumentContentChangePartial(Range(place, place), char)
+                session.change(uri, column, [change])
                 if column + 1 < indent:
                     continue
                 snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)

@@ -156,16 +156,16 @@ def _measure_ranking(report: Report, network: Network, test: Sequence[Labelled],
     from codegen.sqlnet.schema import Schema
 
     rng = random.Random(seed)
-    tables = list({item.asked.table.name: item.asked.table for item in test}.values())
+    tables = list({item.question.table.name: item.question.table for item in test}.values())
     parser, first = SQLNet(network), 0
     asked = rng.sample(list(test), min(_GROUPS, len(test)))
     for item in asked:
-        others = [t for t in rng.sample(tables, _GROUP) if t is not item.asked.table]
+        others = [t for t in rng.sample(tables, _GROUP) if t is not item.question.table]
         # Ids are no names: their digits would be taken for words of the question.
-        right = Table("qx", item.asked.table.columns)
+        right = Table("qx", item.question.table.columns)
         group = [right, *(Table("qx", table.columns) for table in others[: _GROUP - 1])]
         rng.shuffle(group)
-        parse = parser.parse(item.asked.text, Schema(tuple(group)), execute="never", top_k=1)
+        parse = parser.parse(item.question.text, Schema(tuple(group)), execute="never", top_k=1)
         first += parse.best.table is right
     report.set("table_first_of_20", rate(first, len(asked)), n=len(asked))
 
@@ -179,12 +179,13 @@ def _measure_speed(
     from codegen.sqlnet.parser import SQLNet
 
     def from_text(some: Sequence[Labelled]) -> None:
-        texts = [Question("", i.asked.text, i.asked.table, i.query) for i in some]
+        texts = [Question("", i.question.text, i.question.table, i.query) for i in some]
         predict(network, label(texts))
 
     parser = SQLNet(network)
     databases = [
-        SqliteDatabase.from_table(i.asked.table, tables[i.asked.table.name].rows) for i in items
+        SqliteDatabase.from_table(i.question.table, tables[i.question.table.name].rows)
+        for i in items
     ]
 
     def alone() -> None:
@@ -193,7 +194,7 @@ def _measure_speed(
 
     def parsed() -> None:
         for item, database in zip(items, databases, strict=True):
-            parser.parse(item.asked.text, database.schema)
+            parser.parse(item.question.text, database.schema)
 
     for key, work in (
         ("ms_per_question", alone),

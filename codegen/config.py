@@ -123,10 +123,12 @@ class Config(BaseModel):
         """Current names for old ones, and the three conversions of the module's docstring."""
         if not isinstance(values, Mapping):
             return values
-        renamed = {Option.of(info).old: name for name, info in cls.model_fields.items()}
+        renamed = {
+            old: name for name, info in cls.model_fields.items() if (old := Option.of(info).old)
+        }
         found = {}
         for key, value in values.items():
-            name = renamed.get(key) or key
+            name = renamed.get(key, key)
             if name != key:
                 if name in values:
                     raise ConfigError(f"{key!r} is the old name of {name!r}.", "Give one of them.")
@@ -229,8 +231,7 @@ class Key(NamedTuple):
 def keys(kind: type[Config], prefix: str = "") -> Iterator[Key]:
     """Every key of a model in order, those of sections included."""
     for name, info in kind.model_fields.items():
-        section = section_of(info.annotation)
-        if section and info.annotation is section:
+        if section := _section(info):
             yield from keys(section, f"{prefix}{name}.")
         else:
             value = info.get_default(call_default_factory=True, validated_data={})
@@ -278,17 +279,6 @@ def arms(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def section_of(annotation: Any) -> type[Config] | None:
-    """The configuration in a field's type: itself, or as what a list or mapping holds."""
-    for arm in arms(annotation):
-        if isinstance(arm, type) and typing.get_origin(arm) is None and issubclass(arm, Config):
-            return arm
-        for inner in typing.get_args(arm):
-            if inner is not arm and (found := section_of(inner)):
-                return found
-    return None
-
-
 def nearest(word: object, known: Sequence[str]) -> str:
     """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
     near = difflib.get_close_matches(str(word), known, n=1) if known else []
@@ -329,10 +319,10 @@ def config_error(
         last = str(first["loc"][-1])
         known = list(place.inside.model_fields) if place.inside else []
         start = f"{place.key}." if place.key else ""
-        near = difflib.get_close_matches(last, known, n=1)
-        hint = f"Did you mean {start + near[0]!r}? " if near else ""
+        hint = nearest(start + last, [start + name for name in known])
         return ConfigError(
-            f"{prefix}unknown key {start + last!r}.", f"{hint}Allowed are: {', '.join(known)}."
+            f"{prefix}unknown key {start + last!r}.",
+            f"{hint} Allowed are: {', '.join(known)}.".lstrip(),
         )
     info = place.info
     if info is None or first["type"] in ("model_type", "model_attributes_type"):
@@ -362,7 +352,7 @@ class _Place(NamedTuple):
     Attributes:
         key: the dotted key.
         info: its field; None for the model itself.
-        inside: the section that the location ends in, if it is one.
+        inside: the section that it is, if it is one.
         value: what was given, ``_ABSENT`` if it can't be found under this name.
     """
 
@@ -373,34 +363,27 @@ class _Place(NamedTuple):
 
     @classmethod
     def of(cls, kind: type[Config], values: Any, location: Sequence[int | str]) -> _Place:
-        """The place of pydantic's location, which also names arms of unions and items."""
+        """The place of pydantic's location, which also names arms of unions and items of lists."""
         key, info = "", None
         value: Any = values
         inside: type[Config] | None = kind
         for part in location:
-            is_field = inside is not None and part in inside.model_fields
-            is_item = inside is not None and (
-                isinstance(value, (list, tuple))
-                if isinstance(part, int)
-                else isinstance(value, Mapping) and part in value and _holds_sections(info)
-            )
-            if inside is not None and is_field:
-                info = inside.model_fields[str(part)]
-                inside = section_of(info.annotation)
-            elif not is_item:
+            if inside is None or part not in inside.model_fields:
                 continue
-            key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else part
-            try:
-                value = value[part]
-            except (TypeError, LookupError):
-                value = _ABSENT
+            info = inside.model_fields[str(part)]
+            inside = _section(info)
+            key = f"{key}.{part}" if key else str(part)
+            is_there = isinstance(value, Mapping) and part in value
+            value = value[part] if is_there else _ABSENT
         return cls(key, info, inside, value)
 
 
-def _holds_sections(info: FieldInfo | None) -> bool:
-    """Whether a field is a mapping of names to sections."""
-    kinds = arms(info.annotation) if info else ()
-    return any(typing.get_origin(kind) is dict and section_of(kind) for kind in kinds)
+def _section(info: FieldInfo) -> type[Config] | None:
+    """The configuration that a field is, if it is a section."""
+    for arm in arms(info.annotation):
+        if isinstance(arm, type) and typing.get_origin(arm) is None and issubclass(arm, Config):
+            return arm
+    return None
 
 
 def _converted(name: str, value: Any, info: FieldInfo) -> Any:
@@ -444,14 +427,12 @@ def _kind_in_words(arm: Any) -> str:
         return f"a list of {_plural(inner[0])}"
     if origin is dict:
         return f"a mapping of names to {_plural(inner[1])}"
-    if section_of(arm):
-        return "a section"
     return _WORDS.get(arm, "a value")
 
 
 def _plural(annotation: Any) -> str:
     (item, *_) = arms(annotation)
-    return _PLURALS.get(item, "sections" if section_of(item) else "values")
+    return _PLURALS.get(item, "values")
 
 
 def _range_in_words(

@@ -29,6 +29,11 @@ def visible(text: str) -> str:
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints a line as :func:`visible`, on standard output or standard error."""
+    click.echo(visible(text), err=err)
+
+
 def one_line(text: str, most: int = 60) -> str:
     r"""``text`` as :func:`visible`, with line breaks as ``\n``, cut to ``most`` characters."""
     plain = visible(text).replace("\n", r"\n").replace("\t", r"\t")
@@ -44,7 +49,7 @@ class Progress:
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:
-        self.label, self.total = label, total
+        self.label, self.total = visible(label), total
         self._started = time.monotonic()
         self._next_line = self._started + _FIRST_LINE_S
         self._between_lines = _SECONDS_BETWEEN_LINES
@@ -94,7 +99,7 @@ class Progress:
         if self._bar:
             self._bar.console.print(visible(message), highlight=False, markup=False)
         else:
-            click.echo(visible(message), err=True)
+            echo(message, err=True)
 
     def __exit__(
         self,
@@ -125,7 +130,7 @@ class Progress:
             return  # the last line said so
         self._shown = counts
         parts = [counts, *self._pace(time.monotonic()), *([self._note] if self._note else [])]
-        click.echo(", ".join(parts), err=True)
+        echo(", ".join(parts), err=True)
 
 
 def _duration(seconds: float) -> str:

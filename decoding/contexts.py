@@ -13,7 +13,7 @@ keys turned back to position 0 and queries turned to position ``n_local`` (by th
 ``codegen.decoding.editing``, whatever pairs of channels and frequencies a model has, Giraffe's
 among them); all others are the model's own.
 
-Two ways to have it. :func:`extended` switches a model over within a ``with`` block, for its own
+Two ways to use it. :func:`extended` switches a model over within a ``with`` block, for its own
 ``forward`` and ``generate``; its :class:`InfiniteCache` drops what no later query sees. In the
 decoding loop (``decode(..., infinite=...)``) a row that reaches its capacity moves what its next
 token sees to the front and turns the keys back, so that slots, positions and memory stay bounded
@@ -74,7 +74,7 @@ class LMInfinite:
 
     Attributes:
         n_global: tokens at the beginning that are always seen; 10 to 100 in the paper.
-        n_local: newest tokens that are seen, and the largest distance; in the paper the length that
+        n_local: latest tokens that are seen, and the largest distance; in the paper the length that
             the model was trained on.
     """
 
@@ -90,7 +90,7 @@ class LMInfinite:
 
     @property
     def kept(self) -> int:
-        """Tokens before the newest that it sees."""
+        """Tokens before the latest that it sees."""
         return self.n_global + self.n_local - 1
 
 
@@ -281,7 +281,7 @@ class BoundedRows(CachedRows):
 
 
 class _InfiniteLayer(CacheLayerMixin):
-    """The first and the newest tokens' states, [B, H, at most kept, D] each, at true positions."""
+    """The first and the latest tokens' states, [B, H, at most kept, D] each, at true positions."""
 
     is_sliding = False
 
@@ -316,7 +316,7 @@ class _InfiniteLayer(CacheLayerMixin):
         return torch.cat([states[:, :, :first], states[:, :, first + surplus :]], 2)
 
     def get_seq_length(self) -> int:
-        """Number of tokens seen, dropped ones among them: positions go on from there."""
+        """Number of tokens seen, dropped ones among them: positions continue from there."""
         return self.seen
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -375,7 +375,7 @@ def _attention(
         module: the layer.
         query: [B, H, Q, D], turned to its positions.
         key, value: [B, H', S, D]. With a mask, the loop's slots; without, the first tokens and the
-            newest ones, which end with the queries' own.
+            latest ones, which end with the queries' own.
         attention_mask: bool [B, 1, Q, S] or None.
         scaling: of the scores.
         position_ids: int64 [B, Q].
@@ -384,7 +384,7 @@ def _attention(
     if position_ids is None or options.get("softcap") or options.get("s_aux") is not None:
         raise ModelError(
             f"The context of {type(module).__name__} can't be extended: it has sinks or caps "
-            "scores, or does not tell its attention the positions."
+            "scores, or does not pass the positions to its attention."
         )
     if module.training:
         raise ModelError("LM-Infinite is for inference.", "Call model.eval() first.")
@@ -521,7 +521,7 @@ def truncated(
 
 
 def bound_to_length(config: Any) -> str:
-    """The rope type of a model whose frequencies depend on the length at hand; "" for others."""
+    """The rope type of a model whose frequencies depend on the current length; "" for others."""
     parameters = getattr(config, "rope_parameters", None) or {}
     for each in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
         if each.get("rope_type") in _BOUND_TO_LENGTH:

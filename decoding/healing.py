@@ -2,7 +2,7 @@ r"""Token healing: continue a prompt whose last tokens the tokenizer would have 
 follows.
 
 A prompt that ends in ``"\n"`` is followed, in training text, by a token such as ``"\n    "`` that
-spans the prompt's end. Fed as it stands, the prompt shows the model a token sequence it has hardly
+spans the prompt's end. Fed as it is, the prompt shows the model a token sequence it has hardly
 ever seen, and the completion suffers (SmolLM2-135M solves none of 40 HumanEval problems so, and
 several when healed). Healing takes back the last tokens that some vocabulary token extends, and
 constrains the first generated tokens to spell the removed text again. The technique is that of the

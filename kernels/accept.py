@@ -1,8 +1,8 @@
-"""Which drafted tokens stand, found on the device: chains, trees drawn without replacement, greedy.
+"""Which drafted tokens are accepted: of chains, of trees drawn without replacement, greedily.
 
-A chain (arXiv 2211.17192): token j stands with probability min(1, q_j / p_j); the first that does
-not is replaced by a sample from the positive part of q - p, after a whole chain follows one from q.
-A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
+A chain (arXiv 2211.17192): token j is accepted with probability min(1, q_j / p_j); the first that
+is not is replaced by a sample from the positive part of q - p, after a whole chain follows one from
+q. A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
 rejection turns q into the normalised positive part of q - p and takes the token out of p. One such
 step turns a sample from p into one from q, so by induction over siblings and levels what is emitted
 follows the target.
@@ -81,27 +81,32 @@ def reference_tree(
     uniforms: torch.Tensor,
     last: torch.Tensor,
 ) -> Accepted:
-    """The same for all rows at once, a child at a time."""
+    """Recursive rejection (arXiv 2402.14160), all rows at once, a child at a time.
+
+    q is what the next token has to follow, p the distribution that the siblings were drawn by.
+    """
     rows, depth = len(children), uniforms.shape[1]
     every = torch.arange(rows, device=children.device)
-    node = torch.zeros_like(every)
+    node = torch.zeros_like(every)  # where each row is, [B]
     active = torch.ones_like(every, dtype=torch.bool)
     path = children.new_full((rows, depth), -1)
-    tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)
-    q = target[:, 0].float()
+    tokens = torch.cat([tokens.new_zeros(rows, 1), tokens], 1)  # of nodes 0 .. N, [B, N+1]
+    q = target[:, 0].float()  # [B, V]
     for level in range(depth):
-        p = draft[every, node.clamp(max=draft.shape[1] - 1)].float()
+        p = draft[every, node.clamp(max=draft.shape[1] - 1)].float()  # [B, V]
         trying, accepted, below = active.clone(), torch.zeros_like(active), node
         for i in range(children.shape[2]):
-            child = children[every, node, i]
+            child = children[every, node, i]  # [B], -1 behind the last
             here = trying & (child >= 0)
-            token = tokens[every, child.clamp(min=0)][:, None]
-            chance = uniforms[:, level, i] * p.gather(1, token)[:, 0]
-            good = here & (chance < q.gather(1, token)[:, 0])
+            x = tokens[every, child.clamp(min=0)][:, None]  # its token, [B, 1]
+            # Accepted with probability min(1, q(x) / p(x)).
+            chance = uniforms[:, level, i] * p.gather(1, x)[:, 0]
+            good = here & (chance < q.gather(1, x)[:, 0])
             accepted, below = accepted | good, torch.where(good, child, below)
+            # Rejected: q becomes norm(max(q - p, 0)), and p loses x and is normalised.
             bad = here & ~good
             q = torch.where(bad[:, None], _residual(q, p), q)
-            rest = p.scatter(1, token, 0.0)
+            rest = p.scatter(1, x, 0.0)
             mass = rest.sum(-1, keepdim=True)
             p = torch.where(bad[:, None] & (mass > 0), rest / mass, p)
             trying &= ~good & ~(bad & (mass[:, 0] <= 0))
@@ -202,15 +207,15 @@ def reference_chain(
     requests: torch.Tensor,
     positions: torch.Tensor,
 ) -> Accepted:
-    """The same on whole tensors."""
+    """Speculative sampling (arXiv 2211.17192, algorithm 1) on whole tensors."""
     rows, most = tokens.shape
     every = torch.arange(rows, device=tokens.device)
     at = tokens.clamp(min=0)[..., None]
-    p, q = (x[:, :most].float().gather(2, at)[..., 0] for x in (draft, target))
-    good = (tokens >= 0) & (uniforms * p < q)
-    count = good.long().cumprod(1).sum(1)
+    p, q = (x[:, :most].float().gather(2, at)[..., 0] for x in (draft, target))  # [B, K]
+    good = (tokens >= 0) & (uniforms * p < q)  # with probability min(1, q / p)
+    count = good.long().cumprod(1).sum(1)  # tokens before the first rejection, [B]
     rejected = (count < most) & (tokens[every, count.clamp(max=most - 1)] >= 0)
-    q = target[every, count].float()
+    q = target[every, count].float()  # [B, V]
     left = (q - draft[every, count.clamp(max=most - 1)].float()).clamp(min=0)
     use = rejected & (left.sum(-1) > TINY)
     weights = torch.where(use[:, None], left, q)

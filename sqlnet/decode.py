@@ -122,11 +122,11 @@ def _values(
     ranked = operator[torch.arange(len(columns))[:, None], columns].argsort(-1, descending=True)
     ranks = 1 if beam == 1 else len(OPERATORS)
     operators = ranked[..., :ranks].transpose(1, 2).flatten(1)  # [B, ranks K], the best first
-    asked = columns.repeat(1, ranks)
-    spans = model.values(states, asked, operators, beam)
+    repeated = columns.repeat(1, ranks)
+    spans = model.values(states, repeated, operators, beam)
     return [
         dict(zip(zip(*keys, strict=True), row, strict=True))
-        for *keys, row in zip(asked.tolist(), operators.tolist(), spans, strict=True)
+        for *keys, row in zip(repeated.tolist(), operators.tolist(), spans, strict=True)
     ]
 
 

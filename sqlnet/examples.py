@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from codegen.errors import InputError
-from codegen.sqlnet.features import Asked, Tensors, ask, collate
+from codegen.sqlnet.features import EncodedQuestion, Tensors, collate, encode_question
 from codegen.sqlnet.layout import MAX_CONDITIONS, Targets
 from codegen.sqlnet.query import Column, Query, Table, query_from_row, unique_names
 from codegen.sqlnet.vectors import ContextEncoder
@@ -105,7 +105,7 @@ class Labelled:
     (-1, -1) where the question does not hold it.
     """
 
-    asked: Asked
+    question: EncodedQuestion
     query: Query
     spans: tuple[tuple[int, int], ...]
 
@@ -114,15 +114,15 @@ def label(questions: Iterable[Question]) -> list[Labelled]:
     """Reads questions with their queries; conditions beyond ``MAX_CONDITIONS`` are left out."""
     found = []
     for question in questions:
-        asked = ask(question.text, question.table)
+        encoded = encode_question(question.text, question.table)
         conditions = question.query.conditions[:MAX_CONDITIONS]
         query = Query(question.query.select, question.query.aggregate, conditions)
         spans = tuple(
-            find_span(question.text, list(asked.tokens), condition.value) or (-1, -1)
+            find_span(question.text, list(encoded.tokens), condition.value) or (-1, -1)
             for condition in conditions
         )
-        if asked.tokens:
-            found.append(Labelled(asked, query, spans))
+        if encoded.tokens:
+            found.append(Labelled(encoded, query, spans))
     return found
 
 
@@ -130,8 +130,8 @@ def words_in(items: Iterable[Labelled], least: int = 1) -> list[str]:
     """The words of questions and column names that occur ``least`` times, the commonest first."""
     counts: Counter[str] = Counter()
     for item in items:
-        counts.update(item.asked.encoded.words)
-        for name in item.asked.encoded.columns:
+        counts.update(item.question.features.words)
+        for name in item.question.features.columns:
             counts.update(name)
     return [word for word, count in counts.most_common() if count >= least]
 
@@ -142,7 +142,7 @@ def split_by_table(
     """Questions to train on, and those of about ``share`` of the tables, held out."""
 
     def is_held_out(item: Labelled) -> bool:
-        key = f"{seed}:{item.asked.table.name}".encode()
+        key = f"{seed}:{item.question.table.name}".encode()
         return int.from_bytes(blake2b(key, digest_size=4).digest(), "big") < share * 2**32
 
     held = [item for item in items if is_held_out(item)]
@@ -150,11 +150,13 @@ def split_by_table(
 
 
 def batch_of(
-    items: Sequence[Asked], vocabulary: Mapping[str, int], encoder: ContextEncoder | None = None
+    items: Sequence[EncodedQuestion],
+    vocabulary: Mapping[str, int],
+    encoder: ContextEncoder | None = None,
 ) -> Tensors:
     """A batch; see :func:`codegen.sqlnet.features.collate`."""
     context = encoder.context_of(items) if encoder else None
-    return collate([item.encoded for item in items], vocabulary)._replace(context=context)
+    return collate([item.features for item in items], vocabulary)._replace(context=context)
 
 
 def targets_of(items: Sequence[Labelled]) -> Targets:

@@ -30,7 +30,7 @@ _NEAR = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class Features:
     """One question on one table; L tokens, C columns.
 
     Attributes:
@@ -54,7 +54,7 @@ class Encoded:
     pairs: np.ndarray
 
 
-def encode(tokens: Sequence[Token], table: Table) -> Encoded:
+def features_of(tokens: Sequence[Token], table: Table) -> Features:
     """The features of a question on a table. No more than ``MAX_TOKENS`` tokens are looked at."""
     tokens = tokens[:MAX_TOKENS]
     words = tuple(token.text.lower() for token in tokens)
@@ -76,25 +76,25 @@ def encode(tokens: Sequence[Token], table: Table) -> Encoded:
         token_features[i, 7] = i > 0 and tokens[i - 1].end == token.start
     if names and words:
         token_features[:, 3:5] = pairs[..., :2].max(axis=0)
-    return Encoded(
+    return Features(
         words, names, token_features, _column_features(table, names, words, stems), pairs
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EncodedQuestion:
     """A question on a table, read."""
 
     text: str
     table: Table
     tokens: tuple[Token, ...]
-    encoded: Encoded
+    features: Features
 
 
-def ask(text: str, table: Table) -> Asked:
+def encode_question(text: str, table: Table) -> EncodedQuestion:
     """Reads a question; beyond ``MAX_TOKENS`` tokens it is cut. There may be no token at all."""
     tokens = tuple(tokenize(text)[:MAX_TOKENS])
-    return Asked(text, table, tokens, encode(tokens, table))
+    return EncodedQuestion(text, table, tokens, features_of(tokens, table))
 
 
 def _mark_neighbours(pairs: np.ndarray, i: int) -> None:
@@ -172,7 +172,7 @@ class Tensors(NamedTuple):
     context: Context | None = None
 
 
-def collate(items: Sequence[Encoded], vocabulary: Mapping[str, int]) -> Tensors:
+def collate(items: Sequence[Features], vocabulary: Mapping[str, int]) -> Tensors:
     """Pads and joins questions.
 
     Args:

@@ -38,7 +38,7 @@ from codegen.sqlnet.sql import distinct_values
 from codegen.sqlnet.words import MAX_TOKENS, number_in_words, number_of, stem, tokenize, words_of
 
 if TYPE_CHECKING:
-    from codegen.sqlnet.features import Asked
+    from codegen.sqlnet.features import EncodedQuestion
 
 
 MOST_TABLES = 64  # the network reads these many, those that share most with the question
@@ -66,13 +66,13 @@ def overlaps(question: str, tables: Sequence[Table]) -> list[float]:
     names = [{stem(word) for word in words_of(table.name)} - _COMMON for table in tables]
     held = [_stems(table) for table in tables]
     counts = Counter(word for words in held for word in words)
-    asked = {stem(token.text.lower()) for token in tokenize(question)} - _COMMON
-    weights = {word: math.log(1 + len(tables) / (counts[word] or len(tables))) for word in asked}
+    encoded = {stem(token.text.lower()) for token in tokenize(question)} - _COMMON
+    weights = {word: math.log(1 + len(tables) / (counts[word] or len(tables))) for word in encoded}
     total = sum(weights.values()) or 1.0
     return [
         (
-            sum(weights[w] for w in asked & words)
-            + sum(weights[w] for w in asked & name) * len(asked & name) / max(1, len(name))
+            sum(weights[w] for w in encoded & words)
+            + sum(weights[w] for w in encoded & name) * len(encoded & name) / max(1, len(name))
         )
         / total
         for words, name in zip(held, names, strict=True)
@@ -141,9 +141,9 @@ def spelled_out(table: Table, question: str) -> Table:
     """
     words = [token.text.lower() for token in tokenize(question)[:MAX_TOKENS]]
     stems = [stem(word) for word in words]
-    asked = set(stems)
+    encoded = set(stems)
     # Few questions hold any long form at all: then no column needs to be looked at.
-    long = {s: [f for f in fs if asked.issuperset(map(stem, f))] for s, fs in _LONG.items()}
+    long = {s: [f for f in fs if encoded.issuperset(map(stem, f))] for s, fs in _LONG.items()}
     held = {short: forms for short, forms in long.items() if forms and short not in words}
     if not held:
         return table
@@ -235,15 +235,17 @@ class Linker:
             return None
         return self._nearest(condition) is not None
 
-    def mentioned(self, asked: Asked) -> dict[int, list[tuple[int, int]]]:
+    def mentioned(self, encoded: EncodedQuestion) -> dict[int, list[tuple[int, int]]]:
         """The spans of the question that a column holds as they are, by column.
 
         Spans are first and last tokens; one inside a longer one of its column is left out.
         """
         spans = {}
-        for first in range(len(asked.tokens)):
-            for last in range(first, min(first + _LONGEST_MENTION, len(asked.tokens))):
-                text = asked.text[asked.tokens[first].start : asked.tokens[last].end].casefold()
+        for first in range(len(encoded.tokens)):
+            for last in range(first, min(first + _LONGEST_MENTION, len(encoded.tokens))):
+                text = encoded.text[
+                    encoded.tokens[first].start : encoded.tokens[last].end
+                ].casefold()
                 if len(text) > 1 and text not in _ASKING_WORDS:
                     spans.setdefault(text, []).append((first, last))
         found = {}

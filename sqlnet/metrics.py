@@ -24,7 +24,7 @@ from codegen.sqlnet.decode import (
     with_mentions,
 )
 from codegen.sqlnet.examples import Labelled, WikiTable
-from codegen.sqlnet.features import Asked
+from codegen.sqlnet.features import EncodedQuestion
 from codegen.sqlnet.linking import Linker
 from codegen.sqlnet.network import Network
 from codegen.sqlnet.query import Query
@@ -68,9 +68,9 @@ def predict(network: Network, items: Sequence[Labelled], *, greedy: bool = False
     """
     if greedy:
         read = _read(network, items, beam=1)
-        return [best_query(slots, asked.text, asked.tokens) for asked, slots in read]
+        return [best_query(slots, encoded.text, encoded.tokens) for encoded, slots in read]
     read = _read(network, items, beam=BEAM)
-    return [_likeliest(slots, asked).query for asked, slots in read]
+    return [_likeliest(slots, encoded).query for encoded, slots in read]
 
 
 def predict_guided(
@@ -89,13 +89,13 @@ def predict_guided(
         link: whether values are also linked to those of the table, as the parser does.
     """
     found = []
-    for asked, read in _read(network, items, beam=BEAM):
-        database, slots = databases[asked.table.name], read
-        linker = Linker(database, asked.table) if link else None
+    for encoded, read in _read(network, items, beam=BEAM):
+        database, slots = databases[encoded.table.name], read
+        linker = Linker(database, encoded.table) if link else None
         if linker:
-            slots = with_mentions(slots, linker.mentioned(asked))
-        listed = candidates(slots, asked.text, asked.tokens, BEAM, table=asked.table)
-        found.append(choose(listed, asked.table, database, linker=linker))
+            slots = with_mentions(slots, linker.mentioned(encoded))
+        listed = candidates(slots, encoded.text, encoded.tokens, BEAM, table=encoded.table)
+        found.append(choose(listed, encoded.table, database, linker=linker))
     return found
 
 
@@ -103,7 +103,7 @@ def databases_of(
     items: Sequence[Labelled], tables: Mapping[str, WikiTable]
 ) -> dict[str, Database] | None:
     """A database in memory for the table of each question; None if the tables have no rows."""
-    names = {item.asked.table.name for item in items}
+    names = {item.question.table.name for item in items}
     held = {name: tables[name] for name in names}
     if not any(table.rows for table in held.values()):
         return None
@@ -112,14 +112,16 @@ def databases_of(
     }
 
 
-def _read(network: Network, items: Sequence[Labelled], beam: int) -> Iterator[tuple[Asked, Slots]]:
+def _read(
+    network: Network, items: Sequence[Labelled], beam: int
+) -> Iterator[tuple[EncodedQuestion, Slots]]:
     for start in range(0, len(items), BATCH):
-        asked = [item.asked for item in items[start : start + BATCH]]
-        yield from zip(asked, network.read(asked, beam=beam), strict=True)
+        encoded = [item.question for item in items[start : start + BATCH]]
+        yield from zip(encoded, network.read(encoded, beam=beam), strict=True)
 
 
-def _likeliest(slots: Slots, asked: Asked) -> ScoredQuery:
-    return candidates(slots, asked.text, asked.tokens, BEAM, 1, asked.table)[0]
+def _likeliest(slots: Slots, encoded: EncodedQuestion) -> ScoredQuery:
+    return candidates(slots, encoded.text, encoded.tokens, BEAM, 1, encoded.table)[0]
 
 
 def outcomes(
@@ -134,13 +136,13 @@ def outcomes(
     answer is. See :mod:`codegen.sqlnet.calibration`.
     """
     found = [
-        _outcome(slots, _likeliest(slots, asked), item.query)
-        for item, (asked, slots) in zip(items, _read(network, items, BEAM), strict=True)
+        _outcome(slots, _likeliest(slots, encoded), item.query)
+        for item, (encoded, slots) in zip(items, _read(network, items, BEAM), strict=True)
     ]
     if databases is not None:
         choices = predict_guided(network, items, databases, link=True)
         for held, item, choice in zip(found, items, choices, strict=True):
-            database = databases[item.asked.table.name]
+            database = databases[item.question.table.name]
             right = _same_result(choice.candidate.query, item, database)
             held["guided"] = [(choice.log_probability, right)]
     return found
@@ -189,7 +191,7 @@ def score(
     execution = None
     if databases is not None:
         same = sum(
-            _same_result(found, item, databases[item.asked.table.name])
+            _same_result(found, item, databases[item.question.table.name])
             for found, item in zip(predicted, items, strict=True)
         )
         execution = same / max(1, len(pairs))
@@ -218,7 +220,7 @@ def _columns(query: Query) -> set[int]:
 def _same_result(predicted: Query, item: Labelled, database: Database) -> bool:
     if predicted.matches(item.query):
         return True
-    table = item.asked.table
+    table = item.question.table
     try:
         found, gold = (
             database.execute(to_sql(query, table, database.dialect)).rows

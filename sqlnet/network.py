@@ -24,7 +24,7 @@ from codegen.records import write_atomic
 from codegen.sqlnet.calibration import Calibration, calibration_from_row
 from codegen.sqlnet.decode import Slots, slots
 from codegen.sqlnet.examples import batch_of
-from codegen.sqlnet.features import Asked
+from codegen.sqlnet.features import EncodedQuestion
 from codegen.sqlnet.layout import Layout
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.shared import SharedSQLNet
@@ -152,14 +152,14 @@ class Network:
 
     def read(
         self,
-        asked: Sequence[Asked],
+        encoded: Sequence[EncodedQuestion],
         *,
         beam: int = 1,
         attention: bool = False,
     ) -> list[Slots]:
         """The slots of questions; see :func:`codegen.sqlnet.decode.slots`."""
-        batch = batch_of(asked, self.vocabulary, self.encoder)
-        tables = [item.table for item in asked]
+        batch = batch_of(encoded, self.vocabulary, self.encoder)
+        tables = [item.table for item in encoded]
         layout: Layout = self.model
         return slots(layout, batch, tables, beam=beam, attention=attention)
 

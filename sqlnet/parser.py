@@ -38,7 +38,7 @@ from codegen.sqlnet.decode import (
     slot_probabilities,
     with_mentions,
 )
-from codegen.sqlnet.features import Asked, ask
+from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.linking import (
     MOST_TABLES,
     Held,
@@ -199,58 +199,58 @@ class SQLNet:
         database = _database(schema, execute)
         _check(question, top_k, min_confidence)
         tables = schema.tables if table is None else (schema.table(table),)
-        asked, slots, ranked = self._read(question, tables)
+        encoded, slots, ranked = self._read(question, tables)
         linker = None
         if database and link_values:
-            linker = Linker(database, asked.table, self._held.setdefault(database, Held()))
-            slots = with_mentions(slots, linker.mentioned(asked))
-        listed = candidates(slots, asked.text, asked.tokens, _BEAM, table=asked.table)
+            linker = Linker(database, encoded.table, self._held.setdefault(database, Held()))
+            slots = with_mentions(slots, linker.mentioned(encoded))
+        listed = candidates(slots, encoded.text, encoded.tokens, _BEAM, table=encoded.table)
         kind, choice = "query", Choice(0, listed[0], listed[0].log_probability)
         if database:
-            kind, choice = "guided", choose(listed, asked.table, database, limits, linker)
+            kind, choice = "guided", choose(listed, encoded.table, database, limits, linker)
         whole = self.network.calibration.confidence(kind, choice.log_probability)
         said = listed[choice.number].query
-        first = self._reading(asked, slots, choice.candidate, said, whole)
+        first = self._reading(encoded, slots, choice.candidate, said, whole)
         others = (c for i, c in enumerate(listed) if i != choice.number)
-        rest = [self._reading(asked, slots, c, c.query) for c in islice(others, top_k - 1)]
+        rest = [self._reading(encoded, slots, c, c.query) for c in islice(others, top_k - 1)]
         return Parse(
             question,
             (first, *rest),
             tuple(ranked),
-            _attention(asked, slots, first.query),
+            _attention(encoded, slots, first.query),
             self._doubt(
-                asked, first.query, first.confidence * ranked[0].probability, min_confidence
+                encoded, first.query, first.confidence * ranked[0].probability, min_confidence
             ),
-            (*_notes(asked, ranked), *_unmet(first.query, asked, linker)),
+            (*_notes(encoded, ranked), *_unmet(first.query, encoded, linker)),
             choice.rows,
             choice.failure,
         )
 
     def _read(
         self, question: str, tables: Sequence[Table]
-    ) -> tuple[Asked, Slots, list[RankedTable]]:
+    ) -> tuple[EncodedQuestion, Slots, list[RankedTable]]:
         """The question on its most probable table; short forms in names are read as its words."""
         spelled = [spelled_out(table, question) for table in tables]
         shared = overlaps(question, spelled)
         order = sorted(range(len(tables)), key=lambda i: -shared[i])[:MOST_TABLES]
-        asked = [ask(question, spelled[i]) for i in order]
-        read: list[Slots] = [None] * len(asked)  # type: ignore[list-item]
-        for group in _groups([len(one.table.columns) for one in asked]):
-            some = self.network.read([asked[i] for i in group], beam=_BEAM, attention=True)
+        encoded = [encode_question(question, spelled[i]) for i in order]
+        read: list[Slots] = [None] * len(encoded)  # type: ignore[list-item]
+        for group in _groups([len(one.table.columns) for one in encoded]):
+            some = self.network.read([encoded[i] for i in group], beam=_BEAM, attention=True)
             for i, slots in zip(group, some, strict=True):
                 read[i] = slots
         best = [
             candidates(slots, one.text, one.tokens, _BEAM, 1, one.table)[0].log_probability
-            for one, slots in zip(asked, read, strict=True)
+            for one, slots in zip(encoded, read, strict=True)
         ]
         looked_at = [tables[i] for i in order]
         ranked = rank(looked_at, [shared[i] for i in order], best)
         chosen = next(i for i, table in enumerate(looked_at) if table is ranked[0].table)
-        return replace(asked[chosen], table=ranked[0].table), read[chosen], ranked
+        return replace(encoded[chosen], table=ranked[0].table), read[chosen], ranked
 
     def _reading(
         self,
-        asked: Asked,
+        encoded: EncodedQuestion,
         slots: Slots,
         candidate: ScoredQuery,
         said: Query,
@@ -258,7 +258,7 @@ class SQLNet:
     ) -> Reading:
         """A candidate in words; ``said`` is its query with the values as the question has them."""
         calibration, query = self.network.calibration, candidate.query
-        columns = asked.table.columns
+        columns = encoded.table.columns
         found = slot_probabilities(slots, candidate)
         filled = [
             ("select", columns[query.select].name, "select", found.select),
@@ -277,7 +277,7 @@ class SQLNet:
                 filled.append((f"{name} {number}", content, name, part))
         return Reading(
             query,
-            asked.table,
+            encoded.table,
             calibration.confidence("query", candidate.log_probability)
             if confidence is None
             else confidence,
@@ -285,20 +285,22 @@ class SQLNet:
                 Slot(name, content, calibration.confidence(kind, log_probability))
                 for name, content, kind, log_probability in filled
             ),
-            links_of(said, query, asked.table),
+            links_of(said, query, encoded.table),
         )
 
-    def _doubt(self, asked: Asked, query: Query, confidence: float, least: float) -> str:
+    def _doubt(
+        self, encoded: EncodedQuestion, query: Query, confidence: float, least: float
+    ) -> str:
         """Why the best reading should not be trusted, or ""."""
-        words = [token.text.lower() for token in asked.tokens if token.text.isalpha()]
-        table = spelled_out(asked.table, asked.text)
+        words = [token.text.lower() for token in encoded.tokens if token.text.isalpha()]
+        table = spelled_out(encoded.table, encoded.text)
         names = {word for column in table.columns for word in column.words}
         known = sum(word in self.network.vocabulary or word in names for word in words)
         if words and known < len(words) / 2:
             return "Most words of the question are unknown: the model reads English."
-        if not query.conditions and not overlaps(asked.text, [table])[0]:
+        if not query.conditions and not overlaps(encoded.text, [table])[0]:
             return "No word of the question names the table, a column or a value."
-        if beyond := beyond_the_sketch(asked.text, (column.words for column in table.columns)):
+        if beyond := beyond_the_sketch(encoded.text, (column.words for column in table.columns)):
             return f"The question seems to ask for {beyond}, which a single sketch can't say."
         if confidence < least:
             return f"The confidence is {confidence:.2f}, below {least:g}."
@@ -344,39 +346,39 @@ def _check(question: str, top_k: int, min_confidence: float) -> None:
 
 
 def _attention(
-    asked: Asked, slots: Slots, query: Query
+    encoded: EncodedQuestion, slots: Slots, query: Query
 ) -> dict[str, tuple[tuple[str, float], ...]]:
     """What each chosen column looked at."""
     chosen = [("select", "select", query.select)]
     for condition in query.conditions:
-        name = asked.table.columns[condition.column].name
+        name = encoded.table.columns[condition.column].name
         chosen.append((f"where {name}", "where", condition.column))
-    texts = [token.text for token in asked.tokens]
+    texts = [token.text for token in encoded.tokens]
     return {
         name: tuple(zip(texts, slots.attention[slot][column].tolist(), strict=True))
         for name, slot, column in chosen
     }
 
 
-def _unmet(query: Query, asked: Asked, linker: Linker | None) -> Iterator[str]:
+def _unmet(query: Query, encoded: EncodedQuestion, linker: Linker | None) -> Iterator[str]:
     """Values that their column does not hold, and values of the table that were left out."""
     if linker is None:
         return
-    columns = asked.table.columns
+    columns = encoded.table.columns
     for condition in query.conditions:
         if linker.selects(condition) is False:
             yield f"No {columns[condition.column].name} is {condition.value!r}."
     used = " | ".join(condition.value.casefold() for condition in query.conditions)
     names = {word for column in columns for word in column.words}
-    for column, spans in linker.mentioned(asked).items():
+    for column, spans in linker.mentioned(encoded).items():
         for first, last in spans:
-            text = asked.text[asked.tokens[first].start : asked.tokens[last].end]
+            text = encoded.text[encoded.tokens[first].start : encoded.tokens[last].end]
             if text.casefold() not in used and text.casefold() not in names:
                 yield f"{text!r} is a {columns[column].name}, which the query does not use."
 
 
-def _notes(asked: Asked, ranked: Sequence[RankedTable]) -> Iterator[str]:
-    if len(asked.tokens) == MAX_TOKENS:
+def _notes(encoded: EncodedQuestion, ranked: Sequence[RankedTable]) -> Iterator[str]:
+    if len(encoded.tokens) == MAX_TOKENS:
         yield f"Only the first {MAX_TOKENS} tokens of the question were read."
     if len(ranked) > 1 and ranked[0].probability < _CLEAR:
         others = ", ".join(item.table.name for item in ranked[1:3])

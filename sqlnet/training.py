@@ -151,7 +151,7 @@ def train(
         )
     run = _Run(config, vectors, len(questions), Path(out), encoder)
     if encoder:
-        encoder.remember(item.asked for item in (*questions, *development))
+        encoder.remember(item.question for item in (*questions, *development))
     while run.epoch < config.epochs and not run.is_stale:
         epoch = run.train_epoch(questions, development, on_step)
         if on_epoch:
@@ -262,7 +262,7 @@ class _Run:
 
     def _step(self, items: Sequence[Labelled]) -> dict[str, float]:
         network = self.network
-        batch = batch_of([item.asked for item in items], network.vocabulary, network.encoder)
+        batch = batch_of([item.question for item in items], network.vocabulary, network.encoder)
         targets = targets_of(items)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.narrow):
             parts = losses(
@@ -431,7 +431,7 @@ def _pace(done: float) -> float:
 
 def _size(question: Labelled) -> tuple[int, int]:
     """What questions of a batch should share, so that little is padded."""
-    return len(question.asked.table.columns) // 2, len(question.asked.tokens)
+    return len(question.question.table.columns) // 2, len(question.question.tokens)
 
 
 def _batches(

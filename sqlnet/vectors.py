@@ -39,7 +39,7 @@ from torch import Tensor
 
 from codegen.errors import InputError, ModelError
 from codegen.paths import plain_name
-from codegen.sqlnet.features import Asked, Context
+from codegen.sqlnet.features import Context, EncodedQuestion
 from codegen.vetting import vet_tokenizer, vetted_config
 
 
@@ -201,7 +201,7 @@ class ContextEncoder:
         return cls(model, tokenizer, path)
 
     def remember(
-        self, items: Iterable[Asked], on_text: Callable[[int, int], None] | None = None
+        self, items: Iterable[EncodedQuestion], on_text: Callable[[int, int], None] | None = None
     ) -> None:
         """Reads the texts of questions and of their columns that it does not hold, and keeps them.
 
@@ -219,10 +219,10 @@ class ContextEncoder:
             if on_text:
                 on_text(min(done * BATCH, len(texts)), len(texts))
 
-    def context_of(self, items: Sequence[Asked]) -> Context:
+    def context_of(self, items: Sequence[EncodedQuestion]) -> Context:
         """The vectors of a batch, in the order of :func:`codegen.sqlnet.features.collate`."""
         questions = [_question(item) for item in items]
-        columns = dict.fromkeys(name for item in items for name in item.encoded.columns)
+        columns = dict.fromkeys(name for item in items for name in item.features.columns)
         names = [_name(words) for words in columns]
         vectors = self._vectors([*questions, *names])
         if len(self._held) + len(names) <= MOST_HELD:
@@ -286,7 +286,7 @@ def _means(
     return (means / means.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)).half()
 
 
-def _question(item: Asked) -> _Text:
+def _question(item: EncodedQuestion) -> _Text:
     return _Text(item.text, tuple((token.start, token.end) for token in item.tokens))
 
 
@@ -295,9 +295,9 @@ def _name(words: Sequence[str]) -> _Text:
     return _Text(text, ((0, len(text)),))
 
 
-def _texts_of(item: Asked) -> Iterator[_Text]:
+def _texts_of(item: EncodedQuestion) -> Iterator[_Text]:
     yield _question(item)
-    yield from map(_name, item.encoded.columns)
+    yield from map(_name, item.features.columns)
 
 
 def _transformer_folder(path: Path) -> Path:

@@ -39,8 +39,6 @@ class Run(Config):
     rate: float = setting(3e-4, "learning rate", ge=0, le=1)
     method: Literal["lora", "full"] = setting("lora", "what is trained")
     adapter: Adapter = setting(Adapter(), "the adapter")
-    stages: tuple[Adapter, ...] = setting((), "one after another")
-    named: dict[str, Adapter] = setting({}, "by name")
     seed: int | None = setting(None, "of the order")
     folder: Path = setting(Path("runs"), "where it goes")
     fast: bool = setting(False, "hurry")
@@ -67,12 +65,11 @@ def test_plain_data_becomes_a_configuration() -> None:
         Run,
         GOOD
         | {"data": ["a", "b"], "rate": "1e-4", "adapter": {"exits": [1, 2]}, "folder": "x"}
-        | {"stages": [{"rank": 2}], "named": {"a": {"rank": 3}}, "seed": 3},
+        | {"seed": 3},
         "f.yaml",
     )
     assert (made.data, made.rate, made.folder) == (("a", "b"), 1e-4, Path("x"))
-    assert made.adapter.exits == (1, 2) and made.stages[0].rank == 2
-    assert made.named["a"].rank == 3 and made.seed == 3
+    assert made.adapter.exits == (1, 2) and made.seed == 3
     assert parse_config(Run, made.model_dump(), "f.yaml") == made
 
 
@@ -86,12 +83,8 @@ def test_a_configuration_does_not_change() -> None:
     [
         ({"modle": 1}, "unknown key 'modle'. Did you mean 'model'? Allowed are: model, data"),
         ({"adapter": {"rnk": 1}}, "unknown key 'adapter.rnk'. Did you mean 'adapter.rank'?"),
-        ({"stages": [{}, {"rnk": 1}]}, "unknown key 'stages[1].rnk'. Did you mean"),
-        ({"named": {"a": {"rnk": 1}}}, "unknown key 'named.a.rnk'. Did you mean 'named.a.rank'"),
         ({3: 4}, "unknown key '3'. Allowed are"),
         ({"adapter": 3}, "'adapter' must be a section of keys and values."),
-        ({"stages": [3]}, "'stages[0]' must be a section of keys and values."),
-        ({"stages": 3}, "stages is 3. It must be a list of sections."),
         ({"rate": 2}, "rate is 2. It must be a number from 0 to 1."),
         ({"rate": "fast"}, "rate is 'fast'. It must be a number from 0 to 1."),
         ({"rate": True}, "rate is True."),
@@ -99,8 +92,6 @@ def test_a_configuration_does_not_change() -> None:
         ({"seed": "3"}, "seed is '3'. It must be a whole number or null."),
         ({"seed": 2.0}, "seed is 2.0."),
         ({"adapter": {"rank": 0}}, "adapter.rank is 0. It must be a whole number from 1 to 1024."),
-        ({"named": {"a": {"rank": 0}}}, "named.a.rank is 0."),
-        ({"stages": [{"rank": 1}, {"rank": 0}]}, "stages[1].rank is 0."),
         ({"adapter": {"exits": [1, "x"]}}, "adapter.exits is [1, 'x']. It must be a list of whole"),
         ({"method": "lara"}, "method is 'lara'. It must be lora or full. Did you mean 'lora'?"),
         ({"data": []}, "data is []. It must be text, a list of texts or a mapping of names"),
@@ -152,9 +143,9 @@ def test_old_names_and_values_work_with_one_note(capsys: pytest.CaptureFixture[s
 def test_files_with_overrides(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("model: m\ndata: d\nadapter:\n  rank: 4\n")
-    made = read_config(Run, path, ["adapter.exits=[1,2]", "rate=1e-4", "named.a.rank=3", "seed=7"])
+    made = read_config(Run, path, ["adapter.exits=[1,2]", "rate=1e-4", "seed=7"])
     assert (made.adapter.rank, made.adapter.exits, made.rate) == (4, (1, 2), 1e-4)
-    assert made.named["a"].rank == 3 and made.seed == 7
+    assert made.seed == 7
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codegen.server.fim import Family
+from codegen.server.prompts import Family
 
 FORCED: dict[str, Family | None] = {
     "prefix": None,
@@ -22,9 +22,9 @@ def served_model(layout: str, context: int = 1024) -> Any:
     from codegen.models import load
     from codegen.server.model import CompletionModel
     from codegen.server.prompts import Prompter
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
-    model = CompletionModel(load("embedded"), limits=Limits(context_tokens=context))
+    model = CompletionModel(load("embedded"), limits=ServerLimits(context_tokens=context))
     model.family = FORCED[layout]
     model.prompter = Prompter(model.tokenizer, model.family, model.vocabulary, model.limit)
     return model

@@ -65,11 +65,12 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     """Runs one edit through the engine, as a document of its own; None if the edit is not in the
     prompt's window.
     """
+    from codegen.generation import SamplingParams
     from codegen.server.requests import CompletionRequest, DocumentKey
 
     key = DocumentKey("bench", "", f"{layout} {edit.name}")
     options: dict[str, Any] = {
-        "language": "python", "max_tokens": LONGEST_LINE, "multiline": "never",
+        "language": "python", "params": SamplingParams(LONGEST_LINE), "multiline": "never",
     }  # fmt: skip
     before, after = (CompletionRequest(key, *text, **options) for text in (edit.before, edit.after))
     build = engine.model.prompter.build

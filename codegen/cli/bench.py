@@ -24,7 +24,7 @@ import click
 from codegen.cli.options import Command, command
 from codegen.config import nearest
 from codegen.errors import ConfigError
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 _PACKAGE = "codegen.benchmarks"
 # What accompanies the figures.
@@ -68,7 +68,7 @@ def bench(
         raise ConfigError("Give the name of a benchmark.", f"There are: {', '.join(benchmarks())}.")
     figures = _run(name, quick, options)
     if not as_json:
-        click.echo(visible("\n".join(_lines(figures))))
+        echo("\n".join(_lines(figures)))
     return figures
 
 
@@ -97,9 +97,9 @@ def _list(as_json: bool) -> dict[str, Any]:
     ]
     if not as_json:
         for row in rows:
-            click.echo(f"{row['name']:<12} {row['about']}")
+            echo(f"{row['name']:<12} {row['about']}")
             for key, value in row["options"].items():
-                click.echo(f"{'':<12}   -o {key}={value}")
+                echo(f"{'':<12}   -o {key}={value}")
     return {"benchmarks": rows}
 
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
@@ -149,8 +147,8 @@ def counted(client: ModelClient) -> Iterator[tuple[ModelClient, dict[str, int]]]
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
             is_kept = client.cache and totals.answers
-            kept = f" They are kept in {visible(client.cache)}." if is_kept else ""
-            click.echo(
+            kept = f" They are kept in {client.cache}." if is_kept else ""
+            echo(
                 f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
                 f"{tokens[1]} completion tokens{cost}.{kept}",
                 err=True,

@@ -15,7 +15,7 @@ from codegen.cli.data import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.cogex.faithfulness import Faithfulness
@@ -124,10 +124,10 @@ def search(
         stopped_cleanly(),
         opened_model(client, seed=given.seed, avoid=(task,)) as opened,
         SearchLog(folder, _settings(problems, opened.identity, settings)) as log,
-        Progress(visible(f"search {problems.name}")) as bar,
+        Progress(f"search {problems.name}") as bar,
     ):
         if log.resumed:
-            click.echo(f"Resuming after {log.resumed} responses of an interrupted run.", err=True)
+            echo(f"Resuming after {log.resumed} responses of an interrupted run.", err=True)
 
         def show(stage: str, done: int, total: int) -> None:
             bar.update(done, total, note=stage)
@@ -139,7 +139,7 @@ def search(
     summary = _search_summary(problems, folder, found, tested)
     _save(folder, summary, found)
     if not as_json:
-        click.echo("\n".join(_search_lines(found, summary)))
+        echo("\n".join(_search_lines(found, summary)))
     return summary
 
 
@@ -226,7 +226,7 @@ def _search_lines(found: Found, summary: Mapping[str, Any]) -> Iterator[str]:
         low, high = row["interval"]
         yield (
             f"{rank:>4}  {row['score']:>6.3f}  {f'{low:.2f} to {high:.2f}':>14}  {row['items']:>5}"
-            f"  {row['written']:>7}  {visible(row['name'])}  {row['digest']}"
+            f"  {row['written']:>7}  {row['name']}  {row['digest']}"
         )
     if (more := len(found.ranking) - _SHOWN) > 0:
         yield f"      and {more} more in {summary['out']}/result.json"
@@ -252,7 +252,7 @@ def _examples(found: Found, reasons: Mapping[str, int]) -> Iterator[str]:
     """One example for each reason that has one."""
     for reason in sorted(reasons):
         if detail := found.examples.get(reason):
-            yield f"  {reason}: {visible(detail)[:200]}"
+            yield f"  {reason}: {detail[:200]}"
 
 
 def _counts(counter: Mapping[str, int]) -> str:
@@ -302,19 +302,19 @@ def run(
     answer.
     """
     from codegen.cogex.faithfulness import Faithfulness, faithfulness
-    from codegen.cogex.model import Ask
+    from codegen.cogex.model import Query
 
     if program == _NEW:
         if not given.instruction or given.call:
             raise ConfigError("A new program requires --instruction and no --call.")
-        ask = Ask(given.instruction, input)
+        query = Query(given.instruction, input)
     else:
         text, known = _read(program)
         instruction = given.instruction or known or "Run the program."
-        ask = Ask(instruction, input, _parsed(program, text).text, given.call)
+        query = Query(instruction, input, _parsed(program, text).text, given.call)
     with opened_model(client, seed=given.seed) as opened:
-        work = opened.model.emulate if ask.program else opened.model.solve
-        ((_, emulation),) = work([ask], given.temperature)
+        work = opened.model.emulate if query.program else opened.model.solve
+        ((_, emulation),) = work([query], given.temperature)
         ran, compared = None, Faithfulness()
         if given.mode == "hybrid":
             parsed = _parsed("What the model wrote", emulation.program)
@@ -322,9 +322,9 @@ def run(
             ran = _hybrid(opened.model, parsed, call, given.temperature)
             compared = faithfulness(parsed, emulation.output, ran)
     if not as_json:
-        if not ask.program:
-            click.echo(visible(emulation.program) + "\n")
-        click.echo("\n".join(_run_lines(emulation, ran, compared)))
+        if not query.program:
+            echo(emulation.program + "\n")
+        echo("\n".join(_run_lines(emulation, ran, compared)))
     return _run_summary(emulation, ran, compared)
 
 
@@ -345,7 +345,7 @@ def _hybrid(model: PseudoModel, parsed: PseudoProgram, call: str, heat: float) -
     answer = LeafReader(model, heat)
 
     def ask_leaf(leaf: LeafCall) -> Any:
-        click.echo(visible(f"Requesting {str(leaf)[:200]} from the model"), err=True)
+        echo(f"Requesting {str(leaf)[:200]} from the model", err=True)
         return answer(leaf)
 
     with Sandbox(workers=1) as sandbox:
@@ -412,27 +412,27 @@ def _plain(value: Any) -> Any:
 def _run_lines(
     emulation: Emulation, ran: HybridRun | None, compared: Faithfulness
 ) -> Iterator[str]:
-    yield f">>> {visible(emulation.call)}"
+    yield f">>> {emulation.call}"
     if emulation.failure:
-        yield f"The emulation has no answer ({emulation.failure}): {visible(emulation.text[:500])}"
+        yield f"The emulation has no answer ({emulation.failure}): {emulation.text[:500]}"
     for key, value in emulation.output.items():
         mark = ""
         if key in compared.right:
             mark = "   (as in Python)" if compared.right[key] else "   (not as in Python)"
-        yield f"  {visible(key)}: {visible(repr(value))}{mark}"
+        yield f"  {key}: {value!r}{mark}"
     if ran is None:
         return
     yield "Partial run:"
     for step in ran.steps:
-        yield f"  line {step.line}: {visible(step.code.splitlines()[0])}"
+        yield f"  line {step.line}: {step.code.splitlines()[0]}"
         for name, value in step.values.items():
-            yield f"    {name} = {visible(repr(value))}"
+            yield f"    {name} = {value!r}"
     for leaf in ran.leaves:
-        yield f"  the model: {visible(leaf.call)} returns {visible(repr(leaf.value))}"
+        yield f"  the model: {leaf.call} returns {leaf.value!r}"
     if ran.failure:
-        yield f"The run ended early ({ran.failure}): {visible(ran.detail)}"
+        yield f"The run ended early ({ran.failure}): {ran.detail}"
     else:
-        yield f"  answer: {visible(repr(ran.output['answer']))}"
+        yield f"  answer: {ran.output['answer']!r}"
     if compared.share is not None:
         right, all_ = sum(compared.right.values()), len(compared.right)
         yield f"Faithfulness: {right} of {all_} intermediates equal Python's."

@@ -27,7 +27,7 @@ from codegen.cli.options import as_words, command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress as Bar
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.data import Manifest, Progress, TextGenerator
@@ -503,7 +503,7 @@ def export(directory: str, format_: str, out: str | None, as_json: bool) -> Mapp
     size = sum(path.stat().st_size for path in files)
     if not as_json:
         where = files[0].parent if files else out or directory
-        click.echo(visible(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB"))
+        echo(f"{len(files)} Parquet files in {where}, {size / 2**20:.1f} MiB")
     return {"ok": True, "format": format_, "files": [str(path) for path in files], "bytes": size}
 
 
@@ -525,7 +525,7 @@ def push(directory: str, target: str, private: bool, as_json: bool) -> Mapping[s
 
     url = upload(directory, target, private=private)
     if not as_json:
-        click.echo(visible(f"Published at {url}"))
+        echo(f"Published at {url}")
     return {"ok": True, "url": url, "private": private}
 
 
@@ -560,7 +560,7 @@ def stopped_cleanly() -> Iterator[None]:
     except KeyboardInterrupt:
         if not terminated:
             raise
-        click.echo("Terminated. Run the same command again to resume.", err=True)
+        echo("Terminated. Run the same command again to resume.", err=True)
         raise click.exceptions.Exit(143) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -613,7 +613,7 @@ def _generate(
         )
     if not as_json and manifest.run.shard:
         later = " That also drops the duplicates." if manifest.run.dedup else ""
-        click.echo(
+        echo(
             f"This is shard {manifest.run.shard}. Join all shards with: "
             f"codegen data merge DIR... --out DIR{later}",
             err=True,
@@ -627,17 +627,16 @@ def _summary(
     """Prints what was made, unless the summary that is returned is printed as JSON."""
     from codegen.data.view import summary_lines
 
-    shown = visible(out)
     if was_finished:
-        click.echo(f"{shown} is already finished; nothing to do.", err=True)
+        echo(f"{out} is already finished; nothing to do.", err=True)
     if not as_json:
-        click.echo("\n".join(summary_lines(manifest)))
+        echo("\n".join(summary_lines(manifest)))
         if manifest.kept:
-            click.echo(f"Inspect it with: codegen data inspect {shown} --step")
+            echo(f"Inspect it with: codegen data inspect {out} --step")
     if manifest.counts["inputs"] == 0:
-        click.echo("There was no input: the source is empty, or --limit is 0.", err=True)
+        echo("There was no input: the source is empty, or --limit is 0.", err=True)
     elif manifest.kept == 0:
-        click.echo(f"Nothing was kept; {shown}/rejects.jsonl gives the reasons.", err=True)
+        echo(f"Nothing was kept; {out}/rejects.jsonl gives the reasons.", err=True)
     return {
         "ok": manifest.kept > 0,
         "out": out,
@@ -754,14 +753,10 @@ def _generate_with_model(
         generator = make(name, **settings, llm=counting)
         summary = _generate(generator, source, run, as_json, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
-        rest = (
-            f"all other responses come from {llm.cache}"
-            if llm.cache
-            else "all others are paid again"
-        )
-        click.echo(
+        others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"
+        echo(
             f"{failed} examples got no response (RequestFailed in rejects.jsonl). To request them "
-            f"again, run the command with another --out; {rest}.",
+            f"again, run the command with another --out; {others}.",
             err=True,
         )
     return {**summary, "llm": spent}

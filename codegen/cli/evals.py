@@ -14,7 +14,7 @@ from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score
@@ -130,12 +130,9 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
             on_progress=progress.update,
         )
     if not as_json:
-        path = visible(str(sampled.path))
-        click.echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
-        click.echo(
-            f"Score it with: codegen eval score {path} --task {visible(task)} "
-            f"--out {visible(given.out)}"
-        )
+        path = sampled.path
+        echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
+        echo(f"Score it with: codegen eval score {path} --task {task} --out {given.out}")
     return {**asdict(sampled), "path": str(sampled.path)}
 
 
@@ -211,7 +208,7 @@ def _reward(name: str, samples: str, out: Path, as_json: bool) -> dict[str, Any]
     found = write_rewards(name, read_samples(samples), verdicts, out / "rewards.jsonl")
     if not as_json:
         mean = "none" if found["mean"] is None else f"{found['mean']:.3f}"
-        click.echo(visible(f"reward {name}: mean {mean} of {found['valued']} samples"))
+        echo(f"reward {name}: mean {mean} of {found['valued']} samples")
     return found
 
 
@@ -226,14 +223,14 @@ def _print_score(score: Score) -> None:
             line += f"   other tasks like these: {interval}"
         if interval := _interval(estimate.samples_low, estimate.samples_high):
             line += f"   these tasks, more samples: {interval}"
-        click.echo(line)
+        echo(line)
     counts = ", ".join(f"{n} {status}" for status, n in score.statuses.items())
-    click.echo(visible(f"{score.samples} samples: {counts}"))
+    echo(f"{score.samples} samples: {counts}")
     for name, measure in score.measures.items():
         error = "" if measure.stderr is None else f" ± {measure.stderr:.3f} (standard error)"
-        click.echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
+        echo(f"{name}: {measure.mean:.3f}{error}, {measure.samples} samples")
     for note in score.notes:
-        click.echo(visible(note))
+        echo(note)
 
 
 @command(
@@ -292,7 +289,7 @@ def report(
     shown = sum(len(problem.samples) for run in runs for problem in run.samples.values())
     size = path.stat().st_size
     if not as_json:
-        click.echo(visible(f"{path} ({size / 1e6:.1f} MB, {shown} samples)"))
+        echo(f"{path} ({size / 1e6:.1f} MB, {shown} samples)")
     return {
         "report": str(path),
         "json": str(path.with_suffix(".json")),
@@ -352,7 +349,7 @@ def tasks(as_json: bool) -> dict[str, Any]:
     if not as_json:
         width = max(len(name) for name, _ in rows)
         for name, about in [*rows, ("file:PATH", "a task of your own, see docs/tasks.md")]:
-            click.echo(visible(f"{name:<{width}}  {about}"))
+            echo(f"{name:<{width}}  {about}")
     return {"tasks": [{"name": name, "about": about} for name, about in rows]}
 
 
@@ -372,7 +369,7 @@ def styles(styles: str | None, as_json: bool) -> dict[str, Any]:
     if not as_json:
         width = max(map(len, known))
         for name, style in known.items():
-            click.echo(visible(f"{name:<{width}}  {style.about}"))
+            echo(f"{name:<{width}}  {style.about}")
     return {"styles": [style.model_dump() for style in known.values()]}
 
 
@@ -419,17 +416,17 @@ def check(task: str, given: CheckOptions, as_json: bool) -> dict[str, Any]:
 
 
 def _print_check(found: Check) -> None:
-    click.echo(f"{found.passed} of {found.references} references pass")
+    echo(f"{found.passed} of {found.references} references pass")
     for id_, reason in found.failures.items():
-        click.echo(visible(f"  {id_} should pass: {reason}"))
+        echo(f"  {id_} should pass: {reason}")
     for id_, reason in found.exceptions.items():
         passes = " (but it passes)" if id_ in found.exceptions_passed else ""
-        click.echo(visible(f"  {id_} is an exception: {reason}{passes}"))
+        echo(f"  {id_} is an exception: {reason}{passes}")
     if found.buggy:
-        click.echo(f"{found.rejected} of {found.buggy} known bugs are rejected")
+        echo(f"{found.rejected} of {found.buggy} known bugs are rejected")
     for id_ in found.accepted:
-        click.echo(visible(f"  {id_}: a known bug passes"))
-    click.echo(f"{found.cpu_s:.1f} s of CPU time")
+        echo(f"  {id_}: a known bug passes")
+    echo(f"{found.cpu_s:.1f} s of CPU time")
 
 
 class ImportOptions(TaskOptions):
@@ -460,7 +457,7 @@ def import_(path: str, given: ImportOptions, as_json: bool) -> dict[str, Any]:
     task = load_task(given.task, given.source)
     count = write_jsonl(given.out, read_samples_of(path, task, given.format))
     if not as_json:
-        click.echo(visible(f"{given.out}: {count} samples"))
+        echo(f"{given.out}: {count} samples")
     return {"path": given.out, "samples": count}
 
 
@@ -487,7 +484,7 @@ def export(samples: str, given: ExportOptions, as_json: bool) -> dict[str, Any]:
     task = load_task(given.task, given.source)
     count = write_samples_for(given.out, read_samples(samples), task, given.format)
     if not as_json:
-        click.echo(visible(f"{given.out}: {count} samples"))
+        echo(f"{given.out}: {count} samples")
     return {"path": given.out, "samples": count, "format": given.format}
 
 
@@ -521,9 +518,9 @@ def lm_eval(task: str, given: LmEvalOptions, as_json: bool) -> dict[str, Any]:
     settings = dict(given)
     path, name = write_task(settings.pop("out"), task, settings.pop("style"), **settings)
     if not as_json:
-        click.echo(visible(f"{path}: run it with"))
-        click.echo(
+        echo(f"{path}: run it with")
+        echo(
             f"lm_eval run --model hf --model_args pretrained=DIR --include_path "
-            f"{visible(given.out)} --tasks {name}"
+            f"{given.out} --tasks {name}"
         )
     return {"path": str(path), "task": name}

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from codegen.cli.options import command
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo, visible
 
 
 @command(example="codegen finetune recipes/lintseq.yaml -o steps=200 -o lora.rank=8")
@@ -30,20 +30,20 @@ def finetune(
     """
     from dataclasses import asdict
 
-    from codegen.finetune import load_recipe
-    from codegen.finetune.recipe import describe_keys
+    from codegen.config import keys
+    from codegen.finetune import Recipe, load_recipe
 
     settings = load_recipe(recipe, overrides)
     if check:
         if not as_json:
-            for key, allowed, about in describe_keys():
-                section, _, name = key.rpartition(".")
+            for key in keys(Recipe):
+                section, _, name = key.name.rpartition(".")
                 value = getattr(getattr(settings, section) if section else settings, name)
-                click.echo(f"{visible(f'{key}: {value}'):<44} # {about} ({allowed})")
-        return asdict(settings)
+                line = visible(f"{key.name}: {value}")
+                echo(f"{line:<44} # {key.about} ({key.allowed})")
+        return settings.model_dump(mode="json")
 
-    from codegen.finetune.processes import is_first
-    from codegen.finetune.train import train
+    from codegen.finetune.run import is_first, train
 
     if not is_first():
         train(settings)
@@ -56,15 +56,15 @@ def finetune(
         )
     if not as_json:
         first, last = result.losses[0][1], result.losses[-1][1]
-        click.echo(
+        echo(
             f"Loss {first:.3f} -> {last:.3f} in {len(result.losses)} steps, "
             f"{result.tokens_per_s:.0f} tokens/s."
         )
         if answers := result.answers:
             low, high = answers["interval"]
-            click.echo(
+            echo(
                 f"{answers['exact_match']:.1%} of {answers['asked']} held-out answers are correct "
                 f"({low:.1%} to {high:.1%})."
             )
-        click.echo(visible(f"The model is in {result.model}; use it with --model {result.model}"))
+        echo(f"The model is in {result.model}; use it with --model {result.model}")
     return asdict(result)

@@ -12,7 +12,7 @@ from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.generation.backends import OLD_NAMES
-from codegen.terminal import visible
+from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
     from codegen.decoding.contexts import LMInfinite
@@ -145,10 +145,10 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
         if stream:
             click.echo()
             if "backspaces" in sample.meta:
-                click.echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
+                echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
             elif sample.actions:
                 after = f" after {sample.meta['edits']} edits" if "edits" in sample.meta else ""
-                click.echo(f"\n# The program{after}:\n", err=True)
+                echo(f"\n# The program{after}:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))

@@ -13,7 +13,7 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import InputError
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo
 
 
 @click.group(cls=Group)
@@ -70,7 +70,7 @@ def sample(given: SampleOptions, as_json: bool) -> dict[str, Any]:
         ),
     )
     if not as_json:
-        click.echo(visible(f"{count} programs in {given.out}"))
+        echo(f"{count} programs in {given.out}")
     return {"path": given.out, "programs": count, "drawn": given.n, "seed": given.seed}
 
 
@@ -123,7 +123,7 @@ def score(answers: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
 def _print(found: Any) -> None:
     def line(name: str, value: float | None, note: str = "") -> None:
         text = "-" if value is None else f"{value:.3f}"
-        click.echo(f"{name:<24}{text:>8}   {note}".rstrip())
+        echo(f"{name:<24}{text:>8}   {note}".rstrip())
 
     interval = f"95% {found.accuracy_low:.3f} to {found.accuracy_high:.3f}, {found.items} items"
     line("accuracy", found.accuracy, interval)
@@ -131,7 +131,7 @@ def _print(found: Any) -> None:
         line(f"  first {length} items", share)
     line("programs that run", found.execution)
     line("precision", found.precision, "gzipped correct programs / their output; lower is better")
-    click.echo("compressed / raw")
+    echo("compressed / raw")
     line("  programs, strict", found.rate, "wrong programs count as gzip")
     line("  programs, released", found.released_rate, "as in the paper's script; not decodable")
     line("  best of each", found.best_rate, "program, gzip or raw per item, plus 2 bits")
@@ -142,7 +142,7 @@ def _print(found: Any) -> None:
     line("  gzip, each", found.gzip_each)
     for name, rate in found.baselines.items():
         line(f"  {name}", rate)
-    click.echo(", ".join(f"{count} {status}" for status, count in found.statuses.items()))
+    echo(", ".join(f"{count} {status}" for status, count in found.statuses.items()))
 
 
 @command(group=kolmogorov, example="codegen eval kolmogorov baselines enwik9.part")
@@ -174,8 +174,8 @@ def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -
     if not as_json:
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         width = max(len(Path(file).name) for file in files) + 2
-        click.echo(" " * width + "".join(f"{name:>11}" for name in names))
+        echo(" " * width + "".join(f"{name:>11}" for name in names))
         for file, row in rows.items():
             cells = "".join(f"{row[name]:>11.3f}" if name in row else " " * 11 for name in names)
-            click.echo(visible(f"{Path(file).name:<{width}}{cells}"))
+            echo(f"{Path(file).name:<{width}}{cells}")
     return {"rates": rows}

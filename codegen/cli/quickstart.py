@@ -8,7 +8,7 @@ import click
 
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.terminal import Progress, visible
+from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score
@@ -62,11 +62,7 @@ def quickstart(given: QuickstartOptions, as_json: bool) -> dict[str, Any]:
     if not as_json:
         _print_table(summary.scores)
         took, planned = sum(summary.plan.spent.values()), summary.plan.seconds
-        click.echo(
-            visible(
-                f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}"
-            )
-        )
+        echo(f"{took / 60:.1f} minutes, {planned / 60:.1f} planned. Report: {summary.report}")
     return {
         "ok": all(score.complete for score in summary.scores.values()),
         "report": str(summary.report),
@@ -100,18 +96,18 @@ class _View:
         from codegen.quickstart import STAGES
 
         sizes, done = plan.sizes, set(plan.spent)
-        click.echo(
+        echo(
             f"Plan: {sizes.steps} steps per fine-tuning; {sizes.n} samples per problem and model, "
             f"for {sizes.problems} problems and three models.",
             err=True,
         )
         for number, name in enumerate(STAGES, 1):
             note = "  done" if name in done else ""
-            click.echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
-        click.echo(f"    {'total, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
+            echo(f"  {number} {name:<32} {_minutes(plan.expected[name]):>6}{note}", err=True)
+        echo(f"    {'total, minutes':<32} {_minutes(plan.seconds):>6}", err=True)
         minutes = plan.request["minutes"]
         if minutes is not None and plan.seconds > 60 * minutes:
-            click.echo(f"The smallest plan takes more than {minutes:g} minutes.", err=True)
+            echo(f"The smallest plan takes more than {minutes:g} minutes.", err=True)
 
     def progress(self, what: str, done: int, total: int, note: str) -> None:
         if self._bar is None or self._what != what:
@@ -124,7 +120,7 @@ class _View:
         if self._bar:
             self._bar.say(f"  {text}")
         else:
-            click.echo(visible(f"  {text}"), err=True)
+            echo(f"  {text}", err=True)
 
     def close(self) -> None:
         if self._bar:
@@ -159,7 +155,7 @@ def _print_table(scores: dict[str, Score]) -> None:
     for run in runs:
         if not run.score.complete:
             for note in run.score.notes:
-                click.echo(visible(f"{run.name}: {note}"))
+                echo(f"{run.name}: {note}")
 
 
 def _minutes(seconds: float) -> str:

@@ -14,12 +14,12 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import visible
+from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
 
-_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn")
+_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client")
 
 
 @click.group(cls=Group)
@@ -66,7 +66,7 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
     """
     _need_extra()
     _log_to(engine.log_file, engine.verbose)
-    from codegen.server.lsp.run import serve_stdio
+    from codegen.server.lsp import serve_stdio
 
     serve_stdio(lambda: _engine(engine), engine.exclude)
 
@@ -111,9 +111,16 @@ def http(given: HttpOptions) -> None:
     """
     _need_extra()
     _log_to(given.log_file, given.verbose)
-    from codegen.server.http.app import make_app
-    from codegen.server.http.run import check_address, listen, listen_unix, serve
-    from codegen.server.http.token import new_token, read_token, write_token
+    from codegen.server.guard import (
+        check_address,
+        listen,
+        listen_unix,
+        new_token,
+        read_token,
+        serve,
+        write_token,
+    )
+    from codegen.server.http import make_app
 
     token, token_file, uds = None, given.token_file, given.uds
     if not given.no_token:
@@ -133,11 +140,11 @@ def http(given: HttpOptions) -> None:
         exclude=given.exclude,
     )
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
-    click.echo(visible(f"Serving {given.model} at {where}"), err=True)
+    echo(f"Serving {given.model} at {where}", err=True)
     if token and token_file:
-        click.echo(visible(f"The token is in {token_file}"), err=True)
+        echo(f"The token is in {token_file}", err=True)
     else:
-        click.echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
+        echo(f"Token: {token}" if token else "Authentication is disabled.", err=True)
     try:
         serve(app, sock)
     finally:
@@ -160,10 +167,10 @@ def _engine(given: EngineOptions) -> CompletionEngine:
     from codegen.models import load
     from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     torch.set_num_threads(given.threads)
-    limits = Limits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
+    limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
     model = CompletionModel(
         load(given.model), layout=given.layout, limits=limits, precision=given.precision
     )

@@ -12,7 +12,7 @@ from codegen.cli.clients import sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.terminal import Progress, one_line, visible
+from codegen.terminal import Progress, echo, one_line
 
 if TYPE_CHECKING:
     from codegen.sqlnet import Schema, Statement
@@ -120,7 +120,7 @@ def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[
     if given.llm and parse.abstained:
         return _ask_model(parse, schema, given, limits, as_json)
     if not as_json:
-        click.echo("\n".join(_lines(parse, dialect, given.attention)))
+        echo("\n".join(_lines(parse, dialect, given.attention)))
     return _row(parse, dialect)
 
 
@@ -131,10 +131,10 @@ def _ask_model(
     from codegen.sqlnet.fallback import write
 
     complete = sql_writer(given.llm or "", given.endpoint, given.api_key_env)
-    click.echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
+    echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
     written = write(parse.question, schema, complete, limits)
     if not as_json:
-        click.echo("\n".join(_written_lines(parse, written)))
+        echo("\n".join(_written_lines(parse, written)))
     return {
         "ok": not written.failure,
         "by": "llm",
@@ -386,7 +386,7 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
     table = _vectors(given.vectors, items, given.max_words, given.seed)
     if encoder:
         with Progress("encoding") as progress:
-            encoder.remember((item.asked for item in (*items, *development)), progress.update)
+            encoder.remember((item.question for item in (*items, *development)), progress.update)
     with Progress("training") as progress:
 
         def on_epoch(epoch: Epoch) -> None:
@@ -410,9 +410,8 @@ def train(questions: str, tables: str, given: TrainOptions, as_json: bool) -> di
         )
     best = dict(network.info["best"])
     if not as_json:
-        out = visible(given.out)
-        click.echo(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
-        click.echo(f"The model is in {out}; use it with: codegen sqlnet ask --model {out}")
+        echo(", ".join(f"{name} {100 * value:.1f} %" for name, value in best.items()))
+        echo(f"The model is in {given.out}; use it with: codegen sqlnet ask --model {given.out}")
     return {
         "out": given.out,
         "questions": len(items),
@@ -443,7 +442,7 @@ def _precision(name: str) -> Literal["float32", "bfloat16"]:
     from codegen.sqlnet.training import has_bfloat16_lstm
 
     if name == "bfloat16" and not has_bfloat16_lstm():
-        click.echo("PyTorch has no bfloat16 LSTM for this CPU; training in float32.", err=True)
+        echo("PyTorch has no bfloat16 LSTM for this CPU; training in float32.", err=True)
         return "float32"
     if name == "auto":
         name = "bfloat16" if pick_dtype("cpu") == torch.bfloat16 else "float32"
@@ -537,6 +536,6 @@ def evaluate(questions: str, tables: str, given: EvalOptions, as_json: bool) -> 
             if value is not None:
                 bounds = intervals.get(name)
                 text = f"[{100 * bounds[0]:5.1f}, {100 * bounds[1]:5.1f}]" if bounds else ""
-                click.echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
-        click.echo(f"{n} questions; calibration error of the confidence {error:.3f}")
+                echo(f"{name:<12} {100 * value:5.1f} %  {text:<16} {about}")
+        echo(f"{n} questions; calibration error of the confidence {error:.3f}")
     return {**scores, "intervals": intervals, "calibration_error": error}

@@ -104,6 +104,8 @@ class CachedBackend(Backend):
                 yield kept.completion(number, request, request_seed(params.seed, request))
             else:
                 missing.setdefault(key, []).append((number, request))
+        if not missing:
+            return
         groups = list(missing.items())
 
         def on_new_text(at: int, text: str) -> None:
@@ -113,7 +115,7 @@ class CachedBackend(Backend):
 
         first = [group[0][1] for _, group in groups]
         new = self.backend.generate(first, params, decoder, on_new_text if on_text else None)
-        for completion in new if first else ():
+        for completion in new:
             key, group = groups[completion.number]
             self._count(completion)
             if self.cache and not completion.error:

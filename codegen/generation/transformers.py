@@ -20,10 +20,9 @@ import numpy as np
 from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.loop import Backspace, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method, Penalised
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,
@@ -254,7 +253,6 @@ class TransformersBackend(Backend):
             width=self.batch_size,
             infinite=self.infinite,
         )
-        passes = strategy.passes_of
         for number, running in enumerate(batch if late else ()):
             for token in running.row.tokens:  # only now is it certain which stand
                 if on_token(number, token):
@@ -264,11 +262,10 @@ class TransformersBackend(Backend):
             if on_text and (piece := running.stream.flush()):
                 on_text(running.number, piece)
         for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
-            row, finish_reason = running.row, running.row.finish or "length"
-            decoded = resolved.reader.read(running.stream.text, finish_reason)
-            meta, actions = dict(decoded.meta), decoded.actions
-            if passes is not None:
-                meta["passes"] = passes[at]
+            row, actions = running.row, ""
+            meta: dict[str, Any] = {}
+            if strategy.passes_of is not None:
+                meta["passes"] = strategy.passes_of[at]
                 if isinstance(strategy, Speculation) and isinstance(options, DraftOptions):
                     meta["drafts"] = strategy.tallies[at]
             if self.infinite:
@@ -278,16 +275,16 @@ class TransformersBackend(Backend):
                 actions = self.loaded.tokenizer.decode(kept)
                 meta["actions"] = len(row.actions)
                 meta["backspaces"] = row.actions.count(backspace)
-            yield Completion(
+            yield resolved.completion(
                 running.number,
                 running.request,
-                decoded.text,
-                actions,
-                finish_reason,
-                running.seed,
+                running.stream.text,
+                row.finish or "length",
+                actions=actions,
+                meta=meta,
+                seed=running.seed,
                 prompt_tokens=length,
                 completion_tokens=len(row.actions or row.tokens),
-                meta=meta,
             )
 
     def _strategy(
@@ -299,6 +296,8 @@ class TransformersBackend(Backend):
     ) -> Strategy:
         """How the decoder chooses tokens."""
         options = resolved.options
+        if resolved.strategy.make:
+            return resolved.strategy.make(options, [running.row for running in batch])
         if isinstance(options, RsdOptions):
             branching = ConstantBranching(options.branching)
             shape = StochasticBeam(*options.beam) if options.beam else branching

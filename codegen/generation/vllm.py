@@ -349,18 +349,15 @@ def _completion(run: _Running, resolved: Resolved, on_text: OnText | None) -> Co
     if on_text and (piece := run.stream.flush()):
         on_text(run.number, piece)
     assert run.finish is not None
-    decoded = resolved.reader.read(run.stream.text, run.finish)
-    drafted = isinstance(resolved.options, DraftOptions)
-    return Completion(
+    return resolved.completion(
         run.number,
         run.request,
-        decoded.text,
-        decoded.actions,
+        run.stream.text,
         run.finish,
-        run.seed,
+        meta={"passes": run.passes} if isinstance(resolved.options, DraftOptions) else {},
+        seed=run.seed,
         prompt_tokens=len(run.prompt),
         completion_tokens=len(run.tokens),
-        meta={**decoded.meta, "passes": run.passes} if drafted else decoded.meta,
     )
 
 
@@ -421,7 +418,7 @@ class VllmEngine:
 
     Args:
         place: directory or hub id of the model.
-        drafts: whether tokens are drafted; without, rules against repetition can be asked for.
+        drafts: whether tokens are drafted, which excludes rules against repetition.
         batch_size: requests of a step, by default as many as vLLM takes.
         options: of vLLM's own, as its ``LLM`` takes them (``tensor_parallel_size``,
             ``max_model_len``, ...), and ``num_speculative_tokens``.

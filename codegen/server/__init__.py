@@ -1,12 +1,15 @@
 """The editor back-end: completions that keep up with typing.
 
 One :class:`~codegen.server.engine.CompletionEngine` holds the model and the documents' caches and
-serves both protocols, ``lsp`` and ``http``.
+serves both protocols. In reading order:
 
-The text: ``mirror`` (a document as the editor has it), ``brackets`` (what is open where), ``stops``
-(where a suggestion ends), ``filters`` (what of it is shown), ``suggestions`` (typed as suggested,
-acceptance), ``secrets`` (what is not looked at). The prompt: ``fim`` (sentinels of model families,
-foreign ones too), ``prompts`` (window and layout). The model: ``decoder`` (candidates from an
-editable cache), ``documents`` (caches within a budget), ``jobs`` (the latest request of
-a document waits), ``engine`` (one worker thread), ``delay``, ``metrics``, ``settings``.
+- ``requests``: requests, answers and limits. ``text``: where a suggestion ends and what of it is
+  shown. ``prompts``: sentinels, window and layout. ``secrets``: what the model must not see.
+- ``model``: the loaded model. ``documents``: caches and suggestions of documents. ``decoder``:
+  candidates from an editable cache. ``jobs`` and ``schedule``: which requests run, and together.
+  ``engine``: one worker thread. ``metrics``: counters and latencies.
+- ``document``: an open document's text. ``session``: one editor's documents and settings. ``lsp``:
+  the language server.
+- ``guard``: who may connect and ask. ``service``: the engine for HTTP clients. ``http``: OpenAI's,
+  llama.cpp's and Tabby's endpoints.
 """

@@ -1,9 +1,9 @@
-"""The engine: one worker thread with the model, asked from an event loop.
+"""The engine: one worker thread with the model, called from an event loop.
 
-For each document only the newest request counts: an older one is given up, whether it waits or
+For each document only the latest request counts: an older one is given up, whether it waits or
 runs. Clients take turns, and requests of several documents run together (:mod:`schedule`). The
-worker asks before every forward pass whether the answer is still wanted, and when nobody asks for
-anything it makes stale caches exact, until somebody does.
+worker checks before every forward pass whether the answer is still wanted, and when it is idle it
+makes stale caches exact.
 
 After an edit most of a document's states are moved, not encoded again, and are approximate. Where
 they may have decided a token they are encoded again before the answer is given, unless the request
@@ -24,20 +24,18 @@ from typing import TYPE_CHECKING
 
 from codegen.decoding.drafts import Account, Planner, SharedCosts
 from codegen.errors import CodegenError
-from codegen.server.decoder import Decoder, InDoubt
-from codegen.server.documents import Document, DocumentCaches
-from codegen.server.jobs import Job, JobQueue, Matches, OnText
+from codegen.server.candidates import CandidateSearch, InDoubt
+from codegen.server.documents import DocumentCaches, DocumentState, Suggestions
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
     Candidate,
     Completion,
     CompletionRequest,
     DocumentKey,
+    ServerLimits,
     Superseded,
 )
-from codegen.server.schedule import Cancelled, Outcome, Schedule
-from codegen.server.settings import Limits
-from codegen.server.suggestions import Suggestions
+from codegen.server.schedule import Cancelled, Job, JobQueue, Matches, OnText, Outcome, Schedule
 
 if TYPE_CHECKING:
     from codegen.decoding.passes import Passes
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WEIGHT = 0.2  # of the newest duration in the usual one
+_WEIGHT = 0.2  # of the latest duration in the usual one
 
 
 class CompletionEngine:
@@ -54,25 +52,25 @@ class CompletionEngine:
 
     Args:
         model: loaded.
-        limits: of what is asked for and held.
+        limits: of requests and caches.
         metrics: where to count.
     """
 
     def __init__(
         self,
         model: CompletionModel,
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.model = model
-        self.limits = limits or Limits()
+        self.limits = limits or ServerLimits()
         self.metrics = metrics or Metrics()
         self.usual_s = 0.0  # what an answer of the model usually takes
         self._caches = DocumentCaches(model.cache, self.limits.documents, self.limits.cache_bytes)
         self._suggestions: OrderedDict[DocumentKey, Suggestions] = OrderedDict()
         self._queue = JobQueue(self.limits.queue, self.metrics, self.limits.together)
         self._schedule = Schedule(model.chunk)
-        self._costs = SharedCosts(self._schedule.costs, lambda: len(self._schedule))
+        self._costs = SharedCosts(self._schedule.costs, lambda: max(1, len(self._schedule)))
         self._account = Account()  # of all requests' drafts
         self._thread = threading.Thread(target=self._work, name="completions", daemon=True)
         self._thread.start()
@@ -85,13 +83,13 @@ class CompletionEngine:
         """Answers a request; a task that is cancelled gives it up within one forward pass.
 
         Args:
-            request: what is asked for.
+            request: what is wanted.
             on_text: is called in the event loop with the first candidate's text as it comes.
 
         Raises:
             Superseded: if a newer request came for the document.
             Overloaded: if too many wait.
-            ModelError: if the model can't do what was asked.
+            ModelError: if the model can't do what was requested.
         """
         request = self._within_limits(request)
         began = time.perf_counter()
@@ -108,14 +106,14 @@ class CompletionEngine:
             answer = await job.future
         finally:
             job.cancel.set()
-        if request.multiline is not None and request.temperature == 0 and answer.settled:
+        if request.multiline is not None and request.params.temperature == 0 and answer.settled:
             texts = tuple(candidate.text for candidate in answer.candidates)
             self.suggestions(request.key).add(request, answer.seen, texts)
         self.usual_s += _WEIGHT * (answer.stages["total"] - self.usual_s)
         return answer
 
     def warm_up(self, request: CompletionRequest) -> None:
-        """Encodes a document's context while nobody else asks for anything; gives no answer."""
+        """Encodes a document's context while no other request waits; gives no answer."""
         loop = asyncio.get_running_loop()
         job = Job(self._within_limits(request), loop, loop.create_future(), warm_up=True)
         job.future.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -133,13 +131,13 @@ class CompletionEngine:
         return found
 
     def suggested(self, request: CompletionRequest) -> tuple[str, ...] | None:
-        """What earlier suggestions give for a request, None if the model must be asked."""
-        if request.multiline is None or request.temperature > 0:
+        """What earlier suggestions give for a request, None if the model must decode."""
+        if request.multiline is None or request.params.temperature > 0:
             return None
         return self.suggestions(request.key).find(self._within_limits(request))
 
     def cancel(self, key: DocumentKey) -> None:
-        """Gives up what is asked for a document."""
+        """Gives up the requests of a document."""
         self._queue.give_up(lambda known: known == key)
 
     def close(self, key: DocumentKey) -> None:
@@ -164,10 +162,11 @@ class CompletionEngine:
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
-        most_tokens = min(limits.max_tokens, self.model.limit // 2)
+        most = min(limits.max_tokens, self.model.limit // 2)
+        params = request.params
         return replace(
             request,
-            max_tokens=max(1, min(request.max_tokens, most_tokens)),
+            params=replace(params, max_new_tokens=min(params.max_new_tokens, most)),
             candidates=max(1, min(request.candidates, limits.candidates)),
             deadline_s=min(request.deadline_s, limits.deadline_s),
         )
@@ -211,7 +210,7 @@ class CompletionEngine:
         self._queue.done(job)
 
     def _refresh(self) -> bool:
-        """Makes stale states exact until somebody asks; whether there were any."""
+        """Makes stale states exact until a request comes; whether there were any."""
         document = self._caches.to_recompute()
         if document is None:
             return False
@@ -252,17 +251,19 @@ class CompletionEngine:
         if job.warm_up:
             return Completion(())
         inexact, settling_s = document.cache.inexact, 0.0
-        single = request.candidates == 1 and request.temperature == 0
-        if inexact and not (single and prompt.quote == document.quote):
+        single = request.candidates == 1 and request.params.temperature == 0
+        doubtful = request.settle and prompt.ids == document.doubtful
+        if inexact and (doubtful or not single or prompt.quote != document.quote):
             settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
-            decoder = self._decoder(job, document, prompt)
-            candidates = yield from decoder.run()
+            search = self._search(job, document, prompt)
+            candidates = yield from search.run()
         except InDoubt:
             settling_s = yield from self._settle(job, document)
-            decoder = self._decoder(job, document, prompt)
-            candidates = yield from decoder.run()
+            search = self._search(job, document, prompt)
+            candidates = yield from search.run()
+        document.doubtful = [] if search.settled else prompt.ids
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
@@ -282,11 +283,11 @@ class CompletionEngine:
             encoded=report.encoded,
             recomputed=inexact if settling_s else 0,
             seen=prompt.seen,
-            settled=decoder.settled,
+            settled=search.settled,
             stages=stages,
         )
 
-    def _settle(self, job: Job, document: Document) -> Passes[float]:
+    def _settle(self, job: Job, document: DocumentState) -> Passes[float]:
         """Makes a document's states exact; returns the seconds that it took."""
         began = time.perf_counter()
         inexact = document.cache.inexact
@@ -297,8 +298,8 @@ class CompletionEngine:
         self.metrics.count("tokens_recomputed", inexact)
         return time.perf_counter() - began
 
-    def _decoder(self, job: Job, document: Document, prompt: Prompt) -> Decoder:
-        return Decoder(
+    def _search(self, job: Job, document: DocumentState, prompt: Prompt) -> CandidateSearch:
+        return CandidateSearch(
             self.model,
             document.cache,
             prompt,

@@ -1,66 +1,76 @@
 """Counters and latencies, kept in this process only; no text of any document.
 
-``/metrics`` shows them in Prometheus' text format, the log in one line.
+``/metrics`` shows them in Prometheus's text format, the log in one line.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 STAGES = ("queue", "prompt", "encode", "settle", "decode", "total", "typed")
-_WINDOW = 1000  # latest values of a stage that quantiles are of
+_WINDOW = 1000  # latest durations of a stage that the log's quantiles are of
 _PREFIX = "codegen_"
+_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 0.7, 1, 2, 4, 8, 20,
+)  # fmt: skip
 
 
 class Metrics:
-    """Safe to use from several threads."""
+    """Safe to use from several threads.
+
+    Attributes:
+        registry: of Prometheus's client; one for each engine.
+    """
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
         self._latest: dict[str, deque[float]] = {stage: deque(maxlen=_WINDOW) for stage in STAGES}
-        self._sums: defaultdict[str, float] = defaultdict(float)
-        self._numbers: Counter[str] = Counter()
-        self._gauges: dict[str, float] = {}
+        self._seconds = Histogram(
+            f"{_PREFIX}stage_seconds", "Seconds by stage of a completion.", ["stage"],
+            registry=self.registry, buckets=_BUCKETS,
+        )  # fmt: skip
 
     def count(self, name: str, by: int = 1) -> None:
-        """Adds to a counter."""
+        """Adds to a counter, shown as ``codegen_NAME_total``."""
         with self._lock:
-            self._counts[name] += by
+            if name not in self._counters:
+                text = name.replace("_", " ").capitalize()
+                self._counters[name] = Counter(_PREFIX + name, text, registry=self.registry)
+        self._counters[name].inc(by)
 
     def observe(self, stages: Mapping[str, float]) -> None:
         """Adds durations in seconds."""
-        with self._lock:
-            for stage, seconds in stages.items():
-                self._latest[stage].append(seconds)
-                self._sums[stage] += seconds
-                self._numbers[stage] += 1
+        for stage, seconds in stages.items():
+            self._latest[stage].append(seconds)
+            self._seconds.labels(stage).observe(seconds)
 
     def gauge(self, name: str, value: float) -> None:
-        """Sets a value that goes up and down."""
+        """Sets a value that goes up and down, shown as ``codegen_NAME``."""
         with self._lock:
-            self._gauges[name] = value
+            if name not in self._gauges:
+                text = name.replace("_", " ").capitalize()
+                self._gauges[name] = Gauge(_PREFIX + name, text, registry=self.registry)
+        self._gauges[name].set(value)
 
     def value(self, name: str) -> int:
         """A counter's value."""
-        with self._lock:
-            return self._counts[name]
+        return int(self.registry.get_sample_value(f"{_PREFIX}{name}_total") or 0)
 
     def quantile(self, stage: str, share: float) -> float | None:
         """Of a stage's latest durations, in seconds; None if there are none."""
-        with self._lock:
-            ordered = sorted(self._latest[stage])
-        if not ordered:
-            return None
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        ordered = sorted(self._latest[stage].copy())
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
 
     def line(self) -> str:
         """Everything in one line, for a log."""
-        with self._lock:
-            counts = " ".join(f"{name}={count}" for name, count in sorted(self._counts.items()))
-        parts = [counts]
+        parts = [" ".join(f"{name}={self.value(name)}" for name in sorted(self._counters))]
         for stage in STAGES:
             if (middle := self.quantile(stage, 0.5)) is not None:
                 high = self.quantile(stage, 0.95) or 0.0
@@ -68,25 +78,5 @@ class Metrics:
         return " | ".join(part for part in parts if part)
 
     def prometheus(self) -> str:
-        """Everything in Prometheus' text format."""
-        return "\n".join(self._lines()) + "\n"
-
-    def _lines(self) -> Iterator[str]:
-        with self._lock:
-            counts, gauges = dict(self._counts), dict(self._gauges)
-            sums, numbers = dict(self._sums), dict(self._numbers)
-        for name, count in sorted(counts.items()):
-            yield f"# TYPE {_PREFIX}{name}_total counter"
-            yield f"{_PREFIX}{name}_total {count}"
-        for name, value in sorted(gauges.items()):
-            yield f"# TYPE {_PREFIX}{name} gauge"
-            yield f"{_PREFIX}{name} {value:g}"
-        yield f"# TYPE {_PREFIX}stage_seconds summary"
-        for stage in STAGES:
-            if stage not in numbers:
-                continue
-            for share in (0.5, 0.95):
-                value = self.quantile(stage, share) or 0.0
-                yield f'{_PREFIX}stage_seconds{{stage="{stage}",quantile="{share}"}} {value:.6f}'
-            yield f'{_PREFIX}stage_seconds_sum{{stage="{stage}"}} {sums[stage]:.6f}'
-            yield f'{_PREFIX}stage_seconds_count{{stage="{stage}"}} {numbers[stage]}'
+        """Everything in Prometheus's text format."""
+        return generate_latest(self.registry).decode()

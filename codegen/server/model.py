@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from codegen.decoding.healing import Vocabulary
-from codegen.server.fim import Layout, find_family
-from codegen.server.prompts import Prompter
-from codegen.server.settings import Limits
+from codegen.server.prompts import Layout, Prompter, find_family
+from codegen.server.requests import ServerLimits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,12 +39,12 @@ class CompletionModel:
         loaded: LoadedModel,
         *,
         layout: Layout = "auto",
-        limits: Limits | None = None,
+        limits: ServerLimits | None = None,
         precision: Precision = "auto",
     ) -> None:
         from codegen.generation.transformers import TransformersBackend
 
-        limits = limits or Limits()
+        limits = limits or ServerLimits()
         backend = TransformersBackend(loaded)
         self.name = loaded.name
         self.fingerprint = loaded.fingerprint
@@ -70,7 +69,7 @@ class CompletionModel:
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
-    """The short pass for a model of a kind that has one, else None; narrow weights in either.
+    """The short pass for a model of a kind that has one, else None; quantized weights in either.
 
     With it, passes of several documents read the weights once.
     """
@@ -78,7 +77,7 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
 
     from codegen.decoding.editing import DecodeStep, can_step, plain_product
     from codegen.kernels import cpu
-    from codegen.models.weight_only import add_narrow_weights, narrow_product
+    from codegen.models.weight_only import add_quantized_weights, quantized_product
 
     if precision == "full":
         return None
@@ -87,8 +86,8 @@ def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:
         some = model.dtype == torch.float32 and cpu.preferable(model.dtype)
         return DecodeStep(
             model,
-            lambda layers: narrow_product(layers) or plain_product(layers),
+            lambda layers: quantized_product(layers) or plain_product(layers),
             most=None if some else _CHUNK,
         )
-    add_narrow_weights(model)
+    add_quantized_weights(model)
     return None

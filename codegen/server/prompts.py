@@ -5,6 +5,10 @@ suffix, middle (PSM), suffix first (SPM), or for models without sentinels the pr
 window begins at the start of a top-level definition where there is one: a place that stays where it
 is while one types, so that the cache's tokens do, too.
 
+The sentinels' templates are those of the evaluation's prompt styles. A model has a family if each
+of its sentinels is one token of the model's vocabulary. Sentinels of other families in a client's
+prompt are read back (:func:`parse_foreign`).
+
 User text never becomes a control token: what spells one is tokenised in two pieces.
 """
 
@@ -13,16 +17,129 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from codegen.decoding.healing import Vocabulary
-from codegen.server.brackets import scan
-from codegen.server.fim import Family
+from codegen.errors import ConfigError
+from codegen.evals.tasks.styles import STYLES
 from codegen.server.requests import CompletionRequest, Snippet
 from codegen.server.secrets import redact
+from codegen.server.text import scan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# ------------------------------------------------------------------ sentinels
+
+Layout = Literal["auto", "psm", "spm", "prefix"]
+
+_SENTINEL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
+_PART = re.compile(r"\{(prefix|suffix)\}")
+# Families that were trained on both orders, or on the suffix first alone. The suffix first keeps
+# what is typed at the prompt's end, where it costs least.
+_SUFFIX_FIRST = ("starcoder", "santacoder", "codellama", "codestral")
+# Layouts of clients that no prompt style has: GLM's.
+_FOREIGN = ("<|code_prefix|>{prefix}<|code_suffix|>{suffix}<|code_middle|>",)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One order of one model family's sentinels.
+
+    Attributes:
+        name: of the prompt style.
+        template: with ``{prefix}`` and ``{suffix}``.
+        ends: strings that end the middle.
+    """
+
+    name: str
+    template: str
+    ends: tuple[str, ...] = ()
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Sentinels and the names ``prefix`` and ``suffix``, in turn from a sentinel on."""
+        return _PART.split(self.template)
+
+    @property
+    def suffix_first(self) -> bool:
+        """Whether the prefix is at the prompt's end (SPM)."""
+        return self.template.endswith("{prefix}")
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches a prompt in this layout."""
+        named = [
+            f"(?P<{part}>.*)" if part in ("prefix", "suffix") else re.escape(part)
+            for part in self.parts
+        ]
+        return re.compile("(?P<before>.*?)" + "".join(named) + r"\Z", re.DOTALL)
+
+
+class Foreign(NamedTuple):
+    """A client's prompt with sentinels, taken apart.
+
+    Attributes:
+        prefix, suffix: the text around the gap.
+        before: the text before the first sentinel (other files).
+    """
+
+    prefix: str
+    suffix: str
+    before: str
+
+
+FAMILIES = [
+    Family(style.name, style.template, style.stop)
+    for style in STYLES.values()
+    if style.ask == "infill"
+]
+_PATTERNS = [*FAMILIES, *(Family("foreign", template) for template in _FOREIGN)]
+# Most specific first: the prefix between sentinels before the one at the end.
+_PATTERNS.sort(key=lambda family: (family.suffix_first, -len(family.template)))
+
+
+def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> Family | None:
+    """The model's family in the given order; None if it has none, or the layout is ``prefix``.
+
+    Raises:
+        ConfigError: if the model has no sentinels for the order.
+    """
+    if layout == "prefix":
+        return None
+    vocabulary = tokenizer.get_vocab()
+    found = [family for family in FAMILIES if _has(vocabulary, family)]
+    if layout != "auto":
+        found = [family for family in found if family.suffix_first == (layout == "spm")]
+        if not found:
+            raise ConfigError(
+                f"The model has no sentinels for the layout {layout!r}.",
+                "Choose auto or prefix, or a model that was trained to fill in the middle.",
+            )
+    if not found:
+        return None
+    suffix_first = any(name in found[0].name for name in _SUFFIX_FIRST)
+    wished = [family for family in found if family.suffix_first == suffix_first]
+    return (wished or found)[0]
+
+
+def _has(vocabulary: dict[str, int], family: Family) -> bool:
+    """Whether each sentinel is a token; two side by side are two tokens."""
+    texts = [part for part in family.parts if part not in ("prefix", "suffix")]
+    return all(part in vocabulary for text in texts for part in _SENTINEL.findall(text))
+
+
+def parse_foreign(prompt: str) -> Foreign | None:
+    """Reads a prompt in any family's layout; None if it is in none."""
+    for family in _PATTERNS:
+        found = family.pattern.match(prompt)
+        if found:
+            return Foreign(found["prefix"], found["suffix"], found["before"])
+    return None
+
+
+# ------------------------------------------------------------------ prompts
 
 _CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leaves enough
 _SUFFIX_SHARE = 0.25
@@ -98,7 +215,7 @@ class Prompter:
 
     def build(self, request: CompletionRequest) -> Prompt:
         """The prompt of a request."""
-        room = self.limit - request.max_tokens - len(self._first) - 8
+        room = self.limit - request.params.max_new_tokens - len(self._first) - 8
         head = self._snippets(request.snippets, request.path, int(room * _SNIPPET_SHARE))
         room -= len(head)
         suffix: list[int] = []

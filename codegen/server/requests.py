@@ -1,18 +1,62 @@
-"""What is asked of the engine and what it answers: plain data between protocols and model."""
+"""Requests to the engine, its answers, and the limits on both.
+
+A completion request is not :class:`codegen.generation.Request`, which has one text and no document;
+what both have goes by the same names, and the sampling parameters are the same.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
-from codegen.errors import CodegenError
-from codegen.server.stops import Multiline
+from codegen.errors import CodegenError, ConfigError
+from codegen.generation import SamplingParams
+from codegen.records import FinishReason
+from codegen.server.text import Multiline
 
-Finish = Literal["stop", "length", "eos"]
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one client may request, and what the server holds in memory.
+
+    Attributes:
+        context_tokens: longest prompt; text farther from the cursor is left out.
+        max_tokens: longest completion, in tokens.
+        candidates: most candidates of one request.
+        document_chars: longest document; longer ones get no completions.
+        body_bytes: largest HTTP body and LSP message.
+        documents: documents whose caches are kept.
+        cache_bytes: keys and values of all documents together; the least recently used go first.
+        queue: most waiting requests.
+        requests_per_s: mean request rate of one client.
+        burst: requests that one client may send at once.
+        together: requests that run at the same time and share forward passes.
+        deadline_s: longest time for one request; what has been decoded by then is the answer.
+        read_s: longest time for a client to send its request.
+    """
+
+    context_tokens: int = 1024
+    max_tokens: int = 512
+    candidates: int = 8
+    document_chars: int = 4_000_000
+    body_bytes: int = 8_000_000
+    documents: int = 64
+    cache_bytes: int = 1 << 30
+    queue: int = 64
+    requests_per_s: float = 50.0
+    burst: int = 100
+    together: int = 8
+    deadline_s: float = 20.0
+    read_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field_ in fields(self):
+            if getattr(self, field_.name) <= 0:
+                raise ConfigError(f"{field_.name} must be above 0.")
 
 
 class DocumentKey(NamedTuple):
-    """Whose cache: documents of different clients or workspaces never share one."""
+    """Names a document's cache: different clients or workspaces never share one."""
 
     client: str
     workspace: str
@@ -28,29 +72,26 @@ class Snippet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompletionRequest:
-    """One request for text between a prefix and a suffix.
+    """One request for the text between a prefix and a suffix.
 
     Attributes:
-        key: the document's.
-        prefix, suffix: the text around the cursor, as much as is known of it.
-        language: as editors name it.
-        path: of the document; a label.
-        snippets: of other files.
-        max_tokens: of each candidate.
-        candidates: how many different ones.
-        temperature: 0 for the most probable text and, as further candidates, its nearest rivals;
-            above 0 each candidate is drawn.
-        top_p: see :func:`codegen.decoding.sampling.choose`.
-        seed: of the drawing.
+        key: of the document.
+        prefix, suffix: the text around the cursor, as much of it as the client sent.
+        language: the editor's name for the language.
+        path: of the document; a label, no file is opened.
+        snippets: text of other files.
+        candidates: how many different candidates to return.
+        params: of each candidate. Temperature 0 gives the most probable text and, as further
+            candidates, its nearest rivals; above 0 each candidate is sampled.
         stop: strings that end a candidate.
-        multiline: how far a candidate goes; None for raw continuation, which ends only by
-            ``max_tokens``, ``stop`` and the end of the sequence; only unsafe characters are
-            taken out of it.
+        multiline: how far a candidate may go; None for a raw continuation, which ends only by
+            ``max_new_tokens``, ``stop`` and the end of the sequence, and of which only unsafe
+            characters are removed.
         max_lines: of a candidate.
-        deadline_s: time after which what there is is the answer.
+        deadline_s: time after which what has been decoded is the answer.
         settle: whether states that an edit made approximate are encoded again where they may have
-            decided the answer. False takes the fast answer, :attr:`Completion.settled` says
-            whether it can be trusted.
+            decided the answer. False takes the fast answer; :attr:`Completion.settled` says
+            whether it is certain.
     """
 
     key: DocumentKey
@@ -59,11 +100,8 @@ class CompletionRequest:
     language: str = ""
     path: str = ""
     snippets: tuple[Snippet, ...] = ()
-    max_tokens: int = 64
     candidates: int = 1
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
+    params: SamplingParams = SamplingParams(max_new_tokens=64)
     stop: tuple[str, ...] = ()
     multiline: Multiline | None = "auto"
     max_lines: int = 12
@@ -77,27 +115,27 @@ class Candidate:
 
     Attributes:
         text: to insert at the cursor.
-        tokens: number that the model made for it.
-        finish: why it ended.
+        completion_tokens: how many tokens the model decoded for it.
+        finish_reason: why it ended.
     """
 
     text: str
-    tokens: int
-    finish: Finish
+    completion_tokens: int
+    finish_reason: FinishReason
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The answer.
+    """The answer to one request.
 
     Attributes:
-        candidates: different ones, best first; none if there is nothing worth it.
-        prompt_tokens: of the whole prompt.
+        candidates: different ones, best first; empty if nothing is worth suggesting.
+        prompt_tokens: length of the prompt.
         reused, moved, encoded: of them, see :class:`codegen.decoding.editing.EditReport`.
         recomputed: of the reused ones, those encoded again to settle a doubt.
-        seen: how many characters before the cursor the prompt was made from.
+        seen: characters before the cursor that the prompt was made from.
         from_suggestion: whether an earlier suggestion was the answer, without the model.
-        settled: false if encoding everything again might give another answer.
+        settled: false if encoding the whole prompt again might give another answer.
         stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
             ``total``).
     """
@@ -115,13 +153,13 @@ class Completion:
 
     @property
     def text(self) -> str:
-        """The first candidate's."""
+        """Text of the first candidate."""
         return self.candidates[0].text if self.candidates else ""
 
 
 class Superseded(CodegenError):
-    """A newer request for the same document, or the end of the client, made this one useless."""
+    """A newer request for the same document, or the client's end, made this one useless."""
 
 
 class Overloaded(CodegenError):
-    """Too many requests wait."""
+    """Too many requests are waiting."""

@@ -46,7 +46,7 @@ class DrafterChain(Drafter):
     """The drafters of one row by name, in order of preference.
 
     Args:
-        drafters: by name; each is told of everything, whoever drafts.
+        drafters: by name; each learns of everything that is emitted.
     """
 
     def __init__(self, drafters: dict[str, Drafter]) -> None:
@@ -83,7 +83,7 @@ class DrafterChain(Drafter):
         return Draft(draft.tokens, draft.parents, corrected, chosen)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Compares what was drafted with what was emitted, and tells every drafter."""
+        """Compares what was drafted with what was emitted, and passes it on to every drafter."""
         for name, draft in self._made.items():
             expected = _expected(draft, len(tokens))
             self._trust[name, _sure(draft)].learn(len(draft.path(tokens)), expected)
@@ -164,7 +164,7 @@ def _sure(draft: Draft) -> bool:
 
 
 def _expected(draft: Draft, depth: int) -> float:
-    """The sum of probabilities down to a depth: what was emitted tells nothing of deeper nodes."""
+    """The sum of probabilities down to a depth; what was emitted does not judge deeper nodes."""
     depths: list[int] = []
     total = 0.0
     for parent, probability in zip(draft.parents, draft.probabilities, strict=True):

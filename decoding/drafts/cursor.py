@@ -1,6 +1,6 @@
 """Edit drafts: a cursor into the file that is being rewritten.
 
-The draft is what stands at the cursor. Where row and original part, the cursor is set anew:
+The draft is what is at the cursor. Where row and original part, the cursor is set anew:
 
 - after the first token that differs: behind that token, if it is one of the original's next two (a
   token was deleted); at the next line that begins with it, if they parted at a line's start (lines
@@ -10,7 +10,7 @@ The draft is what stands at the cursor. Where row and original part, the cursor 
   equally long ones the nearest to the parting; else, after a whole line, at the line that is next
   if lines were replaced one by one, or if they were inserted.
 
-The place of parting stands until a few tokens have agreed, so a wrong guess costs one draft and
+The place of parting is kept until a few tokens have agreed, so a wrong guess costs one draft and
 never the thread. As a tree, the draft also has the second guess while the cursor is unsure.
 Speculative edits are known from products (Cursor, Zed, OpenAI's predicted outputs), not from a
 paper; the rules above are ours.
@@ -96,7 +96,7 @@ class CursorDrafter(Drafter):
         return self._at
 
     def draft(self, limit: int) -> Draft:
-        """What stands at the cursor."""
+        """What is at the cursor."""
         rate = 1 - (self._partings + 1) / (self._partings + self._agreements + _PRIOR)
         worth = int(math.log(self.least) / math.log(rate))
         size = min(limit, self._length, max(worth, _SHORTEST))
@@ -199,7 +199,7 @@ class CursorDrafter(Drafter):
         return inserted, replaced
 
     def _deleted(self, token: int, at_start: bool) -> int | None:
-        """Behind a token that stands a little further on, or at the start of a later line."""
+        """Behind a token a little further on, or at the start of a later line."""
         for skipped in (1, 2):
             if self._has(self._parted + skipped, token):
                 return self._parted + skipped + 1
@@ -213,7 +213,7 @@ class CursorDrafter(Drafter):
         return None
 
     def _behind_tail(self) -> int | None:
-        """Behind the place that the longest tail of the row stands before, of equally long ones the
+        """Behind the place that the longest tail of the row precedes, of equally long ones the
         nearest to the parting; the last two tokens at least.
         """
         original, row = self._original, self._recent

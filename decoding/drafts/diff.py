@@ -92,7 +92,7 @@ class DiffDrafter(Drafter):
         self._after = 0  # line of the file behind the last block
 
     def draft(self, limit: int) -> Draft:
-        """What stands at the cursor, or the rest of the line and the next ones of the hunk."""
+        """What is at the cursor, or the rest of the line and the next ones of the hunk."""
         if self._hunk is None:
             return self.cursor.draft(limit)
         text = self._rest(self._hunk, self._started + self.decode(self._line))
@@ -171,7 +171,7 @@ class DiffDrafter(Drafter):
         return self._source[first : first + _REGION]
 
     def _find(self, lines: list[str]) -> int | None:
-        """Where the lines stand in the file: behind the last block if they do, else anywhere."""
+        """Where the lines are in the file: behind the last block if they do, else anywhere."""
         size = len(lines)
         last = len(self._source) - size + 1
         for i in (*range(self._after, last), *range(min(self._after, last))):

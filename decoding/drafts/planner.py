@@ -152,11 +152,11 @@ class PassCosts:
 class SharedCosts:
     """What passes cost one of several requests whose passes run together, each of its own width.
 
-    A pass costs what its tokens cost, whoever's they are, and a token saves its request a pass of
+    A pass costs what its tokens cost, of whichever request, and a token saves its request a pass of
     which it has an equal share.
 
     Attributes:
-        costs: of passes by their tokens, as if of one row; whoever runs the passes measures them.
+        costs: of passes by their tokens, as if of one row, measured by the driver of the passes.
         together: how many requests run now, this one among them.
     """
 
@@ -176,10 +176,10 @@ class SharedCosts:
         return 1 / rows
 
     def add(self, rows: int, width: int, seconds: float) -> None:
-        """Measured by whoever runs the passes."""
+        """Measured by the driver of the passes."""
 
     def add_prompt(self, tokens: int, seconds: float) -> None:
-        """Measured by whoever runs the passes."""
+        """Measured by the driver of the passes."""
 
 
 def _moved(known: float | None, found: float) -> float:
@@ -281,7 +281,7 @@ class Planner:
         Args:
             rows, width: of the pass.
             emitted: tokens that each row of the last plan grew by.
-            seconds: that it took, None if nobody knows.
+            seconds: that it took, None if unknown.
         """
         if seconds is not None:
             self.costs.add(rows, width, seconds)

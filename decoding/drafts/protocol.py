@@ -1,4 +1,4 @@
-"""What a decoding loop and its drafters say to each other.
+"""The interface between a decoding loop and its drafters.
 
 One drafter serves one row. The loop calls :meth:`Drafter.begin` once, then, round by round,
 :meth:`Drafter.draft`, verifies the draft in one forward pass, and hands the tokens that it emitted
@@ -65,7 +65,7 @@ class Draft:
         return found
 
     def first(self, count: int) -> Draft:
-        """The first ``count`` nodes; they are a tree, as parents stand before children."""
+        """The first ``count`` nodes; they are a tree, as parents come before children."""
         if count >= len(self.tokens):
             return self
         return Draft(

@@ -88,6 +88,6 @@ class RecyclingDrafter(Drafter):
             self._last = token
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:
-        """Keeps the newest candidates. Call it after :meth:`accept`, so that ranks are honest."""
+        """Keeps the latest candidates. Call it after :meth:`accept`, so that ranks are honest."""
         for token, following in zip(tokens, successors, strict=True):
             self._table[token] = tuple(dict.fromkeys(following[: self.candidates]))

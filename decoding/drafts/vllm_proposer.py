@@ -163,7 +163,7 @@ class DraftProposer:
         prompt = tokens[: len(tokens) - sampled]
         said: Mapping[str, Any] = {}
         if self._runner is not None:
-            # A request that vLLM had set aside comes back with what it had said.
+            # A request that vLLM had set aside comes back with its own text.
             prompt = tokens[: self._runner.input_batch.num_prompt_tokens[number]]
             said = self._params(number).extra_args or {}
         original, tenant = said.get("original"), said.get("tenant")

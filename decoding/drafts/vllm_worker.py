@@ -1,4 +1,4 @@
-"""vLLM's worker of this machine, with :class:`DraftProposer` told of the requests; needs vLLM."""
+"""vLLM's worker of this platform, which shows :class:`DraftProposer` the requests; needs vLLM."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A cache that follows a text while it is edited: Positional Integrity Encoding and its repairs.
 
 When tokens in the middle of a cached sequence change, :meth:`EditableCache.update` encodes the new
-ones only; what stands behind keeps its states and has its keys turned to their new positions (He et
+ones only; what is behind keeps its states and has its keys turned to their new positions (He et
 al., PIE, arXiv 2407.03157). What is approximate then: the states behind an edit were encoded in
 front of the old text. Measured on definitions that change while a use of them is being typed, that
 alone is hardly better than not noticing the edit, and encoding the line again that is being typed
@@ -43,8 +43,9 @@ from codegen.decoding.editing.plan import (
     Flags,
     Ledger,
     Marks,
-    Plan,
+    ReusePlan,
     Tokens,
+    common_prefix,
     prefix_marks,
 )
 from codegen.decoding.editing.rotation import Support, examine
@@ -91,8 +92,8 @@ class EditableCache:
     """The states of one text in one model.
 
     :meth:`update`, :meth:`extend` and :meth:`recompute` run their forward passes themselves;
-    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to whoever runs those of
-    several caches together.
+    :meth:`updating`, :meth:`extending` and :meth:`recomputing` yield them to a driver that runs
+    those of several caches together.
 
     The sequence is the context that :meth:`update` was given last and what :meth:`extend` added.
     Not for use by several threads at once; several caches may share a model.
@@ -121,12 +122,14 @@ class EditableCache:
             if one is not None and one not in _agreeing:
                 check_agreement(model, self._support, step if one is step else None)
                 _agreeing.add(one)
-        self._kv = KVCache(self._support.rotations, device=model.device)
+        self._device = model.device
+        self._kv = KVCache(self._support.rotations, device=self._device)
         self._ledger = Ledger()
         self._logits: torch.Tensor | None = None
         self._known: OrderedDict[int, torch.Tensor] = OrderedDict()
         self._context = 0  # tokens of the last update
         self._context_logits: torch.Tensor | None = None
+        self._start_changed = False  # since the states were exact
 
     # ------------------------------------------------------------------ what there is
 
@@ -178,16 +181,19 @@ class EditableCache:
     def in_doubt(self, logits: torch.Tensor) -> bool:
         """Whether stale states may have decided which token is the most probable one.
 
-        They shift logits by some tenths; where two tokens are nearly as probable, the choice is
-        that of the full context only after :meth:`recompute`.
+        They shift logits by some tenths, and by more where the start of the sequence has changed;
+        where two tokens are nearly as probable, the choice is that of the full context only after
+        :meth:`recompute`.
 
         Args:
             logits: of one or several tokens, [V] or [Q, V].
         """
         if self.exact:
             return False
+        policy = self.policy
+        least = policy.doubt_after_start if self._start_changed else policy.doubt
         best = logits.reshape(-1, logits.shape[-1]).topk(2).values
-        return bool((best[:, 0] - best[:, 1]).min() < self.policy.doubt)
+        return bool((best[:, 0] - best[:, 1]).min() < least)
 
     # ------------------------------------------------------------------ the text changes
 
@@ -207,7 +213,7 @@ class EditableCache:
                 cursor's line and of the statement around it. None for the policy's number.
             statement: first token and end of a range that is encoded again likewise: the cursor's
                 statement in a layout where the text behind the cursor comes after it.
-            stop: asked between forward passes; if true the update ends early.
+            stop: called between forward passes; if true the update ends early.
 
         Raises:
             ModelError: if the model can't hold so many tokens.
@@ -233,6 +239,9 @@ class EditableCache:
         again = np.zeros(len(tokens), dtype=bool)
         again[max(0, len(tokens) - (policy.tail if tail is None else tail)) :] = True
         again[slice(*(statement or (0, 0)))] = True
+        shared = common_prefix(self._ledger.sequence[: policy.start], tokens[: policy.start])
+        same_start = shared == min(policy.start, len(self), len(tokens))
+        self._start_changed = not same_start or (self._start_changed and not self.exact)
         plan = self._ledger.plan(tokens, again, policy)
         known = self._known.get(int(plan.marks[-1]))
         if known is None:
@@ -268,10 +277,10 @@ class EditableCache:
     def recompute(self, *, stop: Stop | None = None) -> bool:
         """Encodes from left to right all that is not exact, so that everything is.
 
-        What was encoded when ``stop`` ends it early stays, so that it goes on there the next time.
+        What was encoded when ``stop`` ends it early stays, so that the next call resumes there.
 
         Args:
-            stop: asked between forward passes.
+            stop: called between forward passes.
 
         Returns:
             Whether all states are exact.
@@ -307,7 +316,9 @@ class EditableCache:
         self._support.check_length(before + len(token_ids))
         added = np.asarray(token_ids, dtype=np.int64)
         tokens = np.concatenate([self._ledger.sequence, added])
-        self._place(self._ledger.order, tokens, prefix_marks(tokens))
+        known = self._ledger.marks
+        marks = np.concatenate([known, prefix_marks(added, known)])
+        self._place(self._ledger.order, tokens, marks)
         index = np.arange(before, len(tokens))
         logits = yield from self._forward(index, len(index))
         self._remember(logits[-1].clone())  # the caller may change what it gets
@@ -338,7 +349,7 @@ class EditableCache:
         return ""
 
     @torch.inference_mode()
-    def _arrange(self, plan: Plan) -> int:
+    def _arrange(self, plan: ReusePlan) -> int:
         """Makes the plan's tokens the sequence and turns what has moved; returns how many did."""
         ledger = self._ledger
         kept = np.flatnonzero(~plan.fresh)
@@ -346,17 +357,17 @@ class EditableCache:
         order[kept] = plan.slots[kept]
         self._place(order, plan.tokens, plan.marks)
         slots = ledger.order[kept]
-        astray = ledger.stands[slots] != kept
+        astray = ledger.turned_for[slots] != kept
         slots, places = slots[astray], kept[astray]
         if len(slots) and self.policy.rotate:
             shifts = places - ledger.encoded_at[slots]
-            ledger.stands[slots] = -1  # until all layers are done
+            ledger.turned_for[slots] = -1  # until all layers are done
             try:
                 self._kv.move(self._tensor(slots), self._tensor(shifts))
             except BaseException:
                 self._cut(min(ledger.valid, int(places[0])))
                 raise
-        ledger.stands[slots] = places
+        ledger.turned_for[slots] = places
         return len(slots)
 
     def _place(self, order: NDArray[np.int64], tokens: Tokens, marks: Marks) -> None:
@@ -390,7 +401,7 @@ class EditableCache:
         self._ledger.grow(self._kv.capacity)
 
     def _publish(self) -> None:
-        """Tells the slots where their tokens stand."""
+        """Gives the slots their positions."""
         self._kv.slots.position_of = self._tensor(self._ledger.positions())
 
     def _encode(self, places: NDArray[np.int64], stop: Stop) -> Passes[bool]:
@@ -410,7 +421,7 @@ class EditableCache:
         return True
 
     def _forward(self, places: NDArray[np.int64], keep: int) -> Passes[torch.Tensor]:
-        """One pass over these places: each sees what stands before it, encoded just now or before.
+        """One pass over these places: each sees what is before it, encoded just now or earlier.
 
         Args:
             places: of the sequence, ascending, int64 [Q].
@@ -474,7 +485,7 @@ class EditableCache:
         found = [np.zeros(0, dtype=np.float32)]
         for start in range(0, len(places), self.policy.chunk):
             part = places[start : start + self.policy.chunk]
-            new = torch.from_numpy(fresh[part]).to(self.model.device)
+            new = torch.from_numpy(fresh[part]).to(self._device)
             measured = deviations(
                 self._kv, new, lambda part=part: self.run_passes([PassRequest(self, part, 1)])
             )
@@ -505,14 +516,14 @@ class EditableCache:
             self._known.popitem(last=False)
 
     def _tensor(self, values: NDArray[np.int64]) -> torch.Tensor:
-        return to_tensor(values, self.model.device)
+        return to_tensor(values, self._device)
 
 
 class EditedRow:
     """The text of an :class:`EditableCache` as the one row of a decoding loop.
 
     The row's prompt is the context, which the cache holds; what is decoded behind it is cut off
-    again by whoever has the cache.
+    again by the owner of the cache.
 
     Args:
         cache: with the context.

@@ -1,6 +1,6 @@
 """One forward pass of a model over some places of a sequence that is edited in its cache.
 
-:func:`deviations` tells how far cached states are from fresh ones, measured in an early layer.
+:func:`deviations` measures how far cached states are from fresh ones, in an early layer.
 CacheBlend (Yao et al., EuroSys 2025, arXiv 2405.16444) encodes again those tokens whose keys and
 values deviate most, and finds them in one of the first layers: what deviates there deviates in
 the deeper ones. The forward pass ends in that layer: with L layers a token costs 2 / L of a pass.
@@ -39,7 +39,7 @@ def forward(
     keep: int,
     step: DecodeStep | None = None,
 ) -> torch.Tensor:
-    """Encodes places: each sees what stands before it, whether encoded just now or before.
+    """Encodes places: each sees what is before it, encoded just now or earlier.
 
     Args:
         model, support: what encodes, and what is known of it.
@@ -85,7 +85,7 @@ def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tenso
 
 
 def step_rows(kv: KVCache, ledger: Ledger, positions: torch.Tensor, keep: int) -> StepRows:
-    """What a step is told of the places that :func:`begin` gave."""
+    """What a step needs to know of the places that :func:`begin` gave."""
     device = positions.device
     tokens = to_tensor(ledger.sequence[positions.cpu().numpy()], device)
     return StepRows(tokens, SequenceRows(positions, to_tensor(ledger.order, device)), kv, keep)
@@ -115,7 +115,7 @@ def check_agreement(
     forward(model, support, kv, ledger, np.arange(half), 1, step)
     logits = forward(model, support, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
-    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.narrow)
+    rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.quantized)
     tolerance = 0.1 if rounded else 1e-3
     if not (logits - wanted).norm() <= tolerance * wanted.norm():
         if step is not None:

@@ -49,8 +49,8 @@ class Reading:
 def read(text: str, end: int | None = None, language: Language = PYTHON) -> Reading:
     """Reads a text up to ``end``, by default to its end.
 
-    A statement goes on over line breaks within brackets and strings, and after a backslash. Where
-    braces are blocks it ends at semicolons and braces. A keyword that can't stand in brackets and
+    A statement continues over line breaks within brackets and strings, and after a backslash. Where
+    braces are blocks it ends at semicolons and braces. A keyword that can't be in brackets and
     begins a line ends brackets that were left open.
     """
     end = len(text) if end is None else end
@@ -89,7 +89,7 @@ def read(text: str, end: int | None = None, language: Language = PYTHON) -> Read
 
 
 def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
-    """Whether what stands behind the edit from ``old`` to ``new`` is now in another string, comment
+    """Whether what is behind the edit from ``old`` to ``new`` is now in another string, comment
     or bracket than before.
     """
     start = _shared(old, new)

@@ -27,7 +27,7 @@ _MOST_CANDIDATES = 8  # places in the old sequence that are tried for one place 
 _EMPTY = -1  # encoded_at of a slot without states
 # The ledger's arrays over slots, and their values for a slot that was never used.
 _FIELDS = {
-    "token": 0, "stands": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
+    "token": 0, "turned_for": 0, "encoded_at": _EMPTY, "mark": 0, "clean": False, "removed": 0,
 }  # fmt: skip
 
 
@@ -45,13 +45,16 @@ class EditPolicy:
             all stale ones the result is exact, else the last stale ones before the end are taken.
         refresh: share of the stale tokens to encode again, those whose states in the second layer
             have changed most (CacheBlend, arXiv 2405.16444); 0 for none.
-        sink: tokens at the start of the sequence whose states are good for nothing elsewhere: what
-            stands first draws the attention of all others.
+        sink: tokens at the start of the sequence whose states are of no use elsewhere: what
+            comes first draws the attention of all others.
         keep_removed: tokens kept after their removal, for undo, paste and typed suggestions.
         max_stale: share of stale tokens beyond which a report asks for :meth:`recompute`.
         chunk: most tokens of a forward pass.
         doubt: logits by which a most probable token must lead over the second for its choice to
             count as certain while states are stale (:meth:`EditableCache.in_doubt`).
+        doubt_after_start: the same where one of the first ``start`` tokens has changed since: much
+            attention rests on them, so that all states shift by more.
+        start: see there.
         rotate: false leaves moved keys turned for their old positions: "conflict fast encoding",
             the baseline of the paper, of no use but for comparison.
     """
@@ -65,7 +68,9 @@ class EditPolicy:
     keep_removed: int = 1024
     max_stale: float = 0.5
     chunk: int = 256
-    doubt: float = 0.75
+    doubt: float = 0.375
+    doubt_after_start: float = 0.75
+    start: int = 32
     rotate: bool = True
 
 
@@ -75,7 +80,7 @@ class EditReport:
 
     Attributes:
         reused: tokens whose cached states were taken.
-        moved: those among them that stand elsewhere than before the update.
+        moved: those among them at another position than before the update.
         encoded: tokens that went through the model.
         stale: reused tokens that were encoded in front of another text than now.
         exact: whether all states are what encoding the whole sequence gives, up to rounding.
@@ -94,22 +99,28 @@ class EditReport:
     recompute: str = ""
 
 
-def prefix_marks(tokens: Tokens) -> Marks:
+def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
     """The mark of each token of a sequence, uint64 [N].
 
     The sum, modulo 2^64, of a 64-bit mix (splitmix64) of each token with its position up to there.
+
+    Args:
+        tokens: of the sequence, or those that follow others.
+        before: the marks of these others.
     """
-    position = np.arange(1, len(tokens) + 1, dtype=np.uint64)
+    start = 0 if before is None else len(before)
+    position = np.arange(start + 1, start + len(tokens) + 1, dtype=np.uint64)
     mixed = tokens.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= position * np.uint64(0xD1B54A32D192ED03)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    return np.cumsum(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+    marks = np.cumsum(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64)
+    return marks if before is None or not start else marks + before[-1]
 
 
 @dataclass
-class Plan:
-    """How a sequence of N tokens is to be had.
+class ReusePlan:
+    """Which slots are reused for a sequence of N tokens, and which tokens are encoded.
 
     Attributes:
         tokens: int64 [N].
@@ -131,7 +142,7 @@ class Ledger:
 
     Attributes:
         token: id in the slot.
-        stands: the position that its keys are turned for.
+        turned_for: the position that its keys are turned for.
         encoded_at: the position that it was encoded at, -1 if it holds nothing.
         mark: of the text it was encoded in, its own token included.
         clean: whether all before it was exact at that time.
@@ -142,7 +153,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.token = np.zeros(0, dtype=np.int64)
-        self.stands = np.zeros(0, dtype=np.int64)
+        self.turned_for = np.zeros(0, dtype=np.int64)
         self.encoded_at = np.zeros(0, dtype=np.int64)
         self.mark = np.zeros(0, dtype=np.uint64)
         self.clean = np.zeros(0, dtype=bool)
@@ -181,8 +192,8 @@ class Ledger:
 
     # ------------------------------------------------------------------ planning
 
-    def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> Plan:
-        """How to have ``tokens``.
+    def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> ReusePlan:
+        """What to reuse and what to encode for ``tokens``.
 
         Args:
             tokens: int64 [N], N > 0.
@@ -206,7 +217,7 @@ class Ledger:
             current = exact = np.zeros(size, dtype=bool)
         fresh |= again & ~current
         fresh |= _repaired(fresh, current, exact, policy.repair)
-        return Plan(tokens, marks, slots, fresh, current & ~fresh)
+        return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
         """For each token the slot that was encoded in its very text, -1 if there is none."""
@@ -245,16 +256,16 @@ class Ledger:
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slots that hold states and are not used, in the order of their texts: those of the
-        sequence first, then what was removed last. -1 stands between what was not neighbours.
+        sequence first, then what was removed last. -1 separates what was not neighbours.
         """
         free = self.encoded_at != _EMPTY
         free[used[used >= 0]] = False
         pool = np.flatnonzero(free)
-        # The sequence has removed == 0 and counts as the newest.
+        # The sequence has removed == 0 and counts as the latest.
         age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
-        pool = pool[np.lexsort((self.stands[pool], age))]
+        pool = pool[np.lexsort((self.turned_for[pool], age))]
         age = np.where(self.removed[pool] == 0, 0, 1 + self._clock - self.removed[pool])
-        apart = (np.diff(self.stands[pool]) != 1) | (np.diff(age) != 0)
+        apart = (np.diff(self.turned_for[pool]) != 1) | (np.diff(age) != 0)
         return np.insert(pool, np.flatnonzero(apart) + 1, -1)
 
     # ------------------------------------------------------------------ changing
@@ -313,7 +324,7 @@ class Ledger:
     def encoded(self, places: NDArray[np.int64]) -> None:
         """The slots of these places have been written, from the states that are before them."""
         slots = self.order[places]
-        self.encoded_at[slots] = self.stands[slots] = places
+        self.encoded_at[slots] = self.turned_for[slots] = places
         self.mark[slots] = self.marks[places]
         sound = self.exact
         sound[places] = True
@@ -363,7 +374,7 @@ def common_prefix(one: Tokens, other: Tokens) -> int:
 def find_spans(old: Tokens, new: Tokens, *, shortest: int, most: int) -> list[Span]:
     """Spans of ``new`` that ``old`` has, from left to right, disjoint on both sides.
 
-    Greedy: at each place of ``new`` the longest run is taken, the one that goes on behind the span
+    Greedy: at each place of ``new`` the longest run is taken, the one that continues the span
     before if several are as long. Linear in time but for repetitions.
 
     Args:

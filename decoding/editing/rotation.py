@@ -5,8 +5,8 @@ and pair t of a key at position p is turned by the angle p * f_t. Moving a key b
 more turn by D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
 Which channels form a pair (halves or neighbours), how many rotate, with which frequencies, and in
-which of the cached tensors they lie differs between architectures. :func:`find_rotations` asks the
-model itself: a sequence of a single token attends to itself alone, so its keys at two positions
+which of the cached tensors they lie differs between architectures. :func:`find_rotations` probes
+the model itself: a sequence of a single token attends to itself alone, so its keys at two positions
 differ by that rotation and nothing else. One forward pass over some tokens at two positions shows
 for every layer which candidate explains it best, no rotation among them.
 

@@ -1,16 +1,16 @@
 """A forward pass of few tokens, written out for models built like Llama.
 
-Between two keys a completion takes some passes of one token and one of a few dozen. With narrow
+Between two keys a completion takes some passes of one token and one of a few dozen. With quantized
 weights their products are so short that most of the time goes into what a model's own ``forward``
 does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
-layer is four products (queries, keys and values in one; gate and up in one), one attention over
-the slots in place, two norms, a rotation and a gate. Where all products are narrow the whole pass
-is one call of :class:`codegen.kernels.cpu.Pass`; elsewhere it computes the same part by part.
+layer is four products (queries, keys and values in one; gate and up in one), one attention over the
+slots in place, two norms, a rotation and a gate. Where all products are quantized the whole pass is
+one call of :class:`codegen.kernels.cpu.CompiledPass`; elsewhere it computes the same part by part.
 
 The tokens may be of several sequences, whose states lie in caches of their own: they share one
 reading of the weights, which is what a pass of few tokens takes most of its time for.
 
-The model itself stays as it is; its modules' own parameters are used, or narrow copies of them.
+The model itself stays as it is; its modules' own parameters are used, or quantized copies of them.
 Only classes whose code is known are taken (:data:`KNOWN`), and before a step is used its logits are
 compared with the model's (:func:`codegen.decoding.editing.forward.check_agreement`).
 """
@@ -104,30 +104,30 @@ class DecodeStep:
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
         # With compiled products the attention is compiled too, and reads slots of its own type.
-        self._in_slots = self.narrow and cpu.Pass.takes(32, 32, self._dim)
+        self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
 
     @property
-    def narrow(self) -> bool:
-        """Whether compiled products of narrow weights take the place of the model's."""
+    def quantized(self) -> bool:
+        """Whether compiled products of quantized weights take the place of the model's."""
         return any(
             isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
         )
 
-    def _compiled(self, config: Any) -> cpu.Pass | None:
+    def _compiled(self, config: Any) -> cpu.CompiledPass | None:
         """The whole pass in one call, where all products are compiled."""
         layers = [tuple(vars(layer).values()) for layer in self._layers]
         parts = [self._head, *(part for layer in layers for part in layer)]
         compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
         sizes = (config.hidden_size, config.intermediate_size, self._dim)
-        if not (compiled and cpu.Pass.takes(*sizes)):
+        if not (compiled and cpu.CompiledPass.takes(*sizes)):
             return None
-        return cpu.Pass(
+        return cpu.CompiledPass(
             layers, self._norm, self._head, heads=self._heads, kv_heads=self._kv_heads,  # type: ignore[arg-type]
             dim=self._dim, scale=self._scale, epsilon=self._epsilon,
         )  # fmt: skip
 
     def __call__(self, sequences: Sequence[StepRows]) -> list[torch.Tensor]:
-        """Encodes tokens; each sees what stands before it, encoded just now or before.
+        """Encodes tokens; each sees what is before it, encoded just now or earlier.
 
         What a sequence gets is what it would get alone: with compiled products to the last bit,
         with PyTorch's up to rounding.

@@ -6,7 +6,7 @@ Dong et al. 2025, "Rethinking Repetition Problems of LLMs in Code Generation" (R
 
 ``paper``: where the statements so far end in k >= 2 copies of a block, the logit z of the tokens
 that begin the block becomes z * decay^k (z / decay^k if z < 0), decay 0.9; a cycle of k >= 2 copies
-of the same tokens does the same to the token that would go on with it.
+of the same tokens does the same to the token that would continue it.
 
 ``ours``: human code repeats structure too (import lists, tables, asserts), so a penalty waits. A
 copy counts by how little it says (``repetition``), and e is what they count together. Once e
@@ -89,7 +89,7 @@ class CriticalTokens:
 
         Args:
             text: what comes, not empty.
-            margin: white space before it; None if any may stand there.
+            margin: white space before it; None if any may be there.
         """
         key = text, margin
         found = self._found.get(key)

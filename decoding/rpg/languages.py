@@ -25,8 +25,8 @@ class Quote:
         open: what begins it.
         close: what ends it.
         escapes: whether a backslash takes the next byte's meaning away.
-        multiline: whether it goes on over a newline; without, a newline ends it, closed or not.
-        prefixes: letters that may stand before ``open``, each in any case.
+        multiline: whether it continues over a newline; without, a newline ends it, closed or not.
+        prefixes: letters that may come before ``open``, each in any case.
         comment: whether it is one.
     """
 
@@ -57,7 +57,7 @@ class Language:
         list_words: keywords of statements in whose block a comma ends an item.
         newline_in_brackets: whether a newline ends an element as it ends a statement.
         block_after: symbols after which ``{`` opens a block.
-        only_statements: keywords that can't stand inside brackets: at a line's start they show
+        only_statements: keywords that can't be inside brackets: at a line's start they show
             that a bracket was left open.
         raw_strings: ``cpp`` for ``R"x(...)x"``, ``rust`` for ``r#"..."#`` with lifetimes.
         regex_literals: whether ``/`` may open a regular expression.

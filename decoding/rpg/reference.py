@@ -12,7 +12,7 @@ only. What it does, and how that differs from the paper:
   items counts which is the smallest that the text ends in twice AND whose length divides the number
   of all items, so that detection comes and goes as the text grows. The target is the first token of
   the last copy; its exponent is always 1, since the count is made anew at every step.
-- Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which goes on with the
+- Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which continues the
   cycle at any place of it; the exponent is the number of copies after the last.
 - The target's raw logit is multiplied by 0.9^exponent: a negative one is raised.
 - If the (last) target is a statement keyword, a comment mark, a triple quote or a newline, the
@@ -198,7 +198,7 @@ def typed(pieces: Sequence[str]) -> list[Typed]:
 
 
 def _close(found: list[Typed], kind: str, end: int, size: int) -> int:
-    """Adds what ends with the token ``end``, or with the text; returns where to go on."""
+    """Adds what ends with the token ``end``, or with the text; returns where to continue."""
     found.append((kind, min(end, size - 1)))
     return end + 1
 

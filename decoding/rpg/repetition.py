@@ -17,8 +17,8 @@ letters and of digits in its names, numbers and strings.
 ===============================================================================  ======
 a copy of which, beside the one before,                                          counts
 ===============================================================================  ======
-nothing is new, or numbers and single letters go on by the same steps            1
-some numbers go on by the same steps, and other numbers or words are new         1/2
+nothing is new, or numbers and single letters continue by the same steps          1
+some numbers continue by the same steps, and other numbers or words are new      1/2
 other numbers are new, and no words                                              1/4
 words are new and nothing counts                                                 0
 ===============================================================================  ======
@@ -62,7 +62,7 @@ class Stream(NamedTuple):
     """The end of a sequence of keyed items with its counters; a value.
 
     Attributes:
-        keys: the last P keys, the newest first.
+        keys: the last P keys, the latest first.
         items: what came with them and with P keys more.
         runs: ``run[p]`` at index p - 1.
     """
@@ -100,7 +100,7 @@ class TokenLags:
     """The counters for token ids, P up to some hundreds; a value.
 
     Attributes:
-        window: int32 [P], the last tokens, the newest first; -1 before the first.
+        window: int32 [P], the last tokens, the latest first; -1 before the first.
         runs: int32 [P], ``run[p]`` at index p - 1.
     """
 
@@ -134,7 +134,7 @@ class TokenLags:
         return Square(period, 1 + run // period, run)
 
     def expected(self, period: int) -> int:
-        """The token that would go on with a cycle of that period."""
+        """The token that would continue a cycle of that period."""
         return int(self.window[period - 1])
 
 

@@ -1,6 +1,6 @@
 """What a rule against repetition says about the next token, and how it changes the logits.
 
-A rule follows one row: it is told each token, and asked for penalties before the next. Rules know
+A rule follows one row: it is given each token, and gives penalties before the next. Rules know
 nothing of batches or frameworks; ``methods``, ``processor`` and ``vllm_processors`` apply them.
 """
 
@@ -52,7 +52,7 @@ class Rule(Protocol):
         ...
 
     def fork(self) -> Rule:
-        """A second rule in the same state, to go on by itself."""
+        """A second rule in the same state, independent of this one."""
         ...
 
 

@@ -4,20 +4,20 @@ An incremental lexer (tables in ``languages``) feeds a stack: brackets, blocks, 
 indentation. Each level of the stack has a stream of signatures with lag counters (``repetition``):
 
 - A block's items are statements. A signature is the tuple of their symbols: keywords and operators
-  as they stand, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}``, whatever is in
-  it. In Python the change of indentation since the statement before stands first; elsewhere braces
+  as they are, NAME, NUM, STR, CMT, a bracketed group as ``()``, ``[]`` or ``{}``, whatever is in
+  it. In Python the change of indentation since the statement before comes first; elsewhere braces
   are symbols and end statements. Headers, bodies and closing braces share one stream, so that a
   repeated ``elif ...:`` with its body is a block of two statements.
 - A bracket's items are the elements between its commas.
 
-A comment is an item if it stands on lines of its own; else it is passed over. A byte costs O(1), an
+A comment is an item if it is on lines of its own; else it is passed over. A byte costs O(1), an
 item O(P). All parts of the state are values, so :meth:`StructureTracker.snapshot` costs O(1).
 
 The method is that of Dong et al. 2025 (RPG, arXiv 2505.10402), section 3, without its grammar:
 their reduction to statements needs only which symbols there are and where statements begin.
 
 Limits: see ``languages``; a bracket that is never closed hides what follows, until a keyword that
-can't stand in brackets begins a line (Python) or a brace closes around it; a boundary inside a
+can't be in brackets begins a line (Python) or a brace closes around it; a boundary inside a
 token (``", "`` ends one string and opens the next) is not seen before that token.
 """
 
@@ -180,7 +180,7 @@ class StructureTracker:
 
     @property
     def quoted(self) -> bool:
-        """Whether the text stands inside a string or a comment."""
+        """Whether the text is inside a string or a comment."""
         return self._quote is not None
 
     @property
@@ -202,7 +202,7 @@ class StructureTracker:
         if not self.at_boundary or (square := self._stream.square()) is None:
             return None
         items, (period, _, run) = self._stream.items, square
-        # A copy begins at its least indented item, of several at one that goes on with nothing, of
+        # A copy begins at its least indented item, of several at one that continues nothing, of
         # these at the first after the place where the repetition began. 0 comes next.
         cycle = [items[period - 1 - phase] for phase in range(period)]
         least = min(item.indent for item in cycle)
@@ -541,7 +541,7 @@ class StructureTracker:
         ) = self._stack  # fmt: skip
 
     def _leave_brackets(self) -> None:
-        """A line begins with what can't stand in brackets, so one was left open: ends all."""
+        """A line begins with what can't be in brackets, so one was left open: ends all."""
         if self._stack is None:
             return
         spaces = self._spaces

@@ -5,8 +5,8 @@ which is vLLM's choice where Triton has a device::
 
     vllm serve MODEL --logits-processors codegen.decoding.rpg.vllm_processors:VllmPenalties
 
-It does nothing to a request that does not ask. One asks by ``extra_args`` of its ``SamplingParams``
-(``vllm_xargs`` over HTTP), the name of a method with its options::
+Only requests that name a method, with its options, in ``extra_args`` of their ``SamplingParams``
+(``vllm_xargs`` over HTTP) are changed::
 
     {"rpg": {"language": "go", "k_min": 5}}     {"rpg": "language=go,k_min=5"}     {"rpg": true}
 
@@ -51,7 +51,7 @@ else:
 
 
 def requested(extra_args: Mapping[str, Any] | None) -> Options | None:
-    """The settings that a request asks for, None if it asks for none.
+    """The settings that a request names, None if it names none.
 
     Raises:
         ConfigError: for two methods at once, or an option that is wrong.
@@ -105,7 +105,7 @@ class VllmPenalties(_V1, _V2):
     """A batch's penalties; vLLM makes it, one an engine, for whichever of its model runners it has.
 
     Args:
-        vllm_config: vLLM's; the tokenizer that it names is read when the first request asks.
+        vllm_config: vLLM's; its tokenizer is read at the first request that names a method.
         state: of runner V2 the requests' tokens; of V1 the device, which is not needed.
         is_pin_memory: V1's, not needed.
     """
@@ -157,7 +157,7 @@ class VllmPenalties(_V1, _V2):
                 self._requests[one] = displaced
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
-        """V2: a request takes a slot; whether it asks for penalties."""
+        """V2: a request takes a slot; whether it has penalties."""
         options = requested(sampling_params.extra_args)
         if options is None:
             self._slots.pop(req_idx, None)
@@ -214,7 +214,7 @@ class _Slot:
     """A request of runner V2.
 
     Its text is put together from what the model was fed: the rows of a step hold, position by
-    position, the last certain token and the drafted ones. Those that were accepted stand, the
+    position, the last certain token and the drafted ones. Accepted ones are kept, the
     others' positions are fed again.
     """
 

@@ -38,7 +38,7 @@ class Tree:
         tokens: int64 [B, N], the tokens of nodes 1 .. N.
         parents: int64 [B, N], the node that each hangs on.
         alive: bool [B, N]; dead nodes fill a level up where the draft gives too few tokens any
-            probability. They stand behind their siblings.
+            probability. They come after their siblings.
         widths: number of nodes of each level.
     """
 
@@ -228,7 +228,7 @@ def gumbel(uniforms: torch.Tensor) -> torch.Tensor:
 
 
 class RecursiveSpeculation(Strategy):
-    """A draft model grows each row's tree; what stands of it follows the target's distribution.
+    """A draft model grows each row's tree; what is emitted follows the target's distribution.
 
     At temperature 0 the tree has the draft's most probable tokens. Node j of a row's tree lies at
     slot ``cursor + j`` of both models' caches. A row's random numbers come from its own generator
@@ -246,7 +246,6 @@ class RecursiveSpeculation(Strategy):
         accepted: those that were accepted.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, draft: PreTrainedModel, shape: Shape, seeds: Sequence[int]) -> None:

@@ -248,7 +248,7 @@ class Ladder:
             ValueError: if no token was added since the last call.
         """
         if self.filled[0] == len(self.tokens):
-            raise ValueError("the newest token is encoded already: add one, or cut it off first")
+            raise ValueError("the last token is encoded already: add one, or cut it off first")
         self.cache.reserve(len(self.tokens))
         found: Step | None = None
         for stage in range(len(self.filled)):
@@ -261,7 +261,7 @@ class Ladder:
         return found
 
     def _climb(self, stage: int) -> torch.Tensor:
-        """Takes all that waits through a stage; the newest token's hidden state [D] behind it."""
+        """Takes all that waits through a stage; the last token's hidden state [D] behind it."""
         filled, end = self.filled[stage], len(self.tokens)
         if stage:
             given = torch.cat(self._waiting[stage - 1], 1)

@@ -34,7 +34,7 @@ def walk(children: Children, chosen: Callable[[int], int]) -> Iterator[tuple[int
 
     Args:
         children: of the row's tree.
-        chosen: the target's token after a node, asked for only if the node was reached.
+        chosen: the target's token after a node, called only for nodes that are reached.
 
     Yields:
         The row's tokens, each with its node, the last one with :data:`OWN`.
@@ -57,7 +57,7 @@ def tree_tensors(
 ) -> tuple[Trees, list[list[int]]]:
     """The trees of the drafts under the tokens that the rows feed next, and their depths [B][W].
 
-    Shorter trees are padded to W nodes: padding repeats node 0 and goes on like a chain; what it
+    Shorter trees are padded to W nodes: padding repeats node 0 and continues like a chain; what it
     computes is never looked at.
     """
     width = 1 + max(map(len, drafts))

@@ -1,9 +1,9 @@
 """Superposed decoding: k drafts from one forward pass a step.
 
 Source: Shen et al., *Superposed Decoding: Multiple Generations from a Single Autoregressive
-Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The drafts' newest tokens go in as one, the mean
+Inference Pass*, NeurIPS 2024 (arXiv 2405.18400). The drafts' last tokens go in as one, the mean
 of their embeddings weighted by the drafts' probabilities; the model's distribution after that is
-shared by all drafts, and an n-gram model tells which of its tokens goes with which draft. It is a
+shared by all drafts, and an n-gram model decides which of its tokens goes with which draft. It is a
 way to several short suggestions, not a lossless accelerator: the blend stays near to each draft for
 some ten tokens.
 
@@ -131,9 +131,9 @@ def superpose(
         if not alive or _is_settled(alive, ended, drafts):
             break
         scores = torch.tensor([draft.score for draft in alive], device=device)
-        newest = torch.tensor([draft.tokens[-1] for draft in alive], device=device)
+        latest = torch.tensor([draft.tokens[-1] for draft in alive], device=device)
         weights = torch.softmax(scores, 0).to(vector.dtype)
-        vector = (weights[:, None] * embed(newest)).sum(0)[None, None]
+        vector = (weights[:, None] * embed(latest)).sum(0)[None, None]
     return sorted([*ended, *alive], key=lambda draft: -draft.score)[:drafts]
 
 
@@ -150,7 +150,6 @@ class Superposition(Strategy):
         settings, ngrams: see these classes.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, settings: Settings = Settings(), ngrams: NGrams | None = None) -> None:
@@ -179,7 +178,7 @@ class Superposition(Strategy):
 
 
 class _Blend:
-    """How drafts go on: the model's distribution, shared, and each draft's n-grams."""
+    """How drafts continue: the model's distribution, shared, and each draft's n-grams."""
 
     def __init__(
         self, settings: Settings, drafts: int, ngrams: NGrams | None, prompt: list[int]
@@ -192,10 +191,10 @@ class _Blend:
     def extend(
         self, alive: Sequence[Suggestion], logits: torch.Tensor, eos: frozenset[int]
     ) -> tuple[list[Suggestion], list[Suggestion]]:
-        """The drafts that go on and those that ended, by the logits [V] they share.
+        """The drafts that continue and those that ended, by the logits [V] they share.
 
         An end counts where it is among the best, so that a single draft is greedy decoding; as many
-        as asked for go on besides.
+        as requested continue besides.
         """
         first = not alive[0].tokens
         scaled = logits.double() / (1 if first or self.drafts == 1 else self.temperature)

@@ -1,10 +1,12 @@
 // Starts `codegen serve lsp`; vscode-languageclient does the rest (inline completion is LSP 3.18).
+// A fast answer that turns out to be uncertain is replaced by the settled one that follows it.
 
 const vscode = require("vscode");
 const { LanguageClient, TransportKind } = require("vscode-languageclient/node");
 
 let client;
 let status;
+let settled; // an answer to show in place of the one on the screen, until it is shown
 
 function makeClient() {
   const [command, ...args] = vscode.workspace.getConfiguration("codegen").get("command");
@@ -12,9 +14,12 @@ function makeClient() {
   const options = {
     documentSelector: [{ scheme: "file" }, { scheme: "untitled" }],
     synchronize: { configurationSection: "codegen" },
+    initializationOptions: { settled: true },
+    middleware: { provideInlineCompletionItems: provide },
   };
   const made = new LanguageClient("codegen", "codegen", server, options);
   made.onNotification("$/codegen/status", show);
+  made.onNotification("$/codegen/settled", replace);
   return made;
 }
 
@@ -23,6 +28,34 @@ function show({ kind, message, busy }) {
   status.text = `$(${icon[kind] ?? "warning"}) codegen`;
   status.tooltip = message;
   status.show();
+}
+
+// VS Code has no call that changes a suggestion on the screen: it is hidden, and asked for again.
+async function replace({ uri, position, items }) {
+  const editor = vscode.window.activeTextEditor;
+  const at = new vscode.Position(position.line, position.character);
+  if (!editor || !isAt(uri, at, editor.document, editor.selection.active)) {
+    return;
+  }
+  await vscode.commands.executeCommand("editor.action.inlineSuggest.hide");
+  if (items.length) {
+    settled = { uri, at, items, version: editor.document.version };
+    await vscode.commands.executeCommand("editor.action.inlineSuggest.trigger");
+  }
+}
+
+function provide(document, position, context, token, next) {
+  const known = settled;
+  settled = undefined;
+  if (known?.version !== document.version || !isAt(known.uri, known.at, document, position)) {
+    return next(document, position, context, token);
+  }
+  const place = new vscode.Range(position, position);
+  return known.items.map((item) => new vscode.InlineCompletionItem(item.insertText, place));
+}
+
+function isAt(uri, at, document, position) {
+  return client.code2ProtocolConverter.asUri(document.uri) === uri && at.isEqual(position);
 }
 
 async function activate(context) {

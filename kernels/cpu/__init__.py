@@ -1,14 +1,14 @@
-"""Products of few rows on a CPU: narrow weights, attention over slots, and whole passes of them.
+"""Products of few rows on a CPU: quantized weights, attention over slots, and whole passes of them.
 
 A forward pass of few tokens waits for the weights and the cached states to be read. The kernels
 (C++) read them once, in few bytes, with sums in float32. There are two sets of them, chosen by what
-the CPU has and what PyTorch was told to use (``ATEN_CPU_CAPABILITY``), and each is for one type:
+the CPU has and what PyTorch may use (``ATEN_CPU_CAPABILITY``), and each is for one type:
 
 - ``avx2.hpp`` (AVX2, FMA and F16C): float32 rows, float16 slots;
 - ``avx512_bf16.hpp`` (AVX-512 BF16): bfloat16 rows and slots.
 
 :data:`KERNELS` names the sets by type. For other types, and without a compiler, PyTorch computes,
-and there are no narrow products: their weights' layout is the kernels' own. What a row gets does
+and there are no quantized products: their weights' layout is the kernels' own. What a row gets does
 not depend on the rows beside it, to the last bit.
 """
 
@@ -56,8 +56,8 @@ KERNELS: dict[torch.dtype, str] = _kernels()
 SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
-    "SLOTS", "GROUP", "KERNELS", "Pass", "Product", "SequenceRows", "attend", "attention", "gated",
-    "pack4", "pack8", "preferable", "rms_norm", "rotate_",
+    "GROUP", "KERNELS", "SLOTS", "CompiledPass", "Product", "SequenceRows", "attend", "attention",
+    "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def pack8(values: torch.Tensor) -> torch.Tensor:
 
 
 class Product:
-    """A linear layer of narrow weights: rows [Q, I] to [Q, O], of the type that ``dtype`` names.
+    """A linear layer of quantized weights: rows [Q, I] to [Q, O], of the type that ``dtype`` names.
 
     Args:
         dtype: of rows and results, one of :data:`KERNELS`.
@@ -249,8 +249,8 @@ def attend(
 
     Args:
         states: queries, keys and values, rotated, of one of :data:`KERNELS`' types,
-            [Q, heads + 2 kv_heads, D]; :meth:`Pass.takes` says which D.
-        sequences, capacities: see :class:`Pass`.
+            [Q, heads + 2 kv_heads, D]; :meth:`CompiledPass.takes` says which D.
+        sequences, capacities: see :class:`CompiledPass`.
         slots: of one layer, see there: int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: of the scores.
@@ -303,8 +303,9 @@ def attention(
     return result.view(kv_heads, count, shared, dim).transpose(0, 1).reshape(count, heads, dim)
 
 
-class Pass:
-    """A forward pass through a model built like Llama whose products are all narrow, in one call.
+class CompiledPass:
+    """A forward pass through a model built like Llama whose products are all quantized, in one
+    call.
 
     Args:
         layers: of each layer the norm's weights [H], the product that makes queries, keys and
@@ -316,7 +317,7 @@ class Pass:
         scale: of the scores. epsilon: of the norms.
 
     Attributes:
-        most: rows up to which narrow products are the faster ones.
+        most: rows up to which quantized products are the faster ones.
         helpers: threads that help with passes of more than a few rows, as far as they find a core
             that is free; they sleep between passes, and where helping does not pay they are not
             asked for a while.
@@ -406,7 +407,7 @@ class Pass:
 
 
 def _parts(sequences: Sequence[SequenceRows], capacities: Sequence[int], count: int) -> Addresses:
-    """What the kernels are told of the sequences of ``count`` rows, int64 [sequences, 4]."""
+    """What the kernels need to know of the sequences of ``count`` rows, int64 [sequences, 4]."""
     parts = np.array(
         [
             (len(rows.places), capacity, rows.order.data_ptr(), rows.places.data_ptr())

@@ -29,12 +29,11 @@ from codegen.benchmarks.tools.editor_workloads import LAYOUTS, lay_out, workload
 from codegen.benchmarks.tools.history_edits import FILES, KINDS, history_edits, patched
 from codegen.benchmarks.tools.related_edits import RELATED
 from codegen.errors import ConfigError
-from codegen.server.fim import Family
 from codegen.server.model import CompletionModel
-from codegen.server.prompts import Prompter
-from codegen.server.settings import Limits
+from codegen.server.prompts import Family, Prompter
+from codegen.server.requests import ServerLimits
 
-LIMITS = Limits(context_tokens=512)
+LIMITS = ServerLimits(context_tokens=512)
 TINY = {
     "prefix": None,
     "psm": Family("psm", "<|endoftext|>{prefix}<|im_start|>{suffix}<|im_end|>"),

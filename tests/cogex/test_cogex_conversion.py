@@ -74,8 +74,8 @@ def test_three_questions_that_build_on_one_another() -> None:
 def test_the_demonstrations_are_sound() -> None:
     """The records in the third prompt keep the rules that it states, and the first shows JSON."""
     from codegen.cogex import read_record
+    from codegen.cogex.conversion import program_prompt, pythonise_prompt
     from codegen.cogex.record import split_completion
-    from codegen.cogex.templates import program_prompt, pythonise_prompt
 
     shown = program_prompt("i", "", "1", ["s"]).split("\n\nInstruction: ")[1:-1]
     assert len(shown) == 2

@@ -51,7 +51,7 @@ REQUESTS = [
 ]
 
 
-class PlainEngine:
+class PlainEngine(VllmEngine):
     """What vLLM does, by a loop over whole prefixes; of drafts, it accepts some each step."""
 
     device, dtype = "cpu", "float32"
@@ -260,7 +260,7 @@ def test_ends_and_parameters_are_those_of_the_loaded_model(
 def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
     with pytest.raises(ConfigError) as caught:
         find_decoder(Decoder("none"))
-    known = caught.value.remedy.rpartition("Known: ")[2].rstrip(".").split(", ")
+    known = caught.value.remedy.rpartition("are: ")[2].rstrip(".").split(", ")
     done = {"sample", "edit_sequence", *METHODS, *DRAFTS}
     assert set(known) == {*READERS, *STRATEGIES} > done
     for name in known:

@@ -1,4 +1,4 @@
-"""Narrow weights against the plain product."""
+"""Quantized weights against the plain product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from codegen.kernels import cpu
 from codegen.models import pick_dtype, weight_only
-from codegen.models.weight_only import add_narrow_weights, narrow_product
+from codegen.models.weight_only import add_quantized_weights, quantized_product
 
 
 def layer(weight: torch.Tensor, dtype: torch.dtype = torch.bfloat16) -> nn.Sequential:
@@ -47,7 +47,7 @@ def test_the_product_is_the_same(dtype: torch.dtype, bits: int, error: float, ro
     model = layer(weight, dtype)
     states = torch.randn(1, rows, 192, dtype=dtype)
     expected = model(states).float()
-    assert add_narrow_weights(model) == {bits: 1}
+    assert add_quantized_weights(model) == {bits: 1}
     got = model(states).float()
     assert got.shape == expected.shape
     assert (got - expected).norm() / expected.norm() < error
@@ -64,7 +64,7 @@ def test_layers_of_the_same_inputs_are_multiplied_together(
         one.weight.data = four_bit_weights(one.out_features, 192).to(dtype)
     states = torch.randn(rows, 192, dtype=dtype)
     expected = torch.cat([one(states) for one in layers], dim=-1).float()
-    product = narrow_product(layers)
+    product = quantized_product(layers)
     assert product is not None
     got = product(states).float()
     assert got.shape == expected.shape
@@ -80,15 +80,15 @@ def test_weights_of_four_bits_come_back_nearly_exactly(
         pytest.skip(f"no kernels for {kind} here")
     monkeypatch.setattr(cpu, "preferable", lambda _: True)
     weight = four_bit_weights(64, 96).bfloat16().to(kind)
-    narrow = weight_only.narrow_copy(weight)
-    assert narrow is not None and narrow.bits == 4
-    back = narrow.product(torch.eye(96, dtype=kind)[:12]).T.float()
+    quantized = weight_only.quantized_copy(weight)
+    assert quantized is not None and quantized.bits == 4
+    back = quantized.product(torch.eye(96, dtype=kind)[:12]).T.float()
     assert (back - weight[:, :12].float()).norm() / weight[:, :12].float().norm() < 0.006
 
 
 def test_what_does_not_fit_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "preferable", lambda _: False)
     plain = nn.Sequential(nn.Linear(64, 64), nn.Linear(50, 70, bias=False), nn.LayerNorm(64))
-    assert add_narrow_weights(plain) == {}
-    assert add_narrow_weights(layer(torch.randn(70, 50))) == {}
-    assert narrow_product([nn.Linear(64, 64)]) is None
+    assert add_quantized_weights(plain) == {}
+    assert add_quantized_weights(layer(torch.randn(70, 50))) == {}
+    assert quantized_product([nn.Linear(64, 64)]) is None

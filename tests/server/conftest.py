@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from codegen.generation import SamplingParams
 from codegen.server.requests import CompletionRequest, DocumentKey
 
 pytest.importorskip("pygls")
@@ -20,11 +21,11 @@ def tiny_model(tiny_model_dir: Path) -> Any:
 
     from codegen.models import load
     from codegen.server.model import CompletionModel
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     torch.set_num_threads(1)
     loaded = load(str(tiny_model_dir), dtype=torch.float32)
-    return CompletionModel(loaded, limits=Limits(context_tokens=256))
+    return CompletionModel(loaded, limits=ServerLimits(context_tokens=256))
 
 
 @pytest.fixture(scope="session")
@@ -57,10 +58,10 @@ def whole_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture
 def engine(tiny_model: Any) -> Iterator[Any]:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     engine = CompletionEngine(
-        tiny_model, Limits(context_tokens=256, requests_per_s=1e6, burst=10**6)
+        tiny_model, ServerLimits(context_tokens=256, requests_per_s=1e6, burst=10**6)
     )
     yield engine
     engine.stop()
@@ -71,7 +72,10 @@ def ask() -> Callable[..., CompletionRequest]:
     def make(prefix: str, suffix: str = "", document: str = "a.py", **more: Any) -> Any:
         client = more.pop("client", "test")
         key = DocumentKey(client, "", document)
-        options = {"language": "python", "max_tokens": 8, "multiline": None, **more}
+        options = {"language": "python", "multiline": None, **more}
+        given = {"max_new_tokens": options.pop("max_tokens", 8)}
+        given |= {name: options.pop(name) for name in ("temperature", "seed") if name in options}
+        options["params"] = SamplingParams(**given)
         return CompletionRequest(key, prefix, suffix, **options)
 
     return make
@@ -94,6 +98,14 @@ def before_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obj
     return install
 
 
+def change(new: str, start: tuple[int, int], end: tuple[int, int] | None = None) -> Any:
+    """An editor's change: text in the place of a range, or inserted."""
+    from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
+
+    span = Range(Position(*start), Position(*(end or start)))
+    return TextDocumentContentChangePartial(span, new)
+
+
 TOKEN = "a-token-of-this-test-run"
 
 
@@ -104,7 +116,7 @@ class Served:
         import asyncio
         import threading
 
-        from codegen.server.http.run import listen, make_server
+        from codegen.server.guard import listen, make_server
 
         self.socket = listen("127.0.0.1", 0)
         self.port = self.socket.getsockname()[1]
@@ -125,7 +137,7 @@ class Served:
 
 @pytest.fixture
 def app(engine: Any) -> Any:
-    from codegen.server.http.app import make_app
+    from codegen.server.http import make_app
 
     return make_app(engine, TOKEN, origins=frozenset({"http://localhost:8888"}))
 

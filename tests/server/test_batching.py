@@ -28,7 +28,7 @@ def model(
     from codegen.kernels import cpu
     from codegen.models import load, weight_only
     from codegen.server.model import CompletionModel
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     dtype = torch.bfloat16 if request.param == "avx512_bf16" else torch.float32
     compiled = request.param in ("avx2", "avx512_bf16")
@@ -38,18 +38,18 @@ def model(
     monkeypatch.setattr(weight_only, "_SMALLEST", 1)
     found = CompletionModel(
         load(str(whole_model_dir), dtype=dtype),
-        limits=Limits(context_tokens=256),
+        limits=ServerLimits(context_tokens=256),
         precision="full" if request.param == "full" else "auto",
     )
-    assert (found.step is not None and found.step.narrow) == compiled
+    assert (found.step is not None and found.step.quantized) == compiled
     return found
 
 
 def engine_of(model: Any) -> Any:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
-    return CompletionEngine(model, Limits(context_tokens=256))
+    return CompletionEngine(model, ServerLimits(context_tokens=256))
 
 
 def requests(ask: Any) -> list[Any]:
@@ -262,8 +262,8 @@ def test_who_is_not_wanted_any_more_ends_before_the_next_round(
 
 
 def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None:
-    from codegen.server.jobs import Job, JobQueue
     from codegen.server.metrics import Metrics
+    from codegen.server.schedule import Job, JobQueue
 
     queue, loop = JobQueue(8, Metrics(), together=8), asyncio.new_event_loop()
 
@@ -292,8 +292,8 @@ def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None
 
 
 def test_a_client_with_many_requests_is_in_nobody_s_way(ask: Any) -> None:
-    from codegen.server.jobs import Job, JobQueue
     from codegen.server.metrics import Metrics
+    from codegen.server.schedule import Job, JobQueue
 
     queue, loop = JobQueue(64, Metrics(), together=3), asyncio.new_event_loop()
 

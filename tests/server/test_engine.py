@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from codegen.server.filters import safe_text
 from codegen.server.requests import DocumentKey, Overloaded, Superseded
+from codegen.server.text import safe_text
 
 TEXT = Path(__file__).read_text()
 
@@ -163,10 +163,10 @@ def test_a_full_queue_is_refused(engine: Any, ask: Any) -> None:
 
 def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) -> None:
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     budget = 2_000_000
-    engine = CompletionEngine(tiny_model, Limits(context_tokens=256, cache_bytes=budget))
+    engine = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
 
     async def run() -> None:
         for round_ in range(2):
@@ -246,7 +246,7 @@ def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
 def test_a_deadline_ends_with_what_there_is(engine: Any, ask: Any, passes: list[float]) -> None:
     async def run() -> None:
         got = await engine.complete(ask("x = ", max_tokens=120, deadline_s=0.05))
-        assert 1 <= got.candidates[0].tokens < 60
+        assert 1 <= got.candidates[0].completion_tokens < 60
 
     asyncio.run(run())
 
@@ -314,7 +314,7 @@ def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
 
 
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_which_models_get_narrow_weights(
+def test_which_models_get_quantized_weights(
     name: str, whole_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -333,11 +333,11 @@ def test_which_models_get_narrow_weights(
     full = loaded(False, "full")
     assert full.step is None
     models = [full, loaded(False)]
-    assert models[1].step is not None and not models[1].step.narrow
+    assert models[1].step is not None and not models[1].step.quantized
     if dtype in cpu.KERNELS:
         assert loaded(True, "full").step is None
         models.append(loaded(True))
-        assert models[2].step.narrow
+        assert models[2].step.quantized
     tokens = full.tokenizer("def f(x):\n    return x")["input_ids"]
     logits = []
     for model in models:
@@ -350,7 +350,7 @@ def test_which_models_get_narrow_weights(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_narrow_weights_predict_real_code_as_the_model_does(
+def test_quantized_weights_predict_real_code_as_the_model_does(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -370,9 +370,9 @@ def test_narrow_weights_predict_real_code_as_the_model_does(
     cache = model.cache()
     cache.update(tokens[:40])
     passes = [cache.extend(tokens[start : start + 8]) for start in range(40, len(tokens), 8)]
-    narrow = torch.cat(passes)[:-1].float()
+    quantized = torch.cat(passes)[:-1].float()
     following = torch.tensor(tokens[41:])
-    losses = [torch.nn.functional.cross_entropy(logits, following) for logits in (full, narrow)]
+    losses = [torch.nn.functional.cross_entropy(logits, following) for logits in (full, quantized)]
     assert abs(float(losses[0] - losses[1])) < 0.03
-    same = (full.argmax(-1) == narrow.argmax(-1)).float().mean()
+    same = (full.argmax(-1) == quantized.argmax(-1)).float().mean()
     assert same > (0.96 if dtype == torch.float32 else 0.93)

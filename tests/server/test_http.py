@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from codegen.server.fim import FAMILIES
+from codegen.server.prompts import FAMILIES
 from tests.server.conftest import TOKEN, Served
 
 PREFIX, SUFFIX = "def f(value):\n    return ", "\n\nprint(f(1))\n"
@@ -91,6 +91,26 @@ def test_a_stream_adds_up_to_the_plain_answer(served: Served, post: Any, suffix:
     assert rows[-1]["usage"]["completion_tokens"] >= 0
     found = "".join(row["choices"][0]["text"] for row in rows if row["choices"])
     assert found == whole
+
+
+def test_a_fast_answer_says_whether_it_is_certain(
+    post: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from codegen.decoding.editing import EditableCache
+    from codegen.server import jobs
+
+    monkeypatch.setattr(jobs, "_QUIET_S", 600.0)
+    monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
+    lines = [f"name_{number} = {number}\n" for number in range(12)]
+    body = {"suffix": "\n", "max_tokens": 12}
+    found = []
+    for _ in range(2):
+        answer = post("/v1/completions", {**body, "prompt": "".join(lines), "settle": False})
+        found.append(answer.json()["settled"])
+        lines.insert(0, "import sys\n")
+    assert found == [True, False]
+    settled = post("/v1/completions", {**body, "prompt": "".join(lines)}).json()
+    assert "settled" not in settled
 
 
 # ---------------------------------------------------------------------- llama.cpp
@@ -186,9 +206,9 @@ def test_models_metrics_health(served: Served, post: Any) -> None:
     models = httpx.get(served.url + "/v1/models", headers=AUTH).json()
     assert models["data"][0]["object"] == "model"
     metrics = httpx.get(served.url + "/metrics", headers=AUTH).text
-    assert "codegen_completions_total 1\n" in metrics
+    assert "codegen_completions_total 1.0\n" in metrics
     for stage in ("queue", "prompt", "encode", "decode", "total"):
-        assert f'codegen_stage_seconds{{stage="{stage}",quantile="0.95"}}' in metrics
+        assert f'codegen_stage_seconds_count{{stage="{stage}"}} 1.0\n' in metrics
     assert httpx.get(served.url + "/health").json() == {"status": "ok"}
 
 

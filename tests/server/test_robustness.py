@@ -17,10 +17,11 @@ from typing import Any
 
 import httpx
 import pytest
+from lsprotocol.types import Position
 
-from codegen.server.lsp.framing import Malformed, read_message
-from codegen.server.mirror import Position, units
-from tests.server.conftest import TOKEN, Served
+from codegen.server.document import units
+from codegen.server.lsp import Malformed, read_message
+from tests.server.conftest import TOKEN, Served, change
 
 CODEGEN = str(Path(sys.executable).with_name("codegen"))
 URIS = ["file:///p/a.py", "file:///p/b.py", "untitled:c", "file:///p/.env"]
@@ -35,9 +36,8 @@ class Wire:
     def __init__(self, engine: Any) -> None:
         from pygls.lsp.server import LanguageServer
 
-        from codegen.server.lsp.features import add_features
-        from codegen.server.lsp.protocol import Protocol
-        from codegen.server.lsp.session import Session
+        from codegen.server.lsp import Protocol, add_features
+        from codegen.server.session import Session
 
         self.session = Session(engine.limits, engine=engine)
         server = LanguageServer("codegen", "0", protocol_cls=Protocol)
@@ -87,8 +87,8 @@ def place(text: str, at: int, encoding: Any) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32"])
-def test_random_editing_keeps_mirror_and_cache_right(engine: Any, encoding: str) -> None:
-    """After each change the mirror is the editor's text, after each request the cache holds the
+def test_random_editing_keeps_text_and_cache_right(engine: Any, encoding: str) -> None:
+    """After each change the document is the editor's text, after each request the cache holds the
     tokens of the text around the cursor, and nothing that comes out is of another document.
     """
     rng = random.Random(encoding)
@@ -116,12 +116,12 @@ def test_random_editing_keeps_mirror_and_cache_right(engine: Any, encoding: str)
                 span = {"start": place(text, one, encoding), "end": place(text, other, encoding)}
                 changes.append({"range": span, "text": new})
                 texts[uri] = text[:one] + new + text[other:]
-            document = {"uri": uri, "version": step}
+            named = {"uri": uri, "version": step}
             await wire.send(
-                "textDocument/didChange", {"textDocument": document, "contentChanges": changes}
+                "textDocument/didChange", {"textDocument": named, "contentChanges": changes}
             )
-            mirror = wire.session.documents[uri].mirror
-            assert mirror is not None and mirror.text == texts[uri]
+            document = wire.session.documents[uri].text
+            assert document is not None and document.text == texts[uri]
             at = rng.randrange(len(texts[uri]) + 1)
             while texts[uri][at - 1 : at + 1] == "\r\n":
                 at -= 1
@@ -289,8 +289,7 @@ def resident() -> int:
 
 def edit_many(engine: Any, count: int) -> list[int]:
     """Types and deletes in several documents; returns the resident memory now and then."""
-    from codegen.server.lsp.session import Session
-    from codegen.server.mirror import Change
+    from codegen.server.session import Session
 
     rng = random.Random(0)
     session = Session(engine.limits, engine=engine)
@@ -302,16 +301,16 @@ def edit_many(engine: Any, count: int) -> list[int]:
             session.open(f"file:///{number}.py", "python", 0, text)
         for step in range(count):
             uri = f"file:///{rng.randrange(4)}.py"
-            mirror = session.documents[uri].mirror
-            assert mirror is not None
-            line = rng.randrange(len(mirror.lines))
-            column = rng.randrange(len(mirror.lines[line].rstrip("\n")) + 1)
-            start, end = Position(line, column), Position(line, column)
+            document = session.documents[uri].text
+            assert document is not None
+            line = rng.randrange(len(document.lines))
+            column = rng.randrange(len(document.lines[line].rstrip("\n")) + 1)
+            start = end = (line, column)
             new = rng.choice(["x", "y = 1\n", "", "a(b)"])
-            if mirror.size > len(text):
-                end = Position(min(line + 1, len(mirror.lines) - 1), 0)
-            session.change(uri, step, [Change(new, start, end)])
-            place = Position(min(line, len(mirror.lines) - 1), 0)
+            if document.size > len(text):
+                end = (min(line + 1, len(document.lines) - 1), 0)
+            session.change(uri, step, [change(new, start, end)])
+            place = Position(min(line, len(document.lines) - 1), 0)
             snapshot = session.snapshot(uri, place, automatic=True)
             assert snapshot is not None
             await session.complete(snapshot, automatic=False)

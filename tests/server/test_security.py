@@ -17,12 +17,19 @@ import httpx
 import pytest
 
 from codegen.errors import ConfigError, InputError, MachineError, ModelError
-from codegen.server.filters import safe_text
-from codegen.server.http.app import make_app
-from codegen.server.http.run import check_address, listen, listen_unix
-from codegen.server.http.slots import Slots
-from codegen.server.http.token import new_token, read_token, same_token, write_token
-from codegen.server.settings import Limits
+from codegen.server.guard import (
+    check_address,
+    listen,
+    listen_unix,
+    new_token,
+    read_token,
+    same_token,
+    write_token,
+)
+from codegen.server.http import make_app
+from codegen.server.requests import ServerLimits
+from codegen.server.service import Slots
+from codegen.server.text import safe_text
 from tests.server.conftest import TOKEN, Served
 
 AUTH = {"authorization": f"Bearer {TOKEN}"}
@@ -161,7 +168,7 @@ def test_3_no_post_that_a_form_can_make(served: Served, kind: str) -> None:
 
 @pytest.fixture
 def strict(engine: Any) -> Any:
-    limits = Limits(body_bytes=1000, requests_per_s=1.0, burst=5, read_s=0.3)
+    limits = ServerLimits(body_bytes=1000, requests_per_s=1.0, burst=5, read_s=0.3)
     app = make_app(engine, TOKEN)
     app.limits = limits
     served = Served(app)
@@ -201,9 +208,9 @@ def test_4_slow_bodies(strict: Served) -> None:
 
 
 def test_4_slow_headers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    from codegen.server.http import run
+    from codegen.server import guard
 
-    monkeypatch.setattr(run, "_HEADER_S", 0.2)
+    monkeypatch.setattr(guard, "_HEADER_S", 0.2)
     began = time.monotonic()
     raw(served, b"GET /health HTTP/1.1\r\nHost: loc", wait=100)
     assert time.monotonic() - began < 90  # the server hung up, not we
@@ -243,10 +250,10 @@ def test_4_no_connection_is_held_without_a_request(
     app: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes, drip: bool
 ) -> None:
     """Before a first head, within it, after a request, within a second head, after a refusal."""
-    from codegen.server.http import run
+    from codegen.server import guard
 
-    monkeypatch.setattr(run, "_HEADER_S", 0.3)
-    monkeypatch.setattr(run, "_IDLE_S", 1)
+    monkeypatch.setattr(guard, "_HEADER_S", 0.3)
+    monkeypatch.setattr(guard, "_IDLE_S", 1)
     served = Served(app)
     stop = threading.Event()
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
@@ -274,12 +281,12 @@ def test_4_no_connection_is_held_without_a_request(
 def test_4_waiting_connections_give_way(
     app: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    from codegen.server.http import run
+    from codegen.server import guard
 
-    monkeypatch.setattr(run, "_HEADER_S", 600.0)
-    monkeypatch.setattr(run, "_IDLE_S", 600)
-    monkeypatch.setattr(run, "_CONNECTIONS", 24)
-    monkeypatch.setattr(run, "_CROWDED", 16)
+    monkeypatch.setattr(guard, "_HEADER_S", 600.0)
+    monkeypatch.setattr(guard, "_IDLE_S", 600)
+    monkeypatch.setattr(guard, "_CONNECTIONS", 24)
+    monkeypatch.setattr(guard, "_CROWDED", 16)
     served = Served(app)
     held = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(8)]
     with httpx.Client(base_url=served.url) as early:
@@ -296,9 +303,9 @@ def test_4_waiting_connections_give_way(
 def test_4_answers_that_nobody_reads_are_thrown_away(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codegen.server.http import run
+    from codegen.server import guard
 
-    monkeypatch.setattr(run, "_UNREAD_S", 0.3)
+    monkeypatch.setattr(guard, "_UNREAD_S", 0.3)
     served = Served(app)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -331,7 +338,7 @@ def test_4_documents_are_told_apart_without_keeping_their_lines() -> None:
         for number in range(8):
             prefix = "".join(f"{client} {number} {line} {'x' * 20_000}\n" for line in range(70))
             name, _ = slots.take(str(client), prefix, prefix)
-            slots.release(str(client), name)
+            slots.release(name)
     assert len(pickle.dumps(slots)) < 2_000_000  # of 1.4 GB
     prefix = "".join(f"63 7 {line} {'x' * 20_000}\n" for line in range(70))
     assert slots.take("63", prefix + "new", prefix)[1] is False
@@ -342,7 +349,7 @@ def test_4_more_than_allowed_is_lowered(engine: Any, ask: Any) -> None:
     async def run() -> None:
         got = await engine.complete(ask("x = ", max_tokens=10**6, candidates=10**6))
         assert len(got.candidates) <= engine.limits.candidates
-        assert all(one.tokens <= engine.model.limit for one in got.candidates)
+        assert all(one.completion_tokens <= engine.model.limit for one in got.candidates)
 
     asyncio.run(run())
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lsprotocol.types import Position
 
-from codegen.server.fim import Family
+from codegen.server.prompts import Family
+from tests.server.conftest import change
 
 SOURCE = Path(json.decoder.__file__).read_text()
 SENTINELS = range(3)  # ids of the tiny model's special tokens
@@ -50,10 +52,10 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(request: pytest.FixtureRequest, tiny_model: Any, busy: None) -> Iterator[Any]:
     """An engine in one of the layouts."""
     from codegen.server.engine import CompletionEngine
-    from codegen.server.settings import Limits
+    from codegen.server.requests import ServerLimits
 
     model = with_family(tiny_model, FAMILIES[request.param])
-    engine = CompletionEngine(model, Limits(context_tokens=256))
+    engine = CompletionEngine(model, ServerLimits(context_tokens=256))
     yield engine
     engine.stop()
 
@@ -110,7 +112,7 @@ def test_the_statement_at_the_cursor_is_found_in_every_layout(
     ],
 )
 def test_statements_of_languages(language: str, text: str, statement: str) -> None:
-    from codegen.server.brackets import scan
+    from codegen.server.text import scan
 
     assert text[scan(text, language).statement :] == statement
 
@@ -293,10 +295,7 @@ def test_a_changed_definition_counts_on_a_real_model(
 
 
 def line_inserted(session: Any, uri: str, number: int, line: int) -> None:
-    from codegen.server.mirror import Change, Position
-
-    place = Position(line, 0)
-    session.change(uri, number, [Change(f"value_{number} = {number * 7}\n", place, place)])
+    session.change(uri, number, [change(f"value_{number} = {number * 7}\n", (line, 0))])
 
 
 @pytest.mark.parametrize("takes_second", [True, False])
@@ -304,8 +303,7 @@ def test_what_an_editor_ends_up_with(
     takes_second: bool, served: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first answer, or the second one that replaces it, is that of a new document."""
-    from codegen.server.lsp.session import Session
-    from codegen.server.mirror import Position
+    from codegen.server.session import Session
 
     always_in_doubt(served, monkeypatch)
     replaced: list[tuple[Position, str]] = []
@@ -341,8 +339,7 @@ def test_what_an_editor_ends_up_with(
 def test_no_second_answer_for_a_text_that_has_changed(
     served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codegen.server.lsp.session import Session
-    from codegen.server.mirror import Position
+    from codegen.server.session import Session
 
     always_in_doubt(served, monkeypatch)
     replaced: list[Any] = []
@@ -361,5 +358,35 @@ def test_no_second_answer_for_a_text_that_has_changed(
             while session._settling:
                 await asyncio.sleep(0.005)
         assert not replaced
+
+    asyncio.run(run())
+
+
+def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -> None:
+    """As after a renaming: the next request finds its states exact and encodes what is new."""
+    from codegen.server.session import Session
+
+    session = Session(engine.limits, engine=engine)
+
+    async def run() -> None:
+        uri, text = "a.py", SOURCE[1000:1500]
+        session.open(uri, "python", 0, text)
+        cursor = Position(text.count("\n"), 3)
+        first = session.snapshot(uri, cursor, automatic=True)
+        assert first is not None
+        await session.complete(first, automatic=False)
+        line_inserted(session, uri, 1, cursor.line - 4)
+        cache = engine._caches.get(first.request.key).cache
+        cursor = Position(cursor.line + 1, 3)
+        after = session.snapshot(uri, cursor, automatic=True)
+        assert after is not None
+        wanted = engine.model.prompter.build(engine._within_limits(after.request)).ids
+        for _ in range(400):
+            if cache.token_ids == wanted and cache.exact and engine.idle:
+                break
+            await asyncio.sleep(0.01)
+        answer = await session.complete(after, automatic=False)
+        assert answer is not None and answer.encoded <= 1 and answer.settled
+        assert not answer.recomputed
 
     asyncio.run(run())

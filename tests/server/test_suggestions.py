@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from codegen.server.delay import TypingDelay
+from codegen.server.document import TypingDelay
+from codegen.server.documents import Suggestions
 from codegen.server.requests import CompletionRequest, DocumentKey, Snippet
-from codegen.server.suggestions import Suggestions
 
 LONG = "".join(f"line {number} = {number}\n" for number in range(60))
 KEY = DocumentKey("test", "", "a.py")
@@ -54,19 +54,26 @@ def test_one_character_changed_anywhere_the_model_looked(seen: int | None) -> No
     assert (kept.find(ask("x = 1\n" + prefix + typed, suffix)) is None) == (seen is None)
 
 
-OTHER: dict[str, object] = {
-    "suffix": "x", "language": "go", "path": "b.py", "snippets": (Snippet("b.py", "x = 1"),),
-    "max_tokens": 7, "temperature": 0.5, "top_p": 0.5, "seed": 3, "stop": (";",),
-    "multiline": "never", "max_lines": 3, "deadline_s": 0.1, "key": KEY._replace(client="other"),
-}  # fmt: skip
+PARAMS = CompletionRequest(KEY, "").params
+OTHER: list[tuple[str, object]] = [
+    ("suffix", "x"), ("language", "go"), ("path", "b.py"), ("snippets", (Snippet("b.py", "x"),)),
+    ("params", dataclasses.replace(PARAMS, max_new_tokens=7)),
+    ("params", dataclasses.replace(PARAMS, temperature=0.5)),
+    ("params", dataclasses.replace(PARAMS, top_p=0.5)),
+    ("params", dataclasses.replace(PARAMS, seed=3)), ("stop", (";",)), ("multiline", "never"),
+    ("max_lines", 3), ("deadline_s", 0.1), ("key", KEY._replace(client="other")),
+]  # fmt: skip
 COUNTED_APART = {"prefix", "candidates", "settle"}  # compared by other means, or of no concern
 
 
 def test_other_options_are_asked_again() -> None:
     """Whatever a request has beside its prefix; a field that is new must be thought of here."""
     fields = {field.name for field in dataclasses.fields(CompletionRequest)}
-    assert fields == OTHER.keys() | COUNTED_APART
-    for name, value in OTHER.items():
+    assert fields == {name for name, _ in OTHER} | COUNTED_APART
+    assert {field.name for field in dataclasses.fields(PARAMS)} == {
+        "max_new_tokens", "temperature", "top_p", "seed",
+    }  # fmt: skip
+    for name, value in OTHER:
         kept = Suggestions()
         keep(kept, "x = ", "", "value")
         assert kept.find(dataclasses.replace(ask("x = v"), **{name: value})) is None, name

@@ -8,9 +8,7 @@ from io import StringIO
 
 import pytest
 
-from codegen.server.brackets import PAIRS, indentation, scan
-from codegen.server.filters import clean, safe_text
-from codegen.server.stops import rule_for
+from codegen.server.text import PAIRS, clean, indentation, rule_for, safe_text, scan
 
 
 def test_the_scanner_agrees_with_pythons_tokenizer_on_real_modules() -> None:

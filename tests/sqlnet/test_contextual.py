@@ -20,7 +20,7 @@ from toy import world
 from codegen.errors import ConfigError, ModelError
 from codegen.sqlnet.decode import Slots
 from codegen.sqlnet.examples import Question, batch_of, label, targets_of, words_in
-from codegen.sqlnet.features import Asked, ask
+from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import losses
 from codegen.sqlnet.metrics import predict, score
 from codegen.sqlnet.network import Network, NetworkConfig
@@ -70,7 +70,7 @@ def by_hand(folder: Path, text: str, begin: int, end: int) -> torch.Tensor:
 def test_a_vector_is_the_mean_of_the_pieces_of_its_token(
     bert: Path, encoder: ContextEncoder
 ) -> None:
-    asked = [ask(text, TABLE) for text in TEXTS]
+    asked = [encode_question(text, TABLE) for text in TEXTS]
     context = encoder.context_of(asked)
     for row, item in enumerate(asked):
         for i, token in enumerate(item.tokens):
@@ -83,13 +83,15 @@ def test_a_vector_is_the_mean_of_the_pieces_of_its_token(
 
 
 def test_the_same_word_differs_by_its_context(encoder: ContextEncoder) -> None:
-    one, other = encoder.context_of([ask("age of Kim", TABLE), ask("age of Rome", TABLE)]).tokens
+    one, other = encoder.context_of(
+        [encode_question("age of Kim", TABLE), encode_question("age of Rome", TABLE)]
+    ).tokens
     assert not torch.equal(one[0], other[0])
 
 
 def test_long_questions_and_odd_names_are_read(encoder: ContextEncoder) -> None:
     odd = Table("t", (Column("岡"), Column("?"), Column("x" * 300)))
-    asked = [ask(text, odd) for text in ("age " * 300, "岡 岡", "\u200b.", "a\x00b")]
+    asked = [encode_question(text, odd) for text in ("age " * 300, "岡 岡", "\u200b.", "a\x00b")]
     context = encoder.context_of(asked)
     assert context.tokens.isfinite().all() and context.names.isfinite().all()
     assert context.tokens[0, 5].any() and not context.tokens[0, 150].any()  # beyond 62 pieces
@@ -109,7 +111,7 @@ def test_a_sentence_transformer_is_the_encoder_in_it(
     folder = save_sentence_transformer(tmp_path / "st", sub=sub, kinds=kinds)
     found = ContextEncoder.load(folder)
     assert found.config == replace(encoder.config, path=str(folder))
-    asked = [ask(text, TABLE) for text in TEXTS]
+    asked = [encode_question(text, TABLE) for text in TEXTS]
     for one, other in zip(encoder.context_of(asked), found.context_of(asked), strict=True):
         assert torch.equal(one, other)
 
@@ -134,7 +136,7 @@ def test_the_digest_follows_the_weights_not_their_file(tmp_path: Path, bert: Pat
 
 def test_a_decoder_with_byte_level_pieces_serves_too(tiny_model_dir: Path) -> None:
     found = ContextEncoder.load(tiny_model_dir)
-    asked = [ask(text, TABLE) for text in TEXTS]
+    asked = [encode_question(text, TABLE) for text in TEXTS]
     together = found.context_of(asked).tokens
     assert found.config.width == 48
     for row, item in enumerate(asked):
@@ -151,13 +153,13 @@ def network(encoder: ContextEncoder) -> Network:
     return found
 
 
-def read(found: Network, *asked: Asked) -> list[Slots]:
+def read(found: Network, *asked: EncodedQuestion) -> list[Slots]:
     return found.read(asked, beam=2)
 
 
 def test_a_question_is_read_alike_alone_and_in_a_batch(encoder: ContextEncoder) -> None:
     found = network(encoder)
-    asked = [ask(text, TABLE) for text in TEXTS]
+    asked = [encode_question(text, TABLE) for text in TEXTS]
     for item, together in zip(asked, read(found, *asked), strict=True):
         (alone,) = read(found, item)
         torch.testing.assert_close(alone.select, together.select, rtol=1e-3, atol=1e-3)
@@ -168,7 +170,10 @@ def test_permuting_columns_permutes_the_outputs(encoder: ContextEncoder) -> None
     found, order = network(encoder), [2, 0, 1]
     permuted = replace(TABLE, columns=tuple(TABLE.columns[i] for i in order))
     for text in TEXTS:
-        (one,), (other,) = read(found, ask(text, TABLE)), read(found, ask(text, permuted))
+        (one,), (other,) = (
+            read(found, encode_question(text, TABLE)),
+            read(found, encode_question(text, permuted)),
+        )
         for name in ("select", "aggregate", "where", "operator"):
             torch.testing.assert_close(getattr(one, name)[order], getattr(other, name))
         torch.testing.assert_close(one.number, other.number)
@@ -180,7 +185,7 @@ def test_the_vectors_count_and_the_projection_learns_but_not_the_encoder(
     found = network(encoder)
     query = Query(0, 0, (Condition(2, 0, "Paris"),))
     items = label([Question("0", "which player lives in Paris", TABLE, query)])
-    batch = batch_of([item.asked for item in items], found.vocabulary, encoder)
+    batch = batch_of([item.question for item in items], found.vocabulary, encoder)
     assert batch.context is not None
 
     def loss(context: Any) -> torch.Tensor:
@@ -219,7 +224,7 @@ def run(out: Path, encoder: ContextEncoder, stop_after: int = 99) -> Network:
 def trained(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path, int]:
     """A trained network, its directory, and how often the encoder ran from the first step on."""
     out, encoder = tmp_path_factory.mktemp("trained"), ContextEncoder.load(bert)
-    encoder.remember(item.asked for item in (*ITEMS, *NEW))
+    encoder.remember(item.question for item in (*ITEMS, *NEW))
     runs: list[int] = []
     encoder._model.register_forward_hook(lambda *_: runs.append(1))
     return run(out, encoder), out, len(runs)
@@ -238,7 +243,7 @@ def test_a_kept_network_finds_its_encoder_and_predicts_the_same(
     network, out, _ = trained
     again = Network.load(out)
     assert again.config == network.config and predict(again, NEW) == predict(network, NEW)
-    parse = SQLNet(again).parse("what is the age of Kim?", Schema((NEW[0].asked.table,)))
+    parse = SQLNet(again).parse("what is the age of Kim?", Schema((NEW[0].question.table,)))
     assert parse.readings
 
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from codegen.sqlnet.decode import Slots, best_query, candidates, slots
 from codegen.sqlnet.examples import Labelled, Question, batch_of, label, targets_of
-from codegen.sqlnet.features import Asked, ask
+from codegen.sqlnet.features import EncodedQuestion, encode_question
 from codegen.sqlnet.layout import BiLSTM, losses
 from codegen.sqlnet.paper import PaperSQLNet
 from codegen.sqlnet.query import Column, Condition, Query, Table
@@ -35,7 +35,7 @@ def network(layout: Callable[..., Any]) -> Any:
     return layout(vectors, hidden=24).eval()
 
 
-def read(model: Any, *asked: Asked, beam: int = 1) -> list[Slots]:
+def read(model: Any, *asked: EncodedQuestion, beam: int = 1) -> list[Slots]:
     batch = batch_of(asked, VOCABULARY)
     return slots(model, batch, [item.table for item in asked], beam=beam)
 
@@ -74,15 +74,15 @@ def test_the_lstm_equals_torchs_own_on_packed_rows() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_question_is_read_alike_alone_and_in_a_batch(layout: Any) -> None:
     model = network(layout)
-    together = read(model, *(item.asked for item in ITEMS))
+    together = read(model, *(item.question for item in ITEMS))
     for item, found in zip(ITEMS, together, strict=True):
-        (alone,) = read(model, item.asked)
+        (alone,) = read(model, item.question)
         for name in ("select", "aggregate", "where", "number", "operator"):
             torch.testing.assert_close(
                 getattr(found, name), getattr(alone, name), atol=1e-5, rtol=1e-4
             )
-        assert best_query(found, item.asked.text, item.asked.tokens) == best_query(
-            alone, item.asked.text, item.asked.tokens
+        assert best_query(found, item.question.text, item.question.tokens) == best_query(
+            alone, item.question.text, item.question.tokens
         )
 
 
@@ -92,8 +92,8 @@ def test_permuting_the_columns_permutes_the_outputs(layout: Any) -> None:
     order = [2, 0, 1]
     permuted = Table("t", tuple(TABLE.columns[i] for i in order))
     text = "what is the home city of player Ann Lee?"
-    (found,) = read(model, ask(text, TABLE))
-    (other,) = read(model, ask(text, permuted))
+    (found,) = read(model, encode_question(text, TABLE))
+    (other,) = read(model, encode_question(text, permuted))
     for name in ("select", "aggregate", "where", "operator"):
         torch.testing.assert_close(
             getattr(found, name)[order], getattr(other, name), atol=1e-5, rtol=1e-4
@@ -102,7 +102,7 @@ def test_permuting_the_columns_permutes_the_outputs(layout: Any) -> None:
 
 
 def loss_of(model: Any, items: list[Labelled]) -> Any:
-    batch = batch_of([item.asked for item in items], VOCABULARY)
+    batch = batch_of([item.question for item in items], VOCABULARY)
     parts = losses(model, model.encode(batch), targets_of(items), batch.column_mask, 3.0)
     return sum(parts.values())
 
@@ -140,7 +140,7 @@ def test_the_order_of_gold_conditions_does_not_change_the_loss(layout: Any) -> N
 def test_reading_for_the_loss_alone_does_not_change_it(layout: Any) -> None:
     for items in (ITEMS, ITEMS[1:2]):
         model = network(layout)
-        batch = batch_of([item.asked for item in items], VOCABULARY)
+        batch = batch_of([item.question for item in items], VOCABULARY)
         targets = targets_of(items)
         found = []
         for states in (model.encode(batch), model.encode(batch, targets)):
@@ -157,7 +157,7 @@ def test_values_are_slices_of_the_question_and_types_are_kept(layout: Any) -> No
     for seed, text in product(range(5), ["who", "the Age of Ann-Lee é 3?", "a " * 150]):
         torch.manual_seed(seed)
         model = layout(torch.zeros(len(VOCABULARY) + 1, 16), hidden=24).eval()
-        asked = ask(text, TABLE)
+        asked = encode_question(text, TABLE)
         (found,) = read(model, asked)
         query = best_query(found, text, asked.tokens)
         for condition in query.conditions:
@@ -182,14 +182,14 @@ def test_a_few_questions_are_learnt_by_heart(layout: Any) -> None:
         loss_of(model, items).backward()
         optimiser.step()
     model.eval()
-    for item, found in zip(items, read(model, *(item.asked for item in items)), strict=True):
-        assert best_query(found, item.asked.text, item.asked.tokens).matches(item.query)
+    for item, found in zip(items, read(model, *(item.question for item in items)), strict=True):
+        assert best_query(found, item.question.text, item.question.tokens).matches(item.query)
 
 
 def test_candidates_are_the_most_probable_queries() -> None:
     """Against all queries that the beams allow, scored one by one."""
     model = network(SharedSQLNet)
-    asked = ask("the age of Ann Lee", TABLE)
+    asked = encode_question("the age of Ann Lee", TABLE)
     (found,) = read(model, asked, beam=2)
     listed = candidates(found, asked.text, asked.tokens, beam=18, most=2000)
     scores = [candidate.log_probability for candidate in listed]

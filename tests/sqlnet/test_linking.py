@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.sqlnet.databases.files import SqliteDatabase
-from codegen.sqlnet.features import ask
+from codegen.sqlnet.features import encode_question
 from codegen.sqlnet.linking import MOST_VALUES, Linker, date_in, links_of, nearest
 from codegen.sqlnet.query import Condition, Query
 from codegen.sqlnet.schema import Schema
@@ -122,7 +122,7 @@ def test_what_selects_nothing_is_known_without_running_it() -> None:
 
 def test_mentions_are_the_longest_spans_that_stand_in_a_column() -> None:
     held = linker()
-    asked = ask("does bob ray of new york know Eve?", held.table)
+    asked = encode_question("does bob ray of new york know Eve?", held.table)
     assert held.mentioned(asked) == {0: [(1, 2), (7, 7)], 2: [(4, 5)]}
 
 

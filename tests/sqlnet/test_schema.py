@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
+import codegen.sqlnet
 from codegen.errors import InputError
+from codegen.sqlnet.databases.files import SqliteDatabase
 from codegen.sqlnet.query import Column, Table, column_type, unique_names
 from codegen.sqlnet.schema import Schema
 from codegen.sqlnet.words import number_of, words_of
@@ -84,3 +89,24 @@ def test_aliases_are_what_the_model_reads() -> None:
     ]
     with pytest.raises(InputError, match="'size' names no column"):
         schema.with_aliases({"size": "x"})
+
+
+def test_the_schema_of_a_database_holds_its_tables_and_asks_it() -> None:
+    database = SqliteDatabase.from_rows(["name", "age"], [("Ann", 3)], "people")
+    schema = Schema.of(database)
+    assert schema.tables == database.tables and schema.database is database
+    assert schema.table() == Table("people", (Column("name"), Column("age", "real")))
+
+
+def test_the_package_imports_what_is_asked_for_alone() -> None:
+    """The process that reads a database starts with neither torch nor the SQL parser."""
+    script = (
+        "import sys, codegen.sqlnet, codegen.sqlnet.databases.child\n"
+        "assert not {'torch', 'sqlglot', 'numpy'} & set(sys.modules)\n"
+        "for name in codegen.sqlnet.__all__: getattr(codegen.sqlnet, name)\n"
+        "names = [name for names in codegen.sqlnet._MODULES.values() for name in names]\n"
+        "assert sorted(codegen.sqlnet.__all__) == sorted(names)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        codegen.sqlnet.Nothing  # noqa: B018

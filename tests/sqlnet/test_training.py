@@ -250,7 +250,7 @@ def test_outcomes_say_how_probable_and_whether_right(trained: tuple[Network, Pat
 
 def test_a_table_is_on_one_side_of_a_split_alone() -> None:
     def names(items: list[Labelled]) -> set[str]:
-        return {item.asked.table.name for item in items}
+        return {item.question.table.name for item in items}
 
     train_part, held = split_by_table(ITEMS + NEW, 0.2, seed=3)
     assert not names(train_part) & names(held)

@@ -269,6 +269,24 @@ def test_doubt() -> None:
     assert not cache.in_doubt(near[0])
 
 
+def test_more_is_in_doubt_until_exact_where_the_start_has_changed() -> None:
+    policy = EditPolicy(min_span=2, tail=0, sink=0, doubt=0.5, doubt_after_start=1.0, start=8)
+    cache = EditableCache(llama(), policy=policy)
+    tokens = [i % 50 for i in range(60)]
+    lead = torch.tensor([0.0, 0.75])
+    cache.update(tokens)
+    edited = [*tokens[:20], 3, 1, 4, *tokens[20:]]
+    cache.update(edited)
+    assert not cache.exact and not cache.in_doubt(lead)
+    cache.update(edited[2:])
+    assert cache.in_doubt(lead)
+    cache.update([*edited[2:], 7])  # the start is the same now, the states are not
+    assert cache.in_doubt(lead)
+    cache.recompute()
+    cache.update([*edited[2:20], 5, *edited[20:]])
+    assert not cache.exact and not cache.in_doubt(lead)
+
+
 def test_an_error_while_keys_are_turned_leaves_a_valid_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -53,3 +53,9 @@ def test_marks_tell_texts_apart(one: np.ndarray, other: np.ndarray) -> None:
     a, b = prefix_marks(one), prefix_marks(other)
     for i in range(min(len(one), len(other))):
         assert (a[i] == b[i]) == bool((one[: i + 1] == other[: i + 1]).all())
+
+
+@given(tokens=TOKENS, cut=st.integers(0, 40))
+def test_marks_of_what_follows_are_those_of_the_whole(tokens: np.ndarray, cut: int) -> None:
+    whole, first = prefix_marks(tokens), prefix_marks(tokens[:cut])
+    assert np.concatenate([first, prefix_marks(tokens[cut:], first)]).tolist() == whole.tolist()

@@ -33,7 +33,7 @@ from codegen.decoding.editing import (
 )
 from codegen.errors import ModelError
 from codegen.kernels import cpu
-from codegen.models.weight_only import narrow_product
+from codegen.models.weight_only import quantized_product
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
@@ -138,7 +138,7 @@ def test_deviating_tokens_are_found_through_a_step() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["llama", "qwen2", "biases", "llama3 positions"])
-def test_narrow_weights_stay_within_their_rounding(
+def test_quantized_weights_stay_within_their_rounding(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight bits with a step and without: as far from the model as one another."""
@@ -149,19 +149,19 @@ def test_narrow_weights_stay_within_their_rounding(
     tokens = [random.Random(3).randrange(96) for _ in range(60)]
     exact = full(made(name), tokens)[50:]
     distances = []
-    for join in (None, plain_product, narrow):
+    for join in (None, plain_product, quantized):
         step = DecodeStep(model, join, most=64) if join else None
         cache = EditableCache(model, step=step)
         cache.update(tokens[:50])
         logits = torch.cat([cache.extend([token]) for token in tokens[50:]]).float()
         distances.append(float((logits - exact).norm() / exact.norm()))
-    model_itself, plain, of_narrow = distances
+    model_itself, plain, of_quantized = distances
     assert plain < 1.5 * model_itself + 1e-5
-    assert of_narrow < model_itself + 0.03
+    assert of_quantized < model_itself + 0.03
 
 
-def narrow(layers: Sequence[nn.Linear]) -> Any:
-    return narrow_product(layers) or pytest.fail("there is no narrow product")
+def quantized(layers: Sequence[nn.Linear]) -> Any:
+    return quantized_product(layers) or pytest.fail("there is no quantized product")
 
 
 @pytest.mark.parametrize("kind", ["plain", "avx2", "avx512_bf16"])
@@ -175,7 +175,7 @@ def test_sequences_in_one_pass_get_what_they_get_alone(
     monkeypatch.setattr(cpu, "preferable", lambda _: kind != "plain")
     model, rng = made("llama", dtype), random.Random(4)
     # Up to 33 tokens a pass: 7 sequences need several.
-    step = DecodeStep(model, plain_product if kind == "plain" else narrow, most=33)
+    step = DecodeStep(model, plain_product if kind == "plain" else quantized, most=33)
     policy = EditPolicy(min_span=2, tail=3, sink=1, chunk=9, keep_removed=20)
     texts = [[rng.randrange(96) for _ in range(size)] for size in (1, 5, 9, 17, 30, 44, 61)]
     together = [EditableCache(model, policy=policy, step=step) for _ in texts]
@@ -238,7 +238,7 @@ def test_helping_threads_change_nothing(
     sizes = {**SIZES, "hidden_size": 256, "intermediate_size": 512, "vocab_size": 2048}
     model: Any = LlamaForCausalLM(LlamaConfig(**sizes))
     model = model.to(dtype).eval()
-    step = DecodeStep(model, narrow, most=None)
+    step = DecodeStep(model, quantized, most=None)
     assert step._pass is not None
     rng = random.Random(6)
     tokens = [rng.randrange(2048) for _ in range(30)]

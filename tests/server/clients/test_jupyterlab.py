@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from codegen.server.http.app import make_app
+from codegen.server.http import make_app
 from tests.server.clients import tools
 from tests.server.conftest import TOKEN, Served
 

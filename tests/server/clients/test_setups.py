@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 
 from tests.server.clients import tools
 from tests.server.clients.test_neovim import TEXT, ghost, wait_for
+from tests.server.conftest import TOKEN, Served
 
 pynvim = pytest.importorskip("pynvim")
 
@@ -165,7 +167,8 @@ def test_vscode_extension_is_whole() -> None:
     script = (folder / package["main"]).read_text()
     for command in package["contributes"]["commands"]:
         assert f'"{command["command"]}"' in script
-    from codegen.server.settings import Limits, Preferences
+    from codegen.server.requests import ServerLimits
+    from codegen.server.session import Preferences
 
     settings = package["contributes"]["configuration"]["properties"]
     defaults = {
@@ -173,7 +176,54 @@ def test_vscode_extension_is_whole() -> None:
         for name, value in settings.items()
         if name != "codegen.command"
     }
-    read, wrong = Preferences().updated(defaults, Limits())
+    read, wrong = Preferences().updated(defaults, ServerLimits())
     assert not wrong and read == Preferences()
     if node := shutil.which("node"):
         subprocess.run([node, "--check", str(folder / package["main"])], check=True)
+
+
+def node(*args: str | Path, given: str = "") -> Any:
+    """The JSON that a script prints."""
+    if not (found := shutil.which("node")):
+        pytest.skip("Node is not installed")
+    done = subprocess.run([found, *args], input=given, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def test_vscode_shows_the_second_answer() -> None:
+    """Once, at its place in its text only; else the server is asked."""
+    found = node(Path(__file__).with_name("vscode_settled.mjs"), EDITORS / "vscode/extension.js")
+    assert found["options"] == {"settled": True}
+    assert found["before"] == found["once"] == ["asked again"]
+    assert found["commands"] == ["hide", "trigger"] and found["replaced"] == ["settled"]
+    assert found["nothing"] == ["hide"]
+    assert found["elsewhere"] == found["other_file"] == []
+    assert found["unchanged"] == found["typed"] == ["asked again"]
+
+
+def test_jupyterlab_shows_the_second_answer(
+    served: Served, engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown in the end is what a new document with the same text gets."""
+    from codegen.decoding.editing import EditableCache
+    from codegen.server import jobs
+
+    monkeypatch.setattr(jobs, "_QUIET_S", 600.0)
+    monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
+    lines = [f"name_{number} = {number}\n" for number in range(12)]
+    texts = []
+    for number in range(8):
+        lines.insert(number, f"value_{number} = [{number}]\n")
+        texts.append("".join(lines) + "print(na")
+    script = EDITORS / "jupyterlab" / "codegen-completions" / "static" / "remoteEntry.js"
+    driver = Path(__file__).with_name("jupyterlab_settled.mjs")
+    found = node(driver, script, served.url, TOKEN, given=json.dumps(texts))
+
+    async def run() -> list[str]:
+        options = {"multiline": "auto", "max_lines": 40, "max_tokens": 64}
+        asked = [ask(text, "\n", f"{n}", **options) for n, text in enumerate(texts)]
+        return [(await engine.complete(one)).text for one in asked]
+
+    assert [one["last"] for one in found] == asyncio.run(run())
+    assert any(one["replaced"] and one["first"] != one["last"] for one in found)

@@ -1,6 +1,6 @@
 // An inline completion provider for JupyterLab 4.1 or newer, written by hand as a federated module:
 // nothing has to be built. It asks `codegen serve http`; address and token are in JupyterLab's
-// settings, under Inline Completer.
+// settings, under Inline Completer. A fast answer that is uncertain is replaced by the settled one.
 
 (() => {
   const NAME = "codegen-completions";
@@ -25,6 +25,7 @@
         },
       };
       this.settings = DEFAULTS;
+      this.count = 0;
     }
 
     configure(settings) {
@@ -33,10 +34,9 @@
 
     async fetch(request, context) {
       this.running?.abort(); // the server gives up what nobody waits for
-      const running = (this.running = new AbortController());
-      const { endpoint, token } = this.settings;
+      this.running = new AbortController();
       const language = request.mimeType?.includes("python") ? "python" : "";
-      const body = {
+      const asked = {
         prompt: request.text.slice(0, request.offset),
         suffix: request.text.slice(request.offset) || "\n",
         max_tokens: 64,
@@ -44,17 +44,45 @@
         language,
         user: NAME,
       };
+      const fast = await this.ask({ ...asked, settle: false }, this.running.signal);
+      if (fast.settled || !fast.items.length) {
+        return fast.settled ? fast : await this.ask(asked, this.running.signal);
+      }
+      // The answer is uncertain: JupyterLab shows it, and `stream` replaces it by the settled one.
+      const token = String(++this.count);
+      this.uncertain = { token, asked, signal: this.running.signal };
+      return { items: [{ ...fast.items[0], isIncomplete: true, token }] };
+    }
+
+    async *stream(token) {
+      if (this.uncertain?.token !== token) {
+        return;
+      }
+      const { asked, signal } = this.uncertain;
+      try {
+        const { items } = await this.ask(asked, signal);
+        yield { response: items[0] ?? { insertText: "" } };
+      } catch (error) {
+        if (!signal.aborted) {
+          throw error;
+        }
+      }
+    }
+
+    async ask(body, signal) {
+      const { endpoint, token } = this.settings;
       const answer = await fetch(`${endpoint}/v1/completions`, {
         method: "POST",
         headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
         body: JSON.stringify(body),
-        signal: running.signal,
+        signal,
       });
       if (!answer.ok) {
         throw new Error(`codegen answers ${answer.status}: ${await answer.text()}`);
       }
-      const { choices } = await answer.json();
-      return { items: choices.filter((c) => c.text).map((c) => ({ insertText: c.text })) };
+      const { choices, settled } = await answer.json();
+      const items = choices.filter((c) => c.text).map((c) => ({ insertText: c.text }));
+      return { items, settled };
     }
   }
 

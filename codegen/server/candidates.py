@@ -1,0 +1,255 @@
+"""Candidates from a cache that holds the prompt: the most probable text and its nearest rivals.
+
+The first candidate is decoded greedily. A further one forks off where the model's second choice was
+most probable, and continues greedily from there: candidates differ by construction, where drawing
+at a temperature often gives the same text twice. (With a temperature the text is drawn instead.)
+
+All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
+before, in the document or in what was suggested there, are fed along as a draft, so that one pass
+often gives several tokens: most of all where the same line is requested again after an edit.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from codegen.decoding.drafts import Planner, SuffixDrafter
+from codegen.decoding.editing import EditableCache, EditedRow
+from codegen.decoding.loop import Batch, Row, Strategy, Walk
+from codegen.decoding.passes import Passes
+from codegen.decoding.rows import Trees
+from codegen.decoding.strategies.speculative import Speculation, children_of, walk
+from codegen.decoding.suffix import SuffixStore
+from codegen.generation.text import TextStream
+from codegen.records import FinishReason
+from codegen.server.requests import Candidate, CompletionRequest
+from codegen.server.text import StopRule, clean, rule_for, safe_text
+
+if TYPE_CHECKING:
+    from codegen.server.model import CompletionModel
+    from codegen.server.prompts import Prompt
+
+_DRAFT = 7  # most drafted tokens a pass
+_REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
+_TRIES = 3  # forks tried for each candidate wanted
+
+
+class InDoubt(Exception):
+    """States that an edit made approximate may have decided a token."""
+
+
+@dataclass
+class _Path:
+    """Tokens of one candidate.
+
+    Attributes:
+        tokens: made so far, those of the fork included.
+        seconds: second choices: (its probability, position, token), of the tokens made here.
+        text: what it comes to.
+        finish: why it ended.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    seconds: list[tuple[float, int, int]] = field(default_factory=list)
+    text: str = ""
+    finish: FinishReason = "length"
+
+
+class CandidateSearch:
+    """The candidates of one request, decoded on one document's cache.
+
+    Args:
+        model: the shared model.
+        cache: it has been given the prompt; afterwards it holds it again.
+        prompt: of the request.
+        request: what is wanted.
+        past: what was made in this document before.
+        planner: cuts drafts to what pays.
+        on_text: is given the first candidate's text as it comes, without unsafe characters but
+            otherwise unfiltered.
+    """
+
+    def __init__(
+        self,
+        model: CompletionModel,
+        cache: EditableCache,
+        prompt: Prompt,
+        request: CompletionRequest,
+        past: SuffixStore,
+        planner: Planner,
+        on_text: Callable[[str], None] | None = None,
+    ) -> None:
+        self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
+        self.past, self.planner, self.on_text = past, planner, on_text
+        self.deadline = time.monotonic() + request.deadline_s
+        self.rule: StopRule | None = None
+        if request.multiline is not None:
+            self.rule = rule_for(
+                request.prefix,
+                request.suffix,
+                request.language,
+                request.multiline,
+                request.max_lines,
+            )
+        ends = model.family.ends if model.family else ()
+        self.stops = (*request.stop, *ends)
+        self.context = len(cache)
+        self.row = EditedRow(cache)
+        self.made: list[int] = []  # of the first candidate
+        self.settled = True
+
+    def run(self) -> Passes[list[Candidate]]:
+        """The candidates, best first; yields the forward passes that it needs.
+
+        Raises:
+            InDoubt: if the request wants doubts settled, and one of the single most probable text
+                comes up. Several candidates, and drawn ones, take exact states to begin with.
+        """
+        try:
+            if self.request.params.temperature > 0:
+                return (yield from self._drawn())
+            return (yield from self._best())
+        finally:
+            self.cache.truncate(min(self.context, len(self.cache)))
+            if self.made:
+                self.past.add([*self.prompt.ids[-_REMEMBERED:], *self.made])
+
+    def _drawn(self) -> Passes[list[Candidate]]:
+        found, params = [], self.request.params
+        for number in range(self.request.candidates):
+            seed = np.random.SeedSequence([params.seed & (2**63 - 1), number])
+            uniforms = np.random.default_rng(seed).random(params.max_new_tokens).tolist()
+            on_text = self.on_text if not number else None
+            path = _Path()
+            yield from self._decode(path, Strategy(), uniforms, on_text)
+            found.append(self._candidate(path))
+            if self._late():
+                break
+        return found
+
+    def _best(self) -> Passes[list[Candidate]]:
+        request = self.request
+        first = _Path(self.made)
+        yield from self._decode(first, _Greedy(self, first), (), self.on_text)
+        found = [self._candidate(first)]
+        seen = {found[0].text.strip()}
+        forks = [(-p, at, token, first) for p, at, token in first.seconds]
+        heapq.heapify(forks)
+        tries = _TRIES * (request.candidates - 1)
+        while forks and len(found) < request.candidates and tries > 0 and not self._late():
+            tries -= 1
+            _, at, token, parent = heapq.heappop(forks)
+            path = _Path([*parent.tokens[:at], token])
+            yield from self._decode(path, _Greedy(self, path))
+            candidate = self._candidate(path)
+            for p, place, other in path.seconds:
+                heapq.heappush(forks, (-p, place, other, path))
+            if candidate.text.strip() and candidate.text.strip() not in seen:
+                seen.add(candidate.text.strip())
+                found.append(candidate)
+        return [candidate for candidate in found if candidate.text or request.multiline is None]
+
+    def _candidate(self, path: _Path) -> Candidate:
+        request = self.request
+        if self.rule is None:
+            text = safe_text(path.text)
+        else:
+            text = clean(path.text, request.prefix, request.suffix, request.language)
+        return Candidate(text, len(path.tokens), path.finish)
+
+    def _decode(
+        self,
+        path: _Path,
+        strategy: Strategy,
+        uniforms: Sequence[float] = (),
+        on_text: Callable[[str], None] | None = None,
+    ) -> Passes[None]:
+        """Goes on with a path until it ends."""
+        model, params = self.model, self.request.params
+        stream = TextStream(
+            model.tokenizer.backend_tokenizer,
+            self.prompt.ids,
+            taken=self.prompt.taken,
+            stops=self.stops,
+        )
+        row = Row(self.prompt.ids, uniforms, self.prompt.rest, tokens=path.tokens)
+        for token in path.tokens:
+            on_text_piece(stream.push(token), on_text)
+            row.rest = model.vocabulary.after(row.rest, token) if row.rest else row.rest
+
+        def on_token(_: int, token: int) -> bool:
+            on_text_piece(stream.push(token), on_text)
+            return self._ended(path, stream) or self._late()
+
+        left = params.max_new_tokens - len(path.tokens)
+        if left and not (path.tokens and self._ended(path, stream)):
+            batch = Batch(
+                [row], self.row, max_new_tokens=left, temperature=params.temperature,
+                top_p=params.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
+            )  # fmt: skip
+            yield from strategy.rounds(batch)
+        if path.finish != "stop":
+            path.finish = "eos" if row.finish == "eos" else "length"
+            on_text_piece(stream.flush(), on_text)
+            path.text = stream.text
+
+    def _ended(self, path: _Path, stream: TextStream) -> bool:
+        """Whether a stop string or the stop rule ends the path; sets its text."""
+        path.text = stream.text
+        end = self.rule.end(path.text) if self.rule else None
+        if end is not None:
+            path.text = path.text[:end]
+        if stream.stopped or end is not None:
+            path.finish = "stop"
+            return True
+        return False
+
+    def _late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+
+class _Greedy(Speculation):
+    """The most probable tokens of a path, drafted from the document's own prompt and past.
+
+    It notes what else was probable where several candidates are wanted, and doubts where the cache
+    holds states that an edit made approximate.
+    """
+
+    def __init__(self, search: CandidateSearch, path: _Path) -> None:
+        drafter = SuffixDrafter(search.past, min_match=2)
+        super().__init__([drafter], limit=_DRAFT, planner=search.planner)
+        self.search, self.path = search, path
+
+    def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
+        """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
+        (draft,) = self._drafts
+        return [walk(children_of(draft), lambda node: self._choose(batch, logits[0, node]))]
+
+    def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
+        """The token by logits [V]; notes the second choice."""
+        batch.restrict(logits[None])
+        search = self.search
+        if search.request.candidates == 1:
+            if search.cache.in_doubt(logits):
+                search.settled = False
+                if search.request.settle:
+                    raise InDoubt
+            return int(logits.argmax())
+        values, ids = logits.float().topk(2)
+        if torch.isfinite(values[1]) and int(ids[1]) not in search.model.eos:
+            share = float((values[1] - torch.logsumexp(logits.float(), 0)).exp())
+            self.path.seconds.append((share, len(self.path.tokens), int(ids[1])))
+        return int(ids[0])
+
+
+def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:
+    """Hands a piece of text on, if there is any and anybody wants it."""
+    if on_text and (piece := safe_text(piece)):
+        on_text(piece)

@@ -1,0 +1,234 @@
+r"""An open document as the editor has it: its lines, positions and changes, and how fast one types.
+
+Not pygls's own document: that one splits lines as Python's ``splitlines`` does, also at form feeds,
+U+2028 and others, which puts every later edit on the wrong line; it clamps positions beyond the
+text silently; and it reads a file from disk for a document that was never opened. Here lines end at
+``\n``, ``\r\n`` and ``\r`` only, as the Language Server Protocol says, a change that cannot belong
+to the text is an error, and no file is ever opened. Columns count bytes (utf-8), 16-bit units
+(utf-16) or characters (utf-32), whichever the editor and the server agreed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from lsprotocol.types import (
+    Position,
+    TextDocumentContentChangeEvent,
+    TextDocumentContentChangeWholeDocument,
+)
+
+from codegen.errors import InputError
+
+Encoding = Literal["utf-8", "utf-16", "utf-32"]
+ENCODINGS: tuple[Encoding, ...] = ("utf-8", "utf-16", "utf-32")
+
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_CODECS: dict[Encoding, tuple[str, int]] = {
+    "utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4),
+}  # fmt: skip
+_LINE_END = 2**31 - 1  # a column beyond any line, the protocol's largest number
+
+
+class OutOfStep(InputError):
+    """A change does not belong to the text as it is here; the editor must send the whole text."""
+
+
+class TextDocument:
+    """The text of one open document.
+
+    Args:
+        text: all of it.
+        encoding: what columns count.
+        version: the editor's number for it.
+
+    Attributes:
+        lines: with their ends; at least one, and the last has no end.
+        size: characters of the whole text.
+    """
+
+    def __init__(self, text: str = "", encoding: Encoding = "utf-16", version: int = 0) -> None:
+        self.encoding: Encoding = encoding
+        self.version = version
+        self.lines = split_lines(text)
+        self.size = len(text)
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(self.lines)
+
+    def apply(
+        self, changes: Sequence[TextDocumentContentChangeEvent], version: int | None = None
+    ) -> None:
+        """Applies changes in order, each to the text that the one before left.
+
+        Raises:
+            OutOfStep: if a range lies beyond the text. The changes before it have been applied.
+        """
+        for change in changes:
+            if isinstance(change, TextDocumentContentChangeWholeDocument):
+                self.lines = split_lines(change.text)
+                self.size = len(change.text)
+            else:
+                self._replace(change.range.start, change.range.end, change.text)
+        if version is not None:
+            self.version = version
+
+    def offset_in_line(self, position: Position) -> int:
+        """The character of a position within its line: columns beyond the line's end mean its end,
+        columns within a character its beginning.
+
+        Raises:
+            OutOfStep: if there is no such line.
+        """
+        if position.line >= len(self.lines):
+            raise OutOfStep(
+                f"There is no line {position.line} in a text of {len(self.lines)} lines."
+            )
+        line = self.lines[position.line].rstrip("\r\n")
+        return _characters(line, position.character, self.encoding)
+
+    def position(self, line: int, offset: int) -> Position:
+        """The position of a character of a line."""
+        return Position(line, units(self.lines[line][:offset], self.encoding))
+
+    def around(self, position: Position, before: int, after: int) -> tuple[str, str]:
+        """The text before and after a position: whole lines, until there are so many characters.
+
+        Raises:
+            OutOfStep: if there is no such line.
+        """
+        at = self.offset_in_line(position)
+        line = self.lines[position.line]
+        prefix, size = [line[:at]], at
+        number = position.line
+        while number and size < before:
+            number -= 1
+            prefix.append(self.lines[number])
+            size += len(self.lines[number])
+        suffix, size = [line[at:]], len(line) - at
+        number = position.line
+        while number + 1 < len(self.lines) and size < after:
+            number += 1
+            suffix.append(self.lines[number])
+            size += len(self.lines[number])
+        return "".join(reversed(prefix)), "".join(suffix)
+
+    def _replace(self, start: Position, end: Position, text: str) -> None:
+        if end < start:
+            start, end = end, start
+        if end == Position(len(self.lines), 0):  # how some editors name the end of the text
+            end = Position(end.line - 1, _LINE_END)
+            start = min(start, end)
+        head_end, tail_start = self.offset_in_line(start), self.offset_in_line(end)
+        first, last = start.line, end.line
+        head, tail = self.lines[first][:head_end], self.lines[last][tail_start:]
+        if first and self.lines[first - 1].endswith("\r"):
+            first -= 1  # a line feed that now follows belongs to it
+            head = self.lines[first] + head
+        old = sum(map(len, self.lines[first : last + 1]))
+        block = head + text + tail
+        lines = split_lines(block)
+        if last + 1 < len(self.lines):
+            lines.pop()  # an empty one: the block ends in a line end, and another line follows
+        self.lines[first : last + 1] = lines
+        self.size += len(block) - old
+
+
+def moved(
+    position: Position, change: TextDocumentContentChangeEvent, encoding: Encoding
+) -> Position:
+    """Where a position of the text before a change is after it; within the change, at its end."""
+    if isinstance(change, TextDocumentContentChangeWholeDocument):
+        return position
+    start, end = change.range.start, change.range.end
+    if position < start:
+        return position
+    lines = split_lines(change.text)
+    line = start.line + len(lines) - 1
+    column = units(lines[-1], encoding) + (start.character if len(lines) == 1 else 0)
+    if position <= end:
+        return Position(line, column)
+    if position.line > end.line:
+        return Position(position.line + line - end.line, position.character)
+    return Position(line, column + position.character - end.character)
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines with their ends; the last one has none, and is empty after a final line end."""
+    lines = _LINE.findall(text)
+    if not lines or lines[-1][-1] in "\r\n":
+        lines.append("")
+    return lines
+
+
+def units(text: str, encoding: Encoding) -> int:
+    """The length of a text in units of an encoding."""
+    codec, width = _CODECS[encoding]
+    return len(text) if text.isascii() else len(_encoded(text, codec)) // width
+
+
+def _characters(line: str, column: int, encoding: Encoding) -> int:
+    """The character at a column of a line, the last one that begins at or before it."""
+    if line.isascii():
+        return min(column, len(line))
+    codec, width = _CODECS[encoding]
+    return len(_encoded(line, codec)[: column * width].decode(codec, "ignore"))
+
+
+def _encoded(text: str, codec: str) -> bytes:
+    """A text's bytes; lone surrogates count as any other character of three bytes or one unit."""
+    return _SURROGATE.sub("\ufffd", text).encode(codec)
+
+
+# ------------------------------------------------------------------ how fast one types
+
+_SHARE = 0.5  # of the usual interval
+_PAUSE_S = 1.0  # longer intervals are not typing
+_FORGET = 0.3  # weight of the latest interval
+_BREAKS = "\n.([{=,: "
+
+
+class TypingDelay:
+    """How long an automatic request waits for the next key; an explicit one does not wait.
+
+    Work that the next key would make useless is not begun: within a burst of typing the wait is a
+    share of the usual time between keys. It is short all the same, for a superseded request costs
+    at most one forward pass, and what it has encoded stays in the cache.
+
+    Args:
+        longest_s: most that a request waits.
+    """
+
+    def __init__(self, longest_s: float = 0.08) -> None:
+        self.longest_s = longest_s
+        self._interval_s: float | None = None
+        self._last_s = float("-inf")
+
+    def key(self, now_s: float) -> None:
+        """A change came."""
+        since = now_s - self._last_s
+        self._last_s = now_s
+        if since > _PAUSE_S:
+            return
+        old = self._interval_s
+        self._interval_s = since if old is None else old + _FORGET * (since - old)
+
+    def wait_s(self, now_s: float, before: str, work_s: float) -> float:
+        """How long to wait.
+
+        Args:
+            now_s: the request's time.
+            before: the character before the cursor; after some, people stop to think.
+            work_s: what an answer usually takes. If that is less than the time to the next key,
+                there is nothing to save.
+        """
+        interval = self._interval_s
+        if interval is None or now_s - self._last_s > _PAUSE_S or work_s < interval:
+            return 0.0
+        share = _SHARE / 2 if before and before in _BREAKS else _SHARE
+        return min(self.longest_s, share * interval)

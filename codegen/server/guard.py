@@ -1,0 +1,464 @@
+"""Who may connect to the HTTP server, and who may ask: sockets, connections, requests, the token.
+
+**Sockets.** The loopback or a Unix socket; another address only with a token.
+
+**Connections** (``_Protocol``). Heads of requests must arrive in time, idle connections give way.
+
+**Requests** (:class:`Guard`), an ASGI layer in front of everything else. In this order, each with
+its own answer: no WebSockets; the host's name (421; a page that rebinds its name to this machine
+sends its own); the page's origin (403; none is allowed by default); the bearer token (401); the
+rate (429); JSON bodies only, so that no form of a web page is accepted (415); their size (413) and
+the time they take to arrive (408).
+
+**The token** is new in every run, in a file that only its owner may read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import os
+import re
+import secrets
+import socket
+import stat
+import time
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from codegen.errors import ConfigError, InputError, MachineError
+from codegen.server.metrics import Metrics
+from codegen.server.requests import ServerLimits
+
+# ------------------------------------------------------------------ the token
+
+_SHORTEST_TOKEN = 16
+
+
+def new_token() -> str:
+    """256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def write_token(path: Path, token: str) -> None:
+    """Writes a token with mode 0600, replacing the old one.
+
+    Raises:
+        InputError: if the file can't be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial.unlink(missing_ok=True)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(token + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"Cannot write the token to {path}: {error.strerror}.") from None
+
+
+def read_token(path: Path) -> str:
+    """Reads a token that the user keeps from run to run.
+
+    Raises:
+        InputError: if it can't be read, others may read it, or it is too short to be one.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        mode = path.stat().st_mode
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read the token file {path}: {error}.") from None
+    if mode & 0o077:
+        raise InputError(f"Others may read the token file {path}.", f"Run: chmod 600 {path}")
+    if len(text) < _SHORTEST_TOKEN or not text.isascii() or any(char.isspace() for char in text):
+        raise InputError(
+            f"The token in {path} must be one word of at least {_SHORTEST_TOKEN} ASCII characters."
+        )
+    return text
+
+
+def same_token(given: str, token: str) -> bool:
+    """Compares in constant time."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), token.encode("utf-8"))
+
+
+# ------------------------------------------------------------------ requests
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?", re.ASCII)
+_PUBLIC = frozenset({"/health"})
+_CLIENTS = 1024  # whose rates are kept
+_ALWAYS = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": "authorization, content-type",
+    "access-control-max-age": "600",
+}
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        self.status, self.message, self.headers = status, message, headers or {}
+
+
+@dataclass
+class Guard:
+    """Wraps an ASGI application.
+
+    Attributes:
+        app: the application.
+        token: what clients must show; None where a socket's file mode protects already or the user
+            disabled authentication.
+        hosts: names of this server beside those of the loopback.
+        origins: scheme, host and port of the web pages that may ask.
+        limits: sizes, rates and times.
+        metrics: where refusals are counted.
+    """
+
+    app: ASGIApp
+    token: str | None
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    limits: ServerLimits = field(default_factory=ServerLimits)
+    metrics: Metrics = field(default_factory=Metrics)
+    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers or passes on one request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = Headers(scope=scope)
+        allowed: dict[str, str] = {}
+        try:
+            self._check_host(headers.get("host", ""))
+            allowed = self._check_origin(headers.get("origin"))
+            if scope["method"] == "OPTIONS" and "origin" in headers:
+                response = Response(status_code=204, headers={**allowed, **_PREFLIGHT})
+                await response(scope, receive, send)
+                return
+            if scope["path"] not in _PUBLIC:
+                self._check_token(headers)
+                self._check_rate(_client(scope, headers))
+            body = await self._body(scope["method"], headers, receive)
+        except _Refused as refused:
+            self.metrics.count(f"refused_{refused.status}")
+            error = {"error": {"message": refused.message, "code": refused.status}}
+            response = JSONResponse(error, refused.status, {**allowed, **refused.headers})
+            await response(scope, receive, send)
+            return
+        await self.app(scope, _replay(body, receive), _with_headers(send, {**allowed, **_ALWAYS}))
+
+    def _check_host(self, given: str) -> None:
+        """Checks the Host header without its port."""
+        found = _HOST.fullmatch(given.lower())
+        if not found or (found[1] not in _LOCAL_HOSTS and found[1] not in self.hosts):
+            raise _Refused(
+                421, f"This server has no name {given[:80]!r}; start it with --host-name."
+            )
+
+    def _check_origin(self, origin: str | None) -> dict[str, str]:
+        """The headers that let an allowed page read the answer."""
+        if origin is None:
+            return {}
+        if origin not in self.origins:
+            raise _Refused(403, f"Pages of {origin[:80]!r} may not ask; start with --origin.")
+        return {"access-control-allow-origin": origin, "vary": "origin"}
+
+    def _check_token(self, headers: Headers) -> None:
+        if self.token is None:
+            return
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not same_token(given.strip(), self.token):
+            raise _Refused(
+                401,
+                "Give the token as: Authorization: Bearer TOKEN",
+                {"www-authenticate": "Bearer"},
+            )
+
+    def _check_rate(self, client: str) -> None:
+        """A token bucket for each client, so that one does not starve another."""
+        now = time.monotonic()
+        room, last = self._buckets.pop(client, (float(self.limits.burst), now))
+        room = min(self.limits.burst, room + (now - last) * self.limits.requests_per_s)
+        self._buckets[client] = (max(0.0, room - 1), now)
+        while len(self._buckets) > _CLIENTS:
+            self._buckets.popitem(last=False)
+        if room < 1:
+            wait = (1 - room) / self.limits.requests_per_s
+            raise _Refused(429, "Too many requests.", {"retry-after": str(int(wait) + 1)})
+
+    async def _body(self, method: str, headers: Headers, receive: Receive) -> bytes:
+        if method in ("GET", "HEAD", "OPTIONS"):
+            return b""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise _Refused(415, "Send JSON, with Content-Type: application/json.")
+        most = self.limits.body_bytes
+        declared = headers.get("content-length", "0")
+        if not declared.isdecimal() or len(declared) > 18 or int(declared) > most:
+            raise _Refused(413, f"A request holds at most {most} bytes.")
+        try:
+            async with asyncio.timeout(self.limits.read_s):
+                return await _read(receive, most)
+        except TimeoutError:
+            raise _Refused(408, f"The request took over {self.limits.read_s:g} s.") from None
+
+
+def _client(scope: Scope, headers: Headers) -> str:
+    """What is counted as one client: an address and program; a socket has no address."""
+    address = (scope.get("client") or ("local", 0))[0]
+    return f"{address} {headers.get('user-agent', '')[:80]}"
+
+
+async def _read(receive: Receive, most: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Refused(400, "The request was not complete.")
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise _Refused(413, f"A request holds at most {most} bytes.")
+        parts.append(part)
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """``receive`` for the application: the body that was read, then what comes."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _with_headers(send: Send, headers: dict[str, str]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": list(message.get("headers", ()))}
+            MutableHeaders(scope=message).update(headers)
+        await send(message)
+
+    return sending
+
+
+# ------------------------------------------------------------------ connections
+
+_HEADER_S = 10.0
+_IDLE_S = 15
+_UNREAD_S = 20.0
+_HEADER_BYTES = 64 * 1024
+_CONNECTIONS = 256
+_CROWDED = 192
+_BACKLOG = 128
+
+
+class _Protocol(H11Protocol):
+    """Closes connections that wait without a request, and those whose answers nobody reads.
+
+    The head of every request, not only of the first one, must be whole ``_HEADER_S`` after its
+    first byte (or after the connection was made). A connection may be idle between two requests for
+    ``_IDLE_S``. What a client does not read for ``_UNREAD_S`` is thrown away with the connection.
+    Once there are ``_CROWDED`` connections, those without a request give way to new ones, first of
+    the peer that has most: nobody can keep others out by holding connections open. What comes after
+    the head is bounded elsewhere (``ServerLimits.read_s``, ``ServerLimits.deadline_s``).
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
+    _since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        """Starts the clock."""
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._expect_head()
+        self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Starts the clock of a head that begins, stops that of one that is whole."""
+        super().data_received(data)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        """Starts the clock of a next head whose beginning is here already."""
+        super().on_response_complete()
+        self._since = self.loop.time()
+        if self.conn.trailing_data[0]:
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        super().pause_writing()
+        if self._unread_timer is None:
+            self._unread_timer = self.loop.call_later(_UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        super().resume_writing()
+        self._unread_timer = _cancelled(self._unread_timer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the clocks."""
+        self._head_timer = _cancelled(self._head_timer)
+        self._unread_timer = _cancelled(self._unread_timer)
+        super().connection_lost(exc)
+
+    @property
+    def _has_request(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_head(self) -> None:
+        if self._has_request or self.transport.is_closing():
+            self._head_timer = _cancelled(self._head_timer)
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEADER_S, self._close_if_waiting)
+
+    def _close_if_waiting(self) -> None:
+        self._head_timer = None
+        if not self._has_request:
+            self.transport.abort()
+
+    def _make_room(self) -> None:
+        mine = [c for c in self.connections if isinstance(c, _Protocol)]
+        live = [c for c in mine if not c.transport.is_closing()]
+        idle = [c for c in live if c is not self and not c._has_request]
+        if len(live) <= _CROWDED or not idle:
+            return
+        held = Counter(c._peer for c in live)
+        max(idle, key=lambda c: (held[c._peer], -c._since)).transport.abort()
+
+    @property
+    def _peer(self) -> str:
+        return self.client[0] if self.client else ""
+
+
+def _cancelled(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+# ------------------------------------------------------------------ sockets
+
+
+def check_address(host: str, token: str | None) -> None:
+    """Refuses to serve other machines without a token.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    if not is_loopback(host) and token is None:
+        raise ConfigError(
+            f"Other machines can reach {host}, and authentication is disabled.",
+            "Leave --no-token out, or bind to 127.0.0.1 (the token keeps others out).",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        MachineError: if the address can't be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host.strip("[]"), port))
+        sock.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise MachineError(
+            f"Cannot listen on {host} port {port}: {getattr(error, 'strerror', error)}.",
+            "Choose another port with --port, 0 for a free one.",
+        ) from None
+    return sock
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket that only its owner may use; a dead server's file is replaced.
+
+    Raises:
+        MachineError: if a server listens there, or the path can't be used.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists():
+            if not stat.S_ISSOCK(path.stat().st_mode):
+                raise MachineError(f"{path} exists and is no socket.", "Choose another path.")
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    raise MachineError(f"A server already listens on {path}.")
+            path.unlink()
+        old = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+            sock.listen(_BACKLOG)
+        finally:
+            os.umask(old)
+    except OSError as error:
+        sock.close()
+        raise MachineError(f"Cannot listen on {path}: {error.strerror or error}.") from None
+    except MachineError:
+        sock.close()
+        raise
+    return sock
+
+
+def serve(app: ASGIApp, sock: socket.socket) -> None:
+    """Serves until SIGINT or SIGTERM."""
+    asyncio.run(make_server(app).serve(sockets=[sock]))
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """The server with its limits."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=_Protocol,
+            loop="asyncio",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            limit_concurrency=_CONNECTIONS,
+            timeout_keep_alive=_IDLE_S,
+            timeout_graceful_shutdown=2,
+        )
+    )

@@ -1,0 +1,411 @@
+"""The language server: inline completions (LSP 3.18) over standard input and output.
+
+pygls does the protocol, but for two things: messages are read here, with limits and a way to
+continue after nonsense, and documents are kept by :class:`codegen.server.session.Session`
+alone (see :mod:`codegen.server.document` for why).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from lsprotocol import types
+from pygls.exceptions import (
+    JsonRpcException,
+    JsonRpcInvalidParams,
+    JsonRpcInvalidRequest,
+    JsonRpcParseError,
+)
+from pygls.io_ import StdoutWriter
+from pygls.lsp.server import LanguageServer
+from pygls.protocol import LanguageServerProtocol
+from pygls.protocol.language_server import lsp_method
+
+from codegen import __version__
+from codegen.errors import CodegenError
+from codegen.server.document import ENCODINGS, Encoding, units
+from codegen.server.engine import CompletionEngine
+from codegen.server.requests import Completion, ServerLimits
+from codegen.server.session import Selected, Session, Snapshot
+
+log = logging.getLogger("codegen.server.lsp")
+
+STATUS = "$/codegen/status"
+SETTLED = "$/codegen/settled"
+_SECTION = "codegen"
+_TRIGGERS = [".", "(", "[", " ", "=", ":", ",", "\n"]
+_LABEL = 80
+_WORD = re.compile(r"\w*\Z")
+_LOG_EVERY_S = 60.0
+
+# ------------------------------------------------------------------ reading messages
+
+_LINE_BYTES = 4096
+_HEADERS = 32
+_BLOCK = 1 << 16
+_DISCARDED = 1 << 30  # a longer message is not waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """In the place of a message that cannot be read.
+
+    Attributes:
+        reason: one line for the answer.
+    """
+
+    reason: str
+
+
+def read_message(stream: BinaryIO, most: int) -> bytes | Malformed | None:
+    """The next message's body; None at the end of the stream.
+
+    Args:
+        stream: blocking.
+        most: bytes of a body; longer ones are read and thrown away.
+    """
+    length: int | None = None
+    for _ in range(_HEADERS):
+        line = stream.readline(_LINE_BYTES)
+        if not line:
+            return None
+        if line in (b"\r\n", b"\n"):
+            if length is None:
+                continue  # blank lines before the headers, or headers without a length
+            break
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+            length = int(value) if len(value.strip()) <= 15 else _DISCARDED + 1
+    if length is None:
+        return Malformed("There is no Content-Length among the headers.")
+    if length > most:
+        return _discard(stream, length, most)
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+def _discard(stream: BinaryIO, length: int, most: int) -> Malformed | None:
+    if length > _DISCARDED:
+        return None
+    while length:
+        block = stream.read(min(length, _BLOCK))
+        if not block:
+            return None
+        length -= len(block)
+    return Malformed(f"A message holds at most {most} bytes.")
+
+
+class Protocol(LanguageServerProtocol):
+    """pygls's protocol without its own copy of the documents, and with no message that ends it."""
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
+    def lsp_text_document__did_open(self, params: types.DidOpenTextDocumentParams) -> Any:
+        """Passes the document to the session alone."""
+        yield self.fm.features[types.TEXT_DOCUMENT_DID_OPEN], (params,), None
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CHANGE)
+    def lsp_text_document__did_change(self, params: types.DidChangeTextDocumentParams) -> Any:
+        """Passes the changes to the session alone."""
+        yield self.fm.features[types.TEXT_DOCUMENT_DID_CHANGE], (params,), None
+
+    @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
+    def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> Any:
+        """Tells the session alone."""
+        yield self.fm.features[types.TEXT_DOCUMENT_DID_CLOSE], (params,), None
+
+    async def take(self, message: bytes | Malformed) -> None:
+        """Handles one message, or answers what is wrong with it.
+
+        A request sees the text as it is at its place in the stream: the handler's first step is
+        done before the next message is looked at.
+        """
+        if isinstance(message, Malformed):
+            self._refuse(None, JsonRpcInvalidRequest(message.reason))
+            return
+        try:
+            data = json.loads(message)
+        except (ValueError, RecursionError):
+            self._refuse(None, JsonRpcParseError("The message is not valid JSON."))
+            return
+        if not isinstance(data, dict) or data.get("jsonrpc") != "2.0":
+            self._refuse(None, JsonRpcInvalidRequest("The message is not a JSON-RPC 2.0 object."))
+            return
+        number = data.get("id") if isinstance(data.get("id"), (int, str)) else None
+        try:
+            structured: Any = self.structure_message(data)
+            self.handle_message(structured)
+        except JsonRpcException:
+            if number is not None and "method" in data:
+                self._refuse(number, JsonRpcInvalidParams("The parameters do not fit the method."))
+        except Exception as error:  # noqa: BLE001 - no message may end the server
+            # The error's own words may quote the document.
+            log.error("A message could not be handled: %s.", type(error).__name__)
+        await asyncio.sleep(0)
+
+    def _refuse(self, number: int | str | None, error: JsonRpcException) -> None:
+        answer = {"code": error.code, "message": error.message}
+        self._send_data({"jsonrpc": "2.0", "id": number, "error": answer})
+
+
+# ------------------------------------------------------------------ what is answered
+
+
+def add_features(server: LanguageServer, session: Session) -> None:
+    """Registers everything on a server."""
+    _add_documents(server, session)
+    _add_settings(server, session)
+    _add_inline(server, session)
+
+    @server.feature(types.INITIALIZE)
+    def initialize(params: types.InitializeParams) -> None:
+        session.workspace = params.root_uri or ""
+        encoding = server.workspace.position_encoding
+        chosen = encoding.value if isinstance(encoding, types.PositionEncodingKind) else encoding
+        known: dict[str, Encoding] = {name: name for name in ENCODINGS}
+        session.encoding = known.get(str(chosen), "utf-16")
+        options = params.initialization_options
+        session.configure(options)
+        inline = getattr(params.capabilities.text_document, "inline_completion", None)
+        if inline is None:
+            _add_list(server, session)
+        elif isinstance(options, dict) and options.get("settled") is True:
+            session.on_settled = lambda snapshot, answer: server.protocol.notify(
+                SETTLED, _settled(snapshot, answer)
+            )
+
+    # Clients that say what they show and accept, as some do beyond the standard; only counted.
+    for method, name in (
+        ("textDocument/didShowCompletion", "client_shown"),
+        ("textDocument/didPartiallyAcceptCompletion", "client_accepted_partly"),
+    ):
+
+        @server.feature(method)
+        def count(_: Any, name: str = name) -> None:
+            if session.engine:
+                session.engine.metrics.count(name)
+
+
+def _add_documents(server: LanguageServer, session: Session) -> None:
+    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
+    def did_open(params: types.DidOpenTextDocumentParams) -> None:
+        document = params.text_document
+        session.open(document.uri, document.language_id, document.version, document.text)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
+    def did_change(params: types.DidChangeTextDocumentParams) -> None:
+        document = params.text_document
+        session.change(document.uri, document.version, params.content_changes)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
+    def did_close(params: types.DidCloseTextDocumentParams) -> None:
+        session.close(params.text_document.uri)
+
+
+def _add_settings(server: LanguageServer, session: Session) -> None:
+    def take(given: Any) -> None:
+        for line in session.configure(given):
+            message = types.LogMessageParams(types.MessageType.Warning, f"codegen: {line}.")
+            server.window_log_message(message)
+
+    async def pull() -> None:
+        workspace = server.client_capabilities.workspace
+        if workspace is None or not workspace.configuration:
+            return
+        item = types.ConfigurationItem(section=_SECTION)
+        found = await server.workspace_configuration_async(types.ConfigurationParams([item]))
+        if found and found[0]:
+            take(found[0])
+
+    @server.feature(types.INITIALIZED)
+    async def initialized(_: types.InitializedParams) -> None:
+        session.start(lambda status: server.protocol.notify(STATUS, asdict(status)))
+        await pull()
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
+    async def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
+        if params.settings:
+            take(params.settings)
+        else:
+            await pull()
+
+
+def _add_inline(server: LanguageServer, session: Session) -> None:
+    @server.feature(types.TEXT_DOCUMENT_INLINE_COMPLETION, types.InlineCompletionOptions())
+    async def inline_completion(
+        params: types.InlineCompletionParams,
+    ) -> types.InlineCompletionList | None:
+        automatic = params.context.trigger_kind == types.InlineCompletionTriggerKind.Automatic
+        info = params.context.selected_completion_info
+        selected = Selected(info.range.start, info.text) if info else None
+        snapshot = session.snapshot(
+            params.text_document.uri, params.position, automatic=automatic, selected=selected
+        )
+        answer = await session.complete(snapshot, automatic=automatic) if snapshot else None
+        if answer is None:
+            return None
+        place = info.range if info else types.Range(params.position, params.position)
+        before = info.text if info else ""
+        items = [
+            types.InlineCompletionItem(before + candidate.text, range=place)
+            for candidate in answer.candidates
+        ]
+        return types.InlineCompletionList(items)
+
+
+def _settled(snapshot: Snapshot, answer: Completion) -> dict[str, Any]:
+    """What replaces the items of an earlier answer at a position."""
+    position = snapshot.position
+    return {
+        "uri": snapshot.request.key.document,
+        "position": {"line": position.line, "character": position.character},
+        "items": [{"insertText": candidate.text} for candidate in answer.candidates],
+    }
+
+
+def _add_list(server: LanguageServer, session: Session) -> None:
+    """Suggestions in the editor's ordinary list, for editors without inline completion."""
+
+    @server.feature(
+        types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=_TRIGGERS)
+    )
+    async def completion(params: types.CompletionParams) -> types.CompletionList | None:
+        kind = params.context.trigger_kind if params.context else None
+        automatic = kind is not None and kind != types.CompletionTriggerKind.Invoked
+        position = params.position
+        snapshot = session.snapshot(params.text_document.uri, position, automatic=automatic)
+        answer = await session.complete(snapshot, automatic=automatic) if snapshot else None
+        if snapshot is None or answer is None:
+            return None
+        found = _WORD.search(snapshot.request.prefix)
+        word = found.group() if found else ""
+        start = types.Position(position.line, position.character - units(word, session.encoding))
+        place = types.Range(start, position)
+        items = [
+            _item(word + candidate.text, place, number)
+            for number, candidate in enumerate(answer.candidates)
+        ]
+        return types.CompletionList(is_incomplete=True, items=items)
+
+
+def _item(text: str, place: types.Range, number: int) -> types.CompletionItem:
+    label = text.strip().partition("\n")[0][:_LABEL]
+    return types.CompletionItem(
+        label=label,
+        kind=types.CompletionItemKind.Snippet,
+        detail="codegen",
+        documentation=text if "\n" in text else None,
+        filter_text=text.partition("\n")[0],
+        sort_text=f"~{number}",
+        insert_text_format=types.InsertTextFormat.PlainText,
+        insert_text_mode=types.InsertTextMode.AsIs,
+        text_edit=types.TextEdit(place, text),
+    )
+
+
+# ------------------------------------------------------------------ serving
+
+
+def serve_stdio(load: Callable[[], CompletionEngine], exclude: tuple[str, ...] = ()) -> None:
+    """Serves one editor until it says goodbye or closes the stream.
+
+    Args:
+        load: makes the engine; the editor is answered while the model loads.
+        exclude: patterns of files that get no completions.
+    """
+    source, sink = _private_streams()
+    code = asyncio.run(_serve(source, sink, load, exclude))
+    # A thread may still wait for the editor's next byte; there is nothing left to wait for.
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _private_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Standard input and output for the protocol alone: what a library prints goes to the log."""
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return source, sink
+
+
+async def _serve(
+    source: BinaryIO,
+    sink: BinaryIO,
+    load: Callable[[], CompletionEngine],
+    exclude: tuple[str, ...],
+) -> int:
+    server = LanguageServer("codegen", __version__, protocol_cls=Protocol)
+    protocol = server.protocol
+    assert isinstance(protocol, Protocol)
+    protocol.set_writer(StdoutWriter(sink))
+    session = Session(ServerLimits(), exclude)
+    add_features(server, session)
+    messages: asyncio.Queue[bytes | Malformed | None] = asyncio.Queue()
+    _read_in_thread(source, messages, session.limits.body_bytes)
+    loading = asyncio.ensure_future(_load(session, load))
+    logging_task = asyncio.ensure_future(_log_latencies(session))
+    try:
+        while (message := await messages.get()) is not None:
+            await protocol.take(message)
+        return 1  # the stream ended without a goodbye
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except BrokenPipeError:
+        return 1
+    finally:
+        loading.cancel()
+        logging_task.cancel()
+        if session.engine:
+            log.info("%s", session.engine.metrics.line())
+
+
+async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
+    """Loads the model in a thread, so that the editor does not have to wait."""
+    await asyncio.sleep(0)
+    try:
+        engine = await asyncio.to_thread(load)
+    except CodegenError as error:
+        log.error("%s", error)
+        session.report("Error", str(error))
+        return
+    session.limits = engine.limits
+    session.engine = engine
+    session.report("Normal", f"{engine.model.name} is ready.")
+
+
+def _read_in_thread(
+    source: BinaryIO, messages: asyncio.Queue[bytes | Malformed | None], most: int
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        message: bytes | Malformed | None = b""
+        while message is not None:
+            try:
+                message = read_message(source, most)
+            except (OSError, ValueError):
+                message = None
+            try:
+                loop.call_soon_threadsafe(messages.put_nowait, message)
+            except RuntimeError:  # the loop is closed
+                return
+
+    threading.Thread(target=read, name="editor", daemon=True).start()
+
+
+async def _log_latencies(session: Session) -> None:
+    last = ""
+    while True:
+        await asyncio.sleep(_LOG_EVERY_S)
+        if session.engine and (line := session.engine.metrics.line()) != last:
+            log.info("%s", line)
+            last = line

@@ -1,0 +1,271 @@
+"""The engine as HTTP clients use it: a :class:`CompletionService` for all dialects.
+
+Documents without names are told apart by their lines (:class:`Slots`), answers end when the client
+leaves, and text is streamed once it is certain to stay (:class:`Pieces`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from codegen.errors import CodegenError
+from codegen.server.engine import CompletionEngine
+from codegen.server.requests import Completion, CompletionRequest, DocumentKey
+from codegen.server.secrets import is_secret
+from codegen.server.text import clean
+
+T = TypeVar("T")
+
+# ------------------------------------------------------------------ documents without names
+
+_SLOTS = 8  # a client
+_CLIENTS = 64
+_LINES = 64  # compared, those nearest to the cursor
+_ALIKE = 0.5
+
+
+class Slots:
+    """Tells documents apart that come without a name, by their text.
+
+    A request goes to the slot whose last text had most of its lines, if that is at least half of
+    them; else to the slot that was used longest ago, which forgets what it had. A slot that is in
+    use takes no second request, so that parallel requests do not end one another. Of the lines only
+    hashes are kept, so that a client can't fill the memory with long ones.
+    """
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[str, OrderedDict[str, frozenset[int]]] = OrderedDict()
+        self._busy: set[DocumentKey] = set()
+
+    def take(self, client: str, prefix: str, suffix: str = "") -> tuple[DocumentKey, bool]:
+        """A slot's key, and whether what it held is of another document.
+
+        Give it back with :meth:`release`.
+        """
+        known = self._clients.setdefault(client, OrderedDict())
+        self._clients.move_to_end(client)
+        lines = _lines(prefix, suffix)
+        free = [name for name in known if DocumentKey(client, "", name) not in self._busy]
+        alike = {name: len(lines & known[name]) / max(1, len(lines)) for name in free}
+        best = max(free, key=lambda name: alike[name], default=None)
+        if best is not None and alike[best] >= _ALIKE:
+            name, other = best, False
+        elif len(known) >= _SLOTS and free:
+            name, other = free[0], True
+        else:
+            name, other = f"slot-{len(known)}", True
+            while name in known:
+                name += "'"
+        known[name] = lines
+        known.move_to_end(name)
+        key = DocumentKey(client, "", name)
+        self._busy.add(key)
+        self._trim()
+        return key, other
+
+    def release(self, key: DocumentKey) -> None:
+        """The request is over."""
+        self._busy.discard(key)
+
+    def _trim(self) -> None:
+        while len(self._clients) > _CLIENTS:
+            oldest = next(iter(self._clients))
+            if any(key.client == oldest for key in self._busy):
+                self._clients.move_to_end(oldest)
+                return
+            del self._clients[oldest]
+
+
+def _lines(prefix: str, suffix: str) -> frozenset[int]:
+    before = prefix.splitlines()[-_LINES:-1]
+    after = suffix.splitlines()[1 : _LINES // 2]
+    found = frozenset(hash(line) for line in (*before, *after) if line.strip())
+    return found or frozenset({hash(prefix[:40])})
+
+
+# ------------------------------------------------------------------ the service
+
+
+class ClientLeft(Exception):
+    """The connection was closed before there was an answer."""
+
+
+@dataclass
+class CompletionService:
+    """The engine, and the state kept of HTTP clients.
+
+    Attributes:
+        engine: shared by all servers of this process.
+        slots: of documents without names.
+        exclude: the user's patterns of files that get no completions.
+    """
+
+    engine: CompletionEngine
+    slots: Slots = field(default_factory=Slots)
+    exclude: tuple[str, ...] = ()
+
+    async def complete(self, request: Request, asked: CompletionRequest) -> Completion:
+        """Completes in a document's own cache; nothing for a file that may hold secrets.
+
+        Args:
+            request: of the HTTP client, which may leave before there is an answer.
+            asked: its key's workspace counts; client and document are found here.
+
+        Raises:
+            ClientLeft: if the client disconnects.
+        """
+        return await _unless_left(request, self._complete(client_of(request), asked))
+
+    async def stream(
+        self, request: Request, asked: CompletionRequest
+    ) -> AsyncIterator[str | Completion]:
+        """Pieces of the first candidate's text as they come, and last the whole answer."""
+        queue: asyncio.Queue[str | None] = asyncio.Queue()
+        cleaner = None
+        if asked.multiline is not None:
+            cleaner = partial(
+                clean, prefix=asked.prefix, suffix=asked.suffix, language=asked.language
+            )
+        pieces = Pieces(cleaner)
+        work = self._complete(client_of(request), asked, queue.put_nowait)
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: queue.put_nowait(None))
+        try:
+            while (text := await queue.get()) is not None:
+                if piece := pieces.push(text):
+                    yield piece
+            answer = await task
+            if piece := pieces.rest(answer.text):
+                yield piece
+            yield answer
+        finally:
+            task.cancel()
+
+    def warm_up(self, request: Request, asked: CompletionRequest) -> None:
+        """Has an unnamed document's context encoded when there is nothing else to do."""
+        key = self._slot(client_of(request), asked)
+        self.slots.release(key)
+        self.engine.warm_up(replace(asked, key=key))
+
+    async def _complete(
+        self,
+        client: str,
+        asked: CompletionRequest,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Completion:
+        if asked.path and is_secret(asked.path, self.exclude):
+            self.engine.metrics.count("excluded")
+            return Completion(())
+        snippets = [s for s in asked.snippets if not is_secret(s.name, self.exclude)]
+        asked = replace(asked, snippets=tuple(snippets))
+        if asked.path:
+            key = DocumentKey(client, asked.key.workspace, asked.path)
+            return await self.engine.complete(replace(asked, key=key), on_text)
+        key = self._slot(client, asked)
+        try:
+            return await self.engine.complete(replace(asked, key=key), on_text)
+        finally:
+            self.slots.release(key)
+
+    def _slot(self, client: str, asked: CompletionRequest) -> DocumentKey:
+        """The key of a document without a name; give it back to the slots."""
+        key, other = self.slots.take(client, asked.prefix, asked.suffix)
+        if other:
+            self.engine.close(key)
+        return key
+
+
+def client_of(request: Request) -> str:
+    """Which client this is: what it calls itself."""
+    headers = request.headers
+    name = headers.get("x-client-id") or headers.get("user-agent") or "unknown"
+    return f"http {name[:120]}"
+
+
+async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Runs ``work`` and cancels it when the client disconnects.
+
+    Raises:
+        ClientLeft: in that case.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        raise ClientLeft
+    finally:
+        watch.cancel()
+        task.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def event_stream(events: AsyncIterator[Any], last: str | None = None) -> StreamingResponse:
+    """Server-sent events, one JSON object each; they end when the client disconnects.
+
+    Args:
+        events: makes the objects.
+        last: the text of a last event.
+    """
+
+    def event(value: Any) -> bytes:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+        return f"data: {text}\n\n".encode("utf-8", "replace")
+
+    async def lines() -> AsyncIterator[bytes]:
+        try:
+            async for value in events:
+                yield event(value)
+        except CodegenError as error:
+            # The status has been sent; an event with the reason is all that can be done.
+            yield event({"error": {"message": str(error)}})
+        if last is not None:
+            yield f"data: {last}\n\n".encode()
+
+    return StreamingResponse(lines(), media_type="text/event-stream")
+
+
+class Pieces:
+    """Turns text that is still being decoded into pieces that are certain to stay.
+
+    Args:
+        clean: what will be done to the whole text; None shows everything as it comes. With it, a
+            line is shown once it is whole, if it is in the cleaned text.
+    """
+
+    def __init__(self, clean: Callable[[str], str] | None = None) -> None:
+        self._clean = clean
+        self._text = ""
+        self._shown = ""
+
+    def push(self, piece: str) -> str:
+        """Takes the next piece; returns what can be shown."""
+        self._text += piece
+        if self._clean is None:
+            self._shown = self._text
+            return piece
+        whole = self._text[: self._text.rfind("\n") + 1]
+        return self.rest(self._clean(whole)) if whole.strip() else ""
+
+    def rest(self, text: str) -> str:
+        """What of a text has not been shown."""
+        if not text.startswith(self._shown):
+            return ""
+        piece, self._shown = text[len(self._shown) :], text
+        return piece

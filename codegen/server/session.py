@@ -1,0 +1,426 @@
+"""One editor's documents and settings, and the answers at its cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, NamedTuple
+
+from lsprotocol.types import (
+    Position,
+    TextDocumentContentChangeEvent,
+    TextDocumentContentChangePartial,
+)
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from codegen.errors import CodegenError
+from codegen.generation import SamplingParams
+from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
+from codegen.server.engine import CompletionEngine
+from codegen.server.requests import (
+    Completion,
+    CompletionRequest,
+    DocumentKey,
+    Overloaded,
+    ServerLimits,
+    Superseded,
+)
+from codegen.server.secrets import is_secret
+from codegen.server.text import Multiline
+
+log = logging.getLogger(__name__)
+
+_CHARS_A_TOKEN = 5
+_CLIENT = "lsp"
+_WARM_UP_S = 0.1  # after a change, if no request follows it
+_BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
+
+_MOST_NAMES = 100
+
+
+def _first_names(value: object) -> object:
+    return tuple(value[:_MOST_NAMES]) if isinstance(value, list) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_first_names)]
+
+
+class Preferences(BaseModel):
+    """What a user sets in the editor, in camelCase or snake_case.
+
+    Attributes:
+        enabled: whether anything is suggested.
+        max_tokens: longest suggestion, in tokens.
+        max_lines: longest suggestion, in lines.
+        candidates: for an explicit request; an automatic one gets one.
+        multiline: whether a suggestion may have several lines.
+        delay_ms: longest wait of an automatic request while one types.
+        languages: only these, if any are named.
+        exclude: patterns of paths that get no suggestions.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+    enabled: bool = True
+    max_tokens: Annotated[int, Field(ge=1)] = 64
+    max_lines: Annotated[int, Field(ge=1, le=200)] = 12
+    candidates: Annotated[int, Field(ge=1)] = 3
+    multiline: Multiline = "auto"
+    delay_ms: Annotated[int, Field(ge=0, le=2000)] = 80
+    languages: Names = ()
+    exclude: Names = ()
+
+    @field_validator("max_tokens", "candidates")
+    @classmethod
+    def _within_the_server_s_limits(cls, value: int, info: ValidationInfo) -> int:
+        most = getattr(info.context, info.field_name or "", value)
+        if value > most:
+            raise ValueError(f"at most {most}")
+        return value
+
+    def updated(self, given: object, limits: ServerLimits) -> tuple[Preferences, list[str]]:
+        """These with an editor's settings, and what was wrong in them.
+
+        What is wrong keeps its value: a typo must not end the suggestions.
+        """
+        wrong: list[str] = []
+        known = {name: name for name in type(self).model_fields}
+        known |= {to_camel(name): name for name in known}
+        found: dict[str, object] = {}
+        for key, value in given.items() if isinstance(given, dict) else ():
+            name = known.get(key)
+            if name is None:
+                wrong.append(f"unknown setting {str(key)[:40]!r}")
+            elif value is not None:
+                try:
+                    one = Preferences.model_validate({name: value}, context=limits)
+                except ValidationError:
+                    wrong.append(f"setting {key!r} has the wrong value {str(value)[:40]!r}")
+                else:
+                    found[name] = getattr(one, name)
+        return self.model_copy(update=found), wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an editor may show.
+
+    Attributes:
+        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
+        message: one line.
+        busy: whether to wait.
+    """
+
+    kind: str
+    message: str
+    busy: bool = False
+
+
+@dataclass
+class OpenDocument:
+    """A document that the editor has open.
+
+    Attributes:
+        text: its text; None for one that gets no completions (a secret, too large, out of step).
+        language: the editor's name for it.
+        delay: of automatic requests.
+        cursor: of the latest request or change, moved by the changes since.
+        in_step: false from a change that could not belong to the text until the whole text comes.
+        changes: how many there have been.
+    """
+
+    text: TextDocument | None
+    language: str
+    delay: TypingDelay
+    cursor: Position | None = None
+    in_step: bool = True
+    changes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A request for the text as it was at the request's place in the stream of messages.
+
+    Attributes:
+        request: for the engine.
+        document: whose text it is.
+        position: of the cursor.
+        changes: how many there had been.
+    """
+
+    request: CompletionRequest
+    document: OpenDocument
+    position: Position
+    changes: int
+
+
+class Selected(NamedTuple):
+    """The entry selected in the editor's own list: suggestions must continue it.
+
+    Attributes:
+        start: of the text that the entry replaces.
+        text: of the entry.
+    """
+
+    start: Position
+    text: str
+
+
+@dataclass
+class Session:
+    """The state of one connection.
+
+    Attributes:
+        limits: of documents and requests.
+        exclude: patterns from the command line, beside the user's.
+        encoding: of columns.
+        workspace: the root's URI.
+        on_status: is called when the status changes, once the editor is ready for it.
+        status: the latest.
+        on_settled: is called with an answer that replaces an earlier one, for an editor that takes
+            a second answer. Without it every answer is settled before it is given.
+    """
+
+    limits: ServerLimits
+    exclude: tuple[str, ...] = ()
+    encoding: Encoding = "utf-16"
+    workspace: str = ""
+    on_status: Callable[[Status], None] | None = None
+    status: Status = Status("Normal", "The model is being loaded.", busy=True)
+    preferences: Preferences = field(default_factory=Preferences)
+    documents: dict[str, OpenDocument] = field(default_factory=dict)
+    engine: CompletionEngine | None = None
+    on_settled: Callable[[Snapshot, Completion], None] | None = None
+    _settling: set[asyncio.Task[None]] = field(default_factory=set)
+    _warming: asyncio.TimerHandle | None = None
+
+    def start(self, on_status: Callable[[Status], None]) -> None:
+        """The editor is ready for messages."""
+        self.on_status = on_status
+        on_status(self.status)
+
+    def report(self, kind: str, message: str) -> None:
+        """The status has changed."""
+        self.status = Status(kind, message)
+        if self.on_status:
+            self.on_status(self.status)
+
+    # ------------------------------------------------------------------ documents
+
+    def open(self, uri: str, language: str, version: int, text: str) -> None:
+        """The editor opens a document, or sends the whole of it again."""
+        self._forget(uri)
+        document = None
+        if self._is_secret(uri):
+            self.report("Inactive", "No completions in this file: it may hold secrets.")
+        elif len(text) > self.limits.document_chars:
+            self.report("Inactive", "This file is too large for completions.")
+        else:
+            document = TextDocument(text, self.encoding, version)
+        delay = TypingDelay(self.preferences.delay_ms / 1e3)
+        self.documents[uri] = OpenDocument(document, language, delay)
+
+    def change(
+        self, uri: str, version: int | None, changes: Sequence[TextDocumentContentChangeEvent]
+    ) -> None:
+        """The editor changed a document."""
+        document = self.documents.get(uri)
+        whole = [
+            number
+            for number, change in enumerate(changes)
+            if not isinstance(change, TextDocumentContentChangePartial)
+        ]
+        if whole and (document is None or not document.in_step):
+            language = document.language if document else ""
+            self.open(uri, language, version or 0, changes[whole[-1]].text)
+            document, changes = self.documents[uri], changes[whole[-1] + 1 :]
+        if document is None or document.text is None:
+            return
+        document.changes += 1
+        document.delay.key(time.monotonic())
+        self._count_acceptance(uri, document.text, changes)
+        try:
+            document.text.apply(changes, version)
+        except OutOfStep as error:
+            self._lose(uri, document, error.message)
+            return
+        if document.text.size > self.limits.document_chars:
+            self._lose(uri, document, "The file has become too large.")
+            return
+        for change in changes:
+            if document.cursor is not None:
+                document.cursor = moved(document.cursor, change, self.encoding)
+        self._warm_up_soon(uri, document)
+
+    def _warm_up_soon(self, uri: str, document: OpenDocument) -> None:
+        """Has a change encoded that no request follows, such as a renaming, so that the next
+        request finds its states exact.
+        """
+        cursor, changes = document.cursor, document.changes
+
+        def warm_up() -> None:
+            known = self.documents.get(uri) is document and document.changes == changes
+            if known and cursor is not None and self.engine is not None and self.engine.idle:
+                snapshot = self.snapshot(uri, cursor, automatic=True)
+                if snapshot is not None:
+                    self.engine.warm_up(snapshot.request)
+
+        if self._warming:
+            self._warming.cancel()
+        if cursor is not None:
+            self._warming = asyncio.get_running_loop().call_later(_WARM_UP_S, warm_up)
+
+    def close(self, uri: str) -> None:
+        """The editor closed a document."""
+        self._forget(uri)
+        self.documents.pop(uri, None)
+
+    def _lose(self, uri: str, document: OpenDocument, reason: str) -> None:
+        """No completions until the whole text comes again: better none than wrong ones."""
+        log.warning("A document is out of step: %s", reason)
+        document.in_step = False
+        document.text = None
+        self._forget(uri)
+        self.report("Warning", f"{reason} Close the file and open it again.")
+
+    def _forget(self, uri: str) -> None:
+        if self.engine:
+            self.engine.close(self._key(uri))
+
+    def _key(self, uri: str) -> DocumentKey:
+        return DocumentKey(_CLIENT, self.workspace, uri)
+
+    def _is_secret(self, uri: str) -> bool:
+        return is_secret(uri, (*self.exclude, *self.preferences.exclude))
+
+    def _count_acceptance(
+        self, uri: str, text: TextDocument, changes: Sequence[TextDocumentContentChangeEvent]
+    ) -> None:
+        """Counts a change that took a suggestion."""
+        if self.engine is None or len(changes) != 1 or len(changes[0].text) < 2:
+            return
+        change = changes[0]
+        if not isinstance(change, TextDocumentContentChangePartial):
+            return
+        try:
+            prefix, _ = text.around(change.range.start, _BEFORE_CHANGE, 0)
+        except OutOfStep:
+            return
+        found = self.engine.suggestions(self._key(uri)).accepted(change.text, prefix)
+        if found:
+            how, characters = found
+            self.engine.metrics.count("accepted" if how == "all" else "accepted_partly")
+            self.engine.metrics.count("accepted_characters", characters)
+
+    # ------------------------------------------------------------------ completions
+
+    def snapshot(
+        self, uri: str, position: Position, *, automatic: bool, selected: Selected | None = None
+    ) -> Snapshot | None:
+        """The request at a position of the text as it is now; None where nothing is suggested."""
+        document = self.documents.get(uri)
+        preferences = self.preferences
+        if not preferences.enabled or document is None or document.text is None:
+            return None
+        if preferences.languages and document.language not in preferences.languages:
+            return None
+        chars = self.limits.context_tokens * _CHARS_A_TOKEN
+        try:
+            prefix, suffix = document.text.around(position, chars, chars)
+            if selected:
+                start, _ = document.text.around(selected.start, chars, 0)
+                prefix = start + selected.text
+        except OutOfStep:  # a position after a change that has not come yet
+            return None
+        request = CompletionRequest(
+            self._key(uri),
+            prefix,
+            suffix,
+            language=document.language,
+            path=uri,
+            candidates=1 if automatic else preferences.candidates,
+            params=SamplingParams(max_new_tokens=preferences.max_tokens),
+            multiline=preferences.multiline,
+            max_lines=preferences.max_lines,
+        )
+        return Snapshot(request, document, position, document.changes)
+
+    async def complete(self, snapshot: Snapshot, *, automatic: bool) -> Completion | None:
+        """The answer, after a delay for automatic requests; None if it is not wanted any more."""
+        engine, request = self.engine, snapshot.request
+        if engine is None:
+            return None
+        snapshot.document.cursor = snapshot.position
+        if self._warming:
+            self._warming.cancel()
+        if automatic and engine.suggested(request) is None:
+            now = time.monotonic()
+            wait = snapshot.document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
+            if wait:
+                # Whatever runs for an older text is given up at once, not after the delay.
+                engine.cancel(request.key)
+                await asyncio.sleep(wait)
+        fast = replace(request, settle=self.on_settled is None)
+        try:
+            answer = await engine.complete(fast)
+        except (Superseded, Overloaded):
+            return None
+        self._show(request, answer)
+        if not answer.settled:
+            task = asyncio.ensure_future(self._settle(snapshot, answer))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+        return answer
+
+    async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
+        """Replaces an uncertain answer if the settled one differs, unless a newer request or
+        change comes first.
+        """
+        engine, document, request = self.engine, snapshot.document, snapshot.request
+        if engine is None or self.on_settled is None:
+            return
+        try:
+            answer = await engine.complete(request)
+        except CodegenError:
+            return
+        if answer.text == first.text or self.documents.get(request.key.document) is not document:
+            return
+        if document.changes == snapshot.changes:
+            self._show(request, answer)
+            self.on_settled(snapshot, answer)
+
+    def _show(self, request: CompletionRequest, answer: Completion) -> None:
+        """Notes what is on the user's screen."""
+        assert self.engine is not None
+        texts = tuple(candidate.text for candidate in answer.candidates)
+        self.engine.suggestions(request.key).show(request.prefix, texts)
+        if texts:
+            self.engine.metrics.count("shown")
+
+    # ------------------------------------------------------------------ settings
+
+    def configure(self, given: object) -> list[str]:
+        """Takes the editor's settings, those of ``codegen`` or all; returns what was wrong."""
+        if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
+            given = given["codegen"]
+        self.preferences, wrong = self.preferences.updated(given, self.limits)
+        for uri, document in self.documents.items():
+            document.delay.longest_s = self.preferences.delay_ms / 1e3
+            if document.text is not None and self._is_secret(uri):
+                self._forget(uri)
+                self.documents[uri] = replace(document, text=None)
+        return wrong

@@ -36,7 +36,7 @@ class Step:
 
     Attributes:
         lines: the state after the edit, each line with whether the edit added it.
-        diff: the edit as it stands in the training text.
+        diff: the edit as in the training text.
     """
 
     lines: tuple[tuple[str, bool], ...]

@@ -296,6 +296,8 @@ class TransformersBackend(Backend):
     ) -> Strategy:
         """How the decoder chooses tokens."""
         options = resolved.options
+        if resolved.strategy.make:
+            return resolved.strategy.make(options, [running.row for running in batch])
         if isinstance(options, RsdOptions):
             branching = ConstantBranching(options.branching)
             shape = StochasticBeam(*options.beam) if options.beam else branching

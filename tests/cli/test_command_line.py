@@ -101,8 +101,8 @@ def test_each_command_has_help_with_an_example_and_json(
         (["data", "lintseq", "stdlib", "--out", "o", "--verify", "magic"], 2, "magic"),
         (["quickstart", "--source", "absent.jsonl", "--out", "o"], 1, "absent.jsonl"),
         (["quickstart", "-n", "0"], 2, "-n"),
-        (["quickstart", "--minutes", "0"], 2, "minutes is 0; it must be from 0.5 to 1440"),
-        (["quickstart", "--minutes", "nan"], 2, "minutes is nan"),
+        (["quickstart", "--minutes", "0"], 2, "0.0 is not in the range 0.5<=x<=1440"),
+        (["quickstart", "--minutes", "nan"], 2, "--minutes is nan. It must be a number from"),
     ],
 )
 def test_mistakes_give_one_line(

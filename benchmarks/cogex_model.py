@@ -176,7 +176,7 @@ def _emulated(
     method: str, family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
     from codegen.cogex.family import record_of, source_of
-    from codegen.cogex.model import Ask, PseudoModel, TokenLimits
+    from codegen.cogex.model import PseudoModel, Query, TokenLimits
     from codegen.evals.sandbox import Sandbox
 
     instruction, program = family.instructions[0], family.programs[0]
@@ -190,10 +190,10 @@ def _emulated(
         limits=TokenLimits(output_tokens=128),
     )
     text = "" if method == "tuned_reasoner" else source_of(program)
-    asks = [Ask(instruction, item.input, text) for item in items]
+    queries = [Query(instruction, item.input, text) for item in items]
     ask: Callable[..., Any] = model.emulate if text else model.solve
     with Sandbox(workers=1) as sandbox:
-        for number, emulation in ask(asks, 0.0):
+        for number, emulation in ask(queries, 0.0):
             yield number, _judged(emulation, items[number], sandbox)
 
 

@@ -1,4 +1,4 @@
-"""Wires a model to a task: loads it, asks it as it was taught, and writes the samples."""
+"""Samples a task with a model, prompted in the style and read by the decoder it was tuned for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SampledRun:
-    """Where the samples are, and how the model was asked."""
+    """Where the samples are, and how they were made."""
 
     path: Path
     model: str
@@ -41,7 +41,7 @@ def sample_task(
     options: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SampledRun:
-    """Makes ``n`` samples a problem with a model, or goes on with what ``out`` holds.
+    """Makes ``n`` samples a problem with a model, or resumes what ``out`` holds.
 
     Args:
         task: from :func:`codegen.evals.tasks.load`.
@@ -51,7 +51,7 @@ def sample_task(
             tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
-        backend: a name of ``codegen.generation.backends.BACKENDS``.
+        backend: its name (``codegen.plugins``).
         options: the back-end's own.
     """
     from codegen.evals.run import run
@@ -62,8 +62,8 @@ def sample_task(
     if decoder:
         supported(decoder, backend_class(backend))  # a typo should not cost a model load
     if style:
-        asked = find_style(style) if isinstance(style, str) else style
-        task.request(task.problems()[0], asked, 0)  # nor a style that the task does not take
+        chosen = find_style(style) if isinstance(style, str) else style
+        task.request(task.problems()[0], chosen, 0)  # likewise a style that the task does not take
     opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
     chosen = style or task.style or opened.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen

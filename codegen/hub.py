@@ -1,4 +1,4 @@
-"""What is said to the Hugging Face hub before one of its datasets is read. Light to import."""
+"""Parsing and checking names of datasets on the Hugging Face hub. Light to import."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parse_hub(spec: str, default_split: str = "train") -> tuple[str, str, str]:
 
 
 def check_exists(name: str, spec: str, remedy: str = _REMEDY) -> None:
-    """Asks the hub once: ``datasets`` tries for half a minute before it says that it can't.
+    """Checks once that the hub has a dataset; ``datasets`` would retry for half a minute.
 
     Raises:
         InputError: if the hub has no such dataset, or can't be reached.

@@ -16,7 +16,8 @@ What each kind of part is called with, and what it gives:
 * ``filters``: text after the colon -> :class:`codegen.data.filters.Filter`
 * ``tasks``: a subclass of :class:`codegen.evals.tasks.CodeTask`, or anything else with
   ``load(name, about, source)`` -> :class:`codegen.evals.tasks.Task`
-* ``backends`` and ``decoders``: see :mod:`codegen.generation`
+* ``backends``: subclasses of :class:`codegen.generation.Backend`
+* ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
 * ``rewards``: see :mod:`codegen.rewards`
 """
 
@@ -73,7 +74,11 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
         "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
     },
-    "backends": {},
+    "backends": {
+        "transformers": "codegen.generation.transformers:TransformersBackend",
+        "vllm": "codegen.generation.vllm:VllmBackend",
+        "openai": "codegen.generation.openai:OpenAIBackend",
+    },
     "decoders": {},
     "rewards": {
         "passed": "codegen.rewards:passed",

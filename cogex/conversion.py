@@ -149,11 +149,11 @@ def converted(instruction: str, input: str, answer: str, model: Conversation) ->
         Unusable: if an answer of the model can't be used otherwise.
     """
     prompt = pythonise_prompt(instruction, input, answer)
-    values = _values((yield from model.ask(prompt)))
+    values = _values((yield from model.complete(prompt)))
     shown = repr(values["input"]) if values["input"] else ""
-    steps = _steps((yield from model.ask(plan_prompt(instruction, shown))))
+    steps = _steps((yield from model.complete(plan_prompt(instruction, shown))))
     prompt = program_prompt(instruction, shown, repr(values["output"]), steps)
-    parts = split_completion((yield from model.ask(prompt)))
+    parts = split_completion((yield from model.complete(prompt)))
     code = f"{parts.program}\n\n>>> {parts.call}" if parts.call else parts.program
     record = read_record(instruction, input, code, parts.output)
     if normalised(record.output["answer"]) != normalised(values["output"]):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.cogex.literals import Invalid, parse_literal
-from codegen.cogex.model import Ask, PseudoModel
+from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.program import (
     ANSWER,
     PseudoProgram,
@@ -331,8 +331,8 @@ class LeafReader:
         """
         program, call = leaf_program(leaf)
         given = ", ".join(map(repr, (*leaf.args, *leaf.named.values())))
-        ask = Ask(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
-        ((_, emulation),) = self.model.emulate([ask], self.temperature)
+        query = Query(INSTRUCTION, given, program, call, key=f"leaf/{leaf}")
+        ((_, emulation),) = self.model.emulate([query], self.temperature)
         if emulation.failure:
             raise Invalid(emulation.failure.partition(":")[0], emulation.text[:200])
         return emulation.answer

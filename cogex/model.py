@@ -43,8 +43,8 @@ _CHAT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a model is asked.
+class Query:
+    """What a model is to write or emulate.
 
     Attributes:
         instruction, input: of the problem.
@@ -122,14 +122,14 @@ class PseudoModel:
         self.batch_size, self.limits, self.seed = batch_size, limits or TokenLimits(), seed
         self._before = "".join(f"{text_of(shot)}\n\n" for shot in shots)
 
-    def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:
-        """Programs for problems: (number of the ask, program, failure), in any order.
+    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
+        """Programs for problems: (number of the query, program, failure), in any order.
 
         Nothing is checked but that there is some text.
         """
         stop = (f"\n{PROMPT}", f"\n{OUTPUT}", _NEXT)
         tokens = self.limits.program_tokens
-        for number, made in self._completions(asks, stop, tokens, temperature):
+        for number, made in self._completions(queries, stop, tokens, temperature):
             if made.error:
                 yield number, "", _refused(made)
                 continue
@@ -137,27 +137,33 @@ class PseudoModel:
             failure = "" if program else "no_function"
             yield number, program, "truncated" if made.finish_reason == "length" else failure
 
-    def solve(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
+    def solve(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterator[tuple[int, Emulation]]:
         """Program, call and output at once: the reasoner."""
         tokens = self.limits.program_tokens + self.limits.output_tokens
-        for number, made in self._completions(asks, (_NEXT,), tokens, temperature):
-            yield number, _emulation(Ask("", ""), split_completion(made.text), made)
+        for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
+            yield number, _emulation(Query("", ""), split_completion(made.text), made)
 
-    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
+    def emulate(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterator[tuple[int, Emulation]]:
         """Call and output of fixed programs: the emulator."""
         tokens = self.limits.output_tokens
-        for number, made in self._completions(asks, (_NEXT,), tokens, temperature):
-            ask = asks[number]
-            parts = Parts("", ask.call, made.text) if ask.call else split_emulation(made.text)
-            yield number, _emulation(ask, parts, made)
+        for number, made in self._completions(queries, (_NEXT,), tokens, temperature):
+            query = queries[number]
+            parts = Parts("", query.call, made.text) if query.call else split_emulation(made.text)
+            yield number, _emulation(query, parts, made)
 
     def _completions(
-        self, asks: Sequence[Ask], stop: tuple[str, ...], tokens: int, temperature: float
+        self, queries: Sequence[Query], stop: tuple[str, ...], tokens: int, temperature: float
     ) -> Iterator[tuple[int, Completion]]:
         params = SamplingParams(tokens, temperature, seed=self.seed)
-        requests = [self._request(number, ask, stop) for number, ask in enumerate(asks)]
+        requests = [self._request(number, query, stop) for number, query in enumerate(queries)]
         # Rows of like length are decoded together.
-        order = sorted(range(len(asks)), key=lambda number: (len(requests[number].prompt), number))
+        order = sorted(
+            range(len(queries)), key=lambda number: (len(requests[number].prompt), number)
+        )
         for start in range(0, len(order), self.batch_size):
             numbers = order[start : start + self.batch_size]
             window = [requests[number] for number in numbers]
@@ -166,30 +172,30 @@ class PseudoModel:
             for made in self.backend.generate(window, params, Decoder()):
                 yield numbers[made.number], made
 
-    def _request(self, number: int, ask: Ask, stop: tuple[str, ...]) -> Request:
-        text = self._before + prompt_for(ask)
+    def _request(self, number: int, query: Query, stop: tuple[str, ...]) -> Request:
+        text = self._before + prompt_for(query)
         return Request(
             _CHAT + text if self.chat else text,
             chat=self.chat,
             stop=stop,
             task="cogex",
-            problem_id=f"{ask.key or number}",
-            index=ask.index,
+            problem_id=f"{query.key or number}",
+            index=query.index,
             heal=False,
         )
 
 
-def prompt_for(ask: Ask) -> str:
+def prompt_for(query: Query) -> str:
     """The text that a model goes on with."""
-    if ask.program:
-        return emulation_prompt(ask.instruction, ask.input, ask.program, ask.call)
-    return prompt_of(ask.instruction, ask.input)
+    if query.program:
+        return emulation_prompt(query.instruction, query.input, query.program, query.call)
+    return prompt_of(query.instruction, query.input)
 
 
-def _emulation(ask: Ask, parts: Parts, made: Completion) -> Emulation:
+def _emulation(query: Query, parts: Parts, made: Completion) -> Emulation:
     if made.error:
-        return Emulation(ask.program, ask.call, {}, _refused(made))
-    program, failure = ask.program or parts.program, ""
+        return Emulation(query.program, query.call, {}, _refused(made))
+    program, failure = query.program or parts.program, ""
     output: Mapping[str, Any] = {}
     try:
         output = parse_output(parts.output)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from codegen.cogex.literals import Invalid, normalised
-from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.model import Emulation, Query
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem
 from codegen.errors import ConfigError, InputError
@@ -56,7 +56,7 @@ class SearchSettings:
         share: of the published method's emulations that halving may take.
         threshold: alpha, method ``full`` alone: a program that gets less on the problems that the
             candidates are written for is written again. The paper does not give its value; 0, the
-            default, asks for nothing.
+            default, requests nothing.
         tries: how often a program is written at most; the best stays. The paper sets no bound.
         best: k, how many programs are kept, to answer by majority.
         program_temperature, answer_temperature: of the sampling.
@@ -243,12 +243,14 @@ class SearchLog:
 class Emulator(Protocol):
     """What the search needs of a model: :class:`codegen.cogex.model.PseudoModel`."""
 
-    def write(self, asks: Sequence[Ask], temperature: float) -> Iterable[tuple[int, str, str]]:
-        """Programs: (number of the ask, text, failure)."""
+    def write(self, queries: Sequence[Query], temperature: float) -> Iterable[tuple[int, str, str]]:
+        """Programs: (number of the query, text, failure)."""
         ...
 
-    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterable[tuple[int, Emulation]]:
-        """Emulations: (number of the ask, what the model said)."""
+    def emulate(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterable[tuple[int, Emulation]]:
+        """Emulations: (number of the query, what the model said)."""
         ...
 
 
@@ -411,7 +413,7 @@ class ProgramSearch:
         return programs
 
     def _train_scores(self, programs: dict[str, PseudoProgram]) -> dict[str, float]:
-        """Scores on the problems of ``train``, which only a threshold asks for; else 1."""
+        """Scores on the problems of ``train``, which only a threshold needs; else 1."""
         distinct = {program.digest: program for program in programs.values()}
         if not self.settings.threshold:
             return dict.fromkeys(distinct, 1.0)
@@ -426,8 +428,10 @@ class ProgramSearch:
     def _write(self, items: Sequence[TaskItem], index: int) -> dict[str, Draw]:
         missing = [item for item in items if (item.id, index) not in self.log.draws]
         done = len(self.log.draws)
-        asks = [Ask(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing]
-        for number, text, failure in self.model.write(asks, self.settings.program_temperature):
+        queries = [
+            Query(self.instruction, i.input, key=f"write/{i.id}", index=index) for i in missing
+        ]
+        for number, text, failure in self.model.write(queries, self.settings.program_temperature):
             self.log.add(Draw(missing[number].id, index, text, failure))
             done += 1
             self.report("programs", done, max(len(self.train), done))
@@ -439,10 +443,10 @@ class ProgramSearch:
         pairs = [(program, item) for item in items for program in programs]
         missing = [(p, i) for p, i in pairs if (p.digest, i.id) not in self.log.tries]
         done = len(pairs) - len(missing)
-        asks = [
-            Ask(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
+        queries = [
+            Query(self.instruction, i.input, p.text, key=f"{p.digest}/{i.id}") for p, i in missing
         ]
-        for number, emulation in self.model.emulate(asks, self.settings.answer_temperature):
+        for number, emulation in self.model.emulate(queries, self.settings.answer_temperature):
             program, item = missing[number]
             answer = "" if emulation.failure else normalised(emulation.answer)
             right = not emulation.failure and answer == normalised(item.answer)

@@ -43,16 +43,27 @@ shorter = "tiny_parts:Shorter"
 [project.entry-points."codegen.tasks"]
 sums = "tiny_parts:Sums"
 
+[project.entry-points."codegen.backends"]
+echo = "tiny_parts:Echo"
+
+[project.entry-points."codegen.decoders"]
+fenced = "tiny_parts:FENCED"
+lowest = "tiny_parts:LOWEST"
+odd = "tiny_parts:brief"
+
 [project.entry-points."codegen.rewards"]
 brief = "tiny_parts:brief"
 """
 
-MODULE = '''
+MODULE = r'''
 from dataclasses import dataclass
 
+from codegen.config import Config, parse_config
 from codegen.data import MemorySource, Rejected
 from codegen.evals.sandbox import Job
 from codegen.evals.tasks import CodeTask, Problem
+from codegen.generation import Backend
+from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
 from codegen.records import Example, Segment, TrainingText
 from codegen.rewards import Scored
 
@@ -104,18 +115,65 @@ class Sums(CodeTask):
 
     @classmethod
     def load(cls, name, about, source=None):
-        problems = [Problem(f"sum/{i}", f"def add{i}(x):\\n") for i in range(3)]
+        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
         return cls(name, about, problems, "made up")
 
     def reference(self, problem):
-        return f"{problem.prompt}    return x + {problem.id[-1]}\\n"
+        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
 
     def buggy(self, problem):
-        return [problem.prompt + "    return 7\\n"]
+        return [problem.prompt + "    return 7\n"]
 
     def job(self, problem, program):
         i = problem.id[-1]
         return Job(program, test=f"assert add{i}(1) == 1 + {i}")
+
+
+class Echo(Backend):
+    """A back-end: the prompt, in a code fence."""
+
+    kind = "echo"
+
+    def __init__(self, model, batch_size=1):
+        self.model = model
+
+    def generate(self, requests, params, decoder, on_text=None):
+        resolved = supported(decoder, self)
+        for number, request in enumerate(requests):
+            text = f"Here:\n```\n{request.prompt}\n```\n"
+            if on_text:
+                on_text(number, text)
+            yield resolved.completion(number, request, text, "eos")
+
+
+def between_fences(text, finish_reason):
+    return Decoded(text.partition("```\n")[2].partition("```")[0], actions=text)
+
+
+FENCED = Reader("the text between fences is the program", between_fences)
+
+
+def lowest(options, rows):
+    """A strategy: the least probable token is the most probable one."""
+    from codegen.decoding.loop import Strategy
+
+    class Lowest(Strategy):
+        def adjust(self, batch, logits):
+            logits.mul_(-options.share)
+
+    return Lowest()
+
+
+class LowestOptions(Config):
+    share: float = 1.0
+
+
+LOWEST = StrategySpec(
+    "the least probable tokens",
+    "loop",
+    lambda given: parse_config(LowestOptions, dict(given), "The decoder lowest"),
+    make=lowest,
+)
 
 
 def brief(samples, verdicts):
@@ -179,6 +237,37 @@ def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> N
         "-o", "mark=?", "--out", tmp_path / "out",
     )  # fmt: skip
     assert other.returncode == 1 and "filters" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_back_end_and_a_reader(installed: Path) -> None:
+    asked = ["generate", "--backend", "echo", "--model", "m", "--no-chat", "--prompt", "x = 1"]
+    done = codegen(installed, *asked, "--decoder", "fenced", "--json")
+    assert done.returncode == 0, done.stderr
+    (sample,) = json.loads(done.stdout)["samples"]
+    assert sample["completion"] == "x = 1\n" and sample["actions"].startswith("Here:")
+    assert sample["settings"]["model"] == "m" and sample["settings"]["decoder"] == "fenced"
+    for decoder, what in (
+        ("fenced+rpg", "which the back-end echo does not offer"),
+        ("fencd", "Did you mean 'fenced'?"),
+        ("odd", "of tiny-parts is no Reader or StrategySpec"),
+    ):
+        failed = codegen(installed, *asked, "--decoder", decoder)
+        assert failed.returncode in (1, 2) and what in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_strategy(installed: Path, tiny_model_dir: Path) -> None:
+    texts = {}
+    for decoder in ("sample", "lowest", "fenced+lowest"):
+        done = codegen(
+            installed, "generate", "--model", tiny_model_dir, "--decoder", decoder, "--no-chat",
+            "--prompt", "def f(x):", "--max-new-tokens", "8", "--json",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (texts[decoder],) = json.loads(done.stdout)["samples"]
+    assert texts["lowest"]["completion"] != texts["sample"]["completion"]
+    assert texts["fenced+lowest"]["actions"] == texts["lowest"]["completion"]
 
 
 @pytest.mark.slow

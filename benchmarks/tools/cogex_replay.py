@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.model import Emulation, Query
 from codegen.cogex.search import Found, ProgramSearch, SearchLog, SearchSettings
 from codegen.cogex.tasks import TaskItem
 from codegen.errors import InputError
@@ -143,16 +143,18 @@ class _Replay:
         self.outcomes = outcomes
         self._written = iter(outcomes.programs)
 
-    def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
         """The recorded programs, one after another."""
-        for number in range(len(asks)):
+        for number in range(len(queries)):
             yield number, next(self._written), ""
 
-    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
-        """The recorded outcome; an ask's input is the number of its problem."""
-        for number, ask in enumerate(asks):
-            right = self.outcomes.right[ask.program][int(ask.input)]
-            yield number, Emulation(ask.program, "", {"answer": _RIGHT if right else _WRONG})
+    def emulate(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterator[tuple[int, Emulation]]:
+        """The recorded outcome; a query's input is the number of its problem."""
+        for number, query in enumerate(queries):
+            right = self.outcomes.right[query.program][int(query.input)]
+            yield number, Emulation(query.program, "", {"answer": _RIGHT if right else _WRONG})
 
 
 def _search(outcomes: Outcomes, order: Sequence[int], settings: SearchSettings) -> Found:

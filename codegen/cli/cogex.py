@@ -302,19 +302,19 @@ def run(
     answer.
     """
     from codegen.cogex.faithfulness import Faithfulness, faithfulness
-    from codegen.cogex.model import Ask
+    from codegen.cogex.model import Query
 
     if program == _NEW:
         if not given.instruction or given.call:
             raise ConfigError("A new program requires --instruction and no --call.")
-        ask = Ask(given.instruction, input)
+        query = Query(given.instruction, input)
     else:
         text, known = _read(program)
         instruction = given.instruction or known or "Run the program."
-        ask = Ask(instruction, input, _parsed(program, text).text, given.call)
+        query = Query(instruction, input, _parsed(program, text).text, given.call)
     with opened_model(client, seed=given.seed) as opened:
-        work = opened.model.emulate if ask.program else opened.model.solve
-        ((_, emulation),) = work([ask], given.temperature)
+        work = opened.model.emulate if query.program else opened.model.solve
+        ((_, emulation),) = work([query], given.temperature)
         ran, compared = None, Faithfulness()
         if given.mode == "hybrid":
             parsed = _parsed("What the model wrote", emulation.program)
@@ -322,7 +322,7 @@ def run(
             ran = _hybrid(opened.model, parsed, call, given.temperature)
             compared = faithfulness(parsed, emulation.output, ran)
     if not as_json:
-        if not ask.program:
+        if not query.program:
             echo(emulation.program + "\n")
         echo("\n".join(_run_lines(emulation, ran, compared)))
     return _run_summary(emulation, ran, compared)

@@ -10,40 +10,25 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import sys
 import urllib.parse
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from codegen import plugins
 from codegen.errors import ConfigError, ModelError
 from codegen.generation.protocol import Backend, ModelUnusable
 
-BACKENDS: dict[str, str] = {
-    "transformers": "codegen.generation.transformers:TransformersBackend",
-    "vllm": "codegen.generation.vllm:VllmBackend",
-    "openai": "codegen.generation.openai:OpenAIBackend",
-}
 OLD_NAMES = {"hf": "transformers", "endpoint": "openai"}
 
 
-def backend_name(name: str) -> str:
-    """A back-end's name; an old one is taken with a note on standard error."""
-    if name in OLD_NAMES:
-        sys.stderr.write(f"--backend {name} is now --backend {OLD_NAMES[name]}.\n")
-    return OLD_NAMES.get(name, name)
-
-
 def backend_class(name: str) -> type[Backend]:
-    """A back-end's class. Imports what it needs.
+    """A back-end's class (:mod:`codegen.plugins`). Imports what it needs.
 
     Raises:
         ConfigError: for an unknown name.
+        CodegenError: if the package that adds it is broken.
     """
-    if name not in BACKENDS:
-        raise ConfigError(f"Unknown back-end {name!r}.", f"Known: {', '.join(BACKENDS)}.")
-    module, _, attribute = BACKENDS[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return plugins.load("backends", name)
 
 
 def open_backend(name: str, model: str, **options: Any) -> Backend:

@@ -27,18 +27,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from codegen import plugins
 from codegen.config import Config, Text, nearest, parse_config
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.errors import ConfigError
+from codegen.errors import CodegenError, ConfigError
 from codegen.generation.protocol import CAPABILITIES, Backend, Completion, Decoder, Request
 from codegen.records import FinishReason
+
+if TYPE_CHECKING:
+    from codegen.decoding.loop import Row, Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class StrategySpec:
         read_options: validates the decoder's options; raises ``ConfigError``.
         heals: whether the first token may reach back over the prompt's end.
         joins: whether it can be joined with another reader than ``sample``.
+        make: for strategies of other packages, which require ``loop``: makes the strategy
+            (:class:`codegen.decoding.loop.Strategy`) of the options and the rows to decode.
     """
 
     about: str
@@ -83,6 +89,7 @@ class StrategySpec:
     read_options: Callable[[Mapping[str, Any]], Any]
     heals: bool = True
     joins: bool = True
+    make: Callable[[Any, Sequence[Row]], Strategy] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,29 +348,40 @@ def find_decoder(decoder: Decoder) -> Resolved:
     Raises:
         ConfigError: for an unknown name or option, with the known ones.
     """
-    names = decoder.name.split("+")
-    known = [*READERS, *STRATEGIES]
-    for name in names:
-        if name not in known:
-            hint = f"{nearest(name, known)} Decoders are: {', '.join(known)}."
-            raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
-    readers = [name for name in names if name in READERS]
-    methods = [name for name in names if name in STRATEGIES]
+    parts = {name: _part(name) for name in decoder.name.split("+")}
+    readers = [part for part in parts.values() if isinstance(part, Reader)]
+    methods = [name for name, part in parts.items() if isinstance(part, StrategySpec)]
     if len(readers) > 1 or len(methods) > 1:
         raise ConfigError(
             f"The decoder {decoder.name!r} joins two {'strategies' if methods[1:] else 'readers'}.",
             f"Join one of {', '.join(READERS)} with one of {', '.join(STRATEGIES)}.",
         )
-    strategy = STRATEGIES[methods[0]] if methods else _PLAIN
+    strategy = parts[methods[0]] if methods else _PLAIN
+    assert isinstance(strategy, StrategySpec)
     if readers and not strategy.joins:
         raise ConfigError(f"The decoder {methods[0]!r} cannot be combined with another decoder.")
     return Resolved(
         decoder.name,
-        READERS[readers[0] if readers else SAMPLE],
+        readers[0] if readers else READERS[SAMPLE],
         methods[0] if methods else SAMPLE,
         strategy,
         strategy.read_options(decoder.options),
     )
+
+
+def _part(name: str) -> Reader | StrategySpec:
+    if part := READERS.get(name) or STRATEGIES.get(name):
+        return part
+    added = plugins.names("decoders")
+    if name not in added:
+        known = [*READERS, *STRATEGIES, *added]
+        hint = f"{nearest(name, known)} Decoders are: {', '.join(known)}."
+        raise ConfigError(f"Unknown decoder {name!r}.", hint.strip())
+    part = plugins.load("decoders", name)
+    if not isinstance(part, (Reader, StrategySpec)):
+        package = plugins.package_of("decoders", name)
+        raise CodegenError(f"The decoder {name!r} of {package} is no Reader or StrategySpec.")
+    return part
 
 
 def supported(decoder: Decoder, backend: Backend | type[Backend]) -> Resolved:

@@ -1,7 +1,7 @@
 """The decoder ``insertion``: models that write in no fixed order (``codegen.decoding.insertion``).
 
 A prompt is a prefix that the answer follows. With the option ``gap`` it is a text in which that
-mark stands wherever something is missing; the completion is then the text with all gaps filled, and
+marker is wherever something is missing; the completion is then the text with all gaps filled, and
 ``meta`` has what was put into each.
 """
 
@@ -43,7 +43,7 @@ def fill_requests(
     answer to a prefix.
 
     Raises:
-        ModelError: if the model writes from left to right, or can't do what was asked.
+        ModelError: if the model writes from left to right, or cannot fill gaps.
         ConfigError: for a prompt without the gap marker.
     """
     from codegen.decoding.insertion import FillingModel, FillOptions, FixedMaskLM

@@ -75,6 +75,9 @@ _FATAL = {
     405: "Check --endpoint (it ends in /v1 for most servers).",
 }
 _BUSY = "Lower --concurrency or wait, then run the same command again to resume."
+# The headers of a request; the SDK adds some that describe the machine, or come from variables.
+_SENT = {"host", "connection", "content-type", "content-length", "accept", "accept-encoding"}
+_SENT |= {"user-agent", "authorization"}
 _SPENT = ("insufficient_quota", "billing_hard_limit_reached")
 
 
@@ -384,20 +387,14 @@ class _Failure(Exception):
         code: the error code in an OpenAI-style error object.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int = 0,
-        transient: bool = False,
-        unreachable: bool = False,
-        untrusted: bool = False,
-        wait_s: float = 0.0,
-        code: str = "",
-    ) -> None:
+    status = 0
+    transient = unreachable = untrusted = False
+    wait_s = 0.0
+    code = ""
+
+    def __init__(self, message: str, **known: Any) -> None:
         super().__init__(message)
-        self.status, self.transient, self.wait_s, self.code = status, transient, wait_s, code
-        self.unreachable, self.untrusted = unreachable, untrusted
+        vars(self).update(known)
 
 
 class _Bounded(httpx2.SyncByteStream):
@@ -414,7 +411,7 @@ class _Bounded(httpx2.SyncByteStream):
         for part in self._inner:
             size += len(part)
             if size > _MOST_BYTES:
-                raise _TooLarge
+                raise _Failure(f"its response is larger than {_MOST_BYTES >> 20} MiB")
             if not self._streamed and time.monotonic() > self._deadline:
                 raise httpx2.ReadTimeout("the whole response took too long")
             yield part
@@ -427,28 +424,27 @@ def _client(endpoint: Endpoint) -> OpenAI:
     """The SDK's client: no retries, no redirects, no headers that come from the environment."""
 
     def bound(response: httpx2.Response) -> None:
+        response.headers.pop("Content-Encoding", None)  # a few bytes could become many
         response.stream = _Bounded(response, endpoint.timeout_s)
 
-    own: dict[str, Any] = {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project")}
-    own |= {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
+    def plain(request: httpx2.Request) -> None:
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
+
     return OpenAI(
         base_url=endpoint.base(),
         api_key="none",  # each request has its own header
         max_retries=0,
         timeout=endpoint.timeout_s,
-        default_headers=own,
+        default_headers={"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"},
         http_client=DefaultHttpxClient(
             follow_redirects=False,
-            trust_env=not is_loopback(endpoint.url),
+            # None: not by a proxy.
+            mounts={"http://": None, "https://": None} if is_loopback(endpoint.url) else None,
             timeout=endpoint.timeout_s,
-            event_hooks={"response": [bound]},
+            event_hooks={"request": [plain], "response": [bound]},
         ),
     )
-
-
-class _TooLarge(_Failure):
-    def __init__(self) -> None:
-        super().__init__(f"its response is larger than {_MOST_BYTES >> 20} MiB")
 
 
 def retry_after(value: str, now: float) -> float:
@@ -476,8 +472,6 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
     cause = error.__cause__ or error
-    if isinstance(cause, _TooLarge):
-        return cause
     if isinstance(cause, httpx2.TimeoutException):
         gone = isinstance(cause, httpx2.ConnectTimeout)
         words = f"no response within {timeout_s:g} s"
@@ -600,9 +594,11 @@ def _read(row: Any) -> tuple[str, str]:
     return text, reason if isinstance(reason, str) else ""
 
 
-def _finish_reason(told: str, stops: bool) -> Literal["eos", "stop", "length", "content_filter"]:
-    if told == "length" or told == "content_filter":
-        return told
+def _finish_reason(
+    reported: str, stops: bool
+) -> Literal["eos", "stop", "length", "content_filter"]:
+    if reported == "length" or reported == "content_filter":
+        return reported
     return "stop" if stops else "eos"
 
 

@@ -116,7 +116,7 @@ class Conversation:
     prompt_tokens: int = field(default=0, init=False)
     completion_tokens: int = field(default=0, init=False)
 
-    def ask(self, prompt: str) -> Plan[str]:
+    def complete(self, prompt: str) -> Plan[str]:
         """The model's text for a prompt, without a reasoning model's thoughts."""
         made = yield Request(prompt, chat=True, seed=self.rng.getrandbits(31))
         self.prompt_tokens += made.prompt_tokens

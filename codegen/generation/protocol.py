@@ -29,6 +29,7 @@ CAPABILITIES: Mapping[str, str] = {
     "mixtures": "forward passes on mixtures of tokens",
     "removal": "removal of tokens from the end of a sequence",
     "insertion": "a model that inserts tokens in any order",
+    "loop": "the decoding loop of this package",
 }
 
 
@@ -189,7 +190,12 @@ class Backend(ABC):
 
     @classmethod
     def open(cls, model: str, **options: Any) -> Backend:
-        """The back-end for a model, with options of its own by name."""
+        """The back-end for a model.
+
+        Args:
+            model: as the back-end takes it.
+            options: its own, by name; evaluations give ``batch_size``, the requests of a call.
+        """
         return cls(model, **options)  # type: ignore[call-arg]
 
     @abstractmethod

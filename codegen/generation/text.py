@@ -102,7 +102,7 @@ def encode(request: Request, tokenizer: Any, vocabulary: Vocabulary, *, heals: b
     """The prompt's tokens; of a prompt that is healed, without those taken back.
 
     Args:
-        request: what is asked.
+        request: with the prompt.
         tokenizer: the model's.
         vocabulary: the bytes of its tokens.
         heals: whether the decoder can let the first tokens reach back over the prompt's end.

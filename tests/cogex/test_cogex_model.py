@@ -7,7 +7,7 @@ from cogex_helpers import PLURAL, Scripted
 
 from codegen.cogex import text_of
 from codegen.cogex.families import FAMILIES
-from codegen.cogex.model import Ask, PseudoModel
+from codegen.cogex.model import PseudoModel, Query
 from codegen.cogex.tasks import shot_records
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
@@ -16,8 +16,8 @@ RECORD = FAMILIES["word_sorting"].record(1)
 GOOD = " pluralize('box')\n### Output\n{'ending': 'es', 'answer': 'boxes'}"
 
 
-def ask(program: str = PLURAL, call: str = "", key: str = "k", input: str = "box") -> Ask:
-    return Ask("Make it plural.", input, program, call, key)
+def ask(program: str = PLURAL, call: str = "", key: str = "k", input: str = "box") -> Query:
+    return Query("Make it plural.", input, program, call, key)
 
 
 def test_the_emulators_prompt_and_answer() -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegen.cogex.model import Ask, Emulation
+from codegen.cogex.model import Emulation, Query
 from codegen.cogex.search import (
     Found,
     ProgramSearch,
@@ -41,7 +41,7 @@ def program(number: int) -> str:
     return f"def solve_{number}(x):\n    return {{'answer': x}}"
 
 
-def quality(ask: Ask) -> bool:
+def quality(ask: Query) -> bool:
     """Whether an emulation is right: program number / 12 of the time, fixed by the pair."""
     number = int(ask.program.partition("solve_")[2].partition("(")[0])
     return random.Random(f"{number}/{ask.input}").random() < number / 12
@@ -51,7 +51,10 @@ class Model:
     """Writes ``texts`` by turns and emulates by ``quality``; counts what it is asked."""
 
     def __init__(
-        self, texts: Callable[[Ask], str], right: Callable[[Ask], bool] = quality, stop: int = -1
+        self,
+        texts: Callable[[Query], str],
+        right: Callable[[Query], bool] = quality,
+        stop: int = -1,
     ) -> None:
         self.texts, self.right, self.stop = texts, right, stop
         self.emulated: Counter[tuple[str, str]] = Counter()
@@ -62,7 +65,7 @@ class Model:
         if self.stop == 0:
             raise KeyboardInterrupt
 
-    def write(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(self, asks: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
         assert temperature == 0.7
         for number, ask in enumerate(asks):
             self._count()
@@ -70,7 +73,7 @@ class Model:
             text = self.texts(ask)
             yield number, text, "" if text else "truncated"
 
-    def emulate(self, asks: Sequence[Ask], temperature: float) -> Iterator[tuple[int, Emulation]]:
+    def emulate(self, asks: Sequence[Query], temperature: float) -> Iterator[tuple[int, Emulation]]:
         assert temperature == 0.05
         for number, ask in reversed(list(enumerate(asks))):
             self._count()
@@ -79,7 +82,7 @@ class Model:
             yield number, Emulation(ask.program, "", {"answer": answer})
 
 
-def by_item(ask: Ask) -> str:
+def by_item(ask: Query) -> str:
     return program(int(ask.input.removeprefix("in ")) % 12)
 
 
@@ -95,7 +98,7 @@ def test_the_full_search_is_a_plain_loop() -> None:
     model = Model(by_item)
     found, _ = search(model, method="full")
     scores = {
-        number: sum(quality(Ask("", item.input, program(number))) for item in ITEMS[12:])
+        number: sum(quality(Query("", item.input, program(number))) for item in ITEMS[12:])
         for number in range(12)
     }
     assert found.ranking[0].right == max(scores.values())
@@ -235,7 +238,7 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
 
 
 def test_programs_that_differ_in_comments_are_one() -> None:
-    def text(ask: Ask) -> str:
+    def text(ask: Query) -> str:
         return f"def solve_7(x):\n    # {ask.input}\n    return {{'answer': x}}"
 
     found, _ = search(Model(text))
@@ -245,7 +248,7 @@ def test_programs_that_differ_in_comments_are_one() -> None:
 
 
 def test_ties_go_to_the_program_written_more_often() -> None:
-    def text(ask: Ask) -> str:
+    def text(ask: Query) -> str:
         return program(1 if ask.input in ("in 0", "in 1", "in 2") else 2 + int(ask.input[3:]) % 2)
 
     found, _ = search(Model(text, right=lambda _: True), method="full")
@@ -255,7 +258,7 @@ def test_ties_go_to_the_program_written_more_often() -> None:
 
 
 def test_a_bad_program_is_written_anew() -> None:
-    def text(ask: Ask) -> str:
+    def text(ask: Query) -> str:
         return by_item(ask) if ask.index == 2 else ("import os", "def f(x): return 1")[ask.index]
 
     model = Model(text)
@@ -273,7 +276,7 @@ def test_every_candidate_fails() -> None:
 
 def test_no_emulation_has_an_answer() -> None:
     class Mute(Model):
-        def emulate(self, asks: Sequence[Ask], temperature: float):
+        def emulate(self, asks: Sequence[Query], temperature: float):
             for number, _ in enumerate(asks):
                 failure = "unbalanced" if number % 2 else "not_asked: too long"
                 yield number, Emulation("", "", {}, failure)
@@ -288,13 +291,13 @@ def test_no_emulation_has_an_answer() -> None:
 def test_a_threshold_asks_for_better_programs() -> None:
     """Algorithm 1: a program below alpha on Train is written anew; here the best try stays."""
 
-    def text(ask: Ask) -> str:
+    def text(ask: Query) -> str:
         return program(3 * ask.index)
 
     model = Model(text)
     found, _ = search(model, method="full", threshold=0.4, tries=4)
     on_train = {
-        number: sum(quality(Ask("", item.input, program(number))) for item in ITEMS[:12]) / 12
+        number: sum(quality(Query("", item.input, program(number))) for item in ITEMS[:12]) / 12
         for number in (0, 3, 6, 9)
     }
     first = next(number for number in (0, 3, 6, 9) if on_train[number] >= 0.4)
@@ -325,7 +328,7 @@ def test_the_vote_on_other_problems() -> None:
     items = [TaskItem(f"t{n}", f"in {100 + n}", f"out {100 + n}") for n in range(20)]
     tested = scores_on(run, found, items)
     numbers = [int(c.program.name.removeprefix("solve_")) for c in found.best]
-    right = [[quality(Ask("", i.input, program(n))) for n in numbers] for i in items]
+    right = [[quality(Query("", i.input, program(n))) for n in numbers] for i in items]
     assert tested == {
         "items": 20,
         "best": sum(row[0] for row in right),

@@ -56,7 +56,7 @@ class Upper(Backend):
             if on_text:
                 on_text(number, text)
             seed = request_seed(params.seed, request)
-            counts = {"prompt_tokens": 3, "completion_tokens": len(text)}
+            counts: dict[str, Any] = {"prompt_tokens": 3, "completion_tokens": len(text)}
             yield resolved.completion(number, request, text, "eos", seed=seed, **counts)
 
 
@@ -118,7 +118,7 @@ def test_readers_require_nothing() -> None:
 
 
 def test_unknown_back_ends_and_options_are_named(tiny_model_dir: Path) -> None:
-    with pytest.raises(ConfigError, match=r"back-end 'transfomers'.*transformers"):
+    with pytest.raises(ConfigError, match=r"backend 'transfomers'.*'transformers'"):
         backend_class("transfomers")
     with pytest.raises(ConfigError, match="--endpoint"):
         open_backend("openai", "m")

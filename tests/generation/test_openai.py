@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import gzip
 import json
 import logging
 import pickle
@@ -28,6 +29,7 @@ from codegen.generation import (
     Decoder,
     Request,
     SamplingParams,
+    openai,
     request_seed,
     samples,
 )
@@ -174,6 +176,38 @@ def test_a_server_that_drips(model: Model) -> None:
         # The whole response would take half an hour, with never a pause of 0.4 s.
         with pytest.raises(RequestFailed, match=r"no response within 0\.4 s"):
             ask(OpenAIBackend(endpoint))
+
+
+def test_proxies_are_not_for_this_machine(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert ask(client(model)).text == "a|0"
+    other = Endpoint("http://example.invalid/v1", "m", retries=0)
+    with pytest.raises(ModelUnusable, match="no connection"):
+        ask(OpenAIBackend(other))
+
+
+def test_a_response_without_bounds(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "_MOST_BYTES", 1 << 20)
+    model.answer = lambda _: completion("x" * (1 << 21))
+    with pytest.raises(RequestFailed, match="larger than 1 MiB"):
+        ask(client(model))
+    packed = gzip.compress(json.dumps(completion("y" * (1 << 22)).body).encode())
+    model.answer = lambda _: Reply(raw=packed, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(RequestFailed, match="not JSON"):
+        ask(client(model, retries=0))
+    assert len(model.bodies) == 2  # neither is tried again
+
+
+def test_nothing_of_the_environment_is_sent(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-secret")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: secret")
+    ask(client(model))
+    assert "secret" not in str(model.headers).lower() and KEY not in str(model.headers)
 
 
 def test_retry_after_holds_for_all_threads(model: Model) -> None:

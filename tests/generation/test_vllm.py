@@ -51,7 +51,7 @@ REQUESTS = [
 ]
 
 
-class PlainEngine:
+class PlainEngine(VllmEngine):
     """What vLLM does, by a loop over whole prefixes; of drafts, it accepts some each step."""
 
     device, dtype = "cpu", "float32"

@@ -40,7 +40,7 @@ def written(
 ) -> Plan[str]:
     """A plan for the universal code of an answer, written by the model."""
     prompt = prompts.write_prompt(question, answer, language, style, _example(style.name))
-    unicode = block((yield from model.ask(prompt)))
+    unicode = block((yield from model.complete(prompt)))
     if not unicode.strip():
         raise Unusable("empty_answer", "the answer holds no universal code")
     if _squeezed(unicode) == _squeezed(answer):
@@ -52,14 +52,14 @@ def written(
 
 def commented(question: str, skeleton: Translation, model: Conversation) -> Plan[str]:
     """A plan for universal code from the AST with comments from the model."""
-    unicode = block((yield from model.ask(prompts.comment_prompt(question, skeleton.text))))
+    unicode = block((yield from model.complete(prompts.comment_prompt(question, skeleton.text))))
     return checked_comments(skeleton, unicode)
 
 
 def graded(triple: Triple, least: int, model: Conversation) -> Plan[int]:
     """A plan for a grade of at least ``least``."""
     prompt = prompts.score_prompt(triple.question, triple.answer, triple.language, triple.unicode)
-    score = grade((yield from model.ask(prompt)))
+    score = grade((yield from model.complete(prompt)))
     if score < least:
         raise Unusable("low_score", f"graded {score}, below {least}")
     return score
@@ -67,7 +67,9 @@ def graded(triple: Triple, least: int, model: Conversation) -> Plan[int]:
 
 def invented(snippet: str, language: str, model: Conversation) -> Plan[tuple[str, str]]:
     """A plan for a question and its answer, inspired by a snippet."""
-    return problem_and_solution((yield from model.ask(prompts.snippet_prompt(snippet, language))))
+    return problem_and_solution(
+        (yield from model.complete(prompts.snippet_prompt(snippet, language)))
+    )
 
 
 def block(text: str) -> str:

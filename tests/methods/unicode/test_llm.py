@@ -234,7 +234,7 @@ def made(text: str, reason: Any = "eos") -> Completion:
 )
 def test_answers_that_are_not_whole(answer: Completion, reason: str) -> None:
     asked = Conversation(random.Random(0), 10)
-    plan = asked.ask("q")
+    plan = asked.complete("q")
     next(plan)
     with pytest.raises(Unusable) as caught:
         plan.send(answer)
@@ -243,7 +243,7 @@ def test_answers_that_are_not_whole(answer: Completion, reason: str) -> None:
 
 
 def test_thoughts_are_left_out() -> None:
-    plan = Conversation(random.Random(0), 10).ask("q")
+    plan = Conversation(random.Random(0), 10).complete("q")
     next(plan)
     with pytest.raises(StopIteration) as end:
         plan.send(made("<think>\n```\nno\n```</think>\r\n```\r\nyes\r\n```\r\n"))

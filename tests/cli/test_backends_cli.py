@@ -1,0 +1,134 @@
+"""``--backend`` of ``codegen generate`` and ``codegen eval run``, with a server on loopback."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
+from openai_server import (  # pyright: ignore[reportMissingImports]
+    Model,
+    completion,
+    error,
+    serving,
+    sse,
+)
+
+from codegen.cli import main
+
+Codegen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def server() -> Iterator[Model]:
+    with serving(lambda _: completion("    return 1\n", chat=False)) as model:
+        yield model
+
+
+@pytest.fixture
+def codegen(capsys: pytest.CaptureFixture[str]) -> Codegen:
+    """Runs a command: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_a_servers_text_is_streamed(codegen: Codegen, server: Model) -> None:
+    server.answer = lambda _: sse(["Hello", ", ", "you."])
+    code, out, err = codegen(
+        "generate", "--backend", "openai", "--endpoint", server.url, "--model", "m",
+        "--prompt", "Greet.", "--stop", "!",
+    )  # fmt: skip
+    assert (code, out) == (0, "Hello, you.\n"), err
+    (body,) = server.bodies
+    assert body["messages"] == [{"role": "user", "content": "Greet."}]
+    assert body["stream"] and body["stop"] == ["!"] and body["model"] == "m"
+
+
+def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: Model) -> None:
+    code, out, _ = codegen(
+        "generate", "--backend", "openai", "--endpoint", server.url, "--model", "m", "--no-chat",
+        "--prompt", "def f():\n", "-n", "3", "--temperature", "0.5", "--json",
+    )  # fmt: skip
+    samples = json.loads(out)["samples"]
+    assert code == 0 and [sample["completion"] for sample in samples] == ["    return 1\n"] * 3
+    assert {sample["index"] for sample in samples} == {0, 1, 2}
+    assert len({body["seed"] for body in server.bodies}) == 3
+    assert samples[0]["settings"] == {
+        "model": "m", "decoder": "sample", "max_new_tokens": 256, "temperature": 0.5,
+        "top_p": 1.0, "seed": 0, "endpoint": server.url,
+    }  # fmt: skip
+
+
+def test_a_run_over_a_server_is_resumed(codegen: Codegen, server: Model, tmp_path: Path) -> None:
+    problems = [
+        {
+            "task_id": f"t/{number}", "prompt": "def one():\n", "entry_point": "one",
+            "canonical_solution": "    return 1\n",
+            "test": "def check(candidate):\n    assert candidate() == 1\n",
+        }
+        for number in range(5)
+    ]  # fmt: skip
+    task = tmp_path / "task.jsonl"
+    task.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    command = [
+        "eval", "run", "humaneval", "--source", task, "--backend", "openai", "--endpoint",
+        server.url, "--model", "m", "--style", "continue", "-n", "2", "--batch-size", "4",
+        "--out", tmp_path / "run", "--json",
+    ]  # fmt: skip
+    inner = server.answer
+
+    def tired(body: dict[str, object]) -> object:
+        return inner(body) if len(server.bodies) <= 6 else error(400, "no more")
+
+    server.answer = tired  # type: ignore[assignment]
+    code, _, err = codegen(*command)
+    assert code == 1 and "no more" in err and "Traceback" not in err
+    server.answer = inner
+    before = len(server.bodies)
+    code, out, err = codegen(*command)
+    assert code == 0, err
+    assert json.loads(out)["origin"] == "openai"
+    assert len(server.bodies) == before + 6  # the first four are kept
+    stated = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
+    assert (stated["backend"], stated["endpoint"]) == ("openai", server.url)
+    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    assert len(lines) == 10 and json.loads(lines[0])["completion"] == "    return 1\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--backend", "openai"], "--endpoint"),
+        (["--endpoint", "http://localhost:1"], "--backend openai"),
+        (["--backend", "openai", "--endpoint", "http://h", "--vllm-option", "a=1"], "vllm"),
+        (["--backend", "openai", "--endpoint", "http://h", "--lm-infinite", "1,2"], "transformers"),
+        (["--backend", "openai", "--endpoint", "http://h", "--decoder", "rpg"], "logits"),
+        (["--backend", "vllm", "--decoder", "backspace"], "the back-end vllm does not offer"),
+        (["--backend", "lama"], "Unknown backend 'lama'"),
+    ],
+)
+def test_mistakes_are_found_before_a_model_is_loaded(
+    codegen: Codegen, arguments: list[str], what: str
+) -> None:
+    decoder = [] if "--decoder" in arguments else ["--decoder", "edit_sequence"]
+    code, out, err = codegen("generate", "--prompt", "x", *arguments, *decoder)
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert code == 2 and not out and len(lines) == 1 and what in lines[0]
+
+
+def test_the_old_name_of_a_back_end_works_with_a_note(codegen: Codegen) -> None:
+    code, _, err = codegen("generate", "--backend", "hf", "--prompt", "x", "--decoder", "nope")
+    first, *_, last = err.splitlines()
+    assert code == 2 and "'hf' is now called 'transformers'" in first
+    assert "Unknown decoder 'nope'" in last

@@ -168,11 +168,11 @@ def _write_texts(
     import torch
 
     from codegen.data.sources import open_source
-    from codegen.finetune.encode import Encoder
+    from codegen.finetune.dataset import TextEncoder
     from codegen.models import load_tokenizer, pick_dtype
     from codegen.records import Example, Segment, TrainingText, write_jsonl
 
-    encoder = Encoder(load_tokenizer(model), "chat")
+    encoder = TextEncoder(load_tokenizer(model), "chat")
     texts = []
     for example in open_source("stdlib"):
         if not isinstance(example, Example):

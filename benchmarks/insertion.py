@@ -90,7 +90,7 @@ def run(
 def _train(task: str, kind: str, folder: Path, steps: int, asked: int, seed: int) -> None:
     from codegen.benchmarks.evidence.insertion import settings
     from codegen.finetune import parse_recipe
-    from codegen.finetune.train import train
+    from codegen.finetune.run import train
 
     recipe = parse_recipe(settings(task, kind, folder, steps=steps, asked=asked, seed=seed))
     train(recipe)
@@ -102,8 +102,8 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
     import torch
 
     from codegen.data.sources.puzzles import Puzzles
-    from codegen.finetune.answers import exact_match
     from codegen.finetune.recipe import parse_recipe
+    from codegen.finetune.run import exact_match
     from codegen.models import count_parameters, load
 
     loaded = load(str(model), dtype=torch.float32)

@@ -14,7 +14,8 @@ What each kind of part is called with, and what it gives:
 * ``sources``: (text after the colon, :class:`codegen.data.sources.SourceOptions`) ->
   :class:`codegen.data.sources.Source`
 * ``filters``: text after the colon -> :class:`codegen.data.filters.Filter`
-* ``tasks``: see :mod:`codegen.evals.tasks`
+* ``tasks``: a subclass of :class:`codegen.evals.tasks.CodeTask`, or anything else with
+  ``load(name, about, source)`` -> :class:`codegen.evals.tasks.Task`
 * ``backends``: subclasses of :class:`codegen.generation.Backend`
 * ``decoders``: objects of :class:`codegen.generation.decoders.Reader` or ``StrategySpec``
 * ``rewards``: see :mod:`codegen.rewards`
@@ -51,7 +52,28 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "filters": {
         "decontaminate": "codegen.data.filters.decontamination:decontaminate",
     },
-    "tasks": {},
+    "tasks": {
+        "humaneval": "codegen.evals.tasks.humaneval:HumanEval",
+        "humaneval-short": "codegen.evals.tasks.humaneval:HumanEvalShort",
+        "humaneval-plus": "codegen.evals.tasks.evalplus:HumanEvalPlus",
+        "mbpp": "codegen.evals.tasks.mbpp:Mbpp",
+        "mbpp-test": "codegen.evals.tasks.mbpp:MbppTest",
+        "mbpp-sanitized": "codegen.evals.tasks.mbpp:MbppSanitized",
+        "mbpp-plus": "codegen.evals.tasks.evalplus:MbppPlus",
+        "humaneval-single-line": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-multi-line": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-random-span": "codegen.evals.tasks.infilling:Infilling",
+        "humaneval-random-span-light": "codegen.evals.tasks.infilling:Infilling",
+        "humanevalfix": "codegen.evals.tasks.humanevalfix:HumanEvalFix",
+        "humanevalfix-docs": "codegen.evals.tasks.humanevalfix:HumanEvalFixDocs",
+        "cruxeval-o": "codegen.evals.tasks.cruxeval:CruxEval",
+        "cruxeval-i": "codegen.evals.tasks.cruxeval:CruxEvalInputs",
+        "bigcodebench-hard": "codegen.evals.tasks.bigcodebench:BigCodeBench",
+        "coderepeteval": "codegen.evals.tasks.coderepeteval:CodeRepetEval",
+        "humaneval-edits": "codegen.evals.tasks.humaneval:HumanEvalEdits",
+        "wikisql": "codegen.evals.tasks.wikisql:WikiSql",
+        "kolmogorov": "codegen.evals.tasks.kolmogorov:Kolmogorov",
+    },
     "backends": {
         "transformers": "codegen.generation.transformers:TransformersBackend",
         "vllm": "codegen.generation.vllm:VllmBackend",

@@ -166,7 +166,7 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class _ToJudge:
     items: Sequence[_Item]
     asked: Sequence[str]  # the problems that have samples
     references: Mapping[str, str]  # problem id -> key
@@ -182,7 +182,7 @@ def _plan(
     task: Task[Any],
     problems: Mapping[str, Problem],
     described: Mapping[str, Any],
-) -> _Work:
+) -> _ToJudge:
     items: dict[tuple[str, int], _Item] = {}
     programs: dict[str, tuple[Problem, str]] = {}
     settings: dict[str, Any] | None = None
@@ -230,7 +230,7 @@ def _plan(
     if isinstance(samples, (str, Path)):
         ran, about = _read_run(Path(samples).with_name(RUN), task.name, settings)
         settings |= ran
-    return _Work(
+    return _ToJudge(
         list(items.values()),
         [problem.id for problem in asked],
         references,
@@ -278,7 +278,7 @@ def _read_run(
     return {}, {}
 
 
-def _check_ks(ks: Sequence[int], work: _Work) -> None:
+def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
     fewest = min(Counter(item.problem_id for item in work.items).values())
     for k in ks:
         if not 1 <= k <= fewest:
@@ -331,7 +331,7 @@ def _read_executions(path: Path, signer: Signer) -> dict[str, Verdict]:
 
 
 def _execute(
-    work: _Work,
+    work: _ToJudge,
     task: Task[Any],
     sandbox: SandboxProtocol,
     log: Journal,
@@ -361,7 +361,7 @@ def _execute(
             on_progress(judged, total)
 
 
-def _verdicts(work: _Work, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
+def _verdicts(work: _ToJudge, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
     for item in work.items:
         if item.key:
             yield replace(done[item.key], problem_id=item.problem_id, index=item.index)
@@ -374,7 +374,7 @@ def _verdicts(work: _Work, done: Mapping[str, Verdict]) -> Iterator[Verdict]:
 
 def _summary(
     task: Task[Any],
-    work: _Work,
+    work: _ToJudge,
     verdicts: Sequence[Verdict],
     done: Mapping[str, Verdict],
     described: Mapping[str, Any],
@@ -409,14 +409,14 @@ def _summary(
     )
 
 
-def _gate(task: Task[Any], work: _Work, done: Mapping[str, Verdict]) -> ReferenceGate:
+def _gate(task: Task[Any], work: _ToJudge, done: Mapping[str, Verdict]) -> ReferenceGate:
     ran = {id_: done[key] for id_, key in work.references.items() if key in done}
     return ReferenceGate.of(ran, task.reference_exceptions)
 
 
 def _notes(
     task: Task[Any],
-    work: _Work,
+    work: _ToJudge,
     problems: Sequence[ProblemScore],
     statuses: Mapping[str, int],
     reference: ReferenceGate,

@@ -48,6 +48,9 @@ fenced = "tiny_parts:FENCED"
 lowest = "tiny_parts:LOWEST"
 odd = "tiny_parts:brief"
 
+[project.entry-points."codegen.tasks"]
+sums = "tiny_parts:Sums"
+
 [project.entry-points."codegen.rewards"]
 brief = "tiny_parts:brief"
 """
@@ -59,6 +62,8 @@ from codegen.config import Config, parse_config
 from codegen.data import MemorySource, Rejected
 from codegen.generation import Backend
 from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
+from codegen.evals.sandbox import Job
+from codegen.evals.tasks import CodeTask, Problem
 from codegen.records import Example, Segment, TrainingText
 from codegen.rewards import Scored
 
@@ -150,6 +155,27 @@ LOWEST = StrategySpec(
 )
 
 
+class Sums(CodeTask):
+    """A task: add a number."""
+
+    about = "adding small numbers"
+
+    @classmethod
+    def load(cls, name, about, source=None):
+        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
+        return cls(name, about, problems, "made up")
+
+    def reference(self, problem):
+        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
+
+    def buggy(self, problem):
+        return [problem.prompt + "    return 7\n"]
+
+    def job(self, problem, program):
+        i = problem.id[-1]
+        return Job(program, test=f"assert add{i}(1) == 1 + {i}")
+
+
 def brief(samples, verdicts):
     """A reward: passed, and the shorter the better."""
     return [
@@ -178,6 +204,18 @@ def codegen(installed: Path, *arguments: str | Path) -> subprocess.CompletedProc
         [sys.executable, "-m", "codegen", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_task(installed: Path) -> None:
+    listed = codegen(installed, "eval", "tasks", "--json")
+    assert {"name": "sums", "about": "adding small numbers"} in json.loads(listed.stdout)["tasks"]
+    done = codegen(installed, "eval", "check", "sums", "--json")
+    if "no safe way" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["passed"], found["rejected"], found["source"]) == (3, 3, "made up")
 
 
 @pytest.mark.slow

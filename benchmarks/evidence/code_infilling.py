@@ -25,7 +25,7 @@ from codegen.benchmarks.evidence.setting import arguments, once
 from codegen.benchmarks.tools.byte_bpe import train_byte_bpe
 from codegen.benchmarks.tools.definitions import DefinitionsSource, installed_roots
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import train
+from codegen.finetune.run import train
 from codegen.methods.infilling import Infilling, Unsuitable
 from codegen.records import Example, TrainingText, write_jsonl
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.setting import arguments, once, save_llama, table
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import train
+from codegen.finetune.run import train
 from codegen.records import Segment, TrainingText, write_jsonl
 
 _LONGEST = 256

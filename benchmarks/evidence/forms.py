@@ -44,7 +44,7 @@ from codegen.evals.metrics.text import compiles
 from codegen.evals.sandbox import Sandbox
 from codegen.evals.statistics import pass_at_k
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import train
+from codegen.finetune.run import train
 from codegen.lintseq import LintSeq, resolve
 from codegen.methods.unicode import UniCode, instruction
 from codegen.models import load

@@ -15,7 +15,7 @@ from typing import Any
 
 from codegen.benchmarks.evidence.setting import arguments
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import TrainingResult, train
+from codegen.finetune.run import TrainingResult, train
 
 KINDS = ("insertion", "llama", "fixed_masks", "flexible_masks")
 # Task -> (width, steps).

@@ -18,7 +18,7 @@ from codegen.benchmarks.evidence.sequencematch import sums
 from codegen.benchmarks.evidence.setting import arguments, once, small_model, table
 from codegen.decoding.loop import Row, decode
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import train
+from codegen.finetune.run import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
 

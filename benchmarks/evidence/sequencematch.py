@@ -28,7 +28,7 @@ from codegen.benchmarks.evidence.setting import arguments, once, small_model, ta
 from codegen.decoding.loop import Row
 from codegen.evals.sandbox import Sandbox
 from codegen.finetune import parse_recipe
-from codegen.finetune.train import train
+from codegen.finetune.run import train
 from codegen.methods.backspace import BKSPC, Backspace, load_codec
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl

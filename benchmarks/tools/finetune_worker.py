@@ -63,9 +63,9 @@ class Clock:
 def _ours(job: dict[str, Any], clock: Clock) -> None:
     import torch
 
-    from codegen.finetune import parse_recipe
+    from codegen.finetune import losses, parse_recipe
     from codegen.finetune import trainer as trainers
-    from codegen.finetune.train import train
+    from codegen.finetune.run import train
 
     original = trainers.StepTrainer.training_step
 
@@ -79,8 +79,7 @@ def _ours(job: dict[str, Any], clock: Clock) -> None:
         return original(self, model, inputs, num)
 
     trainers.StepTrainer.training_step = training_step  # type: ignore[method-assign]
-    for module in (trainers,):
-        clock.watch(module, "negative_log_likelihood")
+    clock.watch(losses, "negative_log_likelihood")
     recipe = {
         "model": job["model"],
         "data": job["data"],

@@ -30,20 +30,20 @@ def finetune(
     """
     from dataclasses import asdict
 
-    from codegen.finetune import load_recipe
-    from codegen.finetune.recipe import describe_keys
+    from codegen.config import keys
+    from codegen.finetune import Recipe, load_recipe
 
     settings = load_recipe(recipe, overrides)
     if check:
         if not as_json:
-            for key, allowed, about in describe_keys():
-                section, _, name = key.rpartition(".")
+            for key in keys(Recipe):
+                section, _, name = key.name.rpartition(".")
                 value = getattr(getattr(settings, section) if section else settings, name)
-                echo(f"{visible(f'{key}: {value}'):<44} # {about} ({allowed})")
-        return asdict(settings)
+                line = visible(f"{key.name}: {value}")
+                echo(f"{line:<44} # {key.about} ({key.allowed})")
+        return settings.model_dump(mode="json")
 
-    from codegen.finetune.processes import is_first
-    from codegen.finetune.train import train
+    from codegen.finetune.run import is_first, train
 
     if not is_first():
         train(settings)

@@ -1,11 +1,12 @@
-"""Fine-tuning: typed recipes, the loss mask from segments, one trainer.
+"""Fine-tuning: recipe -> dataset -> plan -> trainer -> run.
 
-``recipe`` reads and checks the YAML; ``encode`` turns training texts into token ids and labels;
-``plan`` fixes which examples each optimizer step sees; ``train`` runs transformers' Trainer on that
-plan.
+In reading order: ``recipe`` (the settings, checked), ``run`` (what happens to a directory),
+``model`` (loaded or new, with an adapter), ``dataset`` (texts to tokens and loss masks), ``plan``
+(which examples each step sees), ``batches`` (rows as tensors), ``trainer`` (transformers' Trainer
+over whole steps), ``losses``, ``attention`` (who sees whom in a row); ``seqmatch``, ``infilling``
+are one method each. ``recipes/sft_loop.py`` is the same as one flat script to copy and change.
 """
 
 from codegen.finetune.recipe import Recipe, load_recipe, parse_recipe
-from codegen.finetune.sections import LoRA
 
-__all__ = ["LoRA", "Recipe", "load_recipe", "parse_recipe"]
+__all__ = ["Recipe", "load_recipe", "parse_recipe"]

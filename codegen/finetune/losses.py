@@ -1,38 +1,40 @@
-"""What is minimised over the micro-batches of one optimizer step.
+"""What is minimized over the micro-batches of one optimizer step.
 
-The loss is a sum over the step's trained actions, divided by how many there are, whatever the split
-into micro-batches, rows and processes; so the gradient does not depend on the split.
+The loss is a sum over the step's trained actions divided by their number, however the step is split
+into micro-batches, rows and processes; so the gradient does not depend on the split. A loss is a
+subclass of :class:`Likelihood`: plain (here), of several depths of a model (here),
+:mod:`codegen.finetune.seqmatch` and :mod:`codegen.finetune.infilling`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.finetune.batch import MicroBatch
-from codegen.finetune.seqmatch import Actions, Objective, terms
+from codegen.finetune.batches import MicroBatch, StepDataset
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 
 @dataclass(slots=True)
-class Tally:
+class LossSums:
     """Sums of losses and their counts by name, over any number of micro-batches.
 
-    The sums stay on the device until they are asked for.
+    The sums stay on the device until the means are taken.
     """
 
     sums: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
-    def add(self, name: str, total: Tensor, count: int) -> None:
-        """Adds a sum over so many actions."""
-        total = total.detach()
+    def add(self, name: str, losses: Tensor) -> None:
+        """Adds the losses of some actions, of any shape."""
+        total = losses.detach().sum()
         self.sums[name] = self.sums[name] + total if name in self.sums else total
-        self.counts[name] += count
+        self.counts[name] += losses.numel()
 
     def sum_over(self, group: Any) -> None:
         """Adds what the other processes of a group have under the same names."""
@@ -44,74 +46,127 @@ class Tally:
             self.sums[name], self.counts[name] = both[0], round(float(both[1]))
 
     def means(self) -> dict[str, float]:
-        """The mean of each name, and an empty tally from here on."""
+        """The mean of each name; empties the sums."""
         means = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums.clear()
         self.counts.clear()
         return means
 
 
+class Likelihood:
+    """Maximum likelihood: the negative log-likelihood of each trained action."""
+
+    def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
+        """The losses whose sum is minimized: float32 [T], with gradients.
+
+        Args:
+            model: the model, wrapped or not.
+            batch: a micro-batch on the model's device.
+            step: number of the optimizer step, from 0.
+            sums: receives the parts of the loss that are reported by name.
+        """
+        losses = negative_log_likelihood(model, batch)
+        add_by_domain(sums, batch, losses)
+        return losses
+
+    def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
+        """Adds ``eval_loss`` of a held-out micro-batch."""
+        sums.add("eval_loss", negative_log_likelihood(model, batch))
+
+    def own_batches(
+        self,
+        model: Any,
+        step: int,
+        data: StepDataset,
+    ) -> list[tuple[MicroBatch, float]]:
+        """Micro-batches that the model sampled itself, with their weights against the data's."""
+        return []
+
+    def save(self, folder: Path) -> None:
+        """Writes the state of the loss, if it has any, into a checkpoint's directory."""
+
+    def load(self, folder: Path) -> None:
+        """Reads what :meth:`save` wrote."""
+
+
+class NestedLikelihood(Likelihood):
+    """Sorted fine-tuning of a nested draft: the mean of the likelihoods at several depths.
+
+    Source: Kavehzadeh et al., *S2D* (arXiv 2407.01955, section 3.2), after *Sorted LLaMA* (arXiv
+    2309.08968). The draft is the first layers of a model; the sub-models of a few depths share its
+    norm and head. One forward pass gives the hidden states at all depths, and the loss is the plain
+    mean of their cross entropies: no weights and no distillation, so that one draft serves several
+    targets.
+
+    Args:
+        exits: depths of the sub-models, the last that of the model.
+        trains_all: whether all depths are trained, or only the last; all are evaluated.
+    """
+
+    def __init__(self, exits: Sequence[int], *, trains_all: bool) -> None:
+        self.exits, self.trains_all = tuple(exits), trains_all
+
+    def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
+        """See :meth:`Likelihood.losses`."""
+        if not self.trains_all:
+            return super().losses(model, batch, step, sums)
+        by_exit = sorted_likelihoods(model, batch, self.exits)
+        for depth, part in zip(self.exits, by_exit, strict=True):
+            sums.add(f"loss_layer_{depth}", part)
+        losses = by_exit.mean(0)
+        add_by_domain(sums, batch, losses)
+        return losses
+
+    def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
+        """Adds ``eval_loss``, and ``eval_loss_layer_N`` of each depth."""
+        by_exit = sorted_likelihoods(model, batch, self.exits)
+        sums.add("eval_loss", by_exit.mean(0) if self.trains_all else by_exit[-1])
+        for depth, part in zip(self.exits, by_exit, strict=True):
+            sums.add(f"eval_loss_layer_{depth}", part)
+
+
 def negative_log_likelihood(model: Any, batch: MicroBatch) -> Tensor:
     """Of each action, in nats: float32 [T]."""
     import torch
 
-    logits = _at(model(**batch.inputs, use_cache=False).logits, batch.nodes)
-    return torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+    logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
+    flat = logits.reshape(-1, logits.shape[-1])
+    # A single row with exactly its own columns needs no selection, and so no copy.
+    picked = flat if len(flat) == len(batch.nodes) and len(logits) == 1 else flat[batch.nodes]
+    return torch.nn.functional.cross_entropy(picked.float(), batch.targets, reduction="none")
 
 
-def sequence_match(
-    model: Any, batch: MicroBatch, objective: Objective, backspace: int | None
-) -> tuple[Tensor, Tensor]:
-    """Discounted negative log-likelihood and penalty of each action; see :func:`.seqmatch.terms`.
+def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> Tensor:
+    """Negative log-likelihood of each action at each depth, in nats: float32 [exits, T].
 
     Args:
-        model: the model.
-        batch: made with ``successors``.
-        objective: the loss.
-        backspace: id of the backspace, which is no action where only the prompt stands.
+        model: the draft, wrapped or not.
+        batch: what it is run on.
+        exits: depths, the last that of the model.
     """
     import torch
 
-    logits = model(**batch.inputs, use_cache=False).logits
-    flat = logits.reshape(-1, logits.shape[-1])
-    values = _log_sums(flat)  # of every state whose logits are at hand
-    value, then = values[batch.nodes], values[batch.then]
-    chosen = flat[batch.nodes, batch.targets].float()
-    if backspace is not None:
-        value = _without(value, flat[batch.nodes, backspace].float(), batch.start)
-        starts = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        starts[batch.nodes[batch.start]] = True  # a backspace can lead back to there
-        then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
-    actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
-    return terms(actions, objective)
+    from codegen.decoding.strategies.sorted import parts_of
+
+    output = model(**batch.inputs, use_cache=False, output_hidden_states=True)
+    parts = parts_of(getattr(model, "module", model))
+    logits = []
+    for depth in exits[:-1]:
+        hidden = output.hidden_states[depth][:, batch.inputs["logits_to_keep"]]  # [B, C, H]
+        # Only where an action is trained: the head is most of the work.
+        picked = hidden.reshape(-1, hidden.shape[-1])[batch.nodes]
+        logits.append(parts.head(parts.norm(picked)).float())
+    last = output.logits
+    logits.append(last.reshape(-1, last.shape[-1])[batch.nodes].float())
+    return torch.stack(
+        [torch.nn.functional.cross_entropy(at, batch.targets, reduction="none") for at in logits]
+    )
 
 
-def tally_by_domain(tally: Tally, batch: MicroBatch, losses: Tensor) -> None:
-    """Adds losses [T] to the domains of their examples, where there are any."""
-    names = sorted({name for name in batch.domains if name})
-    for name in names:
+def add_by_domain(sums: LossSums, batch: MicroBatch, losses: Tensor) -> None:
+    """Adds losses [T] under ``loss_DOMAIN`` of their examples, where those have a domain."""
+    for name in sorted({name for name in batch.domains if name}):
         of_example = losses.new_tensor([domain == name for domain in batch.domains]).bool()
         of_action = of_example[batch.trajectory]
-        if count := int(of_action.sum()):  # of a shared row the actions may be another's
-            tally.add(f"loss_{name}", losses[of_action].sum(), count)
-
-
-def _at(logits: Tensor, nodes: Tensor) -> Tensor:
-    """Logits [T, V] in float32 at flat places of [B, C, V]."""
-    flat = logits.reshape(-1, logits.shape[-1])
-    # One row asked for its own columns and no others: nothing to pick, no copy.
-    picked = flat if len(flat) == len(nodes) and len(logits) == 1 else flat[nodes]
-    return picked.float()
-
-
-def _log_sums(flat: Tensor) -> Tensor:
-    return flat.float().logsumexp(-1)
-
-
-def _without(log_sum: Tensor, logit: Tensor, where: torch.Tensor) -> Tensor:
-    """log(exp(log_sum) - exp(logit)) where so marked: an action taken out of a logsumexp."""
-    import torch
-
-    # 1 - p(action): kept from 0, where the rest has no mass that float32 can tell.
-    left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
-    return torch.where(where, log_sum + left, log_sum)
+        if int(of_action.sum()):  # the other part of a shared row may hold all of its actions
+            sums.add(f"loss_{name}", losses[of_action])

@@ -1,9 +1,12 @@
 """Which examples each optimizer step sees, in which rows, fixed before training.
 
-The plan is a function of the examples, the settings and the seed alone. Resuming is skipping its
-first steps, with no sampler's or curriculum's state to restore; all processes have the same plan
-and take their share of each step; and two runs over the same example ids, with one text each (say,
-LintSeq and its baseline), see the same programs at the same steps.
+The plan is a function of the examples, the settings and the seed alone. Resuming skips its first
+steps, with no sampler's or curriculum's state to restore; all processes have the same plan and take
+their share of each step; and two runs over the same example ids, with one text each (say, LintSeq
+and its baseline), see the same programs at the same steps.
+
+Three kinds: permutations of all examples (:func:`make_plan`), chunks of one example of each domain
+(:func:`make_mixture`), and steps of one length each, short ones first (:func:`make_curriculum`).
 """
 
 from __future__ import annotations
@@ -17,21 +20,25 @@ from typing import Any, Literal
 
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
-from codegen.finetune.batch import Isolation, Row
-from codegen.finetune.curriculum import Draw, Odds, bucket_of, draw_order, grid, odds_of
-from codegen.finetune.encode import Encoded
+from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.recipe import Curriculum, Recipe
 
+Isolation = Literal["example", "chunk", "none"]
 Order = Literal["fixed", "random", "default_first"]
+Odds = Literal["uniform", "grow_linear", "grow_p2"]
+Draw = Literal["paper", "weighted", "deterministic"]
+# The examples of a row, by number, in chunks.
+Row = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StepPlan:
     """The steps of a run.
 
     Attributes:
         steps: for each optimizer step its micro-batches, each a list of rows.
-        widths: for each step the width its rows are padded to, 0 for that of the longest.
         isolation: which examples of a row see one another.
+        widths: for each step the width its rows are padded to; empty for that of the longest row.
     """
 
     steps: list[list[list[Row]]]
@@ -43,12 +50,35 @@ class Plan:
         return [number for rows in self.steps[step] for number in _numbers(rows)]
 
     def width(self, step: int) -> int:
-        """See ``widths``."""
+        """The least width of a step's rows; 0 for that of the longest."""
         return self.widths[step] if self.widths else 0
 
 
+def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
+    """The plan that a recipe describes."""
+    if recipe.curriculum.mode != "none":
+        return make_curriculum(examples, recipe.curriculum, steps=recipe.steps, seed=recipe.seed)
+    options: dict[str, Any] = {
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        "micro_batch_size": recipe.micro_batch_size,
+        "seed": recipe.seed,
+        "row_length": recipe.capacity,
+        "isolation": recipe.isolation,
+    }
+    if not recipe.uses_mixture:
+        return make_plan(examples, **options)
+    return make_mixture(
+        examples,
+        **options,
+        balance=recipe.mixture.balance,
+        order=recipe.mixture.order,
+        default=next((d for d in recipe.domains if d not in recipe.mixture.systems), ""),
+    )
+
+
 def make_plan(
-    examples: Sequence[Encoded],
+    examples: Sequence[EncodedExample],
     *,
     steps: int,
     batch_size: int,
@@ -56,11 +86,11 @@ def make_plan(
     seed: int,
     row_length: int = 0,
     isolation: Isolation = "example",
-) -> Plan:
-    """``batch_size`` examples a step.
+) -> StepPlan:
+    """``batch_size`` examples per step.
 
     Each epoch is a fresh permutation; a batch may span two epochs, so no example is ever left out.
-    With ``row_length``, the examples of a step are packed into rows of that many tokens at most;
+    With ``row_length``, the examples of a step are packed into rows of at most that many tokens;
     without, each has a row, and rows of like length share a micro-batch. Neither changes the step's
     gradient as long as examples are isolated.
     """
@@ -71,7 +101,7 @@ def make_plan(
 
 
 def make_mixture(
-    examples: Sequence[Encoded],
+    examples: Sequence[EncodedExample],
     *,
     steps: int,
     batch_size: int,
@@ -82,21 +112,24 @@ def make_mixture(
     balance: bool,
     order: Order,
     default: str = "",
-) -> Plan:
+) -> StepPlan:
     """Mixture-of-Instructions (arXiv 2404.18410): chunks of one example of each domain.
 
     Args:
         examples: of at least two domains.
         steps: of the optimizer.
-        batch_size: examples a step, a multiple of the number of domains.
-        micro_batch_size: rows a forward pass.
+        batch_size: examples per step, a multiple of the number of domains.
+        micro_batch_size: rows per forward pass.
         seed: of the order.
         row_length: see :func:`make_plan`.
         isolation: ``chunk`` for the paper's mask.
         balance: each chunk has one example of each domain, and small domains repeat; otherwise
-            examples come as they are, and a chunk is as many of them.
+            examples keep their order, and a chunk is as many of them.
         order: of the domains in a chunk: by name, at random, or ``default`` first.
-        default: the domain that has no system prompt of its own.
+        default: the domain without a system prompt of its own.
+
+    Raises:
+        ConfigError: if the domains do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
@@ -105,8 +138,8 @@ def make_mixture(
     size = len(names)
     if size < 2 or batch_size % size:
         raise ConfigError(
-            f"A mixture of {size} domains can't make steps of {batch_size} examples.",
-            "Name two domains or more under data, and choose a multiple for batch_size.",
+            f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
+            "Name at least two domains under data, and set batch_size to a multiple of them.",
         )
     wanted = steps * batch_size // size
     if balance:
@@ -130,49 +163,37 @@ def make_mixture(
 
 
 def make_curriculum(
-    examples: Sequence[Encoded],
-    *,
-    steps: int,
-    tokens_per_step: int,
-    micro_batch_tokens: int,
-    seed: int,
-    least: int,
-    most: int,
-    finer: bool = False,
-    odds: Odds = "grow_p2",
-    draw: Draw = "paper",
-    cycles: int = 1,
-) -> Plan:
-    """Dataset Decomposition: see :mod:`codegen.finetune.curriculum`.
+    examples: Sequence[EncodedExample], curriculum: Curriculum, *, steps: int, seed: int
+) -> StepPlan:
+    """Dataset Decomposition: steps of equal tokens and one length each, short lengths first.
 
-    Each step has rows of one length, ``tokens_per_step`` tokens of them (at least one row). How
-    many steps a length gets is its share of the tokens. The first step is of the longest length, so
-    that what does not fit into memory fails at once.
+    Source: Pouransari et al., "Dataset Decomposition: Faster LLM Training with Variable Sequence
+    Length Curriculum", NeurIPS 2024 (arXiv 2405.13226), section 3.2 and appendix B.2.
+
+    Each step has rows of one length, ``tokens_per_step`` slots of them (at least one row); an
+    example goes to the smallest length that holds it. How many steps a length gets is its share of
+    the tokens. The first step has the longest length, so that what does not fit into memory fails
+    at once.
 
     Args:
-        examples: each goes to the smallest length that holds it.
+        examples: pieces of texts (mode ``decompose``), or whole ones (``bucket``).
+        curriculum: lengths, odds and cycles.
         steps: of the optimizer.
-        tokens_per_step: slots, padding among them.
-        micro_batch_tokens: slots of a forward pass.
         seed: of the order.
-        least: the shortest length.
-        most: the longest that must fit.
-        finer: whether there are lengths between the powers of two.
-        odds: of lengths.
-        draw: how they are used.
-        cycles: repetitions of the curriculum.
     """
-    sizes = grid(least, most, finer=finer)
+    finer = curriculum.finer and curriculum.mode == "bucket"
+    sizes = grid(curriculum.least, max(map(len, examples)), finer=finer)
     held: list[list[int]] = [[] for _ in sizes]
     for number, example in enumerate(examples):
         held[bucket_of(len(example), sizes)].append(number)
     tokens = [len(numbers) * size for numbers, size in zip(held, sizes, strict=True)]
     counts = apportion(steps, tokens)
     rng = random.Random(f"{seed}:curriculum")
-    order = draw_order(counts, odds_of(odds, len(sizes)), cycles, draw, rng)
+    odds = odds_of(curriculum.odds, len(sizes))
+    order = draw_order(counts, odds, curriculum.cycles, curriculum.draw, rng)
     longest = max(order)
     order.insert(0, order.pop(order.index(longest)))
-    batch = [max(1, tokens_per_step // size) for size in sizes]
+    batch = [max(1, curriculum.tokens_per_step // size) for size in sizes]
     streams = [
         iter(_endless(examples, numbers, seed, count * rows))
         for numbers, count, rows in zip(held, counts, batch, strict=True)
@@ -180,12 +201,102 @@ def make_curriculum(
     planned = []
     for bucket in order:
         rows: list[Row] = [((next(streams[bucket]),),) for _ in range(batch[bucket])]
-        planned.append(_grouped(rows, max(1, micro_batch_tokens // sizes[bucket])))
-    return Plan(planned, widths=[sizes[bucket] for bucket in order])
+        planned.append(_grouped(rows, max(1, curriculum.micro_batch_tokens // sizes[bucket])))
+    return StepPlan(planned, widths=[sizes[bucket] for bucket in order])
+
+
+def grid(least: int, most: int, *, finer: bool = False) -> list[int]:
+    """Lengths least, 2 least, ... up to the first that is ``most`` or more.
+
+    Args:
+        least: the smallest.
+        most: what must fit.
+        finer: with 1.5 times each in between, so that at most a third of a row is padding.
+    """
+    sizes = []
+    size = least
+    while True:
+        sizes.append(size)
+        if size >= most:
+            return sizes
+        if finer:
+            sizes.append(size * 3 // 2)
+            if sizes[-1] >= most:
+                return sizes
+        size *= 2
+
+
+def bucket_of(length: int, sizes: Sequence[int]) -> int:
+    """The number of the smallest of rising sizes that holds so many tokens."""
+    return next(number for number, size in enumerate(sizes) if size >= length)
+
+
+def odds_of(name: Odds, buckets: int) -> list[int]:
+    """The odds of each length, shortest first (table 2 of the paper)."""
+    if name == "uniform":
+        return [1] * buckets
+    if name == "grow_linear":
+        return list(range(buckets, 0, -1))
+    return [2**n for n in range(buckets - 1, -1, -1)]
+
+
+def draw_order(
+    counts: Sequence[int], odds: Sequence[int], cycles: int, draw: Draw, rng: random.Random
+) -> list[int]:
+    """Which length each step draws from; length i is drawn ``counts[i]`` times.
+
+    In each cycle, short lengths have the larger odds and run out first, so that it ends long.
+
+    Args:
+        counts: steps of each length, shortest first.
+        odds: see :func:`odds_of`.
+        cycles: repetitions of the curriculum over the run.
+        draw: ``paper``: odds among the lengths that are left (algorithm of appendix B.2).
+            ``weighted``: odds times the steps of that length in the cycle, as in the released code;
+            the same for equal counts. ``deterministic``: as in OLMo-core's data loader, each cycle
+            has as many parts as there are lengths; the share of length i in part p halves with the
+            distance of p from i, shuffled.
+        rng: decides the draws.
+    """
+    order: list[int] = []
+    for left in _split(counts, cycles):
+        if draw == "deterministic":
+            order += _parts(left, rng)
+            continue
+        weights = [o * (n if draw == "weighted" else 1) for o, n in zip(odds, left, strict=True)]
+        left = list(left)
+        while sum(left):
+            open_weights = [w if n else 0 for w, n in zip(weights, left, strict=True)]
+            (chosen,) = rng.choices(range(len(left)), open_weights)
+            left[chosen] -= 1
+            order.append(chosen)
+    return order
+
+
+def _split(counts: Sequence[int], cycles: int) -> list[list[int]]:
+    """Counts divided over cycles as evenly as whole numbers allow."""
+    return [[n * (c + 1) // cycles - n * c // cycles for n in counts] for c in range(cycles)]
+
+
+def _parts(left: Sequence[int], rng: random.Random) -> list[int]:
+    parts: list[list[int]] = [[] for _ in left]
+    for length, count in enumerate(left):
+        shares = [2.0 ** -abs(part - length) for part in range(len(left))]
+        given, passed = 0, 0.0
+        for part, share in enumerate(shares):
+            passed += share
+            upto = round(count * passed / sum(shares))
+            parts[part] += [length] * (upto - given)
+            given = upto
+    for part in parts:
+        rng.shuffle(part)
+    return [length for part in parts for length in part]
 
 
 def apportion(total: int, weights: Sequence[float]) -> list[int]:
-    """``total`` whole things by weights: rounded down, the rest to the largest remainders."""
+    """``total`` divided by weights into whole numbers: rounded down, the rest to the largest
+    remainders.
+    """
     shares = [total * weight / sum(weights) for weight in weights]
     counts = [int(share) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda i: (counts[i] - shares[i], i))
@@ -197,8 +308,8 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
     """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
 
-    All run equally many, so that processes never wait for one another's: the last ones run a
-    micro-batch again for nothing where there are too few.
+    All processes run equally many, so that none waits for another: where there are too few, the
+    last ones run a micro-batch again whose losses do not count.
     """
     rounds = -(-len(micro_batches) // world)
     found = []
@@ -209,9 +320,9 @@ def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[
     return found
 
 
-def statistics(examples: Sequence[Encoded], plan: Plan) -> dict[str, Any]:
+def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """What the plan shows the model: slots, padding, trained tokens, rows, micro-batches."""
-    slots = padding = trained = rows = micro_batches = 0
+    slots = padding = rows = micro_batches = 0
     used: Counter[int] = Counter()
     for step, planned in enumerate(plan.steps):
         for micro_batch in planned:
@@ -235,12 +346,12 @@ def statistics(examples: Sequence[Encoded], plan: Plan) -> dict[str, Any]:
 
 
 def _planned(
-    examples: Sequence[Encoded],
+    examples: Sequence[EncodedExample],
     batches: Iterable[Sequence[tuple[int, ...]]],
     micro_batch_size: int,
     row_length: int,
     isolation: Isolation,
-) -> Plan:
+) -> StepPlan:
     def length(chunk: tuple[int, ...]) -> int:
         return sum(len(examples[number]) for number in chunk)
 
@@ -252,7 +363,7 @@ def _planned(
             rows = [tuple(chunks[k] for k in sorted(row)) for row in packed]
         rows.sort(key=lambda row: (sum(map(length, row)), row))
         steps.append(_grouped(rows, micro_batch_size))
-    return Plan(steps, isolation)
+    return StepPlan(steps, isolation)
 
 
 def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
@@ -264,9 +375,9 @@ def _numbers(rows: Iterable[Row]) -> Iterable[int]:
 
 
 def _endless(
-    examples: Sequence[Encoded], numbers: Sequence[int], seed: int, wanted: int
+    examples: Sequence[EncodedExample], numbers: Sequence[int], seed: int, wanted: int
 ) -> list[int]:
-    """So many example numbers, one permutation after another."""
+    """``wanted`` example numbers, one permutation after another."""
     order: list[int] = []
     epoch = 0
     while len(order) < wanted:
@@ -276,11 +387,11 @@ def _endless(
 
 
 def _permutation(
-    examples: Sequence[Encoded], numbers: Iterable[int], seed: int, epoch: int
+    examples: Sequence[EncodedExample], numbers: Iterable[int], seed: int, epoch: int
 ) -> list[int]:
     """Sorts by a keyed hash of the example id and of which text of that example it is.
 
-    So the texts of one program are spread over the epoch, not neighbours in one batch.
+    So the texts of one program are spread over the epoch instead of sharing a batch.
     """
     seen: Counter[str] = Counter()
     keyed = []

@@ -1,187 +1,379 @@
 """Recipes: a fine-tuning run as a typed YAML file.
 
-Every key is checked for its name, type and range before anything heavy is loaded; an error names
-the file, the key, what was given and what is allowed (:mod:`codegen.finetune.settings`).
+Every key is checked for its name, type and range before anything heavy is loaded
+(:mod:`codegen.config`); an error names the file, the key, the value and what is allowed. Sections
+hold the settings of one method or one part of a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from codegen.errors import ConfigError, InputError
-from codegen.finetune.sections import (
-    Curriculum,
-    Evaluation,
-    LoRA,
-    Mixture,
-    Network,
-    SequenceMatch,
-    Sorted,
-)
-from codegen.finetune.settings import describe, override, parse, setting
+from pydantic import Field
 
-NEW = "new"  # the name of a model from scratch
+from codegen.config import Config, Text, parse_config, read_config
+from codegen.errors import ConfigError
+
+NEW = "new"  # as the model: one with random weights
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
+    if wrong:
+        raise ConfigError(message, remedy)
+
+
+class LoRA(Config):
+    """Low-rank adapters (Hu et al. 2021) on linear layers."""
+
+    rank: int = Field(16, ge=1, le=1024, description="rank of the update")
+    alpha: int = Field(32, ge=1, le=4096, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout on the adapter's input")
+    targets: Text | Texts = Field("all-linear", description="'all-linear' or names of layers")
+
+
+class Mixture(Config):
+    """Mixture-of-Instructions (arXiv 2404.18410): its switches, each of which works alone."""
+
+    balance: bool = Field(
+        False, description="chunks of one example of each domain; small domains repeat"
+    )
+    order: Literal["fixed", "random", "default_first"] = Field(
+        "fixed", description="order of the domains in a chunk"
+    )
+    systems: dict[Text, Text] = Field(
+        {}, description="system prompt of each domain, for format: chat"
+    )
+
+
+class Curriculum(Config):
+    """Dataset Decomposition (arXiv 2405.13226)."""
+
+    mode: Literal["none", "bucket", "decompose"] = Field(
+        "none", description="bucket: whole examples by length; decompose: pieces of 2^k tokens"
+    )
+    tokens_per_step: int = Field(
+        8192, ge=8, le=1 << 30, description="slots per optimizer step; replaces batch_size"
+    )
+    micro_batch_tokens: int = Field(
+        2048, ge=8, le=1 << 30, description="slots per forward pass; replaces micro_batch_size"
+    )
+    least: int = Field(32, ge=2, le=1 << 20, description="shortest length")
+    spread: bool = Field(True, description="decompose: long texts give pieces of all lengths")
+    finer: bool = Field(False, description="bucket: add lengths of 1.5 times each power of two")
+    odds: Literal["uniform", "grow_linear", "grow_p2"] = Field(
+        "grow_p2", description="odds of the lengths; all but uniform start with short ones"
+    )
+    draw: Literal["paper", "weighted", "deterministic"] = Field(
+        "paper", description="draw by odds, by odds times the steps left, or in fixed parts"
+    )
+    cycles: int = Field(1, ge=1, le=10_000, description="repetitions of the curriculum")
+
+
+class SequenceMatch(Config):
+    """The loss of SequenceMatch (arXiv 2306.05426), for texts with backspaces or plain ones."""
+
+    alpha: float = Field(0.01, ge=0, le=100, description="weight of the penalty")
+    gamma: float = Field(0.998, ge=0.5, le=1, description="discount")
+    divergence: Literal["chi2_mixture", "chi2", "kl"] = Field(
+        "chi2_mixture", description="the mixture also uses the model's own samples"
+    )
+    terminal: Literal["eos", "zero"] = Field("eos", description="value of the state after the end")
+    ramp: float = Field(
+        0.1, ge=0, le=1, description="share of the steps during which alpha rises from 0"
+    )
+    buffer: int = Field(
+        64, ge=0, le=1_000_000, description="own samples kept to learn from, for chi2_mixture"
+    )
+    sample_every: int = Field(
+        50, ge=1, le=10_000_000, description="steps between rounds of sampling"
+    )
+    samples: int = Field(16, ge=1, le=100_000, description="own samples per round")
+    max_new_tokens: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="maximum actions in an own sample; 0 uses the longest training example",
+    )
+    temperature: float = Field(1.0, ge=0.01, le=10, description="sampling temperature")
+
+
+class Sorted(Config):
+    """Sorted fine-tuning of a nested draft (S2D, arXiv 2407.01955)."""
+
+    layers: int = Field(
+        0, ge=0, le=1000, description="the draft is the model's first N layers; 0 for all"
+    )
+    exits: tuple[int, ...] = Field(
+        (), description="depths of the sub-models, ascending, the last the draft's own"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Checks the depths."""
+        exits = list(self.exits)
+        _refuse_if(
+            exits != sorted(set(exits)) or (exits and exits[0] < 1),
+            f"sorted.exits is {exits}; depths must ascend from 1.",
+            "Give for instance [2, 4, 6].",
+        )
+        _refuse_if(
+            self.layers and exits and exits[-1] != self.layers,
+            f"The last of sorted.exits is {exits[-1:]}, sorted.layers {self.layers}.",
+            "The last exit is the last layer: make them equal.",
+        )
+
+
+class Network(Config):
+    """A model with random weights, for ``model: new``."""
+
+    kind: Literal["insertion", "flexible_masks", "fixed_masks", "llama"] = Field(
+        "insertion",
+        description="tokens inserted anywhere (ILM), masks inserted and filled (FlexMDM), masks of "
+        "a fixed number filled (MDM), or left to right",
+    )
+    layers: int = Field(4, ge=1, le=100, description="number of layers")
+    width: int = Field(128, ge=8, le=16384, description="width of the hidden states")
+    heads: int = Field(
+        4, ge=1, le=256, description="attention heads; twice their number must divide width"
+    )
+    dropout: float = Field(0.0, ge=0, le=0.9, description="dropout; llama has none")
+    mixes_neighbours: bool = Field(
+        False, description="add maps of its neighbours to a token's embedding (not in the paper)"
+    )
+    rope_step: float = Field(
+        1.0,
+        ge=0.01,
+        le=3.1416,
+        description="angle of the fastest rotary channels per token; pi separates odd from even",
+    )
+    final_norm: bool = Field(False, description="a norm before the heads (not in the paper)")
+    prefix_apart: bool = Field(
+        False,
+        description="the prompt does not see the response, so it is encoded once for all draws",
+    )
+    match_keys: bool = Field(
+        False,
+        description="initialize keys as queries, so that equal tokens see one another at once",
+    )
+    tokenizer: Text = Field("words", description="'words' of the data, a directory or a hub id")
+    draws: int = Field(1, ge=1, le=1024, description="times each example of a step loses tokens")
+    stop_weight: float = Field(1.0, ge=0, le=1000, description="weight of insertion's stop loss")
+    infill_rate: float = Field(
+        0.0, ge=0, le=1, description="share of insertion's draws in which one span has all gaps"
+    )
+
+    def model_post_init(self, context: Any) -> None:
+        """Checks the width."""
+        _refuse_if(
+            self.width % (2 * self.heads),
+            f"network.width {self.width} is not a multiple of twice network.heads {self.heads}.",
+        )
+
+
+class Evaluation(Config):
+    """Loss on held-out texts during training, and exact matches of responses."""
+
+    data: Text | tuple[Text, ...] = Field((), description="data directories or JSONL files")
+    every: int = Field(50, ge=1, le=10_000_000, description="steps between evaluations")
+    patience: int = Field(
+        0, ge=0, le=10_000, description="stop after N evaluations without a lower loss; 0 for never"
+    )
+    keep: Literal["best", "last"] = Field("best", description="which weights are saved at the end")
+    answers: int = Field(
+        0,
+        ge=0,
+        le=10_000_000,
+        description="held-out prompts whose completions are compared with the text at the end",
+    )
+    watch: int = Field(
+        0, ge=0, le=10_000_000, description="how many of them also at each evaluation"
+    )
+    set_of: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="compare completions as a set of groups of N words; 0 as sequences",
+    )
+
+
+class Recipe(Config):
     """One fine-tuning run."""
 
-    model: str = setting(about="'embedded', a directory, a hub id, or 'new' for that of network")
-    data: str | tuple[str, ...] | dict[str, str] = setting(
-        about="data directories, JSONL files or puzzles; with names, the names are domains"
+    model: Text = Field(
+        description="'embedded', a directory, a hub id, or 'new' for the network described below"
     )
-    output: str = setting(about="directory for checkpoints, the result and the curves")
-    steps: int = setting(about="optimizer steps", low=1, high=10_000_000)
-    method: Literal["lora", "qlora", "full"] = setting(
-        "lora", about="what is trained; qlora holds the base in 4 bits (CUDA, bitsandbytes)"
+    data: Text | Texts | dict[Text, Text] = Field(
+        description="data directories, JSONL files or puzzles; as a mapping, its names are domains"
     )
-    lora: LoRA = setting(LoRA, about="adapter settings, for methods lora and qlora")
-    merge: bool = setting(
-        False, about="save the model with the adapter folded in, instead of the adapter"
+    output: Text = Field(description="directory for checkpoints and the result")
+    steps: int = Field(ge=1, le=10_000_000, description="optimizer steps")
+    method: Literal["lora", "qlora", "full"] = Field(
+        "lora", description="what is trained; qlora holds the base in 4 bits (CUDA, bitsandbytes)"
     )
-    format: Literal["chat", "plain"] = setting(
-        "chat", about="whether the prompt is wrapped in the model's chat template"
+    lora: LoRA = Field(LoRA(), description="adapter settings, for methods lora and qlora")
+    merge: bool = Field(
+        False, description="save the model with the adapter merged in, instead of the adapter"
     )
-    network: Network = setting(Network, about="for model new")
-    decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = setting(
-        "sample", about="the decoder that reads this model's outputs"
+    format: Literal["chat", "plain"] = Field(
+        "chat", description="chat wraps the prompt in the model's chat template"
     )
-    loss: Literal["mle", "sequencematch", "sorted"] = setting("mle", about="what is minimised")
-    sequencematch: SequenceMatch = setting(SequenceMatch, about="for loss sequencematch")
-    sorted: Sorted = setting(Sorted, about="nested drafts: for loss sorted, and for mle to compare")
-    batch_size: int = setting(8, about="examples per optimizer step", low=1, high=65536)
-    micro_batch_size: int = setting(2, about="rows per forward pass", low=1, high=4096)
-    max_length: int = setting(512, about="longest example in tokens", low=8, high=1_048_576)
-    overlong: Literal["drop", "cut"] = setting(
-        "drop", about="what happens to longer examples; both are counted"
+    network: Network = Field(Network(), description="for model: new")
+    decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = Field(
+        "sample", description="the decoder that reads the model's outputs"
     )
-    packing: Literal["none", "best_fit"] = setting(
-        "none", about="best_fit: the examples of a step share rows"
+    loss: Literal["mle", "sequencematch", "sorted"] = Field("mle", description="what is minimized")
+    sequencematch: SequenceMatch = Field(SequenceMatch(), description="for loss: sequencematch")
+    sorted: Sorted = Field(
+        Sorted(), description="nested drafts: for loss: sorted, and for mle as its baseline"
     )
-    row_length: int = setting(
-        0, about="tokens of a packed row; 0 for what max_length needs", low=0, high=1 << 24
+    batch_size: int = Field(8, ge=1, le=65536, description="examples per optimizer step")
+    micro_batch_size: int = Field(2, ge=1, le=4096, description="rows per forward pass")
+    max_length: int = Field(512, ge=8, le=1_048_576, description="longest example in tokens")
+    overlong: Literal["drop", "cut"] = Field(
+        "drop", description="what happens to longer examples; both are counted"
     )
-    isolation: Literal["example", "chunk", "none"] = setting(
-        "example", about="which examples of a row see one another"
+    packing: Literal["none", "best_fit"] = Field(
+        "none", description="best_fit: the examples of a step share rows"
     )
-    attention: Literal["auto", "dense", "flex"] = setting(
+    row_length: int = Field(
+        0, ge=0, le=1 << 24, description="tokens of a packed row; 0 derives it from max_length"
+    )
+    isolation: Literal["example", "chunk", "none"] = Field(
+        "example", description="which examples of a row see one another"
+    )
+    attention: Literal["auto", "dense", "flex"] = Field(
         "auto",
-        about="auto: causal blocks of a row one by one, else a dense mask; flex: FlexAttention",
+        description="auto: the causal blocks of a row one by one, else a dense mask; flex: "
+        "FlexAttention",
     )
-    mixture: Mixture = setting(Mixture, about="for data of several domains")
-    curriculum: Curriculum = setting(Curriculum, about="of lengths")
-    evaluation: Evaluation = setting(Evaluation, about="on held-out texts")
-    optimizer: Literal["adamw", "muon"] = setting(
-        "adamw", about="muon for the layers' matrices, AdamW for all else"
+    mixture: Mixture = Field(Mixture(), description="for data of several domains")
+    curriculum: Curriculum = Field(Curriculum(), description="sequence lengths in order")
+    evaluation: Evaluation = Field(Evaluation(), description="on held-out texts")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon: for the layers' matrices, AdamW for the rest"
     )
-    learning_rate: float = setting(3e-4, about="peak learning rate", low=0, high=1)
-    muon_rate: float = setting(0.02, about="that of the matrices under muon", low=0, high=1)
-    schedule: Literal["linear", "cosine", "constant"] = setting(
-        "linear", about="how the rate falls after the warm-up"
+    learning_rate: float = Field(3e-4, ge=0, le=1, description="peak learning rate")
+    muon_rate: float = Field(0.02, ge=0, le=1, description="Muon learning rate")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="learning rate after the warm-up"
     )
-    warmup: float = setting(0.03, about="share of the steps for the warm-up", low=0, high=1)
-    weight_decay: float = setting(0.01, about="AdamW's weight decay", low=0, high=1)
-    max_grad_norm: float = setting(1.0, about="gradient clipping", low=0, high=1e6)
-    gradient_checkpointing: bool = setting(False, about="less memory for more computing")
-    dtype: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", about="of the computation; the trained weights stay float32"
+    warmup: float = Field(0.03, ge=0, le=1, description="share of the steps for the warm-up")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
+    max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="gradient clipping")
+    gradient_checkpointing: bool = Field(False, description="trade computing for memory")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the computation; the trained weights stay float32"
     )
-    save_every: int = setting(50, about="steps between checkpoints", low=1, high=10_000_000)
-    seed: int = setting(0, about="decides order and initialisation", low=0, high=2**32 - 1)
+    save_every: int = Field(50, ge=1, le=10_000_000, description="steps between checkpoints")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="decides order and initialization")
 
-    def __post_init__(self) -> None:
-        if self.uses_mixture and len(self.domains) < 2:
-            raise ConfigError(
-                "mixture and isolation: chunk need data of two domains at least.",
-                "Give data as names with paths, one for each domain.",
-            )
-        if unknown := sorted(set(self.mixture.systems) - set(self.domains)):
-            raise ConfigError(
-                f"mixture.systems names the domain {unknown[0]!r}, which data does not have.",
-                f"There are: {', '.join(self.domains) or 'none'}.",
-            )
-        if self.mixture.systems and self.format != "chat":
-            raise ConfigError(
-                "mixture.systems needs format: chat.", "A plain text has no system prompt."
-            )
-        if self.uses_mixture and self.batch_size % len(self.domains):
-            raise ConfigError(
-                f"batch_size {self.batch_size} is no multiple of the {len(self.domains)} domains.",
-                "Choose one.",
-            )
-        self._check_methods()
+    def model_post_init(self, context: Any) -> None:
+        """Checks settings that depend on one another."""
+        self._check_data()
+        self._check_model()
+        self._check_method()
 
-    def _check_methods(self) -> None:
-        is_llama = self.network.kind == "llama"
-        if self.model == NEW and self.fills_gaps == is_llama:
-            raise ConfigError(
-                f"A network of kind {self.network.kind} "
-                + ("writes from left to right." if is_llama else "fills gaps."),
-                "Set decoder: sample." if is_llama else "Set decoder: insertion.",
-            )
-        if self.model == NEW and (self.method != "full" or self.format != "plain"):
-            raise ConfigError(
-                "A new model has no weights to adapt and no chat template.",
-                "Set method: full and format: plain.",
-            )
-        if self.fills_gaps:
-            self._check_gaps()
-        if self.curriculum.mode != "none" and (self.packing != "none" or self.uses_mixture):
-            raise ConfigError(
-                "A curriculum has rows of one example each.",
-                "Set packing: none, and neither mixture.balance nor isolation: chunk.",
-            )
+    def _check_data(self) -> None:
+        domains, systems = self.domains, self.mixture.systems
+        _refuse_if(
+            self.uses_mixture and len(domains) < 2,
+            "mixture and isolation: chunk need data of at least two domains.",
+            "Give data as a mapping of names to paths, one per domain.",
+        )
+        unknown = next(iter(sorted(set(systems) - set(domains))), "")
+        _refuse_if(
+            unknown,
+            f"mixture.systems names the unknown domain {unknown!r}.",
+            f"The domains of data are: {', '.join(domains) or 'none'}.",
+        )
+        _refuse_if(
+            systems and self.format != "chat",
+            "mixture.systems needs format: chat.",
+            "A plain text has no system prompt.",
+        )
+        _refuse_if(
+            self.uses_mixture and self.batch_size % len(domains),
+            f"batch_size {self.batch_size} is not a multiple of the {len(domains)} domains.",
+            "Choose a multiple.",
+        )
+        _refuse_if(
+            self.row_length and self.packing == "none",
+            "row_length applies only to packing: best_fit.",
+            "Leave it out.",
+        )
+        _refuse_if(
+            0 < self.row_length < self.max_length,
+            f"row_length {self.row_length} is below max_length {self.max_length}.",
+            "Examples are never split: choose row_length at least as long.",
+        )
+        _refuse_if(
+            self.curriculum.mode != "none" and (self.packing != "none" or self.uses_mixture),
+            "A curriculum needs rows of one example each.",
+            "Set packing: none, and neither mixture.balance nor isolation: chunk.",
+        )
+
+    def _check_model(self) -> None:
+        is_new, is_llama = self.model == NEW, self.network.kind == "llama"
+        _refuse_if(
+            is_new and self.infilling == is_llama,
+            f"A network of kind {self.network.kind} "
+            + ("generates from left to right." if is_llama else "is an infilling model."),
+            "Set decoder: sample." if is_llama else "Set decoder: insertion.",
+        )
+        _refuse_if(
+            is_new and (self.method != "full" or self.format != "plain"),
+            "A new model has no weights to adapt and no chat template.",
+            "Set method: full and format: plain.",
+        )
+        if not self.infilling:
+            return
+        _refuse_if(
+            self.packing != "none" or self.uses_mixture or self.curriculum.mode != "none",
+            "An infilling model needs rows of one example each.",
+            "Set packing: none, no mixture, isolation: example and no curriculum.",
+        )
+        _refuse_if(
+            self.loss != "mle", "An infilling model has a loss of its own.", "Leave loss out."
+        )
+        _refuse_if(
+            self.attention != "auto",
+            "An infilling model sees the whole row.",
+            "Leave attention out.",
+        )
+
+    def _check_method(self) -> None:
+        match, exits, layers = self.sequencematch, self.sorted.exits, self.sorted.layers
         if self.loss == "sequencematch":
-            if self.sequencematch.alpha > 0 and self.sequencematch.gamma == 1:
-                raise ConfigError("sequencematch.gamma must be below 1, or alpha 0.")
-            if self.curriculum.mode == "decompose" or self.isolation != "example":
-                raise ConfigError(
-                    "The loss sequencematch needs whole examples.",
-                    "Set isolation: example, and no curriculum or curriculum.mode: bucket.",
-                )
-        self._check_sorted()
-        if self.row_length and self.packing == "none":
-            raise ConfigError("row_length is for packing: best_fit.", "Leave it out.")
-        if 0 < self.row_length < self.max_length:
-            raise ConfigError(
-                f"row_length {self.row_length} is below max_length {self.max_length}.",
-                "An example is never split: choose row_length at least as long.",
+            _refuse_if(
+                match.alpha > 0 and match.gamma == 1,
+                "sequencematch.gamma must be below 1, or alpha 0.",
             )
-
-    def _check_sorted(self) -> None:
-        uses_layers = bool(self.sorted.layers)
-        if self.loss == "sorted" and not self.sorted.exits:
-            raise ConfigError(
-                "The loss sorted needs sorted.exits.", "Give depths, for instance [2, 4, 6]."
+            _refuse_if(
+                self.curriculum.mode == "decompose" or self.isolation != "example",
+                "The loss sequencematch needs whole examples.",
+                "Set isolation: example, and no curriculum or curriculum.mode: bucket.",
             )
-        if (uses_layers or self.sorted.exits) and self.method != "full":
-            raise ConfigError(
-                "A nested draft is a model of its own, not an adapter.", "Set method: full."
-            )
-        if uses_layers and self.model == NEW:
-            raise ConfigError(
-                "sorted.layers cuts a model that exists; a new one has network.layers.",
-                "Leave sorted.layers out.",
-            )
-
-    def _check_gaps(self) -> None:
-        if self.packing != "none" or self.uses_mixture or self.curriculum.mode != "none":
-            raise ConfigError(
-                "A model that fills gaps has rows of one example each.",
-                "Set packing: none, no mixture, isolation: example and no curriculum.",
-            )
-        if self.loss != "mle":
-            raise ConfigError("A model that fills gaps has a loss of its own.", "Leave loss out.")
-        if self.attention != "auto":
-            raise ConfigError("A model that fills gaps sees all of a row.", "Leave attention out.")
+        _refuse_if(
+            self.loss == "sorted" and not exits,
+            "The loss sorted needs sorted.exits.",
+            "Give depths, for instance [2, 4, 6].",
+        )
+        _refuse_if(
+            (layers or exits) and self.method != "full",
+            "A nested draft is a model of its own, not an adapter.",
+            "Set method: full.",
+        )
+        _refuse_if(
+            layers and self.model == NEW,
+            "sorted.layers cuts an existing model; a new one has network.layers.",
+            "Leave sorted.layers out.",
+        )
 
     @property
-    def fills_gaps(self) -> bool:
-        """Whether the model writes in no fixed order."""
+    def infilling(self) -> bool:
+        """Whether the model inserts tokens anywhere instead of writing from left to right."""
         return self.decoder == "insertion"
 
     @property
@@ -221,31 +413,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe file and applies ``key=value`` overrides (dots reach into sections).
 
     Raises:
-        InputError: if the file can't be read or is not YAML.
+        InputError: if the file cannot be read or is not YAML.
         ConfigError: naming the key that is unknown, missing, of a wrong type or out of range.
     """
-    import yaml
-
-    path = Path(path)
-    try:
-        row = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError for bytes or dates that are none
-        reason = " ".join(str(error).split())
-        raise InputError(f"The recipe {path} is not valid YAML: {reason}.") from None
-    if not isinstance(row, dict):
-        raise ConfigError(f"The recipe {path} must be a mapping of keys to values.")
-    for text in overrides:
-        override(row, text)
-    return parse_recipe(row, str(path))
+    return read_config(Recipe, path, overrides, "recipe")
 
 
 def parse_recipe(row: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """Builds a recipe from plain data; errors name ``where``."""
-    return parse(Recipe, row, where)
-
-
-def describe_keys() -> list[tuple[str, str, str]]:
-    """(key, type, help) of every recipe key, for the documentation and ``--help``."""
-    return list(describe(Recipe))
+    return parse_config(Recipe, row, where)

@@ -18,32 +18,54 @@ Since ``sum_t gamma^t x_t`` telescopes, with ``phi(x) = x - g(x)`` the loss is (
     -J = - sum_t gamma^t log p(a_t | s_t) + sum_t gamma^t g(x_t) + gamma^N / (1 - gamma) g(x_end)
 
 exactly, for whole trajectories and, without the last term, for ones that are cut off. alpha = 0 and
-gamma = 1 give maximum likelihood. :func:`long_form` computes J as the paper has it, for tests.
+gamma = 1 give maximum likelihood.
 
-Gradients go through ``V(s_{t+1})``. The label stands for ``a_t`` where noise executed another
-token, and ``s_{t+1}`` is the state that was really reached (section 4.1).
+Gradients go through ``V(s_{t+1})``. Where noise executed another token, ``a_t`` is the label, and
+``s_{t+1}`` the state that was really reached (section 4.1).
+
+The mixture form also learns from the model's own trajectories (:class:`OwnSamples`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import json
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from codegen.decoding.loop import Row as DecodingRow
+from codegen.decoding.loop import decode
+from codegen.decoding.strategies.backspace import Backspace
+from codegen.finetune.batches import MicroBatch, StepDataset, collate
+from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
+from codegen.finetune.plan import share_of
+from codegen.finetune.recipe import SequenceMatch
+from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
+from codegen.records import write_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Divergence = Literal["chi2_mixture", "chi2", "kl"]
 Terminal = Literal["eos", "zero"]
+_OWN_SAMPLES = "own_samples.json"
+_SAMPLES_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What is minimised.
+    """What is minimized.
 
     Attributes:
         alpha: weight of the entropy, and so of the penalty; 0.01 in the paper.
         gamma: discount, below 1 unless alpha is 0; 0.998 in the paper.
-        divergence: ``chi2_mixture``, ``chi2`` (data alone) or ``kl`` (data alone).
+        divergence: ``chi2_mixture``, ``chi2`` (data only) or ``kl`` (data only).
         terminal: the value of the state behind EOS: the logsumexp at EOS's own slot, or 0.
     """
 
@@ -57,7 +79,7 @@ class Objective:
         if self.alpha == 0:
             return x.new_zeros(()).expand_as(x)
         if self.divergence == "kl":  # phi(x) = (1 - exp(-alpha x)) / alpha
-            # Linear beyond where the exponential would be all that counts.
+            # Linear from where the exponential would drown everything else.
             power = (-self.alpha * x).clamp(max=20.0)
             return x + power.expm1() / self.alpha
         return self.alpha / 4 * x**2
@@ -68,10 +90,10 @@ class Actions(NamedTuple):
 
     Attributes:
         chosen: float [T], the logit of the right (or, on model trajectories, executed) action.
-        value: [T], V of the state that it is chosen in.
+        value: [T], V of the state in which it is chosen.
         then: [T], V of the state that was reached.
         time: int64 [T], the action's number in its trajectory.
-        trajectory: int64 [T], which of the R it belongs to.
+        trajectory: int64 [T], the number of its trajectory.
         ends: bool [T], whether the state that was reached is the absorbing one.
     """
 
@@ -86,53 +108,204 @@ class Actions(NamedTuple):
 def terms(actions: Actions, objective: Objective) -> tuple[Tensor, Tensor]:
     """Discounted negative log-likelihood and penalty of each action: two [T].
 
-    The penalty of the absorbing state is added to that of the action that leads there. The loss of
-    data trajectories is the sum of both, of model trajectories the penalty's alone, and that only
-    with the mixture.
+    The penalty of the absorbing state is added to that of the action that leads there. The loss is
+    the sum of both on data, and the penalty alone on the model's own trajectories (mixture only).
     """
     discount = actions.value.new_tensor(objective.gamma) ** actions.time
     likelihood = discount * (actions.value - actions.chosen)
     if objective.alpha == 0:
         return likelihood, likelihood.new_zeros(()).expand_as(likelihood)
-    then = _then(actions, objective)
+    then = next_values(actions, objective)
     penalty = discount * objective.penalty(actions.chosen - objective.gamma * then)
     after = objective.gamma * discount / (1 - objective.gamma)  # gamma^N / (1 - gamma) at the last
     tail = after * objective.penalty((1 - objective.gamma) * then)
     return likelihood, penalty + tail.where(actions.ends, tail.new_zeros(()))
 
 
-def _then(actions: Actions, objective: Objective) -> Tensor:
+def next_values(actions: Actions, objective: Objective) -> Tensor:
+    """V(s_{t+1}) of each action: [T], with the chosen value of the absorbing state."""
     if objective.terminal == "eos":
         return actions.then
     return actions.then.where(~actions.ends, actions.then.new_zeros(()))
 
 
-def long_form(actions: Actions, objective: Objective, *, on_data: bool) -> Tensor:
-    """-J of each trajectory as the paper has it: [R]. Slow and plain, the oracle of :func:`terms`.
+def sequence_match(
+    model: Any, batch: MicroBatch, objective: Objective, backspace: int | None
+) -> tuple[Tensor, Tensor]:
+    """Discounted negative log-likelihood and penalty of each action; see :func:`terms`.
 
-    The value term is summed over the steps; for a trajectory that is cut off it ends at its last
-    state, V(s_0) - gamma^N V(s_N). On model trajectories (``on_data`` false) there is the mixture's
-    quadratic term alone.
+    Args:
+        model: the model.
+        batch: made with ``successors``.
+        objective: the loss.
+        backspace: id of the backspace, which is no legal action where only the prompt is there.
     """
     import torch
 
-    gamma, losses = objective.gamma, []
-    then = _then(actions, objective)
-    for number in range(int(actions.trajectory.max()) + 1):
-        loss = actions.value.new_zeros(())
-        for t in (actions.trajectory == number).nonzero()[:, 0].tolist():
-            weight = gamma ** int(actions.time[t])
-            x = actions.chosen[t] - gamma * then[t]
-            loss = loss - weight * (x - objective.penalty(x)) if on_data else loss
-            loss = loss + (0 if on_data else weight * objective.penalty(x))
-            if on_data:
-                loss = loss + weight * (actions.value[t] - gamma * then[t])
-            if actions.ends[t]:
-                after = gamma ** (int(actions.time[t]) + 1)
-                x = (1 - gamma) * then[t]
-                if on_data:
-                    loss = loss - after / (1 - gamma) * (x - objective.penalty(x)) + after * then[t]
-                else:
-                    loss = loss + after / (1 - gamma) * objective.penalty(x)
-        losses.append(loss)
-    return torch.stack(losses)
+    logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
+    flat = logits.reshape(-1, logits.shape[-1])
+    values = flat.float().logsumexp(-1)  # of every state whose logits are at hand
+    value, then = values[batch.nodes], values[batch.then]
+    chosen = flat[batch.nodes, batch.targets].float()
+    if backspace is not None:
+        value = _without(value, flat[batch.nodes, backspace].float(), batch.start)
+        starts = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+        starts[batch.nodes[batch.start]] = True  # a backspace can lead back there
+        then = _without(then, flat[batch.then, backspace].float(), starts[batch.then])
+    actions = Actions(chosen, value, then, batch.time, batch.trajectory, batch.ends)
+    return terms(actions, objective)
+
+
+def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
+    """log(exp(log_sum) - exp(logit)) where marked: an action taken out of a logsumexp."""
+    import torch
+
+    # 1 - p(action), kept from 0, where the rest has no mass that float32 can represent.
+    left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
+    return torch.where(where, log_sum + left, log_sum)
+
+
+class SequenceMatchLoss(Likelihood):
+    """The loss of a run: alpha rises from 0 to its value during the first ``ramp`` of the steps.
+
+    Args:
+        settings: of the recipe.
+        steps: of the run.
+        backspace: id of the backspace token, or None.
+        own: the model's own samples to learn from, or None.
+    """
+
+    def __init__(
+        self, settings: SequenceMatch, steps: int, backspace: int | None, own: OwnSamples | None
+    ) -> None:
+        self.objective = Objective(
+            settings.alpha, settings.gamma, settings.divergence, settings.terminal
+        )
+        self.ramp = max(1, round(settings.ramp * steps))
+        self.backspace, self.own = backspace, own
+
+    def alpha(self, step: int) -> float:
+        """The weight of the penalty in a step."""
+        return self.objective.alpha * min(1.0, step / self.ramp)
+
+    def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
+        """See :meth:`Likelihood.losses`."""
+        objective = replace(self.objective, alpha=self.alpha(step))
+        likelihood, penalty = sequence_match(model, batch, objective, self.backspace)
+        if batch.own:
+            sums.add("penalty_own", penalty)
+            return penalty
+        sums.add("penalty", penalty)
+        sums.add("nll", likelihood)
+        losses = likelihood + penalty
+        add_by_domain(sums, batch, losses)
+        return losses
+
+    def own_batches(
+        self, model: Any, step: int, data: StepDataset
+    ) -> list[tuple[MicroBatch, float]]:
+        """Own samples, which together weigh as much as the step's examples do."""
+        if self.own is None:
+            return []
+        self.own.refresh(model, step)
+        if self.alpha(step) == 0:  # the samples would have no effect yet
+            return []
+        wanted = len(data.plan.numbers(step))
+        samples = self.own.draw(step, wanted)
+        groups = [[((k,),)] for k in range(len(samples))]
+        batches = []
+        for rows, counts in share_of(groups, data.rank, data.world):
+            batch = collate(samples, rows, data.pad, successors=True, attention=data.attention)
+            weight = float(counts) * wanted / len(samples)
+            batches.append((replace(batch, own=True), weight))
+        return batches
+
+    def save(self, folder: Path) -> None:
+        """Writes the own samples."""
+        if self.own is not None:
+            self.own.save(folder)
+
+    def load(self, folder: Path) -> None:
+        """Reads the own samples."""
+        if self.own is not None:
+            self.own.load(folder)
+
+
+class OwnSamples:
+    """A buffer of completions by the model in training (algorithm 1 of arXiv 2306.05426).
+
+    Every so many steps the model, as it is then, completes prompts of the data, and the oldest
+    samples are forgotten. Prompts, random numbers and what a step draws from the buffer depend on
+    the seed and the step alone, and the buffer is saved with each checkpoint, so a resumed run
+    continues as it would have.
+
+    Args:
+        settings: how many, how often, how long.
+        examples: their prompts are completed, and by default they bound the length of a sample.
+        eos: ids that end a completion.
+        backspace: id of the backspace token, or None.
+        seed: of all choices.
+    """
+
+    def __init__(
+        self,
+        settings: SequenceMatch,
+        examples: Sequence[EncodedExample],
+        eos: frozenset[int],
+        backspace: int | None,
+        seed: int,
+    ) -> None:
+        self.settings, self.eos, self.seed = settings, eos, seed
+        self.backspace = -1 if backspace is None else backspace
+        self.prompts = [example.ids[: example.nodes[0] + 1] for example in examples]
+        longest = max((len(example.targets) for example in examples), default=1)
+        self.max_new_tokens = settings.max_new_tokens or longest
+        self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
+
+    def refresh(self, model: Any, step: int) -> None:
+        """Adds samples if they are due in this step."""
+        if step % self.settings.sample_every:
+            return
+        rng = random.Random(f"{self.seed}:prompts:{step}")
+        numbers = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        budget = self.max_new_tokens
+        rows = [
+            DecodingRow(rng.choice(self.prompts), numbers.random(budget).tolist())
+            for _ in range(self.settings.samples)
+        ]
+        was_training = model.training
+        model.eval()
+        try:
+            for start in range(0, len(rows), _SAMPLES_AT_ONCE):
+                decode(
+                    model,
+                    rows[start : start + _SAMPLES_AT_ONCE],
+                    max_new_tokens=budget,
+                    temperature=self.settings.temperature,
+                    top_p=1.0,
+                    eos=self.eos,
+                    strategy=Backspace(self.backspace),
+                )
+        finally:
+            model.train(was_training)
+        self._kept.extend((row.prompt, row.actions) for row in rows)
+
+    def draw(self, step: int, count: int) -> list[EncodedExample]:
+        """``count`` of the samples at random, or all there are."""
+        rng = random.Random(f"{self.seed}:draw:{step}")
+        chosen = rng.sample(list(self._kept), min(count, len(self._kept)))
+        return [self._encoded(prompt, actions) for prompt, actions in chosen]
+
+    def _encoded(self, prompt: list[int], actions: list[int]) -> EncodedExample:
+        labels = (*[IGNORE] * len(prompt), *actions)
+        trajectory = Trajectory((*prompt, *actions), labels, len(prompt), self.backspace)
+        return EncodedExample.of_stack(stack_layout(trajectory), final=actions[-1] in self.eos)
+
+    def save(self, folder: Path) -> None:
+        """Writes the buffer into a checkpoint's directory."""
+        write_atomic(folder / _OWN_SAMPLES, json.dumps(list(self._kept)))
+
+    def load(self, folder: Path) -> None:
+        """Reads what :meth:`save` wrote."""
+        rows = json.loads((folder / _OWN_SAMPLES).read_text("utf-8"))
+        self._kept.extend((prompt, actions) for prompt, actions in rows)

@@ -1,141 +1,81 @@
 """transformers' Trainer with an optimizer step, not a micro-batch, as its item.
 
-The trainer is used as it is but for four of its methods. Its data set's items are whole steps: the
-plan says which micro-batches a step has, which may be more in one step than in the next, and each
-process takes its share of them. ``training_step`` runs them and puts the sum of their losses over
-the step's number of trained actions, in all processes together. Evaluation is the mean loss over
-all held-out actions. Everything else, optimizers, schedules, clipping, mixed precision, DDP, FSDP,
-checkpoints, early stopping, is the trainer's and accelerate's.
+The items of its data set are whole steps: the plan says which micro-batches a step has, which may
+be more in one step than in the next, and each process takes its share of them. ``training_step``
+runs them and divides the sum of their losses by the step's number of trained actions, in all
+processes together. Evaluation is the mean loss over all held-out actions. Everything else
+(optimizers, schedules, clipping, mixed precision, DDP, FSDP, checkpoints, early stopping) is left
+to the trainer and accelerate.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer
+import torch
+from torch.utils.data import DataLoader
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
 
-from codegen.finetune.backends import Attention, attending
-from codegen.finetune.batch import MicroBatch, collate
-from codegen.finetune.encode import Encoded
-from codegen.finetune.losses import Tally, negative_log_likelihood, sequence_match, tally_by_domain
-from codegen.finetune.nested import sorted_likelihoods
-from codegen.finetune.plan import Plan, share_of
-from codegen.finetune.replay import Replay
-from codegen.finetune.seqmatch import Objective
-from codegen.finetune.sequences import Share, part_of
+from codegen.errors import CodegenError, ConfigError
+from codegen.finetune.attention import (
+    UNSHARED,
+    attending,
+    check,
+    processes_per_row,
+    share_of_launch,
+    share_rows_ourselves,
+)
+from codegen.finetune.batches import StepDataset, held_out_batches, part_of
+from codegen.finetune.losses import Likelihood, LossSums, NestedLikelihood
+from codegen.models import LoadedModel, pick_dtype
+from codegen.records import write_atomic
 
 if TYPE_CHECKING:
-    import torch
-    from torch.utils.data import DataLoader
+    from codegen.finetune.dataset import Dataset
+    from codegen.finetune.plan import StepPlan
+    from codegen.finetune.recipe import Recipe
 
-# A micro-batch, and what its sum of losses is multiplied with: 0 if it only keeps step.
-Weighted = tuple[MicroBatch, bool]
-
-
-class Steps:
-    """The plan as a map-style data set: item k is what this process runs at step k.
-
-    Args:
-        examples: of the run.
-        plan: of all processes.
-        pad: token id of padding.
-        successors, attention: see :func:`codegen.finetune.batch.collate`.
-        rank, world: which of how many processes this is.
-        share: what this process has of each row, if not all.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Encoded],
-        plan: Plan,
-        pad: int,
-        *,
-        successors: bool,
-        attention: Attention = "dense",
-        rank: int = 0,
-        world: int = 1,
-        share: Share | None = None,
-    ) -> None:
-        self.examples, self.plan, self.pad = examples, plan, pad
-        self.successors = successors
-        self.attention: Attention = attention
-        self.share, size = share, share.size if share else 1
-        self.rank, self.world = rank // size, world // size
-
-    def __len__(self) -> int:
-        return len(self.plan.steps)
-
-    def __getitem__(self, step: int) -> tuple[list[Weighted], int]:
-        """The micro-batches, and the number of actions of the whole step."""
-        planned = self.plan.steps[step]
-        total = sum(len(self.examples[number].targets) for number in self.plan.numbers(step))
-        made = [
-            (self._collate(rows, step), counts)
-            for rows, counts in share_of(planned, self.rank, self.world)
-        ]
-        return made, total
-
-    def examples_of(self, step: int) -> int:
-        """How many examples the step has, in all processes."""
-        return len(self.plan.numbers(step))
-
-    def _collate(self, rows: Any, step: int) -> MicroBatch:
-        batch = collate(
-            self.examples,
-            rows,
-            self.pad,
-            isolation=self.plan.isolation,
-            width=self.plan.width(step),
-            successors=self.successors,
-            attention=self.attention,
-            parts=self.share.size if self.share else 1,
-        )
-        return part_of(batch, self.share) if self.share else batch
+WHOLE = "whole"  # marks a checkpoint directory whose files are all written
+OnStep = Callable[[int, int, float], None]
 
 
 class StepTrainer(Trainer):
-    """See the module.
+    """A trainer whose data set holds whole optimizer steps.
 
     Args:
         steps: the training data.
+        loss: what is minimized.
         held_out: micro-batches to evaluate on.
-        objective: the SequenceMatch loss, or None for maximum likelihood.
-        alpha: the objective's alpha at a step, for its ramp.
-        backspace: id of the backspace token, if the vocabulary has it.
-        replay: own samples to learn from, if any.
-        exits: depths of the sub-models of a nested draft, which are evaluated one by one.
-        trains_exits: whether all of them are trained, or the last alone.
-        watch: what else is measured of the model at an evaluation.
+        watch: further metrics of the model at an evaluation.
     """
 
     def __init__(
         self,
         *args: Any,
-        steps: Steps,
-        held_out: Sequence[MicroBatch] = (),
-        objective: Objective | None = None,
-        alpha: Callable[[int], float] = lambda _: 0.0,
-        backspace: int | None = None,
-        replay: Replay | None = None,
-        exits: Sequence[int] = (),
-        trains_exits: bool = False,
+        steps: StepDataset,
+        loss: Likelihood,
+        held_out: Sequence[Any] = (),
         watch: Callable[[Any], dict[str, float]] = lambda _: {},
         **kwargs: Any,
     ) -> None:
         data: Any = steps
-        super().__init__(*args, train_dataset=data, data_collator=_only, **kwargs)
-        self.steps, self.held_out = steps, held_out
-        self.objective, self.alpha, self.backspace = objective, alpha, backspace
-        self.replay, self.watch = replay, watch
-        self.exits, self.trains_exits = tuple(exits), trains_exits
-        self.tally = Tally()
+        super().__init__(
+            *args,
+            train_dataset=data,
+            eval_dataset=held_out or None,  # pyright: ignore[reportArgumentType]
+            data_collator=_only,
+            **kwargs,
+        )
+        self.steps, self.loss, self.held_out, self.watch = steps, loss, held_out, watch
+        self.sums = LossSums()
 
     def get_train_dataloader(self) -> DataLoader:
-        """Not prepared by accelerate, which would deal the steps out to the processes."""
-        from torch.utils.data import DataLoader
-
+        """Not prepared by accelerate, which would divide the steps among the processes."""
         data: Any = self.steps
         return DataLoader(data, batch_size=1, shuffle=False, collate_fn=_only)
 
@@ -144,124 +84,64 @@ class StepTrainer(Trainer):
         return 0
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Gradients of one step; returns its loss, of which the trainer takes the mean over all
-        processes.
+        """Computes the gradients of one step; returns its loss times the number of processes, since
+        the trainer averages over them.
         """
         model.train()
         micro_batches, total = inputs
-        parts: list[tuple[MicroBatch, float, bool]] = [
-            (batch, float(counts) / total, False) for batch, counts in micro_batches
-        ]
+        step, share = self.state.global_step, self.steps.share
         base = _base(self.accelerator.unwrap_model(model))
-        if self.replay is not None:
-            self.replay.refresh(base, self.state.global_step)
-            if self.alpha(self.state.global_step) > 0:  # else they have nothing to teach
-                parts += self._own_samples(self.replay, total)
+        parts = [(batch, float(counts) / total) for batch, counts in micro_batches]
+        own = self.loss.own_batches(base, step, self.steps)
+        parts += [(batch, weight / total) for batch, weight in own]
+        # Accelerate averages gradients over all processes where the loss is a sum, but DeepSpeed
+        # adds up those of the processes that share rows.
+        together = share.size if share and self.is_deepspeed_enabled else 1
+        averaged = self.args.world_size // together
         losses = []
-        with attending(base, self.steps.attention, self.steps.share):
-            for number, (batch, weight, own) in enumerate(parts):
+        with attending(base, self.steps.attention, share):
+            for number, (batch, weight) in enumerate(parts):
                 last = number == len(parts) - 1
                 self.accelerator.gradient_state._set_sync_gradients(last)
                 context = contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+                sums = self.sums if weight > 0 else LossSums()
                 with context:
                     with self.compute_loss_context_manager():
                         moved = batch.to(self.args.device)
-                        loss = self._loss(model, moved, own, weight > 0) * weight
-                    self.accelerator.backward(loss * self._parts_of_mean())
+                        loss = self.loss.losses(model, moved, step, sums).sum() * weight
+                    self.accelerator.backward(loss * averaged)
                 losses.append(loss.detach())
         return sum(losses[1:], losses[0]) * self.args.world_size
-
-    def _parts_of_mean(self) -> int:
-        """Of how many gradients accelerate takes the mean, where the loss is a sum: of all
-        processes', but DeepSpeed adds up those of the processes that share rows.
-        """
-        share = self.steps.share
-        together = share.size if share and self.is_deepspeed_enabled else 1
-        return self.args.world_size // together
-
-    def _loss(self, model: Any, batch: MicroBatch, own: bool, counts: bool) -> torch.Tensor:
-        if self.trains_exits:
-            by_exit = sorted_likelihoods(model, batch, self.exits)
-            for depth, part in zip(self.exits, by_exit, strict=True):
-                if counts:
-                    self.tally.add(f"loss_layer_{depth}", part.sum(), len(part))
-            losses = by_exit.mean(0)
-        elif self.objective is None:
-            losses = negative_log_likelihood(model, batch)
-        else:
-            objective = Objective(
-                self.alpha(self.state.global_step),
-                self.objective.gamma,
-                self.objective.divergence,
-                self.objective.terminal,
-            )
-            likelihood, penalty = sequence_match(model, batch, objective, self.backspace)
-            name = "penalty_own" if own else "penalty"
-            if counts:
-                self.tally.add(name, penalty.sum(), len(penalty))
-            losses = penalty if own else likelihood + penalty
-            if not own and counts:
-                self.tally.add("nll", likelihood.sum(), len(likelihood))
-        if counts and not own:
-            tally_by_domain(self.tally, batch, losses.detach())
-        return losses.sum()
-
-    def _own_samples(self, replay: Replay, total: int) -> list[tuple[MicroBatch, float, bool]]:
-        """Micro-batches of own samples, which weigh as much as the step's examples do."""
-        step = self.state.global_step
-        wanted = self.steps.examples_of(step)
-        own = replay.draw(step, wanted)
-        groups = [[((k,),)] for k in range(len(own))]
-        return [
-            (
-                collate(own, rows, self.steps.pad, successors=True, attention=self.steps.attention),
-                float(counts) * wanted / len(own) / total,
-                True,
-            )
-            for rows, counts in share_of(groups, self.steps.rank, self.steps.world)
-        ]
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the losses by domain and part."""
         if "loss" in logs:
-            logs = {**logs, **self.tally.means()}
+            logs = {**logs, **self.sums.means()}
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean loss over what is held out, ``eval_loss``, and what is watched."""
-        import torch
-
+        """Mean loss over the held-out texts, ``eval_loss``, and further metrics."""
         assert self.model is not None
         self.model.eval()
-        tally = Tally()
-        with torch.inference_mode(), self.compute_loss_context_manager():
-            self.held_out_losses(tally)
-        metrics = tally.means() | self.watch(self.model)
+        sums, share = LossSums(), self.steps.share
+        base = _base(self.accelerator.unwrap_model(self.model))
+        with (
+            torch.inference_mode(),
+            self.compute_loss_context_manager(),
+            attending(base, self.steps.attention if share else "dense", share),
+        ):
+            for batch in self.held_out:
+                moved = (part_of(batch, share) if share else batch).to(self.args.device)
+                self.loss.evaluate(self.model, moved, sums)
+            if share:
+                sums.sum_over(share.group)
+        metrics = sums.means() | self.watch(self.model)
         self.model.train()
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
         return metrics
-
-    def held_out_losses(self, tally: Tally) -> None:
-        """Adds up ``eval_loss``."""
-        share = self.steps.share
-        base = _base(self.accelerator.unwrap_model(self.model))
-        with attending(base, self.steps.attention if share else "dense", share):
-            for batch in self.held_out:
-                moved = (part_of(batch, share) if share else batch).to(self.args.device)
-                if not self.exits:
-                    losses = negative_log_likelihood(self.model, moved)
-                    tally.add("eval_loss", losses.sum(), len(losses))
-                    continue
-                by_exit = sorted_likelihoods(self.model, moved, self.exits)
-                losses = by_exit.mean(0) if self.trains_exits else by_exit[-1]
-                tally.add("eval_loss", losses.sum(), len(losses))
-                for depth, part in zip(self.exits, by_exit, strict=True):
-                    tally.add(f"eval_loss_layer_{depth}", part.sum(), len(part))
-        if share:
-            tally.sum_over(share.group)
 
 
 def _base(model: Any) -> Any:
@@ -271,3 +151,235 @@ def _base(model: Any) -> Any:
 
 def _only(items: list[Any]) -> Any:
     return items[0]
+
+
+def build_trainer(
+    model: Any,
+    loaded: LoadedModel,
+    recipe: Recipe,
+    dataset: Dataset,
+    plan: StepPlan,
+    *,
+    checkpoints: Path,
+    on_step: OnStep | None = None,
+    watch: Callable[[Any], dict[str, float]] = lambda _: {},
+) -> StepTrainer:
+    """Builds the trainer of a recipe.
+
+    Args:
+        model: what is trained, from :func:`codegen.finetune.model.make_trainable`.
+        loaded: the model inside it.
+        recipe: the settings.
+        dataset, plan: what it is trained on.
+        checkpoints: directory for checkpoints.
+        on_step: called after each optimizer step with (step, steps, loss).
+        watch: further metrics at an evaluation.
+
+    Raises:
+        ConfigError: if the model, the machine or the launch does not support the settings.
+    """
+    arguments = _arguments(loaded, recipe, checkpoints, evaluates=bool(dataset.held_out))
+    place: dict[str, Any] = {"rank": arguments.process_index, "world": arguments.world_size}
+    attention = "dense" if recipe.infilling else check(loaded.model, recipe.attention)
+    if processes_per_row() > 1 and (recipe.loss != "mle" or attention != "auto"):
+        raise ConfigError(
+            "Processes can share rows only with loss: mle, attention: auto, and a model that passes"
+            " extra attention arguments on.",
+            UNSHARED,
+        )
+    if recipe.infilling:
+        from codegen.finetune.infilling import InfillingLoss, InfillingSteps, held_out_draws
+
+        steps = InfillingSteps(
+            loaded.model,
+            dataset.examples,
+            plan,
+            draws=recipe.network.draws,
+            rows=recipe.micro_batch_size,
+            seed=recipe.seed,
+            **place,
+        )
+        loss = InfillingLoss()
+        held_out = held_out_draws(loaded.model, dataset.held_out, recipe.seed)
+    else:
+        pad = dataset.tokenizer.pad_token_id
+        steps = StepDataset(
+            dataset.examples,
+            plan,
+            pad,
+            successors=recipe.loss == "sequencematch",
+            attention=attention,
+            share=share_of_launch(loaded.model, **place),
+            **place,
+        )
+        held_out = list(held_out_batches(dataset.held_out, pad))
+        loss = _loss(recipe, dataset)
+    callbacks: list[TrainerCallback] = [_RunCallback(on_step, loss)]
+    if recipe.evaluation.patience and held_out:
+        callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
+    trainer = StepTrainer(
+        model=model,
+        args=arguments,
+        callbacks=callbacks,
+        steps=steps,
+        loss=loss,
+        held_out=held_out,
+        watch=watch,
+        optimizers=(muon_and_adamw(model, recipe) if recipe.optimizer == "muon" else None, None),
+    )
+    trainer.remove_callback(PrinterCallback)
+    if processes_per_row() > 1:
+        share_rows_ourselves(trainer.accelerator)
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None and plugin.zero_stage == 3 and not plugin.zero3_save_16bit_model:
+        raise ConfigError(
+            "DeepSpeed's stage 3 splits the weights and would not return them at the end.",
+            "Set zero3_save_16bit_model: true in accelerate's configuration.",
+        )
+    return trainer
+
+
+def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
+    if recipe.sorted.exits:
+        return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
+    if recipe.loss != "sequencematch":
+        return Likelihood()
+    from codegen.finetune.seqmatch import OwnSamples, SequenceMatchLoss
+    from codegen.models.chat import end_of_turn
+
+    settings, own = recipe.sequencematch, None
+    if settings.divergence == "chi2_mixture" and settings.buffer:
+        is_chat = recipe.format == "chat"
+        end = end_of_turn(dataset.tokenizer)[-1] if is_chat else dataset.tokenizer.eos_token_id
+        own = OwnSamples(
+            settings, dataset.examples, frozenset([end]), dataset.backspace, recipe.seed
+        )
+    return SequenceMatchLoss(settings, recipe.steps, dataset.backspace, own)
+
+
+def _arguments(
+    loaded: LoadedModel, recipe: Recipe, checkpoints: Path, *, evaluates: bool
+) -> TrainingArguments:
+    dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
+    evaluation = recipe.evaluation
+    keeps_best = evaluates and (evaluation.keep == "best" or evaluation.patience > 0)
+    options: dict[str, Any] = {}
+    if evaluates:
+        options = {"eval_strategy": "steps", "eval_steps": evaluation.every}
+    if keeps_best:
+        options |= {
+            "load_best_model_at_end": evaluation.keep == "best",
+            "metric_for_best_model": "eval_loss",
+            "greater_is_better": False,
+        }
+    is_constant = recipe.schedule == "constant"
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        max_steps=recipe.steps,
+        per_device_train_batch_size=1,  # an item of our data set is a whole step
+        train_sampling_strategy="sequential",
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if is_constant else recipe.schedule,
+        warmup_steps=math.ceil(recipe.warmup * recipe.steps),
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        bf16=recipe.dtype == "bfloat16" or dtype == torch.bfloat16,
+        use_cpu=loaded.model.device.type == "cpu",
+        logging_steps=1,
+        # The best step can only be kept if its weights were saved.
+        save_steps=evaluation.every if keeps_best else recipe.save_every,
+        save_total_limit=2,
+        seed=recipe.seed,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
+        **options,
+    )
+    # With several GPUs and one process the trainer would split our micro-batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments
+
+
+class _RunCallback(TrainerCallback):
+    """Reports steps, stops at a loss that is not finite, and completes checkpoints."""
+
+    def __init__(self, on_step: OnStep | None, loss: Likelihood) -> None:
+        self.on_step, self.loss = on_step, loss
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """After each step, and each evaluation."""
+        if "loss" not in (logs or {}):
+            return
+        if not math.isfinite(logs["loss"]):
+            raise CodegenError(
+                f"The loss became {logs['loss']} at step {state.global_step}.",
+                "Lower learning_rate, or set dtype: float32.",
+            )
+        if self.on_step:
+            self.on_step(state.global_step, state.max_steps, logs["loss"])
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After all files of a checkpoint are written."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if folder.is_dir() and state.is_world_process_zero:
+            self.loss.save(folder)
+            write_atomic(folder / WHOLE, "")
+
+
+class MuonAndAdamW(torch.optim.Optimizer):
+    """Muon for matrices and AdamW for everything else, stepped together as one optimizer.
+
+    Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; torch
+    provides it for matrices only. A step's update of a matrix is its momentum with all singular
+    values brought near 1. On the puzzles it needs about half of AdamW's steps (docs/insertion.md).
+
+    Args:
+        parts: the two optimizers; a schedule scales the learning rates of both.
+    """
+
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self._parts = parts
+        super().__init__(self._groups(), {})
+        self.param_groups = self._groups()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for part in self._parts for group in part.param_groups]
+
+    def step(self, closure: Any = None) -> Any:
+        """One step of both."""
+        loss = closure() if closure is not None else None
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of both."""
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what :meth:`state_dict` returned."""
+        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = self._groups()
+
+
+def muon_and_adamw(model: torch.nn.Module, recipe: Recipe) -> MuonAndAdamW:
+    """Muon for the trained matrices of the layers, AdamW for the rest."""
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    inside = {name for name, weight in trained if ".layers." in name and weight.dim() == 2}
+    decay = recipe.weight_decay
+    return MuonAndAdamW(
+        torch.optim.Muon(
+            [weight for name, weight in trained if name in inside],
+            lr=recipe.muon_rate,
+            weight_decay=decay,
+        ),
+        torch.optim.AdamW(
+            [weight for name, weight in trained if name not in inside],
+            lr=recipe.learning_rate,
+            weight_decay=decay,
+        ),
+    )

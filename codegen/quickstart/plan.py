@@ -372,13 +372,13 @@ def _data(model: str, spec: str, max_length: int) -> tuple[float, float]:
     """Seconds of both data runs over the whole source, and the mean tokens of a text that fits."""
     from codegen.data import make, open_source, read_texts, run
     from codegen.data.sources import MemorySource
-    from codegen.finetune.encode import Encoder, encode_all
+    from codegen.finetune.dataset import TextEncoder, encode_all
     from codegen.models import load_tokenizer
 
     read_s, examples, share = _read(open_source(spec))
     if not examples:
         return 2 * read_s / share, float(max_length)  # the first stage will say what is wrong
-    encoder = Encoder(load_tokenizer(model), "chat")
+    encoder = TextEncoder(load_tokenizer(model), "chat")
     made_s, tokens = 0.0, []
     with tempfile.TemporaryDirectory(prefix="codegen-quickstart-") as folder:
         for generator in (make("lintseq", verify="ruff"), make("whole")):

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from codegen.evals.score import Score
     from codegen.evals.tasks import Task
     from codegen.finetune.recipe import Recipe
-    from codegen.finetune.train import TrainingResult
+    from codegen.finetune.run import TrainingResult
 
 _REPORT = "report.html"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
@@ -308,10 +308,10 @@ def _make_data(job: _Job) -> Manifest:
 
 def _pair(texts: dict[str, list[TrainingText]], settings: Settings) -> set[str]:
     """Ids of the examples whose texts fit the maximal length in every form."""
-    from codegen.finetune.encode import Encoder, encode_all
+    from codegen.finetune.dataset import TextEncoder, encode_all
     from codegen.models import load_tokenizer
 
-    encoder = Encoder(load_tokenizer(settings.model), "chat")
+    encoder = TextEncoder(load_tokenizer(settings.model), "chat")
     kept = []
     for rows in texts.values():
         pairs = (("", row) for row in rows)
@@ -384,7 +384,7 @@ def _recipe(settings: Settings, name: str, steps: int) -> Recipe:
 
 
 def _finetune(job: _Job, name: str) -> TrainingResult:
-    from codegen.finetune.train import train
+    from codegen.finetune.run import train
 
     def on_step(step: int, steps: int, loss: float) -> None:
         job.heard.progress("steps", step, steps, f"loss {loss:.3f}")

@@ -18,9 +18,9 @@ slower, as the proof that the length is one.
 The arithmetic coder is that of Witten, Neal and Cleary 1987: two 32-bit registers, bits put out as
 soon as they are known. Choices of total probability P cost at most -log2 P + 2 bits together, and
 rounding of less than 2^-14 of a bit each. A *channel* takes a choice among weighted alternatives:
-:class:`Encoder` writes it, :class:`Decoder` reads it, :class:`Meter` adds up what it costs by the
-probabilities. A format that is described once, over a channel, can then be written, read and
-priced, and the three can't disagree.
+:class:`ArithmeticEncoder` writes it, :class:`ArithmeticDecoder` reads it, :class:`Meter` adds up
+its cost by the probabilities. A format that is described once, over a channel, can then be written,
+read and priced, and the three can't disagree.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Meter:
         return choice
 
 
-class Encoder:
+class ArithmeticEncoder:
     """Writes choices as bits; :meth:`finish` gives them."""
 
     def __init__(self) -> None:
@@ -138,8 +138,8 @@ class Encoder:
             self._waiting = 0
 
 
-class Decoder:
-    """Reads choices from the bits of an :class:`Encoder`; ``read`` is how many it has looked at.
+class ArithmeticDecoder:
+    """Reads choices from the bits of an encoder; ``read`` is how many it has looked at.
 
     Behind the end it reads zeros, as the encoder counted on; how many is limited, so that a text
     that was never written by an encoder ends in an error and not in an endless program.
@@ -340,7 +340,7 @@ def _weights(counts: Sequence[int]) -> list[int]:
 
 def encode(program: Program, prior: Prior = UNIFORM) -> str:
     """The program as a text of ``0`` and ``1``."""
-    encoder = Encoder()
+    encoder = ArithmeticEncoder()
     _walk(encoder, prior, program)
     return encoder.finish()
 
@@ -351,7 +351,7 @@ def decode(bits: str, prior: Prior = UNIFORM) -> Program:
     Raises:
         InputError: for bits that no program has.
     """
-    return _walk(Decoder(bits), prior, None)
+    return _walk(ArithmeticDecoder(bits), prior, None)
 
 
 def code_bits(program: Program, prior: Prior = UNIFORM) -> float:
@@ -517,7 +517,7 @@ def order_k_bits(data: bytes, k: int) -> float:
 
 def order_k_encode(data: bytes, k: int) -> str:
     """The data as a text of ``0`` and ``1``."""
-    model, encoder = OrderK(k), Encoder()
+    model, encoder = OrderK(k), ArithmeticEncoder()
     for place, byte in enumerate(data):
         before = data[max(0, place - k) : place]
         encoder.choose(model.weights(before), byte)
@@ -527,7 +527,7 @@ def order_k_encode(data: bytes, k: int) -> str:
 
 def order_k_decode(bits: str, k: int, length: int) -> bytes:
     """The ``length`` bytes that :func:`order_k_encode` made the bits of."""
-    model, decoder, data = OrderK(k), Decoder(bits), bytearray()
+    model, decoder, data = OrderK(k), ArithmeticDecoder(bits), bytearray()
     for _ in range(length):
         before = bytes(data[max(0, len(data) - k) :])
         byte = decoder.choose(model.weights(before), None)

@@ -124,9 +124,11 @@ class CodeTask(Task[AnyProblem]):
             decides about the stop strings.
         blank_is_code: whether a completion of nothing but white space may be right.
         home: where the data is by default.
+        about: a line for the list of tasks; built-in ones have theirs there.
     """
 
     home: ClassVar[Home]
+    about: ClassVar[str] = ""
     asks: Sequence[Ask] = ("code", "instruction")
     whole_programs: bool = False
     blank_is_code: bool = False

@@ -25,8 +25,8 @@ from codegen.evals import kolmogorov as kt
 from codegen.evals import tasks
 from codegen.evals.kolmogorov import Answer, Line, Program, Ref, Result
 from codegen.evals.kolmogorov.coding import (
-    Decoder,
-    Encoder,
+    ArithmeticDecoder,
+    ArithmeticEncoder,
     Meter,
     order_k_decode,
     order_k_encode,
@@ -109,24 +109,24 @@ def test_no_program_is_the_beginning_of_another() -> None:
 
 @given(st.lists(st.tuples(st.lists(st.integers(1, 300), min_size=1, max_size=9), st.floats(0, 1))))
 def test_the_coder_by_itself(rows: list[tuple[list[int], float]]) -> None:
-    encoder, meter = Encoder(), Meter()
+    encoder, meter = ArithmeticEncoder(), Meter()
     choices = [min(int(share * len(w)), len(w) - 1) for w, share in rows]
     for (weights, _), choice in zip(rows, choices, strict=True):
         encoder.choose(weights, choice)
         meter.choose(weights, choice)
     bits = encoder.finish()
     assert len(bits) <= meter.bits + 2 + 1e-3 * len(rows)
-    decoder = Decoder(bits)
+    decoder = ArithmeticDecoder(bits)
     assert [decoder.choose(weights, None) for weights, _ in rows] == choices
 
 
 def test_weights_that_can_not_be_coded_are_refused() -> None:
     with pytest.raises(InputError):
-        Encoder().choose([1, 0], 1)
+        ArithmeticEncoder().choose([1, 0], 1)
     with pytest.raises(InputError):
-        Encoder().uniform(1 << 20, 3)
+        ArithmeticEncoder().uniform(1 << 20, 3)
     with pytest.raises(InputError, match="0 and 1"):
-        Decoder("012")
+        ArithmeticDecoder("012")
 
 
 def test_the_papers_count_by_hand() -> None:

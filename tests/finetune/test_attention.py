@@ -13,19 +13,17 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from codegen.finetune.attention import (
-    Layout,
+    Attention,
+    RowLayout,
+    attending,
     causal,
     cumulative_lengths,
-    from_stack,
-    joined,
-    padded,
-)
-from codegen.finetune.backends import (
-    Attention,
-    attending,
     dense_mask,
     flex_block_mask,
+    from_stack,
+    joined,
     mask_inputs,
+    padded,
 )
 from codegen.methods.backspace import Trajectory, stack_layout
 
@@ -72,7 +70,7 @@ class Slots:
         self.left = stack
 
 
-def check(model: Any, tokens: list[int], layout: Layout, states: list[list[int]]) -> None:
+def check(model: Any, tokens: list[int], layout: RowLayout, states: list[list[int]]) -> None:
     """Each slot's logits are those of the last token of its state, run by itself."""
     backends: tuple[Attention, ...] = ("dense", "auto")
     with torch.inference_mode():

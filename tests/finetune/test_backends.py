@@ -12,9 +12,17 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AutoModelForCausalLM
 
 from codegen.errors import ConfigError
-from codegen.finetune import backends
-from codegen.finetune.attention import causal, joined, padded
-from codegen.finetune.backends import Attention, Blocks, attending, check, mask_inputs
+from codegen.finetune import attention as attentions
+from codegen.finetune.attention import (
+    Attention,
+    Blocks,
+    attending,
+    causal,
+    check,
+    joined,
+    mask_inputs,
+    padded,
+)
 
 # Two packed rows of one width, one of them with padding, the other with a chunk of two.
 _ROWS = [
@@ -86,8 +94,8 @@ def test_one_kernel_for_all_blocks_gets_the_rows_end_to_end(
     q = torch.randn(2, 4, 10, 8, dtype=torch.float64)
     k, v = torch.randn(2, 2, 2, 10, 8, dtype=torch.float64)
     blocks = Blocks([[0, 3, 4, 9, 10], [0, 4, 10]])
-    got = backends._variable_length(q, k, v, 0.3, blocks, grouped=True)
-    looped, _ = backends._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
+    got = attentions._variable_length(q, k, v, 0.3, blocks, grouped=True)
+    looped, _ = attentions._blockwise(None, q, k, v, None, scaling=0.3, blocks=blocks)
     assert got.shape == looped.shape == (2, 10, 4, 8)
     assert (got - looped).abs().max() < 1e-12
 

@@ -13,22 +13,25 @@ from hypothesis import strategies as st
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune.attention import causal
-from codegen.finetune.curriculum import (
+from codegen.finetune.dataset import EncodedExample, decompose
+from codegen.finetune.plan import (
     Draw,
+    apportion,
     bucket_of,
-    decompose,
     draw_order,
     grid,
+    make_curriculum,
+    make_mixture,
+    make_plan,
     odds_of,
-    units_per_cycle,
+    share_of,
 )
-from codegen.finetune.encode import Encoded
-from codegen.finetune.plan import apportion, make_curriculum, make_mixture, make_plan, share_of
+from codegen.finetune.recipe import Curriculum
 
 
-def example(name: str, length: int, domain: str = "") -> Encoded:
+def example(name: str, length: int, domain: str = "") -> EncodedExample:
     slots = list(range(length))
-    return Encoded(name, slots, slots[:-1], slots[1:], slots[1:], causal(length), domain)
+    return EncodedExample(name, slots, slots[:-1], slots[1:], slots[1:], causal(length), domain)
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(20, 60))
@@ -64,18 +67,6 @@ def test_long_documents_can_give_all_lengths_equal_tokens() -> None:
             tokens[size] += size
     total = sum(tokens.values())
     assert all(abs(tokens[size] / total - 0.25) < 0.03 for size in (32, 64, 128, 256))
-
-
-def test_the_released_example() -> None:
-    """Step 2 of the README of apple/ml-dataset-decomposition: 8 cycles of shards of 2^20 tokens."""
-    shards = [3560, 5996, 7410, 6309, 5157, 4513]
-    per_cycle = units_per_cycle(shards, 28_795_904_000 / (8 << 20), 8)
-    weights = [n * odds for n, odds in zip(per_cycle, odds_of("grow_p2", 6), strict=True)]
-    assert weights == [1472, 1248, 776, 328, 134, 60]
-    assert sum(per_cycle) * (8 << 20) == 3_607_101_440
-    sequences = [n * 8 * per for n, per in zip(per_cycle, [4096, 2048, 1024, 512, 256, 128],
-                                               strict=True)]  # fmt: skip
-    assert sequences == [1507328, 1277952, 794624, 335872, 137216, 61440]
 
 
 def test_odds_and_grids() -> None:
@@ -126,10 +117,10 @@ def test_the_paper_draws_by_odds_among_what_is_left() -> None:
 def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
     lengths = [20, 40, 70, 100, 130, 250, 30, 60, 90] * 20
     examples = [example(f"e{i}", n) for i, n in enumerate(lengths)]
-    plan = make_curriculum(
-        examples, steps=60, tokens_per_step=1024, micro_batch_tokens=512, seed=3, least=32,
-        most=max(lengths), odds="grow_p2", cycles=2,
-    )  # fmt: skip
+    curriculum = Curriculum(
+        mode="bucket", tokens_per_step=1024, micro_batch_tokens=512, least=32, cycles=2
+    )
+    plan = make_curriculum(examples, curriculum, steps=60, seed=3)
     for step in range(60):
         rows = [row for rows in plan.steps[step] for row in rows]
         assert len(rows) * plan.width(step) == 1024

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from codegen.decoding.insertion import InsertionLM, Text
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune import parse_recipe
-from codegen.finetune.answers import is_right
-from codegen.finetune.gaps import GapEncoder, GapSteps, text_of
+from codegen.finetune.dataset import SPECIAL, TextEncoder, read_dataset, words_tokenizer
+from codegen.finetune.infilling import InfillingSteps, text_of
+from codegen.finetune.model import init_model
 from codegen.finetune.plan import make_plan
-from codegen.finetune.scratch import SPECIAL, new_model, words_tokenizer
-from codegen.finetune.train import TrainingResult, train
+from codegen.finetune.run import TrainingResult, is_right, train
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load
@@ -68,30 +68,32 @@ def weights(result: TrainingResult) -> dict[str, torch.Tensor]:
 def test_the_body_is_what_is_trained() -> None:
     tokenizer = words_tokenizer(["b", "a", "10", "9", ":"])
     assert tokenizer.convert_ids_to_tokens(range(len(tokenizer))) == [
-        *SPECIAL, "9", "10", ":", "a", "b"
+        *SPECIAL.values(), "9", "10", ":", "a", "b"
     ]  # fmt: skip
-    encoder = GapEncoder(tokenizer, "plain")
+    encoder = TextEncoder(tokenizer, "plain", infilling=True)
     example = encoder.encode(text(0, "a 9 :", "b 10"))
     assert tokenizer.decode(example.targets) == "b 10"
     assert text_of(example) == Text(tokenizer("a 9 :").input_ids, tokenizer("b 10").input_ids)
     assert text_of(encoder.encode(text(0, "", "a b"))).prefix == []
     three = (Segment("a", True), Segment("b", False), Segment("a", True))
-    with pytest.raises(InputError, match="untrained parts within its answer"):
+    with pytest.raises(InputError, match="untrained parts inside its response"):
         encoder.encode(TrainingText("t", "e", "g", three))
 
 
-def steps_of(recipe_row: dict[str, Any], rows: int, world: int = 1, rank: int = 0) -> GapSteps:
+def steps_of(
+    recipe_row: dict[str, Any], rows: int, world: int = 1, rank: int = 0
+) -> InfillingSteps:
     recipe = parse_recipe(recipe_row)
-    loaded = new_model(recipe)
-    encoder = GapEncoder(loaded.tokenizer, "plain")
+    loaded = init_model(recipe, read_dataset(recipe))
+    encoder = TextEncoder(loaded.tokenizer, "plain", infilling=True)
     examples = [encoder.encode(item) for item in TEXTS[:40]]
     plan = make_plan(examples, steps=3, batch_size=8, micro_batch_size=8, seed=0)
-    return GapSteps(
+    return InfillingSteps(
         loaded.model.double(), examples, plan, draws=3, rows=rows, seed=5, rank=rank, world=world
     )
 
 
-def step_loss(steps: GapSteps, step: int) -> float:
+def step_loss(steps: InfillingSteps, step: int) -> float:
     batches, total = steps[step]
     with torch.no_grad():
         return sum(
@@ -204,7 +206,7 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
         fill(small, "a", stagse=1)
     with pytest.raises(ConfigError, match=r"stop_threshold.*is 3.*from 0 to 1"):
         fill(small, "a", stop_threshold=3)
-    with pytest.raises(ConfigError, match="goes with no other"):
+    with pytest.raises(ConfigError, match="joins two strategies"):
         list(
             samples(
                 TransformersBackend(load(small)), [], SamplingParams(), Decoder("insertion+rpg")
@@ -226,8 +228,8 @@ def test_what_can_not_be_asked(small: str, tiny_model_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": {"kind": "llama"}}, "llama writes from left to right.*decoder: sample"),
-        ({"decoder": "sample"}, "insertion fills gaps.*decoder: insertion"),
+        ({"network": {"kind": "llama"}}, "llama generates from left to right.*decoder: sample"),
+        ({"decoder": "sample"}, "insertion is an infilling model.*decoder: insertion"),
         ({"method": "lora"}, "method: full"),
         ({"format": "chat"}, "format: plain"),
         ({"packing": "best_fit"}, "rows of one example"),
@@ -242,7 +244,7 @@ def test_recipes_that_can_not_be(changes: dict[str, Any], message: str, tmp_path
 
 
 def test_a_model_of_the_other_kind_is_refused(small: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="can't read"):
+    with pytest.raises(ConfigError, match="cannot read"):
         train(parse_recipe(row(tmp_path, model=small, decoder="sample")))
 
 

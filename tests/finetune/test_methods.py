@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.assembly import WHOLE
-from codegen.finetune.train import TrainingResult, train
+from codegen.finetune.run import TrainingResult, train
+from codegen.finetune.trainer import WHOLE
 from codegen.methods.backspace import Backspace, load_codec
 from codegen.models import load
 from codegen.records import Example, Segment, TrainingText, write_jsonl
@@ -190,9 +190,9 @@ def test_processes_that_share_rows_train_the_same_weights(
     ("options", "message"),
     [
         ({"model": "dynamic"}, "The dynamic frequencies of .* depend on the length"),
-        ({"loss": "sequencematch"}, "need loss: mle, attention: auto"),
-        ({"attention": "dense"}, "need loss: mle, attention: auto"),
-        ({}, "2 processes shall share a row, and 1 can't be grouped so"),
+        ({"loss": "sequencematch"}, "only with loss: mle, attention: auto"),
+        ({"attention": "dense"}, "only with loss: mle, attention: auto"),
+        ({}, "1 processes cannot form groups of 2"),
     ],
 )
 def test_rows_that_cannot_be_shared(
@@ -343,7 +343,7 @@ def test_a_killed_sequencematch_run_goes_on_to_the_same_weights(
     script = (
         "import json, sys, time, torch; torch.set_num_threads(1)\n"
         "from codegen.finetune import parse_recipe\n"
-        "from codegen.finetune.train import train\n"
+        "from codegen.finetune.run import train\n"
         "train(parse_recipe(json.loads(sys.argv[1])), on_step=lambda s, *_: print(s, flush=True))\n"
     )
     for moment in (3, 6):

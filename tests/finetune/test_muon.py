@@ -7,7 +7,13 @@ import copy
 import torch
 from torch import nn
 
-from codegen.finetune.muon import make_optimizer
+from codegen.finetune import parse_recipe
+from codegen.finetune.trainer import muon_and_adamw
+
+RECIPE = parse_recipe(
+    {"model": "embedded", "data": "d", "output": "o", "steps": 10, "optimizer": "muon"}
+    | {"muon_rate": 0.02, "learning_rate": 0.01, "weight_decay": 0.1}
+)
 
 
 class Net(nn.Module):
@@ -29,7 +35,7 @@ def test_each_parameter_has_its_optimizer() -> None:
     torch.manual_seed(0)
     net, ids = Net(), torch.arange(7)
     other = copy.deepcopy(net)
-    joint = make_optimizer(net, muon_rate=0.02, rate=0.01, weight_decay=0.1)
+    joint = muon_and_adamw(net, RECIPE)
     schedule = torch.optim.lr_scheduler.LambdaLR(joint, lambda step: 1 - step / 10)
     matrices = [
         p for n, p in other.named_parameters() if n.startswith("part.layers") and p.dim() == 2
@@ -43,7 +49,7 @@ def test_each_parameter_has_its_optimizer() -> None:
     for step in range(6):
         if step == 3:  # as a resumed run does
             state = copy.deepcopy(joint.state_dict())
-            joint = make_optimizer(net, muon_rate=0.02, rate=0.01, weight_decay=0.1)
+            joint = muon_and_adamw(net, RECIPE)
             last = schedule.state_dict()
             schedule = torch.optim.lr_scheduler.LambdaLR(joint, lambda step: 1 - step / 10)
             schedule.load_state_dict(last)

@@ -13,10 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from codegen.decoding.strategies.sorted import Nested, default_exits
 from codegen.errors import ConfigError, InputError
 from codegen.finetune import parse_recipe
-from codegen.finetune.batch import collate
-from codegen.finetune.encode import Encoder
-from codegen.finetune.nested import mark_exits, sorted_likelihoods
-from codegen.finetune.train import train
+from codegen.finetune.batches import collate
+from codegen.finetune.dataset import TextEncoder
+from codegen.finetune.losses import sorted_likelihoods
+from codegen.finetune.model import mark_exits
+from codegen.finetune.run import train
 from codegen.models import load
 from codegen.records import Segment, TrainingText, write_jsonl
 
@@ -52,7 +53,7 @@ def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
 def test_the_loss_is_that_of_models_cut_short(tiny_model_dir: Path) -> None:
     """Each depth against a model of so many layers, values and gradients."""
     tokenizer = load(str(tiny_model_dir)).tokenizer
-    encoder = Encoder(tokenizer, "chat", {})
+    encoder = TextEncoder(tokenizer, "chat", {})
     examples = [encoder.encode(text) for text in TEXTS[:3]]
     batch = collate(examples, [((0, 1),), ((2,),)], tokenizer.pad_token_id)
     torch.manual_seed(0)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from codegen.config import keys, table
 from codegen.errors import CodegenError, ConfigError
 from codegen.finetune import load_recipe, parse_recipe
-from codegen.finetune.recipe import describe_keys
+from codegen.finetune.recipe import Recipe
 
 GOOD: dict[str, Any] = {"model": "embedded", "data": "d", "output": "o", "steps": 10}
 
@@ -36,15 +37,15 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"learning_rate": "fast"}, r"learning_rate is 'fast'.*a number from 0 to 1"),
         ({"learning_rate": float("nan")}, "learning_rate is nan"),
         ({"data": []}, r"data is \[\]"),
-        ({"data": {"a": ""}}, r"data is \{'a': ''\}.*names with texts"),
+        ({"data": {"a": ""}}, r"data is \{'a': ''\}.*mapping of names to texts"),
         ({"isolation": "chunk"}, "two domains"),
         ({"data": {"a": "p", "b": "q"}, "mixture": {"systems": {"c": "x"}}}, "domain 'c'"),
         (
             {"data": {"a": "p", "b": "q"}, "mixture": {"balance": True}, "batch_size": 3},
-            "batch_size 3 is no multiple of the 2 domains",
+            "batch_size 3 is not a multiple of the 2 domains",
         ),
         ({"packing": "best_fit", "row_length": 100}, "row_length 100 is below max_length 512"),
-        ({"row_length": 1000}, "row_length is for packing"),
+        ({"row_length": 1000}, "row_length applies only to packing"),
         ({"curriculum": {"mode": "bucket"}, "packing": "best_fit"}, "rows of one example"),
         (
             {"loss": "sequencematch", "sequencematch": {"gamma": 1.0}},
@@ -83,9 +84,9 @@ def test_broken_overrides(tmp_path: Path, override: str) -> None:
 
 
 def test_every_key_has_help() -> None:
-    keys = describe_keys()
-    assert ("lora.rank", "a whole number from 1 to 1024", "rank of the update") in keys
-    assert all(about for _, _, about in keys)
+    found = list(keys(Recipe))
+    assert ("lora.rank", "a whole number from 1 to 1024", "rank of the update", "16") in found
+    assert all(key.about for key in found)
 
 
 def test_shipped_recipes_are_valid() -> None:
@@ -94,3 +95,9 @@ def test_shipped_recipes_are_valid() -> None:
     assert paths
     for path in paths:
         assert load_recipe(path).steps > 0
+
+
+def test_the_documentation_lists_every_key() -> None:
+    """The table at the end of docs/finetuning.md is the one that the recipe's fields give."""
+    page = Path(__file__).parents[2] / "docs" / "finetuning.md"
+    assert page.read_text(encoding="utf-8").endswith(table(Recipe))

@@ -13,12 +13,20 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from codegen.finetune.attention import from_stack
-from codegen.finetune.batch import collate
-from codegen.finetune.encode import Encoded
-from codegen.finetune.losses import negative_log_likelihood, sequence_match
-from codegen.finetune.replay import Replay
-from codegen.finetune.sections import SequenceMatch
-from codegen.finetune.seqmatch import Actions, Divergence, Objective, Terminal, long_form, terms
+from codegen.finetune.batches import collate
+from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.recipe import SequenceMatch
+from codegen.finetune.seqmatch import (
+    Actions,
+    Divergence,
+    Objective,
+    OwnSamples,
+    Terminal,
+    next_values,
+    sequence_match,
+    terms,
+)
 from codegen.methods.backspace import Trajectory, demonstrator_labels, stack_layout
 
 BKSPC, EOS = 699, 2
@@ -45,6 +53,35 @@ def random_actions(lengths: list[int], ended: list[bool], seed: int) -> Actions:
             [torch.arange(n) == (n - 1 if e else n) for n, e in zip(lengths, ended, strict=True)]
         ),
     )
+
+
+def long_form(actions: Actions, objective: Objective, *, on_data: bool) -> torch.Tensor:
+    """-J of each trajectory as the paper has it: [R]. Slow and plain, the oracle of ``terms``.
+
+    The value term is summed over the steps; for a trajectory that is cut off it ends at its last
+    state, V(s_0) - gamma^N V(s_N). On model trajectories (``on_data`` false) there is the mixture's
+    quadratic term alone.
+    """
+    gamma, losses = objective.gamma, []
+    then = next_values(actions, objective)
+    for number in range(int(actions.trajectory.max()) + 1):
+        loss = actions.value.new_zeros(())
+        for t in (actions.trajectory == number).nonzero()[:, 0].tolist():
+            weight = gamma ** int(actions.time[t])
+            x = actions.chosen[t] - gamma * then[t]
+            loss = loss - weight * (x - objective.penalty(x)) if on_data else loss
+            loss = loss + (0 if on_data else weight * objective.penalty(x))
+            if on_data:
+                loss = loss + weight * (actions.value[t] - gamma * then[t])
+            if actions.ends[t]:
+                after = gamma ** (int(actions.time[t]) + 1)
+                x = (1 - gamma) * then[t]
+                if on_data:
+                    loss = loss - after / (1 - gamma) * (x - objective.penalty(x)) + after * then[t]
+                else:
+                    loss = loss + after / (1 - gamma) * objective.penalty(x)
+        losses.append(loss)
+    return torch.stack(losses)
 
 
 @pytest.mark.parametrize("divergence", ["chi2_mixture", "chi2", "kl"])
@@ -201,13 +238,13 @@ def test_a_small_world_learns_to_take_errors_back() -> None:
     assert shown > 0.9 and both > 0.9
 
 
-def encoded(prompt: list[int], actions: list[int]) -> Encoded:
+def encoded(prompt: list[int], actions: list[int]) -> EncodedExample:
     raw = Trajectory((*prompt, *actions), (0,) * (len(prompt) + len(actions)), len(prompt), BKSPC)
     trajectory = Trajectory(
         raw.actions, tuple(demonstrator_labels(raw)), raw.prompt_tokens, raw.bkspc
     )
     stack = stack_layout(trajectory)
-    return Encoded(
+    return EncodedExample(
         "e", list(stack.tokens), list(stack.nodes[:-1]), list(stack.labels),
         list(stack.nodes[1:]), from_stack(stack),
     )  # fmt: skip
@@ -223,9 +260,9 @@ def test_own_samples_may_be_as_long_as_the_longest_example(model: Any) -> None:
     examples = [encoded([4, 5], [7, EOS]), encoded([4], [*range(7, 10)] * 60 + [EOS])]
     for limit, expected in ((0, 181), (5, 5)):
         settings = SequenceMatch(samples=2, sample_every=1, max_new_tokens=limit)
-        replay = Replay(settings, examples, frozenset(), None, seed=0)
-        replay.refresh(model, 0)
-        assert [len(own.targets) for own in replay.draw(0, 2)] == [expected, expected]
+        own = OwnSamples(settings, examples, frozenset(), None, seed=0)
+        own.refresh(model, 0)
+        assert [len(sample.targets) for sample in own.draw(0, 2)] == [expected, expected]
 
 
 def test_one_pass_equals_state_by_state(model: Any) -> None:

@@ -15,29 +15,32 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from codegen.errors import ConfigError
-from codegen.finetune import sequences
-from codegen.finetune.attention import causal, joined, padded
-from codegen.finetune.backends import Blocks, _of_some_heads, dense_mask
-from codegen.finetune.batch import collate
-from codegen.finetune.encode import Encoded
-from codegen.finetune.losses import negative_log_likelihood
-from codegen.finetune.sequences import (
-    Share,
+from codegen.finetune import attention
+from codegen.finetune.attention import (
+    Blocks,
+    RowShare,
+    _of_some_heads,
+    causal,
+    dense_mask,
     exchanging,
-    part_of,
+    joined,
+    padded,
     share_of_launch,
     share_rows_ourselves,
 )
+from codegen.finetune.batches import collate, part_of
+from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.losses import negative_log_likelihood
 
 VOCABULARY = 50
 
 
-def example(number: int, length: int, trained_from: int) -> Encoded:
+def example(number: int, length: int, trained_from: int) -> EncodedExample:
     ids = np.random.default_rng(number).integers(3, VOCABULARY, length).tolist()
     nodes = list(range(trained_from - 1, length - 1))
     then = [node + 1 for node in nodes]
     targets = [ids[node] for node in then]
-    return Encoded(f"e{number}", ids, nodes, targets, then, causal(length))
+    return EncodedExample(f"e{number}", ids, nodes, targets, then, causal(length))
 
 
 EXAMPLES = [example(0, 9, 6), example(1, 5, 2), example(2, 13, 11)]
@@ -59,7 +62,7 @@ def test_each_action_is_in_one_part_with_its_logits(size: int) -> None:
     cut = collate(EXAMPLES, rows, 0, attention="dense", parts=size)
     width = cut.inputs["input_ids"].shape[1]
     assert width % size == 0 and 0 <= width - whole.inputs["input_ids"].shape[1] < size
-    parts = [part_of(cut, Share(rank, size)) for rank in range(size)]
+    parts = [part_of(cut, RowShare(rank, size)) for rank in range(size)]
     assert sum(len(part.targets) for part in parts) == len(whole.targets)
     # A model that computes slot by slot: the logits are the token's own row of a table.
     table = torch.randn(VOCABULARY, VOCABULARY)
@@ -108,10 +111,10 @@ def test_attention_by_parts_is_that_of_whole_rows(
 
         return exchanged
 
-    monkeypatch.setattr(sequences, "_exchange", exchange)
+    monkeypatch.setattr(attention, "_exchange", exchange)
 
     def attend(rank: int) -> None:
-        attended = exchanging(_of_some_heads, Share(rank, size, rank))
+        attended = exchanging(_of_some_heads, RowShare(rank, size, rank))
         own = slice(rank * slots // size, (rank + 1) * slots // size)
         given = (states[:, :, own] for states in (query, key, value))
         if masked:
@@ -134,9 +137,9 @@ def test_what_cannot_be_dealt_out_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert share_of_launch(model(), 0, 4) is None
     monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
     monkeypatch.setenv("PARALLELISM_CONFIG_SP_SIZE", "3")
-    with pytest.raises(ConfigError, match="3 processes shall share a row, and 4"):
+    with pytest.raises(ConfigError, match="4 processes cannot form groups of 3"):
         share_of_launch(model(), 0, 4)
-    with pytest.raises(ConfigError, match="4 heads, 2 of keys, can't be dealt out to 3"):
+    with pytest.raises(ConfigError, match=r"4 attention heads, 2 of keys, .* among 3"):
         share_of_launch(model(), 0, 6)
 
 

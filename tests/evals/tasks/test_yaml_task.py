@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
+from codegen.config import table
 from codegen.errors import CodegenError, ConfigError, InputError
 from codegen.evals import tasks
 from codegen.evals.sandbox import Job, Sandbox
 from codegen.evals.tasks.check import check
+from codegen.evals.tasks.yaml_task import TaskFile
 from codegen.records import Sample, Verdict
 
 TOTAL, MOST = "def total(v):\n    return sum(v)\n", "def most(v):\n    return max(v)\n"
@@ -135,3 +137,9 @@ def test_templates_reach_nothing_but_the_row(tmp_path: Path) -> None:
     ):
         with pytest.raises(CodegenError, match="can't be filled in"):
             load(tmp_path, prompt=text)
+
+
+def test_the_documentation_has_every_key() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    assert table(TaskFile) in text
+    assert table(tasks.PromptStyle) in text

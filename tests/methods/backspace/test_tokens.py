@@ -136,7 +136,7 @@ def test_ordinary_tokens(embedded: Codec) -> None:
 
 def test_prompts_are_those_of_training(embedded: Codec) -> None:
     """Whatever segments become in training, the trajectory's prompt and end are the same tokens."""
-    from codegen.finetune.encode import Encoder
+    from codegen.finetune.dataset import TextEncoder
     from codegen.records import Segment, TrainingText
 
     segments = (Segment("Add é.\n", False), Segment("x = 1\n", True))
@@ -144,7 +144,7 @@ def test_prompts_are_those_of_training(embedded: Codec) -> None:
     formats: tuple[Format, ...] = ("plain", "chat")
     for format in formats:
         target = embedded.target("Add é.", "x = 1\n", format)
-        expected = Encoder(embedded.tokenizer, format).encode(text)
+        expected = TextEncoder(embedded.tokenizer, format).encode(text)
         assert [*target.prompt, *target.clean] == expected.ids
         assert expected.targets == list(target.clean)
 

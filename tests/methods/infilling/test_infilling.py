@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from codegen.data import make
 from codegen.errors import ConfigError, InputError
 from codegen.evals.tasks.styles import STYLES
-from codegen.finetune.encode import Encoder
+from codegen.finetune.dataset import TextEncoder
 from codegen.methods.infilling import KINDS, Infilling, Unsuitable, spans_of
 from codegen.records import Example
 
@@ -138,7 +138,7 @@ def test_a_model_without_the_sentinels_is_told(tiny_model_dir: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(tiny_model_dir)
     (text,) = Infilling().generate(Example("e", "", "a = 1\n"), random.Random(0))
     with pytest.raises(InputError, match=r"special token <\|fim_prefix\|>"):
-        Encoder(tokenizer, "plain").encode(text)
+        TextEncoder(tokenizer, "plain").encode(text)
     tokenizer.add_tokens([f"<|fim_{part}|>" for part in ("prefix", "suffix", "middle")])
-    example = Encoder(tokenizer, "plain").encode(text)
+    example = TextEncoder(tokenizer, "plain").encode(text)
     assert tokenizer.decode(example.targets).startswith(text.trained)

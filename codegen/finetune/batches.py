@@ -1,0 +1,265 @@
+"""Rows of examples as tensors: a micro-batch is the input of one forward pass.
+
+Logits are requested from the model only at columns where some row is trained (``logits_to_keep``),
+because projecting to the vocabulary is a large share of a small model's work. With one row per
+micro-batch, which packing makes sensible, there is no other column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codegen.finetune.attention import (
+    Attention,
+    Ends,
+    RowLayout,
+    RowShare,
+    joined,
+    mask_inputs,
+    padded,
+    processes_per_row,
+)
+from codegen.finetune.dataset import EncodedExample
+from codegen.finetune.plan import Isolation, Row, StepPlan, share_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
+# A micro-batch, and whether its losses count; if not, it only keeps the processes in step.
+Counted = tuple[Any, bool]
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """B rows of S slots; T trained actions in all.
+
+    Attributes:
+        inputs: arguments of the model: ``input_ids`` [B, S], ``position_ids`` [B, S],
+            ``logits_to_keep`` [C], the columns whose logits are needed, and those of
+            :func:`codegen.finetune.attention.mask_inputs`.
+        nodes: int64 [T], where in the logits [B C, V] each action is chosen.
+        targets: int64 [T], the right actions.
+        then: int64 [T], where the state is that was reached; -1 unless ``successors`` were kept.
+        time: int64 [T], the number of each action in its example.
+        trajectory: int64 [T], the number of its example among those of the micro-batch.
+        ends: bool [T], whether the absorbing state was reached.
+        start: bool [T], whether only the prompt is there, so that nothing can be taken back.
+        domains: the domain of each example.
+        tokens: slots that are not padding.
+        own: whether the model sampled the examples itself.
+    """
+
+    inputs: dict[str, Any]
+    nodes: Tensor
+    targets: Tensor
+    then: Tensor
+    time: Tensor
+    trajectory: Tensor
+    ends: Tensor
+    start: Tensor
+    domains: list[str]
+    tokens: int
+    own: bool = False
+
+    def to(self, device: torch.device | str) -> MicroBatch:
+        """The same on a device."""
+        import torch
+
+        def moved(value: Any) -> Any:
+            return value.to(device) if isinstance(value, (torch.Tensor, Ends)) else value
+
+        inputs = {name: moved(value) for name, value in self.inputs.items()}
+        rest = {name: moved(getattr(self, name)) for name in self.__slots__ if name != "inputs"}
+        return MicroBatch(inputs=inputs, **rest)
+
+
+def collate(
+    examples: Sequence[EncodedExample],
+    rows: Sequence[Row],
+    pad: int,
+    *,
+    isolation: Isolation = "example",
+    width: int = 0,
+    successors: bool = False,
+    attention: Attention = "dense",
+    parts: int = 1,
+) -> MicroBatch:
+    """One micro-batch, padded on the right.
+
+    Args:
+        examples: of the run.
+        rows: numbers of examples; at least one row.
+        pad: token id of padding.
+        isolation: which examples of a row see one another: none (``example``), those of a chunk,
+            or all (``none``).
+        width: least width of the rows; 0 for that of the longest.
+        successors: also keep the logits of the states that are reached (SequenceMatch).
+        attention: the attention back-end.
+        parts: into how many the rows will be cut (:func:`part_of`).
+    """
+    import torch
+
+    layouts = [_layout(examples, row, isolation) for row in rows]
+    width = max(width, *(len(layout) for layout in layouts))
+    width += -width % parts
+    ids = np.full((len(rows), width), pad, np.int64)
+    placed: list[tuple[int, int, EncodedExample]] = []  # row, first slot, example
+    for b, row in enumerate(rows):
+        at = 0
+        for number in (number for chunk in row for number in chunk):
+            example = examples[number]
+            ids[b, at : at + len(example)] = example.ids
+            placed.append((b, at, example))
+            at += len(example)
+    nodes = [np.array(e.nodes) + at for _, at, e in placed]
+    start = [np.array(e.nodes) == e.nodes[0] for _, _, e in placed]
+    then = [np.array(e.then) + at for _, at, e in placed]
+    counts = [len(e.targets) for _, _, e in placed]
+    in_row = np.repeat([b for b, _, _ in placed], counts)
+    columns = np.unique(np.concatenate([*nodes, *(then if successors else [])]))
+
+    def place(slots: list[np.ndarray]) -> np.ndarray:
+        return in_row * len(columns) + np.searchsorted(columns, np.concatenate(slots))
+
+    ends = np.concatenate([np.arange(n) == (n - 1 if e.final else n) for n, (_, _, e) in
+                           zip(counts, placed, strict=True)])  # fmt: skip
+    reached = place(then) if successors else np.full(sum(counts), -1)
+    closed = [padded(layout, width) for layout in layouts]
+    inputs = {
+        "input_ids": torch.from_numpy(ids),
+        "position_ids": torch.from_numpy(np.stack([layout.positions for layout in closed])),
+        "logits_to_keep": torch.from_numpy(columns),
+        **mask_inputs(layouts, closed, attention, shared=parts > 1),
+    }
+    return MicroBatch(
+        inputs,
+        nodes=torch.from_numpy(place(nodes)),
+        targets=torch.from_numpy(np.concatenate([e.targets for _, _, e in placed])),
+        then=torch.from_numpy(reached),
+        time=torch.from_numpy(np.concatenate([np.arange(n) for n in counts])),
+        trajectory=torch.from_numpy(np.repeat(np.arange(len(placed)), counts)),
+        ends=torch.from_numpy(ends),
+        start=torch.from_numpy(np.concatenate(start)),
+        domains=[e.domain for *_, e in placed],
+        tokens=sum(len(layout) for layout in layouts),
+    )
+
+
+def _layout(examples: Sequence[EncodedExample], row: Row, isolation: Isolation) -> RowLayout:
+    if len(row) == len(row[0]) == 1:
+        return examples[row[0][0]].layout
+    chunks = [
+        joined([examples[number].layout for number in chunk], isolated=isolation == "example")
+        for chunk in row
+    ]
+    return joined(chunks, isolated=isolation != "none")
+
+
+def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
+    """The part of a micro-batch that a process computes; its width is a multiple of the size.
+
+    Where nothing is trained in a part, the logits of its first slot are requested instead.
+    """
+    import torch
+
+    inputs, columns = dict(batch.inputs), batch.inputs["logits_to_keep"]
+    width = inputs["input_ids"].shape[1] // share.size
+    first = share.rank * width
+    for name in ("input_ids", "position_ids"):
+        inputs[name] = inputs[name][:, first : first + width]
+    own = (columns >= first) & (columns < first + width)
+    kept = columns[own] - first
+    inputs["logits_to_keep"] = kept if len(kept) else torch.zeros_like(columns[:1])
+    row, column = batch.nodes // len(columns), batch.nodes % len(columns)
+    here = own[column]
+    place = own.cumsum(0) - 1  # of a column among those that are kept
+    nodes = row * max(1, len(kept)) + place[column]
+    by_action = ("targets", "then", "time", "trajectory", "ends", "start")
+    return replace(
+        batch,
+        inputs=inputs,
+        nodes=nodes[here],
+        **{name: getattr(batch, name)[here] for name in by_action},
+    )
+
+
+class StepDataset:
+    """The plan as a map-style data set: item k is what this process runs in step k.
+
+    Args:
+        examples: of the run.
+        plan: of all processes.
+        pad: token id of padding.
+        successors, attention: see :func:`collate`.
+        rank, world: number of this process, and of all.
+        share: this process's part of each row, if not all of it.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[EncodedExample],
+        plan: StepPlan,
+        pad: int,
+        *,
+        successors: bool = False,
+        attention: Attention = "dense",
+        rank: int = 0,
+        world: int = 1,
+        share: RowShare | None = None,
+    ) -> None:
+        self.examples, self.plan, self.pad = examples, plan, pad
+        self.successors = successors
+        self.attention: Attention = attention
+        self.share, size = share, share.size if share else 1
+        self.rank, self.world = rank // size, world // size
+
+    def __len__(self) -> int:
+        return len(self.plan.steps)
+
+    def __getitem__(self, step: int) -> tuple[list[Counted], int]:
+        """The micro-batches, and the number of actions of the whole step."""
+        planned = self.plan.steps[step]
+        total = sum(len(self.examples[number].targets) for number in self.plan.numbers(step))
+        made = [
+            (self._collate(rows, step), counts)
+            for rows, counts in share_of(planned, self.rank, self.world)
+        ]
+        return made, total
+
+    def _collate(self, rows: Sequence[Row], step: int) -> MicroBatch:
+        batch = collate(
+            self.examples,
+            rows,
+            self.pad,
+            isolation=self.plan.isolation,
+            width=self.plan.width(step),
+            successors=self.successors,
+            attention=self.attention,
+            parts=self.share.size if self.share else 1,
+        )
+        return part_of(batch, self.share) if self.share else batch
+
+
+def held_out_batches(examples: Sequence[EncodedExample], pad: int) -> Iterator[MicroBatch]:
+    """Micro-batches to evaluate on, examples of like length together."""
+    parts = processes_per_row()
+    attention: Attention = "auto" if parts > 1 else "dense"
+
+    def batch(numbers: list[int]) -> MicroBatch:
+        return collate(examples, [((i,),) for i in numbers], pad, attention=attention, parts=parts)
+
+    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]), i))
+    group: list[int] = []
+    for number in order:
+        if group and (len(group) + 1) * len(examples[number]) > _HELD_OUT_TOKENS:
+            yield batch(group)
+            group = []
+        group.append(number)
+    if group:
+        yield batch(group)

@@ -1,0 +1,308 @@
+"""The model of a run: loaded or new, cut to its first layers, with what the recipe trains.
+
+:func:`load_model` gives the model that a recipe names, or a small one with random weights for
+``model: new`` (:func:`init_model`); :func:`make_trainable` switches on what its method trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from codegen.errors import ConfigError
+from codegen.finetune.attention import UNSHARED, processes_per_row
+from codegen.finetune.dataset import Dataset
+from codegen.finetune.plan import StepPlan
+from codegen.finetune.recipe import NEW, Network, Recipe
+from codegen.models import LoadedModel, ModelCard, fills_gaps, load
+
+_WIDER = 4  # the feed-forward layers, in units of the width
+
+
+def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
+    """The model to train, in float32 (``qlora``: in 4 bits), with the tokenizer of its data.
+
+    Raises:
+        ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot hold it in
+            4 bits, or it lacks the layers that the recipe names.
+        ModelError: if it does not load, or has no layers like Llama's for ``sorted``.
+    """
+    import torch
+
+    if recipe.model == NEW:
+        loaded = init_model(recipe, dataset)
+    else:
+        options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
+        loaded = load(recipe.model, dtype=torch.float32, **options)
+        if recipe.infilling != fills_gaps(loaded.model):
+            raise ConfigError(
+                f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
+                "Set decoder: insertion for an infilling model, and for no other.",
+            )
+    if recipe.sorted.layers:
+        keep_first_layers(loaded.model, recipe.sorted.layers)
+    mark_exits(loaded.model, recipe.sorted.exits, recipe.loss)
+    return replace(loaded, tokenizer=dataset.tokenizer)
+
+
+def _four_bits() -> Any:
+    from importlib.util import find_spec
+
+    import torch
+
+    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
+        missing = "bitsandbytes" if torch.cuda.is_available() else "a CUDA device"
+        raise ConfigError(
+            f"method: qlora needs {missing}, which this machine does not have.",
+            "Set method: lora, or pip install bitsandbytes on a machine with a GPU.",
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def keep_first_layers(model: Any, layers: int) -> None:
+    """Cuts a model down to its first layers, in place.
+
+    Raises:
+        ConfigError: if it has fewer.
+        ModelError: if it is not built as Llama is.
+    """
+    from codegen.decoding.strategies.sorted import parts_of
+
+    parts = parts_of(model)
+    if layers > len(parts.layers):
+        raise ConfigError(
+            f"sorted.layers is {layers}, the model has {len(parts.layers)}.", "Lower it."
+        )
+    del parts.layers[layers:]
+    config = model.config.get_text_config()
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+
+
+def mark_exits(model: Any, exits: tuple[int, ...], loss: str) -> None:
+    """Writes the depths and the loss that trains them into the model's configuration, where a
+    drafter reads them. Without depths it removes those of an earlier training.
+
+    Raises:
+        ConfigError: if the last depth is not the model's.
+        ModelError: if the model cannot be cut into these stages.
+    """
+    from codegen.decoding.strategies.sorted import Nested
+
+    config = model.config.get_text_config()
+    if not exits:
+        for name in ("exit_layers", "exit_loss"):
+            if hasattr(config, name):
+                delattr(config, name)
+        return
+    if exits[-1] != config.num_hidden_layers:
+        raise ConfigError(
+            f"The last of sorted.exits is {exits[-1]}, the draft has {config.num_hidden_layers} "
+            "layers.",
+            "The last exit is the last layer: end the list with it.",
+        )
+    Nested(model, exits)
+    config.exit_layers, config.exit_loss = list(exits), loss
+
+
+def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> Any:
+    """The model with what the recipe trains switched on: all weights, or an adapter.
+
+    Raises:
+        ConfigError: if the rows do not fit the model, or ``lora.targets`` no layer of it.
+    """
+    import torch
+
+    model = loaded.model
+    _check_rows(model, recipe, dataset, plan)
+    model.config.use_cache = False
+    if dataset.new_token is not None:
+        _add_embedding(model, dataset.new_token, len(dataset.tokenizer))
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
+    if recipe.method == "full":
+        return model.train()
+    from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+
+    if recipe.method == "qlora":
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=recipe.gradient_checkpointing
+        )
+    targets = recipe.lora.targets
+    config = LoraConfig(
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        lora_dropout=recipe.lora.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=_token_indices(model, dataset.new_token),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    try:
+        made = get_peft_model(model, config)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"lora.targets fits no layer of {recipe.model}: {reason}") from None
+    for weight in made.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.float32)
+    return made
+
+
+def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) -> None:
+    """Refuses rows that the model would not compute as intended."""
+    from codegen.decoding.contexts import bound_to_length
+
+    config = model.config.get_text_config()
+    examples = dataset.examples
+    rows = [row for step in plan.steps for rows in step for row in rows]
+    widest = max(sum(len(examples[i]) for chunk in row for i in chunk) for row in rows)
+    deepest = widest if plan.isolation != "example" else max(map(len, examples))
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and deepest > limit:
+        raise ConfigError(
+            f"Rows reach position {deepest}, {recipe.model} supports {limit}.", "Lower max_length."
+        )
+    own_masks = any(len(row) * len(row[0]) > 1 for row in rows) or any(
+        not example.layout.is_causal for example in examples
+    )
+    shared = processes_per_row() > 1
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or [])
+    slides = bool(window) and getattr(config, "use_sliding_window", True)
+    slides = slides and (not kinds or "sliding_attention" in kinds)
+    other = kinds - {"full_attention", "sliding_attention"}
+    if (own_masks or shared) and (other or (slides and widest > int(window or 0))):
+        raise ConfigError(
+            f"{recipe.model} has layers that ignore our attention masks (rows of {widest} tokens).",
+            UNSHARED if shared else "Set packing: none, and use data without backspaces.",
+        )
+    if shared and (kind := bound_to_length(config)):
+        raise ConfigError(
+            f"The {kind} frequencies of {recipe.model} depend on the length of the part that a"
+            " process holds, so processes cannot share rows.",
+            UNSHARED,
+        )
+
+
+def _add_embedding(model: Any, new: int, tokens: int) -> None:
+    """Gives the model an embedding for a new token.
+
+    It is the mean of the others with a little noise, so that the model neither writes it everywhere
+    nor lacks a gradient for it.
+    """
+    import torch
+
+    if new >= model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(tokens, mean_resizing=False)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            others = layer.weight[:new].float()
+            noise = torch.randn(others.shape[1], generator=generator).to(others.device)
+            row = others.mean(0) + 0.1 * others.std(0) * noise
+            layer.weight[new] = row.to(layer.weight.dtype)
+
+
+def _token_indices(model: Any, new: int | None) -> Any:
+    """The embedding rows that an adapter trains besides: those of a new token."""
+    if new is None:
+        return None
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    indices = {names[id(model.get_input_embeddings())]: [new]}
+    if not getattr(model.config, "tie_word_embeddings", False):
+        indices[names[id(model.get_output_embeddings())]] = [new]
+    return indices
+
+
+def init_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
+    """A new model as ``network`` describes it; the seed decides its weights."""
+    import torch
+
+    network, tokenizer = recipe.network, dataset.tokenizer
+    torch.manual_seed(recipe.seed)
+    if network.kind == "llama":
+        model = _new_llama(network, tokenizer)
+    else:
+        model = _new_infilling_model(network, tokenizer, dataset.longest_response)
+    key = json.dumps([network.model_dump(), recipe.seed, sorted(tokenizer.get_vocab().items())])
+    fingerprint = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    return LoadedModel(NEW, NEW, NEW, fingerprint, model, tokenizer, ModelCard())
+
+
+def _new_infilling_model(network: Network, tokenizer: Any, longest: int) -> Any:
+    from codegen.decoding import insertion
+
+    forbidden = {tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    sizes: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "cls_token_id": tokenizer.cls_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "mask_token_id": tokenizer.mask_token_id,
+        "forbidden_token_ids": sorted(forbidden),
+        "hidden_size": network.width,
+        "num_hidden_layers": network.layers,
+        "num_attention_heads": network.heads,
+        "intermediate_size": _WIDER * network.width,
+        "dropout": network.dropout,
+        "rope_step": network.rope_step,
+        "mixes_neighbours": network.mixes_neighbours,
+        "final_norm": network.final_norm,
+        "prefix_apart": network.prefix_apart,
+        "initializer_range": network.width**-0.5,
+    }
+    if network.kind == "fixed_masks":
+        config = insertion.FixedMaskConfig(**sizes, body_length=longest)
+        model: Any = insertion.FixedMaskLM(config)
+    elif network.kind == "flexible_masks":
+        config = insertion.FlexibleMaskConfig(**sizes, loss_length=longest)
+        model = insertion.FlexibleMaskLM(config)
+    else:
+        config = insertion.InsertionConfig(
+            **sizes,
+            stop_weight=network.stop_weight,
+            infill_rate=network.infill_rate,
+            marks_open_slots=network.infill_rate > 0,
+        )
+        model = insertion.InsertionLM(config)
+    if network.match_keys:
+        model.encoder.match_keys()
+    return model
+
+
+def _new_llama(network: Network, tokenizer: Any) -> Any:
+    """The unmodified Llama; its gated feed-forward layers are narrower, to have as many weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=network.width,
+        intermediate_size=round(_WIDER * network.width * 2 / 3),
+        num_hidden_layers=network.layers,
+        num_attention_heads=network.heads,
+        num_key_value_heads=network.heads,
+        max_position_embeddings=4096,
+        rope_parameters={
+            "rope_type": "linear",
+            "rope_theta": 10000.0,
+            "factor": 1 / network.rope_step,
+        },
+        initializer_range=network.width**-0.5,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)

@@ -7,7 +7,8 @@ and put back, a line pasted, the cursor elsewhere) eight tokens are asked for at
 ``p50_cpu_ms`` and ``p95_cpu_ms`` the CPU time of it, which is what the wall clock shows on an idle
 machine. ``settled_p50_ms``, ``settled_p95_ms`` and those with ``cpu`` are the time until doubts are
 settled, too, which is when an editor that takes no second answer gets its only one;
-``in_doubt_share`` of the edits had any.
+``in_doubt_share`` of the edits had any. Edits follow one another at once; with ``-o pause=SECONDS``
+the engine has that time between an answer and the next edit to make approximate states exact.
 ``encoded_tokens`` is the mean number of tokens that an edit made the model read,
 ``cache_hit_share`` the share of all prompt tokens that it did not.
 
@@ -71,7 +72,7 @@ _REPEATS = 9
 
 def run(
     quick: bool = False, *, seed: int = 0, edits: int = 120, documents: int = 6, lines: int = 30,
-    context: int = 1024, repository: str = "",
+    context: int = 1024, repository: str = "", pause: float = 0.0,
 ) -> Mapping[str, object]:  # fmt: skip
     """Measures.
 
@@ -83,6 +84,7 @@ def run(
         lines: typed at human speed.
         context: tokens of the window.
         repository: a git repository whose changed lines are typed.
+        pause: seconds between an answer and the next edit.
     """
     at_least(1, edits=edits, documents=documents, lines=lines)
     at_least(128, context=context)
@@ -91,7 +93,7 @@ def run(
     times = 1 if quick else _TIMES
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
-    bench = _Bench(seed, context)
+    bench = _Bench(seed, context, pause)
     try:
         asyncio.run(_measure(bench, report, edits, documents, times, settle=True))
         shared = set(report.figures)
@@ -100,7 +102,7 @@ def run(
     finally:
         bench.engine.stop()
     for key, (value, n) in _as_avx2(
-        report, seed, context, edits, documents, times, not quick
+        report, seed, context, pause, edits, documents, times, not quick
     ).items():
         if key in shared:
             report.set(f"{key}_avx2", value, n)
@@ -130,9 +132,9 @@ def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
 
 
 def _figures(
-    seed: int, context: int, edits: int, documents: int, times: int, settle: bool
+    seed: int, context: int, pause: float, edits: int, documents: int, times: int, settle: bool
 ) -> dict[str, tuple[Any, int | None]]:
-    report, bench = Report(seed=seed), _Bench(seed, context)
+    report, bench = Report(seed=seed), _Bench(seed, context, pause)
     try:
         asyncio.run(_measure(bench, report, edits, documents, times, settle))
     finally:
@@ -188,7 +190,7 @@ class _Sample:
 class _Bench:
     """The engine, and documents to edit."""
 
-    def __init__(self, seed: int, context: int) -> None:
+    def __init__(self, seed: int, context: int, pause: float) -> None:
         import torch
 
         from codegen.models import load
@@ -197,7 +199,7 @@ class _Bench:
         from codegen.server.requests import ServerLimits
 
         torch.set_num_threads(1)
-        self.context = context
+        self.context, self.pause = context, pause
         self.rng = random.Random(seed)
         limits = ServerLimits(context_tokens=context)
         self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
@@ -241,7 +243,7 @@ class _Bench:
                 answer.reused,
             )
             found.append(sample)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause)
         return found
 
     def passes(self, report: Report, repeats: int) -> None:

@@ -28,7 +28,7 @@ from codegen.decoding.passes import Passes, check_supported, run_alone
 from codegen.decoding.rows import CachedRows, Row, Sequences, Trees
 from codegen.decoding.sampling import choose
 
-__all__ = ["Batch", "Grown", "Row", "Strategy", "decode"]
+__all__ = ["Backspace", "Batch", "Grown", "Row", "Strategy", "decode"]
 
 # Compacting and refilling copy the cache, so they wait until a quarter of the rows have finished.
 COMPACT_BELOW = 0.75
@@ -58,14 +58,12 @@ class Strategy:
 
     Attributes:
         limit: most drafted tokens of a row in a round.
-        heals: whether a row's first tokens can be made to spell its ``rest``.
         forgets: whether it works in contexts of any length (:mod:`codegen.decoding.contexts`).
         backspace: the token that takes the last one back, if there is one.
         passes_of: forward passes of each row, where they are not one a token.
     """
 
     limit = 0
-    heals = True
     forgets = True
     backspace: int | None = None
     passes_of: list[int] | None = None
@@ -117,6 +115,28 @@ class Strategy:
 
     def select(self, rows: Sequence[int]) -> None:
         """Only these rows of the batch stay in it."""
+
+
+class Backspace(Strategy):
+    """Plain decoding with a token that takes the last one back (SequenceMatch, arXiv 2306.05426).
+
+    The row's cursor goes back with it, so what was taken back costs no room. The token is never
+    chosen where only the prompt is left.
+
+    Args:
+        token: its id.
+    """
+
+    forgets = False
+
+    def __init__(self, token: int) -> None:
+        self.backspace = token
+
+    def adjust(self, batch: Batch, logits: torch.Tensor) -> None:
+        """See :class:`Strategy`."""
+        for i, number in enumerate(batch.numbers):
+            if not batch.rows[number].tokens:
+                logits[i, self.backspace] = -torch.inf
 
 
 class Batch:

@@ -40,6 +40,9 @@ numbers = "tiny_parts:numbers"
 [project.entry-points."codegen.filters"]
 shorter = "tiny_parts:Shorter"
 
+[project.entry-points."codegen.tasks"]
+sums = "tiny_parts:Sums"
+
 [project.entry-points."codegen.backends"]
 echo = "tiny_parts:Echo"
 
@@ -47,9 +50,6 @@ echo = "tiny_parts:Echo"
 fenced = "tiny_parts:FENCED"
 lowest = "tiny_parts:LOWEST"
 odd = "tiny_parts:brief"
-
-[project.entry-points."codegen.tasks"]
-sums = "tiny_parts:Sums"
 
 [project.entry-points."codegen.rewards"]
 brief = "tiny_parts:brief"
@@ -60,10 +60,10 @@ from dataclasses import dataclass
 
 from codegen.config import Config, parse_config
 from codegen.data import MemorySource, Rejected
-from codegen.generation import Backend
-from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
 from codegen.evals.sandbox import Job
 from codegen.evals.tasks import CodeTask, Problem
+from codegen.generation import Backend
+from codegen.generation.decoders import Decoded, Reader, StrategySpec, supported
 from codegen.records import Example, Segment, TrainingText
 from codegen.rewards import Scored
 
@@ -106,6 +106,27 @@ class Shorter:
 
     def describe(self):
         return {"most": int(self.most)}
+
+
+class Sums(CodeTask):
+    """A task: add a number."""
+
+    about = "adding small numbers"
+
+    @classmethod
+    def load(cls, name, about, source=None):
+        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
+        return cls(name, about, problems, "made up")
+
+    def reference(self, problem):
+        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
+
+    def buggy(self, problem):
+        return [problem.prompt + "    return 7\n"]
+
+    def job(self, problem, program):
+        i = problem.id[-1]
+        return Job(program, test=f"assert add{i}(1) == 1 + {i}")
 
 
 class Echo(Backend):
@@ -153,27 +174,6 @@ LOWEST = StrategySpec(
     lambda given: parse_config(LowestOptions, dict(given), "The decoder lowest"),
     make=lowest,
 )
-
-
-class Sums(CodeTask):
-    """A task: add a number."""
-
-    about = "adding small numbers"
-
-    @classmethod
-    def load(cls, name, about, source=None):
-        problems = [Problem(f"sum/{i}", f"def add{i}(x):\n") for i in range(3)]
-        return cls(name, about, problems, "made up")
-
-    def reference(self, problem):
-        return f"{problem.prompt}    return x + {problem.id[-1]}\n"
-
-    def buggy(self, problem):
-        return [problem.prompt + "    return 7\n"]
-
-    def job(self, problem, program):
-        i = problem.id[-1]
-        return Job(program, test=f"assert add{i}(1) == 1 + {i}")
 
 
 def brief(samples, verdicts):

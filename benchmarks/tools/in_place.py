@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codegen.decoding.insertion import Batch, InsertionLM, Text
+from codegen.decoding.insertion import InsertionLM, Text, TextBatch
 from codegen.decoding.insertion.ilm import Dropped
 
 
@@ -43,7 +43,7 @@ def draw(text: Text, rng: np.random.Generator) -> Drawn:
 def in_place_losses(model: InsertionLM, drawn: Sequence[Drawn]) -> Tensor:
     """Token loss of each text: float32 [B]. For models with the prefix in the text."""
     config = model.config
-    batch = Batch.of([item.text for item in drawn], config)
+    batch = TextBatch.of([item.text for item in drawn], config)
     visible = batch.attention_mask.clone()
     for row, (item, start) in enumerate(zip(drawn, batch.starts.tolist(), strict=True)):
         visible[row, start + 1 : start + 1 + len(item.gone)] = torch.from_numpy(~item.gone)
@@ -60,7 +60,7 @@ def in_place_losses(model: InsertionLM, drawn: Sequence[Drawn]) -> Tensor:
     return -(_targets(batch, visible, logits) * log_p).flatten(1).sum(-1)
 
 
-def _targets(batch: Batch, visible: Tensor, logits: Tensor) -> Tensor:
+def _targets(batch: TextBatch, visible: Tensor, logits: Tensor) -> Tensor:
     """Dense shares of the dropped tokens by slot and token, [B, S, V]."""
     targets = torch.zeros_like(logits)
     rows, places = (batch.attention_mask & ~visible).nonzero(as_tuple=True)

@@ -38,9 +38,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
-from codegen.decoding.loop import decode
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.finetune.batches import MicroBatch, StepDataset, collate
 from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums, add_by_domain

@@ -20,10 +20,9 @@ import numpy as np
 from codegen.decoding.contexts import LMInfinite, check
 from codegen.decoding.drafts import DrafterMaker, FixedCosts, PassCosts, Planner
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.loop import Row, Strategy, decode
+from codegen.decoding.loop import Backspace, Row, Strategy, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.rpg.methods import Method, Penalised
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.decoding.strategies.rsd import (
     ConstantBranching,
     RecursiveSpeculation,

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING
 
 from codegen.decoding.drafts import Account, Planner, SharedCosts
 from codegen.errors import CodegenError
-from codegen.server.decoder import Decoder, InDoubt
+from codegen.server.candidates import CandidateSearch, InDoubt
 from codegen.server.documents import DocumentCaches, DocumentState, Suggestions
-from codegen.server.jobs import Job, JobQueue, Matches, OnText
 from codegen.server.metrics import Metrics
 from codegen.server.requests import (
     Candidate,
@@ -36,7 +35,7 @@ from codegen.server.requests import (
     ServerLimits,
     Superseded,
 )
-from codegen.server.schedule import Cancelled, Outcome, Schedule
+from codegen.server.schedule import Cancelled, Job, JobQueue, Matches, OnText, Outcome, Schedule
 
 if TYPE_CHECKING:
     from codegen.decoding.passes import Passes
@@ -258,13 +257,13 @@ class CompletionEngine:
             settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
-            decoder = self._decoder(job, document, prompt)
-            candidates = yield from decoder.run()
+            search = self._search(job, document, prompt)
+            candidates = yield from search.run()
         except InDoubt:
             settling_s = yield from self._settle(job, document)
-            decoder = self._decoder(job, document, prompt)
-            candidates = yield from decoder.run()
-        document.doubtful = [] if decoder.settled else prompt.ids
+            search = self._search(job, document, prompt)
+            candidates = yield from search.run()
+        document.doubtful = [] if search.settled else prompt.ids
         done = time.perf_counter()
         stages = {
             "queue": started - job.asked,
@@ -284,7 +283,7 @@ class CompletionEngine:
             encoded=report.encoded,
             recomputed=inexact if settling_s else 0,
             seen=prompt.seen,
-            settled=decoder.settled,
+            settled=search.settled,
             stages=stages,
         )
 
@@ -299,8 +298,8 @@ class CompletionEngine:
         self.metrics.count("tokens_recomputed", inexact)
         return time.perf_counter() - began
 
-    def _decoder(self, job: Job, document: DocumentState, prompt: Prompt) -> Decoder:
-        return Decoder(
+    def _search(self, job: Job, document: DocumentState, prompt: Prompt) -> CandidateSearch:
+        return CandidateSearch(
             self.model,
             document.cache,
             prompt,

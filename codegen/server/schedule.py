@@ -1,32 +1,256 @@
-"""Continuous batching: the forward passes of several requests, run together.
+"""Requests on their way: one a document waits, clients take turns, several run together.
 
-A request's work yields the passes that it needs one after the other (``Passes``). Each round runs
-one pass of every request that decodes, in one pass of the model, so that they share the reading of
-its weights. Contexts that are being encoded take up to a chunk of tokens a round between them,
-those with little left first, then in turn: a decoding request waits for at most one chunk.
-
-What the passes cost is measured on the way, for the planner of drafts.
+:class:`JobQueue` holds what waits. :class:`Schedule` runs the forward passes of several requests
+together (continuous batching). A request's work yields the passes that it needs one after the other
+(``Passes``). Each round runs one pass of every request that decodes, in one pass of the model, so
+that they share the reading of its weights. Contexts that are being encoded take up to a chunk of
+tokens a round between them, those with little left first, then in turn: a decoding request waits
+for at most one chunk. What the passes cost is measured on the way, for the planner of drafts.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codegen.decoding.drafts import PassCosts
-from codegen.server.jobs import Job
-from codegen.server.requests import Completion
+from codegen.errors import CodegenError
+from codegen.server.metrics import Metrics
+from codegen.server.requests import (
+    Completion,
+    CompletionRequest,
+    DocumentKey,
+    Overloaded,
+    Superseded,
+)
 
 if TYPE_CHECKING:
     import torch
 
     from codegen.decoding.passes import Pass, Passes
 
+log = logging.getLogger(__name__)
+
 _FEW = 8  # tokens of a pass that decodes, drafted ones included
 
 Outcome = Completion | BaseException
+Matches = Callable[[DocumentKey], bool]
+OnText = Callable[[str], None]
+
+# A typing user sends the next request after so long; a refresh that has begun delays it by a pass.
+_QUIET_S = 0.1
+
+
+@dataclass(eq=False)
+class Job:
+    """One request, and who waits for its answer in which event loop.
+
+    Attributes:
+        asked: when, by ``time.perf_counter``.
+        cancel: set once the answer is not wanted.
+        warm_up: whether the context is to be encoded only, while no other request waits.
+        sent: what ``on_text`` has been given.
+    """
+
+    request: CompletionRequest
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Completion]
+    on_text: OnText | None = None
+    asked: float = field(default_factory=time.perf_counter)
+    cancel: threading.Event = field(default_factory=threading.Event)
+    warm_up: bool = False
+    sent: str = ""
+
+    def answer(self, answer: Completion | CodegenError) -> None:
+        """Settles the future in its event loop, which may be closed by now."""
+
+        def settle() -> None:
+            if self.future.done():
+                return
+            if isinstance(answer, Completion):
+                self.future.set_result(answer)
+            else:
+                self.future.set_exception(answer)
+
+        try:
+            self.loop.call_soon_threadsafe(settle)
+        except RuntimeError:
+            log.debug("The event loop of a request is closed.")
+
+    def text_in_loop(self) -> OnText | None:
+        """``on_text``, called in the event loop, for one decoding of the answer.
+
+        A later decoding begins anew; what it has in common with what was sent is not sent again.
+        """
+        on_text, text = self.on_text, ""
+        if on_text is None:
+            return None
+
+        def later(piece: str) -> None:
+            nonlocal text
+            text += piece
+            if len(text) > len(self.sent) and text.startswith(self.sent):
+                new, self.sent = text[len(self.sent) :], text
+                self.loop.call_soon_threadsafe(on_text, new)
+
+        return later
+
+
+class JobQueue:
+    """Waiting jobs; safe to use from several threads.
+
+    Args:
+        most: jobs that may wait.
+        metrics: where to count.
+        together: jobs that may run; clients with no running job have as many places on top,
+            so that they never wait for a client with many requests.
+    """
+
+    def __init__(self, most: int, metrics: Metrics, together: int = 1) -> None:
+        self._most = most
+        self._together = together
+        self._metrics = metrics
+        self._waiting: OrderedDict[DocumentKey, Job] = OrderedDict()
+        self._running: list[Job] = []
+        self._turns: list[str] = []  # clients, the one that was served last at the end
+        self._gone: list[Matches] = []
+        self._changed = threading.Condition()
+        self._stopping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        with self._changed:
+            return not self._waiting and not self._running
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the worker should look here."""
+        return bool(self._waiting or self._gone or self._stopping)
+
+    def has_room(self, key: DocumentKey) -> bool:
+        """Whether a job would wait without taking another's place."""
+        with self._changed:
+            return key not in self._waiting and len(self._waiting) < self._most
+
+    def put(self, job: Job) -> None:
+        """Adds a job; an older one of its document is given up.
+
+        Raises:
+            Overloaded: if too many wait.
+            Superseded: if the queue is stopping.
+        """
+        key = job.request.key
+        with self._changed:
+            if self._stopping:
+                raise Superseded("The server is stopping.")
+            if key not in self._waiting and len(self._waiting) >= self._most:
+                self._metrics.count("rejected")
+                raise Overloaded("Too many requests wait.", "Ask again later.")
+            self._end(self._waiting.pop(key, None))
+            for running in self._running:
+                if running.request.key == key:
+                    running.cancel.set()
+            self._waiting[key] = job
+            if key.client not in self._turns:
+                self._turns.insert(0, key.client)
+            self._changed.notify_all()
+
+    def give_up(self, matches: Matches) -> None:
+        """Gives up what waits or runs for documents."""
+        with self._changed:
+            for key in [key for key in self._waiting if matches(key)]:
+                self._end(self._waiting.pop(key))
+            for running in self._running:
+                if matches(running.request.key):
+                    running.cancel.set()
+
+    def forget(self, matches: Matches) -> None:
+        """Gives up, and has the worker forget the documents."""
+        self.give_up(matches)
+        with self._changed:
+            self._gone.append(matches)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Gives up everything and ends :meth:`take`."""
+        self.give_up(lambda _: True)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------------ for the worker
+
+    def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
+        """The next job. While jobs run, None if there is none that can run beside them; else waits
+        for one, and None means that it is time to stop.
+
+        A document's next job waits until the one that runs is over; warm-ups run alone.
+
+        Args:
+            forget: is called for documents that are gone.
+            refresh: is called when no request has come for a moment, and again while nothing
+                waits; returns false if there was nothing to do.
+        """
+        while True:
+            with self._changed:
+                while self._gone:
+                    forget(self._gone.pop(0))
+                if self._stopping:
+                    return None
+                if self._running or self._waiting:
+                    return self._pop()
+                if self._changed.wait_for(lambda: self.wanted, _QUIET_S):
+                    continue
+            if not refresh():
+                with self._changed:
+                    if not self.wanted:
+                        self._changed.wait()
+
+    def done(self, job: Job) -> None:
+        """A job that was taken is over."""
+        with self._changed:
+            self._running.remove(job)
+
+    def _end(self, job: Job | None) -> None:
+        """Tells whoever waits for a job that it will not be done."""
+        if job is not None:
+            job.cancel.set()
+            self._metrics.count("superseded")
+            job.answer(Superseded("A newer request came for this document."))
+
+    def _pop(self) -> Job | None:
+        """The job of the client that has waited longest for its turn; real requests first."""
+        running = {job.request.key for job in self._running}
+        clients = {key.client for key in running}
+        free, spare = self._together - len(running), 2 * self._together - len(running)
+        ready = [
+            key
+            for key, job in self._waiting.items()
+            if key not in running
+            and not (running and job.warm_up)
+            and (free > 0 or (spare > 0 and key.client not in clients))
+        ]
+        if not ready:
+            return None
+        waiting = {key.client for key in self._waiting}
+        self._turns = [client for client in self._turns if client in waiting]
+
+        def rank(key: DocumentKey) -> tuple[bool, int]:
+            return self._waiting[key].warm_up, self._turns.index(key.client)
+
+        key = min(ready, key=rank)
+        self._turns.remove(key.client)
+        self._turns.append(key.client)
+        job = self._waiting.pop(key)
+        self._running.append(job)
+        return job
 
 
 @dataclass(eq=False)

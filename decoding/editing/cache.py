@@ -43,7 +43,7 @@ from codegen.decoding.editing.plan import (
     Flags,
     Ledger,
     Marks,
-    Plan,
+    ReusePlan,
     Tokens,
     common_prefix,
     prefix_marks,
@@ -349,7 +349,7 @@ class EditableCache:
         return ""
 
     @torch.inference_mode()
-    def _arrange(self, plan: Plan) -> int:
+    def _arrange(self, plan: ReusePlan) -> int:
         """Makes the plan's tokens the sequence and turns what has moved; returns how many did."""
         ledger = self._ledger
         kept = np.flatnonzero(~plan.fresh)

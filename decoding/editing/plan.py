@@ -119,7 +119,7 @@ def prefix_marks(tokens: Tokens, before: Marks | None = None) -> Marks:
 
 
 @dataclass
-class Plan:
+class ReusePlan:
     """Which slots are reused for a sequence of N tokens, and which tokens are encoded.
 
     Attributes:
@@ -192,7 +192,7 @@ class Ledger:
 
     # ------------------------------------------------------------------ planning
 
-    def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> Plan:
+    def plan(self, tokens: Tokens, again: Flags, policy: EditPolicy) -> ReusePlan:
         """What to reuse and what to encode for ``tokens``.
 
         Args:
@@ -217,7 +217,7 @@ class Ledger:
             current = exact = np.zeros(size, dtype=bool)
         fresh |= again & ~current
         fresh |= _repaired(fresh, current, exact, policy.repair)
-        return Plan(tokens, marks, slots, fresh, current & ~fresh)
+        return ReusePlan(tokens, marks, slots, fresh, current & ~fresh)
 
     def _same_text(self, marks: Marks) -> NDArray[np.int64]:
         """For each token the slot that was encoded in its very text, -1 if there is none."""

@@ -5,7 +5,7 @@ weights their products are so short that most of the time goes into what a model
 does beside them: attention made for many queries, masks, sixty small operations a layer. Here a
 layer is four products (queries, keys and values in one; gate and up in one), one attention over the
 slots in place, two norms, a rotation and a gate. Where all products are quantized the whole pass is
-one call of :class:`codegen.kernels.cpu.Pass`; elsewhere it computes the same part by part.
+one call of :class:`codegen.kernels.cpu.CompiledPass`; elsewhere it computes the same part by part.
 
 The tokens may be of several sequences, whose states lie in caches of their own: they share one
 reading of the weights, which is what a pass of few tokens takes most of its time for.
@@ -104,7 +104,7 @@ class DecodeStep:
         self._pass = self._compiled(config)
         self.together = min(self.most, self._pass.most if self._pass is not None else self.most)
         # With compiled products the attention is compiled too, and reads slots of its own type.
-        self._in_slots = self.quantized and cpu.Pass.takes(32, 32, self._dim)
+        self._in_slots = self.quantized and cpu.CompiledPass.takes(32, 32, self._dim)
 
     @property
     def quantized(self) -> bool:
@@ -113,15 +113,15 @@ class DecodeStep:
             isinstance(part, cpu.Product) for layer in self._layers for part in vars(layer).values()
         )
 
-    def _compiled(self, config: Any) -> cpu.Pass | None:
+    def _compiled(self, config: Any) -> cpu.CompiledPass | None:
         """The whole pass in one call, where all products are compiled."""
         layers = [tuple(vars(layer).values()) for layer in self._layers]
         parts = [self._head, *(part for layer in layers for part in layer)]
         compiled = all(isinstance(part, (torch.Tensor, cpu.Product)) for part in parts)
         sizes = (config.hidden_size, config.intermediate_size, self._dim)
-        if not (compiled and cpu.Pass.takes(*sizes)):
+        if not (compiled and cpu.CompiledPass.takes(*sizes)):
             return None
-        return cpu.Pass(
+        return cpu.CompiledPass(
             layers, self._norm, self._head, heads=self._heads, kv_heads=self._kv_heads,  # type: ignore[arg-type]
             dim=self._dim, scale=self._scale, epsilon=self._epsilon,
         )  # fmt: skip

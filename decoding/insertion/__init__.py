@@ -13,12 +13,12 @@ from codegen.decoding.insertion.fixed import FixedMaskLM
 from codegen.decoding.insertion.flexible import FlexibleMaskLM
 from codegen.decoding.insertion.ilm import InsertionLM
 from codegen.decoding.insertion.text import (
-    Batch,
     EncoderConfig,
     FixedMaskConfig,
     FlexibleMaskConfig,
     InsertionConfig,
     Text,
+    TextBatch,
 )
 
 MODELS: dict[str, type[FillingModel]] = {
@@ -29,7 +29,7 @@ MODELS: dict[str, type[FillingModel]] = {
 
 __all__ = [
     "MODELS",
-    "Batch",
+    "TextBatch",
     "EncoderConfig",
     "Filled",
     "FillOptions",

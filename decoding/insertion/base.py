@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from codegen.decoding.insertion.encoder import Encoder, Memory
-from codegen.decoding.insertion.text import BODY, Batch, EncoderConfig, Text
+from codegen.decoding.insertion.encoder import Memory, TextEncoder
+from codegen.decoding.insertion.text import BODY, EncoderConfig, Text, TextBatch
 
 
 class Corrupted(Protocol):
@@ -100,7 +100,7 @@ class FillingModel(PreTrainedModel):
 
     config_class = EncoderConfig
     config: Any
-    encoder: Encoder
+    encoder: TextEncoder
     _supports_sdpa = True
 
     @abstractmethod
@@ -126,11 +126,11 @@ class FillingModel(PreTrainedModel):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
 
-    def start(self, texts: Sequence[Text]) -> Batch:
+    def start(self, texts: Sequence[Text]) -> TextBatch:
         """The texts as a batch on the model's device."""
-        return Batch.of(texts, self.config).to(self.device)
+        return TextBatch.of(texts, self.config).to(self.device)
 
-    def remember(self, batch: Batch) -> Memory | None:
+    def remember(self, batch: TextBatch) -> Memory | None:
         """What the encoder needs to compute but once for all steps, if anything."""
         return None if batch.prefixes is None else self.encoder.remember(batch.prefixes)
 
@@ -151,7 +151,7 @@ class Running:
         steps: forward passes so far.
     """
 
-    def __init__(self, batch: Batch, rngs: Sequence[np.random.Generator]) -> None:
+    def __init__(self, batch: TextBatch, rngs: Sequence[np.random.Generator]) -> None:
         self.batch, self.rngs = batch, list(rngs)
         self.rows = list(range(len(self.rngs)))
         self.given = batch.attention_mask
@@ -175,7 +175,7 @@ class Running:
         return torch.from_numpy(out).to(self.batch.input_ids.device)
 
     def insert(self, where: Tensor, tokens: Tensor) -> None:
-        """Inserts tokens right after the marked ones; see :meth:`Batch.insert`."""
+        """Inserts tokens right after the marked ones; see :meth:`TextBatch.insert`."""
         given = replace(self.batch, input_ids=self.given.long())
         self.given = given.insert(where, torch.zeros_like(tokens)).input_ids.bool()
         self.batch = self.batch.insert(where, tokens)

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codegen.decoding.insertion.text import N_KINDS, PREFIX, Batch, EncoderConfig, Prefixes
+from codegen.decoding.insertion.text import N_KINDS, PREFIX, EncoderConfig, Prefixes, TextBatch
 
 Memory = list[tuple[Tensor, Tensor]]  # of each layer: rotated keys, values, [G, heads, P, size]
 
 
-class Encoder(nn.Module):
+class TextEncoder(nn.Module):
     """Token ids to hidden states."""
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         return memory
 
     def forward(
-        self, batch: Batch, memory: Memory | None = None, summary: Tensor | None = None
+        self, batch: TextBatch, memory: Memory | None = None, summary: Tensor | None = None
     ) -> Tensor:
         """Hidden states, [B, S, d].
 

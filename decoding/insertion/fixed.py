@@ -25,8 +25,8 @@ from codegen.decoding.insertion.base import (
     Losses,
     at_least_float32,
 )
-from codegen.decoding.insertion.encoder import Encoder, Memory
-from codegen.decoding.insertion.text import Batch, FixedMaskConfig, Text
+from codegen.decoding.insertion.encoder import Memory, TextEncoder
+from codegen.decoding.insertion.text import FixedMaskConfig, Text, TextBatch
 from codegen.decoding.sampling import choose
 
 
@@ -49,7 +49,7 @@ class FixedMaskLM(FillingModel):
 
     def __init__(self, config: FixedMaskConfig) -> None:
         super().__init__(config)
-        self.encoder = Encoder(config)
+        self.encoder = TextEncoder(config)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
@@ -67,13 +67,13 @@ class FixedMaskLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Masked]) -> dict[str, Any]:
         """The texts and the masks' tokens."""
-        batch = Batch.of([item.text for item in corrupted], self.config)
+        batch = TextBatch.of([item.text for item in corrupted], self.config)
         return {
             **batch.inputs(),
             "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
         }
 
-    def scores(self, batch: Batch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
+    def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
         """Logits of the masks, float [M, V], and where they are, bool [B, S]."""
         masks = (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
         return self.head(self.encoder(batch, memory)[masks]), masks
@@ -83,9 +83,9 @@ class FixedMaskLM(FillingModel):
 
         Args:
             targets: int64 [M], the masks' tokens.
-            inputs: see :meth:`.text.Batch.inputs`.
+            inputs: see :meth:`.text.TextBatch.inputs`.
         """
-        logits, masks = self.scores(Batch.from_inputs(inputs))
+        logits, masks = self.scores(TextBatch.from_inputs(inputs))
         losses = functional.cross_entropy(at_least_float32(logits), targets, reduction="none")
         rows = masks.nonzero()[:, 0]
         sums = losses.new_zeros(len(masks)).index_add(0, rows, losses)

@@ -36,8 +36,8 @@ from codegen.decoding.insertion.base import (
     Running,
     at_least_float32,
 )
-from codegen.decoding.insertion.encoder import Encoder, Memory
-from codegen.decoding.insertion.text import Batch, FlexibleMaskConfig, Text
+from codegen.decoding.insertion.encoder import Memory, TextEncoder
+from codegen.decoding.insertion.text import FlexibleMaskConfig, Text, TextBatch
 from codegen.decoding.sampling import choose
 
 DEFAULT_STEPS = 128
@@ -92,7 +92,7 @@ class FlexibleMaskLM(FillingModel):
     def __init__(self, config: FlexibleMaskConfig) -> None:
         super().__init__(config)
         d = config.hidden_size
-        self.encoder = Encoder(config)
+        self.encoder = TextEncoder(config)
         self.head = nn.Linear(d, config.vocab_size, bias=False)
         self.gap_head = nn.Linear(d, 1)
         self.time_mlp = nn.Sequential(nn.Linear(1, d), nn.Tanh(), nn.Linear(d, d))
@@ -104,7 +104,7 @@ class FlexibleMaskLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Interpolated]) -> dict[str, Any]:
         """The texts as they are, the masks' tokens, the slots' gaps, the times."""
-        batch = Batch.of([item.text for item in corrupted], self.config)
+        batch = TextBatch.of([item.text for item in corrupted], self.config)
         return {
             **batch.inputs(),
             "targets": torch.tensor([t for item in corrupted for t in item.targets]).long(),
@@ -113,7 +113,7 @@ class FlexibleMaskLM(FillingModel):
         }
 
     def scores(
-        self, batch: Batch, time: Tensor, memory: Memory | None = None
+        self, batch: TextBatch, time: Tensor, memory: Memory | None = None
     ) -> tuple[Tensor, Tensor]:
         """Logits at the masks, float [M, V], and the logarithms of the expected numbers of missing
         tokens in the open slots, float [K]; both in row-major order. ``time`` is float [B].
@@ -122,7 +122,7 @@ class FlexibleMaskLM(FillingModel):
         log_gaps = self.gap_head(hidden[batch.open_slots])[:, 0]
         return self.head(hidden[self.masks(batch)]), at_least_float32(log_gaps)
 
-    def masks(self, batch: Batch) -> Tensor:
+    def masks(self, batch: TextBatch) -> Tensor:
         """Where masks are: bool [B, S]."""
         return (batch.input_ids == self.config.mask_token_id) & batch.attention_mask
 
@@ -139,9 +139,9 @@ class FlexibleMaskLM(FillingModel):
             targets: int64 [M], the masks' tokens.
             gaps: float32 [K], c of the open slots.
             time: float32 [B].
-            inputs: see :meth:`.text.Batch.inputs`.
+            inputs: see :meth:`.text.TextBatch.inputs`.
         """
-        batch = Batch.from_inputs(inputs)
+        batch = TextBatch.from_inputs(inputs)
         logits, log_gaps = self.scores(batch, time)
         tokens = functional.cross_entropy(at_least_float32(logits), targets, reduction="none")
         missing = log_gaps.exp() - gaps + torch.xlogy(gaps, gaps) - gaps * log_gaps
@@ -214,7 +214,7 @@ def _nearest(rates: Tensor) -> Tensor:
 
 def _fill_masks(
     model: FlexibleMaskLM,
-    batch: Batch,
+    batch: TextBatch,
     logits: Tensor,
     uniforms: Tensor,
     share: float,

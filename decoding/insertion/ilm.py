@@ -25,8 +25,8 @@ from codegen.decoding.insertion.base import (
     Running,
     at_least_float32,
 )
-from codegen.decoding.insertion.encoder import Encoder, Memory
-from codegen.decoding.insertion.text import Batch, InsertionConfig, Text
+from codegen.decoding.insertion.encoder import Memory, TextEncoder
+from codegen.decoding.insertion.text import InsertionConfig, Text, TextBatch
 from codegen.decoding.sampling import choose
 
 STOP, CONTINUE = range(2)  # classes of the stop head
@@ -85,7 +85,7 @@ class InsertionLM(FillingModel):
     def __init__(self, config: InsertionConfig) -> None:
         super().__init__(config)
         d = config.hidden_size
-        self.encoder = Encoder(config)
+        self.encoder = TextEncoder(config)
         self.head = nn.Linear(d, config.vocab_size, bias=False)
         self.stop_mlp = nn.Sequential(
             nn.LayerNorm(d), nn.Linear(d, 2 * d), nn.Tanh(), nn.Linear(2 * d, d)
@@ -99,7 +99,7 @@ class InsertionLM(FillingModel):
 
     def collate(self, corrupted: Sequence[Dropped]) -> dict[str, Any]:
         """The visible texts and, as row, slot and token, what is missing where."""
-        batch = Batch.of([item.visible for item in corrupted], self.config)
+        batch = TextBatch.of([item.visible for item in corrupted], self.config)
         counts = [len(item.tokens) for item in corrupted]
         slots = [
             start + k
@@ -113,7 +113,7 @@ class InsertionLM(FillingModel):
             "missing_tokens": torch.tensor([t for item in corrupted for t in item.tokens]).long(),
         }
 
-    def scores(self, batch: Batch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
+    def scores(self, batch: TextBatch, memory: Memory | None = None) -> tuple[Tensor, Tensor]:
         """Logits of all open slots, and of stopping.
 
         Returns:
@@ -131,9 +131,9 @@ class InsertionLM(FillingModel):
         Args:
             missing_rows, missing_slots, missing_tokens: int64 [T], each missing token's text, slot
                 (the index of the token before it) and id.
-            inputs: see :meth:`.text.Batch.inputs`.
+            inputs: see :meth:`.text.TextBatch.inputs`.
         """
-        batch = Batch.from_inputs(inputs)
+        batch = TextBatch.from_inputs(inputs)
         logits, stop = map(at_least_float32, self.scores(batch))
         missing = (missing_rows, missing_slots, missing_tokens)
         token = insertion_loss(logits, batch.open_slots, *missing)

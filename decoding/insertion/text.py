@@ -41,7 +41,7 @@ class EncoderConfig(PretrainedConfig):
         prefix_apart: whether the prefix sees itself only, see :mod:`.encoder`; not so in the paper.
         initializer_range: standard deviation of the initial weights.
         cls_token_id, bos_token_id, pad_token_id, mask_token_id: see
-            :class:`Batch`.
+            :class:`TextBatch`.
         forbidden_token_ids: never written; the special tokens.
     """
 
@@ -190,7 +190,7 @@ class Prefixes:
 
 
 @dataclass(slots=True)
-class Batch:
+class TextBatch:
     """B texts of up to S tokens, padded on the right.
 
     Attributes:
@@ -212,7 +212,7 @@ class Batch:
     prefixes: Prefixes | None = None
 
     @classmethod
-    def of(cls, texts: Sequence[Text], config: EncoderConfig) -> Batch:
+    def of(cls, texts: Sequence[Text], config: EncoderConfig) -> TextBatch:
         """Frames and pads texts; with ``prefix_apart`` equal prefixes are in it once."""
         apart = config.prefix_apart
         own = [() if apart else tuple(text.prefix) for text in texts]
@@ -242,13 +242,13 @@ class Batch:
             _prefixes(list(numbers), config) if apart else None,
         )
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> TextBatch:
         """The same on a device."""
         moved = {name: getattr(self, name).to(device) for name in _TENSORS}
         prefixes = self.prefixes
         if prefixes is not None:
             prefixes = Prefixes(prefixes.input_ids.to(device), prefixes.attention_mask.to(device))
-        return Batch(**moved, prefixes=prefixes)
+        return TextBatch(**moved, prefixes=prefixes)
 
     def inputs(self) -> dict[str, Any]:
         """The tensors by name, for :meth:`from_inputs` on the other side of a model's call."""
@@ -259,7 +259,7 @@ class Batch:
         return found
 
     @classmethod
-    def from_inputs(cls, inputs: dict[str, Tensor]) -> Batch:
+    def from_inputs(cls, inputs: dict[str, Tensor]) -> TextBatch:
         """See :meth:`inputs`; other names are left alone."""
         prefixes = None
         if "prefix_ids" in inputs:
@@ -284,7 +284,7 @@ class Batch:
         """int64 [B], where ``[BOS]`` is."""
         return (self.kinds != BODY).sum(-1) - 1
 
-    def take(self, rows: Tensor) -> Batch:
+    def take(self, rows: Tensor) -> TextBatch:
         """The rows of a mask, bool [B], without columns that only padding is left in."""
         width = int(self.lengths[rows].max()) if bool(rows.any()) else 0
         return replace(
@@ -302,7 +302,7 @@ class Batch:
         inside = self.attention_mask & (self.kinds == BODY)
         return [row[keep].tolist() for row, keep in zip(self.input_ids, inside, strict=True)]
 
-    def insert(self, where: Tensor, tokens: Tensor) -> Batch:
+    def insert(self, where: Tensor, tokens: Tensor) -> TextBatch:
         """The texts with a token inserted right after each marked one.
 
         Args:

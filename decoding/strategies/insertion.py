@@ -43,7 +43,6 @@ class Insertion(Strategy):
         rngs: of the rows.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, options: FillOptions, rngs: Sequence[np.random.Generator]) -> None:

@@ -246,7 +246,6 @@ class RecursiveSpeculation(Strategy):
         accepted: those that were accepted.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, draft: PreTrainedModel, shape: Shape, seeds: Sequence[int]) -> None:

@@ -150,7 +150,6 @@ class Superposition(Strategy):
         settings, ngrams: see these classes.
     """
 
-    heals = False
     forgets = False
 
     def __init__(self, settings: Settings = Settings(), ngrams: NGrams | None = None) -> None:

@@ -206,7 +206,7 @@ MAX_KEPT_TEXT = 1 << 16
 
 
 def program_payload(job: Job, token: str) -> bytes:
-    """See the ``main`` of :mod:`.inner.candidate`."""
+    """See the ``main`` of :mod:`.inner.program`."""
     text = job.program
     if job.mode == "in_sandbox":
         fields = {

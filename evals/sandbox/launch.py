@@ -35,7 +35,7 @@ from .inner.namespaces import EMPTY, INNER_UID, OF_MACHINE, OWN_FILES, PROC
 from .packages import Packages
 
 Backend = Literal["bwrap", "namespaces", "unsafe_local"]
-Role = Literal["candidate", "checker"]
+Role = Literal["program", "checker"]
 
 START_TIMEOUT_S = 60.0
 NO_PACKAGES = Packages()
@@ -86,7 +86,7 @@ class Way:
     identity: Literal["uids", "userns", "none"]
 
 
-class Zygote:
+class ZygoteProcess:
     """The driver's handle on a running zygote: its process and its control socket."""
 
     def __init__(self, way: Way, role: Role, process: subprocess.Popen[bytes], errors: Any) -> None:
@@ -138,7 +138,7 @@ def ways(backend: str) -> Iterator[Way]:
 
 def start(
     way: Way, role: Role, core: int | None = None, packages: Packages = NO_PACKAGES
-) -> Zygote:
+) -> ZygoteProcess:
     """Starts a zygote and waits until a test job of it reports the layers in force.
 
     The calling thread must live as long as the zygote: the kernel ends the sandbox with that
@@ -180,7 +180,7 @@ def start(
         theirs.close()
         for fd in texts:
             os.close(fd)
-    zygote = Zygote(way, role, process, errors)
+    zygote = ZygoteProcess(way, role, process, errors)
     zygote.control = ours
     try:
         ours.settimeout(START_TIMEOUT_S)
@@ -238,7 +238,7 @@ def _on(core: int | None) -> Iterator[None]:
 
 def choose(
     backend: str, core: int | None = None, packages: Packages = NO_PACKAGES
-) -> tuple[Way, Zygote]:
+) -> tuple[Way, ZygoteProcess]:
     """Finds the first way that works and returns it with a running zygote for programs.
 
     Raises:
@@ -249,7 +249,7 @@ def choose(
         reasons.append("bubblewrap (bwrap) is not installed")
     for way in ways(backend):
         try:
-            return way, start(way, "candidate", core, packages)
+            return way, start(way, "program", core, packages)
         except SandboxError as error:
             reasons.append(error.message)
     raise SandboxError(

@@ -98,15 +98,15 @@ class _Tester:
 
 @dataclass(eq=False)
 class _Worker:
-    programs: launch.Zygote
-    tests: launch.Zygote
+    programs: launch.ZygoteProcess
+    tests: launch.ZygoteProcess
     core: int | None
     runs: dict[int, _Run] = field(default_factory=dict)
     testers: dict[int, _Tester] = field(default_factory=dict)
     ending: dict[int, int] = field(default_factory=dict)  # ended testers -> their jobs
 
     @property
-    def zygotes(self) -> tuple[launch.Zygote, launch.Zygote]:
+    def zygotes(self) -> tuple[launch.ZygoteProcess, launch.ZygoteProcess]:
         return self.programs, self.tests
 
     def close(self) -> None:
@@ -145,12 +145,12 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._next_id = 0
         self._closed = False
-        self._started: Future[launch.Zygote] = Future()
+        self._started: Future[launch.ZygoteProcess] = Future()
         # One thread starts all sandboxes: the kernel ends a sandbox when the thread that started it
         # ends.
         self._thread = threading.Thread(target=self._main, name="sandbox", daemon=True)
 
-    def start(self) -> launch.Zygote:
+    def start(self) -> launch.ZygoteProcess:
         """Starts the first sandbox; returns it, for what it says about itself.
 
         Raises:
@@ -269,9 +269,9 @@ class Pool:
         taken = Counter(worker.core for worker in self._workers)
         return min(self._cores, key=lambda core: taken[core])
 
-    def _add_worker(self, programs: launch.Zygote | None = None) -> _Worker:
+    def _add_worker(self, programs: launch.ZygoteProcess | None = None) -> _Worker:
         core = self._next_core()
-        programs = programs or launch.start(self._way, "candidate", core, self._packages)
+        programs = programs or launch.start(self._way, "program", core, self._packages)
         try:
             tests = launch.start(self._way, "checker", core, self._packages)
             worker = _Worker(programs, tests, core)
@@ -421,7 +421,7 @@ class Pool:
         self._selector.unregister(tester.control)
         tester.control.close()
 
-    def _hear(self, worker: _Worker, speaker: launch.Zygote | _Tester) -> None:
+    def _hear(self, worker: _Worker, speaker: launch.ZygoteProcess | _Tester) -> None:
         if isinstance(speaker, _Tester):
             if speaker.number in worker.testers:
                 self._hear_tester(worker, speaker)
@@ -439,7 +439,7 @@ class Pool:
             self._discard(worker, f"a job can't be started: {text}")
             return
         end = End(ended.reason, ended.status, ended.cpu_s, ended.wall_s, ended.rss_mib, text)
-        if speaker.role == "candidate":
+        if speaker.role == "program":
             if run := worker.runs.get(ended.id):
                 run.program = end
                 self._finish_if_done(worker, ended.id)
@@ -550,7 +550,7 @@ def _looks_at_itself(job: Job) -> bool:
 
 
 def _order(
-    zygote: launch.Zygote,
+    zygote: launch.ZygoteProcess,
     number: int,
     limits: Limits,
     wall_s: float,

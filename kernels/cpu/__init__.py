@@ -56,8 +56,8 @@ KERNELS: dict[torch.dtype, str] = _kernels()
 SLOTS = {torch.float32: torch.float16, torch.bfloat16: torch.bfloat16}
 
 __all__ = [
-    "SLOTS", "GROUP", "KERNELS", "Pass", "Product", "SequenceRows", "attend", "attention", "gated",
-    "pack4", "pack8", "preferable", "rms_norm", "rotate_",
+    "GROUP", "KERNELS", "SLOTS", "CompiledPass", "Product", "SequenceRows", "attend", "attention",
+    "gated", "pack4", "pack8", "preferable", "rms_norm", "rotate_",
 ]  # fmt: skip
 
 
@@ -249,8 +249,8 @@ def attend(
 
     Args:
         states: queries, keys and values, rotated, of one of :data:`KERNELS`' types,
-            [Q, heads + 2 kv_heads, D]; :meth:`Pass.takes` says which D.
-        sequences, capacities: see :class:`Pass`.
+            [Q, heads + 2 kv_heads, D]; :meth:`CompiledPass.takes` says which D.
+        sequences, capacities: see :class:`CompiledPass`.
         slots: of one layer, see there: int64 [sequences, 3].
         heads, kv_heads: heads is a multiple of kv_heads.
         scale: of the scores.
@@ -303,7 +303,7 @@ def attention(
     return result.view(kv_heads, count, shared, dim).transpose(0, 1).reshape(count, heads, dim)
 
 
-class Pass:
+class CompiledPass:
     """A forward pass through a model built like Llama whose products are all quantized, in one
     call.
 

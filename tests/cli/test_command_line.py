@@ -90,7 +90,7 @@ def test_each_command_has_help_with_an_example_and_json(
         (["eval", "rum"], 2, "No such command 'rum'"),
         (["generate"], 2, "Give the prompt with either --prompt or --file"),
         (["generate", "--prompt", "x", "--lm-infinite", "10"], 2, "give two whole numbers"),
-        (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Decoders are: sample"),
+        (["generate", "--prompt", "x", "--decoder", "edits"], 2, "Known: sample, edit_sequence"),
         (["generate", "--prompt", "x", "--model", "./absent"], 1, "no model directory './absent'"),
         (["generate", "--file", "absent.txt"], 1, "Cannot read absent.txt"),
         (["finetune", "absent.yaml"], 1, "Cannot read the recipe absent.yaml"),

@@ -24,9 +24,8 @@ from codegen.decoding import contexts as rope
 from codegen.decoding.cache import KVCache
 from codegen.decoding.contexts import Extension, InfiniteCache, LMInfinite, check, extended
 from codegen.decoding.drafts import SuffixDrafter
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Backspace, Row, decode
 from codegen.decoding.passes import cache_argument, run_alone
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ConfigError, ModelError
 

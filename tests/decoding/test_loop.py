@@ -19,10 +19,9 @@ from transformers import (
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts import SuffixDrafter
-from codegen.decoding.loop import Row, decode
+from codegen.decoding.loop import Backspace, Row, decode
 from codegen.decoding.passes import check_supported
 from codegen.decoding.sampling import choose
-from codegen.decoding.strategies.backspace import Backspace
 from codegen.decoding.strategies.speculative import Speculation
 from codegen.errors import ModelError
 

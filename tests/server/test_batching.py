@@ -262,8 +262,8 @@ def test_who_is_not_wanted_any_more_ends_before_the_next_round(
 
 
 def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None:
-    from codegen.server.jobs import Job, JobQueue
     from codegen.server.metrics import Metrics
+    from codegen.server.schedule import Job, JobQueue
 
     queue, loop = JobQueue(8, Metrics(), together=8), asyncio.new_event_loop()
 
@@ -292,8 +292,8 @@ def test_a_document_s_next_request_waits_for_the_one_that_runs(ask: Any) -> None
 
 
 def test_a_client_with_many_requests_is_in_nobody_s_way(ask: Any) -> None:
-    from codegen.server.jobs import Job, JobQueue
     from codegen.server.metrics import Metrics
+    from codegen.server.schedule import Job, JobQueue
 
     queue, loop = JobQueue(64, Metrics(), together=3), asyncio.new_event_loop()
 

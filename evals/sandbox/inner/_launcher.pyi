@@ -1,5 +1,5 @@
 """The serving loop of a zygote of programs, compiled; optional. Used by linux.py, serving.py and
-candidate.py, each of which says what it does without it.
+program.py, each of which says what it does without it.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ def prepare_program(
     reply_changed: Callable[[bytes, list[Any], Any], None],
     /,
 ) -> None:
-    """Gives what a job's process works with: objects of candidate.py and the builtins."""
+    """Gives what a job's process works with: objects of program.py and the builtins."""
 
 def serve() -> tuple[Literal["namespaces", "look", "closed"], int, int]:
     """Runs jobs until something is to be done: make namespaces (the number of their set, and the

@@ -1,5 +1,5 @@
 // A program's side of the wire in mode isolated: compiles and executes the program, tells its
-// names, and answers calls. candidate.py has the same in Python, and is asked for what is rare:
+// names, and answers calls. program.py has the same in Python, and is asked for what is rare:
 // whatever fails, values that are not of the common built-in types, other modes.
 //
 // The process is the program's own: it can change any object here. What it says is its word, and
@@ -19,7 +19,7 @@
 enum { MAX_DEPTH = 100, MAX_FRAME_BYTES = 8 << 20, LENGTH_BYTES = 4, READ_BYTES = 16384 };
 enum { MAX_NAMES = 10000 };
 
-// Of candidate.py and the builtins, in the order of prepare_program's arguments.
+// Of program.py and the builtins, in the order of prepare_program's arguments.
 static struct {
     PyObject *namespace, *compile, *loads, *flush, *stdout_, *file_name, *exec_, *main, *failed,
         *names, *answer, *raised, *reply, *changed;
@@ -292,7 +292,7 @@ static PyObject* exception(void) {
     return value;
 }
 
-// Calls a function of candidate.py with an object, which it takes over; ends if that fails: the
+// Calls a function of program.py with an object, which it takes over; ends if that fails: the
 // other side is gone, or the program has broken what is needed to say more.
 static void tell(PyObject* function, PyObject* argument) {
     if (argument == NULL) argument = exception();

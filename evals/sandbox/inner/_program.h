@@ -6,7 +6,7 @@
 #endif
 #include <Python.h>
 
-// Keeps references to candidate.py's objects: see prepare_program in _launcher.pyi.
+// Keeps references to program.py's objects: see prepare_program in _launcher.pyi.
 PyObject* prepare_program(PyObject* module, PyObject* arguments);
 
 // Runs the program of a payload and ends the process.

@@ -53,7 +53,7 @@ from .analysis import (
     texts_of,
     why_idle,
 )
-from .candidate import CHANNEL_FD
+from .program import CHANNEL_FD
 from .remote import LiveModule, LiveNamespace, Proxy, Remote, Unanswered, failure_of
 from .suites import TEST_FILE, BadTestError
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import linux
-from .candidate import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
 from .confine import Bounds, bounds, confine
 from .namespaces import WORK, NamespaceSet
 from .orders import Ended, Order, Reason, read_order
+from .program import CHANNEL_FD, PRINTED_BYTES, PRINTED_FD
 from .serving import LONGEST_NAP_S, MAX_PACKET, SHORTEST_NAP_S, TRIAL, Zygote
 from .usage import Watch
 

@@ -32,7 +32,7 @@ SHORTEST_NAP_S = 0.02
 TRIAL = Order(0, memory_mib=1024, file_mib=16, open_files=64, processes=16, cpu_s=5.0)
 
 # What a job does once it is confined: its payload, and whether there is a pipe for the beginning of
-# what it prints. Its channel and that pipe are at the descriptors of candidate.py.
+# what it prints. Its channel and that pipe are at the descriptors of program.py.
 Main = Callable[[bytes, bool], None]
 
 

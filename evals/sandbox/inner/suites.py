@@ -2,7 +2,7 @@
 :mod:`unittest`, and functions as pytest collects them.
 
 Both sides use it: the process of the tests (:mod:`.checker`) and, with mode ``in_sandbox``, that of
-the program (:mod:`.candidate`), whose memory it must not burden: it imports nothing of weight.
+the program (:mod:`.program`), whose memory it must not burden: it imports nothing of weight.
 """
 
 from __future__ import annotations

@@ -17,25 +17,11 @@ def _call(function: Any, *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **options)
 
 
-def _enter(value: Any) -> Any:
-    return type(value).__enter__(value)
+def _special(name: str) -> Callable[..., Any]:
+    """Calls a special method as the interpreter does, by the object's type."""
 
-
-def _exit(value: Any, *error: Any) -> Any:
-    return type(value).__exit__(value, *error)
-
-
-def _aenter(value: Any) -> Any:
-    return type(value).__aenter__(value)
-
-
-def _aexit(value: Any, *error: Any) -> Any:
-    return type(value).__aexit__(value, *error)
-
-
-def _math(name: str) -> Callable[[Any], Any]:
-    def apply(value: Any) -> Any:
-        return getattr(type(value), name)(value)
+    def apply(value: Any, *arguments: Any) -> Any:
+        return getattr(type(value), name)(value, *arguments)
 
     return apply
 
@@ -72,13 +58,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     "and": operator.and_,
     "or": operator.or_,
     "call": _call,
-    "enter": _enter,
-    "exit": _exit,
-    "aenter": _aenter,
-    "aexit": _aexit,
-    "trunc": _math("__trunc__"),
-    "floor": _math("__floor__"),
-    "ceil": _math("__ceil__"),
+    **{
+        name: _special(f"__{name}__")
+        for name in ("enter", "exit", "aenter", "aexit", "trunc", "floor", "ceil")
+    },
     "vars": _contents,
 }
 # Special methods -> their verbs. Reflected and in-place operators go with their plain ones.

@@ -94,10 +94,6 @@ def pack(value: Any, not_plain: NotPlain, shared: Shared | None = None, depth: i
     Raises:
         WireError: for nesting deeper than ``MAX_DEPTH`` or an integer beyond ``MAX_INT_BITS``.
     """
-    return _pack(value, not_plain, shared, depth)
-
-
-def _pack(value: Any, not_plain: NotPlain, shared: Shared | None, depth: int) -> Any:
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -109,7 +105,7 @@ def _pack(value: Any, not_plain: NotPlain, shared: Shared | None, depth: int) ->
         raise WireError(f"a value is nested deeper than {MAX_DEPTH}")
 
     def items(values: Any) -> list[Any]:
-        return [_pack(item, not_plain, shared, depth + 1) for item in values]
+        return [pack(item, not_plain, shared, depth + 1) for item in values]
 
     if shared is not None and kind in _SHAREABLE:
         tree = shared(value, depth)

@@ -60,11 +60,11 @@ def main(config_text: str) -> None:
     zygote = _zygote(config, own, errors)
     if config["identity"] != "none":
         os.environ["HOME"] = os.environ["TMPDIR"] = WORK
-    if config["role"] == "candidate":
-        from . import candidate
+    if config["role"] == "program":
+        from . import program
 
-        candidate.prepare()
-        candidate.rehearse()
+        program.prepare()
+        program.rehearse()
     del sys.path[0], sys.argv[1:]  # what only this process needed
     gc.collect()
     gc.freeze()
@@ -78,9 +78,9 @@ def main(config_text: str) -> None:
 
 
 def _zygote(config: dict[str, Any], own: dict[str, bool], errors: int) -> Zygote:
-    programs = config["role"] == "candidate"
+    programs = config["role"] == "program"
     if programs:
-        from .candidate import main
+        from .program import main
     else:
         from .checker import main
     fields = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from models_under_test import insertion_lm
 
-from codegen.decoding.insertion import Batch, Text
+from codegen.decoding.insertion import Text, TextBatch
 from codegen.decoding.insertion.encoder import rotary_angles, rotate
 
 TEXTS = [
@@ -18,12 +18,12 @@ TEXTS = [
 
 def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
     apart = insertion_lm(prefix_apart=True, marks_open_slots=True)
-    batch = Batch.of(TEXTS, apart.config)
+    batch = TextBatch.of(TEXTS, apart.config)
     assert batch.prefixes is not None and len(batch.prefixes.input_ids) == 3  # equal ones once
     got = apart.encoder(batch)
     joint = insertion_lm(marks_open_slots=True)
     for row, text in enumerate(TEXTS):
-        whole = Batch.of([text], joint.config)
+        whole = TextBatch.of([text], joint.config)
         encoder, prefix = joint.encoder, len(text.prefix)
         x = encoder.embed(whole.input_ids, whole.attention_mask, whole.kinds, whole.open_slots)
         size = x.shape[1]
@@ -40,7 +40,7 @@ def test_a_prefix_apart_is_a_mask_over_the_whole_text() -> None:
 
 def test_what_is_remembered_serves_all_steps() -> None:
     model = insertion_lm(prefix_apart=True)
-    batch = Batch.of(TEXTS, model.config)
+    batch = TextBatch.of(TEXTS, model.config)
     memory = model.remember(batch)
     assert torch.equal(model.encoder(batch, memory), model.encoder(batch))
     some = batch.take(torch.tensor([False, True, True, False]))
@@ -53,7 +53,7 @@ def test_what_is_remembered_serves_all_steps() -> None:
 def test_neighbours_are_mixed_in_but_not_padding() -> None:
     encoder = insertion_lm(mixes_neighbours=True).encoder
     config = insertion_lm().config
-    batch = Batch.of([Text([5, 6], [7]), Text([8], [])], config)
+    batch = TextBatch.of([Text([5, 6], [7]), Text([8], [])], config)
     got = encoder.embed(batch.input_ids, batch.attention_mask, batch.kinds, batch.open_slots)
     assert encoder.neighbours is not None
     left, right = encoder.neighbours.weight.chunk(2, 1)

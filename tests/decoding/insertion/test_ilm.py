@@ -11,14 +11,14 @@ import pytest
 import torch
 from models_under_test import insertion_lm
 
-from codegen.decoding.insertion import Batch, InsertionLM, Text
+from codegen.decoding.insertion import InsertionLM, Text, TextBatch
 from codegen.decoding.insertion.ilm import Dropped, drop
 
 
 @torch.no_grad()
 def dense_loss(model: InsertionLM, item: Dropped) -> tuple[float, float]:
     """Token and stop loss of one text with d[k, v] written out, as the paper has it."""
-    batch = Batch.of([item.visible], model.config)
+    batch = TextBatch.of([item.visible], model.config)
     hidden = model.encoder(batch)[0]
     logits = hidden @ model.head.weight.T  # [S, V]
     start = int(batch.starts)

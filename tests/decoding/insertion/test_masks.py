@@ -12,12 +12,12 @@ from models_under_test import SPECIAL, fixed_mask_lm, flexible_mask_lm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from codegen.decoding.insertion import (
-    Batch,
     FillOptions,
     FixedMaskLM,
     FlexibleMaskConfig,
     FlexibleMaskLM,
     Text,
+    TextBatch,
 )
 from codegen.decoding.insertion.flexible import Interpolated, interpolate
 
@@ -30,7 +30,7 @@ def rngs(count: int) -> list[np.random.Generator]:
 
 @torch.no_grad()
 def plain_flexible_loss(model: FlexibleMaskLM, item: Interpolated) -> float:
-    batch = Batch.of([item.text], model.config)
+    batch = TextBatch.of([item.text], model.config)
     summary = model.time_mlp(torch.tensor([[item.time]], dtype=torch.float64))
     hidden = model.encoder(batch, summary=summary)[0]
     total, targets = 0.0, iter(item.targets)
@@ -124,7 +124,7 @@ def fills(model: FlexibleMaskLM, length: int, tokens: list[int]) -> None:
     """Makes the model expect what is missing of ``length`` tokens behind [BOS], and name them."""
 
     def scores(
-        batch: Batch, time: torch.Tensor, memory: object
+        batch: TextBatch, time: torch.Tensor, memory: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gaps = torch.full(batch.open_slots.shape, -30.0)
         left = length - (batch.lengths - 2)
@@ -165,7 +165,7 @@ def test_the_fixed_loss_is_the_mean_cross_entropy_at_masks() -> None:
     items = [model.corrupt(text, rng) for text in [Text([5], [6, 7]), Text([], [8] * 5)] * 6]
     got = model(**model.collate(items)).losses.tolist()
     for item, loss in zip(items, got, strict=True):
-        batch = Batch.of([item.text], model.config)
+        batch = TextBatch.of([item.text], model.config)
         hidden = model.encoder(batch)[0, int(batch.starts) + 1 :]
         log_p = model.head(hidden).log_softmax(-1)
         places = [k for k, token in enumerate(item.text.body) if token == MASK]
@@ -182,7 +182,7 @@ def test_fixed_masks_are_filled_surest_first(steps: int) -> None:
     (item,) = model.fill([text], FillOptions(steps=steps), rngs(1))
     body, left = [MASK] * 5, 5
     for number in range(steps or 5):
-        batch = Batch.of([Text([5, 6], body)], model.config)
+        batch = TextBatch.of([Text([5, 6], body)], model.config)
         hidden = model.encoder(batch)[0, int(batch.starts) + 1 :]
         logits = model.head(hidden)
         logits[:, [0, 1, 2, 3]] = -torch.inf  # the end may be written

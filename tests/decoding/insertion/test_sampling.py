@@ -11,7 +11,7 @@ import pytest
 import torch
 from models_under_test import SPECIAL, insertion_lm
 
-from codegen.decoding.insertion import Batch, FillOptions, InsertionLM, Text
+from codegen.decoding.insertion import FillOptions, InsertionLM, Text, TextBatch
 from codegen.decoding.insertion.ilm import pick
 
 
@@ -24,7 +24,7 @@ def plain_fill(model: InsertionLM, text: Text, options: FillOptions) -> tuple[li
     body, flags = list(text.body), text.slots
     written = 0
     while written < options.max_new_tokens:
-        batch = Batch.of([Text(text.prefix, body, flags)], model.config)
+        batch = TextBatch.of([Text(text.prefix, body, flags)], model.config)
         hidden = model.encoder(batch)[0]
         stop = model.stop_head(hidden[0] + model.stop_mlp(hidden[0])).softmax(-1)[0]
         if stop >= options.stop_threshold and (written or not options.insist):
@@ -77,11 +77,11 @@ def test_a_text_without_open_slot_is_finished() -> None:
     assert item.body == [6] and item.finished and item.steps == 0
 
 
-def scripted(logits: torch.Tensor, stop: Callable[[Batch], torch.Tensor]) -> InsertionLM:
+def scripted(logits: torch.Tensor, stop: Callable[[TextBatch], torch.Tensor]) -> InsertionLM:
     """A model whose token logits [V] are the same in all slots."""
     model = insertion_lm(words=len(logits) - SPECIAL)
 
-    def scores(batch: Batch, memory: object) -> tuple[torch.Tensor, torch.Tensor]:
+    def scores(batch: TextBatch, memory: object) -> tuple[torch.Tensor, torch.Tensor]:
         return logits.expand(int(batch.open_slots.sum()), -1).clone(), stop(batch)
 
     model.scores = scores  # type: ignore[method-assign]
@@ -97,7 +97,7 @@ def test_one_draw_has_the_joint_distribution(stages: int) -> None:
         max_new_tokens=1, temperature=1.0, slot_temperature=1.0, stages=stages, insist=True
     )
     with torch.inference_mode():
-        logits, _ = model.scores(Batch.of([text], model.config))
+        logits, _ = model.scores(TextBatch.of([text], model.config))
     exact = logits[:, SPECIAL:].flatten().softmax(0).view(2, 3).numpy()
     draws = 8_000
     seen: Counter[tuple[int, int]] = Counter()
@@ -121,7 +121,7 @@ def test_what_else_is_in_the_batch_changes_nothing() -> None:
 def test_the_stop_threshold_decides() -> None:
     logits = torch.zeros(SPECIAL + 2)
 
-    def stop(batch: Batch) -> torch.Tensor:  # surer of stopping with each token
+    def stop(batch: TextBatch) -> torch.Tensor:  # surer of stopping with each token
         p = (batch.lengths.double() - 2) / 10
         return torch.stack((p.log(), (1 - p).log()), -1)
 

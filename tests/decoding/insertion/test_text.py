@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.decoding.insertion import Batch, EncoderConfig, Text
+from codegen.decoding.insertion import EncoderConfig, Text, TextBatch
 
 CONFIG = EncoderConfig(vocab_size=30)
 
 
 def test_frame_and_padding() -> None:
-    batch = Batch.of([Text([7, 8], [9]), Text([], [], [True])], CONFIG)
+    batch = TextBatch.of([Text([7, 8], [9]), Text([], [], [True])], CONFIG)
     assert batch.input_ids.tolist() == [[0, 7, 8, 1, 9], [0, 1, 2, 2, 2]]
     assert batch.attention_mask.tolist() == [[True] * 5, [True] * 2 + [False] * 3]
     assert batch.kinds[0].tolist() == [0, 1, 1, 1, 2]
@@ -39,7 +39,7 @@ texts = st.builds(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=4), st.data())
 def test_inserting_is_inserting_into_lists(texts: list[Text], data: st.DataObject) -> None:
-    batch = Batch.of(texts, CONFIG)
+    batch = TextBatch.of(texts, CONFIG)
     where = torch.zeros_like(batch.attention_mask)
     tokens = torch.randint(5, 30, where.shape, generator=torch.Generator().manual_seed(0))
     bodies, flags = [], []
@@ -61,7 +61,7 @@ def test_inserting_is_inserting_into_lists(texts: list[Text], data: st.DataObjec
         flags.append(slots)
     grown = batch.insert(where, tokens)
     assert grown.bodies() == bodies
-    expected = Batch.of(
+    expected = TextBatch.of(
         [Text(t.prefix, b, f) for t, b, f in zip(texts, bodies, flags, strict=True)], CONFIG
     )
     assert torch.equal(grown.open_slots, expected.open_slots)

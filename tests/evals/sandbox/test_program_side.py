@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from codegen.evals.sandbox import Job, Limits, Sandbox
-from codegen.evals.sandbox.inner import candidate, orders, serving, wire
+from codegen.evals.sandbox.inner import orders, program, serving, wire
 
 # Expressions, so that program and test make the same values without a way between them.
 VALUES = [
@@ -249,7 +249,7 @@ def test_the_constants_in_c_are_those_in_python() -> None:
         number, _, shift = found[0].partition(" << ")
         return float(number) * 2 ** int(shift or 0)
 
-    for module in (candidate, orders, serving, wire):
+    for module in (orders, program, serving, wire):
         names = [name for name in vars(module) if name.isupper() and f" {name} = " in source]
         assert names, module
         for name in names:

@@ -62,8 +62,8 @@ class _Path:
     finish: FinishReason = "length"
 
 
-class Decoder:
-    """Decodes one request on one document's cache.
+class CandidateSearch:
+    """The candidates of one request, decoded on one document's cache.
 
     Args:
         model: the shared model.
@@ -222,10 +222,10 @@ class _Greedy(Speculation):
     holds states that an edit made approximate.
     """
 
-    def __init__(self, decoder: Decoder, path: _Path) -> None:
-        drafter = SuffixDrafter(decoder.past, min_match=2)
-        super().__init__([drafter], limit=_DRAFT, planner=decoder.planner)
-        self.decoder, self.path = decoder, path
+    def __init__(self, search: CandidateSearch, path: _Path) -> None:
+        drafter = SuffixDrafter(search.past, min_match=2)
+        super().__init__([drafter], limit=_DRAFT, planner=search.planner)
+        self.search, self.path = search, path
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
@@ -235,15 +235,15 @@ class _Greedy(Speculation):
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
         """The token by logits [V]; notes the second choice."""
         batch.restrict(logits[None])
-        decoder = self.decoder
-        if decoder.request.candidates == 1:
-            if decoder.cache.in_doubt(logits):
-                decoder.settled = False
-                if decoder.request.settle:
+        search = self.search
+        if search.request.candidates == 1:
+            if search.cache.in_doubt(logits):
+                search.settled = False
+                if search.request.settle:
                     raise InDoubt
             return int(logits.argmax())
         values, ids = logits.float().topk(2)
-        if torch.isfinite(values[1]) and int(ids[1]) not in decoder.model.eos:
+        if torch.isfinite(values[1]) and int(ids[1]) not in search.model.eos:
             share = float((values[1] - torch.logsumexp(logits.float(), 0)).exp())
             self.path.seconds.append((share, len(self.path.tokens), int(ids[1])))
         return int(ids[0])

@@ -75,7 +75,7 @@ def test_the_task_asks_and_judges() -> None:
 
     sums = run(code("A task"))["Sums"].load("sums", "")
     problem = sums.problems()[2]
-    assert sums.request(problem, find_style("plain"), 0).prompt == "def add2(x):\n"
+    assert sums.request(problem, find_style("continue"), 0).prompt == "def add2(x):\n"
     assert sums.job(problem, sums.reference(problem)).test == "assert add2(1) == 1 + 2"
 
 

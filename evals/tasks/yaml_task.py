@@ -36,7 +36,7 @@ from codegen.errors import ConfigError, InputError
 from codegen.paths import plain_name
 from codegen.records import Sample
 
-from .custom import PREFIX, Custom, CustomProblem
+from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
 from .extraction import Extraction, cut_at_stop, find_code
 from .rows import Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style, style_of
@@ -159,7 +159,10 @@ def _problem(file: TaskFile, place: str, row: Mapping[str, Any]) -> YamlProblem:
     if file.prompt == "prompt" and "prompt" not in row:
         del given["prompt"]  # the error says that the row lacks it
     made = {name: _value(value, row, name, place) for name, value in given.items()}
-    problem = Custom.problem_of(place, {**row, **made})
+    columns = dict(row)
+    if any(kind in made for kind in JUDGED_BY):  # columns of another kind do not judge
+        columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
+    problem = Custom.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
     asked = _value(file.instruction, row, "instruction", place) if file.instruction else ""
     return YamlProblem(**fields, instruction=str(asked), row=dict(row))

@@ -58,10 +58,10 @@ class Costs(ABC):
         """What a plain pass would save if it had one row less, as a share of its time."""
         return 1 / rows
 
-    def add(self, rows: int, width: int, seconds: float) -> None:
+    def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn
         """A pass was made."""
 
-    def add_prompt(self, tokens: int, seconds: float) -> None:
+    def add_prompt(self, tokens: int, seconds: float) -> None:  # noqa: B027 - as above
         """Prompts were encoded: so many tokens, all rows and their padding together."""
 
 

@@ -30,7 +30,7 @@ from codegen.finetune.attention import processes_per_row
 from codegen.finetune.dataset import Dataset, read_dataset
 from codegen.finetune.model import load_model, make_trainable
 from codegen.finetune.plan import StepPlan, plan_of, statistics
-from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.recipe import NEW, Recipe, parse_recipe
 from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, write_card
 from codegen.models.readme import training_readme
@@ -120,7 +120,8 @@ def train(
         refuse_links(output / CHECKPOINTS)
         begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
         # A setting that an older version lacked had today's default.
-        defaults = Recipe(model="-", data="-", output="-", steps=1).model_dump(mode="json")
+        plain = parse_recipe({"model": "-", "data": "-", "output": "-", "steps": 1})
+        defaults = plain.model_dump(mode="json")
         directory.claim(_settings(recipe), begun=begun, defaults=defaults)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.config import parse_config
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune.attention import causal
@@ -117,9 +118,8 @@ def test_the_paper_draws_by_odds_among_what_is_left() -> None:
 def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
     lengths = [20, 40, 70, 100, 130, 250, 30, 60, 90] * 20
     examples = [example(f"e{i}", n) for i, n in enumerate(lengths)]
-    curriculum = Curriculum(
-        mode="bucket", tokens_per_step=1024, micro_batch_tokens=512, least=32, cycles=2
-    )
+    settings = {"mode": "bucket", "tokens_per_step": 1024, "micro_batch_tokens": 512, "cycles": 2}
+    curriculum = parse_config(Curriculum, settings, "test")
     plan = make_curriculum(examples, curriculum, steps=60, seed=3)
     for step in range(60):
         rows = [row for rows in plan.steps[step] for row in rows]

@@ -24,7 +24,6 @@ from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.recipe import Curriculum, Recipe
 
 Isolation = Literal["example", "chunk", "none"]
-Order = Literal["fixed", "random", "default_first"]
 Odds = Literal["uniform", "grow_linear", "grow_p2"]
 Draw = Literal["paper", "weighted", "deterministic"]
 # The examples of a row, by number, in chunks.
@@ -58,22 +57,16 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
     """The plan that a recipe describes."""
     if recipe.curriculum.mode != "none":
         return make_curriculum(examples, recipe.curriculum, steps=recipe.steps, seed=recipe.seed)
-    options: dict[str, Any] = {
-        "steps": recipe.steps,
-        "batch_size": recipe.batch_size,
-        "micro_batch_size": recipe.micro_batch_size,
-        "seed": recipe.seed,
-        "row_length": recipe.capacity,
-        "isolation": recipe.isolation,
-    }
-    if not recipe.uses_mixture:
-        return make_plan(examples, **options)
-    return make_mixture(
+    if recipe.uses_mixture:
+        return make_mixture(examples, recipe)
+    return make_plan(
         examples,
-        **options,
-        balance=recipe.mixture.balance,
-        order=recipe.mixture.order,
-        default=next((d for d in recipe.domains if d not in recipe.mixture.systems), ""),
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        micro_batch_size=recipe.micro_batch_size,
+        seed=recipe.seed,
+        row_length=recipe.capacity,
+        isolation=recipe.isolation,
     )
 
 
@@ -100,66 +93,49 @@ def make_plan(
     return _planned(examples, chunks, micro_batch_size, row_length, isolation)
 
 
-def make_mixture(
-    examples: Sequence[EncodedExample],
-    *,
-    steps: int,
-    batch_size: int,
-    micro_batch_size: int,
-    seed: int,
-    row_length: int,
-    isolation: Isolation,
-    balance: bool,
-    order: Order,
-    default: str = "",
-) -> StepPlan:
-    """Mixture-of-Instructions (arXiv 2404.18410): chunks of one example of each domain.
+def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
+    """Mixture-of-Instructions (arXiv 2404.18410): chunks of as many examples as there are domains.
 
-    Args:
-        examples: of at least two domains.
-        steps: of the optimizer.
-        batch_size: examples per step, a multiple of the number of domains.
-        micro_batch_size: rows per forward pass.
-        seed: of the order.
-        row_length: see :func:`make_plan`.
-        isolation: ``chunk`` for the paper's mask.
-        balance: each chunk has one example of each domain, and small domains repeat; otherwise
-            examples keep their order, and a chunk is as many of them.
-        order: of the domains in a chunk: by name, at random, or ``default`` first.
-        default: the domain without a system prompt of its own.
+    With ``mixture.balance`` each chunk has one example of each domain, and small domains repeat;
+    otherwise examples keep their order. ``mixture.order`` sorts a chunk by the names of the
+    domains, at random, or with the domain first that has no system prompt of its own. The paper's
+    mask is ``isolation: chunk``.
 
     Raises:
-        ConfigError: if the domains do not divide the batch.
+        ConfigError: if the domains that have examples do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
         by_domain[example.domain].append(number)
-    names = sorted(by_domain)
-    size = len(names)
+    size, batch_size = len(by_domain), recipe.batch_size
     if size < 2 or batch_size % size:
         raise ConfigError(
             f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
             "Name at least two domains under data, and set batch_size to a multiple of them.",
         )
-    wanted = steps * batch_size // size
-    if balance:
-        streams = [_endless(examples, by_domain[name], seed, wanted) for name in names]
+    seed, wanted = recipe.seed, recipe.steps * batch_size // size
+    if recipe.mixture.balance:
+        streams = [_endless(examples, by_domain[name], seed, wanted) for name in sorted(by_domain)]
         chunks = [list(chunk) for chunk in zip(*streams, strict=True)]
     else:
-        flat = _endless(examples, range(len(examples)), seed, steps * batch_size)
+        flat = _endless(examples, range(len(examples)), seed, recipe.steps * batch_size)
         chunks = [flat[k * size : (k + 1) * size] for k in range(wanted)]
     rng = random.Random(f"{seed}:chunks")
+    first = next((d for d in recipe.domains if d not in recipe.mixture.systems), "")
+    puts_first = recipe.mixture.order == "default_first"
     for chunk in chunks:
-        if order == "random":
+        if recipe.mixture.order == "random":
             rng.shuffle(chunk)
         else:
-            chunk.sort(key=lambda i: (order == "default_first" and examples[i].domain != default,
-                                      examples[i].domain))  # fmt: skip
+            chunk.sort(
+                key=lambda i: (puts_first and examples[i].domain != first, examples[i].domain)
+            )
     per_step = batch_size // size
     batches = [
-        [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]] for k in range(steps)
+        [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]]
+        for k in range(recipe.steps)
     ]
-    return _planned(examples, batches, micro_batch_size, row_length, isolation)
+    return _planned(examples, batches, recipe.micro_batch_size, recipe.capacity, recipe.isolation)
 
 
 def make_curriculum(

@@ -65,9 +65,17 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
         batch_size=recipe.batch_size,
         micro_batch_size=recipe.micro_batch_size,
         seed=recipe.seed,
-        row_length=recipe.capacity,
+        row_length=_row_length(recipe),
         isolation=recipe.isolation,
     )
+
+
+def _row_length(recipe: Recipe) -> int:
+    """Tokens of a packed row; 0 without packing."""
+    if recipe.packing == "none":
+        return 0
+    chunk = len(recipe.domains) if recipe.uses_mixture else 1
+    return recipe.row_length or recipe.max_length * chunk
 
 
 def make_plan(
@@ -135,7 +143,9 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
         [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]]
         for k in range(recipe.steps)
     ]
-    return _planned(examples, batches, recipe.micro_batch_size, recipe.capacity, recipe.isolation)
+    return _planned(
+        examples, batches, recipe.micro_batch_size, _row_length(recipe), recipe.isolation
+    )
 
 
 def make_curriculum(
@@ -281,21 +291,6 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
     return counts
 
 
-def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
-    """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
-
-    All processes run equally many, so that none waits for another: where there are too few, the
-    last ones run a micro-batch again whose losses do not count.
-    """
-    rounds = -(-len(micro_batches) // world)
-    found = []
-    for turn in range(rounds):
-        number = turn * world + rank
-        counts = number < len(micro_batches)
-        found.append((micro_batches[number if counts else 0], counts))
-    return found
-
-
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """What the plan shows the model: slots, padding, trained tokens, rows, micro-batches."""
     slots = padding = rows = micro_batches = 0
@@ -319,6 +314,20 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
         "examples_seen": len(used),
         "epochs": sum(used.values()) / len(examples) if examples else 0.0,
     }
+
+
+def describe(counts: dict[str, Any]) -> str:
+    """The counts of a data set and its plan in one line, for the user."""
+    text = (
+        f"{counts['examples']} examples, {counts['tokens']} tokens, "
+        f"{counts['mask_coverage']:.0%} of them trained"
+    )
+    lost = counts["dropped_tokens"]
+    parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
+    if counts["cut"]:
+        parts.append(f"{counts['cut']} cut ({counts['cut_tokens']} tokens)")
+    parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
+    return "; ".join([text, *parts])
 
 
 def _planned(

@@ -400,14 +400,6 @@ class Recipe(Config):
         return self.mixture.balance or self.isolation == "chunk"
 
     @property
-    def capacity(self) -> int:
-        """Tokens of a packed row; 0 without packing."""
-        if self.packing == "none":
-            return 0
-        needed = self.max_length * (len(self.domains) if self.uses_mixture else 1)
-        return self.row_length or needed
-
-    @property
     def evaluation_sources(self) -> tuple[str, ...]:
         """``evaluation.data`` as a tuple."""
         data = self.evaluation.data

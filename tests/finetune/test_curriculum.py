@@ -15,6 +15,7 @@ from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
+from codegen.finetune.batches import share_of
 from codegen.finetune.dataset import EncodedExample, decompose
 from codegen.finetune.plan import (
     Draw,
@@ -26,7 +27,6 @@ from codegen.finetune.plan import (
     make_mixture,
     make_plan,
     odds_of,
-    share_of,
 )
 from codegen.finetune.recipe import Curriculum
 

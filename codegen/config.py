@@ -128,7 +128,7 @@ class Config(BaseModel):
         }
         found = {}
         for key, value in values.items():
-            name = renamed.get(key, key)
+            name: Any = renamed.get(key, key)
             if name != key:
                 if name in values:
                     raise ConfigError(f"{key!r} is the old name of {name!r}.", "Give one of them.")

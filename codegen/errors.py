@@ -1,7 +1,7 @@
 """The public error hierarchy.
 
-Every error a user can cause is a :class:`CodegenError`. It names the input that is wrong and the
-remedy, and the command line prints it as one line, without a stack trace.
+Every error that a user can cause is a :class:`CodegenError`. It names the wrong input and the
+remedy; the command line prints it as one line, without a stack trace.
 """
 
 
@@ -48,16 +48,16 @@ class SkippedExample(CodegenError):
 
 
 class ResumeError(CodegenError):
-    """An output directory was made with other settings, so resuming would mix two runs."""
+    """An output directory was made with other settings; resuming would mix two runs."""
 
 
 class ModelError(CodegenError):
-    """A model can't be found, loaded or used for what was asked."""
+    """A model cannot be found, loaded, or used for the purpose."""
 
 
 class MachineError(CodegenError):
-    """The machine can't go on (a full disk, a tool that fails), whatever the input."""
+    """The machine cannot continue, whatever the input: a full disk, a tool that fails."""
 
 
 class SandboxError(CodegenError):
-    """The machine offers no safe way to run untrusted programs, or the sandbox itself broke."""
+    """The machine has no safe way to run untrusted programs, or the sandbox itself failed."""

@@ -1,12 +1,12 @@
 """OpenMP's threads sleep while they wait, instead of spinning.
 
-PyTorch's CPU build shares each operation among OpenMP threads. By the default of GCC's runtime, a
-thread that is done spins for up to some milliseconds until the others are. When another process has
-one of the cores, all the others spin for as long as the one without a core waits: three to five
-times the CPU time. The runtime reads its settings from the environment once, when it is loaded, so
-they must be there before ``import torch``; importing :mod:`codegen` puts them there.
+PyTorch on CPUs splits each operation among OpenMP threads. By default, GCC's runtime lets a thread
+that has finished spin for some milliseconds until the others finish. When another process occupies
+a core, all threads spin for as long as the one without a core waits: three to five times the CPU
+time. The runtime reads its settings from the environment once, when it is loaded, so they must be
+set before ``import torch``; importing :mod:`codegen` sets them.
 
-Limit: where torch was imported before codegen nothing can be done; ``codegen doctor`` says so.
+Limit: if torch was imported before codegen, they have no effect; ``codegen doctor`` reports it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 Policy = Literal["sleep", "own", "late"]
 
-# Any of these says that the user has chosen: the standard's, GCC's, and LLVM's or Intel's.
+# Any of these means that the user has chosen: the standard's, GCC's, and LLVM's or Intel's.
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 

@@ -23,12 +23,12 @@ What each kind of part is called with, and what it gives:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from codegen.config import nearest
 from codegen.errors import CodegenError, ConfigError
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
@@ -111,11 +111,9 @@ def load(kind: str, name: str) -> Any:
     found = _installed(kind).get(name)
     if not found:
         known = names(kind)
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ConfigError(
             f"Unknown {part}.",
-            f"{hint}There are: {', '.join(sorted(known)) or 'none'}.",
+            f"{nearest(name, known)} There are: {', '.join(sorted(known)) or 'none'}.".lstrip(),
         )
     entry, *others = found
     packages = [_name(one) for one in found]

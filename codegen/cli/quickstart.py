@@ -7,41 +7,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codegen.cli.options import command, options
-from codegen.config import Config, setting
+from codegen.quickstart import STAGES, Listener, Plan, Settings
+from codegen.quickstart import quickstart as run_quickstart
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
     from codegen.evals.score import Score
-    from codegen.quickstart import Plan
-
-
-class QuickstartOptions(Config):
-    """The options of ``codegen quickstart``."""
-
-    out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
-    minutes: float = setting(10.0, "Plan steps, samples and problems to finish within this time.")
-    full: bool = setting(False, "32 steps and 5 samples of every problem, however long they take.")
-    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
-    source: str = setting(
-        "stdlib", "Training programs: stdlib, a file, a directory or hub:org/name."
-    )
-    task: str = setting("humaneval-short", "Task to score; humaneval has all 164 problems.")
-    n: int | None = setting(
-        None, "Samples per problem and model.", flags=("-n", "--n"), shown="planned", ge=1
-    )
-    steps: int | None = setting(None, "Optimizer steps of each fine-tuning.", ge=1, shown="planned")
-    limit: int | None = setting(None, "Use only this many problems.", ge=1, shown="planned")
-    max_length: int = setting(512, "Longest training example in tokens.", ge=8)
-    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
-    seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
-    unsafe_local: bool = setting(
-        False, "Run the programs without isolation if there is no sandbox. Dangerous."
-    )
 
 
 @command(example="codegen quickstart --minutes 30 --out runs/half-an-hour")
-@options(QuickstartOptions, "given")
-def quickstart(given: QuickstartOptions, as_json: bool) -> dict[str, Any]:
+@options(Settings, "settings")
+def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
     """Make edit sequences, fine-tune two models, sample, score, and write one report.
 
     Measures this machine for a few seconds and prints a plan that ends within --minutes. Run the
@@ -49,14 +25,9 @@ def quickstart(given: QuickstartOptions, as_json: bool) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from codegen.quickstart import Settings
-    from codegen.quickstart import quickstart as run
-
-    options = given.model_dump(exclude={"full", "minutes"})
-    settings = Settings(minutes=None if given.full else given.minutes, **options)
     view = _View()
     try:
-        summary = run(settings, view.listener())
+        summary = run_quickstart(settings, view.listener())
     finally:
         view.close()
     if not as_json:
@@ -81,20 +52,14 @@ class _View:
         self._what = ""
 
     def listener(self) -> Any:
-        from codegen.quickstart import Listener
-
         return Listener(self.stage, self.plan, self.progress, self.say)
 
     def stage(self, number: int, name: str) -> None:
-        from codegen.quickstart import STAGES
-
         self.close()
         text = click.style(f"[{number}/{len(STAGES)}] {name}", bold=True)
         click.echo(text, err=True)
 
     def plan(self, plan: Plan) -> None:
-        from codegen.quickstart import STAGES
-
         sizes, done = plan.sizes, set(plan.spent)
         echo(
             f"Plan: {sizes.steps} steps per fine-tuning; {sizes.n} samples per problem and model, "

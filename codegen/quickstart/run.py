@@ -19,13 +19,16 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.errors import ConfigError, InputError
+from codegen.config import Config, setting
+from codegen.errors import InputError
 from codegen.paths import refuse_links
 from codegen.quickstart.plan import (
+    FULL_N,
+    FULL_STEPS,
     SHARD,
     STAGES,
     Fixed,
@@ -53,46 +56,44 @@ _REPORT = "report.html"
 _STYLE = "chat"  # the same question for all models; a base model's card would have it continue code
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the quickstart does.
+class Settings(Config):
+    """What the quickstart does: the options of ``codegen quickstart``."""
 
-    Attributes:
-        source: of the programs, see ``codegen data``.
-        minutes: what the job is planned to take; None for :data:`~codegen.quickstart.plan.FULL_N`
-            samples and :data:`~codegen.quickstart.plan.FULL_STEPS` steps, however long they take.
-        n: samples a problem and model; planned if None.
-        steps: optimizer steps of each fine-tuning, of ``batch_size`` programs each; likewise.
-        limit: only the first so many problems of the task; likewise.
-        unsafe_local: run programs without a sandbox where there is none.
-    """
+    out: str = setting("runs/quickstart", "Output directory.", metavar="DIR")
+    minutes: float = setting(
+        10.0,
+        "Plan steps, samples and problems to finish within this time.",
+        ge=0.5,
+        le=24 * 60,
+    )
+    full: bool = setting(
+        False, f"{FULL_STEPS} steps and {FULL_N} samples of every problem, however long they take."
+    )
+    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    source: str = setting(
+        "stdlib", "Training programs: stdlib, a file, a directory or hub:org/name."
+    )
+    task: str = setting("humaneval-short", "Task to score; humaneval has all 164 problems.")
+    n: int | None = setting(
+        None, "Samples per problem and model.", flags=("-n", "--n"), shown="planned", ge=1
+    )
+    steps: int | None = setting(None, "Optimizer steps of each fine-tuning.", shown="planned", ge=1)
+    limit: int | None = setting(None, "Use only this many problems.", shown="planned", ge=1)
+    batch_size: int = setting(8, "Programs per optimizer step.", ge=1)
+    learning_rate: float = setting(1e-3, "Peak learning rate.", gt=0, le=1)
+    max_length: int = setting(512, "Longest training example in tokens.", ge=8)
+    temperature: float = setting(0.8, "Sampling temperature; 0 is greedy.", ge=0, le=100)
+    top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
+    max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
+    seed: int = setting(0, "Random seed.", ge=0, le=2**32 - 1)
+    unsafe_local: bool = setting(
+        False, "Run the programs without isolation if there is no sandbox. Dangerous."
+    )
 
-    out: str = "runs/quickstart"
-    model: str = "embedded"
-    source: str = "stdlib"
-    task: str = "humaneval-short"
-    minutes: float | None = 10.0
-    n: int | None = None
-    steps: int | None = None
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    max_length: int = 512
-    temperature: float = 0.8
-    top_p: float = 0.95
-    max_new_tokens: int = 256
-    limit: int | None = None
-    seed: int = 0
-    unsafe_local: bool = False
-
-    def __post_init__(self) -> None:
-        if self.minutes is not None and not 0.5 <= self.minutes <= _MOST_MINUTES:
-            raise ConfigError(
-                f"minutes is {self.minutes:g}; it must be from 0.5 to {_MOST_MINUTES}.",
-                "Give --minutes 10, or --full for the whole comparison.",
-            )
-
-
-_MOST_MINUTES = 24 * 60
+    @property
+    def planned_minutes(self) -> float | None:
+        """The time to plan for; None for ``full``."""
+        return None if self.full else self.minutes
 
 
 def _silent(*_: object) -> None:
@@ -211,7 +212,8 @@ class _Job:
 def _plan(settings: Settings, directory: RunDirectory, task: Task[Any], heard: Listener) -> Plan:
     """The stored plan, or a new one for this machine as it is now."""
     request = {
-        key: value for key, value in asdict(settings).items() if key not in ("out", "unsafe_local")
+        **settings.model_dump(exclude={"out", "full", "unsafe_local"}),
+        "minutes": settings.planned_minutes,
     }
     if plan := read_plan(directory, request):
         return plan
@@ -226,7 +228,7 @@ def _plan(settings: Settings, directory: RunDirectory, task: Task[Any], heard: L
 
 def _fixed(settings: Settings, task: Task[Any]) -> Fixed:
     return Fixed(
-        settings.minutes, settings.steps, settings.n, settings.limit, settings.batch_size,
+        settings.planned_minutes, settings.steps, settings.n, settings.limit, settings.batch_size,
         settings.max_new_tokens, len(task.problems()),
     )  # fmt: skip
 
@@ -466,7 +468,7 @@ def _subtitle(job: _Job, trained: dict[str, TrainingResult]) -> str:
 def _steps_to_show(out: Path) -> list[EditSteps]:
     """One sample of the edit-sequence model to step through: the passed one with most edits.
 
-    If none passed, the one with most edits is shown, whatever became of it.
+    If none passed, the one with most edits is shown, passed or not.
     """
     from codegen.evals.report import EditSteps
     from codegen.lintseq import resolve

@@ -61,6 +61,8 @@ def tree_tensors(
     computes is never looked at.
     """
     width = 1 + max(map(len, drafts))
+    if width == 1:
+        return Trees(torch.tensor(pending, device=device)[:, None]), [[0]] * len(drafts)
     tokens: list[list[int]] = []
     depths: list[list[int]] = []
     for token, draft in zip(pending, drafts, strict=True):

@@ -188,8 +188,8 @@ def test_times_without_sense_are_refused(minutes: float) -> None:
 def test_two_at_once_and_links_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with RunDirectory(out).open(), pytest.raises(InputError, match="another process"):
-        quickstart(Settings(str(out)))
+        quickstart(Settings(out=str(out)))
     assert [path.name for path in out.iterdir()] == [".lock"]
     (out / "plan.json").symlink_to(tmp_path / "victim")
     with pytest.raises(InputError, match="symbolic link"):
-        quickstart(Settings(str(out)))
+        quickstart(Settings(out=str(out)))

@@ -34,7 +34,7 @@ def child(folder: str | os.PathLike[str], name: Any, where: str) -> Path:
         where: the file it was read from, for the error.
 
     Raises:
-        InputError: if it is not the plain name of a file, or a symbolic link stands there.
+        InputError: if it is not the plain name of a file, or it is a symbolic link.
     """
     path = Path(folder, plain_name(name, where))
     if path.is_symlink():
@@ -147,7 +147,7 @@ def open_plain(
     """``os.open`` of a plain file; never through a symbolic link, never a pipe or a device.
 
     Raises:
-        InputError: if a link or something else than a plain file stands there.
+        InputError: if it is a link or anything but a plain file.
         OSError: as ``os.open``.
     """
     # O_NONBLOCK: opening a pipe that nobody writes to would wait for ever.

@@ -98,7 +98,7 @@ class TrainingText:
 class Sample:
     """One completion of one problem.
 
-    ``completion`` is the program text the decoder stands for. A decoder whose tokens are actions
+    ``completion`` is the program text that the decoder reads. A decoder whose tokens are actions
     (edits, insertions, backspaces) puts the text the model emitted into ``actions``; others leave
     it empty. ``settings`` holds the model, the decoder's name and all sampling parameters.
     """

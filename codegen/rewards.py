@@ -63,7 +63,7 @@ def write_rewards(
 
     Args:
         name: see :mod:`codegen.plugins`.
-        samples: those of a problem stand together.
+        samples: those of a problem come together.
         verdicts: in the same order.
         path: the file to write: ``problem_id``, ``index``, ``value``, ``reason``.
 

@@ -6,12 +6,12 @@ function that draws a problem.
 
 from __future__ import annotations
 
-import difflib
 import random
 from collections.abc import Mapping
 from datetime import date, timedelta
 
 from codegen.cogex.family import Family, Item
+from codegen.config import nearest
 from codegen.errors import ConfigError
 
 _WORDS = """
@@ -661,9 +661,6 @@ def find_family(name: str) -> Family:
         ConfigError: for an unknown name.
     """
     if name not in FAMILIES:
-        near = difflib.get_close_matches(name, FAMILIES, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(
-            f"Unknown family of problems {name!r}.", f"{hint}Choose from: {', '.join(FAMILIES)}."
-        )
+        hint = f"{nearest(name, [*FAMILIES])} Choose from: {', '.join(FAMILIES)}."
+        raise ConfigError(f"Unknown family of problems {name!r}.", hint.strip())
     return FAMILIES[name]

@@ -233,7 +233,7 @@ class SearchLog:
             self._keep(Draw(**row) if "index" in row else Try(**row))
         except TypeError:
             raise InputError(
-                f"{where} is no line of a search.", "Choose another --out, or mend the file."
+                f"{where} is not a line of a search.", "Choose another --out, or correct the file."
             ) from None
 
 

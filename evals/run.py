@@ -2,7 +2,7 @@
 
 The requests are put in a fixed order and cut into fixed shards. A shard is generated and logged
 whole: a model's rounding depends on what else is in its batch, so half a shard is never completed
-but made anew, and a resumed run has the same bytes as one that was never interrupted (on the same
+but made again, and a resumed run has the same bytes as one that was never interrupted (on the same
 machine, with a back-end that is deterministic).
 
 Files in ``out``: ``run.json`` with all settings, which a later call must repeat once there are

@@ -52,7 +52,7 @@ from codegen.records import (
     write_atomic,
     write_jsonl,
 )
-from codegen.runs import Journal
+from codegen.runs import Journal, RunDirectory
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, SandboxProtocol
@@ -101,7 +101,7 @@ def score(
     work = _plan(samples, task, problems, described)
     if ks is not None:
         _check_ks(ks, work)
-    with Journal(out / EXECUTIONS) as log:
+    with RunDirectory(out).open(EXECUTIONS) as log:
         signer = Signer()
         done = _read_executions(log.path, signer)
         for id_ in _gate(task, work, done).failures:

@@ -10,27 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from codegen.errors import CodegenError, InputError
+from codegen.errors import InputError, SkippedExample
 
 
-class UnsupportedProgram(CodegenError):
+class UnsupportedProgram(SkippedExample):
     """A program has no edit sequence: a sound reason to skip it.
 
-    Attributes:
-        reason: a short stable word to count by: ``not_python``, ``syntax_error``,
-            ``newer_python``, ``null_bytes``, ``not_unicode``, ``empty``, ``comments_only``,
-            ``contains_marker``, ``too_deep`` or ``too_many_states``.
-        detail: what is wrong, in a sentence.
+    ``reason`` is one of ``not_python``, ``syntax_error``, ``newer_python``, ``null_bytes``,
+    ``not_unicode``, ``empty``, ``comments_only``, ``contains_marker``, ``too_deep``,
+    ``no_candidates`` or ``too_many_states``.
     """
 
-    def __init__(self, reason: str, detail: str, remedy: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"The program has no edit sequence ({reason}): {detail}", remedy)
-
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        # Exceptions are pickled by their message alone, which __init__ does not take.
-        return type(self), (self.reason, self.detail, self.remedy)
+    subject = "The program has no edit sequence"
 
 
 @dataclass(frozen=True, slots=True)

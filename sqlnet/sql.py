@@ -29,9 +29,7 @@ from codegen.sqlnet.query import (
     UnsafeSQLError,
     Value,
 )
-from codegen.sqlnet.words import number_of
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in sqlglot's messages
+from codegen.sqlnet.words import number_of, one_line
 
 
 def to_sql(query: Query, table: Table, dialect: str = "sqlite") -> Statement:
@@ -129,7 +127,7 @@ def validate(sql: str, tables: Sequence[Table], dialect: str = "sqlite") -> exp.
     try:
         statements = sqlglot.parse(sql, dialect=dialect)
     except (SqlglotError, RecursionError) as error:
-        raise UnsafeSQLError(f"Not SQL that can be checked: {_one_line(error)}.") from None
+        raise UnsafeSQLError(f"Not SQL that can be checked: {one_line(error)}.") from None
     statement = statements[0] if len(statements) == 1 else None
     if not isinstance(statement, (exp.Select, exp.SetOperation)):
         raise UnsafeSQLError("Only a single SELECT may run.")
@@ -189,7 +187,7 @@ def _check_names(statement: exp.Query, tables: Sequence[Table], dialect: str) ->
     try:
         qualify(bare, schema=encoded, dialect=dialect, expand_stars=False)
     except (SqlglotError, RecursionError) as error:
-        message = _one_line(re.sub(r"\bx_((?:[0-9a-f]{2})*)", _decoded, str(error)))
+        message = one_line(re.sub(r"\bx_((?:[0-9a-f]{2})*)", _decoded, str(error)))
         raise UnsafeSQLError(f"The query does not fit this database: {message}.") from None
 
 
@@ -210,11 +208,6 @@ def _encoded(name: str) -> str:
 
 def _decoded(match: re.Match[str]) -> str:
     return bytes.fromhex(match[1]).decode("utf-8", "surrogatepass")
-
-
-def _one_line(error: object) -> str:
-    text = " ".join(_COLOURS.sub("", str(error)).split())
-    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")
 
 
 def _short(node: exp.Expr) -> str:

@@ -40,6 +40,7 @@ from torch import Tensor
 from codegen.errors import InputError, ModelError
 from codegen.paths import plain_name
 from codegen.sqlnet.features import Context, EncodedQuestion
+from codegen.sqlnet.words import one_line
 from codegen.vetting import vet_tokenizer, vetted_config
 
 
@@ -164,7 +165,7 @@ class ContextEncoder:
             (probe,) = self._read([_Text("a", ((0, 1),))])
         except (ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise ModelError(
-                f"The encoder in {path} can't read a text by itself: {_one_line(error)}.", _REMEDY
+                f"The encoder in {path} can't read a text by itself: {one_line(error)}.", _REMEDY
             ) from None
         self.config = EncoderConfig(str(path), probe.shape[1], _digest(model, tokenizer))
 
@@ -315,7 +316,7 @@ def _transformer_folder(path: Path) -> Path:
             for module in reversed(json.loads(listed.read_text("utf-8")))
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{listed} can't be read: {_one_line(error)}.") from None
+        raise ModelError(f"{listed} can't be read: {one_line(error)}.") from None
     if "Transformer" not in modules:
         kinds = ", ".join(reversed(modules)) or "nothing"
         raise ModelError(f"{listed} lists no Transformer, but {kinds}.", _REMEDY)
@@ -355,7 +356,7 @@ def _loaded(path: Path, folder: Path) -> tuple[Any, Any, Any]:
         *(ImportError, RuntimeError, SafetensorError),
     ) as error:
         raise ModelError(
-            f"The encoder in {path} does not load: {_one_line(error)}.", _REMEDY
+            f"The encoder in {path} does not load: {one_line(error)}.", _REMEDY
         ) from None
     finally:
         logging.set_verbosity(verbosity)
@@ -376,8 +377,3 @@ def _digest(model: Any, tokenizer: Any) -> str:
 def _is_unused(name: str) -> bool:
     """Whether a tensor takes no part in the hidden states: that of BERT's pooled output."""
     return name.startswith("pooler.")
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

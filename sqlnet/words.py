@@ -20,6 +20,7 @@ LONGEST_NUMBER = 400
 """Characters; a float has at most 309 digits before its point."""
 
 _TOKEN = re.compile(r"\d+|[^\W\d_]+|[^\w\s]|_")
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # in the messages of sqlglot
 _RUNS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[^\w\s]")
 _UNITS = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
@@ -121,3 +122,9 @@ def number_in_words(text: str) -> float | None:
             return None
         seen = True
     return total + current if seen else None
+
+
+def one_line(error: object) -> str:
+    """The text of an error on one line, without colours and full stop, at most 200 characters."""
+    text = " ".join(_COLOURS.sub("", str(error)).split())
+    return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

@@ -247,6 +247,8 @@ def test_a_back_end_and_a_reader(installed: Path) -> None:
     (sample,) = json.loads(done.stdout)["samples"]
     assert sample["completion"] == "x = 1\n" and sample["actions"].startswith("Here:")
     assert sample["settings"]["model"] == "m" and sample["settings"]["decoder"] == "fenced"
+    streamed = codegen(installed, *asked, "--decoder", "fenced")
+    assert streamed.returncode == 0 and "# The program:" in streamed.stderr, streamed.stderr
     for decoder, what in (
         ("fenced+rpg", "which the back-end echo does not offer"),
         ("fencd", "Did you mean 'fenced'?"),

@@ -147,7 +147,8 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
             if "backspaces" in sample.meta:
                 echo(f"\n# The model removed {sample.meta['backspaces']} tokens.", err=True)
             elif sample.actions:
-                echo(f"\n# The program after {sample.meta['edits']} edits:\n", err=True)
+                after = f" after {sample.meta['edits']} edits" if "edits" in sample.meta else ""
+                echo(f"\n# The program{after}:\n", err=True)
                 click.echo(_printable(sample.completion))
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))

@@ -1,13 +1,13 @@
 """The data engine: runs a generator over a source into a data directory.
 
-What it promises, whatever the generator:
+What it promises for every generator:
 
 * The same bytes for any number of workers, chunk size or executor, since an example's randomness is
   derived from (seed, example id) and results are written in the order of the inputs.
 * ``kill -9`` at any moment, the same call again: the same files as without it (see
   :mod:`codegen.data.output`).
 * No input is lost silently: each ends kept, skipped(reason) or failed(reason), is counted in the
-  manifest, and if not kept stands in ``rejects.jsonl``.
+  manifest, and listed in ``rejects.jsonl`` if not kept.
 * Memory that does not grow with the corpus: sources stream, chunks in flight are bounded, and the
   ids seen so far are kept on disk.
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from codegen import plugins
 from codegen.errors import ConfigError
+from codegen.lintseq import LintSeq, normalise
 from codegen.records import Example, Segment, TrainingText
 
 
@@ -95,8 +96,6 @@ class Whole:
         self, items: Sequence[tuple[Example, random.Random]]
     ) -> list[list[TrainingText] | Exception]:
         """What :meth:`generate` yields or raises for each item."""
-        from codegen.lintseq import LintSeq
-
         answers = LintSeq(audit=0.0).generate_many(items)
         return [
             answer if isinstance(answer, Exception) else [self._text(example)]
@@ -104,8 +103,6 @@ class Whole:
         ]
 
     def _text(self, example: Example) -> TrainingText:
-        from codegen.lintseq import normalise
-
         return TrainingText(
             id=f"{example.id}#whole",
             example_id=example.id,

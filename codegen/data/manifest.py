@@ -155,7 +155,7 @@ def versions_in_use() -> dict[str, str]:
 
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The files with training texts in a data directory, in order; a file stands for itself.
+    """The files with training texts in a data directory, in order; for a file, that file.
 
     Raises:
         InputError: if there are none, or the directory's run is unfinished.

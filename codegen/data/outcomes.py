@@ -54,7 +54,7 @@ def example_rng(seed: int, example_id: str) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class MapTask:
-    """Filters inputs and applies a generator: each ends with one outcome, whatever is raised.
+    """Filters inputs and applies a generator: each input ends with one outcome, even if it raises.
 
     ``timeout_s`` is kept by ``SIGALRM``, which Python delivers to the main thread only and between
     two steps of Python code; in other threads there is no limit, and a hang in C code is the
@@ -72,9 +72,8 @@ class MapTask:
         """The outcome of each input.
 
         Raises:
-            ConfigError: if the generator can't work at all: that is no fault of an input.
-            MachineError: if the machine can't go on, nor is this: what is left is done when the
-                same run is called again.
+            ConfigError: if the generator can't process any input.
+            MachineError: if the machine can't continue; calling the same run again resumes it.
         """
         filtered = [self._filter(item) for item in items]
         batch = self._batch([item for item in filtered if isinstance(item, Example)])
@@ -137,7 +136,7 @@ class MapTask:
             raise type(error)(str(error)) from None  # without what can't be pickled
         except _OutOfTimeError:
             return Result(item.id, "failed", "timeout", f"over {self.timeout_s:g} s")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a generator raises counts
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - any error is counted
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise MachineError(
                     f"{item.id}: {error}.", "Free some room; then run the same again."

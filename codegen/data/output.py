@@ -160,7 +160,7 @@ class Output:
         with ExitStack() as stack:
             self.journal = stack.enter_context(RunDirectory(self.folder).open(_JOURNAL))
             found, self.state = self._load()
-            if not self.state.position:  # nothing to mix with: a failed first try may be mended
+            if not self.state.position:  # no results yet, so other settings may replace these
                 self.journal.clear()
                 self.journal.append(json.dumps(self.header))
                 found, self.state = self.header, State()

@@ -174,10 +174,11 @@ def _no_utf8(texts: Iterable[TrainingText], source: Path) -> InputError:
             "".join((text.id, text.example_id, text.generator, text.text)).encode("utf-8")
         except UnicodeEncodeError:
             return InputError(
-                f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't.",
-                "Stay with JSON Lines, or mend the source.",
+                f"{source}: the text {text.id!r} holds half a surrogate pair, which Parquet can't "
+                "store.",
+                "Use JSON Lines, or correct the source.",
             )
-    return InputError(f"{source} holds text that Parquet can't.", "Stay with JSON Lines.")
+    return InputError(f"{source} holds text that Parquet can't store.", "Use JSON Lines.")
 
 
 def read_parquet(path: str | os.PathLike[str]) -> Iterator[TrainingText]:
@@ -307,7 +308,7 @@ def _http_errors() -> tuple[type[Exception], ...]:
 
 
 def _explained(error: Exception, target: str, token: str) -> InputError:
-    """The library's error in one line; whatever it holds, the token is not in it."""
+    """The library's error in one line, without the token."""
     message = next((line for line in str(error).splitlines() if line.strip()), "")
     message = (message or type(error).__name__).replace(token, "***").strip()
     status = getattr(getattr(error, "response", None), "status_code", None)

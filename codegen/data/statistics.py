@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from codegen.evals.statistics import wilson
 from codegen.records import TrainingText
 
 HISTOGRAMS = ("characters", "edits")
@@ -122,8 +123,6 @@ class Statistics:
         None if no state was audited. The states of one program are not independent of each other,
         so the interval is somewhat too narrow.
         """
-        from codegen.evals.statistics import wilson
-
         audited = self.totals.get("audited_states", 0)
         if audited <= 0:
             return None

@@ -11,20 +11,23 @@ from __future__ import annotations
 import os
 import re
 import sys
+import termios
+import tty
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from codegen.data.manifest import Manifest
 from codegen.errors import CodegenError
+from codegen.lintseq import MARKER, format_edits, resolve, state_before
+from codegen.methods.backspace import is_trajectory
+from codegen.methods.backspace import view as trajectories
 from codegen.records import TrainingText
 from codegen.terminal import visible
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Step:
 
     Attributes:
         lines: the state after the edit, each line with whether the edit added it.
-        diff: the edit as it stands in the training text.
+        diff: the edit as in the training text.
     """
 
     lines: tuple[tuple[str, bool], ...]
@@ -47,22 +50,16 @@ class Step:
 
 def is_edit_sequence(text: TrainingText) -> bool:
     """Whether the trained text is a sequence of edits."""
-    from codegen.lintseq import MARKER
-
     return text.trained.lstrip("\n").startswith(MARKER)
 
 
 def has_steps(text: TrainingText) -> bool:
     """Whether :func:`browse` can step through the text."""
-    from codegen.methods.backspace import is_trajectory
-
     return is_edit_sequence(text) or is_trajectory(text)
 
 
 def steps(text: TrainingText) -> list[Step]:
     """The edits of a text with the states that they lead to; malformed ones are left out."""
-    from codegen.lintseq import MARKER, format_edits, resolve, state_before
-
     found = []
     base = state_before(text)
     lines = base.removesuffix("\n").split("\n") if base else []
@@ -110,10 +107,6 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
 
 def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
     """Prints one record: its prompt, then its program or, with ``all_steps``, each step."""
-    from rich.text import Text
-
-    from codegen.methods.backspace import is_trajectory
-
     console.print(Text(f"── {visible(text.id)}", style="bold cyan"))
     if is_trajectory(text):
         _print_trajectory(console, text, all_steps)
@@ -141,10 +134,6 @@ def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:
 
 
 def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> None:
-    from rich.text import Text
-
-    from codegen.methods.backspace import view as trajectories
-
     console.print(Text(visible(text.prompt.rstrip("\n")), style="dim"))
     try:
         trajectory, decode = trajectories.open_text(text)
@@ -162,14 +151,10 @@ def _print_trajectory(console: Console, text: TrainingText, all_steps: bool) -> 
 
 def _untouched(text: TrainingText) -> list[tuple[str, bool]]:
     """The lines of the state that a text without edits shows."""
-    from codegen.lintseq import state_before
-
     return [(line, False) for line in state_before(text).removesuffix("\n").split("\n")]
 
 
 def _state(lines: Sequence[tuple[str, bool]]) -> Text:
-    from rich.text import Text
-
     shown = Text()
     for line, added in lines:
         mark, style = ("+ ", "green") if added else ("  ", "")
@@ -204,11 +189,7 @@ def browse(console: Console, texts: Sequence[TrainingText]) -> None:
 
 def _count(text: TrainingText) -> int:
     """The number of pages of a text."""
-    from codegen.methods.backspace import is_trajectory
-
     if is_trajectory(text):
-        from codegen.methods.backspace import view as trajectories
-
         return len(trajectories.steps(trajectories.open_text(text)[0]))
     return max(1, len(steps(text)))
 
@@ -216,9 +197,6 @@ def _count(text: TrainingText) -> int:
 @contextmanager
 def _raw_keys() -> Iterator[Iterator[str]]:
     """The keys typed on standard input, unechoed, as characters or whole escape sequences."""
-    import termios
-    import tty
-
     terminal = sys.stdin.fileno()
     before = termios.tcgetattr(terminal)
     try:
@@ -250,19 +228,12 @@ def _move(pages: Sequence[tuple[int, int]], here: int, key: str) -> int:
 
 def _page(text: TrainingText, number: int, height: int) -> Table:
     """One step as a screen."""
-    from codegen.methods.backspace import is_trajectory
-
     show = _trajectory_page if is_trajectory(text) else _edit_page
     return show(text, number, max(3, height - 6))
 
 
 def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
     """The program so far, scrolled to its end, and the right action."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from codegen.methods.backspace import view as trajectories
-
     trajectory, decode = trajectories.open_text(text)
     step = trajectories.steps(trajectory)[number]
     lines = trajectories.render(step, trajectory, decode).split("\n", allow_blank=True)
@@ -278,9 +249,6 @@ def _trajectory_page(text: TrainingText, number: int, rows: int) -> Table:
 
 def _edit_page(text: TrainingText, number: int, rows: int) -> Table:
     """The state, scrolled to the added lines, and the diff beside it."""
-    from rich.table import Table
-    from rich.text import Text
-
     sequence = steps(text)
     step = sequence[number] if sequence else None
     page = Table(

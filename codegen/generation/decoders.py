@@ -296,9 +296,15 @@ _PLAIN = StrategySpec("samples token by token", "", partial(_read, NoOptions, SA
 
 
 def _strategy(
-    name: str, about: str, requires: str, kind: type[Config], **more: bool
+    name: str,
+    about: str,
+    requires: str,
+    kind: type[Config],
+    *,
+    heals: bool = True,
+    joins: bool = True,
 ) -> StrategySpec:
-    return StrategySpec(about, requires, partial(_read, kind, name), **more)
+    return StrategySpec(about, requires, partial(_read, kind, name), heals, joins)
 
 
 STRATEGIES: dict[str, StrategySpec] = {

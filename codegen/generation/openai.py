@@ -365,7 +365,7 @@ class OpenAIBackend(Backend):
             failure.transient = failure.transient and not shown
             raise failure from None
         if isinstance(row, dict) and row.get("error"):
-            words, code = _error_words(row)
+            words, code = _error_words(json.dumps(row))
             raise _Failure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
         spent.append(_tokens(row))
         return _read(row)
@@ -471,40 +471,36 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
     """What an error of the SDK means."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
-    cause = error.__cause__ or error
-    if isinstance(cause, httpx2.TimeoutException):
-        gone = isinstance(cause, httpx2.ConnectTimeout)
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+
+    def caused_by(*kinds: type[BaseException]) -> Any:
+        return next((cause for cause in causes if isinstance(cause, kinds)), None)
+
+    if timeout := caused_by(httpx2.TimeoutException):
+        gone = isinstance(timeout, httpx2.ConnectTimeout)
         words = f"no response within {timeout_s:g} s"
         return _Failure(words, transient=True, unreachable=gone)
-    chain = list(_causes(cause))
-    for reason in chain:
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            words = f"its certificate is not trusted ({reason.verify_message})"
-            return _Failure(words, untrusted=True)
-    if isinstance(cause, (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError)):
+    if refusal := caused_by(ssl.SSLCertVerificationError):
+        words = f"its certificate is not trusted ({refusal.verify_message})"
+        return _Failure(words, untrusted=True)
+    if caused_by(httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
         return _Failure("its host name is not valid", unreachable=True)
-    if isinstance(cause, ValueError):
+    if isinstance(error, ValueError):
         return _Failure("its stream is not JSON", transient=True)
-    if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+    if not caused_by(openai.APIConnectionError, httpx2.HTTPError):
         return _Failure(f"it reports {_safe(str(error), key)}", transient=True)
-    gone = isinstance(cause, httpx2.ConnectError) and not any(
-        isinstance(reason, ssl.SSLError) for reason in chain
-    )
-    named = (getattr(reason, "strerror", None) for reason in reversed(chain))
-    words = next(filter(None, named), None) or _short(cause) or type(cause).__name__
-    return _Failure(f"no connection ({words})", transient=True, unreachable=gone)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    named = (getattr(cause, "strerror", None) for cause in reversed(causes))
+    words = next(filter(None, named), None) or _short(causes[-1]) or type(causes[-1]).__name__
+    gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
+    return _Failure(f"no connection ({words})", transient=True, unreachable=bool(gone))
 
 
 def _refused(response: httpx2.Response, key: str) -> _Failure:
     """The failure that a status other than success is."""
-    words, code = _error_words(response.text[:65536])
     status, headers = response.status_code, response.headers
+    words, code = _error_words(response.text[:65536])
     if 300 <= status < 400:
         words = f"a redirect to {headers.get('Location', 'nowhere')}"
     return _Failure(
@@ -516,19 +512,17 @@ def _refused(response: httpx2.Response, key: str) -> _Failure:
     )
 
 
-def _error_words(body: Any) -> tuple[str, str]:
+def _error_words(text: str) -> tuple[str, str]:
     """The message and code of an error body: OpenAI's object, or the text as it is."""
-    row, text = body, body if isinstance(body, str) else json.dumps(body)
-    if isinstance(body, str):
-        try:
-            row = json.loads(body)
-        except (ValueError, RecursionError):
-            return text, ""
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        return text, ""
     inner = row.get("error", row) if isinstance(row, dict) else row
-    if isinstance(inner, dict):
-        message = inner.get("message") or inner.get("detail") or text
-        return str(message), str(inner.get("code") or inner.get("type") or "")
-    return str(inner), ""
+    if not isinstance(inner, dict):
+        return str(inner), ""
+    message = inner.get("message") or inner.get("detail") or text
+    return str(message), str(inner.get("code") or inner.get("type") or "")
 
 
 def _fatal_remedy(failure: _Failure, url: str) -> str:

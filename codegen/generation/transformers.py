@@ -36,6 +36,7 @@ from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation.decoders import (
     DRAFTERS,
     DraftOptions,
+    InsertionOptions,
     Resolved,
     RsdOptions,
     SortedOptions,
@@ -56,7 +57,7 @@ from codegen.generation.protocol import (
     request_seed,
 )
 from codegen.generation.text import TextStream, encode, end_tokens
-from codegen.models import LoadedModel, count_parameters, fills_gaps, load
+from codegen.models import LoadedModel, count_parameters, is_infilling, load
 
 _MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
 
@@ -95,7 +96,7 @@ class TransformersBackend(Backend):
         self.loaded = loaded
         self.model = loaded.name
         self.style = loaded.card.style
-        self.decoder = "insertion" if fills_gaps(loaded.model) else loaded.card.decoder
+        self.decoder = "insertion" if is_infilling(loaded.model) else loaded.card.decoder
         self.infinite = infinite
         if infinite:
             self.kind = "transformers with LM-Infinite"
@@ -148,21 +149,17 @@ class TransformersBackend(Backend):
             ConfigError: for an unknown decoder or option.
         """
         resolved = supported(decoder, self)
-        options = resolved.options
-        if resolved.method == "insertion":
+        if isinstance(options := resolved.options, InsertionOptions):
             yield from fill_requests(
                 self.loaded, requests, params, options, self.batch_size, on_text
             )
             return
-        if fills_gaps(self.loaded.model):
+        if is_infilling(self.loaded.model):
             raise ModelError(
                 f"The model {self.loaded.name!r} writes in no fixed order.",
                 "Choose the decoder insertion.",
             )
-        method = None
-        if resolved.strategy.requires == "logits":
-            method = Method.of(options, self.vocabulary.tokens, self.eos)
-        self._backspace(resolved)  # before anything is made
+        strategy_of = self._strategies(resolved)
         if resolved.method == "superposed" and params.temperature:
             raise ConfigError(
                 "superposed is deterministic and cannot sample at a temperature.",
@@ -180,19 +177,7 @@ class TransformersBackend(Backend):
                     failure = RequestFailed(error.message, error.remedy)
                     yield Completion(number, request, error=failure)
             if streams:
-                yield from self._run(streams, params, resolved, method, on_text)
-
-    def _backspace(self, resolved: Resolved) -> int | None:
-        if resolved.method != "backspace":
-            return None
-        token = self.loaded.tokenizer.get_vocab().get(BKSPC)
-        if token is None:
-            raise ModelError(
-                f"The model {self.loaded.name!r} has no token {BKSPC}, which the decoder backspace"
-                " needs.",
-                "Fine-tune it on data of: codegen data backspace.",
-            )
-        return token
+                yield from self._run(streams, params, resolved, strategy_of(streams), on_text)
 
     def _start(
         self, number: int, request: Request, params: SamplingParams, resolved: Resolved
@@ -224,12 +209,9 @@ class TransformersBackend(Backend):
         batch: list[_Running],
         params: SamplingParams,
         resolved: Resolved,
-        method: Method | None,
+        strategy: Strategy,
         on_text: OnText | None,
     ) -> Iterator[Completion]:
-        backspace = self._backspace(resolved)
-        options = resolved.options
-
         def on_token(row: int, token: int) -> bool:
             running = batch[row]
             piece = running.stream.push(token)
@@ -238,8 +220,7 @@ class TransformersBackend(Backend):
             return running.stream.stopped
 
         prompt_tokens = [len(running.row.prompt) for running in batch]
-        strategy = self._strategy(batch, resolved, method, backspace)
-        late = backspace is not None or isinstance(options, SuperposedOptions)
+        late = strategy.backspace is not None or isinstance(strategy, Superposition)
         decode(
             self.loaded.model,
             [running.row for running in batch],
@@ -264,17 +245,17 @@ class TransformersBackend(Backend):
         for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
             row, actions = running.row, ""
             meta: dict[str, Any] = {}
-            if strategy.passes_of is not None:
+            if strategy.passes_of:
                 meta["passes"] = strategy.passes_of[at]
-                if isinstance(strategy, Speculation) and isinstance(options, DraftOptions):
+                if isinstance(strategy, Speculation) and resolved.method in DRAFTERS:
                     meta["drafts"] = strategy.tallies[at]
             if self.infinite:
                 meta["lm_infinite"] = asdict(self.infinite)
-            if backspace is not None:
+            if strategy.backspace is not None:
                 kept = [action for action in row.actions if action not in self.eos]
                 actions = self.loaded.tokenizer.decode(kept)
                 meta["actions"] = len(row.actions)
-                meta["backspaces"] = row.actions.count(backspace)
+                meta["backspaces"] = row.actions.count(strategy.backspace)
             yield resolved.completion(
                 running.number,
                 running.request,
@@ -287,34 +268,47 @@ class TransformersBackend(Backend):
                 completion_tokens=len(row.actions or row.tokens),
             )
 
-    def _strategy(
-        self,
-        batch: Sequence[_Running],
-        resolved: Resolved,
-        method: Method | None,
-        backspace: int | None,
-    ) -> Strategy:
-        """How the decoder chooses tokens."""
-        options = resolved.options
-        if resolved.strategy.make:
-            return resolved.strategy.make(options, [running.row for running in batch])
+    def _strategies(self, resolved: Resolved) -> Callable[[Sequence[_Running]], Strategy]:
+        """What makes the strategy of a batch.
+
+        Raises:
+            ModelError: if the model has no token for backspaces.
+        """
+        options, make = resolved.options, resolved.strategy.make
+        if make:
+            return lambda batch: make(options, [running.row for running in batch])
         if isinstance(options, RsdOptions):
-            branching = ConstantBranching(options.branching)
-            shape = StochasticBeam(*options.beam) if options.beam else branching
-            draft = self._draft_model(options.draft).model
-            return RecursiveSpeculation(draft, shape, [running.seed for running in batch])
+            return lambda batch: self._rsd(batch, options)
         if isinstance(options, SuperposedOptions):
-            if options not in self._ngrams:
-                self._ngrams[options] = _count_ngrams(options, self._maker.encode)
-            settings = Settings(options.alpha, options.temperature)
-            return Superposition(settings, self._ngrams[options])
+            return lambda _: self._superposition(options)
         if isinstance(options, SortedOptions):
-            return self._sorted(batch, options)
+            return lambda batch: self._sorted(batch, options)
         if isinstance(options, DraftOptions):
-            return self._speculation(batch, resolved.method, options)
-        if method:
-            return Penalised(method)
-        return Strategy() if backspace is None else Backspace(backspace)
+            return lambda batch: self._speculation(batch, resolved.method, options)
+        if resolved.strategy.requires == "logits":
+            method = Method.of(options, self.vocabulary.tokens, self.eos)
+            return lambda _: Penalised(method)
+        if resolved.method != "backspace":
+            return lambda _: Strategy()
+        token = self.loaded.tokenizer.get_vocab().get(BKSPC)
+        if token is None:
+            raise ModelError(
+                f"The model {self.loaded.name!r} has no token {BKSPC}, which the decoder backspace"
+                " needs.",
+                "Fine-tune it on data of: codegen data backspace.",
+            )
+        return lambda _: Backspace(token)
+
+    def _rsd(self, batch: Sequence[_Running], options: RsdOptions) -> RecursiveSpeculation:
+        branching = ConstantBranching(options.branching)
+        shape = StochasticBeam(*options.beam) if options.beam else branching
+        draft = self._draft_model(options.draft).model
+        return RecursiveSpeculation(draft, shape, [running.seed for running in batch])
+
+    def _superposition(self, options: SuperposedOptions) -> Superposition:
+        if options not in self._ngrams:
+            self._ngrams[options] = _count_ngrams(options, self._maker.encode)
+        return Superposition(Settings(options.alpha, options.temperature), self._ngrams[options])
 
     def _draft_model(self, name: str) -> LoadedModel:
         """The model that drafts, loaded once.

@@ -41,8 +41,8 @@ from codegen.generation.protocol import (
 )
 from codegen.generation.text import TextStream, encode, end_tokens
 from codegen.models import (
-    fills_gaps,
     fingerprint_of,
+    is_infilling,
     load_tokenizer,
     pick_dtype,
     read_card,
@@ -190,6 +190,11 @@ class VllmBackend(Backend):
             self._engine.close()
             self._engine = None
 
+    def new_name(self) -> str:
+        """A name for a request that no other has."""
+        self._names += 1
+        return str(self._names)
+
     def identity(self, decoder: Decoder) -> dict[str, Any]:
         """The weights, where they came from, and on what they are computed; starts vLLM."""
         resolved = supported(decoder, self)
@@ -228,137 +233,21 @@ class VllmBackend(Backend):
                 "token_cost: vLLM's drafts have fixed costs.",
                 "Leave it out, or use --backend transformers.",
             )
-        engine = self.engine(drafts)
+        calls = _Calls(self, self.engine(drafts), params, decoder, resolved, on_text)
         remaining = enumerate(requests)
-        running: dict[str, _Running] = {}
         try:
             while True:
-                for number, request in islice(remaining, _WAITING - len(running)):
+                for number, request in islice(remaining, _WAITING - len(calls.running)):
                     try:
-                        started = self._start(number, request, params, decoder, resolved)
+                        calls.start(number, request)
                     except ModelError as error:
                         failure = RequestFailed(error.message, error.remedy)
                         yield Completion(number, request, error=failure)
-                        continue
-                    self._submit(engine, started, params, running)
-                if not running:
+                if not calls.running:
                     return
-                for output in engine.step():
-                    if output.name not in running:
-                        continue  # it ended by a stop string, which vLLM does not know
-                    run = running[output.name]
-                    if self._take(engine, run, output, params, running, on_text):
-                        yield _completion(run, resolved, on_text)
+                yield from calls.step()
         finally:
-            if running:
-                engine.abort(list(running))
-
-    def _start(
-        self,
-        number: int,
-        request: Request,
-        params: SamplingParams,
-        decoder: Decoder,
-        resolved: Resolved,
-    ) -> _Running:
-        prompt = encode(request, self.tokenizer, self.vocabulary, heals=resolved.strategy.heals)
-        length, most = len(prompt.ids) + params.max_new_tokens, self.engine(self._drafting).holds
-        if length > most:
-            raise ModelError(
-                f"Prompt and completion take up to {length} tokens, vLLM holds {most}.",
-                "Shorten the prompt, lower max_new_tokens or, if the model can, raise vLLM's option"
-                " max_model_len.",
-            )
-        extra: dict[str, Any] = {}
-        if resolved.strategy.requires == "logits":
-            extra[resolved.method] = dict(decoder.options)
-        if resolved.method == "edit" and request.original:
-            extra["original"] = request.original
-        stream = TextStream(
-            self.tokenizer.backend_tokenizer,
-            prompt.ids,
-            taken=prompt.taken,
-            stops=resolved.stops(request.stop),
-        )
-        seed = request_seed(params.seed, request)
-        return _Running(number, request, seed, prompt.ids, prompt.rest, stream, extra)
-
-    def _submit(
-        self,
-        engine: VllmEngine,
-        run: _Running,
-        params: SamplingParams,
-        running: dict[str, _Running],
-    ) -> None:
-        """Hands a request to vLLM: for one token while its prompt is healed, else to the end."""
-        run.healing = bool(run.rest)
-        name = str(self._names)
-        self._names += 1
-        # Each part of a request draws its own random numbers.
-        seed = (run.seed + len(run.tokens)) & _SEED_BITS
-        turn = EngineRequest(
-            max_tokens=1 if run.healing else params.max_new_tokens - len(run.tokens),
-            temperature=params.temperature,
-            top_p=params.top_p,
-            seed=seed if params.temperature else None,
-            ends=sorted(self.eos),
-            allowed=self.vocabulary.allowed(run.rest) if run.healing else None,
-            extra_args=run.extra,
-        )
-        engine.add(name, [*run.prompt, *run.tokens], turn)
-        running[name] = run
-
-    def _take(
-        self,
-        engine: VllmEngine,
-        run: _Running,
-        output: EngineOutput,
-        params: SamplingParams,
-        running: dict[str, _Running],
-        on_text: OnText | None,
-    ) -> bool:
-        """Takes what a step gave; true once the request has ended."""
-        run.passes += bool(output.tokens)
-        for token in output.tokens:
-            if token in self.eos:
-                run.finish = "eos"
-                break
-            run.rest = self.vocabulary.after(run.rest, token) if run.rest else b""
-            run.tokens.append(token)
-            piece = run.stream.push(token)
-            if on_text and piece:
-                on_text(run.number, piece)
-            if run.stream.stopped:
-                run.finish = "stop"
-                break
-        if output.ended and run.finish is None:
-            if run.healing and len(run.tokens) < params.max_new_tokens:
-                del running[output.name]
-                self._submit(engine, run, params, running)
-                return False
-            run.finish = "length"
-        if run.finish is None:
-            return False
-        del running[output.name]
-        if not output.ended:
-            engine.abort([output.name])
-        return True
-
-
-def _completion(run: _Running, resolved: Resolved, on_text: OnText | None) -> Completion:
-    if on_text and (piece := run.stream.flush()):
-        on_text(run.number, piece)
-    assert run.finish is not None
-    return resolved.completion(
-        run.number,
-        run.request,
-        run.stream.text,
-        run.finish,
-        meta={"passes": run.passes} if isinstance(resolved.options, DraftOptions) else {},
-        seed=run.seed,
-        prompt_tokens=len(run.prompt),
-        completion_tokens=len(run.tokens),
-    )
+            calls.abort()
 
 
 @dataclass(slots=True)
@@ -376,6 +265,128 @@ class _Running:
     healing: bool = False
     passes: int = 0
     finish: FinishReason | None = None
+
+
+class _Calls:
+    """The requests of one call of ``generate``; ``running`` holds those that are with vLLM."""
+
+    def __init__(
+        self,
+        backend: VllmBackend,
+        engine: VllmEngine,
+        params: SamplingParams,
+        decoder: Decoder,
+        resolved: Resolved,
+        on_text: OnText | None,
+    ) -> None:
+        self.backend, self.engine, self.params = backend, engine, params
+        self.decoder, self.resolved, self.on_text = decoder, resolved, on_text
+        self.running: dict[str, _Running] = {}
+
+    def start(self, number: int, request: Request) -> None:
+        """Takes a request.
+
+        Raises:
+            ModelError: if vLLM cannot hold it.
+        """
+        backend, resolved, holds = self.backend, self.resolved, self.engine.holds
+        heals = resolved.strategy.heals
+        prompt = encode(request, backend.tokenizer, backend.vocabulary, heals=heals)
+        length = len(prompt.ids) + self.params.max_new_tokens
+        if length > holds:
+            raise ModelError(
+                f"Prompt and completion take up to {length} tokens, vLLM holds {holds}.",
+                "Shorten the prompt, lower max_new_tokens or, if the model can, raise vLLM's option"
+                " max_model_len.",
+            )
+        extra: dict[str, Any] = {}
+        if resolved.strategy.requires == "logits":
+            extra[resolved.method] = dict(self.decoder.options)
+        if resolved.method == "edit" and request.original:
+            extra["original"] = request.original
+        stream = TextStream(
+            backend.tokenizer.backend_tokenizer,
+            prompt.ids,
+            taken=prompt.taken,
+            stops=resolved.stops(request.stop),
+        )
+        seed = request_seed(self.params.seed, request)
+        self._submit(_Running(number, request, seed, prompt.ids, prompt.rest, stream, extra))
+
+    def step(self) -> Iterator[Completion]:
+        """Advances vLLM by a step, and yields what it finished."""
+        for output in self.engine.step():
+            if output.name not in self.running:
+                continue  # it ended by a stop string, which vLLM does not know
+            run = self.running[output.name]
+            self._take(run, output.tokens)
+            if output.ended and run.finish is None:
+                if run.healing and len(run.tokens) < self.params.max_new_tokens:
+                    del self.running[output.name]
+                    self._submit(run)
+                    continue
+                run.finish = "length"
+            if run.finish is None:
+                continue
+            del self.running[output.name]
+            if not output.ended:
+                self.engine.abort([output.name])
+            yield self._completion(run, run.finish)
+
+    def abort(self) -> None:
+        """Ends what is still with vLLM."""
+        if self.running:
+            self.engine.abort(list(self.running))
+
+    def _submit(self, run: _Running) -> None:
+        """Hands a request to vLLM: for one token while its prompt is healed, else to the end."""
+        params, backend = self.params, self.backend
+        run.healing = bool(run.rest)
+        # Each part of a request draws its own random numbers.
+        seed = (run.seed + len(run.tokens)) & _SEED_BITS
+        request = EngineRequest(
+            max_tokens=1 if run.healing else params.max_new_tokens - len(run.tokens),
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=seed if params.temperature else None,
+            ends=sorted(backend.eos),
+            allowed=backend.vocabulary.allowed(run.rest) if run.healing else None,
+            extra_args=run.extra,
+        )
+        name = backend.new_name()
+        self.engine.add(name, [*run.prompt, *run.tokens], request)
+        self.running[name] = run
+
+    def _take(self, run: _Running, tokens: Sequence[int]) -> None:
+        """Takes the tokens of a step, up to where the completion ends."""
+        run.passes += bool(tokens)
+        for token in tokens:
+            if token in self.backend.eos:
+                run.finish = "eos"
+                return
+            run.rest = self.backend.vocabulary.after(run.rest, token) if run.rest else b""
+            run.tokens.append(token)
+            piece = run.stream.push(token)
+            if self.on_text and piece:
+                self.on_text(run.number, piece)
+            if run.stream.stopped:
+                run.finish = "stop"
+                return
+
+    def _completion(self, run: _Running, finish: FinishReason) -> Completion:
+        if self.on_text and (piece := run.stream.flush()):
+            self.on_text(run.number, piece)
+        drafted = isinstance(self.resolved.options, DraftOptions)
+        return self.resolved.completion(
+            run.number,
+            run.request,
+            run.stream.text,
+            finish,
+            meta={"passes": run.passes} if drafted else {},
+            seed=run.seed,
+            prompt_tokens=len(run.prompt),
+            completion_tokens=len(run.tokens),
+        )
 
 
 class _Config:
@@ -396,7 +407,7 @@ def _read_config(place: str) -> _Config:
         text = " ".join(str(error).split())
         raise ModelError(f"The configuration of {place!r} can't be read: {text[:200]}.") from error
     config = _Config(values)
-    if fills_gaps(SimpleNamespace(config=config)):
+    if is_infilling(SimpleNamespace(config=config)):
         raise ModelError(
             f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
             "Use --backend transformers.",

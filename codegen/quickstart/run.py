@@ -468,7 +468,7 @@ def _subtitle(job: _Job, trained: dict[str, TrainingResult]) -> str:
 def _steps_to_show(out: Path) -> list[EditSteps]:
     """One sample of the edit-sequence model to step through: the passed one with most edits.
 
-    If none passed, the one with most edits is shown, whatever became of it.
+    If none passed, the one with most edits is shown, passed or not.
     """
     from codegen.evals.report import EditSteps
     from codegen.lintseq import resolve

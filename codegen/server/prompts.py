@@ -2,8 +2,11 @@
 
 A window of whole lines around the cursor, in the layout that the model was trained on: prefix,
 suffix, middle (PSM), suffix first (SPM), or for models without sentinels the prefix alone. The
-window begins at the start of a top-level definition where there is one: a place that stays where it
-is while one types, so that the cache's tokens do, too.
+window holds at least half of the text that has room. Within that it begins at one of the least
+indented lines, such as that of a top-level definition or, within a long class, of a method, and of
+those at the one with the least checksum: that line stays the start until it is out of reach or one
+with a lesser checksum comes into it, while the text grows and shrinks. Where the start moves, all
+states in the cache are approximate; with the first such line it moves three times as often.
 
 The sentinels' templates are those of the evaluation's prompt styles. A model has a family if each
 of its sentinels is one token of the model's vocabulary. Sentinels of other families in a client's
@@ -19,13 +22,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from zlib import crc32
 
 from codegen.decoding.healing import Vocabulary
 from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.requests import CompletionRequest, Snippet
 from codegen.server.secrets import redact
-from codegen.server.text import scan
+from codegen.server.text import indentation, scan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -145,7 +149,7 @@ _CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leav
 _SUFFIX_SHARE = 0.25
 _SNIPPET_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
-_TOP_LEVEL = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))(?=[^\s)\]}])")
+_CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
 
 
@@ -263,14 +267,7 @@ class Prompter:
         encoded = self.encode(text)
         if len(encoded.ids) <= room:
             return encoded, text
-        first = encoded.starts[-room]
-        half = encoded.starts[-room // 2]
-        for pattern, least in ((_TOP_LEVEL, half), (_LINE_START, len(text))):
-            found = pattern.search(text, first)
-            if found and found.start() <= least:
-                first = found.start()
-                break
-        text = text[first:]
+        text = text[_window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
         encoded = self.encode(text)
         # The tokens at a new beginning may be others, and more.
         extra = max(0, len(encoded.ids) - room)
@@ -304,3 +301,18 @@ class Prompter:
             if piece == "prefix":
                 end = len(ids)
         return ids, end
+
+
+def _window_start(text: str, first: int, last: int) -> int:
+    """Where a window begins: at one of the least indented lines between two characters, the one
+    whose text has the least checksum; else at the next line, else at the first character.
+    """
+    lines = [
+        (indentation(found[1]), crc32(found[0].encode("utf-8", "replace")), found.start())
+        for found in _CODE_LINE.finditer(text, first)
+        if found.start() <= last
+    ]
+    if lines:
+        return min(lines)[2]
+    found = _LINE_START.search(text, first)
+    return found.start() if found else first

@@ -23,10 +23,10 @@ logits that were computed in another shape. With fixed costs drafts are a functi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 
@@ -45,30 +45,28 @@ _PROMPT_FACTOR = 1.5
 _TOKEN_COST = 1.0
 
 
-class Costs(Protocol):
-    """What passes cost."""
+class Costs(ABC):
+    """What passes cost; as it is, known beforehand and the same for all rows."""
 
+    @abstractmethod
     def ratio(self, rows: int, width: int) -> float | None:
         """The time of a pass over ``rows`` of ``width`` tokens in plain passes of these rows; None
         if no plain one is known.
         """
-        ...
 
     def share(self, rows: int) -> float:
-        """What a plain pass would save if it had one row less, of its time."""
-        ...
+        """What a plain pass would save if it had one row less, as a share of its time."""
+        return 1 / rows
 
-    def add(self, rows: int, width: int, seconds: float) -> None:
+    def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn
         """A pass was made."""
-        ...
 
-    def add_prompt(self, tokens: int, seconds: float) -> None:
+    def add_prompt(self, tokens: int, seconds: float) -> None:  # noqa: B027 - as above
         """Prompts were encoded: so many tokens, all rows and their padding together."""
-        ...
 
 
-@dataclass(frozen=True, slots=True)
-class FixedCosts:
+@dataclass(frozen=True)
+class FixedCosts(Costs):
     """Each drafted token of a row costs the same share of a plain pass."""
 
     token_cost: float
@@ -77,18 +75,8 @@ class FixedCosts:
         """See :class:`Costs`."""
         return 1 + self.token_cost * (width - 1)
 
-    def share(self, rows: int) -> float:
-        """See :class:`Costs`: all rows cost the same."""
-        return 1 / rows
 
-    def add(self, rows: int, width: int, seconds: float) -> None:
-        """Nothing to learn."""
-
-    def add_prompt(self, tokens: int, seconds: float) -> None:
-        """Nothing to learn."""
-
-
-class PassCosts:
+class PassCosts(Costs):
     """Measured: moving averages of the time of plain passes and of wider ones' ratio to it."""
 
     def __init__(self) -> None:
@@ -148,8 +136,8 @@ class PassCosts:
             self._prompt_token = _moved(self._prompt_token or None, seconds / tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedCosts:
+@dataclass(frozen=True)
+class SharedCosts(Costs):
     """What passes cost one of several requests whose passes run together, each of its own width.
 
     A pass costs what its tokens cost, of whichever request, and a token saves its request a pass of
@@ -170,16 +158,6 @@ class SharedCosts:
         if plain is None or wide is None:
             return None
         return 1 + count * max(0.0, wide / plain - 1)
-
-    def share(self, rows: int) -> float:
-        """See :class:`Costs`."""
-        return 1 / rows
-
-    def add(self, rows: int, width: int, seconds: float) -> None:
-        """Measured by the driver of the passes."""
-
-    def add_prompt(self, tokens: int, seconds: float) -> None:
-        """Measured by the driver of the passes."""
 
 
 def _moved(known: float | None, found: float) -> float:

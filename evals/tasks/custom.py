@@ -50,7 +50,7 @@ from .rows import Home, Problem, entry_point_field, make_problems, read_rows_of,
 from .styles import PromptStyle, style_of
 
 PREFIX = "file:"
-_JUDGED_BY = ("tests", "expected", "stdout", "answer")
+JUDGED_BY = ("tests", "expected", "stdout", "answer")
 _CPU_S = 6.0
 _MEMORY_MIB = 1024
 
@@ -97,7 +97,7 @@ class Custom(CodeTask[CustomProblem]):
     @classmethod
     def problem_of(cls, place: str, row: Mapping[str, Any]) -> CustomProblem:
         """The problem of a row; see the module's docstring."""
-        kinds = [column for column in _JUDGED_BY if column in row]
+        kinds = [column for column in JUDGED_BY if column in row]
         if len(kinds) != 1:
             said = f"has {' and '.join(kinds)}" if kinds else "says not how an answer is judged"
             raise InputError(

@@ -22,9 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
-
-from codegen.config import Config, Text, parse_config, read_yaml
+from codegen.config import Config, Text, parse_config, read_yaml, setting
 from codegen.errors import ConfigError, InputError
 from codegen.records import Sample
 
@@ -54,32 +52,33 @@ Read = Literal["append", "find", "whole"]
 class PromptStyle(Config):
     """One way to ask."""
 
-    name: Text = Field(description="as on the command line and in a sample's meta")
-    about: str = Field("", description="one line for the help")
-    ask: Ask = Field(
-        description="code shows the code to continue, instruction asks for it in words, infill "
-        "shows the code before and after, few_shot shows solved examples first"
+    name: Text = setting(..., "as on the command line and in a sample's meta")
+    about: str = setting("", "one line for the help")
+    ask: Ask = setting(
+        ...,
+        "code shows the code to continue, instruction asks for it in words, infill shows the code "
+        "before and after, few_shot shows solved examples first",
     )
-    read: Read = Field(
-        description="how the program is obtained from the answer: append puts it after the prompt, "
-        "find finds the code in it, whole takes it as it is"
+    read: Read = setting(
+        ...,
+        "how the program is obtained from the answer: append puts it after the prompt, find finds "
+        "the code in it, whole takes it as it is",
     )
-    chat: bool = Field(False, description="put the model's chat template around the prompt")
-    template: str = Field("{prompt}", description="the text of the prompt")
-    stop: tuple[Text, ...] = Field(
-        (), description="strings that end the answer where one function is asked for"
+    chat: bool = setting(False, "put the model's chat template around the prompt")
+    template: str = setting("{prompt}", "the text of the prompt")
+    stop: tuple[Text, ...] = setting(
+        (), "strings that end the answer where one function is asked for"
     )
-    program_stop: tuple[Text, ...] = Field(
-        (), description="those where a whole program, or a text that is no program, is asked for"
+    program_stop: tuple[Text, ...] = setting(
+        (), "those where a whole program, or a text that is no program, is asked for"
     )
-    heal: bool = Field(
+    heal: bool = setting(
         True,
-        description="let the completion reach back over the prompt's end; not where the model was "
-        "trained with a border between the tokens there",
+        "let the completion reach back over the prompt's end; not where the model was trained with "
+        "a border between the tokens there",
     )
 
-    def model_post_init(self, _context: Any, /) -> None:
-        """Checks the template."""
+    def _check(self) -> None:
         needed = ("{prefix}", "{suffix}") if self.ask == "infill" else ("{prompt}",)
         for part in needed:
             if self.template.count(part) != 1:

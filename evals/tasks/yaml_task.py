@@ -30,14 +30,13 @@ from typing import Any, Self
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import Field
 
-from codegen.config import Config, read_config
+from codegen.config import Config, read_config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.paths import plain_name
 from codegen.records import Sample
 
-from .custom import PREFIX, Custom, CustomProblem
+from .custom import JUDGED_BY, PREFIX, Custom, CustomProblem
 from .extraction import Extraction, cut_at_stop, find_code
 from .rows import Home, Rows, make_problems, read_rows_of
 from .styles import PromptStyle, find_style, style_of
@@ -46,31 +45,31 @@ from .styles import PromptStyle, find_style, style_of
 class TaskFile(Config):
     """The keys of the file. Text is the name of a column, or a Jinja2 template over the columns."""
 
-    problems: str | list[dict[str, Any]] = Field(
-        description="file of rows beside this one, hub:org/name[:config][:split], or the rows"
+    problems: str | list[dict[str, Any]] = setting(
+        ..., "file of rows beside this one, hub:org/name[:config][:split], or the rows"
     )
-    about: str = Field("", description="one line about the task")
-    style: str = Field("", description="prompt style to ask in, unless the run names one")
-    stop: tuple[str, ...] | None = Field(
-        None, description="strings that end an answer, in place of the style's"
+    about: str = setting("", "one line about the task")
+    style: str = setting("", "prompt style to ask in, unless the run names one")
+    stop: tuple[str, ...] | None = setting(
+        None, "strings that end an answer, in place of the style's"
     )
-    prompt: str = Field("prompt", description="what is shown")
-    instruction: str = Field("", description="what is shown in words, if not the prompt")
-    program: str = Field("", description="the program, made of the columns and of completion")
-    id: str | None = Field(None, description="the problem's id; its line if missing")
-    entry_point: str | None = Field(None, description="the function that tests call")
-    setup: str | None = Field(None, description="code before the tests")
-    tests: str | list[str] | None = Field(None, description="Python statements")
-    calls: str | None = Field(None, description="calls, with what they return in expected")
-    expected: str | None = Field(None, description="what the calls return")
-    stdin: str | None = Field(None, description="standard input, one text or a list")
-    stdout: str | None = Field(None, description="expected standard output")
-    answer: str | None = Field(None, description="the answer, if it is a text")
-    solution: str | None = Field(None, description="a right program")
-    buggy: str | list[str] | None = Field(None, description="wrong programs")
-    mode: str | None = Field(None, description="isolated or in_sandbox")
-    cpu_s: float | None = Field(None, description="CPU seconds of one program")
-    memory_mib: int | None = Field(None, description="memory of one program")
+    prompt: str = setting("prompt", "what is shown")
+    instruction: str = setting("", "what is shown in words, if not the prompt")
+    program: str = setting("", "the program, made of the columns and of completion")
+    id: str | None = setting(None, "the problem's id; its line if missing")
+    entry_point: str | None = setting(None, "the function that tests call")
+    setup: str | None = setting(None, "code before the tests")
+    tests: str | list[str] | None = setting(None, "Python statements")
+    calls: str | None = setting(None, "calls, with what they return in expected")
+    expected: str | None = setting(None, "what the calls return")
+    stdin: str | None = setting(None, "standard input, one text or a list")
+    stdout: str | None = setting(None, "expected standard output")
+    answer: str | None = setting(None, "the answer, if it is a text")
+    solution: str | None = setting(None, "a right program")
+    buggy: str | list[str] | None = setting(None, "wrong programs")
+    mode: str | None = setting(None, "isolated or in_sandbox")
+    cpu_s: float | None = setting(None, "CPU seconds of one program")
+    memory_mib: int | None = setting(None, "memory of one program")
 
 
 # The keys that are columns of a task of one's own; the others are about the task.
@@ -160,7 +159,10 @@ def _problem(file: TaskFile, place: str, row: Mapping[str, Any]) -> YamlProblem:
     if file.prompt == "prompt" and "prompt" not in row:
         del given["prompt"]  # the error says that the row lacks it
     made = {name: _value(value, row, name, place) for name, value in given.items()}
-    problem = Custom.problem_of(place, {**row, **made})
+    columns = dict(row)
+    if any(kind in made for kind in JUDGED_BY):  # columns of another kind do not judge
+        columns = {name: value for name, value in row.items() if name not in JUDGED_BY}
+    problem = Custom.problem_of(place, {**columns, **made})
     fields = {name: getattr(problem, name) for name in CustomProblem.__dataclass_fields__}
     asked = _value(file.instruction, row, "instruction", place) if file.instruction else ""
     return YamlProblem(**fields, instruction=str(asked), row=dict(row))

@@ -141,7 +141,7 @@ def write_world(folder: Path, size: int) -> tuple[str, str]:
 
     items, tables = world(size)
     asked = [
-        {"question": i.asked.text, "table_id": i.asked.table.name, "sql": i.query.to_row()}
+        {"question": i.question.text, "table_id": i.question.table.name, "sql": i.query.to_row()}
         for i in items
     ]
     held = [

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class PlainEngine(VllmEngine):
         self.running[name] = (list(prompt), turn.max_tokens, turn)
 
     @torch.inference_mode()
-    def step(self) -> Iterable[EngineOutput]:
+    def step(self) -> list[EngineOutput]:
         self.steps += 1
         made = []
         for name, (tokens, left, turn) in list(self.running.items()):

@@ -287,12 +287,12 @@ def test_the_engine_stops(engine: Any, ask: Any) -> None:
 def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
     ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from codegen.server import jobs
+    from codegen.server import schedule
     from codegen.server.metrics import Metrics
 
-    queue = jobs.JobQueue(4, Metrics())
+    queue = schedule.JobQueue(4, Metrics())
     loop = asyncio.new_event_loop()
-    job = jobs.Job(ask("x"), loop, loop.create_future())
+    job = schedule.Job(ask("x"), loop, loop.create_future())
     refreshed: list[int] = []
 
     def refresh() -> bool:
@@ -300,7 +300,7 @@ def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
         queue.put(job)
         return True
 
-    monkeypatch.setattr(jobs, "_QUIET_S", 60.0)
+    monkeypatch.setattr(schedule, "_QUIET_S", 60.0)
     taken: list[Any] = []
     thread = threading.Thread(target=lambda: taken.append(queue.take(lambda _: None, refresh)))
     thread.start()
@@ -308,7 +308,7 @@ def test_a_refresh_waits_until_nothing_has_been_asked_for_a_moment(
     thread.join(timeout=10)
     assert taken == [job] and not refreshed
     queue.done(job)
-    monkeypatch.setattr(jobs, "_QUIET_S", 0.0)
+    monkeypatch.setattr(schedule, "_QUIET_S", 0.0)
     assert queue.take(lambda _: None, refresh) is job and refreshed
     loop.close()
 

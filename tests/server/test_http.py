@@ -97,9 +97,9 @@ def test_a_fast_answer_says_whether_it_is_certain(
     post: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from codegen.decoding.editing import EditableCache
-    from codegen.server import jobs
+    from codegen.server import schedule
 
-    monkeypatch.setattr(jobs, "_QUIET_S", 600.0)
+    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
     monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
     lines = [f"name_{number} = {number}\n" for number in range(12)]
     body = {"suffix": "\n", "max_tokens": 12}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from codegen.errors import ConfigError
@@ -48,3 +50,33 @@ def test_families_of_models() -> None:
     assert find_family(qwen, "spm").name == "fim-qwen-spm"  # type: ignore
     with pytest.raises(ConfigError, match="sentinels"):
         find_family(Tokenizer("a"), "psm")  # type: ignore
+
+
+def long_class(methods: int) -> str:
+    lines = [
+        f"    def method_{n}(self):\n        x = {n}\n        return x\n\n" for n in range(methods)
+    ]
+    return "class Long:\n" + "".join(lines)
+
+
+def test_a_window_begins_at_a_method_of_a_long_class(tiny_model: Any, ask: Any) -> None:
+    """And stays there for longer than a method is typed."""
+    starts = []
+    text = long_class(40)
+    for size in range(20):
+        prompt = tiny_model.prompter.build(ask(text + "    # " + "é" * size))
+        window = tiny_model.tokenizer.decode(prompt.ids)
+        assert window.startswith("    def method_")
+        starts.append(window[: window.index("(")])
+    assert len(set(starts)) < 5
+    assert starts == sorted(starts, key=starts.index)
+
+
+def test_a_window_begins_at_a_definition_of_the_top_level_if_it_can(
+    tiny_model: Any, ask: Any
+) -> None:
+    text = long_class(40) + "\n\ndef last():\n    pass\n\n\n" + long_class(6)
+    window = tiny_model.tokenizer.decode(tiny_model.prompter.build(ask(text)).ids)
+    assert window.startswith(("def last", "class Long"))
+    flat = "x = 1; " * 400
+    assert len(tiny_model.prompter.build(ask(flat)).ids) > 100  # a line without an end is cut

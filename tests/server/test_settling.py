@@ -43,9 +43,9 @@ def with_family(model: Any, family: Family | None) -> Any:
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """No idle time in which states are made exact."""
-    from codegen.server import jobs
+    from codegen.server import schedule
 
-    monkeypatch.setattr(jobs, "_QUIET_S", 600.0)
+    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
 
 
 @pytest.fixture(params=FAMILIES)

@@ -1,4 +1,4 @@
-"""Filters: what leaves examples out whatever the generator.
+"""Filters: which examples are dropped before a generator sees them.
 
 A :class:`Filter` is a function of one example and runs in the workers; decontamination is one, and
 other packages add theirs by an entry point (:mod:`codegen.plugins`). Deduplication has two parts:

@@ -11,7 +11,7 @@ An example is compared with the prompt, the solution and the tests of each probl
   problem; that is the default. With ``min_overlap`` 0 one common n-gram decides, as in open-r1 (8
   words) and datatrove (12 words).
 
-Limits: no paraphrase is found, and no solution that was written anew. Text without spaces between
+Limits: paraphrases and rewritten solutions are not found. Text without spaces between
 words, such as Chinese, has few words and so few n-grams.
 """
 
@@ -63,7 +63,7 @@ class Match:
     problem: str
 
     def detail(self) -> str:
-        """As the text that stands in ``rejects.jsonl``; the problem's id may hold anything."""
+        """As the text in ``rejects.jsonl``. The problem's id comes last: it may hold anything."""
         return (
             f"{self.kind} match: part={self.part} score={self.score:.3f} set={self.set} "
             f"problem={self.problem}"
@@ -89,7 +89,7 @@ class Decontamination:
         min_nodes: a function with fewer syntax nodes is compared with its names only: too many are
             alike without them.
         sets: name, number of problems and digest of each set.
-        parts: what a number in the tables below stands for: set, problem id, part.
+        parts: what each number in the tables below means: set, problem id, part.
         sizes: the number of distinct n-grams of each part. [parts]
         hashes: the n-grams of all parts, sorted. [n-grams]
         owners: the part of each of them. [n-grams]
@@ -124,7 +124,7 @@ class Decontamination:
             ngram: words in an n-gram.
             min_overlap: the share of a part's n-grams from which on an example is contaminated; 0
                 for a single n-gram.
-            min_nodes: the least syntax nodes of a function to be compared whatever its names.
+            min_nodes: the least syntax nodes of a function that is compared without its names.
 
         Raises:
             InputError: if a set can't be read.

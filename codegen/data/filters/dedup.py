@@ -60,7 +60,7 @@ class Signature(NamedTuple):
     Attributes:
         exact: digest of the exact form, 16 bytes.
         minhash: the MinHash values as little-endian uint32; empty if the text is shorter than a
-            shingle, or near-duplicates aren't asked for.
+            shingle, or only exact duplicates are dropped.
     """
 
     exact: bytes

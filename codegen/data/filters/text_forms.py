@@ -52,7 +52,7 @@ def words(text: str) -> list[str]:
 
 def digest(*parts: str) -> bytes:
     """A 16-byte hash of some texts."""
-    # The lengths say where one part ends, whatever is in it.
+    # The lengths mark where each part ends.
     text = "".join((",".join(str(len(part)) for part in parts), ":", *parts))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
@@ -159,8 +159,8 @@ class Unit(NamedTuple):
     """A function, or the whole program.
 
     Attributes:
-        digest: of the form, whatever the names; 16 bytes.
-        named_digest: of the form with the names; 16 bytes.
+        digest: of the form without names, 16 bytes.
+        named_digest: of the form with the names, 16 bytes.
         nodes: the number of syntax nodes.
     """
 
@@ -198,7 +198,7 @@ def syntax_units(program: str) -> list[Unit] | None:
 
 def _unit(scope: ast.AST) -> Unit:
     parts: list[str] = []  # in the order of the source
-    names: list[tuple[int, str]] = []  # where in the parts a name stands that may be bound here
+    names: list[tuple[int, str]] = []  # positions in parts of names that may be bound here
     bound: set[str] = set()
     nodes = 0
     stack: list[Any] = [scope]  # not recursive: a long sum is a deep tree

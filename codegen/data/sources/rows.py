@@ -64,7 +64,7 @@ def examples_of_rows(
     """
     unseen = set(columns.required)
     present: dict[str, None] = {}  # the columns seen, in their order
-    held: list[Item] = []  # a mistake of the caller is told before any row is given out
+    held: list[Item] = []  # a caller's mistake is reported before any row is yielded
     probed = 0
     for place, row in rows:
         if unseen and not isinstance(row, Rejected):

@@ -21,14 +21,12 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .verbs import ARITHMETIC, CONVERSIONS, ORDER, VERB_OF
 from .wire import MUTABLE
 
-if TYPE_CHECKING:
-    from .remote import Remote
-
+Remote = Any  # that of remote.py, which imports this module
 _PLAIN = (int, float, complex, str, bytes, tuple, frozenset)
 _set = object.__setattr__
 REMEDY = "compare its attributes or what its methods return, or use mode 'in_sandbox'"

@@ -82,12 +82,12 @@ def test_a_gate_that_fails_ends_with_1(capsys: pytest.CaptureFixture[str], tmp_p
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["check", "humanevul"], 2, "There is no task 'humanevul'"),
+        (["check", "humanevul"], 2, "Unknown task 'humanevul'"),
         (["check", "file:none.jsonl"], 1, "Cannot read none.jsonl"),
         (["import", "none", "--task", "humaneval", "--out", "x"], 1, "Cannot read none"),
         (["import", "none", "--task", "humaneval"], 2, "Missing option '--out'"),
         (["export", "none", "--task", "humaneval", "--format", "word", "--out", "x"], 2, "word"),
-        (["styles", "--styles", "none.yaml"], 1, "Cannot read none.yaml"),
+        (["styles", "--styles", "none.yaml"], 1, "Cannot read the file of prompt styles none.yaml"),
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "shout"], 2, "'shout'"),
         # Said before the model, which is not there, is looked for.
         (["run", "humaneval", "--model", "m", "--out", "x", "--style", "fim-qwen"], 2, "asked in"),

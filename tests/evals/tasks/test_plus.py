@@ -256,6 +256,9 @@ def test_expected_results_are_computed_once(
     first.prepare(first.problems(), sandbox)
 
     class NoSandbox:
+        def describe(self) -> dict[str, Any]:
+            return {}
+
         def map(self, items: Any) -> Iterator[Any]:
             assert list(items) == []
             return iter(())

@@ -207,9 +207,9 @@ def test_jupyterlab_shows_the_second_answer(
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
     from codegen.decoding.editing import EditableCache
-    from codegen.server import jobs
+    from codegen.server import schedule
 
-    monkeypatch.setattr(jobs, "_QUIET_S", 600.0)
+    monkeypatch.setattr(schedule, "_QUIET_S", 600.0)
     monkeypatch.setattr(EditableCache, "in_doubt", lambda self, logits: not self.exact)
     lines = [f"name_{number} = {number}\n" for number in range(12)]
     texts = []

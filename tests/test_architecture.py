@@ -1,0 +1,113 @@
+"""docs/architecture.md is true: its files are there, its walks name none twice, its code works."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+import types
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+SECTIONS = dict(
+    zip(
+        re.findall(r"^## (.+)$", TEXT, re.MULTILINE),
+        re.split(r"^## .+$", TEXT, flags=re.MULTILINE)[1:],
+        strict=True,
+    )
+)
+
+
+def code(heading: str, language: str = "python") -> str:
+    """The one block of code in this language below a heading."""
+    section = re.split(rf"^### {heading}$", TEXT, flags=re.MULTILINE)[1].partition("\n### ")[0]
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    return block
+
+
+def run(source: str) -> dict[str, Any]:
+    module = types.ModuleType("architecture_example")
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    exec(compile(source, "docs/architecture.md", "exec", dont_inherit=True), vars(module))
+    return vars(module)
+
+
+@pytest.mark.parametrize(
+    "walk", ["One record, from a source to the report", "One keystroke, to a completion"]
+)
+def test_a_walk_names_files_that_exist_and_none_twice(walk: str) -> None:
+    files = re.findall(r"`([\w/]+\.py)`", SECTIONS[walk])
+    assert len(files) >= 10
+    assert [name for name in files if not (ROOT / name).is_file()] == []
+    assert [name for name, count in Counter(files).items() if count > 1] == []
+
+
+def test_every_package_is_described() -> None:
+    described = set(re.findall(r"^\| `([\w.]+)` \|", TEXT, re.MULTILINE))
+    at_the_root = {link.name for link in (ROOT / "codegen").iterdir() if link.is_symlink()}
+    below = {
+        f"codegen.{folder.name}"
+        for folder in (ROOT / "codegen").iterdir()
+        if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith("_")
+    }
+    assert described >= (at_the_root - {"benchmarks"}) | (
+        below - {"codegen.models", "codegen.quickstart"}
+    )
+
+
+def test_the_generator_makes_texts() -> None:
+    from codegen.data.generators import config_of
+    from codegen.records import Example
+
+    shout = run(code("A data generator"))["Shout"]("?")
+    (text,) = shout.generate(Example("e", "Say.", "print(1)"), random.Random(0))
+    assert [(s.text, s.train) for s in text.segments] == [("Say.", False), ("PRINT(1)?", True)]
+    assert config_of(shout) == {"mark": "?", "name": "shout"}
+
+
+def test_the_task_asks_and_judges() -> None:
+    from codegen.evals.tasks import find_style
+
+    sums = run(code("A task"))["Sums"].load("sums", "")
+    problem = sums.problems()[2]
+    assert sums.request(problem, find_style("continue"), 0).prompt == "def add2(x):\n"
+    assert sums.job(problem, sums.reference(problem)).test == "assert add2(1) == 1 + 2"
+
+
+def test_the_task_file_asks_and_judges(tmp_path: Path) -> None:
+    from codegen.evals.sandbox import Job
+    from codegen.evals.tasks import find_style, load
+
+    (tmp_path / "sums.yaml").write_text(code("A task", "yaml"))
+    (tmp_path / "sums.jsonl").write_text(
+        '{"number": 7, "name": "total", "text": "their sum", "expected": 3,'
+        ' "code": "def total(values):\\n    return sum(values)\\n"}\n'
+    )
+    task = load(f"file:{tmp_path / 'sums.yaml'}")
+    (problem,) = task.problems()
+    prompt = task.request(problem, find_style("plain"), 0).prompt
+    assert prompt.strip() == "Write a Python function total(values) that returns their sum."
+    job = task.job(problem, task.reference(problem))
+    assert isinstance(job, Job) and "assert total([1, 2]) == 3" in job.test
+
+
+def test_the_decoder_reads_and_chooses() -> None:
+    import torch
+
+    from codegen.errors import ConfigError
+
+    parts = run(code("A decoder"))
+    decoded = parts["FENCED"].read("Here:\n```\nx = 1\n```\n", "eos")
+    assert decoded.text == "x = 1\n"
+    spec = parts["LOWEST"]
+    strategy = spec.make(spec.read_options({"share": 2}), [])
+    logits = torch.tensor([[1.0, -3.0]])
+    strategy.adjust(None, logits)
+    assert logits.tolist() == [[-2.0, 6.0]]
+    with pytest.raises(ConfigError, match="share"):
+        spec.read_options({"shar": 2})

@@ -116,6 +116,17 @@ def test_a_wrong_column_can_be_put_right_in_the_same_directory(tmp_path: Path) -
     assert summary["ok"] and summary["counts"]["kept"] == 3
 
 
+def test_an_option_works_by_its_old_name_and_is_recorded_by_the_new_one(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(GOOD)
+    args = ["plain", "rows.jsonl", "--out", "out", "--workers", 1, "--json"]
+    done = codegen(*args, "--licence", "MIT", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Note: --licence is now called --license" in done.stderr
+    assert json.loads(done.stdout)["licences"] == {"MIT": 1}
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["command"] == "codegen data plain rows.jsonl --license MIT --out DIR"
+
+
 @pytest.mark.parametrize("command", ["lintseq", "whole", "inspect"])
 def test_help_has_an_example(tmp_path: Path, command: str) -> None:
     done = codegen(command, "--help", cwd=tmp_path)

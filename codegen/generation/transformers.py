@@ -245,7 +245,7 @@ class TransformersBackend(Backend):
         for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
             row, actions = running.row, ""
             meta: dict[str, Any] = {}
-            if strategy.passes_of is not None:
+            if strategy.passes_of:
                 meta["passes"] = strategy.passes_of[at]
                 if isinstance(strategy, Speculation) and resolved.method in DRAFTERS:
                     meta["drafts"] = strategy.tallies[at]

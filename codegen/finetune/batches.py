@@ -51,7 +51,6 @@ class MicroBatch:
         ends: bool [T], whether the absorbing state was reached.
         start: bool [T], whether only the prompt is there, so that nothing can be taken back.
         domains: the domain of each example.
-        tokens: slots that are not padding.
         own: whether the model sampled the examples itself.
     """
 
@@ -64,7 +63,6 @@ class MicroBatch:
     ends: Tensor
     start: Tensor
     domains: list[str]
-    tokens: int
     own: bool = False
 
     def to(self, device: torch.device | str) -> MicroBatch:
@@ -147,7 +145,6 @@ def collate(
         ends=torch.from_numpy(ends),
         start=torch.from_numpy(np.concatenate(start)),
         domains=[e.domain for *_, e in placed],
-        tokens=sum(len(layout) for layout in layouts),
     )
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from engine_helpers import SMALL, Breaking, contents, outcomes, programs
-from tiny_generators import BatchEcho, Counter, Echo
+from tiny_generators import BatchEcho, Counter, Echo, Odd
 
 from codegen.data import (
     EngineOptions,
     MemorySource,
     Progress,
     Rejected,
+    RunConfig,
     Source,
     load_manifest,
     open_source,
@@ -376,3 +377,37 @@ def test_a_duplicate_id_in_the_same_chunk_is_skipped_not_doubled(tmp_path: Path)
     assert manifest.kept == 2
     assert manifest.counts["skipped"] == {"duplicate_id": 1}
     assert [text.example_id for text in read_texts(tmp_path / "out")] == ["a", "b"]
+
+
+def test_fingerprints_are_those_of_older_versions() -> None:
+    """So that a directory that an older version made is known again."""
+    config = RunConfig(
+        "whole",
+        {"name": "whole", "lengths": (1, 2)},
+        {"kind": "jsonl", "spec": "é.jsonl"},
+        seed=3,
+        limit=None,
+        shard_bytes=2**28,
+        item_timeout_s=60.0,
+    )
+    assert config.fingerprint() == (
+        "4cdfbc2b2a7f2ecffe478272d4f6796944e370da423b703daf6b4aac6eea4381"
+    )
+    assert "filters" not in config.describe()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_filters_leave_examples_out(tmp_path: Path, workers: int) -> None:
+    items = tuple(Example(f"e{number}", "Do.", f"x = {number}\n") for number in range(40))
+    source = MemorySource(items)
+    out = tmp_path / "out"
+    manifest = run(Echo(), source, out, workers=workers, filters=[Odd(fails=7), Odd()])
+    assert manifest.counts == {
+        "inputs": 40, "kept": 19, "skipped": {"even": 20}, "failed": {"KeyError": 1},
+    }  # fmt: skip
+    assert load_manifest(out).run.describe()["filters"] == [
+        {"filter": "Odd", "fails": 7}, {"filter": "Odd", "fails": -1},
+    ]  # fmt: skip
+    assert run(Echo(), source, out, workers=workers, filters=[Odd(7), Odd()]) == load_manifest(out)
+    with pytest.raises(ResumeError, match="filters"):
+        run(Echo(), source, out, workers=workers, filters=[Odd()])

@@ -69,6 +69,22 @@ class Echo:
 
 
 @dataclass(frozen=True)
+class Odd:
+    """A filter that keeps odd numbers, and raises for one number."""
+
+    fails: int = -1
+
+    def check(self, example: Example) -> Rejected | None:
+        number = int(example.id.removeprefix("e"))
+        if number == self.fails:
+            raise KeyError(number)
+        return None if number % 2 else Rejected(example.id, "even", "", "skipped")
+
+    def describe(self) -> dict[str, int]:
+        return {"fails": self.fails}
+
+
+@dataclass(frozen=True)
 class BatchEcho(Echo):
     """Echo with ``generate_many``, which a bad example breaks as a whole."""
 

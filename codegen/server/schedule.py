@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from codegen.decoding.drafts import PassCosts
 from codegen.errors import CodegenError
@@ -33,6 +33,7 @@ from codegen.server.requests import (
 if TYPE_CHECKING:
     import torch
 
+    from codegen.decoding.editing import PassRequest
     from codegen.decoding.passes import Pass, Passes
 
 log = logging.getLogger(__name__)
@@ -360,7 +361,8 @@ def _run(requests: Sequence[Pass]) -> list[Any]:
     from codegen.decoding.editing import EditableCache
 
     try:
-        return list(EditableCache.run_passes(requests))
+        # A document's work yields passes of its cache alone.
+        return list(EditableCache.run_passes(cast("Sequence[PassRequest]", requests)))
     except Exception as error:  # noqa: BLE001 - it is the work's to say what it means
         if len(requests) == 1:
             return [error]

@@ -57,7 +57,8 @@ class Vocabulary:
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         added = {index: str(token) for index, token in tokenizer.added_tokens_decoder.items()}
         # The decoder's own description; a look at the pieces would be a guess.
-        byte_level = b"ByteLevel" in tokenizer.backend_tokenizer.decoder.__getstate__()
+        backend: Any = tokenizer.backend_tokenizer
+        byte_level = b"ByteLevel" in backend.decoder.__getstate__()
         tokens: list[bytes | None] = []
         for index, piece in enumerate(pieces):
             if piece is None or index in special:

@@ -60,13 +60,13 @@ class Strategy:
         limit: most drafted tokens of a row in a round.
         forgets: whether it works in contexts of any length (:mod:`codegen.decoding.contexts`).
         backspace: the token that takes the last one back, if there is one.
-        passes_of: forward passes of each row, where they are not one a token.
+        passes_of: forward passes of each row; empty where they are one a token.
     """
 
     limit = 0
     forgets = True
     backspace: int | None = None
-    passes_of: list[int] | None = None
+    passes_of: Sequence[int] = ()
 
     def rounds(self, batch: Batch) -> Passes[None]:
         """Decodes the batch; strategies that do not decode round by round replace this."""

@@ -143,7 +143,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
 
     # The adapter and tokenizer, with a card that says how to prompt the model.
     folder = output / "model"
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     tokenizer.save_pretrained(folder)
     base = str(Path(settings.model).resolve()) if loaded.origin == "path" else settings.model
     card = ModelCard(base, loaded.fingerprint, "chat", settings.decoder, settings.model_dump())

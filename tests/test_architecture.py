@@ -80,6 +80,7 @@ def test_the_task_asks_and_judges() -> None:
 
 
 def test_the_task_file_asks_and_judges(tmp_path: Path) -> None:
+    from codegen.evals.sandbox import Job
     from codegen.evals.tasks import find_style, load
 
     (tmp_path / "sums.yaml").write_text(code("A task", "yaml"))
@@ -91,7 +92,8 @@ def test_the_task_file_asks_and_judges(tmp_path: Path) -> None:
     (problem,) = task.problems()
     prompt = task.request(problem, find_style("plain"), 0).prompt
     assert prompt.strip() == "Write a Python function total(values) that returns their sum."
-    assert "assert total([1, 2]) == 3" in task.job(problem, task.reference(problem)).test
+    job = task.job(problem, task.reference(problem))
+    assert isinstance(job, Job) and "assert total([1, 2]) == 3" in job.test
 
 
 def test_the_decoder_reads_and_chooses() -> None:

@@ -24,7 +24,7 @@ from codegen.finetune.attention import (
     processes_per_row,
 )
 from codegen.finetune.dataset import EncodedExample
-from codegen.finetune.plan import Isolation, Row, StepPlan, share_of
+from codegen.finetune.plan import Isolation, Row, StepPlan
 
 if TYPE_CHECKING:
     import torch
@@ -187,6 +187,21 @@ def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
         nodes=nodes[here],
         **{name: getattr(batch, name)[here] for name in by_action},
     )
+
+
+def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
+    """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
+
+    All processes run equally many, so that none waits for another: where there are too few, the
+    last ones run a micro-batch again whose losses do not count.
+    """
+    rounds = -(-len(micro_batches) // world)
+    found = []
+    for turn in range(rounds):
+        number = turn * world + rank
+        counts = number < len(micro_batches)
+        found.append((micro_batches[number if counts else 0], counts))
+    return found
 
 
 class StepDataset:

@@ -15,10 +15,10 @@ import numpy as np
 
 from codegen.decoding.insertion import FillingModel, Text
 from codegen.decoding.insertion.base import Corrupted
-from codegen.finetune.batches import Counted, StepDataset
+from codegen.finetune.batches import Counted, StepDataset, share_of
 from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums
-from codegen.finetune.plan import StepPlan, share_of
+from codegen.finetune.plan import StepPlan
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from codegen.finetune.attention import UNSHARED, processes_per_row
 from codegen.finetune.dataset import Dataset
 from codegen.finetune.plan import StepPlan
 from codegen.finetune.recipe import NEW, Network, Recipe
-from codegen.models import LoadedModel, ModelCard, fills_gaps, load
+from codegen.models import LoadedModel, ModelCard, is_infilling, load
 
 _WIDER = 4  # the feed-forward layers, in units of the width
 
@@ -36,7 +36,7 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     else:
         options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
         loaded = load(recipe.model, dtype=torch.float32, **options)
-        if recipe.infilling != fills_gaps(loaded.model):
+        if recipe.infilling != is_infilling(loaded.model):
             raise ConfigError(
                 f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
                 "Set decoder: insertion for an infilling model, and for no other.",

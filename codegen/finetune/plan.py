@@ -24,7 +24,6 @@ from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.recipe import Curriculum, Recipe
 
 Isolation = Literal["example", "chunk", "none"]
-Order = Literal["fixed", "random", "default_first"]
 Odds = Literal["uniform", "grow_linear", "grow_p2"]
 Draw = Literal["paper", "weighted", "deterministic"]
 # The examples of a row, by number, in chunks.
@@ -58,23 +57,25 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
     """The plan that a recipe describes."""
     if recipe.curriculum.mode != "none":
         return make_curriculum(examples, recipe.curriculum, steps=recipe.steps, seed=recipe.seed)
-    options: dict[str, Any] = {
-        "steps": recipe.steps,
-        "batch_size": recipe.batch_size,
-        "micro_batch_size": recipe.micro_batch_size,
-        "seed": recipe.seed,
-        "row_length": recipe.capacity,
-        "isolation": recipe.isolation,
-    }
-    if not recipe.uses_mixture:
-        return make_plan(examples, **options)
-    return make_mixture(
+    if recipe.uses_mixture:
+        return make_mixture(examples, recipe)
+    return make_plan(
         examples,
-        **options,
-        balance=recipe.mixture.balance,
-        order=recipe.mixture.order,
-        default=next((d for d in recipe.domains if d not in recipe.mixture.systems), ""),
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        micro_batch_size=recipe.micro_batch_size,
+        seed=recipe.seed,
+        row_length=_row_length(recipe),
+        isolation=recipe.isolation,
     )
+
+
+def _row_length(recipe: Recipe) -> int:
+    """Tokens of a packed row; 0 without packing."""
+    if recipe.packing == "none":
+        return 0
+    chunk = len(recipe.domains) if recipe.uses_mixture else 1
+    return recipe.row_length or recipe.max_length * chunk
 
 
 def make_plan(
@@ -100,66 +101,51 @@ def make_plan(
     return _planned(examples, chunks, micro_batch_size, row_length, isolation)
 
 
-def make_mixture(
-    examples: Sequence[EncodedExample],
-    *,
-    steps: int,
-    batch_size: int,
-    micro_batch_size: int,
-    seed: int,
-    row_length: int,
-    isolation: Isolation,
-    balance: bool,
-    order: Order,
-    default: str = "",
-) -> StepPlan:
-    """Mixture-of-Instructions (arXiv 2404.18410): chunks of one example of each domain.
+def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
+    """Mixture-of-Instructions (arXiv 2404.18410): chunks of as many examples as there are domains.
 
-    Args:
-        examples: of at least two domains.
-        steps: of the optimizer.
-        batch_size: examples per step, a multiple of the number of domains.
-        micro_batch_size: rows per forward pass.
-        seed: of the order.
-        row_length: see :func:`make_plan`.
-        isolation: ``chunk`` for the paper's mask.
-        balance: each chunk has one example of each domain, and small domains repeat; otherwise
-            examples keep their order, and a chunk is as many of them.
-        order: of the domains in a chunk: by name, at random, or ``default`` first.
-        default: the domain without a system prompt of its own.
+    With ``mixture.balance`` each chunk has one example of each domain, and small domains repeat;
+    otherwise examples keep their order. ``mixture.order`` sorts a chunk by the names of the
+    domains, at random, or with the domain first that has no system prompt of its own. The paper's
+    mask is ``isolation: chunk``.
 
     Raises:
-        ConfigError: if the domains do not divide the batch.
+        ConfigError: if the domains that have examples do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
     for number, example in enumerate(examples):
         by_domain[example.domain].append(number)
-    names = sorted(by_domain)
-    size = len(names)
+    size, batch_size = len(by_domain), recipe.batch_size
     if size < 2 or batch_size % size:
         raise ConfigError(
             f"A mixture of {size} domains cannot fill steps of {batch_size} examples.",
             "Name at least two domains under data, and set batch_size to a multiple of them.",
         )
-    wanted = steps * batch_size // size
-    if balance:
-        streams = [_endless(examples, by_domain[name], seed, wanted) for name in names]
+    seed, wanted = recipe.seed, recipe.steps * batch_size // size
+    if recipe.mixture.balance:
+        streams = [_endless(examples, by_domain[name], seed, wanted) for name in sorted(by_domain)]
         chunks = [list(chunk) for chunk in zip(*streams, strict=True)]
     else:
-        flat = _endless(examples, range(len(examples)), seed, steps * batch_size)
+        flat = _endless(examples, range(len(examples)), seed, recipe.steps * batch_size)
         chunks = [flat[k * size : (k + 1) * size] for k in range(wanted)]
     rng = random.Random(f"{seed}:chunks")
+    first = next((d for d in recipe.domains if d not in recipe.mixture.systems), "")
+    puts_first = recipe.mixture.order == "default_first"
     for chunk in chunks:
-        if order == "random":
+        if recipe.mixture.order == "random":
             rng.shuffle(chunk)
         else:
-            chunk.sort(key=lambda i: (order == "default_first" and examples[i].domain != default,
-                                      examples[i].domain))  # fmt: skip
+            chunk.sort(
+                key=lambda i: (puts_first and examples[i].domain != first, examples[i].domain)
+            )
     per_step = batch_size // size
     batches = [
-        [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]] for k in range(steps)
+        [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]]
+        for k in range(recipe.steps)
     ]
-    return _planned(examples, batches, micro_batch_size, row_length, isolation)
+    return _planned(
+        examples, batches, recipe.micro_batch_size, _row_length(recipe), recipe.isolation
+    )
 
 
 def make_curriculum(
@@ -305,21 +291,6 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
     return counts
 
 
-def share_of(micro_batches: Sequence[Any], rank: int, world: int) -> list[tuple[Any, bool]]:
-    """The micro-batches of a step that one of ``world`` processes runs, and whether each counts.
-
-    All processes run equally many, so that none waits for another: where there are too few, the
-    last ones run a micro-batch again whose losses do not count.
-    """
-    rounds = -(-len(micro_batches) // world)
-    found = []
-    for turn in range(rounds):
-        number = turn * world + rank
-        counts = number < len(micro_batches)
-        found.append((micro_batches[number if counts else 0], counts))
-    return found
-
-
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """What the plan shows the model: slots, padding, trained tokens, rows, micro-batches."""
     slots = padding = rows = micro_batches = 0
@@ -343,6 +314,20 @@ def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, 
         "examples_seen": len(used),
         "epochs": sum(used.values()) / len(examples) if examples else 0.0,
     }
+
+
+def describe(counts: dict[str, Any]) -> str:
+    """The counts of a data set and its plan in one line, for the user."""
+    text = (
+        f"{counts['examples']} examples, {counts['tokens']} tokens, "
+        f"{counts['mask_coverage']:.0%} of them trained"
+    )
+    lost = counts["dropped_tokens"]
+    parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
+    if counts["cut"]:
+        parts.append(f"{counts['cut']} cut ({counts['cut_tokens']} tokens)")
+    parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
+    return "; ".join([text, *parts])
 
 
 def _planned(

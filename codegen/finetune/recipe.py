@@ -25,6 +25,11 @@ def _refuse_if(wrong: object, message: str, remedy: str = "") -> None:
         raise ConfigError(message, remedy)
 
 
+def _section(kind: Any, description: str) -> Any:
+    """A field that holds a section; by default one of its defaults."""
+    return Field(default_factory=lambda: kind(), description=description)
+
+
 class LoRA(Config):
     """Low-rank adapters (Hu et al. 2021) on linear layers."""
 
@@ -212,21 +217,21 @@ class Recipe(Config):
     method: Literal["lora", "qlora", "full"] = Field(
         "lora", description="what is trained; qlora holds the base in 4 bits (CUDA, bitsandbytes)"
     )
-    lora: LoRA = Field(LoRA(), description="adapter settings, for methods lora and qlora")
+    lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     merge: bool = Field(
         False, description="save the model with the adapter merged in, instead of the adapter"
     )
     format: Literal["chat", "plain"] = Field(
         "chat", description="chat wraps the prompt in the model's chat template"
     )
-    network: Network = Field(Network(), description="for model: new")
+    network: Network = _section(Network, "for model: new")
     decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = Field(
         "sample", description="the decoder that reads the model's outputs"
     )
     loss: Literal["mle", "sequencematch", "sorted"] = Field("mle", description="what is minimized")
-    sequencematch: SequenceMatch = Field(SequenceMatch(), description="for loss: sequencematch")
-    sorted: Sorted = Field(
-        Sorted(), description="nested drafts: for loss: sorted, and for mle as its baseline"
+    sequencematch: SequenceMatch = _section(SequenceMatch, "for loss: sequencematch")
+    sorted: Sorted = _section(
+        Sorted, "nested drafts: for loss: sorted, and for mle as its baseline"
     )
     batch_size: int = Field(8, ge=1, le=65536, description="examples per optimizer step")
     micro_batch_size: int = Field(2, ge=1, le=4096, description="rows per forward pass")
@@ -248,9 +253,9 @@ class Recipe(Config):
         description="auto: the causal blocks of a row one by one, else a dense mask; flex: "
         "FlexAttention",
     )
-    mixture: Mixture = Field(Mixture(), description="for data of several domains")
-    curriculum: Curriculum = Field(Curriculum(), description="sequence lengths in order")
-    evaluation: Evaluation = Field(Evaluation(), description="on held-out texts")
+    mixture: Mixture = _section(Mixture, "for data of several domains")
+    curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
+    evaluation: Evaluation = _section(Evaluation, "on held-out texts")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="muon: for the layers' matrices, AdamW for the rest"
     )
@@ -393,14 +398,6 @@ class Recipe(Config):
     def uses_mixture(self) -> bool:
         """Whether examples come in chunks of as many as there are domains."""
         return self.mixture.balance or self.isolation == "chunk"
-
-    @property
-    def capacity(self) -> int:
-        """Tokens of a packed row; 0 without packing."""
-        if self.packing == "none":
-            return 0
-        needed = self.max_length * (len(self.domains) if self.uses_mixture else 1)
-        return self.row_length or needed
 
     @property
     def evaluation_sources(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ from codegen.evals.statistics import wilson
 from codegen.finetune.attention import processes_per_row
 from codegen.finetune.dataset import Dataset, read_dataset
 from codegen.finetune.model import load_model, make_trainable
-from codegen.finetune.plan import StepPlan, plan_of, statistics
-from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.plan import StepPlan, describe, plan_of, statistics
+from codegen.finetune.recipe import NEW, Recipe, parse_recipe
 from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, write_card
 from codegen.models.readme import training_readme
@@ -120,7 +120,8 @@ def train(
         refuse_links(output / CHECKPOINTS)
         begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
         # A setting that an older version lacked had today's default.
-        defaults = Recipe(model="-", data="-", output="-", steps=1).model_dump(mode="json")
+        plain = parse_recipe({"model": "-", "data": "-", "output": "-", "steps": 1})
+        defaults = plain.model_dump(mode="json")
         directory.claim(_settings(recipe), begun=begun, defaults=defaults)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
@@ -204,7 +205,7 @@ def _train(
     dataset = read_dataset(recipe)
     plan = plan_of(recipe, dataset.examples)
     counts = dataset.counts | statistics(dataset.examples, plan)
-    say(_describe(counts))
+    say(describe(counts))
     loaded = load_model(recipe, dataset)
     torch.manual_seed(recipe.seed)  # of the adapter's initial weights
     model = make_trainable(loaded, recipe, dataset, plan)
@@ -238,19 +239,6 @@ def _train(
         result = replace(result, answers=exact_match(saved, texts, recipe))
     _write_pages(result, recipe.model, output)
     return result
-
-
-def _describe(counts: dict[str, Any]) -> str:
-    text = (
-        f"{counts['examples']} examples, {counts['tokens']} tokens, "
-        f"{counts['mask_coverage']:.0%} of them trained"
-    )
-    lost = counts["dropped_tokens"]
-    parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
-    if counts["cut"]:
-        parts.append(f"{counts['cut']} cut ({counts['cut_tokens']} tokens)")
-    parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
-    return "; ".join([text, *parts])
 
 
 def _save(

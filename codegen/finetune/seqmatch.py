@@ -40,10 +40,9 @@ import numpy as np
 
 from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
-from codegen.finetune.batches import MicroBatch, StepDataset, collate
+from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
 from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
-from codegen.finetune.plan import share_of
 from codegen.finetune.recipe import SequenceMatch
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic

@@ -471,7 +471,7 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
     """What an error of the SDK means."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
-    causes = [error]
+    causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
 

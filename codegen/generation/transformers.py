@@ -57,7 +57,7 @@ from codegen.generation.protocol import (
     request_seed,
 )
 from codegen.generation.text import TextStream, encode, end_tokens
-from codegen.models import LoadedModel, count_parameters, fills_gaps, load
+from codegen.models import LoadedModel, count_parameters, is_infilling, load
 
 _MOST_CODE = 50_000_000  # characters of code whose n-grams are counted
 
@@ -96,7 +96,7 @@ class TransformersBackend(Backend):
         self.loaded = loaded
         self.model = loaded.name
         self.style = loaded.card.style
-        self.decoder = "insertion" if fills_gaps(loaded.model) else loaded.card.decoder
+        self.decoder = "insertion" if is_infilling(loaded.model) else loaded.card.decoder
         self.infinite = infinite
         if infinite:
             self.kind = "transformers with LM-Infinite"
@@ -154,7 +154,7 @@ class TransformersBackend(Backend):
                 self.loaded, requests, params, options, self.batch_size, on_text
             )
             return
-        if fills_gaps(self.loaded.model):
+        if is_infilling(self.loaded.model):
             raise ModelError(
                 f"The model {self.loaded.name!r} writes in no fixed order.",
                 "Choose the decoder insertion.",
@@ -245,7 +245,7 @@ class TransformersBackend(Backend):
         for at, (running, length) in enumerate(zip(batch, prompt_tokens, strict=True)):
             row, actions = running.row, ""
             meta: dict[str, Any] = {}
-            if strategy.passes_of is not None:
+            if strategy.passes_of:
                 meta["passes"] = strategy.passes_of[at]
                 if isinstance(strategy, Speculation) and resolved.method in DRAFTERS:
                     meta["drafts"] = strategy.tallies[at]

@@ -41,8 +41,8 @@ from codegen.generation.protocol import (
 )
 from codegen.generation.text import TextStream, encode, end_tokens
 from codegen.models import (
-    fills_gaps,
     fingerprint_of,
+    is_infilling,
     load_tokenizer,
     pick_dtype,
     read_card,
@@ -407,7 +407,7 @@ def _read_config(place: str) -> _Config:
         text = " ".join(str(error).split())
         raise ModelError(f"The configuration of {place!r} can't be read: {text[:200]}.") from error
     config = _Config(values)
-    if fills_gaps(SimpleNamespace(config=config)):
+    if is_infilling(SimpleNamespace(config=config)):
         raise ModelError(
             f"The model {place!r} writes in no fixed order, and vLLM writes from left to right.",
             "Use --backend transformers.",

@@ -24,7 +24,7 @@ CARD_NAME = "codegen.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _ADAPTER_CONFIG = "adapter_config.json"
 _MOST_CARD = 16 * 2**20
-_FILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.decoding.insertion
+_INFILLING = ("insertion_lm", "flexible_mask_lm", "fixed_mask_lm")  # see codegen.decoding.insertion
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,18 +147,18 @@ def load(
     return LoadedModel(name, place, base.origin, fingerprint, model, tokenizer, card)
 
 
-def _filling_kind(place: str) -> str:
-    """The kind of a model directory of ours that fills gaps; empty for any other model."""
+def _infilling_kind(place: str) -> str:
+    """The kind of a model directory of ours for infilling; empty for any other model."""
     try:
         kind = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # a hub id; what is wrong with a file is transformers' to say
-    return kind if kind in _FILLING else ""
+    return kind if kind in _INFILLING else ""
 
 
 def _class_of(place: str) -> Any:
-    """transformers' class for left-to-right models, or one of ours that fills gaps."""
-    if kind := _filling_kind(place):
+    """transformers' class for left-to-right models, or one of ours for infilling."""
+    if kind := _infilling_kind(place):
         from codegen.decoding.insertion import MODELS
 
         return MODELS[kind]
@@ -257,7 +257,7 @@ def load_tokenizer(name: str) -> Any:
             f"{name} holds no tokenizer.", "Copy tokenizer.json and tokenizer_config.json there."
         )
     try:
-        kind = PreTrainedTokenizerFast if _filling_kind(place) else AutoTokenizer
+        kind = PreTrainedTokenizerFast if _infilling_kind(place) else AutoTokenizer
         vet_tokenizer(place)
         tokenizer: Any = kind.from_pretrained(place, trust_remote_code=False)
     except ModelError:
@@ -296,9 +296,9 @@ def pick_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if native and allowed else torch.float32
 
 
-def fills_gaps(model: Any) -> bool:
-    """Whether a model writes in no fixed order, so that it needs the decoder ``insertion``."""
-    return getattr(model.config, "model_type", "") in _FILLING
+def is_infilling(model: Any) -> bool:
+    """Whether a model inserts tokens in any order, so that it needs the decoder ``insertion``."""
+    return getattr(model.config, "model_type", "") in _INFILLING
 
 
 def count_parameters(model: PreTrainedModel) -> int:

@@ -58,7 +58,7 @@ class Costs(ABC):
         """What a plain pass would save if it had one row less, as a share of its time."""
         return 1 / rows
 
-    def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - costs may be fixed
+    def add(self, rows: int, width: int, seconds: float) -> None:  # noqa: B027 - nothing to learn
         """A pass was made."""
 
     def add_prompt(self, tokens: int, seconds: float) -> None:  # noqa: B027 - as above

@@ -50,7 +50,7 @@ from codegen.decoding.editing.plan import (
 )
 from codegen.decoding.editing.rotation import Support, examine
 from codegen.decoding.editing.step import DecodeStep
-from codegen.decoding.passes import Passes, run_alone
+from codegen.decoding.passes import Pass, Passes, run_alone
 from codegen.decoding.rows import Trees
 
 _KNOWN_LOGITS = 8
@@ -442,22 +442,26 @@ class EditableCache:
 
     @staticmethod
     @torch.inference_mode()
-    def run_passes(requests: Sequence[PassRequest]) -> list[torch.Tensor]:
+    def run_passes(requests: Sequence[Pass]) -> list[torch.Tensor]:
         """Runs passes, each of another cache; together where the caches share a step.
 
         Returns:
             Logits [keep, V] of each.
         """
-        first = requests[0].cache
-        step = first._step
+        edited = [one for one in requests if isinstance(one, PassRequest)]
+        step = edited[0].cache._step if edited else None
         if (
             step is None
             or len(requests) == 1
-            or any(one.cache._step is not step or len(one.places) > step.most for one in requests)
+            or len(edited) < len(requests)
+            or any(one.cache._step is not step or one.size > step.most for one in edited)
         ):
-            return [one.cache._run(one.places, one.keep) for one in requests]
+            return [
+                one.cache._run(one.places, one.keep) if isinstance(one, PassRequest) else one.run()
+                for one in requests
+            ]
         found: list[torch.Tensor] = []
-        for these in _batches(requests, step.together):
+        for these in _batches(edited, step.together):
             rows = []
             for one in these:
                 kv, ledger = one.cache._kv, one.cache._ledger

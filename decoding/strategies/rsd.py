@@ -253,7 +253,8 @@ class RecursiveSpeculation(Strategy):
         self.generators = [
             torch.Generator(draft.device).manual_seed(seed % 2**63) for seed in seeds
         ]
-        self.passes_of = [0] * len(seeds)
+        self._passes = [0] * len(seeds)
+        self.passes_of = self._passes
         self.drafted = self.accepted = 0
         self._known: list[int] = []  # slots that the draft's cache holds of each row
 
@@ -328,7 +329,7 @@ class RecursiveSpeculation(Strategy):
         for i, (number, given) in enumerate(zip(batch.numbers, grown, strict=True)):
             if given is None:
                 continue
-            self.passes_of[number] += 1
+            self._passes[number] += 1
             self.drafted += trees.width - 1
             self.accepted += len(given.path)
             self._known[i] = self._rows.cursors[i] + 1 + len(encoded[i])

@@ -106,7 +106,8 @@ class Speculation(Strategy):
         planner: Planner | None = None,
     ) -> None:
         self.drafters, self.contexts, self.limit, self.planner = drafters, contexts, limit, planner
-        self.passes_of = [0] * len(drafters)
+        self._passes = [0] * len(drafters)
+        self.passes_of = self._passes
         self.tallies: list[dict[str, list[int]]] = [{} for _ in drafters]
         self.drafted = self.emitted = 0
         self._drafts: list[Draft] = []  # of this round, by the rows of the batch
@@ -119,7 +120,7 @@ class Speculation(Strategy):
     @property
     def passes(self) -> int:
         """Forward passes, summed over rows."""
-        return sum(self.passes_of)
+        return sum(self._passes)
 
     @property
     def tokens_per_pass(self) -> float:
@@ -198,7 +199,7 @@ class Speculation(Strategy):
             if given is None:
                 continue
             draft, drafter = self._drafts[i], self.drafters[number]
-            self.passes_of[number] += 1
+            self._passes[number] += 1
             self.drafted += len(draft)
             self.emitted += len(given.tokens)
             if len(draft):

@@ -18,7 +18,7 @@ from eval_fakes import FakeGenerator
 from codegen.errors import ConfigError, InputError, ModelError, ResumeError
 from codegen.evals.run import PARTIAL, SAMPLES, SETTINGS, run
 from codegen.evals.tasks import Task
-from codegen.generation.protocol import Decoder, SamplingParams
+from codegen.generation.protocol import Completion, Decoder, SamplingParams
 from codegen.records import Sample, read_jsonl
 from codegen.runs import Journal
 
@@ -70,7 +70,7 @@ class Dying(FakeGenerator):
         super().__init__()
         self.lives = lives
 
-    def generate(self, *args: Any, **options: Any) -> Iterator[Sample]:
+    def generate(self, *args: Any, **options: Any) -> Iterator[Completion]:
         for sample in super().generate(*args, **options):
             if self.lives == 0:
                 raise Killed
@@ -137,7 +137,7 @@ def test_other_settings_are_refused_by_name(
 class Unfit(FakeGenerator):
     """Can't be asked in the chat style, as a model without a template."""
 
-    def generate(self, requests: Any, *args: Any, **options: Any) -> Iterator[Sample]:
+    def generate(self, requests: Any, *args: Any, **options: Any) -> Iterator[Completion]:
         asked = list(requests)
         if any(request.chat for request in asked):
             raise ModelError("no chat template", "Use the prompt style plain.")
@@ -158,7 +158,7 @@ def test_a_second_run_changes_no_settings(toy: Task[Any], tmp_path: Path) -> Non
     """It comes after the first has claimed the directory and before that has logged a sample."""
 
     class Second(FakeGenerator):
-        def generate(self, *args: Any, **options: Any) -> Iterator[Sample]:
+        def generate(self, *args: Any, **options: Any) -> Iterator[Completion]:
             if not self.calls:
                 before = (tmp_path / "run" / SETTINGS).read_bytes()
                 with pytest.raises(InputError, match="another process"):
@@ -200,7 +200,7 @@ def test_bad_values_and_foreign_directories(toy: Task[Any], tmp_path: Path) -> N
 
 def test_a_backend_that_drops_a_request_is_named(toy: Task[Any], tmp_path: Path) -> None:
     class Lossy(FakeGenerator):
-        def generate(self, *args: Any, **options: Any) -> Iterator[Sample]:
+        def generate(self, *args: Any, **options: Any) -> Iterator[Completion]:
             samples = super().generate(*args, **options)
             next(samples)
             yield from samples

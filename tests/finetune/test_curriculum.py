@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegen.config import parse_config
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
+from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
+from codegen.finetune.batches import share_of
 from codegen.finetune.dataset import EncodedExample, decompose
 from codegen.finetune.plan import (
     Draw,
@@ -24,7 +27,6 @@ from codegen.finetune.plan import (
     make_mixture,
     make_plan,
     odds_of,
-    share_of,
 )
 from codegen.finetune.recipe import Curriculum
 
@@ -117,9 +119,8 @@ def test_the_paper_draws_by_odds_among_what_is_left() -> None:
 def test_a_curriculum_has_equal_tokens_and_one_length_a_step() -> None:
     lengths = [20, 40, 70, 100, 130, 250, 30, 60, 90] * 20
     examples = [example(f"e{i}", n) for i, n in enumerate(lengths)]
-    curriculum = Curriculum(
-        mode="bucket", tokens_per_step=1024, micro_batch_tokens=512, least=32, cycles=2
-    )
+    settings = {"mode": "bucket", "tokens_per_step": 1024, "micro_batch_tokens": 512, "cycles": 2}
+    curriculum = parse_config(Curriculum, settings, "test")
     plan = make_curriculum(examples, curriculum, steps=60, seed=3)
     for step in range(60):
         rows = [row for rows in plan.steps[step] for row in rows]
@@ -142,26 +143,32 @@ def test_apportion_adds_up() -> None:
 def test_chunks_have_one_example_of_each_domain() -> None:
     examples = [example(f"{d}{i}", 5 + i, d) for d, n in (("chat", 3), ("code", 40), ("math", 9))
                 for i in range(n)]  # fmt: skip
-    options: dict[str, Any] = {
+    row: dict[str, Any] = {
+        "model": "embedded",
+        "data": {"chat": "a", "code": "b", "math": "c"},
+        "output": "o",
         "steps": 10,
         "batch_size": 12,
-        "micro_batch_size": 2,
-        "seed": 0,
-        "row_length": 200,
+        "packing": "best_fit",
+        "row_length": 600,
+        "isolation": "chunk",
     }
-    plan = make_mixture(examples, **options, isolation="chunk", balance=True,
-                        order="default_first", default="math")  # fmt: skip
+    systems = {"chat": "Talk.", "code": "Program."}
+    mixture = {"balance": True, "order": "default_first", "systems": systems}
+    plan = make_mixture(examples, parse_recipe({**row, "mixture": mixture}))
     for step in range(10):
         chunks = [chunk for rows in plan.steps[step] for row in rows for chunk in row]
         assert len(chunks) == 4
         for chunk in chunks:
             assert [examples[i].domain for i in chunk] == ["math", "chat", "code"]
-    unbalanced = make_mixture(examples, **options, isolation="none", balance=False, order="fixed")
+    unbalanced = make_mixture(examples, parse_recipe(row))
     seen = Counter(examples[i].domain for s in range(10) for i in unbalanced.numbers(s))
     assert seen["code"] > 3 * seen["math"]
+    two = [example for example in examples if example.domain != "math"]
+    row |= {"data": {"chat": "a", "code": "b"}, "batch_size": 10}
     with pytest.raises(ConfigError, match="mixture of 3 domains"):
-        make_mixture(examples, **{**options, "batch_size": 10}, isolation="chunk", balance=True,
-                     order="random")  # fmt: skip
+        make_mixture(examples, parse_recipe(row))
+    assert len(make_mixture(two, parse_recipe(row)).numbers(0)) == 10
 
 
 @given(st.integers(1, 9), st.integers(1, 4))

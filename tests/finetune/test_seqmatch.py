@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from codegen.config import parse_config
 from codegen.finetune.attention import from_stack
 from codegen.finetune.batches import collate
 from codegen.finetune.dataset import EncodedExample
@@ -259,7 +260,8 @@ def test_own_samples_may_be_as_long_as_the_longest_example(model: Any) -> None:
     """A sample that never meets an end has as many actions as the longest example, by default."""
     examples = [encoded([4, 5], [7, EOS]), encoded([4], [*range(7, 10)] * 60 + [EOS])]
     for limit, expected in ((0, 181), (5, 5)):
-        settings = SequenceMatch(samples=2, sample_every=1, max_new_tokens=limit)
+        given = {"samples": 2, "sample_every": 1, "max_new_tokens": limit}
+        settings = parse_config(SequenceMatch, given, "test")
         own = OwnSamples(settings, examples, frozenset(), None, seed=0)
         own.refresh(model, 0)
         assert [len(sample.targets) for sample in own.draw(0, 2)] == [expected, expected]

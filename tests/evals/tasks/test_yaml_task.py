@@ -97,6 +97,18 @@ def test_words_and_stops_and_programs_of_its_own(tmp_path: Path) -> None:
     assert answered(task, " \n", "continue").status == "empty"
 
 
+def test_columns_that_would_judge_another_way_are_columns_where_the_file_says_how(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mixed.yaml"
+    path.write_text(
+        "problems:\n- {prompt: x, answer: '3', stdout: no}\n"
+        "tests: assert x == {{ answer }}\nsolution: x = {{ answer }}"
+    )
+    problem = tasks.load(f"file:{path}").problems()[0]
+    assert (problem.tests, problem.answers, problem.solution) == ("assert x == 3", (), "x = 3")
+
+
 def test_another_source_in_place_of_the_files(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text(json.dumps(ROWS[1]) + "\n")

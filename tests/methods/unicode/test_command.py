@@ -72,7 +72,7 @@ def test_the_command_makes_ast_data(tmp_path: Path) -> None:
             ["--mode", "llm", "--endpoint", "http://localhost:1/v1", "--batch-size", "3"],
             "--batch-size cannot be combined with --endpoint.",
         ),
-        (["--language", "a b"], "'a b' is no name of a language"),
+        (["--language", "a b"], "'a b' is not the name of a language"),
         (["--mode", "llm", "--endpoint", "http://h", "--llm", "embedded"], "Both --endpoint"),
         (["--mode", "llm", "--endpoint", "http://h"], "Name one of the server's models"),
         (["--mode", "llm", "--endpoint", "h:8", "--model", "m"], "'h:8' is no http or https URL"),

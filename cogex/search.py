@@ -255,7 +255,7 @@ class Emulator(Protocol):
 
 
 @dataclass(slots=True)
-class Candidate:
+class RankedProgram:
     """A program and how it did.
 
     Attributes:
@@ -297,8 +297,8 @@ class Found:
         examples: of these reasons, one in words.
     """
 
-    ranking: tuple[Candidate, ...]
-    best: tuple[Candidate, ...]
+    ranking: tuple[RankedProgram, ...]
+    best: tuple[RankedProgram, ...]
     rejected: Counter[str]
     emulations: int
     emulations_full: int
@@ -361,18 +361,20 @@ class ProgramSearch:
             examples={reason: text for reason, text in self.examples.items() if text},
         )
 
-    def answers(self, programs: Sequence[Candidate], items: Sequence[TaskItem]) -> list[list[Try]]:
+    def answers(
+        self, programs: Sequence[RankedProgram], items: Sequence[TaskItem]
+    ) -> list[list[Try]]:
         """What each program answers to each problem, in the order of the problems."""
         self._emulate([candidate.program for candidate in programs], items, "test")
         return [[self.log.tries[c.program.digest, i.id] for c in programs] for i in items]
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self) -> list[RankedProgram]:
         """The different sound programs, one written for each problem of ``train``."""
-        found: dict[str, Candidate] = {}
+        found: dict[str, RankedProgram] = {}
         closest: dict[str, tuple[float, PseudoProgram]] = {}  # by problem, below the threshold
 
         def accept(program: PseudoProgram) -> None:
-            known = found.setdefault(program.digest, Candidate(program, 0, len(found)))
+            known = found.setdefault(program.digest, RankedProgram(program, 0, len(found)))
             known.written += 1
 
         waiting = list(self.train)
@@ -454,7 +456,7 @@ class ProgramSearch:
             done += 1
             self.report(stage, done, len(pairs))
 
-    def _try(self, candidates: Sequence[Candidate], items: Sequence[TaskItem]) -> None:
+    def _try(self, candidates: Sequence[RankedProgram], items: Sequence[TaskItem]) -> None:
         """Emulates the candidates on the first ranking problems and counts."""
         self._emulate([candidate.program for candidate in candidates], items, "ranking")
         for candidate in candidates:
@@ -465,15 +467,15 @@ class ProgramSearch:
                 one.failure.partition(":")[0] for one in tries if one.failure
             )
 
-    def _published(self, candidates: Sequence[Candidate]) -> int:
+    def _published(self, candidates: Sequence[RankedProgram]) -> int:
         """The emulations of the published ranking, which knows no copies."""
         return sum(candidate.written for candidate in candidates) * len(self.dev)
 
-    def _halve(self, candidates: list[Candidate]) -> list[Candidate]:
+    def _halve(self, candidates: list[RankedProgram]) -> list[RankedProgram]:
         settings = self.settings
         budget = settings.share * self._published(candidates)
         rounds = plan_rounds(len(candidates), len(self.dev), budget, settings.best)
-        alive, dropped = candidates, list[Candidate]()
+        alive, dropped = candidates, list[RankedProgram]()
         for programs, items in rounds:
             ranked = _ranked(alive)
             alive, dropped = ranked[:programs], ranked[programs:] + dropped
@@ -500,7 +502,7 @@ def majority(tries: Sequence[Try], rng: random.Random) -> str:
     return rng.choice(sorted(answer for answer, count in votes.items() if count == most))
 
 
-def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
     return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from codegen.cogex.hybrid import HybridRun
     from codegen.cogex.model import Emulation, PseudoModel
     from codegen.cogex.program import PseudoProgram
-    from codegen.cogex.search import Candidate, Found, SearchSettings
+    from codegen.cogex.search import Found, RankedProgram, SearchSettings
     from codegen.cogex.tasks import SearchTask
 
 _SHOWN = 10  # programs in the table
@@ -187,7 +187,7 @@ def _search_summary(
     }
 
 
-def _row(candidate: Candidate) -> dict[str, Any]:
+def _row(candidate: RankedProgram) -> dict[str, Any]:
     from codegen.evals.statistics import wilson
 
     low, high = wilson(candidate.score, candidate.items) if candidate.items else (0.0, 1.0)

@@ -65,17 +65,19 @@ class Model:
         if self.stop == 0:
             raise KeyboardInterrupt
 
-    def write(self, asks: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
+    def write(self, queries: Sequence[Query], temperature: float) -> Iterator[tuple[int, str, str]]:
         assert temperature == 0.7
-        for number, ask in enumerate(asks):
+        for number, query in enumerate(queries):
             self._count()
             self.written += 1
-            text = self.texts(ask)
+            text = self.texts(query)
             yield number, text, "" if text else "truncated"
 
-    def emulate(self, asks: Sequence[Query], temperature: float) -> Iterator[tuple[int, Emulation]]:
+    def emulate(
+        self, queries: Sequence[Query], temperature: float
+    ) -> Iterator[tuple[int, Emulation]]:
         assert temperature == 0.05
-        for number, ask in reversed(list(enumerate(asks))):
+        for number, ask in reversed(list(enumerate(queries))):
             self._count()
             self.emulated[ask.program, ask.input] += 1
             answer = ask.input.replace("in", "out" if self.right(ask) else "wrong")
@@ -276,8 +278,8 @@ def test_every_candidate_fails() -> None:
 
 def test_no_emulation_has_an_answer() -> None:
     class Mute(Model):
-        def emulate(self, asks: Sequence[Query], temperature: float):
-            for number, _ in enumerate(asks):
+        def emulate(self, queries: Sequence[Query], temperature: float):
+            for number, _ in enumerate(queries):
                 failure = "unbalanced" if number % 2 else "not_asked: too long"
                 yield number, Emulation("", "", {}, failure)
 

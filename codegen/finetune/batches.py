@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from codegen.finetune.attention import (
     Attention,
@@ -25,10 +27,6 @@ from codegen.finetune.attention import (
 )
 from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.plan import Isolation, Row, StepPlan
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 _HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
 # A micro-batch, and whether its losses count; if not, it only keeps the processes in step.
@@ -67,7 +65,6 @@ class MicroBatch:
 
     def to(self, device: torch.device | str) -> MicroBatch:
         """The same on a device."""
-        import torch
 
         def moved(value: Any) -> Any:
             return value.to(device) if isinstance(value, (torch.Tensor, Ends)) else value
@@ -101,8 +98,6 @@ def collate(
         attention: the attention back-end.
         parts: into how many the rows will be cut (:func:`part_of`).
     """
-    import torch
-
     layouts = [_layout(examples, row, isolation) for row in rows]
     width = max(width, *(len(layout) for layout in layouts))
     width += -width % parts
@@ -163,8 +158,6 @@ def part_of(batch: MicroBatch, share: RowShare) -> MicroBatch:
 
     Where nothing is trained in a part, the logits of its first slot are requested instead.
     """
-    import torch
-
     inputs, columns = dict(batch.inputs), batch.inputs["logits_to_keep"]
     width = inputs["input_ids"].shape[1] // share.size
     first = share.rank * width

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from codegen.decoding.insertion import FillingModel, Text
 from codegen.decoding.insertion.base import Corrupted
@@ -19,10 +21,6 @@ from codegen.finetune.batches import Counted, StepDataset, share_of
 from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums
 from codegen.finetune.plan import StepPlan
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 _HELD_OUT_ROWS = 256
 

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from codegen.finetune.batches import MicroBatch, StepDataset
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(slots=True)
@@ -38,8 +38,6 @@ class LossSums:
 
     def sum_over(self, group: Any) -> None:
         """Adds what the other processes of a group have under the same names."""
-        import torch
-
         for name, total in self.sums.items():
             both = torch.stack([total.double(), total.new_tensor(self.counts[name]).double()])
             torch.distributed.all_reduce(both, group=group)
@@ -127,8 +125,6 @@ class NestedLikelihood(Likelihood):
 
 def negative_log_likelihood(model: Any, batch: MicroBatch) -> Tensor:
     """Of each action, in nats: float32 [T]."""
-    import torch
-
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
     # A single row with exactly its own columns needs no selection, and so no copy.
@@ -144,8 +140,6 @@ def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> T
         batch: what it is run on.
         exits: depths, the last that of the model.
     """
-    import torch
-
     from codegen.decoding.strategies.sorted import parts_of
 
     output = model(**batch.inputs, use_cache=False, output_hidden_states=True)

@@ -34,9 +34,11 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
@@ -46,9 +48,6 @@ from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
 from codegen.finetune.recipe import SequenceMatch
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Divergence = Literal["chi2_mixture", "chi2", "kl"]
 Terminal = Literal["eos", "zero"]
@@ -138,8 +137,6 @@ def sequence_match(
         objective: the loss.
         backspace: id of the backspace, which is no legal action where only the prompt is there.
     """
-    import torch
-
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
     values = flat.float().logsumexp(-1)  # of every state whose logits are at hand
@@ -156,8 +153,6 @@ def sequence_match(
 
 def _without(log_sum: Tensor, logit: Tensor, where: Tensor) -> Tensor:
     """log(exp(log_sum) - exp(logit)) where marked: an action taken out of a logsumexp."""
-    import torch
-
     # 1 - p(action), kept from 0, where the rest has no mass that float32 can represent.
     left = (-torch.expm1((logit - log_sum).clamp(max=-1e-6))).log()
     return torch.where(where, log_sum + left, log_sum)

@@ -275,8 +275,8 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
     ``seconds`` is the CPU time when the prompts were encoded.
 
     Args:
-        own: whether our loop decodes: the rows of a pass are those of its batch, and the passes that
-            encode prompts, which count as one, choose nothing.
+        own: whether our loop decodes: the rows of a pass are those of its batch, and the passes
+            that encode prompts, which count as one, choose nothing.
     """
     from codegen.decoding import loop
 

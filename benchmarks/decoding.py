@@ -272,15 +272,16 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
     """Counts the passes of the whole model, and makes it write the questions' answers if they have
     some.
 
-    ``seconds`` is the CPU time at the end of the first pass.
+    ``seconds`` is the CPU time when the prompts were encoded.
 
     Args:
-        own: whether our loop decodes: the rows of a pass are those of its batch, and the first pass
-            chooses nothing.
+        own: whether our loop decodes: the rows of a pass are those of its batch, and the passes
+            that encode prompts, which count as one, choose nothing.
     """
     from codegen.decoding import loop
 
     run = _Run()
+    encoding = own
     layers = model.config.get_text_config().num_hidden_layers
     texts = [[*question.ids, *question.answer] for question in questions]
     rows = list(range(len(questions)))
@@ -290,6 +291,8 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
         propose = strategy.propose
 
         def proposing(of: Any) -> Any:
+            nonlocal encoding
+            encoding = False
             rows[:] = of.numbers
             return propose(of)
 
@@ -299,7 +302,10 @@ def _watched(model: Any, questions: Sequence[_Question], own: bool) -> Iterator[
     def look(module: Any, _: Any, kwargs: Mapping[str, Any], output: Any) -> None:
         if module.config.get_text_config().num_hidden_layers != layers:
             return  # an early exit's draft
-        if questions[0].answer and not (own and run.passes == 0):
+        if encoding:
+            run.passes, run.seconds = 1, time.process_time()
+            return
+        if questions[0].answer:
             places = kwargs["position_ids"][:, -output.logits.shape[1] :].tolist()
             output.logits.zero_()
             for number, (row, at) in enumerate(zip(rows, places, strict=True)):

@@ -1,4 +1,4 @@
-"""The records that pass between rooms, and their JSON Lines form on disk.
+"""The records that pass between packages, and their JSON Lines form on disk.
 
 All are frozen dataclasses; one JSON object a line, UTF-8, keys in field order, readable with
 ``datasets.load_dataset("json", ...)``. This module imports the standard library only.

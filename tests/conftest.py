@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms' tests."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 

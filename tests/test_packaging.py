@@ -1,4 +1,4 @@
-"""One import name, rooms at the root: what keeps that working (see CONTRIBUTING.md)."""
+"""One import name, packages at the root: what keeps that working (see CONTRIBUTING.md)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("lintseq", "decoding", "cogex", "sqlnet", "evals", "kernels")
+ROOTED = ("lintseq", "decoding", "cogex", "sqlnet", "evals", "kernels")
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_are_reached_by_links(room: str) -> None:
-    link = ROOT / "codegen" / room
+@pytest.mark.parametrize("name", ROOTED)
+def test_packages_at_the_root_are_reached_by_links(name: str) -> None:
+    link = ROOT / "codegen" / name
     assert link.is_symlink()
-    assert link.readlink() == Path("..", room)
+    assert link.readlink() == Path("..", name)
 
 
-def test_two_rooms_leave_their_bare_names_to_others() -> None:
+def test_two_packages_leave_their_bare_names_to_others() -> None:
     assert not (ROOT / "kernels" / "__init__.py").exists()
     assert not (ROOT / "evals" / "__init__.py").exists()
 

@@ -34,7 +34,18 @@ for module in pkgutil.walk_packages(codegen.__path__, "codegen.", onerror=lambda
             failed[module.name] = str(error)
 print(json.dumps({"file": codegen.__file__, "imported": count, "failed": failed}))
 """
-OPTIONAL = ("vllm", "ray", "triton", "duckdb", "constraint", "pygls", "lsprotocol", "starlette")
+OPTIONAL = (
+    "vllm",
+    "ray",
+    "triton",
+    "duckdb",
+    "constraint",
+    "pygls",
+    "lsprotocol",
+    "starlette",
+    "uvicorn",
+    "prometheus_client",
+)
 
 
 def _run(command: list[str], folder: Path, **environment: str) -> str:

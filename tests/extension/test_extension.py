@@ -1,0 +1,222 @@
+"""A package of one task, one generator and one decoder, each used from the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+FILES = ("words.py", "words.jsonl", "scrambled.py", "careful.py")
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "word-parts"
+version = "1"
+
+[project.entry-points."codegen.tasks"]
+words = "word_parts.words:Words"
+
+[project.entry-points."codegen.generators"]
+scrambled = "word_parts.scrambled:Scrambled"
+
+[project.entry-points."codegen.decoders"]
+first_block = "word_parts.careful:FIRST_BLOCK"
+min_p = "word_parts.careful:MIN_P"
+
+[tool.setuptools]
+packages = ["word_parts"]
+package-data = { word_parts = ["*.jsonl"] }
+"""
+PROGRAM = "def add(x, y):\n    return x + y\n"
+ANSWER = f"Here it is:\n\n```python\n{PROGRAM}```\n\nOr:\n\n```\nadd = sum\n```\n"
+
+Codegen = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def codegen_with(packages: str, folder: Path) -> Codegen:
+    """The command, in a folder, with the packages of another folder beside the installed ones."""
+    environment = {**os.environ, "PYTHONPATH": packages}
+    command = str(Path(sys.executable).with_name("codegen"))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder that the package is installed into."""
+    folder = tmp_path_factory.mktemp("word-parts")
+    package = folder / "source" / "word_parts"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for name in FILES:
+        shutil.copy(HERE / name, package)
+    (folder / "source" / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
+    place = ["--no-index", "--target", str(folder / "target"), str(folder / "source")]
+    subprocess.run([*pip, *place], check=True, capture_output=True)
+    return str(folder / "target")
+
+
+@pytest.fixture
+def codegen(installed: str, tmp_path: Path) -> Codegen:
+    """The command where the package is installed."""
+    return codegen_with(installed, tmp_path)
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The JSON summary of a command that succeeded."""
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_references_of_the_task_pass_and_its_wrong_programs_fail(codegen: Codegen) -> None:
+    found = summary(codegen("eval", "check", "words", "--json"))
+    assert (found["task"], found["references"], found["passed"]) == ("words", 3, 3)
+    assert (found["buggy"], found["rejected"], found["accepted"]) == (4, 4, [])
+    listed = codegen("eval", "tasks").stdout.splitlines()
+    assert [line.split() for line in listed if line.startswith("words")] == [
+        ["words", "small", "questions", "about", "words"]
+    ]
+
+
+@pytest.mark.slow
+def test_the_task_as_a_yaml_file(codegen: Codegen) -> None:
+    found = summary(codegen("eval", "check", f"file:{HERE / 'words.yaml'}", "--json"))
+    assert (found["references"], found["passed"]) == (3, 3)
+    assert (found["buggy"], found["rejected"]) == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_model_answers_the_task(codegen: Codegen, tiny_model_dir: Path, tmp_path: Path) -> None:
+    model = ["--model", str(tiny_model_dir), "--max-new-tokens", "4"]
+    run = codegen("eval", "run", "words", *model, "--out", "run")
+    assert run.returncode == 0, run.stderr
+    scored = codegen("eval", "score", "run/samples.jsonl", "--task", "words", "--out", "scores")
+    assert scored.returncode == 0, scored.stderr
+    lines = (tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    asked = {row["problem_id"]: row["prompt"] for row in map(json.loads, lines)}
+    assert sorted(asked) == ["words/backwards", "words/first_twice", "words/vowels"]
+    assert asked["words/vowels"].startswith("def vowels(word):")
+
+
+@pytest.mark.slow
+def test_texts_of_the_generator(codegen: Codegen, tmp_path: Path) -> None:
+    programs = {"whole": "a = 1\nb = a\nc = b\n", "one": "a = 1\n", "long": "a = 1\nb = 2\n" * 3}
+    rows = [{"id": i, "instruction": "Do.", "program": text} for i, text in programs.items()]
+    source = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_text(source, encoding="utf-8")
+    made = ["data", "scrambled", "rows.jsonl", "--option", "most_lines=5", "--json"]
+    found = summary(codegen(*made, "--out", "data", "--workers", "1"))
+    assert found["counts"] == {
+        "inputs": 3,
+        "kept": 1,
+        "skipped": {"nothing_to_order": 1, "too_many_lines": 1},
+        "failed": {},
+    }
+    (line,) = (tmp_path / "data" / "data-00000.jsonl").read_text(encoding="utf-8").splitlines()
+    text = json.loads(line)
+    prompt, answer = (segment["text"] for segment in text["segments"])
+    assert [segment["train"] for segment in text["segments"]] == [False, True]
+    shown = dict(row.split(": ") for row in prompt.splitlines() if row[:1].isdigit())
+    numbers, program = answer.split("\n", 1)
+    assert [shown[number] for number in numbers.split()] == program.splitlines()
+    assert program == programs["whole"]
+    summary(codegen(*made, "--out", "again", "--workers", "2"))
+    same = (tmp_path / "again" / "data-00000.jsonl").read_text(encoding="utf-8")
+    assert same == line + "\n"
+
+
+@pytest.mark.slow
+def test_a_wrong_option_of_the_generator_is_one_line(codegen: Codegen, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "", "program": "a"}\n', encoding="utf-8")
+    made = codegen("data", "scrambled", "rows.jsonl", "--out", "data", "-o", "most_lines=few")
+    assert made.returncode != 0
+    assert made.stderr.splitlines()[-1].endswith("most_lines must be a number from 2, not 'few'.")
+
+
+@pytest.mark.slow
+def test_the_strategy_leaves_only_the_best_token(codegen: Codegen, tiny_model_dir: Path) -> None:
+    asked = ["generate", "--model", str(tiny_model_dir), "--no-chat", "--prompt", "def f(x):"]
+
+    def text(*more: str) -> str:
+        (sample,) = summary(codegen(*asked, "--max-new-tokens", "12", "--json", *more))["samples"]
+        return sample["completion"]
+
+    greedy = text()
+    hot = ["--temperature", "5", "--seed", "2"]
+    assert text(*hot) != greedy
+    assert text(*hot, "--decoder", "first_block+min_p", "-o", "share=1") == greedy
+    assert text(*hot, "--decoder", "first_block+min_p", "-o", "share=0.000001") != greedy
+
+
+class Server(ThreadingHTTPServer):
+    """A server of a model that always gives the same answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Answers a request for a chat completion."""
+            self.rfile.read(int(self.headers["Content-Length"]))
+            message = {"role": "assistant", "content": ANSWER}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            body = json.dumps({"object": "chat.completion", "choices": [choice]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Keeps quiet."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """The address of the server."""
+    with Server(("127.0.0.1", 0), Server.Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_the_reader_takes_the_first_block(codegen: Codegen, endpoint: str) -> None:
+    asked = ["generate", "--backend", "openai", "--endpoint", endpoint, "--model", "m", "--chat"]
+    asked += ["--prompt", "Add.", "--json", "--decoder"]
+    (sample,) = summary(codegen(*asked, "first_block"))["samples"]
+    assert sample["completion"] == PROGRAM
+    assert sample["actions"] == ANSWER
+    assert sample["meta"]["blocks"] == 2
+    refused = codegen(*asked, "first_block+min_p")  # a server can't run a strategy
+    assert refused.returncode != 0
+    assert "'first_block+min_p' requires the decoding loop" in refused.stderr
+
+
+@pytest.mark.slow
+def test_the_parts_are_unknown_without_the_package(tmp_path: Path) -> None:
+    bare = codegen_with("", tmp_path)
+    for complaint, arguments in {
+        "Unknown task 'words'": ["eval", "check", "words"],
+        "No such command 'scrambled'": ["data", "scrambled", "rows.jsonl", "--out", "data"],
+        "Unknown decoder 'first_block'": ["generate", "--prompt", "", "--decoder", "first_block"],
+        "Unknown decoder 'min_p'": ["generate", "--prompt", "", "--decoder", "min_p"],
+    }.items():
+        done = bare(*arguments)
+        assert done.returncode != 0
+        assert complaint in done.stderr

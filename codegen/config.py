@@ -185,7 +185,9 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader), set())
+        values = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"Cannot read the {what} {path}: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: bad bytes or dates
@@ -194,6 +196,26 @@ def read_yaml(path: str | Path, what: str = "file") -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"The {what} {path} must be a mapping of keys to values.")
     return values
+
+
+def _refuse_repeated_keys(node: Any, done: set[int]) -> None:
+    """Raises a YAML error for a mapping that gives a key twice; YAML itself takes the last."""
+    import yaml
+
+    if id(node) in done:  # an alias
+        return
+    done.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else ""
+            if name and name != "<<" and name in seen:
+                raise yaml.YAMLError(f"line {key.start_mark.line + 1} gives {name!r} again")
+            seen.add(name)
+            _refuse_repeated_keys(value, done)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(value, done)
 
 
 def override(values: dict[str, Any], text: str) -> None:

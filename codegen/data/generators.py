@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
+from codegen.config import nearest
 from codegen.errors import ConfigError
 from codegen.lintseq import LintSeq, normalise
 from codegen.records import Example, Segment, TrainingText
@@ -132,7 +133,7 @@ class Plain:
         yield TrainingText(f"{example.id}#plain", example.id, self.name, segments)
 
 
-def make(name: str, **options: Any) -> TextGenerator:
+def make(name: str, /, **options: Any) -> TextGenerator:
     """A generator by its name (:mod:`codegen.plugins`).
 
     Raises:
@@ -140,7 +141,35 @@ def make(name: str, **options: Any) -> TextGenerator:
         CodegenError: if the package that adds it is broken.
     """
     generator = plugins.load("generators", name)
+    if dataclasses.is_dataclass(generator) and plugins.package_of("generators", name):
+        options = _checked(name, generator, options)
     try:
         return generator(**options)
     except TypeError as error:
         raise ConfigError(f"Generator {name!r}: {error}.") from None
+
+
+def _checked(name: str, kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of another package's generator, each as the type of its field.
+
+    Raises:
+        ConfigError: for an option that is unknown or of another type.
+    """
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(kind) if field.init]
+    types = get_type_hints(kind)
+    checked = {}
+    for key, value in options.items():
+        if key not in known:
+            hint = f"{nearest(key, known)} Options are: {', '.join(known) or 'none'}."
+            raise ConfigError(f"Generator {name!r}: unknown option {key!r}.", hint.strip())
+        try:
+            adapter = TypeAdapter(types[key], config=ConfigDict(arbitrary_types_allowed=True))
+            checked[key] = adapter.validate_python(value)
+        except PydanticUserError:  # a type that has a configuration of its own
+            checked[key] = value
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ConfigError(f"Generator {name!r}: option {key} is {value!r}: {reason}.") from None
+    return checked

@@ -354,13 +354,16 @@ def find_decoder(decoder: Decoder) -> Resolved:
     Raises:
         ConfigError: for an unknown name or option, with the known ones.
     """
-    parts = {name: _part(name) for name in decoder.name.split("+")}
-    readers = [part for part in parts.values() if isinstance(part, Reader)]
-    methods = [name for name, part in parts.items() if isinstance(part, StrategySpec)]
+    names = decoder.name.split("+")
+    parts = {name: _part(name) for name in names}
+    readers = [part for name in names if isinstance(part := parts[name], Reader)]
+    methods = [name for name in names if isinstance(parts[name], StrategySpec)]
     if len(readers) > 1 or len(methods) > 1:
+        added = plugins.names("decoders")
+        also = f" Installed packages add: {', '.join(added)}." if added else ""
         raise ConfigError(
             f"The decoder {decoder.name!r} joins two {'strategies' if methods[1:] else 'readers'}.",
-            f"Join one of {', '.join(READERS)} with one of {', '.join(STRATEGIES)}.",
+            f"Join one of {', '.join(READERS)} with one of {', '.join(STRATEGIES)}.{also}",
         )
     strategy = parts[methods[0]] if methods else _PLAIN
     assert isinstance(strategy, StrategySpec)

@@ -352,6 +352,8 @@ def _of_answers(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _texts(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = row.get(name)
+    if isinstance(value, str):
+        return (value,)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InputError(f"{place}: the field {name!r} must be a text or a list of texts.")
     return tuple(value)

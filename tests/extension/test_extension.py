@@ -108,7 +108,7 @@ def test_a_model_answers_the_task(codegen: Codegen, tiny_model_dir: Path, tmp_pa
     model = ["--model", str(tiny_model_dir), "--max-new-tokens", "4"]
     run = codegen("eval", "run", "words", *model, "--out", "run")
     assert run.returncode == 0, run.stderr
-    scored = codegen("eval", "score", "run/samples.jsonl", "--task", "words", "--out", "scores")
+    scored = codegen("eval", "score", "run", "--task", "words", "--out", "scores")
     assert scored.returncode == 0, scored.stderr
     lines = (tmp_path / "run" / "samples.jsonl").read_text(encoding="utf-8").splitlines()
     asked = {row["problem_id"]: row["prompt"] for row in map(json.loads, lines)}
@@ -146,9 +146,15 @@ def test_texts_of_the_generator(codegen: Codegen, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_wrong_option_of_the_generator_is_one_line(codegen: Codegen, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"instruction": "", "program": "a"}\n', encoding="utf-8")
-    made = codegen("data", "scrambled", "rows.jsonl", "--out", "data", "-o", "most_lines=few")
-    assert made.returncode != 0
-    assert made.stderr.splitlines()[-1].endswith("most_lines must be a number from 2, not 'few'.")
+    for option, complaint in {
+        "most_lines=few": "option most_lines is 'few'",
+        "most_lins=2": "Did you mean 'most_lines'?",
+        "name=z": "unknown option 'name'",
+    }.items():
+        made = codegen("data", "scrambled", "rows.jsonl", "--out", "data", "-o", option)
+        assert made.returncode == 2
+        (line,) = made.stderr.splitlines()
+        assert complaint in line
 
 
 @pytest.mark.slow

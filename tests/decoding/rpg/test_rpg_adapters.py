@@ -190,6 +190,7 @@ def test_decoders_take_options_and_can_be_joined(looping_dir: Path) -> None:
     [
         (Decoder("rgp"), "Did you mean 'rpg'"),
         (Decoder("rpg+dry"), "joins two strategies"),
+        (Decoder("rpg+rpg"), "joins two strategies"),
         (Decoder("sample+edit_sequence"), "joins two readers"),
         (Decoder("sample", {"mode": "paper"}), "takes no option 'mode'"),
         (Decoder("rpg", {"mood": "paper"}), "Did you mean 'mode'"),

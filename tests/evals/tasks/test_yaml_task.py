@@ -155,3 +155,8 @@ def test_the_documentation_has_every_key() -> None:
     text = (Path(__file__).parents[3] / "docs" / "tasks.md").read_text(encoding="utf-8")
     assert table(TaskFile) in text
     assert table(tasks.PromptStyle) in text
+
+
+def test_one_wrong_program_may_be_one_template(tmp_path: Path) -> None:
+    task = load(tmp_path, buggy="def {{ name }}(v):\n    return 7\n")
+    assert list(task.buggy(task.problems()[0])) == ["def total(v):\n    return 7\n"]

@@ -141,7 +141,7 @@ def make(name: str, /, **options: Any) -> TextGenerator:
         CodegenError: if the package that adds it is broken.
     """
     generator = plugins.load("generators", name)
-    if dataclasses.is_dataclass(generator) and plugins.package_of("generators", name):
+    if plugins.package_of("generators", name):
         options = _checked(name, generator, options)
     try:
         return generator(**options)
@@ -150,13 +150,15 @@ def make(name: str, /, **options: Any) -> TextGenerator:
 
 
 def _checked(name: str, kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of another package's generator, each as the type of its field.
+    """The options of another package's generator, each as the type of its dataclass field.
 
     Raises:
         ConfigError: for an option that is unknown or of another type.
     """
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+    if not dataclasses.is_dataclass(kind):
+        return dict(options)
     known = [field.name for field in dataclasses.fields(kind) if field.init]
     types = get_type_hints(kind)
     checked = {}

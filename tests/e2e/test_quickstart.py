@@ -199,4 +199,4 @@ def test_other_settings_do_not_mix(
     command += ["--model", str(tiny_model_dir), "--source", str(source), "--limit", "6", "-n", "3"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=out.parent)
     assert done.returncode == 1
-    assert "steps = 6, now it is 7" in done.stderr
+    assert "steps from 6 to 7" in done.stderr

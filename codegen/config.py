@@ -13,7 +13,6 @@ floats (YAML 1.1 reads it as text), and text for paths.
 
 from __future__ import annotations
 
-import difflib
 import sys
 import types
 import typing
@@ -25,7 +24,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from codegen.errors import ConfigError, InputError
+from codegen.errors import ConfigError, InputError, nearest
 
 Text = Annotated[str, Field(min_length=1)]
 """A string that is not empty."""
@@ -299,12 +298,6 @@ def arms(annotation: Any) -> tuple[Any, ...]:
     if origin in (typing.Union, types.UnionType):
         return tuple(arm for part in typing.get_args(annotation) for arm in arms(part))
     return (annotation,)
-
-
-def nearest(word: object, known: Sequence[str]) -> str:
-    """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
-    near = difflib.get_close_matches(str(word), known, n=1) if known else []
-    return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def note(text: str) -> None:

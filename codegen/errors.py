@@ -4,6 +4,11 @@ Every error that a user can cause is a :class:`CodegenError`. It names the wrong
 remedy; the command line prints it as one line, without a stack trace.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
 
 class CodegenError(Exception):
     """Base of all errors that a user's input or machine can cause.
@@ -61,3 +66,9 @@ class MachineError(CodegenError):
 
 class SandboxError(CodegenError):
     """The machine has no safe way to run untrusted programs, or the sandbox itself failed."""
+
+
+def nearest(word: object, known: Sequence[str]) -> str:
+    """``Did you mean 'x'?`` for the known word nearest to ``word``, or nothing."""
+    near = difflib.get_close_matches(str(word), known, n=1) if known else []
+    return f"Did you mean {near[0]!r}?" if near else ""

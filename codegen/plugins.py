@@ -28,8 +28,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from codegen.config import nearest
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, nearest
 
 BUILT_IN: Mapping[str, Mapping[str, str]] = {
     "generators": {

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 
 from codegen.cogex.family import Family, Item
-from codegen.config import nearest
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, nearest
 
 _WORDS = """
     acorn anchor apple arrow autumn bacon badge basin beach berry blanket bottle branch bread

@@ -22,8 +22,7 @@ from typing import Any
 import click
 
 from codegen.cli.options import Command, command
-from codegen.config import nearest
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, nearest
 from codegen.terminal import echo
 
 _PACKAGE = "codegen.benchmarks"

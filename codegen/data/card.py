@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from codegen.data.manifest import Manifest
 from codegen.data.statistics import statistics_lines
 
@@ -74,6 +72,8 @@ def card(manifest: Manifest) -> str:
     run, counts = manifest.run, manifest.counts
     part = f", part {run.shard}" if run.shard else ""
     skipped = counts["skipped"]
+    from jinja2 import Environment, PackageLoader  # not in every worker
+
     environment = Environment(
         loader=PackageLoader("codegen.data", ""),
         trim_blocks=True,

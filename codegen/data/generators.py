@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
-from codegen.config import nearest
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, nearest
 from codegen.lintseq import LintSeq, normalise
 from codegen.records import Example, Segment, TrainingText
 

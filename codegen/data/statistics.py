@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.evals.statistics import wilson
 from codegen.records import TrainingText
 
 HISTOGRAMS = ("characters", "edits")
@@ -127,6 +126,8 @@ class Statistics:
         if audited <= 0:
             return None
         rate = self.totals.get("dirty_states", 0) / audited
+        from codegen.evals.statistics import wilson  # loads numpy, which workers need not
+
         return rate, *wilson(rate, audited)
 
 

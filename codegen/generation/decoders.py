@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from codegen import plugins
-from codegen.config import Config, Text, nearest, parse_config
+from codegen.config import Config, Text, parse_config
 from codegen.decoding.rpg import METHODS, read_options
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError, ConfigError, nearest
 from codegen.generation.protocol import CAPABILITIES, Backend, Completion, Decoder, Request
 from codegen.records import FinishReason
 

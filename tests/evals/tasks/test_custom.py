@@ -176,7 +176,7 @@ def test_limits_of_a_row_hold(write_rows: Callable[[list[Any]], Path], sandbox: 
         ({"prompt": "x", "tests": "a", "mode": "unsafe"}, "the mode is 'unsafe'"),
         ({"prompt": "x", "tests": "a", "cpu_s": "3"}, "'cpu_s' must be a number above 0"),
         ({"prompt": "x", "tests": "a", "entry_point": "f()"}, "is not a name"),
-        ({"prompt": "x", "tests": "a", "buggy": "b"}, "'buggy' must be a text or a list"),
+        ({"prompt": "x", "tests": "a", "buggy": 3}, "'buggy' must be a text or a list"),
         ([1], "expected a JSON object, got list"),
     ],
 )

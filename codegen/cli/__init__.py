@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from codegen import __version__
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError
 from codegen.terminal import visible
 
 
@@ -75,6 +75,7 @@ class Group(click.Group):
         "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),
         "data": ("codegen.cli.data:data", "Make and inspect training data."),
         "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model from a recipe."),
+        "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
@@ -104,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except CodegenError as error:
-        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+        _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _fail("Interrupted. Run the same command again to resume from what was saved.", 130)
     except BrokenPipeError:

@@ -145,7 +145,7 @@ def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_there(
             asked = replace(asked, prefix=above[:-400] + edited(above[-400:], rng)
                             + SOURCE[start:cursor])  # fmt: skip
             await served.complete(asked)
-            current = served._caches.get(asked.key).cache._ledger.current
+            current = served._worker.caches.get(asked.key).cache._ledger.current
             prompt = served.model.prompter.build(served._within_limits(asked))
             assert current[slice(*prompt.statement)].all() and current[-1]
 

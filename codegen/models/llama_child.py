@@ -7,6 +7,7 @@ its errors to standard error.
 """
 
 import fcntl
+import importlib
 import json
 import os
 import select
@@ -34,9 +35,7 @@ def main() -> None:
     if select.select([0], [], [], 0)[0]:  # closed before that
         return
 
-    from xllamacpp import xllamacpp
-
-    binding: Any = xllamacpp  # compiled, without types
+    binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
     params = binding.CommonParams()
     params.model.path = settings["path"]
     params.model_alias = {settings["name"]}

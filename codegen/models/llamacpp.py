@@ -46,6 +46,10 @@ class LlamaOptions(Config):
 class LlamaServer:
     """A llama.cpp server with one model, alive until ``close()`` or the end of this process.
 
+    Args:
+        port: to listen on; 0: any.
+        api_key: by default one is drawn.
+
     Attributes:
         url: base URL of its routes, without ``/v1``.
         api_key: every route but ``/health`` wants it as a bearer token.
@@ -55,13 +59,15 @@ class LlamaServer:
         ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
     """
 
-    def __init__(self, path: Path, options: LlamaOptions | None = None, port: int = 0) -> None:
+    def __init__(
+        self, path: Path, options: LlamaOptions | None = None, port: int = 0, api_key: str = ""
+    ) -> None:
         options = options or LlamaOptions()
         if importlib.util.find_spec("xllamacpp") is None:
             raise ModelError(f"{path} needs llama.cpp, which is not installed.", INSTALL)
         self.path = path
         self.model = path.stem
-        self.api_key = secrets.token_urlsafe(24)
+        self.api_key = api_key or secrets.token_urlsafe(24)
         settings = {
             **options.model_dump(),
             "threads": options.threads or physical_cores(),

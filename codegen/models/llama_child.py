@@ -35,6 +35,7 @@ def main() -> None:
     if select.select([0], [], [], 0)[0]:  # closed before that
         return
 
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger
     binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
     params = binding.CommonParams()
     params.model.path = settings["path"]

@@ -26,18 +26,23 @@ from typing import IO, Any
 
 from codegen.config import Config, setting
 from codegen.errors import ModelError
+from codegen.models.gguf import read_header
 
 INSTALL = "Install it with: pip install 'codegen-toolkit[gguf]'."
 _CHILD = Path(__file__).with_name("llama_child.py")
+_CONTEXT = 4096  # by default at most; memory grows with it
 _LOG_TAIL = 65536
+_MOMENT_S = 0.2
 _REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
-_PREFIX = re.compile(r"^[\d.]+ [A-Z] (?:\w+ +)?[\w~]+: +")  # of a line of llama.cpp's log
+_ERROR = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w~]+: +")  # begins a line of llama.cpp's log
 
 
 class LlamaOptions(Config):
     """How llama.cpp runs a model."""
 
-    context: int = setting(4096, "tokens of prompt and completion together, per slot", ge=16)
+    context: int = setting(
+        0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0
+    )
     threads: int = setting(0, "CPU threads; 0: one per physical core", ge=0, le=1024)
     gpu_layers: int = setting(-1, "layers on the GPU; -1: as many as fit", ge=-1)
     slots: int = setting(8, "requests decoded at once", ge=1, le=256)
@@ -53,24 +58,28 @@ class LlamaServer:
     Attributes:
         url: base URL of its routes, without ``/v1``.
         api_key: every route but ``/health`` wants it as a bearer token.
-        model: the model's name on the server.
+        model: the model's name on the server: the file's.
+        header: what the file says of its model.
 
     Raises:
+        InputError: if it is no GGUF file, or its header is damaged.
         ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
     """
 
     def __init__(
         self, path: Path, options: LlamaOptions | None = None, port: int = 0, api_key: str = ""
     ) -> None:
-        options = options or LlamaOptions()
+        self.options = options or LlamaOptions()
+        self.header = read_header(path)
         if importlib.util.find_spec("xllamacpp") is None:
             raise ModelError(f"{path} needs llama.cpp, which is not installed.", INSTALL)
         self.path = path
         self.model = path.stem
         self.api_key = api_key or secrets.token_urlsafe(24)
         settings = {
-            **options.model_dump(),
-            "threads": options.threads or physical_cores(),
+            **self.options.model_dump(),
+            "context": self.options.context or min(self.header.context or _CONTEXT, _CONTEXT),
+            "threads": self.options.threads or physical_cores(),
             "path": str(path),
             "name": self.model,
             "api_key": self.api_key,
@@ -83,7 +92,7 @@ class LlamaServer:
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
-        self.close = weakref.finalize(self, _end, self._child, self._log)
+        self.close = weakref.finalize(self, _end, self._child, self._log, os.getpid())
         try:
             self.url = self._start(settings)
         except BaseException:
@@ -104,33 +113,39 @@ class LlamaServer:
         return address
 
     def ended(self) -> bool:
-        """Whether the child is gone."""
-        return self._child.poll() is not None
+        """Whether the child is gone; after a broken connection it may take a moment."""
+        try:
+            self._child.wait(_MOMENT_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def reason(self) -> str:
-        """Why the child ended: its first error, or the signal that ended it."""
+        """Why the child ended, by its log and its exit status."""
         end = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode("utf-8", "replace").splitlines()
-        if cause := next((line for line in lines if _is_cause(line)), ""):
-            words = " ".join(_PREFIX.sub("", cause).split()).rstrip(".")
-            return words if len(words) <= 300 else words[:297] + "..."
-        code = self._child.poll()
-        if code is not None and code < 0:
-            return f"llama.cpp was ended by {signal.Signals(-code).name}"
-        return "llama.cpp gave no reason"
+        errors = [line for line in lines if _ERROR.match(line)]
+        others = [line for line in lines if line.strip() and not _ERROR.match(line)]
+        status = self._child.poll()
+        if status is not None and status < 0:
+            # An assertion's or C++'s words; its errors are those of requests before.
+            words = f"llama.cpp was ended by {signal.Signals(-status).name}"
+            words += f" ({others[-1].strip()})" if others else ""
+        else:
+            words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
+        words = " ".join(_ERROR.sub("", words).split()).rstrip(".")
+        return words if len(words) <= 300 else words[:297] + "..."
 
 
-def _end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], log: IO[bytes], parent: int) -> None:
+    if os.getpid() != parent:  # a fork's copy of the object
+        return
     child.kill()
     child.wait()
     for stream in (child.stdin, child.stdout, log):
         if stream:
             stream.close()
-
-
-def _is_cause(line: str) -> bool:
-    return bool(_PREFIX.match(line)) or "GGML_ASSERT" in line or line.startswith("MemoryError")
 
 
 def physical_cores() -> int:

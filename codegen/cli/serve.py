@@ -19,7 +19,7 @@ from codegen.terminal import echo
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
 
-_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client")
+_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
 @click.group(cls=Group)

@@ -30,7 +30,9 @@ class ClientOptions(Config):
     )
     model: str = setting("", "Name of the model on that server.")
     llm: str | None = setting(
-        None, "A local model instead: embedded, a directory or a hub id.", metavar="MODEL"
+        None,
+        "A local model instead: embedded, a directory, a hub id or a GGUF file.",
+        metavar="MODEL",
     )
     batch_size: int = setting(
         1, "Requests that --llm runs at once; above 1 they affect one another.", ge=1
@@ -159,7 +161,8 @@ class PseudoModelOptions(Config):
     """The options that name a model to write and emulate pseudo-programs."""
 
     model: str = setting(
-        "embedded", "Model: embedded, a directory or a hub id; with --endpoint, its name there."
+        "embedded",
+        "Model: embedded, a directory, a hub id or a GGUF file; with --endpoint, its name there.",
     )
     endpoint: str | None = setting(
         None, "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
@@ -198,7 +201,7 @@ def opened_model(
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
     from codegen.generation import Decoder
-    from codegen.generation.backends import Endpoint, open_backend
+    from codegen.generation.backends import Endpoint, local_backend, open_backend
     from codegen.generation.cached import CachedBackend, ResponseCache
     from codegen.models.embedded import cache_dir
 
@@ -213,7 +216,8 @@ def opened_model(
         else:
             if client.api_key_env:
                 raise ConfigError("--api-key-env requires --endpoint.", "Leave it out.")
-            backend = open_backend("transformers", client.model, batch_size=client.batch_size)
+            kind = local_backend(client.model)
+            backend = open_backend(kind, client.model, batch_size=client.batch_size)
             weights = backend.identity(Decoder())["model_fingerprint"]
             identity = {"model": client.model, "weights": weights}
             tuned, use_chat = backend.style == "plain", bool(client.chat)

@@ -67,7 +67,7 @@ class TaskOptions(Config):
 class RunOptions(BackendOptions):
     """The options of ``codegen eval run``."""
 
-    model: str = setting(..., "Model: embedded, a directory or a hub id.")
+    model: str = setting(..., "Model: embedded, a directory, a hub id or a GGUF file.")
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
@@ -114,6 +114,7 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None
     loaded = load_task(task, given.source)
+    backend = given.backend_of(given.model)
     with Progress("samples") as progress:
         sampled = sample_task(
             loaded,
@@ -125,8 +126,8 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
             decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
             limit=given.limit,
             batch_size=given.batch_size,
-            backend=given.backend,
-            options=given.own_options(),
+            backend=backend,
+            options=given.own_options(backend),
             on_progress=progress.update,
         )
     if not as_json:

@@ -11,7 +11,7 @@ import click
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.generation.backends import OLD_NAMES
+from codegen.generation.backends import OLD_NAMES, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ class BackendOptions(Config):
 
     backend: str = setting(
         "transformers",
-        "What runs the model: transformers (in this process), vllm (docs/vllm.md), or openai (a "
-        "server that speaks OpenAI's protocol).",
+        "What runs the model: transformers (in this process), llamacpp (llama.cpp; chosen for a "
+        "GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol).",
         old_values=OLD_NAMES,
     )
     endpoint: str | None = setting(
@@ -33,6 +33,12 @@ class BackendOptions(Config):
     api_key_env: str = setting("", "Environment variable that holds the server's API key.")
     vllm_option: dict[str, Any] = setting(
         {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
+    )
+    llama_option: dict[str, Any] = setting(
+        {},
+        "An option of llama.cpp: context, threads, slots or gpu_layers (docs/models.md). "
+        "Repeatable.",
+        metavar="KEY=VALUE",
     )
     decoder: str | None = setting(
         None,
@@ -59,11 +65,24 @@ class BackendOptions(Config):
         if self.backend == "openai" and not self.endpoint:
             raise ConfigError("--backend openai requires --endpoint URL.")
 
-    def own_options(self) -> dict[str, Any]:
+    def backend_of(self, model: str) -> str:
+        """The back-end that runs a model: the one given, else by the model's name.
+
+        Raises:
+            ConfigError: if there are options of another back-end.
+        """
+        found = self.backend if "backend" in self.model_fields_set else local_backend(model)
+        if self.llama_option and found != "llamacpp":
+            raise ConfigError("--llama-option requires a GGUF file or --backend llamacpp.")
+        return found
+
+    def own_options(self, backend: str) -> dict[str, Any]:
         """The options of the back-end alone, as ``open_backend`` takes them."""
-        if self.backend == "vllm":
+        if backend == "vllm":
             return {"options": self.vllm_option}
-        if self.backend == "openai":
+        if backend == "llamacpp":
+            return {"options": self.llama_option}
+        if backend == "openai":
             return {"url": self.endpoint, "api_key_env": self.api_key_env}
         return {}
 
@@ -71,7 +90,7 @@ class BackendOptions(Config):
 class GenerateOptions(BackendOptions):
     """The options of ``codegen generate``."""
 
-    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    model: str = setting("embedded", "Model: embedded, a directory, a hub id or a GGUF file.")
     prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
     file: str | None = setting(None, "Read the prompt from a file; - is standard input.")
     chat: bool | None = setting(
@@ -113,14 +132,17 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
 
     text = given.prompt if given.prompt is not None else _read(str(given.file))
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
+    kind = given.backend_of(given.model)
     if given.decoder:  # a mistake is found before the model is loaded
-        supported(Decoder(given.decoder, given.decoder_option), backend_class(given.backend))
-    own = given.own_options()
-    if given.backend == "transformers":
+        supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
+    own = given.own_options(kind)
+    if kind == "transformers":
         own |= {"window": 4, "infinite": _infinite(given)}
     elif given.lm_infinite:
         raise ConfigError("--lm-infinite requires --backend transformers.")
-    backend = open_backend(given.backend, given.model, **own)
+    elif kind == "llamacpp":
+        own |= {"batch_size": given.n}
+    backend = open_backend(kind, given.model, **own)
     style = backend.style
     use_chat = style == "chat" if given.chat is None else given.chat
     inserts = backend.decoder == "insertion"

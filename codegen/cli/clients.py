@@ -92,7 +92,7 @@ class ClientOptions(Config):
     model: str = setting("", "An endpoint's name, or with --endpoint the model's name there.")
     llm: str | None = setting(
         None,
-        "A model: embedded, a directory, a hub id or the name of an endpoint.",
+        "A model: embedded, a directory, a hub id, a GGUF file or the name of an endpoint.",
         metavar="MODEL",
     )
     batch_size: int = setting(
@@ -221,7 +221,8 @@ class PseudoModelOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, a directory, a hub id or an endpoint; with --endpoint, its name there.",
+        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; with --endpoint, its "
+        "name there.",
     )
     shots: int | None = setting(
         None,
@@ -259,7 +260,7 @@ def opened_model(
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
     from codegen.generation import Decoder
-    from codegen.generation.backends import open_backend
+    from codegen.generation.backends import local_backend, open_backend
 
     def made(backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool) -> OpenModel:
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
@@ -278,7 +279,8 @@ def opened_model(
         with opened_endpoint(endpoint, server) as (backend, _):
             yield made(backend, endpoint.identity(), False, chat)
         return
-    backend = open_backend("transformers", client.model, batch_size=client.batch_size)
+    kind = local_backend(client.model)
+    backend = open_backend(kind, client.model, batch_size=client.batch_size)
     weights = backend.identity(Decoder())["model_fingerprint"]
     identity = {"model": client.model, "weights": weights}
     yield made(backend, identity, backend.style == "plain", bool(client.chat))

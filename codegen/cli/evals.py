@@ -69,7 +69,7 @@ class TaskOptions(Config):
 class RunOptions(BackendOptions):
     """The options of ``codegen eval run``."""
 
-    model: str = setting(..., "Model: embedded, a directory, a hub id or an endpoint.")
+    model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
@@ -118,6 +118,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
 
     at_once = given.batch_size if "batch_size" in given.model_fields_set else None
     endpoint = given.server_of(given.model, server, at_once)
+    kind = "openai" if endpoint else given.backend_of(given.model)
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None
@@ -136,7 +137,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
                 limit=given.limit,
                 batch_size=given.batch_size,
                 backend=backend,
-                options=given.own_options(),
+                options=None if endpoint else given.own_options(kind),
                 on_progress=progress.update,
             )
 
@@ -147,7 +148,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
                 llm = {"llm": spent}
                 sampled = sample(backend)
         else:
-            sampled = sample(given.backend)
+            sampled = sample(kind)
     except IncompleteRun as error:
         if not as_json:
             raise

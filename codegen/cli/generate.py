@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.generation.backends import OLD_NAMES
+from codegen.generation.backends import OLD_NAMES, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
@@ -29,12 +28,19 @@ class BackendOptions(Config):
 
     backend: str = setting(
         "transformers",
-        "What runs the model: transformers (in this process), vllm (docs/vllm.md), or openai (a "
-        "server that speaks OpenAI's protocol; implied by --endpoint and by an endpoint's name).",
+        "What runs the model: transformers (in this process), llamacpp (llama.cpp; chosen for a "
+        "GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; "
+        "chosen by --endpoint and by an endpoint's name).",
         old_values=OLD_NAMES,
     )
     vllm_option: dict[str, Any] = setting(
         {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
+    )
+    llama_option: dict[str, Any] = setting(
+        {},
+        "An option of llama.cpp: context, threads, slots or gpu_layers (docs/models.md). "
+        "Repeatable.",
+        metavar="KEY=VALUE",
     )
     decoder: str | None = setting(
         None,
@@ -57,9 +63,21 @@ class BackendOptions(Config):
         if self.vllm_option and self.backend != "vllm":
             raise ConfigError("--vllm-option requires --backend vllm.")
 
-    def own_options(self) -> dict[str, Any]:
+    def backend_of(self, model: str) -> str:
+        """The back-end that runs a model: the one given, else by the model's name.
+
+        Raises:
+            ConfigError: if there are options of another back-end.
+        """
+        found = self.backend if "backend" in self.model_fields_set else local_backend(model)
+        if self.llama_option and found != "llamacpp":
+            raise ConfigError("--llama-option requires a GGUF file or --backend llamacpp.")
+        return found
+
+    def own_options(self, backend: str) -> dict[str, Any]:
         """The options of the back-end alone, as ``open_backend`` takes them."""
-        return {"options": self.vllm_option} if self.backend == "vllm" else {}
+        found = {"vllm": self.vllm_option, "llamacpp": self.llama_option}
+        return {"options": found[backend]} if backend in found else {}
 
     def server_of(
         self, model: str, server: EndpointOptions, at_once: int | None = None
@@ -83,13 +101,17 @@ class BackendOptions(Config):
                 "--backend openai requires --endpoint URL, or the name of an endpoint as --model.",
                 "List the names with: codegen models list",
             )
+        if found and self.llama_option:
+            raise ConfigError("--llama-option cannot be combined with a server.", "Leave it out.")
         return found
 
 
 class GenerateOptions(BackendOptions):
     """The options of ``codegen generate``."""
 
-    model: str = setting("embedded", "Model: embedded, a directory, a hub id or an endpoint.")
+    model: str = setting(
+        "embedded", "Model: embedded, a directory, a hub id, a GGUF file or an endpoint."
+    )
     prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
     file: str | None = setting(None, "Read the prompt from a file; - is standard input.")
     chat: bool | None = setting(
@@ -140,22 +162,30 @@ def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> 
     from codegen.generation.decoders import supported
 
     endpoint = given.server_of(given.model, server)
-    kind = "openai" if endpoint else given.backend
-    if given.logprobs and not endpoint:
-        raise ConfigError("--logprobs requires a server (--endpoint, or an endpoint as --model).")
+    kind = "openai" if endpoint else given.backend_of(given.model)
+    if given.logprobs and kind not in ("openai", "llamacpp"):
+        raise ConfigError("--logprobs requires a server or a GGUF file.")
     if given.lm_infinite and kind != "transformers":
         raise ConfigError("--lm-infinite requires --backend transformers.")
     if given.decoder:  # a mistake is found before the model is loaded
         supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
     if endpoint:
+        from codegen.generation.openai import predicted_tokens
+
         endpoint = replace(endpoint, predicts=bool(given.original))
         with opened_endpoint(endpoint, server) as (backend, spent):
             made = _generate(given, backend, as_json)
-        _note_what_was_ignored(given, made)
+        if given.original and not any(any(predicted_tokens(sample.meta)) for sample in made):
+            echo(
+                "Note: the server reports no predicted tokens; it may have ignored --original.",
+                err=True,
+            )
         return {"samples": [asdict(sample) for sample in made], "llm": spent}
-    own = given.own_options()
+    own = given.own_options(kind)
     if kind == "transformers":
         own |= {"window": 4, "infinite": _infinite(given)}
+    elif kind == "llamacpp":
+        own |= {"batch_size": given.n}
     made = _generate(given, open_backend(kind, given.model, **own), as_json)
     return {"samples": [asdict(sample) for sample in made]}
 
@@ -206,20 +236,9 @@ def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[S
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
-    return made
-
-
-def _note_what_was_ignored(given: GenerateOptions, made: Sequence[Sample]) -> None:
-    """Says what the server was asked for and gave no sign of."""
-    from codegen.generation.openai import predicted_tokens
-
     if given.logprobs and not all(sample.meta.get("logprobs") for sample in made):
         echo("Note: the server gave no log-probabilities.", err=True)
-    if given.original and not any(any(predicted_tokens(sample.meta)) for sample in made):
-        echo(
-            "Note: the server reports no predicted tokens; it may have ignored --original.",
-            err=True,
-        )
+    return made
 
 
 def _infinite(given: GenerateOptions) -> LMInfinite | None:

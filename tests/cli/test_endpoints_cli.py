@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
+from codegen.generation.endpoints import named_endpoints
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -464,3 +466,20 @@ def test_the_key_is_in_no_file_and_no_argument_list(
     holding = [str(path) for path in files if KEY.encode() in path.read_bytes()]
     assert not holding and KEY.encode() not in said
     assert not any(KEY.encode() in line for line in seen)
+
+
+# The documentation
+
+
+def test_the_blocks_of_the_documentation_are_right(codegen: Codegen, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    lines = [line.split("  #")[0] for line in text.replace("\\\n", " ").splitlines()]
+    adding = [shlex.split(line)[1:] for line in lines if line.startswith("codegen models add")]
+    assert len(adding) >= 8
+    for arguments in adding:
+        code, _, err = codegen(*arguments)
+        assert code == 0, err
+    (block,) = re.findall(r"^```toml\n(\[gpt\]\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config" / "models.toml").write_text(block)
+    ((name, endpoint),) = named_endpoints().items()
+    assert (name, endpoint.rpm, endpoint.body["max_tokens"]) == ("gpt", 500, None)

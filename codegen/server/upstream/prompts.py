@@ -175,7 +175,7 @@ def _question(text: Window) -> str:
 
 # What tokenizers of code models know as one token.
 _CONTROL = re.compile(
-    r"<\|[^<>|\n]{1,40}\|>|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+    r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
     r"|</?s>|<(?:unk|pad|bos|eos|EOT|PRE|SUF|MID|reponame|filename)>|<(?:start|end)_of_turn>"
     r"|<(?:fim|issue|jupyter|commit|gh|repo|file|empty)[-_][a-z_]+>"
     r"|\[/?(?:INST|SUFFIX|PREFIX|MIDDLE|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"

@@ -26,7 +26,7 @@ Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
     "qwen", "starcoder", "santacoder", "deepseek", "codellama", "codestral",
 ]  # fmt: skip
-_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client")
+_NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
 @click.group(cls=Group)

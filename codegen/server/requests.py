@@ -64,7 +64,12 @@ class DocumentKey(NamedTuple):
 
 
 class Snippet(NamedTuple):
-    """Text of another file."""
+    """Text of another file.
+
+    Attributes:
+        name: of the file; the same one may have several.
+        text: a part of it.
+    """
 
     name: str
     text: str
@@ -79,7 +84,9 @@ class CompletionRequest:
         prefix, suffix: the text around the cursor, as much of it as the client sent.
         language: the editor's name for the language.
         path: of the document; a label, no file is opened.
-        snippets: text of other files.
+        snippets: text of other files, the most important last.
+        snippet_share: most of the prompt's tokens that they take.
+        repository: its name, for models that were trained with it in front of its files.
         candidates: how many different candidates to return.
         params: of each candidate. Temperature 0 gives the most probable text and, as further
             candidates, its nearest rivals; above 0 each candidate is sampled.
@@ -100,6 +107,8 @@ class CompletionRequest:
     language: str = ""
     path: str = ""
     snippets: tuple[Snippet, ...] = ()
+    snippet_share: float = 0.25
+    repository: str = ""
     candidates: int = 1
     params: SamplingParams = SamplingParams(max_new_tokens=64)
     stop: tuple[str, ...] = ()

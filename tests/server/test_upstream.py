@@ -139,10 +139,13 @@ def test_infill_gets_the_text_around_the_cursor_and_other_files(made: Make, ask:
 
 def test_other_files_come_before_the_prompt_in_the_family_s_layout(made: Make, ask: Any) -> None:
     server, engine = made(fim="qwen", sentinels=True)
-    asked = ask("a = ", "\n", snippets=(Snippet("b.py", "x\n"),), path="file:///home/me/src/a.py")
-    complete(engine, asked)
+    snippets = (Snippet("b.py", "x\n"), Snippet("b.py", "y\n"))
+    path = "file:///home/me/src/a.py"
+    complete(engine, ask("a = ", "\n", snippets=snippets, path=path, repository="house"))
     prompt = server.bodies()[0]["prompt"]
-    assert prompt.startswith("<|file_sep|>b.py\nx\n\n<|file_sep|>a.py\n<|fim_prefix|>a = ")
+    assert prompt.startswith(
+        "<|repo_name|>house\n<|file_sep|>b.py\nx\n\ny\n\n<|file_sep|>a.py\n<|fim_prefix|>a = "
+    )
     assert "/home/me" not in prompt
 
 

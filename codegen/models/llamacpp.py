@@ -114,6 +114,11 @@ class LlamaServer:
             raise ModelError(f"{self.path} does not load: {self.reason()}.", _REMEDY)
         return address
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
     def ended(self) -> bool:
         """Whether the child is gone; after a broken connection it may take a moment."""
         try:

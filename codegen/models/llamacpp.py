@@ -119,6 +119,11 @@ class LlamaServer:
         """The child's process id."""
         return self._child.pid
 
+    def again(self) -> LlamaServer:
+        """A new child in the place of one that ended: same file, options, port and key."""
+        port = int(self.url.rpartition(":")[2])
+        return LlamaServer(self.path, self.options, port, self.api_key)
+
     def ended(self) -> bool:
         """Whether the child is gone; after a broken connection it may take a moment."""
         try:

@@ -14,13 +14,13 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.generation.backends import Endpoint, is_loopback
+from codegen.generation.backends import Endpoint, is_loopback, local_backend
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import Upstream
+    from codegen.server.upstream import LlamaUpstream, Upstream
 
 Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
@@ -39,7 +39,7 @@ class EngineOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, a directory or a hub id; with --upstream, its name on the server.",
+        "Model: embedded, a directory, a hub id or a GGUF file; with --upstream, its name there.",
         shown="embedded, or the only one of the upstream",
     )
     upstream: str = setting(
@@ -63,7 +63,13 @@ class EngineOptions(Config):
     )
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16)
-    threads: int = setting(1, "CPU threads of the model.", ge=1, le=512)
+    threads: int = setting(
+        1,
+        "CPU threads of the model.",
+        ge=1,
+        le=512,
+        shown="1; one per core for a GGUF file",
+    )
     exclude: tuple[str, ...] = setting(
         (),
         "Paths that get no completions, in addition to keys and other secrets. Repeatable.",
@@ -76,11 +82,15 @@ class EngineOptions(Config):
 
     def _check(self) -> None:
         fields = type(self).model_fields
-        only = _OF_A_MODEL if self.upstream else _OF_AN_UPSTREAM
-        for name in only:
+        kind, others = "a transformers model", _OF_AN_UPSTREAM
+        if self.upstream:
+            kind, others = "--upstream", _OF_A_MODEL
+        elif local_backend(self.model) == "llamacpp":
+            kind, others = "a GGUF file", _NOT_OF_LLAMA
+        for name in others:
             if getattr(self, name) != fields[name].default:
-                kind = "a model on this machine" if self.upstream else "--upstream"
-                raise ConfigError(f"--{name.replace('_', '-')} applies only to {kind}.")
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} cannot be used with {kind}.", "Leave it out.")
 
     def endpoint(self) -> Endpoint:
         """The upstream, with its address checked."""
@@ -89,6 +99,9 @@ class EngineOptions(Config):
 
 _OF_A_MODEL = ("precision", "cache_mib", "threads")
 _OF_AN_UPSTREAM = ("api_key_env", "fim")
+_NOT_OF_LLAMA = ("precision", "cache_mib", "api_key_env")
+_LLAMA_SLOTS = 4  # documents whose states are kept
+_LLAMA_MARGIN = 512  # tokens: the length of text is estimated
 
 
 @command(
@@ -213,6 +226,10 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
     if given.upstream:
         return CompletionEngine(_upstream(given, limits, patient), limits)
+    from codegen.models.gguf import find_gguf
+
+    if gguf := find_gguf(given.model):
+        return CompletionEngine(_llama(given, gguf, limits), limits)
     import torch
 
     from codegen.models import load
@@ -245,6 +262,21 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
             raise
         logging.getLogger("codegen.server").warning("%s", error)
         upstream.report("Warning", str(error))
+    return upstream
+
+
+def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstream:
+    from codegen.models.llamacpp import LlamaOptions, LlamaServer
+    from codegen.server.upstream import LlamaUpstream
+
+    options = LlamaOptions(
+        context=given.context + _LLAMA_MARGIN,
+        threads=given.threads if "threads" in given.model_fields_set else 0,
+        slots=_LLAMA_SLOTS,
+    )
+    server = LlamaServer(gguf, options)
+    upstream = LlamaUpstream(server, fim=given.fim, layout=given.layout, limits=limits)
+    upstream.check()
     return upstream
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen.errors import CodegenError
+from codegen.models.llamacpp import LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
 from codegen.server.prompts import Layout
@@ -121,6 +122,38 @@ class Upstream:
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
         """See :class:`codegen.server.engine.Source`."""
         return _Worker(self, queue, limits, metrics)
+
+
+class LlamaUpstream(Upstream):
+    """A GGUF file, run by llama.cpp in a child process, which is started again if it ends.
+
+    Args:
+        server: the child; ends with this object.
+        layout, fim, limits: see :class:`Upstream`.
+    """
+
+    def __init__(
+        self, server: LlamaServer, *, fim: str, layout: Layout, limits: ServerLimits
+    ) -> None:
+        super().__init__(
+            f"{server.url}/v1",
+            model=server.model,
+            key=server.api_key,
+            fim=fim,
+            layout=layout,
+            limits=limits,
+        )
+        self.server = server
+
+    async def ask(self, client: Client) -> Offer:
+        """See :class:`Upstream`."""
+        await asyncio.to_thread(self._restart)
+        return await super().ask(client)
+
+    def _restart(self) -> None:
+        if self.server.ended():
+            log.warning("%s stopped: %s.", self.server.path.name, self.server.reason())
+            self.server = self.server.again()
 
 
 @dataclass

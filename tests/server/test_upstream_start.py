@@ -54,8 +54,8 @@ def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedPro
          "offers no completions by --fim infill"),
         ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
         ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
-        ("{url}", ["--threads", "3"], 2, "--threads applies only to a model on this machine"),
-        ("", ["--fim", "qwen"], 2, "--fim applies only to --upstream"),
+        ("{url}", ["--threads", "3"], 2, "--threads cannot be used with --upstream"),
+        ("", ["--fim", "qwen"], 2, "--fim cannot be used with a transformers model"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(
@@ -93,6 +93,16 @@ def test_a_server_that_speaks_something_else(raw: bytes) -> None:
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and "Error" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_named_endpoint(server: UpstreamServer, tmp_path: Path) -> None:
+    table = f'[here]\nurl = "{server.url}"\nmodel = "absent"\napi_key_env = "THE_KEY"\n'
+    (tmp_path / "models.toml").write_text(table)
+    done = run("http", "--port", "0", "--upstream", "here", CODEGEN_CONFIG=str(tmp_path))
+    assert done.returncode == 1 and "has no model 'absent'" in done.stderr  # the key was right
+    options = ["--upstream", "here", "--model", "talkr"]
+    done = run("http", "--port", "0", *options, CODEGEN_CONFIG=str(tmp_path))
+    assert done.returncode == 1 and "Did you mean 'talker'?" in done.stderr
 
 
 def _message(body: Any) -> bytes:

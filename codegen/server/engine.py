@@ -162,13 +162,16 @@ class CompletionEngine:
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
-        most = min(limits.max_tokens, self.model.limit // 2)
+        if request.patient:
+            most, longest_s = limits.conversation_tokens, limits.conversation_s
+        else:
+            most, longest_s = min(limits.max_tokens, self.model.limit // 2), limits.deadline_s
         params = request.params
         return replace(
             request,
             params=replace(params, max_new_tokens=min(params.max_new_tokens, most)),
             candidates=max(1, min(request.candidates, limits.candidates)),
-            deadline_s=min(request.deadline_s, limits.deadline_s),
+            deadline_s=min(request.deadline_s, longest_s),
         )
 
     def _forget(self, matches: Matches) -> None:
@@ -251,9 +254,8 @@ class CompletionEngine:
         if job.warm_up:
             return Completion(())
         inexact, settling_s = document.cache.inexact, 0.0
-        single = request.candidates == 1 and request.params.temperature == 0
         doubtful = request.settle and prompt.ids == document.doubtful
-        if inexact and (doubtful or not single or prompt.quote != document.quote):
+        if inexact and (doubtful or request.exact or prompt.quote != document.quote):
             settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
@@ -284,6 +286,8 @@ class CompletionEngine:
             recomputed=inexact if settling_s else 0,
             seen=prompt.seen,
             settled=search.settled,
+            accepted=search.accepted,
+            rejected=search.rejected,
             stages=stages,
         )
 

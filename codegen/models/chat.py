@@ -54,7 +54,7 @@ def conversation(
 
 
 def _opening(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
-    _require_template(tokenizer)
+    require_template(tokenizer)
     from jinja2.exceptions import TemplateError
 
     try:
@@ -69,7 +69,7 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     Raises:
         ModelError: if the tokenizer has no chat template.
     """
-    _require_template(tokenizer)
+    require_template(tokenizer)
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
     rendered = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -80,7 +80,8 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     return [*closing, tokenizer.eos_token_id]
 
 
-def _require_template(tokenizer: Any) -> None:
+def require_template(tokenizer: Any) -> None:
+    """Raises a ModelError if the tokenizer has no chat template."""
     if not tokenizer.chat_template:
         raise ModelError(
             "The model's tokenizer has no chat template.",

@@ -16,7 +16,7 @@ from codegen.server.engine import CompletionEngine
 from codegen.server.guard import Guard, error_response
 from codegen.server.http import chat, llamacpp, ollama, openai, responses, tabby
 from codegen.server.http.wire import Refused, read_object
-from codegen.server.requests import Overloaded, Superseded
+from codegen.server.requests import Overloaded, Superseded, Unavailable
 from codegen.server.service import ClientLeft, CompletionService
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ async def _answer(service: CompletionService, handler: Handler, request: Request
         return error_response(path, 409, str(error))
     except Overloaded as error:
         return error_response(path, 429, str(error), headers={"retry-after": "1"})
+    except Unavailable as error:
+        return error_response(path, 503, str(error), headers={"retry-after": "1"})
     except CodegenError as error:
         log.warning("%s", error)
         return error_response(path, 500, str(error))

@@ -52,12 +52,15 @@ from codegen.server.http.wire import (
     check_model,
     event_stream,
     first_of,
+    local_model,
+    longest_of,
     only,
     read_object,
     text_of,
 )
 from codegen.server.requests import CompletionRequest, TokenLogprob
-from codegen.server.service import CompletionService
+from codegen.server.service import CompletionService, unless_left
+from codegen.server.upstream import Upstream
 
 _HEAD_LINES = 60  # a conversation is known by its first lines
 _FIM_TOKENS = 64
@@ -190,7 +193,7 @@ async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, li
     Raises:
         Refused: if it is too long, or the template refuses it.
     """
-    model = service.engine.model
+    model = local_model(service, "A conversation in this dialect")
     if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
         raise _too_long(f"over {model.longest}", model.longest)
     turns = [{**turn, "content": _sound(turn["content"])} for turn in turns]
@@ -237,9 +240,10 @@ async def conversation_request(
         Refused: if the model has no chat template, or the conversation is too long.
     """
     text, ids = await render(service, turns)
-    room = service.engine.model.longest - len(ids)
+    longest = longest_of(service)
+    room = longest - len(ids)
     if room < 1:
-        raise _too_long(len(ids), service.engine.model.longest)
+        raise _too_long(len(ids), longest)
     return CompletionRequest(
         UNNAMED,
         "\n".join(text.splitlines()[:_HEAD_LINES]),
@@ -262,8 +266,12 @@ async def conversation_request(
 
 async def chat_completions(service: CompletionService, request: Request) -> Response:
     """``/v1/chat/completions``."""
-    body = ChatBody.read(await read_object(request))
+    given = await read_object(request)
+    body = ChatBody.read(given)
+    turns = turns_of(body.messages)
     check_model(body.model, service.engine.model)
+    if isinstance(upstream := service.engine.model, Upstream):
+        return await relay(service, request, upstream, "chat/completions", given)
     check_together(
         service,
         n=body.n,
@@ -278,7 +286,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         raise Refused("A stream requires n = 1.", param="n")
     asked = await conversation_request(
         service,
-        turns_of(body.messages),
+        turns,
         max_tokens=body.max_completion_tokens or body.max_tokens,
         temperature=body.temperature,
         top_p=body.top_p,
@@ -289,7 +297,7 @@ async def chat_completions(service: CompletionService, request: Request) -> Resp
         logprobs=body.top_logprobs if body.logprobs else None,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
-        logit_bias=bias_of(body.logit_bias, service.engine.model),
+        logit_bias=bias_of(body.logit_bias, service),
         top_k=max(0, body.top_k),
     )
     return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)
@@ -309,6 +317,35 @@ async def fim_completions(service: CompletionService, request: Request) -> Respo
     )
     asked = text_request(service, text, body.prompt)
     return await _answer(service, request, asked, body.stream, True)
+
+
+async def relay(
+    service: CompletionService,
+    request: Request,
+    upstream: Upstream,
+    route: str,
+    given: dict[str, Any],
+) -> Response:
+    """Passes a checked conversation on to the server that completions come from, and its answer
+    back; the connection there is closed when the client leaves.
+
+    Args:
+        service: with the limits.
+        request: whose client may leave.
+        upstream: the server.
+        route: below its base URL.
+        given: the body.
+
+    Raises:
+        Refused: if the server refuses it.
+        Unavailable: if it does not answer.
+    """
+    body = {**given, "model": upstream.name}
+    if given.get("stream"):
+        rows = upstream.stream(route, body)
+        return await event_stream(request, rows, "[DONE]")
+    work = upstream.json(route, body, service.engine.limits.conversation_s)
+    return JSONResponse(await unless_left(request, work))
 
 
 async def _answer(

@@ -29,9 +29,12 @@ from codegen.server.http.wire import (
     TopP,
     Whole,
     event_stream,
+    local_model,
+    longest_of,
     read_object,
     snippets,
 )
+from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService
 
@@ -186,16 +189,16 @@ def _selected(row: dict[str, Any], wanted: list[str]) -> dict[str, Any]:
 async def props(service: CompletionService, _: Request) -> Response:
     """``/props``: what clients ask of llama.cpp's server at their start."""
     model, limits = service.engine.model, service.engine.limits
-    tokenizer = model.tokenizer
+    tokenizer = model.tokenizer if isinstance(model, CompletionModel) else None
     return JSONResponse(
         {
-            "default_generation_settings": {"n_ctx": model.longest},
+            "default_generation_settings": {"n_ctx": longest_of(service)},
             "total_slots": limits.together,
             "model_alias": model.name,
             "model_path": model.name,
-            "chat_template": tokenizer.chat_template or "",
-            "bos_token": tokenizer.bos_token or "",
-            "eos_token": tokenizer.eos_token or "",
+            "chat_template": getattr(tokenizer, "chat_template", "") or "",
+            "bos_token": getattr(tokenizer, "bos_token", "") or "",
+            "eos_token": getattr(tokenizer, "eos_token", "") or "",
             "build_info": f"codegen {__version__}",
             "is_sleeping": False,
         }
@@ -214,7 +217,7 @@ class TokenizeBody(Body):
 
 async def tokenize(service: CompletionService, request: Request) -> Response:
     """``/tokenize``: ids of a text, whose control tokens are read as such."""
-    body, model = TokenizeBody.read(await read_object(request)), service.engine.model
+    body, model = TokenizeBody.read(await read_object(request)), local_model(service, "/tokenize")
     core, special = model.tokenizer.backend_tokenizer, body.add_special or body.add_special_tokens
     text = body.content + body.prompt
     ids = (await asyncio.to_thread(core.encode, text, add_special_tokens=special)).ids
@@ -232,7 +235,8 @@ class DetokenizeBody(Body):
 
 async def detokenize(service: CompletionService, request: Request) -> Response:
     """``/detokenize``: the text of ids."""
-    body, model = DetokenizeBody.read(await read_object(request)), service.engine.model
+    model = local_model(service, "/detokenize")
+    body = DetokenizeBody.read(await read_object(request))
     if unknown := [token for token in body.tokens if token >= len(model.vocabulary.tokens)]:
         raise Refused(f"The model has no token {unknown[0]}.", param="tokens")
     text = model.tokenizer.backend_tokenizer.decode(body.tokens, skip_special_tokens=False)

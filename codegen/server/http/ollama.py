@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from codegen import __version__
+from codegen.server.engine import Source
 from codegen.server.http.chat import Message, conversation_request, turns_of
 from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
 from codegen.server.http.wire import (
@@ -33,9 +34,11 @@ from codegen.server.http.wire import (
     check_model,
     first_of,
     line_stream,
+    longest_of,
     only,
     read_object,
 )
+from codegen.server.model import CompletionModel
 from codegen.server.requests import Completion, CompletionRequest
 from codegen.server.service import CompletionService
 
@@ -127,7 +130,7 @@ async def generate(service: CompletionService, request: Request) -> Response:
     check_model(body.model, model)
     if not (body.prompt or body.suffix):
         return _loaded(service, {"response": ""})
-    if body.suffix or body.raw or not model.tokenizer.chat_template:
+    if body.suffix or body.raw or not _chats(model):
         text = TextBody(
             suffix=body.suffix,
             max_tokens=options.num_predict if options.num_predict > 0 else 128,
@@ -176,6 +179,11 @@ async def _conversation(
         presence_penalty=options.presence_penalty,
         frequency_penalty=options.frequency_penalty,
     )
+
+
+def _chats(model: Source) -> bool:
+    """Whether a prompt is a user's turn; an upstream's is refused as that."""
+    return not isinstance(model, CompletionModel) or bool(model.tokenizer.chat_template)
 
 
 def _temperature(options: Options, default: float) -> float:
@@ -249,7 +257,7 @@ async def tags(service: CompletionService, _: Request) -> Response:
         "model": model.name,
         "modified_at": "1970-01-01T00:00:00Z",
         "size": 0,
-        "digest": model.fingerprint,
+        "digest": model.fingerprint if isinstance(model, CompletionModel) else "",
         "details": _details(service),
     }
     return JSONResponse({"models": [entry]})
@@ -275,20 +283,21 @@ async def show(service: CompletionService, request: Request) -> Response:
         {
             "modelfile": "",
             "parameters": "",
-            "template": model.tokenizer.chat_template or "",
+            "template": "",
             "details": _details(service),
             "model_info": {
                 "general.architecture": kind,
-                f"{kind}.context_length": model.longest,
+                f"{kind}.context_length": longest_of(service),
             },
-            "capabilities": ["completion", *(["insert"] if model.family else [])],
+            "capabilities": ["completion", *(["insert"] if getattr(model, "family", None) else [])],
             "modified_at": "1970-01-01T00:00:00Z",
         }
     )
 
 
 def _details(service: CompletionService) -> dict[str, Any]:
-    kind = service.engine.model.model.config.model_type
+    model = service.engine.model
+    kind = model.model.config.model_type if isinstance(model, CompletionModel) else "upstream"
     return {
         "parent_model": "",
         "format": "safetensors",

@@ -34,6 +34,8 @@ from codegen.server.http.wire import (
     bias_of,
     event_stream,
     first_of,
+    local_model,
+    longest_of,
     only,
     snippets,
 )
@@ -125,6 +127,8 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
     fills = bool(suffix) or foreign is not None
     default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
     temperature = default_temperature if body.temperature is None else body.temperature
+    if body.presence_penalty or body.frequency_penalty or body.top_k > 0:
+        local_model(service, "A penalty or top_k")
     check_together(
         service,
         n=body.n,
@@ -157,7 +161,7 @@ def text_request(service: CompletionService, body: TextBody, prompt: str) -> Com
         logprobs=body.logprobs,
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
-        logit_bias=bias_of(body.logit_bias, service.engine.model),
+        logit_bias=bias_of(body.logit_bias, service),
         top_k=max(0, body.top_k),
     )
 
@@ -177,11 +181,13 @@ def check_together(
         Refused: naming them.
     """
     most = service.engine.limits.candidates
+    if logprobs:
+        local_model(service, "logprobs")
     if n > most:
         raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
     if prediction and n > 1:
         raise Refused("A prediction requires n = 1.", param="prediction")
-    if len(prediction) > (longest := service.engine.model.longest * CHARS_A_TOKEN):
+    if len(prediction) > (longest := longest_of(service) * CHARS_A_TOKEN):
         raise Refused(f"The prediction has over {longest} characters.", param="prediction")
     if logprobs and stream:
         raise Refused("logprobs cannot be streamed; leave stream out.", param="logprobs")
@@ -277,6 +283,6 @@ async def models(service: CompletionService, _: Request) -> Response:
         "object": "model",
         "created": 0,
         "owned_by": "codegen",
-        "max_model_len": model.longest,
+        "max_model_len": longest_of(service),
     }
     return JSONResponse({"object": "list", "data": [entry]})

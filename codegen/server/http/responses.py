@@ -21,6 +21,7 @@ from codegen.server.http.chat import (
     Turn,
     WithoutEffect,
     conversation_request,
+    relay,
     turns_of,
 )
 from codegen.server.http.openai import reason_of, usage_of
@@ -39,6 +40,7 @@ from codegen.server.http.wire import (
 )
 from codegen.server.requests import Candidate, Completion, CompletionRequest
 from codegen.server.service import CompletionService
+from codegen.server.upstream import Upstream
 
 
 class Item(Message):
@@ -99,11 +101,15 @@ def _turns(body: ResponsesBody) -> list[Turn]:
 
 async def responses(service: CompletionService, request: Request) -> Response:
     """``/v1/responses``."""
-    body = ResponsesBody.read(await read_object(request))
+    given = await read_object(request)
+    body = ResponsesBody.read(given)
+    turns = _turns(body)
     check_model(body.model, service.engine.model)
+    if isinstance(upstream := service.engine.model, Upstream):
+        return await relay(service, request, upstream, "responses", {**given, "store": False})
     asked = await conversation_request(
         service,
-        _turns(body),
+        turns,
         max_tokens=body.max_output_tokens,
         temperature=body.temperature,
         top_p=body.top_p,

@@ -94,7 +94,7 @@ async def health(service: CompletionService, _: Request) -> Response:
     return JSONResponse(
         {
             "model": model.name,
-            "device": str(model.model.device),
+            "device": model.device,
             "arch": platform.machine(),
             "cpu_info": platform.processor(),
             "cpu_count": os.cpu_count(),

@@ -27,9 +27,10 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from codegen.errors import CodegenError, InputError
+from codegen.server.engine import Source
 from codegen.server.model import CompletionModel
 from codegen.server.requests import Candidate, Completion, Snippet
-from codegen.server.service import unless_left
+from codegen.server.service import CompletionService, unless_left
 
 MOST_TOKENS = 100_000
 
@@ -190,13 +191,38 @@ class Prediction(StrictBody):
         return text_of(self.content, "prediction.content")
 
 
-def bias_of(bias: LogitBias, model: CompletionModel) -> tuple[tuple[int, float], ...]:
+def local_model(service: CompletionService, what: str) -> CompletionModel:
+    """The model of this process, which ``what`` requires.
+
+    Raises:
+        Refused: as 501 where completions come from another server.
+    """
+    model = service.engine.model
+    if isinstance(model, CompletionModel):
+        return model
+    raise Refused(
+        f"{what} requires a model in this process; this server passes requests on to "
+        f"{model.device}.",
+        status=501,
+    )
+
+
+def longest_of(service: CompletionService) -> int:
+    """Most tokens of a conversation, or of a prompt and its completion on another server."""
+    model = service.engine.model
+    return model.longest if isinstance(model, CompletionModel) else model.limit
+
+
+def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, float], ...]:
     """``logit_bias`` by token ids.
 
     Raises:
         Refused: for what is no token of the model.
     """
     found: list[tuple[int, float]] = []
+    if not bias:
+        return ()
+    model = local_model(service, "logit_bias")
     for key, value in bias.items():
         known = re.fullmatch("[0-9]{1,9}", key) and int(key) < len(model.vocabulary.tokens)
         if not known:
@@ -205,7 +231,7 @@ def bias_of(bias: LogitBias, model: CompletionModel) -> tuple[tuple[int, float],
     return tuple(found)
 
 
-def check_model(name: str, model: CompletionModel) -> None:
+def check_model(name: str, model: Source) -> None:
     """Refuses the name of a model that is not loaded; no name is the one that is.
 
     Raises:

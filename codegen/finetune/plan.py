@@ -413,6 +413,8 @@ def _numbers(rows: Iterable[Row]) -> Iterable[int]:
 def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
     """``wanted`` example numbers, int64, one permutation after another."""
     order = np.empty(wanted, np.int64)
+    if not wanted:
+        return order
     which = _which_text(outline, numbers)
     for epoch, start in enumerate(range(0, wanted, len(numbers))):
         part = order[start : start + len(numbers)]

@@ -399,17 +399,19 @@ class _ScoresCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the first step of a new run."""
         if state.global_step == 0:
-            self._score(state)
+            self._score(state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After each step."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._score(state)
+            self._score(state, control)
 
-    def _score(self, state: Any) -> None:
+    def _score(self, state: Any, control: Any) -> None:
         if state.is_world_process_zero:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            logs = control.should_log
             self.trainer.log(self.scores(model, state.global_step))
+            control.should_log = logs  # which logging takes back: the step's loss is to come
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

@@ -55,7 +55,7 @@ class Example:
     program: str
     language: str = "python"
     source: str = ""
-    licence: str = ""
+    license: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -196,6 +196,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
     """
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
+    row = current_names(row)
     hints = _hints(kind)
     if unknown := sorted(set(row) - set(hints)):
         raise InputError(
@@ -213,6 +214,12 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
                 f"{where}: field {name!r} of {kind.__name__} has a wrong value {_short(value)}."
             )
     return kind(**row)
+
+
+def current_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the names that older versions wrote replaced by the current ones."""
+    old = {"licence": "license", "licences": "licenses"}
+    return {old.get(name, name): value for name, value in row.items()} if old.keys() & row else row
 
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:

@@ -36,6 +36,7 @@ from codegen.finetune.attention import (
 from codegen.finetune.batches import StepDataset, held_out_batches, part_of
 from codegen.finetune.losses import Likelihood, LossSums, NestedLikelihood
 from codegen.finetune.recipe import Recipe, steps_before_decay
+from codegen.finetune.selekt import SeleKT
 from codegen.models import LoadedModel, pick_dtype
 from codegen.paths import new_folder
 from codegen.records import write_atomic
@@ -236,6 +237,12 @@ def build_trainer(
         optimizers=(muon_and_adamw(model, recipe) if recipe.optimizer == "muon" else None, None),
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.selekt.share < 1:
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConfigError(
+                "selekt needs whole tensors; FSDP and DeepSpeed split them.", "Use DDP."
+            )
+        trainer.add_callback(SeleKT(model, recipe.selekt.share, recipe.selekt.every))
     if scores:
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ConfigError(

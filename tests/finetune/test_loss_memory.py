@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,17 @@ def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: P
     result = run(row, **change)
     assert result.losses[0][1] == pytest.approx(plain.losses[0][1], rel=0.2)
     assert result.losses[-1][1] < 0.8 * result.losses[0][1]
+
+
+@pytest.mark.long
+def test_a_compiled_model_trains_the_same(row: dict[str, Any], tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on CPUs")
+    plain = run(row, steps=3, output=str(tmp_path / "plain"))
+    compiled = run(row, steps=3, compile=True)
+    losses = [[loss for _, loss in result.losses] for result in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    load(compiled.model, dtype=torch.float32)
 
 
 # --- the plan ----------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "transformers": "codegen.generation.transformers:TransformersBackend",
         "vllm": "codegen.generation.vllm:VllmBackend",
         "openai": "codegen.generation.openai:OpenAIBackend",
+        "llamacpp": "codegen.generation.llamacpp:LlamaBackend",
     },
     "decoders": {},
     "rewards": {

@@ -95,6 +95,25 @@ class TrainingText:
 
 
 @dataclass(frozen=True, slots=True)
+class Messages:
+    """A conversation to train on, as a chat template takes it.
+
+    Attributes:
+        id: names the conversation.
+        messages: ``role``, ``content``, and where there are any ``tool_calls``, ``name`` and so on.
+        train: for each message, whether its tokens enter the loss: only answers do.
+        tools: JSON schemas of the functions that the model may call.
+        template_arguments: further variables of the chat template.
+    """
+
+    id: str
+    messages: tuple[Mapping[str, Any], ...]
+    train: tuple[bool, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One completion of one problem.
 

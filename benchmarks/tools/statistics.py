@@ -117,3 +117,33 @@ def rate(count: int, total: int) -> Estimate:
     if not 0 <= count <= total or total == 0:
         raise InputError(f"{count} of {total} is not a share.")
     return Estimate(count / total, *wilson(count / total, total))
+
+
+def clustered_mean(
+    values: Sequence[float], clusters: Sequence[str], seed: int = 0, draws: int = DRAWS
+) -> Estimate:
+    """The mean of values, such as paired differences, with a bootstrap interval over clusters.
+
+    Args:
+        values: one a unit.
+        clusters: each unit's; whole clusters are drawn, with replacement.
+        seed: of the resampling.
+        draws: how often.
+
+    Raises:
+        InputError: if there is no unit, or the lengths differ.
+    """
+    import numpy as np
+
+    if not len(values) or len(values) != len(clusters):
+        raise InputError(f"{len(values)} values with {len(clusters)} clusters have no mean.")
+    names, places = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(places, weights=np.asarray(values, dtype=float))
+    counts = np.bincount(places)
+    value = float(sums.sum() / counts.sum())
+    if len(names) == 1:
+        return Estimate(value, None, None)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(value, float(low), float(high))

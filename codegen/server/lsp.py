@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -34,8 +35,9 @@ from codegen import __version__
 from codegen.errors import CodegenError
 from codegen.server.document import ENCODINGS, Encoding, units
 from codegen.server.engine import CompletionEngine
-from codegen.server.requests import Completion, ServerLimits
+from codegen.server.requests import Completion, ServerLimits, Status
 from codegen.server.session import Selected, Session, Snapshot
+from codegen.server.sources import WATCHED
 
 log = logging.getLogger("codegen.server.lsp")
 
@@ -168,6 +170,9 @@ def add_features(server: LanguageServer, session: Session) -> None:
     @server.feature(types.INITIALIZE)
     def initialize(params: types.InitializeParams) -> None:
         session.workspace = params.root_uri or ""
+        folders = [folder.uri for folder in params.workspace_folders or ()]
+        for uri in folders or [session.workspace]:
+            session.files.add(uri)
         encoding = server.workspace.position_encoding
         chosen = encoding.value if isinstance(encoding, types.PositionEncodingKind) else encoding
         known: dict[str, Encoding] = {name: name for name in ENCODINGS}
@@ -209,12 +214,40 @@ def _add_documents(server: LanguageServer, session: Session) -> None:
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
         session.close(params.text_document.uri)
 
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def did_save(params: types.DidSaveTextDocumentParams) -> None:
+        session.files.changed(params.text_document.uri)
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)
+    def did_change_files(params: types.DidChangeWatchedFilesParams) -> None:
+        for change in params.changes:
+            session.files.changed(change.uri)
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
+    def did_change_folders(params: types.DidChangeWorkspaceFoldersParams) -> None:
+        for folder in params.event.removed:
+            session.files.remove(folder.uri)
+        for folder in params.event.added:
+            session.files.add(folder.uri)
+
 
 def _add_settings(server: LanguageServer, session: Session) -> None:
     def take(given: Any) -> None:
         for line in session.configure(given):
             message = types.LogMessageParams(types.MessageType.Warning, f"codegen: {line}.")
             server.window_log_message(message)
+
+    async def watch() -> None:
+        """Asks to be told of files that change on disk, where the editor can."""
+        workspace = server.client_capabilities.workspace
+        watched = workspace and workspace.did_change_watched_files
+        if watched is None or not watched.dynamic_registration:
+            return
+        watchers = [types.FileSystemWatcher(glob) for glob in (WATCHED, "**/.gitignore")]
+        options = types.DidChangeWatchedFilesRegistrationOptions(watchers)
+        method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+        registration = types.Registration("codegen-files", method, options)
+        await server.client_register_capability_async(types.RegistrationParams([registration]))
 
     async def pull() -> None:
         workspace = server.client_capabilities.workspace
@@ -229,6 +262,7 @@ def _add_settings(server: LanguageServer, session: Session) -> None:
     async def initialized(_: types.InitializedParams) -> None:
         session.start(lambda status: server.protocol.notify(STATUS, asdict(status)))
         await pull()
+        await watch()
 
     @server.feature(types.WORKSPACE_DID_CHANGE_CONFIGURATION)
     async def did_change_configuration(params: types.DidChangeConfigurationParams) -> None:
@@ -364,6 +398,7 @@ async def _serve(
     finally:
         loading.cancel()
         logging_task.cancel()
+        session.files.close()
         if session.engine:
             log.info("%s", session.engine.metrics.line())
 
@@ -379,7 +414,14 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
         return
     session.limits = engine.limits
     session.engine = engine
-    session.report("Normal", f"{engine.model.name} is ready.")
+    model, loop = engine.model, asyncio.get_running_loop()
+
+    def show(status: Status) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(session.report, status.kind, status.message)
+
+    model.on_status = show
+    session.report(model.status.kind, model.status.message)
 
 
 def _read_in_thread(

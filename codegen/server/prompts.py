@@ -27,9 +27,9 @@ from zlib import crc32
 from codegen.decoding.healing import Vocabulary
 from codegen.errors import ConfigError
 from codegen.evals.tasks.styles import STYLES
-from codegen.server.requests import CompletionRequest, Snippet
+from codegen.server.requests import CompletionRequest
 from codegen.server.secrets import redact
-from codegen.server.text import indentation, scan
+from codegen.server.text import comment_mark, indentation, scan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -121,11 +121,16 @@ def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> 
                 f"The model has no sentinels for the layout {layout!r}.",
                 "Choose auto or prefix, or a model that was trained to fill in the middle.",
             )
-    if not found:
+    return preferred(found)
+
+
+def preferred(families: Sequence[Family]) -> Family | None:
+    """Of a model's families, the one in the order that suits it best."""
+    if not families:
         return None
-    suffix_first = any(name in found[0].name for name in _SUFFIX_FIRST)
-    wished = [family for family in found if family.suffix_first == suffix_first]
-    return (wished or found)[0]
+    suffix_first = any(name in families[0].name for name in _SUFFIX_FIRST)
+    wished = [family for family in families if family.suffix_first == suffix_first]
+    return (wished or families)[0]
 
 
 def _has(vocabulary: dict[str, int], family: Family) -> bool:
@@ -147,10 +152,11 @@ def parse_foreign(prompt: str) -> Foreign | None:
 
 _CHARS_A_TOKEN = 5  # more than code has, so that a first cut by characters leaves enough
 _SUFFIX_SHARE = 0.25
-_SNIPPET_SHARE = 0.25
 _LINE_START = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))")
 _CODE_LINE = re.compile(r"(?:\A|(?<=\n)|(?<=\r)(?!\n))([ \t]*)[^\s)\]}][^\r\n]*")
 _FILE_MARKS = ("<|file_sep|>", "<file_sep>")
+# Of the repository's name, and what ends it.
+_REPOSITORY_MARKS = {"<|repo_name|>": "\n", "<repo_name>": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,9 @@ class Prompter:
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
         self._alone = self._first or [next(token for token in starts if token is not None)]
         self._file_mark = next((known[mark] for mark in _FILE_MARKS if mark in known), None)
+        marks = [mark for mark in _REPOSITORY_MARKS if mark in known]
+        self._repository_mark = marks[0] if marks else ""
+        self._known = known
         self._pieces: list[str | list[int]] = []
         for part in family.parts if family else ["prefix"]:
             ids = self._core.encode(part, add_special_tokens=False).ids if part else []
@@ -220,7 +229,7 @@ class Prompter:
     def build(self, request: CompletionRequest) -> Prompt:
         """The prompt of a request."""
         room = self.limit - request.params.max_new_tokens - len(self._first) - 8
-        head = self._snippets(request.snippets, request.path, int(room * _SNIPPET_SHARE))
+        head = self._snippets(request, int(room * request.snippet_share))
         room -= len(head)
         suffix: list[int] = []
         if self.family:
@@ -267,29 +276,39 @@ class Prompter:
         encoded = self.encode(text)
         if len(encoded.ids) <= room:
             return encoded, text
-        text = text[_window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
+        text = text[window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
         encoded = self.encode(text)
         # The tokens at a new beginning may be others, and more.
         extra = max(0, len(encoded.ids) - room)
         return _Encoded(encoded.ids[extra:], encoded.starts[extra:]), text
 
-    def _snippets(self, snippets: Sequence[Snippet], path: str, room: int) -> list[int]:
+    def _snippets(self, request: CompletionRequest, room: int) -> list[int]:
         """Other files' text, the last ones whole, and the name of this file."""
-        kept: list[list[int]] = []
-        for snippet in reversed(snippets):
-            ids = self._file(snippet.name, redact(snippet.text[: room * _CHARS_A_TOKEN]) + "\n")
-            if sum(map(len, kept)) + len(ids) > room:
+        kept: list[tuple[str, list[int], list[int]]] = []
+        for name, text in reversed(request.snippets):
+            text = redact(text[: room * _CHARS_A_TOKEN]) + "\n"
+            one = name, self._header(name, request.language), self.encode(text).ids
+            room -= len(one[1]) + len(one[2])
+            if room < 0:
                 break
-            kept.insert(0, ids)
+            kept.insert(0, one)
         if not kept:
             return []
-        return [*(token for ids in kept for token in ids), *self._file(path or "current file", "")]
+        ids: list[int] = []
+        if request.repository and self._repository_mark:
+            name = f"{_line(request.repository)}{_REPOSITORY_MARKS[self._repository_mark]}"
+            ids = [self._known[self._repository_mark], *self.encode(name).ids]
+        last = ""
+        for name, header, text in kept:
+            ids += text if name == last else [*header, *text]
+            last = name
+        return [*ids, *self._header(request.path or "current file", request.language)]
 
-    def _file(self, name: str, text: str) -> list[int]:
-        name = " ".join(name.split())[:200]
+    def _header(self, name: str, language: str) -> list[int]:
+        """What is in front of a file's text."""
         if self._file_mark is not None:
-            return [self._file_mark, *self.encode(f"{name}\n{text}").ids]
-        return self.encode(f"# {name}\n{text}").ids
+            return [self._file_mark, *self.encode(f"{_line(name)}\n").ids]
+        return self.encode(f"{comment_mark(language)} {_line(name)}\n").ids
 
     def _filled(self, prefix: list[int], suffix: list[int]) -> tuple[list[int], int]:
         """The prompt around the cursor, and where the prefix ends in it."""
@@ -303,7 +322,11 @@ class Prompter:
         return ids, end
 
 
-def _window_start(text: str, first: int, last: int) -> int:
+def _line(name: str) -> str:
+    return " ".join(name.split())[:200]
+
+
+def window_start(text: str, first: int, last: int) -> int:
     """Where a window begins: at one of the least indented lines between two characters, the one
     whose text has the least checksum; else at the next line, else at the first character.
     """

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from codegen.errors import CodegenError, ConfigError
 from codegen.generation import SamplingParams
 from codegen.records import FinishReason
-from codegen.server.text import Multiline
+from codegen.server.text import Multiline, StopRule, clean, rule_for, safe_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,12 @@ class DocumentKey(NamedTuple):
 
 
 class Snippet(NamedTuple):
-    """Text of another file."""
+    """Text of another file.
+
+    Attributes:
+        name: of the file; the same one may have several.
+        text: a part of it.
+    """
 
     name: str
     text: str
@@ -79,7 +84,9 @@ class CompletionRequest:
         prefix, suffix: the text around the cursor, as much of it as the client sent.
         language: the editor's name for the language.
         path: of the document; a label, no file is opened.
-        snippets: text of other files.
+        snippets: text of other files, the most important last.
+        snippet_share: most of the prompt's tokens that they take.
+        repository: its name, for models that were trained with it in front of its files.
         candidates: how many different candidates to return.
         params: of each candidate. Temperature 0 gives the most probable text and, as further
             candidates, its nearest rivals; above 0 each candidate is sampled.
@@ -100,6 +107,8 @@ class CompletionRequest:
     language: str = ""
     path: str = ""
     snippets: tuple[Snippet, ...] = ()
+    snippet_share: float = 0.25
+    repository: str = ""
     candidates: int = 1
     params: SamplingParams = SamplingParams(max_new_tokens=64)
     stop: tuple[str, ...] = ()
@@ -107,6 +116,18 @@ class CompletionRequest:
     max_lines: int = 12
     deadline_s: float = 20.0
     settle: bool = True
+
+    def stop_rule(self) -> StopRule | None:
+        """Where a candidate ends; None for a raw continuation."""
+        if self.multiline is None:
+            return None
+        return rule_for(self.prefix, self.suffix, self.language, self.multiline, self.max_lines)
+
+    def shown(self, text: str) -> str:
+        """What is shown of a candidate's text."""
+        if self.multiline is None:
+            return safe_text(text)
+        return clean(text, self.prefix, self.suffix, self.language)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +178,28 @@ class Completion:
         return self.candidates[0].text if self.candidates else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an editor may show.
+
+    Attributes:
+        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
+        message: one line.
+        busy: whether to wait.
+    """
+
+    kind: str
+    message: str
+    busy: bool = False
+
+
 class Superseded(CodegenError):
     """A newer request for the same document, or the client's end, made this one useless."""
 
 
 class Overloaded(CodegenError):
     """Too many requests are waiting."""
+
+
+class Unavailable(CodegenError):
+    """The server that completions come from gave no answer before the deadline, or refused."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from lsprotocol.types import (
     Position,
@@ -29,16 +30,21 @@ from codegen.errors import CodegenError
 from codegen.generation import SamplingParams
 from codegen.server.document import Encoding, OutOfStep, TextDocument, TypingDelay, moved
 from codegen.server.engine import CompletionEngine
+from codegen.server.pieces import KINDS, Kind
 from codegen.server.requests import (
     Completion,
     CompletionRequest,
     DocumentKey,
     Overloaded,
     ServerLimits,
+    Snippet,
+    Status,
     Superseded,
+    Unavailable,
 )
 from codegen.server.secrets import is_secret
 from codegen.server.text import Multiline
+from codegen.server.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +52,10 @@ _CHARS_A_TOKEN = 5
 _CLIENT = "lsp"
 _WARM_UP_S = 0.1  # after a change, if no request follows it
 _BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
+
+_CHOICE_S = 0.05  # longest wait for pieces of other files
+_CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that what is chosen fits
+_COMPLETE_NAME = re.compile(r"[^\W\d]\w*(?=\W)")
 
 _MOST_NAMES = 100
 
@@ -69,6 +79,9 @@ class Preferences(BaseModel):
         delay_ms: longest wait of an automatic request while one types.
         languages: only these, if any are named.
         exclude: patterns of paths that get no suggestions.
+        context: kinds of pieces of other files in the workspace that the model sees.
+        context_share: most of the prompt's tokens that they take.
+        workspace_files: whether files are read for them that are not open.
     """
 
     model_config = ConfigDict(
@@ -83,6 +96,9 @@ class Preferences(BaseModel):
     delay_ms: Annotated[int, Field(ge=0, le=2000)] = 80
     languages: Names = ()
     exclude: Names = ()
+    context: Annotated[tuple[Kind, ...], BeforeValidator(_first_names)] = KINDS
+    context_share: Annotated[float, Field(ge=0, le=0.5)] = 0.25
+    workspace_files: bool = True
 
     @field_validator("max_tokens", "candidates")
     @classmethod
@@ -115,21 +131,6 @@ class Preferences(BaseModel):
         return self.model_copy(update=found), wrong
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an editor may show.
-
-    Attributes:
-        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
-        message: one line.
-        busy: whether to wait.
-    """
-
-    kind: str
-    message: str
-    busy: bool = False
-
-
 @dataclass
 class OpenDocument:
     """A document that the editor has open.
@@ -141,6 +142,9 @@ class OpenDocument:
         cursor: of the latest request or change, moved by the changes since.
         in_step: false from a change that could not belong to the text until the whole text comes.
         changes: how many there have been.
+        snippets: pieces of other files that the model sees.
+        chosen_at: the line that they were chosen for, and the names on it.
+        latest: the request that came last.
     """
 
     text: TextDocument | None
@@ -149,6 +153,9 @@ class OpenDocument:
     cursor: Position | None = None
     in_step: bool = True
     changes: int = 0
+    snippets: tuple[Snippet, ...] = ()
+    chosen_at: tuple[int, frozenset[str]] | None = None
+    latest: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +196,7 @@ class Session:
         exclude: patterns from the command line, beside the user's.
         encoding: of columns.
         workspace: the root's URI.
+        files: of the workspace.
         on_status: is called when the status changes, once the editor is ready for it.
         status: the latest.
         on_settled: is called with an answer that replaces an earlier one, for an editor that takes
@@ -199,6 +207,7 @@ class Session:
     exclude: tuple[str, ...] = ()
     encoding: Encoding = "utf-16"
     workspace: str = ""
+    files: Workspace = field(default_factory=Workspace)
     on_status: Callable[[Status], None] | None = None
     status: Status = Status("Normal", "The model is being loaded.", busy=True)
     preferences: Preferences = field(default_factory=Preferences)
@@ -233,6 +242,8 @@ class Session:
             document = TextDocument(text, self.encoding, version)
         delay = TypingDelay(self.preferences.delay_ms / 1e3)
         self.documents[uri] = OpenDocument(document, language, delay)
+        if document is not None:
+            self.files.opened(uri, document)
 
     def change(
         self, uri: str, version: int | None, changes: Sequence[TextDocumentContentChangeEvent]
@@ -264,6 +275,8 @@ class Session:
         for change in changes:
             if document.cursor is not None:
                 document.cursor = moved(document.cursor, change, self.encoding)
+            if isinstance(change, TextDocumentContentChangePartial):
+                self.files.edited(uri, change.range.start.line)
         self._warm_up_soon(uri, document)
 
     def _warm_up_soon(self, uri: str, document: OpenDocument) -> None:
@@ -298,6 +311,7 @@ class Session:
         self.report("Warning", f"{reason} Close the file and open it again.")
 
     def _forget(self, uri: str) -> None:
+        self.files.closed(uri)
         if self.engine:
             self.engine.close(self._key(uri))
 
@@ -346,12 +360,16 @@ class Session:
                 prefix = start + selected.text
         except OutOfStep:  # a position after a change that has not come yet
             return None
+        repository, path = self.files.name(uri)
         request = CompletionRequest(
             self._key(uri),
             prefix,
             suffix,
             language=document.language,
-            path=uri,
+            path=path,
+            snippets=document.snippets,
+            snippet_share=preferences.context_share,
+            repository=repository,
             candidates=1 if automatic else preferences.candidates,
             params=SamplingParams(max_new_tokens=preferences.max_tokens),
             multiline=preferences.multiline,
@@ -364,20 +382,27 @@ class Session:
         engine, request = self.engine, snapshot.request
         if engine is None:
             return None
-        snapshot.document.cursor = snapshot.position
+        document = snapshot.document
+        document.cursor, document.latest = snapshot.position, snapshot
         if self._warming:
             self._warming.cancel()
-        if automatic and engine.suggested(request) is None:
+        suggested = engine.suggested(request) is not None
+        if not suggested and (choosing := self._choose(snapshot)) is not None:
+            request = replace(request, snippets=await choosing)
+        if automatic and not suggested:
             now = time.monotonic()
-            wait = snapshot.document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
+            wait = document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
             if wait:
                 # Whatever runs for an older text is given up at once, not after the delay.
                 engine.cancel(request.key)
                 await asyncio.sleep(wait)
+        if document.latest is not snapshot:
+            return None
+        snapshot = replace(snapshot, request=request)
         fast = replace(request, settle=self.on_settled is None)
         try:
             answer = await engine.complete(fast)
-        except (Superseded, Overloaded):
+        except (Superseded, Overloaded, Unavailable):
             return None
         self._show(request, answer)
         if not answer.settled:
@@ -385,6 +410,43 @@ class Session:
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
         return answer
+
+    def _choose(self, snapshot: Snapshot) -> Coroutine[Any, Any, tuple[Snippet, ...]] | None:
+        """Chooses pieces of other files where the cursor is on another line than for the last
+        choice, or behind a name that another file defines; None where those there are stay.
+        """
+        document, preferences = snapshot.document, self.preferences
+        if document.text is None or not preferences.context or not preferences.context_share:
+            document.snippets = ()
+            return None
+        line = snapshot.request.prefix.rpartition("\n")[2]
+        number, names = snapshot.position.line, frozenset(_COMPLETE_NAME.findall(line))
+        known = document.chosen_at
+        if known and known[0] == number and not any(map(self.files.knows, names - known[1])):
+            return None
+        document.chosen_at = number, names
+        whole = document.text.size
+        texts = document.text.around(snapshot.position, whole, whole)
+        tokens = self.limits.context_tokens * preferences.context_share
+        room = int(tokens * _CONTEXT_CHARS_A_TOKEN)
+        uri = snapshot.request.key.document
+        chosen = asyncio.wrap_future(
+            self.files.choose(uri, document.language, texts, preferences.context, room)
+        )
+
+        def take(done: asyncio.Future[tuple[Snippet, ...]]) -> None:
+            if not done.cancelled():
+                document.snippets = done.result()
+
+        async def wait() -> tuple[Snippet, ...]:
+            await asyncio.wait({chosen}, timeout=_CHOICE_S)
+            if chosen.done():
+                document.snippets = chosen.result()
+            else:  # for the next request
+                chosen.add_done_callback(take)
+            return document.snippets
+
+        return wait()
 
     async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
         """Replaces an uncertain answer if the settled one differs, unless a newer request or
@@ -418,6 +480,9 @@ class Session:
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)
+        self.files.configure(
+            (*self.exclude, *self.preferences.exclude), self.preferences.workspace_files
+        )
         for uri, document in self.documents.items():
             document.delay.longest_s = self.preferences.delay_ms / 1e3
             if document.text is not None and self._is_secret(uri):

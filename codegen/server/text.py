@@ -119,6 +119,11 @@ def scan(text: str, language: str = "") -> Open:
     return Open(_names(stack), "", False, statement, tuple(extra))
 
 
+def comment_mark(language: str) -> str:
+    """What begins a comment that ends with its line."""
+    return "//" if language in _SLASH else "#"
+
+
 def _literal(text: str, at: int) -> bool:
     """Whether a brace begins a value rather than a block."""
     before = text[max(0, at - 80) : at]

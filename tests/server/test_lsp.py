@@ -202,7 +202,8 @@ async def test_a_second_answer_only_for_editors_that_take_it(
     takes_second: bool, tiny_model_dir: Path
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
-    client: Any = await started(tiny_model_dir, {"settled": True} if takes_second else None)
+    options = {"context": [], **({"settled": True} if takes_second else {})}
+    client: Any = await started(tiny_model_dir, options)
     text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
     opened(client, text)
     await items(client, inline(12, 8, automatic=True))

@@ -25,7 +25,8 @@ def test_settings_in_either_spelling(names: str) -> None:
     ("name", "value"),
     [("maxTokens", 0), ("maxTokens", 513), ("maxTokens", "8"), ("maxTokens", True),
      ("candidates", 9), ("maxLines", 201), ("delayMs", -1), ("enabled", 1), ("multiline", "no"),
-     ("exclude", "*.py"), ("exclude", [1]), ("colour", 1)],
+     ("exclude", "*.py"), ("exclude", [1]), ("colour", 1), ("context", ["everything"]),
+     ("context", "edits"), ("contextShare", 0.6), ("contextShare", -0.1), ("workspaceFiles", 1)],
 )  # fmt: skip
 def test_a_wrong_setting_keeps_its_value_and_the_others_count(name: str, value: Any) -> None:
     old = Preferences(max_lines=5, candidates=2)

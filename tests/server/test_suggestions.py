@@ -57,6 +57,7 @@ def test_one_character_changed_anywhere_the_model_looked(seen: int | None) -> No
 PARAMS = CompletionRequest(KEY, "").params
 OTHER: list[tuple[str, object]] = [
     ("suffix", "x"), ("language", "go"), ("path", "b.py"), ("snippets", (Snippet("b.py", "x"),)),
+    ("snippet_share", 0.1), ("repository", "shop"),
     ("params", dataclasses.replace(PARAMS, max_new_tokens=7)),
     ("params", dataclasses.replace(PARAMS, temperature=0.5)),
     ("params", dataclasses.replace(PARAMS, top_p=0.5)),

@@ -1,0 +1,259 @@
+"""Which pieces of other files the model sees at a place of a document, and in which order.
+
+Three kinds (:data:`KINDS`): ``definitions`` of names that the document imports or uses there,
+places of ``edits`` made lately in other open files, ``similar`` pieces of other files. A piece that
+was chosen keeps its place until the room is needed or its file changes, and new ones come last,
+the most important one at the end: what a cache holds of the prompt stays right up to there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal, NamedTuple
+
+from codegen.server import outline
+from codegen.server.index import FileIndex
+from codegen.server.sources import family, language_of
+
+Kind = Literal["definitions", "edits", "similar"]
+KINDS: tuple[Kind, ...] = ("definitions", "edits", "similar")
+
+_NEAR_LINES = 40  # before the cursor, whose names are looked up
+_AMBIGUOUS = 2  # definitions of a name that no import explains
+_AROUND = (16, 4)  # lines before and after the cursor that similar pieces are searched for
+_SIMILAR = 3
+_SAME_SEARCH = 8  # lines that the cursor may move before they are searched again
+_EDITS = 2
+_BEFORE_EDIT, _AFTER_EDIT = 4, 6  # lines shown around an edit
+_HEADER_CHARS = 8  # around a file's name in the prompt
+_ROOMY = 0.75  # of the room is left when something had to leave
+_PARSED_CHARS = 200_000
+_NAME = re.compile(r"[^\W\d]\w{2,}")
+
+
+class Piece(NamedTuple):
+    """A part of another file.
+
+    Attributes:
+        key: kind, path of the file and what tells the piece apart there.
+        text: what is shown.
+    """
+
+    key: tuple[str, str, str]
+    text: str
+
+    @property
+    def path(self) -> str:
+        """Of the file."""
+        return self.key[1]
+
+    @property
+    def size(self) -> int:
+        """Characters in the prompt."""
+        return len(self.path) + len(self.text) + _HEADER_CHARS
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a document.
+
+    Attributes:
+        path: of the document, from its folder.
+        language: the editor's name for it.
+        prefix, suffix: all of the text before and after the cursor.
+    """
+
+    path: str
+    language: str
+    prefix: str
+    suffix: str
+
+
+@dataclass
+class Shelf:
+    """The pieces shown in one document.
+
+    Attributes:
+        pieces: in order, each with its file's state and the number of the choice that wanted it
+            last.
+        choices: how many there have been.
+        searched: the line that similar pieces were searched for last, and what was found.
+    """
+
+    pieces: list[tuple[Piece, object, int]] = field(default_factory=list)
+    choices: int = 0
+    searched: tuple[int, list[Piece]] | None = None
+
+    def arrange(self, wanted: Iterable[Piece], room: int, state: Callable[[str], object]) -> None:
+        """Takes up what is wanted and fits, and drops what there is no room for.
+
+        Args:
+            wanted: pieces, most important first.
+            room: characters of all pieces together.
+            state: of a file; where it has changed, what is not wanted any more leaves.
+        """
+        self.choices += 1
+        fitting: dict[tuple[str, str, str], Piece] = {}
+        left = room
+        for piece in wanted:
+            if piece.key not in fitting and piece.size <= left:
+                fitting[piece.key] = piece
+                left -= piece.size
+        kept: list[tuple[Piece, object, int]] = []
+        for piece, known, last in self.pieces:
+            now = state(piece.path)
+            if fitting.get(piece.key) == piece:
+                del fitting[piece.key]
+                kept.append((piece, now, self.choices))
+            elif piece.key not in fitting and now is not None and now == known:
+                kept.append((piece, now, last))
+        new = [(piece, state(piece.path), self.choices) for piece in fitting.values()]
+        total = sum(piece.size for piece, *_ in (*kept, *new))
+        if total > room:
+            for one in sorted(kept, key=lambda one: one[2]):  # of equals the first
+                if total <= room * _ROOMY or one[2] == self.choices:
+                    break
+                kept.remove(one)
+                total -= one[0].size
+        self.pieces = kept + new[::-1]
+
+
+# ------------------------------------------------------------------ definitions
+
+
+def definitions(index: FileIndex, place: Place, most: int) -> Iterator[Piece]:
+    """Definitions of names: those on the cursor's line, imported ones without a use yet, those used
+    before the cursor, the nearest first, and other imported ones.
+
+    Args:
+        index: of the folder.
+        place: of the cursor.
+        most: characters of one description; a longer one ends with the last line that fits.
+    """
+    text = place.prefix + place.suffix
+    own, imports = outline.read(text[:_PARSED_CHARS], place.language)
+    targets: dict[str, list[_Target]] = {}
+    originals: dict[str, str] = {}
+    for one in imports:
+        targets.setdefault(one.name, []).extend(_targets(place, one))
+        originals[one.name] = one.original or one.name
+    everywhere = [target for found in targets.values() for target in found]
+    counts = Counter(_NAME.findall(text))
+    unused = [name for name in originals if counts[name] == 1]
+    near = [
+        name
+        for line in reversed(place.prefix.splitlines()[-_NEAR_LINES:])
+        for name in reversed(_NAME.findall(line))
+        if name in originals or re.search(rf"\.{name}\b|\b{name}\(", line)
+    ]
+    current = near[: len(set(near) & set(_NAME.findall(place.prefix.rpartition("\n")[2])))]
+    defined = {one.name for one in own if not one.owner} - set(originals)
+    for name in dict.fromkeys([*current, *unused, *near, *originals]):
+        if name in defined:
+            continue
+        found = index.definitions(originals.get(name, name), family(place.language), place.path)
+        if not found:
+            continue
+        ranked = [(_match(one.path, targets.get(name, everywhere)), one) for one in found]
+        ranked.sort(key=lambda pair: -pair[0])
+        few = name not in originals and len(found) <= _AMBIGUOUS
+        for rank, one in ranked[:_AMBIGUOUS]:
+            if rank == 2 or (rank == 1 and name in originals) or few:
+                key = ("definitions", one.path, f"{one.owner}.{name}")
+                yield Piece(key, _beginning(one.text, most))
+
+
+def _beginning(text: str, most: int) -> str:
+    end = len(text) if len(text) <= most else text.rfind("\n", 0, most + 1)
+    return text[:end] if end > 0 else text[:most]
+
+
+class _Target(NamedTuple):
+    """Where an import points to.
+
+    Attributes:
+        parts: of the module's path.
+        whole: whether that is its path from the folder, not only its end.
+    """
+
+    parts: tuple[str, ...]
+    whole: bool
+
+
+def _targets(place: Place, one: outline.Import) -> list[_Target]:
+    here = PurePosixPath(place.path).parent.parts
+    if place.language == "python":
+        name = one.module.lstrip(".")
+        level = len(one.module) - len(name)
+        base = here[: max(0, len(here) - level + 1)] if level else ()
+        found = _Target((*base, *(part for part in name.split(".") if part)), level > 0)
+    elif one.module.startswith("."):
+        path = PurePosixPath(os.path.normpath("/".join([*here, one.module])))
+        found = _Target((path.with_suffix("") if language_of(path.name) else path).parts, True)
+    else:
+        parts = [part for part in one.module.split("/") if part not in ("@", "~", "")]
+        found = _Target(tuple(parts), False)
+    if not found.parts and not found.whole:
+        return []
+    return [found, _Target((*found.parts, one.original), found.whole)] if one.original else [found]
+
+
+def _match(path: str, targets: Iterable[_Target]) -> int:
+    """2 if a file is a module that one of the targets names, 1 if it lies below one, else 0."""
+    parts = PurePosixPath(path).with_suffix("").parts
+    if parts[-1] in ("__init__", "index"):
+        parts = parts[:-1]
+    best = 0
+    for wanted, whole in targets:
+        size = len(wanted)
+        if parts == wanted or (not whole and parts[-size:] == wanted):
+            return 2
+        starts = range(1) if whole else range(max(0, len(parts) - size))
+        if any(parts[at : at + size] == wanted for at in starts):
+            best = 1
+    return best
+
+
+# ------------------------------------------------------------------ edits, similar pieces
+
+
+def edits(
+    open_files: Callable[[str], Sequence[str] | None],
+    place: Place,
+    places: Sequence[tuple[str, int]],
+) -> Iterator[Piece]:
+    """The surroundings of the latest edits of other open files.
+
+    Args:
+        open_files: the lines of an open file, without secrets; None if it is not to be shown.
+        place: of the cursor.
+        places: path and line of edits, oldest first.
+    """
+    shown = 0
+    for path, line in reversed(places):
+        lines = open_files(path)
+        alike = family(language_of(path)) == family(place.language)
+        if path == place.path or lines is None or not alike or shown == _EDITS:
+            continue
+        text = "".join(lines[max(0, line - _BEFORE_EDIT) : line + _AFTER_EDIT + 1]).strip("\r\n")
+        if text.strip():
+            shown += 1
+            yield Piece(("edits", path, str(line)), text)
+
+
+def similar(index: FileIndex, place: Place, shelf: Shelf) -> list[Piece]:
+    """The pieces of other files that are most like the lines around the cursor; those of the last
+    search where it has hardly moved.
+    """
+    line = place.prefix.count("\n")
+    if shelf.searched is None or abs(shelf.searched[0] - line) > _SAME_SEARCH:
+        before, after = _AROUND
+        around = [*place.prefix.splitlines()[-before:], *place.suffix.splitlines()[:after]]
+        found = index.similar("\n".join(around), family(place.language), place.path, _SIMILAR)
+        shelf.searched = line, [Piece(("similar", path, str(at)), text) for path, at, text in found]
+    return shelf.searched[1]

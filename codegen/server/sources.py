@@ -1,0 +1,215 @@
+"""Which files of a workspace folder may be read, and reading them.
+
+Taken are plain files of known languages below the folder, never through a symbolic link and never
+from another file system. Not taken are secrets (:mod:`codegen.server.secrets`), hidden and
+dependency folders, what a ``.gitignore`` in the folder excludes, and generated, binary and large
+files. Nothing is read of a folder that is a home directory or the root of the file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from pathspec import GitIgnoreSpec
+
+from codegen.errors import InputError
+from codegen.paths import open_plain
+from codegen.server.secrets import is_secret
+
+log = logging.getLogger(__name__)
+
+FILE_BYTES = 200_000
+_IGNORE_BYTES = 65_536
+_WILDCARDS = 6  # in a line of a .gitignore; more could take for ever to match
+
+_LANGUAGES = {
+    ".py": "python", ".pyi": "python", ".js": "javascript", ".mjs": "javascript",
+    ".cjs": "javascript", ".jsx": "javascriptreact", ".ts": "typescript", ".mts": "typescript",
+    ".cts": "typescript", ".tsx": "typescriptreact", ".go": "go", ".rs": "rust", ".java": "java",
+    ".c": "c", ".h": "c", ".cc": "cpp", ".cpp": "cpp", ".hpp": "cpp", ".cs": "csharp",
+    ".rb": "ruby", ".php": "php", ".kt": "kotlin", ".swift": "swift", ".scala": "scala",
+    ".dart": "dart", ".lua": "lua", ".sh": "shellscript", ".r": "r", ".jl": "julia",
+}  # fmt: skip
+WATCHED = "**/*.{" + ",".join(suffix[1:] for suffix in _LANGUAGES) + "}"
+"""A glob of the files that are taken."""
+_FAMILIES = {
+    "javascriptreact": "javascript", "typescript": "javascript", "typescriptreact": "javascript",
+    "c": "cpp", "objective-c": "cpp",
+}  # fmt: skip
+_SKIPPED = frozenset({
+    "node_modules", "bower_components", "__pycache__", "site-packages", "venv", "env", "virtualenv",
+    "build", "dist", "target", "out", "coverage", "htmlcov", "vendor", "third_party",
+})  # fmt: skip
+_GENERATED_NAME = re.compile(r"(?i)[._-](min|bundle|generated|pb2|pb2_grpc)\.\w+$|^_version\.py$")
+_GENERATED = re.compile(r"(?i)@generated\b|\bdo not edit\b|\bautomatically generated\b")
+_HEAD_CHARS = 1000
+_LONG_LINES = 200  # characters a line on average: no person wrote it
+
+
+def local_path(uri: str) -> PurePosixPath | None:
+    """The path of a ``file:`` URI of this machine; None for others."""
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        return None
+    path = PurePosixPath(unquote(parts.path))
+    return path if path.is_absolute() and ".." not in path.parts and "\0" not in str(path) else None
+
+
+def language_of(path: str) -> str:
+    """The editors' name of a file's language, by its suffix; empty if its files are not taken."""
+    return _LANGUAGES.get(PurePosixPath(path).suffix.lower(), "")
+
+
+def family(language: str) -> str:
+    """The languages whose files use one another's definitions have the same family."""
+    return _FAMILIES.get(language, language)
+
+
+class NotTaken(Exception):
+    """A file is not taken; the words say why, and are counted."""
+
+
+class SourceFolder:
+    """The files of one folder.
+
+    Args:
+        path: as the editor names it.
+        exclude: patterns of files that are not taken, in addition to secrets.
+        closed: whether files are read that no editor has open.
+    """
+
+    def __init__(self, path: PurePosixPath, exclude: tuple[str, ...], closed: bool) -> None:
+        self.path, self.exclude = path, exclude
+        self._root = os.path.realpath(path)
+        self._rules: dict[str, GitIgnoreSpec | None] = {}
+        self.is_read = closed
+        if closed and self._root in ("/", os.path.realpath(Path.home())):
+            log.warning("The workspace is a home directory or /: only open documents are used.")
+            self.is_read = False
+
+    def forget_rules(self) -> None:
+        """The ``.gitignore`` files may have changed."""
+        self._rules.clear()
+
+    def allowed(self, path: str, is_folder: bool = False) -> bool:
+        """Whether a file may be read, or a folder entered, by its name and the rules above it."""
+        parts = PurePosixPath(path).parts
+        for size in range(1, len(parts) + 1):
+            folder = size < len(parts) or is_folder
+            if folder and (parts[size - 1].startswith(".") or parts[size - 1] in _SKIPPED):
+                return False
+            if self._ignored(parts[:size], folder):
+                return False
+        name = f"{path}/x" if is_folder else path
+        if is_secret(name, self.exclude) or is_secret(f"{self.path}/{name}", self.exclude):
+            return False
+        return is_folder or not _GENERATED_NAME.search(parts[-1])
+
+    def _ignored(self, parts: tuple[str, ...], folder: bool) -> bool:
+        """Whether a ``.gitignore`` excludes a name; the nearest one that says anything decides."""
+        for size in range(len(parts) - 1, -1, -1):
+            rules = self._rules_of("/".join(parts[:size]))
+            if rules is not None:
+                inner = "/".join(parts[size:]) + "/" * folder
+                if (found := rules.check_file(inner).include) is not None:
+                    return found
+        return False
+
+    def _rules_of(self, folder: str) -> GitIgnoreSpec | None:
+        if folder not in self._rules:
+            rules = None
+            with suppress(OSError, InputError, NotTaken):
+                data, _ = self._bytes(f"{folder}/.gitignore".lstrip("/"), _IGNORE_BYTES)
+                lines = data.decode("utf-8", "replace").splitlines()
+                rules = GitIgnoreSpec.from_lines(
+                    line for line in lines if line.count("*") <= _WILDCARDS
+                )
+            self._rules[folder] = rules
+        return self._rules[folder]
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, path: str) -> tuple[str, tuple[int, ...]]:
+        """A file's text, and what changes with it.
+
+        Raises:
+            NotTaken: if it may not be read, or holds no text of a person.
+            OSError, InputError: if it can't be opened, is a link or no plain file.
+        """
+        if not self.allowed(path):
+            raise NotTaken("ignored")
+        data, state = self._bytes(path, FILE_BYTES)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            raise NotTaken("not UTF-8") from None
+        if "\0" in text:
+            raise NotTaken("binary")
+        return text, state
+
+    def _bytes(self, path: str, most: int) -> tuple[bytes, tuple[int, ...]]:
+        with self._parent(path) as (directory, name):
+            descriptor = open_plain(name, os.O_RDONLY, dir_fd=directory)
+            with os.fdopen(descriptor, "rb") as file:
+                found = os.fstat(descriptor)
+                data = file.read(most + 1) if found.st_size <= most else b""
+        if found.st_size > most or len(data) > most:
+            raise NotTaken("too large")
+        return data, (found.st_mtime_ns, found.st_size, found.st_ino)
+
+    def state(self, path: str) -> tuple[int, ...] | None:
+        """What changes with a file; None if there is none."""
+        with suppress(OSError), self._parent(path) as (directory, name):
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            return found.st_mtime_ns, found.st_size, found.st_ino
+        return None
+
+    @contextmanager
+    def _parent(self, path: str) -> Iterator[tuple[int, str]]:
+        """The descriptor of a path's directory, reached through no link, and its last part."""
+        *folders, name = path.split("/")
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = os.open(self._root, flags)
+        try:
+            for folder in folders:
+                inner = os.open(folder, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor, name
+        finally:
+            os.close(descriptor)
+
+    def entries(self, folder: str) -> Iterator[tuple[str, bool]]:
+        """The files that are taken and the folders to enter of a folder, and which are folders.
+
+        An entry that is neither gives an empty path: what looks at many has to count them.
+        """
+        with suppress(OSError), self._parent(f"{folder}/x".lstrip("/")) as (directory, _):
+            if os.fstat(directory).st_dev != Path(self._root).stat().st_dev:
+                return
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}".lstrip("/")
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    known = is_folder or (
+                        entry.is_file(follow_symlinks=False) and language_of(entry.name)
+                    )
+                    fine = known and _is_text(path) and self.allowed(path, is_folder)
+                    yield path if fine else "", is_folder
+
+
+def _is_text(path: str) -> bool:
+    """Whether a name can be shown: not every file name is UTF-8."""
+    return path.isprintable() and not any("\ud800" <= char <= "\udfff" for char in path)
+
+
+def is_generated(text: str) -> bool:
+    """Whether a program wrote a text."""
+    lines = text.count("\n") + 1
+    return len(text) > _LONG_LINES * lines or _GENERATED.search(text[:_HEAD_CHARS]) is not None

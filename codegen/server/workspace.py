@@ -1,0 +1,522 @@
+"""The files of an editor's workspace, indexed in the background and chosen from for completions.
+
+Each declared folder has an index of its files (:mod:`codegen.server.index`) that lasts as long as
+the folder is open. Which files may be read is decided in :mod:`codegen.server.sources`; an open
+document takes the place of its file, under the same rules. What looks like a secret is replaced
+before anything else sees a text. One thread of low priority does all of it, at most a quarter of
+its time while nobody waits; what changes is indexed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import PurePosixPath
+
+from codegen.errors import InputError
+from codegen.server import outline
+from codegen.server.document import TextDocument, split_lines
+from codegen.server.index import FileIndex
+from codegen.server.pieces import KINDS, Kind, Piece, Place, Shelf, definitions, edits, similar
+from codegen.server.requests import Snippet
+from codegen.server.secrets import redact
+from codegen.server.sources import (
+    FILE_BYTES,
+    NotTaken,
+    SourceFolder,
+    family,
+    is_generated,
+    language_of,
+    local_path,
+)
+
+log = logging.getLogger(__name__)
+
+_FILES = 10_000  # indexed in a folder
+_ENTRIES = 200_000  # looked at in a folder
+_INDEX_CHARS = 20_000_000  # of a folder
+_SHARE = 0.25  # of the thread's time while it indexes
+_NICE = 10
+_DESCRIPTION = 300  # characters of a definition, or a quarter of the room
+_PLACES = 16  # edited ones that are remembered
+_SAME_PLACE = 6  # lines
+
+
+class Folder:
+    """One folder with its index; for one thread alone.
+
+    Args:
+        path: as the editor names it.
+        exclude: patterns of files that are not taken, in addition to secrets.
+        closed: whether files are read that are not open.
+    """
+
+    def __init__(
+        self, path: PurePosixPath, exclude: tuple[str, ...] = (), closed: bool = True
+    ) -> None:
+        self.sources = SourceFolder(path, exclude, closed)
+        self.index = FileIndex()
+        self._states: dict[str, object] = {}  # of what is in the index
+        self._open: dict[str, list[str]] = {}
+        self._shelves: dict[str, Shelf] = {}
+        self._entries = 0
+        self._folders: deque[str] = deque()  # to be listed
+        self._pending: OrderedDict[str, None] = OrderedDict()  # to be indexed
+        self._seen: set[str] | None = None  # files of the scan that is under way
+        self._skipped: dict[str, int] = {}
+        self._scan()
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self.index.close()
+
+    # ------------------------------------------------------------------ in the background
+
+    @property
+    def busy(self) -> bool:
+        """Whether :meth:`step` has anything to do."""
+        return bool(self._pending or self._folders or self._seen is not None)
+
+    def step(self) -> None:
+        """Lists one folder or indexes one file."""
+        if self._pending:
+            self._update(self._pending.popitem(last=False)[0])
+        elif self._folders:
+            self._list(self._folders.popleft())
+        elif self._seen is not None:
+            for path in set(self._states) - self._seen - set(self._open):
+                self._remove(path)
+            self._seen = None
+            skipped = "".join(f", {n} {reason}" for reason, n in sorted(self._skipped.items()))
+            log.info("Workspace indexed: %d files%s.", len(self._states), skipped)
+
+    def _scan(self) -> None:
+        """Has all files looked at, in the background."""
+        if self.sources.is_read:
+            self.sources.forget_rules()
+            self._entries, self._skipped = 0, {}
+            self._folders, self._seen = deque([""]), set()
+
+    def _list(self, folder: str) -> None:
+        found: list[str] = []
+        for path, is_folder in self.sources.entries(folder):
+            self._entries += 1
+            if self._entries > _ENTRIES or len(self._states) + len(found) >= _FILES:
+                self._skip("beyond the limits")
+                self._folders.clear()
+                break
+            if path and is_folder:
+                self._folders.append(path)
+            elif path:
+                found.append(path)
+        for path in sorted(found):
+            self._pending[path] = None
+            if self._seen is not None:
+                self._seen.add(path)
+
+    def _skip(self, reason: str) -> None:
+        self._skipped[reason] = self._skipped.get(reason, 0) + 1
+
+    def _update(self, path: str) -> None:
+        """Brings the index of a file that is not open up to date."""
+        if path in self._open:
+            return
+        try:
+            if path not in self._states and len(self._states) >= _FILES:
+                raise NotTaken("beyond the limits")
+            state = self.sources.state(path)
+            if state is not None and self._states.get(path) == state and self._seen is None:
+                return
+            text, state = self.sources.read(path)
+            if self._states.get(path) != state:
+                self._put(path, text, state)
+        except NotTaken as error:
+            self._skip(str(error))
+            self._remove(path)
+        except (OSError, InputError):  # gone, a link, a pipe, forbidden
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        self._states.pop(path, None)
+        self.index.remove(path)
+
+    def _put(self, path: str, text: str, state: object) -> list[str]:
+        """Puts a text into the index; returns its lines without secrets.
+
+        Raises:
+            NotTaken: if it is not to be shown.
+        """
+        if is_generated(text):
+            raise NotTaken("generated")
+        if self.index.chars + len(text) > _INDEX_CHARS:
+            raise NotTaken("beyond the limits")
+        text, language = redact(text), language_of(path)
+        defined, _ = outline.read(text, language)
+        self.index.put(path, text, family(language), defined)
+        self._states[path] = state
+        return split_lines(text)
+
+    # ------------------------------------------------------------------ what has changed
+
+    def changed(self, path: str) -> None:
+        """A file, or a folder, was made, changed or removed."""
+        if not self.sources.is_read:
+            return
+        if PurePosixPath(path).name == ".gitignore":
+            self._scan()
+        elif language_of(path):
+            self._pending[path] = None
+            self._pending.move_to_end(path, last=False)
+            if self._seen is not None:
+                self._seen.add(path)
+        else:
+            for known in [known for known in self._states if known.startswith(f"{path}/")]:
+                self._pending[known] = None
+
+    def first(self, folder: str) -> None:
+        """Has a folder's files looked at before all others, while a scan is under way."""
+        if self._seen is not None and self.sources.allowed(f"{folder}/x.py".lstrip("/")):
+            self._list(folder)
+            for path in [p for p in self._pending if str(PurePosixPath(p).parent) == folder]:
+                self._pending.move_to_end(path, last=False)
+
+    def buffer(self, path: str, text: str | None, number: int) -> None:
+        """An open document's text, in the place of its file; None once it is closed.
+
+        Args:
+            path: of the document.
+            text: all of it.
+            number: of the text, another one for each.
+        """
+        was_open = self._open.pop(path, None) is not None
+        if text is None:
+            self._shelves.pop(path, None)
+            if was_open:
+                self._remove(path)
+                self.changed(path)
+            return
+        try:
+            if len(text) > FILE_BYTES or not language_of(path) or not self.sources.allowed(path):
+                raise NotTaken("ignored")
+            self._open[path] = self._put(path, text, ("open", number))
+        except NotTaken:
+            self._remove(path)
+
+    # ------------------------------------------------------------------ choosing
+
+    def choose(
+        self, place: Place, kinds: Sequence[Kind], room: int, edited: Sequence[tuple[str, int]]
+    ) -> tuple[Snippet, ...]:
+        """The pieces of other files to show, the latest and most important last.
+
+        Args:
+            place: of the cursor.
+            kinds: of pieces.
+            room: characters of all of them.
+            edited: path and line of edits, oldest first.
+        """
+        shelf = self._shelves.setdefault(place.path, Shelf())
+        found = self._find(place, kinds, room, edited, shelf)
+        shown = {piece.path for piece in chain(*found.values(), (p for p, *_ in shelf.pieces))}
+        if stale := [path for path in shown if not self._is_current(path)]:
+            for path in stale:
+                self._update(path)
+            shelf.searched = None
+            found = self._find(place, kinds, room, edited, shelf)
+        wanted: list[Piece] = []
+        for pieces in found.values():  # a share for each kind, then what is left
+            left = room // len(found)
+            for piece in pieces:
+                left -= piece.size
+                if left >= 0:
+                    wanted.append(piece)
+        wanted += chain(*found.values())
+        shelf.arrange(wanted, room, self._states.get)
+        return tuple(Snippet(piece.path, piece.text) for piece, *_ in shelf.pieces)
+
+    def _find(
+        self,
+        place: Place,
+        kinds: Sequence[Kind],
+        room: int,
+        edited: Sequence[tuple[str, int]],
+        shelf: Shelf,
+    ) -> dict[Kind, list[Piece]]:
+        find: Mapping[Kind, Callable[[], Iterable[Piece]]] = {
+            "definitions": lambda: definitions(self.index, place, max(_DESCRIPTION, room // 4)),
+            "edits": lambda: edits(self._open.get, place, edited),
+            "similar": lambda: similar(self.index, place, shelf),
+        }
+        return {kind: _filling(find[kind](), room) for kind in KINDS if kind in kinds}
+
+    def _is_current(self, path: str) -> bool:
+        """Whether what the index has of a file is what is on the disk, or in the editor."""
+        return path in self._open or self._states.get(path) == self.sources.state(path)
+
+
+def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
+    """The first pieces, until they fill the room."""
+    found: list[Piece] = []
+    for piece in pieces:
+        found.append(piece)
+        room -= piece.size
+        if room <= 0:
+            break
+    return found
+
+
+# ------------------------------------------------------------------ the workspace
+
+Folders = dict[PurePosixPath, Folder]
+
+
+@dataclass
+class _Open:
+    """A document that the editor has open.
+
+    Attributes:
+        document: its text, which the event loop changes.
+        changes: how many there have been.
+        indexed: how many of them are in the index.
+    """
+
+    document: TextDocument
+    changes: int = 0
+    indexed: int = -1
+
+
+class Workspace:
+    """The folders of one editor, and the thread that reads them.
+
+    All methods are for the event loop; none of them waits.
+
+    Args:
+        exclude: patterns of files that are not taken, in addition to secrets.
+        closed: whether files are read that are not open.
+    """
+
+    def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
+        self._exclude, self._closed = exclude, closed
+        self._paths: list[PurePosixPath] = []
+        self._documents: dict[PurePosixPath, _Open] = {}
+        self._edited: deque[tuple[PurePosixPath, int]] = deque(maxlen=_PLACES)
+        self._names: dict[PurePosixPath, Mapping[str, int]] = {}
+        self._calls: queue.SimpleQueue[Callable[[Folders], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    # ------------------------------------------------------------------ folders
+
+    def add(self, uri: str) -> None:
+        """The editor has declared a folder."""
+        path = local_path(uri)
+        if path is not None and path not in self._paths:
+            self._paths.append(path)
+            self._start(path)
+
+    def _start(self, path: PurePosixPath) -> None:
+        exclude, closed = self._exclude, self._closed
+
+        def start(folders: Folders) -> None:
+            if path in folders:
+                folders.pop(path).close()
+            try:
+                folders[path] = Folder(path, exclude, closed)
+            except sqlite3.OperationalError as error:
+                log.warning("There are no pieces of other files: %s.", error)
+            else:
+                self._names[path] = folders[path].index.names
+
+        self._call(start)
+        for one in self._documents.values():
+            one.indexed = -1
+
+    def remove(self, uri: str) -> None:
+        """The editor has closed a folder: what is known of it is forgotten."""
+        path = local_path(uri)
+        if path is None or path not in self._paths:
+            return
+        self._paths.remove(path)
+
+        def close(folders: Folders) -> None:
+            self._names.pop(path, None)
+            if path in folders:
+                folders.pop(path).close()
+
+        self._call(close)
+
+    def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
+        """Takes other settings; if they differ, all folders are read again."""
+        if (exclude, closed) != (self._exclude, self._closed):
+            self._exclude, self._closed = exclude, closed
+            for path in self._paths:
+                self._start(path)
+
+    def close(self) -> None:
+        """Ends the thread and forgets everything."""
+        self._calls.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+
+    def _place(self, uri: str) -> tuple[PurePosixPath, PurePosixPath, str] | None:
+        """A file's path, the innermost declared folder that it is in, and its path from there."""
+        path = local_path(uri)
+        folder = self._folder_of(path) if path is not None else None
+        if path is None or folder is None:
+            return None
+        return path, folder, str(path.relative_to(folder))
+
+    def _folder_of(self, path: PurePosixPath) -> PurePosixPath | None:
+        found = [folder for folder in self._paths if folder in path.parents]
+        return max(found, key=lambda folder: len(folder.parts), default=None)
+
+    def name(self, uri: str) -> tuple[str, str]:
+        """The name of a document's folder and its path from there; of a document elsewhere an
+        empty name and the last part of its path.
+        """
+        place = self._place(uri)
+        return (place[1].name, place[2]) if place else ("", uri.rpartition("/")[2])
+
+    # ------------------------------------------------------------------ what the editor tells
+
+    def opened(self, uri: str, document: TextDocument) -> None:
+        """The editor has opened a document, or sent the whole of it again."""
+        if place := self._place(uri):
+            path, folder, name = place
+            self._documents[path] = _Open(document)
+            parent = name.rpartition("/")[0]
+            self._call_for(folder, lambda found: found.first(parent))
+
+    def edited(self, uri: str, line: int) -> None:
+        """The editor has changed a document at a line."""
+        path = local_path(uri)
+        if path is None or path not in self._documents:
+            return
+        self._documents[path].changes += 1
+        for known in [one for one in self._edited if one[0] == path]:
+            if abs(known[1] - line) <= _SAME_PLACE:
+                self._edited.remove(known)
+        self._edited.append((path, line))
+
+    def closed(self, uri: str) -> None:
+        """The editor has closed a document, or it gets no completions any more."""
+        path = local_path(uri)
+        if path is not None and self._documents.pop(path, None) is not None:
+            self._send(path, None, 0)
+
+    def changed(self, uri: str) -> None:
+        """A file was made, changed or removed."""
+        if place := self._place(uri):
+            _, folder, name = place
+            self._call_for(folder, lambda found: found.changed(name))
+
+    def _send(self, path: PurePosixPath, text: str | None, number: int) -> None:
+        if folder := self._folder_of(path):
+            name = str(path.relative_to(folder))
+            self._call_for(folder, lambda found: found.buffer(name, text, number))
+
+    # ------------------------------------------------------------------ what is chosen
+
+    def knows(self, name: str) -> bool:
+        """Whether a file of the index defines a name."""
+        return any(name in names for names in list(self._names.values()))
+
+    def choose(
+        self,
+        uri: str,
+        language: str,
+        texts: tuple[str, str],
+        kinds: Sequence[Kind],
+        room: int,
+    ) -> Future[tuple[Snippet, ...]]:
+        """The pieces of other files for a place in a document, the most important last; none for a
+        document outside of all folders.
+
+        Args:
+            uri: of the document.
+            language: the editor's name for it.
+            texts: all of its text before and after the cursor.
+            kinds: of pieces.
+            room: characters of all of them.
+        """
+        future: Future[tuple[Snippet, ...]] = Future()
+        place = self._place(uri)
+        if place is None or not kinds or room <= 0:
+            future.set_result(())
+            return future
+        path, folder, name = place
+        for other, one in self._documents.items():
+            if other != path and one.indexed != one.changes:
+                one.indexed = one.changes
+                self._send(other, one.document.text, one.changes)
+        edited = [
+            (str(other.relative_to(folder)), line)
+            for other, line in self._edited
+            if self._folder_of(other) == folder
+        ]
+
+        def choose(folders: Folders) -> None:
+            chosen: tuple[Snippet, ...] = ()
+            try:
+                if folder in folders:
+                    where = Place(name, language, *texts)
+                    chosen = folders[folder].choose(where, kinds, room, edited)
+            finally:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(chosen)
+
+        self._call(choose)
+        return future
+
+    # ------------------------------------------------------------------ the thread
+
+    def _call(self, call: Callable[[Folders], None]) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="workspace", daemon=True)
+            self._thread.start()
+        self._calls.put(call)
+
+    def _call_for(self, path: PurePosixPath, call: Callable[[Folder], None]) -> None:
+        def find(folders: Folders) -> None:
+            if path in folders:
+                call(folders[path])
+
+        self._call(find)
+
+    def _work(self) -> None:
+        with suppress(OSError):  # of this thread alone, on Linux
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        folders: Folders = {}
+        rest_s = 0.0
+        while True:
+            busy = next((folder for folder in folders.values() if folder.busy), None)
+            try:
+                call = self._calls.get(timeout=rest_s if busy else None)
+            except queue.Empty:
+                began = time.thread_time()
+                if busy:
+                    _safely(busy.step)
+                rest_s = (time.thread_time() - began) * (1 / _SHARE - 1)
+                continue
+            if call is None:
+                break
+            _safely(lambda call=call: call(folders))
+        for folder in folders.values():
+            folder.close()
+
+
+def _safely(action: Callable[[], None]) -> None:
+    """Runs something; what goes wrong must not end the thread."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001 - its words may quote a file
+        log.error("The workspace: %s.", type(error).__name__)

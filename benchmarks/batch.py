@@ -16,7 +16,7 @@ of half as many, out of a pool of all). All methods verify suffix drafts of at m
 
 Limits: a small model on a CPU, where passes cost by their tokens and moving states is cheap beside
 them; on a GPU with long contexts moves weigh more (the paper: 39 to 47 % of the time at 8 to 16
-rows). EQSPEC and EXSPEC are our code after the paper, with its released code's defects mended.
+rows). EQSPEC and EXSPEC are our code after the paper, with its released code's defects repaired.
 """
 
 from __future__ import annotations

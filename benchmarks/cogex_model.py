@@ -75,7 +75,7 @@ def run(
         base: the model below it.
         items: problems a task.
         batch_size: of decoding.
-        kept: where each answer is kept; run again, it goes on from there.
+        kept: where each answer is kept; run again, it continues from there.
         methods: which of them, with commas.
     """
     at_least(1, items=items, batch_size=batch_size)

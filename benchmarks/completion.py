@@ -25,7 +25,7 @@ time, of all threads.
 
 ``cancel_ms`` is the median time from giving up a request that is being decoded until the worker is
 idle, ``cancel_passes`` the most forward passes begun after that. ``typed_as_suggested_ms`` is the
-95th percentile of an answer for text that goes on as was suggested.
+95th percentile of an answer for text that continues as was suggested.
 
 ``typing_...``: lines are typed at human speed, a request after every key as VS Code sends them, the
 older one given up: changed lines of a git repository's history (``-o repository=PATH``), else lines
@@ -329,7 +329,7 @@ class _Bench:
                 report.set(key, _quantile(sorted(values), 0.5), len(values))
 
     async def typed(self, report: Report) -> None:
-        """Goes on as was suggested."""
+        """Continues as was suggested."""
         from codegen.server.requests import CompletionRequest
 
         text = self.modules[0]

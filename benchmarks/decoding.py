@@ -2,7 +2,7 @@
 
 What: completions by one model, one prompt at a time and in a batch of eight. The model writes by
 itself in ``humaneval`` (functions from their docstrings, chat), ``sampled`` (the same at
-temperature 1), ``humanevalfix`` (functions with a bug to mend, shown in the prompt, chat),
+temperature 1), ``humanevalfix`` (functions with a bug to repair, shown in the prompt, chat),
 ``spec_bench`` (Spec-Bench's coding questions, chat, from the folder of data sets) and ``repeats``
 (files of the standard library to continue). It is made to write a given text, by logits that are
 replaced behind its forward passes, in ``history`` (``-o repository=DIR``: Python files that commits

@@ -4,14 +4,14 @@ What: ``star_easy``, ``star_medium``, ``star_hard`` are the shares of held-out p
 insertion model answers exactly, ``autoregressive_...`` that of an unmodified Llama of equal size,
 trained on the same puzzles for as many steps (``steps``; ``parameters`` of the insertion model).
 All models are trained from nothing by the settings of ``recipes/ilm_star_easy.yaml``, one process,
-one thread; a run that was cut off goes on when ``-o runs=DIR`` names its directory again.
+one thread; a run that was cut off continues when ``-o runs=DIR`` names its directory again.
 ``speedup`` is how many more sequences a CPU second trains on when dropped tokens are removed
 (``sequences_per_s``) than when they are kept in place as masks (``in_place_sequences_per_s``), for
 bodies of 256 tokens of a vocabulary of 8,192 and 4 layers of width 128, forward and backward, in
 batches of 8. ``answers_per_s`` is how many puzzles a CPU second answers with the prefix
-remembered, ``plain_answers_per_s`` with all tokens computed anew for every insertion.
+remembered, ``plain_answers_per_s`` with all tokens computed again for every insertion.
 
-Against: Llama, and the released code's way to train and to decode, written anew.
+Against: Llama, and the released code's way to train and to decode, written again.
 
 Limits: small models on small puzzles; one seed. The whole run takes tens of minutes of CPU time.
 ``--quick`` trains nothing: it asks the models that ``-o runs=DIR`` holds 100 puzzles each, and
@@ -102,8 +102,8 @@ def _ask(report: Report, key: str, task: str, model: Path, asked: int) -> None:
     import torch
 
     from codegen.data.sources.puzzles import Puzzles
+    from codegen.finetune.held_out import exact_match
     from codegen.finetune.recipe import parse_recipe
-    from codegen.finetune.run import exact_match
     from codegen.models import count_parameters, load
 
     loaded = load(str(model), dtype=torch.float32)
@@ -173,7 +173,7 @@ def _random_text(rng: Any) -> Text:
 
 
 def _measure_answers(report: Report, model: Path, asked: int) -> None:
-    """The same model and answers, with the prefix remembered and computed anew."""
+    """The same model and answers, with the prefix remembered and computed again."""
     if not model.is_dir():
         return
     import numpy as np

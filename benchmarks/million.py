@@ -14,7 +14,7 @@ How: ``codegen bench million -o out=DIR``. DIR must be new, or hold an interrupt
 gone on with; the data stays there. Without ``out`` it goes to a temporary directory that is deleted
 at the end. ``-o sequences=N`` makes fewer, ``--quick`` 5,000.
 
-Limits: after a resume, memory begins anew and speed covers this call only (``resumed_after`` says
+Limits: after a resume, memory begins again and speed covers this call only (``resumed_after`` says
 how many programs were done before). The corpus is what is installed: another machine's is another.
 """
 

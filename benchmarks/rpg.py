@@ -7,7 +7,7 @@ penalise the token that really comes next, the first of the line that is not whi
 ``paper_false_positive_rate`` and ``reference_...`` are the other modes on the same files, the last
 on some of the shorter ones since it reads the whole text at each step. ``loops_stopped``: of loops
 whose copies say something new (``tools.loops``), the share where the mode takes 4 nats from the
-beginning of the next copy within 24 copies; ``..._counted`` where that goes on by steps,
+beginning of the next copy within 24 copies; ``..._counted`` where that continues by steps,
 ``..._worded_blocks`` and ``..._worded_rows`` where it is a new word, in blocks of statements and in
 single ones; ``..._copies`` is the median of the copies it took. ``us_per_token`` is CPU
 microseconds for following a token and saying its penalties, on the same code in the embedded
@@ -18,7 +18,7 @@ tracker alone; ``snapshot_us`` what one snapshot costs.
 with each method: ``egp`` (ended by itself before its limit), ``tr_n``, ``tr_s``, ``tr_kind``,
 ``tr_shape`` (repeated token 4-grams, statements, 4-grams of kinds, statements by shape), ``ccp``
 (compiles with its prompt), ``cpu_s`` an output, ``cpu_ms`` a generated token, ``tokens``.
-``-o continuations=FILE`` keeps what was written and goes on with it.
+``-o continuations=FILE`` keeps what was written and continues with it.
 
 Against: the paper's rule and that of its released code, repetition penalty, no-repeat-n-gram, DRY.
 

@@ -1,13 +1,13 @@
 """Our drafts in vLLM: equality of greedy text, tokens per step, acceptance.
 
 What: greedy completions by vLLM in float32, all prompts of a set together, on ``humaneval``
-(functions from their docstrings, chat) and ``humanevalfix`` (functions with a bug to mend, shown in
+(functions from their docstrings, chat) and ``humanevalfix`` (functions with a bug to fix, shown in
 the prompt, chat). Of each method and set: ``SET_METHOD_same``, the share of completions that are
 those of vLLM without drafts; ``SET_METHOD_tokens_per_step``, what a request grew by in a step that
 it took part in; ``SET_METHOD_acceptance``, accepted over drafted tokens, as vLLM counts them.
 
 Methods: ``suffix`` drafts from the request's own text; ``edit``, on ``humanevalfix``, first from
-the function that is mended.
+the function that is repaired.
 
 It runs in a Python that has vLLM (docs/vllm.md); without it all figures are null.
 

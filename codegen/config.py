@@ -114,7 +114,7 @@ class Config(BaseModel):
         self._check()
 
     def _check(self) -> None:
-        """Checks what several fields must fulfil together."""
+        """Checks what several fields must fulfill together."""
 
     @model_validator(mode="before")
     @classmethod
@@ -322,7 +322,7 @@ def config_error(
     Args:
         kind: the model that was validated.
         values: what was validated.
-        where: what the error names, such as the file; empty for nothing.
+        where: what the error names, such as the file; empty if it names none.
         spell: how a dotted key is written, such as ``--batch-size``.
     """
     found = error.errors(include_url=False)

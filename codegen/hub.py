@@ -1,13 +1,21 @@
-"""Parsing and checking names of datasets on the Hugging Face hub. Light to import."""
+"""Names on the Hugging Face hub, and its errors in one line. Light to import."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codegen.errors import InputError
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 TIMEOUT_S = 15.0
+_TOKEN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
 _REMEDY = "Check the name, config and split, the network, and HF_TOKEN for gated data."
 _SPLITS = ("train", "test", "validation", "dev")
 
@@ -52,3 +60,54 @@ def cannot_open(spec: str, error: BaseException, remedy: str = _REMEDY) -> Input
     """The error for a dataset that can't be opened, with the first line of the reason."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return InputError(f"Cannot open {spec}: {first}.", remedy)
+
+
+def repository_name(target: str) -> str:
+    """``org/name`` of ``org/name`` or ``hub:org/name``.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    name = target.removeprefix("hub:")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
+        raise InputError(
+            f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
+        )
+    return name
+
+
+@contextmanager
+def hub_errors(api: HfApi, target: str) -> Iterator[None]:
+    """What goes wrong while something is uploaded, in one line without the token.
+
+    Raises:
+        InputError: if there is no token that may write, or the hub cannot be reached.
+    """
+    from huggingface_hub import get_token
+
+    # Of the client library, which is not the same in all versions of huggingface_hub.
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    token = api.token or get_token()
+    if not token:
+        raise InputError("There is no token for the hub.", _TOKEN_REMEDY)
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError, HTTPError) as error:
+        raise _explained(error, target, str(token)) from None
+
+
+def _explained(error: Exception, target: str, token: str) -> InputError:
+    """The library's error in one line, without the token."""
+    message = next((line for line in str(error).splitlines() if line.strip()), "")
+    message = (message or type(error).__name__).replace(token, "***").strip()
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        remedy = f"The token may not write there. {_TOKEN_REMEDY}"
+    elif status is not None:
+        remedy = "Run the same command again later; what was uploaded is not sent again."
+    else:
+        remedy = "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and run the command again."
+    return InputError(f"Cannot push to {target}: {message}", remedy)

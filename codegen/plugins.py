@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from traceback import walk_tb
+from types import FunctionType
 from typing import Any
 
 from codegen.errors import CodegenError, ConfigError, nearest
@@ -77,6 +79,7 @@ BUILT_IN: Mapping[str, Mapping[str, str]] = {
         "transformers": "codegen.generation.transformers:TransformersBackend",
         "vllm": "codegen.generation.vllm:VllmBackend",
         "openai": "codegen.generation.openai:OpenAIBackend",
+        "llamacpp": "codegen.generation.llamacpp:LlamaBackend",
     },
     "decoders": {},
     "rewards": {
@@ -95,6 +98,14 @@ def package_of(kind: str, name: str) -> str:
     """The package that adds a part; "" if the part is built in or unknown."""
     found = _installed(kind).get(name)
     return _name(found[0]) if found and name not in BUILT_IN[kind] else ""
+
+
+def docstring(part: object) -> str:
+    """A part's docstring; "" where a dataclass or an instance has none of its own."""
+    if not isinstance(part, (type, FunctionType)):
+        return ""
+    doc = part.__doc__ or ""
+    return "" if doc.startswith(f"{part.__name__}(") else doc
 
 
 def load(kind: str, name: str) -> Any:
@@ -122,13 +133,46 @@ def load(kind: str, name: str) -> Any:
             "Uninstall one of them.",
         )
     try:
-        return entry.load()
-    except Exception as error:  # noqa: BLE001 - a module of somebody else may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        loaded = entry.load()
+    except Exception as error:
         raise CodegenError(
-            f"The {part} of the package {packages[0]} can't be loaded ({reason}).",
-            f"Mend {packages[0]}, or uninstall it.",
-        ) from None
+            f"The {part} of the package {packages[0]} can't be loaded ({_reason(error)}).",
+            f"Fix {packages[0]}, or uninstall it.",
+        ) from error
+    _LOADED.append(entry)
+    return loaded
+
+
+def blame(error: Exception) -> CodegenError | None:
+    """What to show for an unforeseen error in whose traceback other packages' parts have a frame.
+
+    Without such a frame, parts that are loaded are named all the same: one may have returned what
+    it should not. None if no part of another package has been loaded.
+    """
+    parts, how = list(_LOADED), "was in use when this failed:"
+    for frame, _ in reversed(list(walk_tb(error.__traceback__))):
+        module, name = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        top = module.partition(".")[0]
+        if found := [one for one in _LOADED if one.module.partition(".")[0] == top]:
+            exact = [e for e in found if e.module == module and f"{name}.".startswith(f"{e.attr}.")]
+            parts, how = exact or found, "failed:"
+            break
+    if not parts:
+        return None
+    named = {f"{one.group.removeprefix('codegen.')[:-1]} {one.name!r}" for one in parts}
+    packages = {_name(one) for one in parts}
+    return CodegenError(
+        f"The {' or '.join(sorted(named))} of the package {', '.join(sorted(packages))} {how} "
+        f"{_reason(error)}",
+        "Add --traceback to the command to see where.",
+    )
+
+
+_LOADED: list[EntryPoint] = []  # of other packages, in this process
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 @cache

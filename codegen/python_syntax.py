@@ -31,7 +31,7 @@ class SyntaxFault(NamedTuple):
     Attributes:
         reason: ``newer_python`` or ``syntax_error``.
         detail: what is wrong, in a sentence.
-        remedy: what to do, "" if nothing but to mend the program.
+        remedy: what to do, "" if nothing but to repair the program.
     """
 
     reason: str

@@ -55,7 +55,7 @@ class Example:
     program: str
     language: str = "python"
     source: str = ""
-    licence: str = ""
+    license: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,6 +92,25 @@ class TrainingText:
     def text(self) -> str:
         """All segments joined."""
         return "".join(segment.text for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """A conversation to train on, as a chat template takes it.
+
+    Attributes:
+        id: names the conversation.
+        messages: ``role``, ``content``, and where there are any ``tool_calls``, ``name`` and so on.
+        train: for each message, whether its tokens enter the loss: only answers do.
+        tools: JSON schemas of the functions that the model may call.
+        template_arguments: further variables of the chat template.
+    """
+
+    id: str
+    messages: tuple[Mapping[str, Any], ...]
+    train: tuple[bool, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+    template_arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +196,7 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
     """
     if not isinstance(row, dict):
         raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
+    row = current_names(row)
     hints = _hints(kind)
     if unknown := sorted(set(row) - set(hints)):
         raise InputError(
@@ -194,6 +214,12 @@ def from_dict(kind: type[Record], row: Any, where: str = "record") -> Record:
                 f"{where}: field {name!r} of {kind.__name__} has a wrong value {_short(value)}."
             )
     return kind(**row)
+
+
+def current_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the names that older versions wrote replaced by the current ones."""
+    old = {"licence": "license", "licences": "licenses"}
+    return {old.get(name, name): value for name, value in row.items()} if old.keys() & row else row
 
 
 def from_json(kind: type[Record], line: str, where: str = "record") -> Record:

@@ -1,7 +1,7 @@
 """What a model's directory may ask for before transformers or peft reads it.
 
 A directory that came from a stranger holds weights and settings. Settings can name files outside of
-it, files that are unpickled, code to fetch, and attention or quantisation kernels to fetch from the
+it, files that are unpickled, code to fetch, and attention or quantization kernels to fetch from the
 hub. Here the settings that are ours to choose are taken out, and what leads to other files or code
 is refused. Imports transformers only inside its functions.
 """
@@ -38,7 +38,7 @@ _OURS = frozenset(
         "trust_remote_code",
     }
 )
-# Of quantised weights, those kinds whose code is in packages that the user has installed.
+# Of quantized weights, those kinds whose code is in packages that the user has installed.
 _QUANTIZED = frozenset({"bitsandbytes", "gptq", "awq", "compressed-tensors"})
 _MERGED = "LORA ADALORA IA3 LOHA LOKR VERA OFT BOFT HRA FOURIERFT LN_TUNING"
 _ADAPTERS = frozenset(_MERGED.split())
@@ -75,8 +75,8 @@ def vetted_config(place: str, kind: Any = None) -> Any:
         method = quantization.get("quant_method") if isinstance(quantization, dict) else None
         if not isinstance(method, str) or method not in _QUANTIZED:
             raise ModelError(
-                f"The weights of {place} are quantised by {_short(method)}, which may fetch code.",
-                f"Take weights that are not quantised, or by: {', '.join(sorted(_QUANTIZED))}.",
+                f"The weights of {place} are quantized by {_short(method)}, which may fetch code.",
+                f"Take weights that are not quantized, or by: {', '.join(sorted(_QUANTIZED))}.",
             )
     _check_index(place)
     if not Path(place).is_dir() and _read(place, _ADAPTER) is not None:

@@ -449,7 +449,7 @@ def _draw_weekday(rng: random.Random) -> Item:
     return Item(f"Today is {day}. {days} days pass.", answer, (day, days))
 
 
-# --- judgements about words, made by helpers that nothing defines: small tables here
+# --- judgments about words, made by helpers that nothing defines: small tables here
 
 
 _OPPOSITES = {

@@ -43,7 +43,7 @@ MODES: tuple[Mode, ...] = ("records", "run", "llm")
 
 @dataclass(frozen=True, slots=True)
 class CoGEX:
-    """The generator with its options, as a value that can be pickled.
+    """Pseudo-programs with their outputs (CoGEX).
 
     Attributes:
         mode: what the rows are; see the module.

@@ -1,6 +1,6 @@
 """Output dictionaries: found in a text by their braces, read as literals, and compared.
 
-Nothing is ever evaluated. Two answers are the same by exact match of their normalised texts, two
+Nothing is ever evaluated. Two answers are the same by exact match of their normalized texts, two
 intermediate values by equality.
 """
 

@@ -186,7 +186,7 @@ class PseudoModel:
 
 
 def prompt_for(query: Query) -> str:
-    """The text that a model goes on with."""
+    """The text that a model continues with."""
     if query.program:
         return emulation_prompt(query.instruction, query.input, query.program, query.call)
     return prompt_of(query.instruction, query.input)

@@ -6,7 +6,7 @@ one of two ways:
 
 - *Rows* (the decoding loop): slot s of a row holds its token at position s, and each row has its
   own cursor. Prompts of different lengths need no left padding, a row's positions never depend on
-  its neighbours, and rows are dropped when they finish.
+  its neighbors, and rows are dropped when they finish.
 - *One text that is edited* (``codegen.decoding.editing``): a token may lie in any slot, and
   ``slots.position_of`` says which position a slot holds. Deleting a token is forgetting its
   position, inserting takes any free slots, and moving turns the keys where they lie. Removed tokens
@@ -41,12 +41,12 @@ class Rotation:
         part: which cached tensor holds the rotated channels. Multi-head latent attention caches
             the latent as keys and the shared rotary key as values.
         frequencies: f_t in radians a position, float32 [R / 2]; the first R channels rotate.
-        neighbours: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+        neighbors: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
     """
 
     part: Literal["keys", "values"]
     frequencies: torch.Tensor
-    neighbours: bool
+    neighbors: bool
 
     def turns(self, shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines, float32 [N, R / 2], of shifts int64 [N] in positions.
@@ -61,7 +61,7 @@ class Rotation:
         self, states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor
     ) -> torch.Tensor:
         """States [..., N, D] turned by what :meth:`turns` gave, computed in float32."""
-        return turned(states, cosines, sines, self.neighbours)
+        return turned(states, cosines, sines, self.neighbors)
 
 
 class Slots:
@@ -155,7 +155,7 @@ class CacheLayer(CacheLayerMixin):
         states = self.states[0 if self.rotation.part == "keys" else 1]
         if self.encoded is None:
             self.encoded = states.clone()
-        turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbours)
+        turn_slots(self.encoded, states, index, cosines, sines, self.rotation.neighbors)
 
     def change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Replaces all states, if there are any, by what a function makes of them."""
@@ -313,7 +313,7 @@ class KVCache(Cache):
     # ------------------------------------------------------------------ one text that is edited
 
     def take(self, index: torch.Tensor) -> None:
-        """Keeps these slots only, int64 [N], as the first N; positions are to be set anew."""
+        """Keeps these slots only, int64 [N], as the first N; positions are to be set again."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(2, index))
         self._resize(_rounded(len(index)))

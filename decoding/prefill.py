@@ -2,7 +2,7 @@
 
 Packing, several prompts in one row: a batch of unequal prompts costs its tokens, not its padding.
 Source: Zhao, Israel, Van den Broeck and Grover, *Prepacking: A Simple Method for Fast Prefilling
-and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions begin anew with
+and Increased Throughput in Large Language Models* (arXiv 2404.09529). Positions begin again with
 each prompt of a row and the mask is block-diagonal, so each prompt's states are those of a row of
 its own. Rows are filled by best-fit decreasing up to the longest prompt's length.
 

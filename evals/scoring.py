@@ -41,7 +41,7 @@ from codegen.evals.statistics import (
     default_ks,
     estimate_pass_at_k,
 )
-from codegen.evals.tasks import Problem, Task
+from codegen.evals.tasks import FILE, Problem, Task
 from codegen.evals.tasks.exchange import foreign_sample, outside_row
 from codegen.records import (
     Sample,
@@ -145,6 +145,24 @@ def read_samples(path: str | Path) -> Iterator[Sample]:
         id_, field_, text = outside_row(row, where)
         yield foreign_sample("", id_, indices[id_], field_, text)
         indices[id_] += 1
+
+
+def task_of(path: str | Path) -> str:
+    """The task that all samples of a file name.
+
+    Raises:
+        InputError: if they name none or several, or the file cannot be read.
+    """
+    tasks = sorted({sample.task for sample in read_samples(path)})
+    if len(tasks) == 1 and (task := tasks[0]):
+        if task.startswith(FILE) and not Path(task.removeprefix(FILE)).is_file():
+            raise InputError(
+                f"The samples of {path} are for the task {task}, which is not in this directory.",
+                f"Say where it is with --task {FILE}PATH.",
+            )
+        return task
+    named = f"several tasks ({', '.join(map(repr, tasks))})" if len(tasks) > 1 else "no task"
+    raise InputError(f"The samples of {path} name {named}.", "Name it with --task.")
 
 
 def _samples(samples: Iterable[Sample] | str | Path) -> Iterable[Sample]:
@@ -432,7 +450,7 @@ def _notes(
         yield (
             f"{len(bad)} of {len(verdicts)} samples met a test that can't be used, of "
             f"{', '.join(named[:5])}{' and others' if len(named) > 5 else ''}. They count as not "
-            f"passed; mend the test and score again. {bad[0].message}"
+            f"passed; fix the test and score again. {bad[0].message}"
         )
     if not reference.holds:
         yield (

@@ -3,7 +3,7 @@
 A chain (arXiv 2211.17192): token j is accepted with probability min(1, q_j / p_j); the first that
 is not is replaced by a sample from the positive part of q - p, after a whole chain follows one from
 q. A tree (recursive rejection, arXiv 2402.14160): siblings are tried in the order drawn, and each
-rejection turns q into the normalised positive part of q - p and takes the token out of p. One such
+rejection turns q into the normalized positive part of q - p and takes the token out of p. One such
 step turns a sample from p into one from q, so by induction over siblings and levels what is emitted
 follows the target.
 """
@@ -103,7 +103,7 @@ def reference_tree(
             chance = uniforms[:, level, i] * p.gather(1, x)[:, 0]
             good = here & (chance < q.gather(1, x)[:, 0])
             accepted, below = accepted | good, torch.where(good, child, below)
-            # Rejected: q becomes norm(max(q - p, 0)), and p loses x and is normalised.
+            # Rejected: q becomes norm(max(q - p, 0)), and p loses x and is normalized.
             bad = here & ~good
             q = torch.where(bad[:, None], _residual(q, p), q)
             rest = p.scatter(1, x, 0.0)
@@ -117,7 +117,7 @@ def reference_tree(
 
 
 def _residual(q: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """The positive part of q - p, normalised; q where rounding is all that is left."""
+    """The positive part of q - p, normalized; q where rounding is all that is left."""
     left = (q - p).clamp(min=0)
     mass = left.sum(-1, keepdim=True)
     return torch.where(mass > TINY, left / mass, q)

@@ -79,7 +79,7 @@ def turn_slots(
     slots: torch.Tensor,
     cosines: torch.Tensor,
     sines: torch.Tensor,
-    neighbours: bool,
+    neighbors: bool,
 ) -> None:
     """Writes into ``states`` the turned ``encoded`` states of some slots, computed in float32.
 
@@ -87,7 +87,7 @@ def turn_slots(
         encoded, states: [B, H, S, D], any float type.
         slots: int64 [N], each at most once.
         cosines, sines: float32 [N, R / 2]; the first R channels turn.
-        neighbours: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
+        neighbors: whether pairs are channels (2t, 2t + 1) and not (t, t + R / 2).
 
     Raises:
         InputError: if the shapes do not fit together.
@@ -100,7 +100,7 @@ def turn_slots(
         raise InputError(f"States of {states.shape[3]} channels can't turn more of them.")
     if not len(slots):
         return
-    turn = (slots, cosines, sines, neighbours)
+    turn = (slots, cosines, sines, neighbors)
 
     def by_kernel(onto: torch.Tensor) -> torch.Tensor:
         from codegen.kernels.gpu.states import launch_turn
@@ -119,7 +119,7 @@ def turn_slots(
         plainly,
         close,
         rehearse=lambda: by_kernel(states.clone()),
-        variant=(cosines.shape[1], neighbours),
+        variant=(cosines.shape[1], neighbors),
     )
 
 
@@ -129,19 +129,19 @@ def reference_turn(
     slots: torch.Tensor,
     cosines: torch.Tensor,
     sines: torch.Tensor,
-    neighbours: bool,
+    neighbors: bool,
 ) -> None:
     """The same by gathering, turning and scattering."""
-    states.index_copy_(2, slots, turned(encoded.index_select(2, slots), cosines, sines, neighbours))
+    states.index_copy_(2, slots, turned(encoded.index_select(2, slots), cosines, sines, neighbors))
 
 
 def turned(
-    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, neighbours: bool
+    states: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor, neighbors: bool
 ) -> torch.Tensor:
     """States [..., N, D] turned, computed in float32; see :func:`turn_slots`."""
     rotary = 2 * cosines.shape[-1]
     wide = states[..., :rotary].float()
-    u, v = (wide[..., 0::2], wide[..., 1::2]) if neighbours else wide.chunk(2, dim=-1)
+    u, v = (wide[..., 0::2], wide[..., 1::2]) if neighbors else wide.chunk(2, dim=-1)
     parts = (u * cosines - v * sines, v * cosines + u * sines)
-    wide = torch.stack(parts, dim=-1).flatten(-2) if neighbours else torch.cat(parts, dim=-1)
+    wide = torch.stack(parts, dim=-1).flatten(-2) if neighbors else torch.cat(parts, dim=-1)
     return torch.cat([wide.to(states.dtype), states[..., rotary:]], dim=-1)

@@ -80,7 +80,7 @@ class _Sequence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LintSeq:
-    """The generator with its options, as a value that can be pickled.
+    """Programs as sequences of edits that keep them lint-clean.
 
     Sequence k of an example draws from a generator of its own, derived from the example's: it is
     the same whatever the number of sequences. A text's ``meta`` holds its numbers of ``edits``,

@@ -281,7 +281,7 @@ class _Finder:
         if set(match[1].lower()) & {"f", "t"}:
             whole = [self.lines[token.line][match.end() :], *(self.lines[n] for n in inner)]
             if not all(_PLAIN_FIELDS.fullmatch(text) for text in whole):
-                return  # a field that goes on in the next line
+                return  # a field that continues in the next line
         elif not self._is_statement(number) and self._is_format(number):
             return
         first = None

@@ -1,7 +1,7 @@
 """The published LintSeq algorithm, line by line with a linter in the loop, and its ablation.
 
 Source: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves
-Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behaviour of their code with the
+Code Synthesis", ICLR 2025 (arXiv 2410.02749), section 3, and the behavior of their code with the
 settings of the paper's data: a beam of one, so a single random path, of at most 512 edits.
 
 Kept: which lines can be drawn and how much they weigh, that a deleted line takes the deeper lines
@@ -9,7 +9,7 @@ below it along, that all lines that the linter reports are deleted at once until
 and that what is left in the end (comments, mostly) is the first edit. Messages about the whole
 program are not excused: the lines that they name go with the first deletion.
 
-Mended: edits come straight from the deletions, so they only insert and give back the program
+Repaired: edits come straight from the deletions, so they only insert and give back the program
 exactly; the random generator is the caller's; a reported line outside of the program counts as its
 last, in place of an exception; nothing is dropped without an error. The linter is the caller's too,
 and should be one that persists: a new one per call takes most of the published code's time.

@@ -780,7 +780,7 @@ def _operands(node: ast.AST) -> dict[ast.AST, str]:
 
 
 def _is_parent(node: ast.expr) -> bool:
-    """Whether ``node.__init__`` initialises a parent: ``super()`` or the name of a class."""
+    """Whether ``node.__init__`` initializes a parent: ``super()`` or the name of a class."""
     return isinstance(node, (ast.Name, ast.Attribute)) or (
         isinstance(node, ast.Call) and _is_name(node.func, "super")
     )

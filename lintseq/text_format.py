@@ -16,7 +16,7 @@ else, so a line may hold form feeds or U+2028.
 The reference's resolver drops a hunk whose code contains "@@", strips leading "+" and "-" of code,
 strips the characters (not the string) of the end-of-sequence token, and applies whatever position
 it finds. This one checks every number against the state, says what was wrong with a hunk it skips,
-and mends what models that have seen other diffs write otherwise without leaving a doubt. Each mend
+and corrects what models that have seen other diffs write differently but clearly. Each correction
 is reported by its kind:
 
 - ``crlf``: lines that end in "\r\n";
@@ -32,7 +32,7 @@ is reported by its kind:
 The context lines decide the place: the header's old position is taken if the state has these lines
 there, counted as in a unified diff (``-A,B`` starts at line A) or as in the published form
 (``-A,0`` inserts below line A). If it has not, but exactly one other place has them, the hunk goes
-there if numbers may be mended (``moved_context``). Several places are ``ambiguous_context``, none
+there if numbers may be repaired (``moved_context``). Several places are ``ambiguous_context``, none
 is ``context_not_found``: such a hunk is skipped, since nothing says where it belongs.
 
 Stripping the end-of-sequence token, as a suffix, is the caller's part. Limits: a program that
@@ -64,7 +64,7 @@ class HunkText:
     Attributes:
         start, old_count, new_start, new_count: the numbers of the header.
         lines: the lines below it, each with ``+`` (new) or a blank (of the old state) before it.
-        mends: the kinds of what was mended in reading it.
+        mends: the kinds of what was repaired in reading it.
     """
 
     start: int
@@ -224,7 +224,7 @@ class Malformed(NamedTuple):
 
 
 class Mended(NamedTuple):
-    """What was not in the published form but left no doubt, and was mended.
+    """What was not in the published form but left no doubt, and was repaired.
 
     ``edit`` and ``hunk`` as in :class:`Malformed`, -1 if it concerns the whole text. ``kind`` is
     one of those in the module's docstring.
@@ -319,7 +319,7 @@ def parse_edits(text: str) -> tuple[Edit, ...]:
         edit, hunk, kind = resolution.mended[0]
         raise InputError(
             f"Edit {edit}, hunk {hunk} of the edit sequence is not in the published form ({kind}).",
-            "Use resolve() to mend it.",
+            "Use resolve() to repair it.",
         )
     if resolution.stray_lines:
         raise InputError(
@@ -340,7 +340,7 @@ def resolve(
     r"""Turns a model's text into a program; never raises, whatever the text.
 
     The text may start with the marker, with "\n" and the marker, or, if the prompt ended with the
-    marker, with the first hunk. What is written otherwise but leaves no doubt is mended and
+    marker, with the first hunk. What is written otherwise but leaves no doubt is repaired and
     reported; malformed hunks are skipped. Until a diff's first malformed hunk the line numbers in
     the new state are checked too; after it they can't be known, and hunks are placed by their old
     positions.

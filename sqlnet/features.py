@@ -44,7 +44,7 @@ class Features:
             matched words, words of the name divided by 4.
         pairs: [C, L, PAIR_FEATURES] float32: whether a token matches a word of the column exactly,
             by its stem; how near the last matching token before it is, and the next one after it (1
-            for its neighbour, 0 from ``_NEAR`` + 1 on).
+            for its neighbor, 0 from ``_NEAR`` + 1 on).
     """
 
     words: tuple[str, ...]

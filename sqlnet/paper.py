@@ -1,7 +1,7 @@
 """The paper's layout: six modules with two encoders each, column attention, a pointer decoder.
 
 Source: SQLNet (arXiv 1711.04436), sections 3.2 to 3.4, with the layer shapes of the released code
-and the paper's tanh. Mended against that code: gradients reach the column encoders, the aggregate
+and the paper's tanh. Repaired against that code: gradients reach the column encoders, the aggregate
 reads the predicted SELECT column at test time, masks are safe for every batch, and a value is a
 slice of the question, from the first to the last position pointed at.
 """

@@ -259,7 +259,7 @@ class ContextEncoder:
         pieces: list[list[int]] = read["input_ids"]
         ids = torch.zeros(len(pieces), max(1, *map(len, pieces)), dtype=torch.long)
         mask = torch.zeros_like(ids)
-        mask[:, 0] = 1  # a text of no piece at all reads one that counts for nothing
+        mask[:, 0] = 1  # a text of no piece at all reads one that has no weight
         for row, found in enumerate(pieces):
             ids[row, : len(found)] = torch.tensor(found, dtype=torch.long)
             mask[row, : len(found)] = 1

@@ -125,6 +125,6 @@ def number_in_words(text: str) -> float | None:
 
 
 def one_line(error: object) -> str:
-    """The text of an error on one line, without colours and full stop, at most 200 characters."""
+    """The text of an error on one line, without colors and full stop, at most 200 characters."""
     text = " ".join(_COLOURS.sub("", str(error)).split())
     return (text if len(text) <= 200 else text[:197] + "...").rstrip(".")

@@ -9,10 +9,14 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from codegen.models.llamacpp import LlamaServer
 
 # One thread a process: with several, small operations spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,6 +68,54 @@ def vllm_python() -> str:
     if not python and importlib.util.find_spec("vllm") is None:
         pytest.skip("set CODEGEN_VLLM_PYTHON to a Python with vllm to run this test (docs/vllm.md)")
     return python or sys.executable
+
+
+@pytest.fixture(scope="session")
+def embedded_gguf() -> Path:
+    """SmolLM2-135M-Instruct in Q4_1. It has no FIM tokens: ``/infill`` answers 501."""
+    from codegen.models import embedded
+
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("pip install 'codegen-toolkit[gguf]' to run this test")
+    if not (found := embedded.find_gguf()):
+        pytest.skip("fetch the GGUF file by codegen.models.embedded.ensure_gguf() to run this test")
+    return found
+
+
+@pytest.fixture(scope="session")
+def fim_gguf(embedded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same file with three unused tokens declared as FIM tokens, so that ``/infill`` answers.
+
+    ``<issue_start>``, ``<issue_comment>``, ``<issue_closed>`` are prefix, suffix and middle. What
+    the model infills is of no use; what is encoded and counted is real.
+    """
+    from gguf import GGUFReader, GGUFValueType, GGUFWriter
+    from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
+
+    path = tmp_path_factory.mktemp("gguf") / "fim.gguf"
+    added = {
+        f"tokenizer.ggml.{name}_token_id": MetadataDetails(GGUFValueType.UINT32, number)
+        for name, number in {"fim_pre": 8, "fim_suf": 9, "fim_mid": 10}.items()
+    }
+    writer = GGUFWriter(path, arch="llama")
+    copy_with_new_metadata(GGUFReader(embedded_gguf), writer, added, [])
+    return path
+
+
+@pytest.fixture(scope="session")
+def llama_server(embedded_gguf: Path) -> Iterator[LlamaServer]:
+    """A real llama.cpp server with two slots of 2048 tokens.
+
+    ``.url`` (without ``/v1``), ``.api_key``, ``.model``. A test that needs a server of its own, as
+    to end it and start it again on the same port, makes one and calls ``close()``::
+
+        LlamaServer(embedded_gguf, LlamaOptions(slots=1, context=1024, threads=1), port=...)
+    """
+    from codegen.models.llamacpp import LlamaOptions, LlamaServer
+
+    server = LlamaServer(embedded_gguf, LlamaOptions(slots=2, context=2048, threads=1))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

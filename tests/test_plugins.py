@@ -14,7 +14,7 @@ import pytest
 
 from codegen import plugins
 from codegen.errors import CodegenError, ConfigError
-from codegen.records import Sample, Verdict
+from codegen.records import Sample, Verdict, write_jsonl
 from codegen.rewards import write_rewards
 
 PROJECT = """
@@ -33,26 +33,34 @@ py-modules = ["tiny_parts"]
 shout = "tiny_parts:Shout"
 absent = "tiny_parts_absent:Thing"
 inspect = "tiny_parts:Shout"
+bad = "tiny_parts:BadShout"
 
 [project.entry-points."codegen.sources"]
 numbers = "tiny_parts:numbers"
+bad = "tiny_parts:bad"
 
 [project.entry-points."codegen.filters"]
 shorter = "tiny_parts:Shorter"
+bad = "tiny_parts:bad"
 
 [project.entry-points."codegen.tasks"]
 sums = "tiny_parts:Sums"
+bad = "tiny_parts:BadSums"
 
 [project.entry-points."codegen.backends"]
 echo = "tiny_parts:Echo"
+bad = "tiny_parts:BadEcho"
 
 [project.entry-points."codegen.decoders"]
 fenced = "tiny_parts:FENCED"
 lowest = "tiny_parts:LOWEST"
 odd = "tiny_parts:brief"
+bad = "tiny_parts:BAD"
+bad_reader = "tiny_parts:BAD_READER"
 
 [project.entry-points."codegen.rewards"]
 brief = "tiny_parts:brief"
+bad = "tiny_parts:bad"
 """
 
 MODULE = r'''
@@ -70,7 +78,14 @@ from codegen.rewards import Scored
 
 @dataclass(frozen=True)
 class Shout:
-    """A generator: the program in capitals."""
+    """Make programs in capitals.
+
+    Not every program survives.
+
+    Attributes:
+        mark: what each text
+            ends with.
+    """
 
     mark: str = "!"
     name: str = "shout"
@@ -87,7 +102,7 @@ def numbers(argument, options):
     """A source: programs that print a number."""
     return MemorySource(
         tuple(
-            Example(f"n{i}", f"Print {i}.", f"print({10**i})", licence=options.licence)
+            Example(f"n{i}", f"Print {i}.", f"print({10**i})", license=options.license)
             for i in range(int(argument))
         ),
         "numbers",
@@ -182,6 +197,31 @@ def brief(samples, verdicts):
         Scored(v.passed / (1 + len(s.completion)), f"{len(s.completion)} characters")
         for s, v in zip(samples, verdicts)
     ]
+
+
+def bad(*given):
+    """A source, a filter or a reward that fails."""
+    return {}["absent"]
+
+
+class BadShout(Shout):
+    def __init__(self):
+        bad()
+
+
+class BadSums(Sums):
+    def job(self, problem, program):
+        return bad()
+
+
+class BadEcho(Echo):
+    def generate(self, requests, params, decoder, on_text=None):
+        bad()
+        yield
+
+
+BAD = StrategySpec("fails", "loop", lambda given: LowestOptions(), make=bad)
+BAD_READER = Reader("gives nothing", lambda text, finish_reason: None)
 '''
 
 
@@ -199,9 +239,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def codegen(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def codegen(
+    installed: Path, *arguments: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "codegen", *map(str, arguments)],
+        [sys.executable, "-m", "codegen", *map(str, arguments)], cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
     )  # fmt: skip
 
@@ -221,7 +263,7 @@ def test_a_task(installed: Path) -> None:
 @pytest.mark.slow
 def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> None:
     done = codegen(
-        installed, "data", "shout", "numbers:9", "--licence", "MIT", "--filter", "shorter:12",
+        installed, "data", "shout", "numbers:9", "--license", "MIT", "--filter", "shorter:12",
         "-o", "mark=?", "--out", tmp_path / "out", "--workers", "2", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -233,7 +275,7 @@ def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> N
     run = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
     assert run["filters"] == [{"filter": "Shorter", "most": 12}] and run["config"]["mark"] == "?"
     other = codegen(
-        installed, "data", "shout", "numbers:9", "--licence", "MIT", "--filter", "shorter:13",
+        installed, "data", "shout", "numbers:9", "--license", "MIT", "--filter", "shorter:13",
         "-o", "mark=?", "--out", tmp_path / "out",
     )  # fmt: skip
     assert other.returncode == 1 and "filters" in other.stderr
@@ -313,11 +355,78 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_help_lists_them_and_imports_nothing(installed: Path) -> None:
+def test_the_help_lists_them_and_says_what_a_generator_takes(installed: Path) -> None:
     done = codegen(installed, "data", "--help")
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
-    assert "-o, --option KEY=VALUE" in codegen(installed, "data", "shout", "--help").stdout
+    shown = codegen(installed, "data", "shout", "--help").stdout
+    assert "-o, --option KEY=VALUE" in shown
+    words = " ".join(shown.split())
+    assert "Make programs in capitals. Not every program survives. Options of" in words
+    assert "mark what each text ends with. (str, default '!')" in words
+    broken = codegen(installed, "data", "absent", "--help")
+    assert broken.returncode == 1 and "can't be loaded" in broken.stderr
+
+
+@pytest.mark.slow
+def test_the_table_of_parts(installed: Path) -> None:
+    done = codegen(installed, "plugins", "--json")
+    assert done.returncode == 1  # the generator absent is broken
+    found = {(p["kind"], p["name"]): p for p in json.loads(done.stdout)["parts"]}
+    for kind, parts in plugins.BUILT_IN.items():
+        for name in parts:
+            part = found[kind.removesuffix("s"), name]
+            assert part["package"] == "built in" and part["about"], name
+    assert {name for kind, name in found if kind == "decoder"} >= {"sample", "rsd", "fenced"}
+    assert found["generator", "shout"] == {
+        "kind": "generator", "name": "shout", "package": "tiny-parts",
+        "about": "Make programs in capitals.",
+    }  # fmt: skip
+    assert found["task", "sums"]["about"] == "adding small numbers"
+    assert found["decoder", "lowest"]["about"] == "the least probable tokens"
+    assert "tiny_parts_absent" in found["generator", "absent"]["about"]
+    table = codegen(installed, "plugins").stdout.splitlines()
+    assert len(table) == len(found)
+    (line,) = [line for line in table if line.startswith("reward") and "brief" in line]
+    about = "A reward: passed, and the shorter the better."
+    assert line.split() == ["reward", "brief", "tiny-parts", *about.split()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "arguments"),
+    [
+        ("generator 'bad'", "data bad numbers:3 --out out"),
+        ("source 'bad'", "data shout bad:3 --out out"),
+        ("filter 'bad'", "data shout numbers:3 --filter bad --out out"),
+        ("task 'bad'", "eval check bad"),
+        ("backend 'bad'", "generate --backend bad --model m --no-chat --prompt x"),
+        ("decoder 'bad'", "generate --model MODEL --no-chat --prompt x --decoder bad"),
+        ("decoder 'bad_reader'", "generate --model MODEL --no-chat --prompt x --max-new-tokens 2 "
+         "--decoder bad_reader"),
+        ("reward 'bad'", "eval score samples.jsonl --out out --reward bad"),
+    ],
+)  # fmt: skip
+def test_an_error_of_a_part_is_one_line(
+    installed: Path, tmp_path: Path, tiny_model_dir: Path, part: str, arguments: str
+) -> None:
+    sample = Sample("sums", "sum/1", 0, "", "def add1(x):\n    return 1\n", "stop", {}, 0, 0, 0)
+    sample = replace(sample, meta={"style": "continue"})
+    write_jsonl(tmp_path / "samples.jsonl", [sample])
+    words = [str(tiny_model_dir) if word == "MODEL" else word for word in arguments.split()]
+    done = codegen(installed, *words, cwd=tmp_path)
+    if "no safe way" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 1
+    *before, last = done.stderr.splitlines()
+    assert f"The {part} of the package tiny-parts " in last
+    assert ("'NoneType'" if "reader" in part else "KeyError: 'absent'") in last
+    assert not any("Traceback" in line for line in before)
+    if part != "task 'bad'":  # one of them tells the others
+        return
+    for more in (["--traceback", *words], [*words, "--traceback"]):
+        told = codegen(installed, *more, cwd=tmp_path)
+        assert 'tiny_parts.py", line' in told.stderr and told.stderr.splitlines()[-1] == last
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 Every kind of network (insertion, masks of flexible and of fixed length, an unmodified Llama of
 equal size from left to right) is trained on the same puzzles by the settings of
-``recipes/ilm_star_easy.yaml``, and asked the same held-out ones. A run that was cut off goes on,
+``recipes/ilm_star_easy.yaml``, and asked the same held-out ones. A run that was cut off continues,
 one that is finished is not made again. Printed: the share of right answers with its 95 % interval
 (Wilson), steps, parameters, seconds.
 """

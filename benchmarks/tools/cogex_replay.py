@@ -47,7 +47,7 @@ class Trial:
     """Both searches on the same problems in the same order.
 
     Attributes:
-        full, halving: emulations of each; the published method does copies of a program anew.
+        full, halving: emulations of each; the published method does copies of a program again.
         distinct: those of the published method without copies.
         same: whether they chose the same program.
         lost: the score of the program that full chose less that of halving's, on all problems.

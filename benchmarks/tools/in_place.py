@@ -1,7 +1,7 @@
 """The released code's way to train an insertion model: dropped tokens stay, hidden as masks.
 
 Every sequence keeps its full length. What was dropped is a mask token that nothing attends to, the
-others' positions are counted anew, all positions get logits, and the targets are a dense tensor of
+others' positions are counted again, all positions get logits, and the targets are a dense tensor of
 the logits' size. The loss is the same as ours (tested); what it costs is not.
 """
 

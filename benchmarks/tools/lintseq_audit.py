@@ -53,7 +53,7 @@ def audit(programs: Sequence[Program], passes: Sequence[Pass], known: dict[str, 
 def round_trips(programs: Sequence[Program], passes: Sequence[Pass]) -> tuple[int, int]:
     """How many sequences give their program back, and of how many.
 
-    The text form is parsed and applied anew. Equal is meant to the byte, but for line ends and the
+    The text form is parsed and applied again. Equal is meant to the byte, but for line ends and the
     newline at the end, as Python reads source.
     """
     texts = {program.id: _as_read(program.text) for program in programs}

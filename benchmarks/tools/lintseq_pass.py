@@ -3,7 +3,7 @@
 A pass runs in a process of its own (see :mod:`codegen.benchmarks.tools.fresh`), so that no verdict
 that an earlier pass left behind makes it look cheaper. Kept out of the timing, as for the peer: the
 imports, the set-up of a persistent linter and, with a warm-up, the library modules that pylint
-parses once for a whole run. That ruff's process starts anew for each chunk is in it.
+parses once for a whole run. That ruff's process starts again for each chunk is in it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Families after the examples of Dong et al. (RPG, arXiv 2505.10402) and what else of the kind one
 sees: rows, getters, ``elif`` chains, assertions, tests, cases, constants, imports, calls. Each is
-written twice: ``counted``, where what is new goes on by steps (``key_7``, then ``key_8``), and
+written twice: ``counted``, where what is new continues by steps (``key_7``, then ``key_8``), and
 ``worded``, where every copy has a new word. A real program may hold any of them, a few copies long.
 """
 
@@ -16,7 +16,7 @@ from codegen.decoding.rpg.rules import Penalty, Rule
 
 WORDS = ("apple", "river", "stone", "cloud", "tiger", "piano", "maple", "ocean", "candle", "rocket",
          "garden", "silver", "window", "basket", "forest", "bridge")  # fmt: skip
-_LOGIT = 20.0  # of the token that goes on with a loop, where a rule multiplies
+_LOGIT = 20.0  # of the token that continues with a loop, where a rule multiplies
 _STOPS = 4.0  # nats; the penalties below grow up to 8
 _MOST = 24  # copies
 

@@ -8,7 +8,7 @@ it prints the versions in use and ends.
 
 What is timed is what the package's own worker does for one sequence (``subprocess_task`` in its
 ``generate.py``, with the same arguments): ``lintseq_backward_sampling_pythonic``, whose every check
-sets up a linter anew, and ``inflate_edit_path``. Not timed: the interpreter's start, the imports, a
+builds a new linter, and ``inflate_edit_path``. Not timed: the interpreter's start, the imports, a
 first program and the texts to warm up with, each linted once, so that pylint has parsed the library
 modules that they import, which a long run pays once; reading and writing.
 

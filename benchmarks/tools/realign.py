@@ -7,7 +7,7 @@ accept different numbers of tokens are brought to one length again after each ro
 - EXSPEC keeps a pool of unpadded rows and batches those of equal length, which needs no padding;
   where too few are alike it pads as EQSPEC does (:func:`exspec`).
 
-Greedy. Mended against the released code: a draft that is accepted whole gives its bonus token too
+Greedy. Repaired against the released code: a draft that is accepted whole gives its bonus token too
 (K + 1 tokens a round); the end is looked for among new tokens alone; padding is known by place and
 not by a token id, so prompts may hold that id; finished rows leave at once. The drafters are those
 of the loop, which keep their state, so that all methods verify drafts of the same kind.
@@ -49,7 +49,7 @@ class Tally:
 
 @dataclass(slots=True)
 class _Row:
-    """A row: its tokens, of which the states of all but the newest are known."""
+    """A row: its tokens, of which the states of all but the latest are known."""
 
     tokens: list[int]
     drafter: Drafter
@@ -247,7 +247,7 @@ def _forward(
 
 
 def _padded_prefill(model: PreTrainedModel, rows: list[_Row]) -> States:
-    """States of all tokens but the newest, padded on the left."""
+    """States of all tokens but the latest, padded on the left."""
     longest = max(len(row.tokens) for row in rows) - 1
     if longest == 0:
         config = model.config.get_text_config()

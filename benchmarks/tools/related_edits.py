@@ -51,7 +51,7 @@ _LONG_FILLER = (
 
 @dataclass(frozen=True, slots=True)
 class RelatedEdit:
-    """A definition, old and new, a text behind it that ends at the cursor, and what goes on there.
+    """A definition, old and new, a text behind it that ends at the cursor, and what comes there.
 
     Attributes:
         name: what is edited.

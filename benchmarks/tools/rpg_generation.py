@@ -1,7 +1,7 @@
 """Continuations of repetitive prompts under rules against repetition, kept in a file.
 
 Batches of prompts go through all methods in turn, so that a run that is cut short has the same
-prompts for each. A line of the file is one continuation; a run goes on with what is there.
+prompts for each. A line of the file is one continuation; a run continues with what is there.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ async def outcome(engine: Any, edit: HistoryEdit, layout: str) -> Outcome | None
     # Another option in each further request, so that no earlier suggestion is the answer.
     settled = await engine.complete(replace(after, max_lines=11))
     settle_s = time.process_time() - began
-    cache = engine._caches.get(key).cache
+    cache = engine._worker.caches.get(key).cache
     while not cache.exact:  # the engine makes it so when it is idle
         await asyncio.sleep(0.005)
     full = await engine.complete(replace(after, max_lines=10))

@@ -1,6 +1,6 @@
 """CPU time with that of ended child processes, and the memory of a tree of processes.
 
-CPU time is what is compared wherever the machine may be shared: a neighbour lengthens the wall
+CPU time is what is compared wherever the machine may be shared: a neighbor lengthens the wall
 time of a run by any factor, its CPU time by some per cent (caches, hyper-threads).
 
 Limits: to :func:`measured`, a descendant's CPU time counts while it runs and once it has ended and

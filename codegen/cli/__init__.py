@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -19,6 +21,8 @@ import click
 from codegen import __version__
 from codegen.errors import CodegenError, ConfigError
 from codegen.terminal import visible
+
+_TRACEBACK = "CODEGEN_TRACEBACK"
 
 
 class Group(click.Group):
@@ -68,6 +72,24 @@ class Group(click.Group):
             formatter.write_dl(rows)
 
 
+def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
+    """``--traceback``, which may come before the command's name or after it."""
+
+    def show(_: click.Context, __: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ[_TRACEBACK] = "1"
+
+    return click.option(
+        "--traceback",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        hidden=hidden,
+        callback=show,
+        help=f"Also print the Python traceback of an error. Same as {_TRACEBACK}=1.",
+    )
+
+
 @click.group(
     cls=Group,
     lazy={
@@ -81,9 +103,11 @@ class Group(click.Group):
         "serve": ("codegen.cli.serve:serve", "Serve completions to editors."),
         "cogex": ("codegen.cli.cogex:cogex", "Pseudo-programs that a model emulates."),
         "bench": ("codegen.cli.bench:bench", "Run a benchmark against its peers."),
+        "plugins": ("codegen.cli.doctor:list_plugins", "List the parts to choose from."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@traceback_option()
 @click.version_option(__version__, prog_name="codegen")
 def cli() -> None:
     """Train, run and score code language models whose programs are sequences of actions.
@@ -103,25 +127,38 @@ def main(argv: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except CodegenError as error:
-        _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
     except (KeyboardInterrupt, click.Abort):
         _fail("Interrupted. Run the same command again to resume from what was saved.", 130)
     except BrokenPipeError:
-        # Whoever read our output has stopped (`codegen ... | head`): not an error of ours.
+        # The reader of our output has stopped (`codegen ... | head`): not an error of ours.
         sys.stdout = None
         sys.exit(141)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch to name it costs
+    except Exception as error:
+        if not (known := _known(error)):
             raise
-        _fail("The GPU is out of memory. Lower --batch-size, or micro_batch_size in a recipe.", 1)
-    except MemoryError:
-        _fail("This machine is out of memory. Lower the batch size or use a smaller model.", 1)
-    except OSError as error:
-        if error.errno not in _OS_REMEDIES:
-            raise
+        if os.environ.get(_TRACEBACK):
+            traceback.print_exc()
+        _fail(str(known), 2 if isinstance(known, ConfigError) else 1)
+
+
+def _known(error: Exception) -> CodegenError | None:
+    """What to tell the user about an error; None if it is a mistake of this package."""
+    if isinstance(error, CodegenError):
+        return error
+    if type(error).__name__ == "OutOfMemoryError":  # torch's; importing torch to name it costs
+        return CodegenError(
+            "The GPU is out of memory.", "Lower --batch-size, or micro_batch_size in a recipe."
+        )
+    if isinstance(error, MemoryError):
+        return CodegenError(
+            "This machine is out of memory.", "Lower the batch size or use a smaller model."
+        )
+    if isinstance(error, OSError) and error.errno in _OS_REMEDIES:
         where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror}{where}. {_OS_REMEDIES[error.errno]}", 1)
+        return CodegenError(f"{error.strerror}{where}.", _OS_REMEDIES[error.errno])
+    from codegen import plugins
+
+    return plugins.blame(error)
 
 
 _OS_REMEDIES = {
@@ -140,7 +177,6 @@ _OS_REMEDIES = {
 
 def _quiet_libraries() -> None:
     """Keeps notices and bars of libraries off the terminal; the user's settings come first."""
-    import os
     import warnings
 
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

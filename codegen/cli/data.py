@@ -23,7 +23,7 @@ from codegen.cli.clients import (
     counted,
     model_client,
 )
-from codegen.cli.options import as_words, command, options
+from codegen.cli.options import Command, as_words, command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress as Bar
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from codegen.records import TrainingText
 
 # Options that do not change the data.
-_NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json"})
+_NOT_ON_THE_CARD = frozenset({"out", "workers", "executor", "as_json", "traceback"})
 
 
 @click.group(cls=Group)
@@ -274,10 +274,31 @@ class InstalledOptions(Config):
     )
 
 
-def _add(name: str, kind: type[Config], about: str, example: str) -> None:
+class _InstalledCommand(Command):
+    """The command of another package's generator, which is imported for the help or to run."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what the generator's docstring says, then its options."""
+        from codegen.data.generators import described
+
+        about, own = described(plugins.load("generators", self.name or ""))
+        self.help = about or self.help
+        super().format_help_text(ctx, formatter)
+        if own:
+            with formatter.section("Options of the generator, each as -o NAME=VALUE"):
+                formatter.write_dl(own)
+
+
+def _add(
+    name: str,
+    kind: type[Config],
+    about: str,
+    example: str,
+    cls: type[Command] = Command,
+) -> None:
     """The command of a generator whose options are passed on as they are."""
 
-    @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__)
+    @command(name=name, group=data, example=example, short_help=about, help=kind.__doc__, cls=cls)
     @click.argument("source")
     @options(kind, "method")
     @options(RunOptions, "run")
@@ -404,6 +425,7 @@ for _name in plugins.names("generators"):
             InstalledOptions,
             f"Run the generator of the package {_package}.",
             f"codegen data {_name} stdlib --out data/{_name}",
+            _InstalledCommand,
         )
 
 
@@ -581,8 +603,8 @@ def _generate(
         instruction_column=options.instruction_column,
         program_column=options.program_column,
         id_column=options.id_column,
-        licence_column=options.license_column,
-        licence=options.license,
+        license_column=options.license_column,
+        license=options.license,
         language=options.language,
         language_column=options.language_column,
         keep_docstring=options.keep_docstring,
@@ -643,7 +665,7 @@ def _summary(
         "generator": manifest.run.generator,
         "counts": manifest.counts,
         "texts": manifest.texts,
-        "licences": manifest.licences,
+        "licenses": manifest.licenses,
         "files": manifest.files,
         "fingerprint": manifest.fingerprint,
         "throughput": manifest.throughput,

@@ -1,4 +1,7 @@
-"""``codegen doctor``: checks of this machine, each with a remedy for what does not work."""
+"""``codegen doctor``: checks of this machine, each with a remedy for what does not work.
+
+``codegen plugins``: the parts that can be chosen by name.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from typing import Any
 
 import click
 
-from codegen import OPENMP, __version__
+from codegen import OPENMP, __version__, plugins
 from codegen.cli.options import command
-from codegen.terminal import visible
+from codegen.errors import CodegenError
+from codegen.terminal import echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
 
@@ -37,6 +41,46 @@ def doctor(as_json: bool) -> dict[str, Any]:
             click.echo(f"    {'':<34} {click.style('-> ' + visible(check.remedy), fg=color)}")
     failed = [check.name for check in checks if check.ok is False]
     return {"ok": not failed, "checks": [asdict(check) for check in checks]}
+
+
+@command(name="plugins", short_help="List the parts to choose from.", example="codegen plugins")
+def list_plugins(as_json: bool) -> dict[str, Any]:
+    """List all generators, sources, filters, tasks, back-ends, decoders and rewards.
+
+    Shows which package adds each; imports them. The exit code is 1 if one cannot be imported.
+    """
+    parts: list[dict[str, str]] = []
+    ok = True
+    for kind in plugins.BUILT_IN:
+        for name, package, about in _parts(kind):
+            ok = ok and not isinstance(about, CodegenError)
+            row = (kind.removesuffix("s"), name, package or "built in", str(about))
+            parts.append(dict(zip(("kind", "name", "package", "about"), row, strict=True)))
+    if not as_json:
+        widths = {key: max(len(part[key]) for part in parts) for key in ("kind", "name", "package")}
+        for part in parts:
+            echo("  ".join(part[key].ljust(widths.get(key, 0)) for key in part).rstrip())
+    return {"ok": ok, "parts": parts}
+
+
+def _parts(kind: str) -> Iterator[tuple[str, str, str | CodegenError]]:
+    """Each part's name, the package that adds it, and a line about it or why it is broken."""
+    from codegen.evals.tasks import names as task_names
+    from codegen.generation.decoders import READERS, STRATEGIES
+
+    if kind == "decoders":
+        for name, part in {**READERS, **STRATEGIES}.items():
+            yield name, "", part.about
+    tasks = dict(task_names()) if kind == "tasks" else {}
+    for name in plugins.names(kind):
+        package = plugins.package_of(kind, name)
+        try:
+            part = plugins.load(kind, name)
+        except CodegenError as error:
+            yield name, package, error
+            continue
+        about = tasks.get(name) or getattr(part, "about", "") or plugins.docstring(part)
+        yield name, package, " ".join(about.strip().partition("\n\n")[0].split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from codegen.evals.tasks import find_style, read_styles
+    from codegen.evals.tasks import FILE, find_style, read_styles
     from codegen.evals.tasks import load as load_task
     from codegen.evaluate import sample_task
     from codegen.generation import Decoder, SamplingParams
@@ -132,13 +132,18 @@ def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
     if not as_json:
         path = sampled.path
         echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
-        echo(f"Score it with: codegen eval score {path} --task {task} --out {given.out}")
+        where = f" --task {task}" if task.startswith(FILE) else ""
+        echo(f"Score it with: codegen eval score {path}{where} --out {given.out}")
     return {**asdict(sampled), "path": str(sampled.path)}
 
 
-class ScoreOptions(SandboxOptions, TaskOptions):
+class ScoreOptions(SandboxOptions):
     """The options of ``codegen eval score``."""
 
+    task: str | None = setting(
+        None, "Task that the samples belong to.", shown="the one that all samples name"
+    )
+    source: str | None = setting(None, "Read the task's data from here.")
     out: str = setting(..., "Output directory.", metavar="DIR")
     k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
         (), "Report pass@k for this k. Repeatable."
@@ -159,7 +164,7 @@ class ScoreOptions(SandboxOptions, TaskOptions):
 @command(
     group=evals,
     short_help="Score samples by running them.",
-    example="codegen eval score runs/base/samples.jsonl --task humaneval --out runs/base",
+    example="codegen eval score runs/base --out runs/base",
 )
 @click.argument("samples", type=click.Path())
 @options(ScoreOptions, "given")
@@ -174,11 +179,12 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.run import SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
+    from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
 
     if Path(samples).is_dir():
         samples = str(Path(samples, SAMPLES))
-    task = load_task(given.task, given.source)
+    task = load_task(given.task or task_of(samples), given.source)
     how: dict[str, Any] = {
         "workers": given.workers,
         "unsafe_local": given.unsafe_local,

@@ -48,10 +48,10 @@ def finetune(
     if not is_first():
         train(settings)
         return None  # only rank 0 reports
-    with Progress("fine-tuning", settings.steps) as progress:
+    with Progress("fine-tuning", settings.steps or None) as progress:
         result = train(
             settings,
-            on_step=lambda step, _, loss: progress.update(step, note=f"loss {loss:.3f}"),
+            on_step=lambda step, of, loss: progress.update(step, of, note=f"loss {loss:.3f}"),
             on_message=progress.say,
         )
     if not as_json:

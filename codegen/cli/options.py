@@ -24,6 +24,7 @@ from click.core import ParameterSource
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from codegen.cli import traceback_option
 from codegen.config import Config, Option, arms, bounds, config_error, note
 
 
@@ -86,7 +87,7 @@ def command(
             epilog=f"\b\nExample:\n  {example}",
             short_help=short_help,
             help=help or function.__doc__,
-        )(_with_summary(function) if has_json else function)
+        )(traceback_option(hidden=True)(_with_summary(function) if has_json else function))
         if has_json:
             about = "Print one JSON summary."
             made.params.append(click.Option(["--json", "as_json"], is_flag=True, help=about))

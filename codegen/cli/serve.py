@@ -14,23 +14,47 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.generation.backends import Endpoint, is_loopback
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
+    from codegen.server.requests import ServerLimits
+    from codegen.server.upstream import Upstream
 
+Fim = Literal[
+    "auto", "infill", "suffix", "route", "none", "chat",
+    "qwen", "starcoder", "santacoder", "deepseek", "codellama", "codestral",
+]  # fmt: skip
 _NEEDED = ("pygls", "lsprotocol", "starlette", "uvicorn", "prometheus_client", "pathspec")
 
 
 @click.group(cls=Group)
 def serve() -> None:
-    """Serve completions to editors from a model on this machine."""
+    """Serve completions to editors, from a model on this machine or a server you already run."""
 
 
 class EngineOptions(Config):
     """The options of all servers."""
 
-    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    model: str = setting(
+        "embedded",
+        "Model: embedded, a directory or a hub id; with --upstream, its name on the server.",
+        shown="embedded, or the only one of the upstream",
+    )
+    upstream: str = setting(
+        "",
+        "Take the text from this server, which speaks OpenAI's protocol, not from a model here.",
+        metavar="URL",
+    )
+    api_key_env: str = setting(
+        "", "Environment variable that holds the upstream's API key.", metavar="VAR"
+    )
+    fim: Fim = setting(
+        "auto",
+        "How the upstream gets the text after the cursor: a route of its own, a family's sentinels "
+        "in the prompt, chat, or none; auto finds out what works.",
+    )
     layout: Literal["auto", "psm", "spm", "prefix"] = setting(
         "auto", "Order of prefix and suffix in the prompt of infilling models."
     )
@@ -50,6 +74,22 @@ class EngineOptions(Config):
     )
     verbose: bool = setting(False, "Log more.", flags=("-v", "--verbose"))
 
+    def _check(self) -> None:
+        fields = type(self).model_fields
+        only = _OF_A_MODEL if self.upstream else _OF_AN_UPSTREAM
+        for name in only:
+            if getattr(self, name) != fields[name].default:
+                kind = "a model on this machine" if self.upstream else "--upstream"
+                raise ConfigError(f"--{name.replace('_', '-')} applies only to {kind}.")
+
+    def endpoint(self) -> Endpoint:
+        """The upstream, with its address checked."""
+        return Endpoint(url=self.upstream, model=self.model, api_key_env=self.api_key_env)
+
+
+_OF_A_MODEL = ("precision", "cache_mib", "threads")
+_OF_AN_UPSTREAM = ("api_key_env", "fim")
+
 
 @command(
     group=serve,
@@ -68,7 +108,9 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
     _log_to(engine.log_file, engine.verbose)
     from codegen.server.lsp import serve_stdio
 
-    serve_stdio(lambda: _engine(engine), engine.exclude)
+    if engine.upstream:
+        engine.endpoint().api_key()  # a mistake is told before the editor is answered
+    serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
 
 
 class HttpOptions(EngineOptions):
@@ -91,6 +133,7 @@ class HttpOptions(EngineOptions):
     )
 
     def _check(self) -> None:
+        super()._check()
         if self.no_token and self.token_file:
             raise ConfigError("Give --token-file or --no-token, not both.")
         for origin in self.origin:
@@ -140,7 +183,8 @@ def http(given: HttpOptions) -> None:
         exclude=given.exclude,
     )
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
-    echo(f"Serving {given.model} at {where}", err=True)
+    shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
+    echo(f"Serving {shown} at {where}", err=True)
     if token and token_file:
         echo(f"The token is in {token_file}", err=True)
     else:
@@ -161,20 +205,47 @@ def _need_extra() -> None:
         )
 
 
-def _engine(given: EngineOptions) -> CompletionEngine:
+def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
+    """The engine; with ``patient`` also for an upstream that does not answer yet."""
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.requests import ServerLimits
+
+    limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
+    if given.upstream:
+        return CompletionEngine(_upstream(given, limits, patient), limits)
     import torch
 
     from codegen.models import load
-    from codegen.server.engine import CompletionEngine
     from codegen.server.model import CompletionModel
-    from codegen.server.requests import ServerLimits
 
     torch.set_num_threads(given.threads)
-    limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
     model = CompletionModel(
         load(given.model), layout=given.layout, limits=limits, precision=given.precision
     )
     return CompletionEngine(model, limits)
+
+
+def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
+    from codegen.server.upstream import Unreachable, Upstream
+
+    endpoint = given.endpoint()
+    upstream = Upstream(
+        endpoint.base(),
+        model="" if given.model == "embedded" else given.model,
+        key=endpoint.api_key(),
+        fim=given.fim,
+        layout=given.layout,
+        limits=limits,
+        remote=not is_loopback(endpoint.url),
+    )
+    try:
+        upstream.check()
+    except Unreachable as error:
+        if not patient:
+            raise
+        logging.getLogger("codegen.server").warning("%s", error)
+        upstream.report("Warning", str(error))
+    return upstream
 
 
 def _log_to(path: Path | None, verbose: bool) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 from codegen.data.manifest import Manifest
 from codegen.data.statistics import statistics_lines
 
-# The hub's licence ids that are SPDX ids in lower case:
+# The hub's license ids that are SPDX ids in lower case:
 # https://huggingface.co/docs/hub/repositories-licenses
-_HUB_LICENCES = frozenset(
+_HUB_LICENSES = frozenset(
     {
         "agpl-3.0",
         "apache-2.0",
@@ -56,15 +56,15 @@ _SIZES = (
 )
 
 
-def hub_licences(licences: Mapping[str, int]) -> list[str]:
+def hub_licenses(licenses: Mapping[str, int]) -> list[str]:
     """The hub's ids for SPDX ids: ``unknown`` for none, ``other`` for one it lacks."""
-    return sorted({_hub_licence(name.lower()) for name in licences}) or ["unknown"]
+    return sorted({_hub_license(name.lower()) for name in licenses}) or ["unknown"]
 
 
-def _hub_licence(name: str) -> str:
+def _hub_license(name: str) -> str:
     if not name:
         return "unknown"
-    return name if name in _HUB_LICENCES else "other"
+    return name if name in _HUB_LICENSES else "other"
 
 
 def card(manifest: Manifest) -> str:
@@ -86,7 +86,7 @@ def card(manifest: Manifest) -> str:
         run=run,
         counts=counts,
         title=f"{manifest.texts} training texts by {run.generator}{part}",
-        hub_licences=hub_licences(manifest.licences),
+        hub_licenses=hub_licenses(manifest.licenses),
         size=next((name for most, name in _SIZES if manifest.texts < most), "n>1T"),
         statistics=list(statistics_lines(manifest.statistics)),
         left_out=[
@@ -95,7 +95,7 @@ def card(manifest: Manifest) -> str:
             for reason, number in sorted(counts[outcome].items(), key=lambda p: (-p[1], p[0]))
         ],
         duplicates=[(reason, n) for reason, n in sorted(skipped.items()) if "duplicate" in reason],
-        licences=[(name or "unknown", n) for name, n in sorted(manifest.licences.items())],
+        licenses=[(name or "unknown", n) for name, n in sorted(manifest.licenses.items())],
         versions=", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
         settings={"seed": run.seed, "limit": run.limit, run.generator: dict(run.config)},
     )

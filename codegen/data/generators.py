@@ -16,7 +16,9 @@ list of (example, rng) pairs it returns, for each, the list of texts or the exce
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_type_hints
@@ -146,6 +148,30 @@ def make(name: str, /, **options: Any) -> TextGenerator:
         return generator(**options)
     except TypeError as error:
         raise ConfigError(f"Generator {name!r}: {error}.") from None
+
+
+def described(kind: Any) -> tuple[str, list[tuple[str, str]]]:
+    """What a generator does, and the name and meaning of each of its options.
+
+    From its docstring; what an option means stands there under ``Attributes:`` or ``Args:``.
+    """
+    doc = inspect.cleandoc(plugins.docstring(kind))
+    about, *fields = re.split(r"^(?:Attributes|Args):\n", doc, maxsplit=1, flags=re.M)
+    meanings = dict(re.findall(r"^ {4}(\w+): (.+(?:\n {5,}.+)*)", "".join(fields), re.M))
+    options = []
+    for name, option in inspect.signature(kind).parameters.items():
+        parts = [] if option.annotation is option.empty else [_type_name(option.annotation)]
+        if option.default is option.empty:
+            parts.append("required")
+        else:
+            parts.append(f"default {option.default!r}")
+        meaning = " ".join(meanings.get(name, "").split())
+        options.append((name, f"{meaning} ({', '.join(parts)})".lstrip()))
+    return about.strip(), options
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
 def _checked(name: str, kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from codegen import __version__
 from codegen.data.sources.puzzles import Puzzles, is_puzzles
 from codegen.errors import InputError
 from codegen.paths import child
-from codegen.records import TrainingText, read_jsonl, read_rows
+from codegen.records import TrainingText, current_names, read_jsonl, read_rows
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -83,7 +83,7 @@ class Manifest:
             inputs = kept + all skipped + all failed.
         texts: the number of training texts.
         characters: ``prompt`` and ``trained``, over all texts.
-        licences: licence -> number of kept examples; the empty one is unknown.
+        licenses: license -> number of kept examples; the empty one is unknown.
         files: name, bytes and texts of each data file.
         versions: of Python and the packages that took part.
         throughput: ``seconds`` of wall time over all resumed runs, ``inputs_per_s``, ``workers``.
@@ -97,7 +97,7 @@ class Manifest:
     counts: Mapping[str, Any]
     texts: int
     characters: Mapping[str, int]
-    licences: Mapping[str, int]
+    licenses: Mapping[str, int]
     files: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
@@ -125,7 +125,7 @@ def load_manifest(directory: str | os.PathLike[str]) -> Manifest:
     """
     path = Path(directory, MANIFEST)
     try:
-        row = json.loads(path.read_text("utf-8"))
+        row = json.loads(path.read_text("utf-8"), object_hook=current_names)
     except FileNotFoundError:
         raise InputError(
             f"{directory} holds no finished data ({MANIFEST} is missing).",

@@ -36,7 +36,7 @@ from codegen.data.output import Output
 from codegen.data.statistics import measures
 from codegen.errors import InputError, ResumeError
 from codegen.paths import child
-from codegen.records import TrainingText, from_json
+from codegen.records import TrainingText, current_names, from_json
 from codegen.runs import refuse_changes
 
 CHUNK = 256
@@ -192,7 +192,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
 
 def _row(file: IO[bytes]) -> dict[str, Any] | None:
     line = file.readline()
-    return json.loads(line) if line else None
+    return json.loads(line, object_hook=current_names) if line else None
 
 
 def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
@@ -203,7 +203,7 @@ def _kept(row: dict[str, Any], lines: list[bytes]) -> Result:
         id=row["id"],
         outcome="kept",
         data=b"".join(lines),
-        licence=row["licence"],
+        license=row["license"],
         prompt_characters=prompt,
         trained_characters=trained,
         measures=tuple(measures(text) for text in texts),

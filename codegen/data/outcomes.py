@@ -39,7 +39,7 @@ class Result(NamedTuple):
     reason: str = ""
     detail: str = ""
     data: bytes = b""
-    licence: str = ""
+    license: str = ""
     prompt_characters: int = 0
     trained_characters: int = 0
     measures: tuple[dict[str, int], ...] = ()
@@ -168,12 +168,12 @@ def _result(example: Example, texts: list[Any]) -> Result:
     prompt, trained = characters(texts)
     data = "".join(to_json(text) + "\n" for text in texts).encode("utf-8")
     measured = tuple(measures(text) for text in texts)
-    return Result(example.id, "kept", "", "", data, example.licence, prompt, trained, measured)
+    return Result(example.id, "kept", "", "", data, example.license, prompt, trained, measured)
 
 
 def _with_origin(text: TrainingText, example: Example) -> TrainingText:
-    """The text with the example's licence and source in its ``meta``, "" if they are not known."""
-    origin = {"licence": example.licence, "source": example.source}
+    """The text with the example's license and source in its ``meta``, "" if they are not known."""
+    origin = {"license": example.license, "source": example.source}
     return replace(text, meta={**origin, **text.meta})
 
 

@@ -40,7 +40,7 @@ from codegen.data.outcomes import Result
 from codegen.data.statistics import Statistics
 from codegen.errors import ResumeError
 from codegen.paths import child, own_folder
-from codegen.records import write_atomic
+from codegen.records import current_names, write_atomic
 from codegen.runs import RunDirectory, refuse_changes
 from codegen.schema import conform
 
@@ -68,7 +68,7 @@ class State:
     kept: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
-    licences: dict[str, int] = field(default_factory=dict)
+    licenses: dict[str, int] = field(default_factory=dict)
     texts: int = 0
     prompt_characters: int = 0
     trained_characters: int = 0
@@ -87,7 +87,7 @@ class State:
         Raises:
             ValueError, TypeError, KeyError, AttributeError: if the line is damaged.
         """
-        row = json.loads(line)
+        row = json.loads(line, object_hook=current_names)
         state = conform(cls, {**row, "statistics": Statistics.from_json(row["statistics"])})
         if any(file["name"] != file_name(n) for n, file in enumerate(state.files)):
             raise ValueError("its data files have other names than a run gives")
@@ -101,7 +101,7 @@ class State:
         if result.outcome == "kept":
             self.kept += 1
             self.texts += len(result.measures)
-            self.licences[result.licence] = self.licences.get(result.licence, 0) + 1
+            self.licenses[result.license] = self.licenses.get(result.license, 0) + 1
             self.prompt_characters += result.prompt_characters
             self.trained_characters += result.trained_characters
             for measured in result.measures:
@@ -344,7 +344,7 @@ def _manifest(
         },
         texts=state.texts,
         characters={"prompt": state.prompt_characters, "trained": state.trained_characters},
-        licences=dict(sorted(state.licences.items())),
+        licenses=dict(sorted(state.licenses.items())),
         files=tuple(state.files),
         versions=versions,
         throughput={
@@ -376,7 +376,7 @@ def _kept_line(number: int, result: Result) -> bytes:
         "input": number,
         "texts": len(result.measures),
         "bytes": len(result.data),
-        "licence": result.licence,
+        "license": result.license,
         "signature": signature,
     }
     return json.dumps(row).encode() + b"\n"

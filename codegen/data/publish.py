@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from codegen.data.manifest import Manifest, data_files, load_manifest
 from codegen.errors import InputError
+from codegen.hub import hub_errors, repository_name
 from codegen.paths import child, new_folder, refuse_links
 from codegen.records import Segment, TrainingText, from_dict, read_jsonl
 
@@ -36,7 +37,6 @@ _PUBLISHED = (
     "card.md",
     "README.md",
 )
-_TOKEN_REMEDY = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
 
 
 def parquet_schema() -> pa.Schema:
@@ -247,18 +247,11 @@ def push(
         raise InputError(f"{directory} holds no texts.", f"{directory}/rejects.jsonl says why.")
     name = _repository(target)
 
-    from huggingface_hub import HfApi, get_token
+    from huggingface_hub import HfApi
 
     api = api or HfApi()
-    token = api.token or get_token()
-    if not token:
-        raise InputError("There is no token for the hub.", _TOKEN_REMEDY)
-    try:
+    with hub_errors(api, target):
         return _upload(api, Path(directory), name, private, manifest)
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError, *_http_errors()) as error:
-        raise _explained(error, target, str(token)) from None
 
 
 def _refuse_links(directory: Path) -> None:
@@ -270,8 +263,8 @@ def _refuse_links(directory: Path) -> None:
 
 
 def _repository(target: str) -> str:
-    name = target.removeprefix("hub:")
-    if not target.startswith("hub:") or not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
+    name = repository_name(target)
+    if name == target:
         raise InputError(
             f"{target!r} is not of the form hub:org/name.", "For example: hub:me/edits"
         )
@@ -298,24 +291,3 @@ def _upload(api: HfApi, directory: Path, name: str, private: bool, manifest: Man
         delete_patterns=["data-*.jsonl", f"{PARQUET}/data-*.parquet", "decontamination.jsonl"],
     )
     return str(url)
-
-
-def _http_errors() -> tuple[type[Exception], ...]:
-    # Of the client library, which is not the same in all versions of huggingface_hub.
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
-
-    return (HTTPError,)
-
-
-def _explained(error: Exception, target: str, token: str) -> InputError:
-    """The library's error in one line, without the token."""
-    message = next((line for line in str(error).splitlines() if line.strip()), "")
-    message = (message or type(error).__name__).replace(token, "***").strip()
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        remedy = f"The token may not write there. {_TOKEN_REMEDY}"
-    elif status is not None:
-        remedy = "Run the same command again later; what was uploaded is not sent again."
-    else:
-        remedy = "Check the network (and HF_ENDPOINT, HF_HUB_OFFLINE) and run the command again."
-    return InputError(f"Cannot push to {target}: {message}", remedy)

@@ -1,4 +1,4 @@
-"""A Ray cluster: an existing one, or one started on this machine for the run.
+"""Workers on a Ray cluster.
 
 The work runs in actors, one for each CPU, so that what a generator keeps (a linter, a model) is
 loaded once. A worker or a whole node that dies costs a retry: its items go to the other actors, and
@@ -15,24 +15,18 @@ node needs this package, in the same version.
 from __future__ import annotations
 
 import faulthandler
-import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from codegen.cluster import connected, import_ray, last_line
 from codegen.data.executors import POLL_S, Function, I, Lost, R, Task, TaskQueue
 from codegen.errors import CodegenError, ConfigError
 
-OBJECT_STORE_BYTES = 200 * 2**20
 FAILED_STARTS = 3
-CONNECT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +34,7 @@ class RayExecutor:
     """Actors on a Ray cluster.
 
     Attributes:
-        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
-            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
-            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
-            that one is used.
+        address: of the cluster, see :func:`codegen.cluster.connected`.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
         ahead: chunks in flight for each worker.
         hang_s: a process that gives no result for so long is killed; None waits for ever.
@@ -64,77 +55,13 @@ class RayExecutor:
         self, function: Callable[[Sequence[I]], Iterable[R]], chunks: Iterable[Sequence[I]]
     ) -> Generator[list[R | Lost], None, None]:
         """See :class:`Executor`."""
-        with _connected(self.address, self.workers) as ray:
-            workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        with connected(self.address, self.workers) as (ray, workers):
             queue = TaskQueue(iter(chunks), self.ahead * workers)
             pool = _Actors(ray, function, workers, self, queue)
             try:
                 yield from pool.run()
             finally:
                 pool.close()
-
-
-@contextmanager
-def _connected(address: str, workers: int | None) -> Iterator[ModuleType]:
-    """The ``ray`` module, connected; undone at the end unless the caller was connected before."""
-    ray = _import_ray()
-    if ray.is_initialized():
-        yield ray
-        return
-    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        settings |= {
-            "num_cpus": workers or len(os.sched_getaffinity(0)),
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "include_dashboard": False,
-        }
-    in_main = threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGTERM) if in_main else None
-    try:
-        try:
-            _check_reachable(address)
-            ray.init(address=address, **settings)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _no_cluster(address, error) from None
-        if previous is not None:
-            signal.signal(signal.SIGTERM, previous)  # ray.init sets its own
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-
-
-def _import_ray() -> ModuleType:
-    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
-    try:
-        import ray
-    except ImportError:
-        raise CodegenError(
-            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
-        ) from None
-    return ray
-
-
-def _no_cluster(address: str, error: BaseException) -> CodegenError:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if address == "local":
-        return CodegenError(
-            f"Ray could not start on this machine: {first}", "Use --executor local."
-        )
-    return CodegenError(
-        f"Cannot connect to a Ray cluster at {address!r}: {first}",
-        "Start one with `ray start --head`, or give --ray-address local to have one started here.",
-    )
 
 
 class _Worker:
@@ -149,7 +76,7 @@ class _Worker:
 
     def __init__(self, function: list[Any], path: list[str], hang_s: float | None) -> None:
         sys.path.extend(folder for folder in path if folder not in sys.path)
-        self.function: Function = _import_ray().get(function[0])
+        self.function: Function = import_ray().get(function[0])
         self.hang_s = hang_s
 
     def work(self, items: Sequence[Any]) -> list[Any] | CodegenError:
@@ -250,7 +177,7 @@ class _Actors:
             self.failed_starts += 1
             if self.failed_starts >= FAILED_STARTS:
                 raise CodegenError(
-                    f"A Ray worker could not start: {_last_line(error)}",
+                    f"A Ray worker could not start: {last_line(error)}",
                     "Install codegen-toolkit and the generator's module on every node.",
                 )
         else:
@@ -275,8 +202,3 @@ class _Actors:
     def close(self) -> None:
         for actor in [*self.idle, *(call.actor for call in self.calls.values())]:
             self.ray.kill(actor)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -100,9 +100,9 @@ def summary_lines(manifest: Manifest) -> Iterator[str]:
         yield f"  {outcome:<8} {sum(reasons.values())}"
         for reason, number in sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0])):
             yield f"    {visible(reason)}: {number}"
-    if manifest.licences:
-        listed = (f"{visible(k) or 'unknown'} {n}" for k, n in manifest.licences.items())
-        yield f"  licences {', '.join(listed)}"
+    if manifest.licenses:
+        listed = (f"{visible(k) or 'unknown'} {n}" for k, n in manifest.licenses.items())
+        yield f"  licenses {', '.join(listed)}"
 
 
 def print_record(console: Console, text: TrainingText, all_steps: bool) -> None:

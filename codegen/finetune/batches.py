@@ -7,7 +7,7 @@ micro-batch, which packing makes sensible, there is no other column.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +25,8 @@ from codegen.finetune.attention import (
     padded,
     processes_per_row,
 )
-from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.plan import Isolation, Row, StepPlan
+from codegen.finetune.tokens import EncodedExample, Outline
 
 _HELD_OUT_TOKENS = 4096  # slots per micro-batch of evaluation
 # A micro-batch, and whether its losses count; if not, it only keeps the processes in step.
@@ -75,7 +75,7 @@ class MicroBatch:
 
 
 def collate(
-    examples: Sequence[EncodedExample],
+    examples: Sequence[EncodedExample] | Mapping[int, EncodedExample],
     rows: Sequence[Row],
     pad: int,
     *,
@@ -88,7 +88,7 @@ def collate(
     """One micro-batch, padded on the right.
 
     Args:
-        examples: of the run.
+        examples: of the run, or those of the rows by number.
         rows: numbers of examples; at least one row.
         pad: token id of padding.
         isolation: which examples of a row see one another: none (``example``), those of a chunk,
@@ -143,7 +143,11 @@ def collate(
     )
 
 
-def _layout(examples: Sequence[EncodedExample], row: Row, isolation: Isolation) -> RowLayout:
+def _layout(
+    examples: Sequence[EncodedExample] | Mapping[int, EncodedExample],
+    row: Row,
+    isolation: Isolation,
+) -> RowLayout:
     if len(row) == len(row[0]) == 1:
         return examples[row[0][0]].layout
     chunks = [
@@ -219,6 +223,7 @@ class StepDataset:
         share: RowShare | None = None,
     ) -> None:
         self.examples, self.plan, self.pad = examples, plan, pad
+        self.outline = Outline(examples)
         self.successors = successors
         self.attention: Attention = attention
         self.share, size = share, share.size if share else 1
@@ -230,7 +235,7 @@ class StepDataset:
     def __getitem__(self, step: int) -> tuple[list[Counted], int]:
         """The micro-batches, and the number of actions of the whole step."""
         planned = self.plan.steps[step]
-        total = sum(len(self.examples[number].targets) for number in self.plan.numbers(step))
+        total = int(self.outline.trained[self.plan.numbers(step)].sum())
         made = [
             (self._collate(rows, step), counts)
             for rows, counts in share_of(planned, self.rank, self.world)
@@ -238,8 +243,9 @@ class StepDataset:
         return made, total
 
     def _collate(self, rows: Sequence[Row], step: int) -> MicroBatch:
+        numbers = {number for row in rows for chunk in row for number in chunk}
         batch = collate(
-            self.examples,
+            {number: self.examples[number] for number in numbers},
             rows,
             self.pad,
             isolation=self.plan.isolation,

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 
-from codegen.data.manifest import read_texts
 from codegen.errors import InputError
-from codegen.finetune.attention import RowLayout, causal, from_stack
+from codegen.finetune.attention import causal
+from codegen.finetune.conversations import Renderer, Turns, set_template_arguments
 from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.rows import read_training_rows, source_digests
+from codegen.finetune.tokens import EncodedExample, Outline, open_cache, write_cache
 from codegen.methods.backspace import (
     Codec,
-    StackLayout,
     from_text,
     is_trajectory,
     require_same,
@@ -31,55 +33,15 @@ from codegen.methods.backspace import (
 )
 from codegen.models import load_tokenizer
 from codegen.models.chat import chat_prompt, end_of_turn
-from codegen.records import TrainingText
+from codegen.records import Messages, TrainingText
+from codegen.runs import fingerprint
 
 Format = Literal["chat", "plain"]
+Overlong = Literal["drop", "truncate", "split"]
+TOKENS = "tokens"  # the directory of a run that holds its token cache
+_ENCODING = 1  # raise it where the same text gets other tokens, so that old caches are not used
 # The special tokens of a new model's tokenizer, by their names in transformers.
 SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk", "cls", "bos", "mask")}
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedExample:
-    """One example of S slots and T trained actions.
-
-    Attributes:
-        example_id: the example its text was made from.
-        ids: [S] the token in each slot.
-        nodes: [T] the slot whose output chooses the action, at least 0, rising.
-        targets: [T] the right action there.
-        then: [T] the slot of the state that the executed action leads to.
-        layout: who sees whom.
-        domain: the name its loss is reported under; empty for none.
-        final: whether the last action ends the text, so that its ``then`` is the terminal state.
-    """
-
-    example_id: str
-    ids: list[int]
-    nodes: list[int]
-    targets: list[int]
-    then: list[int]
-    layout: RowLayout
-    domain: str = ""
-    final: bool = True
-
-    @classmethod
-    def of_stack(
-        cls, stack: StackLayout, example_id: str = "", domain: str = "", *, final: bool = True
-    ) -> EncodedExample:
-        """A trajectory with backspaces."""
-        return cls(
-            example_id,
-            list(stack.tokens),
-            list(stack.nodes[:-1]),
-            list(stack.labels),
-            list(stack.nodes[1:]),
-            from_stack(stack),
-            domain,
-            final,
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass
@@ -89,33 +51,71 @@ class EncodedTexts:
     Attributes:
         dropped, dropped_tokens: reason -> number of texts left out, and of their tokens.
         cut, cut_tokens: texts shortened to the maximal length, and the tokens they lost.
+        split, pieces: texts divided into several examples, and into how many.
     """
 
-    examples: list[EncodedExample] = field(default_factory=list)
+    examples: Sequence[EncodedExample] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_tokens: Counter[str] = field(default_factory=Counter)
     cut: int = 0
     cut_tokens: int = 0
+    split: int = 0
+    pieces: int = 0
 
     def counts(self) -> dict[str, Any]:
         """Examples, tokens and mask coverage, for the log and the report."""
-        tokens = sum(len(example) for example in self.examples)
-        trained = sum(len(example.targets) for example in self.examples)
+        outline = Outline(self.examples)
+        tokens, trained = int(outline.lengths.sum()), int(outline.trained.sum())
         return {
             "examples": len(self.examples),
             "tokens": tokens,
             "trained_tokens": trained,
             "mask_coverage": trained / tokens if tokens else 0.0,
-            "cut": self.cut,
-            "cut_tokens": self.cut_tokens,
-            "dropped": dict(self.dropped),
-            "dropped_tokens": dict(self.dropped_tokens),
+            **self.losses(),
         }
+
+    def losses(self) -> dict[str, Any]:
+        """What became of texts that are not trained on as they are."""
+        row = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "examples"}
+        return {name: dict(v) if isinstance(v, Counter) else v for name, v in row.items()}
 
     def drop(self, reason: str, tokens: int) -> None:
         """Counts a text that is left out."""
         self.dropped[reason] += 1
         self.dropped_tokens[reason] += tokens
+
+    def fit(
+        self, found: Iterable[EncodedExample], max_length: int, overlong: Overlong
+    ) -> Iterator[EncodedExample]:
+        """The examples that can be trained on, of at most ``max_length`` slots; counts the others.
+
+        A text with backspaces that is too long is always dropped.
+
+        Args:
+            found: encoded texts.
+            max_length: in slots.
+            overlong: what happens to longer ones. ``truncate`` keeps the first ``max_length``
+                tokens. ``split`` gives examples of ``max_length`` tokens, each of which begins with
+                the last token of the one before, so that every token is predicted once.
+        """
+        for example in found:
+            if len(example) <= max_length:
+                parts = [example]
+            elif overlong == "drop" or not example.layout.is_causal:
+                self.drop("too_long", len(example))
+                continue
+            elif overlong == "truncate":
+                self.cut += 1
+                self.cut_tokens += len(example) - max_length
+                parts = [example.part(0, max_length)]
+            else:
+                starts = range(0, len(example) - 1, max_length - 1)
+                parts = [example.part(at, at + max_length) for at in starts]
+                self.split += 1
+                self.pieces += sum(bool(part.targets) for part in parts)
+            if not any(part.targets for part in parts):
+                self.drop("no_trainable_token", len(example))
+            yield from (part for part in parts if part.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ class Dataset:
         backspace: id of that token, or None.
         new_token: the same if the model's own tokenizer lacks it, or None.
         examples: what is trained on.
-        held_out: what is evaluated on: ``held_out_texts`` without over-long ones.
-        held_out_texts: all held-out texts.
+        held_out: what is evaluated on: the held-out rows without over-long ones.
+        held_out_texts: the held-out rows that are texts, not conversations.
         counts: examples, tokens, mask coverage, dropped and cut texts; ``held_out`` likewise.
         longest_response: tokens of the longest trained part, for a new model.
     """
@@ -136,62 +136,138 @@ class Dataset:
     tokenizer: Any
     backspace: int | None
     new_token: int | None
-    examples: list[EncodedExample]
-    held_out: list[EncodedExample]
+    examples: Sequence[EncodedExample]
+    held_out: Sequence[EncodedExample]
     held_out_texts: list[TrainingText]
     counts: dict[str, Any]
     longest_response: int
 
 
 def read_dataset(recipe: Recipe) -> Dataset:
-    """Reads the texts of a recipe and encodes them with its model's tokenizer.
+    """Reads the texts of a recipe and encodes them with its model's tokenizer, or opens the cache.
 
     Raises:
-        InputError: if nothing can be trained on, with what became of the texts; or for a text with
-            backspaces that does not fit the recipe.
+        InputError: if nothing can be trained on, with what became of the texts; or for a row that
+            does not fit the recipe.
     """
-    texts = [(domain, text) for domain, path in recipe.sources for text in read_texts(path)]
-    held_out = [text for path in recipe.evaluation_sources for text in read_texts(path)]
-    backspace = new_token = None
-    longest_response = 0
+    held_out = [row for path in recipe.evaluation_sources for row in read_training_rows(path)]
     if recipe.model == NEW:
-        tokenizer = new_tokenizer(recipe.network.tokenizer, [text for _, text in texts])
-        responses = (tokenizer(text.trained, add_special_tokens=False) for _, text in texts)
-        longest_response = max((len(response.input_ids) for response in responses), default=0)
-    else:
-        tokenizer = known = load_tokenizer(recipe.model)
-        if any(map(is_trajectory, [*(text for _, text in texts), *held_out])):
-            tokenizer, backspace = with_backspace(known)
-            new_token = None if tokenizer is known else backspace
+        return _encoded(recipe, _new_tokenizer(recipe), held_out, takes_backspaces=True)
+    tokenizer = load_tokenizer(recipe.model)
+    set_template_arguments(tokenizer, recipe.chat_template_kwargs)
+    try:
+        return _encoded(recipe, tokenizer, held_out)
+    except _NeedsBackspace:
+        known, (tokenizer, backspace) = tokenizer, with_backspace(tokenizer)
+        new_token = None if tokenizer is known else backspace
+        found = _encoded(recipe, tokenizer, held_out, takes_backspaces=True)
+        return replace(found, backspace=backspace, new_token=new_token)
+
+
+class _NeedsBackspace(Exception):
+    """A text has backspaces, so the tokenizer needs a token for them."""
+
+
+def _rows_of(recipe: Recipe) -> Iterator[tuple[str, TrainingText | Messages]]:
+    for domain, path in recipe.sources:
+        for row in read_training_rows(path, recipe.limit):
+            yield domain, row
+
+
+def _new_tokenizer(recipe: Recipe) -> Any:
+    texts = (row for _, row in _rows_of(recipe) if isinstance(row, TrainingText))
+    return new_tokenizer(recipe.network.tokenizer, texts)
+
+
+def _encoded(
+    recipe: Recipe,
+    tokenizer: Any,
+    held_out: Sequence[TrainingText | Messages],
+    *,
+    takes_backspaces: bool = False,
+) -> Dataset:
     encoder = TextEncoder(
-        tokenizer, recipe.format, recipe.mixture.systems, infilling=recipe.infilling
+        tokenizer,
+        recipe.format,
+        recipe.mixture.systems,
+        infilling=recipe.infilling,
+        turns=recipe.turns,
     )
-    limit, curriculum = recipe.max_length, recipe.curriculum
-    if curriculum.mode == "decompose":
-        seed = recipe.seed if curriculum.spread else None
-        encoded = encode_pieces(texts, tokenizer, least=curriculum.least, most=limit, seed=seed)
-    else:
-        encoded = encode_all(texts, encoder, max_length=limit, overlong=recipe.overlong)
+
+    def rows() -> Iterator[tuple[str, TrainingText | Messages]]:
+        for domain, row in _rows_of(recipe):
+            if not takes_backspaces and isinstance(row, TrainingText) and is_trajectory(row):
+                raise _NeedsBackspace
+            yield domain, row
+
+    def write(folder: Path) -> dict[str, Any]:
+        counts, curriculum = EncodedTexts(), recipe.curriculum
+        if curriculum.mode == "decompose":
+            seed = recipe.seed if curriculum.spread else None
+            least, most = curriculum.least, recipe.max_length
+            examples = encode_pieces(rows(), tokenizer, counts, least=least, most=most, seed=seed)
+        else:
+            found = (example for domain, row in rows() for example in encoder.examples(row, domain))
+            examples = counts.fit(found, recipe.max_length, recipe.overlong)
+        facts = write_cache(folder, examples, len(tokenizer))
+        return facts | {"counts": counts.losses(), "takes_backspaces": takes_backspaces}
+
+    texts = [row for row in held_out if isinstance(row, TrainingText)]
+    if not takes_backspaces and any(map(is_trajectory, texts)):
+        raise _NeedsBackspace
+    key = _cache_key(recipe, tokenizer)
+    examples = open_cache(Path(recipe.token_cache or Path(recipe.output, TOKENS)), key, write)
+    lost = examples.facts["counts"]
+    encoded = EncodedTexts(
+        examples,
+        **{k: Counter(v) if isinstance(v, dict) else v for k, v in lost.items()},
+    )
     _require_examples(encoded, [path for _, path in recipe.sources])
-    if missing := set(recipe.domains) - {example.domain for example in encoded.examples}:
+    if missing := set(recipe.domains) - set(examples.facts["domains"]):
         raise InputError(
             f"No text of the domain {min(missing)!r} can be trained on.", "Raise max_length?"
         )
     counts, evaluated = encoded.counts(), EncodedTexts()
     if held_out:
-        evaluated = encode_all((("", text) for text in held_out), encoder, max_length=limit)
+        evaluated = encode_all(
+            (("", row) for row in held_out), encoder, max_length=recipe.max_length
+        )
         _require_examples(evaluated, recipe.evaluation_sources)
         counts["held_out"] = evaluated.counts()
+    longest = int(Outline(examples).trained.max()) if recipe.model == NEW else 0
     return Dataset(
         tokenizer,
-        backspace,
-        new_token,
-        encoded.examples,
+        None,
+        None,
+        examples,
         evaluated.examples,
-        held_out,
+        texts,
         counts,
-        longest_response,
+        longest,
     )
+
+
+def _cache_key(recipe: Recipe, tokenizer: Any) -> str:
+    """A digest of everything that decides the tokens of a recipe's data."""
+    curriculum = recipe.curriculum
+    decomposes = curriculum.mode == "decompose"
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    settings = {
+        "encoding": _ENCODING,
+        "data": [[domain, *source_digests(path)] for domain, path in recipe.sources],
+        "limit": recipe.limit,
+        "tokenizer": backend.to_str() if backend else sorted(tokenizer.get_vocab().items()),
+        "special": tokenizer.special_tokens_map,
+        "template": tokenizer.chat_template,
+        "format": recipe.format,
+        "turns": recipe.turns,
+        "systems": recipe.mixture.systems,
+        "infilling": recipe.infilling,
+        "max_length": recipe.max_length,
+        "overlong": recipe.overlong,
+        "pieces": [curriculum.least, recipe.seed if curriculum.spread else None] * decomposes,
+    }
+    return fingerprint(settings)[:32]
 
 
 def _require_examples(encoded: EncodedTexts, paths: Iterable[str]) -> None:
@@ -244,6 +320,7 @@ class TextEncoder:
         format: whether the prompt is wrapped in the chat template.
         systems: domain -> system prompt of its texts, for the chat format.
         infilling: for a model that fills gaps: the trained part is the body, without an end token.
+        turns: how conversations become texts (:mod:`codegen.finetune.conversations`).
     """
 
     def __init__(
@@ -253,14 +330,41 @@ class TextEncoder:
         systems: dict[str, str] | None = None,
         *,
         infilling: bool = False,
+        turns: Turns = "auto",
     ) -> None:
         self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
-        self.infilling = infilling
+        self.infilling, self.turns = infilling, turns
+        self._renderer: Renderer | None = None
         self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
         bos = [tokenizer.bos_token_id]
         self._opening = bos if tokenizer("a").input_ids[:1] == bos else []
         self._codec: Codec | None = None
         self._known: set[str] = set()
+
+    def examples(self, row: TrainingText | Messages, domain: str = "") -> list[EncodedExample]:
+        """The examples of a row: one of a text, one or more of a conversation.
+
+        Raises:
+            InputError: see :meth:`encode`; for a conversation, if the format is not ``chat``, or
+                its rendering is not what is served.
+        """
+        if isinstance(row, TrainingText):
+            return [self.encode(row, domain)]
+        if self.format != "chat" or self.infilling:
+            raise InputError(f"Conversation {row.id!r} needs a chat template.", "Set format: chat.")
+        self._renderer = self._renderer or Renderer(self.tokenizer, self.turns)
+        if (system := self.systems.get(domain)) and row.messages[0]["role"] != "system":
+            messages = ({"role": "system", "content": system}, *row.messages)
+            row = replace(row, messages=messages, train=(False, *row.train))
+        return [
+            EncodedExample.of_runs(
+                ((self._ids(run), train) for run, train in text.runs()),
+                row.id,
+                domain,
+                final=True,
+            )
+            for text in self._renderer.texts(row)
+        ]
 
     def encode(self, text: TrainingText, domain: str = "") -> EncodedExample:
         """One text.
@@ -276,32 +380,19 @@ class TextEncoder:
             return self._trajectory(text, domain)
         for token in text.meta.get("special_tokens", ()):
             self._require(token, text)
-        ids: list[int] = []
-        nodes: list[int] = []
-
-        def add(new: list[int], train: bool) -> None:
-            if train:  # the first token of all cannot be predicted
-                nodes.extend(range(max(len(ids) - 1, 0), len(ids) + len(new) - 1))
-            ids.extend(new)
-
         runs = [
             (train, "".join(segment.text for segment in run))
             for train, run in groupby(text.segments, key=lambda segment: segment.train)
         ]
+        opening = self._opening
         if self.format == "chat":
             prompt = runs.pop(0)[1] if runs and not runs[0][0] else ""
-            add(chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, "")), False)
-        else:
-            add(self._opening, False)
-        for train, run in runs:
-            add(self._ids(run), train)
+            opening = chat_prompt(self.tokenizer, prompt.strip(), self.systems.get(domain, ""))
         final = bool(runs and runs[-1][0])
+        encoded = [(opening, False), *((self._ids(run), train) for train, run in runs)]
         if final:
-            add(self.end, True)
-        then = [node + 1 for node in nodes]
-        targets = [ids[slot] for slot in then]
-        layout = causal(len(ids))
-        return EncodedExample(text.example_id, ids, nodes, targets, then, layout, domain, final)
+            encoded.append((self.end, True))
+        return EncodedExample.of_runs(encoded, text.example_id, domain, final=final)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
@@ -343,81 +434,59 @@ class TextEncoder:
 
 
 def encode_all(
-    texts: Iterable[tuple[str, TrainingText]],
+    rows: Iterable[tuple[str, TrainingText | Messages]],
     encoder: TextEncoder,
     *,
     max_length: int,
-    overlong: Literal["drop", "cut"] = "drop",
+    overlong: Overlong = "drop",
 ) -> EncodedTexts:
-    """Encodes (domain, text) pairs; texts without trainable tokens and over-long ones are counted.
-
-    ``cut`` keeps the first ``max_length`` tokens: the whole prompt, and as much of the response as
-    fits. A text with backspaces is never cut.
-    """
+    """Encodes (domain, row) pairs into memory; see :meth:`EncodedTexts.fit`."""
     encoded = EncodedTexts()
-    for domain, text in texts:
-        example = encoder.encode(text, domain)
-        if len(example) > max_length:
-            if overlong == "drop" or is_trajectory(text):
-                encoded.drop("too_long", len(example))
-                continue
-            encoded.cut += 1
-            encoded.cut_tokens += len(example) - max_length
-            example = _cut(example, max_length)
-        if not example.targets:
-            encoded.drop("no_trainable_token", len(example))
-            continue
-        encoded.examples.append(example)
+    found = (example for domain, row in rows for example in encoder.examples(row, domain))
+    encoded.examples = list(encoded.fit(found, max_length, overlong))
     return encoded
 
 
-def _cut(example: EncodedExample, length: int) -> EncodedExample:
-    kept = sum(then < length for then in example.then)
-    return EncodedExample(
-        example.example_id,
-        example.ids[:length],
-        example.nodes[:kept],
-        example.targets[:kept],
-        example.then[:kept],
-        causal(length),
-        example.domain,
-        final=False,
-    )
-
-
 def encode_pieces(
-    texts: Iterable[tuple[str, TrainingText]],
+    rows: Iterable[tuple[str, TrainingText | Messages]],
     tokenizer: Any,
+    counts: EncodedTexts,
     *,
     least: int,
     most: int,
     seed: int | None,
-) -> EncodedTexts:
+) -> Iterator[EncodedExample]:
     """All tokens of (domain, text) pairs in pieces of 2^k, each token predicted exactly once.
 
     Args:
-        texts: prompts and responses alike are trained on.
+        rows: prompts and responses alike are trained on.
         tokenizer: the model's.
+        counts: receives what was lost.
         least, most: shortest and longest piece, rounded down to a power of two (``most``).
         seed: of the pieces' lengths; None for the longest that fit. See :func:`decompose`.
+
+    Raises:
+        InputError: for a conversation.
     """
-    encoded = EncodedTexts()
     most = 1 << (most.bit_length() - 1)
-    for domain, text in texts:
+    for domain, text in rows:
+        if isinstance(text, Messages):
+            raise InputError(
+                f"{text.id!r} is a conversation; curriculum.mode: decompose needs texts.",
+                "Set curriculum.mode: bucket.",
+            )
         ids = [*tokenizer(text.text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         at = 0
         rng = random.Random(f"{seed}:{text.id}") if seed is not None else None
         for size in decompose(len(ids) - 1, least, most, rng):
             slots = list(range(size))
             name, targets = f"{text.example_id}@{at}", ids[at + 1 : at + size + 1]
-            piece = EncodedExample(
+            yield EncodedExample(
                 name, ids[at : at + size], slots, targets, slots, causal(size), domain, final=False
             )
-            encoded.examples.append(piece)
             at += size
         if rest := len(ids) - 1 - at:
-            encoded.drop("below_least", rest)
-    return encoded
+            counts.drop("below_least", rest)
 
 
 def decompose(length: int, least: int, most: int, rng: random.Random | None = None) -> list[int]:

@@ -18,9 +18,9 @@ from torch import Tensor
 from codegen.decoding.insertion import FillingModel, Text
 from codegen.decoding.insertion.base import Corrupted
 from codegen.finetune.batches import Counted, StepDataset, share_of
-from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums
 from codegen.finetune.plan import StepPlan
+from codegen.finetune.tokens import EncodedExample
 
 _HELD_OUT_ROWS = 256
 

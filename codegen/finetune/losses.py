@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from codegen.finetune.batches import MicroBatch, StepDataset
 
@@ -52,7 +53,14 @@ class LossSums:
 
 
 class Likelihood:
-    """Maximum likelihood: the negative log-likelihood of each trained action."""
+    """Maximum likelihood: the negative log-likelihood of each trained action.
+
+    Args:
+        logits_mb: see :func:`negative_log_likelihood`.
+    """
+
+    def __init__(self, logits_mb: int = 0) -> None:
+        self.logits_mb = logits_mb
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
         """The losses whose sum is minimized: float32 [T], with gradients.
@@ -63,13 +71,13 @@ class Likelihood:
             step: number of the optimizer step, from 0.
             sums: receives the parts of the loss that are reported by name.
         """
-        losses = negative_log_likelihood(model, batch)
+        losses = negative_log_likelihood(model, batch, self.logits_mb)
         add_by_domain(sums, batch, losses)
         return losses
 
     def evaluate(self, model: Any, batch: Any, sums: LossSums) -> None:
         """Adds ``eval_loss`` of a held-out micro-batch."""
-        sums.add("eval_loss", negative_log_likelihood(model, batch))
+        sums.add("eval_loss", negative_log_likelihood(model, batch, self.logits_mb))
 
     def own_batches(
         self,
@@ -102,6 +110,7 @@ class NestedLikelihood(Likelihood):
     """
 
     def __init__(self, exits: Sequence[int], *, trains_all: bool) -> None:
+        super().__init__()
         self.exits, self.trains_all = tuple(exits), trains_all
 
     def losses(self, model: Any, batch: Any, step: int, sums: LossSums) -> Tensor:
@@ -123,13 +132,67 @@ class NestedLikelihood(Likelihood):
             sums.add(f"eval_loss_layer_{depth}", part)
 
 
-def negative_log_likelihood(model: Any, batch: MicroBatch) -> Tensor:
-    """Of each action, in nats: float32 [T]."""
+def negative_log_likelihood(model: Any, batch: MicroBatch, logits_mb: int = 0) -> Tensor:
+    """Of each action, in nats: float32 [T].
+
+    Args:
+        model: the model, wrapped or not.
+        batch: what it is run on.
+        logits_mb: the most MB (2^20 bytes) that float32 logits may take. Larger ones are never
+            made: chunks of the actions are projected, and projected again in the backward pass. A
+            model that changes its logits after the output layer is run as usual. 0 for any size.
+    """
+    head = _output_layer(model) if logits_mb else None
+    if head is not None:
+        columns = len(batch.inputs["input_ids"]) * len(batch.inputs["logits_to_keep"])
+        most = max(1, (logits_mb << 20) // (4 * head.out_features))
+        if columns > most:
+            losses = _in_chunks(model, batch, head, most)
+            if losses is not None:
+                return losses
     logits = model(**batch.inputs, use_cache=False).logits  # [B, C, V]
     flat = logits.reshape(-1, logits.shape[-1])
     # A single row with exactly its own columns needs no selection, and so no copy.
     picked = flat if len(flat) == len(batch.nodes) and len(logits) == 1 else flat[batch.nodes]
     return torch.nn.functional.cross_entropy(picked.float(), batch.targets, reduction="none")
+
+
+def _output_layer(model: Any) -> Any:
+    """The model's output layer, if it is a plain linear one that nothing follows."""
+    model = getattr(model, "module", model)
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    is_plain = type(head) is torch.nn.Linear and not getattr(head, "is_followed", False)
+    return head if is_plain else None
+
+
+def _in_chunks(model: Any, batch: MicroBatch, head: Any, size: int) -> Tensor | None:
+    """The losses, computed where the output layer would compute logits; None if more follows it.
+
+    In place of the layer, so that wrappers around the model (DDP, FSDP) work as always.
+    """
+    made: list[Tensor] = []
+
+    def losses_of(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
+        return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+    def forward(hidden: Tensor) -> Tensor:
+        picked = hidden.reshape(-1, hidden.shape[-1])[batch.nodes]  # [T, H]
+        chunks = zip(picked.split(size), batch.targets.split(size), strict=True)
+        parts = [checkpoint(losses_of, h, t, use_reentrant=False) for h, t in chunks]
+        made.append(torch.cat(parts))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return made[0]
+
+    head.forward = forward
+    try:
+        found = model(**batch.inputs, use_cache=False).logits
+    finally:
+        del head.forward
+    if found is made[0] or (found.shape == made[0].shape and torch.equal(found, made[0])):
+        return found
+    head.is_followed = True  # the logits are scaled or capped: so would be the losses
+    return None
 
 
 def sorted_likelihoods(model: Any, batch: MicroBatch, exits: Sequence[int]) -> Tensor:

@@ -9,20 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codegen.errors import ConfigError
 from codegen.finetune.attention import UNSHARED, processes_per_row
 from codegen.finetune.dataset import Dataset
 from codegen.finetune.plan import StepPlan
 from codegen.finetune.recipe import NEW, Network, Recipe
-from codegen.models import LoadedModel, ModelCard, is_infilling, load
+from codegen.finetune.tokens import Outline
+from codegen.models import LoadedModel, ModelCard, is_infilling, load, pick_dtype
+
+if TYPE_CHECKING:
+    import torch
 
 _WIDER = 4  # the feed-forward layers, in units of the width
 
 
 def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
-    """The model to train, in float32 (``qlora``: in 4 bits), with the tokenizer of its data.
+    """The model to train, with the tokenizer of its data.
+
+    Trained weights are in float32; under an adapter the frozen ones are in the type of the
+    computation (``base_dtype``), or in 4 bits (``qlora``).
 
     Raises:
         ConfigError: if the recipe's decoder cannot read its outputs, this machine cannot hold it in
@@ -34,8 +41,9 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     if recipe.model == NEW:
         loaded = init_model(recipe, dataset)
     else:
+        dtype = base_dtype(recipe) if dataset.new_token is None else torch.float32
         options = {"quantization_config": _four_bits()} if recipe.method == "qlora" else {}
-        loaded = load(recipe.model, dtype=torch.float32, **options)
+        loaded = load(recipe.model, dtype=dtype, **options)
         if recipe.infilling != is_infilling(loaded.model):
             raise ConfigError(
                 f"The decoder {recipe.decoder} cannot read the outputs of {recipe.model}.",
@@ -47,24 +55,27 @@ def load_model(recipe: Recipe, dataset: Dataset) -> LoadedModel:
     return replace(loaded, tokenizer=dataset.tokenizer)
 
 
-def _four_bits() -> Any:
-    from importlib.util import find_spec
-
+def base_dtype(recipe: Recipe) -> torch.dtype:
+    """The type of the frozen weights; float32 where all are trained."""
     import torch
 
-    if not torch.cuda.is_available() or find_spec("bitsandbytes") is None:
-        missing = "bitsandbytes" if torch.cuda.is_available() else "a CUDA device"
-        raise ConfigError(
-            f"method: qlora needs {missing}, which this machine does not have.",
-            "Set method: lora, or pip install bitsandbytes on a machine with a GPU.",
-        )
+    if recipe.method == "full":
+        return torch.float32
+    wanted = recipe.dtype if recipe.base_dtype == "auto" else recipe.base_dtype
+    if wanted == "auto":
+        return pick_dtype("cuda" if torch.cuda.is_available() else "cpu")
+    return getattr(torch, wanted)
+
+
+def _four_bits() -> Any:
+    import torch
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=pick_dtype("cuda" if torch.cuda.is_available() else "cpu"),
     )
 
 
@@ -144,6 +155,8 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
         r=recipe.lora.rank,
         lora_alpha=recipe.lora.alpha,
         lora_dropout=recipe.lora.dropout,
+        use_rslora=recipe.lora.rslora,
+        use_dora=recipe.lora.dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
         trainable_token_indices=_token_indices(model, dataset.new_token),
         task_type=TaskType.CAUSAL_LM,
@@ -164,18 +177,19 @@ def _check_rows(model: Any, recipe: Recipe, dataset: Dataset, plan: StepPlan) ->
     from codegen.decoding.contexts import bound_to_length
 
     config = model.config.get_text_config()
-    examples = dataset.examples
-    rows = [row for step in plan.steps for rows in step for row in rows]
-    widest = max(sum(len(examples[i]) for chunk in row for i in chunk) for row in rows)
-    deepest = widest if plan.isolation != "example" else max(map(len, examples))
+    outline = Outline(dataset.examples)
+    widest, has_shared = 0, False
+    for row in (row for step in plan.steps for rows in step for row in rows):
+        numbers = [number for chunk in row for number in chunk]
+        widest = max(widest, int(outline.lengths[numbers].sum()))
+        has_shared |= len(numbers) > 1
+    deepest = widest if plan.isolation != "example" else int(outline.lengths.max())
     limit = getattr(config, "max_position_embeddings", None)
     if limit and deepest > limit:
         raise ConfigError(
             f"Rows reach position {deepest}, {recipe.model} supports {limit}.", "Lower max_length."
         )
-    own_masks = any(len(row) * len(row[0]) > 1 for row in rows) or any(
-        not example.layout.is_causal for example in examples
-    )
+    own_masks = has_shared or not outline.all_causal
     shared = processes_per_row() > 1
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [])

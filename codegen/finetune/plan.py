@@ -12,22 +12,52 @@ Three kinds: permutations of all examples (:func:`make_plan`), chunks of one exa
 from __future__ import annotations
 
 import hashlib
+import math
 import random
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, overload
+
+import numpy as np
 
 from codegen.decoding.packing import best_fit
 from codegen.errors import ConfigError
-from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.recipe import Curriculum, Recipe
+from codegen.finetune.tokens import EncodedExample, Outline
 
 Isolation = Literal["example", "chunk", "none"]
 Odds = Literal["uniform", "grow_linear", "grow_p2"]
 Draw = Literal["paper", "weighted", "deterministic"]
 # The examples of a row, by number, in chunks.
 Row = tuple[tuple[int, ...], ...]
+
+
+class LazySteps(Sequence[list[list[Row]]]):
+    """The micro-batches of each step, each a list of rows, made when they are used.
+
+    So a plan takes the memory of the order of its examples, whatever their number.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], list[list[Row]]]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> list[list[Row]]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[list[Row]]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        """The micro-batches of one step, or of some."""
+        if isinstance(index, slice):
+            return [self._make(step) for step in range(*index.indices(self._count))]
+        return self._make(range(self._count)[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +70,7 @@ class StepPlan:
         widths: for each step the width its rows are padded to; empty for that of the longest row.
     """
 
-    steps: list[list[list[Row]]]
+    steps: Sequence[list[list[Row]]]
     isolation: Isolation = "example"
     widths: list[int] = field(default_factory=list)
 
@@ -70,6 +100,11 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
     )
 
 
+def steps_of(recipe: Recipe, count: int) -> int:
+    """The optimizer steps of a recipe with so many examples."""
+    return recipe.steps or max(1, math.ceil(recipe.epochs * count / recipe.batch_size))
+
+
 def _row_length(recipe: Recipe) -> int:
     """Tokens of a packed row; 0 without packing."""
     if recipe.packing == "none":
@@ -95,10 +130,15 @@ def make_plan(
     without, each has a row, and rows of like length share a micro-batch. Neither changes the step's
     gradient as long as examples are isolated.
     """
-    order = _endless(examples, range(len(examples)), seed, steps * batch_size)
-    batches = [order[k * batch_size : (k + 1) * batch_size] for k in range(steps)]
-    chunks = [[(number,) for number in batch] for batch in batches]
-    return _planned(examples, chunks, micro_batch_size, row_length, isolation)
+    outline = Outline(examples)
+    order = _endless(outline, range(len(outline)), seed, steps * batch_size)
+    lengths = outline.lengths
+
+    def step(number: int) -> list[list[Row]]:
+        batch = order[number * batch_size : (number + 1) * batch_size].tolist()
+        return _rows(lengths, [(k,) for k in batch], micro_batch_size, row_length)
+
+    return StepPlan(LazySteps(steps, step), isolation)
 
 
 def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
@@ -113,8 +153,10 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
         ConfigError: if the domains that have examples do not divide the batch.
     """
     by_domain: dict[str, list[int]] = defaultdict(list)
-    for number, example in enumerate(examples):
-        by_domain[example.domain].append(number)
+    outline = Outline(examples)
+    domains = [outline.domain(number) for number in range(len(outline))]
+    for number, domain in enumerate(domains):
+        by_domain[domain].append(number)
     size, batch_size = len(by_domain), recipe.batch_size
     if size < 2 or batch_size % size:
         raise ConfigError(
@@ -123,10 +165,13 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
         )
     seed, wanted = recipe.seed, recipe.steps * batch_size // size
     if recipe.mixture.balance:
-        streams = [_endless(examples, by_domain[name], seed, wanted) for name in sorted(by_domain)]
+        streams = [
+            _endless(outline, by_domain[name], seed, wanted).tolist() for name in sorted(by_domain)
+        ]
         chunks = [list(chunk) for chunk in zip(*streams, strict=True)]
     else:
-        flat = _endless(examples, range(len(examples)), seed, recipe.steps * batch_size)
+        numbers = range(len(outline))
+        flat = _endless(outline, numbers, seed, recipe.steps * batch_size).tolist()
         chunks = [flat[k * size : (k + 1) * size] for k in range(wanted)]
     rng = random.Random(f"{seed}:chunks")
     first = next((d for d in recipe.domains if d not in recipe.mixture.systems), "")
@@ -135,17 +180,19 @@ def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan
         if recipe.mixture.order == "random":
             rng.shuffle(chunk)
         else:
-            chunk.sort(
-                key=lambda i: (puts_first and examples[i].domain != first, examples[i].domain)
-            )
+            chunk.sort(key=lambda i: (puts_first and domains[i] != first, domains[i]))
     per_step = batch_size // size
-    batches = [
-        [tuple(chunk) for chunk in chunks[k * per_step : (k + 1) * per_step]]
-        for k in range(recipe.steps)
-    ]
-    return _planned(
-        examples, batches, recipe.micro_batch_size, _row_length(recipe), recipe.isolation
+    rows = partial(
+        _rows,
+        outline.lengths,
+        micro_batch_size=recipe.micro_batch_size,
+        row_length=_row_length(recipe),
     )
+
+    def step(number: int) -> list[list[Row]]:
+        return rows([tuple(c) for c in chunks[number * per_step : (number + 1) * per_step]])
+
+    return StepPlan(LazySteps(recipe.steps, step), recipe.isolation)
 
 
 def make_curriculum(
@@ -168,10 +215,11 @@ def make_curriculum(
         seed: of the order.
     """
     finer = curriculum.finer and curriculum.mode == "bucket"
-    sizes = grid(curriculum.least, max(map(len, examples)), finer=finer)
+    outline = Outline(examples)
+    sizes = grid(curriculum.least, int(outline.lengths.max()), finer=finer)
     held: list[list[int]] = [[] for _ in sizes]
-    for number, example in enumerate(examples):
-        held[bucket_of(len(example), sizes)].append(number)
+    for number, length in enumerate(outline.lengths.tolist()):
+        held[bucket_of(length, sizes)].append(number)
     tokens = [len(numbers) * size for numbers, size in zip(held, sizes, strict=True)]
     counts = apportion(steps, tokens)
     rng = random.Random(f"{seed}:curriculum")
@@ -181,7 +229,7 @@ def make_curriculum(
     order.insert(0, order.pop(order.index(longest)))
     batch = [max(1, curriculum.tokens_per_step // size) for size in sizes]
     streams = [
-        iter(_endless(examples, numbers, seed, count * rows))
+        iter(_endless(outline, numbers, seed, count * rows).tolist())
         for numbers, count, rows in zip(held, counts, batch, strict=True)
     ]
     planned = []
@@ -294,25 +342,28 @@ def apportion(total: int, weights: Sequence[float]) -> list[int]:
 def statistics(examples: Sequence[EncodedExample], plan: StepPlan) -> dict[str, Any]:
     """What the plan shows the model: slots, padding, trained tokens, rows, micro-batches."""
     slots = padding = rows = micro_batches = 0
-    used: Counter[int] = Counter()
+    outline = Outline(examples)
+    used = np.zeros(len(outline), np.int64)
     for step, planned in enumerate(plan.steps):
         for micro_batch in planned:
-            lengths = [sum(len(examples[i]) for i in _numbers([row])) for row in micro_batch]
+            numbers = [[n for chunk in row for n in chunk] for row in micro_batch]
+            lengths = [int(outline.lengths[row].sum()) for row in numbers]
             width = max(plan.width(step), *lengths)
             slots += width * len(micro_batch)
             padding += width * len(micro_batch) - sum(lengths)
             rows += len(micro_batch)
             micro_batches += 1
-            used.update(_numbers(micro_batch))
-    trained = sum(count * len(examples[i].targets) for i, count in used.items())
+            for row in numbers:
+                used[row] += 1  # an example is in a row once
+    trained = int((used * outline.trained).sum())
     return {
         "slots": slots,
         "padding": padding / slots if slots else 0.0,
         "trained_slots": trained / slots if slots else 0.0,
         "rows": rows,
         "micro_batches": micro_batches,
-        "examples_seen": len(used),
-        "epochs": sum(used.values()) / len(examples) if examples else 0.0,
+        "examples_seen": int((used > 0).sum()),
+        "epochs": int(used.sum()) / len(examples) if examples else 0.0,
     }
 
 
@@ -325,30 +376,30 @@ def describe(counts: dict[str, Any]) -> str:
     lost = counts["dropped_tokens"]
     parts = [f"{n} dropped ({why}, {lost[why]} tokens)" for why, n in counts["dropped"].items()]
     if counts["cut"]:
-        parts.append(f"{counts['cut']} cut ({counts['cut_tokens']} tokens)")
+        parts.append(f"{counts['cut']} truncated ({counts['cut_tokens']} tokens lost)")
+    if counts["split"]:
+        parts.append(f"{counts['split']} split into {counts['pieces']}")
     parts.append(f"{counts['epochs']:.1f} epochs, {counts['padding']:.0%} padding")
     return "; ".join([text, *parts])
 
 
-def _planned(
-    examples: Sequence[EncodedExample],
-    batches: Iterable[Sequence[tuple[int, ...]]],
+def _rows(
+    lengths: np.ndarray,
+    chunks: Sequence[tuple[int, ...]],
     micro_batch_size: int,
     row_length: int,
-    isolation: Isolation,
-) -> StepPlan:
-    def length(chunk: tuple[int, ...]) -> int:
-        return sum(len(examples[number]) for number in chunk)
+) -> list[list[Row]]:
+    """The micro-batches of a step: its chunks, packed if rows have a length, by length."""
 
-    steps = []
-    for chunks in batches:
-        rows: list[Row] = [(chunk,) for chunk in chunks]
-        if row_length:
-            packed = best_fit([length(chunk) for chunk in chunks], row_length)
-            rows = [tuple(chunks[k] for k in sorted(row)) for row in packed]
-        rows.sort(key=lambda row: (sum(map(length, row)), row))
-        steps.append(_grouped(rows, micro_batch_size))
-    return StepPlan(steps, isolation)
+    def length(chunk: tuple[int, ...]) -> int:
+        return sum(int(lengths[number]) for number in chunk)
+
+    rows: list[Row] = [(chunk,) for chunk in chunks]
+    if row_length:
+        packed = best_fit([length(chunk) for chunk in chunks], row_length)
+        rows = [tuple(chunks[k] for k in sorted(row)) for row in packed]
+    rows.sort(key=lambda row: (sum(map(length, row)), row))
+    return _grouped(rows, micro_batch_size)
 
 
 def _grouped(rows: Sequence[Row], size: int) -> list[list[Row]]:
@@ -359,30 +410,42 @@ def _numbers(rows: Iterable[Row]) -> Iterable[int]:
     return (number for row in rows for chunk in row for number in chunk)
 
 
-def _endless(
-    examples: Sequence[EncodedExample], numbers: Sequence[int], seed: int, wanted: int
-) -> list[int]:
-    """``wanted`` example numbers, one permutation after another."""
-    order: list[int] = []
-    epoch = 0
-    while len(order) < wanted:
-        order.extend(_permutation(examples, numbers, seed, epoch))
-        epoch += 1
-    return order[:wanted]
+def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
+    """``wanted`` example numbers, int64, one permutation after another."""
+    order = np.empty(wanted, np.int64)
+    which = _which_text(outline, numbers)
+    for epoch, start in enumerate(range(0, wanted, len(numbers))):
+        part = order[start : start + len(numbers)]
+        part[:] = _permutation(outline, numbers, which, seed, epoch)[: len(part)]
+    return order
+
+
+def _which_text(outline: Outline, numbers: Sequence[int]) -> np.ndarray:
+    """Which text of its example each one is, counted among them from 0: int64."""
+    names = _hashes(outline.name(number).encode() for number in numbers)
+    order = np.argsort(names, kind="stable")
+    is_first = np.diff(names[order], prepend=~names[order[:1]]) != 0
+    places = np.arange(len(order))
+    found = np.empty(len(order), np.int64)
+    found[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return found
 
 
 def _permutation(
-    examples: Sequence[EncodedExample], numbers: Iterable[int], seed: int, epoch: int
-) -> list[int]:
+    outline: Outline, numbers: Sequence[int], which: np.ndarray, seed: int, epoch: int
+) -> np.ndarray:
     """Sorts by a keyed hash of the example id and of which text of that example it is.
 
     So the texts of one program are spread over the epoch instead of sharing a batch.
     """
-    seen: Counter[str] = Counter()
-    keyed = []
-    for number in numbers:
-        name = examples[number].example_id
-        text = f"{seed}\x00{epoch}\x00{name}\x00{seen[name]}"
-        keyed.append((hashlib.blake2b(text.encode(), digest_size=8).digest(), number))
-        seen[name] += 1
-    return [number for _, number in sorted(keyed)]
+    texts = (
+        f"{seed}\x00{epoch}\x00{outline.name(number)}\x00{which[at]}".encode()
+        for at, number in enumerate(numbers)
+    )
+    return np.array(numbers)[np.argsort(_hashes(texts), kind="stable")]
+
+
+def _hashes(texts: Iterable[bytes]) -> np.ndarray:
+    """64 bits of each text: uint64."""
+    digests = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+    return np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)

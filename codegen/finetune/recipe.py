@@ -7,13 +7,14 @@ hold the settings of one method or one part of a run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from codegen.config import Config, Text, parse_config, read_config
+from codegen.config import Config, Text, parse_config, read_config, setting
 from codegen.errors import ConfigError
 
 NEW = "new"  # as the model: one with random weights
@@ -37,6 +38,8 @@ class LoRA(Config):
     alpha: int = Field(32, ge=1, le=4096, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout on the adapter's input")
     targets: Text | Texts = Field("all-linear", description="'all-linear' or names of layers")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) (rsLoRA)")
+    dora: bool = Field(False, description="also train the length of each column (DoRA)")
 
 
 class Mixture(Config):
@@ -178,9 +181,9 @@ class Network(Config):
 
 
 class Evaluation(Config):
-    """Loss on held-out texts during training, and exact matches of responses."""
+    """During training: loss on held-out texts, exact matches of responses, and pass@k of a task."""
 
-    data: Text | tuple[Text, ...] = Field((), description="data directories or JSONL files")
+    data: Text | tuple[Text, ...] = Field((), description="as data of the recipe")
     every: int = Field(50, ge=1, le=10_000_000, description="steps between evaluations")
     patience: int = Field(
         0, ge=0, le=10_000, description="stop after N evaluations without a lower loss; 0 for never"
@@ -201,6 +204,14 @@ class Evaluation(Config):
         le=1000,
         description="compare completions as a set of groups of N words; 0 as sequences",
     )
+    task: str = Field(
+        "", description="task whose programs are judged in the sandbox (codegen eval tasks)"
+    )
+    task_every: int = Field(100, ge=1, le=10_000_000, description="steps between two times")
+    problems: int = Field(0, ge=0, le=100_000, description="its first N problems; 0 for all")
+    samples: int = Field(1, ge=1, le=1000, description="samples per problem")
+    temperature: float = Field(0.0, ge=0, le=10, description="of these samples; 0 is greedy")
+    max_new_tokens: int = Field(256, ge=1, le=1 << 20, description="longest sample in tokens")
 
 
 class Recipe(Config):
@@ -210,12 +221,19 @@ class Recipe(Config):
         description="'embedded', a directory, a hub id, or 'new' for the network described below"
     )
     data: Text | Texts | dict[Text, Text] = Field(
-        description="data directories, JSONL files or puzzles; as a mapping, its names are domains"
+        description="data directories, JSONL or Parquet files, hub:org/name[:config][:split] or "
+        "puzzles; as a mapping, its names are domains"
     )
+    limit: int = Field(0, ge=0, le=1 << 40, description="rows read of each; 0 for all")
     output: Text = Field(description="directory for checkpoints and the result")
-    steps: int = Field(ge=1, le=10_000_000, description="optimizer steps")
+    steps: int = Field(
+        0, ge=0, le=10_000_000, description="optimizer steps; 0 where epochs is given"
+    )
+    epochs: float = Field(
+        0.0, ge=0, le=10_000, description="passes over the examples, in place of steps"
+    )
     method: Literal["lora", "qlora", "full"] = Field(
-        "lora", description="what is trained; qlora holds the base in 4 bits (CUDA, bitsandbytes)"
+        "lora", description="what is trained; qlora holds the base in 4 bits (bitsandbytes)"
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
     merge: bool = Field(
@@ -223,6 +241,14 @@ class Recipe(Config):
     )
     format: Literal["chat", "plain"] = Field(
         "chat", description="chat wraps the prompt in the model's chat template"
+    )
+    chat_template_kwargs: dict[Text, Any] = Field(
+        {}, description="values of the chat template's variables; saved with the model"
+    )
+    turns: Literal["auto", "all", "split", "last"] = Field(
+        "auto",
+        description="conversations: all answers in one text, one text per answer, or only the last "
+        "one; auto splits where the template shows earlier answers differently",
     )
     network: Network = _section(Network, "for model: new")
     decoder: Literal["sample", "edit_sequence", "backspace", "insertion"] = Field(
@@ -236,8 +262,13 @@ class Recipe(Config):
     batch_size: int = Field(8, ge=1, le=65536, description="examples per optimizer step")
     micro_batch_size: int = Field(2, ge=1, le=4096, description="rows per forward pass")
     max_length: int = Field(512, ge=8, le=1_048_576, description="longest example in tokens")
-    overlong: Literal["drop", "cut"] = Field(
-        "drop", description="what happens to longer examples; both are counted"
+    overlong: Literal["drop", "truncate", "split"] = setting(
+        "drop",
+        "what happens to longer examples; they are counted",
+        old_values={"cut": "truncate"},
+    )
+    token_cache: str = Field(
+        "", description="directory of token caches, to share them between runs; OUTPUT/tokens"
     )
     packing: Literal["none", "best_fit"] = Field(
         "none", description="best_fit: the examples of a step share rows"
@@ -255,27 +286,81 @@ class Recipe(Config):
     )
     mixture: Mixture = _section(Mixture, "for data of several domains")
     curriculum: Curriculum = _section(Curriculum, "sequence lengths in order")
-    evaluation: Evaluation = _section(Evaluation, "on held-out texts")
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon: for the layers' matrices, AdamW for the rest"
+    evaluation: Evaluation = _section(Evaluation, "on held-out texts and a task")
+    report_to: Text | Texts = Field(
+        "none", description="trackers: trackio, wandb, tensorboard, mlflow or others of Trainer"
+    )
+    run_name: str = Field("", description="name of the run in a tracker; by default output")
+    project: str = Field("codegen", description="project of the run in a tracker")
+    push_to: str = Field(
+        "", description="org/name of a hub repository that receives the model, private by default"
+    )
+    optimizer: Literal[
+        "adamw",
+        "muon",
+        "adamw_8bit",
+        "paged_adamw_8bit",
+        "lion_8bit",
+        "adamw_torch_8bit",
+        "adamw_torch_4bit",
+        "adafactor",
+    ] = Field(
+        "adamw",
+        description="muon: for the layers' matrices, AdamW for the rest; adamw_8bit, "
+        "paged_adamw_8bit and lion_8bit need bitsandbytes, adamw_torch_* torchao",
     )
     learning_rate: float = Field(3e-4, ge=0, le=1, description="peak learning rate")
     muon_rate: float = Field(0.02, ge=0, le=1, description="Muon learning rate")
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="learning rate after the warm-up"
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        "linear",
+        description="learning rate after the warm-up; wsd (warm-up, stable, decay) falls at the "
+        "end only; runs with constant and wsd can be extended",
     )
+    decay: float = Field(0.2, ge=0, le=1, description="wsd: share of the steps for the decay")
     warmup: float = Field(0.03, ge=0, le=1, description="share of the steps for the warm-up")
+    warmup_steps: int = Field(
+        0, ge=0, le=10_000_000, description="steps of the warm-up, in place of a share"
+    )
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay")
     max_grad_norm: float = Field(1.0, ge=0, le=1e6, description="gradient clipping")
     gradient_checkpointing: bool = Field(False, description="trade computing for memory")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the computation; the trained weights stay float32"
     )
+    base_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the frozen weights under an adapter; auto as the computation"
+    )
+    logits_mb: int = Field(
+        512,
+        ge=1,
+        le=1 << 20,
+        description="largest logits in MB; larger ones are computed in chunks, twice",
+    )
+    compile: bool = Field(False, description="torch.compile; needs a C++ compiler on CPUs")
+    liger: bool = Field(False, description="Liger's kernels for layers (GPU, liger-kernel)")
     save_every: int = Field(50, ge=1, le=10_000_000, description="steps between checkpoints")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="decides order and initialization")
 
     def model_post_init(self, context: Any) -> None:
         """Checks settings that depend on one another."""
+        _refuse_if(
+            (self.steps > 0) == (self.epochs > 0),
+            "The recipe gives both steps and epochs."
+            if self.steps
+            else "The recipe gives neither steps nor epochs.",
+            "Give the number of optimizer steps, or of passes over the examples.",
+        )
+        _refuse_if(
+            self.epochs and self.curriculum.mode != "none",
+            "A curriculum is planned for a number of steps.",
+            "Give steps in place of epochs.",
+        )
+        for name, value in self.chat_template_kwargs.items():
+            _refuse_if(
+                not name.isidentifier() or not isinstance(value, (bool, int, float, str)),
+                f"chat_template_kwargs.{name} is {value!r}.",
+                "Give variables of the chat template with a text, a number, true or false.",
+            )
         self._check_data()
         self._check_model()
         self._check_method()
@@ -404,6 +489,26 @@ class Recipe(Config):
         """``evaluation.data`` as a tuple."""
         data = self.evaluation.data
         return (data,) if isinstance(data, str) else data
+
+
+def why_not_extended(recipe: Recipe) -> str:
+    """Why a longer run would not begin as this one did; empty if it would."""
+    if recipe.schedule not in ("constant", "wsd"):
+        return f"schedule: {recipe.schedule} depends on the number of steps (constant, wsd do not)"
+    if recipe.warmup and not recipe.warmup_steps:
+        return "warmup is a share of the steps (warmup_steps, or warmup: 0, is not)"
+    if recipe.curriculum.mode != "none":
+        return "a curriculum is planned for a number of steps"
+    if recipe.loss == "sequencematch" and recipe.sequencematch.ramp:
+        return "sequencematch.ramp is a share of the steps"
+    return ""
+
+
+def steps_before_decay(recipe: Recipe) -> int:
+    """The steps that a run of any length has in common with this one."""
+    if recipe.schedule != "wsd":
+        return recipe.steps
+    return max(0, recipe.steps - math.ceil(recipe.decay * recipe.steps))
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,41 +1,51 @@
 """Runs a recipe: transformers' Trainer, peft and accelerate on a plan made before training.
 
 A run can be killed at any moment; the same command, run again, resumes at its last whole checkpoint
-and ends with the same weights. A directory made by another recipe is refused. Under ``accelerate
-launch`` or ``torchrun`` every process reads the data and runs its share of each step; rank 0
-writes.
+and ends with the same weights. A finished run with more ``steps`` or ``epochs`` is extended, and
+ends with the weights of one run of that length. A directory made by another recipe is refused.
+Under ``accelerate launch`` or ``torchrun`` every process reads the data and runs its share of each
+step; rank 0 writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import shutil
+import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen import __version__
-from codegen.data.manifest import digests
-from codegen.errors import InputError
+from codegen.errors import ConfigError, InputError, ResumeError
 from codegen.evals.report import LossCurve, loss_picture
-from codegen.evals.statistics import wilson
 from codegen.finetune.attention import processes_per_row
-from codegen.finetune.dataset import Dataset, read_dataset
+from codegen.finetune.dataset import TOKENS, Dataset, read_dataset
 from codegen.finetune.model import load_model, make_trainable
-from codegen.finetune.plan import StepPlan, describe, plan_of, statistics
-from codegen.finetune.recipe import NEW, Recipe, parse_recipe
-from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
+from codegen.finetune.plan import StepPlan, describe, plan_of, statistics, steps_of
+from codegen.finetune.recipe import (
+    NEW,
+    Recipe,
+    parse_recipe,
+    steps_before_decay,
+    why_not_extended,
+)
+from codegen.finetune.rows import source_digests
+from codegen.finetune.tokens import Outline
+from codegen.hub import hub_errors, repository_name
 from codegen.models import LoadedModel, ModelCard, fingerprint_of, load, write_card
 from codegen.models.readme import training_readme
 from codegen.paths import new_folder, refuse_links
-from codegen.records import TrainingText, write_atomic
+from codegen.records import write_atomic
 from codegen.runs import RunDirectory
 
 if TYPE_CHECKING:
@@ -44,8 +54,7 @@ if TYPE_CHECKING:
 MODEL_DIR = "model"
 RESULT_NAME = "train.json"
 CHECKPOINTS = "checkpoints"
-_SPARE_TOKENS = 8  # beyond the longest expected completion, so that too long ones show
-_PROMPTS_AT_ONCE = 64
+STATE = "state"  # the checkpoint that a longer run begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +122,22 @@ def train(
     """
     output = Path(recipe.output)
     result_path = output / RESULT_NAME
+    check_packages(recipe)
     if not is_first():
         return read_result(output) if result_path.is_file() else _train(recipe, output)
     directory = RunDirectory(output, settings_file="recipe.json", option="output")
     with directory.open():
         refuse_links(output / CHECKPOINTS)
-        begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
+        refuse_links(output / STATE)
         # A setting that an older version lacked had today's default.
         plain = parse_recipe({"model": "-", "data": "-", "output": "-", "steps": 1})
         defaults = plain.model_dump(mode="json")
-        directory.claim(_settings(recipe), begun=begun, defaults=defaults)
+        settings = _settings(recipe)
+        if result_path.is_file() and _is_longer(recipe, read_result(output).recipe):
+            _extend(directory, recipe, settings, defaults)
+            on_message(f"Extending the finished run in {output}.")
+        begun = result_path.is_file() or _last_whole_checkpoint(output) is not None
+        directory.claim(settings, begun=begun, defaults=defaults, old_values=_OLD_VALUES)
         if result_path.is_file():
             on_message(f"{output} already holds the finished run.")
             result = read_result(output)
@@ -135,8 +150,118 @@ def train(
                 raise
             row = {**asdict(result), "model": MODEL_DIR}
             directory.write(RESULT_NAME, json.dumps(row, indent=1) + "\n")
-        shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+        for name in (CHECKPOINTS, TOKENS):
+            shutil.rmtree(output / name, ignore_errors=True)
+        if recipe.push_to:
+            on_message(f"The model is on the hub: {push_model(output / MODEL_DIR, recipe.push_to)}")
         return result
+
+
+def _is_longer(recipe: Recipe, finished: Mapping[str, Any]) -> bool:
+    """Whether a recipe trains longer than the finished one, by the same measure."""
+    if recipe.epochs:
+        return 0 < finished.get("epochs", 0) < recipe.epochs
+    return finished["steps"] < recipe.steps
+
+
+def _extend(
+    directory: RunDirectory,
+    recipe: Recipe,
+    settings: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> None:
+    """Makes a finished run one that was interrupted where its schedule does not know its length.
+
+    Raises:
+        ResumeError: if other settings differ, or the run cannot be extended; says why.
+    """
+    from codegen.finetune.trainer import copy_checkpoint
+
+    output, stored = directory.folder, directory.read("recipe.json") or {}
+    length = {key: stored.get(key, defaults[key]) for key in ("steps", "epochs")}
+    then = {**settings, **length}
+    directory.claim(then, begun=True, defaults=defaults, old_values=_OLD_VALUES)
+    state = next((output / STATE).glob("checkpoint-*"), None)
+    reason = why_not_extended(recipe) or ("" if state else "its state was not kept")
+    if reason or state is None:
+        raise ResumeError(
+            f"{output} holds a finished run that cannot be extended: {reason}.",
+            f"Begin a new run with model: {output / MODEL_DIR} and another output.",
+        )
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+    copy_checkpoint(state, output / CHECKPOINTS / state.name)
+    directory.write("recipe.json", json.dumps(settings, indent=2) + "\n")
+    (output / RESULT_NAME).unlink()
+
+
+_TRACKERS = ("trackio", "wandb", "tensorboard", "mlflow")
+_NEEDED = {  # what a setting's value needs: the package and its module
+    "qlora": ("bitsandbytes", "bitsandbytes"),
+    "adamw_8bit": ("bitsandbytes", "bitsandbytes"),
+    "paged_adamw_8bit": ("bitsandbytes", "bitsandbytes"),
+    "lion_8bit": ("bitsandbytes", "bitsandbytes"),
+    "adamw_torch_8bit": ("torchao", "torchao"),
+    "adamw_torch_4bit": ("torchao", "torchao"),
+    "liger": ("liger-kernel", "liger_kernel"),
+}
+
+
+def check_packages(recipe: Recipe) -> None:
+    """Raises a ConfigError for a tracker, method or optimizer whose package is not installed."""
+    used = {"method": recipe.method, "optimizer": recipe.optimizer}
+    if recipe.liger:
+        used["liger"] = "liger"
+    for key, value in used.items():
+        package, module = _NEEDED.get(value, ("", ""))
+        if module and find_spec(module) is None:
+            raise ConfigError(
+                f"{key}: {value} needs {package}, which is not installed.",
+                f"Run: pip install {package}",
+            )
+    names = [recipe.report_to] if isinstance(recipe.report_to, str) else recipe.report_to
+    for name in names:
+        if name in _TRACKERS and find_spec(name) is None:
+            raise ConfigError(
+                f"report_to names {name}, which is not installed.", f"Run: pip install {name}"
+            )
+        if name not in (*_TRACKERS, "none"):
+            from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+            if name not in INTEGRATION_TO_CALLBACK:
+                known = ", ".join(("none", *sorted(INTEGRATION_TO_CALLBACK)))
+                raise ConfigError(
+                    f"report_to names the unknown tracker {name!r}.", f"Known: {known}"
+                )
+
+
+def push_model(folder: Path, target: str, api: Any = None) -> str:
+    """Uploads a model directory to the Hugging Face hub; a new repository is private.
+
+    Args:
+        folder: made by :func:`train`.
+        target: ``org/name``.
+        api: the hub's client; by default one with the token of the environment.
+
+    Returns:
+        The address of the repository.
+
+    Raises:
+        InputError: if the name cannot be used, there is no token that may write, or the hub cannot
+            be reached. Run the same command again to push again.
+    """
+    from huggingface_hub import HfApi
+
+    name = repository_name(target)
+    refuse_links(folder)
+    api = api or HfApi()
+    with hub_errors(api, target):
+        # None leaves the visibility of a repository that exists as it is.
+        exists = api.repo_exists(name)
+        url = api.create_repo(name, private=None if exists else True, exist_ok=True)
+        api.upload_folder(
+            repo_id=name, folder_path=folder, commit_message="Fine-tuned with codegen-toolkit"
+        )
+    return str(url)
 
 
 def read_result(output: str | Path) -> TrainingResult:
@@ -161,11 +286,17 @@ def read_result(output: str | Path) -> TrainingResult:
         raise InputError(f"{path} is not the result of a fine-tuning run: {error}.") from None
 
 
+_OLD_VALUES = {"overlong": {"cut": "truncate"}}
+_NOT_DECIDING = {
+    *("output", "save_every", "token_cache", "report_to", "run_name", "project", "push_to"),
+}
+
+
 def _settings(recipe: Recipe) -> dict[str, Any]:
     """Everything that decides the result; paths and checkpoint intervals do not."""
-    settings = recipe.model_dump(mode="json", exclude={"output", "save_every"})
+    settings = recipe.model_dump(mode="json", exclude=_NOT_DECIDING)
     paths = [*(path for _, path in recipe.sources), *recipe.evaluation_sources]
-    settings["data_digest"] = [digest for path in paths for digest in digests(path)]
+    settings["data_digest"] = [digest for path in paths for digest in source_digests(path)]
     settings["model_fingerprint"] = NEW if recipe.model == NEW else fingerprint_of(recipe.model)
     return settings
 
@@ -200,15 +331,19 @@ def _train(
 ) -> TrainingResult:
     import torch
 
+    from codegen.finetune.held_out import TaskScores, exact_match
     from codegen.finetune.trainer import build_trainer
 
     dataset = read_dataset(recipe)
+    recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(dataset.examples))})
     plan = plan_of(recipe, dataset.examples)
     counts = dataset.counts | statistics(dataset.examples, plan)
     say(describe(counts))
     loaded = load_model(recipe, dataset)
     torch.manual_seed(recipe.seed)  # of the adapter's initial weights
     model = make_trainable(loaded, recipe, dataset, plan)
+
+    scores = TaskScores(recipe, loaded, output) if recipe.evaluation.task else None
 
     def watch(trained: Any) -> dict[str, float]:
         texts = dataset.held_out_texts[: recipe.evaluation.watch]
@@ -217,7 +352,16 @@ def _train(
 
     checkpoints = output / CHECKPOINTS
     trainer = build_trainer(
-        model, loaded, recipe, dataset, plan, checkpoints=checkpoints, on_step=on_step, watch=watch
+        model,
+        loaded,
+        recipe,
+        dataset,
+        plan,
+        checkpoints=checkpoints,
+        on_step=on_step,
+        watch=watch,
+        scores=scores,
+        keep=(steps_before_decay(recipe), output / STATE) if not why_not_extended(recipe) else None,
     )
     checkpoint = _last_whole_checkpoint(output)
     if checkpoint:
@@ -227,7 +371,9 @@ def _train(
     started = time.perf_counter()
     # Checkpoints hold the embeddings of a grown vocabulary, as they should.
     warnings.filterwarnings("ignore", message="Setting `save_embedding_layers`")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    prints = recipe.report_to != "none"  # trackers do
+    with contextlib.redirect_stdout(sys.stderr if prints else sys.stdout):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.perf_counter() - started
     _save(trainer, loaded, recipe, dataset, output)
     result = _result(trainer, recipe, dataset, plan, counts, start_step, seconds)
@@ -255,6 +401,8 @@ def _save(
     model.config.use_cache = True
     is_adapter = recipe.method != "full" and not recipe.merge
     if recipe.method != "full" and recipe.merge:
+        if recipe.method == "lora":
+            model = model.float()  # the sum in bfloat16 would lose most of a small update
         model = model.merge_and_unload()
     for config in getattr(model, "peft_config", {}).values() if is_adapter else ():
         if isinstance(config.target_modules, set):  # a set's order differs between processes
@@ -289,7 +437,9 @@ def _result(
 ) -> TrainingResult:
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history
-    seen = [dataset.examples[i] for step in range(start_step, last) for i in plan.numbers(step)]
+    outline = Outline(dataset.examples)
+    seen = [number for step in range(start_step, last) for number in plan.numbers(step)]
+    tokens, trained = int(outline.lengths[seen].sum()), int(outline.trained[seen].sum())
     steps = [row for row in history if "loss" in row]
 
     def curve(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -299,8 +449,9 @@ def _result(
     reported = {"loss", "grad_norm", "learning_rate", "epoch", "step"}
     for name in dict.fromkeys(name for row in steps for name in sorted(row.keys() - reported)):
         parts[name] = curve(steps, name)
-    if matches := curve(history, "eval_exact_match"):
-        parts["exact_match"] = matches
+    for name in dict.fromkeys(name for row in history for name in row):
+        if name == "eval_exact_match" or name.startswith("eval_pass@"):
+            parts[name.removeprefix("eval_")] = curve(history, name)
     for name in dict.fromkeys(name for row in history for name in sorted(row)):
         if name.startswith("eval_loss_layer_"):
             parts[name] = curve(history, name)
@@ -318,8 +469,8 @@ def _result(
         trainable_parameters=sum(
             weight.numel() for weight in trainer.model.parameters() if weight.requires_grad
         ),
-        tokens_per_s=sum(map(len, seen)) / seconds if seen else 0.0,
-        trained_per_s=sum(len(e.targets) for e in seen) / seconds if seen else 0.0,
+        tokens_per_s=tokens / seconds if seen else 0.0,
+        trained_per_s=trained / seconds if seen else 0.0,
         seconds=seconds,
         dtype="bfloat16 autocast" if trainer.args.bf16 else "float32",
         kept_step=best if trainer.args.load_best_model_at_end and best else last,
@@ -338,60 +489,9 @@ def _write_pages(result: TrainingResult, base: str, output: Path) -> None:
     write_atomic(output / "loss.svg", loss_picture(curves))
     rates = [LossCurve("learning rate", result.learning_rates)]
     write_atomic(output / "learning_rate.svg", loss_picture(rates, "Learning rate"))
+    scores = [LossCurve(name, v) for name, v in result.parts.items() if name.startswith("pass@")]
+    if scores:
+        write_atomic(output / "pass.svg", loss_picture(scores, "pass@k"))
     readme = training_readme(base, result.recipe, result.counts, result.losses,
-                             result.evaluations, result.versions)  # fmt: skip
+                             result.evaluations, result.versions, result.parts)  # fmt: skip
     write_atomic(output / MODEL_DIR / "README.md", readme)
-
-
-def exact_match(
-    loaded: LoadedModel, texts: Sequence[TrainingText], recipe: Recipe
-) -> dict[str, Any]:
-    """The share of right completions with its 95 % interval (Wilson), and the first wrong ones.
-
-    Args:
-        loaded: completes the prompts of the texts greedily.
-        texts: held out; their trained parts are the expected completions.
-        recipe: the format and the decoder.
-    """
-    from codegen.generation.transformers import TransformersBackend
-
-    longest = max(
-        len(loaded.tokenizer(text.trained, add_special_tokens=False).input_ids) for text in texts
-    )
-    requests = [
-        Request(text.prompt, chat=recipe.format == "chat", heal=False, index=number)
-        for number, text in enumerate(texts)
-    ]
-    params = SamplingParams(max_new_tokens=longest + _SPARE_TOKENS, seed=recipe.seed)
-    backend = TransformersBackend(loaded, _PROMPTS_AT_ONCE)
-    made = samples(backend, requests, params, Decoder(recipe.decoder))
-    completions = {sample.index: sample.completion for sample in made}
-    wrong = [
-        {"prompt": text.prompt, "expected": text.trained, "answer": completions[number]}
-        for number, text in enumerate(texts)
-        if not is_right(completions[number], text.trained, recipe.evaluation.set_of)
-    ]
-    share = (len(texts) - len(wrong)) / len(texts)
-    return {
-        "exact_match": share,
-        "interval": list(wilson(share, len(texts))),
-        "asked": len(texts),
-        "wrong": wrong[:5],
-    }
-
-
-def is_right(completion: str, expected: str, set_of: int = 0) -> bool:
-    """Whether a completion has the words of the expected text.
-
-    Args:
-        completion, expected: texts; blanks only separate words.
-        set_of: words per group, whose order among the groups is free; 0 compares sequences.
-    """
-    given, wanted = completion.split(), expected.split()
-    if not set_of:
-        return given == wanted
-
-    def groups(words: list[str]) -> set[tuple[str, ...]]:
-        return {tuple(words[at : at + set_of]) for at in range(0, len(words), set_of)}
-
-    return len(given) == len(wanted) and groups(given) == groups(wanted)

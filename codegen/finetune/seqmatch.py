@@ -43,9 +43,9 @@ from torch import Tensor
 from codegen.decoding.loop import Backspace, decode
 from codegen.decoding.loop import Row as DecodingRow
 from codegen.finetune.batches import MicroBatch, StepDataset, collate, share_of
-from codegen.finetune.dataset import EncodedExample
 from codegen.finetune.losses import Likelihood, LossSums, add_by_domain
 from codegen.finetune.recipe import SequenceMatch
+from codegen.finetune.tokens import EncodedExample, Outline
 from codegen.methods.backspace import IGNORE, Trajectory, stack_layout
 from codegen.records import write_atomic
 
@@ -171,6 +171,7 @@ class SequenceMatchLoss(Likelihood):
     def __init__(
         self, settings: SequenceMatch, steps: int, backspace: int | None, own: OwnSamples | None
     ) -> None:
+        super().__init__()
         self.objective = Objective(
             settings.alpha, settings.gamma, settings.divergence, settings.terminal
         )
@@ -250,9 +251,8 @@ class OwnSamples:
     ) -> None:
         self.settings, self.eos, self.seed = settings, eos, seed
         self.backspace = -1 if backspace is None else backspace
-        self.prompts = [example.ids[: example.nodes[0] + 1] for example in examples]
-        longest = max((len(example.targets) for example in examples), default=1)
-        self.max_new_tokens = settings.max_new_tokens or longest
+        self.examples = examples
+        self.max_new_tokens = settings.max_new_tokens or int(Outline(examples).trained.max())
         self._kept: deque[tuple[list[int], list[int]]] = deque(maxlen=settings.buffer)
 
     def refresh(self, model: Any, step: int) -> None:
@@ -263,7 +263,7 @@ class OwnSamples:
         numbers = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         budget = self.max_new_tokens
         rows = [
-            DecodingRow(rng.choice(self.prompts), numbers.random(budget).tolist())
+            DecodingRow(_prompt(rng.choice(self.examples)), numbers.random(budget).tolist())
             for _ in range(self.settings.samples)
         ]
         was_training = model.training
@@ -302,3 +302,7 @@ class OwnSamples:
         """Reads what :meth:`save` wrote."""
         rows = json.loads((folder / _OWN_SAMPLES).read_text("utf-8"))
         self._kept.extend((prompt, actions) for prompt, actions in rows)
+
+
+def _prompt(example: EncodedExample) -> list[int]:
+    return example.ids[: example.nodes[0] + 1]

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from codegen.errors import CodegenError, ConfigError
@@ -32,13 +35,14 @@ from codegen.finetune.attention import (
 )
 from codegen.finetune.batches import StepDataset, held_out_batches, part_of
 from codegen.finetune.losses import Likelihood, LossSums, NestedLikelihood
+from codegen.finetune.recipe import Recipe, steps_before_decay
 from codegen.models import LoadedModel, pick_dtype
+from codegen.paths import new_folder
 from codegen.records import write_atomic
 
 if TYPE_CHECKING:
     from codegen.finetune.dataset import Dataset
     from codegen.finetune.plan import StepPlan
-    from codegen.finetune.recipe import Recipe
 
 WHOLE = "whole"  # marks a checkpoint directory whose files are all written
 OnStep = Callable[[int, int, float], None]
@@ -163,6 +167,8 @@ def build_trainer(
     checkpoints: Path,
     on_step: OnStep | None = None,
     watch: Callable[[Any], dict[str, float]] = lambda _: {},
+    scores: Callable[[Any, int], dict[str, float]] | None = None,
+    keep: tuple[int, Path] | None = None,
 ) -> StepTrainer:
     """Builds the trainer of a recipe.
 
@@ -174,6 +180,8 @@ def build_trainer(
         checkpoints: directory for checkpoints.
         on_step: called after each optimizer step with (step, steps, loss).
         watch: further metrics at an evaluation.
+        scores: gives metrics of the model at a step, every ``evaluation.task_every`` steps.
+        keep: a step whose checkpoint is kept, and the directory for it.
 
     Raises:
         ConfigError: if the model, the machine or the launch does not support the settings.
@@ -214,7 +222,7 @@ def build_trainer(
         )
         held_out = list(held_out_batches(dataset.held_out, pad))
         loss = _loss(recipe, dataset)
-    callbacks: list[TrainerCallback] = [_RunCallback(on_step, loss)]
+    callbacks: list[TrainerCallback] = [_RunCallback(on_step, loss, keep)]
     if recipe.evaluation.patience and held_out:
         callbacks.append(EarlyStoppingCallback(recipe.evaluation.patience))
     trainer = StepTrainer(
@@ -228,6 +236,16 @@ def build_trainer(
         optimizers=(muon_and_adamw(model, recipe) if recipe.optimizer == "muon" else None, None),
     )
     trainer.remove_callback(PrinterCallback)
+    if scores:
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConfigError(
+                "evaluation.task needs all weights in each process; FSDP and DeepSpeed split them.",
+                "Leave evaluation.task out, and score the finished model with: codegen eval run.",
+            )
+        trainer.add_callback(_ScoresCallback(trainer, scores, recipe.evaluation.task_every))
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(checkpoints.with_name("tensorboard"))
     if processes_per_row() > 1:
         share_rows_ourselves(trainer.accelerator)
     plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
@@ -243,7 +261,7 @@ def _loss(recipe: Recipe, dataset: Dataset) -> Likelihood:
     if recipe.sorted.exits:
         return NestedLikelihood(recipe.sorted.exits, trains_all=recipe.loss == "sorted")
     if recipe.loss != "sequencematch":
-        return Likelihood()
+        return Likelihood(recipe.logits_mb)
     from codegen.finetune.seqmatch import OwnSamples, SequenceMatchLoss
     from codegen.models.chat import end_of_turn
 
@@ -262,25 +280,37 @@ def _arguments(
 ) -> TrainingArguments:
     dtype = pick_dtype(loaded.model.device.type) if recipe.dtype == "auto" else None
     evaluation = recipe.evaluation
-    keeps_best = evaluates and (evaluation.keep == "best" or evaluation.patience > 0)
     options: dict[str, Any] = {}
+    if recipe.optimizer not in ("adamw", "muon"):
+        options["optim"] = recipe.optimizer
+    if recipe.liger:  # our loss needs the logits, and has chunks of its own
+        options["liger_kernel_config"] = {
+            "fused_linear_cross_entropy": False,
+            "cross_entropy": False,
+        }
+    keeps_best = evaluates and (evaluation.keep == "best" or evaluation.patience > 0)
     if evaluates:
-        options = {"eval_strategy": "steps", "eval_steps": evaluation.every}
+        options |= {"eval_strategy": "steps", "eval_steps": evaluation.every}
     if keeps_best:
         options |= {
             "load_best_model_at_end": evaluation.keep == "best",
             "metric_for_best_model": "eval_loss",
             "greater_is_better": False,
         }
-    is_constant = recipe.schedule == "constant"
+    schedules = {"constant": "constant_with_warmup", "wsd": "warmup_stable_decay"}
+    warmup_steps = recipe.warmup_steps or math.ceil(recipe.warmup * recipe.steps)
+    if recipe.schedule == "wsd":
+        decay_steps = recipe.steps - steps_before_decay(recipe)
+        options["lr_scheduler_kwargs"] = {"num_decay_steps": decay_steps, "decay_type": "linear"}
+    trackers = [recipe.report_to] if isinstance(recipe.report_to, str) else list(recipe.report_to)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         max_steps=recipe.steps,
         per_device_train_batch_size=1,  # an item of our data set is a whole step
         train_sampling_strategy="sequential",
         learning_rate=recipe.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if is_constant else recipe.schedule,
-        warmup_steps=math.ceil(recipe.warmup * recipe.steps),
+        lr_scheduler_type=schedules.get(recipe.schedule, recipe.schedule),
+        warmup_steps=warmup_steps,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.dtype == "bfloat16" or dtype == torch.bfloat16,
@@ -290,10 +320,14 @@ def _arguments(
         save_steps=evaluation.every if keeps_best else recipe.save_every,
         save_total_limit=2,
         seed=recipe.seed,
-        report_to="none",
+        report_to=trackers,
+        run_name=recipe.run_name or Path(recipe.output).name,
+        project=recipe.project,
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        torch_compile=recipe.compile,
+        use_liger_kernel=recipe.liger,
         logging_nan_inf_filter=False,
         ddp_find_unused_parameters=False,
         **options,
@@ -306,8 +340,16 @@ def _arguments(
 class _RunCallback(TrainerCallback):
     """Reports steps, stops at a loss that is not finite, and completes checkpoints."""
 
-    def __init__(self, on_step: OnStep | None, loss: Likelihood) -> None:
+    def __init__(
+        self, on_step: OnStep | None, loss: Likelihood, keep: tuple[int, Path] | None
+    ) -> None:
         self.on_step, self.loss = on_step, loss
+        self.kept_step, self.kept_in = keep or (0, Path())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before the step is logged, evaluated and saved."""
+        if state.global_step == self.kept_step:
+            control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """After each step, and each evaluation."""
@@ -327,6 +369,47 @@ class _RunCallback(TrainerCallback):
         if folder.is_dir() and state.is_world_process_zero:
             self.loss.save(folder)
             write_atomic(folder / WHOLE, "")
+            if state.global_step == self.kept_step:
+                partial = new_folder(self.kept_in)
+                copy_checkpoint(folder, partial / folder.name)
+                shutil.rmtree(self.kept_in, ignore_errors=True)
+                partial.rename(self.kept_in)
+
+
+def copy_checkpoint(folder: Path, place: Path) -> None:
+    """Copies a checkpoint, by hard links where the file system has them: its files don't change."""
+
+    def copy(source: str, target: str) -> None:
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copy2(source, target)
+
+    shutil.copytree(folder, place, copy_function=copy)
+
+
+class _ScoresCallback(TrainerCallback):
+    """Scores the model on a task: before the first step, every so many, and at the end."""
+
+    def __init__(
+        self, trainer: Trainer, scores: Callable[[Any, int], dict[str, float]], every: int
+    ) -> None:
+        self.trainer, self.scores, self.every = trainer, scores, every
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before the first step of a new run."""
+        if state.global_step == 0:
+            self._score(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """After each step."""
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._score(state)
+
+    def _score(self, state: Any) -> None:
+        if state.is_world_process_zero:
+            model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            self.trainer.log(self.scores(model, state.global_step))
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

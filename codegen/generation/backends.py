@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen import plugins
-from codegen.errors import ConfigError, ModelError
+from codegen.errors import ConfigError, InputError, ModelError
 from codegen.generation.protocol import Backend, ModelUnusable
 
 OLD_NAMES = {"hf": "transformers", "endpoint": "openai"}
@@ -54,9 +54,20 @@ def open_backend(name: str, model: str, **options: Any) -> Backend:
         raise ConfigError(f"The back-end {name} has no option {option}.") from None
 
 
+def local_backend(model: str) -> str:
+    """The name of the back-end that runs a model on this machine.
+
+    Raises:
+        ModelError: for a GGUF file that is not there.
+    """
+    from codegen.models.gguf import find_gguf
+
+    return "llamacpp" if find_gguf(model) else "transformers"
+
+
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model as :func:`codegen.models.load` takes it: ``embedded``, a directory or a hub id.
+    """A model on this machine: ``embedded``, a directory, a hub id or a GGUF file.
 
     A request's random numbers depend on its own seed alone. Its logits depend in the last bits on
     the requests beside it in a batch, so only ``batch_size`` 1, the default, gives the same
@@ -79,10 +90,12 @@ class LocalModel:
         from codegen.models import fingerprint_of
 
         try:
+            is_gguf = local_backend(self.model) == "llamacpp"
             weights = fingerprint_of(self.model)
-        except ModelError as error:
+        except (ModelError, InputError) as error:
             raise ModelUnusable(error.message, error.remedy) from error
-        return {"model": self.model, "weights": weights, "batch_size": self.batch_size}
+        name = "gguf" if is_gguf else self.model  # wherever the file is
+        return {"model": name, "weights": weights, "batch_size": self.batch_size}
 
     def open(self) -> Backend:
         """The back-end, with the model loaded.
@@ -91,8 +104,9 @@ class LocalModel:
             ModelUnusable: if it does not load.
         """
         try:
-            return open_backend("transformers", self.model, batch_size=self.batch_size)
-        except ModelError as error:
+            kind = local_backend(self.model)
+            return open_backend(kind, self.model, batch_size=self.batch_size)
+        except (ModelError, InputError) as error:
             raise ModelUnusable(error.message, error.remedy) from error
 
 

@@ -18,7 +18,7 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     Raises:
         ModelError: if the tokenizer has no chat template, or one that takes no system prompt.
     """
-    _require_template(tokenizer)
+    require_template(tokenizer)
     turns = [{"role": "user", "content": text}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
@@ -37,7 +37,7 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     Raises:
         ModelError: if the tokenizer has no chat template.
     """
-    _require_template(tokenizer)
+    require_template(tokenizer)
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
     rendered = tokenizer.apply_chat_template(turns, tokenize=False)
@@ -48,7 +48,8 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     return [*closing, tokenizer.eos_token_id]
 
 
-def _require_template(tokenizer: Any) -> None:
+def require_template(tokenizer: Any) -> None:
+    """Raises a ModelError if the tokenizer has no chat template."""
     if not tokenizer.chat_template:
         raise ModelError(
             "The model's tokenizer has no chat template.",

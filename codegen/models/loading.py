@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codegen.errors import InputError, ModelError
-from codegen.models import embedded
+from codegen.models import embedded, gguf
 from codegen.records import write_atomic
 from codegen.schema import conform, read_json
 from codegen.vetting import vet_adapter, vet_tokenizer, vetted_config
@@ -77,6 +77,11 @@ def resolve(name: str) -> tuple[str, str]:
     if name == "embedded":
         found = embedded.ensure()
         return str(found.path), found.origin
+    if name and gguf.find_gguf(name):
+        raise ModelError(
+            f"{name} is a GGUF file, which llama.cpp runs; this needs the original weights.",
+            "Give the directory or hub id that the file was made from.",
+        )
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not any((path / f).is_file() for f in ("config.json", _ADAPTER_CONFIG)):
@@ -234,7 +239,9 @@ def _apply_adapter(model: Any, name: str, place: str, tokens: int) -> Any:
 
 
 def fingerprint_of(name: str) -> str:
-    """A model's fingerprint without loading it; of a hub id only its name."""
+    """A model's fingerprint without loading it, a GGUF file's too; of a hub id only its name."""
+    if file := gguf.find_gguf(name):
+        return gguf.fingerprint(file)
     place, _ = resolve(name)
     if not (Path(place) / _ADAPTER_CONFIG).is_file():
         return _fingerprint(place)

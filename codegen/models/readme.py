@@ -14,6 +14,7 @@ def training_readme(
     losses: Sequence[tuple[int, float]],
     evaluations: Sequence[tuple[int, float]],
     versions: Mapping[str, str],
+    parts: Mapping[str, Sequence[tuple[int, float]]] = {},
 ) -> str:
     """A model card in the form of the Hugging Face hub, with nothing in it that was not measured.
 
@@ -24,8 +25,18 @@ def training_readme(
         losses: of the steps.
         evaluations: on held-out texts.
         versions: of the packages.
+        parts: further curves; those of ``pass@k`` are reported.
     """
-    head = {"library_name": "peft" if recipe["method"] != "full" else "transformers"}
+    is_adapter = recipe["method"] != "full" and not recipe["merge"]
+    head: dict[str, str] = {
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": json.dumps(["code", "codegen-toolkit"]),
+    }
+    data = recipe["data"]
+    paths = [data] if isinstance(data, str) else data.values() if isinstance(data, dict) else data
+    if datasets := [path.split(":")[1] for path in paths if path.startswith("hub:")]:
+        head["datasets"] = json.dumps(datasets)
     if base.count("/") == 1 and not base.startswith((".", "/", "~")):
         head["base_model"] = base
     lines = ["---", *(f"{key}: {value}" for key, value in head.items()), "---", ""]
@@ -44,6 +55,12 @@ def training_readme(
     if evaluations:
         best = min(loss for _, loss in evaluations)
         lines.append(f"- Held-out loss: {evaluations[-1][1]:.4f} at the last, {best:.4f} at best.")
+    for name, points in parts.items():
+        if name.startswith("pass@"):
+            lines.append(
+                f"- {name} on the task {recipe['evaluation']['task']}: {points[0][1]:.1%} at step "
+                f"{points[0][0]}, {points[-1][1]:.1%} at step {points[-1][0]}."
+            )
     for reason, count in counts["dropped"].items():
         lines.append(f"- Left out: {count} texts ({reason}).")
     shown = {key: value for key, value in recipe.items() if key not in ("data", "output", "model")}

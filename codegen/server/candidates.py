@@ -30,7 +30,7 @@ from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.records import FinishReason
 from codegen.server.requests import Candidate, CompletionRequest
-from codegen.server.text import StopRule, clean, rule_for, safe_text
+from codegen.server.text import safe_text
 
 if TYPE_CHECKING:
     from codegen.server.model import CompletionModel
@@ -89,15 +89,7 @@ class CandidateSearch:
         self.model, self.cache, self.prompt, self.request = model, cache, prompt, request
         self.past, self.planner, self.on_text = past, planner, on_text
         self.deadline = time.monotonic() + request.deadline_s
-        self.rule: StopRule | None = None
-        if request.multiline is not None:
-            self.rule = rule_for(
-                request.prefix,
-                request.suffix,
-                request.language,
-                request.multiline,
-                request.max_lines,
-            )
+        self.rule = request.stop_rule()
         ends = model.family.ends if model.family else ()
         self.stops = (*request.stop, *ends)
         self.context = len(cache)
@@ -157,12 +149,7 @@ class CandidateSearch:
         return [candidate for candidate in found if candidate.text or request.multiline is None]
 
     def _candidate(self, path: _Path) -> Candidate:
-        request = self.request
-        if self.rule is None:
-            text = safe_text(path.text)
-        else:
-            text = clean(path.text, request.prefix, request.suffix, request.language)
-        return Candidate(text, len(path.tokens), path.finish)
+        return Candidate(self.request.shown(path.text), len(path.tokens), path.finish)
 
     def _decode(
         self,

@@ -55,6 +55,7 @@ from codegen.server.requests import (
     Overloaded,
     Snippet,
     Superseded,
+    Unavailable,
 )
 from codegen.server.service import ClientLeft, CompletionService, event_stream
 
@@ -102,6 +103,8 @@ async def _answer(service: CompletionService, handler: Handler, request: Request
         return _error(409, str(error))
     except Overloaded as error:
         return _error(429, str(error), {"retry-after": "1"})
+    except Unavailable as error:
+        return _error(503, str(error), {"retry-after": "1"})
     except CodegenError as error:
         log.warning("%s", error)
         return _error(500, str(error))
@@ -552,7 +555,7 @@ async def tabby_health(service: CompletionService, _: Request) -> Response:
     return JSONResponse(
         {
             "model": model.name,
-            "device": str(model.model.device),
+            "device": model.device,
             "arch": platform.machine(),
             "cpu_info": platform.processor(),
             "cpu_count": os.cpu_count(),

@@ -15,6 +15,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -34,7 +35,7 @@ from codegen import __version__
 from codegen.errors import CodegenError
 from codegen.server.document import ENCODINGS, Encoding, units
 from codegen.server.engine import CompletionEngine
-from codegen.server.requests import Completion, ServerLimits
+from codegen.server.requests import Completion, ServerLimits, Status
 from codegen.server.session import Selected, Session, Snapshot
 from codegen.server.sources import WATCHED
 
@@ -413,7 +414,14 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
         return
     session.limits = engine.limits
     session.engine = engine
-    session.report("Normal", f"{engine.model.name} is ready.")
+    model, loop = engine.model, asyncio.get_running_loop()
+
+    def show(status: Status) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(session.report, status.kind, status.message)
+
+    model.on_status = show
+    session.report(model.status.kind, model.status.message)
 
 
 def _read_in_thread(

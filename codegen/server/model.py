@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from codegen.decoding.healing import Vocabulary
 from codegen.server.prompts import Layout, Prompter, find_family
-from codegen.server.requests import ServerLimits
+from codegen.server.requests import ServerLimits, Status
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from codegen.decoding.editing import DecodeStep, EditableCache
     from codegen.models import LoadedModel
+    from codegen.server.local import LocalWorker
+    from codegen.server.metrics import Metrics
+    from codegen.server.schedule import JobQueue
 
 Precision = Literal["auto", "full"]
 # Tokens of one forward pass while a context is encoded: a request can be cancelled between passes.
@@ -47,6 +51,9 @@ class CompletionModel:
         limits = limits or ServerLimits()
         backend = TransformersBackend(loaded)
         self.name = loaded.name
+        self.device = str(loaded.model.device)
+        self.status = Status("Normal", f"{loaded.name} is ready.")
+        self.on_status: Callable[[Status], None] | None = None  # the status stays
         self.fingerprint = loaded.fingerprint
         self.tokenizer = loaded.tokenizer
         self.model = loaded.model
@@ -66,6 +73,12 @@ class CompletionModel:
         from codegen.decoding.editing import EditableCache, EditPolicy
 
         return EditableCache(self.model, policy=EditPolicy(chunk=self.chunk), step=self.step)
+
+    def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> LocalWorker:
+        """See :class:`codegen.server.engine.Source`."""
+        from codegen.server.local import LocalWorker
+
+        return LocalWorker(self, queue, limits, metrics)
 
 
 def _step(model: PreTrainedModel, precision: Precision) -> DecodeStep | None:

@@ -18,6 +18,7 @@ User text never becomes a control token: what spells one is tokenised in two pie
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -120,11 +121,16 @@ def find_family(tokenizer: PreTrainedTokenizerBase, layout: Layout = "auto") -> 
                 f"The model has no sentinels for the layout {layout!r}.",
                 "Choose auto or prefix, or a model that was trained to fill in the middle.",
             )
-    if not found:
+    return preferred(found)
+
+
+def preferred(families: Sequence[Family]) -> Family | None:
+    """Of a model's families, the one in the order that suits it best."""
+    if not families:
         return None
-    suffix_first = any(name in found[0].name for name in _SUFFIX_FIRST)
-    wished = [family for family in found if family.suffix_first == suffix_first]
-    return (wished or found)[0]
+    suffix_first = any(name in families[0].name for name in _SUFFIX_FIRST)
+    wished = [family for family in families if family.suffix_first == suffix_first]
+    return (wished or families)[0]
 
 
 def _has(vocabulary: dict[str, int], family: Family) -> bool:
@@ -270,7 +276,7 @@ class Prompter:
         encoded = self.encode(text)
         if len(encoded.ids) <= room:
             return encoded, text
-        text = text[_window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
+        text = text[window_start(text, encoded.starts[-room], encoded.starts[-room // 2]) :]
         encoded = self.encode(text)
         # The tokens at a new beginning may be others, and more.
         extra = max(0, len(encoded.ids) - room)
@@ -320,7 +326,7 @@ def _line(name: str) -> str:
     return " ".join(name.split())[:200]
 
 
-def _window_start(text: str, first: int, last: int) -> int:
+def window_start(text: str, first: int, last: int) -> int:
     """Where a window begins: at one of the least indented lines between two characters, the one
     whose text has the least checksum; else at the next line, else at the first character.
     """

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from codegen.errors import CodegenError, ConfigError
 from codegen.generation import SamplingParams
 from codegen.records import FinishReason
-from codegen.server.text import Multiline
+from codegen.server.text import Multiline, StopRule, clean, rule_for, safe_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,18 @@ class CompletionRequest:
     deadline_s: float = 20.0
     settle: bool = True
 
+    def stop_rule(self) -> StopRule | None:
+        """Where a candidate ends; None for a raw continuation."""
+        if self.multiline is None:
+            return None
+        return rule_for(self.prefix, self.suffix, self.language, self.multiline, self.max_lines)
+
+    def shown(self, text: str) -> str:
+        """What is shown of a candidate's text."""
+        if self.multiline is None:
+            return safe_text(text)
+        return clean(text, self.prefix, self.suffix, self.language)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -166,9 +178,28 @@ class Completion:
         return self.candidates[0].text if self.candidates else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What an editor may show.
+
+    Attributes:
+        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
+        message: one line.
+        busy: whether to wait.
+    """
+
+    kind: str
+    message: str
+    busy: bool = False
+
+
 class Superseded(CodegenError):
     """A newer request for the same document, or the client's end, made this one useless."""
 
 
 class Overloaded(CodegenError):
     """Too many requests are waiting."""
+
+
+class Unavailable(CodegenError):
+    """The server that completions come from gave no answer before the deadline, or refused."""

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -123,6 +124,7 @@ class JobQueue:
         self._gone: list[Matches] = []
         self._changed = threading.Condition()
         self._stopping = False
+        self._listener: Callable[[], None] = lambda: None
 
     @property
     def idle(self) -> bool:
@@ -134,6 +136,11 @@ class JobQueue:
     def wanted(self) -> bool:
         """Whether the worker should look here."""
         return bool(self._waiting or self._gone or self._stopping)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been stopped."""
+        return self._stopping
 
     def has_room(self, key: DocumentKey) -> bool:
         """Whether a job would wait without taking another's place."""
@@ -161,7 +168,7 @@ class JobQueue:
             self._waiting[key] = job
             if key.client not in self._turns:
                 self._turns.insert(0, key.client)
-            self._changed.notify_all()
+            self._notify()
 
     def give_up(self, matches: Matches) -> None:
         """Gives up what waits or runs for documents."""
@@ -171,22 +178,41 @@ class JobQueue:
             for running in self._running:
                 if matches(running.request.key):
                     running.cancel.set()
+            self._notify()
 
     def forget(self, matches: Matches) -> None:
         """Gives up, and has the worker forget the documents."""
         self.give_up(matches)
         with self._changed:
             self._gone.append(matches)
-            self._changed.notify_all()
+            self._notify()
 
     def stop(self) -> None:
         """Gives up everything and ends :meth:`take`."""
         self.give_up(lambda _: True)
         with self._changed:
             self._stopping = True
-            self._changed.notify_all()
+            self._notify()
+
+    def cancel(self, job: Job) -> None:
+        """Gives up one job, if it is not over."""
+        job.cancel.set()
+        if not job.future.done() or job.future.cancelled():
+            with self._changed:
+                self._notify()
 
     # ------------------------------------------------------------------ for the worker
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Has something called, in any thread, after each change: for workers that don't block."""
+        self._listener = listener
+
+    def poll(self, forget: Callable[[Matches], None]) -> Job | None:
+        """The next job that can run now, without waiting; ``forget`` as of :meth:`take`."""
+        with self._changed:
+            while self._gone:
+                forget(self._gone.pop(0))
+            return None if self._stopping else self._pop()
 
     def take(self, forget: Callable[[Matches], None], refresh: Callable[[], bool]) -> Job | None:
         """The next job. While jobs run, None if there is none that can run beside them; else waits
@@ -218,6 +244,31 @@ class JobQueue:
         """A job that was taken is over."""
         with self._changed:
             self._running.remove(job)
+
+    def finish(self, job: Job, outcome: Outcome) -> None:
+        """Answers a job that was taken and is over."""
+        if isinstance(outcome, Completion):
+            job.answer(outcome)
+        elif isinstance(outcome, Cancelled):
+            self._metrics.count("cancelled")
+            job.answer(Superseded("The request was given up."))
+        elif isinstance(outcome, CodegenError):
+            self._metrics.count("failed")
+            job.answer(outcome)
+        else:  # must not end the service
+            self.report_bug("A completion", outcome)
+            job.answer(CodegenError(f"The completion failed: {type(outcome).__name__}."))
+        self.done(job)
+
+    def report_bug(self, what: str, error: BaseException) -> None:
+        """Logs where a bug is, without the error's words, which may quote a document."""
+        self._metrics.count("failed")
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s failed: %s\n%s", what, type(error).__name__, frames)
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        self._listener()
 
     def _end(self, job: Job | None) -> None:
         """Tells whoever waits for a job that it will not be done."""
@@ -289,7 +340,7 @@ class Schedule:
             self._running.append(_Running(job, work, next(work), self._round))
         except StopIteration as end:
             return end.value
-        except Exception as error:  # noqa: BLE001 - the engine tells mistakes from bugs
+        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
             return error
         return None
 
@@ -354,6 +405,11 @@ class Schedule:
 
 class Cancelled(Exception):
     """Nobody wants the answer any more."""
+
+
+def is_bug(outcome: Outcome) -> bool:
+    """Whether a job ended by a mistake of ours."""
+    return not isinstance(outcome, (Completion, Cancelled, CodegenError))
 
 
 def _run(requests: Sequence[Pass]) -> list[Any]:

@@ -11,7 +11,6 @@ import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -21,7 +20,6 @@ from codegen.errors import CodegenError
 from codegen.server.engine import CompletionEngine
 from codegen.server.requests import Completion, CompletionRequest, DocumentKey
 from codegen.server.secrets import is_secret
-from codegen.server.text import clean
 
 T = TypeVar("T")
 
@@ -130,12 +128,7 @@ class CompletionService:
     ) -> AsyncIterator[str | Completion]:
         """Pieces of the first candidate's text as they come, and last the whole answer."""
         queue: asyncio.Queue[str | None] = asyncio.Queue()
-        cleaner = None
-        if asked.multiline is not None:
-            cleaner = partial(
-                clean, prefix=asked.prefix, suffix=asked.suffix, language=asked.language
-            )
-        pieces = Pieces(cleaner)
+        pieces = Pieces(None if asked.multiline is None else asked.shown)
         work = self._complete(client_of(request), asked, queue.put_nowait)
         task = asyncio.ensure_future(work)
         task.add_done_callback(lambda _: queue.put_nowait(None))

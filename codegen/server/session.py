@@ -38,7 +38,9 @@ from codegen.server.requests import (
     Overloaded,
     ServerLimits,
     Snippet,
+    Status,
     Superseded,
+    Unavailable,
 )
 from codegen.server.secrets import is_secret
 from codegen.server.text import Multiline
@@ -127,21 +129,6 @@ class Preferences(BaseModel):
                 else:
                     found[name] = getattr(one, name)
         return self.model_copy(update=found), wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What an editor may show.
-
-    Attributes:
-        kind: ``Normal``, ``Inactive`` (nothing is suggested here), ``Warning`` or ``Error``.
-        message: one line.
-        busy: whether to wait.
-    """
-
-    kind: str
-    message: str
-    busy: bool = False
 
 
 @dataclass
@@ -415,7 +402,7 @@ class Session:
         fast = replace(request, settle=self.on_settled is None)
         try:
             answer = await engine.complete(fast)
-        except (Superseded, Overloaded):
+        except (Superseded, Overloaded, Unavailable):
             return None
         self._show(request, answer)
         if not answer.settled:

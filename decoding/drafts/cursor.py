@@ -1,6 +1,6 @@
 """Edit drafts: a cursor into the file that is being rewritten.
 
-The draft is what is at the cursor. Where row and original part, the cursor is set anew:
+The draft is what is at the cursor. Where row and original part, the cursor is set again:
 
 - after the first token that differs: behind that token, if it is one of the original's next two (a
   token was deleted); at the next line that begins with it, if they parted at a line's start (lines

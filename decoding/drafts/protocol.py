@@ -108,7 +108,7 @@ class Drafter(Protocol):
         ...
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """The row has grown by ``tokens``, whoever drafted them."""
+        """The row has grown by ``tokens``, whatever drafted them."""
         ...
 
     def observe(self, tokens: Sequence[int], successors: Sequence[Sequence[int]]) -> None:

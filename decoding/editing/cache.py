@@ -5,7 +5,7 @@ ones only; what is behind keeps its states and has its keys turned to their new 
 al., PIE, arXiv 2407.03157). What is approximate then: the states behind an edit were encoded in
 front of the old text. Measured on definitions that change while a use of them is being typed, that
 alone is hardly better than not noticing the edit, and encoding the line again that is being typed
-mends it. So the last tokens are always encoded again if they are stale, and :meth:`recompute`
+repairs it. So the last tokens are always encoded again if they are stale, and :meth:`recompute`
 encodes all stale ones, from left to right, when there is time.
 
 Beyond the paper: everything an update encodes goes through the model in one pass, whatever the

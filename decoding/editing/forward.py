@@ -97,7 +97,7 @@ def check_agreement(
 ) -> None:
     """Makes sure, on a few tokens, that a model computes with the cache what it does without.
 
-    It would not if it did not honour the mask and the positions that it is given, or if the step
+    It would not if it did not honor the mask and the positions that it is given, or if the step
     were not the model's own computation.
 
     Raises:

@@ -94,7 +94,7 @@ def reads_otherwise(old: str, new: str, language: Language = PYTHON) -> bool:
     """
     start = _shared(old, new)
     shared = _shared(old[start:][::-1], new[start:][::-1])
-    # At the end of the edit's last line, so that a comment on it counts for nothing.
+    # At the end of the edit's last line, so that a comment on it does not count.
     line_end = new.find("\n", len(new) - shared)
     if line_end < 0:
         return False

@@ -256,7 +256,7 @@ class Ledger:
 
     def _pool(self, used: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slots that hold states and are not used, in the order of their texts: those of the
-        sequence first, then what was removed last. -1 separates what was not neighbours.
+        sequence first, then what was removed last. -1 separates what was not neighbors.
         """
         free = self.encoded_at != _EMPTY
         free[used[used >= 0]] = False

@@ -4,7 +4,7 @@ Keys are cached after the rotary position code (RoPE, arXiv 2104.09864): channel
 and pair t of a key at position p is turned by the angle p * f_t. Moving a key by D positions is one
 more turn by D * f_t, the same for every token, head and old position (PIE, arXiv 2407.03157).
 
-Which channels form a pair (halves or neighbours), how many rotate, with which frequencies, and in
+Which channels form a pair (halves or neighbors), how many rotate, with which frequencies, and in
 which of the cached tensors they lie differs between architectures. :func:`find_rotations` probes
 the model itself: a sequence of a single token attends to itself alone, so its keys at two positions
 differ by that rotation and nothing else. One forward pass over some tokens at two positions shows
@@ -13,7 +13,7 @@ for every layer which candidate explains it best, no rotation among them.
 What is refused and why:
 
 - attention other than sdpa, ALiBi, encoder-decoder models, chunked attention: the mask given to the
-  model would not be honoured or not be right;
+  model would not be honored or not be right;
 - linear attention and other recurrent layers: one state for the whole past, nothing to edit;
 - a layer whose states no candidate explains (learned positions): there is no known repair;
 - models whose logits through the cache are not those of their plain forward pass;
@@ -214,8 +214,8 @@ def _identify(
         for table in tables:
             if 2 * len(table) > before.shape[-1]:
                 continue
-            for neighbours in (False, True):
-                rotation = Rotation(part, table, neighbours)
+            for neighbors in (False, True):
+                rotation = Rotation(part, table, neighbors)
                 turned = rotation.turn(before, *rotation.turns(shift))
                 left = _distance(turned, after) + rest
                 if left < best[0]:

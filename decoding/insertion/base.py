@@ -54,7 +54,7 @@ class FillOptions:
         stop_threshold: probability of stopping from which on a text is finished (the paper has 0.5
             for planning, 0.9 for text, 0.8 for infilling).
         insist: whether the first step inserts whatever the stop head says (infilling).
-        insertions: a step's insertions into a text, at most, never into neighbouring slots.
+        insertions: a step's insertions into a text, at most, never into neighboring slots.
         least_share: further insertions of a step must be this probable, as a share of the best one.
         steps: of the models with masks: steps of time; 0 for one a token.
         order: of the models with masks: which masks are filled first, the surest or any.

@@ -5,7 +5,7 @@ released code: no biases in attention, ReLU, by default no layer norm after the 
 
 With ``prefix_apart``, which is not in the paper, the prefix sees itself only. Its keys and values
 are then the same for all bodies that follow it: for many draws of one text in training, and for all
-steps of decoding, which the paper's encoder computes anew for every inserted token.
+steps of decoding, which the paper's encoder computes again for every inserted token.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def fill_by_masks(
 def _nearest(rates: Tensor) -> Tensor:
     """Whole numbers, float64 [B, S], whose sums along a row are the nearest ones to the rates'.
 
-    They end the last step: no later one mends what chance would insert too much or too little.
+    They end the last step: no later one repairs what chance would insert too much or too little.
     """
     sums = (rates.cumsum(-1) + 0.5).floor()
     return sums.diff(prepend=torch.zeros_like(sums[:, :1]))

@@ -257,7 +257,7 @@ def _add_others(
 ) -> None:
     """Marks further slots by falling joint probability of slot and token, none beside another.
 
-    Of two insertions into neighbouring slots, which one token separates, neither distribution knows
+    Of two insertions into neighboring slots, which one token separates, neither distribution knows
     of the other.
     """
     joint = logits.gather(-1, tokens[..., None])[..., 0]

@@ -34,7 +34,7 @@ class EncoderConfig(PretrainedConfig):
         rope_step: angle of the fastest channels from one token to the next. With RoPE's 1 odd
             places can hardly be told from even ones, with pi they can.
         final_norm: whether a layer norm precedes the heads. The paper's runs have none.
-        mixes_neighbours: whether linear maps of a token's neighbours are added to its embedding.
+        mixes_neighbours: whether linear maps of a token's neighbors are added to its embedding.
             That saves the layers that would learn to look there; it is not so in the paper.
         marks_open_slots: whether a learned vector is added to tokens after which something may be
             inserted, so that the stop head knows of the gaps to fill (for infilling).

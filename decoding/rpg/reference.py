@@ -1,6 +1,6 @@
 """RPG as its released code behaves, quirks included: the mode ``reference``.
 
-Written from the behaviour of LYC127/RPG at 66e32c2, ``greedy_search.py``; no code of it is copied.
+Written from the behavior of LYC127/RPG at 66e32c2, ``greedy_search.py``; no code of it is copied.
 At every step the whole text is read again, so the cost a token grows with the text: for comparison
 only. What it does, and how that differs from the paper:
 
@@ -11,7 +11,7 @@ only. What it does, and how that differs from the paper:
 - Structure: the types are cut into lines, each newline being an item of its own. That block of
   items counts which is the smallest that the text ends in twice AND whose length divides the number
   of all items, so that detection comes and goes as the text grows. The target is the first token of
-  the last copy; its exponent is always 1, since the count is made anew at every step.
+  the last copy; its exponent is always 1, since the count is made again at every step.
 - Content: the smallest L >= 1 with X[-L:] = X[-2L:-L]; the target is X[-L], which continues the
   cycle at any place of it; the exponent is the number of copies after the last.
 - The target's raw logit is multiplied by 0.9^exponent: a negative one is raised.

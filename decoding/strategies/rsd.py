@@ -313,7 +313,7 @@ class RecursiveSpeculation(Strategy):
         """See :class:`Strategy`."""
         depth, most = self.shape.depth, self.shape.branches
         q = distribution(logits, batch.temperature, batch.top_p)  # [B, N+1, V]
-        # K is the shape's, not these trees': what a row draws must not depend on its neighbours.
+        # K is the shape's, not these trees': what a row draws must not depend on its neighbors.
         numbers = self._uniforms(batch, (depth * most + 1,))
         uniforms, last = numbers[:, :-1].view(-1, depth, most), numbers[:, -1]
         found = accept_tree(self._tree.children(), self._tree.tokens, q, self._p, uniforms, last)

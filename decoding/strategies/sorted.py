@@ -332,7 +332,7 @@ class SortedDrafter(Drafter):
         self.begin((), Context())
 
     def begin(self, prompt: Sequence[int], context: Context) -> None:
-        """Starts anew; the prompt is encoded by the first draft."""
+        """Starts again; the prompt is encoded by the first draft."""
         self._row = list(prompt)
         self._ladder = Ladder(self.nested, self.thresholds)
         self._draft: list[tuple[int, int]] = []  # tokens with their exits

@@ -222,7 +222,7 @@ class _Blend:
     def _blended(
         self, draft: Suggestion, tokens: Sequence[int], scores: Sequence[float]
     ) -> list[float]:
-        """``p^(1-alpha) * ngram^alpha``, normalised, in logarithms."""
+        """``p^(1-alpha) * ngram^alpha``, normalized, in logarithms."""
         if self.ngrams is None:
             return list(scores)
         counted = self.ngrams.probabilities(self.prompt + draft.tokens, tokens)

@@ -5,7 +5,7 @@
 // places before: appending a token costs O(log n) comparisons of constant time each, however long
 // the repeated text is. All places where some text w ends stand side by side, so how often w occurs
 // is a difference of ranks, the longest suffix of a context that occurs is found at the context's
-// two neighbours, and taking a sequence out leaves exactly what would be there without it.
+// two neighbors, and taking a sequence out leaves exactly what would be there without it.
 //
 // The sorted places live in leaves of up to 64, the leaves in groups of up to 64, the groups in an
 // array. To compare two places by their order takes the numbers of their groups or, within a group,
@@ -42,7 +42,7 @@ constexpr std::uint32_t kLook = 16;  // tokens compared before the order is aske
 constexpr std::uint64_t kOverhead = 32;  // tokens that a sequence is billed for its bookkeeping
 constexpr std::uint64_t kTop = std::uint64_t{1} << 62;
 constexpr int kClasses = 16;     // match lengths that one draft tries
-constexpr std::uint32_t kStroll = 3;  // neighbours compared one by one before a search
+constexpr std::uint32_t kStroll = 3;  // neighbors compared one by one before a search
 
 struct UnknownSequence : std::runtime_error {
     using std::runtime_error::runtime_error;
@@ -132,7 +132,7 @@ struct Sequence {
     std::uint32_t first = kNone, last = kNone;
     std::uint64_t length = 0;
     bool finished = false;
-    std::uint64_t older = 0, newer = 0;  // neighbours among the finished, 0 for none
+    std::uint64_t older = 0, newer = 0;  // neighbors among the finished, 0 for none
 };
 
 // Where a place stands in the order.
@@ -684,7 +684,7 @@ private:
         }
         tidy(spot.group);
     }
-    // Puts two thin neighbouring leaves into one.
+    // Puts two thin neighboring leaves into one.
     void merge(std::uint32_t number, std::uint32_t slot) {
         Group& group = groups_[number];
         const std::uint32_t into = group.leaf[slot], from = group.leaf[slot + 1];
@@ -703,7 +703,7 @@ private:
         close(group, slot);
         --leaf_count_;
     }
-    // Takes out an empty group; puts two thin neighbouring groups into one.
+    // Takes out an empty group; puts two thin neighboring groups into one.
     void tidy(std::uint32_t number) {
         Group& group = groups_[number];
         if (group.count == 0) {

@@ -23,7 +23,7 @@ Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of it: similarity is of tokens, not of meaning. :func:`behaviours` compares what programs do
+Limits of it: similarity is of tokens, not of meaning. `behaviours` compares what programs do
 on given inputs, by running them in the sandbox.
 """
 
@@ -454,7 +454,7 @@ def behaviours(
     calls: Sequence[tuple[str, Sequence[Any]]],
     sandbox: Sandbox,
 ) -> list[str]:
-    """What each program does on the given inputs, as a key: equal keys, equal behaviour there.
+    """What each program does on the given inputs, as a key: equal keys, equal behavior there.
 
     Runs the programs in the sandbox, each distinct one once. The key holds the status and all
     returned values with their types; feed the keys to :func:`expected_unique`.
@@ -467,7 +467,7 @@ def behaviours(
     from codegen.evals.sandbox import Job
 
     if not calls:
-        raise InputError("Behaviour is compared on calls, and there are none.")
+        raise InputError("Behavior is compared on calls, and there are none.")
     distinct = list(dict.fromkeys(programs))
     jobs = ((text, Job(text, mode="calls", calls=tuple(calls))) for text in distinct)
     keys = {text: f"{out.status} {out.values!r}" for text, out in sandbox.map(jobs)}

@@ -1,7 +1,7 @@
 """The charts of a report as SVG text, and text made safe for a page.
 
-Charts carry classes, not colours: the page's style sheet colours them, for light, dark and print,
-and so no inline style is needed and the page can forbid it. Series differ by colour, marker and
+Charts carry classes, not colors: the page's style sheet colors them, for light, dark and print,
+and so no inline style is needed and the page can forbid it. Series differ by color, marker and
 name. Text in a chart is escaped here. Functions that give markup say so by their type.
 """
 
@@ -20,7 +20,7 @@ from markupsafe import Markup
 from codegen.evals.report.content import LossCurve, ScoredRun
 from codegen.evals.report.numbers import Further, Spending
 
-SERIES_STYLES = 6  # colours in the style sheet; later series start again
+SERIES_STYLES = 6  # colors in the style sheet; later series start again
 
 # A chart is drawn for a wide page and again for a narrow one, where scaling it down would leave its
 # text too small to read; the style sheet shows one of the two.
@@ -305,7 +305,7 @@ def _polyline(kind: str, spots: Sequence[tuple[float, float, float]]) -> str:
 
 
 def marker(number: int, x: float, y: float) -> str:
-    """The mark of the ``number``-th series at (x, y): so that colour is not all that differs."""
+    """The mark of the ``number``-th series at (x, y): so that color is not all that differs."""
     shapes = {
         0: f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="3.6"/>',
         1: f'<rect class="mark" x="{x - 3.3:.1f}" y="{y - 3.3:.1f}" width="6.6" height="6.6"/>',
@@ -439,7 +439,7 @@ def linear_ticks(low: float, high: float, *, outer: bool = True) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20, ... within the range, and both ends unless they would touch a neighbour."""
+    """1, 2, 5, 10, 20, ... within the range, and both ends unless they would touch a neighbor."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [m * 10.0**p for p in powers for m in (1, 2, 5) if low <= m * 10.0**p <= high]
     return ticks + ([high] if not ticks or high / ticks[-1] > 1.35 else [])

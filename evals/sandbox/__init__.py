@@ -7,7 +7,7 @@
     >>> Sandbox().run(program, calls=["f(1)", ("f", [2])]).values  # opened for this call alone
     (2, 3)
 
-Each program runs in a process of its own without network, files or neighbours, under limits of
+Each program runs in a process of its own without network, files or neighbors, under limits of
 time, memory and output; its tests run in another sandbox and see only the plain values it returns.
 ``ClusterSandbox`` is the same over a Ray cluster.
 

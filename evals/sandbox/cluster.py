@@ -13,14 +13,14 @@ needs this package and Python in the same versions, and its own way to run a san
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from types import ModuleType
 from typing import Any, TypeVar
 
+from codegen.cluster import connected, last_line
 from codegen.errors import InputError, SandboxError
 
 from .jobs import Job, Outcome, is_empty, trust_of
@@ -31,24 +31,19 @@ Key = TypeVar("Key")
 BATCH = 16
 BATCHES_AHEAD = 3  # for each actor, so that none waits for the driver
 TRIES = 3
-CONNECT_S = 10.0
-OBJECT_STORE_BYTES = 200 * 2**20
 
 
 class ClusterSandbox:
     """As :class:`Sandbox`, over the actors of a Ray cluster. A context manager.
 
     Args:
-        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
-            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
-            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
-            that one is used.
+        address: of the cluster, see :func:`codegen.cluster.connected`.
         workers: the number of actors, of one CPU each; None takes all CPUs of the cluster.
         unsafe_local, packages: see :class:`Sandbox`.
 
     Raises:
-        SandboxError: on entering, if Ray is not installed or not reached, a node has no safe way to
-            run programs, or nodes differ in it.
+        MachineError: on entering, if Ray is not installed or not reached.
+        SandboxError: on entering, if a node has no safe way to run programs, or nodes differ in it.
     """
 
     def __init__(
@@ -60,22 +55,19 @@ class ClusterSandbox:
     ) -> None:
         if workers is not None and workers < 1:
             raise InputError(f"The sandbox got {workers} workers; it needs at least 1.")
-        self._address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+        self._address = address
         self._workers = workers
         self._unsafe_local = unsafe_local
         self._packages = tuple(packages)
         self._ray: ModuleType | None = None
-        self._connected_here = False
+        self._connection = ExitStack()
         self._actors: list[Any] = []
         self._description: dict[str, Any] = {}
 
     def __enter__(self) -> ClusterSandbox:
-        ray = _import_ray()
-        self._ray, self._connected_here = ray, not ray.is_initialized()
+        ray, count = self._connection.enter_context(connected(self._address, self._workers))
+        self._ray = ray
         try:
-            if self._connected_here:
-                self._connect(ray)
-            count = self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             # Two threads: while one waits for its last job, the other has begun the next batch.
             kind = ray.remote(
                 num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1, max_concurrency=2
@@ -85,7 +77,7 @@ class ClusterSandbox:
             descriptions = ray.get([actor.describe.remote() for actor in self._actors])
         except ray.exceptions.RayError as error:
             self.close()
-            raise SandboxError(f"Ray's workers can't open a sandbox: {_cause(error)}") from None
+            raise SandboxError(f"Ray's workers can't open a sandbox: {last_line(error)}") from None
         except BaseException:
             self.close()
             raise
@@ -99,24 +91,6 @@ class ClusterSandbox:
             )
         return self
 
-    def _connect(self, ray: ModuleType) -> None:
-        settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        if self._address == "local":
-            settings |= {
-                "num_cpus": self._workers or len(os.sched_getaffinity(0)),
-                "object_store_memory": OBJECT_STORE_BYTES,
-                "include_dashboard": False,
-            }
-        try:
-            _check_reachable(self._address)
-            ray.init(address=self._address, **settings)
-        except (OSError, RuntimeError, ValueError) as error:
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise SandboxError(
-                f"Cannot connect to a Ray cluster at {self._address!r}: {first}",
-                "Start one with `ray start --head`, or give the address local.",
-            ) from None
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -128,8 +102,7 @@ class ClusterSandbox:
         for actor in self._actors:
             ray.kill(actor)
         self._actors = []
-        if self._connected_here:
-            ray.shutdown()
+        self._connection.close()
 
     def describe(self) -> dict[str, Any]:
         """As :meth:`Sandbox.describe`: equal to that of one sandbox on any of the nodes."""
@@ -177,7 +150,7 @@ class ClusterSandbox:
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:
-            reason = f"the worker of the cluster failed {TRIES} times: {_cause(error)}"
+            reason = f"the worker of the cluster failed {TRIES} times: {last_line(error)}"
             return [Outcome("infra_error", trust_of(job.mode), message=reason) for job in jobs]
 
     def _running(self) -> ModuleType:
@@ -206,30 +179,3 @@ class _Worker:
         """The outcomes of a batch, in its order."""
         done = dict(self._sandbox.map(enumerate(jobs)))
         return [done[number] for number in range(len(jobs))]
-
-
-def _check_reachable(address: str) -> None:
-    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-
-
-def _import_ray() -> ModuleType:
-    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
-    try:
-        import ray
-    except ImportError:
-        raise SandboxError(
-            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
-        ) from None
-    return ray
-
-
-def _cause(error: BaseException) -> str:
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

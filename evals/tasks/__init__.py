@@ -33,7 +33,7 @@ _ABOUT = {
     "humaneval-random-span": "1640 missing spans of characters, likewise",
     "humaneval-random-span-light": "164 of these, one a function",
     "humanevalfix": (
-        "164 functions with a bug to mend, shown with their tests (Muennighoff et al. 2023)"
+        "164 functions with a bug to repair, shown with their tests (Muennighoff et al. 2023)"
     ),
     "humanevalfix-docs": "the same, shown with their docstrings",
     "cruxeval-o": "what 800 functions return for an input (Gu et al. 2024)",

@@ -103,10 +103,10 @@ class EditTrace:
     """What a text of edits does.
 
     Attributes:
-        states: the program after each edit. They are those that the decoder went through: it mends
-            wrong numbers.
+        states: the program after each edit, as the decoder went through them: it corrects wrong
+            numbers.
         hunks, malformed: those that were applied as they are, and those with a fault, which is not
-            mended for this count.
+            repaired for this count.
         complete: whether the text is ended as a sequence should be.
         rewritten: the program of the edits, written in the format again and read back.
         mended: what was not in the form but left no doubt.
@@ -142,8 +142,8 @@ class HumanEvalEdits(HumanEval):
     pass@k is that of the final program. Per sample that has edits:
 
     - ``valid_states``: share of the states on the way that are valid Python; ``all_states_valid``.
-    - ``malformed``: share of the hunks that can't be read or have wrong numbers; ``mended``: mends
-      of another form of diff (text after ``@@``, lines of context, ...) for each hunk.
+    - ``malformed``: share of the hunks that can't be read or have wrong numbers;
+      ``mended``: what was corrected of another form of diff (text after ``@@``, context, ...).
     - ``complete``: whether the sequence is ended, not cut off.
     - ``round_trip``: whether the edits, written again, lead to the sample's program.
     - ``edits``, and ``tokens_per_edit`` of the model's tokens.

@@ -1,4 +1,4 @@
-"""HumanEvalFix, Python (Muennighoff et al. 2023, arXiv 2308.07124): a function with a bug, to mend.
+"""HumanEvalFix, Python (Muennighoff et al. 2023, arXiv 2308.07124): a function with a bug, to fix.
 
 ``humanevalfix`` shows the buggy function and the tests it fails; ``humanevalfix-docs`` shows the
 docstring in place of the tests. The data is the Python part of HumanEvalPack, or
@@ -47,11 +47,11 @@ class HumanEvalFix(CodeTask[FixProblem]):
         return problem_of_columns(FixProblem, place, row)
 
     def code(self, problem: FixProblem) -> str:
-        """The task as text, then the function's head for the model to go on from."""
+        """The task as text, then the function's head for the model to continue from."""
         return f"{self._shown(problem)}\n\n{self._head(problem)}"
 
     def instruction(self, problem: FixProblem) -> str:
-        """The buggy function, what it fails, and the order to mend it."""
+        """The buggy function, what it fails, and the order to repair it."""
         return self._shown(problem)
 
     def _shown(self, problem: FixProblem) -> str:

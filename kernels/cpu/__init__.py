@@ -169,7 +169,7 @@ class Product:
 
 
 def rms_norm(rows: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Root mean square normalisation (arXiv 1910.07467) of rows [Q, H], with Llama's rounding."""
+    """Root mean square normalization (arXiv 1910.07467) of rows [Q, H], with Llama's rounding."""
     width = len(weight)
     if not (_fits(rows, weight) and width % _LANES == 0):
         wide = rows.float()

@@ -104,28 +104,28 @@ PyObject* rotate(PyObject*, PyObject* args) {
 
 template <class Set>
 PyObject* attend(PyObject*, PyObject* args) {
-    unsigned long long states, parts, cells, out;
+    unsigned long long states, parts, slots, out;
     long count;
     cpu::Heads size{};
-    if (!PyArg_ParseTuple(args, "KKKlKlllf", &states, &parts, &cells, &count, &out, &size.heads,
+    if (!PyArg_ParseTuple(args, "KKKlKlllf", &states, &parts, &slots, &count, &out, &size.heads,
                           &size.kv_heads, &size.dim, &size.scale))
         return nullptr;
     return unlocked([&] {
         using Number = typename Set::Number;
-        cpu::attend<Set>(at<Number>(states), at<cpu::Part>(parts), at<cpu::Cells>(cells), count,
+        cpu::attend<Set>(at<Number>(states), at<cpu::Part>(parts), at<cpu::Slots>(slots), count,
                          size, at<Number>(out), nullptr);
     });
 }
 
 template <class Set>
 PyObject* run(PyObject*, PyObject* args) {
-    unsigned long long layers, final_norm, head, x, cosines, sines, parts, cells, kept, logits;
+    unsigned long long layers, final_norm, head, x, cosines, sines, parts, slots, kept, logits;
     long count, number, helpers;
     cpu::Model model{};
     if (!PyArg_ParseTuple(args, "KlKKlllllffKKKKKlKlKl", &layers, &model.count, &final_norm, &head,
                           &model.hidden, &model.feed_forward, &model.heads.heads,
                           &model.heads.kv_heads, &model.heads.dim, &model.heads.scale,
-                          &model.epsilon, &x, &cosines, &sines, &parts, &cells, &count, &kept,
+                          &model.epsilon, &x, &cosines, &sines, &parts, &slots, &count, &kept,
                           &number, &logits, &helpers))
         return nullptr;
     model.layers = at<cpu::Layer>(layers);
@@ -134,17 +134,17 @@ PyObject* run(PyObject*, PyObject* args) {
     return unlocked([&] {
         using Number = typename Set::Number;
         cpu::run<Set>(model, at<Number>(x), at<Number>(cosines), at<Number>(sines),
-                      at<cpu::Part>(parts), at<cpu::Cells>(cells), count, at<int64_t>(kept),
+                      at<cpu::Part>(parts), at<cpu::Slots>(slots), count, at<int64_t>(kept),
                       number, at<Number>(logits), helpers);
     });
 }
 
 #define FUNCTIONS(NAME, SUFFIX)                                                               \
     {"linear_" SUFFIX, linear<NAME>, METH_VARARGS, "Rows times narrow weights."},             \
-    {"norm_" SUFFIX, norm<NAME>, METH_VARARGS, "Root mean square normalisation."},            \
+    {"norm_" SUFFIX, norm<NAME>, METH_VARARGS, "Root mean square normalization."},            \
     {"gate_" SUFFIX, gate<NAME>, METH_VARARGS, "The gated half of a feed-forward layer."},    \
     {"rotate_" SUFFIX, rotate<NAME>, METH_VARARGS, "Rotary positions."},                      \
-    {"attend_" SUFFIX, attend<NAME>, METH_VARARGS, "Attention of few queries over cells."},   \
+    {"attend_" SUFFIX, attend<NAME>, METH_VARARGS, "Attention of few queries over slots."},   \
     {"run_" SUFFIX, run<NAME>, METH_VARARGS, "A forward pass."},
 
 #ifdef CPU_AVX2

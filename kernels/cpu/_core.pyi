@@ -2,7 +2,7 @@
 
 Nothing is checked here: :mod:`codegen.kernels.cpu` does it. Every function is there for each set of
 instructions, with its name behind the function's: ``linear_avx2``, ``linear_avx512_bf16``. Numbers
-are float32 and cells float16 for AVX2, both bfloat16 for AVX-512 BF16.
+are float32 and slots float16 for AVX2, both bfloat16 for AVX-512 BF16.
 """
 
 SETS: list[str]
@@ -25,7 +25,7 @@ def rotate_avx2(
 def attend_avx2(
     states: int,
     parts: int,
-    cells: int,
+    slots: int,
     count: int,
     out: int,
     heads: int,
@@ -34,7 +34,7 @@ def attend_avx2(
     scale: float,
     /,
 ) -> None:
-    """Writes the keys and values of ``count`` parts' rows into their cells, and attends.
+    """Writes the keys and values of ``count`` parts' rows into their slots, and attends.
 
     States [rows, heads + 2 kv_heads, dim] are queries, keys and values; out [rows, heads, dim].
     """
@@ -55,7 +55,7 @@ def run_avx2(
     cosines: int,
     sines: int,
     parts: int,
-    cells: int,
+    slots: int,
     count: int,
     kept: int,
     number: int,

@@ -1,10 +1,10 @@
-// Products of rows with narrow weights, and the attention of queries over cells, on a CPU with AVX2,
+// Products of rows with quantized weights, and the attention of queries over slots, on a CPU with AVX2,
 // FMA and F16C (Intel since Haswell, AMD since Zen). Numbers are float32.
 //
 // Rows meet weights of four bits as whole numbers of 16 bits, with a scale for each row: VPMADDWD
 // multiplies twice as many of them as FMA of float32. Their sums over a group of inputs are exact;
 // what is rounded is the row, to 1/65534 of its largest number. Weights of eight bits are widened
-// to float32. Cells hold float16.
+// to float32. Slots hold float16.
 //
 // Only functions behind the pragmas below use the instructions; callers ask supported() first.
 #pragma once
@@ -346,9 +346,9 @@ inline void blocks8(const float* x, const void*, const int8_t* weights, const fl
 // So many positions ahead states are asked for: they lie in order, but in short runs.
 constexpr long ahead = 48;
 
-// Writes the keys and values of a part's rows, each `stride` numbers apart, into its cells.
+// Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
 inline void write_states(const float* keys, const float* values, long stride,
-                         const cpu::Part& part, const cpu::Cells& cells, const cpu::Heads& size) {
+                         const cpu::Part& part, const cpu::Slots& slots, const cpu::Heads& size) {
     const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
     const auto write = [&](const float* from, uint16_t* to) {
         for (long d = 0; d < size.dim; d += width) {
@@ -361,9 +361,9 @@ inline void write_states(const float* keys, const float* values, long stride,
     for (long r = 0; r < part.count; ++r)
         for (long h = 0; h < size.kv_heads; ++h) {
             const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
-            write(keys + r * stride + h * size.dim, cells.keys + at);
-            write(values + r * stride + h * size.dim, cells.values + at);
-            if (cells.base != nullptr) write(keys + r * stride + h * size.dim, cells.base + at);
+            write(keys + r * stride + h * size.dim, slots.keys + at);
+            write(values + r * stride + h * size.dim, slots.values + at);
+            if (slots.base != nullptr) write(keys + r * stride + h * size.dim, slots.base + at);
         }
 }
 
@@ -437,13 +437,13 @@ inline float soften(float* scores, long length, long padded) {
 // The weighted sums of 16 channels of the values for rows.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
-                   const int64_t* cells, long length, long dim, float* const* out) {
+                   const int64_t* slots, long length, long dim, float* const* out) {
     __m256 sum[Rows][2];
     for (int r = 0; r < Rows; ++r) sum[r][0] = sum[r][1] = _mm256_setzero_ps();
     for (long s = 0; s < length; ++s) {
-        const uint16_t* value = values + cells[s] * dim;
+        const uint16_t* value = values + slots[s] * dim;
         const __m256 low = halves(value), high = halves(value + width);
-        if (s + ahead < length) _mm_prefetch(values + cells[s + ahead] * dim, _MM_HINT_T0);
+        if (s + ahead < length) _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
         for (int r = 0; r < Rows; ++r) {
             const __m256 weight = _mm256_broadcast_ss(weights[r] + s);
             sum[r][0] = _mm256_fmadd_ps(weight, low, sum[r][0]);
@@ -470,7 +470,7 @@ inline long attention_scratch(long length, const cpu::Heads& size) {
 // Attention of `count` of a part's queries [.., heads, D] from `start` on, `stride` numbers apart,
 // with one key head. Out [.., heads, D]; D a multiple of 32.
 inline void attend(const float* queries, long stride, const cpu::Part& part,
-                   const cpu::Cells& cells, const cpu::Heads& size, float* out, long head,
+                   const cpu::Slots& slots, const cpu::Heads& size, float* out, long head,
                    long start, long count, void* scratch) {
     constexpr int Tile = 6;
     const long dim = size.dim, shared = size.heads / size.kv_heads, rows = count * shared;
@@ -480,8 +480,8 @@ inline void attend(const float* queries, long stride, const cpu::Part& part,
     float* keys_of = static_cast<float*>(scratch);
     float* inverse = keys_of + dim * lanes;
     float* scores = inverse + rows;
-    const uint16_t* keys = cells.keys + head * part.capacity * dim;
-    const uint16_t* values = cells.values + head * part.capacity * dim;
+    const uint16_t* keys = slots.keys + head * part.capacity * dim;
+    const uint16_t* values = slots.values + head * part.capacity * dim;
     // Row r is query r / shared and its head r % shared, so that later rows see more.
     const auto at = [&](long r) { return (head * shared + r % shared) * dim; };
     long first = 0;  // the first row that sees the keys

@@ -1,5 +1,5 @@
-// Products of few rows with narrow weights, and the attention of few queries over cells, on a CPU
-// with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4). Numbers and cells are bfloat16.
+// Products of few rows with quantized weights, and the attention of few queries over slots, on a CPU
+// with AVX-512 BF16 (Intel since Cooper Lake, AMD since Zen 4). Numbers and slots are bfloat16.
 //
 // A pass of few tokens waits for its weights and for the cached states, so both are read once, in
 // the order in which they lie, and what they are multiplied with stays in registers and the first
@@ -398,16 +398,16 @@ inline float soften(float* scores, long length, long padded) {
 // The weighted sums of 32 channels of the values for `Rows` rows.
 template <int Rows>
 inline void gather(const float* const* weights, const float* inverse, const uint16_t* values,
-                   const int64_t* cells, long length, long dim, uint16_t* const* out) {
+                   const int64_t* slots, long length, long dim, uint16_t* const* out) {
     __m512 low[Rows], high[Rows];
     for (int r = 0; r < Rows; ++r) low[r] = high[r] = _mm512_setzero_ps();
     for (long s = 0; s < length; s += 2) {
         const long second = s + 1 < length ? s + 1 : s;  // its weight is zero
-        const __m512i one = _mm512_loadu_si512(values + cells[s] * dim);
-        const __m512i other = _mm512_loadu_si512(values + cells[second] * dim);
+        const __m512i one = _mm512_loadu_si512(values + slots[s] * dim);
+        const __m512i other = _mm512_loadu_si512(values + slots[second] * dim);
         if (s + ahead < length) {
-            _mm_prefetch(values + cells[s + ahead - 1] * dim, _MM_HINT_T0);
-            _mm_prefetch(values + cells[s + ahead] * dim, _MM_HINT_T0);
+            _mm_prefetch(values + slots[s + ahead - 1] * dim, _MM_HINT_T0);
+            _mm_prefetch(values + slots[s + ahead] * dim, _MM_HINT_T0);
         }
         const __m512i lower = _mm512_unpacklo_epi16(one, other);
         const __m512i upper = _mm512_unpackhi_epi16(one, other);
@@ -433,17 +433,17 @@ inline void gather(const float* const* weights, const float* inverse, const uint
 // Rows that are done together, of those that are left; many models share keys by 3 or 6 heads.
 inline long tile_of(long left) { return left >= 8 ? 8 : left >= 6 ? 6 : left >= 3 ? 3 : 1; }
 
-// Writes the keys and values of a part's rows, each `stride` numbers apart, into its cells.
+// Writes the keys and values of a part's rows, each `stride` numbers apart, into its slots.
 inline void write_states(const uint16_t* keys, const uint16_t* values, long stride,
-                         const cpu::Part& part, const cpu::Cells& cells, const cpu::Heads& size) {
+                         const cpu::Part& part, const cpu::Slots& slots, const cpu::Heads& size) {
     const size_t bytes = size_t(size.dim) * 2;
     for (long r = 0; r < part.count; ++r)
         for (long h = 0; h < size.kv_heads; ++h) {
             const long at = (h * part.capacity + part.order[part.places[r]]) * size.dim;
             const uint16_t* key = keys + r * stride + h * size.dim;
-            __builtin_memcpy(cells.keys + at, key, bytes);
-            __builtin_memcpy(cells.values + at, values + r * stride + h * size.dim, bytes);
-            if (cells.base != nullptr) __builtin_memcpy(cells.base + at, key, bytes);
+            __builtin_memcpy(slots.keys + at, key, bytes);
+            __builtin_memcpy(slots.values + at, values + r * stride + h * size.dim, bytes);
+            if (slots.base != nullptr) __builtin_memcpy(slots.base + at, key, bytes);
         }
 }
 
@@ -456,12 +456,12 @@ inline long attention_scratch(long length, const cpu::Heads& size) {
 // Attention of `count` of a part's queries [.., heads, D] from `start` on, `stride` numbers apart,
 // with one key head. Out [.., heads, D]; D a multiple of 32 up to 256.
 inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
-                   const cpu::Cells& cells, const cpu::Heads& sizes, uint16_t* result, long head,
+                   const cpu::Slots& slots, const cpu::Heads& sizes, uint16_t* result, long head,
                    long start, long count, void* scratch) {
     constexpr int Tile = 8;
     struct {
         const uint16_t* queries;
-        const int64_t *cells, *places;
+        const int64_t *slots, *places;
         uint16_t* out;
         long dim, heads, query_stride;
     } const a{queries + start * stride, part.order, part.places + start,
@@ -471,8 +471,8 @@ inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
     const __m512 scale = _mm512_set1_ps(sizes.scale);
     auto* scores = static_cast<float*>(scratch);
     float* inverse = scores + rows * width;
-    const uint16_t* keys = cells.keys + head * part.capacity * a.dim;
-    const uint16_t* values = cells.values + head * part.capacity * a.dim;
+    const uint16_t* keys = slots.keys + head * part.capacity * a.dim;
+    const uint16_t* values = slots.values + head * part.capacity * a.dim;
     // Row r is query r / shared and its head r % shared, so that later rows see more.
     const auto query = [&](long r) {
         return a.queries + (r / shared) * a.query_stride + (head * shared + r % shared) * a.dim;
@@ -484,9 +484,9 @@ inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
         for (long d = 0; d < a.dim / 2; d += 16) {
             for (long i = 0; i < lanes; ++i) {
                 const long at = s + i < length ? s + i : length - 1;
-                block[d + i] = _mm512_loadu_si512(keys + a.cells[at] * a.dim + 2 * d);
+                block[d + i] = _mm512_loadu_si512(keys + a.slots[at] * a.dim + 2 * d);
                 if (at + ahead < length)
-                    _mm_prefetch(keys + a.cells[at + ahead] * a.dim + 2 * d, _MM_HINT_T0);
+                    _mm_prefetch(keys + a.slots[at + ahead] * a.dim + 2 * d, _MM_HINT_T0);
             }
             transpose(block + d);
         }
@@ -523,10 +523,10 @@ inline void attend(const uint16_t* queries, long stride, const cpu::Part& part,
             const long seen = a.places[(r + size - 1) / shared] + 1;
             const float* by = inverse + r;
             switch (size) {
-                case 8: gather<8>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                case 6: gather<6>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                case 3: gather<3>(weights, by, values + d, a.cells, seen, a.dim, out); break;
-                default: gather<1>(weights, by, values + d, a.cells, seen, a.dim, out);
+                case 8: gather<8>(weights, by, values + d, a.slots, seen, a.dim, out); break;
+                case 6: gather<6>(weights, by, values + d, a.slots, seen, a.dim, out); break;
+                case 3: gather<3>(weights, by, values + d, a.slots, seen, a.dim, out); break;
+                default: gather<1>(weights, by, values + d, a.slots, seen, a.dim, out);
             }
             r += size;
         }

@@ -1,4 +1,4 @@
-// What the instruction sets have in common: the layouts of weights, cells and models.
+// What the instruction sets have in common: the layouts of weights, slots and models.
 #pragma once
 
 #include <cstddef>
@@ -13,13 +13,13 @@ constexpr long group_bytes = 320;  // of a block: 256 of values, 32 of scales, 3
 // Consecutive rows of a pass that belong to one sequence.
 struct Part {
     int64_t count;          // rows
-    int64_t capacity;       // cells
-    const int64_t* order;   // cell of each position of the sequence
+    int64_t capacity;       // slots
+    const int64_t* order;   // slot of each position of the sequence
     const int64_t* places;  // positions of the rows, ascending
 };
 
 // The states of one sequence in one layer, [kv_heads, capacity, D], in 16 bits.
-struct Cells {
+struct Slots {
     uint16_t* keys;
     uint16_t* values;
     uint16_t* base;  // keys as they were encoded, null as long as none has moved
@@ -30,7 +30,7 @@ struct Heads {
     float scale;  // of the scores
 };
 
-// A linear layer with narrow weights.
+// A linear layer with quantized weights.
 struct Product {
     int64_t bits;  // 4 or 8
     const void* weights;

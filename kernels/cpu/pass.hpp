@@ -1,5 +1,5 @@
-// A forward pass of some rows through a model built like Llama, with narrow weights and states in
-// cells. Rows of several sequences share one reading of the weights.
+// A forward pass of some rows through a model built like Llama, with quantized weights and states in
+// slots. Rows of several sequences share one reading of the weights.
 //
 // `Set` are the kernels of one instruction set (_core.cpp). What a row gets does not depend on the
 // other rows, to the last bit: each of its sums runs in the same order whatever is beside it.
@@ -81,10 +81,10 @@ void multiply(const Product& product, const typename Set::Number* x, typename Se
             Set::add(y + r * outputs, static_cast<const Number*>(product.bias), outputs);
 }
 
-// Writes the parts' new states into their cells, then attends. `states` [rows, heads + 2 kv_heads,
+// Writes the parts' new states into their slots, then attends. `states` [rows, heads + 2 kv_heads,
 // D] are rotated; out [rows, heads, D].
 template <class Set>
-void attend(const typename Set::Number* states, const Part* parts, const Cells* cells, long count,
+void attend(const typename Set::Number* states, const Part* parts, const Slots* slots, long count,
             const Heads& size, typename Set::Number* out, Team* team) {
     struct Task {
         long part, row, head, start, count;
@@ -95,7 +95,7 @@ void attend(const typename Set::Number* states, const Part* parts, const Cells* 
     std::vector<Task> tasks;
     for (long p = 0, row = 0; p < count; row += parts[p++].count) {
         const long most = Set::most_queries(size), rows = parts[p].count;
-        Set::write_states(keys + row * stride, values + row * stride, stride, parts[p], cells[p],
+        Set::write_states(keys + row * stride, values + row * stride, stride, parts[p], slots[p],
                           size);
         for (long head = 0; head < size.kv_heads; ++head)
             for (long start = 0; start < rows; start += most)
@@ -107,7 +107,7 @@ void attend(const typename Set::Number* states, const Part* parts, const Cells* 
         const Part& part = parts[task.part];
         const long length = part.places[task.start + task.count - 1] + 1;
         void* scratch = room.bytes(Set::attention_scratch(length, size));
-        Set::attend(states + task.row * stride, stride, part, cells[task.part], size,
+        Set::attend(states + task.row * stride, stride, part, slots[task.part], size,
                     out + task.row * size.heads * size.dim, task.head, task.start, task.count,
                     scratch);
     });
@@ -129,11 +129,11 @@ struct Together {
     Team* team = nullptr;
 };
 
-// Runs all layers over x [rows, H], in place; cosines and sines [rows, D]; cells [layers][parts].
+// Runs all layers over x [rows, H], in place; cosines and sines [rows, D]; slots [layers][parts].
 // Logits [kept, V] are those of the rows `kept`. Up to `helpers` more threads take part.
 template <class Set>
 void run(const Model& model, typename Set::Number* x, const typename Set::Number* cosines,
-         const typename Set::Number* sines, const Part* parts, const Cells* cells, long count,
+         const typename Set::Number* sines, const Part* parts, const Slots* slots, long count,
          const int64_t* kept, long number, typename Set::Number* logits, long helpers) {
     using Number = typename Set::Number;
     thread_local Room between, products;
@@ -159,7 +159,7 @@ void run(const Model& model, typename Set::Number* x, const typename Set::Number
         multiply<Set>(layer.states, normed, first, rows, products, team);
         Set::rotate(first, cosines, sines, rows, size.heads + 2 * size.kv_heads,
                     size.heads + size.kv_heads, size.dim);
-        attend<Set>(first, parts, cells + l * count, count, size, second, team);
+        attend<Set>(first, parts, slots + l * count, count, size, second, team);
         multiply<Set>(layer.out, second, change, rows, products, team);
         Set::add(x, change, rows * hidden);
         Set::norm(x, static_cast<const Number*>(layer.before_feed_forward), normed, rows, hidden,

@@ -3,7 +3,7 @@
 // The caller and its helpers take rounds off one counter, so a helper that has no core takes none
 // and costs nothing. Between two loops a helper looks out for the next one for some microseconds,
 // then sleeps. Where helping did not pay, because the cores are busy with something else, the
-// caller goes on alone for a while.
+// caller continues alone for a while.
 #pragma once
 
 #include <atomic>
@@ -52,7 +52,7 @@ public:
         }
         try {
             for (; started_ < helpers; ++started_) std::thread([this] { help(); }).detach();
-        } catch (...) {  // there are no threads to be had
+        } catch (...) {  // no thread can be started
             if (!started_) {
                 busy_ = false;
                 return false;

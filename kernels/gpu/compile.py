@@ -215,6 +215,6 @@ def _states() -> Iterator[Variant]:
             "encoded": "*fp16", "states": "*fp16", "slots": "*i64", "cosines": "*fp32",
             "sines": "*fp32",
         },
-        {"HALF": 64, "D": 128, "NEIGHBOURS": False, "BLOCK": 64, "e_dim": 1, "s_dim": 1},
+        {"HALF": 64, "D": 128, "NEIGHBORS": False, "BLOCK": 64, "e_dim": 1, "s_dim": 1},
         tuple(places), warps=1,
     )  # fmt: skip

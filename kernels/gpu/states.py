@@ -53,7 +53,7 @@ def launch_compact(
 def turn_kernel(
     encoded, states, slots, cosines, sines, heads,
     e_row, e_head, e_slot, e_dim, s_row, s_head, s_slot, s_dim,
-    HALF: tl.constexpr, D: tl.constexpr, NEIGHBOURS: tl.constexpr, BLOCK: tl.constexpr,
+    HALF: tl.constexpr, D: tl.constexpr, NEIGHBORS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One head of one slot; grid (N, B * H)."""
     n, pair = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
@@ -63,7 +63,7 @@ def turn_kernel(
     states += row * s_row + head * s_head + slot * s_slot
     t = tl.arange(0, BLOCK)
     turns = t < HALF
-    if NEIGHBOURS:
+    if NEIGHBORS:
         first, second = 2 * t, 2 * t + 1
     else:
         first, second = t, t + HALF
@@ -86,7 +86,7 @@ def launch_turn(
     slots: torch.Tensor,
     cosines: torch.Tensor,
     sines: torch.Tensor,
-    neighbours: bool,
+    neighbors: bool,
 ) -> None:
     """See :func:`codegen.kernels.states.turn_slots`."""
     rows, heads, _, dim = states.shape
@@ -94,5 +94,5 @@ def launch_turn(
     turn_kernel[(len(slots), rows * heads)](
         encoded, states, slots.contiguous(), cosines.contiguous(), sines.contiguous(), heads,
         *encoded.stride(), *states.stride(),
-        HALF=half, D=dim, NEIGHBOURS=neighbours, BLOCK=triton.next_power_of_2(half), num_warps=1,
+        HALF=half, D=dim, NEIGHBORS=neighbors, BLOCK=triton.next_power_of_2(half), num_warps=1,
     )  # fmt: skip

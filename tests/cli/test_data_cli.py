@@ -122,7 +122,7 @@ def test_an_option_works_by_its_old_name_and_is_recorded_by_the_new_one(tmp_path
     done = codegen(*args, "--licence", "MIT", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Note: --licence is now called --license" in done.stderr
-    assert json.loads(done.stdout)["licences"] == {"MIT": 1}
+    assert json.loads(done.stdout)["licenses"] == {"MIT": 1}
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["command"] == "codegen data plain rows.jsonl --license MIT --out DIR"
 
@@ -158,7 +158,7 @@ def test_interrupt_and_go_on(tmp_path: Path) -> None:
 def test_inspect_prints_the_steps(made: Path) -> None:
     done = codegen("inspect", made, "-n", 2, "--step", cwd=made)
     assert done.returncode == 0
-    assert "\x1b" not in done.stdout  # not a terminal: no colours
+    assert "\x1b" not in done.stdout  # not a terminal: no colors
     assert "kept     5" in done.stdout and "── HumanEval/1#" in done.stdout
     assert "HumanEval/2#" not in done.stdout
     first = next(read_texts(made))

@@ -291,7 +291,7 @@ def test_no_emulation_has_an_answer() -> None:
 
 
 def test_a_threshold_asks_for_better_programs() -> None:
-    """Algorithm 1: a program below alpha on Train is written anew; here the best try stays."""
+    """Algorithm 1: a program below alpha on Train is written again; here the best try stays."""
 
     def text(ask: Query) -> str:
         return program(3 * ask.index)

@@ -59,7 +59,7 @@ def test_it_says_all_counts_and_settings(manifest: Manifest) -> None:
     for outcome in ("skipped", "failed"):
         for reason, number in counts[outcome].items():
             assert f"| {outcome} | {reason} | {number} |" in text
-    assert f"| MIT | {manifest.licences['MIT']} |" in text
+    assert f"| MIT | {manifest.licenses['MIT']} |" in text
     assert manifest.fingerprint in text
     assert "| toy | 1 | 0 |" in text and "50 % of the 10-grams" in text
     assert "similarity of at least 0.7" in text and "256 MinHash values (32 bands of 8)" in text
@@ -68,7 +68,7 @@ def test_it_says_all_counts_and_settings(manifest: Manifest) -> None:
 
 def test_it_says_what_was_not_done(manifest: Manifest) -> None:
     plain = replace(manifest, run=replace(manifest.run, decontamination=None, dedup=None))
-    text = card(replace(plain, licences={"": 3}))
+    text = card(replace(plain, licenses={"": 3}))
     assert "may hold problems of test sets" in text and "there may be duplicates" in text
     assert "| unknown | 3 |" in text
     assert header(text)["license"] == ["unknown"]
@@ -97,7 +97,7 @@ def test_texts_from_data_do_not_break_it(manifest: Manifest) -> None:
     odd = "a|b\n---\n# c: [\x00"
     counts = {**manifest.counts, "failed": {odd: 2}}
     run_config = replace(manifest.run, generator="x: [y]\n---", source={"kind": "x", "name": odd})
-    text = card(replace(manifest, licences={odd: 1}, counts=counts, run=run_config))
+    text = card(replace(manifest, licenses={odd: 1}, counts=counts, run=run_config))
     found = header(text)
     assert found["license"] == ["other"]
     assert found["tags"] == ["code", "x: [y]\n---", "codegen-toolkit"]

@@ -26,7 +26,7 @@ from codegen.data import (
 )
 from codegen.data.outcomes import MapTask
 from codegen.errors import CodegenError, ConfigError, InputError, MachineError, ResumeError
-from codegen.records import Example, TrainingText
+from codegen.records import Example, TrainingText, from_dict
 
 
 def test_every_input_is_accounted_for(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_every_input_is_accounted_for(tmp_path: Path) -> None:
         "failed": {"KeyError": special.count("KeyError"), "bad_json": special.count("bad_json")},
     }
     assert manifest.texts == 2 * special.count("")
-    assert manifest.licences == {"MIT": special.count("")}
+    assert manifest.licenses == {"MIT": special.count("")}
     texts = list(read_texts(tmp_path / "a"))
     assert [t.id for t in texts] == [
         f"e{i}#{k}" for i in range(200) if not special[i] for k in (0, 1)
@@ -138,13 +138,13 @@ def test_a_chunk_may_take_longer_than_one_example_may(tmp_path: Path) -> None:
     assert counted == [f"e{i}" for i in range(8)]
 
 
-def test_texts_tell_licence_and_source(tmp_path: Path) -> None:
-    known = Example("a", "do", "x = 1\n", source="corpus", licence="MIT")
+def test_texts_tell_license_and_source(tmp_path: Path) -> None:
+    known = Example("a", "do", "x = 1\n", source="corpus", license="MIT")
     source = MemorySource((known, Example("b", "do", "y = 1\n")))
     run(Echo(copies=1), source, tmp_path, workers=1)
     one, other = read_texts(tmp_path)
-    assert one.meta == {"licence": "MIT", "source": "corpus"}
-    assert other.meta == {"licence": "", "source": ""}
+    assert one.meta == {"license": "MIT", "source": "corpus"}
+    assert other.meta == {"license": "", "source": ""}
 
 
 def test_seed_and_id_decide_the_randomness(tmp_path: Path) -> None:
@@ -322,12 +322,12 @@ def test_datasets_reads_the_directory(tmp_path: Path, monkeypatch: pytest.Monkey
         assert list(rows["segments"]) == segments
 
 
-def test_card_header_states_the_licences(tmp_path: Path) -> None:
+def test_card_header_states_the_licenses(tmp_path: Path) -> None:
     import yaml
 
     items = tuple(
-        Example(f"e{i}", "do", "x", licence=licence)
-        for i, licence in enumerate(["MIT", "PSF-2.0", "", "Apache-2.0"])
+        Example(f"e{i}", "do", "x", license=license)
+        for i, license in enumerate(["MIT", "PSF-2.0", "", "Apache-2.0"])
     )
     run(Echo(), MemorySource(items), tmp_path, workers=1)
     header = yaml.safe_load((tmp_path / "card.md").read_text().split("---")[1])
@@ -411,3 +411,17 @@ def test_filters_leave_examples_out(tmp_path: Path, workers: int) -> None:
     assert run(Echo(), source, out, workers=workers, filters=[Odd(7), Odd()]) == load_manifest(out)
     with pytest.raises(ResumeError, match="filters"):
         run(Echo(), source, out, workers=workers, filters=[Odd()])
+
+
+def test_data_of_an_older_version_is_read(tmp_path: Path) -> None:
+    """It says ``licence`` where it is ``license`` now."""
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "do", "program": "x = 1"}\n')
+    source = open_source(str(tmp_path / "rows.jsonl"), license="MIT")
+    made = run(Echo(), source, tmp_path / "data", workers=1)
+    manifest = tmp_path / "data" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"license', '"licence'))
+    assert '"licences"' in manifest.read_text()
+    assert load_manifest(tmp_path / "data") == run(Echo(), source, tmp_path / "data", workers=1)
+    assert load_manifest(tmp_path / "data").licenses == made.licenses == {"MIT": 1}
+    row = {"id": "a", "instruction": "do", "program": "x", "licence": "MIT"}
+    assert from_dict(Example, row).license == "MIT"

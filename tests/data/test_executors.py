@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from engine_helpers import outcomes, programs
 from tiny_generators import Each, Echo
 
 from codegen.data import EngineOptions, LocalExecutor, Lost, read_rejects, read_texts, run
+from codegen.data.outcomes import MapTask
+from codegen.lintseq import LintSeq
 
 
 @pytest.mark.slow
@@ -67,3 +70,17 @@ def test_executor_keeps_order_and_bound() -> None:
     order = list(executor.map(Each(abs), ([-i, -i - 100] for i in range(50))))
     assert order == [[i, i + 100] for i in range(50)]
     assert not any(isinstance(answer, Lost) for answers in order for answer in answers)
+
+
+def test_a_worker_loads_no_heavy_library() -> None:
+    """Its imports, times the number of workers, are memory that every run takes."""
+    code = (
+        "import pickle, sys\n"
+        "pickle.loads(sys.stdin.buffer.read())\n"
+        "print(*sorted({'jinja2', 'numpy', 'pydantic', 'rich', 'torch'} & sys.modules.keys()))\n"
+    )
+    task = MapTask(LintSeq(), 0, 60.0)
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps(task), capture_output=True, check=True
+    )
+    assert done.stdout.split() == []

@@ -81,7 +81,7 @@ def test_bad_lines_cost_themselves_alone(tmp_path: Path, ending: bytes) -> None:
     assert [item.outcome for item in rejected] == [outcome for _, outcome, _ in BAD_LINES]
 
 
-def test_ids_licences_and_named_columns(tmp_path: Path) -> None:
+def test_ids_licenses_and_named_columns(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     rows = [
         {"q": "do", "a": "x", "id": "seven", "key": 1, "lic": "MIT"},
@@ -90,15 +90,15 @@ def test_ids_licences_and_named_columns(tmp_path: Path) -> None:
     ]
     path.write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
     columns = partial(open_source, str(path), instruction_column="q", program_column="a")
-    found = examples(list(columns(licence="0BSD")))
-    assert [(e.id, e.program, e.licence) for e in found] == [
+    found = examples(list(columns(license="0BSD")))
+    assert [(e.id, e.program, e.license) for e in found] == [
         ("seven", "x", "0BSD"),
         ("8", "y", "0BSD"),
         ("rows.jsonl:3", "z", "0BSD"),
     ]
-    items = list(columns(id_column="key", licence_column="lic"))
+    items = list(columns(id_column="key", license_column="lic"))
     assert summary(items) == [("1", "ok"), ("two", "ok"), ("rows.jsonl:3", "wrong_type")]
-    assert [e.licence for e in examples(items)] == ["MIT", ""]
+    assert [e.license for e in examples(items)] == ["MIT", ""]
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -353,7 +353,7 @@ def test_directory_of_python_files(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "dangling.py").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "pipe.py")
-    items = list(open_source(str(tmp_path), licence="MIT"))
+    items = list(open_source(str(tmp_path), license="MIT"))
     found = dict(summary(items))
     deep, nul = found.pop("deep.py"), found.pop("nul.py")  # which error depends on Python
     assert {deep, nul} <= {"syntax_error", "unparsable"}
@@ -373,8 +373,8 @@ def test_directory_of_python_files(tmp_path: Path) -> None:
         "Adds one to a given number.\n\nMore text."
     )
     assert example.program == "def two(a):\n    b = a\n    return b + 1\n"
-    assert example.licence == "MIT"
-    assert items == list(open_source(str(tmp_path), licence="MIT"))
+    assert example.license == "MIT"
+    assert items == list(open_source(str(tmp_path), license="MIT"))
     (kept,) = {
         e.program for e in examples(list(open_source(str(tmp_path / "a"), keep_docstring=True)))
     }
@@ -521,7 +521,7 @@ def test_standard_library(tmp_path: Path) -> None:
     assert len(found) >= 300
     assert len({item.id for item in items}) == len(items)
     assert not [i for i in items if "/test/" in i.id or "site-packages" in i.id]
-    assert {e.licence for e in found} == {"PSF-2.0"}
+    assert {e.license for e in found} == {"PSF-2.0"}
     for example in found:
         compile(example.program, example.id, "exec")
     # ruff is the oracle: no undefined name, no import that is not used.
@@ -567,7 +567,7 @@ def check_by_ast(example: Example, path: Path) -> None:
 def test_human_eval(tmp_path: Path) -> None:
     found = examples(list(open_source("humaneval")))
     assert [e.id for e in found] == [f"HumanEval/{i}" for i in range(164)]
-    assert {e.licence for e in found} == {"MIT"}
+    assert {e.license for e in found} == {"MIT"}
     for example in found:
         compile(example.program, example.id, "exec")
     assert "All checks passed!" in ruff([e.program for e in found], tmp_path / "p", "F821")

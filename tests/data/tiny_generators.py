@@ -124,11 +124,11 @@ class Counter:
             if i % 31 == 30:
                 yield Rejected(f"row {i}", "bad_json", "made up")
             elif i % 17 == 16:
-                yield Example(f"e{i}", f"do {i}", "skip odd", licence="MIT")
+                yield Example(f"e{i}", f"do {i}", "skip odd", license="MIT")
             elif i % 23 == 22:
-                yield Example(f"e{i}", f"do {i}", "raise ünïcode", licence="MIT")
+                yield Example(f"e{i}", f"do {i}", "raise ünïcode", license="MIT")
             else:
-                yield Example(f"e{i}", f"do {i}{self.salt}", f"é = {i}\n", licence="MIT")
+                yield Example(f"e{i}", f"do {i}{self.salt}", f"é = {i}\n", license="MIT")
 
     def describe(self) -> dict[str, object]:
         return {"kind": "counter", "number": self.number}
@@ -150,7 +150,7 @@ class Rows:
             if i % 7 == 6:
                 lines[10] = f"    value_10 = {i}"
             program = "\n".join(["def function(x):", *lines, "    return value_3\n"])
-            yield Example(f"e{i}", f"do {i}", program, licence="MIT")
+            yield Example(f"e{i}", f"do {i}", program, license="MIT")
 
     def describe(self) -> dict[str, object]:
         return {"kind": "rows", "number": self.number}

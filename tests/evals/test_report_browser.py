@@ -275,9 +275,9 @@ CONTRAST = """(() => {
   const behind = (element) => {
     const layers = [];
     for (let e = element; e; e = e.parentElement) {
-      const colour = parse(getComputedStyle(e).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) layers.push(colour);
-      if (colour.length === 3) break;
+      const color = parse(getComputedStyle(e).backgroundColor);
+      if (color.length === 3 || color[3] > 0) layers.push(color);
+      if (color.length === 3) break;
     }
     return layers.reverse().reduce((under, [r, g, b, a = 1]) =>
       [r, g, b].map((v, i) => v * a + under[i] * (1 - a)), [255, 255, 255]);

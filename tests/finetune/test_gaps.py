@@ -15,10 +15,11 @@ from codegen.decoding.insertion import InsertionLM, Text
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.finetune import parse_recipe
 from codegen.finetune.dataset import SPECIAL, TextEncoder, read_dataset, words_tokenizer
+from codegen.finetune.held_out import is_right
 from codegen.finetune.infilling import InfillingSteps, text_of
 from codegen.finetune.model import init_model
 from codegen.finetune.plan import make_plan
-from codegen.finetune.run import TrainingResult, is_right, train
+from codegen.finetune.run import TrainingResult, train
 from codegen.generation import Decoder, Request, SamplingParams, samples
 from codegen.generation.transformers import TransformersBackend
 from codegen.models import load

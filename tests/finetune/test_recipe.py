@@ -30,7 +30,13 @@ def test_defaults_and_overrides(tmp_path: Path) -> None:
         ({"learning_rte": 1}, r"unknown key 'learning_rte'.*Did you mean 'learning_rate'"),
         ({"lora": {"rnk": 1}}, r"unknown key 'lora.rnk'.*Did you mean 'lora.rank'"),
         ({"lora": 3}, "'lora' must be a section"),
-        ({"steps": 0}, r"steps is 0.*a whole number from 1 to"),
+        ({"steps": 0}, "neither steps nor epochs.*number of optimizer steps"),
+        ({"steps": -1}, r"steps is -1.*a whole number from 0 to"),
+        ({"epochs": 2}, "gives both steps and epochs"),
+        ({"steps": 0, "epochs": 1, "curriculum": {"mode": "bucket"}}, "A curriculum is planned"),
+        ({"chat_template_kwargs": {"a b": 1}}, "chat_template_kwargs.a b is 1"),
+        ({"chat_template_kwargs": {"ab": [1]}}, r"chat_template_kwargs.ab is \[1\]|\(1,\)"),
+        ({"optimizer": "adamw_9bit"}, "optimizer is 'adamw_9bit'.*adamw_8bit"),
         ({"steps": True}, "steps is True.*a whole number"),
         ({"steps": "many"}, "steps is 'many'"),
         ({"method": "LoRA"}, r"method is 'LoRA'.*lora or qlora or full"),
@@ -61,7 +67,9 @@ def test_mistakes_are_named(change: dict[str, Any], message: str) -> None:
 
 
 def test_missing_key_says_what_it_is() -> None:
-    with pytest.raises(ConfigError, match=r"key 'steps' is missing.*optimizer steps"):
+    with pytest.raises(ConfigError, match=r"key 'output' is missing.*directory for checkpoints"):
+        parse_recipe({k: v for k, v in GOOD.items() if k != "output"})
+    with pytest.raises(ConfigError, match="neither steps nor epochs"):
         parse_recipe({k: v for k, v in GOOD.items() if k != "steps"})
 
 

@@ -85,7 +85,7 @@ def test_dropped_and_cut_texts_are_counted(tokenizer: Any) -> None:
     dropped = encoded(records, tokenizer)
     assert dict(dropped.dropped) == {"too_long": 1, "no_trainable_token": 1}
     assert dropped.dropped_tokens["too_long"] > 400
-    cut = encoded(records, tokenizer, overlong="cut")
+    cut = encoded(records, tokenizer, overlong="truncate")
     assert (cut.cut, dict(cut.dropped)) == (1, {"no_trainable_token": 1})
     assert cut.cut_tokens == dropped.dropped_tokens["too_long"] - 64
     longest = max(cut.examples, key=len)

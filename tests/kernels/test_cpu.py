@@ -16,7 +16,7 @@ from transformers.models.llama import modeling_llama
 from codegen.kernels import cpu
 
 # What kernels leave at most, as a share of a result's norm: of bfloat16 its rounding, of float32
-# that of rows to whole numbers, and of cells in float16.
+# that of rows to whole numbers, and of slots in float16.
 ROUNDING = {torch.bfloat16: 2.0**-8.5, torch.float32: 1e-4}
 IN_CELLS = {torch.bfloat16: 2.0**-7.5, torch.float32: 4e-4}
 
@@ -180,9 +180,9 @@ def test_attention_with_pytorch(
 def test_attention_of_several_sequences(
     heads: int, kv_heads: int, dim: int, most: int, dtype: torch.dtype
 ) -> None:
-    """Sequences of all lengths in cells of their own; what is in no such cell has no influence."""
+    """Sequences of all lengths in slots of their own; what is in no such slot has no influence."""
     torch.manual_seed(most)
-    sequences, cells, capacities, states, expected = [], [], [], [], []
+    sequences, slots, capacities, states, expected = [], [], [], [], []
     kept = []
     for number, queries in enumerate((most, 1, 3)):
         length = (queries, 33, 100)[number] if number else queries
@@ -208,12 +208,12 @@ def test_attention_of_several_sequences(
         before[:, :, unseen] = torch.nan
         kept.append((parts, before))
         base = parts[2].data_ptr() if number != 1 else 0
-        cells.append([parts[0].data_ptr(), parts[1].data_ptr(), base])
+        slots.append([parts[0].data_ptr(), parts[1].data_ptr(), base])
         sequences.append(rows)
         capacities.append(capacity)
         states.append(new)
     got = cpu.attend(
-        torch.cat(states), sequences, np.array(cells, dtype=np.int64), capacities,
+        torch.cat(states), sequences, np.array(slots, dtype=np.int64), capacities,
         heads=heads, kv_heads=kv_heads, scale=0.2,
     )  # fmt: skip
     assert distance(got, torch.cat(expected)) < IN_CELLS[dtype]
@@ -223,13 +223,13 @@ def test_attention_of_several_sequences(
 
 
 def test_a_place_without_a_cell_is_refused() -> None:
-    cells = torch.arange(8)
+    slots = torch.arange(8)
     for place in (
         torch.tensor([8]), torch.tensor([1], dtype=torch.int32), torch.zeros(0, dtype=torch.int64),
         torch.tensor([[1]]),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="places"):
-            cpu.SequenceRows(place, cells)
+            cpu.SequenceRows(place, slots)
 
 
 @by_type
@@ -252,12 +252,12 @@ def test_attention_to_keys_of_any_size(dtype: torch.dtype) -> None:
 
 
 @by_type
-def test_states_beyond_a_cells_range_are_kept_finite(dtype: torch.dtype) -> None:
+def test_states_beyond_a_slots_range_are_kept_finite(dtype: torch.dtype) -> None:
     parts = torch.zeros(2, 1, 4, 32).to(cpu.SLOTS[dtype])
     rows = cpu.SequenceRows(torch.tensor([0]), torch.arange(1))
     new = torch.full((1, 3, 32), 1e6).to(dtype)
-    cells = np.array([[*(part.data_ptr() for part in parts), 0]])
-    got = cpu.attend(new, [rows], cells, [4], heads=1, kv_heads=1, scale=1.0)
+    slots = np.array([[*(part.data_ptr() for part in parts), 0]])
+    got = cpu.attend(new, [rows], slots, [4], heads=1, kv_heads=1, scale=1.0)
     assert got.isfinite().all() and parts.isfinite().all()
 
 

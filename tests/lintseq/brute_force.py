@@ -1,7 +1,7 @@
 """LintSeq by brute force: all edit sequences of a small program, each with its probability.
 
 Written for the tests from the published algorithm alone (Piterbarg, Pinto and Fergus, ICLR 2025,
-and the behaviour of their code): it shares nothing with the generator but pylint itself.
+and the behavior of their code): it shares nothing with the generator but pylint itself.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ def test_order_does_not_matter(human_eval_programs) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("writer")
 def test_order_does_not_matter_to_states_of_installed_packages() -> None:
-    """Against a linter that is set up anew for each state."""
+    """Against a linter that is set up again for each state."""
     states = [*STATES, *WRITES, *(write + READS for write in WRITES)]
     rng = random.Random(1)
     paths = sorted(path for root in site.getsitepackages() for path in Path(root).rglob("*.py"))

@@ -141,7 +141,7 @@ def test_who_is_cancelled_or_fails_leaves_the_others_alone(
         engine = engine_of(model)
         for one in asked:  # so that the documents have caches
             await engine.complete(one)
-        broken.add(engine._caches.get(asked[2].key).cache)
+        broken.add(engine._worker.caches.get(asked[2].key).cache)
         tasks = [asyncio.ensure_future(engine.complete(one)) for one in asked]
         await asyncio.sleep(0.002)
         tasks[4].cancel()

@@ -173,10 +173,10 @@ def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) 
             for number in range(50):
                 text = f"# {number}\n" + TEXT[:400]
                 await engine.complete(ask(text, document=f"{number}", max_tokens=2 + round_))
-                assert engine._caches.nbytes <= budget
+                assert engine._worker.caches.nbytes <= budget
 
     asyncio.run(run())
-    assert engine._caches.evicted > 50
+    assert engine._worker.caches.evicted > 50
     engine.stop()
 
 
@@ -220,7 +220,7 @@ def test_closing_forgets(engine: Any, ask: Any) -> None:
         engine.close(DocumentKey("one", "", "a"))
         engine.close_client("two")
         await engine.complete(ask("y", document="c", client="three"))
-        left = {(key.client, key.document) for key in engine._caches._documents}
+        left = {(key.client, key.document) for key in engine._worker.caches._documents}
         assert left == {("one", "b"), ("three", "c")}
 
     asyncio.run(run())
@@ -231,7 +231,7 @@ def test_stale_states_are_made_exact_when_idle(engine: Any, ask: Any) -> None:
         await engine.complete(ask(TEXT[:300]))
         edited = TEXT[:100].replace("engine", "motor") + TEXT[100:300]
         await engine.complete(ask(edited))
-        cache = engine._caches.get(ask("").key).cache
+        cache = engine._worker.caches.get(ask("").key).cache
         for _ in range(200):
             if cache.exact:
                 break

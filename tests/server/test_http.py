@@ -163,7 +163,7 @@ def test_other_files_come_first_and_are_redacted(post: Any, engine: Any) -> None
     extra = [{"filename": "b.py", "text": f"KEY = '{secret}'\nbeta = 1\n"},
              {"filename": ".env", "text": "TOP=SECRET\n"}]  # fmt: skip
     infill(post, n_predict=4, input_extra=extra)
-    [document] = engine._caches._documents.values()
+    [document] = engine._worker.caches._documents.values()
     seen = engine.model.tokenizer.decode(document.cache.token_ids)
     assert "beta = 1" in seen and "b.py" in seen
     assert secret not in seen and "TOP" not in seen
@@ -185,7 +185,7 @@ def test_tabby(post: Any, served: Served, engine: Any) -> None:
                 "declarations": [{"filepath": "b.py", "body": "def beta(): ..."}]}  # fmt: skip
     body = post("/v1/completions", {"language": "python", "segments": segments}).json()
     assert body["id"].startswith("cmpl-") and body["choices"][0]["index"] == 0
-    [key] = engine._caches._documents
+    [key] = engine._worker.caches._documents
     assert key.document == "src/a.py" and key.workspace == "x"
     event = {"type": "select", "completion_id": body["id"], "choice_index": 0, "elapsed": 5}
     assert post("/v1/events", event).status_code == 200
@@ -287,4 +287,4 @@ def test_two_clients_at_once_get_their_own_text(served: Served, engine: Any) -> 
     for name in alone:
         use(name)
     assert found == alone
-    assert {key.client for key in engine._caches._documents} == {"http one", "http two"}
+    assert {key.client for key in engine._worker.caches._documents} == {"http one", "http two"}

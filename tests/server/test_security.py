@@ -399,7 +399,7 @@ def test_8_keys_hold_client_and_workspace(served: Served, engine: Any) -> None:
             segments = {"prefix": "x = ", "filepath": "a.py", "git_url": workspace}
             headers = {**AUTH, "user-agent": agent}
             httpx.post(served.url + "/v1/completions", json={"segments": segments}, headers=headers)
-    assert len(engine._caches._documents) == 4
+    assert len(engine._worker.caches._documents) == 4
 
 
 # 9. Text is text: no control tokens in, no control characters out.

@@ -145,7 +145,7 @@ def test_after_any_edit_the_statement_was_encoded_in_the_text_that_is_there(
             asked = replace(asked, prefix=above[:-400] + edited(above[-400:], rng)
                             + SOURCE[start:cursor])  # fmt: skip
             await served.complete(asked)
-            current = served._caches.get(asked.key).cache._ledger.current
+            current = served._worker.caches.get(asked.key).cache._ledger.current
             prompt = served.model.prompter.build(served._within_limits(asked))
             assert current[slice(*prompt.statement)].all() and current[-1]
 
@@ -281,7 +281,7 @@ def test_a_changed_definition_counts_on_a_real_model(
             for text, name in ((edit.before, "old"), (edit.after, "old"), (edit.after, "new")):
                 asked = ask(text + edit.rest, "", name + edit.name, settle=False, max_tokens=1)
                 await engine.complete(asked)
-                logits = engine._caches.get(asked.key).cache.logits
+                logits = engine._worker.caches.get(asked.key).cache.logits
                 leads.append(float(logits[right] - logits[wrong]))
             before, fast, full = leads
             assert abs(fast - full) <= 0.75, edit.name  # bfloat16 logits are an eighth apart
@@ -376,7 +376,7 @@ def test_a_change_that_no_request_follows_is_settled_in_idle_time(engine: Any) -
         assert first is not None
         await session.complete(first, automatic=False)
         line_inserted(session, uri, 1, cursor.line - 4)
-        cache = engine._caches.get(first.request.key).cache
+        cache = engine._worker.caches.get(first.request.key).cache
         cursor = Position(cursor.line + 1, 3)
         after = session.snapshot(uri, cursor, automatic=True)
         assert after is not None

@@ -20,7 +20,6 @@ from typing import Any
 from codegen.data.sources import Rejected
 from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
 from codegen.errors import InputError
-from codegen.evals.tasks.humaneval import HumanEval
 from codegen.hub import parse_hub
 from codegen.paths import read_packed
 
@@ -103,6 +102,8 @@ def open_reference(spec: str) -> ReferenceSet:
 
 
 def _humaneval() -> Iterator[Reference]:
+    from codegen.evals.tasks.humaneval import HumanEval  # loads pydantic: not in every worker
+
     task = HumanEval.load("humaneval", "")
     for problem in task.problems():
         yield Reference(

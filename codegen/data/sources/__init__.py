@@ -89,7 +89,7 @@ class MemorySource:
 def chained(digest: str, item: Item) -> str:
     """The digest of a stream of items that continues with ``item``; that of no items is empty."""
     parts = (
-        (item.id, item.instruction, item.program, item.language, item.licence)
+        (item.id, item.instruction, item.program, item.language, item.license)
         if isinstance(item, Example)
         else (item.id, item.reason)
     )
@@ -117,7 +117,7 @@ class Columns:
     Attributes:
         instruction: the column with the instruction; empty leaves all examples without one.
         id: the column with a row's id; empty takes ``id`` where a row has it, else the row's place.
-        licence: the column with a row's licence; empty takes the source's licence for all rows.
+        license: the column with a row's license; empty takes the source's license for all rows.
         language: the column with the program's language; empty takes the source's for all rows.
         extra: columns to copy into the examples' ``meta``.
     """
@@ -125,7 +125,7 @@ class Columns:
     instruction: str = "instruction"
     program: str = "program"
     id: str = ""
-    licence: str = ""
+    license: str = ""
     language: str = ""
     extra: tuple[str, ...] = ()
 
@@ -137,7 +137,7 @@ class Columns:
     @property
     def required(self) -> tuple[str, ...]:
         """The columns that every row must have."""
-        return (*self.texts.values(), *filter(None, (self.id, self.licence)))
+        return (*self.texts.values(), *filter(None, (self.id, self.license)))
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -154,13 +154,13 @@ class SourceOptions:
     Attributes:
         columns: for rows, which column holds what.
         language: for rows, the language of the programs, as the tag of a Markdown block.
-        licence: the licence of all examples where the source states none (an SPDX id).
+        license: the license of all examples where the source states none (an SPDX id).
         keep_docstring: for functions, leave the docstring in the program too.
     """
 
     columns: Columns = field(default_factory=Columns)
     language: str = "python"
-    licence: str = ""
+    license: str = ""
     keep_docstring: bool = False
 
 
@@ -178,8 +178,8 @@ def open_source(
     instruction_column: str = "instruction",
     program_column: str = "program",
     id_column: str = "",
-    licence_column: str = "",
-    licence: str = "",
+    license_column: str = "",
+    license: str = "",
     language: str = "python",
     language_column: str = "",
     extra_columns: tuple[str, ...] = (),
@@ -197,8 +197,8 @@ def open_source(
         instruction_column: for rows, the column with the instruction; empty if there is none.
         program_column: for rows, the column with the program.
         id_column: for rows, the column with a stable id; by default ``id``, or the row's place.
-        licence_column: for rows, the column with each row's licence.
-        licence: the licence of all examples where the source states none (an SPDX id).
+        license_column: for rows, the column with each row's license.
+        license: the license of all examples where the source states none (an SPDX id).
         language: for rows, the language of the programs.
         language_column: for rows, the column with each program's language.
         extra_columns: for rows, columns to copy into the examples' ``meta``.
@@ -219,10 +219,10 @@ def open_source(
             "Leave out --language and --language-column.",
         )
     columns = Columns(
-        instruction_column, program_column, id_column, licence_column, language_column,
+        instruction_column, program_column, id_column, license_column, language_column,
         extra_columns,
     )  # fmt: skip
-    options = SourceOptions(columns, tag, licence, keep_docstring)
+    options = SourceOptions(columns, tag, license, keep_docstring)
     if name in plugins.names("sources"):
         return plugins.load("sources", name)(argument, options)
     path = Path(spec)

@@ -107,7 +107,7 @@ def _records(names: tuple[str, ...], count: int) -> Iterator[Example]:
             instruction=row.pop("instruction"),
             program=row.pop("code_prompt"),
             source="families",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             meta={**row, "place": place},
         )
 
@@ -159,7 +159,7 @@ def _solution(task: HumanEval, problem: HumanEvalProblem, keep_docstring: bool) 
         task.instruction(problem),
         program.strip("\n") + "\n",
         source="humaneval",
-        licence="MIT",
+        license="MIT",
         meta={"function": problem.entry_point},
     )
 

@@ -59,7 +59,7 @@ class PythonFilesSource:
     root: Path
     spec: str
     wanted: FunctionFilter = field(default_factory=FunctionFilter)
-    licence: str = ""
+    license: str = ""
     kind: str = "python_files"
     prefix: str = ""
     skip: frozenset[str] = _NOT_SOURCE
@@ -75,7 +75,7 @@ class PythonFilesSource:
             "max_lines": self.wanted.max_lines,
             "min_words": self.wanted.min_words,
             "keep_docstring": self.wanted.keep_docstring,
-            "licence": self.licence,
+            "license": self.license,
             "sha256": self._digest(),
             **({"version": self.version} if self.version else {}),
         }
@@ -116,7 +116,7 @@ class PythonFilesSource:
         except OSError as error:
             yield Rejected(name, "unreadable", error.strerror or str(error))
             return
-        yield from functions_of(content, name, self.wanted, self.spec, self.licence)
+        yield from functions_of(content, name, self.wanted, self.spec, self.license)
 
 
 def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
@@ -134,7 +134,7 @@ def _python_files(root: Path, skip: frozenset[str]) -> Iterator[str]:
 def directory(spec: str, options: SourceOptions) -> PythonFilesSource:
     """The functions of the Python files under a directory."""
     wanted = FunctionFilter(keep_docstring=options.keep_docstring)
-    return PythonFilesSource(Path(spec), spec, wanted, options.licence)
+    return PythonFilesSource(Path(spec), spec, wanted, options.license)
 
 
 def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
@@ -149,7 +149,7 @@ def stdlib(argument: str, options: SourceOptions) -> PythonFilesSource:
         root=Path(sysconfig.get_paths()["stdlib"]),
         spec="stdlib",
         wanted=FunctionFilter(keep_docstring=options.keep_docstring),
-        licence="PSF-2.0",
+        license="PSF-2.0",
         kind="stdlib",
         prefix="stdlib/",
         skip=_NOT_SOURCE | _NOT_STDLIB,
@@ -164,7 +164,7 @@ class _Unusable(Exception):
 
 
 def functions_of(
-    source: bytes, path: str, wanted: FunctionFilter, origin: str, licence: str = ""
+    source: bytes, path: str, wanted: FunctionFilter, origin: str, license: str = ""
 ) -> Iterator[Item]:
     """The module-level functions of one file, each an example or a rejection with its reason.
 
@@ -173,7 +173,7 @@ def functions_of(
         path: the file's path for ids, ``path::function``.
         wanted: the filter.
         origin: the examples' ``source``.
-        licence: the examples' licence, an SPDX id.
+        license: the examples' license, an SPDX id.
     """
     try:
         text = _decode(source)
@@ -206,7 +206,7 @@ def functions_of(
             yield Rejected(id_, unusable.reason, str(unusable), "skipped")
             continue
         meta = {"path": path, "line": node.lineno, "function": node.name}
-        yield Example(id_, instruction, program, "python", origin, licence, meta)
+        yield Example(id_, instruction, program, "python", origin, license, meta)
 
 
 def _decode(source: bytes) -> str:

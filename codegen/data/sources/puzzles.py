@@ -3,7 +3,7 @@
 Star graphs: which arm leads from the source to the goal? Source: Patel et al., "Insertion Language
 Models", 2025 (arXiv 2505.05755), section 4.1, by the rules of the released generator; the easy ones
 are those of Bachmann and Nagarajan, "The Pitfalls of Next-Token Prediction", 2024 (arXiv
-2403.06963). A model that writes the path from its source must know at the centre which way leads to
+2403.06963). A model that writes the path from its source must know at the center which way leads to
 the goal, before it has written anything that tells.
 
 Zebra puzzles: who lives where, by clues that leave one answer. They are of the kind of Shah et al.,
@@ -50,9 +50,9 @@ class Star:
     Attributes:
         degree: arms.
         shortest, longest: nodes of an arm, each arm drawing its number.
-        least_plan: the centre is followed by so many nodes of each arm, at least.
+        least_plan: the center is followed by so many nodes of each arm, at least.
         nodes: numbers to name nodes by, from 0.
-        from_centre: each arm begins at the centre, which is the source.
+        from_centre: each arm begins at the center, which is the source.
     """
 
     degree: int

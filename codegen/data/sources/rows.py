@@ -48,7 +48,7 @@ class RowDefaults:
 
     source: str
     language: str = "python"
-    licence: str = ""
+    license: str = ""
 
 
 def examples_of_rows(
@@ -112,14 +112,14 @@ def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: Row
     if not (language := language_tag(texts["language"])):
         detail = f"column {columns.language!r} in {place} names no language"
         return Rejected(id_, "bad_language", detail)
-    licence = row[columns.licence] if columns.licence else defaults.licence
+    license = row[columns.license] if columns.license else defaults.license
     return Example(
         id=id_,
         instruction=texts["instruction"],
         program=texts["program"],
         language=language,
         source=defaults.source,
-        licence=licence if isinstance(licence, str) else defaults.licence,
+        license=license if isinstance(license, str) else defaults.license,
         meta={name: row[name] for name in columns.extra if name in row} | {"place": place},
     )
 
@@ -160,7 +160,7 @@ class RowFileSource:
             "sha256": file_digest(self.path),
             "columns": self.options.columns.describe(),
             "language": self.options.language,
-            "licence": self.options.licence,
+            "license": self.options.license,
         }
 
     def fraction(self) -> float | None:
@@ -169,7 +169,7 @@ class RowFileSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Streams the rows."""
-        defaults = RowDefaults(self.path.name, self.options.language, self.options.licence)
+        defaults = RowDefaults(self.path.name, self.options.language, self.options.license)
         return examples_of_rows(self._rows(), self.options.columns, defaults, self.spec)
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | Rejected]]:
@@ -292,7 +292,7 @@ class HubSource:
             "split": self.split,
             "columns": self.options.columns.describe(),
             "language": self.options.language,
-            "licence": self.options.licence,
+            "license": self.options.license,
         }
 
     def fraction(self) -> float | None:
@@ -304,8 +304,8 @@ class HubSource:
         spec = ":".join(part for part in ("hub", self.name, self.config, self.split) if part)
         rows = open_hub(self.name, self.config, self.split, spec)
         stated = getattr(getattr(rows, "info", None), "license", None)
-        licence = self.options.licence or (stated if isinstance(stated, str) else "")
-        defaults = RowDefaults(self.name, self.options.language, licence)
+        license = self.options.license or (stated if isinstance(stated, str) else "")
+        defaults = RowDefaults(self.name, self.options.language, license)
         prefix = spec.removeprefix("hub:")
         numbered = ((f"{prefix}:{number}", row) for number, row in enumerate(rows))
         return examples_of_rows(numbered, self.options.columns, defaults, spec)
@@ -339,5 +339,5 @@ MBPP = "google-research-datasets/mbpp"
 def mbpp(argument: str, _options: SourceOptions) -> HubSource:
     """The source ``mbpp[:split]`` (Austin et al. 2021, arXiv 2108.07732), by its own columns."""
     _, _, split = parse_hub(f"{MBPP}:full:{argument}")
-    own = SourceOptions(Columns("text", "code", "task_id"), licence="cc-by-4.0")
+    own = SourceOptions(Columns("text", "code", "task_id"), license="cc-by-4.0")
     return HubSource(MBPP, "full", split, own)

@@ -1,7 +1,7 @@
 """Sequences of actions with a backspace: what they mean, how they are kept in a record, and their
 one-pass form for a transformer.
 
-Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modelling
+Source: Cundy and Ermon, "SequenceMatch: Imitation Learning for Autoregressive Sequence Modeling
 with Backtracking", ICLR 2024 (arXiv 2306.05426), the Markov decision process of section 3 and the
 label-preserving noise. A state is the whole string of tokens: the prompt and what is kept of the
 completion. A token appends itself, the backspace removes the last token, EOS ends. A backspace at

@@ -3,15 +3,15 @@
 A noise is made for one target and then asked at the positions drawn. The paper compares uniform
 tokens with in-domain ones and finds the latter to give the more consistent gains.
 
-A token is wrong if it is not the next one of the text's own tokenisation. It may still spell what
+A token is wrong if it is not the next one of the text's own tokenization. It may still spell what
 comes next: ``foo`` before ``foo_bar``, where that is one token. A model that writes by the
 tokenizer's habit can't go on to ``foo_bar`` from there.
 
 The noise ``syntax`` makes mistakes that a programmer makes in Python. A name is swapped for another
 one in scope, an attribute for another attribute, an operator or a constant like ``True`` for its
 sibling, an integer off by one, a line indented one level more or less. A mistake is made in the
-text and tokenised again with some tokens around it; it counts only where that piece of the text
-tokenises by itself as it does in the whole, so that the wrong tokens are those that the tokenizer
+text and tokenized again with some tokens around it; it counts only where that piece of the text
+tokenizes by itself as it does in the whole, so that the wrong tokens are those that the tokenizer
 gives. The run of wrong tokens begins where they first differ from the right ones, and ends where
 they are the same again. Limit: a text that Python's own tokenizer or parser refuses has no sites.
 F-strings' inner names are sites from Python 3.12 on.
@@ -83,7 +83,7 @@ class Uniform:
 class FromModel:
     """What the model itself would wrongly write: drawn from its 20 likeliest wrong tokens.
 
-    The first is not the right token, the others go on from it freely; each by the model's own
+    The first is not the right token, the others continue from it freely; each by the model's own
     probabilities, renormalised. One forward pass a token, in float32 on the CPU.
 
     Limit: another build of torch, or another number of threads, may round otherwise, and could in

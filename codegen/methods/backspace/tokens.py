@@ -137,7 +137,7 @@ class Codec:
         return self._core.decode(list(ids), skip_special_tokens=False)
 
     def target(self, instruction: str, program: str, format: Format) -> Target:
-        r"""The tokens of an example. Prompt and completion are tokenised apart, as in training.
+        r"""The tokens of an example. Prompt and completion are tokenized apart, as in training.
 
         In the plain format the prompt is ``instruction + "\n"`` (after BOS, where the tokenizer
         adds it) and EOS ends the completion; in the chat format the template decides both.

@@ -54,7 +54,7 @@ class RoundTripFailed(CodegenError):
 
 @dataclass(frozen=True, slots=True)
 class UniCode:
-    """The generator with its options, as a value that can be pickled.
+    """Pseudo-code between a question and its program (UniCoder).
 
     Attributes:
         mode: who writes the universal code; see the module.

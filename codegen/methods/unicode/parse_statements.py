@@ -146,7 +146,7 @@ class Parser(ExpressionParser):
 
     # Lines
     def _take_break(self) -> str | None:
-        """Goes on to the next line, if at the end of one; returns the comment that ended it."""
+        """Continues to the next line, if at the end of one; returns the comment that ended it."""
         token = self._peek()
         if token.kind != "break":
             return None
@@ -254,7 +254,7 @@ class Parser(ExpressionParser):
         return block.items or [ast.Pass()], block
 
     def _clause(self, block: Block, *words: str, after: int = 0) -> bool:
-        """Whether a clause goes on after a block; if so, the next token is its keyword."""
+        """Whether a clause continues after a block; if so, the next token is its keyword."""
         at = self._here
         if block.closed and self._tokens[at].kind == "break":
             at += 1

@@ -100,7 +100,7 @@ class StatementWriter(ExpressionWriter):
     def _block(
         self, header: str, body: Sequence[ast.stmt], limit: float, *, joined: bool = False
     ) -> None:
-        """A header and its block, still open; a ``joined`` one goes on after a closed block."""
+        """A header and its block, still open; a ``joined`` one continues after a closed block."""
         start = first_line(body[0])
         prefix = f"{self._close} " if joined and self._close else ""
         comments = self._comments.header(start)

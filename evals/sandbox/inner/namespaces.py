@@ -16,7 +16,7 @@ sockets and open files.
 order says so (:class:`.orders.Order`) also gets ``/proc/self``: files of its first process, bound
 one by one from a procfs of its own PID namespace. Not all of procfs: ``mountinfo`` and the like
 tell where the sandbox's mounts lie on the host. ``/dev/stdin`` and its like lead there too. The
-mount namespace has to be made anew afterwards, so this is only for programs that name these paths.
+mount namespace has to be made again afterwards, so this is only for programs that name these paths.
 """
 
 from __future__ import annotations

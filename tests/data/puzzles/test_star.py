@@ -11,7 +11,7 @@ from codegen.data.sources.puzzles import BORDER, Puzzles
 from codegen.errors import ConfigError
 
 COUNT = 400
-# degree, shortest and longest arm, least plan behind the centre, node names
+# degree, shortest and longest arm, least plan behind the center, node names
 RULES = {
     "star-easy": (3, 5, 5, 4, 20),
     "star-medium": (3, 3, 6, 2, 20),

@@ -190,7 +190,7 @@ def test_half_precision_is_looked_at_as_closely(name: str) -> None:
         if one is None or other is None:
             assert one is other
             continue
-        assert (one.part, one.neighbours) == (other.part, other.neighbours)
+        assert (one.part, one.neighbors) == (other.part, other.neighbors)
         torch.testing.assert_close(one.frequencies, other.frequencies, rtol=1e-2, atol=1e-3)
 
 

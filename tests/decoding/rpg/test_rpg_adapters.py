@@ -76,7 +76,7 @@ def made(tokenizer: Any, name: str, options: dict[str, Any]) -> Method:
 
 @torch.inference_mode()
 def plain(model: Any, method: Method | None, prompt: list[int], eos: int | None) -> list[int]:
-    """One row, the whole prefix at every token, the rule made anew each time."""
+    """One row, the whole prefix at every token, the rule made again each time."""
     tokens = list(prompt)
     for _ in range(NEW):
         logits = model(torch.tensor([tokens]), use_cache=False).logits[:, -1].float()
@@ -223,7 +223,7 @@ def asks(**extra_args: Any) -> SimpleNamespace:
 
 
 def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) -> None:
-    """Against rules made anew for every request at every step, whatever vLLM does to the batch."""
+    """Against rules made again for every request at every step, whatever vLLM does to the batch."""
     config = SimpleNamespace(
         model_config=SimpleNamespace(tokenizer=str(looping_dir), hf_config=None)
     )
@@ -282,7 +282,7 @@ def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) ->
 
 
 def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any) -> None:
-    """V2 against rules made anew for every row: prompts in parts, drafts, slots that change hands.
+    """V2 against rules made again for every row: prompts in parts, drafts, slots that change hands.
 
     The layout is that of vLLM's ``LogitsContext``: a row a drafted token, in any order of requests.
     """

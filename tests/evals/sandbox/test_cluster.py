@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codegen.errors import InputError, SandboxError
+from codegen.errors import CodegenError, InputError, MachineError, SandboxError
 from codegen.evals.sandbox import ClusterSandbox, Job, Limits, Sandbox
 from codegen.evals.score import SCORE
 from codegen.evals.scoring import EXECUTIONS, VERDICTS, score
@@ -29,7 +29,7 @@ def cluster() -> Iterator[ClusterSandbox]:
         try:
             with ClusterSandbox("local", workers=2) as opened:
                 yield opened
-        except SandboxError as error:
+        except CodegenError as error:
             pytest.skip(str(error))
 
 
@@ -144,7 +144,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
     if ray.is_initialized():
         pytest.skip("this process is connected to a cluster")
     with (
-        pytest.raises(SandboxError, match="Cannot connect to a Ray cluster"),
+        pytest.raises(MachineError, match="Cannot connect to a Ray cluster"),
         ClusterSandbox("127.0.0.1:1"),
     ):
         pass

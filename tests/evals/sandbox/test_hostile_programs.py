@@ -166,7 +166,7 @@ def f():
     port = socket.create_server(("127.0.0.1", 4567))
     abstract.listen()
     for folder in ("/tmp", "/dev/shm"):
-        open(folder + "/neighbour", "w").write("x")
+        open(folder + "/neighbor", "w").write("x")
     time.sleep(1.5)
 """
 _LOOKS = """\

@@ -119,7 +119,7 @@ def test_a_changed_style_of_the_same_name_is_another_run(
         ("", "must be a mapping"),
         ("a: 3", "must be a mapping of keys to values"),
         ("a: {ask: code}", "the key 'read' is missing"),
-        ("a: {ask: code, read: append, colour: red}", "unknown key 'colour'"),
+        ("a: {ask: code, read: append, color: red}", "unknown key 'color'"),
         ("a: {ask: shout, read: append}", "ask is '?shout'?.* must be code or instruction"),
         ("a: {ask: code, read: append, chat: 3}", "chat is 3.* must be true or false"),
         ("a: {ask: code, read: append, stop: x}", "stop is .*must be a list of texts"),

@@ -100,4 +100,4 @@ def test_tabby_agent_completes(served: Served, engine: Any, tmp_path: Path) -> N
     items = result["items"] if isinstance(result, dict) else result
     assert items
     assert engine.metrics.value("completions") >= 1
-    assert len(engine._caches._documents) == 1
+    assert len(engine._worker.caches._documents) == 1

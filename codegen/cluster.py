@@ -1,0 +1,109 @@
+"""A Ray cluster: an existing one, or one started on this machine for the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from codegen.errors import MachineError
+
+_OBJECT_STORE_BYTES = 200 * 2**20
+_CONNECT_S = 10.0
+
+
+def import_ray() -> ModuleType:
+    """The ``ray`` module.
+
+    Raises:
+        MachineError: if it is not installed.
+    """
+    # Else Ray, under `uv run`, sends the working directory to every node and builds it there.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning
+    try:
+        import ray
+    except ImportError:
+        raise MachineError(
+            "Ray is not installed.", "Install it with: pip install 'codegen-toolkit[ray]'"
+        ) from None
+    return ray
+
+
+@contextmanager
+def connected(address: str, workers: int | None) -> Iterator[tuple[ModuleType, int]]:
+    """The ``ray`` module, connected, and the number of actors that the cluster has CPUs for.
+
+    The connection is closed at the end, unless the caller was connected before.
+
+    Args:
+        address: of the cluster (``host:port``, ``ray://host:port``); ``auto`` finds the one that
+            runs on this machine, ``local`` starts one here and stops it at the end. If empty,
+            RAY_ADDRESS is taken, else ``local``. If this process is connected to a cluster already,
+            that one is used.
+        workers: the number of actors; None takes all CPUs of the cluster.
+
+    Raises:
+        MachineError: if Ray is not installed, or there is no cluster at the address.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        yield ray, _actors(ray, workers)
+        return
+    address = address or os.environ.get("RAY_ADDRESS", "") or "local"
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        settings |= {
+            "num_cpus": workers or len(os.sched_getaffinity(0)),
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "include_dashboard": False,
+        }
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGTERM) if in_main else None
+    try:
+        try:
+            _check_reachable(address)
+            ray.init(address=address, **settings)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _no_cluster(address, error) from None
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)  # ray.init sets its own
+        yield ray, _actors(ray, workers)
+    finally:
+        ray.shutdown()
+
+
+def last_line(error: BaseException) -> str:
+    """The line of an error of Ray that says what happened, at most 300 characters."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+def _actors(ray: ModuleType, workers: int | None) -> int:
+    return workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _check_reachable(address: str) -> None:
+    """Raises an OSError if nothing listens at an address; Ray itself tries for some minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+
+
+def _no_cluster(address: str, error: BaseException) -> MachineError:
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if address == "local":
+        return MachineError(
+            f"Ray could not start on this machine: {first}", "Use --executor local."
+        )
+    return MachineError(
+        f"Cannot connect to a Ray cluster at {address!r}: {first}",
+        "Start one with `ray start --head`, or give --ray-address local to have one started here.",
+    )

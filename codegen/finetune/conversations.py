@@ -1,0 +1,214 @@
+"""Conversations as a chat template renders them, and which stretches of that text are trained.
+
+At inference the model sees the template's rendering of what came before, up to where its answer
+begins. So the answer of turn i is what ``render(messages[:i + 1])`` adds to
+``render(messages[:i], add_generation_prompt=True)``, up to and including the token that ends a
+turn. Where each of these texts is the beginning of the next one, a conversation is one text with a
+trained stretch for each turn. Some templates show earlier turns differently once there are later
+ones (Qwen 3 drops their reasoning): then each answer becomes a text of its own, as it is served.
+
+Where a template marks the assistant's tokens itself (``{% generation %}``), only what it marks of
+each answer is trained, and the end of the turn.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from codegen.errors import ConfigError, InputError
+from codegen.models.chat import require_template
+from codegen.records import Messages
+
+Turns = Literal["auto", "all", "split", "last"]
+
+
+class Stretch(NamedTuple):
+    """Characters ``start`` to ``stop`` of a text."""
+
+    start: int
+    stop: int
+
+
+class Rendered(NamedTuple):
+    """A text, and its trained stretches in order."""
+
+    text: str
+    trained: tuple[Stretch, ...]
+
+    def runs(self) -> list[tuple[str, bool]]:
+        """The text in runs with the same flag, whether they are trained."""
+        runs, at = [], 0
+        for start, stop in self.trained:
+            runs += [(self.text[at:start], False), (self.text[start:stop], True)]
+            at = stop
+        return [run for run in (*runs, (self.text[at:], False)) if run[0]]
+
+
+class Renderer:
+    """Renders conversations with a tokenizer's chat template.
+
+    Args:
+        tokenizer: the model's.
+        turns: ``all``: a conversation is one text, or an error; ``split``: one text per answer;
+            ``last``: one text for the last answer; ``auto``: all, or split where the template
+            shows earlier turns differently.
+
+    Raises:
+        ModelError: if the tokenizer has no chat template.
+        ConfigError: if the template does not end the assistant's turns.
+    """
+
+    def __init__(self, tokenizer: Any, turns: Turns = "auto") -> None:
+        require_template(tokenizer)
+        self.tokenizer, self.turns = tokenizer, turns
+        self.has_marks = has_generation_marks(tokenizer)
+        mark = "\x01answer\x01"
+        probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
+        closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
+        special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        found = re.search("|".join(map(re.escape, special)) or r"\Z", closing)
+        if not found or not found[0]:
+            raise ConfigError(
+                "The model's chat template has no token at the end of an answer, so the model "
+                "would not learn to stop.",
+                "Use a model with another template, or give the data as texts and format: plain.",
+            )
+        self.end = found[0]
+
+    def texts(self, talk: Messages) -> list[Rendered]:
+        """The texts of a conversation; none if no message is trained.
+
+        Raises:
+            InputError: naming the conversation, if the template refuses it or does not render an
+                answer as it is served.
+        """
+        wanted = [number for number, trained in enumerate(talk.train) if trained]
+        if not wanted:
+            return []
+        if self.turns in ("auto", "all"):
+            if whole := self._rendered(talk, wanted):
+                return [whole]
+            if self.turns == "all":
+                raise InputError(
+                    f"Conversation {talk.id!r}: the chat template shows earlier answers "
+                    "differently once there are later messages.",
+                    "Set turns: auto or split, which give each answer a text of its own.",
+                )
+        wanted = wanted[-1:] if self.turns == "last" else wanted
+        found = (self._rendered(talk, [number]) for number in wanted)
+        return [text for text in found if text is not None]
+
+    def _rendered(self, talk: Messages, wanted: Sequence[int]) -> Rendered | None:
+        """One text up to the last of the wanted answers; None if their renderings don't agree."""
+        messages = talk.messages[: wanted[-1] + 1]
+        text, trained = self._render(messages, talk), []
+        for number in wanted:
+            head = self._render(messages[:number], talk, opens_answer=True)
+            upto = self._render(messages[: number + 1], talk)
+            end = upto.rfind(self.end, len(head))
+            if not upto.startswith(head) or end < 0:
+                raise InputError(
+                    f"Conversation {talk.id!r}: the chat template does not render message "
+                    f"{number + 1} as it would be served: after the prompt for an answer.",
+                    "Set chat_template_kwargs (such as enable_thinking: false), give the message "
+                    "its reasoning_content, or leave it out.",
+                )
+            stop = end + len(self.end)
+            if not text.startswith(upto[:stop]):
+                return None
+            trained.append(Stretch(len(head), stop))
+        text = text[: trained[-1].stop]
+        if self.has_marks:
+            trained = self._marked(text, trained, messages, talk)
+        return Rendered(text, tuple(trained))
+
+    def _marked(
+        self, text: str, answers: Sequence[Stretch], messages: Sequence[Any], talk: Messages
+    ) -> list[Stretch]:
+        """What the template marks of each answer, and the end of the turn."""
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        _, marks = render_jinja_template(
+            [list(messages)],
+            **self._variables(talk),
+            chat_template=self.tokenizer.get_chat_template(tools=list(talk.tools) or None),
+            return_assistant_tokens_mask=True,
+        )
+        kept = []
+        for start, stop in answers:
+            inside = [(max(start, a), min(stop, b)) for a, b in marks[0] if a < stop and b > start]
+            end = stop - len(self.end)
+            if inside and inside[-1][1] == end:  # marks that leave out the end of the turn
+                inside[-1] = (inside[-1][0], stop)
+            elif not inside or inside[-1][1] < stop:
+                inside.append((end, stop))
+            kept += [Stretch(*stretch) for stretch in inside]
+        return kept
+
+    def _render(
+        self, messages: Sequence[Mapping[str, Any]], talk: Messages, opens_answer: bool = False
+    ) -> str:
+        from jinja2.exceptions import TemplateError
+
+        def attempt(given: Sequence[Mapping[str, Any]]) -> str:
+            return self.tokenizer.apply_chat_template(
+                list(given),
+                tools=list(talk.tools) or None,
+                tokenize=False,
+                add_generation_prompt=opens_answer,
+                **talk.template_arguments,
+            )
+
+        try:
+            try:
+                return attempt(messages)
+            except TypeError:  # DeepSeek's template adds the arguments of a call to a text
+                return attempt([_with_text_arguments(message) for message in messages])
+        except (TemplateError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(
+                f"Conversation {talk.id!r}: the model's chat template refuses it: {reason}."
+            ) from None
+
+    def _variables(self, talk: Messages) -> dict[str, Any]:
+        tools = list(talk.tools) or None
+        return {"tools": tools, **self.tokenizer.special_tokens_map, **talk.template_arguments}
+
+
+def has_generation_marks(tokenizer: Any) -> bool:
+    """Whether the chat template marks the assistant's tokens."""
+    return bool(re.search(r"\{%-?\s*generation\b", str(tokenizer.chat_template)))
+
+
+def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    calls = [
+        {**call, "function": {**f, "arguments": json.dumps(f["arguments"], ensure_ascii=False)}}
+        for call in message.get("tool_calls", ())
+        if (f := call["function"])
+    ]
+    return {**message, "tool_calls": calls} if calls else dict(message)
+
+
+def set_template_arguments(
+    tokenizer: Any, arguments: Mapping[str, bool | int | float | str]
+) -> None:
+    """Makes values of the chat template's variables its defaults, in place.
+
+    They become a part of the template, which is saved with the model, so that every server renders
+    prompts as in training.
+    """
+    if not arguments:
+        return
+    require_template(tokenizer)
+    values = "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {json.dumps(value)} %}}{{%- endif %}}"
+        for name, value in sorted(arguments.items())
+    )
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: values + text for name, text in template.items()}
+    else:
+        tokenizer.chat_template = values + template

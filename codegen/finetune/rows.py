@@ -1,0 +1,183 @@
+"""The rows that a recipe's ``data`` may hold, each read into a record.
+
+A row is told by its columns: ``segments`` (a training text of this toolkit), ``messages`` (a
+conversation) or ``prompt`` and ``completion`` (two texts, or two lists of messages). Rows come from
+JSON Lines, Parquet, a directory of either, or a dataset of the Hugging Face hub
+(``hub:org/name[:config][:split]``, streamed); puzzles are drawn. Nothing is held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from codegen.data.manifest import data_files, digests
+from codegen.data.sources import Rejected, file_digest
+from codegen.data.sources.puzzles import Puzzles, is_puzzles
+from codegen.data.sources.rows import jsonl_rows, open_hub, parquet_rows
+from codegen.errors import InputError
+from codegen.hub import parse_hub
+from codegen.records import Messages, Segment, TrainingText, from_dict, read_rows
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_HUB = "hub:"
+_COLUMNS = "segments, messages, or prompt and completion"
+
+
+def read_training_rows(path: str, limit: int = 0) -> Iterator[TrainingText | Messages]:
+    """Streams what a path, a hub dataset or a puzzle holds.
+
+    Args:
+        path: see the module.
+        limit: the most rows; 0 for all.
+
+    Raises:
+        InputError: naming the row that cannot be trained on, and why.
+    """
+    if is_puzzles(path):
+        texts: Iterable[TrainingText | Messages] = Puzzles.parse(path).texts()
+    else:
+        texts = (parse_row(row, where) for where, row in _rows(path))
+    return islice(texts, limit or None)
+
+
+def source_digests(path: str) -> list[str]:
+    """What tells data from other data: a digest of each file; of the hub, only the name."""
+    if path.startswith(_HUB):
+        return [path]
+    if is_puzzles(path) or not any(name.suffix == ".parquet" for name in _files(path)):
+        return digests(path)
+    return [file_digest(file)[:16] for file in _files(path)]
+
+
+def _rows(path: str) -> Iterator[tuple[str, Any]]:
+    if path.startswith(_HUB):
+        name, config, split = parse_hub(path.removeprefix(_HUB))
+        for number, row in enumerate(open_hub(name, config, split, path)):
+            yield f"{path}:{number}", row
+        return
+    for file in _files(path):
+        if file.suffix == ".parquet":
+            for place, row, _ in parquet_rows(file, str(file)):
+                yield place, row
+        elif file.suffix == ".gz":
+            for place, row, _ in jsonl_rows(file):
+                if isinstance(row, Rejected):
+                    raise InputError(f"{place}: {row.reason.replace('_', ' ')} ({row.detail}).")
+                yield place, row
+        else:
+            yield from read_rows(file)
+
+
+def _files(path: str) -> list[Path]:
+    folder = Path(path)
+    is_exported = folder.is_dir() and not any(folder.glob("data-*.jsonl"))
+    return (sorted(folder.glob("*.parquet")) if is_exported else []) or data_files(path)
+
+
+def parse_row(row: Any, where: str) -> TrainingText | Messages:
+    """The record of one row.
+
+    Raises:
+        InputError: naming ``where`` and what is wrong.
+    """
+    if not isinstance(row, Mapping):
+        raise InputError(f"{where}: expected a JSON object, got {type(row).__name__}.")
+    # Parquet and datasets fill columns that a row lacks with None.
+    row = {name: value for name, value in row.items() if value is not None}
+    if "segments" in row:
+        if isinstance(row.get("meta"), str):  # as exported to Parquet
+            row["meta"] = _json(row["meta"], where, "meta")
+        return from_dict(TrainingText, row, where)
+    name = row.get("id")
+    name = str(name) if isinstance(name, (str, int)) and name != "" else where
+    if "messages" in row:
+        return _conversation(row, name, where, row["messages"], 0)
+    prompt, completion = row.get("prompt"), row.get("completion")
+    if isinstance(prompt, str) and isinstance(completion, str):
+        segments = (Segment(prompt, False), Segment(completion, True))
+        return TrainingText(name, name, "completion", segments)
+    if isinstance(prompt, (list, tuple)) and isinstance(completion, (list, tuple)):
+        return _conversation(row, name, where, [*prompt, *completion], len(prompt))
+    if "prompt" in row and "completion" in row:
+        raise InputError(f"{where}: prompt and completion must be two texts or two message lists.")
+    columns = ", ".join(map(repr, row)) or "none"
+    raise InputError(f"{where}: no column to train on among {columns}.", f"Give {_COLUMNS}.")
+
+
+def _conversation(
+    row: Mapping[str, Any], name: str, where: str, messages: Any, prompt: int
+) -> Messages:
+    if not isinstance(messages, (list, tuple)) or not messages:
+        raise InputError(f"{where}: messages must be a list of at least one message.")
+    kept, train = [], []
+    for number, given in enumerate(messages):
+        place = f"{where}: message {number + 1}"
+        message, trained = _message(given, place)
+        is_answer = message["role"] == "assistant"
+        if trained and not is_answer:
+            raise InputError(
+                f"{place} has the role {message['role']!r} and train: true.",
+                "Only assistant messages are trained.",
+            )
+        kept.append(message)
+        train.append(is_answer and number >= prompt if trained is None else trained)
+    if kept[-1]["role"] != "assistant":
+        raise InputError(
+            f"{where}: the conversation ends with a {kept[-1]['role']} message.",
+            "End it with the assistant message that the model learns.",
+        )
+    if train[0]:
+        raise InputError(
+            f"{where}: the conversation begins with an assistant message.",
+            "Put a user message first, or give that message train: false.",
+        )
+    tools = _json(row.get("tools", ()), where, "tools")
+    arguments = _json(row.get("chat_template_kwargs", {}), where, "chat_template_kwargs")
+    if not isinstance(tools, (list, tuple)) or not isinstance(arguments, Mapping):
+        raise InputError(f"{where}: tools must be a list, chat_template_kwargs a mapping.")
+    return Messages(name, tuple(kept), tuple(train), tuple(tools), arguments)
+
+
+def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
+    """A message as the template takes it, and its ``train`` flag, if it has one."""
+    if not isinstance(given, Mapping):
+        raise InputError(f"{place} is no object with role and content.")
+    message = {key: value for key, value in given.items() if value is not None}
+    trained, role = message.pop("train", None), message.get("role")
+    if role not in ROLES:
+        raise InputError(f"{place} has the unknown role {role!r}.", f"Roles: {', '.join(ROLES)}.")
+    if trained is not None and not isinstance(trained, bool):
+        raise InputError(f"{place}: train is {trained!r}; it must be true or false.")
+    calls = message.get("tool_calls")
+    content = message.setdefault("content", "" if calls else None)
+    if isinstance(content, (list, tuple)):
+        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+        content = None if None in parts else "".join(parts)
+        message["content"] = content
+    if not isinstance(content, str):
+        raise InputError(f"{place} has no text as its content.")
+    if calls:
+        message["tool_calls"] = [_call(call, place) for call in calls]
+    return message, trained
+
+
+def _call(call: Any, place: str) -> dict[str, Any]:
+    """A tool call; templates want its arguments as an object, OpenAI's format has JSON text."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise InputError(f"{place}: a tool call needs a function with a name.")
+    arguments = _json(function.get("arguments", {}), place, "arguments")
+    return {"type": "function", **call, "function": {**function, "arguments": arguments}}
+
+
+def _json(value: Any, where: str, name: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: {name} is not valid JSON ({error}).") from None

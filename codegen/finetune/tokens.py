@@ -1,0 +1,334 @@
+"""Examples as tokens, in memory or in a cache on disk.
+
+A run's texts are tokenized once. :class:`TokenCache` holds the result in flat files that are mapped
+into memory, so that any number of texts takes the memory of the examples in use, and all processes
+and later runs share one copy. A cache is named by a digest of everything that decides its content;
+it is written beside its place and moved there when it is whole.
+
+Files: ``ids.bin`` the tokens (uint16, or uint32 for large vocabularies), ``spans.bin`` the trained
+stretches of slots (int32 pairs), ``extra.bin`` what examples other than causal texts have besides
+(int64), ``names.bin`` their ids, ``index.bin`` where each example's parts are, ``cache.json`` the
+domains and counts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, overload
+
+import numpy as np
+
+from codegen.errors import InputError
+from codegen.finetune.attention import RowLayout, causal, from_stack
+from codegen.methods.backspace import StackLayout
+from codegen.paths import new_folder, refuse_links
+from codegen.records import write_atomic
+from codegen.runs import explain_full_disk
+
+_INDEX = np.dtype(
+    [
+        ("ids", "<i8"),  # the end of each part in its file; the last example's is the start
+        ("spans", "<i8"),
+        ("extra", "<i8"),
+        ("name", "<i8"),
+        ("trained", "<i4"),
+        ("domain", "<u2"),
+        ("final", "?"),
+    ]
+)
+_PARTS = {"spans": np.dtype("<i4"), "extra": np.dtype("<i8"), "names": np.dtype("u1")}
+_ROWS_AT_ONCE = 4096  # examples between two writes
+_CARD = "cache.json"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedExample:
+    """One example of S slots and T trained actions.
+
+    Attributes:
+        example_id: the example its text was made from.
+        ids: [S] the token in each slot.
+        nodes: [T] the slot whose output chooses the action, at least 0, rising.
+        targets: [T] the right action there.
+        then: [T] the slot of the state that the executed action leads to.
+        layout: who sees whom.
+        domain: the name its loss is reported under; empty for none.
+        final: whether the last action ends the text, so that its ``then`` is the terminal state.
+    """
+
+    example_id: str
+    ids: list[int]
+    nodes: list[int]
+    targets: list[int]
+    then: list[int]
+    layout: RowLayout
+    domain: str = ""
+    final: bool = True
+
+    @classmethod
+    def of_stack(
+        cls, stack: StackLayout, example_id: str = "", domain: str = "", *, final: bool = True
+    ) -> EncodedExample:
+        """A trajectory with backspaces."""
+        return cls(
+            example_id,
+            list(stack.tokens),
+            list(stack.nodes[:-1]),
+            list(stack.labels),
+            list(stack.nodes[1:]),
+            from_stack(stack),
+            domain,
+            final,
+        )
+
+    @classmethod
+    def of_runs(
+        cls,
+        runs: Iterable[tuple[Sequence[int], bool]],
+        example_id: str,
+        domain: str,
+        *,
+        final: bool,
+    ) -> EncodedExample:
+        """A text in runs of (tokens, whether they are trained)."""
+        ids: list[int] = []
+        nodes: list[int] = []
+        for new, train in runs:
+            if train:  # the first token of all cannot be predicted
+                nodes.extend(range(max(len(ids) - 1, 0), len(ids) + len(new) - 1))
+            ids.extend(new)
+        then = [node + 1 for node in nodes]
+        targets = [ids[slot] for slot in then]
+        return cls(example_id, ids, nodes, targets, then, causal(len(ids)), domain, final)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> EncodedExample:
+        """The slots ``start`` to ``stop`` of a causal example, as an example of its own."""
+        kept = [k for k, (a, b) in enumerate(zip(self.nodes, self.then, strict=True))
+                if start <= a and b < stop]  # fmt: skip
+        return EncodedExample(
+            self.example_id,
+            self.ids[start:stop],
+            [self.nodes[k] - start for k in kept],
+            [self.targets[k] for k in kept],
+            [self.then[k] - start for k in kept],
+            causal(min(stop, len(self)) - start),
+            self.domain,
+            final=self.final and stop >= len(self),
+        )
+
+
+class Outline:
+    """What a plan needs to know of N examples.
+
+    Attributes:
+        lengths, trained: int64 [N], slots and trained actions.
+        all_causal: whether every example is a plain text.
+    """
+
+    def __init__(self, examples: Sequence[EncodedExample]) -> None:
+        self._examples = examples
+        if isinstance(examples, TokenCache):
+            self.lengths, self.trained = examples.lengths, examples.trained
+            self.all_causal = examples.all_causal
+        else:
+            self.lengths = np.array([len(example) for example in examples], np.int64)
+            self.trained = np.array([len(example.targets) for example in examples], np.int64)
+            self.all_causal = all(example.layout.is_causal for example in examples)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def name(self, number: int) -> str:
+        """The id of the example that a text was made from."""
+        if isinstance(self._examples, TokenCache):
+            return self._examples.name(number)
+        return self._examples[number].example_id
+
+    def domain(self, number: int) -> str:
+        """The domain of an example."""
+        if isinstance(self._examples, TokenCache):
+            return self._examples.domain(number)
+        return self._examples[number].domain
+
+
+class TokenCache(Sequence[EncodedExample]):
+    """The examples of a cache directory; each is read when it is used.
+
+    Attributes:
+        lengths, trained: int64 [N], slots and trained actions.
+        facts: what the writer stored besides, JSON values.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        refuse_links(folder)
+        self.facts: dict[str, Any] = json.loads((folder / _CARD).read_bytes())
+        self._domains: list[str] = self.facts["domains"]
+        self._index = _mapped(folder / "index.bin", _INDEX)
+        self._ids = _mapped(folder / "ids.bin", np.dtype(self.facts["dtype"]))
+        self._spans, self._extra, self._names = (
+            _mapped(folder / f"{name}.bin", dtype) for name, dtype in _PARTS.items()
+        )
+        whole = (len(self._ids), len(self._spans), len(self._extra), len(self._names))
+        ends = self._index[-1].item()[:4] if len(self._index) else (0, 0, 0, 0)
+        if ends != whole:
+            raise InputError(f"The token cache {folder} is damaged.", "Delete it.")
+        self.lengths = np.diff(self._index["ids"], prepend=0)
+        self.trained = self._index["trained"].astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @overload
+    def __getitem__(self, index: int) -> EncodedExample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[EncodedExample]: ...
+    def __getitem__(self, index: int | slice) -> EncodedExample | list[EncodedExample]:
+        """One example, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        ids = self._part("ids", self._ids, number).tolist()
+        name, domain = self.name(number), self.domain(number)
+        final = bool(self._index[number]["final"])
+        extra = self._part("extra", self._extra, number)
+        if len(extra):
+            count = int(self._index[number]["trained"])
+            nodes, targets, then = (extra[k * count : (k + 1) * count].tolist() for k in range(3))
+            end, positions = extra[3 * count :].reshape(2, -1)
+            layout = RowLayout(np.array(end), np.array(positions))
+            return EncodedExample(name, ids, nodes, targets, then, layout, domain, final)
+        spans = self._part("spans", self._spans, number).reshape(-1, 2).tolist()
+        then = [slot for start, stop in spans for slot in range(start, stop)]
+        nodes, targets = [slot - 1 for slot in then], [ids[slot] for slot in then]
+        return EncodedExample(name, ids, nodes, targets, then, causal(len(ids)), domain, final)
+
+    def name(self, number: int) -> str:
+        """The id of the example that a text was made from."""
+        return self._part("name", self._names, number).tobytes().decode()
+
+    def domain(self, number: int) -> str:
+        """The domain of an example."""
+        return self._domains[self._index[number]["domain"]]
+
+    @property
+    def all_causal(self) -> bool:
+        """Whether every example is a plain text."""
+        return not self.facts["has_layouts"]
+
+    def _part(self, name: str, values: np.ndarray, number: int) -> np.ndarray:
+        start = self._index[number - 1][name] if number else 0
+        return values[start : self._index[number][name]]
+
+
+def _mapped(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+    if not path.stat().st_size:  # which can't be mapped
+        return np.empty(0, dtype)
+    return np.memmap(path, dtype, "r")
+
+
+def write_cache(
+    folder: Path, examples: Iterable[EncodedExample], vocabulary: int
+) -> dict[str, Any]:
+    """Writes examples into a new directory and returns the facts that :func:`finish` stores.
+
+    Args:
+        folder: empty.
+        examples: consumed one by one.
+        vocabulary: more than the largest token id.
+    """
+    dtype = np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4")
+    domains: dict[str, int] = {}
+    ends = dict.fromkeys(("ids", "spans", "extra", "name"), 0)
+    has_layouts = False
+    files: dict[str, BinaryIO] = {}
+    try:
+        for name in ("ids", "index", *_PARTS):
+            files[name] = (folder / f"{name}.bin").open("wb")
+        rows = []
+        for example in examples:
+            spans, extra = _compact(example)
+            has_layouts |= not example.layout.is_causal
+            name = example.example_id.encode("utf-8", "replace")
+            files["ids"].write(np.array(example.ids, dtype).tobytes())
+            files["spans"].write(spans.tobytes())
+            files["extra"].write(extra.tobytes())
+            files["names"].write(name)
+            added = (len(example), spans.size, extra.size, len(name))
+            ends = {part: end + new for (part, end), new in zip(ends.items(), added, strict=True)}
+            domain = domains.setdefault(example.domain, len(domains))
+            rows.append((*ends.values(), len(example.targets), domain, example.final))
+            if len(rows) == _ROWS_AT_ONCE:
+                files["index"].write(np.array(rows, _INDEX).tobytes())
+                rows.clear()
+        files["index"].write(np.array(rows, _INDEX).tobytes())
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        for file in files.values():
+            file.close()
+    return {"domains": list(domains), "dtype": dtype.str, "has_layouts": has_layouts}
+
+
+def _compact(example: EncodedExample) -> tuple[np.ndarray, np.ndarray]:
+    """The trained stretches of a causal text; or everything that its ids do not tell."""
+    then = np.array(example.then, np.int64)
+    is_text = (
+        example.layout.is_causal
+        and (np.array(example.nodes, np.int64) == then - 1).all()
+        and (not len(then) or then[-1] < len(example))
+        and [example.ids[slot] for slot in example.then] == example.targets
+    )
+    if not is_text:
+        extra = [example.nodes, example.targets, then, example.layout.end, example.layout.positions]
+        return np.empty(0, np.int32), np.concatenate(extra, dtype=np.int64)
+    breaks = np.flatnonzero(np.diff(then) != 1) + 1
+    borders = [0, *breaks.tolist(), len(then)] if len(then) else [0]
+    spans = [(then[a], then[b - 1] + 1) for a, b in pairwise(borders)]
+    return np.array(spans, np.int32).reshape(-1), np.empty(0, np.int64)
+
+
+def open_cache(folder: Path, key: str, write: Callable[[Path], Mapping[str, Any]]) -> TokenCache:
+    """The cache with this key; made if it is not there, by one process at a time.
+
+    Args:
+        folder: holds caches.
+        key: a digest of all that decides the content.
+        write: writes the files into a new directory (:func:`write_cache`) and returns its facts.
+
+    Raises:
+        MachineError: if the disk becomes full.
+    """
+    place = folder / key
+    with explain_full_disk(folder):
+        if not (place / _CARD).is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder / f"{key}.lock"):
+                if not (place / _CARD).is_file():
+                    partial = new_folder(place)
+                    try:
+                        facts = write(partial)
+                        write_atomic(partial / _CARD, json.dumps(facts, indent=1) + "\n")
+                        shutil.rmtree(place, ignore_errors=True)
+                        partial.rename(place)
+                    finally:
+                        shutil.rmtree(partial, ignore_errors=True)
+    return TokenCache(place)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,124 @@
+"""The ``llamacpp`` back-end: GGUF files, run by llama.cpp.
+
+A child process serves the file (:mod:`codegen.models.llamacpp`) and the ``openai`` back-end
+completes requests by it. The weights stay quantized.
+
+Tokens are chosen as in the ``transformers`` back-end: by temperature and then top-p alone, without
+llama.cpp's further filters. A request's random numbers come from its seed, but llama.cpp's
+rounding depends on what else is decoded at the same time, so that the same seed can give another
+text with several slots.
+
+Limits: readers only, since llama.cpp shows no logits; no token healing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from codegen.config import parse_config
+from codegen.errors import ModelError
+from codegen.generation.backends import Endpoint
+from codegen.generation.openai import OpenAIBackend
+from codegen.generation.protocol import (
+    Completion,
+    Decoder,
+    ModelUnusable,
+    OnText,
+    Request,
+    RequestFailed,
+    SamplingParams,
+)
+from codegen.models import embedded
+from codegen.models.gguf import find_gguf, fingerprint
+from codegen.models.llamacpp import LlamaOptions, LlamaServer
+
+_MOST_SLOTS = 8  # by default; each has memory for a whole context
+_DAY_S = 86400.0
+_BODY = (("samplers", '["temperature", "top_p"]'),)
+
+
+class LlamaBackend(OpenAIBackend):
+    """Completes requests by a GGUF file.
+
+    Args:
+        server: runs the file; ends with this object.
+    """
+
+    kind = "llamacpp"
+
+    def __init__(self, server: LlamaServer) -> None:
+        # On this machine a request may wait long, and a failed one would fail again.
+        endpoint = Endpoint(
+            server.url,
+            server.model,
+            concurrency=server.options.slots,
+            timeout_s=_DAY_S,
+            retries=0,
+            body=_BODY,
+        )
+        super().__init__(endpoint)
+        self._key = server.api_key
+        self.server = server
+        self.settings = {}
+        self.style = "chat" if server.header.chat_template else "continue"
+        self.parameters = server.header.parameters if server.header.shards == 1 else None
+
+    @classmethod
+    def open(cls, model: str, **options: Any) -> LlamaBackend:
+        """The back-end for a GGUF file, a directory that holds one, or ``embedded``.
+
+        Args:
+            model: its name.
+            options: ``batch_size``, the requests at once, up to 8 of which are decoded together
+                unless ``slots`` says more; ``options``, those of :class:`LlamaOptions`.
+        """
+        chosen = _options(**options)
+        path = embedded.ensure_gguf() if model == "embedded" else find_gguf(model)
+        if path is None:
+            raise ModelError(
+                f"{model!r} is not a GGUF file.",
+                "Name a file that ends in .gguf, or use --backend transformers.",
+            )
+        return cls(LlamaServer(path, chosen))
+
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
+        """The weights, not where they are."""
+        return {"model": self.model, "model_fingerprint": fingerprint(self.server.path)}
+
+    def generate(
+        self,
+        requests: Iterable[Request],
+        params: SamplingParams,
+        decoder: Decoder,
+        on_text: OnText | None = None,
+    ) -> Iterator[Completion]:
+        """See :class:`OpenAIBackend`.
+
+        Raises:
+            ModelUnusable: if llama.cpp ended; with its reason.
+        """
+        try:
+            for made in super().generate(requests, params, decoder, on_text):
+                if made.error and self.server.ended():
+                    raise made.error
+                yield replace(made, error=self._explained(made.error)) if made.error else made
+        except (ModelUnusable, RequestFailed) as error:
+            if not self.server.ended():
+                raise
+            raise ModelUnusable(
+                f"{self.server.path} stopped: {self.server.reason()}.",
+                "Finished samples are kept. A smaller --batch-size or context needs less memory.",
+            ) from error
+
+    def _explained(self, error: RequestFailed) -> RequestFailed:
+        """The error without the server, which the user did not start."""
+        words = error.message.partition(f"{self.model!r}: ")[2] or error.message
+        remedy = "Raise it with --llama-option context=TOKENS." if "context size" in words else ""
+        return RequestFailed(f"{self.model}: {words}", error.remedy or remedy)
+
+
+def _options(batch_size: int = 1, options: Mapping[str, Any] | None = None) -> LlamaOptions:
+    given = {"slots": min(batch_size, _MOST_SLOTS), **(options or {})}
+    return parse_config(LlamaOptions, given, "--llama-option")

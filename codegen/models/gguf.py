@@ -1,0 +1,224 @@
+"""GGUF files: which file a name means, what its header says, and its fingerprint.
+
+The header is read here, and not by the library ``gguf``, for two reasons. It may come from a
+stranger: counts are bounded before anything is read by them. And a vocabulary is skipped, not
+turned into Python objects, so a look at a file takes milliseconds. The format is described in
+ggml's ``docs/gguf.md``, versions 2 and 3; big-endian files are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+import struct
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from codegen.errors import InputError, ModelError
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_NUMBERS = {
+    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+# No model comes near these; a damaged or hostile file may.
+_MOST_KEYS, _MOST_TENSORS, _MOST_ITEMS, _MOST_TEXT = 1 << 16, 1 << 20, 1 << 26, 1 << 24
+_TENSOR_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 10: "Q2_K",
+    11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS",
+    19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 29: "IQ1_M", 30: "BF16",
+    34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a GGUF file says of its model.
+
+    Attributes:
+        keys: the metadata; of an array only its number of items.
+        parameters: elements of all tensors of this file; of a model in parts, its first part's.
+        tensor_types: how many parameters each type of weights has (``Q4_1``, ``F32``).
+    """
+
+    keys: dict[str, Any]
+    parameters: int
+    tensor_types: Counter[str]
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name of the architecture."""
+        return str(self.keys.get("general.architecture", ""))
+
+    @property
+    def context(self) -> int:
+        """Tokens of context in training; 0 if the file does not say."""
+        value = self.keys.get(f"{self.architecture}.context_length", 0)
+        return value if isinstance(value, int) else 0
+
+    @property
+    def chat_template(self) -> str:
+        """The chat template (Jinja); empty for a base model."""
+        return str(self.keys.get("tokenizer.chat_template", ""))
+
+    @property
+    def shards(self) -> int:
+        """The number of files of the model."""
+        value = self.keys.get("split.count", 1)
+        return value if isinstance(value, int) and value > 1 else 1
+
+
+def find_gguf(name: str) -> Path | None:
+    """The GGUF file that a model's name means; None if it means something else.
+
+    A name ending in ``.gguf`` is a file's; a directory without ``config.json`` that holds one GGUF
+    model means that. Of a model in parts it is the first part.
+
+    Raises:
+        ModelError: if there is no such file, a directory holds several models, or a later part is
+            named.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / "config.json").exists() or (path / "adapter_config.json").exists():
+            return None
+        # Parts after the first are not models; nor are vision projectors, which go with one.
+        found = [
+            file
+            for file in sorted(path.glob("*.[gG][gG][uU][fF]"))
+            if _part(file) == 1 and not file.name.startswith("mmproj")
+        ]
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found[:4]) + (", ..." if found[4:] else "")
+            raise ModelError(f"{name} holds several GGUF files ({names}).", "Name one of them.")
+        return found[0] if found else None
+    if path.suffix.lower() != ".gguf":
+        return None
+    if not path.exists():
+        raise ModelError(f"There is no file {name!r}.", "Check the path of the GGUF file.")
+    if _part(path) != 1:
+        raise ModelError(
+            f"{name} is a later part of a model.",
+            "Name its first part, which ends in -00001-of-....gguf; the others must lie beside it.",
+        )
+    return path
+
+
+def all_parts(path: Path) -> list[Path]:
+    """The files of a model, by its first, whether they are there or not."""
+    if not (match := _SHARD.fullmatch(path.name)):
+        return [path]
+    count = int(match["count"])
+    names = (f"{match['stem']}-{i:05}-of-{count:05}{path.suffix}" for i in range(1, count + 1))
+    return [path, *(part for name in names if (part := path.with_name(name)) != path)]
+
+
+def fingerprint(path: Path) -> str:
+    """Hash of all files of a model, by its first; their names do not matter.
+
+    Raises:
+        InputError: if one cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in all_parts(path):
+        try:
+            with part.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"Cannot read {part}: {error.strerror}.") from None
+    return digest.hexdigest()
+
+
+def read_header(path: Path) -> Header:
+    """Reads the header of a GGUF file.
+
+    Raises:
+        InputError: if it is not a file, is no GGUF file, or its header is damaged.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path} is not a regular file.", "Name a GGUF file.")
+        with path.open("rb") as file:
+            return _read_header(file, path)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except (EOFError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged: {error}.", "Fetch the file again and compare its size."
+        ) from None
+
+
+def _read_header(file: BinaryIO, path: Path) -> Header:
+    magic = file.read(4)
+    if magic != b"GGUF":
+        raise InputError(
+            f"{path} is not a GGUF file: it begins with {magic!r}.",
+            "Name a GGUF file, or a directory with safetensors.",
+        )
+    version = _number(file, "I")
+    if version not in (2, 3):
+        raise ValueError(f"version {version} of the format is not 2 or 3")
+    tensors = _bounded(_number(file, "Q"), _MOST_TENSORS, "tensors")
+    keys = {}
+    for _ in range(_bounded(_number(file, "Q"), _MOST_KEYS, "keys")):
+        name = _text(file)
+        keys[name] = _value(file, _number(file, "I"))
+    types: Counter[str] = Counter()
+    for _ in range(tensors):
+        _text(file)
+        size = 1
+        for _ in range(_bounded(_number(file, "I"), 8, "dimensions")):
+            size *= _bounded(_number(file, "Q"), 1 << 40, "elements")
+        number = _number(file, "I")
+        types[_TENSOR_TYPES.get(number, f"type {number}")] += size
+        _number(file, "Q")
+    return Header(keys, types.total(), types)
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    if kind == _STRING:
+        return _text(file)
+    if kind != _ARRAY:
+        if kind not in _NUMBERS:
+            raise ValueError(f"a value of the unknown type {kind}")
+        return _number(file, _NUMBERS[kind])
+    items, count = _number(file, "I"), _bounded(_number(file, "Q"), _MOST_ITEMS, "items")
+    if items == _STRING:
+        for _ in range(count):
+            file.seek(_bounded(_number(file, "Q"), _MOST_TEXT, "bytes of text"), 1)
+    elif items in _NUMBERS:
+        file.seek(count * struct.calcsize(_NUMBERS[items]), 1)
+    else:
+        raise ValueError(f"an array of the type {items}")
+    return count
+
+
+def _number(file: BinaryIO, form: str) -> Any:
+    return struct.unpack(f"<{form}", _bytes(file, struct.calcsize(f"<{form}")))[0]
+
+
+def _text(file: BinaryIO) -> str:
+    length = _bounded(_number(file, "Q"), _MOST_TEXT, "bytes of text")
+    return _bytes(file, length).decode("utf-8", "replace")
+
+
+def _bytes(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) < count:
+        raise EOFError("it ends within its header")
+    return data
+
+
+def _bounded(count: int, most: int, what: str) -> int:
+    if count > most:
+        raise ValueError(f"its header speaks of {count:,} {what}")
+    return count
+
+
+def _part(path: Path) -> int:
+    match = _SHARD.fullmatch(path.name)
+    return int(match["number"]) if match else 1

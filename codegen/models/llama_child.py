@@ -1,0 +1,64 @@
+"""The process that runs llama.cpp's server; started by :mod:`codegen.models.llamacpp`.
+
+It is run as a file, so it imports nothing of ours. Standard input gives one line, a JSON object
+with the settings, and then stays open as long as the parent lives: its end ends this process,
+whatever killed the parent. Standard output gives one line, the server's address. llama.cpp writes
+its errors to standard error.
+"""
+
+import fcntl
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Serves until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    output = os.dup(1)
+    os.dup2(2, 1)  # whatever else is printed
+    line = b""
+    while not line.endswith(b"\n"):  # not buffered: nothing may be read ahead
+        byte = os.read(0, 1)
+        if not byte:
+            return
+        line += byte
+    settings = json.loads(line)
+    # The kernel sends SIGIO, which ends a process, when the pipe is closed. A thread could not
+    # watch it: the binding holds the interpreter's lock while it loads a model.
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:  # closed before that
+        return
+
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # a failed assertion would start a debugger
+    binding: Any = importlib.import_module("xllamacpp")  # compiled, without types
+    params = binding.CommonParams()
+    params.model.path = settings["path"]
+    params.model_alias = {settings["name"]}
+    params.hostnames = ["127.0.0.1"]
+    params.port = settings["port"]
+    params.api_keys = [settings["api_key"]]
+    params.n_parallel = settings["slots"]
+    params.n_ctx = settings["slots"] * settings["context"]
+    params.n_gpu_layers = settings["gpu_layers"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    params.cache_ram_mib = 0
+    params.ui = False
+    params.verbosity = 1  # errors
+    try:
+        server = binding.Server(params)
+    except RuntimeError:  # the binding gives no reason; llama.cpp has written it to standard error
+        sys.exit(1)
+    os.write(output, server.listening_address.encode() + b"\n")
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

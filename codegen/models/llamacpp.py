@@ -1,0 +1,163 @@
+"""GGUF files, run by llama.cpp's own server in a child process (xllamacpp, the extra ``gguf``).
+
+:class:`LlamaServer` starts the child, which listens on 127.0.0.1 alone and wants an API key that
+is drawn for it. The key goes to the child through its standard input, so it is in no argument list,
+environment or file. llama.cpp ends the whole process on some damaged files; here that is the
+child, and the caller gets one line. The weights stay quantized as they are in the file.
+
+Limit: what a request costs in memory is known to llama.cpp alone; where the context does not fit,
+it refuses to start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+from typing import IO, Any
+
+from codegen.config import Config, setting
+from codegen.errors import ModelError
+from codegen.models.gguf import read_header
+
+INSTALL = "Install it with: pip install 'codegen-toolkit[gguf]'."
+_CHILD = Path(__file__).with_name("llama_child.py")
+_CONTEXT = 4096  # by default at most; memory grows with it
+_LOG_TAIL = 65536
+_MOMENT_S = 0.2
+_REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
+_ERROR = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w~]+: +")  # begins a line of llama.cpp's log
+
+
+class LlamaOptions(Config):
+    """How llama.cpp runs a model."""
+
+    context: int = setting(
+        0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0
+    )
+    threads: int = setting(0, "CPU threads; 0: one per physical core", ge=0, le=1024)
+    gpu_layers: int = setting(-1, "layers on the GPU; -1: as many as fit", ge=-1)
+    slots: int = setting(8, "requests decoded at once", ge=1, le=256)
+
+
+class LlamaServer:
+    """A llama.cpp server with one model, alive until ``close()`` or the end of this process.
+
+    Args:
+        port: to listen on; 0: any.
+        api_key: by default one is drawn.
+
+    Attributes:
+        url: base URL of its routes, without ``/v1``.
+        api_key: every route but ``/health`` wants it as a bearer token.
+        model: the model's name on the server: the file's.
+        header: what the file says of its model.
+
+    Raises:
+        InputError: if it is no GGUF file, or its header is damaged.
+        ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
+    """
+
+    def __init__(
+        self, path: Path, options: LlamaOptions | None = None, port: int = 0, api_key: str = ""
+    ) -> None:
+        self.options = options or LlamaOptions()
+        self.header = read_header(path)
+        if importlib.util.find_spec("xllamacpp") is None:
+            raise ModelError(f"{path} needs llama.cpp, which is not installed.", INSTALL)
+        self.path = path
+        self.model = path.stem
+        self.api_key = api_key or secrets.token_urlsafe(24)
+        settings = {
+            **self.options.model_dump(),
+            "context": self.options.context or min(self.header.context or _CONTEXT, _CONTEXT),
+            "threads": self.options.threads or physical_cores(),
+            "path": str(path),
+            "name": self.model,
+            "api_key": self.api_key,
+            "port": port,
+        }
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
+        self._child = subprocess.Popen(
+            [sys.executable, str(_CHILD)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self.close = weakref.finalize(self, _end, self._child, self._log, os.getpid())
+        try:
+            self.url = self._start(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, settings: dict[str, Any]) -> str:
+        assert self._child.stdin and self._child.stdout
+        try:
+            self._child.stdin.write(json.dumps(settings).encode() + b"\n")
+            self._child.stdin.flush()
+        except BrokenPipeError:
+            pass  # the reason follows
+        address = self._child.stdout.readline().decode().strip()
+        if not address:
+            self._child.wait()
+            raise ModelError(f"{self.path} does not load: {self.reason()}.", _REMEDY)
+        return address
+
+    def ended(self) -> bool:
+        """Whether the child is gone; after a broken connection it may take a moment."""
+        try:
+            self._child.wait(_MOMENT_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def reason(self) -> str:
+        """Why the child ended, by its log and its exit status."""
+        end = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, end - _LOG_TAIL))
+        lines = self._log.read().decode("utf-8", "replace").splitlines()
+        errors = [line for line in lines if _ERROR.match(line)]
+        others = [line for line in lines if line.strip() and not _ERROR.match(line)]
+        status = self._child.poll()
+        if status is not None and status < 0:
+            # An assertion's or C++'s words; its errors are those of requests before.
+            words = f"llama.cpp was ended by {signal.Signals(-status).name}"
+            words += f" ({others[-1].strip()})" if others else ""
+        else:
+            words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
+        words = " ".join(_ERROR.sub("", words).split()).rstrip(".")
+        return words if len(words) <= 300 else words[:297] + "..."
+
+
+def _end(child: subprocess.Popen[bytes], log: IO[bytes], parent: int) -> None:
+    if os.getpid() != parent:  # a fork's copy of the object
+        return
+    child.kill()
+    child.wait()
+    for stream in (child.stdin, child.stdout, log):
+        if stream:
+            stream.close()
+
+
+def physical_cores() -> int:
+    """The physical cores that this process may use; two threads of one core share its units."""
+    cpus = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    cores = set()
+    for cpu in cpus:
+        try:
+            place = f"/sys/devices/system/cpu/cpu{cpu}/topology/core_cpus_list"
+            cores.add(Path(place).read_text(encoding="ascii"))
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)

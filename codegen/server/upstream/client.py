@@ -1,0 +1,199 @@
+"""HTTP to one server: JSON and streams of JSON, of bounded size, cancelled by closing.
+
+The API key goes into the request's header and nowhere else. Redirects are refused, so that it stays
+with its host; proxies are never used for loopback. A server's words may quote the request, and so
+a document or the key: they are in no message of :class:`Trouble`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from codegen.generation.backends import is_loopback
+
+_MOST_BYTES = 8 << 20  # of one answer
+_MOST_EVENT_BYTES = 1 << 20
+_CONNECT_S = 5.0
+_ANSWER_S = 10.0  # for a whole answer that is not streamed
+_CODE = re.compile(r"[\w.-]{1,60}")
+_GONE = frozenset({502, 503, 504})
+
+
+class Trouble(Exception):
+    """A request without a usable answer.
+
+    Attributes:
+        status: of HTTP, 0 if there was no answer.
+        words: the server's own, for the user's eyes alone.
+        wait_s: how long the server asks to wait.
+    """
+
+    def __init__(self, message: str, status: int = 0, words: str = "", wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status, self.words, self.wait_s = status, words, wait_s
+
+    @property
+    def lost(self) -> bool:
+        """Whether the server seems to be gone for now, and not only this request to have failed."""
+        return not self.status or self.status in _GONE
+
+    @property
+    def busy(self) -> bool:
+        """Whether the server asks for fewer requests."""
+        return self.status == 429
+
+
+class Client:
+    """An asynchronous context; for one event loop.
+
+    Args:
+        base: the URL below which OpenAI's routes are.
+        key: for the header, or empty.
+        connections: most at once.
+    """
+
+    def __init__(self, base: str, key: str, connections: int = 16) -> None:
+        self.base = base
+        self.root = base.removesuffix("/v1")
+        headers = {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        self._http = httpx2.AsyncClient(
+            headers=headers,
+            trust_env=not is_loopback(base),
+            follow_redirects=False,
+            timeout=httpx2.Timeout(None, connect=_CONNECT_S),
+            limits=httpx2.Limits(max_connections=connections, keepalive_expiry=4.0),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(kind, error, traceback)
+
+    async def json(self, url: str, body: Any = None, timeout_s: float = _ANSWER_S) -> Any:
+        """The object that the server answers, to a GET request if there is no body.
+
+        Raises:
+            Trouble: if there is none.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self._rows(url, body)) as rows:
+                return await anext(rows, None)
+        except TimeoutError:
+            raise Trouble(f"no answer within {timeout_s:g} s") from None
+
+    async def stream(self, url: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The objects of a stream as they come, or the only one of a server that does not stream.
+
+        Closing it, as cancelling does, closes the connection: servers then stop.
+
+        Raises:
+            Trouble: also for an error that comes in the stream.
+        """
+        async with aclosing(self._rows(url, {**body, "stream": True})) as rows:
+            async for row in rows:
+                if not isinstance(row, dict):
+                    raise Trouble("a part of its answer is no JSON object")
+                if error := row.get("error"):
+                    raise _of_error(500, error)
+                yield row
+
+    async def _rows(self, url: str, body: Any) -> AsyncGenerator[Any]:
+        content = None if body is None else json.dumps(body).encode("ascii")
+        try:
+            async with self._http.stream(
+                "GET" if body is None else "POST",
+                url,
+                content=content,
+                headers={"Content-Type": "application/json"} if content else None,
+            ) as response:
+                kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+                if response.status_code != 200:
+                    raise _refused(response, await _text(response))
+                if kind == "text/event-stream":
+                    async for event in httpx2.EventSource(response, _MOST_EVENT_BYTES):
+                        if event.data == "[DONE]":
+                            return
+                        yield json.loads(event.data)
+                elif kind in ("application/json", ""):
+                    yield json.loads(await _text(response))
+                else:
+                    raise Trouble(f"it answers {_code(kind) or 'something else'}, no JSON", 415)
+        except httpx2.TimeoutException:
+            raise Trouble(f"no connection within {_CONNECT_S:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise Trouble(f"no connection ({_reason(error)})") from None
+        except (ValueError, RecursionError):
+            raise Trouble("its answer is not JSON") from None
+
+
+async def _text(response: httpx2.Response) -> str:
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise Trouble(f"its answer is larger than {_MOST_BYTES >> 20} MiB", 413)
+        parts.append(part)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def _refused(response: httpx2.Response, text: str) -> Trouble:
+    """What a status other than success means."""
+    status = response.status_code
+    if 300 <= status < 400:
+        return Trouble(f"HTTP {status}, a redirect", status, response.headers.get("Location", ""))
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError):
+        row = ""
+    trouble = _of_error(status, row.get("error", row) if isinstance(row, dict) else row)
+    wait = response.headers.get("Retry-After", "")
+    trouble.wait_s = float(wait) if wait.isdecimal() else 0.0
+    return trouble
+
+
+def _of_error(status: int, error: Any) -> Trouble:
+    code = words = ""
+    if isinstance(error, dict):
+        code = _code(error.get("code")) or _code(error.get("type"))
+        words = str(error.get("message") or error.get("detail") or "")
+    elif isinstance(error, str):
+        words = error
+    return Trouble(f"HTTP {status}" + (f" ({code})" if code else ""), status, words)
+
+
+def _code(value: Any) -> str:
+    """A short name such as ``model_not_found``; no sentence, which could quote anything."""
+    found = isinstance(value, str) and _CODE.fullmatch(value.replace("/", "."))
+    return value if isinstance(value, str) and found else ""
+
+
+def _reason(error: Exception) -> str:
+    """The innermost reason that the system gives."""
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    named = (getattr(cause, "strerror", None) for cause in reversed(causes))
+    return next(filter(None, named), None) or type(causes[0]).__name__
+
+
+def host_of(url: str) -> str:
+    """Host and port, for messages."""
+    return urlsplit(url).netloc

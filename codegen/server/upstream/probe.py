@@ -1,0 +1,270 @@
+"""What a server offers, found out by a few tiny requests; nothing is believed.
+
+The ways to ask for the text between a prefix and a suffix are tried in this order, and the first
+that works is taken:
+
+1. llama.cpp's ``/infill``, if ``/props`` shows llama.cpp and its model has the tokens for it;
+2. ``suffix`` of ``/completions``, if the prompt gets longer by it: many servers ignore it;
+3. the sentinels of the model's family in a raw prompt, if the server reads them as one token each;
+4. ``/fim/completions``, the route of Mistral;
+5. the text before the cursor alone, if ``/completions`` takes a raw prompt;
+6. chat.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.errors import CodegenError, ConfigError, ModelError, nearest
+from codegen.server.prompts import FAMILIES, Family, Layout, preferred
+from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.prompts import Kind, Way
+from codegen.terminal import one_line
+
+_NAMES = (
+    ("santacoder", r"santacoder"),
+    ("starcoder", r"starcoder|granite|stable-?code"),
+    ("deepseek", r"deepseek"),
+    ("codellama", r"code-?llama"),
+    ("codestral", r"codestral|mistral"),
+    ("qwen", r"qwen|codegemma"),
+)
+_RAW_TOKENS = 6  # more than "a = 1" has: then the server puts a template around it
+_EXTRA_TOKENS = 5  # what a prompt of sentinels has beside them
+_PROMPT = "def add(a, b):\n    return"
+_SUFFIX = "\n\n\nprint(add(1, 2))\n"
+_LOADING_S = 60.0
+_LISTED = 5  # names of models in a message
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a server offers.
+
+    Attributes:
+        model: its name there.
+        way: how completions are asked for.
+        context: most tokens of a prompt and its completion; 0 if the server does not say.
+    """
+
+    model: str
+    way: Way
+    context: int
+
+
+class Unreachable(ModelError):
+    """No server answers, or it is still starting: it may come back."""
+
+
+async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
+    """Asks a server what it offers.
+
+    Args:
+        client: of the server.
+        model: its name there; empty for the only one.
+        fim: how completions are to be asked for: ``auto``, ``infill``, ``suffix``, ``route``,
+            ``none``, ``chat``, or a family of sentinels.
+        layout: order of the sentinels.
+
+    Raises:
+        Unreachable, ModelError, ConfigError: in one line, what is wrong.
+    """
+    try:
+        rows = await _models(client)
+        props = await _props(client)
+        name, row = _chosen(client, rows, model)
+        settings = props.get("default_generation_settings")
+        context = _number(settings, "n_ctx") if isinstance(settings, dict) else 0
+        context = context or _number(row, "max_model_len")
+        async for way in _Ways(client, name, fim, layout, bool(props)).found():
+            return Offer(name, way, context)
+    except Trouble as trouble:
+        raise _error(client, trouble) from None
+    wish = "no way to ask for completions" if fim == "auto" else f"no completions by --fim {fim}"
+    raise ModelError(
+        f"The server at {host_of(client.base)} offers {wish} of the model {name!r}.",
+        "Check --model, or choose --fim auto." if fim != "auto" else "Check --model.",
+    )
+
+
+# ------------------------------------------------------------------ the server and its models
+
+
+async def _models(client: Client) -> list[dict[str, Any]]:
+    """The rows of ``/models``; empty if the server has no such route."""
+    try:
+        found = await client.json(f"{client.base}/models")
+    except Trouble as trouble:
+        if trouble.status in (404, 405, 501):
+            return []
+        raise
+    rows = found.get("data") if isinstance(found, dict) else None
+    if not isinstance(rows, list):
+        raise Trouble("it answers something else", 415)
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+
+async def _props(client: Client) -> dict[str, Any]:
+    """llama.cpp's properties; empty if it is another server."""
+    try:
+        found = await client.json(f"{client.root}/props")
+    except Trouble as trouble:
+        if trouble.lost:
+            raise
+        return {}
+    known = isinstance(found, dict) and "default_generation_settings" in found
+    return found if known else {}
+
+
+def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple[str, Any]:
+    """The model's name on the server, and its row."""
+    known = {row["id"]: row for row in rows}
+    names = list(known)
+    shown = ", ".join(one_line(name) for name in names[:_LISTED])
+    shown += f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    if not model:
+        if len(names) == 1:
+            return names[0], known[names[0]]
+        if not names:
+            raise ModelError(
+                f"The server at {host_of(client.base)} lists no models at {client.base}/models.",
+                "Check --upstream (it ends in /v1 for most servers), or name a model with --model.",
+            )
+        raise ConfigError(
+            f"The server at {host_of(client.base)} has several models: {shown}.",
+            "Choose one with --model.",
+        )
+    for name in (model, f"{model}:latest"):  # as Ollama lists them
+        if name in known or not known:
+            return name, known.get(name)
+    hint = nearest(model, names) or "Choose another with --model."
+    raise ModelError(
+        f"The server at {host_of(client.base)} has no model {model!r}; it has {shown}.", hint
+    )
+
+
+def _error(client: Client, trouble: Trouble) -> CodegenError:
+    """What trouble means at the start, with what to do."""
+    where = f"The server at {host_of(client.base)}"
+    said = f": {one_line(trouble.words, 200)}" if trouble.words else ""
+    if trouble.lost:
+        remedy = "Start it, or check --upstream." if not trouble.status else "Try again later."
+        return Unreachable(f"{where} does not answer: {trouble}{said}.", remedy)
+    if trouble.status in (401, 403):
+        remedy = "Name the environment variable that holds a valid key with --api-key-env."
+        return ModelError(f"{where} refuses the API key: {trouble}.", remedy)
+    if 300 <= trouble.status < 400:
+        return ModelError(f"{where} answers with {trouble}{said}.", "Check --upstream.")
+    if trouble.status == 415:
+        remedy = "Check --upstream: it ends in /v1 for most servers."
+        return ModelError(f"{where} does not speak OpenAI's protocol: {trouble}.", remedy)
+    return ModelError(f"{where} refuses the simplest request: {trouble}{said}.", "Check --model.")
+
+
+# ------------------------------------------------------------------ the ways
+
+
+class _Ways:
+    """The ways that work, best first; a wish other than ``auto`` leaves one."""
+
+    def __init__(
+        self, client: Client, model: str, fim: str, layout: Layout, is_llama: bool
+    ) -> None:
+        self.client, self.model, self.is_llama = client, model, is_llama
+        self.fim = "none" if layout == "prefix" and fim == "auto" else fim
+        self.layout: Layout = layout
+        self.text_url = f"{client.base}/completions"
+
+    async def found(self) -> AsyncGenerator[Way]:
+        """Tries them one after the other."""
+        wish = self.fim
+        if wish in ("auto", "infill") and self.is_llama and await self._infill():
+            yield Way("infill", f"{self.client.root}/infill", native=True)
+        raw = 0
+        if wish not in ("infill", "chat", "route"):
+            raw = await self._tokens("a = 1")
+        if wish in ("auto", "suffix") and raw and await self._takes_suffix():
+            yield Way("suffix", self.text_url)
+        families = self._families()
+        if raw and families and await self._reads_sentinels(families):
+            yield self._text_way("sentinels", preferred(families))
+        if wish in ("auto", "route") and await self._takes(self._fim_url(), suffix=_SUFFIX):
+            yield Way("fim", self._fim_url())
+        if wish in ("auto", "none") and raw and raw <= _RAW_TOKENS:
+            yield self._text_way("prefix")
+        if wish in ("auto", "chat"):
+            for tokens, temperature in (("max_tokens", True), ("max_completion_tokens", False)):
+                url = f"{self.client.base}/chat/completions"
+                asked = {"messages": [{"role": "user", "content": "Say yes."}], tokens: 16}
+                asked |= {"temperature": 0} if temperature else {}
+                if await self._answers(url, asked):
+                    yield Way("chat", url, tokens=tokens, temperature=temperature)
+
+    def _fim_url(self) -> str:
+        return f"{self.client.base}/fim/completions"
+
+    def _text_way(self, kind: Kind, family: Family | None = None) -> Way:
+        """llama.cpp's own route where there is one: it takes a slot."""
+        if self.is_llama:
+            return Way(kind, f"{self.client.root}/completion", native=True, family=family)
+        return Way(kind, self.text_url, family=family)
+
+    def _families(self) -> list[Family]:
+        """The sentinels to try: those asked for, else by the model's name."""
+        name = self.fim
+        if name == "auto":
+            name = next((n for n, known in _NAMES if re.search(known, self.model, re.I)), "")
+        found = [family for family in FAMILIES if name and name in family.name]
+        if self.layout in ("psm", "spm"):
+            found = [family for family in found if family.suffix_first == (self.layout == "spm")]
+        return found
+
+    async def _infill(self) -> bool:
+        asked = {"input_prefix": _PROMPT, "input_suffix": _SUFFIX, "n_predict": 1}
+        return await self._answers(f"{self.client.root}/infill", asked)
+
+    async def _takes_suffix(self) -> bool:
+        """Whether the model sees a suffix."""
+        without = await self._tokens(_PROMPT)
+        return 0 < without < await self._tokens(_PROMPT, suffix=_SUFFIX) - 2
+
+    async def _reads_sentinels(self, families: Sequence[Family]) -> bool:
+        """Whether the sentinels of a family are one token each."""
+        family = preferred(families)
+        assert family
+        parts = {"prefix": "a", "suffix": "b"}
+        prompt = "".join(parts.get(part, part) for part in family.parts)
+        marks = sum(part not in parts for part in family.parts if part)
+        tokens = await self._tokens(prompt)
+        return bool(tokens) and tokens <= marks + _EXTRA_TOKENS
+
+    async def _tokens(self, prompt: str, **more: str) -> int:
+        """The length of a prompt as the server counts; 0 if it refuses, -1 if it does not say."""
+        row = await self._post(self.text_url, {"prompt": prompt, "max_tokens": 1, **more})
+        return (_number(row.get("usage"), "prompt_tokens") or -1) if row else 0
+
+    async def _takes(self, url: str, **more: str) -> bool:
+        return await self._answers(url, {"prompt": _PROMPT, "max_tokens": 1, **more})
+
+    async def _answers(self, url: str, asked: dict[str, Any]) -> bool:
+        return bool(await self._post(url, asked))
+
+    async def _post(self, url: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer, None if the server refuses this request alone."""
+        try:
+            # The first request may have to wait until the model is loaded.
+            found = await self.client.json(url, {"model": self.model, **asked}, _LOADING_S)
+        except Trouble as trouble:
+            if trouble.lost or trouble.busy or trouble.status in (401, 403):
+                raise
+            return None
+        known = isinstance(found, dict) and not found.get("error")
+        return found if known else None
+
+
+def _number(row: Any, name: str) -> int:
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,0 +1,217 @@
+"""What a server is sent: the text around the cursor, in the way that the server takes it.
+
+There is no tokenizer here, so windows are measured in characters. A window begins where the local
+model's would (:func:`codegen.server.prompts.window_start`), other files come first, oldest first:
+while one types, the prompt's beginning stays the same, and the server's prefix cache holds.
+
+Text of a document never becomes a control token: where sentinels are sent in a prompt, what spells
+one in the text is broken up. Text of other files is sent without what looks like a secret, and so
+is the document itself where the server is not on this machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codegen.server.prompts import Family, window_start
+from codegen.server.requests import CompletionRequest, Snippet
+from codegen.server.secrets import redact
+
+Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
+
+_SHARE = 0.25  # of the window for other files, and of the rest for the text after the cursor
+_FILE_MARKS = {"qwen": "<|file_sep|>", "starcoder": "<file_sep>"}
+_MOST_STOPS = 4  # that OpenAI's API takes
+CURSOR = "<CURSOR>"
+_INSTRUCTION = (
+    f"Complete the code at {CURSOR}. Reply with the text that replaces {CURSOR} and nothing else: "
+    "no explanation, no Markdown, and nothing of the text before or after it."
+)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a server is asked for a completion.
+
+    Attributes:
+        kind: ``infill`` (llama.cpp's route), ``suffix`` (OpenAI's field), ``sentinels`` (in a raw
+            prompt), ``fim`` (Mistral's route), ``prefix`` (the text before the cursor alone) or
+            ``chat`` (an instruction).
+        url: of the route.
+        native: whether the route takes llama.cpp's own fields.
+        family: of the sentinels.
+        tokens: name of the field with the most tokens.
+        temperature: whether there may be one.
+    """
+
+    kind: Kind
+    url: str
+    native: bool = False
+    family: Family | None = None
+    tokens: str = "max_tokens"
+    temperature: bool = True
+
+    @property
+    def words(self) -> str:
+        """For the status line."""
+        return {
+            "infill": "/infill",
+            "suffix": "completions with a suffix",
+            "sentinels": f"sentinels of {self.family.name if self.family else ''}",
+            "fim": "/v1/fim/completions",
+            "prefix": "the text before the cursor alone",
+            "chat": "chat",
+        }[self.kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The text that is sent.
+
+    Attributes:
+        prefix, suffix: around the cursor.
+        snippets: of other files, those that fit.
+        path, language: of the document.
+        seen: how many characters before the cursor the prefix is made from.
+    """
+
+    prefix: str
+    suffix: str
+    snippets: tuple[Snippet, ...]
+    path: str
+    language: str
+    seen: int
+
+
+def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
+    """The text around a request's cursor.
+
+    Args:
+        request: whose text it is.
+        chars: most characters of the prompt.
+        remote: whether the server is on another machine.
+    """
+    snippets: list[Snippet] = []
+    left = int(chars * _SHARE)
+    for snippet in reversed(request.snippets):
+        left -= len(snippet.text)
+        if left < 0:
+            break
+        snippets.insert(0, Snippet(_name(snippet.name), _valid(redact(snippet.text))))
+    room = chars - sum(len(snippet.text) for snippet in snippets)
+    suffix = request.suffix[: int(room * _SHARE)]
+    if len(suffix) < len(request.suffix) and "\n" in suffix:
+        suffix = suffix[: suffix.rindex("\n") + 1]  # whole lines
+    room -= len(suffix)
+    prefix = request.prefix
+    if len(prefix) > room:
+        prefix = prefix[window_start(prefix, len(prefix) - room, len(prefix) - room // 2) :]
+    if remote:
+        prefix, suffix = redact(prefix), redact(suffix)
+    seen = min(len(request.prefix), room + 1)
+    path = _name(request.path.rpartition("/")[2])
+    return Window(_valid(prefix), _valid(suffix), tuple(snippets), path, request.language, seen)
+
+
+def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tuple[str, ...]) -> Any:
+    """The JSON object that asks for one completion."""
+    asked: dict[str, Any] = {"n_predict" if way.native else way.tokens: tokens}
+    if way.temperature:
+        asked["temperature"] = temperature
+    if stops and way.kind != "chat":
+        asked["stop"] = list(stops[:_MOST_STOPS])
+    if way.kind == "infill":
+        extra = [{"filename": one.name, "text": one.text} for one in text.snippets]
+        asked |= {
+            "input_prefix": text.prefix,
+            "input_suffix": text.suffix,
+            "input_extra": extra,
+            "prompt": "",
+        }
+    elif way.kind == "chat":
+        asked["messages"] = [
+            {"role": "system", "content": _INSTRUCTION},
+            {"role": "user", "content": _question(text)},
+        ]
+    elif way.kind == "sentinels":
+        asked["prompt"] = _filled(way.family, text)
+    else:
+        asked["prompt"] = _files(text, "", plain) + plain(text.prefix)
+        if way.kind != "prefix":
+            asked["suffix"] = plain(text.suffix)
+    return asked
+
+
+def _filled(family: Family | None, text: Window) -> str:
+    assert family
+    parts = {"prefix": plain(text.prefix), "suffix": plain(text.suffix)}
+    mark = next((m for name, m in _FILE_MARKS.items() if name in family.name), "")
+    return _files(text, mark, plain) + "".join(parts.get(part, part) for part in family.parts)
+
+
+def _files(text: Window, mark: str, safe: Callable[[str], str]) -> str:
+    """Other files, and the name of this one."""
+    if not text.snippets:
+        return ""
+    begin = mark or "# "
+    files = "".join(f"{begin}{safe(one.name)}\n{safe(one.text)}\n" for one in text.snippets)
+    return f"{files}{begin}{safe(text.path or 'current file')}\n"
+
+
+def _question(text: Window) -> str:
+    def safe(part: str) -> str:
+        return plain(part).replace(CURSOR, "< CURSOR>")
+
+    files = _files(text, "", safe)
+    name = safe(text.path) or "the file"
+    code = f"{safe(text.prefix)}{CURSOR}{safe(text.suffix)}"
+    return f"{files}{name} ({text.language or 'code'}):\n\n{code}"
+
+
+# ------------------------------------------------------------------ the text of a document
+
+# What tokenizers of code models know as one token.
+_CONTROL = re.compile(
+    r"<\|[^<>|\n]{1,40}\|>|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+    r"|</?s>|<(?:unk|pad|bos|eos|EOT|PRE|SUF|MID|reponame|filename)>|<(?:start|end)_of_turn>"
+    r"|<(?:fim|issue|jupyter|commit|gh|repo|file|empty)[-_][a-z_]+>"
+    r"|\[/?(?:INST|SUFFIX|PREFIX|MIDDLE|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"
+)
+
+
+def plain(text: str) -> str:
+    """A text without control tokens: a space is put into what spells one."""
+    return _CONTROL.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
+
+
+def _valid(text: str) -> str:
+    """Without lone surrogates, which JSON parsers refuse."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _name(name: str) -> str:
+    return _valid(" ".join(name.split())[:200])
+
+
+# ------------------------------------------------------------------ what a chat model answers
+
+_FENCE = re.compile(r"\s*```[^\n]*\n")
+
+
+def code_of(answer: str, prefix: str) -> str:
+    """The text to insert, of a chat model's answer, which may be growing."""
+    fence = _FENCE.match(answer)
+    if fence or answer.lstrip().startswith("```"):
+        answer = answer[fence.end() :] if fence else ""
+        answer = answer.partition("\n```")[0]
+    answer = answer.replace(CURSOR, "")
+    line = prefix[prefix.rfind("\n") + 1 :]
+    for begun in (line, line.lstrip()):  # models like to begin with the line that is there
+        if begun and answer.startswith(begun):
+            return answer[len(begun) :]
+    return answer

@@ -1,0 +1,485 @@
+"""A server in the place of a model: its worker streams completions and outlives its absences.
+
+A request whose answer is not wanted any more is cancelled by closing its connection, at once. So is
+one whose suggestion has come to its end.
+
+If the server is gone, requests wait for it until their deadlines and are asked again. One task asks
+after it, at growing intervals, and finds out anew what it offers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from codegen.errors import CodegenError
+from codegen.records import FinishReason
+from codegen.server.metrics import Metrics
+from codegen.server.prompts import Layout
+from codegen.server.requests import (
+    Candidate,
+    Completion,
+    DocumentKey,
+    ServerLimits,
+    Status,
+    Unavailable,
+)
+from codegen.server.schedule import Cancelled, Job, JobQueue, Matches, OnText, Outcome
+from codegen.server.text import StopRule, safe_text
+from codegen.server.upstream.client import Client, Trouble, host_of
+from codegen.server.upstream.probe import Offer, Unreachable, probe
+from codegen.server.upstream.prompts import Window, body, code_of, window
+
+log = logging.getLogger(__name__)
+
+_CHARS_A_TOKEN = 3.0  # fewer than code has
+_DENSE = 1.2  # for text that turned out to have more tokens
+_FIRST_S, _LONGEST_S = 0.25, 15.0  # between questions whether the server is back
+_BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
+_VARIED = 0.8  # temperature of further candidates
+_MARGIN = 16  # tokens
+
+
+class Upstream:
+    """A server as the engine's source of text (:class:`codegen.server.engine.Source`).
+
+    Args:
+        base: URL below which OpenAI's routes are.
+        model: its name on the server; empty for the only one.
+        key: API key, or empty.
+        fim: how completions are asked for (:func:`~codegen.server.upstream.probe.probe`).
+        layout: order of sentinels.
+        limits: its ``context_tokens`` counts.
+        remote: whether the server is on another machine.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        *,
+        model: str = "",
+        key: str = "",
+        fim: str = "auto",
+        layout: Layout = "auto",
+        limits: ServerLimits | None = None,
+        remote: bool = False,
+    ) -> None:
+        self.name = model or "upstream"
+        self.device = host_of(base)
+        self.limit = self._most = (limits or ServerLimits()).context_tokens
+        self.remote = remote
+        self.offer: Offer | None = None
+        self.on_status: Callable[[Status], None] | None = None
+        self.status = Status("Warning", f"Waiting for the server at {self.device}.", busy=True)
+        self._base, self._key = base, key
+        self._wish = model, fim, layout
+
+    def check(self) -> None:
+        """Finds out what the server offers.
+
+        Raises:
+            Unreachable: if it does not answer.
+            ModelError, ConfigError: if it can't be used.
+        """
+
+        async def once() -> Offer:
+            async with self.client() as client:
+                return await self.ask(client)
+
+        self.accept(asyncio.run(once()))
+
+    def client(self, connections: int = 1) -> Client:
+        """A new client of the server."""
+        return Client(self._base, self._key, connections)
+
+    async def ask(self, client: Client) -> Offer:
+        """What the server offers."""
+        return await probe(client, *self._wish)
+
+    def accept(self, offer: Offer) -> None:
+        """Completions are asked for like this from now on."""
+        self.offer = offer
+        self.name = offer.model
+        self.limit = min(self._most, offer.context or self._most)
+        self.report("Normal", f"{self.name} at {self.device} is ready ({offer.way.words}).")
+
+    def report(self, kind: str, message: str) -> None:
+        """Tells editors, if it is news."""
+        if (status := Status(kind, message)) != self.status:
+            self.status = status
+            if self.on_status:
+                self.on_status(status)
+
+    def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
+        """See :class:`codegen.server.engine.Source`."""
+        return _Worker(self, queue, limits, metrics)
+
+
+@dataclass
+class _Path:
+    """One candidate while it comes.
+
+    Attributes:
+        raw: what the server has sent.
+        text: of it, what belongs to the candidate.
+        pieces: of the stream that had text, about as many as tokens.
+        finish: why it ended.
+        prompt, cached: tokens of the prompt, and of them those that the server had, if it says.
+        first: when the first piece came.
+    """
+
+    raw: str = ""
+    text: str = ""
+    pieces: int = 0
+    finish: FinishReason = "length"
+    prompt: int = 0
+    cached: int = 0
+    first: float = 0.0
+
+
+class _Worker(threading.Thread):
+    """An event loop in a thread, with one task for each job that runs."""
+
+    def __init__(
+        self, upstream: Upstream, queue: JobQueue, limits: ServerLimits, metrics: Metrics
+    ) -> None:
+        super().__init__(name="completions", daemon=True)
+        self.upstream = upstream
+        self.metrics = metrics
+        self._queue = queue
+        self._deadline_s = limits.deadline_s
+        self._connections = 2 * limits.together * limits.candidates + 1
+        self._slots: dict[DocumentKey, int] = {}  # of llama.cpp
+        self._chars = _CHARS_A_TOKEN
+        self._losses = 0
+        self._refused = ""
+        self._resume_at = 0.0  # when the server takes requests again, by the loop's clock
+
+    def run(self) -> None:
+        """The thread's work."""
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        tasks: dict[asyncio.Task[None], Job] = {}
+        self._up, self._reviving = asyncio.Event(), None
+
+        def notice() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(changed.set)
+
+        self._queue.listen(notice)
+        async with self.upstream.client(self._connections) as self._client:
+            if self.upstream.offer:
+                self._up.set()
+            else:
+                self._reviving = asyncio.create_task(self._revive())
+            while not self._queue.stopping:
+                for task, job in tasks.items():
+                    in_the_way = job.warm_up and self._queue.wanted
+                    if (job.cancel.is_set() or in_the_way) and not task.cancelling():
+                        task.cancel()
+                while job := self._queue.poll(self._forget):
+                    task = asyncio.create_task(self._work(job))
+                    tasks[task] = job
+                    task.add_done_callback(lambda _: changed.set())
+                await changed.wait()
+                changed.clear()
+                tasks = {task: job for task, job in tasks.items() if not task.done()}
+            if self._reviving:
+                self._reviving.cancel()
+            await _end_all(tasks)
+
+    def _forget(self, matches: Matches) -> None:
+        for key in [key for key in self._slots if matches(key)]:
+            del self._slots[key]
+
+    async def _work(self, job: Job) -> None:
+        outcome: Outcome
+        try:
+            outcome = await self._answer(job)
+        except asyncio.CancelledError:
+            outcome = Cancelled()
+        except Exception as error:  # noqa: BLE001 - the queue tells mistakes from bugs
+            outcome = error
+        self._queue.finish(job, outcome)
+
+    # ------------------------------------------------------------------ one job
+
+    async def _answer(self, job: Job) -> Completion:
+        started, tries = time.perf_counter(), 0
+        paths: list[_Path] = []
+        try:
+            async with asyncio.timeout(self._deadline_s - (started - job.asked)):
+                while True:
+                    await self._up.wait()
+                    if (wait_s := self._resume_at - time.monotonic()) > 0:
+                        await asyncio.sleep(wait_s)
+                    try:
+                        paths = [_Path() for _ in range(job.request.candidates)]
+                        return await self._complete(job, paths, started)
+                    except Trouble as trouble:
+                        self._take(trouble, job, tries)
+                        self.metrics.count("upstream_retries")
+                    tries += 1
+        except TimeoutError:
+            if paths and paths[0].text:
+                return self._completion(job, paths[:1], started, len(job.request.prefix))
+        self.metrics.count("upstream_timeouts")
+        raise Unavailable(
+            f"The server at {self.upstream.device} gave no answer within {self._deadline_s:g} s."
+        )
+
+    async def _complete(self, job: Job, paths: list[_Path], started: float) -> Completion:
+        """A completion by the server as it is now.
+
+        Raises:
+            Trouble: if it gives none.
+        """
+        request, offer = job.request, self.upstream.offer
+        assert offer
+        if job.warm_up and not offer.way.native:
+            return Completion(())
+        tokens = self.upstream.limit - request.params.max_new_tokens - _MARGIN
+        text = window(request, max(64, int(tokens * self._chars)), remote=self.upstream.remote)
+        on_text = None if offer.way.kind == "chat" else job.text_in_loop()
+        rest = [
+            asyncio.create_task(self._stream(job, offer, text, path, number))
+            for number, path in enumerate(paths[1:], 1)
+        ]
+        try:
+            await self._stream(job, offer, text, paths[0], 0, on_text)
+            if rest:
+                await asyncio.wait(rest)
+        finally:
+            good = [path for path, task in zip(paths[1:], rest, strict=True) if _is_good(task)]
+            await _end_all(rest)
+        self._recover()
+        if job.warm_up:
+            return Completion(())
+        return self._completion(job, [paths[0], *good], started, text.seen)
+
+    def _completion(self, job: Job, paths: list[_Path], started: float, seen: int) -> Completion:
+        request, first = job.request, paths[0]
+        candidates: dict[str, Candidate] = {}
+        for path in paths:
+            text = request.shown(path.text)
+            if text.strip() or request.multiline is None:
+                known = Candidate(text, path.pieces, path.finish)
+                candidates.setdefault(text.strip(), known)
+        done = time.perf_counter()
+        encoded = first.first or done
+        stages = {
+            "queue": started - job.asked,
+            "encode": encoded - started,
+            "decode": done - encoded,
+            "total": done - job.asked,
+        }
+        self.metrics.count("completions")
+        self.metrics.count("tokens_encoded", first.prompt - first.cached)
+        self.metrics.count("tokens_reused", first.cached)
+        self.metrics.observe(stages)
+        return Completion(
+            tuple(candidates.values()),
+            prompt_tokens=first.prompt,
+            reused=first.cached,
+            encoded=first.prompt - first.cached,
+            seen=seen,
+            stages=stages,
+        )
+
+    async def _stream(
+        self,
+        job: Job,
+        offer: Offer,
+        text: Window,
+        path: _Path,
+        number: int,
+        on_text: OnText | None = None,
+    ) -> None:
+        """Streams one candidate into its path, until it ends or the server ends it.
+
+        Raises:
+            Trouble: if the stream breaks off.
+        """
+        request, way = job.request, offer.way
+        params, rule = request.params, request.stop_rule()
+        ends = way.family.ends if way.family else ()
+        stops = (*request.stop, *(("\n",) if rule and rule.extent == "line" else ()), *ends)
+        temperature = params.temperature or (_VARIED if number else 0.0)
+        tokens = 0 if job.warm_up else params.max_new_tokens
+        asked = body(way, text, tokens=tokens, temperature=temperature, stops=stops)
+        asked["model"] = offer.model
+        if temperature:
+            asked |= {"top_p": params.top_p} if params.top_p < 1 else {}
+            if way.kind != "fim":  # which calls it otherwise
+                asked["seed"] = (params.seed + number) & 0x7FFF_FFFF
+        if way.native:
+            asked |= {
+                "cache_prompt": True,
+                "id_slot": self._slots.get(request.key, -1),
+                "t_max_predict_ms": int(request.deadline_s * 1000),
+                "timings_per_token": True,
+            }
+        async with aclosing(self._client.stream(way.url, asked)) as rows:
+            async for row in rows:
+                piece, finish = _read(row)
+                if piece and not path.first:
+                    path.first = time.perf_counter()
+                path.raw += piece
+                path.pieces += bool(piece)
+                self._note(request.key, row, path, number)
+                whole = code_of(path.raw, text.prefix) if way.kind == "chat" else path.raw
+                end = _end(whole, stops, rule)
+                shown = whole if end is None else whole[:end]
+                if on_text and (new := safe_text(shown[len(path.text) :])):
+                    on_text(new)
+                path.text = shown
+                if end is not None:
+                    path.finish = "stop"
+                    return
+                if finish or (path.first and time.perf_counter() - path.first > request.deadline_s):
+                    path.finish = finish or "length"
+                    return
+        raise Trouble("its answer was cut off")
+
+    def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path, number: int) -> None:
+        """Takes the tokens that a part of a stream reports, and the slot of llama.cpp.
+
+        A slot is kept where it had a part of the prompt; elsewhere the server chooses.
+        """
+        usage, timings = row.get("usage"), row.get("timings")
+        if isinstance(usage, dict):
+            details = usage.get("prompt_tokens_details")
+            path.prompt = _count(usage, "prompt_tokens")
+            path.cached = _count(details, "cached_tokens")
+        if isinstance(timings, dict):
+            is_first, slot = not path.prompt, row.get("id_slot")
+            path.cached = _count(timings, "cache_n")
+            path.prompt = path.cached + _count(timings, "prompt_n")
+            if is_first and number == 0 and isinstance(slot, int):
+                known = self._slots.pop(key, None)
+                if path.cached or known is None:
+                    self._slots[key] = slot
+
+    # ------------------------------------------------------------------ trouble
+
+    def _take(self, trouble: Trouble, job: Job, tries: int) -> None:
+        """Prepares to ask again, if that may help.
+
+        Raises:
+            Unavailable: if it does not.
+        """
+        if trouble.lost:
+            self._lose(f"does not answer: {trouble}")
+        elif trouble.busy:
+            wait_s = trouble.wait_s or _BUSY_S * 2 ** min(tries, 4)
+            self._resume_at = time.monotonic() + wait_s * random.uniform(1.0, 1.25)
+            self._tell(f"The server at {self.upstream.device} is busy ({trouble}).")
+        elif trouble.status in (401, 403, 404):  # the key, or the model, is gone
+            self._lose(f"refuses requests: {trouble}")
+        elif trouble.status in (400, 413) and not tries and self._chars > _DENSE:
+            self._chars = _DENSE  # most likely too long: text of few characters a token
+        else:
+            self._chars = _CHARS_A_TOKEN
+            message = f"The server at {self.upstream.device} refused a request: {trouble}."
+            self._tell(message)
+            raise Unavailable(message)
+
+    def _tell(self, message: str) -> None:
+        """Shows a warning, and logs it once."""
+        if message != self._refused:
+            self._refused = message
+            log.warning("%s", message)
+        self.upstream.report("Warning", message)
+
+    def _recover(self) -> None:
+        """An answer came."""
+        self._losses, self._refused = 0, ""
+        if self.upstream.offer and self._up.is_set():
+            self.upstream.accept(self.upstream.offer)
+
+    def _lose(self, what: str) -> None:
+        """The server is gone; requests wait from now on."""
+        if not self._up.is_set():
+            return
+        self._up.clear()
+        self.metrics.count("upstream_lost")
+        message = f"The server at {self.upstream.device} {what}."
+        log.warning("%s Requests wait for it.", message)
+        self.upstream.report("Warning", message)
+        self._reviving = asyncio.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        """Asks after the server until it is back."""
+        known = ""
+        while True:
+            try:
+                if self._losses or self.upstream.offer:
+                    pause_s = min(_LONGEST_S, _FIRST_S * 2 ** min(self._losses, 16))
+                    await asyncio.sleep(pause_s)
+                self._losses += 1
+                offer = await self.upstream.ask(self._client)
+            except Unreachable:
+                continue
+            except CodegenError as error:
+                if known != (known := str(error)):
+                    log.error("%s", error)
+                    self.upstream.report("Error", str(error))
+                continue
+            break
+        self.upstream.accept(offer)
+        self._slots.clear()
+        log.info("%s", self.upstream.status.message)
+        self._up.set()
+
+
+def _read(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
+    """The text of a part of a stream, and why it ends, in any dialect."""
+    if "content" in row:  # llama.cpp
+        text, over = row["content"], row.get("stop") is True
+        reason = row.get("stop_type", "eos") if over else None
+    else:
+        choices = row.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        if not isinstance(choice, dict):
+            choice = {}
+        inner = choice.get("delta") or choice.get("message")
+        text = inner.get("content") if isinstance(inner, dict) else choice.get("text")
+        reason = choice.get("finish_reason")
+    if isinstance(text, list):  # Mistral's parts
+        text = "".join(str(p.get("text", "")) for p in text if isinstance(p, dict))
+    finish: FinishReason | None = None
+    if reason:
+        finish = "length" if reason in ("length", "limit") else "eos"
+    return text if isinstance(text, str) else "", finish
+
+
+def _end(text: str, stops: tuple[str, ...], rule: StopRule | None) -> int | None:
+    """Where a growing text ends, None if it may go on."""
+    ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+    if rule and (end := rule.end(text)) is not None:
+        ends.append(end)
+    return min(ends, default=None)
+
+
+def _count(row: Any, name: str) -> int:
+    value = row.get(name) if isinstance(row, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def _is_good(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
+
+
+async def _end_all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

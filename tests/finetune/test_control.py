@@ -1,0 +1,284 @@
+"""Control of a run: epochs, extending, trackers, scores on a task, the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+
+from codegen.errors import ConfigError, InputError, ResumeError
+from codegen.finetune import parse_recipe
+from codegen.finetune import run as run_module
+from codegen.finetune.held_out import EVALUATIONS
+from codegen.finetune.run import push_model, train
+
+
+@pytest.fixture
+def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    data = tmp_path / "data.jsonl"
+    rows = [
+        {"prompt": f"Add {n}.", "completion": f"def f(x):\n    return x + {n}\n"} for n in range(9)
+    ]
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(data),
+        "output": str(tmp_path / "out"),
+        "steps": 4,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "save_every": 3,
+        "dtype": "float32",
+        "lora": {"dropout": 0.1},
+    }
+
+
+def run(row: dict[str, Any], **changes: Any) -> Any:
+    return train(parse_recipe({**row, **changes}))
+
+
+def weights(output: str | Path) -> dict[str, torch.Tensor]:
+    return load_file(Path(output, "model", "adapter_model.safetensors"))
+
+
+def same(one: str | Path, other: str | Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_epochs_are_steps_of_the_data(row: dict[str, Any]) -> None:
+    del row["steps"]
+    result = run(row, epochs=1.5)
+    assert len(result.losses) == 4 and result.counts["epochs"] == pytest.approx(16 / 9)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "wsd"])
+def test_a_run_extended_twice_is_one_run_of_that_length(
+    row: dict[str, Any], tmp_path: Path, schedule: str
+) -> None:
+    """Bit for bit, with dropout; each extension begins where the schedules are still the same."""
+    options = {"schedule": schedule, "warmup_steps": 2, "decay": 0.25}
+    whole = run(row, **options, steps=16, output=str(tmp_path / "whole"))
+    parts = [run(row, **options, steps=steps) for steps in (4, 8, 16)]
+    assert same(row["output"], tmp_path / "whole")
+    assert parts[-1].losses == whole.losses and parts[-1].learning_rates == whole.learning_rates
+    rates = [rate for _, rate in whole.learning_rates]
+    assert rates[4] == 0.01 and (rates[-1] == 0.01) == (schedule == "constant")
+    assert len(parts[0].losses) == 4
+
+
+def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:
+    options = {"schedule": "wsd", "warmup_steps": 2, "save_every": 1}
+    run(row, **options, steps=10, output=str(tmp_path / "whole"))
+    run(row, **options, steps=5)
+    recipe = {**row, **options, "steps": 10}
+    code = (
+        "import json, os, signal, sys\n"
+        "from codegen.finetune import parse_recipe\n"
+        "from codegen.finetune.run import train\n"
+        "train(parse_recipe(json.loads(sys.argv[1])),"
+        " on_step=lambda s, *_: s == 7 and os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(recipe)], check=False)
+    assert done.returncode == -signal.SIGKILL and not Path(row["output"], "train.json").exists()
+    train(parse_recipe(recipe))
+    assert same(row["output"], tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"schedule": "linear"}, "schedule: linear depends on the number of steps"),
+        ({"schedule": "wsd", "warmup": 0.1}, "warmup is a share of the steps"),
+    ],
+)
+def test_a_run_that_cannot_be_extended_says_why(
+    row: dict[str, Any], changes: dict[str, Any], reason: str
+) -> None:
+    first = run(row, **changes)
+    with pytest.raises(ResumeError, match=f"cannot be extended: {reason}.*new run with model: "):
+        run(row, **changes, steps=8)
+    assert asdict(run(row, **changes)) == asdict(first)  # nothing is lost
+
+
+def test_an_extension_with_another_setting_is_refused(row: dict[str, Any]) -> None:
+    options = {"schedule": "constant", "warmup": 0.0}
+    run(row, **options)
+    with pytest.raises(ResumeError, match=r"learning_rate from 0\.01 to 0\.1"):
+        run(row, **options, steps=8, learning_rate=0.1)
+    with pytest.raises(ResumeError, match="steps from 4 to 2"):
+        run(row, **options, steps=2)
+
+
+# --- trackers ----------------------------------------------------------------------------------
+
+
+def test_a_tracker_that_is_not_installed_is_named(
+    row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(name: str) -> Any:
+        return None if name == "wandb" else find_spec(name)
+
+    monkeypatch.setattr(run_module, "find_spec", lacks)
+    with pytest.raises(ConfigError, match=r"wandb, which is not installed.*pip install wandb"):
+        run(row, report_to="wandb")
+    with pytest.raises(ConfigError, match="unknown tracker 'wandbb'"):
+        run(row, report_to=["wandbb"])
+    assert not Path(row["output"]).exists()
+
+
+def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = run(row, report_to="tensorboard")
+    events = EventAccumulator(str(Path(row["output"], "tensorboard")))
+    events.Reload()
+    found = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert found == [(step, pytest.approx(loss)) for step, loss in result.losses]
+
+
+@pytest.mark.slow
+def test_trackio_has_the_losses(
+    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a process of its own: trackio reads where its data is when it is imported."""
+    pytest.importorskip("trackio", reason="trackio is not installed")
+    recipe = {**row, "report_to": ["trackio"], "project": "tests", "run_name": "one"}
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    command = [sys.executable, "-m", "codegen", "finetune", str(path), "--json"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    losses = json.loads(done.stdout)["losses"]  # nothing else is printed there
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(database) as connection:
+        rows = connection.execute("select run_name, metrics from metrics").fetchall()
+    found = [m["train/loss"] for _, text in rows if "train/loss" in (m := json.loads(text))]
+    assert {name for name, _ in rows} == {"one"}
+    assert found == pytest.approx([loss for _, loss in losses])
+
+
+# --- scores on a task --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> str:
+    """Two problems that the model learns by heart from its data."""
+    rows = [
+        {
+            "id": f"add{n}",
+            "prompt": f"Add {n}.",
+            "entry_point": "f",
+            "tests": f"assert f(1) == {n + 1}",
+            "solution": f"def f(x):\n    return x + {n}\n",
+        }
+        for n in (2, 5)
+    ]
+    path = tmp_path / "task.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    yaml = tmp_path / "task.yaml"
+    yaml.write_text(
+        "about: additions\nproblems: task.jsonl\nid: id\nprompt: '{{ prompt }}'\n"
+        "entry_point: entry_point\ntests: '{{ tests }}'\nsolution: solution\n"
+    )
+    return f"file:{yaml}"
+
+
+@pytest.mark.slow
+def test_pass_rates_rise_and_do_not_change_the_training(
+    row: dict[str, Any], task: str, tmp_path: Path
+) -> None:
+    evaluation = {"task": task, "task_every": 20, "max_new_tokens": 40}
+    row = {**row, "method": "full", "steps": 60, "lora": {}, "batch_size": 9, "micro_batch_size": 9}
+    plain = run(row, output=str(tmp_path / "plain"))
+    result = run(row, evaluation=evaluation)
+    assert result.losses == plain.losses  # with and without, bit for bit
+    curve = result.parts["pass@1"]
+    assert [step for step, _ in curve] == [0, 20, 40, 60]
+    assert curve[0][1] == 0 and curve[-1][1] == 1
+    folder = Path(row["output"], EVALUATIONS, "step-60")
+    verdicts = (folder / "verdicts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["status"] for line in verdicts] == ["passed", "passed"]
+    assert "pass@1" in Path(row["output"], "model", "README.md").read_text()
+    assert (Path(row["output"]) / "pass.svg").is_file()
+
+
+def test_an_unknown_task_is_named_before_training(row: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="humanevil"):
+        run(row, evaluation={"task": "humanevil"})
+
+
+# --- the hub -----------------------------------------------------------------------------------
+
+
+class Recorder(HfApi):
+    """The hub's client with its two writing calls recorded; nothing is sent."""
+
+    def __init__(self, token: str | None = "hf_secret", error: Exception | None = None) -> None:
+        super().__init__("http://127.0.0.1:9", token=token)
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.error = error
+
+    def repo_exists(self, *args: Any, **kwargs: Any) -> bool:
+        return False
+
+    def create_repo(self, repo_id: str, **kwargs: Any) -> Any:
+        self.calls.append(("create", {"repo_id": repo_id, **kwargs}))
+        return f"https://hub/{repo_id}"
+
+    def upload_folder(self, **kwargs: Any) -> Any:
+        if self.error:
+            raise self.error
+        self.calls.append(("upload", kwargs))
+
+
+@pytest.fixture
+def no_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    yield
+
+
+def test_a_push_sends_the_model_and_its_card_only(row: dict[str, Any]) -> None:
+    result = run(row)
+    api = Recorder()
+    folder = Path(result.model)
+    assert push_model(folder, "me/adder", api) == "https://hub/me/adder"
+    (_, created), (_, sent) = api.calls
+    assert created == {"repo_id": "me/adder", "private": True, "exist_ok": True}
+    assert Path(sent["folder_path"]) == folder and sent["repo_id"] == "me/adder"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: peft\npipeline_tag: text-generation\n")
+    assert not any(path.name.startswith("checkpoint") for path in folder.iterdir())
+
+
+def test_what_goes_wrong_with_a_push_is_one_line(
+    row: dict[str, Any], no_token: None, tmp_path: Path
+) -> None:
+    folder = Path(run(row).model)
+    with pytest.raises(InputError, match="no token for the hub"):
+        push_model(folder, "me/adder", Recorder(token=None))
+    with pytest.raises(InputError, match="not of the form"):
+        push_model(folder, "adder", Recorder())
+    failing = Recorder(error=OSError("refused hf_secret"))
+    with pytest.raises(InputError, match=r"Cannot push to me/adder: refused \*\*\*"):
+        push_model(folder, "me/adder", failing)
+    # A finished run is pushed by the same command with push_to.
+    with pytest.raises(InputError, match="no token for the hub"):
+        run(row, push_to="me/adder")

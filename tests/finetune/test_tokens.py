@@ -1,0 +1,175 @@
+"""The token cache: the same examples from memory and disk, made once, whole after a kill."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.errors import InputError
+from codegen.finetune import parse_recipe
+from codegen.finetune.attention import RowLayout, causal
+from codegen.finetune.dataset import EncodedTexts
+from codegen.finetune.plan import make_plan
+from codegen.finetune.run import train
+from codegen.finetune.tokens import EncodedExample, TokenCache, open_cache, write_cache
+
+
+@st.composite
+def examples(draw: st.DrawFn) -> EncodedExample:
+    """Texts, pieces whose targets are not their own tokens, and layouts of any kind."""
+    kind = draw(st.sampled_from(["text", "piece", "layout"]))
+    ids = draw(st.lists(st.integers(0, 69_999), min_size=1, max_size=12))
+    name = draw(st.text(max_size=5).filter(lambda t: t.isprintable()))
+    domain = draw(st.sampled_from(["", "a", "é"]))
+    if kind == "text":
+        flags = draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+        runs = [([token], flag) for token, flag in zip(ids, flags, strict=True)]
+        return EncodedExample.of_runs(runs, name, domain, final=draw(st.booleans()))
+    slots = list(range(len(ids)))
+    targets = draw(st.lists(st.integers(0, 9), min_size=len(ids), max_size=len(ids)))
+    layout = causal(len(ids))
+    if kind == "layout":
+        layout = RowLayout(layout.end - draw(st.integers(0, 3)), layout.positions[::-1].copy())
+    return EncodedExample(name, ids, slots, targets, slots, layout, domain, final=False)
+
+
+def same(one: EncodedExample, other: EncodedExample) -> bool:
+    fields = ("example_id", "ids", "nodes", "targets", "then", "domain", "final")
+    layouts = (one.layout, other.layout)
+    return all(getattr(one, name) == getattr(other, name) for name in fields) and all(
+        np.array_equal(*(getattr(layout, name) for layout in layouts))
+        for name in ("end", "positions")
+    )
+
+
+@given(st.lists(examples(), max_size=8), st.sampled_from([70_000, 65_536]))
+@settings(deadline=None, max_examples=60)
+def test_examples_come_back_as_they_were(
+    tmp_path_factory: pytest.TempPathFactory, found: list[EncodedExample], vocabulary: int
+) -> None:
+    if vocabulary == 65_536 and any(max(e.ids) >= vocabulary for e in found):
+        return
+    folder = tmp_path_factory.mktemp("cache")
+    cache = open_cache(folder, "key", lambda place: write_cache(place, found, vocabulary))
+    assert len(cache) == len(found)
+    assert all(same(*pair) for pair in zip(cache, found, strict=True))
+    assert cache.lengths.tolist() == [len(e) for e in found]
+    assert cache.trained.tolist() == [len(e.targets) for e in found]
+    assert cache.all_causal == all(e.layout.is_causal for e in found)
+
+
+def text(number: int, length: int, trained_from: int = 1) -> EncodedExample:
+    ids = list(range(length))
+    runs = [(ids[:trained_from], False), (ids[trained_from:], True)]
+    return EncodedExample.of_runs(runs, f"e{number % 7}", "", final=True)
+
+
+def test_a_plan_is_the_same_from_memory_and_disk(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    found = [text(n, rng.randint(2, 40)) for n in range(50)]
+    cache = open_cache(tmp_path, "key", lambda place: write_cache(place, found, 100))
+    options: dict[str, Any] = {"steps": 20, "batch_size": 8, "micro_batch_size": 3, "seed": 5}
+    for more in ({}, {"row_length": 64}):
+        assert make_plan(found, **options, **more) == make_plan(cache, **options, **more)
+
+
+def test_it_is_made_once_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    made = []
+
+    def write(place: Path) -> dict[str, Any]:
+        made.append(place)
+        return write_cache(place, [text(0, 5)], 100)
+
+    for _ in range(2):
+        open_cache(tmp_path, "key", write)
+    assert len(made) == 1
+    with (tmp_path / "key" / "ids.bin").open("ab") as file:
+        file.truncate(4)
+    with pytest.raises(InputError, match=r"cache .*key is damaged\. Delete it"):
+        open_cache(tmp_path, "key", write)
+
+
+_BUILD = """
+import os, signal, sys
+from pathlib import Path
+from codegen.finetune.tokens import EncodedExample, open_cache, write_cache
+die = int(sys.argv[2])
+def examples():
+    for number in range(300):
+        if number == die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        runs = [([1, 2], False), ([number], True)]
+        yield EncodedExample.of_runs(runs, f"e{number}", "", final=True)
+def write(place):
+    print("made", flush=True)
+    return write_cache(place, examples(), 1000)
+print(len(open_cache(Path(sys.argv[1]), "key", write)))
+"""
+
+
+def test_a_killed_writer_leaves_nothing_and_processes_share_one_cache(tmp_path: Path) -> None:
+    def start(die: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _BUILD, str(tmp_path), str(die)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    killed = start(200)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL and not (tmp_path / "key").exists()
+    together = [start(-1) for _ in range(3)]
+    outputs = [process.communicate()[0] for process in together]
+    assert all(output.endswith("300\n") for output in outputs)
+    assert sum(output.count("made") for output in outputs) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["key", "key.lock"]
+
+
+@given(st.integers(2, 60), st.integers(0, 10), st.integers(2, 12))
+def test_split_texts_predict_every_token_once(length: int, start: int, limit: int) -> None:
+    """Every trained token of a long text is a target once, with its own predecessor before it."""
+    whole = text(0, length, min(start, length))
+    counts = EncodedTexts()
+    pieces = list(counts.fit([whole], limit, "split"))
+    found = [
+        (piece.ids[node], target)
+        for piece in pieces
+        for node, target in zip(piece.nodes, piece.targets, strict=True)
+    ]
+    assert found == [(whole.ids[n], t) for n, t in zip(whole.nodes, whole.targets, strict=True)]
+    assert all(len(piece) <= limit for piece in pieces)
+    assert [piece.final for piece in pieces][:-1] == [False] * (len(pieces) - 1)
+    assert counts.pieces == (len(pieces) if length > limit else 0)
+
+
+def test_runs_share_a_cache_of_their_own(tmp_path: Path, tiny_model_dir: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"p{n}", "completion": "x = 1\n" * n} for n in range(1, 30)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = {
+        "model": str(tiny_model_dir),
+        "data": str(data),
+        "steps": 1,
+        "max_length": 64,
+        "token_cache": str(tmp_path / "tokens"),
+    }
+    results = []
+    for overlong in ("split", "split", "truncate", "drop"):
+        output = str(tmp_path / f"out{len(results)}")
+        results.append(train(parse_recipe({**recipe, "overlong": overlong, "output": output})))
+        assert not (Path(output) / "tokens").exists()
+    caches = [path for path in (tmp_path / "tokens").iterdir() if path.is_dir()]
+    assert len(caches) == 3 and all(len(TokenCache(path)) for path in caches)
+    assert results[0].losses == results[1].losses
+    split, _, truncated, dropped = (result.counts for result in results)
+    assert (
+        split["pieces"] > split["split"] == truncated["cut"] == dropped["dropped"]["too_long"] > 0
+    )
+    assert split["trained_tokens"] > truncated["trained_tokens"] > dropped["trained_tokens"]

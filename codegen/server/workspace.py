@@ -313,9 +313,13 @@ class Workspace:
     Args:
         exclude: patterns of files that are not taken, in addition to secrets.
         closed: whether files are read that are not open.
+
+    Attributes:
+        settled: how often an index has come up to date.
     """
 
     def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
+        self.settled = 0
         self._exclude, self._closed = exclude, closed
         self._paths: list[PurePosixPath] = []
         self._documents: dict[PurePosixPath, _Open] = {}
@@ -515,6 +519,7 @@ class Workspace:
                 began = time.thread_time()
                 if busy:
                     _safely(busy.step)
+                    self.settled += not busy.busy
                 rest_s = (time.thread_time() - began) * (1 / _SHARE - 1)
                 continue
             if call is None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from lsprotocol.types import Position
 from codegen.server import workspace as module
 from codegen.server.document import TextDocument
 from codegen.server.pieces import KINDS, Place
-from codegen.server.requests import Completion, Snippet
+from codegen.server.requests import Completion, ServerLimits, Snippet
 from codegen.server.secrets import REDACTED
 from codegen.server.session import Session
 from codegen.server.workspace import Folder, Workspace
@@ -352,6 +353,8 @@ class Recorded:
         self.requests: list[Any] = []
         self.texts = texts
         self.usual_s, self.idle = 0.0, False
+        self.model = SimpleNamespace(remote=False, limit=1024)
+        self.limits = ServerLimits()
 
     def suggested(self, request: Any) -> tuple[str, ...] | None:
         return self.texts or None
@@ -389,8 +392,6 @@ async def typed(session: Session, uri: str, text: str, line: int, column: int = 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Iterator[Session]:
-    from codegen.server.requests import ServerLimits
-
     write(tmp_path, {
         "shop/helper.py": HELPER,
         "shop/cart.py": "class Cart:\n    def add(self, item): ...\n",
@@ -398,7 +399,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
     })  # fmt: skip
     session = Session(ServerLimits())
     session.configure({"delayMs": 0})
-    session.engine = Recorded()  # type: ignore
+    session.use(Recorded())  # type: ignore
     session.files.add(tmp_path.as_uri())
     wait_for(lambda: session.files.knows("Cart") and session.files.knows("apply_discount"))
     yield session
@@ -443,6 +444,37 @@ async def test_pieces_can_be_turned_off(session: Session, tmp_path: Path) -> Non
         requests = await typed(session, uri, "x", 2)
         assert len(requests[-1].snippets) == there, off
     assert requests[-1].snippet_share == 0.1
+
+
+@pytest.mark.asyncio
+async def test_a_server_on_another_machine_gets_open_files_only(
+    session: Session, tmp_path: Path
+) -> None:
+    uri = (tmp_path / "shop/main.py").as_uri()
+    session.open(uri, "python", 1, "from .cart import Cart\n\n")
+    remote: Any = Recorded()
+    remote.model.remote = True
+    session.use(remote)
+    wait_for(lambda: not session.files.knows("Cart"))
+    assert not (await typed(session, uri, "x", 2))[-1].snippets
+    before = session.files.settled
+    session.configure({"workspaceFiles": True})
+    wait_for(lambda: session.files.settled > before)
+    assert (await typed(session, uri, "x", 2))[-1].snippets
+
+
+@pytest.mark.asyncio
+async def test_pieces_are_chosen_again_once_the_index_is_there(
+    session: Session, tmp_path: Path
+) -> None:
+    uri = (tmp_path / "shop/main.py").as_uri()
+    session.open(uri, "python", 1, "from .late import Late\n\n")
+    assert not (await typed(session, uri, "x", 2))[-1].snippets
+    write(tmp_path, {"shop/late.py": "class Late:\n    pass\n"})
+    before = session.files.settled
+    session.files.changed((tmp_path / "shop/late.py").as_uri())
+    wait_for(lambda: session.files.settled > before)
+    assert "class Late" in (await typed(session, uri, "y", 2, 1))[-1].snippets[-1].text
 
 
 @pytest.mark.asyncio

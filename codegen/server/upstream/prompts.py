@@ -22,7 +22,7 @@ from codegen.server.secrets import redact
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
 
-_SHARE = 0.25  # of the window for other files, and of the rest for the text after the cursor
+_SHARE = 0.25  # of the window without other files, for the text after the cursor
 _FILE_MARKS = {"qwen": "<|file_sep|>", "starcoder": "<file_sep>"}
 _MOST_STOPS = 4  # that OpenAI's API takes
 CURSOR = "<CURSOR>"
@@ -95,7 +95,7 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
         remote: whether the server is on another machine.
     """
     snippets: list[Snippet] = []
-    left = int(chars * _SHARE)
+    left = int(chars * request.snippet_share)
     for snippet in reversed(request.snippets):
         left -= len(snippet.text)
         if left < 0:

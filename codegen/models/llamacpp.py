@@ -114,6 +114,16 @@ class LlamaServer:
             raise ModelError(f"{self.path} does not load: {self.reason()}.", _REMEDY)
         return address
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    def again(self) -> LlamaServer:
+        """A new child in the place of one that ended: same file, options, port and key."""
+        port = int(self.url.rpartition(":")[2])
+        return LlamaServer(self.path, self.options, port, self.api_key)
+
     def ended(self) -> bool:
         """Whether the child is gone; after a broken connection it may take a moment."""
         try:

@@ -150,7 +150,7 @@ def test_a_child_that_dies_ends_the_run_with_one_line(embedded_gguf: Path) -> No
     def requests() -> Iterator[Request]:
         for i in range(1000):
             if i == 5:
-                os.kill(backend.server._child.pid, signal.SIGSEGV)
+                os.kill(backend.server.pid, signal.SIGSEGV)
             yield Request(PROMPTS[i % 4], index=i)
 
     made = []

@@ -63,7 +63,7 @@ def test_the_file_with_fim_tokens_infills(
 
 
 def test_the_key_and_the_port_are_nobody_elses(llama_server: LlamaServer) -> None:
-    process = Path("/proc", str(llama_server._child.pid))
+    process = Path("/proc", str(llama_server.pid))
     key = llama_server.api_key.encode()
     assert len(key) >= 24
     assert key not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
@@ -112,7 +112,7 @@ import sys, time
 from pathlib import Path
 from codegen.models.llamacpp import LlamaOptions, LlamaServer
 server = LlamaServer(Path(sys.argv[1]), LlamaOptions(slots=1, context=256, threads=1))
-print(server._child.pid, flush=True)
+print(server.pid, flush=True)
 {then}
 """
 
@@ -171,7 +171,7 @@ def test_a_closed_server_is_gone_and_its_port_and_key_can_be_used_again(
     embedded_gguf: Path, running: Callable[..., LlamaServer]
 ) -> None:
     server = running(embedded_gguf, ONE)
-    pid, port = server._child.pid, int(server.url.rpartition(":")[2])
+    pid, port = server.pid, int(server.url.rpartition(":")[2])
     server.close()
     server.close()
     assert not Path(f"/proc/{pid}").exists()

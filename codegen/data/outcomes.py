@@ -121,7 +121,7 @@ class MapTask:
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
         except ConfigError as error:
-            raise ConfigError(str(error)) from None  # without what can't be pickled
+            raise type(error)(str(error)) from None  # without what can't be pickled
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 

@@ -253,6 +253,24 @@ def test_a_run_stops_at_the_cost_limit_and_resumes(
     assert code == 0 and len(server.bodies) == 10, err
 
 
+def test_data_stops_at_the_cost_limit_and_resumes(codegen: Codegen, server: Model) -> None:
+    server.answer = lambda _: completion("1. Return one.")
+    lines = [
+        json.dumps({"id": f"e{i}", "instruction": f"Do {i}.", "program": "x = 1"}) for i in range(6)
+    ]
+    Path("rows.jsonl").write_text("\n".join(lines))
+    command = ["data", "unicode", "rows.jsonl", "--mode", "llm", "--out", "d", "--json",
+               "--price-in", "1", "--concurrency", "1"]  # fmt: skip
+    code, _, err = codegen(*command, *at(server, "--max-cost", "0.00002"))
+    assert code == 1 and "The cost limit of 2e-05 is reached" in err
+    assert len(server.bodies) == 3  # 7 millionths each
+    code, out, err = codegen(*command, *at(server))
+    assert code == 0 and json.loads(out)["llm"]["new_answers"] == 3, err
+    assert len(server.bodies) == 6
+    code, _, err = codegen(*command, *at(server, "--max-cost", "1", "--workers", "2"))
+    assert code == 2 and "--max-cost requires one process" in err
+
+
 def test_a_server_may_move_but_not_the_model(codegen: Codegen, server: Model, task: Path) -> None:
     server.script = [numbered({"seed": 1}), error(401, "key expired")]
     code, _, err = codegen(*sampling(task, *at(server, "--concurrency", "1", "--cache", "")))

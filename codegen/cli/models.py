@@ -20,7 +20,9 @@ from codegen.generation.endpoints import (
     named_endpoints,
     remove_endpoint,
 )
-from codegen.terminal import echo
+from codegen.terminal import echo, one_line
+
+_LONGEST = 200  # characters of a value from a file
 
 
 @click.group(cls=Group)
@@ -159,5 +161,5 @@ def show(file: str, as_json: bool) -> dict[str, Any]:
         }
         for name, value in shown.items():
             if value:
-                echo(f"{name.replace('_', ' '):<14} {value}")
+                echo(f"{name.replace('_', ' '):<14} {one_line(str(value), _LONGEST)}")
     return row

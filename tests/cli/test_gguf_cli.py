@@ -174,6 +174,7 @@ def test_show_says_what_is_in_a_file(codegen: Codegen, fim_gguf: Path, tmp_path:
     row = json.loads(out)
     assert code == 0 and row["bytes"] == fim_gguf.stat().st_size
     assert (row["architecture"], row["parameters"], row["context"]) == ("llama", 134_515_008, 8192)
+    assert row["fim_tokens"] == ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
     assert row["weights"]["Q4_1"] > 0.7 and row["chat_template"] and row["parts"] == 1
     code, out, _ = codegen("models", "show", fim_gguf)
     assert code == 0 and "79% Q4_1, 21% Q8_0" in out and "chat template  yes" in out

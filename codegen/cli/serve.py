@@ -14,7 +14,8 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.generation.backends import Endpoint, is_loopback, local_backend
+from codegen.generation.backends import is_loopback, local_backend
+from codegen.generation.endpoints import NamedEndpoint, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class EngineOptions(Config):
     )
     upstream: str = setting(
         "",
-        "Take the text from this server, which speaks OpenAI's protocol, not from a model here.",
+        "Take the text from this server, which speaks OpenAI's protocol, not from a model here: "
+        "its URL, or a name of `codegen models`.",
         metavar="URL",
     )
     api_key_env: str = setting(
@@ -92,9 +94,15 @@ class EngineOptions(Config):
                 option = name.replace("_", "-")
                 raise ConfigError(f"--{option} cannot be used with {kind}.", "Leave it out.")
 
-    def endpoint(self) -> Endpoint:
-        """The upstream, with its address checked."""
-        return Endpoint(url=self.upstream, model=self.model, api_key_env=self.api_key_env)
+    def endpoint(self) -> NamedEndpoint:
+        """The upstream, with its address checked; its model may be empty."""
+        named = find_endpoint(self.upstream) or NamedEndpoint(url=self.upstream)
+        return named.model_copy(
+            update={
+                "model": named.model if self.model == "embedded" else self.model,
+                "api_key_env": self.api_key_env or named.api_key_env,
+            }
+        )
 
 
 _OF_A_MODEL = ("precision", "cache_mib", "threads")
@@ -122,7 +130,9 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
     from codegen.server.lsp import serve_stdio
 
     if engine.upstream:
-        engine.endpoint().api_key()  # a mistake is told before the editor is answered
+        engine.endpoint().endpoint(
+            "any"
+        ).api_key()  # a mistake is told before the editor is answered
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
 
 
@@ -245,10 +255,11 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
     from codegen.server.upstream import Unreachable, Upstream
 
-    endpoint = given.endpoint()
+    named = given.endpoint()
+    endpoint = named.endpoint("any")
     upstream = Upstream(
         endpoint.base(),
-        model="" if given.model == "embedded" else given.model,
+        model=named.model,
         key=endpoint.api_key(),
         fim=given.fim,
         layout=given.layout,

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -84,21 +85,21 @@ def embedded_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def fim_gguf(embedded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same file with three unused tokens declared as FIM tokens, so that ``/infill`` answers.
+    """The same file with Qwen's FIM tokens in place of three unused ones: ``/infill`` answers.
 
-    ``<issue_start>``, ``<issue_comment>``, ``<issue_closed>`` are prefix, suffix and middle. What
-    the model infills is of no use; what is encoded and counted is real.
+    What the model infills is of no use; what is encoded and counted is real.
     """
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter
-    from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
-
     path = tmp_path_factory.mktemp("gguf") / "fim.gguf"
-    added = {
-        f"tokenizer.ggml.{name}_token_id": MetadataDetails(GGUFValueType.UINT32, number)
-        for name, number in {"fim_pre": 8, "fim_suf": 9, "fim_mid": 10}.items()
-    }
-    writer = GGUFWriter(path, arch="llama")
-    copy_with_new_metadata(GGUFReader(embedded_gguf), writer, added, [])
+    shutil.copyfile(embedded_gguf, path)
+    with path.open("r+b") as file:
+        vocabulary = file.read(1 << 16)
+        for old, new in {
+            b"<issue_closed>": b"<|fim_prefix|>",
+            b"<jupyter_text>": b"<|fim_suffix|>",
+            b"<jupyter_code>": b"<|fim_middle|>",
+        }.items():
+            file.seek(vocabulary.index(old))
+            file.write(new)
     return path
 
 

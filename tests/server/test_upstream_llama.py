@@ -132,4 +132,4 @@ def test_a_real_server_is_killed_and_restarted_in_the_middle_of_traffic(
         server.close()
     assert len(answered) == 24 and all(answered)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert engine.model.status.kind == "Normal"
+    assert engine and engine.model.status.kind == "Normal"

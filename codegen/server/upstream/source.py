@@ -14,12 +14,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, InputError
 from codegen.models.llamacpp import LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
@@ -118,6 +118,38 @@ class Upstream:
             self.status = status
             if self.on_status:
                 self.on_status(status)
+
+    async def stream(self, route: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The objects of a stream of one of the server's own routes.
+
+        Raises:
+            InputError, Unavailable: see :meth:`json`.
+        """
+        try:
+            async with self.client() as client:
+                async for row in client.stream(f"{client.base}/{route}", body):
+                    yield row
+        except Trouble as trouble:
+            raise self._said(trouble) from None
+
+    async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
+        """The object that one of the server's own routes answers.
+
+        Raises:
+            InputError: if it refuses the request.
+            Unavailable: if it does not answer.
+        """
+        try:
+            async with self.client() as client:
+                return await client.json(f"{client.base}/{route}", body, timeout_s)
+        except Trouble as trouble:
+            raise self._said(trouble) from None
+
+    def _said(self, trouble: Trouble) -> InputError | Unavailable:
+        """What a client is told; the server's own words may quote the key."""
+        if trouble.status in (400, 404, 413, 415, 422):
+            return InputError(f"The server at {self.device} refused the request: {trouble}.")
+        return Unavailable(f"The server at {self.device} gave no answer: {trouble}.")
 
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
         """See :class:`codegen.server.engine.Source`."""

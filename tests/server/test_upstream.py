@@ -398,7 +398,7 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     made: Make, ask: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = "your prompt 'secret words' is bad"
-    _, engine = made(replies=[error(400, words)] * 4)
+    _, engine = made(replies=[error(400, words)] * 2)
     for _ in range(2):
         with pytest.raises(
             Unavailable, match=r"refused a request: HTTP 400 \(some_error\)"

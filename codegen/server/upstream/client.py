@@ -26,6 +26,7 @@ _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for a whole answer that is not streamed
 _CODE = re.compile(r"[\w.-]{1,60}")
+_LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})
 
 
@@ -51,6 +52,11 @@ class Trouble(Exception):
     def busy(self) -> bool:
         """Whether the server asks for fewer requests."""
         return self.status == 429
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the prompt does not fit into the model's context."""
+        return self.status in (400, 413, 422) and bool(_LONG.search(f"{self} {self.words}"))
 
 
 class Client:

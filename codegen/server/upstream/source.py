@@ -472,10 +472,9 @@ class _Worker(threading.Thread):
             self._tell(f"The server at {self.upstream.device} is busy ({trouble}).")
         elif trouble.status in (401, 403, 404):  # the key, or the model, is gone
             self._lose(f"refuses requests: {trouble}")
-        elif trouble.status in (400, 413) and not tries and self._chars > _DENSE:
-            self._chars = _DENSE  # most likely too long: text of few characters a token
+        elif trouble.too_long and self._chars > _DENSE:
+            self._chars = _DENSE  # text of few characters a token
         else:
-            self._chars = _CHARS_A_TOKEN
             message = f"The server at {self.upstream.device} refused a request: {trouble}."
             self._tell(message)
             raise Unavailable(message)

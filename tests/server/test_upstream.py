@@ -13,14 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse
 
 from codegen.errors import CodegenError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.engine import CompletionEngine
-from codegen.server.requests import ServerLimits, Snippet, Status, Superseded, Unavailable
+from codegen.server.requests import (
+    CompletionRequest,
+    DocumentKey,
+    ServerLimits,
+    Snippet,
+    Status,
+    Superseded,
+    Unavailable,
+)
 from codegen.server.upstream import Upstream
 from codegen.server.upstream.prompts import code_of, plain, window
+from codegen.server.upstream.source import read_row
 from tests.server.upstream_server import Script, UpstreamServer, error
 
 TEXT = Path(re.__file__).read_text()
@@ -186,6 +197,47 @@ def test_secrets_leave_this_machine_in_no_prompt(ask: Any) -> None:
     assert "ghp_" in window(asked, 1000, remote=False).prefix
     there = window(asked, 1000, remote=True)
     assert "ghp_" not in there.prefix and there.prefix.endswith("\nx = ")
+
+
+FIELDS = st.sampled_from(
+    ["content", "choices", "delta", "message", "text", "finish_reason", "stop", "stop_type"]
+)
+LINES = st.lists(st.sampled_from(["def f():", "    x = 1", "", "        y", "é漢", "# z"])).map(
+    "\n".join
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(LINES, LINES, st.lists(LINES, max_size=3), st.integers(64, 400))
+def test_a_window_is_a_part_of_the_text_around_the_cursor(
+    before: str, after: str, others: list[str], chars: int
+) -> None:
+    snippets = tuple(Snippet(f"{number}.py", text) for number, text in enumerate(others))
+    key = DocumentKey("", "", "")
+    asked = CompletionRequest(key, before, after, snippets=snippets)
+    found = window(asked, chars, remote=False)
+    assert before.endswith(found.prefix) and after.startswith(found.suffix)
+    assert found.snippets == snippets[len(snippets) - len(found.snippets) :]
+    size = len(found.prefix) + len(found.suffix) + sum(len(one.text) for one in found.snippets)
+    assert size <= chars and (found.prefix == before or len(found.prefix) >= chars // 5)
+    # All that it was made from was seen.
+    more = CompletionRequest(key, f"{'x' * 500}\n{before}", after, snippets=snippets)
+    if found.seen < len(before):
+        assert window(more, chars, remote=False).prefix == found.prefix
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(FIELDS, JSON, max_size=5))
+def test_any_part_of_a_stream_is_read(row: dict[str, Any]) -> None:
+    text, finish = read_row(row)
+    assert isinstance(text, str) and finish in (None, "length", "eos")
 
 
 def test_a_document_keeps_its_slot(made: Make, ask: Any) -> None:

@@ -404,7 +404,7 @@ class _Worker(threading.Thread):
             }
         async with aclosing(self._client.stream(way.url, asked)) as rows:
             async for row in rows:
-                piece, finish = _read(row)
+                piece, finish = read_row(row)
                 if piece and not path.first:
                     path.first = time.perf_counter()
                 path.raw += piece
@@ -527,7 +527,7 @@ class _Worker(threading.Thread):
         self._up.set()
 
 
-def _read(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
+def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
     """The text of a part of a stream, and why it ends, in any dialect."""
     if "content" in row:  # llama.cpp
         text, over = row["content"], row.get("stop") is True

@@ -419,6 +419,34 @@ def test_a_server_that_stays_away_gives_nothing_and_is_not_remembered(made: Make
     assert answer.text == "answer text" and not answer.from_suggestion
 
 
+def test_over_http_an_upstream_that_is_away_is_503(made: Make) -> None:
+    import httpx
+
+    from codegen.server.http import make_app
+    from tests.server.conftest import TOKEN, Served
+
+    server, engine = made(ServerLimits(deadline_s=0.4))
+    served = Served(make_app(engine, TOKEN))
+    try:
+        body = {"prompt": "x = ", "suffix": "\n"}
+        options: Any = {"headers": {"authorization": f"Bearer {TOKEN}"}, "timeout": 30}
+        url = f"{served.url}/v1/completions"
+        good = httpx.post(url, json=body, **options)
+        assert good.json()["choices"][0]["text"] == "answer text"
+        assert good.json()["model"] == "coder"
+        server.stop()
+        bad = httpx.post(url, json={**body, "prompt": "y = "}, **options)
+        assert bad.status_code == 503 and bad.headers["retry-after"] == "1"
+        assert "gave no answer within 0.4 s" in bad.json()["error"]["message"]
+        again = httpx.post(url, json=body, **options)  # suggested before
+        assert again.json()["choices"][0]["text"] == "answer text"
+        metrics = httpx.get(f"{served.url}/metrics", **options).text
+        assert "codegen_upstream_lost_total 1.0" in metrics
+        assert "codegen_upstream_timeouts_total 1.0" in metrics
+    finally:
+        served.stop()
+
+
 @pytest.mark.parametrize(
     "reply",
     [

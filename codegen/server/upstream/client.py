@@ -94,12 +94,18 @@ class Client:
     ) -> None:
         await self._http.__aexit__(kind, error, traceback)
 
-    async def json(self, url: str, body: Any = None, timeout_s: float = _ANSWER_S) -> Any:
+    async def json(self, url: str, body: Any = None, timeout_s: float = 0.0) -> Any:
         """The object that the server answers, to a GET request if there is no body.
+
+        Args:
+            url: of the route.
+            body: to post.
+            timeout_s: for the whole answer; 0 for a short one.
 
         Raises:
             Trouble: if there is none.
         """
+        timeout_s = timeout_s or _ANSWER_S
         try:
             async with asyncio.timeout(timeout_s), aclosing(self._rows(url, body)) as rows:
                 return await anext(rows, None)

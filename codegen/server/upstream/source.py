@@ -37,6 +37,7 @@ from codegen.server.text import StopRule, safe_text
 from codegen.server.upstream.client import Client, Trouble, host_of
 from codegen.server.upstream.probe import Offer, Unreachable, probe
 from codegen.server.upstream.prompts import Window, body, code_of, window
+from codegen.terminal import one_line
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,9 @@ class Upstream:
         self.offer = offer
         self.name = offer.model
         self.limit = min(self._most, offer.context or self._most)
-        self.report("Normal", f"{self.name} at {self.device} is ready ({offer.way.words}).")
+        self.report(
+            "Normal", f"{one_line(self.name)} at {self.device} is ready ({offer.way.words})."
+        )
 
     def report(self, kind: str, message: str) -> None:
         """Tells editors, if it is news."""

@@ -549,6 +549,7 @@ class VllmEngine:
                 # vLLM wants room in a step for the drafts of all of them.
                 settings.setdefault("max_num_seqs", 128)
         self._vllm = vllm
+        _check_runner(requires, "speculative_config" in settings)
         self._llm = _start(vllm, place, settings)
         self._engine = self._llm.llm_engine
         self._lora = None if adapter is None else self._load(adapter)
@@ -655,6 +656,31 @@ def import_vllm() -> Any:
             f"vLLM is installed but does not load: {_one_line(error)}.", "See docs/vllm.md."
         ) from error
     return vllm
+
+
+def _check_runner(requires: str, drafts: bool) -> None:
+    """Refuses what the model runner that vLLM has here cannot do.
+
+    Raises:
+        ConfigError: for our drafters, which need V1, where V2 is set; for rules beside vLLM's own
+            drafts, which need V2, where it lacks Triton or V1 is set.
+    """
+    from vllm import envs  # type: ignore[reportMissingImports]
+    from vllm.triton_utils import HAS_TRITON  # type: ignore[reportMissingImports]
+
+    chosen = getattr(envs, "VLLM_USE_V2_MODEL_RUNNER", None)
+    if requires == "drafts" and chosen:
+        raise ConfigError(
+            "The decoders suffix and edit need vLLM's model runner V1, which"
+            " VLLM_USE_V2_MODEL_RUNNER=1 rules out.",
+            "Unset it, or draft by --vllm-option speculative_config=ngram.",
+        )
+    if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
+        raise ConfigError(
+            "vLLM's model runner V1, the one that runs here, has no rules against repetition beside"
+            " drafts.",
+            "Leave out the rules or speculative_config; vLLM's model runner V2 has both.",
+        )
 
 
 def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:

@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt_bigcode": _GPT2,
     "gptj": _GPTJ,
     "granitemoehybrid": _LINEAR,
-    "kimi_linear": _LINEAR | _HEADS,
+    "kimi_linear": _LINEAR | _HEADS | {"linear_head_dim": 8, "linear_num_heads": 2},
     "lfm2": _CONV,
     "lfm2_moe": _CONV,
     "lfm3": {"layer_types": ["conv", "sliding_attention", "full_attention", "conv"]},

@@ -158,6 +158,11 @@ class EditableCache:
         return int(np.count_nonzero(~self._ledger.exact))
 
     @property
+    def longest(self) -> int | None:
+        """Most tokens of a sequence, None if there is no limit."""
+        return self._support.limit
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the cached states."""
         return self._kv.nbytes

@@ -237,9 +237,18 @@ class VllmBackend(Backend):
         return end_tokens(self.tokenizer, self._config, *_generation_config(self.place))
 
     def engine(self, requires: str = "") -> VllmEngine:
-        """vLLM, started if it has to be, for strategies that require this of it."""
-        if requires != "drafts" and "speculative_config" not in (self._options or {}):
-            requires = ""  # the rules are always there
+        """vLLM, started if it has to be, for strategies that require this of it.
+
+        Raises:
+            ModelError, ConfigError: as :class:`VllmEngine`; for two drafters at once.
+        """
+        if "speculative_config" not in (self._options or {}):
+            requires = requires if requires == "drafts" else ""  # the rules are always there
+        elif requires == "drafts":
+            raise ConfigError(
+                "speculative_config: the decoders suffix and edit draft themselves.",
+                "Leave it out, or choose another decoder.",
+            )
         if self._engine is not None and self._started_for != requires:
             self.close()
         if self._engine is None:
@@ -704,11 +713,6 @@ def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"num_speculative_tokens is {most!r}; it must be a number, at least 1.")
     if theirs is not None:
-        if requires == "drafts":
-            raise ConfigError(
-                "speculative_config: the decoders suffix and edit draft themselves.",
-                "Leave it out, or choose another decoder.",
-            )
         if theirs == "ngram":
             theirs = NGRAM | {"num_speculative_tokens": most}
         if not isinstance(theirs, Mapping):

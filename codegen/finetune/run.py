@@ -181,15 +181,15 @@ def _extend(
     length = {key: stored.get(key, defaults[key]) for key in ("steps", "epochs")}
     then = {**settings, **length}
     directory.claim(then, begun=True, defaults=defaults, old_values=_OLD_VALUES)
-    state = next((output / STATE).glob("checkpoint-*"), None)
-    reason = why_not_extended(recipe) or ("" if state else "its state was not kept")
-    if reason or state is None:
+    kept = list((output / STATE).glob("checkpoint-*"))
+    if reason := why_not_extended(recipe) or ("" if kept else "its state was not kept"):
         raise ResumeError(
             f"{output} holds a finished run that cannot be extended: {reason}.",
             f"Begin a new run with model: {output / MODEL_DIR} and another output.",
         )
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    copy_checkpoint(state, output / CHECKPOINTS / state.name)
+    for checkpoint in kept:
+        copy_checkpoint(checkpoint, output / CHECKPOINTS / checkpoint.name)
     directory.write("recipe.json", json.dumps(settings, indent=2) + "\n")
     (output / RESULT_NAME).unlink()
 

@@ -167,13 +167,16 @@ class CompletionEngine:
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
-        most = min(limits.max_tokens, self.model.limit // 2)
+        if request.patient:
+            most, longest_s = limits.conversation_tokens, limits.conversation_s
+        else:
+            most, longest_s = min(limits.max_tokens, self.model.limit // 2), limits.deadline_s
         params = request.params
         return replace(
             request,
             params=replace(params, max_new_tokens=min(params.max_new_tokens, most)),
             candidates=max(1, min(request.candidates, limits.candidates)),
-            deadline_s=min(request.deadline_s, limits.deadline_s),
+            deadline_s=min(request.deadline_s, longest_s),
         )
 
     def _forget(self, matches: Matches) -> None:

@@ -21,8 +21,12 @@ READY = "is ready"
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
-def command(model: Path) -> list[str]:
-    return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256", "--stdio"]
+def command(options: list[str]) -> list[str]:
+    return [str(BIN), "serve", "lsp", *options, "--stdio"]
+
+
+def local(model: Path) -> list[str]:
+    return ["--model", str(model), "--context", "256"]
 
 
 def capabilities() -> types.ClientCapabilities:
@@ -34,10 +38,13 @@ def capabilities() -> types.ClientCapabilities:
 
 
 async def started(
-    model: Path, options: Any = None, root: str = "file:///project", watches: bool = False
+    serving: list[str],
+    options: Any = None,
+    root: str = "file:///project",
+    watches: bool = False,
 ) -> LanguageClient:
     """A client whose server has its model."""
-    config = ClientServerConfig(server_command=command(model))
+    config = ClientServerConfig(server_command=command(serving))
     client: Any = await config.start()
     client.statuses, client.settled, client.registered = [], [], []
 
@@ -73,8 +80,8 @@ async def started(
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tiny_model_dir: Path) -> AsyncIterator[LanguageClient]:
-    client = await started(tiny_model_dir)
+async def client(serving: list[str]) -> AsyncIterator[LanguageClient]:
+    client = await started(serving)
     yield client
     await client.shutdown_session()
     await client.stop()
@@ -214,7 +221,7 @@ async def test_a_second_answer_only_for_editors_that_take_it(
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
     options = {"context": [], **({"settled": True} if takes_second else {})}
-    client: Any = await started(tiny_model_dir, options)
+    client: Any = await started(local(tiny_model_dir), options)
     text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
     opened(client, text)
     await items(client, inline(12, 8, automatic=True))
@@ -283,7 +290,7 @@ async def test_other_files_decide_what_is_suggested(tiny_model_dir: Path, tmp_pa
     uri = make_workspace(tmp_path, {"main.py": MAIN})
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "loop").symlink_to(tmp_path)
-    client: Any = await started(tiny_model_dir, root=tmp_path.as_uri(), watches=True)
+    client: Any = await started(local(tiny_model_dir), root=tmp_path.as_uri(), watches=True)
     (registered,) = client.registered
     assert registered.method == types.WORKSPACE_DID_CHANGE_WATCHED_FILES
 
@@ -327,7 +334,7 @@ async def test_folders_of_one_editor_do_not_see_one_another(
 ) -> None:
     one = make_workspace(tmp_path / "one", {"main.py": MAIN, "helper.py": HELPER})
     two = make_workspace(tmp_path / "two", {"main.py": MAIN})
-    client: Any = await started(tiny_model_dir, root=(tmp_path / "two").as_uri())
+    client: Any = await started(local(tiny_model_dir), root=(tmp_path / "two").as_uri())
     folder = types.WorkspaceFolder((tmp_path / "one").as_uri(), "one")
 
     def folders(added: Any = (), removed: Any = ()) -> None:
@@ -348,7 +355,7 @@ async def test_folders_of_one_editor_do_not_see_one_another(
 
 @pytest.mark.parametrize("root", ["/", "/proc/self", "/nowhere/at/all"])
 async def test_odd_workspaces(tiny_model_dir: Path, root: str) -> None:
-    client: Any = await started(tiny_model_dir, root=f"file://{root}")
+    client: Any = await started(local(tiny_model_dir), root=f"file://{root}")
     uri = f"file://{root.rstrip('/')}/main.py"
     assert await asyncio.wait_for(suggested(client, uri), 20)
     await client.shutdown_session()

@@ -38,6 +38,7 @@ class Source(Protocol):
         name: of the model.
         limit: most tokens of a prompt and its completion.
         device: where the model runs.
+        remote: whether that is another machine.
         status: for editors; the latest.
         on_status: is called, in any thread, when the status changes.
     """
@@ -45,6 +46,7 @@ class Source(Protocol):
     name: str
     limit: int
     device: str
+    remote: bool
     status: Status
     on_status: Callable[[Status], None] | None
 

@@ -39,6 +39,8 @@ class CompletionModel:
         ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
     """
 
+    remote = False
+
     def __init__(
         self,
         loaded: LoadedModel,

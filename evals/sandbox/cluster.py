@@ -62,7 +62,7 @@ class ClusterSandbox:
         self._ray: ModuleType | None = None
         self._connection = ExitStack()
         self._actors: list[Any] = []
-        self._description: dict[str, Any] = {}
+        self._description: dict[str, object] = {}
 
     def __enter__(self) -> ClusterSandbox:
         ray, count = self._connection.enter_context(connected(self._address, self._workers))
@@ -120,7 +120,7 @@ class ClusterSandbox:
         ray = self._running()
         source = iter(items)
         idle = self._actors * BATCHES_AHEAD
-        running: dict[Any, tuple[Any, list[tuple[Key, Job]]]] = {}
+        running: dict[object, tuple[object, list[tuple[Key, Job]]]] = {}
         try:
             while True:
                 while idle and (batch := list(islice(source, BATCH))):
@@ -146,7 +146,7 @@ class ClusterSandbox:
             for task in running:
                 ray.cancel(task, force=False)
 
-    def _outcomes(self, ray: ModuleType, task: Any, jobs: Sequence[Job]) -> Sequence[Outcome]:
+    def _outcomes(self, ray: ModuleType, task: object, jobs: Sequence[Job]) -> Sequence[Outcome]:
         try:
             return ray.get(task)
         except ray.exceptions.RayError as error:

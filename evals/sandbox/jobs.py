@@ -270,7 +270,7 @@ def _collected(text: str) -> list[str]:
     return [] if isinstance(code, str) else list(code[3])
 
 
-def pack_calls(job: Job) -> list[Any]:
+def pack_calls(job: Job) -> list[object]:
     """The calls of a job as trees.
 
     Raises:
@@ -280,7 +280,7 @@ def pack_calls(job: Job) -> list[Any]:
     def refuse(value: Any) -> Any:
         raise wire.WireError(f"an argument of type {type(value).__name__} is not a plain value")
 
-    def packed(call: Call) -> list[Any]:
+    def packed(call: Call) -> list[object]:
         if isinstance(call, str):
             return [call, False, {}]
         if not isinstance(call, (tuple, list)) or len(call) not in (2, 3):

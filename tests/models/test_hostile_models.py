@@ -90,7 +90,7 @@ def test_how_a_model_is_computed_is_ours_to_choose(folder: Path, changes: dict[s
 @pytest.mark.parametrize("method", ["fp8", "mxfp4", "hqq", "torchao", "evil", None, 3, []])
 def test_quantised_weights_whose_kernels_are_fetched_are_refused(folder: Path, method: Any) -> None:
     change(folder, "config.json", quantization_config={"quant_method": method})
-    with pytest.raises(ModelError, match="quantised by"):
+    with pytest.raises(ModelError, match="quantized by"):
         load(str(folder))
 
 

@@ -150,18 +150,18 @@ class Surroundings:
         self._wants = wants
         self._modules = dict(_modules(names, texts)) if "patches" in wants else {}
         self._originals = {name: dict(vars(m)) for name, m in self._modules.items()}
-        self._sent: dict[tuple[str, str], Any] = {}
-        self._bound: dict[str, Any] = {}
-        self._namespace: dict[str, Any] = {}
+        self._sent: dict[tuple[str, str], object] = {}
+        self._bound: dict[str, object] = {}
+        self._namespace: dict[str, object] = {}
         self._environ: dict[str, str] | None = None
         self._before = dict(os.environ)
-        self._random: Any = None
+        self._random: object = None
         self._files = Files() if "files" in wants and os.getcwd() == WORK else None
         self._folder = os.getcwd()
         self._text_names = {text.rpartition(".")[2] for text in texts}
         self._first = True
 
-    def bind(self, namespace: dict[str, Any], bound: dict[str, Any]) -> None:
+    def bind(self, namespace: dict[str, object], bound: dict[str, object]) -> None:
         """Tells what the tests' module has of the program; what they replace there is replaced in
         the program.
         """
@@ -192,7 +192,7 @@ class Surroundings:
             self._first = False
         return told or None
 
-    def _patches(self) -> Iterator[list[Any]]:
+    def _patches(self) -> Iterator[list[object]]:
         for module, original in self._originals.items():
             now = vars(self._modules[module])
             for name, value in original.items():
@@ -208,7 +208,9 @@ class Surroundings:
                 if now is value or replaced or ("", name) in self._sent:
                     yield from self._patch("", name, now, value)
 
-    def _patch(self, module: str, name: str, now: Any, original: Any) -> Iterator[list[Any]]:
+    def _patch(
+        self, module: str, name: str, now: object, original: object
+    ) -> Iterator[list[object]]:
         place = module, name
         if now is original:
             if self._sent.pop(place, original) is not original:
@@ -246,12 +248,12 @@ class Surroundings:
                     logger.handle(made)
 
 
-def _is_replacement(value: Any) -> bool:
+def _is_replacement(value: object) -> bool:
     """Whether a value is one that tests put in a function's place."""
     return callable(value) and type(value).__module__ in ("unittest.mock", "builtins")
 
 
-def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[str, Any]]:
+def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[str, object]]:
     """The modules and classes of the standard library in which tests may replace something."""
     yield "builtins", sys.modules["builtins"]
     yield "sys", sys
@@ -274,7 +276,7 @@ def _modules(names: Collection[str], texts: Collection[str]) -> Iterator[tuple[s
                 yield f"{name}.{inner}", vars(owner)[inner]
 
 
-def _owner(name: str) -> Any:
+def _owner(name: str) -> object:
     """A module, or a class in one, by its name."""
     import importlib
 
@@ -300,12 +302,12 @@ class ProgramSurroundings:
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
         self._watch: list[str] = []
-        self._originals: dict[tuple[str, str], Any] = {}
+        self._originals: dict[tuple[str, str], object] = {}
         self._environ: dict[str, str] = {}
-        self._random: Any = None
+        self._random: object = None
         self._files: Files | None = None
-        self._warned: list[Any] = []
-        self._logged: list[Any] = []
+        self._warned: list[object] = []
+        self._logged: list[object] = []
 
     def apply(self, told: dict[str, Any]) -> None:
         """Makes the changes of the tests' side."""
@@ -334,7 +336,7 @@ class ProgramSurroundings:
         if "warnings" in watch:
             import warnings
 
-            def show(message: Any, category: Any, *_: Any, **__: Any) -> None:
+            def show(message: object, category: object, *_: object, **__: object) -> None:
                 self._warned.append([category, str(message)])
 
             warnings.simplefilter("always")
@@ -351,7 +353,7 @@ class ProgramSurroundings:
             logging.root.addHandler(Handler())
             logging.root.setLevel(1)
 
-    def _patch(self, module: str, name: str, is_set: bool, value: Any) -> None:
+    def _patch(self, module: str, name: str, is_set: bool, value: object) -> None:
         place = module, name
         if not module:
             original = self._originals.setdefault(place, self._namespace.get(name))

@@ -90,7 +90,7 @@ TAGS = frozenset(
 )
 
 
-def unpack_array(tag: str, content: Any, unpack: Callable[[Any], Any]) -> Any:
+def unpack_array(tag: str, content: object, unpack: Callable[[object], object]) -> object:
     """The value of a tree of :func:`pack_array`.
 
     Raises:
@@ -118,7 +118,7 @@ def _type(text: Any) -> Any:
     return _numpy().dtype(text)
 
 
-def _shape(shape: Any, most: int) -> tuple[int, ...]:
+def _shape(shape: object, most: int) -> tuple[int, ...]:
     if type(shape) is not list or len(shape) > MAX_DIMENSIONS:
         raise ValueError("not a shape")
     if not all(type(n) is int and 0 <= n <= MAX_FRAME_BYTES for n in shape):
@@ -128,7 +128,7 @@ def _shape(shape: Any, most: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _ndarray(content: Any, _: Any) -> Any:
+def _ndarray(content: Any, _: object) -> Any:
     text, shape, data = content
     kind, raw = _type(text), bytes.fromhex(data)
     sizes = _shape(shape, MAX_FRAME_BYTES)
@@ -153,7 +153,7 @@ def _generic(content: Any, unpack: Callable[[Any], Any]) -> Any:
     return _ndarray([text, [], data], unpack)[()]
 
 
-def _frame(content: Any, unpack: Callable[[Any], Any]) -> Any:
+def _frame(content: Any, unpack: Callable[[object], object]) -> object:
     columns, values, index = content
     names, rows = unpack(columns), unpack(index)
     made = _pandas().DataFrame(
@@ -174,7 +174,7 @@ def _extension(content: Any, unpack: Callable[[Any], Any]) -> Any:
     return _pandas().array([unpack(item) for item in items], dtype=name)
 
 
-def _category(content: Any, unpack: Callable[[Any], Any]) -> Any:
+def _category(content: Any, unpack: Callable[[object], object]) -> Any:
     codes, categories, ordered = content
     return _pandas().Categorical.from_codes(
         unpack(codes), categories=unpack(categories), ordered=ordered is True

@@ -117,7 +117,7 @@ def _receive(driver: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     return packet, struct.unpack(f"{len(fds) // 4}i", fds)
 
 
-def _tell(driver: socket.socket, verdict: dict[str, Any], again: bool, cpu_s: float) -> None:
+def _tell(driver: socket.socket, verdict: dict[str, object], again: bool, cpu_s: float) -> None:
     text = json.dumps({"again": again, "cpu_s": cpu_s, "verdict": verdict})
     if len(text) <= MAX_PACKET:
         driver.send(text.encode("ascii"))
@@ -131,7 +131,7 @@ def _tell(driver: socket.socket, verdict: dict[str, Any], again: bool, cpu_s: fl
     os.close(fd)
 
 
-def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, Any], bool]:
+def judge(payload: dict[str, Any], fds: dict[str, int]) -> tuple[dict[str, object], bool]:
     """Runs the tests of one job; returns its verdict and whether they left nothing behind."""
     remote = Remote(wire.Channel(fds["channel"]))
     sys.setrecursionlimit(5000)
@@ -200,10 +200,10 @@ def _check_discernment(remote: Remote, tests: _Tests) -> None:
         _discerning.add(tests.key)
 
 
-def _passes_with(remote: Remote, tests: _Tests, stub: Any) -> bool:
+def _passes_with(remote: Remote, tests: _Tests, stub: object) -> bool:
     """Whether the tests pass if ``stub`` is whatever the program returns."""
 
-    def ring(*_: Any) -> None:
+    def ring(*_: object) -> None:
         raise Unanswered
 
     remote.stand_in(stub)
@@ -266,8 +266,8 @@ class _Tests:
         self.key = hash((payload["setup"], payload["test"], self.entry_point))
         remote.catches = _NO_EXCEPTIONS & (self._test.names | self._setup.names)
         self._names: dict[str, str] = {}
-        self._namespace: dict[str, Any] = {}
-        self._bound: dict[str, Any] = {}
+        self._namespace: dict[str, object] = {}
+        self._bound: dict[str, object] = {}
         self._calls_made = True
 
     def set_up(self) -> None:
@@ -393,7 +393,10 @@ def _code(
 
 
 def names_to_bind(
-    names: Mapping[str, str], read: AbstractSet[str], defined: Mapping[str, Any], entry_point: str
+    names: Mapping[str, str],
+    read: AbstractSet[str],
+    defined: Mapping[str, object],
+    entry_point: str,
 ) -> list[str]:
     """Which of the program's names the test sees.
 
@@ -421,7 +424,7 @@ def names_to_bind(
     return sorted(bound)
 
 
-def _bind(remote: Remote, name: str, kind: str) -> Any:
+def _bind(remote: Remote, name: str, kind: str) -> object:
     module = kind.removeprefix(_MODULE)
     if module in MODULES and module != kind:
         # The tests' own copy of a module that only the program imported.
@@ -433,7 +436,7 @@ def _bind(remote: Remote, name: str, kind: str) -> Any:
     return remote.get(name) if kind == "value" else Proxy(remote, name)
 
 
-def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
+def _calls(remote: Remote, payload: dict[str, Any], results: list[object]) -> None:
     """Makes the calls; adds ``[true, tree]`` or ``[false, error]`` to ``results`` for each."""
     remote.load()
     size, first_error = 0, None
@@ -456,7 +459,7 @@ def _calls(remote: Remote, payload: dict[str, Any], results: list[Any]) -> None:
         raise first_error
 
 
-def _for_driver(value: Any) -> Any:
+def _for_driver(value: object) -> object:
     """The tree of a part of a result that is not plain."""
     if isinstance(value, Iterator):
         return wire.drained(value, lambda item: wire.pack(item, _for_driver))
@@ -500,7 +503,7 @@ def first_difference(written: str, expected: str) -> str:
     return f"the output has {len(ours)} lines, expected {len(theirs)}"
 
 
-def _in_sandbox(remote: Remote, payload: dict[str, Any]) -> None:
+def _in_sandbox(remote: Remote, payload: dict[str, object]) -> None:
     """Waits for the tests that run beside the program; then makes sure that they test something."""
     tests = _Tests(remote, payload)
     try:

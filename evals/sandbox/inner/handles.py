@@ -47,14 +47,14 @@ class Program(type):
             )
         return cls._codegen_remote.construct(cls, arguments, options)
 
-    def __getattr__(cls, name: str) -> Any:
+    def __getattr__(cls, name: str) -> object:
         if is_refused(name) or "_codegen_class" not in vars(cls):
             raise AttributeError(name)
         if name == "__dataclass_fields__":
             return _fields(cls)
         return cls._codegen_remote.use("getattr", cls, name)
 
-    def __setattr__(cls, name: str, value: Any) -> None:
+    def __setattr__(cls, name: str, value: object) -> None:
         if name.startswith("_codegen") or name in ("__abstractmethods__", "__doc__"):
             type.__setattr__(cls, name, value)
         else:
@@ -78,7 +78,7 @@ class Program(type):
     def __contains__(cls, item: Any) -> bool:
         return cls._codegen_remote.decide("contains", cls, item)
 
-    def __instancecheck__(cls, instance: Any) -> bool:
+    def __instancecheck__(cls, instance: object) -> bool:
         if type.__instancecheck__(cls, instance):
             return True
         if not is_of_program(instance) or "_codegen_class" not in vars(cls):
@@ -121,7 +121,7 @@ def is_refused(name: str) -> bool:
     return name.startswith("__") and name.endswith("__") and name not in _DUNDERS
 
 
-def _fields(cls: Any) -> Any:
+def _fields(cls: Any) -> object:
     """As dataclasses has it."""
     import dataclasses
 
@@ -146,7 +146,7 @@ class Handle:
     _codegen_remote: Remote
     _codegen_methods: frozenset[str]
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if is_refused(name):
             raise AttributeError(name)
         kind = type(self)
@@ -156,7 +156,7 @@ class Handle:
             return _fields(kind)
         return kind._codegen_remote.use("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         type(self)._codegen_remote.use("setattr", self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -171,14 +171,14 @@ class Handle:
     def __reduce_ex__(self, _: Any) -> Any:
         return _copied, (self,)
 
-    def __copy__(self) -> Any:
+    def __copy__(self) -> object:
         return type(self)._codegen_remote.use_function("copy", "copy", self)
 
-    def __deepcopy__(self, _: Any) -> Any:
+    def __deepcopy__(self, _: object) -> object:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: object) -> object:
     return value
 
 
@@ -222,7 +222,7 @@ class Method:
         return hash((id(self.__self__), self._codegen_name))
 
 
-def is_of_program(value: Any) -> bool:
+def is_of_program(value: object) -> bool:
     """Whether a value is an object of the program, be it with plain content."""
     return "_codegen_class" in vars(type(value))
 
@@ -230,13 +230,13 @@ def is_of_program(value: Any) -> bool:
 # --- special methods ---------------------------------------------------------------------------
 
 
-def _refuse(value: Any, what: str) -> TypeError:
+def _refuse(value: object, what: str) -> TypeError:
     name = type(value).__qualname__
     return TypeError(f"{what} a {name}, an object of the program, is not for it to say; {REMEDY}")
 
 
-def _arithmetic(verb: str, reflected: bool) -> Callable[..., Any]:
-    def method(self: Any, other: Any, *more: Any) -> Any:
+def _arithmetic(verb: str, reflected: bool) -> Callable[..., object]:
+    def method(self: Any, other: Any, *more: object) -> object:
         remote = type(self)._codegen_remote
         pair = (other, self) if reflected else (self, other)
         mine = is_of_program(other)
@@ -257,8 +257,8 @@ def _arithmetic(verb: str, reflected: bool) -> Callable[..., Any]:
     return method
 
 
-def _order(verb: str) -> Callable[..., Any]:
-    def method(self: Any, other: Any) -> Any:
+def _order(verb: str) -> Callable[..., object]:
+    def method(self: Any, other: Any) -> object:
         remote = type(self)._codegen_remote
         if not is_of_program(other) and not self._codegen_own:
             raise _refuse(self, "the order of a plain value and")
@@ -267,8 +267,8 @@ def _order(verb: str) -> Callable[..., Any]:
     return method
 
 
-def _conversion(verb: str) -> Callable[..., Any]:
-    def method(self: Any, *arguments: Any) -> Any:
+def _conversion(verb: str) -> Callable[..., object]:
+    def method(self: Any, *arguments: Any) -> object:
         if self._codegen_told and (verb != "format" or any(arguments)):
             raise _refuse(self, f"{verb} of")
         remote = type(self)._codegen_remote
@@ -292,14 +292,14 @@ def _contains(self: Any, item: Any) -> bool:
     return type(self)._codegen_remote.decide("contains", self, item)
 
 
-def _verb(verb: str) -> Callable[..., Any]:
+def _verb(verb: str) -> Callable[..., object]:
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
         return type(self)._codegen_remote.use(verb, self, *arguments, **options)
 
     return method
 
 
-def _keeping(verb: str) -> Callable[..., Any]:
+def _keeping(verb: str) -> Callable[..., object]:
     def method(self: Any, *arguments: Any) -> Any:
         return type(self)._codegen_remote.use(verb, self, *arguments, keeps=True)
 
@@ -331,7 +331,7 @@ def _await(self: Any) -> Any:
 
 
 # Verbs whose result the tests' side takes as it is.
-_METHODS: dict[str, Callable[..., Any]] = {
+_METHODS: dict[str, Callable[..., object]] = {
     **{name: _verb(verb) for name, verb in VERB_OF.items()},
     **{f"__{name}__": _conversion(name) for name in CONVERSIONS},
     **{f"__{name}__": _arithmetic(name, False) for name in ARITHMETIC},
@@ -400,11 +400,11 @@ def make_class(remote: Remote, number: int, about: dict[str, Any], bases: tuple[
     return Program(about["name"], bases or (Handle,), space)
 
 
-def _getter(remote: Remote, name: str) -> Callable[[Any], Any]:
+def _getter(remote: Remote, name: str) -> Callable[[object], object]:
     return lambda self: remote.use("getattr", self, name)
 
 
-def _stdlib_class(about: dict[str, Any]) -> Any:
+def _stdlib_class(about: dict[str, Any]) -> object:
     """The tests' own class of the same name, for ``isinstance``; none of the plain types."""
     module = sys.modules.get(about["module"])
     found = getattr(module, about["qualname"], None) if module else None
@@ -445,7 +445,7 @@ class _Content:
     _codegen_told = False
     _codegen_own = False
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if is_refused(name):
             raise AttributeError(name)
         kind: Any = type(self)
@@ -453,20 +453,20 @@ class _Content:
             return Method(self, name)
         return kind._codegen_remote.use("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         type(self)._codegen_remote.use("setattr", self, name, value)
 
-    def __copy__(self) -> Any:
+    def __copy__(self) -> object:
         return type(self)._codegen_remote.use_function("copy", "copy", self)
 
-    def __deepcopy__(self, _: Any) -> Any:
+    def __deepcopy__(self, _: object) -> object:
         return type(self)._codegen_remote.use_function("copy", "deepcopy", self)
 
     def __reduce_ex__(self, _: Any) -> Any:
         return _copied, (self,)
 
 
-def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, Any]:
+def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, object]:
     """Methods of a subclass of a plain type that go to the program."""
     space: dict[str, Any] = {}
     for name in about["methods"]:
@@ -488,7 +488,7 @@ def _content_space(plain: Any, about: dict[str, Any]) -> dict[str, Any]:
     return space
 
 
-def _content_method(name: str) -> Any:
+def _content_method(name: str) -> object:
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
         return type(self)._codegen_remote.use("method", self, name, *arguments, **options)
 

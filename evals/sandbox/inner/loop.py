@@ -215,7 +215,7 @@ class PythonZygote(Zygote):
         self._free_sets.remove(namespaces)
         return namespaces
 
-    def _fork(self, child: Callable[..., None], *arguments: Any) -> int:
+    def _fork(self, child: Callable[..., None], *arguments: object) -> int:
         """Forks a child, the init of a new PID namespace, that runs ``child`` and ends."""
         if self.identity == "none":
             pid = os.fork()

@@ -72,7 +72,7 @@ class NamespaceSet:
         self.to_enter: tuple[tuple[int, int], ...] = ()
         self.rules: int | None = None
         self.watched: tuple[int, ...] = ()
-        self._untouched: tuple[Any, ...] = ()
+        self._untouched: tuple[object, ...] = ()
         self._lasting: dict[int, int] = {}
 
     def prepare(self, file_mib: int, landlock_abi: int) -> None:
@@ -100,7 +100,7 @@ class NamespaceSet:
         self.file_mib = file_mib
         self._untouched = self._look()
 
-    def _look(self) -> tuple[Any, ...]:
+    def _look(self) -> tuple[object, ...]:
         seen = []
         for fd in self.watched:
             stat = os.fstat(fd)

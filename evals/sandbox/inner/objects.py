@@ -249,7 +249,7 @@ class Objects:
         return self._loop.run_until_complete(run())
 
 
-def _signature(function: Any) -> list[list[Any]]:
+def _signature(function: Any) -> list[list[object]]:
     import inspect
 
     parameters = inspect.signature(function).parameters.values()
@@ -289,7 +289,7 @@ class Foreign:
     def __getattr__(self, name: str) -> Any:
         return _do(self, "getattr", name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         _do(self, "setattr", name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -307,7 +307,7 @@ def _do(foreign: Any, verb: str, *arguments: Any, **options: Any) -> Any:
 
 
 def _special_method(verb: str) -> Callable[..., Any]:
-    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+    def method(self: object, *arguments: object, **options: object) -> object:
         return _do(self, verb, *arguments, **options)
 
     return method
@@ -364,11 +364,11 @@ class _ForeignIterator(Foreign):
     def __iter__(self) -> Any:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         return _do(self, "next")
 
 
-def _foreign_generator(objects: Objects, number: int, _: Any) -> Any:
+def _foreign_generator(objects: Objects, number: int, _: object) -> object:
     def generator(values: Any) -> Any:
         return (yield from values)
 
@@ -395,7 +395,7 @@ def _foreign_class(objects: Objects, number: int, about: Any) -> Any:
         objects._foreign[made] = error
         return error
 
-    def init(self: Any, *arguments: Any, **_: Any) -> None:
+    def init(self: Any, *arguments: Any, **_: object) -> None:
         bases[0].__init__(self, *arguments)
 
     return type(about["name"], bases, {"__new__": make, "__init__": init})
@@ -422,7 +422,7 @@ class _ForeignFile(Foreign):
         self.close()
 
 
-def _foreign_error(objects: Objects, _: int, about: Any) -> Any:
+def _foreign_error(objects: Objects, _: int, about: Any) -> object:
     kind, arguments = objects.unpack(about[0]), objects.unpack(about[1])
     base = next(b for b in kind.__mro__ if b.__module__ == "builtins")
     try:
@@ -433,7 +433,7 @@ def _foreign_error(objects: Objects, _: int, about: Any) -> Any:
     return error
 
 
-_MAKERS: dict[str, Callable[[Objects, int, Any], Any]] = {
+_MAKERS: dict[str, Callable[[Objects, int, object], object]] = {
     "object": _foreign_object,
     "function": _foreign_function,
     "iterator": lambda objects, number, _: _ForeignIterator(objects, number),

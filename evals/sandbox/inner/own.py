@@ -50,7 +50,7 @@ class OwnObjects:
 
     def __init__(self, pack: Callable[[Any], Any]) -> None:
         self._pack = pack
-        self.helpers: set[Any] = set()  # threads that do something while another waits for it
+        self.helpers: set[object] = set()  # threads that do something while another waits for it
         self._values: list[Any] = [None]
         self._numbers: dict[int, int] = {}
 
@@ -60,7 +60,7 @@ class OwnObjects:
             raise wire.WireError("a malformed value: an unknown object of the tests")
         return self._values[number]
 
-    def keep(self, value: Any) -> int:
+    def keep(self, value: object) -> int:
         """The number of an object, which is kept from now on."""
         number = self._numbers.get(id(value))
         if number is None:
@@ -92,12 +92,12 @@ class OwnObjects:
             arguments = self._pack((str(error),))
         return {"x": [self.keep(error), "error", [self._class_of_error(kind), arguments]]}
 
-    def _class_of_error(self, kind: type) -> Any:
+    def _class_of_error(self, kind: type) -> object:
         if getattr(builtins, kind.__name__, None) is kind:
             return {"ty": kind.__name__}
         return self._pack(kind)
 
-    def _kind(self, value: Any) -> tuple[str, Any] | None:
+    def _kind(self, value: object) -> tuple[str, object] | None:
         if isinstance(value, type):
             if value.__module__ != _TESTS:
                 return None
@@ -151,7 +151,7 @@ class OwnObjects:
         return VERBS[verb](target, *arguments, **options)
 
 
-def is_instance(value: Any) -> bool:
+def is_instance(value: object) -> bool:
     """Whether it is an instance of a class of the tests, or one made for tests."""
     kind = type(value)
     return (
@@ -159,17 +159,17 @@ def is_instance(value: Any) -> bool:
     )
 
 
-def _is_wrapper(value: Any) -> bool:
+def _is_wrapper(value: object) -> bool:
     """Whether it is made by functools of a function, as lru_cache does."""
     return callable(value) and type(value).__module__ == "functools"
 
 
-def _allow(allowed: bool, target: Any, verb: str) -> None:
+def _allow(allowed: bool, target: object, verb: str) -> None:
     if not allowed:
         raise TypeError(f"{verb} of a {type(target).__name__} of the tests is not allowed")
 
 
-def _check_attribute(target: Any, verb: str, name: str) -> None:
+def _check_attribute(target: object, verb: str, name: str) -> None:
     allowed = is_instance(target) or (isinstance(target, type) and target.__module__ == _TESTS)
     if isinstance(target, io.IOBase):
         allowed = name in _STREAM
@@ -219,7 +219,7 @@ def _await(value: Any, helpers: set[Any]) -> Any:
     return result[1]
 
 
-def _place(value: Any) -> list[str] | None:
+def _place(value: object) -> list[str] | None:
     """Where a function or class of the standard library is found by either side."""
     if isinstance(value, types.MethodDescriptorType):
         kind = value.__objclass__
@@ -237,7 +237,7 @@ def _place(value: Any) -> list[str] | None:
     return [module, name]
 
 
-def _about(value: Any, pack: Callable[[Any], Any]) -> dict[str, Any]:
+def _about(value: Any, pack: Callable[[object], object]) -> dict[str, object]:
     """What a program may see of a function without asking."""
     import inspect
 

@@ -234,7 +234,7 @@ def _end_of_interpreter() -> None:
     _flush()
 
 
-def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
+def execute(source: str, namespace: dict[str, object]) -> list[object] | None:
     """Compiles and executes a program; returns None or the message that says how it failed."""
     try:
         code = compile(source, FILE_NAME, "exec", dont_inherit=True)
@@ -243,7 +243,7 @@ def execute(source: str, namespace: dict[str, Any]) -> list[Any] | None:
     return attempt(lambda: exec(code, namespace))  # noqa: S102 - this file runs in the sandbox
 
 
-def attempt(action: Any) -> list[Any] | None:
+def attempt(action: Any) -> list[object] | None:
     """Runs ``action`` of the program; returns None or the message that says how it failed."""
     try:
         action()
@@ -252,13 +252,13 @@ def attempt(action: Any) -> list[Any] | None:
     return None
 
 
-def _compile_failure(error: BaseException) -> list[Any]:
+def _compile_failure(error: BaseException) -> list[object]:
     if isinstance(error, MemoryError):
         return ["memory", "MemoryError", "the compiler ran out of memory"]
     return ["syntax_error", *wire.describe_exception(error)]
 
 
-def _failure(error: BaseException) -> list[Any]:
+def _failure(error: BaseException) -> list[object]:
     if isinstance(error, SystemExit):
         return ["exited", "SystemExit", str(error.code)[:80]]
     if isinstance(error, MemoryError):
@@ -348,7 +348,7 @@ def _value(request: list[Any]) -> Any:
     return _objects.do(*request[1:])
 
 
-def _reply(value: Any) -> None:
+def _reply(value: object) -> None:
     try:
         answer = ["value", _objects.pack(value)]
         if changes := _objects.changes():
@@ -370,7 +370,7 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
     places = {id(part): place for place, part in enumerate(given)}
     places_before = {id(part): place for place, part in enumerate(before)}
 
-    def known(part: Any, depth: int) -> Any:
+    def known(part: object, depth: int) -> object:
         place = places.get(id(part))
         if place is not None:
             return {"a": place}
@@ -395,13 +395,13 @@ def _reply_changed(frame: bytes, given: list[Any], value: Any) -> None:
     _send_answer(answer)
 
 
-def _is_kept(part: Any, value: Any) -> bool:
+def _is_kept(part: object, value: object) -> bool:
     """Whether the program has kept a part of the arguments of a call."""
     # By its parent, the list of parts, the loop, this function twice.
     return sys.getrefcount(part) > 5 + (part is value)
 
 
-def _send_answer(answer: list[Any]) -> None:
+def _send_answer(answer: list[object]) -> None:
     _flush_printed()
     try:
         _channel.send(answer)
@@ -431,7 +431,9 @@ def _tell_raised(error: BaseException) -> None:
         _channel.send([*answer[:3], None])
 
 
-def _ask(verb: str, number: int, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _ask(
+    verb: str, number: int, arguments: tuple[object, ...], options: dict[str, object]
+) -> object:
     """Has the tests do something with an object of theirs, while they wait for an answer."""
     with _asking:
         trees = [_objects.pack(value) for value in arguments]

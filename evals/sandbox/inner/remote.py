@@ -62,14 +62,14 @@ class Proxy:
         """Calls the function; see :meth:`Remote.call`."""
         return self._codegen_remote.call(self.__name__, args, kwargs)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name == "__signature__":
             return self._codegen_remote.signature(self)
         if is_refused(name) or name == "__wrapped__":
             raise AttributeError(name)
         return self._codegen_remote.use("getattr", self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self._codegen_remote.use("setattr", self, name, value)
 
     @property
@@ -718,11 +718,11 @@ class LiveNamespace(dict[str, Any]):
 _SOURCES: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
-def _is_lazy(value: Any) -> bool:
+def _is_lazy(value: object) -> bool:
     return type(value) in (types.GeneratorType, types.CoroutineType)
 
 
-async def _coroutine_of(value: Any) -> Any:
+async def _coroutine_of(value: object) -> object:
     return value
 
 
@@ -742,13 +742,13 @@ class _Generator(Iterator[Any]):
         self._remote = remote
         self._source = source
 
-    def __next__(self) -> Any:
+    def __next__(self) -> object:
         return self._remote.use("next", self._source)
 
     def send(self, value: Any) -> Any:
         return self._remote.use("next", self._source, value)
 
-    def throw(self, error: Any) -> Any:
+    def throw(self, error: object) -> object:
         return self._remote.use("method", self._source, "throw", error)
 
     def close(self) -> None:

@@ -16,7 +16,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from . import linux
 from .namespaces import EMPTY, WORK, Identity, NamespaceSet, make_own_proc, show_own_proc
@@ -136,7 +135,7 @@ class Zygote:
         """Runs jobs until the driver closes the control socket."""
         raise NotImplementedError
 
-    def do_and_end(self, child: Callable[..., None], *arguments: Any) -> None:
+    def do_and_end(self, child: Callable[..., None], *arguments: object) -> None:
         """Runs ``child`` in this process, and ends it."""
         status = 125
         try:
@@ -149,7 +148,7 @@ class Zygote:
         finally:
             os._exit(status)
 
-    def _self_test(self) -> dict[str, Any]:
+    def _self_test(self) -> dict[str, object]:
         """Confines one child as every job will be and asks it which layers hold."""
         read, write = os.pipe()
 

@@ -44,7 +44,7 @@ class SharedValues:
         self._numbers = itertools.count(first, 2)
         self._number_of: dict[int, int] = {}
         self._values: dict[int, Any] = {}
-        self._seen: dict[int, Any] = {}  # the contents that the other side knows
+        self._seen: dict[int, object] = {}  # the contents that the other side knows
 
     def pack(self, value: Any, pack_item: Callable[[Any], Any], tag: str = "") -> Any:
         """The content of a ``sh`` tree; None if the value is to be copied."""
@@ -102,7 +102,7 @@ class SharedValues:
         """Takes a value's contents for those that the other side has."""
         self._seen[number] = _contents(self._values[number])
 
-    def known(self, number: Any) -> Any:
+    def known(self, number: object) -> object:
         """The value of a number."""
         if type(number) is not int or number not in self._values:
             raise WireError("a malformed value: an unknown shared one")
@@ -126,12 +126,12 @@ class SharedValues:
             _fill(value, items, unpack_item)
             self._seen[number] = _contents(value)
 
-    def _keep(self, number: int, value: Any) -> None:
+    def _keep(self, number: int, value: object) -> None:
         self._number_of[id(value)] = number
         self._values[number] = value
 
 
-def base_of(value: Any) -> type | None:
+def base_of(value: object) -> type | None:
     """The type among the mutable ones that a value is an instance of."""
     for kind in type(value).__mro__:
         if kind in MUTABLE:
@@ -159,7 +159,7 @@ def _contents(value: Any) -> Any:
     return list(collections.deque.__iter__(value))
 
 
-def _same(value: Any, seen: Any) -> bool:
+def _same(value: object, seen: Any) -> bool:
     contents = _contents(value)
     if isinstance(contents, bytes):
         return contents == seen
@@ -172,7 +172,7 @@ def _same(value: Any, seen: Any) -> bool:
     return all(map(operator.is_, contents, seen))
 
 
-def _packed(value: Any, pack_item: Callable[[Any], Any]) -> Any:
+def _packed(value: object, pack_item: Callable[[Any], Any]) -> Any:
     contents = _contents(value)
     if isinstance(contents, bytes):
         return contents.hex()

@@ -21,8 +21,8 @@ class BadTestError(Exception):
 
 def execute(
     code: types.CodeType,
-    namespace: dict[str, Any],
-    raised_by_program: Callable[[], Any] = lambda: None,
+    namespace: dict[str, object],
+    raised_by_program: Callable[[], object] = lambda: None,
 ) -> None:
     """Executes a module of tests. That it ends itself with exit code 0 is its normal end.
 
@@ -74,7 +74,7 @@ def run_collected(
                 _run_class(name, value)
 
 
-def _is_own(value: Any) -> bool:
+def _is_own(value: object) -> bool:
     """Whether it is a function that the test's text defines."""
     function = getattr(value, "__wrapped__", value) if callable(value) else value
     code = function.__code__ if type(function) is types.FunctionType else None

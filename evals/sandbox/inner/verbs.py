@@ -17,7 +17,7 @@ def _call(function: Any, *arguments: Any, **options: Any) -> Any:
     return function(*arguments, **options)
 
 
-def _special(name: str) -> Callable[..., Any]:
+def _special(name: str) -> Callable[..., object]:
     """Calls a special method as the interpreter does, by the object's type."""
 
     def apply(value: Any, *arguments: Any) -> Any:
@@ -26,7 +26,7 @@ def _special(name: str) -> Callable[..., Any]:
     return apply
 
 
-def _contents(value: Any) -> Any:
+def _contents(value: object) -> object:
     return dict(vars(value))
 
 
@@ -52,7 +52,7 @@ _OPERATORS = (
     *("iadd", "isub", "imul", "imatmul", "itruediv", "ifloordiv", "imod", "ipow"),
     *("ilshift", "irshift", "iand", "ior", "ixor"),
 )
-VERBS: dict[str, Callable[..., Any]] = {
+VERBS: dict[str, Callable[..., object]] = {
     **{name: getattr(builtins, name) for name in _BUILTINS},
     **{name: getattr(operator, name) for name in _OPERATORS},
     "and": operator.and_,

@@ -146,13 +146,13 @@ def _pack_int(value: int) -> Any:
     return {"i": hex(value)}  # hexadecimal takes linear time, decimal does not
 
 
-def drained(values: Iterator[Any], pack_item: Callable[[Any], Any]) -> Any:
+def drained(values: Iterator[object], pack_item: Callable[[object], object]) -> object:
     """The tree of an iterator that is read to its end, at most ``MAX_ITERATOR_ITEMS`` items."""
     read, error = _drain(values)
     return {"g": [[pack_item(item) for item in read], error]}
 
 
-def global_name(value: Any) -> list[str] | None:
+def global_name(value: object) -> list[str] | None:
     """The module and the name within it of a class of the standard library's pure modules."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if type(module) is not str or type(name) is not str or module not in GLOBAL_MODULES:
@@ -168,7 +168,7 @@ def find_global(module: str, name: str) -> Any:
     return found
 
 
-def _drain(values: Iterator[Any]) -> tuple[list[Any], list[str] | None]:
+def _drain(values: Iterator[object]) -> tuple[list[object], list[str] | None]:
     read: list[Any] = []
     try:
         for item in itertools.islice(values, MAX_ITERATOR_ITEMS + 1):
@@ -250,7 +250,7 @@ def _unpack(tree: Any, special: Special, depth: int) -> Any:
     return special(tag, content)
 
 
-def _replay(read: list[Any], error: Exception | None) -> Iterator[Any]:
+def _replay(read: list[object], error: Exception | None) -> Iterator[object]:
     yield from read
     if error is not None:
         raise error
@@ -268,11 +268,11 @@ def _int_from_hex(content: Any) -> int:
     return int(content, 16)
 
 
-def _counter(pairs: list[tuple[Any, Any]]) -> collections.Counter[Any]:
+def _counter(pairs: list[tuple[object, object]]) -> collections.Counter[object]:
     return collections.Counter(dict(pairs))
 
 
-def _default_dict(pairs: list[tuple[Any, Any]]) -> collections.defaultdict[Any, Any]:
+def _default_dict(pairs: list[tuple[object, object]]) -> collections.defaultdict[object, object]:
     return collections.defaultdict(None, pairs)  # the factory is code and stays behind
 
 
@@ -300,7 +300,7 @@ _TAG_OF_MAPPING: dict[type, str] = {
     collections.Counter: "dc",
     collections.defaultdict: "dd",
 }
-_MAPPING_OF_TAG: dict[str, Callable[[list[tuple[Any, Any]]], Any]] = {
+_MAPPING_OF_TAG: dict[str, Callable[[list[tuple[object, object]]], object]] = {
     "d": dict,
     "do": collections.OrderedDict,
     "dc": _counter,
@@ -328,11 +328,11 @@ class _Rare(NamedTuple):
     module: str
     name: str
     types: tuple[Any, ...]
-    to_parts: Callable[[Any], Sequence[Any] | None]
-    make: Callable[[Any, list[Any]], Any]
+    to_parts: Callable[[object], Sequence[object] | None]
+    make: Callable[[object, list[object]], object]
 
 
-def _is_of(part: Any, expected: Any) -> bool:
+def _is_of(part: object, expected: object) -> bool:
     if expected is _ZONE:
         module = sys.modules.get("datetime")
         zones = (
@@ -364,7 +364,7 @@ def _of_seven(found: Any, parts: list[Any]) -> Any:
     return found.datetime(*parts[:8], fold=parts[8])
 
 
-def _array(found: Any, parts: list[Any]) -> Any:
+def _array(found: Any, parts: list[Any]) -> object:
     made = found.array(parts[0])
     made.frombytes(parts[1])
     return made
@@ -515,7 +515,7 @@ def describe_exception(error: BaseException) -> tuple[str, str]:
     return name, message
 
 
-def exception_from(name: Any, message: Any) -> Exception:
+def exception_from(name: Any, message: object) -> Exception:
     """A built-in exception rebuilt from its description; ``RuntimeError`` for names that are not
     one.
     """
@@ -558,7 +558,7 @@ class Channel:
         while sent < len(data):
             sent += os.write(self._fd, memoryview(data)[sent:])
 
-    def receive(self) -> Any:
+    def receive(self) -> object:
         """Receives one frame.
 
         Raises:
@@ -633,7 +633,7 @@ def _are_common(values: Any, depth: int) -> bool:
     return all(_is_common(value, depth + 1) for value in values)
 
 
-def containers(call: Any) -> list[Any]:
+def containers(call: Any) -> list[object]:
     """The values that can be changed in the arguments of a call that :func:`encode_call` can
     write, in the order in which they are met, each once.
     """
@@ -706,7 +706,7 @@ def decode_request(frame: bytes) -> list[Any]:
     return _decode(frame.decode("ascii"))
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -724,7 +724,7 @@ def _decode(text: str) -> Any:
     return tree
 
 
-def _encoder() -> Callable[[Any, int], Sequence[str]]:
+def _encoder() -> Callable[[object, int], Sequence[str]]:
     """What JSONEncoder(allow_nan=False) makes for each value: the encoder written in C."""
     plain = json.JSONEncoder(allow_nan=False)
     if c_make_encoder is None:

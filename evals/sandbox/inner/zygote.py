@@ -77,7 +77,7 @@ def main(config_text: str) -> None:
         raise
 
 
-def _zygote(config: dict[str, Any], own: dict[str, bool], errors: int) -> Zygote:
+def _zygote(config: dict[str, object], own: dict[str, bool], errors: int) -> Zygote:
     programs = config["role"] == "program"
     if programs:
         from .program import main

@@ -281,7 +281,7 @@ def drafting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     def watched(self: Any, batch: Any, trees: Any, grown: Any) -> None:
         draft = self._drafts[0]
-        if draft.source == "cursor" and grown[0] is not None:
+        if grown[0] is not None:
             seen.append((len(draft), len(grown[0].path)))
         commit(self, batch, trees, grown)
 

@@ -260,3 +260,31 @@ def test_an_upstream_that_is_gone_is_503(engine: Any) -> None:
         finally:
             server.stop()
             front.stop()
+
+
+@pytest.mark.slow
+def test_conversations_pass_a_llama_cpp_server(llama_server: Any) -> None:
+    upstream = Upstream(f"{llama_server.url}/v1", key=llama_server.api_key)
+    upstream.check()
+    front = CompletionEngine(upstream, ServerLimits())
+    server = Served(make_app(front, TOKEN))
+    given: Any = {
+        "model": "",
+        "messages": [{"role": "user", "content": "Name a colour."}],
+        "temperature": 0,
+        "max_tokens": 16,
+    }
+    found = []
+    try:
+        for url, key in ((llama_server.url, llama_server.api_key), (server.url, TOKEN)):
+            with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+                answer = client.chat.completions.create(**given)
+                options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+                *rows, last = client.chat.completions.create(**given, **options)
+                streamed = "".join(row.choices[0].delta.content or "" for row in rows)
+                found.append((answer.choices[0].message.content, streamed))
+                assert last.usage.completion_tokens == 16
+        assert found[0] == found[1] and found[0][0] == found[0][1]
+    finally:
+        server.stop()
+        front.stop()

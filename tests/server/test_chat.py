@@ -490,7 +490,7 @@ def test_no_body_breaks_a_route(served: Served, path: str, base: dict[str, Any])
     names = ["n", "stop", "temperature", "top_p", "seed", "logprobs", "tools", "stream", "suffix"]
     names += ["prediction", "logit_bias", "model", "options", "system", "raw", "unknown", *base]
     with httpx.Client(base_url=served.url, headers=AUTH, timeout=60) as client:
-        for _ in range(60):
+        for _ in range(25):
             changed = {rng.choice(names): rng.choice(_VALUES) for _ in range(rng.choice((1, 1, 2)))}
             data = json.dumps({**base, **changed}).replace("1e+308", rng.choice(["NaN", "1e999"]))
             answer = client.post(path, content=data, headers={"content-type": "application/json"})

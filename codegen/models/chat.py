@@ -31,7 +31,7 @@ def conversation(
 ) -> tuple[str, list[int]]:
     """The text and the token ids of a conversation, up to where the assistant's answer begins.
 
-    What the turns say gives no control token: text that spells one is tokenised in two pieces.
+    What the turns say gives no control token: text that spells one is tokenized in two pieces.
 
     Args:
         tokenizer: the model's, a fast one.

@@ -240,12 +240,12 @@ def _vocabulary(oracle: Oracle) -> Any:
 
 
 def test_penalties_biases_and_top_k(client: openai.OpenAI, oracle: Oracle) -> None:
-    def penalised(logits: torch.Tensor, made: list[int]) -> torch.Tensor:
+    def penalized(logits: torch.Tensor, made: list[int]) -> torch.Tensor:
         for token in set(made):
             logits[token] -= 1.5 + 0.5 * made.count(token)
         return logits
 
-    expected = oracle.decode(TEMPLATED, 24, penalised)
+    expected = oracle.decode(TEMPLATED, 24, penalized)
     assert expected != oracle.decode(TEMPLATED, 24)
     answer = ask(client, presence_penalty=1.5, frequency_penalty=0.5)
     assert whole(said(answer)) == whole(oracle.text(expected))
@@ -291,7 +291,7 @@ def drafting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def readable(oracle: Oracle) -> dict[str, int]:
-    """A bias to tokens that any text of them is tokenised into again: a random model's text is not,
+    """A bias to tokens that any text of them is tokenized into again: a random model's text is not,
     and a prediction is given as text.
     """
     encode, chosen = oracle.tokenizer.encode, list[int]()
@@ -424,7 +424,7 @@ TEXT = [{"role": "user", "content": "x"}]
         ({"stream_options": 5}, "stream_options"),
     ],
 )  # fmt: skip
-def test_a_field_is_honoured_or_refused_by_name(post: Any, more: Any, field: str) -> None:
+def test_a_field_is_honored_or_refused_by_name(post: Any, more: Any, field: str) -> None:
     answer = post("/v1/chat/completions", {"messages": TEXT, "max_tokens": 1, **more})
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]

@@ -37,6 +37,14 @@ had right, from some key before the line's last word on.
 ``..._avx2``: the same on a CPU without AVX-512, which ``ATEN_CPU_CAPABILITY=avx2`` makes of one
 with it, in a process of its own.
 
+``-o upstream=URL`` (with ``api_key_env`` and ``model``; ``llama.cpp`` starts one with the embedded
+model's GGUF file) measures that instead: ``clients`` editors, each with a server of its own as
+``codegen serve lsp --upstream`` is one, type ``lines`` lines each at human speed, at the same time.
+``upstream_p50_ms`` and ``upstream_p95_ms`` are from the key to the answer, for keys that the next
+one did not overtake; ``upstream_answered`` the share of those keys, ``upstream_by_suggestion`` the
+share of answers without the upstream, ``upstream_cancelled`` the share of requests to it that were
+given up, ``upstream_cached`` the share of prompt tokens that it had cached, in answers.
+
 The model is ``embedded``, with the weights and threads that ``codegen serve`` uses here. Limits:
 one model; what a user sees has the editor's own delay on top.
 """
@@ -48,7 +56,8 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.benchmarks.tools.code_tokens import Code
@@ -72,7 +81,8 @@ _REPEATS = 9
 
 def run(
     quick: bool = False, *, seed: int = 0, edits: int = 120, documents: int = 6, lines: int = 30,
-    context: int = 1024, repository: str = "", pause: float = 0.0,
+    context: int = 1024, repository: str = "", pause: float = 0.0, upstream: str = "",
+    api_key_env: str = "", model: str = "", clients: int = 8,
 ) -> Mapping[str, object]:  # fmt: skip
     """Measures.
 
@@ -85,11 +95,19 @@ def run(
         context: tokens of the window.
         repository: a git repository whose changed lines are typed.
         pause: seconds between an answer and the next edit.
+        upstream: a server's URL, or ``llama.cpp``.
+        api_key_env: environment variable that holds its key.
+        model: its name there; empty for the only one.
+        clients: editors at once in front of it.
     """
-    at_least(1, edits=edits, documents=documents, lines=lines)
+    at_least(1, edits=edits, documents=documents, lines=lines, clients=clients)
     at_least(128, context=context)
     if quick:
         edits, documents, lines = min(edits, 6), 1, 1
+    if upstream:
+        return _run_upstream(
+            upstream, model, api_key_env, seed, clients, lines, context, repository
+        )
     times = 1 if quick else _TIMES
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers")
@@ -98,7 +116,10 @@ def run(
         asyncio.run(_measure(bench, report, edits, documents, times, settle=True))
         shared = set(report.figures)
         bench.passes(report, 1 if quick else _REPEATS)
-        asyncio.run(bench.typing(report, _lines(bench, lines, repository)))
+        typed = _Typed()
+        texts = _lines(bench.modules[1:], bench.context, bench.rng, lines, repository)
+        asyncio.run(_type(bench.engine, texts, bench.rng, typed))
+        _report_typing(report, "typing", typed)
     finally:
         bench.engine.stop()
     for key, (value, n) in _as_avx2(
@@ -107,6 +128,71 @@ def run(
         if key in shared:
             report.set(f"{key}_avx2", value, n)
     return report.mapping()
+
+
+def _run_upstream(
+    url: str, model: str, api_key_env: str, seed: int, clients: int, lines: int, context: int,
+    repository: str,
+) -> Mapping[str, object]:  # fmt: skip
+    """Editors in front of one upstream."""
+    from codegen.generation.backends import Endpoint, is_loopback
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.requests import ServerLimits
+    from codegen.server.upstream import Upstream
+
+    report = Report(seed=seed)
+    report.versions |= versions("codegen-toolkit", "xllamacpp")
+    limits = ServerLimits(context_tokens=context, deadline_s=120)
+    with ExitStack() as stack:
+        key = ""
+        if url == "llama.cpp":
+            from codegen.models import embedded
+            from codegen.models.llamacpp import LlamaOptions, LlamaServer
+
+            options = LlamaOptions(slots=clients, context=2 * context, threads=1)
+            server = LlamaServer(embedded.ensure_gguf(), options)
+            stack.callback(server.close)
+            url, key = f"{server.url}/v1", server.api_key
+        endpoint = Endpoint(url=url, model=model or "any", api_key_env=api_key_env)
+        engines = []
+        for _ in range(clients):
+            source = Upstream(
+                endpoint.base(),
+                model=model,
+                key=key or endpoint.api_key(),
+                limits=limits,
+                remote=not is_loopback(url),
+            )
+            source.check()
+            engines.append(CompletionEngine(source, limits))
+            stack.callback(engines[-1].stop)
+        say(engines[0].model.status.message)
+        modules = _modules(seed, context)
+        rng = random.Random(seed)
+        texts = [_lines(modules[n % len(modules) :], context, rng, lines, repository)
+                 for n in range(clients)]  # fmt: skip
+        typed = asyncio.run(_type_together(engines, texts, seed))
+        asked = sum(e.metrics.value("completions") + e.metrics.value("cancelled") for e in engines)
+        given_up = sum(e.metrics.value("cancelled") for e in engines)
+        encoded = sum(e.metrics.value("tokens_encoded") for e in engines)
+        cached = sum(e.metrics.value("tokens_reused") for e in engines)
+    _report_typing(report, "upstream", typed)
+    report.set("upstream_cancelled", given_up / max(1, asked), asked)
+    report.set("upstream_cached", cached / max(1, cached + encoded))
+    report.samples |= {"clients": clients, "lines": clients * lines, "context": context}
+    return report.mapping()
+
+
+async def _type_together(
+    engines: Sequence[Any], texts: Sequence[Sequence[tuple[str, int, str]]], seed: int
+) -> _Typed:
+    typed = _Typed()
+    work = [
+        _type(engine, lines, random.Random(seed + number), typed)
+        for number, (engine, lines) in enumerate(zip(engines, texts, strict=True))
+    ]
+    await asyncio.gather(*work)
+    return typed
 
 
 def _as_avx2(report: Report, *args: Any) -> dict[str, tuple[Any, int | None]]:
@@ -203,9 +289,7 @@ class _Bench:
         self.rng = random.Random(seed)
         limits = ServerLimits(context_tokens=context)
         self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
-        code = Code()
-        self.modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
-        self.modules = [text for text in self.modules if text.count("\n") > 150]
+        self.modules = _modules(seed, context)
         self.cold: list[float] = []
 
     def request(self, text: str, at: int, document: str, **more: Any) -> Any:
@@ -349,60 +433,74 @@ class _Bench:
                 raise RuntimeError("typed as suggested, and something else was suggested")
         report.set("typed_as_suggested_ms", _quantile(sorted(times), 0.95), len(times))
 
-    async def typing(self, report: Report, lines: Sequence[tuple[str, int, str]]) -> None:
-        """Types lines at human speed, asking after every key."""
-        from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
 
-        from codegen.server.session import Session
+@dataclass
+class _Typed:
+    """What came of typing."""
 
-        session = Session(self.engine.limits, engine=self.engine)
-        answered: list[float] = []
-        keys = by_suggestion = right = 0
-        for number, (text, line, words) in enumerate(lines):
-            uri = f"typing-{number}.py"
-            session.open(uri, "python", 0, text)
-            indent = len(words) - len(words.lstrip())
-            start = session.snapshot(uri, Position(line, 0), automatic=True)
-            assert start is not None
-            await session.complete(
-                start, automatic=False
-            )  # as when the file was opened a while ago
-            tasks: list[asyncio.Task[Any]] = []
-            hit = False
-            for column, char in enumerate(words):
-                place = Position(line, column)
-                change = TextDocumentContentChangePartial(Range(place, place), char)
-                session.change(uri, column, [change])
-                if column + 1 < indent:
-                    continue
-                snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)
-                assert snapshot is not None
-                for task in tasks:
-                    task.cancel()
-                task = asyncio.ensure_future(_timed(session, snapshot))
-                tasks.append(task)
-                keys += 1
-                pause = self.rng.random() < _PAUSES
-                await asyncio.sleep(self.rng.uniform(*_KEY_S) + (_PAUSE_S if pause else 0.0))
-                if task.done():
-                    seconds, answer = task.result()
-                    answered.append(seconds * 1e3)
-                    by_suggestion += answer.from_suggestion
-                    rest = words[column + 1 :]
-                    begun = answer.text.partition("\n")[0]
-                    hit |= len(rest) > 3 and bool(rest.strip()) and begun.rstrip() == rest.rstrip()
+    answered: list[float] = field(default_factory=list)  # ms
+    keys: int = 0
+    by_suggestion: int = 0
+    right: int = 0
+    lines: int = 0
+
+
+async def _type(
+    engine: Any, lines: Sequence[tuple[str, int, str]], rng: random.Random, typed: _Typed
+) -> None:
+    """Types lines at human speed, asking after every key."""
+    from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
+
+    from codegen.server.session import Session
+
+    session = Session(engine.limits, engine=engine)
+    for number, (text, line, words) in enumerate(lines):
+        uri = f"typing-{number}.py"
+        session.open(uri, "python", 0, text)
+        indent = len(words) - len(words.lstrip())
+        start = session.snapshot(uri, Position(line, 0), automatic=True)
+        assert start is not None
+        await session.complete(start, automatic=False)  # as when the file was opened a while ago
+        tasks: list[asyncio.Task[Any]] = []
+        hit = False
+        for column, char in enumerate(words):
+            place = Position(line, column)
+            change = TextDocumentContentChangePartial(Range(place, place), char)
+            session.change(uri, column, [change])
+            if column + 1 < indent:
+                continue
+            snapshot = session.snapshot(uri, Position(line, column + 1), automatic=True)
+            assert snapshot is not None
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            right += hit
-            session.close(uri)
-            say(f"line {number + 1} of {len(lines)} typed")
-        answered.sort()
-        report.set("typing_p50_ms", _quantile(answered, 0.5), len(answered))
-        report.set("typing_p95_ms", _quantile(answered, 0.95), len(answered))
-        report.set("typing_answered", len(answered) / max(1, keys), keys)
-        report.set("typing_by_suggestion", by_suggestion / max(1, len(answered)))
-        report.set("typing_right_lines", right / max(1, len(lines)), len(lines))
+            task = asyncio.ensure_future(_timed(session, snapshot))
+            tasks.append(task)
+            typed.keys += 1
+            pause = rng.random() < _PAUSES
+            await asyncio.sleep(rng.uniform(*_KEY_S) + (_PAUSE_S if pause else 0.0))
+            if task.done():
+                seconds, answer = task.result()
+                typed.answered.append(seconds * 1e3)
+                typed.by_suggestion += answer.from_suggestion
+                rest = words[column + 1 :]
+                begun = answer.text.partition("\n")[0]
+                hit |= len(rest) > 3 and bool(rest.strip()) and begun.rstrip() == rest.rstrip()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        typed.right += hit
+        typed.lines += 1
+        session.close(uri)
+        say(f"line {number + 1} of {len(lines)} typed")
+
+
+def _report_typing(report: Report, name: str, typed: _Typed) -> None:
+    answered = sorted(typed.answered)
+    report.set(f"{name}_p50_ms", _quantile(answered, 0.5), len(answered))
+    report.set(f"{name}_p95_ms", _quantile(answered, 0.95), len(answered))
+    report.set(f"{name}_answered", len(answered) / max(1, typed.keys), typed.keys)
+    report.set(f"{name}_by_suggestion", typed.by_suggestion / max(1, len(answered)))
+    report.set(f"{name}_right_lines", typed.right / max(1, typed.lines), typed.lines)
 
 
 async def _timed(session: Any, snapshot: Any) -> tuple[float, Any]:
@@ -494,14 +592,22 @@ _EDITS = {
 }
 
 
-def _lines(bench: _Bench, count: int, repository: str) -> list[tuple[str, int, str]]:
+def _modules(seed: int, context: int) -> list[str]:
+    """Modules of the standard library that are long enough."""
+    code = Code()
+    modules = [code.decode(ids) for ids in code.library(seed, 60 * context)]
+    return [text for text in modules if text.count("\n") > 150]
+
+
+def _lines(
+    modules: Sequence[str], context: int, rng: random.Random, count: int, repository: str
+) -> list[tuple[str, int, str]]:
     """Texts, the number of the line to type in them, and what is typed there."""
-    rng = bench.rng
     found: list[tuple[str, int, str]] = []
-    pairs = [(text, text) for text in bench.modules[1:]]
+    pairs = [(text, text) for text in modules]
     if repository:
         code = Code()
-        history = code.history(repository, 4 * count, 16 * bench.context)
+        history = code.history(repository, 4 * count, 16 * context)
         pairs = [(code.decode(one.before), code.decode(one.after)) for one in history]
     while len(found) < count and pairs:
         before, after = pairs[len(found) % len(pairs)] if not repository else pairs.pop(0)

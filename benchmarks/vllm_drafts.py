@@ -105,4 +105,4 @@ def _complete(generator: Any, decoder: str, requests: Sequence[Any], most: int) 
 
 
 def _counted(generator: Any) -> tuple[int, int]:
-    return generator.engine(drafting=True).drafted()
+    return generator.engine("drafts").drafted()

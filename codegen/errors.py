@@ -16,7 +16,12 @@ class CodegenError(Exception):
     Args:
         message: what is wrong, with the input's name (path, record id, option, key).
         remedy: what to do next; printed after the message.
+
+    Attributes:
+        exit_code: of a command that ends with it: 1 failed, 2 misuse.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, remedy: str = "") -> None:
         self.message = message
@@ -30,6 +35,8 @@ class InputError(CodegenError):
 
 class ConfigError(CodegenError):
     """A recipe, option or configuration holds an unknown key or a value out of range."""
+
+    exit_code = 2
 
 
 class SkippedExample(CodegenError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.generation.protocol import Decoder, SamplingParams
+from codegen.generation.protocol import Backend, Decoder, SamplingParams
 
 if TYPE_CHECKING:
     from codegen.evals.tasks import PromptStyle, Task
@@ -37,7 +37,7 @@ def sample_task(
     decoder: Decoder | None = None,
     limit: int | None = None,
     batch_size: int = 40,
-    backend: str = "transformers",
+    backend: str | Backend = "transformers",
     options: Mapping[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> SampledRun:
@@ -45,30 +45,37 @@ def sample_task(
 
     Args:
         task: from :func:`codegen.evals.tasks.load`.
-        model: a name as :func:`codegen.models.load` takes it.
+        model: its name, as the back-end takes it.
         params: how tokens are chosen.
         style: the prompt style or its name, by default the task's own, else the one the model was
             tuned for (its model card).
         decoder: likewise.
         batch_size: rows decoded together; also what a kill can cost.
-        backend: its name (``codegen.plugins``).
-        options: the back-end's own.
+        backend: its name (``codegen.plugins``), or the opened back-end.
+        options: the back-end's own, to open it by name.
+
+    Raises:
+        IncompleteRun: if requests to a server failed one by one.
     """
     from codegen.evals.run import run
     from codegen.evals.tasks import find_style
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
-    if decoder:
-        supported(decoder, backend_class(backend))  # a typo should not cost a model load
+    if decoder:  # a typo should not cost a model load
+        supported(decoder, backend_class(backend) if isinstance(backend, str) else backend)
     if style:
         chosen = find_style(style) if isinstance(style, str) else style
         task.request(task.problems()[0], chosen, 0)  # likewise a style that the task does not take
-    opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
+    if isinstance(backend, str):
+        opened = open_backend(backend, model, batch_size=batch_size, **(options or {}))
+    else:
+        opened, backend = backend, backend.kind
     chosen = style or task.style or opened.style
     chosen = find_style(chosen) if isinstance(chosen, str) else chosen
     decoder = decoder or Decoder(opened.decoder)
     identity = opened.identity(decoder)
+    about = {**opened.about, "model_parameters": opened.parameters}
     path = run(
         task,
         opened,
@@ -80,7 +87,7 @@ def sample_task(
         limit=limit,
         shard_size=batch_size,
         settings={"model": model, **identity, "backend": backend},
-        about={"model_parameters": opened.parameters} if opened.parameters else None,
+        about={name: value for name, value in about.items() if value},
         on_progress=on_progress,
     )
     return SampledRun(

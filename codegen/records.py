@@ -276,12 +276,15 @@ def write_jsonl(
 
 
 def write_atomic(
-    path: str | os.PathLike[str], content: str | bytes | Iterable[str] | Iterable[bytes]
+    path: str | os.PathLike[str],
+    content: str | bytes | Iterable[str] | Iterable[bytes],
+    mode: int = 0o666,
 ) -> None:
     """Writes a file so that a reader, or a crash, sees the old file or the whole new one.
 
     Text is written as UTF-8. The file is made under a random name beside its place and moved there,
     both in the same open directory; a symbolic link at ``path`` is replaced, never followed.
+    ``mode`` is that of a new file before the umask.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -291,7 +294,7 @@ def write_atomic(
         partial = partial_name(path.name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
-            with os.fdopen(open_plain(partial, flags, dir_fd=directory), "wb") as file:
+            with os.fdopen(open_plain(partial, flags, mode, dir_fd=directory), "wb") as file:
                 parts = [content] if isinstance(content, (str, bytes)) else content
                 file.writelines(p.encode("utf-8") if isinstance(p, str) else p for p in parts)
                 file.flush()

@@ -14,6 +14,10 @@ one of two ways:
 
 A query at position p sees a slot iff the slot's position is at most p (:meth:`KVCache.mask`): what
 lies beyond a row's cursor is empty or stale and is never seen.
+
+Recurrent layers (Mamba, linear attention, short convolutions) have no slots. They keep one state a
+row, that of all tokens that the row was fed, so a row is fed each of its tokens once and in order;
+:meth:`KVCache.snapshot` is for tokens that may have to be taken back.
 """
 
 from __future__ import annotations
@@ -23,7 +27,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    LinearAttentionLayer,
+    get_layer_types_and_kwargs,
+)
 
 from codegen.kernels.states import compact, turn_slots, turned
 
@@ -31,6 +40,29 @@ _STEP = 256  # a cache that grows has a multiple of this many slots
 NOWHERE = 1 << 40  # the position of a slot that no query sees
 
 Probe = Callable[["CacheLayer", torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """A layer that keeps a state.
+
+    Attributes:
+        states: how many it keeps of each row.
+        attends: whether a part of it is attention.
+    """
+
+    states: int
+    attends: bool
+
+
+def recurrences(config: Any) -> list[Recurrence | None]:
+    """For each layer of a text model with this configuration its state, None if it keeps none."""
+    return [
+        Recurrence(options["number_of_states"], kind.startswith("hybrid"))
+        if "number_of_states" in options
+        else None
+        for kind, options in zip(*get_layer_types_and_kwargs(config), strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +102,7 @@ class Slots:
     Attributes:
         index: slots of the new tokens, int64 [B, Q].
         positions: their positions, int64 [B, Q].
+        held: positions of the slots that attention reads, int64 [end] or [B, end].
         rows: ``arange(B)[:, None]``, the matching row numbers.
         end: number of slots that attention reads.
         capacity: number of slots allocated.
@@ -80,6 +113,7 @@ class Slots:
 
     index: torch.Tensor
     positions: torch.Tensor
+    held: torch.Tensor
     rows: torch.Tensor
 
     def __init__(self, capacity: int) -> None:
@@ -167,6 +201,8 @@ class CacheLayer(CacheLayerMixin):
 
     def join(self, other: CacheLayer, rows: int) -> None:
         """Takes another layer's rows in, behind its own; see :meth:`KVCache.join`."""
+        if not self.is_initialized:
+            return  # a layer without attention
         if other.is_initialized:
             added = other.states
         else:
@@ -198,14 +234,30 @@ class CacheLayer(CacheLayerMixin):
         return self.slots.capacity
 
 
+class _HybridLayer(LinearAttentionLayer, CacheLayer):
+    """A layer with a state and with slots."""
+
+    def __init__(self, slots: Slots, states: int) -> None:
+        CacheLayer.__init__(self, slots)
+        LinearAttentionLayer.__init__(self, states)
+
+    def lazy_initialization(self, *states: torch.Tensor, **named: Any) -> None:  # type: ignore[override]
+        """Keys and values come by position, states by name."""
+        if states:
+            CacheLayer.lazy_initialization(self, *states)
+        else:
+            LinearAttentionLayer.lazy_initialization(self, **named)
+
+
 class KVCache(Cache):
     """The states of a batch of rows, or of one text that is edited.
 
     Call :meth:`place` before each forward pass.
 
     Args:
-        layers: number of layers of the model, or for editing each layer's rotation (None where
-            states do not depend on the position).
+        layers: number of layers of the model; or for each layer the state that it keeps
+            (:func:`recurrences`); or for editing its rotation. None for layers whose keys and
+            values are all that there is to know.
         capacity: slots a row, at least the longest prompt plus the tokens to make; it can grow by
             :meth:`reserve`.
         device: of the model; makes it the cache of an edited text.
@@ -213,16 +265,28 @@ class KVCache(Cache):
 
     def __init__(
         self,
-        layers: int | Sequence[Rotation | None],
+        layers: int | Sequence[Rotation | Recurrence | None],
         capacity: int = 0,
         *,
         device: torch.device | None = None,
     ) -> None:
         self.slots = Slots(capacity)
-        self.rotations = [None] * layers if isinstance(layers, int) else list(layers)
+        self.kinds = [None] * layers if isinstance(layers, int) else list(layers)
         if device is not None:
             self.slots.position_of = torch.full((capacity,), NOWHERE, device=device)
-        super().__init__(layers=[CacheLayer(self.slots, one) for one in self.rotations])
+        super().__init__(layers=[self._layer(kind) for kind in self.kinds])
+
+    def _layer(self, kind: Rotation | Recurrence | None) -> CacheLayer | LinearAttentionLayer:
+        if not isinstance(kind, Recurrence):
+            return CacheLayer(self.slots, kind)
+        if kind.attends:
+            return _HybridLayer(self.slots, kind.states)
+        return LinearAttentionLayer(kind.states)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether there are layers that keep a state."""
+        return any(isinstance(kind, Recurrence) for kind in self.kinds)
 
     @property
     def capacity(self) -> int:
@@ -236,7 +300,13 @@ class KVCache(Cache):
 
     # ------------------------------------------------------------------ a forward pass
 
-    def place(self, index: torch.Tensor, end: int, positions: torch.Tensor | None = None) -> None:
+    def place(
+        self,
+        index: torch.Tensor,
+        end: int,
+        positions: torch.Tensor | None = None,
+        held: torch.Tensor | None = None,
+    ) -> None:
         """Says where the next tokens go.
 
         Args:
@@ -244,28 +314,39 @@ class KVCache(Cache):
             end: one more than the largest slot that attention reads, known to the host without a
                 device sync.
             positions: of the tokens, int64 [B, Q], by default those of their slots.
+            held: positions of the slots up to ``end``, int64 [B, end], by default their own
+                numbers, or those of the text that is edited.
         """
         slots = self.slots
         slots.index, slots.positions = index, index if positions is None else positions
         slots.rows = torch.arange(len(index), device=index.device)[:, None]
         slots.end = end
+        if held is not None:
+            slots.held = held
+        elif slots.position_of is None:
+            slots.held = torch.arange(end, device=index.device)
+        else:
+            slots.held = slots.position_of[:end]
 
-    def mask(self, window: int | None = None) -> torch.Tensor:
-        """Who sees whom among the placed tokens: bool [B, 1, Q, end].
+    def mask(self) -> torch.Tensor:
+        """Who sees whom among the placed tokens: bool [B, 1, Q, end]."""
+        slots = self.slots
+        return (slots.held[..., None, :] <= slots.positions[:, :, None])[:, None]
+
+    def within(self, window: int) -> torch.Tensor:
+        """What lies in the placed tokens' windows: bool [B, 1, Q, end].
 
         Args:
-            window: a query sees so many of the last positions, its own among them; None for all.
+            window: a query sees so many of the last positions, its own among them.
         """
         slots = self.slots
-        if slots.position_of is None:
-            held = torch.arange(slots.end, device=slots.index.device)
-        else:
-            held = slots.position_of[: slots.end]
-        queries = slots.positions[:, :, None]
-        visible = held <= queries  # [B, Q, end]
-        if window is not None:
-            visible &= held > queries - window
-        return visible[:, None]
+        return (slots.held[..., None, :] > slots.positions[:, :, None] - window)[:, None]
+
+    def in_chunk(self, size: int) -> torch.Tensor:
+        """What lies in the same chunk of ``size`` positions: bool [B, 1, Q, end]."""
+        slots = self.slots
+        chunk = slots.positions[:, :, None] // size
+        return (slots.held[..., None, :] // size == chunk)[:, None]
 
     # ------------------------------------------------------------------ rows
 
@@ -298,11 +379,43 @@ class KVCache(Cache):
         """
         for layer, added in zip(self._each(), other._each(), strict=True):
             layer.join(added, rows)
+        for layer, added in zip(self._stateful(), other._stateful(), strict=True):
+            for own, theirs in zip(_states(layer), _states(added), strict=True):
+                for number, state in own.items():
+                    more = theirs[number]
+                    if state is not None:
+                        more = state.new_zeros(rows, *state.shape[1:]) if more is None else more
+                        own[number] = torch.cat([state, more])
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keeps only the given rows (int64 [B']), dropping finished ones."""
+        """Keeps only the given rows (int64 [B']), in this order."""
         for layer in self._each():
             layer.change(lambda states: states.index_select(0, rows))
+        for layer in self._stateful():
+            LinearAttentionLayer.reorder_cache(layer, rows)
+
+    def fresh(self) -> KVCache:
+        """An empty cache for other rows of the same model."""
+        return KVCache(self.kinds, self.capacity)
+
+    # ------------------------------------------------------------------ states
+
+    def snapshot(self) -> list[torch.Tensor]:
+        """A copy of all states; empty if there are none yet."""
+        return [state.clone() for state in self._all_states()]
+
+    def restore(self, states: Sequence[torch.Tensor]) -> None:
+        """Takes all states back to a snapshot."""
+        if not states:
+            for layer in self._stateful():
+                LinearAttentionLayer.reset(layer)
+        for state, kept in zip(self._all_states(), states, strict=bool(states)):
+            state.copy_(kept)
+
+    def put(self, states: Sequence[torch.Tensor], rows: Sequence[int]) -> None:
+        """Takes the states of some rows back to a snapshot."""
+        for state, kept in zip(self._all_states(), states, strict=True):
+            state[list(rows)] = kept[list(rows)]
 
     def reserve(self, slots: int) -> None:
         """Makes sure that there are so many slots, with an eighth to spare when it has to grow."""
@@ -324,7 +437,7 @@ class KVCache(Cache):
         """An independent edited text with the same states."""
         held = self.slots.position_of
         assert held is not None
-        twin = KVCache(self.rotations, self.capacity, device=held.device)
+        twin = KVCache(self.kinds, self.capacity, device=held.device)
         twin.slots.position_of = held.clone()
         for layer, other in zip(twin._each(), self._each(), strict=True):
             if other.is_initialized:
@@ -341,8 +454,8 @@ class KVCache(Cache):
             shifts: int64 [N], accumulated since the slot was encoded.
         """
         turns: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        for layer, rotation in zip(self._each(), self.rotations, strict=True):
-            if rotation is None:
+        for layer, rotation in zip(self._each(), self.kinds, strict=True):
+            if not isinstance(rotation, Rotation):
                 continue
             table = id(rotation.frequencies)
             if table not in turns:
@@ -353,8 +466,18 @@ class KVCache(Cache):
 
     def _each(self) -> Iterator[CacheLayer]:
         for layer in self.layers:
-            assert isinstance(layer, CacheLayer)
-            yield layer
+            if isinstance(layer, CacheLayer):
+                yield layer
+
+    def _stateful(self) -> Iterator[LinearAttentionLayer]:
+        for layer in self.layers:
+            if isinstance(layer, LinearAttentionLayer):
+                yield layer
+
+    def _all_states(self) -> Iterator[torch.Tensor]:
+        for layer in self._stateful():
+            for states in _states(layer):
+                yield from (state for state in states.values() if state is not None)
 
     def _resize(self, capacity: int) -> None:
         """Gives every row so many slots, no fewer than are in use."""
@@ -373,6 +496,11 @@ class KVCache(Cache):
             longer[:count] = held[:count]
             self.slots.position_of = longer
         self.slots.capacity = capacity
+
+
+def _states(layer: LinearAttentionLayer) -> tuple[dict[int, torch.Tensor | None], ...]:
+    """A layer's states by their number, each [B, ...]."""
+    return layer.conv_states, layer.recurrent_states
 
 
 def _rounded(slots: int) -> int:

@@ -56,7 +56,12 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from codegen.decoding.cache import CacheLayer, KVCache, Rotation
 from codegen.decoding.editing.rotation import find_rotations
-from codegen.decoding.passes import check_architecture, forward, sliding_window
+from codegen.decoding.passes import (
+    check_architecture,
+    check_attention_only,
+    forward,
+    sliding_window,
+)
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.errors import ConfigError, ModelError
 
@@ -101,8 +106,16 @@ def check(model: PreTrainedModel, settings: LMInfinite) -> list[Rotation | None]
         ModelError: with the reason.
     """
     check_architecture(model)
+    check_attention_only(model, "contexts of any length")
     config = model.config.get_text_config()
     name = f"The context of {type(model).__name__}"
+    if config._attn_implementation != "sdpa":  # its attention would be replaced
+        raise ModelError(
+            f"{name} can't be extended: it runs with {config._attn_implementation!r} attention.",
+            "Use it within its own limits.",
+        )
+    if "chunked_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ModelError(f"{name} can't be extended: its attention has chunks.")
     if sliding_window(model):
         raise ModelError(
             f"{name} can't be extended: its window of {config.sliding_window} tokens slides "

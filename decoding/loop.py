@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.contexts import LMInfinite, extended
 from codegen.decoding.healing import Vocabulary
-from codegen.decoding.passes import Passes, check_supported, run_alone
+from codegen.decoding.passes import Passes, check_attention_only, check_supported, run_alone
 from codegen.decoding.rows import CachedRows, Row, Sequences, Trees
 from codegen.decoding.sampling import choose
 
@@ -313,7 +313,7 @@ def decode(
     """Decodes all rows, in place.
 
     Args:
-        model: loaded with ``sdpa`` attention.
+        model: loaded with ``sdpa`` or ``eager`` attention.
         rows: at least one.
         max_new_tokens: most tokens a row; with backspaces, most actions.
         temperature, top_p: see :func:`codegen.decoding.sampling.choose`.
@@ -340,6 +340,8 @@ def decode(
             sequences = extension.rows(model, length, strategy.limit)
         else:
             check_supported(model, length)
+            if strategy.backspace is not None:
+                check_attention_only(model, "backspaces")
             sequences = CachedRows(model, length + strategy.limit)
         batch = Batch(
             rows, sequences, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,

@@ -11,15 +11,22 @@ import functools
 import inspect
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import KVCache
+from codegen.decoding.cache import KVCache, recurrences
 from codegen.errors import ModelError
 
 T = TypeVar("T")
+Drafts = Literal["trees", "chains", "none"]
+"""What of drafted tokens a pass can encode; chains are trees without forks."""
+
+_RECURRENT = {"linear_attention", "conv"}
+_NARROW = {"sliding_attention", "chunked_attention"}
+_SUPPORTED = _RECURRENT | _NARROW | {"full_attention", "attention", "hybrid", "mlp", "moe"}
 
 
 class Pass(Protocol):
@@ -59,7 +66,7 @@ class ModelPass:
     """A pass of a transformers model over tokens that were placed in a cache.
 
     Attributes:
-        model: loaded with ``sdpa`` attention.
+        model: loaded with ``sdpa`` or ``eager`` attention.
         tokens: int64 [B, Q].
         cache: where they are placed.
         mask: who sees whom, bool [B, 1, Q, slots].
@@ -85,16 +92,50 @@ class ModelPass:
 def forward(
     model: PreTrainedModel, tokens: torch.Tensor, cache: KVCache, mask: torch.Tensor, keep: int
 ) -> torch.Tensor:
-    """Logits [B, keep, V] of the last of the placed tokens [B, Q]."""
+    """Logits [B, keep, V] of the last of the placed tokens [B, Q], of which mask [B, 1, Q, slots]
+    says who sees whom; a model's sliding windows are put on it here.
+    """
     output = model(
         input_ids=tokens,
         position_ids=cache.slots.positions,
-        attention_mask=mask,
+        attention_mask=layer_masks(model, cache, mask),
         use_cache=True,
         logits_to_keep=keep,
         **{cache_argument(type(model)): cache},
     )
     return output.logits[:, -keep:]
+
+
+def layer_masks(
+    model: PreTrainedModel, cache: KVCache, mask: torch.Tensor
+) -> torch.Tensor | dict[str, torch.Tensor | None] | None:
+    """A mask bool [B, 1, Q, slots] as the model takes it.
+
+    Returns:
+        One mask, or one for each kind of layers where some have a sliding window; None for a model
+        without attention. For ``eager`` attention masks are added to its scores: 0 or the type's
+        least number.
+    """
+    config = model.config.get_text_config()
+    kinds = _kinds(config)
+    if kinds <= _RECURRENT:
+        return None
+
+    def given(visible: torch.Tensor) -> torch.Tensor:
+        if config._attn_implementation != "eager":
+            return visible
+        hidden = torch.zeros(visible.shape, dtype=model.dtype, device=visible.device)
+        return hidden.masked_fill_(~visible, torch.finfo(model.dtype).min)
+
+    window = sliding_window(model)
+    if not kinds & _NARROW:
+        return given(mask if window is None else mask & cache.within(window))
+    masks: dict[str, torch.Tensor | None] = dict.fromkeys(kinds | {"full_attention"}, given(mask))
+    if window is not None:
+        masks["sliding_attention"] = given(mask & cache.within(window))
+    if "chunked_attention" in kinds:
+        masks["chunked_attention"] = given(mask & cache.in_chunk(config.attention_chunk_size))
+    return masks | dict.fromkeys(_RECURRENT)
 
 
 @functools.cache
@@ -108,32 +149,115 @@ def check_architecture(model: PreTrainedModel) -> None:
     """Refuses models to which a mask and positions can't be given, with the reason.
 
     Raises:
-        ModelError: for encoder-decoder models, other attention than sdpa, ALiBi, recurrent or
-            chunked layers.
+        ModelError: for encoder-decoder models, other attention than sdpa or eager, ALiBi, layers
+            of other kinds than attention and recurrence, and states that are not in the cache.
     """
     config = model.config.get_text_config()
     name = type(model).__name__
     attention = getattr(config, "_attn_implementation", None)
-    if attention != "sdpa":
+    if attention not in ("sdpa", "eager"):
         raise ModelError(
-            f"{name} runs with {attention!r} attention; the loop's mask is made for 'sdpa'.",
+            f"{name} runs with {attention!r} attention; the loop makes masks for 'sdpa' and "
+            "'eager'.",
             "Load it with attn_implementation='sdpa'.",
         )
     if getattr(config, "alibi", False):
         raise ModelError(f"{name} has ALiBi position biases, which the loop does not support.")
+    names = inspect.signature(type(model).forward).parameters
+    if "position_ids" not in names and not _kinds(config) <= _RECURRENT:
+        raise ModelError(f"{name} takes no positions, which the loop gives to every token.")
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{name} is an encoder-decoder model; the loop needs a decoder-only one.")
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if odd := sorted(kinds - {"full_attention", "sliding_attention", "attention"}):
+    if odd := sorted(_kinds(config) - _SUPPORTED):
         raise ModelError(f"{name} has {odd[0]} layers, which the decoding loop does not support.")
+    if getattr(model, "_is_stateful", False) and not is_recurrent(model):
+        raise _own_states(model)
+
+
+def _own_states(model: PreTrainedModel) -> ModelError:
+    return ModelError(
+        f"{type(model).__name__} keeps recurrent states in a way of its own, which the decoding "
+        "loop does not support.",
+        "Try another back-end (--backend vllm).",
+    )
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether some layers keep one state for all tokens."""
+    return bool(_kinds(model.config.get_text_config()) & (_RECURRENT | {"hybrid"}))
+
+
+_CHECKED = (4, 5, 8)  # tokens that are fed at once, then one, then several
+_drafts: WeakKeyDictionary[PreTrainedModel, Drafts] = WeakKeyDictionary()
+
+
+def drafts_of(model: PreTrainedModel) -> Drafts:
+    """Which drafts a model can encode in one pass.
+
+    Attention takes trees. Recurrent layers take chains, if they start several tokens from a state
+    at all: it is tried on a few tokens, once for each model.
+
+    Raises:
+        ModelError: if it does not compute token by token, with our cache, what it computes alone.
+    """
+    if model not in _drafts:
+        _drafts[model] = _try(model) if is_recurrent(model) else "trees"
+    return _drafts[model]
+
+
+@torch.inference_mode()
+def _try(model: PreTrainedModel) -> Drafts:
+    config = model.config.get_text_config()
+    ids = torch.linspace(1, config.vocab_size - 1, _CHECKED[-1], device=model.device).long()[None]
+    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 0.1
+
+    def agrees(cache: KVCache, start: int, stop: int) -> bool:
+        places = torch.arange(start, stop, device=model.device)[None]
+        cache.place(places, stop)
+        try:
+            found = forward(model, ids[:, start:stop], cache, cache.mask(), 1)[:, -1].float()
+        except (RuntimeError, ValueError, TypeError, AttributeError):  # of the model's own code
+            return False
+        wanted = model(ids[:, :stop], use_cache=False).logits[:, -1].float()
+        return bool((found - wanted).norm() <= tolerance * wanted.norm())
+
+    kinds = recurrences(config)
+    cache = KVCache(kinds, _CHECKED[-1])
+    first, second, third = _CHECKED
+    fits = agrees(cache, 0, first)
+    fits = fits and agrees(KVCache(kinds, first), 0, first - 1)  # another text in between
+    if not (fits and agrees(cache, first, second)):
+        raise _own_states(model)
+    return "chains" if agrees(cache, second, third) else "none"
+
+
+def check_attention_only(model: PreTrainedModel, purpose: str) -> None:
+    """Refuses a model with recurrent layers for what their states cannot do.
+
+    Args:
+        model: the model.
+        purpose: what is refused, a plural noun.
+
+    Raises:
+        ModelError: naming the model and the purpose.
+    """
+    if is_recurrent(model):
+        raise ModelError(
+            f"{type(model).__name__} has recurrent layers, which keep one state for all tokens and "
+            f"allow no {purpose}.",
+            "Use a model with attention in all layers, or leave this out.",
+        )
+
+
+def _kinds(config: Any) -> set[str]:
+    return set(getattr(config, "layer_types", None) or ["full_attention"])
 
 
 def check_supported(model: PreTrainedModel, length: int) -> None:
     """Refuses what the loop would compute wrongly, with the reason.
 
     Raises:
-        ModelError: as :func:`check_architecture`, for sequences beyond the position range, and
-            beyond the window of sliding-window attention.
+        ModelError: as :func:`check_architecture`, and for sequences beyond the position range.
     """
     check_architecture(model)
     config = model.config.get_text_config()
@@ -142,13 +266,6 @@ def check_supported(model: PreTrainedModel, length: int) -> None:
     if limit and length > limit:
         raise ModelError(
             f"Prompt and completion take up to {length} tokens, {name} holds {limit}.",
-            "Shorten the prompt or lower max_new_tokens.",
-        )
-    window = sliding_window(model)
-    if window and length > window:
-        raise ModelError(
-            f"Prompt and completion take up to {length} tokens, more than the attention window of "
-            f"{name} ({window}), where the loop would not be exact.",
             "Shorten the prompt or lower max_new_tokens.",
         )
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.packing import best_fit
-from codegen.decoding.passes import check_supported, forward
+from codegen.decoding.passes import check_attention_only, check_supported, forward
 
 # One pass holds at most this many tokens, all rows together, to bound activation memory.
 PASS_TOKENS = 8192
@@ -33,7 +33,9 @@ _WORTH_PACKING = 1.2
 def prefill(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
     """Encodes each row's tokens but for the last."""
     lengths = [len(tokens) - 1 for tokens in given]
-    if max(lengths) * len(given) > _WORTH_PACKING * sum(lengths):
+    if cache.recurrent:
+        _by_length(model, cache, given)
+    elif max(lengths) * len(given) > _WORTH_PACKING * sum(lengths):
         packed(model, cache, given, PASS_TOKENS)
     else:
         padded(model, cache, given)
@@ -45,11 +47,14 @@ def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -
     Short rows are padded on the right. The padding's states land in slots that the row overwrites
     before any of its queries may see them.
     """
-    width = max(map(len, given)) - 1
-    if width == 0:
-        return
     # Columns are encoded in blocks, which is exact under a causal mask and bounds the activations.
-    block = max(1, PASS_TOKENS // len(given))
+    _columns(model, cache, given, max(1, PASS_TOKENS // len(given)))
+
+
+def _columns(
+    model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]], block: int
+) -> None:
+    width = max(map(len, given)) - 1
     pad = given[0][0]
     ids = [tokens[:-1] + [pad] * (width - len(tokens) + 1) for tokens in given]
     tokens = torch.tensor(ids, device=model.device)
@@ -59,6 +64,27 @@ def padded(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -
         positions = torch.arange(start, stop, device=model.device).expand(len(given), -1)
         cache.place(positions, stop)
         forward(model, part, cache, cache.mask(), 1)
+
+
+def _by_length(model: PreTrainedModel, cache: KVCache, given: Sequence[list[int]]) -> None:
+    """Encodes rows of equal lengths together, each row in one pass.
+
+    What a recurrent layer is fed changes its state, so there can be no padding behind a row; and
+    not every one continues from a state with several tokens.
+    """
+    # The longest come first: rows of one token have no states yet.
+    order = sorted(range(len(given)), key=lambda number: -len(given[number]))
+    start = 0
+    while start < len(order):
+        length = len(given[order[start]])
+        most = start + max(1, PASS_TOKENS // length)
+        rows = [number for number in order[start:most] if len(given[number]) == length]
+        part = cache.fresh() if start else cache
+        _columns(model, part, [given[number] for number in rows], length)
+        if start:
+            cache.join(part, len(rows))
+        start += len(rows)
+    cache.select(torch.tensor(order, device=model.device).argsort())
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +157,7 @@ def packed(
     rows, width = layout.tokens.shape
     if not width:
         return
-    layers = model.config.get_text_config().num_hidden_layers
-    together = KVCache(layers, width)
+    together = KVCache(cache.kinds, width)
     for start in range(0, width, step := max(1, block // rows)):
         _pass(model, together, layout, start, min(width, start + step), keep=1)
     columns = torch.arange(width, device=model.device)
@@ -175,6 +200,7 @@ def score(
         raise ValueError("a prompt needs a token")
     longest = max(map(len, candidates), default=0)
     check_supported(model, len(prompt) + longest)
+    check_attention_only(model, "candidates side by side after one prompt")
     device = model.device
     # The prompt's last token belongs to no candidate: what follows it is read from its own logits.
     tokens = [*prompt, *(token for candidate in candidates for token in candidate)]
@@ -252,7 +278,7 @@ def _pass(
     """Encodes columns; logits [R, keep, V] of the last of them."""
     rows = len(packed.tokens)
     slots = torch.arange(start, stop, device=packed.tokens.device).expand(rows, -1)
-    cache.place(slots, stop, packed.positions[:, start:stop])
+    cache.place(slots, stop, packed.positions[:, start:stop], packed.positions[:, :stop])
     return forward(model, packed.tokens[:, start:stop], cache, packed.mask(start, stop), keep)
 
 

@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import KVCache
-from codegen.decoding.passes import ModelPass, Passes
+from codegen.decoding.cache import KVCache, recurrences
+from codegen.decoding.passes import Drafts, ModelPass, Passes, drafts_of, forward
 from codegen.decoding.prefill import prefill
 
 Finish = Literal["eos", "stop", "length"]
@@ -67,6 +67,11 @@ class Sequences(Protocol):
     """The states of the rows of a batch."""
 
     @property
+    def drafts(self) -> Drafts:
+        """Which drafts they can encode; chains are trees without forks."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where logits and tokens are."""
         ...
@@ -101,16 +106,21 @@ class Sequences(Protocol):
 class CachedRows:
     """Rows in one cache, each with a cursor: the slot of the token that it feeds next.
 
+    Drafts for a model with recurrent layers are chains. Where some of a chain was not accepted, the
+    states go back to before it, and what was accepted is encoded again.
+
     Args:
-        model: loaded with ``sdpa`` attention.
+        model: loaded with ``sdpa`` or ``eager`` attention.
         capacity: slots a row.
     """
 
     def __init__(self, model: PreTrainedModel, capacity: int) -> None:
         config = model.config.get_text_config()
         self.model, self.device = model, model.device
-        self.cache = KVCache(config.num_hidden_layers, capacity)
+        self.cache = KVCache(recurrences(config), capacity)
+        self.drafts = drafts_of(model)
         self.cursors: list[int] = []
+        self._drafted: tuple[Trees, list[torch.Tensor]] | None = None  # with the states before
         limit: int | None = getattr(config, "max_position_embeddings", None)
         self._last_position = (limit or capacity) - 1
 
@@ -126,7 +136,11 @@ class CachedRows:
 
     def encode(self, trees: Trees) -> Passes[torch.Tensor]:
         """See :class:`Sequences`."""
+        if self.drafts != "trees" and trees.depths is not None:
+            raise ValueError("recurrent layers can't encode trees with forks")
         mask = self.place(trees)
+        if self.cache.recurrent and trees.width > 1:
+            self._drafted = trees, self.cache.snapshot()
         return (yield ModelPass(self.model, trees.tokens, self.cache, mask, trees.width))
 
     def place(self, trees: Trees, first: int = 0) -> torch.Tensor:
@@ -142,17 +156,25 @@ class CachedRows:
         if trees.depths is None or trees.ancestors is None:
             self.cache.place(nodes, end)
             return self.cache.mask()
-        positions = (cursors + trees.depths[:, first:]).clamp(max=self._last_position)
-        self.cache.place(nodes, end, positions)
-        node = torch.arange(end, device=device) - cursors  # the one that lies in a slot, [B, end]
-        inside = ((node >= 0) & (node < width))[:, None]
-        index = node.clamp(0, width - 1)[:, None].expand(-1, width - first, -1)
+        positions = (cursors + trees.depths).clamp(max=self._last_position)
+        slot = torch.arange(end, device=device)
+        node = slot - cursors  # the one that lies in a slot, [B, end]
+        inside = (node >= 0) & (node < width)
+        index = node.clamp(0, width - 1)
+        held = torch.where(inside, positions.gather(1, index), slot)
+        self.cache.place(nodes, end, positions[:, first:], held)
+        index = index[:, None].expand(-1, width - first, -1)
         among = trees.ancestors[:, first:].gather(2, index)  # [B, W - first, end]
-        return torch.where(inside, among, (node < 0)[:, None])[:, None]
+        return torch.where(inside[:, None], among, (node < 0)[:, None])[:, None]
 
     def keep(self, paths: Sequence[Sequence[int]], steps: Sequence[int]) -> None:
         """See :class:`Sequences`."""
-        self.cache.keep(paths, self.cursors)
+        if self._drafted is not None:
+            trees, before = self._drafted
+            self._drafted = None
+            self._repeat(trees, before, [1 + len(path) for path in paths])
+        else:
+            self.cache.keep(paths, self.cursors)
         self.cursors = [cursor + step for cursor, step in zip(self.cursors, steps, strict=True)]
 
     def select(self, rows: Sequence[int]) -> None:
@@ -161,8 +183,33 @@ class CachedRows:
             self.cache.select(torch.tensor(rows, device=self.device))
         self.cursors = [self.cursors[row] for row in rows]
 
+    def _repeat(
+        self, chains: Trees, before: Sequence[torch.Tensor], lengths: Sequence[int]
+    ) -> None:
+        """Makes the recurrent states those after the first tokens of each row's chain.
+
+        Args:
+            chains: what was encoded last.
+            before: the states before it.
+            lengths: how many of its tokens stay; of a row that has finished any number.
+        """
+        if min(lengths) == chains.width:
+            return
+        rows_of = {n: [i for i, length in enumerate(lengths) if length == n] for n in set(lengths)}
+        found = {chains.width: self.cache.snapshot()}
+        self.cache.restore(before)
+        start = 0
+        for stop in sorted(set(lengths) - {chains.width}):
+            part = Trees(chains.tokens[:, :stop])
+            mask = self.place(part, start)
+            forward(self.model, part.tokens[:, start:], self.cache, mask, 1)
+            found[stop] = self.cache.snapshot()
+            start = stop
+        for length, rows in rows_of.items():
+            self.cache.put(found[length], rows)
+
     def _encoded(self, given: Sequence[list[int]]) -> tuple[KVCache, list[int]]:
         """A cache with the rows' tokens but the last, and their cursors."""
-        cache = KVCache(len(self.cache.layers), self.cache.capacity)
+        cache = self.cache.fresh()
         prefill(self.model, cache, given)
         return cache, [len(tokens) - 1 for tokens in given]

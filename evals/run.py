@@ -5,6 +5,11 @@ whole: a model's rounding depends on what else is in its batch, so half a shard 
 but made again, and a resumed run has the same bytes as one that was never interrupted (on the same
 machine, with a back-end that is deterministic).
 
+A back-end whose completions are independent of one another, such as a server, resumes by sample:
+each is logged as it comes. A request that failed is no sample, so no wrong answer either: it is in
+``failed.jsonl`` with the reason, the run is incomplete (:class:`IncompleteRun`), and the next call
+requests it again.
+
 Files in ``out``: ``run.json`` with all settings, which a later call must repeat once there are
 samples; ``samples.partial.jsonl`` while it runs, which holds the directory against a second run; at
 the end ``samples.jsonl``, by problem and index.
@@ -14,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,18 +27,57 @@ from typing import Any
 
 from codegen.errors import ConfigError, InputError, ModelError
 from codegen.evals.tasks import STYLES, Problem, PromptStyle, Task, find_style, meta_of
-from codegen.generation.protocol import Backend, Decoder, Request, SamplingParams, samples
-from codegen.records import Sample, from_json, to_json, write_atomic
+from codegen.generation.protocol import (
+    Backend,
+    Decoder,
+    Request,
+    SamplingParams,
+    samples,
+    settings_of,
+)
+from codegen.records import Sample, from_json, read_rows, to_json, write_atomic
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
 SETTINGS = "run.json"
 PARTIAL = "samples.partial.jsonl"
 SAMPLES = "samples.jsonl"
+FAILED = "failed.jsonl"
 SHARD_SIZE = 40
 _OLD_VALUES = {"backend": {"hf": "transformers"}}  # names until version 0.2
+# What older versions stored of independent samples too, though it does not decide them.
+_DROPPED = ("endpoint", "shard_size")
 
 Progress = Callable[[int, int], None]
 _Key = tuple[str, int]
+
+
+class IncompleteRun(ModelError):
+    """Some requests failed; the same call requests them again.
+
+    Attributes:
+        samples: how many there are.
+        failed: reason -> number of requests.
+    """
+
+    def __init__(self, out: Path, samples: int, failed: Mapping[str, int]) -> None:
+        self.samples, self.failed = samples, dict(failed)
+        count = sum(failed.values())
+        worst = max(failed, key=lambda reason: failed[reason])
+        super().__init__(
+            f"The run is incomplete: {count} of {samples + count} requests failed, "
+            f"{failed[worst]} of them with: {worst}",
+            f"Run the same command again to repeat them ({out / FAILED}). `codegen eval score` "
+            "scores the others and marks the score as incomplete.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRequest:
+    """A line of ``failed.jsonl``: a request without a sample, and why."""
+
+    problem_id: str
+    index: int
+    reason: str
 
 
 def run(
@@ -73,6 +118,7 @@ def run(
         ConfigError: for a value out of range or an unknown style.
         ResumeError: if ``out`` holds samples of a run with other settings; names the setting.
         InputError: if another process writes to ``out``, or its log is damaged.
+        IncompleteRun: if requests failed one by one.
     """
     for name, value in (("n", n), ("limit", limit), ("shard_size", shard_size)):
         if value is not None and value < 1:
@@ -90,17 +136,23 @@ def run(
         "n": n,
         "decoder": asdict(decoder),
         "params": asdict(params),
-        "shard_size": shard_size,
+        **({} if backend.independent else {"shard_size": shard_size}),
         "prompts_sha256": plan.digest,
     }
     described = json.loads(json.dumps(described))  # as the file gives it back: lists for tuples
     more = {"fingerprint": fingerprint(described), **({"about": dict(about)} if about else {})}
     directory = RunDirectory(Path(out), SETTINGS)
     final = directory.folder / SAMPLES
+    dropped = _DROPPED if backend.independent else ()
 
     def claim(begun: bool) -> None:
         directory.claim(
-            described, begun=begun, section="settings", more=more, old_values=_OLD_VALUES
+            described,
+            begun=begun,
+            section="settings",
+            more=more,
+            old_values=_OLD_VALUES,
+            dropped=dropped,
         )
 
     if final.exists():
@@ -112,7 +164,8 @@ def run(
             # Another run may have ended between the look and the lock.
             claim(begun=final.exists() or journal.size > 0)
             if not final.exists():
-                _generate(plan, backend, params, decoder, prompt_style, journal, on_progress)
+                generate = _generate_each if backend.independent else _generate
+                generate(plan, backend, params, decoder, prompt_style, journal, on_progress)
                 _finish(plan, journal.path, final)
     (directory.folder / PARTIAL).unlink(missing_ok=True)
     return final
@@ -134,8 +187,9 @@ class _Plan:
         digest = hashlib.sha256()
         for request in requests:
             row = asdict(request)
-            if request.seed is None:
-                del row["seed"]
+            for name in ("seed", "logprobs"):  # fields of later versions
+                if not row[name]:
+                    del row[name]
             digest.update(json.dumps(row).encode())
         # Prompts of like length together, so that a batch wastes little on padding.
         order = sorted(requests, key=lambda r: (len(r.prompt), r.problem_id, r.index))
@@ -179,6 +233,75 @@ def _generate(
             refuse_changes(log.path.parent, dict(settings), dict(sample.settings))
         log.append(*(to_json(sample) for sample in ordered))
         done += len(shard)
+
+
+def _generate_each(
+    plan: _Plan,
+    backend: Backend,
+    params: SamplingParams,
+    decoder: Decoder,
+    style: PromptStyle,
+    log: Journal,
+    on_progress: Progress | None,
+) -> None:
+    """Logs each sample as it comes.
+
+    Raises:
+        IncompleteRun: if requests failed.
+    """
+    folder = log.path.parent
+    logged = _logged(log.path)
+    settings = json.loads(
+        json.dumps({**settings_of(backend.model, params, decoder), **backend.settings})
+    )
+    if logged:
+        before = _sample_at(log.path, next(iter(logged.values()))).settings
+        kept = {name: value for name, value in before.items() if name not in _DROPPED}
+        refuse_changes(folder, kept, settings)
+    missing = [request for shard in plan.shards for request in shard if _key(request) not in logged]
+    total = len(plan.final)
+    done = total - len(missing)
+    failed: list[FailedRequest] = []
+
+    def report() -> None:
+        if on_progress:
+            on_progress(done, total)
+
+    report()
+    try:
+        for made in backend.generate(missing, params, decoder):
+            if made.error:
+                request = made.request
+                failed.append(FailedRequest(request.problem_id, request.index, made.error.message))
+                continue
+            sample = made.sample(settings)
+            log.append(to_json(replace(sample, meta={**sample.meta, **meta_of(style)})))
+            done += 1
+            report()
+    finally:
+        if failed:
+            write_atomic(folder / FAILED, (json.dumps(asdict(row)) + "\n" for row in failed))
+        else:
+            (folder / FAILED).unlink(missing_ok=True)
+    if failed:
+        raise IncompleteRun(folder, done, Counter(row.reason for row in failed))
+    if done < total:
+        have = _logged(log.path)
+        _take({}, next(request for request in missing if _key(request) not in have))
+
+
+def read_failed(samples: Path) -> Iterator[FailedRequest]:
+    """The failed requests of the run that a file of samples belongs to.
+
+    Raises:
+        InputError: if the list is damaged.
+    """
+    path = samples.with_name(FAILED)
+    for where, row in read_rows(path) if path.exists() else ():
+        try:
+            yield FailedRequest(str(row["problem_id"]), int(row["index"]), str(row["reason"]))
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{where}: not a failed request.", "Delete the file.") from None
 
 
 def _take(made: Mapping[_Key, Sample], request: Request) -> Sample:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import codegen
 from codegen.errors import ConfigError, InputError
-from codegen.evals.run import SAMPLES
+from codegen.evals.run import SAMPLES, read_failed
 from codegen.evals.run import SETTINGS as RUN
 from codegen.evals.score import SCORE, STATUSES, Cost, Measure, ProblemScore, ReferenceGate, Score
 from codegen.evals.signing import Signer
@@ -235,6 +235,11 @@ def _plan(
     if settings is None:
         name = f"The file {samples}" if isinstance(samples, (str, Path)) else "The input"
         raise InputError(f"{name} holds no samples.")
+    if isinstance(samples, (str, Path)):
+        for one in read_failed(Path(samples)):
+            if one.problem_id in problems and (one.problem_id, one.index) not in items:
+                place = one.problem_id, one.index
+                items[place] = _Item(*place, "", one.reason, "infra_error")
     has_samples = {problem_id for problem_id, _ in items}
     asked = [problem for id_, problem in problems.items() if id_ in has_samples]
     references: dict[str, str] = {}
@@ -401,9 +406,10 @@ def _summary(
     judged: Counter[str] = Counter(v.problem_id for v in verdicts if v.status != "infra_error")
     passed: Counter[str] = Counter(v.problem_id for v in verdicts if v.passed)
     problems = tuple(ProblemScore(id_, judged[id_], passed[id_]) for id_ in work.asked)
-    counts = [Count(p.n, p.c) for p in problems]
-    fewest = min(count.n for count in counts)
-    clusters = [base_task(p.problem_id) for p in problems]
+    rated = [p for p in problems if p.n]
+    counts = [Count(p.n, p.c) for p in rated]
+    fewest = min((count.n for count in counts), default=0)
+    clusters = [base_task(p.problem_id) for p in rated]
     estimates = {k: estimate_pass_at_k(counts, k, clusters) for k in (ks or default_ks(fewest))}
     found = Counter(verdict.status for verdict in verdicts)
     reference = _gate(task, work, done)
@@ -442,8 +448,8 @@ def _notes(
 ) -> Iterator[str]:
     if count := statuses.get("infra_error", 0):
         yield (
-            f"{count} of {len(verdicts)} samples could not be judged because the sandbox failed. "
-            "They are left out; score again to judge them."
+            f"{count} of {len(verdicts)} samples could not be judged because the model's server or "
+            "the sandbox failed. They are left out; sample and score again to judge them."
         )
     if bad := [v for v in verdicts if v.status == "bad_test"]:
         named = sorted({verdict.problem_id for verdict in bad})

@@ -27,13 +27,13 @@ from peft import LoraConfig, get_peft_model
 from pydantic import Field
 
 from codegen.config import Config, override, parse_config
-from codegen.data.manifest import read_texts
 from codegen.errors import CodegenError, InputError
 from codegen.finetune.attention import attending, check
 from codegen.finetune.batches import MicroBatch, collate, held_out_batches
 from codegen.finetune.dataset import TextEncoder, encode_all
 from codegen.finetune.losses import negative_log_likelihood
 from codegen.finetune.plan import make_plan
+from codegen.finetune.rows import read_training_rows
 from codegen.models import ModelCard, load, pick_dtype, write_card
 
 
@@ -41,7 +41,7 @@ class Settings(Config):
     """Give them as key=value on the command line."""
 
     model: str = Field("embedded", description="'embedded', a directory or a hub id")
-    data: str = Field(description="a data directory or a JSONL file of training texts")
+    data: str = Field(description="a data directory, or a file of texts or conversations")
     held_out: str = Field("", description="the same, for evaluation; empty for none")
     output: str = Field("runs/sft_loop", description="directory for the model and metrics.jsonl")
     decoder: str = Field("edit_sequence", description="the decoder that reads the outputs")
@@ -79,7 +79,9 @@ def main(settings: Settings) -> list[dict[str, Any]]:
     # The texts: each has segments of text with a flag whether they are trained on.
     encoder = TextEncoder(tokenizer, "chat")
     encoded = encode_all(
-        (("", text) for text in read_texts(settings.data)), encoder, max_length=settings.max_length
+        (("", text) for text in read_training_rows(settings.data)),
+        encoder,
+        max_length=settings.max_length,
     )
     examples = encoded.examples
     print(f"{len(examples)} examples; dropped: {dict(encoded.dropped) or 'none'}")
@@ -87,7 +89,7 @@ def main(settings: Settings) -> list[dict[str, Any]]:
         raise InputError(f"No text of {settings.data} can be trained on.", "Raise max_length?")
     held_out: list[MicroBatch] = []
     if settings.held_out:
-        texts = (("", text) for text in read_texts(settings.held_out))
+        texts = (("", text) for text in read_training_rows(settings.held_out))
         evaluated = encode_all(texts, encoder, max_length=settings.max_length)
         held_out = list(held_out_batches(evaluated.examples, tokenizer.pad_token_id))
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from codegen import __version__
-from codegen.errors import CodegenError, ConfigError
+from codegen.errors import CodegenError
 from codegen.terminal import visible
 
 _TRACEBACK = "CODEGEN_TRACEBACK"
@@ -97,6 +97,7 @@ def traceback_option(*, hidden: bool = False) -> Callable[[Any], Any]:
         "quickstart": ("codegen.cli.quickstart:quickstart", "Run the whole pipeline once."),
         "data": ("codegen.cli.data:data", "Make and inspect training data."),
         "finetune": ("codegen.cli.finetune:finetune", "Fine-tune a model from a recipe."),
+        "models": ("codegen.cli.models:models", "Name servers and test what they can do."),
         "generate": ("codegen.cli.generate:generate", "Complete a prompt."),
         "eval": ("codegen.cli.evals:evals", "Sample tasks, score by execution, report."),
         "sqlnet": ("codegen.cli.sqlnet:sqlnet", "Query a database in English."),
@@ -138,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
             raise
         if os.environ.get(_TRACEBACK):
             traceback.print_exc()
-        _fail(str(known), 2 if isinstance(known, ConfigError) else 1)
+        _fail(str(known), known.exit_code)
 
 
 def _known(error: Exception) -> CodegenError | None:

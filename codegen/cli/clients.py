@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -12,57 +11,105 @@ from typing import TYPE_CHECKING, Any
 from codegen.cli.options import flag
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
+from codegen.generation.endpoints import EndpointSettings, NamedEndpoint, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.cogex.model import PseudoModel
     from codegen.generation import Backend
+    from codegen.generation.backends import Endpoint
+    from codegen.generation.cached import Prices
     from codegen.generation.plans import ModelClient
 
 _SHOTS = 2  # records shown to a model that was not trained on any
 
 
-class ClientOptions(Config):
-    """The options of generators that can call a model."""
-
+class _Server(Config):
     endpoint: str | None = setting(
-        None, "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
+        None,
+        "Base URL of an OpenAI-compatible server, such as http://host/v1. Not needed for a name of "
+        "`codegen models list`.",
+        metavar="URL",
     )
-    model: str = setting("", "Name of the model on that server.")
-    llm: str | None = setting(
-        None, "A local model instead: embedded, a directory or a hub id.", metavar="MODEL"
+
+
+class EndpointOptions(EndpointSettings, _Server):  # the help begins with --endpoint
+    """The options of all commands that can call a server."""
+
+    max_cost: float = setting(
+        0.0, "Stop when the new responses cost this much; 0 for no limit.", ge=0
     )
-    batch_size: int = setting(
-        1, "Requests that --llm runs at once; above 1 they affect one another.", ge=1
-    )
-    api_key_env: str = setting("", "Environment variable that holds the API key.")
-    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0)
-    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0)
     cache: str | None = setting(
         None,
         "File that keeps the responses; '' for none.",
         metavar="FILE",
         shown="in the cache directory",
     )
-    concurrency: int = setting(8, "Requests in flight at once.", ge=1)
-    request_timeout: float = setting(120.0, "Time limit for one request in seconds.", gt=0)
-    retries: int = setting(5, "Retries of a failed request.", ge=0)
+
+    def find(self, model: str, at_once: int | None = None) -> Endpoint | None:
+        """The server's model that a name and these options mean; None for a local model.
+
+        Args:
+            model: the value of --model or --llm: the name of an endpoint, or with --endpoint the
+                model's name there.
+            at_once: requests in flight, where neither these options nor the endpoint say so.
+
+        Raises:
+            ConfigError: if the options do not fit, or are for a server and none is named.
+        """
+        named = None if self.endpoint else find_endpoint(model)
+        if named is None and self.endpoint is None:
+            if self.model_fields_set:
+                raise ConfigError(
+                    f"{self.given()} cannot be used without a server.",
+                    "Give --endpoint URL, or the name of an endpoint (`codegen models list`).",
+                )
+            return None
+        found = named or NamedEndpoint(url=self.endpoint or "", model=model)
+        given = {
+            name: getattr(self, name)
+            for name in EndpointSettings.model_fields
+            if name in self.model_fields_set
+        }
+        if at_once and "concurrency" not in found.model_fields_set:
+            given = {"concurrency": at_once, **given}
+        return replace(found.model_copy(update=given).endpoint(model), max_cost=self.max_cost)
+
+    def given(self) -> str:
+        """The options given, for an error."""
+        return _flags([name for name in type(self).model_fields if name in self.model_fields_set])
+
+    def cache_file(self) -> str:
+        """The file that keeps the responses; empty for none."""
+        from codegen.models.embedded import cache_dir
+
+        return str(cache_dir() / "responses.sqlite") if self.cache is None else self.cache
+
+
+class ClientOptions(Config):
+    """The options of generators that can call a model, beside those of a server."""
+
+    model: str = setting("", "An endpoint's name, or with --endpoint the model's name there.")
+    llm: str | None = setting(
+        None,
+        "A model: embedded, a directory, a hub id, a GGUF file or the name of an endpoint.",
+        metavar="MODEL",
+    )
+    batch_size: int = setting(
+        1, "Requests that a local --llm runs at once; above 1 they affect one another.", ge=1
+    )
     temperature: float = setting(0.0, "Sampling temperature.", ge=0)
     max_tokens: int = setting(2048, "Maximum tokens per response.", ge=1)
-    body: dict[str, Any] = setting(
-        {},
-        "Additional field of each request; null removes a field. Repeatable.",
-        metavar="FIELD=JSON",
-    )
 
 
-_FOR_ENDPOINTS = ("model", "api_key_env", "concurrency", "request_timeout", "retries", "body")
-
-
-def check_client(
-    client: ClientOptions, mode: str, modes: Sequence[str], more: Sequence[str] = ()
-) -> None:
-    """Checks that the options of a model fit the mode and one another.
+def model_client(
+    client: ClientOptions,
+    server: EndpointOptions,
+    mode: str,
+    modes: Sequence[str],
+    more: Sequence[str] = (),
+) -> ModelClient | None:
+    """The model that the options name, and how it is used; None if the mode calls no model.
 
     Args:
         mode: the mode chosen.
@@ -70,75 +117,72 @@ def check_client(
         more: names of further options given that require a model.
 
     Raises:
-        ConfigError: if they don't.
+        ConfigError: if the options do not fit the mode and one another.
     """
-    given = [
-        *(name for name in type(client).model_fields if name in client.model_fields_set),
-        *more,
-    ]
+    from codegen.generation.backends import Endpoint, LocalModel
+    from codegen.generation.cached import Prices
+    from codegen.generation.plans import ModelClient
+
+    given = [name for name in type(client).model_fields if name in client.model_fields_set]
+    of_server = [name for name in type(server).model_fields if name in server.model_fields_set]
     if mode not in modes:
-        if given:
+        if given := [*given, *of_server, *more]:
             remedy = " or ".join(f"--mode {name}" for name in modes)
             raise ConfigError(
                 f"Mode {mode} calls no model, so {_flags(given)} cannot be used.",
                 f"Add {remedy}.",
             )
-        return
-    if client.endpoint and client.llm:
+        return None
+    if server.endpoint and client.llm:
         raise ConfigError("Both --endpoint and --llm are given.", "Give one of them.")
-    if not (client.endpoint or client.llm):
+    if not (server.endpoint or client.llm or client.model):
         raise ConfigError(
             f"Mode {mode} requires a model.",
             "Give --endpoint URL and --model NAME, or --llm embedded.",
         )
-    others = _FOR_ENDPOINTS if client.llm else ("batch_size",)
-    if unused := [name for name in others if name in given]:
-        kind = "--llm" if client.llm else "--endpoint"
+    local = client.llm if client.llm and not find_endpoint(client.llm) else None
+    refused = ["batch_size"]
+    if local:
+        kept = ("cache", "price_in", "price_out")
+        refused = ["model", *(name for name in of_server if name not in kept)]
+    if unused := [name for name in (*given, *of_server) if name in refused]:
+        kind = "--llm" if local else "--endpoint"
         raise ConfigError(f"{_flags(unused)} cannot be combined with {kind}.", "Leave it out.")
+    if client.llm and client.model:
+        raise ConfigError("Both --llm and --model are given.", "Give one of them.")
+    name = client.llm or client.model
+    spec = LocalModel(local, client.batch_size) if local else server.find(name)
+    if spec is None:
+        raise ConfigError(
+            f"There is no endpoint {name!r}.",
+            "Add it with `codegen models add`, give --endpoint URL, or name a local model with "
+            "--llm.",
+        )
+    priced = spec if isinstance(spec, Endpoint) else server
+    prices = Prices(priced.price_in, priced.price_out)
+    return ModelClient(spec, server.cache_file(), "", client.temperature, client.max_tokens, prices)
 
 
 def _flags(names: Sequence[str]) -> str:
     return ", ".join(map(flag, names))
 
 
-def model_client(client: ClientOptions) -> ModelClient:
-    """The model that the options name, and how it is used."""
-    from codegen.generation.backends import Endpoint, LocalModel
-    from codegen.generation.cached import Prices
-    from codegen.generation.plans import ModelClient
-    from codegen.models.embedded import cache_dir
-
-    spec = (
-        LocalModel(client.llm, client.batch_size)
-        if client.llm
-        else Endpoint(
-            client.endpoint or "",
-            client.model,
-            client.api_key_env,
-            concurrency=client.concurrency,
-            timeout_s=client.request_timeout,
-            retries=client.retries,
-            body=tuple((name, json.dumps(value)) for name, value in client.body.items()),
-        )
-    )
-    cache = str(cache_dir() / "responses.sqlite") if client.cache is None else client.cache
-    prices = Prices(client.price_in, client.price_out)
-    return ModelClient(spec, cache, "", client.temperature, client.max_tokens, prices)
-
-
 @contextmanager
-def counted(client: ModelClient) -> Iterator[tuple[ModelClient, dict[str, int]]]:
-    """The client with a ledger, and its totals, which are filled in and printed at the end.
+def counted(prices: Prices, cache: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """A ledger, and its totals, which are filled in and printed at the end.
 
     They are printed after Ctrl-C too.
+
+    Args:
+        prices: of the tokens.
+        cache: the file that keeps the responses, for the message; empty for none.
     """
     from codegen.generation.cached import read_ledger
 
-    prices = client.prices
     spent: dict[str, int] = {}
     with NamedTemporaryFile(prefix="codegen-ledger-") as ledger:
         try:
-            yield replace(client, ledger=ledger.name), spent
+            yield ledger.name, spent
         finally:
             totals = read_ledger(ledger.name)
             tokens = totals.prompt_tokens, totals.completion_tokens
@@ -146,8 +190,7 @@ def counted(client: ModelClient) -> Iterator[tuple[ModelClient, dict[str, int]]]
             spent["prompt_tokens"], spent["completion_tokens"] = tokens
             spent["cost_micros"] = prices.micros(*tokens)
             cost = f", cost {spent['cost_micros'] / 1e6:.6g}" if prices.paid else ""
-            is_kept = client.cache and totals.answers
-            kept = f" They are kept in {client.cache}." if is_kept else ""
+            kept = f" They are kept in {cache}." if cache and totals.answers else ""
             echo(
                 f"The model gave {totals.answers} new responses: {tokens[0]} prompt tokens, "
                 f"{tokens[1]} completion tokens{cost}.{kept}",
@@ -155,16 +198,32 @@ def counted(client: ModelClient) -> Iterator[tuple[ModelClient, dict[str, int]]]
             )
 
 
+@contextmanager
+def opened_endpoint(
+    endpoint: Endpoint, server: EndpointOptions
+) -> Iterator[tuple[Backend, dict[str, int]]]:
+    """A server's model behind the response cache, and what its new responses took.
+
+    The totals are filled in and printed at the end.
+    """
+    from codegen.generation.cached import CachedBackend, Ledger, Prices, ResponseCache
+
+    cache = server.cache_file()
+    with (
+        counted(Prices(endpoint.price_in, endpoint.price_out), cache) as (ledger, spent),
+        ResponseCache(cache) if cache else nullcontext() as kept,
+    ):
+        yield CachedBackend(endpoint, kept, Ledger(ledger)), spent
+
+
 class PseudoModelOptions(Config):
     """The options that name a model to write and emulate pseudo-programs."""
 
     model: str = setting(
-        "embedded", "Model: embedded, a directory or a hub id; with --endpoint, its name there."
+        "embedded",
+        "Model: embedded, a directory, a hub id, a GGUF file or an endpoint; with --endpoint, its "
+        "name there.",
     )
-    endpoint: str | None = setting(
-        None, "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
-    )
-    api_key_env: str = setting("", "Environment variable that holds the API key.")
     shots: int | None = setting(
         None,
         "Example records in each prompt.",
@@ -188,7 +247,10 @@ class OpenModel:
 
 @contextmanager
 def opened_model(
-    client: PseudoModelOptions, seed: int = 0, avoid: Sequence[str] = ()
+    client: PseudoModelOptions,
+    server: EndpointOptions,
+    seed: int = 0,
+    avoid: Sequence[str] = (),
 ) -> Iterator[OpenModel]:
     """The model that the options name.
 
@@ -198,51 +260,51 @@ def opened_model(
     from codegen.cogex.model import PseudoModel
     from codegen.cogex.tasks import shot_records
     from codegen.generation import Decoder
-    from codegen.generation.backends import Endpoint, open_backend
-    from codegen.generation.cached import CachedBackend, ResponseCache
-    from codegen.models.embedded import cache_dir
+    from codegen.generation.backends import local_backend, open_backend
 
-    with ExitStack() as stack:
-        if client.endpoint:
-            spec = Endpoint(
-                client.endpoint, client.model, client.api_key_env, concurrency=client.batch_size
-            )
-            cache = stack.enter_context(ResponseCache(cache_dir() / "responses.sqlite"))
-            backend: Backend = CachedBackend(spec, cache)
-            identity, tuned, use_chat = spec.identity(), False, client.chat is not False
-        else:
-            if client.api_key_env:
-                raise ConfigError("--api-key-env requires --endpoint.", "Leave it out.")
-            backend = open_backend("transformers", client.model, batch_size=client.batch_size)
-            weights = backend.identity(Decoder())["model_fingerprint"]
-            identity = {"model": client.model, "weights": weights}
-            tuned, use_chat = backend.style == "plain", bool(client.chat)
+    def made(backend: Backend, identity: dict[str, Any], tuned: bool, chat: bool) -> OpenModel:
         count = client.shots if client.shots is not None else 0 if tuned else _SHOTS
         model = PseudoModel(
             backend,
             client.model,
             shots=shot_records(count, avoid),
-            chat=use_chat,
+            chat=chat,
             batch_size=client.batch_size,
             seed=seed,
         )
-        yield OpenModel(model, {**identity, "shots": count, "chat": use_chat})
+        return OpenModel(model, {**identity, "shots": count, "chat": chat})
+
+    if endpoint := server.find(client.model, client.batch_size):
+        chat = endpoint.style == "chat" if client.chat is None else client.chat
+        with opened_endpoint(endpoint, server) as (backend, _):
+            yield made(backend, endpoint.identity(), False, chat)
+        return
+    kind = local_backend(client.model)
+    backend = open_backend(kind, client.model, batch_size=client.batch_size)
+    weights = backend.identity(Decoder())["model_fingerprint"]
+    identity = {"model": client.model, "weights": weights}
+    yield made(backend, identity, backend.style == "plain", bool(client.chat))
 
 
-def sql_writer(model: str, endpoint: str | None, api_key_env: str) -> Callable[[str], str]:
+@contextmanager
+def sql_writer(model: str, server: EndpointOptions) -> Iterator[Callable[[str], str]]:
     """A function from a prompt to a model's completion, for ``codegen sqlnet ask``."""
     from codegen.generation import Decoder, Request, SamplingParams
-    from codegen.generation.backends import Endpoint, LocalModel
+    from codegen.generation.backends import LocalModel
 
-    spec = Endpoint(endpoint, model, api_key_env) if endpoint else LocalModel(model)
-    backend = spec.open()
+    endpoint = server.find(model)
     # A model on a server may reason before it answers.
     params = SamplingParams(4000 if endpoint else 400)
+    with ExitStack() as stack:
+        if endpoint:
+            backend, _ = stack.enter_context(opened_endpoint(endpoint, server))
+        else:
+            backend = LocalModel(model).open()
 
-    def complete(prompt: str) -> str:
-        (made,) = backend.generate([Request(prompt, chat=True, seed=0)], params, Decoder())
-        if made.error:
-            raise made.error
-        return made.text
+        def complete(prompt: str) -> str:
+            (made,) = backend.generate([Request(prompt, chat=True, seed=0)], params, Decoder())
+            if made.error:
+                raise made.error
+            return made.text
 
-    return complete
+        yield complete

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from codegen.cli import Group
-from codegen.cli.clients import PseudoModelOptions, opened_model
+from codegen.cli.clients import EndpointOptions, PseudoModelOptions, opened_model
 from codegen.cli.data import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
@@ -83,8 +83,13 @@ class SearchOptions(Config):
 @click.argument("task")
 @options(PseudoModelOptions, "client")
 @options(SearchOptions, "given")
+@options(EndpointOptions, "server")
 def search(
-    task: str, client: PseudoModelOptions, given: SearchOptions, as_json: bool
+    task: str,
+    client: PseudoModelOptions,
+    given: SearchOptions,
+    server: EndpointOptions,
+    as_json: bool,
 ) -> Mapping[str, Any]:
     """Find the program that a model emulates best on TASK (CoTACS).
 
@@ -124,7 +129,7 @@ def search(
     folder = Path(given.out or Path("runs", "cogex", Path(task).stem))
     with (
         stopped_cleanly(),
-        opened_model(client, seed=given.seed, avoid=(task,)) as opened,
+        opened_model(client, server, given.seed, avoid=(task,)) as opened,
         SearchLog(folder, _settings(problems, opened.identity, settings)) as log,
         Progress(f"search {problems.name}") as bar,
     ):
@@ -292,8 +297,14 @@ class RunOptions(Config):
 @click.argument("input")
 @options(PseudoModelOptions, "client")
 @options(RunOptions, "given")
+@options(EndpointOptions, "server")
 def run(
-    program: str, input: str, client: PseudoModelOptions, given: RunOptions, as_json: bool
+    program: str,
+    input: str,
+    client: PseudoModelOptions,
+    given: RunOptions,
+    server: EndpointOptions,
+    as_json: bool,
 ) -> Mapping[str, Any]:
     """Have a model emulate PROGRAM on INPUT.
 
@@ -312,7 +323,7 @@ def run(
         text, known = _read(program)
         instruction = given.instruction or known or "Run the program."
         query = Query(instruction, input, _parsed(program, text).text, given.call)
-    with opened_model(client, seed=given.seed) as opened:
+    with opened_model(client, server, given.seed) as opened:
         work = opened.model.emulate if query.program else opened.model.solve
         ((_, emulation),) = work([query], given.temperature)
         ran, compared = None, Faithfulness()

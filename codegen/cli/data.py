@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,15 +21,11 @@ from click.core import ParameterSource
 
 from codegen import plugins
 from codegen.cli import Group
-from codegen.cli.clients import (
-    ClientOptions,
-    check_client,
-    counted,
-    model_client,
-)
+from codegen.cli.clients import ClientOptions, EndpointOptions, counted, model_client
 from codegen.cli.options import Command, as_words, command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
+from codegen.generation.backends import Endpoint, LocalModel
 from codegen.terminal import Progress as Bar
 from codegen.terminal import echo
 
@@ -37,6 +33,7 @@ if TYPE_CHECKING:
     from codegen.data import Manifest, Progress, TextGenerator
     from codegen.data.executors import Executor
     from codegen.data.filters import Dedup, Filter
+    from codegen.generation.plans import ModelClient
     from codegen.records import TrainingText
 
 # Options that do not change the data.
@@ -331,9 +328,15 @@ _add(
 @click.argument("source")
 @options(UniCodeOptions, "method")
 @options(ClientOptions, "client")
+@options(EndpointOptions, "server")
 @options(RunOptions, "run")
 def unicode(
-    source: str, method: UniCodeOptions, client: ClientOptions, run: RunOptions, as_json: bool
+    source: str,
+    method: UniCodeOptions,
+    client: ClientOptions,
+    server: EndpointOptions,
+    run: RunOptions,
+    as_json: bool,
 ) -> Mapping[str, Any]:
     """Insert pseudo-code between questions and programs (UniCoder).
 
@@ -343,15 +346,15 @@ def unicode(
     settings = dict(method)
     own = ("min_score", "snippets")
     given = [name for name in own if name in method.model_fields_set]
-    check_client(client, method.mode, ("llm", "hybrid"), given)
-    if method.mode == "ast":
+    llm = model_client(client, server, method.mode, ("llm", "hybrid"), given)
+    if llm is None:
         from codegen.data import make
 
         settings = {name: value for name, value in settings.items() if name not in own}
         return _generate(make("unicode", **settings), source, run, as_json)
     if method.snippets:  # the model invents the instruction
         run = run.model_copy(update={"instruction_column": ""})
-    return _generate_with_model("unicode", settings, client, source, run, as_json)
+    return _generate_with_model("unicode", settings, llm, source, run, as_json)
 
 
 @command(
@@ -366,9 +369,15 @@ def unicode(
 @click.argument("source")
 @options(CogexOptions, "method")
 @options(ClientOptions, "client")
+@options(EndpointOptions, "server")
 @options(RunOptions, "run")
 def cogex(
-    source: str, method: CogexOptions, client: ClientOptions, run: RunOptions, as_json: bool
+    source: str,
+    method: CogexOptions,
+    client: ClientOptions,
+    server: EndpointOptions,
+    run: RunOptions,
+    as_json: bool,
 ) -> Mapping[str, Any]:
     """Make pseudo-programs with their outputs (CoGEX).
 
@@ -376,7 +385,7 @@ def cogex(
     (word_sorting, coin_flip, large_sum, arithmetic and others). The program column defaults to
     code_prompt, program or output, by mode. Records that break a rule are dropped and counted.
     """
-    check_client(client, method.mode, ("llm",))
+    llm = model_client(client, server, method.mode, ("llm",))
     program, *extra = {
         "records": ("code_prompt", method.input_column, method.output_column),
         "run": ("program", method.input_column, method.call_column),
@@ -391,11 +400,11 @@ def cogex(
         "output": method.output_column,
         "call": method.call_column,
     }
-    if method.mode != "llm":
+    if llm is None:
         from codegen.data import make
 
         return _generate(make("cogex", **settings), source, run, as_json, columns)
-    return _generate_with_model("cogex", settings, client, source, run, as_json, columns)
+    return _generate_with_model("cogex", settings, llm, source, run, as_json, columns)
 
 
 _add(
@@ -748,7 +757,7 @@ _ITEM_TIMEOUT_S = 86_400.0
 def _generate_with_model(
     name: str,
     settings: Mapping[str, Any],
-    client: ClientOptions,
+    llm: ModelClient,
     source: str,
     run: RunOptions,
     as_json: bool,
@@ -757,7 +766,15 @@ def _generate_with_model(
     """Runs a generator that requires a model; the summary also gives the tokens and their cost."""
     from codegen.data import make
 
-    at_once = client.batch_size if client.llm else client.concurrency
+    spec, at_once = llm.spec, 1
+    if isinstance(spec, Endpoint):
+        at_once = spec.concurrency
+        if spec.max_cost and ((run.workers or 1) > 1 or run.executor == "ray"):
+            raise ConfigError(
+                "--max-cost requires one process.", "Leave out --workers and --executor."
+            )
+    elif isinstance(spec, LocalModel):
+        at_once = spec.batch_size
     run = run.model_copy(
         update={
             "workers": run.workers or 1,  # one process keeps all requests in flight
@@ -767,9 +784,8 @@ def _generate_with_model(
             else _ITEM_TIMEOUT_S,
         }
     )
-    llm = model_client(client)
-    with counted(llm) as (counting, spent):
-        generator = make(name, **settings, llm=counting)
+    with counted(llm.prices, llm.cache) as (ledger, spent):
+        generator = make(name, **settings, llm=replace(llm, ledger=ledger))
         summary = _generate(generator, source, run, as_json, columns)
     if failed := summary["counts"]["failed"].get("RequestFailed"):
         others = f"all other responses come from {llm.cache}" if llm.cache else "all are paid again"

@@ -105,6 +105,7 @@ EXTRAS = {
     "vllm": ("vllm", "serving at scale"),
     "ray": ("ray", "data generation and scoring on a cluster"),
     "triton": ("gpu", "GPU kernels"),
+    "xllamacpp": ("gguf", "GGUF files by llama.cpp"),
     "duckdb": ("duckdb", "DuckDB databases for sqlnet"),
     "pygls": ("serve", "completions for editors"),
     "uvicorn": ("serve", "completions over HTTP"),

@@ -10,6 +10,7 @@ import click
 from pydantic import Field
 
 from codegen.cli import Group
+from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
@@ -19,6 +20,7 @@ from codegen.terminal import Progress, echo
 if TYPE_CHECKING:
     from codegen.evals.score import Score
     from codegen.evals.tasks.check import Check
+    from codegen.evaluate import SampledRun
 
 
 @click.group(
@@ -67,7 +69,7 @@ class TaskOptions(Config):
 class RunOptions(BackendOptions):
     """The options of ``codegen eval run``."""
 
-    model: str = setting(..., "Model: embedded, a directory or a hub id.")
+    model: str = setting(..., "Model: embedded, a directory, a hub id, a GGUF file or an endpoint.")
     n: int = setting(1, "Samples per problem.", flags=("-n",), ge=1)
     out: str = setting(..., "Output directory.", metavar="DIR")
     limit: int | None = setting(None, "Use only this many problems.", ge=1)
@@ -81,7 +83,9 @@ class RunOptions(BackendOptions):
     temperature: float = setting(0.8, "0 is greedy.", ge=0, le=100)
     top_p: float = setting(0.95, "Probability mass of the nucleus.", gt=0, le=1)
     max_new_tokens: int = setting(256, "Maximum tokens per sample.", ge=1)
-    batch_size: int = setting(40, "Samples per forward pass.", ge=1)
+    batch_size: int = setting(
+        40, "Samples per forward pass; with a server the same as --concurrency.", ge=1
+    )
     seed: int = setting(0, "Random seed.")
     source: str | None = setting(None, "Read the task's data from here.")
 
@@ -98,43 +102,64 @@ class RunOptions(BackendOptions):
 )
 @click.argument("task")
 @options(RunOptions, "given")
-def run(task: str, given: RunOptions, as_json: bool) -> dict[str, Any]:
+@options(EndpointOptions, "server")
+def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
     """Sample TASK with a model.
 
     TASK is one of `codegen eval tasks`, or file:PATH for your own task.
     """
     from dataclasses import asdict
 
+    from codegen.evals.run import IncompleteRun
     from codegen.evals.tasks import FILE, find_style, read_styles
     from codegen.evals.tasks import load as load_task
     from codegen.evaluate import sample_task
-    from codegen.generation import Decoder, SamplingParams
+    from codegen.generation import Backend, Decoder, SamplingParams
 
+    at_once = given.batch_size if "batch_size" in given.model_fields_set else None
+    endpoint = given.server_of(given.model, server, at_once)
+    kind = "openai" if endpoint else given.backend_of(given.model)
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
     known = read_styles(given.styles) if given.styles else None
     style = find_style(given.style, known) if given.style else None
     loaded = load_task(task, given.source)
-    with Progress("samples") as progress:
-        sampled = sample_task(
-            loaded,
-            given.model,
-            params,
-            n=given.n,
-            out=given.out,
-            style=style,
-            decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
-            limit=given.limit,
-            batch_size=given.batch_size,
-            backend=given.backend,
-            options=given.own_options(),
-            on_progress=progress.update,
-        )
+
+    def sample(backend: str | Backend) -> SampledRun:
+        with Progress("samples") as progress:
+            return sample_task(
+                loaded,
+                endpoint.model if endpoint else given.model,
+                params,
+                n=given.n,
+                out=given.out,
+                style=style,
+                decoder=Decoder(given.decoder, given.decoder_option) if given.decoder else None,
+                limit=given.limit,
+                batch_size=given.batch_size,
+                backend=backend,
+                options=None if endpoint else given.own_options(kind),
+                on_progress=progress.update,
+            )
+
+    llm: dict[str, Any] = {}
+    try:
+        if endpoint:
+            with opened_endpoint(endpoint, server) as (backend, spent):
+                llm = {"llm": spent}
+                sampled = sample(backend)
+        else:
+            sampled = sample(kind)
+    except IncompleteRun as error:
+        if not as_json:
+            raise
+        echo(f"Error: {error}", err=True)
+        return {"ok": False, "samples": error.samples, "failed": error.failed, **llm}
     if not as_json:
         path = sampled.path
         echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
         where = f" --task {task}" if task.startswith(FILE) else ""
         echo(f"Score it with: codegen eval score {path}{where} --out {given.out}")
-    return {**asdict(sampled), "path": str(sampled.path)}
+    return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
 class ScoreOptions(SandboxOptions):
@@ -176,14 +201,15 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     """
     from dataclasses import asdict
 
-    from codegen.evals.run import SAMPLES
+    from codegen.evals.run import FAILED, PARTIAL, SAMPLES
     from codegen.evals.sandbox import ClusterSandbox, Sandbox
     from codegen.evals.scoring import score as score_samples
     from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
 
-    if Path(samples).is_dir():
-        samples = str(Path(samples, SAMPLES))
+    if (folder := Path(samples)).is_dir():
+        is_incomplete = (folder / FAILED).is_file() and not (folder / SAMPLES).exists()
+        samples = str(folder / (PARTIAL if is_incomplete else SAMPLES))
     task = load_task(given.task or task_of(samples), given.source)
     how: dict[str, Any] = {
         "workers": given.workers,

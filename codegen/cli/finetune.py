@@ -21,12 +21,28 @@ from codegen.terminal import Progress, echo, visible
     help="Override a key of the recipe; dots reach into sections. Repeatable.",
 )
 @click.option("--check", is_flag=True, help="Check the recipe, print its settings and stop.")
+@click.option(
+    "--plan", is_flag=True, help="Print the memory, tokens, steps and operations it needs and stop."
+)
+@click.option(
+    "--flops",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="N",
+    help="With --plan: FLOP/s that the machine reaches, to print hours, such as 1e14.",
+)
 def finetune(
-    recipe: str, overrides: tuple[str, ...], check: bool, as_json: bool
+    recipe: str,
+    overrides: tuple[str, ...],
+    check: bool,
+    plan: bool,
+    flops: float,
+    as_json: bool,
 ) -> dict[str, Any] | None:
     """Fine-tune a model from a recipe (a YAML file, see recipes/).
 
-    Run the same command again to resume an interrupted run from its last checkpoint.
+    Run the same command again to resume an interrupted run from its last checkpoint. More steps or
+    epochs extend a finished run whose schedule is constant or wsd.
     """
     from dataclasses import asdict
 
@@ -42,6 +58,14 @@ def finetune(
                 line = visible(f"{key.name}: {value}")
                 echo(f"{line:<44} # {key.about} ({key.allowed})")
         return settings.model_dump(mode="json")
+
+    if plan:
+        from codegen.finetune.estimate import describe_needs, estimate
+
+        needs = estimate(settings, flops)
+        if not as_json:
+            echo(describe_needs(needs))
+        return needs.to_json()
 
     from codegen.finetune.run import is_first, train
 

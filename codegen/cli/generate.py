@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
-from codegen.generation.backends import OLD_NAMES
+from codegen.generation.backends import OLD_NAMES, local_backend
 from codegen.terminal import echo, visible
 
 if TYPE_CHECKING:
     from codegen.decoding.contexts import LMInfinite
+    from codegen.generation import Backend
+    from codegen.generation.backends import Endpoint
+    from codegen.records import Sample
 
 
 class BackendOptions(Config):
@@ -23,16 +28,19 @@ class BackendOptions(Config):
 
     backend: str = setting(
         "transformers",
-        "What runs the model: transformers (in this process), vllm (docs/vllm.md), or openai (a "
-        "server that speaks OpenAI's protocol).",
+        "What runs the model: transformers (in this process), llamacpp (llama.cpp; chosen for a "
+        "GGUF file), vllm (docs/vllm.md), or openai (a server that speaks OpenAI's protocol; "
+        "chosen by --endpoint and by an endpoint's name).",
         old_values=OLD_NAMES,
     )
-    endpoint: str | None = setting(
-        None, "Base URL of the server of --backend openai, such as http://host/v1.", metavar="URL"
-    )
-    api_key_env: str = setting("", "Environment variable that holds the server's API key.")
     vllm_option: dict[str, Any] = setting(
         {}, "An option of vLLM, such as tensor_parallel_size=2. Repeatable.", metavar="KEY=VALUE"
+    )
+    llama_option: dict[str, Any] = setting(
+        {},
+        "An option of llama.cpp: context, threads, slots or gpu_layers (docs/models.md). "
+        "Repeatable.",
+        metavar="KEY=VALUE",
     )
     decoder: str | None = setting(
         None,
@@ -54,30 +62,73 @@ class BackendOptions(Config):
     def _check(self) -> None:
         if self.vllm_option and self.backend != "vllm":
             raise ConfigError("--vllm-option requires --backend vllm.")
-        if (self.endpoint or self.api_key_env) and self.backend != "openai":
-            raise ConfigError("--endpoint and --api-key-env require --backend openai.")
-        if self.backend == "openai" and not self.endpoint:
-            raise ConfigError("--backend openai requires --endpoint URL.")
 
-    def own_options(self) -> dict[str, Any]:
+    def backend_of(self, model: str) -> str:
+        """The back-end that runs a model: the one given, else by the model's name.
+
+        Raises:
+            ConfigError: if there are options of another back-end.
+        """
+        found = self.backend if "backend" in self.model_fields_set else local_backend(model)
+        if self.llama_option and found != "llamacpp":
+            raise ConfigError("--llama-option requires a GGUF file or --backend llamacpp.")
+        return found
+
+    def own_options(self, backend: str) -> dict[str, Any]:
         """The options of the back-end alone, as ``open_backend`` takes them."""
-        if self.backend == "vllm":
-            return {"options": self.vllm_option}
-        if self.backend == "openai":
-            return {"url": self.endpoint, "api_key_env": self.api_key_env}
-        return {}
+        found = {"vllm": self.vllm_option, "llamacpp": self.llama_option}
+        return {"options": found[backend]} if backend in found else {}
+
+    def server_of(
+        self, model: str, server: EndpointOptions, at_once: int | None = None
+    ) -> Endpoint | None:
+        """The server's model that the options mean; None if another back-end runs the model.
+
+        Args:
+            model, server, at_once: see :meth:`EndpointOptions.find`.
+
+        Raises:
+            ConfigError: if the options do not fit.
+        """
+        is_chosen = "backend" in self.model_fields_set
+        if is_chosen and self.backend != "openai":
+            if server.model_fields_set:
+                raise ConfigError(f"{server.given()} requires --backend openai.")
+            return None
+        found = server.find(model, at_once)
+        if found is None and is_chosen:
+            raise ConfigError(
+                "--backend openai requires --endpoint URL, or the name of an endpoint as --model.",
+                "List the names with: codegen models list",
+            )
+        if found and self.llama_option:
+            raise ConfigError("--llama-option cannot be combined with a server.", "Leave it out.")
+        return found
 
 
 class GenerateOptions(BackendOptions):
     """The options of ``codegen generate``."""
 
-    model: str = setting("embedded", "Model: embedded, a directory or a hub id.")
+    model: str = setting(
+        "embedded", "Model: embedded, a directory, a hub id, a GGUF file or an endpoint."
+    )
     prompt: str | None = setting(None, "The prompt.", metavar="TEXT")
     file: str | None = setting(None, "Read the prompt from a file; - is standard input.")
     chat: bool | None = setting(
         None, "Wrap the prompt in the model's chat template.", shown="as the model was tuned"
     )
-    original: str | None = setting(None, "Decoder edit: the file that the completion rewrites.")
+    original: str | None = setting(
+        None,
+        "The file that the completion rewrites, for the decoder edit; a server gets it as the "
+        "predicted output.",
+        metavar="FILE",
+    )
+    logprobs: int = setting(
+        0,
+        "Report each token's log-probability and those of this many alternatives (servers only).",
+        ge=0,
+        le=100,
+    )
     lm_infinite: str | None = setting(
         None,
         "Continue beyond the model's length, attending to the first GLOBAL and the latest LOCAL "
@@ -103,24 +154,48 @@ class GenerateOptions(BackendOptions):
 
 @command(example="codegen generate --chat --prompt 'Write a Python function that adds.'")
 @options(GenerateOptions, "given")
-def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
+@options(EndpointOptions, "server")
+def generate(given: GenerateOptions, server: EndpointOptions, as_json: bool) -> dict[str, Any]:
     """Complete a prompt. A single sample is streamed."""
-    import dataclasses
-
-    from codegen.generation import Decoder, Request, SamplingParams, samples
+    from codegen.generation import Decoder
     from codegen.generation.backends import backend_class, open_backend
     from codegen.generation.decoders import supported
 
+    endpoint = given.server_of(given.model, server)
+    kind = "openai" if endpoint else given.backend_of(given.model)
+    if given.logprobs and kind not in ("openai", "llamacpp"):
+        raise ConfigError("--logprobs requires a server or a GGUF file.")
+    if given.lm_infinite and kind != "transformers":
+        raise ConfigError("--lm-infinite requires --backend transformers.")
+    if given.decoder:  # a mistake is found before the model is loaded
+        supported(Decoder(given.decoder, given.decoder_option), backend_class(kind))
+    if endpoint:
+        from codegen.generation.openai import predicted_tokens
+
+        endpoint = replace(endpoint, predicts=bool(given.original))
+        with opened_endpoint(endpoint, server) as (backend, spent):
+            made = _generate(given, backend, as_json)
+        if given.original and not any(any(predicted_tokens(sample.meta)) for sample in made):
+            echo(
+                "Note: the server reports no predicted tokens; it may have ignored --original.",
+                err=True,
+            )
+        return {"samples": [asdict(sample) for sample in made], "llm": spent}
+    own = given.own_options(kind)
+    if kind == "transformers":
+        own |= {"window": 4, "infinite": _infinite(given)}
+    elif kind == "llamacpp":
+        own |= {"batch_size": given.n}
+    made = _generate(given, open_backend(kind, given.model, **own), as_json)
+    return {"samples": [asdict(sample) for sample in made]}
+
+
+def _generate(given: GenerateOptions, backend: Backend, as_json: bool) -> list[Sample]:
+    """Makes the samples and prints them."""
+    from codegen.generation import Decoder, Request, SamplingParams, samples
+
     text = given.prompt if given.prompt is not None else _read(str(given.file))
     params = SamplingParams(given.max_new_tokens, given.temperature, given.top_p, given.seed)
-    if given.decoder:  # a mistake is found before the model is loaded
-        supported(Decoder(given.decoder, given.decoder_option), backend_class(given.backend))
-    own = given.own_options()
-    if given.backend == "transformers":
-        own |= {"window": 4, "infinite": _infinite(given)}
-    elif given.lm_infinite:
-        raise ConfigError("--lm-infinite requires --backend transformers.")
-    backend = open_backend(given.backend, given.model, **own)
     style = backend.style
     use_chat = style == "chat" if given.chat is None else given.chat
     inserts = backend.decoder == "insertion"
@@ -129,7 +204,15 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
     heal = style != "plain"
     before = _read(given.original) if given.original else ""
     requests = [
-        Request(text, chat=use_chat, stop=given.stop, index=i, heal=heal, original=before)
+        Request(
+            text,
+            chat=use_chat,
+            stop=given.stop,
+            index=i,
+            heal=heal,
+            original=before,
+            logprobs=given.logprobs,
+        )
         for i in range(given.n)
     ]
     stream = given.n == 1 and not as_json
@@ -153,7 +236,9 @@ def generate(given: GenerateOptions, as_json: bool) -> dict[str, Any]:
         elif not as_json:
             click.echo(click.style(f"# sample {sample.index}: {sample.finish_reason}", dim=True))
             click.echo(_printable(sample.completion))
-    return {"samples": [dataclasses.asdict(sample) for sample in made]}
+    if given.logprobs and not all(sample.meta.get("logprobs") for sample in made):
+        echo("Note: the server gave no log-probabilities.", err=True)
+    return made
 
 
 def _infinite(given: GenerateOptions) -> LMInfinite | None:

@@ -201,7 +201,7 @@ def _declaration(field: str, info: FieldInfo) -> tuple[list[str], dict[str, Any]
     }
     default = None if info.is_required() else info.get_default(call_default_factory=True)
     if kind is bool:
-        if marker.is_pair or default is None:
+        if (marker.is_pair or default is None) and "/" not in names[0]:
             names[0] = f"{names[0]}/--no-{names[0].removeprefix('--')}"
         settings |= {"is_flag": True, "default": default}
         settings["show_default"] = marker.shown or (marker.is_pair and default is not None)

@@ -14,13 +14,14 @@ from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
-from codegen.generation.backends import Endpoint, is_loopback
+from codegen.generation.backends import is_loopback, local_backend
+from codegen.generation.endpoints import NamedEndpoint, find_endpoint
 from codegen.terminal import echo
 
 if TYPE_CHECKING:
     from codegen.server.engine import CompletionEngine
     from codegen.server.requests import ServerLimits
-    from codegen.server.upstream import Upstream
+    from codegen.server.upstream import LlamaUpstream, Upstream
 
 Fim = Literal[
     "auto", "infill", "suffix", "route", "none", "chat",
@@ -39,12 +40,13 @@ class EngineOptions(Config):
 
     model: str = setting(
         "embedded",
-        "Model: embedded, a directory or a hub id; with --upstream, its name on the server.",
+        "Model: embedded, a directory, a hub id or a GGUF file; with --upstream, its name there.",
         shown="embedded, or the only one of the upstream",
     )
     upstream: str = setting(
         "",
-        "Take the text from this server, which speaks OpenAI's protocol, not from a model here.",
+        "Take the text from this server, which speaks OpenAI's protocol, not from a model here: "
+        "its URL, or a name of `codegen models`.",
         metavar="URL",
     )
     api_key_env: str = setting(
@@ -63,7 +65,13 @@ class EngineOptions(Config):
     )
     context: int = setting(1024, "Tokens of context around the cursor.", ge=64, le=1_000_000)
     cache_mib: int = setting(1024, "Memory for the caches of all documents.", ge=16)
-    threads: int = setting(1, "CPU threads of the model.", ge=1, le=512)
+    threads: int = setting(
+        1,
+        "CPU threads of the model.",
+        ge=1,
+        le=512,
+        shown="1; one per core for a GGUF file",
+    )
     exclude: tuple[str, ...] = setting(
         (),
         "Paths that get no completions, in addition to keys and other secrets. Repeatable.",
@@ -76,19 +84,32 @@ class EngineOptions(Config):
 
     def _check(self) -> None:
         fields = type(self).model_fields
-        only = _OF_A_MODEL if self.upstream else _OF_AN_UPSTREAM
-        for name in only:
+        kind, others = "a transformers model", _OF_AN_UPSTREAM
+        if self.upstream:
+            kind, others = "--upstream", _OF_A_MODEL
+        elif local_backend(self.model) == "llamacpp":
+            kind, others = "a GGUF file", _NOT_OF_LLAMA
+        for name in others:
             if getattr(self, name) != fields[name].default:
-                kind = "a model on this machine" if self.upstream else "--upstream"
-                raise ConfigError(f"--{name.replace('_', '-')} applies only to {kind}.")
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} cannot be used with {kind}.", "Leave it out.")
 
-    def endpoint(self) -> Endpoint:
-        """The upstream, with its address checked."""
-        return Endpoint(url=self.upstream, model=self.model, api_key_env=self.api_key_env)
+    def endpoint(self) -> NamedEndpoint:
+        """The upstream, with its address checked; its model may be empty."""
+        named = find_endpoint(self.upstream) or NamedEndpoint(url=self.upstream)
+        return named.model_copy(
+            update={
+                "model": named.model if self.model == "embedded" else self.model,
+                "api_key_env": self.api_key_env or named.api_key_env,
+            }
+        )
 
 
 _OF_A_MODEL = ("precision", "cache_mib", "threads")
 _OF_AN_UPSTREAM = ("api_key_env", "fim")
+_NOT_OF_LLAMA = ("precision", "cache_mib", "api_key_env")
+_LLAMA_SLOTS = 4  # documents whose states are kept
+_LLAMA_MARGIN = 512  # tokens: the length of text is estimated
 
 
 @command(
@@ -109,7 +130,9 @@ def lsp(engine: EngineOptions, stdio: bool) -> None:  # noqa: ARG001
     from codegen.server.lsp import serve_stdio
 
     if engine.upstream:
-        engine.endpoint().api_key()  # a mistake is told before the editor is answered
+        engine.endpoint().endpoint(
+            "any"
+        ).api_key()  # a mistake is told before the editor is answered
     serve_stdio(lambda: _engine(engine, patient=True), engine.exclude)
 
 
@@ -213,6 +236,10 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
     if given.upstream:
         return CompletionEngine(_upstream(given, limits, patient), limits)
+    from codegen.models.gguf import find_gguf
+
+    if gguf := find_gguf(given.model):
+        return CompletionEngine(_llama(given, gguf, limits), limits)
     import torch
 
     from codegen.models import load
@@ -228,10 +255,11 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
 def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upstream:
     from codegen.server.upstream import Unreachable, Upstream
 
-    endpoint = given.endpoint()
+    named = given.endpoint()
+    endpoint = named.endpoint("any")
     upstream = Upstream(
         endpoint.base(),
-        model="" if given.model == "embedded" else given.model,
+        model=named.model,
         key=endpoint.api_key(),
         fim=given.fim,
         layout=given.layout,
@@ -245,6 +273,21 @@ def _upstream(given: EngineOptions, limits: ServerLimits, patient: bool) -> Upst
             raise
         logging.getLogger("codegen.server").warning("%s", error)
         upstream.report("Warning", str(error))
+    return upstream
+
+
+def _llama(given: EngineOptions, gguf: Path, limits: ServerLimits) -> LlamaUpstream:
+    from codegen.models.llamacpp import LlamaOptions, LlamaServer
+    from codegen.server.upstream import LlamaUpstream
+
+    options = LlamaOptions(
+        context=given.context + _LLAMA_MARGIN,
+        threads=given.threads if "threads" in given.model_fields_set else 0,
+        slots=_LLAMA_SLOTS,
+    )
+    server = LlamaServer(gguf, options)
+    upstream = LlamaUpstream(server, fim=given.fim, layout=given.layout, limits=limits)
+    upstream.check()
     return upstream
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from codegen.cli import Group
-from codegen.cli.clients import sql_writer
+from codegen.cli.clients import EndpointOptions, sql_writer
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError
@@ -63,17 +63,9 @@ class AskOptions(Config):
     llm: str | None = setting(
         None,
         "Where the SQL sketch is not enough, have this model write the SQL: embedded, a "
-        "directory or hub id, or with --endpoint its name there.",
+        "directory, a hub id or an endpoint, or with --endpoint its name there.",
         metavar="MODEL",
     )
-    endpoint: str | None = setting(
-        None, "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
-    )
-    api_key_env: str = setting("", "Environment variable that holds the API key.")
-
-    def _check(self) -> None:
-        if self.endpoint and not self.llm:
-            raise ConfigError("--endpoint requires --llm.", "Name the server's model with --llm.")
 
 
 @command(
@@ -84,7 +76,10 @@ class AskOptions(Config):
 @click.argument("database", type=click.Path())
 @click.argument("question")
 @options(AskOptions, "given")
-def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[str, Any]:
+@options(EndpointOptions, "server")
+def ask(
+    database: str, question: str, given: AskOptions, server: EndpointOptions, as_json: bool
+) -> dict[str, Any]:
     """Answer QUESTION, in English, from DATABASE (SQLite, DuckDB, .csv or .tsv).
 
     Only a single SELECT on its tables can run. The exit code is 1 if there is no answer that can be
@@ -96,6 +91,10 @@ def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[
 
     if given.dialect:
         check_dialect(given.dialect)
+    if server.model_fields_set and not given.llm:
+        raise ConfigError(
+            f"{server.given()} requires --llm.", "Name the server's model with --llm."
+        )
     limits = StatementLimits(given.timeout, given.rows)
     aliases = {column: str(name) for column, name in given.alias.items()}
     schema = Schema.open(database).with_aliases(aliases)
@@ -118,21 +117,26 @@ def ask(database: str, question: str, given: AskOptions, as_json: bool) -> dict[
     )
     dialect = given.dialect or schema.database.dialect if schema.database else given.dialect
     if given.llm and parse.abstained:
-        return _ask_model(parse, schema, given, limits, as_json)
+        return _ask_model(parse, schema, given.llm, server, limits, as_json)
     if not as_json:
         echo("\n".join(_lines(parse, dialect, given.attention)))
     return _row(parse, dialect)
 
 
 def _ask_model(
-    parse: Parse, schema: Schema, given: AskOptions, limits: StatementLimits, as_json: bool
+    parse: Parse,
+    schema: Schema,
+    llm: str,
+    server: EndpointOptions,
+    limits: StatementLimits,
+    as_json: bool,
 ) -> dict[str, Any]:
     """Has a language model write the SQL."""
     from codegen.sqlnet.fallback import write
 
-    complete = sql_writer(given.llm or "", given.endpoint, given.api_key_env)
-    echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
-    written = write(parse.question, schema, complete, limits)
+    with sql_writer(llm, server) as complete:
+        echo("The SQL sketch gives no answer; requesting one from the language model.", err=True)
+        written = write(parse.question, schema, complete, limits)
     if not as_json:
         echo("\n".join(_written_lines(parse, written)))
     return {

@@ -132,13 +132,27 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
     Raises:
         ConfigError: if the rows do not fit the model, or ``lora.targets`` no layer of it.
     """
-    import torch
-
     model = loaded.model
     _check_rows(model, recipe, dataset, plan)
-    model.config.use_cache = False
     if dataset.new_token is not None:
         _add_embedding(model, dataset.new_token, len(dataset.tokenizer))
+    return trainable_of(model, recipe, dataset.new_token)
+
+
+def trainable_of(model: Any, recipe: Recipe, new_token: int | None = None) -> Any:
+    """The model with what the recipe trains switched on.
+
+    Args:
+        model: changed in place.
+        recipe: the settings.
+        new_token: one whose embedding is trained besides.
+
+    Raises:
+        ConfigError: if ``lora.targets`` fits no layer.
+    """
+    import torch
+
+    model.config.use_cache = False
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()  # else a frozen base gives the checkpoints no gradient
@@ -158,7 +172,7 @@ def make_trainable(loaded: LoadedModel, recipe: Recipe, dataset: Dataset, plan: 
         use_rslora=recipe.lora.rslora,
         use_dora=recipe.lora.dora,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        trainable_token_indices=_token_indices(model, dataset.new_token),
+        trainable_token_indices=_token_indices(model, new_token),
         task_type=TaskType.CAUSAL_LM,
     )
     try:

@@ -15,7 +15,7 @@ import hashlib
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, overload
@@ -91,6 +91,7 @@ def plan_of(recipe: Recipe, examples: Sequence[EncodedExample]) -> StepPlan:
         return make_mixture(examples, recipe)
     return make_plan(
         examples,
+        shares=recipe.mixture.shares,
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         micro_batch_size=recipe.micro_batch_size,
@@ -122,16 +123,21 @@ def make_plan(
     seed: int,
     row_length: int = 0,
     isolation: Isolation = "example",
+    shares: Mapping[str, float] = {},
 ) -> StepPlan:
     """``batch_size`` examples per step.
 
     Each epoch is a fresh permutation; a batch may span two epochs, so no example is ever left out.
     With ``row_length``, the examples of a step are packed into rows of at most that many tokens;
     without, each has a row, and rows of like length share a micro-batch. Neither changes the step's
-    gradient as long as examples are isolated.
+    gradient as long as examples are isolated. With ``shares``, each domain has its own permutations
+    and gives its share of any first examples, to within one.
     """
     outline = Outline(examples)
-    order = _endless(outline, range(len(outline)), seed, steps * batch_size)
+    if shares:
+        order = _by_shares(outline, shares, seed, steps * batch_size)
+    else:
+        order = _endless(outline, range(len(outline)), seed, steps * batch_size)
     lengths = outline.lengths
 
     def step(number: int) -> list[list[Row]]:
@@ -139,6 +145,22 @@ def make_plan(
         return _rows(lengths, [(k,) for k in batch], micro_batch_size, row_length)
 
     return StepPlan(LazySteps(steps, step), isolation)
+
+
+def _by_shares(outline: Outline, shares: Mapping[str, float], seed: int, wanted: int) -> np.ndarray:
+    names, total = sorted(shares), sum(shares.values())
+    rates = np.array([shares[name] / total for name in names])
+    given = np.zeros(len(names), np.int64)
+    chosen = np.empty(wanted, np.int64)
+    for place in range(wanted):  # the domain that is furthest behind
+        chosen[place] = turn = int(np.argmax(rates * (place + 1) - given))
+        given[turn] += 1
+    domains = [outline.domain(number) for number in range(len(outline))]
+    order = np.empty(wanted, np.int64)
+    for turn, name in enumerate(names):
+        numbers = [number for number, domain in enumerate(domains) if domain == name]
+        order[chosen == turn] = _endless(outline, numbers, seed, int(given[turn]))
+    return order
 
 
 def make_mixture(examples: Sequence[EncodedExample], recipe: Recipe) -> StepPlan:
@@ -413,6 +435,8 @@ def _numbers(rows: Iterable[Row]) -> Iterable[int]:
 def _endless(outline: Outline, numbers: Sequence[int], seed: int, wanted: int) -> np.ndarray:
     """``wanted`` example numbers, int64, one permutation after another."""
     order = np.empty(wanted, np.int64)
+    if not wanted:
+        return order
     which = _which_text(outline, numbers)
     for epoch, start in enumerate(range(0, wanted, len(numbers))):
         part = order[start : start + len(numbers)]

@@ -42,8 +42,21 @@ class LoRA(Config):
     dora: bool = Field(False, description="also train the length of each column (DoRA)")
 
 
+class SeleKT(Config):
+    """Few changed weights (NextCoder, ICML 2025), for method: full."""
+
+    share: float = Field(
+        1.0, ge=0, le=1, description="share of each tensor's weights that may change; 1 for all"
+    )
+    every: int = Field(100, ge=1, le=10_000_000, description="steps between projections")
+
+
 class Mixture(Config):
     """Mixture-of-Instructions (arXiv 2404.18410): its switches, each of which works alone."""
+
+    shares: dict[Text, float] = Field(
+        {}, description="share of each domain in the examples, such as of general data replayed"
+    )
 
     balance: bool = Field(
         False, description="chunks of one example of each domain; small domains repeat"
@@ -236,6 +249,7 @@ class Recipe(Config):
         "lora", description="what is trained; qlora holds the base in 4 bits (bitsandbytes)"
     )
     lora: LoRA = _section(LoRA, "adapter settings, for methods lora and qlora")
+    selekt: SeleKT = _section(SeleKT, "for method: full")
     merge: bool = Field(
         False, description="save the model with the adapter merged in, instead of the adapter"
     )
@@ -388,6 +402,19 @@ class Recipe(Config):
             f"batch_size {self.batch_size} is not a multiple of the {len(domains)} domains.",
             "Choose a multiple.",
         )
+        shares = self.mixture.shares
+        _refuse_if(
+            shares and (set(shares) != set(domains) or min(shares.values()) <= 0),
+            f"mixture.shares names {', '.join(sorted(shares))} for the domains "
+            f"{', '.join(domains) or 'none'}.",
+            "Give each domain of data a share above 0.",
+        )
+        _refuse_if(
+            shares and (self.uses_mixture or self.curriculum.mode != "none" or self.epochs),
+            "mixture.shares goes neither with mixture.balance, isolation: chunk, a curriculum nor "
+            "epochs.",
+            "Leave them out, and give steps.",
+        )
         _refuse_if(
             self.row_length and self.packing == "none",
             "row_length applies only to packing: best_fit.",
@@ -450,6 +477,17 @@ class Recipe(Config):
             "The loss sorted needs sorted.exits.",
             "Give depths, for instance [2, 4, 6].",
         )
+        every, evaluation = self.selekt.every, self.evaluation
+        _refuse_if(
+            self.selekt.share < 1 and self.method != "full",
+            "selekt trains all weights.",
+            "Set method: full.",
+        )
+        _refuse_if(
+            self.selekt.share < 1 and evaluation.data and evaluation.every % every,
+            f"evaluation.every {evaluation.every} is not a multiple of selekt.every {every}.",
+            "Only projected weights can be kept as the best: make it one.",
+        )
         _refuse_if(
             (layers or exits) and self.method != "full",
             "A nested draft is a model of its own, not an adapter.",
@@ -501,6 +539,9 @@ def why_not_extended(recipe: Recipe) -> str:
         return "a curriculum is planned for a number of steps"
     if recipe.loss == "sequencematch" and recipe.sequencematch.ramp:
         return "sequencematch.ramp is a share of the steps"
+    ends_unprojected = recipe.epochs or recipe.steps % recipe.selekt.every
+    if recipe.selekt.share < 1 and recipe.schedule == "constant" and ends_unprojected:
+        return "selekt projects the weights at its last step, which selekt.every does not divide"
     return ""
 
 

@@ -335,6 +335,12 @@ def _train(
     from codegen.finetune.trainer import build_trainer
 
     dataset = read_dataset(recipe)
+    compares = recipe.evaluation.answers or recipe.evaluation.watch
+    if compares and recipe.evaluation.data and not dataset.held_out_texts:
+        raise ConfigError(
+            "evaluation.answers and evaluation.watch compare texts, and evaluation.data has none.",
+            "Name texts there, or judge programs with evaluation.task.",
+        )
     recipe = recipe.model_copy(update={"steps": steps_of(recipe, len(dataset.examples))})
     plan = plan_of(recipe, dataset.examples)
     counts = dataset.counts | statistics(dataset.examples, plan)

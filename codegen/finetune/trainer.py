@@ -36,6 +36,7 @@ from codegen.finetune.attention import (
 from codegen.finetune.batches import StepDataset, held_out_batches, part_of
 from codegen.finetune.losses import Likelihood, LossSums, NestedLikelihood
 from codegen.finetune.recipe import Recipe, steps_before_decay
+from codegen.finetune.selekt import SeleKT
 from codegen.models import LoadedModel, pick_dtype
 from codegen.paths import new_folder
 from codegen.records import write_atomic
@@ -236,6 +237,12 @@ def build_trainer(
         optimizers=(muon_and_adamw(model, recipe) if recipe.optimizer == "muon" else None, None),
     )
     trainer.remove_callback(PrinterCallback)
+    if recipe.selekt.share < 1:
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConfigError(
+                "selekt needs whole tensors; FSDP and DeepSpeed split them.", "Use DDP."
+            )
+        trainer.add_callback(SeleKT(model, recipe.selekt.share, recipe.selekt.every))
     if scores:
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ConfigError(
@@ -399,17 +406,19 @@ class _ScoresCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the first step of a new run."""
         if state.global_step == 0:
-            self._score(state)
+            self._score(state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """After each step."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._score(state)
+            self._score(state, control)
 
-    def _score(self, state: Any) -> None:
+    def _score(self, state: Any, control: Any) -> None:
         if state.is_world_process_zero:
             model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+            logs = control.should_log
             self.trainer.log(self.scores(model, state.global_step))
+            control.should_log = logs  # which logging takes back: the step's loss is to come
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

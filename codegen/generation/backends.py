@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import urllib.parse
 from dataclasses import dataclass
 from typing import Any
@@ -128,6 +129,11 @@ class Endpoint:
         body: further fields of the request's body as (name, JSON); ``null`` takes a field out.
             ``(("max_tokens", "null"), ("max_completion_tokens", "2000"))`` suits models that refuse
             ``max_tokens``.
+        rpm, tpm: requests and tokens a minute; 0 for no limit.
+        price_in, price_out: of a million tokens of prompts and completions, in any currency.
+        max_cost: no request is sent once the new completions cost this much; 0 for no limit.
+        style: the prompt style that evaluations choose by default.
+        predicts: whether :attr:`Request.original` is sent as a predicted output.
     """
 
     url: str
@@ -139,16 +145,34 @@ class Endpoint:
     backoff_s: float = 1.0
     longest_wait_s: float = 300.0
     body: tuple[tuple[str, str], ...] = ()
+    rpm: float = 0.0
+    tpm: float = 0.0
+    price_in: float = 0.0
+    price_out: float = 0.0
+    max_cost: float = 0.0
+    style: str = "chat"
+    predicts: bool = False
 
     def __post_init__(self) -> None:
         _check_url(self.url)
+        _check_variable(self.api_key_env)
         if not self.model:
             raise ConfigError("No model is named.", "Name one of the server's models with --model.")
         if self.concurrency < 1 or self.retries < 0 or self.backoff_s < 0 or self.timeout_s <= 0:
             raise ConfigError(
                 "concurrency and timeout must be above 0, retries and backoff at least 0."
             )
-        self.extra()
+        if self.max_cost and not (self.price_in or self.price_out):
+            raise ConfigError(
+                "A cost limit requires prices.",
+                "Give --price-in and --price-out, of a million tokens each.",
+            )
+        for name in self.extra():
+            if _SECRET_FIELD.fullmatch(name):
+                raise ConfigError(
+                    f"The body field {name!r} would store a secret.",
+                    "Name the environment variable that holds the key with --api-key-env.",
+                )
 
     def identity(self) -> dict[str, Any]:
         """What decides the answers: not the URL, since one server has many."""
@@ -203,6 +227,29 @@ class Endpoint:
                 "Set it to the endpoint's API key, or leave out --api-key-env.",
             )
         return key
+
+
+_SECRET_FIELD = re.compile(
+    r"(?i)(x-)?api[-_]?key|(access|auth)[-_]?token|authorization|password|secret"
+)
+_IS_MIXED = re.compile(r"[a-z][A-Z]|(\d.*){3}")
+
+
+def _check_variable(name: str) -> None:
+    """Refuses what cannot name a variable, or may be the key itself, without showing it.
+
+    Raises:
+        ConfigError: if it may be a key.
+    """
+    is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    if name and (
+        not is_name or (len(name) >= 20 and not name.isupper() and _IS_MIXED.search(name))
+    ):
+        raise ConfigError(
+            "--api-key-env is not the name of an environment variable; it looks like an API key.",
+            "Put the key into a variable (export MY_KEY=...) and give its name: "
+            "--api-key-env MY_KEY.",
+        )
 
 
 def is_loopback(url: str) -> bool:

@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,10 @@ _FORMAT = 1
 _BUSY_S = 60.0
 
 T = TypeVar("T")
+
+
+def _of_backend(name: str) -> Any:
+    return property(lambda self: getattr(self.backend, name), doc="The back-end's.")
 
 
 class CachedBackend(Backend):
@@ -67,20 +71,18 @@ class CachedBackend(Backend):
         """The back-end, opened."""
         return self.spec.open()
 
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """The back-end's name."""
-        return self.backend.kind
+    kind = _of_backend("kind")  # type: ignore[assignment]
+    capabilities = _of_backend("capabilities")  # type: ignore[assignment]
+    settings = _of_backend("settings")  # type: ignore[assignment]
+    style = _of_backend("style")  # type: ignore[assignment]
+    decoder = _of_backend("decoder")  # type: ignore[assignment]
+    parameters = _of_backend("parameters")  # type: ignore[assignment]
+    about = _of_backend("about")  # type: ignore[assignment]
+    independent = _of_backend("independent")  # type: ignore[assignment]
 
-    @property
-    def capabilities(self) -> frozenset[str]:  # type: ignore[override]
+    def identity(self, decoder: Decoder) -> dict[str, Any]:
         """The back-end's."""
-        return self.backend.capabilities
-
-    @property
-    def settings(self) -> Mapping[str, Any]:  # type: ignore[override]
-        """The back-end's."""
-        return self.backend.settings
+        return self.backend.identity(decoder)
 
     def generate(
         self,
@@ -160,6 +162,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
         "top_p": params.top_p,
         "seed": seed,
         "stop": request.stop,
+        **({"logprobs": request.logprobs} if request.logprobs else {}),
     }
     row = json.dumps([dict(identity), decides], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(row.encode("ascii")).digest()
@@ -167,7 +170,7 @@ def cache_key(identity: Mapping[str, Any], request: Request, params: SamplingPar
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A kept completion: what the model wrote, why it ended, and the tokens it took.
+    """A kept completion: what the model wrote, why it ended, the tokens it took, and its meta.
 
     ``finish_reason`` is that of a ``Completion``, or an older version's word for it.
     """
@@ -176,11 +179,13 @@ class Cached:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    meta: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, made: Completion) -> Cached:
         """What is kept of a completion by plain sampling."""
-        return cls(made.text, made.finish_reason, made.prompt_tokens, made.completion_tokens)
+        tokens = made.prompt_tokens, made.completion_tokens
+        return cls(made.text, made.finish_reason, *tokens, made.meta)
 
     def completion(self, number: int, request: Request, seed: int) -> Completion:
         """The completion of a request again."""
@@ -195,6 +200,7 @@ class Cached:
             seed=seed,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
+            meta=self.meta,
             cached=True,
         )
 
@@ -237,18 +243,18 @@ class ResponseCache:
         if row is None:
             return None
         try:
-            text, finish_reason, stopped_at = json.loads(row[0])
+            text, finish_reason, stopped_at, *more = json.loads(row[0])
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from None
-        return Cached(text, "stop" if stopped_at else finish_reason, row[1], row[2])
+        return Cached(text, "stop" if stopped_at else finish_reason, row[1], row[2], *more[:1])
 
     def put(self, key: bytes, model: str, found: Cached) -> None:
         """Keeps a text; one that is there already stays. An empty one may be a server's slip."""
         if not found.text:
             return
-        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes. The last item
+        # Lone surrogates, which SQLite's text can't hold, survive as JSON escapes. The third item
         # was the stop string that ended an answer.
-        row = json.dumps([found.text, found.finish_reason, ""])
+        row = json.dumps([found.text, found.finish_reason, "", *filter(None, [found.meta])])
         values = (key, model, row, found.prompt_tokens, found.completion_tokens, time.time())
         statement = "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?)"
         with self._lock:

@@ -61,7 +61,7 @@ class LlamaBackend(OpenAIBackend):
         super().__init__(endpoint)
         self._key = server.api_key
         self.server = server
-        self.settings = {}
+        self.about = {}  # its port is another each time
         self.style = "chat" if server.header.chat_template else "continue"
         self.parameters = server.header.parameters if server.header.shards == 1 else None
 

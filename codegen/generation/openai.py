@@ -3,22 +3,29 @@
 vLLM, SGLang, Ollama, llama.cpp, OpenAI and others. :class:`codegen.generation.backends.Endpoint`
 says which server and model; :class:`OpenAIBackend` completes requests by OpenAI's SDK, several at
 once. Chat requests go to ``/chat/completions``, plain ones to ``/completions``, where the server
-has it. With ``on_text`` the text is streamed.
+has it. With ``on_text`` the text is streamed. :class:`codegen.generation.pace.Pace` says when a
+request may be sent.
 
 A request that failed for a while (HTTP 408, 409, 425, 429, 5xx, a broken connection, a timeout, a
 response that holds no completion) is sent again, after exponential backoff with jitter. The SDK's
-own retries are off: they do not know the wait that a server asks for by Retry-After as one for all
-threads, nor responses without a completion.
+own retries are off. They do not know the wait that a server asks for by Retry-After as one for all
+threads, the limits of requests, tokens and money, responses without a completion, or a stream that
+breaks before its first text.
 
-What a lasting failure means: a wrong key, an unknown model, spent quota or a server that is not
-there ends the run (:class:`ModelUnusable`), as do ``FAILURES_IN_A_ROW`` failed requests without a
-completion between them, if the server does not answer the simplest request either. Anything else
-fails its own request alone.
+What a lasting failure means: a wrong key, an unknown model, spent quota, a web page or a server
+that is not there ends the run (:class:`ModelUnusable`), as do ``FAILURES_IN_A_ROW`` failed requests
+without a completion between them, if the server does not answer the simplest request either.
+Anything else fails its own request alone.
 
 The API key comes from an environment variable that the user names, goes into the request's header
 and nowhere else: not into errors, caches, manifests or logs. Redirects are refused, so that it
 stays with its host. Proxies come from the environment, never for loopback; certificates from the
 system or ``SSL_CERT_FILE``.
+
+What else a server says of a completion is in its ``meta``: ``usage``, the counts as they were
+reported (cached, reasoning, accepted and rejected predicted tokens); ``logprobs`` if they were
+requested, in the layout of OpenAI's chat route; ``served_model`` if the server names another model
+than the one requested.
 
 Limits: no token healing (the server tokenizes). A server does not say which of ``eos`` and a stop
 string ended a completion; with stop strings it counts as ``stop``. A server that ignores ``seed``
@@ -29,14 +36,15 @@ from __future__ import annotations
 
 import email.utils
 import json
+import math
 import random
 import ssl
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -47,6 +55,7 @@ from openai import DefaultHttpxClient, Omit, OpenAI
 from codegen.errors import ConfigError
 from codegen.generation.backends import Endpoint, is_loopback
 from codegen.generation.decoders import Resolved, supported
+from codegen.generation.pace import CalledOff, Pace
 from codegen.generation.protocol import (
     Backend,
     Completion,
@@ -63,10 +72,11 @@ OnPiece = Callable[[str], None]
 
 FAILURES_IN_A_ROW = 10
 _MOST_BYTES = 64 * 2**20  # of one response
-_WINDOW = 8  # requests read ahead for each one in flight
 _LONGEST_BACKOFF_S = 60.0
 _BUSY_PATIENCE = 10  # 429 only says that all is well, but too fast
 _RETRIED = frozenset({408, 409, 425, 429})
+_TOO_BUSY = (429, 503)
+_CHARACTERS_A_TOKEN = 3  # of a prompt; code has a little more
 _FATAL = {
     401: "Name the environment variable that holds a valid key with --api-key-env.",
     402: "Pay, or use another endpoint; finished answers are kept.",
@@ -85,18 +95,19 @@ class OpenAIBackend(Backend):
     """Completes requests by an endpoint; safe to use from several threads."""
 
     kind = "openai"
+    independent = True
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.model = endpoint.model
-        self.settings = {"endpoint": endpoint.url}
+        self.style = endpoint.style
+        self.about = {"endpoint": endpoint.url}
         self._key = endpoint.api_key()
         self._sdk = _client(endpoint)
-        self._slots = threading.BoundedSemaphore(endpoint.concurrency)
+        self._pace = Pace(endpoint)
         self._lock = threading.Lock()  # of all below
         self._failures_in_a_row = 0
         self._answered = False
-        self._resume_at = 0.0
 
     @classmethod
     def open(cls, model: str, **options: Any) -> OpenAIBackend:
@@ -104,15 +115,18 @@ class OpenAIBackend(Backend):
         ``concurrency``.
         """
         if "url" not in options:
-            raise ConfigError("The back-end openai needs a server.", "Name it with --endpoint URL.")
+            raise ConfigError(
+                "The back-end openai needs a server.",
+                "Name it with --endpoint URL, or give --model a name of `codegen models list`.",
+            )
         if "batch_size" in options:
             options["concurrency"] = options.pop("batch_size")
         return cls(Endpoint(model=model, **options))
 
     def identity(self, decoder: Decoder) -> dict[str, Any]:
-        """The model's name on the server, and what is added to the body."""
+        """What is added to the body. Not the URL: a server may move."""
         extra = self.endpoint.extra()
-        return {"endpoint": self.endpoint.url, **({"body": extra} if extra else {})}
+        return {"body": extra} if extra else {}
 
     def generate(
         self,
@@ -121,47 +135,36 @@ class OpenAIBackend(Backend):
         decoder: Decoder,
         on_text: OnText | None = None,
     ) -> Iterator[Completion]:
-        """See :class:`Backend`. Interrupted, it sends nothing more and does not wait."""
+        """See :class:`Backend`. A fatal failure is raised once no request is in flight.
+
+        Interrupted, it sends nothing more and does not wait.
+        """
         resolved = supported(decoder, self)
         numbered = enumerate(requests)
-        while window := list(islice(numbered, _WINDOW * self.endpoint.concurrency)):
-            yield from self._window(window, params, resolved, on_text)
-
-    def _window(
-        self,
-        window: Sequence[tuple[int, Request]],
-        params: SamplingParams,
-        resolved: Resolved,
-        on_text: OnText | None,
-    ) -> Iterator[Completion]:
-        """The completions as they finish; a fatal failure is raised once none is in flight."""
+        first = list(islice(numbered, self.endpoint.concurrency))
+        waiting = chain(first, numbered)
+        reading, stop = threading.Lock(), threading.Event()
         events: SimpleQueue[Completion | BaseException | tuple[int, str] | None] = SimpleQueue()
-        waiting, stop = deque(window), threading.Event()
 
         def put_text(number: int, text: str) -> None:
             events.put((number, text))
 
         def work() -> None:
-            while not stop.is_set():
-                try:
-                    number, request = waiting.popleft()
-                except IndexError:
-                    break
-                try:
+            try:
+                while not stop.is_set():
+                    with reading:
+                        number, request = next(waiting)
                     on_piece = partial(put_text, number) if on_text else None
                     events.put(self._complete(number, request, params, resolved, on_piece, stop))
-                except _Stopped:
-                    break
-                except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
-                    stop.set()
-                    events.put(error)
+            except (StopIteration, CalledOff):
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
+                stop.set()
+                events.put(error)
             events.put(None)
 
         # Daemons, so that they don't hold up the end of an interrupted process.
-        threads = [
-            threading.Thread(target=work, daemon=True)
-            for _ in range(min(self.endpoint.concurrency, len(window)))
-        ]
+        threads = [threading.Thread(target=work, daemon=True) for _ in first]
         running, fatal = len(threads), None
         try:
             for thread in threads:
@@ -198,24 +201,23 @@ class OpenAIBackend(Backend):
         seed = request_seed(params.seed, request)
         stops = resolved.stops(request.stop)
         body = self._body(request, params, stops, seed if request.seed is None else request.seed)
-        spent: list[tuple[int, int]] = []  # by each response
+        wasted: list[tuple[int, int]] = []  # by each response without a completion
         try:
-            with self._slots:
-                text, reason = self._ask(request.chat, body, on_piece, spent, stop)
-        except _Failure as failure:
+            estimated = len(request.prompt) // _CHARACTERS_A_TOKEN + params.max_new_tokens
+            found = self._ask(request.chat, body, estimated, on_piece, wasted, stop)
+        except ServerFailure as failure:
             error = self._give_up(failure, request.chat)
-            return Completion(number, request, seed=seed, error=error, wasted=_sums(spent))
-        reason = _finish_reason(reason, bool(stops))
-        prompt_tokens, completion_tokens = spent.pop()
+            return Completion(number, request, seed=seed, error=error, wasted=_sums(wasted))
         return resolved.completion(
             number,
             request,
-            text,
-            reason,
+            found.text,
+            _finish_reason(found.finish_reason, bool(stops)),
+            meta=found.meta,
             seed=seed,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            wasted=_sums(spent),
+            prompt_tokens=found.tokens[0],
+            completion_tokens=found.tokens[1],
+            wasted=_sums(wasted),
         )
 
     def _body(
@@ -234,6 +236,12 @@ class OpenAIBackend(Backend):
             body["prompt"] = request.prompt
         if stops:
             body["stop"] = list(stops)
+        if request.logprobs and request.chat:
+            body |= {"logprobs": True, "top_logprobs": request.logprobs}
+        elif request.logprobs:
+            body["logprobs"] = request.logprobs
+        if request.original and self.endpoint.predicts:
+            body["prediction"] = {"type": "content", "content": request.original}
         body.update(self.endpoint.extra())
         return {name: value for name, value in body.items() if value is not None}
 
@@ -241,60 +249,59 @@ class OpenAIBackend(Backend):
         self,
         chat: bool,
         body: Mapping[str, Any],
+        estimated: int,
         on_piece: OnPiece | None,
-        spent: list[tuple[int, int]],
+        wasted: list[tuple[int, int]],
         stop: threading.Event,
-    ) -> tuple[str, str]:
-        """Text and finish reason of the first response that holds a completion.
+    ) -> ServerCompletion:
+        """The first completion that the server gives.
 
         Raises:
-            _Failure: if there is none, and trying again would not help.
+            ServerFailure: if there is none, and trying again would not help.
+            CalledOff, CostLimitReached: see :class:`Pace`.
         """
         tries = 0
+        route = "/chat/completions" if chat else "/completions"
         while True:
-            self._wait_for_turn(stop)
+            sent_at = self._pace.enter(estimated, stop)
+            found, failure, spent, again = None, None, (0, 0), False
             try:
-                found = self._post(chat, body, on_piece, spent)
-            except _Failure as failure:
-                if not self._may_retry(failure, tries):
-                    raise
-                self._back_off(failure, tries, stop)
-                tries += 1
-            else:
+                row = self.send(route, body, on_piece)
+                spent = _tokens(row)
+                found = read_completion(row, self.model)
+            except ServerFailure as error:
+                failure, again = error, self._may_retry(error, tries)
+            finally:
+                busy = failure is not None and failure.status in _TOO_BUSY
+                wait_s = failure.wait_s if failure and again else 0.0
+                self._pace.leave(
+                    sent_at, estimated, spent, answered=bool(found), busy=busy, wait_s=wait_s
+                )
+            if found:
                 self._succeed()
                 return found
+            assert failure
+            wasted.append(spent)
+            if not again:
+                raise failure
+            wait_s = min(_LONGEST_BACKOFF_S, self.endpoint.backoff_s * 2 ** min(tries, 20))
+            stop.wait(wait_s * random.uniform(0.5, 1.5))
+            tries += 1
 
-    def _may_retry(self, failure: _Failure, tries: int) -> bool:
-        if failure.unreachable and not self._answered:
+    def _may_retry(self, failure: ServerFailure, tries: int) -> bool:
+        if (failure.unreachable or failure.page) and not self._answered:
             return False  # most likely a wrong URL: say so at once
         if failure.code in _SPENT or failure.wait_s > self.endpoint.longest_wait_s:
             return False
         patience = _BUSY_PATIENCE if failure.status == 429 else 1
         return failure.transient and tries < self.endpoint.retries * patience
 
-    def _back_off(self, failure: _Failure, tries: int, stop: threading.Event) -> None:
-        wait_s = min(_LONGEST_BACKOFF_S, self.endpoint.backoff_s * 2 ** min(tries, 20))
-        if failure.wait_s:
-            # The server's limit holds for all threads; the jitter keeps them from one rush.
-            with self._lock:
-                self._resume_at = max(self._resume_at, time.monotonic() + failure.wait_s)
-        stop.wait(wait_s * random.uniform(0.5, 1.5))
-
-    def _wait_for_turn(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            with self._lock:
-                wait_s = self._resume_at - time.monotonic()
-            if wait_s <= 0:
-                return
-            stop.wait(wait_s)
-        raise _Stopped
-
     def _succeed(self) -> None:
         with self._lock:
             self._answered = True
             self._failures_in_a_row = 0
 
-    def _give_up(self, failure: _Failure, chat: bool) -> RequestFailed:
+    def _give_up(self, failure: ServerFailure, chat: bool) -> RequestFailed:
         """The error of a request whose failure no retry mends.
 
         Raises:
@@ -319,63 +326,78 @@ class OpenAIBackend(Backend):
         """Whether the simplest request is answered: then the failures are the requests' own."""
         body = self._body(Request("Say yes.", chat=chat), SamplingParams(16), (), 0)
         try:
-            self._post(chat, body, None, [])
-        except _Failure:
+            row = self.send("/chat/completions" if chat else "/completions", body)
+            read_completion(row, self.model)
+        except ServerFailure:
             return False
         self._succeed()
         return True
 
-    def _post(
-        self,
-        chat: bool,
-        body: Mapping[str, Any],
-        on_piece: OnPiece | None,
-        spent: list[tuple[int, int]],
-    ) -> tuple[str, str]:
-        """One try: text and finish reason.
+    def send(
+        self, route: str, body: Mapping[str, Any] | None = None, on_piece: OnPiece | None = None
+    ) -> Any:
+        """One request as it is, without retries.
 
         Args:
-            chat, body: what is sent.
+            route: below the base URL, such as ``/models``.
+            body: what is posted; None for a GET.
             on_piece: called with each piece of text as it comes; None does not stream.
-            spent: gets the tokens of prompt and completion that the response reports.
+
+        Returns:
+            The decoded JSON; of a stream, a completion object made of its parts.
 
         Raises:
-            _Failure: if it gives no completion.
+            ServerFailure: if the response is an error or no JSON.
         """
-        if on_piece:
-            body = {"stream": True, "stream_options": {"include_usage": True}, **body}
-        key: Any = f"Bearer {self._key}" if self._key else Omit()
-        sent: Any = {
-            "path": "/chat/completions" if chat else "/completions",
-            "content": json.dumps(body).encode("ascii"),  # lone surrogates survive as escapes
-            "options": {"headers": {"Authorization": key}},
-        }
+        headers: Any = {"Authorization": f"Bearer {self._key}" if self._key else Omit()}
+        sent: Any = {"path": route, "options": {"headers": headers}}
         row: Any = {}
-        shown = ""
+        shown, is_whole = "", False  # some servers do not stream
         try:
-            if on_piece is None:
-                content = self._sdk.post(cast_to=httpx2.Response, **sent).content
-                row = _decoded(content)
+            if body is None:
+                row = _decoded(self._sdk.get(cast_to=httpx2.Response, **sent))
+            elif on_piece is None:
+                # Lone surrogates survive as escapes.
+                sent["content"] = json.dumps(body).encode("ascii")
+                row = _decoded(self._sdk.post(cast_to=httpx2.Response, **sent))
             else:
-                kind = openai.Stream[object]
-                for part in self._sdk.post(cast_to=object, stream=True, stream_cls=kind, **sent):
-                    shown += _add_part(row, part, on_piece)
+                body = {"stream": True, "stream_options": {"include_usage": True}, **body}
+                sent["content"] = json.dumps(body).encode("ascii")
+                streamed = openai.Stream[object]
+                parts = self._sdk.post(cast_to=object, stream=True, stream_cls=streamed, **sent)
+                kind = parts.response.headers.get("Content-Type", "")
+                if is_whole := not kind.startswith("text/event-stream"):
+                    parts.response.read()
+                    row = _decoded(parts.response)
+                else:
+                    for part in parts:
+                        shown += _add_part(row, part, on_piece)
         except (openai.APIError, httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
             failure = _failure_of(error, self._key, self.endpoint.timeout_s)
             failure.transient = failure.transient and not shown
             raise failure from None
         if isinstance(row, dict) and row.get("error"):
             words, code = _error_words(json.dumps(row))
-            raise _Failure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
-        spent.append(_tokens(row))
-        return _read(row)
+            raise ServerFailure(f"it reports {_safe(words, self._key)}", transient=True, code=code)
+        if on_piece and is_whole:
+            on_piece(read_completion(row, self.model).text)
+        return row
 
 
-class _Stopped(Exception):
-    """A thread's request was not sent, since all of them were called off."""
+@dataclass(frozen=True, slots=True)
+class ServerCompletion:
+    """What a server made of a request: tokens of prompt and completion, and what else it said.
+
+    ``meta`` is that of a :class:`~codegen.generation.protocol.Completion`.
+    """
+
+    text: str
+    finish_reason: str
+    tokens: tuple[int, int]
+    meta: Mapping[str, Any]
 
 
-class _Failure(Exception):
+class ServerFailure(Exception):
     """A request without a usable response.
 
     Attributes:
@@ -383,12 +405,13 @@ class _Failure(Exception):
         transient: whether trying again may help.
         unreachable: whether no server was there at all.
         untrusted: whether its certificate was refused.
+        page: whether it is a web page.
         wait_s: how long the server asks to wait.
         code: the error code in an OpenAI-style error object.
     """
 
     status = 0
-    transient = unreachable = untrusted = False
+    transient = unreachable = untrusted = page = False
     wait_s = 0.0
     code = ""
 
@@ -411,7 +434,7 @@ class _Bounded(httpx2.SyncByteStream):
         for part in self._inner:
             size += len(part)
             if size > _MOST_BYTES:
-                raise _Failure(f"its response is larger than {_MOST_BYTES >> 20} MiB")
+                raise ServerFailure(f"its response is larger than {_MOST_BYTES >> 20} MiB")
             if not self._streamed and time.monotonic() > self._deadline:
                 raise httpx2.ReadTimeout("the whole response took too long")
             yield part
@@ -459,15 +482,16 @@ def retry_after(value: str, now: float) -> float:
     return seconds if 0 < seconds < float("inf") else 0.0
 
 
-def _decoded(content: bytes) -> Any:
+def _decoded(response: httpx2.Response) -> Any:
     try:
-        return json.loads(content)
+        return json.loads(response.content)
     except (ValueError, RecursionError) as error:
-        words = f"its response is not JSON ({_short(error)})"
-        raise _Failure(words, transient=True) from None
+        page = response.content.lstrip()[:1] == b"<"
+        words = "a web page" if page else f"not JSON ({_short(error)})"
+        raise ServerFailure(f"its response is {words}", transient=True, page=page) from None
 
 
-def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
+def _failure_of(error: Exception, key: str, timeout_s: float) -> ServerFailure:
     """What an error of the SDK means."""
     if isinstance(error, openai.APIStatusError):
         return _refused(error.response, key)
@@ -481,33 +505,34 @@ def _failure_of(error: Exception, key: str, timeout_s: float) -> _Failure:
     if timeout := caused_by(httpx2.TimeoutException):
         gone = isinstance(timeout, httpx2.ConnectTimeout)
         words = f"no response within {timeout_s:g} s"
-        return _Failure(words, transient=True, unreachable=gone)
+        return ServerFailure(words, transient=True, unreachable=gone)
     if refusal := caused_by(ssl.SSLCertVerificationError):
         words = f"its certificate is not trusted ({refusal.verify_message})"
-        return _Failure(words, untrusted=True)
+        return ServerFailure(words, untrusted=True)
     if caused_by(httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError):
-        return _Failure("its host name is not valid", unreachable=True)
+        return ServerFailure("its host name is not valid", unreachable=True)
     if isinstance(error, ValueError):
-        return _Failure("its stream is not JSON", transient=True)
+        return ServerFailure("its stream is not JSON", transient=True)
     if not caused_by(openai.APIConnectionError, httpx2.HTTPError):
-        return _Failure(f"it reports {_safe(str(error), key)}", transient=True)
+        return ServerFailure(f"it reports {_safe(str(error), key)}", transient=True)
     named = (getattr(cause, "strerror", None) for cause in reversed(causes))
     words = next(filter(None, named), None) or _short(causes[-1]) or type(causes[-1]).__name__
     gone = caused_by(httpx2.ConnectError) and not caused_by(ssl.SSLError)
-    return _Failure(f"no connection ({words})", transient=True, unreachable=bool(gone))
+    return ServerFailure(f"no connection ({words})", transient=True, unreachable=bool(gone))
 
 
-def _refused(response: httpx2.Response, key: str) -> _Failure:
+def _refused(response: httpx2.Response, key: str) -> ServerFailure:
     """The failure that a status other than success is."""
     status, headers = response.status_code, response.headers
     words, code = _error_words(response.text[:65536])
     if 300 <= status < 400:
         words = f"a redirect to {headers.get('Location', 'nowhere')}"
-    return _Failure(
+    return ServerFailure(
         f"HTTP {status}" + (f": {_safe(words, key)}" if words else ""),
         status=status,
         transient=status in _RETRIED or status >= 500,
-        wait_s=retry_after(headers.get("Retry-After", ""), time.time()),
+        wait_s=retry_after(headers.get("retry-after-ms", ""), 0.0) / 1000
+        or retry_after(headers.get("Retry-After", ""), time.time()),
         code=code,
     )
 
@@ -525,7 +550,7 @@ def _error_words(text: str) -> tuple[str, str]:
     return str(message), str(inner.get("code") or inner.get("type") or "")
 
 
-def _fatal_remedy(failure: _Failure, url: str) -> str:
+def _fatal_remedy(failure: ServerFailure, url: str) -> str:
     """What to do about a failure that all requests will share; empty if it is this one's own."""
     if failure.unreachable:
         hint = "Start the server there, or check" if is_loopback(url) else "Check"
@@ -538,6 +563,8 @@ def _fatal_remedy(failure: _Failure, url: str) -> str:
         return _BUSY
     if 300 <= failure.status < 400:
         return "Give that URL as --endpoint, if you trust it."
+    if failure.page:
+        return _FATAL[405]
     unknown_model = failure.status == 400 and failure.code in ("model_not_found", "invalid_model")
     return _FATAL.get(404 if unknown_model else failure.status, "")
 
@@ -545,7 +572,7 @@ def _fatal_remedy(failure: _Failure, url: str) -> str:
 def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     """Adds a part of a stream to what becomes a completion object, and returns its text."""
     if not isinstance(part, dict):
-        raise _Failure("a part of its stream is no JSON object")
+        raise ServerFailure("a part of its stream is no JSON object")
     if part.get("usage"):
         row["usage"] = part["usage"]
     choices = part.get("choices")
@@ -553,7 +580,10 @@ def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     if not isinstance(choice, dict):
         return ""
     whole = row.setdefault("choices", [{"text": ""}])[0]
+    row.setdefault("model", part.get("model"))
     whole["finish_reason"] = choice.get("finish_reason") or whole.get("finish_reason")
+    if tokens := token_logprobs(choice.get("logprobs")):
+        whole.setdefault("logprobs", {"content": []})["content"] += tokens
     delta = choice.get("delta")
     text = delta.get("content") if isinstance(delta, dict) else choice.get("text")
     if not isinstance(text, str) or not text:
@@ -563,18 +593,22 @@ def _add_part(row: dict[str, Any], part: Any, on_piece: OnPiece) -> str:
     return text
 
 
-def _read(row: Any) -> tuple[str, str]:
-    """Text and finish reason of a completion object.
+def read_completion(row: Any, model: str) -> ServerCompletion:
+    """What a completion object says.
+
+    Args:
+        row: as decoded.
+        model: the one requested.
 
     Raises:
-        _Failure: (transient) if it is none.
+        ServerFailure: (transient) if it is none.
     """
     if not isinstance(row, dict):
-        raise _Failure("its response is no JSON object", transient=True)
+        raise ServerFailure("its response is no JSON object", transient=True)
     choices = row.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     if not isinstance(choice, dict):
-        raise _Failure("its response holds no choices", transient=True)
+        raise ServerFailure("its response holds no choices", transient=True)
     reason, message = choice.get("finish_reason"), choice.get("message")
     if not isinstance(message, dict):
         text = choice.get("text")
@@ -584,8 +618,70 @@ def _read(row: Any) -> tuple[str, str]:
         whole = reason in ("length", "content_filter")
         text = "" if "content" in message or message.get("refusal") or whole else None
     if not isinstance(text, str):
-        raise _Failure("its response holds no text", transient=True)
-    return text, reason if isinstance(reason, str) else ""
+        raise ServerFailure("its response holds no text", transient=True)
+    meta: dict[str, Any] = {}
+    if usage := _counts(row.get("usage")):
+        meta["usage"] = usage
+    if logprobs := token_logprobs(choice.get("logprobs")):
+        meta["logprobs"] = logprobs
+    served = row.get("model")
+    if isinstance(served, str) and served and served != model:
+        meta["served_model"] = served[:200]
+    reason = reason if isinstance(reason, str) else ""
+    return ServerCompletion(text, reason, _tokens(row), meta)
+
+
+def token_logprobs(found: Any) -> list[dict[str, Any]]:
+    """The tokens with their log-probabilities, in the layout of OpenAI's chat route.
+
+    Args:
+        found: that layout, or the one of the text route. llama.cpp sends the former on both.
+    """
+    rows: list[dict[str, Any]] = []
+    try:
+        if content := found.get("content"):
+            for one in content:
+                top = [_logprob(other["token"], other) for other in one.get("top_logprobs") or ()]
+                rows.append({**_logprob(one["token"], one), "top_logprobs": top})
+            return rows
+        tokens, values = found["tokens"], found["token_logprobs"]
+        tops = found.get("top_logprobs") or [{}] * len(tokens)
+        for token, value, top in zip(tokens, values, tops, strict=True):
+            others = [_logprob(name, {"logprob": other}) for name, other in (top or {}).items()]
+            rows.append({**_logprob(token, {"logprob": value}), "top_logprobs": others})
+        return rows
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []  # none, or of a layout of its own
+
+
+def _logprob(token: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A token with its log-probability; None where the server gives none or it is not finite."""
+    value = row["logprob"]
+    finite = value is not None and math.isfinite(value)
+    return {"token": str(token), "logprob": value if finite else None}
+
+
+def predicted_tokens(meta: Mapping[str, Any]) -> tuple[int, int]:
+    """How many predicted tokens a server accepted and rejected, by a completion's ``meta``."""
+    details = meta.get("usage", {}).get("completion_tokens_details")
+    return (
+        _number(details, "accepted_prediction_tokens"),
+        _number(details, "rejected_prediction_tokens"),
+    )
+
+
+def _counts(usage: Any) -> dict[str, Any]:
+    """The numbers of a server's usage object, and those of the objects in it."""
+    if not isinstance(usage, dict):
+        return {}
+    found: dict[str, Any] = {}
+    for name, value in list(usage.items())[:30]:
+        inner = value.items() if isinstance(value, dict) else ()
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            found[name] = value
+        elif numbers := {k: v for k, v in list(inner)[:30] if isinstance(v, (int, float))}:
+            found[name] = numbers
+    return found
 
 
 def _finish_reason(
@@ -607,7 +703,7 @@ def _number(usage: Any, name: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-def _sums(spent: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def _sums(spent: list[tuple[int, int]]) -> tuple[int, int]:
     return sum(one for one, _ in spent), sum(other for _, other in spent)
 
 

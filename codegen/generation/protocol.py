@@ -48,6 +48,8 @@ class Request:
             without meaning for chat.
         original: the text of the file that the completion rewrites, if it does, which some decoders
             draft from.
+        logprobs: how many of the most probable tokens to report at each place, with their
+            log-probabilities; 0 for none. Only back-ends that say so take it.
         seed: a seed of this request's own, in [0, 2**63), in place of its problem; a server gets it
             as it is. None derives the seed, see :func:`request_seed`.
     """
@@ -61,6 +63,7 @@ class Request:
     heal: bool = True
     original: str = ""
     seed: int | None = None
+    logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,8 @@ class Backend(ABC):
         style: the prompt style that the model was tuned for.
         decoder: the decoder that it was tuned for.
         parameters: the number of its parameters, None if unknown.
+        about: what a run's settings file says of it beside what decides the samples (JSON values).
+        independent: whether a completion depends on its own request alone, not on those beside it.
     """
 
     kind: str
@@ -187,6 +192,8 @@ class Backend(ABC):
     style: str = "chat"
     decoder: str = "sample"
     parameters: int | None = None
+    about: Mapping[str, Any] = {}
+    independent: bool = False
 
     @classmethod
     def open(cls, model: str, **options: Any) -> Backend:

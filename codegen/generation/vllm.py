@@ -7,6 +7,11 @@ each request's seed, so that they do not depend on what else runs.
 A prompt is healed by one-token requests whose token must spell the rest of the prompt; the
 completion continues from them. That reads such a prompt once or twice more.
 
+A LoRA adapter runs on its base by vLLM's own kernels; adapters that hold more are refused.
+
+Tokens are drafted by our own drafters (the decoders ``suffix`` and ``edit``, which vLLM runs on its
+model runner V1 alone), or by vLLM's, which its option ``speculative_config`` names.
+
 vLLM runs without a process of its own (``VLLM_ENABLE_V1_MULTIPROCESSING=0``): it starts sooner, and
 which requests share a step, and so the last bits of their logits, is the same in every run. Its log
 goes to standard error, errors only. Variables that are set already are left as they are. Weights
@@ -15,6 +20,7 @@ are read from safetensors only, and no code of a model's is run.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -41,6 +47,7 @@ from codegen.generation.protocol import (
 )
 from codegen.generation.text import TextStream, encode, end_tokens
 from codegen.models import (
+    base_of,
     fingerprint_of,
     is_infilling,
     load_tokenizer,
@@ -49,11 +56,15 @@ from codegen.models import (
     resolve,
 )
 from codegen.records import FinishReason
+from codegen.vetting import vet_adapter
 
 PROCESSOR = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
 PROPOSER = "codegen.decoding.drafts.vllm_proposer.DraftProposer"
 WORKER = "codegen.decoding.drafts.vllm_worker.DraftWorker"
 DRAFTED = 16  # tokens of a draft at most, as in our own loop
+# Drafts from the request's own text, for a prompt that holds the file to be rewritten. vLLM's
+# defaults, 5 and 5, skip most places where an edit has just ended.
+NGRAM = {"method": "ngram", "prompt_lookup_min": 2, "prompt_lookup_max": 8}
 
 _WAITING = 512  # requests that are with vLLM at a time; it batches those that fit
 _SEED_BITS = (1 << 63) - 1
@@ -65,9 +76,12 @@ _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 _OURS = (
-    "model", "tokenizer", "speculative_config", "worker_cls", "logits_processors", "enable_lora",
+    "model", "tokenizer", "worker_cls", "logits_processors", "enable_lora", "max_lora_rank",
     "load_format", "generation_config", "trust_remote_code",
 )  # fmt: skip
+_MATRICES = (".lora_A.weight", ".lora_B.weight")
+_PLAIN = (True, False, None, "gaussian")  # others change the base's weights, too
+_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM's max_lora_rank may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,51 @@ class EngineRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter.
+
+    Attributes:
+        place: its directory.
+        rank: of its matrices.
+    """
+
+    place: str
+    rank: int
+
+    @classmethod
+    def read(cls, place: str) -> Adapter:
+        """The adapter in a directory.
+
+        Raises:
+            ModelError: for one that is damaged, of another kind, or holds what vLLM leaves out.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        vet_adapter(place)
+        settings = json.loads((Path(place) / "adapter_config.json").read_text(encoding="utf-8"))
+        unlike = [name for name in ("alpha_pattern", "rank_pattern") if settings.get(name)]
+        if settings.get("peft_type") != "LORA":
+            unlike.append(f"the type {settings.get('peft_type')}")
+        if settings.get("init_lora_weights") not in _PLAIN:
+            unlike.append("init_lora_weights")
+        try:
+            with safe_open(Path(place) / "adapter_model.safetensors", framework="numpy") as file:
+                names = list(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"The adapter {place} does not load: {_one_line(error)}.") from error
+        unlike += [name for name in names if not name.endswith(_MATRICES)]
+        rank = settings.get("r")
+        if unlike or not isinstance(rank, int) or not 0 < rank <= _RANKS[-1]:
+            what = unlike[0] if unlike else f"the rank {rank}"
+            raise ModelError(
+                f"The adapter {place} has {what}, which vLLM does not run: it takes plain LoRA "
+                f"matrices up to rank {_RANKS[-1]}.",
+                "Use --backend transformers.",
+            )
+        return cls(place, rank)
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOutput:
     """What one step gave one request: new tokens, and whether it has ended."""
 
@@ -108,7 +167,7 @@ class VllmBackend(Backend):
     not, or the other way round.
 
     Args:
-        model: ``embedded``, the directory of a whole model, or a hub id.
+        model: ``embedded``, the directory of a whole model or of a LoRA adapter, or a hub id.
         batch_size: requests of a step at most, by default as many as vLLM takes.
         options: vLLM's own, see :class:`VllmEngine`.
         start: makes the engine.
@@ -133,18 +192,22 @@ class VllmBackend(Backend):
         self.place, self.origin = resolve(model)
         card = read_card(self.place)
         self.style, self.decoder = card.style, card.decoder
+        self.adapter: Adapter | None = None
         if (Path(self.place) / "adapter_config.json").is_file():
-            raise ModelError(
-                f"{model} is a LoRA adapter; the vllm back-end takes whole models.",
-                "Use --backend transformers.",
-            )
+            self.adapter = Adapter.read(self.place)
+            self.place, self.origin = resolve(base_of(model))
+            if (Path(self.place) / "adapter_config.json").is_file():
+                raise ModelError(
+                    f"The base of {model} is an adapter itself; vLLM takes one adapter.",
+                    "Use --backend transformers.",
+                )
         self._config = _read_config(self.place)
         self.tokenizer = load_tokenizer(model)
         self._start_engine = start or VllmEngine
         self._options = options
         self._batch_size = batch_size
         self._engine: VllmEngine | None = None
-        self._drafting = False
+        self._started_for = ""
         self._names = 0
 
     @property
@@ -173,15 +236,21 @@ class VllmBackend(Backend):
         """All ids that end a sequence, as the ``transformers`` back-end has them."""
         return end_tokens(self.tokenizer, self._config, *_generation_config(self.place))
 
-    def engine(self, drafting: bool = False) -> VllmEngine:
-        """vLLM, started if it has to be."""
-        if self._engine is not None and self._drafting != drafting:
+    def engine(self, requires: str = "") -> VllmEngine:
+        """vLLM, started if it has to be, for strategies that require this of it."""
+        if requires != "drafts" and "speculative_config" not in (self._options or {}):
+            requires = ""  # the rules are always there
+        if self._engine is not None and self._started_for != requires:
             self.close()
         if self._engine is None:
             self._engine = self._start_engine(
-                self.place, drafts=drafting, batch_size=self._batch_size, options=self._options
+                self.place,
+                requires=requires,
+                adapter=self.adapter,
+                batch_size=self._batch_size,
+                options=self._options,
             )
-            self._drafting = drafting
+            self._started_for = requires
         return self._engine
 
     def close(self) -> None:
@@ -198,7 +267,7 @@ class VllmBackend(Backend):
     def identity(self, decoder: Decoder) -> dict[str, Any]:
         """The weights, where they came from, and on what they are computed; starts vLLM."""
         resolved = supported(decoder, self)
-        engine = self.engine(resolved.strategy.requires == "drafts")
+        engine = self.engine(resolved.strategy.requires)
         return {
             "model_origin": self.origin,
             "model_fingerprint": fingerprint_of(self.model),
@@ -221,19 +290,19 @@ class VllmBackend(Backend):
             ConfigError: for an unknown decoder or option, or one that vLLM cannot run.
         """
         resolved = supported(decoder, self)
-        drafts = isinstance(resolved.options, DraftOptions)
-        if drafts and params.temperature:
-            raise ConfigError(
-                f"The decoder {decoder.name!r} with a temperature: where vLLM verifies drafts, a"
-                " request's seed does not determine what it samples.",
-                "Leave the temperature at 0, leave the drafts out, or use --backend transformers.",
-            )
-        if drafts and resolved.options.token_cost is not None:
+        if isinstance(resolved.options, DraftOptions) and resolved.options.token_cost is not None:
             raise ConfigError(
                 "token_cost: vLLM's drafts have fixed costs.",
                 "Leave it out, or use --backend transformers.",
             )
-        calls = _Calls(self, self.engine(drafts), params, decoder, resolved, on_text)
+        engine = self.engine(resolved.strategy.requires)
+        if params.temperature and engine.drafts and not engine.v2:
+            raise ConfigError(
+                "Drafts with a temperature: where vLLM's model runner V1 verifies drafts, a"
+                " request's seed does not determine what it samples.",
+                "Leave the temperature at 0, leave the drafts out, or use --backend transformers.",
+            )
+        calls = _Calls(self, engine, params, decoder, resolved, on_text)
         remaining = enumerate(requests)
         try:
             while True:
@@ -376,13 +445,12 @@ class _Calls:
     def _completion(self, run: _Running, finish: FinishReason) -> Completion:
         if self.on_text and (piece := run.stream.flush()):
             self.on_text(run.number, piece)
-        drafted = isinstance(self.resolved.options, DraftOptions)
         return self.resolved.completion(
             run.number,
             run.request,
             run.stream.text,
             finish,
-            meta={"passes": run.passes} if drafted else {},
+            meta={"passes": run.passes} if self.engine.drafts else {},
             seed=run.seed,
             prompt_tokens=len(run.prompt),
             completion_tokens=len(run.tokens),
@@ -429,14 +497,19 @@ class VllmEngine:
 
     Args:
         place: directory or hub id of the model.
-        drafts: whether tokens are drafted, which excludes rules against repetition.
+        requires: what the strategy requires: ``drafts`` are ours, ``logits`` loads the rules
+            against repetition, which are loaded anyway where nothing drafts.
+        adapter: what to put on the model.
         batch_size: requests of a step, by default as many as vLLM takes.
         options: of vLLM's own, as its ``LLM`` takes them (``tensor_parallel_size``,
-            ``max_model_len``, ...), and ``num_speculative_tokens``.
+            ``max_model_len``, ...), and ``num_speculative_tokens``. ``speculative_config`` may be
+            the word ``ngram``, for :data:`NGRAM`.
 
     Attributes:
         holds: tokens of a prompt and its completion, at most.
         device, dtype: where and in what it computes.
+        drafts: whether tokens are drafted.
+        v2: whether vLLM's model runner V2 runs it.
 
     Raises:
         ModelError: if vLLM is not installed, or does not start on this model or machine.
@@ -447,7 +520,8 @@ class VllmEngine:
         self,
         place: str,
         *,
-        drafts: bool = False,
+        requires: str = "",
+        adapter: Adapter | None = None,
         batch_size: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -465,15 +539,39 @@ class VllmEngine:
             )
         settings = {
             **_defaults(self.device, batch_size),
-            **_drafting(drafts, options.pop("num_speculative_tokens", DRAFTED)),
+            **_drafting(requires, options),
             **options,
         }
+        if adapter is not None:
+            rank = min(rank for rank in _RANKS if rank >= adapter.rank)
+            settings.update(enable_lora=True, max_lora_rank=rank)
+            if settings.get("speculative_config"):
+                # vLLM wants room in a step for the drafts of all of them.
+                settings.setdefault("max_num_seqs", 128)
         self._vllm = vllm
         self._llm = _start(vllm, place, settings)
         self._engine = self._llm.llm_engine
+        self._lora = None if adapter is None else self._load(adapter)
         config = self._engine.model_config
         self.holds: int = config.max_model_len
         self.dtype = str(config.dtype).removeprefix("torch.")
+        self.drafts = settings.get("speculative_config") is not None
+        self.v2 = bool(self._engine.vllm_config.use_v2_model_runner)
+
+    def _load(self, adapter: Adapter) -> Any:
+        """vLLM's name for an adapter, once it holds it."""
+        from vllm.lora.request import LoRARequest  # type: ignore[reportMissingImports]
+
+        request = LoRARequest("adapter", 1, adapter.place)
+        try:
+            self._engine.add_lora(request)
+        except (ValueError, RuntimeError, self._vllm.exceptions.VLLMError) as error:
+            self.close()
+            raise ModelError(
+                f"vLLM does not run the adapter {adapter.place}: {_one_line(error)}.",
+                "Use --backend transformers.",
+            ) from error
+        return request
 
     def add(self, name: str, prompt: Sequence[int], turn: EngineRequest) -> None:
         """Takes a request; names are unique among those that run.
@@ -494,7 +592,7 @@ class VllmEngine:
                 output_kind=self._vllm.sampling_params.RequestOutputKind.DELTA,
             )
             tokens = {"prompt_token_ids": list(prompt)}
-            self._engine.add_request(name, tokens, params)
+            self._engine.add_request(name, tokens, params, lora_request=self._lora)
         except (ValueError, self._vllm.exceptions.VLLMClientError) as error:
             raise ConfigError(f"vLLM refuses the request: {_one_line(error)}.") from None
 
@@ -573,11 +671,29 @@ def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
     return settings
 
 
-def _drafting(drafts: bool, most: object) -> dict[str, Any]:
-    if not drafts:
-        return {"logits_processors": [PROCESSOR]}
+def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What drafts and which rules there are; takes what says so out of the options."""
+    most = options.pop("num_speculative_tokens", DRAFTED)
+    theirs = options.pop("speculative_config", None)
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"num_speculative_tokens is {most!r}; it must be a number, at least 1.")
+    if theirs is not None:
+        if requires == "drafts":
+            raise ConfigError(
+                "speculative_config: the decoders suffix and edit draft themselves.",
+                "Leave it out, or choose another decoder.",
+            )
+        if theirs == "ngram":
+            theirs = NGRAM | {"num_speculative_tokens": most}
+        if not isinstance(theirs, Mapping):
+            raise ConfigError(
+                f"speculative_config is {theirs!r}.",
+                'Give ngram or JSON, such as \'{"method": "eagle3", "model": "DIR"}\'.',
+            )
+        rules = {"logits_processors": [PROCESSOR]} if requires == "logits" else {}
+        return {"speculative_config": dict(theirs), **rules}
+    if requires != "drafts":
+        return {"logits_processors": [PROCESSOR]}
     config = {
         "method": "custom_class",
         "model": PROPOSER,

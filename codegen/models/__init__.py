@@ -7,6 +7,7 @@ What a fine-tuned model was taught (prompt style and decoder) travels in ``codeg
 from codegen.models.loading import (
     LoadedModel,
     ModelCard,
+    base_of,
     count_parameters,
     fingerprint_of,
     is_infilling,
@@ -21,6 +22,7 @@ from codegen.models.loading import (
 __all__ = [
     "LoadedModel",
     "ModelCard",
+    "base_of",
     "count_parameters",
     "is_infilling",
     "fingerprint_of",

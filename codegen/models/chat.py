@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codegen.errors import ModelError
@@ -18,17 +20,47 @@ def chat_prompt(tokenizer: Any, text: str, system: str = "") -> list[int]:
     Raises:
         ModelError: if the tokenizer has no chat template, or one that takes no system prompt.
     """
-    require_template(tokenizer)
     turns = [{"role": "user", "content": text}]
     if system:
         turns.insert(0, {"role": "system", "content": system})
+    return tokenizer(_opening(tokenizer, turns), add_special_tokens=False).input_ids
+
+
+def conversation(
+    tokenizer: Any, turns: Sequence[Mapping[str, str]], control: re.Pattern[str]
+) -> tuple[str, list[int]]:
+    """The text and the token ids of a conversation, up to where the assistant's answer begins.
+
+    What the turns say gives no control token: text that spells one is tokenized in two pieces.
+
+    Args:
+        tokenizer: the model's, a fast one.
+        turns: each with a ``role`` and a ``content``.
+        control: matches text that spells a control token.
+
+    Raises:
+        ModelError: if the tokenizer has no chat template, or one that refuses the turns.
+    """
+    said = "".join(turn["content"] for turn in turns)
+    cut = next(mark for mark in map(chr, range(0xE000, 0x110000)) if mark not in said)
+    guarded = [
+        {**turn, "content": control.sub(lambda m: f"{m[0][0]}{cut}{m[0][1:]}", turn["content"])}
+        for turn in turns
+    ]
+    parts = _opening(tokenizer, guarded).split(cut)
+    encode = tokenizer.backend_tokenizer.encode
+    ids = [token for part in parts for token in encode(part, add_special_tokens=False).ids]
+    return "".join(parts), ids
+
+
+def _opening(tokenizer: Any, turns: Sequence[Mapping[str, str]]) -> str:
+    require_template(tokenizer)
     from jinja2.exceptions import TemplateError
 
     try:
-        opening = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     except TemplateError as error:
         raise ModelError(f"The model's chat template refuses the prompt: {error}.") from None
-    return tokenizer(opening, add_special_tokens=False).input_ids
 
 
 def end_of_turn(tokenizer: Any) -> list[int]:

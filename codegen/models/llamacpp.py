@@ -35,6 +35,8 @@ _LOG_TAIL = 65536
 _MOMENT_S = 0.2
 _REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
 _ERROR = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w~]+: +")  # begins a line of llama.cpp's log
+_LOG = re.compile(r"^[\d.]+( [A-Z] |$)")
+_FOLDER = re.compile(r"^/\S*/")
 
 
 class LlamaOptions(Config):
@@ -112,6 +114,16 @@ class LlamaServer:
             raise ModelError(f"{self.path} does not load: {self.reason()}.", _REMEDY)
         return address
 
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    def again(self) -> LlamaServer:
+        """A new child in the place of one that ended: same file, options, port and key."""
+        port = int(self.url.rpartition(":")[2])
+        return LlamaServer(self.path, self.options, port, self.api_key)
+
     def ended(self) -> bool:
         """Whether the child is gone; after a broken connection it may take a moment."""
         try:
@@ -126,12 +138,12 @@ class LlamaServer:
         self._log.seek(max(0, end - _LOG_TAIL))
         lines = self._log.read().decode("utf-8", "replace").splitlines()
         errors = [line for line in lines if _ERROR.match(line)]
-        others = [line for line in lines if line.strip() and not _ERROR.match(line)]
+        others = [line for line in lines if line.strip() and not _LOG.match(line)]
         status = self._child.poll()
         if status is not None and status < 0:
-            # An assertion's or C++'s words; its errors are those of requests before.
+            # An assertion's or C++'s words; the errors in the log are those of requests before.
             words = f"llama.cpp was ended by {signal.Signals(-status).name}"
-            words += f" ({others[-1].strip()})" if others else ""
+            words += f" ({_FOLDER.sub('', others[-1])})" if others else ""
         else:
             words = next(iter(errors or others[-1:]), "llama.cpp gave no reason")
         words = " ".join(_ERROR.sub("", words).split()).rstrip(".")

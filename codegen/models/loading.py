@@ -172,14 +172,23 @@ def _class_of(place: str) -> Any:
     return AutoModelForCausalLM
 
 
+def _attention(kind: Any, config: Any) -> str:
+    """The attention that a model runs with: some have soft caps or sinks, which sdpa lacks."""
+    models = getattr(kind, "_model_mapping", {})
+    if type(config) in models:
+        kind = models[type(config)]
+    return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
+
+
 def _load_whole(name: str, place: str, dtype: torch.dtype, quantization_config: Any = None) -> Any:
     kind = _class_of(place)
     try:
+        config = vetted_config(place, getattr(kind, "config_class", None))
         loaded: Any = kind.from_pretrained(
             place,
-            config=vetted_config(place, getattr(kind, "config_class", None)),
+            config=config,
             dtype=dtype,
-            attn_implementation="sdpa",
+            attn_implementation=_attention(kind, config),
             use_safetensors=True,  # never a pickle
             trust_remote_code=False,
             quantization_config=quantization_config,
@@ -329,6 +338,22 @@ def read_card(place: str) -> ModelCard:
 def write_card(folder: Path, card: ModelCard) -> None:
     """Writes ``codegen.json`` into a model directory."""
     write_atomic(folder / CARD_NAME, json.dumps(asdict(card), indent=2) + "\n")
+
+
+def base_of(name: str) -> str:
+    """The name of the model below an adapter, which :func:`load` would take as its base.
+
+    Raises:
+        ModelError: if there is none, or it is not the one that the adapter was trained on.
+    """
+    place, _ = resolve(name)
+    base, trained_on = _below(place), read_card(place).base_fingerprint
+    if trained_on and resolve(base)[1] != "hub" and fingerprint_of(base) != trained_on:
+        raise ModelError(
+            f"The base model {base!r} of {name} is not the one it was trained on.",
+            f"Give the right one as base in {name}/{CARD_NAME}.",
+        )
+    return base
 
 
 def _below(place: str) -> str:

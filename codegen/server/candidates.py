@@ -6,7 +6,8 @@ at a temperature often gives the same text twice. (With a temperature the text i
 
 All of it runs in the decoding loop (``codegen.decoding.loop``). Tokens that followed the same text
 before, in the document or in what was suggested there, are fed along as a draft, so that one pass
-often gives several tokens: most of all where the same line is requested again after an edit.
+often gives several tokens: most of all where the same line is requested again after an edit. Where
+the request predicts its answer (OpenAI's ``prediction``), drafts come from that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from codegen.decoding.drafts import Planner, SuffixDrafter
+from codegen.decoding.drafts import Context, Drafter, Planner, SuffixDrafter
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
@@ -29,7 +30,7 @@ from codegen.decoding.strategies.speculative import Speculation, children_of, wa
 from codegen.decoding.suffix import SuffixStore
 from codegen.generation.text import TextStream
 from codegen.records import FinishReason
-from codegen.server.requests import Candidate, CompletionRequest
+from codegen.server.requests import Candidate, CompletionRequest, TokenLogprob
 from codegen.server.text import safe_text
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _DRAFT = 7  # most drafted tokens a pass
 _REMEMBERED = 16  # tokens of the prompt that are kept with what was made behind them
+_GREEDY = (0.0,)  # random numbers, of which nothing is drawn
 _TRIES = 3  # forks tried for each candidate wanted
 
 
@@ -52,12 +54,14 @@ class _Path:
     Attributes:
         tokens: made so far, those of the fork included.
         seconds: second choices: (its probability, position, token), of the tokens made here.
+        logprobs: of the tokens made here, if they are wanted.
         text: what it comes to.
         finish: why it ended.
     """
 
     tokens: list[int] = field(default_factory=list)
     seconds: list[tuple[float, int, int]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
     text: str = ""
     finish: FinishReason = "length"
 
@@ -90,12 +94,13 @@ class CandidateSearch:
         self.past, self.planner, self.on_text = past, planner, on_text
         self.deadline = time.monotonic() + request.deadline_s
         self.rule = request.stop_rule()
-        ends = model.family.ends if model.family else ()
+        ends = model.family.ends if model.family and not request.tokens else ()
         self.stops = (*request.stop, *ends)
         self.context = len(cache)
         self.row = EditedRow(cache)
         self.made: list[int] = []  # of the first candidate
         self.settled = True
+        self.accepted = self.rejected = 0  # tokens drafted from the prediction
 
     def run(self) -> Passes[list[Candidate]]:
         """The candidates, best first; yields the forward passes that it needs.
@@ -120,7 +125,10 @@ class CandidateSearch:
             uniforms = np.random.default_rng(seed).random(params.max_new_tokens).tolist()
             on_text = self.on_text if not number else None
             path = _Path()
-            yield from self._decode(path, Strategy(), uniforms, on_text)
+            plain = not self.request.prediction and self.request.logprobs is None
+            plain = plain and not self.request.changes_logits
+            strategy = Strategy() if plain else _Chosen(self, path)
+            yield from self._decode(path, strategy, uniforms, on_text)
             found.append(self._candidate(path))
             if self._late():
                 break
@@ -129,7 +137,7 @@ class CandidateSearch:
     def _best(self) -> Passes[list[Candidate]]:
         request = self.request
         first = _Path(self.made)
-        yield from self._decode(first, _Greedy(self, first), (), self.on_text)
+        yield from self._decode(first, _Chosen(self, first), _GREEDY, self.on_text)
         found = [self._candidate(first)]
         seen = {found[0].text.strip()}
         forks = [(-p, at, token, first) for p, at, token in first.seconds]
@@ -139,7 +147,7 @@ class CandidateSearch:
             tries -= 1
             _, at, token, parent = heapq.heappop(forks)
             path = _Path([*parent.tokens[:at], token])
-            yield from self._decode(path, _Greedy(self, path))
+            yield from self._decode(path, _Chosen(self, path), _GREEDY)
             candidate = self._candidate(path)
             for p, place, other in path.seconds:
                 heapq.heappush(forks, (-p, place, other, path))
@@ -149,13 +157,30 @@ class CandidateSearch:
         return [candidate for candidate in found if candidate.text or request.multiline is None]
 
     def _candidate(self, path: _Path) -> Candidate:
-        return Candidate(self.request.shown(path.text), len(path.tokens), path.finish)
+        text = self.request.shown(path.text)
+        logprobs = self._of_text(path, text)
+        return Candidate(text, len(path.tokens), path.finish, logprobs)
+
+    def _of_text(self, path: _Path, text: str) -> tuple[TokenLogprob, ...]:
+        """The log-probabilities of a text's tokens; of the first, only the bytes that belong to it
+        where healing took some back.
+        """
+        taken = sum(len(self.model.vocabulary.tokens[token] or b"") for token in self.prompt.taken)
+        left, found = len(text.encode("utf-8", "replace")), list[TokenLogprob]()
+        for one in path.logprobs[: len(path.tokens)]:
+            token, taken = one.token[taken:], max(0, taken - len(one.token))
+            if left <= 0:
+                break
+            left -= len(token)
+            if token:
+                found.append(one._replace(token=token))
+        return tuple(found)
 
     def _decode(
         self,
         path: _Path,
         strategy: Strategy,
-        uniforms: Sequence[float] = (),
+        uniforms: Sequence[float],
         on_text: Callable[[str], None] | None = None,
     ) -> Passes[None]:
         """Goes on with a path until it ends."""
@@ -182,6 +207,10 @@ class CandidateSearch:
                 top_p=params.top_p, eos=model.eos, vocabulary=model.vocabulary, on_token=on_token,
             )  # fmt: skip
             yield from strategy.rounds(batch)
+            if isinstance(strategy, _Chosen):
+                drafted, right = strategy.tallies[0].get("cursor", (0, 0))
+                self.accepted += right
+                self.rejected += drafted - right
         if path.finish != "stop":
             path.finish = "eos" if row.finish == "eos" else "length"
             on_text_piece(stream.flush(), on_text)
@@ -202,38 +231,77 @@ class CandidateSearch:
         return time.monotonic() >= self.deadline
 
 
-class _Greedy(Speculation):
-    """The most probable tokens of a path, drafted from the document's own prompt and past.
+class _Chosen(Speculation):
+    """The tokens of a path, drafted from the prediction of the answer if there is one, else from
+    the document's own prompt and past.
 
-    It notes what else was probable where several candidates are wanted, and doubts where the cache
-    holds states that an edit made approximate.
+    It notes log-probabilities if they are wanted, what else was probable where several candidates
+    are, and doubts where the cache holds states that an edit made approximate.
     """
 
     def __init__(self, search: CandidateSearch, path: _Path) -> None:
-        drafter = SuffixDrafter(search.past, min_match=2)
-        super().__init__([drafter], limit=_DRAFT, planner=search.planner)
-        self.search, self.path = search, path
+        request, model = search.request, search.model
+        self.search, self.request, self.path = search, request, path
+        if request.prediction:
+            drafter: Drafter = model.drafters.chain(("cursor", "suffix"))
+            context, limit = model.drafters.context(request.prediction), model.chunk - 1
+        else:
+            drafter = SuffixDrafter(search.past, min_match=2)
+            context, limit = Context(), _DRAFT
+        super().__init__([drafter], [context], limit=limit, planner=search.planner)
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""
         (draft,) = self._drafts
-        return [walk(children_of(draft), lambda node: self._choose(batch, logits[0, node]))]
+        return [walk(children_of(draft), lambda node: self._choose(batch, logits[:, node]))]
 
     def _choose(self, batch: Batch, logits: torch.Tensor) -> int:
-        """The token by logits [V]; notes the second choice."""
-        batch.restrict(logits[None])
-        search = self.search
-        if search.request.candidates == 1:
-            if search.cache.in_doubt(logits):
-                search.settled = False
-                if search.request.settle:
-                    raise InDoubt
-            return int(logits.argmax())
-        values, ids = logits.float().topk(2)
-        if torch.isfinite(values[1]) and int(ids[1]) not in search.model.eos:
-            share = float((values[1] - torch.logsumexp(logits.float(), 0)).exp())
-            self.path.seconds.append((share, len(self.path.tokens), int(ids[1])))
-        return int(ids[0])
+        """The token by logits [1, V], changed in place; what is to be noted of it."""
+        batch.restrict(logits)
+        search, request = self.search, self.request
+        greedy = request.params.temperature == 0
+        if greedy and request.candidates == 1 and search.cache.in_doubt(logits):
+            search.settled = False
+            if request.settle:
+                raise InDoubt
+        given = logits[0].float() if request.logprobs is not None else None
+        if request.changes_logits:
+            given = given if given is None else given.clone()
+            self._change(logits[0])
+        token = int(batch.choose(logits[None], [[0]]))
+        if given is not None:
+            self.path.logprobs.append(self._logprobs(given, token))
+        if greedy and request.candidates > 1:
+            values, ids = logits[0].float().topk(2)
+            other = int(int(ids[0]) == token)  # of equals, the choice need not be the first
+            if torch.isfinite(values[other]) and int(ids[other]) not in search.model.eos:
+                share = float((values[other] - torch.logsumexp(logits[0].float(), 0)).exp())
+                self.path.seconds.append((share, len(self.path.tokens), int(ids[other])))
+        return token
+
+    def _change(self, logits: torch.Tensor) -> None:
+        """Penalties, biases and top-k on logits [V]."""
+        request = self.request
+        if self.path.tokens and (request.presence_penalty or request.frequency_penalty):
+            ids, counts = np.unique(self.path.tokens, return_counts=True)
+            amounts = request.presence_penalty + request.frequency_penalty * counts
+            logits[ids] -= torch.as_tensor(amounts).to(logits)
+        for token, bias in request.logit_bias:
+            logits[token] += bias
+        if 0 < request.top_k < len(logits):
+            logits[logits < logits.topk(request.top_k).values[-1]] = -torch.inf
+
+    def _logprobs(self, logits: torch.Tensor, token: int) -> TokenLogprob:
+        """By logits [V] of the model, float32."""
+        spelt = self.search.model.vocabulary.tokens
+        logprobs = logits.log_softmax(0)
+        best = logprobs.topk(min(self.request.logprobs or 0, len(logprobs)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return TokenLogprob(
+            spelt[token] or b"",
+            float(logprobs[token]),
+            tuple((spelt[other] or b"", value) for other, value in pairs if value > -torch.inf),
+        )
 
 
 def on_text_piece(piece: str, on_text: Callable[[str], None] | None) -> None:

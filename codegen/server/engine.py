@@ -38,6 +38,7 @@ class Source(Protocol):
         name: of the model.
         limit: most tokens of a prompt and its completion.
         device: where the model runs.
+        remote: whether that is another machine.
         status: for editors; the latest.
         on_status: is called, in any thread, when the status changes.
     """
@@ -45,6 +46,7 @@ class Source(Protocol):
     name: str
     limit: int
     device: str
+    remote: bool
     status: Status
     on_status: Callable[[Status], None] | None
 
@@ -165,13 +167,16 @@ class CompletionEngine:
 
     def _within_limits(self, request: CompletionRequest) -> CompletionRequest:
         limits = self.limits
-        most = min(limits.max_tokens, self.model.limit // 2)
+        if request.patient:
+            most, longest_s = limits.conversation_tokens, limits.conversation_s
+        else:
+            most, longest_s = min(limits.max_tokens, self.model.limit // 2), limits.deadline_s
         params = request.params
         return replace(
             request,
             params=replace(params, max_new_tokens=min(params.max_new_tokens, most)),
             candidates=max(1, min(request.candidates, limits.candidates)),
-            deadline_s=min(request.deadline_s, limits.deadline_s),
+            deadline_s=min(request.deadline_s, longest_s),
         )
 
     def _forget(self, matches: Matches) -> None:

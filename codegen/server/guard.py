@@ -25,6 +25,7 @@ import socket
 import stat
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,35 @@ class _Refused(Exception):
         self.status, self.message, self.headers = status, message, headers or {}
 
 
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+def error_response(
+    path: str,
+    status: int,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    code: str = "",
+    param: str | None = None,
+) -> JSONResponse:
+    """An error as the clients of a path read it: OpenAI's and llama.cpp's, or Ollama's.
+
+    Args:
+        path: of the request.
+        status: of HTTP, which is the code, too, unless there is a name.
+        message: one line.
+        headers: of the response.
+        code: OpenAI's name for the mistake.
+        param: the field that is wrong.
+    """
+    if path.startswith("/api/"):
+        return JSONResponse({"error": message}, status, headers)
+    kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    error = {"message": message, "type": kind, "param": param, "code": code or status}
+    return JSONResponse({"error": error}, status, headers)
+
+
 @dataclass
 class Guard:
     """Wraps an ASGI application.
@@ -157,8 +187,9 @@ class Guard:
             body = await self._body(scope["method"], headers, receive)
         except _Refused as refused:
             self.metrics.count(f"refused_{refused.status}")
-            error = {"error": {"message": refused.message, "code": refused.status}}
-            response = JSONResponse(error, refused.status, {**allowed, **refused.headers})
+            response = error_response(
+                scope["path"], refused.status, refused.message, {**allowed, **refused.headers}
+            )
             await response(scope, receive, send)
             return
         await self.app(scope, _replay(body, receive), _with_headers(send, {**allowed, **_ALWAYS}))

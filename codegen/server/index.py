@@ -18,7 +18,8 @@ from codegen.server.outline import Definition
 
 _PIECE_LINES = 12
 _QUERY_WORDS = 24
-_COMMON = 0.1  # a word in more of the pieces finds nothing
+_COMMON = 0.1  # a word in more of the pieces finds nothing, unless these are few
+_FEW = 10
 _DEFINITIONS = 50  # looked at of one name
 _WORD = re.compile(r"[^\W\d]\w{2,}")
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
@@ -148,7 +149,7 @@ class FileIndex:
             row = self._database.execute(
                 "SELECT doc FROM vocabulary WHERE term = ?", (word,)
             ).fetchone()
-            if row is not None and row[0] <= max(3, _COMMON * total):
+            if row is not None and row[0] <= max(_FEW, _COMMON * total):
                 rare.append((row[0], word))
         if not rare:
             return []

@@ -108,9 +108,8 @@ class LocalWorker(threading.Thread):
         if job.warm_up:
             return Completion(())
         inexact, settling_s = document.cache.inexact, 0.0
-        single = request.candidates == 1 and request.params.temperature == 0
         doubtful = request.settle and prompt.ids == document.doubtful
-        if inexact and (doubtful or not single or prompt.quote != document.quote):
+        if inexact and (doubtful or request.exact or prompt.quote != document.quote):
             settling_s = yield from self._settle(job, document)
         document.quote = prompt.quote
         try:
@@ -141,6 +140,8 @@ class LocalWorker(threading.Thread):
             recomputed=inexact if settling_s else 0,
             seen=prompt.seen,
             settled=search.settled,
+            accepted=search.accepted,
+            rejected=search.rejected,
             stages=stages,
         )
 

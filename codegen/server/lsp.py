@@ -229,6 +229,7 @@ def _add_documents(server: LanguageServer, session: Session) -> None:
             session.files.remove(folder.uri)
         for folder in params.event.added:
             session.files.add(folder.uri)
+        session.forget_snippets()
 
 
 def _add_settings(server: LanguageServer, session: Session) -> None:
@@ -412,8 +413,7 @@ async def _load(session: Session, load: Callable[[], CompletionEngine]) -> None:
         log.error("%s", error)
         session.report("Error", str(error))
         return
-    session.limits = engine.limits
-    session.engine = engine
+    session.use(engine)
     model, loop = engine.model, asyncio.get_running_loop()
 
     def show(status: Status) -> None:

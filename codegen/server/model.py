@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from codegen.decoding.drafts import DrafterMaker
 from codegen.decoding.healing import Vocabulary
 from codegen.server.prompts import Layout, Prompter, find_family
 from codegen.server.requests import ServerLimits, Status
@@ -38,6 +39,8 @@ class CompletionModel:
         ModelError: if its cache can't be edited. ConfigError: if it lacks the layout's sentinels.
     """
 
+    remote = False
+
     def __init__(
         self,
         loaded: LoadedModel,
@@ -62,11 +65,13 @@ class CompletionModel:
         self.family = find_family(loaded.tokenizer, layout)
         most = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
         self.limit = min(limits.context_tokens, most or limits.context_tokens)
+        self.drafters = DrafterMaker.of(loaded.tokenizer, self.vocabulary.tokens)
         self.prompter = Prompter(loaded.tokenizer, self.family, self.vocabulary, self.limit)
         self.step = _step(loaded.model, precision)
         few = self.step is None or self.step.most == _CHUNK
         self.chunk = _CHUNK if few else _FLOAT32_CHUNK
-        self.cache()  # refuses what can't be edited, before anything is served
+        cache = self.cache()  # refuses what can't be edited, before anything is served
+        self.longest = min(limits.conversation_tokens, cache.longest or limits.conversation_tokens)
 
     def cache(self) -> EditableCache:
         """An empty cache for one document."""

@@ -82,12 +82,13 @@ class Shelf:
         pieces: in order, each with its file's state and the number of the choice that wanted it
             last.
         choices: how many there have been.
-        searched: the line that similar pieces were searched for last, and what was found.
+        searched: the line that similar pieces were searched for last, and what was found, each with
+            its file's state.
     """
 
     pieces: list[tuple[Piece, object, int]] = field(default_factory=list)
     choices: int = 0
-    searched: tuple[int, list[Piece]] | None = None
+    searched: tuple[int, list[tuple[Piece, object]]] | None = None
 
     def arrange(self, wanted: Iterable[Piece], room: int, state: Callable[[str], object]) -> None:
         """Takes up what is wanted and fits, and drops what there is no room for.
@@ -246,14 +247,22 @@ def edits(
             yield Piece(("edits", path, str(line)), text)
 
 
-def similar(index: FileIndex, place: Place, shelf: Shelf) -> list[Piece]:
+def similar(
+    index: FileIndex, place: Place, shelf: Shelf, state: Callable[[str], object]
+) -> list[Piece]:
     """The pieces of other files that are most like the lines around the cursor; those of the last
-    search where it has hardly moved.
+    search where it has hardly moved and their files are as they were.
     """
     line = place.prefix.count("\n")
-    if shelf.searched is None or abs(shelf.searched[0] - line) > _SAME_SEARCH:
+    last = shelf.searched
+    if (
+        last is None
+        or abs(last[0] - line) > _SAME_SEARCH
+        or any(state(piece.path) != known for piece, known in last[1])
+    ):
         before, after = _AROUND
         around = [*place.prefix.splitlines()[-before:], *place.suffix.splitlines()[:after]]
         found = index.similar("\n".join(around), family(place.language), place.path, _SIMILAR)
-        shelf.searched = line, [Piece(("similar", path, str(at)), text) for path, at, text in found]
-    return shelf.searched[1]
+        pieces = [Piece(("similar", path, str(at)), text) for path, at, text in found]
+        last = shelf.searched = line, [(piece, state(piece.path)) for piece in pieces]
+    return [piece for piece, _ in last[1]]

@@ -195,6 +195,9 @@ class Prompter:
         family: of sentinels, None for the prefix alone.
         vocabulary: for healing.
         limit: most tokens that the model holds.
+
+    Attributes:
+        control: matches text that spells a control token.
     """
 
     def __init__(
@@ -212,7 +215,7 @@ class Prompter:
         known = tokenizer.get_vocab()
         added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
         visible = sorted((t for t in added if len(t) > 1 and t.strip()), key=len, reverse=True)
-        self._control = re.compile("|".join(map(re.escape, visible)) or r"(?!)")
+        self.control = re.compile("|".join(map(re.escape, visible)) or r"(?!)")
         first = tokenizer("").input_ids
         self._first = [token for token in first if token != tokenizer.eos_token_id]
         starts = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
@@ -228,6 +231,9 @@ class Prompter:
 
     def build(self, request: CompletionRequest) -> Prompt:
         """The prompt of a request."""
+        if request.tokens:
+            end = len(request.tokens)
+            return Prompt(list(request.tokens), b"", [], (end, end), 0, "")
         room = self.limit - request.params.max_new_tokens - len(self._first) - 8
         head = self._snippets(request, int(room * request.snippet_share))
         room -= len(head)
@@ -262,7 +268,7 @@ class Prompter:
         ids: list[int] = []
         starts: list[int] = []
         at = 0
-        cuts = [found.start() + 1 for found in self._control.finditer(text)]
+        cuts = [found.start() + 1 for found in self.control.finditer(text)]
         for cut in [*cuts, len(text)]:
             encoding = self._core.encode(text[at:cut], add_special_tokens=False)
             ids += encoding.ids

@@ -33,6 +33,8 @@ class ServerLimits:
         together: requests that run at the same time and share forward passes.
         deadline_s: longest time for one request; what has been decoded by then is the answer.
         read_s: longest time for a client to send its request.
+        conversation_tokens: longest conversation, its answer included.
+        conversation_s: longest time for an answer in a conversation.
     """
 
     context_tokens: int = 1024
@@ -48,6 +50,8 @@ class ServerLimits:
     together: int = 8
     deadline_s: float = 20.0
     read_s: float = 10.0
+    conversation_tokens: int = 8192
+    conversation_s: float = 600.0
 
     def __post_init__(self) -> None:
         for field_ in fields(self):
@@ -99,6 +103,17 @@ class CompletionRequest:
         settle: whether states that an edit made approximate are encoded again where they may have
             decided the answer. False takes the fast answer; :attr:`Completion.settled` says
             whether it is certain.
+        tokens: a whole prompt, made already, such as a conversation's; the text around the cursor
+            then only tells documents without names apart.
+        patient: whether requests that are not go first.
+        prediction: the text that the answer is expected to be for the most part; it is drafted
+            from, which changes the answer's time alone.
+        logprobs: for how many of the most probable tokens, at each token, their log-probabilities
+            are wanted beside the token's own; None for none at all.
+        presence_penalty, frequency_penalty: taken from the logits of tokens that the answer has,
+            once and for each time (OpenAI's API).
+        logit_bias: added to the logits of tokens, by id.
+        top_k: draw from so many of the most probable tokens; 0 for all.
     """
 
     key: DocumentKey
@@ -116,6 +131,27 @@ class CompletionRequest:
     max_lines: int = 12
     deadline_s: float = 20.0
     settle: bool = True
+    tokens: tuple[int, ...] = ()
+    patient: bool = False
+    prediction: str = ""
+    logprobs: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_k: int = 0
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether the logits are changed before a token is chosen."""
+        penalties = self.presence_penalty or self.frequency_penalty
+        return bool(penalties or self.logit_bias or self.top_k)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the answer takes exact states to begin with: all but single suggestions."""
+        plain = self.candidates == 1 and self.params.temperature == 0
+        more = self.tokens or self.prediction or self.logprobs is not None or self.changes_logits
+        return bool(more) or not plain
 
     def stop_rule(self) -> StopRule | None:
         """Where a candidate ends; None for a raw continuation."""
@@ -130,6 +166,20 @@ class CompletionRequest:
         return clean(text, self.prefix, self.suffix, self.language)
 
 
+class TokenLogprob(NamedTuple):
+    """A token of an answer.
+
+    Attributes:
+        token: its bytes.
+        logprob: the natural logarithm of the probability that the model gave it, at temperature 1.
+        top: the most probable tokens in its place, with theirs.
+    """
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One suggestion.
@@ -138,11 +188,13 @@ class Candidate:
         text: to insert at the cursor.
         completion_tokens: how many tokens the model decoded for it.
         finish_reason: why it ended.
+        logprobs: of the tokens of the text, if they were wanted.
     """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +209,8 @@ class Completion:
         seen: characters before the cursor that the prompt was made from.
         from_suggestion: whether an earlier suggestion was the answer, without the model.
         settled: false if encoding the whole prompt again might give another answer.
+        accepted, rejected: tokens drafted from the request's prediction that the model confirmed,
+            and that it refused.
         stages: seconds by stage (``queue``, ``prompt``, ``encode``, ``settle``, ``decode``,
             ``total``).
     """
@@ -170,6 +224,8 @@ class Completion:
     seen: int = 0
     from_suggestion: bool = False
     settled: bool = True
+    accepted: int = 0
+    rejected: int = 0
     stages: dict[str, float] = field(default_factory=dict)
 
     @property

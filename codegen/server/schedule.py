@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FEW = 8  # tokens of a pass that decodes, drafted ones included
+_PATIENCE = 4  # rounds of requests that are typed to one of patient ones
 
 Outcome = Completion | BaseException
 Matches = Callable[[DocumentKey], bool]
@@ -158,7 +159,11 @@ class JobQueue:
         with self._changed:
             if self._stopping:
                 raise Superseded("The server is stopping.")
-            if key not in self._waiting and len(self._waiting) >= self._most:
+            patient = sum(other.request.patient for other in self._waiting.values())
+            full = len(self._waiting) >= self._most or (
+                job.request.patient and patient >= max(1, self._most // 2)
+            )
+            if key not in self._waiting and full:
                 self._metrics.count("rejected")
                 raise Overloaded("Too many requests wait.", "Ask again later.")
             self._end(self._waiting.pop(key, None))
@@ -282,11 +287,14 @@ class JobQueue:
         running = {job.request.key for job in self._running}
         clients = {key.client for key in running}
         free, spare = self._together - len(running), 2 * self._together - len(running)
+        patient = sum(job.request.patient for job in self._running)
+        crowded = patient >= max(1, self._together // 2)
         ready = [
             key
             for key, job in self._waiting.items()
             if key not in running
             and not (running and job.warm_up)
+            and not (crowded and job.request.patient)
             and (free > 0 or (spare > 0 and key.client not in clients))
         ]
         if not ready:
@@ -294,8 +302,9 @@ class JobQueue:
         waiting = {key.client for key in self._waiting}
         self._turns = [client for client in self._turns if client in waiting]
 
-        def rank(key: DocumentKey) -> tuple[bool, int]:
-            return self._waiting[key].warm_up, self._turns.index(key.client)
+        def rank(key: DocumentKey) -> tuple[bool, bool, int]:
+            job = self._waiting[key]
+            return job.warm_up, job.request.patient, self._turns.index(key.client)
 
         key = min(ready, key=rank)
         self._turns.remove(key.client)
@@ -369,8 +378,12 @@ class Schedule:
 
     def _next(self) -> list[_Running]:
         """Who has a pass in this round."""
-        few = [one for one in self._running if one.request.size <= _FEW]
-        many = [one for one in self._running if one.request.size > _FEW]
+        running = self._running
+        typed = [one for one in running if not one.job.request.patient]
+        if typed and self._round % _PATIENCE:
+            running = typed
+        few = [one for one in running if one.request.size <= _FEW]
+        many = [one for one in running if one.request.size > _FEW]
         rows = 0
         for one in sorted(many, key=lambda one: (one.request.size, one.served)):
             rows += one.request.size

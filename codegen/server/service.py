@@ -7,16 +7,13 @@ leaves, and text is streamed once it is certain to stay (:class:`Pieces`).
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
 
-from codegen.errors import CodegenError
 from codegen.server.engine import CompletionEngine
 from codegen.server.requests import Completion, CompletionRequest, DocumentKey
 from codegen.server.secrets import is_secret
@@ -121,7 +118,7 @@ class CompletionService:
         Raises:
             ClientLeft: if the client disconnects.
         """
-        return await _unless_left(request, self._complete(client_of(request), asked))
+        return await unless_left(request, self._complete(client_of(request), asked))
 
     async def stream(
         self, request: Request, asked: CompletionRequest
@@ -184,7 +181,7 @@ def client_of(request: Request) -> str:
     return f"http {name[:120]}"
 
 
-async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Runs ``work`` and cancels it when the client disconnects.
 
     Raises:
@@ -207,31 +204,6 @@ async def _unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def event_stream(events: AsyncIterator[Any], last: str | None = None) -> StreamingResponse:
-    """Server-sent events, one JSON object each; they end when the client disconnects.
-
-    Args:
-        events: makes the objects.
-        last: the text of a last event.
-    """
-
-    def event(value: Any) -> bytes:
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-        return f"data: {text}\n\n".encode("utf-8", "replace")
-
-    async def lines() -> AsyncIterator[bytes]:
-        try:
-            async for value in events:
-                yield event(value)
-        except CodegenError as error:
-            # The status has been sent; an event with the reason is all that can be done.
-            yield event({"error": {"message": str(error)}})
-        if last is not None:
-            yield f"data: {last}\n\n".encode()
-
-    return StreamingResponse(lines(), media_type="text/event-stream")
 
 
 class Pieces:

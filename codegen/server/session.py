@@ -81,7 +81,8 @@ class Preferences(BaseModel):
         exclude: patterns of paths that get no suggestions.
         context: kinds of pieces of other files in the workspace that the model sees.
         context_share: most of the prompt's tokens that they take.
-        workspace_files: whether files are read for them that are not open.
+        workspace_files: whether files are read for them that are not open; by default where the
+            model is on this machine.
     """
 
     model_config = ConfigDict(
@@ -98,7 +99,7 @@ class Preferences(BaseModel):
     exclude: Names = ()
     context: Annotated[tuple[Kind, ...], BeforeValidator(_first_names)] = KINDS
     context_share: Annotated[float, Field(ge=0, le=0.5)] = 0.25
-    workspace_files: bool = True
+    workspace_files: bool | None = None
 
     @field_validator("max_tokens", "candidates")
     @classmethod
@@ -143,7 +144,7 @@ class OpenDocument:
         in_step: false from a change that could not belong to the text until the whole text comes.
         changes: how many there have been.
         snippets: pieces of other files that the model sees.
-        chosen_at: the line that they were chosen for, and the names on it.
+        chosen_at: the line that they were chosen for, the index's state, the names on the line.
         latest: the request that came last.
     """
 
@@ -154,7 +155,7 @@ class OpenDocument:
     in_step: bool = True
     changes: int = 0
     snippets: tuple[Snippet, ...] = ()
-    chosen_at: tuple[int, frozenset[str]] | None = None
+    chosen_at: tuple[int, int, frozenset[str]] | None = None
     latest: Snapshot | None = None
 
 
@@ -221,6 +222,23 @@ class Session:
         """The editor is ready for messages."""
         self.on_status = on_status
         on_status(self.status)
+
+    def use(self, engine: CompletionEngine) -> None:
+        """The model has been loaded."""
+        self.engine, self.limits = engine, engine.limits
+        self._configure_files()
+
+    def _configure_files(self) -> None:
+        read = self.preferences.workspace_files
+        if read is None:
+            read = self.engine is None or not self.engine.model.remote
+        self.files.configure((*self.exclude, *self.preferences.exclude), read)
+        self.forget_snippets()
+
+    def forget_snippets(self) -> None:
+        """Has the pieces of other files chosen anew: what may be shown has changed."""
+        for document in self.documents.values():
+            document.snippets, document.chosen_at = (), None
 
     def report(self, kind: str, message: str) -> None:
         """The status has changed."""
@@ -413,21 +431,24 @@ class Session:
 
     def _choose(self, snapshot: Snapshot) -> Coroutine[Any, Any, tuple[Snippet, ...]] | None:
         """Chooses pieces of other files where the cursor is on another line than for the last
-        choice, or behind a name that another file defines; None where those there are stay.
+        choice, or behind a name that another file defines, or the index has come up to date since;
+        None where those there are stay.
         """
         document, preferences = snapshot.document, self.preferences
         if document.text is None or not preferences.context or not preferences.context_share:
             document.snippets = ()
             return None
         line = snapshot.request.prefix.rpartition("\n")[2]
-        number, names = snapshot.position.line, frozenset(_COMPLETE_NAME.findall(line))
+        at = snapshot.position.line, self.files.settled
+        names = frozenset(_COMPLETE_NAME.findall(line))
         known = document.chosen_at
-        if known and known[0] == number and not any(map(self.files.knows, names - known[1])):
+        if known and known[:2] == at and not any(map(self.files.knows, names - known[2])):
             return None
-        document.chosen_at = number, names
+        mark = document.chosen_at = (*at, names)
         whole = document.text.size
         texts = document.text.around(snapshot.position, whole, whole)
-        tokens = self.limits.context_tokens * preferences.context_share
+        assert self.engine is not None
+        tokens = self.engine.model.limit * preferences.context_share
         room = int(tokens * _CONTEXT_CHARS_A_TOKEN)
         uri = snapshot.request.key.document
         chosen = asyncio.wrap_future(
@@ -435,13 +456,13 @@ class Session:
         )
 
         def take(done: asyncio.Future[tuple[Snippet, ...]]) -> None:
-            if not done.cancelled():
+            if not done.cancelled() and document.chosen_at is mark:
                 document.snippets = done.result()
 
         async def wait() -> tuple[Snippet, ...]:
             await asyncio.wait({chosen}, timeout=_CHOICE_S)
             if chosen.done():
-                document.snippets = chosen.result()
+                take(chosen)
             else:  # for the next request
                 chosen.add_done_callback(take)
             return document.snippets
@@ -480,9 +501,7 @@ class Session:
         if isinstance(given, dict) and isinstance(given.get("codegen"), dict):
             given = given["codegen"]
         self.preferences, wrong = self.preferences.updated(given, self.limits)
-        self.files.configure(
-            (*self.exclude, *self.preferences.exclude), self.preferences.workspace_files
-        )
+        self._configure_files()
         for uri, document in self.documents.items():
             document.delay.longest_s = self.preferences.delay_ms / 1e3
             if document.text is not None and self._is_secret(uri):

@@ -210,6 +210,7 @@ class Folder:
                 raise NotTaken("ignored")
             self._open[path] = self._put(path, text, ("open", number))
         except NotTaken:
+            self._open[path] = []  # its file is not shown either
             self._remove(path)
 
     # ------------------------------------------------------------------ choosing
@@ -226,12 +227,12 @@ class Folder:
             edited: path and line of edits, oldest first.
         """
         shelf = self._shelves.setdefault(place.path, Shelf())
+        shelf.pieces = [one for one in shelf.pieces if one[0].key[0] in kinds]
         found = self._find(place, kinds, room, edited, shelf)
         shown = {piece.path for piece in chain(*found.values(), (p for p, *_ in shelf.pieces))}
         if stale := [path for path in shown if not self._is_current(path)]:
             for path in stale:
                 self._update(path)
-            shelf.searched = None
             found = self._find(place, kinds, room, edited, shelf)
         wanted: list[Piece] = []
         for pieces in found.values():  # a share for each kind, then what is left
@@ -241,7 +242,7 @@ class Folder:
                 if left >= 0:
                     wanted.append(piece)
         wanted += chain(*found.values())
-        shelf.arrange(wanted, room, self._states.get)
+        shelf.arrange(_distinct(wanted), room, self._states.get)
         return tuple(Snippet(piece.path, piece.text) for piece, *_ in shelf.pieces)
 
     def _find(
@@ -255,13 +256,22 @@ class Folder:
         find: Mapping[Kind, Callable[[], Iterable[Piece]]] = {
             "definitions": lambda: definitions(self.index, place, max(_DESCRIPTION, room // 4)),
             "edits": lambda: edits(self._open.get, place, edited),
-            "similar": lambda: similar(self.index, place, shelf),
+            "similar": lambda: similar(self.index, place, shelf, self._states.get),
         }
         return {kind: _filling(find[kind](), room) for kind in KINDS if kind in kinds}
 
     def _is_current(self, path: str) -> bool:
         """Whether what the index has of a file is what is on the disk, or in the editor."""
         return path in self._open or self._states.get(path) == self.sources.state(path)
+
+
+def _distinct(pieces: Iterable[Piece]) -> list[Piece]:
+    """Pieces without those whose text is in one before, of the same file."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if not any(one.path == piece.path and piece.text in one.text for one in found):
+            found.append(piece)
+    return found
 
 
 def _filling(pieces: Iterable[Piece], room: int) -> list[Piece]:
@@ -303,9 +313,13 @@ class Workspace:
     Args:
         exclude: patterns of files that are not taken, in addition to secrets.
         closed: whether files are read that are not open.
+
+    Attributes:
+        settled: how often an index has come up to date.
     """
 
     def __init__(self, exclude: tuple[str, ...] = (), closed: bool = True) -> None:
+        self.settled = 0
         self._exclude, self._closed = exclude, closed
         self._paths: list[PurePosixPath] = []
         self._documents: dict[PurePosixPath, _Open] = {}
@@ -505,6 +519,7 @@ class Workspace:
                 began = time.thread_time()
                 if busy:
                     _safely(busy.step)
+                    self.settled += not busy.busy
                 rest_s = (time.thread_time() - began) * (1 / _SHARE - 1)
                 continue
             if call is None:

@@ -11,7 +11,7 @@ on drafts, as long as the loop verifies them.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
@@ -63,6 +63,18 @@ class Draft:
                 break
             found.append(node)
         return found
+
+    def trunk(self) -> Draft:
+        """The chain of first children from the root on."""
+        if self.is_chain:
+            return self
+        nodes: list[int] = []
+        while (last := nodes[-1] if nodes else -1) in self.parents:
+            nodes.append(self.parents.index(last))
+        found = Draft.chain(
+            [self.tokens[node] for node in nodes], [self.probabilities[node] for node in nodes]
+        )
+        return replace(found, source=self.source)
 
     def first(self, count: int) -> Draft:
         """The first ``count`` nodes; they are a tree, as parents come before children."""

@@ -50,7 +50,7 @@ from codegen.decoding.editing.plan import (
 )
 from codegen.decoding.editing.rotation import Support, examine
 from codegen.decoding.editing.step import DecodeStep
-from codegen.decoding.passes import Pass, Passes, run_alone
+from codegen.decoding.passes import Drafts, Pass, Passes, run_alone
 from codegen.decoding.rows import Trees
 
 _KNOWN_LOGITS = 8
@@ -156,6 +156,11 @@ class EditableCache:
     def inexact(self) -> int:
         """How many tokens a recompute would encode."""
         return int(np.count_nonzero(~self._ledger.exact))
+
+    @property
+    def longest(self) -> int | None:
+        """Most tokens of a sequence, None if there is no limit."""
+        return self._support.limit
 
     @property
     def nbytes(self) -> int:
@@ -471,7 +476,7 @@ class EditableCache:
 
     def _run(self, places: NDArray[np.int64], keep: int) -> torch.Tensor:
         """The model on these places; logits [keep, V]."""
-        return forward(self.model, self._support, self._kv, self._ledger, places, keep, self._step)
+        return forward(self.model, self._kv, self._ledger, places, keep, self._step)
 
     @torch.inference_mode()
     def _most_deviating(self, fresh: Flags) -> Flags:
@@ -532,6 +537,8 @@ class EditedRow:
     Args:
         cache: with the context.
     """
+
+    drafts: Drafts = "trees"
 
     def __init__(self, cache: EditableCache) -> None:
         self.cache, self.device = cache, cache.model.device

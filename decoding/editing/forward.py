@@ -11,18 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from codegen.decoding import passes
 from codegen.decoding.cache import CacheLayer, KVCache
 from codegen.decoding.editing.plan import Ledger, prefix_marks
 from codegen.decoding.editing.rotation import Support
 from codegen.decoding.editing.step import DecodeStep, StepRows
-from codegen.decoding.passes import cache_argument
 from codegen.errors import ModelError
 from codegen.kernels.cpu import SequenceRows
 
@@ -32,7 +31,6 @@ _LAYER = 1  # the first whose states depend on the context
 
 def forward(
     model: PreTrainedModel,
-    support: Support,
     kv: KVCache,
     ledger: Ledger,
     places: NDArray[np.int64],
@@ -42,7 +40,7 @@ def forward(
     """Encodes places: each sees what is before it, encoded just now or earlier.
 
     Args:
-        model, support: what encodes, and what is known of it.
+        model: what encodes.
         kv, ledger: the sequence.
         places: of the sequence, ascending, int64 [Q].
         keep: for how many of the last of them logits are wanted.
@@ -55,22 +53,9 @@ def forward(
     positions = begin(kv, ledger, places)
     if step is not None and len(places) <= step.most:
         return step([step_rows(kv, ledger, positions, keep)])[0]
-    mask: Any = kv.mask()
-    if support.window is not None:
-        windowed = kv.mask(support.window)
-        both = {"full_attention": mask, "sliding_attention": windowed}
-        mask = both if support.by_kind else windowed
-    options: dict[str, Any] = {cache_argument(type(model)): kv}
+    tokens = to_tensor(ledger.sequence[places], device)[None]
     with _grouped_attention(device, len(places)):
-        output = model(
-            input_ids=to_tensor(ledger.sequence[places], device)[None],
-            position_ids=positions[None],
-            attention_mask=mask,
-            use_cache=True,
-            logits_to_keep=keep,
-            **options,
-        )
-    return output.logits[0, -keep:]
+        return passes.forward(model, tokens, kv, kv.mask(), keep)[0]
 
 
 def begin(kv: KVCache, ledger: Ledger, places: NDArray[np.int64]) -> torch.Tensor:
@@ -112,8 +97,8 @@ def check_agreement(
     ledger.arrange(np.arange(_CHECKED)[::-1].copy(), tokens, prefix_marks(tokens))
     kv.slots.position_of = to_tensor(ledger.positions(), model.device)
     half = _CHECKED // 2
-    forward(model, support, kv, ledger, np.arange(half), 1, step)
-    logits = forward(model, support, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
+    forward(model, kv, ledger, np.arange(half), 1, step)
+    logits = forward(model, kv, ledger, np.arange(half, _CHECKED), 1, step)[-1].float()
     wanted = model(to_tensor(tokens, model.device)[None], use_cache=False).logits[0, -1].float()
     rounded = model.dtype not in (torch.float32, torch.float64) or (step and step.quantized)
     tolerance = 0.1 if rounded else 1e-3

@@ -35,7 +35,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from codegen.decoding.cache import Rotation
-from codegen.decoding.passes import cache_argument, check_architecture, sliding_window
+from codegen.decoding.passes import cache_argument, check_architecture, check_attention_only
 from codegen.errors import ModelError
 
 _PROBED = (1, 18)  # positions, within any model's range
@@ -55,16 +55,12 @@ class Support:
     Attributes:
         name: of its class.
         rotations: of its layers.
-        window: of its sliding-window layers, None if it has none.
-        by_kind: whether the model takes one mask for each kind of layer.
         limit: most tokens of a sequence, None if there is no limit.
         reason: what the limit is.
     """
 
     name: str
     rotations: list[Rotation | None]
-    window: int | None
-    by_kind: bool
     limit: int | None
     reason: str
 
@@ -98,24 +94,10 @@ def examine(model: PreTrainedModel) -> Support:
 
 def _examine(model: PreTrainedModel) -> Support:
     name = type(model).__name__
-    if getattr(model, "_is_stateful", False):
-        raise ModelError(
-            f"{name} can't be edited in its cache: recurrent layers keep one state for all tokens.",
-            "Use a model with attention in all layers, or encode the whole context each time.",
-        )
     check_architecture(model)
-    config = model.config.get_text_config()
-    window = sliding_window(model)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    limit, reason = _limit(config)
-    return Support(
-        name,
-        find_rotations(model),
-        window,
-        window is not None and "sliding_attention" in kinds,
-        limit,
-        reason,
-    )
+    check_attention_only(model, "edits in the cache")
+    limit, reason = _limit(model.config.get_text_config())
+    return Support(name, find_rotations(model), limit, reason)
 
 
 def _limit(config: Any) -> tuple[int | None, str]:

@@ -23,7 +23,7 @@ import torch
 from transformers import PreTrainedModel
 
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
-from codegen.decoding.passes import check_supported, forward, run_alone
+from codegen.decoding.passes import check_attention_only, check_supported, forward, run_alone
 from codegen.decoding.rows import CachedRows, Trees
 from codegen.decoding.sampling import distribution
 from codegen.errors import ModelError
@@ -274,6 +274,8 @@ class RecursiveSpeculation(Strategy):
                 "Choose a draft model with the same tokenizer.",
             )
         check_supported(self.draft, batch.length)
+        for model in models:
+            check_attention_only(model, "trees of drafts")
         self._rows = CachedRows(self.draft, batch.length + self.limit)
 
     def begin(

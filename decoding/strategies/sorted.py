@@ -31,7 +31,12 @@ from transformers import PreTrainedModel
 
 from codegen.decoding.cache import KVCache
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
-from codegen.decoding.passes import cache_argument, check_architecture
+from codegen.decoding.passes import (
+    cache_argument,
+    check_architecture,
+    check_attention_only,
+    layer_masks,
+)
 from codegen.errors import ModelError
 
 _CHECKED = 5  # tokens
@@ -100,6 +105,7 @@ class Nested:
 
     def __init__(self, model: PreTrainedModel, exits: Sequence[int] | None = None) -> None:
         check_architecture(model)
+        check_attention_only(model, "exits after a part of the layers")
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if len(kinds) > 1:
@@ -149,8 +155,9 @@ class Nested:
         options: dict[str, Any] = {self._cache_argument: cache}
         options["inputs_embeds" if stage else "input_ids"] = given
         body = self._stages[stage]
+        mask = layer_masks(body, cache, cache.mask())
         return body(
-            position_ids=positions, attention_mask=cache.mask(), use_cache=True, **options
+            position_ids=positions, attention_mask=mask, use_cache=True, **options
         ).last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from codegen.decoding.drafts.planner import Planner
 from codegen.decoding.drafts.protocol import Context, Draft, Drafter
 from codegen.decoding.loop import OWN, Batch, Grown, Strategy, Walk
 from codegen.decoding.rows import Trees
+from codegen.errors import ModelError
 
 _NONE = Draft()
 
@@ -127,6 +128,19 @@ class Speculation(Strategy):
         """Tokens that a row grew by in a forward pass; 1 without drafts."""
         return self.emitted / self.passes if self.passes else 0.0
 
+    def start(self, batch: Batch) -> None:
+        """See :class:`Strategy`.
+
+        Raises:
+            ModelError: for a model that cannot verify drafts.
+        """
+        if batch.sequences.drafts == "none":
+            raise ModelError(
+                "The recurrent layers of this model take one token a pass, so drafts cannot be "
+                "verified.",
+                "Choose a decoder without drafts.",
+            )
+
     def clock(self, device: torch.device) -> float:
         """See :class:`Strategy`. On a CPU the seconds that this thread ran, as others may want the
         cores too.
@@ -164,7 +178,8 @@ class Speculation(Strategy):
         found: dict[int, Draft] = {}
         for number, most in left.items():
             most = min(self.limit, most - 1)
-            found[number] = self.drafters[number].draft(most) if most > 0 else _NONE
+            draft = self.drafters[number].draft(most) if most > 0 else _NONE
+            found[number] = draft if batch.sequences.drafts == "trees" else draft.trunk()
         if self.planner is None or not found:
             return found
         rows, waiting = len(batch.numbers), bool(batch.waiting)

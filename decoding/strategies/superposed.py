@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel
 
-from codegen.decoding.cache import KVCache
+from codegen.decoding.cache import KVCache, recurrences
 from codegen.decoding.loop import Batch, Row, Strategy
-from codegen.decoding.passes import Passes, cache_argument, check_supported
+from codegen.decoding.passes import Passes, cache_argument, check_supported, layer_masks
 from codegen.decoding.prefill import prefill
 from codegen.decoding.rows import CachedRows
 
@@ -118,7 +118,8 @@ def superpose(
     """
     check_supported(model, len(prompt) + max_new_tokens)
     blend = _Blend(settings, drafts, ngrams, list(prompt))
-    cache = KVCache(model.config.get_text_config().num_hidden_layers, len(prompt) + max_new_tokens)
+    layers = recurrences(model.config.get_text_config())
+    cache = KVCache(layers, len(prompt) + max_new_tokens)
     prefill(model, cache, [list(prompt)])
     embed = model.get_input_embeddings()
     device = model.device
@@ -242,7 +243,7 @@ def _forward(
     output = model(
         inputs_embeds=vector,
         position_ids=cache.slots.positions,
-        attention_mask=cache.mask(),
+        attention_mask=layer_masks(model, cache, cache.mask()),
         use_cache=True,
         **{cache_argument(type(model)): cache},
     )

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "generation"))
 from openai_server import (  # pyright: ignore[reportMissingImports]
     Model,
     completion,
-    error,
     serving,
     sse,
 )
@@ -21,6 +20,12 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 from codegen.cli import main
 
 Codegen = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CODEGEN_CONFIG", str(tmp_path / "config"))
 
 
 @pytest.fixture
@@ -66,51 +71,21 @@ def test_samples_of_a_server_are_records_like_others(codegen: Codegen, server: M
     assert len({body["seed"] for body in server.bodies}) == 3
     assert samples[0]["settings"] == {
         "model": "m", "decoder": "sample", "max_new_tokens": 256, "temperature": 0.5,
-        "top_p": 1.0, "seed": 0, "endpoint": server.url,
+        "top_p": 1.0, "seed": 0,
     }  # fmt: skip
-
-
-def test_a_run_over_a_server_is_resumed(codegen: Codegen, server: Model, tmp_path: Path) -> None:
-    problems = [
-        {
-            "task_id": f"t/{number}", "prompt": "def one():\n", "entry_point": "one",
-            "canonical_solution": "    return 1\n",
-            "test": "def check(candidate):\n    assert candidate() == 1\n",
-        }
-        for number in range(5)
-    ]  # fmt: skip
-    task = tmp_path / "task.jsonl"
-    task.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
-    command = [
-        "eval", "run", "humaneval", "--source", task, "--backend", "openai", "--endpoint",
-        server.url, "--model", "m", "--style", "continue", "-n", "2", "--batch-size", "4",
-        "--out", tmp_path / "run", "--json",
-    ]  # fmt: skip
-    inner = server.answer
-
-    def tired(body: dict[str, object]) -> object:
-        return inner(body) if len(server.bodies) <= 6 else error(400, "no more")
-
-    server.answer = tired  # type: ignore[assignment]
-    code, _, err = codegen(*command)
-    assert code == 1 and "no more" in err and "Traceback" not in err
-    server.answer = inner
-    before = len(server.bodies)
-    code, out, err = codegen(*command)
-    assert code == 0, err
-    assert json.loads(out)["origin"] == "openai"
-    assert len(server.bodies) == before + 6  # the first four are kept
-    stated = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
-    assert (stated["backend"], stated["endpoint"]) == ("openai", server.url)
-    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
-    assert len(lines) == 10 and json.loads(lines[0])["completion"] == "    return 1\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         (["--backend", "openai"], "--endpoint"),
-        (["--endpoint", "http://localhost:1"], "--backend openai"),
+        (["--backend", "transformers", "--endpoint", "http://h"], "--backend openai"),
+        (["--model", "nobody", "--backend", "openai"], "--endpoint"),
+        (["--api-key-env", "KEY"], "--api-key-env cannot be used without a server"),
+        (["--model", "embedded", "--logprobs", "2"], "requires a server or a GGUF"),
+        (["--endpoint", "http://h", "--max-cost", "1"], "--price-in"),
+        (["--endpoint", "http://h", "--api-key-env", "sk-secret"], "looks like an API key"),
+        (["--endpoint", "ftp://h"], "no http or https URL"),
         (["--backend", "openai", "--endpoint", "http://h", "--vllm-option", "a=1"], "vllm"),
         (["--backend", "openai", "--endpoint", "http://h", "--lm-infinite", "1,2"], "transformers"),
         (["--backend", "openai", "--endpoint", "http://h", "--decoder", "rpg"], "logits"),
@@ -124,6 +99,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(
     decoder = [] if "--decoder" in arguments else ["--decoder", "edit_sequence"]
     code, out, err = codegen("generate", "--prompt", "x", *arguments, *decoder)
     lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert "secret" not in err
     assert code == 2 and not out and len(lines) == 1 and what in lines[0]
 
 

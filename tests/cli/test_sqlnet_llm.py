@@ -43,7 +43,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[Model]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
     with serving(lambda _: completion(GROUPED)) as model:
         yield model
 
@@ -139,7 +140,8 @@ def test_a_refusal_is_mended_on_the_second_try(ask: Asked, server: Model) -> Non
         (error(401, "bad key"), 2, "--api-key-env"),
         (error(404, "no such model"), 2, "Check --endpoint"),
         (error(400, "prompt too long"), 1, "prompt too long"),
-        (Reply(raw=b"<html>"), 1, "did not answer"),
+        (Reply(raw=b"<html>"), 2, "a web page. Check --endpoint"),
+        (Reply(raw=b"no json"), 1, "did not answer"),
         (Reply({"choices": []}), 1, "holds no choices"),
     ],
 )

@@ -213,10 +213,14 @@ def test_rows_that_cannot_be_shared(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_sharded_weights_train_the_same(row: dict[str, Any], tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "base"), [("full", "float32"), ("lora", "float32"), ("lora", "bfloat16")]
+)
+def test_sharded_weights_train_the_same(
+    row: dict[str, Any], tmp_path: Path, method: str, base: str
+) -> None:
     """FSDP2 over two processes, killed in between and gone on with."""
-    row |= {"method": method, "steps": 8}
+    row |= {"method": method, "steps": 8, "base_dtype": base}
     single = run(row)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps({**row, "output": str(tmp_path / "two")}))

@@ -64,6 +64,7 @@ class Model:
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
         self.url = ""
+        self.listing: Reply | None = Reply({"data": [{"id": "m"}, {"id": "other"}]})
 
     @property
     def prompts(self) -> list[str]:
@@ -104,6 +105,10 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.model.handle(self.path, headers, body)
         with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up waiting
             self.send(reply)
+
+    def do_GET(self) -> None:
+        known = self.path.endswith("/models") and self.model.listing
+        self.send(known or Reply(raw=b"404 page not found", status=404))
 
     def send(self, reply: Reply) -> None:
         if reply.cut:

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from codegen.decoding.rpg import METHODS
 from codegen.errors import ConfigError, ModelError
@@ -27,13 +29,14 @@ from codegen.generation.decoders import READERS, STRATEGIES, find_decoder, suppo
 from codegen.generation.protocol import CAPABILITIES
 from codegen.generation.transformers import TransformersBackend
 from codegen.generation.vllm import (
+    Adapter,
     EngineOutput,
     EngineRequest,
     VllmBackend,
     VllmEngine,
     import_vllm,
 )
-from codegen.models import load
+from codegen.models import ModelCard, fingerprint_of, load, write_card
 from codegen.records import Sample
 
 ROOT = Path(__file__).parents[2]
@@ -56,10 +59,12 @@ class PlainEngine(VllmEngine):
 
     device, dtype = "cpu", "float32"
 
-    def __init__(self, place: str, *, drafts: bool, **settings: Any) -> None:
+    v2 = False
+
+    def __init__(self, place: str, *, requires: str, **settings: Any) -> None:
         self.model: Any = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
         self.holds = 512
-        self.drafts, self.settings = drafts, settings
+        self.drafts, self.settings = requires == "drafts", settings
         self.running: dict[str, tuple[list[int], int, EngineRequest]] = {}
         self.turns: list[EngineRequest] = []
         self.steps = 0
@@ -101,27 +106,31 @@ class PlainEngine(VllmEngine):
 
 
 @pytest.fixture(scope="module")
-def model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model that repeats itself and ends some texts, with attention that vLLM's CPU has."""
-    folder = tmp_path_factory.mktemp("for-vllm")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
-    torch.manual_seed(0)
-    model: Any = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=128, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
-        initializer_range=0.3, eos_token_id=2, pad_token_id=2, tie_word_embeddings=True,
-    ))  # fmt: skip
-    for layer in model.model.layers:
-        layer.self_attn.o_proj.weight.data *= 0.02
-        layer.mlp.down_proj.weight.data *= 0.02
+def adapter_dir(vllm_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of the tiny model that changes what it writes."""
+    from peft import LoraConfig, get_peft_model
+
+    base = AutoModelForCausalLM.from_pretrained(vllm_model_dir, dtype=torch.float32)
+    targets = ["q_proj", "v_proj", "o_proj", "down_proj"]
+    model = get_peft_model(
+        base, LoraConfig(r=12, lora_alpha=24, target_modules=targets, task_type="CAUSAL_LM")
+    )
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+    folder = tmp_path_factory.mktemp("adapter")
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    write_card(
+        folder,
+        ModelCard(base=str(vllm_model_dir), base_fingerprint=fingerprint_of(str(vllm_model_dir))),
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
-def hf(model_dir: Path) -> TransformersBackend:
-    return TransformersBackend(load(str(model_dir), dtype=torch.float32, device="cpu"))
+def hf(vllm_model_dir: Path) -> TransformersBackend:
+    return TransformersBackend(load(str(vllm_model_dir), dtype=torch.float32, device="cpu"))
 
 
 def made(
@@ -153,15 +162,15 @@ def stops_of(found: Sequence[Sample]) -> tuple[str, ...]:
      ("edit", "sample")],
 )  # fmt: skip
 def test_records_are_those_of_the_transformers_back_end(
-    model_dir: Path, hf: TransformersBackend, name: str, plain: str
+    vllm_model_dir: Path, hf: TransformersBackend, name: str, plain: str
 ) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     expected = [
         dataclasses.replace(sample, settings={**sample.settings, "decoder": name})
         for sample in made(hf, decoder=Decoder(plain))
     ]
     assert made(ours, decoder=Decoder(name)) == expected
-    engine: Any = ours.engine(name in DRAFTS)
+    engine: Any = ours.engine("drafts" if name in DRAFTS else "")
     assert engine.drafts == (name in DRAFTS)
     given = [turn.extra_args for turn in engine.turns]
     assert ({"original": ORIGINAL} in given) == (name == "edit")
@@ -170,9 +179,9 @@ def test_records_are_those_of_the_transformers_back_end(
 
 @pytest.mark.parametrize("name", ["sample", "suffix"])
 def test_stop_strings_end_a_request_and_vllm_is_told(
-    model_dir: Path, hf: TransformersBackend, name: str
+    vllm_model_dir: Path, hf: TransformersBackend, name: str
 ) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     stops = stops_of(made(hf))
     assert len(stops) > 2
     requests = [dataclasses.replace(request, stop=stops) for request in REQUESTS]
@@ -181,11 +190,11 @@ def test_stop_strings_end_a_request_and_vllm_is_told(
     found = made(ours, requests, Decoder(name))
     for one, other in zip(found, expected, strict=True):
         assert dataclasses.replace(one, settings={}) == dataclasses.replace(other, settings={})
-    assert not ours.engine(name == "suffix").running  # type: ignore[attr-defined]
+    assert not ours.engine("drafts" if name == "suffix" else "").running  # type: ignore[attr-defined]
 
 
-def test_text_is_streamed_and_samples_come_as_they_end(model_dir: Path) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+def test_text_is_streamed_and_samples_come_as_they_end(vllm_model_dir: Path) -> None:
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     streamed = [""] * len(REQUESTS)
 
     def on_text(number: int, piece: str) -> None:
@@ -201,8 +210,8 @@ def test_text_is_streamed_and_samples_come_as_they_end(model_dir: Path) -> None:
     assert [sample.problem_id for sample in made] != ids or lengths == sorted(lengths)
 
 
-def test_who_stops_listening_leaves_nothing_running(model_dir: Path) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+def test_who_stops_listening_leaves_nothing_running(vllm_model_dir: Path) -> None:
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     requests = [dataclasses.replace(REQUESTS[0], index=0, stop=("e", " ", "\n")), *REQUESTS[1:]]
     iterator = samples(ours, requests, SamplingParams(max_new_tokens=NEW), Decoder())
     next(iterator)
@@ -212,13 +221,15 @@ def test_who_stops_listening_leaves_nothing_running(model_dir: Path) -> None:
     assert len(made(ours)) == len(REQUESTS)
 
 
-def test_what_is_asked_of_vllm(model_dir: Path) -> None:
+def test_what_is_asked_of_vllm(vllm_model_dir: Path) -> None:
     ours = VllmBackend(
-        str(model_dir), batch_size=3, options={"max_model_len": 99}, start=PlainEngine
+        str(vllm_model_dir), batch_size=3, options={"max_model_len": 99}, start=PlainEngine
     )
     made(ours, decoder=Decoder("rpg+edit_sequence", {"mode": "paper"}), temperature=0.7, top_p=0.9)
     engine: Any = ours.engine()
-    assert engine.settings == {"batch_size": 3, "options": {"max_model_len": 99}}
+    assert engine.settings == {
+        "adapter": None, "batch_size": 3, "options": {"max_model_len": 99}
+    }  # fmt: skip
     healed = [turn for turn in engine.turns if turn.allowed is not None]
     assert healed and all(turn.max_tokens == 1 for turn in healed)
     for turn in engine.turns:
@@ -234,20 +245,21 @@ def test_what_is_asked_of_vllm(model_dir: Path) -> None:
     assert all(turn.seed is None for turn in engine.turns[len(seeds) :])
 
 
-def test_drafts_need_another_engine(model_dir: Path) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+def test_drafts_need_another_engine(vllm_model_dir: Path) -> None:
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     plain: Any = ours.engine()
     assert ours.engine() is plain
-    drafting: Any = ours.engine(drafting=True)
+    assert ours.engine("logits") is plain
+    drafting: Any = ours.engine("drafts")
     assert plain.closed and drafting.drafts and not drafting.closed
     ours.close()
     assert drafting.closed
 
 
 def test_ends_and_parameters_are_those_of_the_loaded_model(
-    model_dir: Path, hf: TransformersBackend
+    vllm_model_dir: Path, hf: TransformersBackend
 ) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     assert ours.eos == hf.eos
     fingerprint = hf.loaded.fingerprint
     assert ours.identity(Decoder())["model_fingerprint"] == fingerprint
@@ -276,26 +288,70 @@ def test_every_decoder_is_done_or_refused_with_the_reason() -> None:
         supported(Decoder("edit_sequence+superposed"), VllmBackend)
 
 
-def test_drafts_are_for_greedy_decoding(model_dir: Path) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+def test_drafts_are_for_greedy_decoding(vllm_model_dir: Path) -> None:
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     with pytest.raises(ConfigError, match="seed"):
         made(ours, decoder=Decoder("suffix"), temperature=0.8)
 
 
-def test_models_and_prompts_that_vllm_does_not_take(model_dir: Path, tmp_path: Path) -> None:
-    ours = VllmBackend(str(model_dir), start=PlainEngine)
+def test_models_and_prompts_that_vllm_does_not_take(vllm_model_dir: Path, tmp_path: Path) -> None:
+    ours = VllmBackend(str(vllm_model_dir), start=PlainEngine)
     with pytest.raises(ModelError, match=r"long: .* vLLM holds 512") as caught:
         made(ours, [Request("x = 1\n" * 400, problem_id="long")])
     assert "max_model_len" in caught.value.remedy
-    config = json.loads((model_dir / "config.json").read_text())
+    config = json.loads((vllm_model_dir / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "insertion_lm"}))
     with pytest.raises(ModelError, match="no fixed order"):
         VllmBackend(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="LoRA adapter"):
+    with pytest.raises(ModelError, match="peft_type"):
         VllmBackend(str(tmp_path))
     with pytest.raises(ModelError, match="no model directory"):
         VllmBackend("./absent")
+
+
+@pytest.mark.parametrize(
+    ("settings", "extra", "reason"),
+    [
+        ({"alpha_pattern": {"q_proj": 4}}, {}, "alpha_pattern"),
+        ({"init_lora_weights": "pissa"}, {}, "init_lora_weights"),
+        ({"peft_type": "LOHA"}, {}, "LOHA"),
+        ({"r": 4096}, {}, "rank 4096"),
+        ({}, {"base_model.model.model.embed_tokens.weight": torch.ones(2, 2)}, "embed_tokens"),
+    ],
+)
+def test_adapters_that_hold_more_than_vllm_applies(
+    adapter_dir: Path, tmp_path: Path, settings: Any, extra: Any, reason: str
+) -> None:
+    shutil.copytree(adapter_dir, tmp_path / "other")
+    config = tmp_path / "other" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
+    weights = tmp_path / "other" / "adapter_model.safetensors"
+    save_file({**load_file(weights), **extra}, weights)
+    with pytest.raises(ModelError, match=reason) as caught:
+        VllmBackend(str(tmp_path / "other"), start=PlainEngine)
+    assert "\n" not in str(caught.value) and "--backend transformers" in caught.value.remedy
+
+
+def test_an_adapter_is_put_on_its_base(
+    vllm_model_dir: Path, adapter_dir: Path, tmp_path: Path
+) -> None:
+    ours = VllmBackend(str(adapter_dir), start=PlainEngine)
+    engine: Any = ours.engine()
+    assert ours.place == str(vllm_model_dir)
+    assert engine.settings["adapter"] == Adapter(str(adapter_dir), 12)
+    assert ours.identity(Decoder())["model_fingerprint"] == fingerprint_of(str(adapter_dir))
+    assert fingerprint_of(str(adapter_dir)) != fingerprint_of(str(vllm_model_dir))
+    shutil.copytree(adapter_dir, tmp_path / "moved")
+    write_card(tmp_path / "moved", ModelCard(base=str(vllm_model_dir), base_fingerprint="other"))
+    with pytest.raises(ModelError, match="not the one it was trained on"):
+        VllmBackend(str(tmp_path / "moved"))
+    write_card(tmp_path / "moved", ModelCard(base=str(adapter_dir)))
+    with pytest.raises(ModelError, match="one adapter"):
+        VllmBackend(str(tmp_path / "moved"))
+    (tmp_path / "moved" / "adapter_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="does not load"):
+        VllmBackend(str(tmp_path / "moved"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
@@ -304,7 +360,7 @@ def test_without_vllm_the_extra_is_named() -> None:
         import_vllm()
 
 
-@pytest.mark.parametrize("option", ["speculative_config", "worker_cls", "model"])
+@pytest.mark.parametrize("option", ["max_lora_rank", "worker_cls", "model"])
 def test_options_that_are_ours_to_set(option: str) -> None:
     with pytest.raises(ConfigError, match=option):
         VllmEngine("anywhere", options={option: 1})
@@ -341,8 +397,32 @@ def case(
 
 
 @pytest.mark.slow
+def test_real_vllm_runs_an_adapter(
+    vllm_python: str, vllm_model_dir: Path, adapter_dir: Path, hf: TransformersBackend
+) -> None:
+    """Greedy, in float32, where the transformers back-end folds the adapter into its base."""
+    prompts = [f"def f{i}(x, y{i}):\n    " for i in range(18)]
+    requests = [*REQUESTS, *(Request(text, problem_id=f"p{i}") for i, text in enumerate(prompts))]
+    tuned = TransformersBackend(load(str(adapter_dir), dtype=torch.float32, device="cpu"))
+    expected = made(tuned, requests, max_new_tokens=24)
+    cases = [case(requests, max_new_tokens=24), case(requests, "suffix", max_new_tokens=24)]
+    for answer in in_vllm(vllm_python, adapter_dir, cases):
+        assert isinstance(answer[0], dict), answer
+        found = {(row["problem_id"], row["index"]): Sample(**row) for row in answer}
+        assert len(found) == len(expected) == 25
+        for sample in expected:
+            ours = found[sample.problem_id, sample.index]
+            assert dataclasses.replace(comparable(ours), settings={}) == dataclasses.replace(
+                sample, settings={}
+            )
+    plain = made(hf, requests, max_new_tokens=24)
+    differ = sum(a.completion != b.completion for a, b in zip(plain, expected, strict=True))
+    assert differ > len(requests) / 2
+
+
+@pytest.mark.slow
 def test_real_vllm_gives_what_the_hf_back_end_gives(
-    vllm_python: str, model_dir: Path, hf: TransformersBackend
+    vllm_python: str, vllm_model_dir: Path, hf: TransformersBackend
 ) -> None:
     """Greedy, in float32: with drafts and without, with rules, stop strings and healed prompts."""
     stops = stops_of(made(hf))
@@ -365,7 +445,7 @@ def test_real_vllm_gives_what_the_hf_back_end_gives(
         case([*loops, *seeded[::-1]], **hot),
         case(seeded, temperature=50),
     ]
-    *answers, refused = in_vllm(vllm_python, model_dir, cases)
+    *answers, refused = in_vllm(vllm_python, vllm_model_dir, cases)
     assert "vLLM refuses the request: temperature must be" in refused[0]
     *greedy, one, other = [[Sample(**row) for row in rows] for rows in answers]
     changed = 0

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
-from codegen.models.llamacpp import LlamaOptions, LlamaServer
+from codegen.config import parse_config
+from codegen.errors import CodegenError, ConfigError, ModelError
+from codegen.models import llamacpp
+from codegen.models.llamacpp import LlamaOptions, LlamaServer, physical_cores
 
 ONE = LlamaOptions(slots=1, context=512, threads=1)
 
@@ -31,15 +42,210 @@ def test_a_server_completes_and_wants_its_key(llama_server: LlamaServer) -> None
     assert ask(llama_server, "/v1/completions", body)["choices"][0]["text"].startswith(" b")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         ask(llama_server, "/v1/completions", body, key="another")
-    assert llama_server.url.startswith("http://127.0.0.1:")
 
 
-def test_the_file_with_fim_tokens_infills(fim_gguf: Path) -> None:
-    server = LlamaServer(fim_gguf, ONE)
-    try:
-        body = {"input_prefix": "def f(", "input_suffix": "\n", "n_predict": 3}
-        answer = ask(server, "/infill", body)
-        assert answer["tokens_predicted"] == 3
-        assert answer["tokens_evaluated"] >= 6  # three sentinels and the text
-    finally:
+def test_options_reach_the_server(embedded_gguf: Path, running: Callable[..., LlamaServer]) -> None:
+    server = running(embedded_gguf, LlamaOptions(slots=3, context=640, threads=1))
+    props = ask(server, "/props")
+    assert props["total_slots"] == 3 and props["default_generation_settings"]["n_ctx"] == 768
+    assert ask(server, "/v1/models")["data"][0]["id"] == embedded_gguf.stem
+    default = running(embedded_gguf, LlamaOptions(slots=1, threads=1))
+    assert ask(default, "/props")["default_generation_settings"]["n_ctx"] == 4096
+
+
+def test_the_file_with_fim_tokens_infills(
+    fim_gguf: Path, running: Callable[..., LlamaServer]
+) -> None:
+    body = {"input_prefix": "def f(", "input_suffix": "\n", "n_predict": 3}
+    answer = ask(running(fim_gguf, ONE), "/infill", body)
+    assert answer["tokens_predicted"] == 3
+    assert answer["tokens_evaluated"] >= 6  # three sentinels and the text
+
+
+def test_the_key_and_the_port_are_nobody_elses(llama_server: LlamaServer) -> None:
+    process = Path("/proc", str(llama_server.pid))
+    key = llama_server.api_key.encode()
+    assert len(key) >= 24
+    assert key not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    sockets = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
+    rows = [line.split() for line in (process / "net/tcp").read_text().splitlines()[1:]]
+    rows += [line.split() for line in (process / "net/tcp6").read_text().splitlines()[1:]]
+    listening = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
+    port = int(llama_server.url.rpartition(":")[2])
+    assert listening == [f"0100007F:{port:04X}"]  # 127.0.0.1 alone
+
+
+# ------------------------------------------------------------------ ends
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., LlamaServer]]:
+    """Starts servers that end with the test."""
+    servers: list[LlamaServer] = []
+
+    def start(*arguments: Any, **more: Any) -> LlamaServer:
+        servers.append(LlamaServer(*arguments, **more))
+        return servers[-1]
+
+    yield start
+    for server in servers:
         server.close()
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(done: Callable[[], bool]) -> bool:
+    for _ in range(600):
+        if done():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+_PARENT = """
+import sys, time
+from pathlib import Path
+from codegen.models.llamacpp import LlamaOptions, LlamaServer
+server = LlamaServer(Path(sys.argv[1]), LlamaOptions(slots=1, context=256, threads=1))
+print(server.pid, flush=True)
+{then}
+"""
+
+
+@pytest.mark.parametrize("death", ["kill", "exit", "exception"])
+def test_the_child_ends_with_its_parent(embedded_gguf: Path, death: str) -> None:
+    then = {"kill": "time.sleep(600)", "exit": "sys.exit(3)", "exception": "1 / 0"}[death]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT.format(then=then), str(embedded_gguf)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with parent:
+        assert parent.stdout
+        child = int(parent.stdout.readline())
+        if death == "kill":
+            assert is_there(child)
+            parent.kill()
+    assert wait_until(lambda: not is_there(child))
+
+
+def test_the_child_ends_with_its_parent_while_it_loads(embedded_gguf: Path) -> None:
+    settings = {"path": str(embedded_gguf), "name": "m", "port": 0, "api_key": "k", "slots": 64}
+    settings |= {"context": 4096, "gpu_layers": 0, "threads": 1}
+    child = subprocess.Popen(
+        [sys.executable, str(llamacpp._CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with child:
+        assert child.stdin and child.stdout
+        child.stdin.write(json.dumps(settings).encode() + b"\n")
+        child.stdin.flush()
+        maps = Path(f"/proc/{child.pid}/maps")
+        assert wait_until(lambda: embedded_gguf.name in maps.read_text())
+        child.stdin.close()
+        assert child.stdout.read() == b""  # it never got as far as an address
+    assert child.returncode == -signal.SIGIO
+
+
+def test_a_fork_does_not_end_its_parents_server(
+    embedded_gguf: Path, running: Callable[..., LlamaServer]
+) -> None:
+    server = running(embedded_gguf, ONE)
+    pid = os.fork()
+    if pid == 0:
+        server.close()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert ask(server, "/health")["status"] == "ok"
+
+
+def test_a_closed_server_is_gone_and_its_port_and_key_can_be_used_again(
+    embedded_gguf: Path, running: Callable[..., LlamaServer]
+) -> None:
+    server = running(embedded_gguf, ONE)
+    pid, port = server.pid, int(server.url.rpartition(":")[2])
+    server.close()
+    server.close()
+    assert not Path(f"/proc/{pid}").exists()
+    again = running(embedded_gguf, ONE, port=port, api_key=server.api_key)
+    assert (again.url, again.api_key) == (server.url, server.api_key)
+    assert ask(again, "/v1/models")["data"]
+
+
+# ------------------------------------------------------------------ files of strangers
+
+
+def changed(source: Path, path: Path, **keys: Any) -> Path:
+    """A copy of a GGUF file with other metadata."""
+    details = {
+        str: GGUFValueType.STRING,
+        int: GGUFValueType.UINT32,
+        float: GGUFValueType.FLOAT32,
+    }
+    new = {
+        name.replace("__", "."): MetadataDetails(details[type(value)], value)
+        for name, value in keys.items()
+    }
+    arch = keys.get("general__architecture", "llama")
+    copy_with_new_metadata(GGUFReader(source), GGUFWriter(path, arch), new, [])
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(CodegenError) as caught:
+        LlamaServer(path, ONE)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_damaged_and_unknown_files_give_one_line(embedded_gguf: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(embedded_gguf.read_bytes()[:9_000_000])
+    assert "not within the file bounds" in refusal(cut)
+    other = changed(embedded_gguf, tmp_path / "other.gguf", general__architecture="abacus")
+    assert "unknown model architecture: 'abacus'" in refusal(other)
+    # An assertion of llama.cpp fails, which ends the whole process.
+    layers = changed(embedded_gguf, tmp_path / "layers.gguf", llama__block_count=0)
+    assert "llama.cpp was ended by SIGABRT (llama-model.cpp:" in refusal(layers)
+
+
+def test_no_memory_for_the_context_gives_one_line(embedded_gguf: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        LlamaServer(embedded_gguf, LlamaOptions(slots=256, context=2**24, threads=1))
+    assert "\n" not in str(caught.value) and "does not load" in str(caught.value)
+
+
+def test_a_missing_binding_names_the_remedy(
+    embedded_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamacpp.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"pip install 'codegen-toolkit\[gguf\]'"):
+        LlamaServer(embedded_gguf, ONE)
+
+
+def test_a_binding_that_does_not_fit_gives_one_line(
+    embedded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xllamacpp.py").write_text("class CommonParams: pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModelError, match="AttributeError: 'CommonParams' object has no attribute"):
+        LlamaServer(embedded_gguf, ONE)
+
+
+def test_options_out_of_range_name_the_option() -> None:
+    with pytest.raises(ConfigError, match="slots"):
+        parse_config(LlamaOptions, {"slots": 0}, "--llama-option")
+    with pytest.raises(ConfigError, match="Did you mean 'threads'"):
+        parse_config(LlamaOptions, {"thread": 1}, "--llama-option")
+
+
+def test_threads_are_physical_cores() -> None:
+    assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))

@@ -55,6 +55,20 @@ def whole_model_dir(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="session", params=["model", "upstream"])
+def serving(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Options of ``codegen serve``: a tiny model, or a real llama.cpp server."""
+    if request.param == "model":
+        folder = request.getfixturevalue("tiny_model_dir")
+        yield ["--model", str(folder), "--context", "256"]
+        return
+    server = request.getfixturevalue("llama_server")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODEGEN_TEST_UPSTREAM_KEY", server.api_key)
+        options = ["--upstream", server.url, "--api-key-env", "CODEGEN_TEST_UPSTREAM_KEY"]
+        yield [*options, "--context", "256"]
+
+
 @pytest.fixture
 def engine(tiny_model: Any) -> Iterator[Any]:
     from codegen.server.engine import CompletionEngine

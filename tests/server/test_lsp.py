@@ -21,8 +21,8 @@ READY = "is ready"
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
-def command(model: Path) -> list[str]:
-    return [str(BIN), "serve", "lsp", "--model", str(model), "--context", "256", "--stdio"]
+def command(options: list[str]) -> list[str]:
+    return [str(BIN), "serve", "lsp", *options, "--stdio"]
 
 
 def capabilities() -> types.ClientCapabilities:
@@ -33,9 +33,9 @@ def capabilities() -> types.ClientCapabilities:
     return types.ClientCapabilities(text_document=document, general=general)
 
 
-async def started(model: Path, options: Any = None) -> LanguageClient:
+async def started(serving: list[str], options: Any = None) -> LanguageClient:
     """A client whose server has its model."""
-    config = ClientServerConfig(server_command=command(model))
+    config = ClientServerConfig(server_command=command(serving))
     client: Any = await config.start()
     client.statuses, client.settled = [], []
 
@@ -62,8 +62,8 @@ async def started(model: Path, options: Any = None) -> LanguageClient:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(tiny_model_dir: Path) -> AsyncIterator[LanguageClient]:
-    client = await started(tiny_model_dir)
+async def client(serving: list[str]) -> AsyncIterator[LanguageClient]:
+    client = await started(serving)
     yield client
     await client.shutdown_session()
     await client.stop()
@@ -203,7 +203,7 @@ async def test_a_second_answer_only_for_editors_that_take_it(
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
     options = {"context": [], **({"settled": True} if takes_second else {})}
-    client: Any = await started(tiny_model_dir, options)
+    client: Any = await started(["--model", str(tiny_model_dir), "--context", "256"], options)
     text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
     opened(client, text)
     await items(client, inline(12, 8, automatic=True))

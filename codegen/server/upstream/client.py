@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -190,8 +191,11 @@ def _reason(error: Exception) -> str:
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    named = (getattr(cause, "strerror", None) for cause in reversed(causes))
-    return next(filter(None, named), None) or type(causes[0]).__name__
+    for cause in reversed(causes):
+        words, number = getattr(cause, "strerror", None), getattr(cause, "errno", None)
+        if words:  # asyncio puts an address in the place of the system's words
+            return os.strerror(number) if number and "call failed" in words else words
+    return type(error).__name__
 
 
 def host_of(url: str) -> str:

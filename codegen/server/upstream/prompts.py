@@ -19,11 +19,13 @@ from typing import Any, Literal
 from codegen.server.prompts import Family, window_start
 from codegen.server.requests import CompletionRequest, Snippet
 from codegen.server.secrets import redact
+from codegen.server.text import comment_mark
 
 Kind = Literal["infill", "suffix", "sentinels", "fim", "prefix", "chat"]
 
-_SHARE = 0.25  # of the window for other files, and of the rest for the text after the cursor
-_FILE_MARKS = {"qwen": "<|file_sep|>", "starcoder": "<file_sep>"}
+_SUFFIX_SHARE = 0.25  # of the window without other files
+# In front of a file's name and of the repository's, by family.
+_MARKS = {"qwen": ("<|file_sep|>", "<|repo_name|>"), "starcoder": ("<file_sep>", "<repo_name>")}
 _MOST_STOPS = 4  # that OpenAI's API takes
 CURSOR = "<CURSOR>"
 _INSTRUCTION = (
@@ -74,7 +76,7 @@ class Window:
     Attributes:
         prefix, suffix: around the cursor.
         snippets: of other files, those that fit.
-        path, language: of the document.
+        path, language, repository: of the document.
         seen: how many characters before the cursor the prefix is made from.
     """
 
@@ -83,6 +85,7 @@ class Window:
     snippets: tuple[Snippet, ...]
     path: str
     language: str
+    repository: str
     seen: int
 
 
@@ -95,14 +98,14 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
         remote: whether the server is on another machine.
     """
     snippets: list[Snippet] = []
-    left = int(chars * _SHARE)
+    left = int(chars * request.snippet_share)
     for snippet in reversed(request.snippets):
         left -= len(snippet.text)
         if left < 0:
             break
         snippets.insert(0, Snippet(_name(snippet.name), _valid(redact(snippet.text))))
     room = chars - sum(len(snippet.text) for snippet in snippets)
-    suffix = request.suffix[: int(room * _SHARE)]
+    suffix = request.suffix[: int(room * _SUFFIX_SHARE)]
     if len(suffix) < len(request.suffix) and "\n" in suffix:
         suffix = suffix[: suffix.rindex("\n") + 1]  # whole lines
     room -= len(suffix)
@@ -112,8 +115,16 @@ def window(request: CompletionRequest, chars: int, *, remote: bool) -> Window:
     if remote:
         prefix, suffix = redact(prefix), redact(suffix)
     seen = min(len(request.prefix), room + 1)
-    path = _name(request.path.rpartition("/")[2])
-    return Window(_valid(prefix), _valid(suffix), tuple(snippets), path, request.language, seen)
+    path = request.path.rpartition("/")[2] if "://" in request.path else request.path
+    return Window(
+        _valid(prefix),
+        _valid(suffix),
+        tuple(snippets),
+        _name(path),
+        request.language,
+        _name(request.repository),
+        seen,
+    )
 
 
 def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tuple[str, ...]) -> Any:
@@ -139,7 +150,7 @@ def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tupl
     elif way.kind == "sentinels":
         asked["prompt"] = _filled(way.family, text)
     else:
-        asked["prompt"] = _files(text, "", plain) + plain(text.prefix)
+        asked["prompt"] = _files(text, plain) + plain(text.prefix)
         if way.kind != "prefix":
             asked["suffix"] = plain(text.suffix)
     return asked
@@ -148,16 +159,21 @@ def body(way: Way, text: Window, *, tokens: int, temperature: float, stops: tupl
 def _filled(family: Family | None, text: Window) -> str:
     assert family
     parts = {"prefix": plain(text.prefix), "suffix": plain(text.suffix)}
-    mark = next((m for name, m in _FILE_MARKS.items() if name in family.name), "")
-    return _files(text, mark, plain) + "".join(parts.get(part, part) for part in family.parts)
+    marks = next((marks for name, marks in _MARKS.items() if name in family.name), None)
+    return _files(text, plain, marks) + "".join(parts.get(part, part) for part in family.parts)
 
 
-def _files(text: Window, mark: str, safe: Callable[[str], str]) -> str:
-    """Other files, and the name of this one."""
+def _files(text: Window, safe: Callable[[str], str], marks: tuple[str, str] | None = None) -> str:
+    """Other files, and the name of this one: behind marks, or in comments."""
     if not text.snippets:
         return ""
-    begin = mark or "# "
-    files = "".join(f"{begin}{safe(one.name)}\n{safe(one.text)}\n" for one in text.snippets)
+    begin = marks[0] if marks else f"{comment_mark(text.language)} "
+    files, last = "", ""
+    if marks and text.repository:
+        files = f"{marks[1]}{safe(text.repository)}\n"
+    for name, part in text.snippets:
+        files += f"{safe(part)}\n" if name == last else f"{begin}{safe(name)}\n{safe(part)}\n"
+        last = name
     return f"{files}{begin}{safe(text.path or 'current file')}\n"
 
 
@@ -165,17 +181,16 @@ def _question(text: Window) -> str:
     def safe(part: str) -> str:
         return plain(part).replace(CURSOR, "< CURSOR>")
 
-    files = _files(text, "", safe)
     name = safe(text.path) or "the file"
     code = f"{safe(text.prefix)}{CURSOR}{safe(text.suffix)}"
-    return f"{files}{name} ({text.language or 'code'}):\n\n{code}"
+    return f"{_files(text, safe)}{name} ({text.language or 'code'}):\n\n{code}"
 
 
 # ------------------------------------------------------------------ the text of a document
 
 # What tokenizers of code models know as one token.
 _CONTROL = re.compile(
-    r"<\|[^<>|\n]{1,40}\|>|<\uff5c[^<>\uff5c\n]{1,40}\uff5c>"
+    r"<\|[^<>|\s]{1,40}\|>|<\uff5c[^<>\uff5c\s]{1,40}\uff5c>"
     r"|</?s>|<(?:unk|pad|bos|eos|EOT|PRE|SUF|MID|reponame|filename)>|<(?:start|end)_of_turn>"
     r"|<(?:fim|issue|jupyter|commit|gh|repo|file|empty)[-_][a-z_]+>"
     r"|\[/?(?:INST|SUFFIX|PREFIX|MIDDLE|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]"

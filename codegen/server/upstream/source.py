@@ -14,12 +14,13 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, InputError
+from codegen.models.llamacpp import LlamaServer
 from codegen.records import FinishReason
 from codegen.server.metrics import Metrics
 from codegen.server.prompts import Layout
@@ -44,6 +45,7 @@ _DENSE = 1.2  # for text that turned out to have more tokens
 _FIRST_S, _LONGEST_S = 0.25, 15.0  # between questions whether the server is back
 _BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
 _VARIED = 0.8  # temperature of further candidates
+_MORE_S = 2.0  # that the first candidate waits for them
 _MARGIN = 16  # tokens
 
 
@@ -117,9 +119,73 @@ class Upstream:
             if self.on_status:
                 self.on_status(status)
 
+    async def stream(self, route: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """The objects of a stream of one of the server's own routes.
+
+        Raises:
+            InputError, Unavailable: see :meth:`json`.
+        """
+        try:
+            async with self.client() as client:
+                async for row in client.stream(f"{client.base}/{route}", body):
+                    yield row
+        except Trouble as trouble:
+            raise self._said(trouble) from None
+
+    async def json(self, route: str, body: dict[str, Any], timeout_s: float) -> Any:
+        """The object that one of the server's own routes answers.
+
+        Raises:
+            InputError: if it refuses the request.
+            Unavailable: if it does not answer.
+        """
+        try:
+            async with self.client() as client:
+                return await client.json(f"{client.base}/{route}", body, timeout_s)
+        except Trouble as trouble:
+            raise self._said(trouble) from None
+
+    def _said(self, trouble: Trouble) -> InputError | Unavailable:
+        """What a client is told; the server's own words may quote the key."""
+        if trouble.status in (400, 404, 413, 415, 422):
+            return InputError(f"The server at {self.device} refused the request: {trouble}.")
+        return Unavailable(f"The server at {self.device} gave no answer: {trouble}.")
+
     def worker(self, queue: JobQueue, limits: ServerLimits, metrics: Metrics) -> threading.Thread:
         """See :class:`codegen.server.engine.Source`."""
         return _Worker(self, queue, limits, metrics)
+
+
+class LlamaUpstream(Upstream):
+    """A GGUF file, run by llama.cpp in a child process, which is started again if it ends.
+
+    Args:
+        server: the child; ends with this object.
+        layout, fim, limits: see :class:`Upstream`.
+    """
+
+    def __init__(
+        self, server: LlamaServer, *, fim: str, layout: Layout, limits: ServerLimits
+    ) -> None:
+        super().__init__(
+            f"{server.url}/v1",
+            model=server.model,
+            key=server.api_key,
+            fim=fim,
+            layout=layout,
+            limits=limits,
+        )
+        self.server = server
+
+    async def ask(self, client: Client) -> Offer:
+        """See :class:`Upstream`."""
+        await asyncio.to_thread(self._restart)
+        return await super().ask(client)
+
+    def _restart(self) -> None:
+        if self.server.ended():
+            log.warning("%s stopped: %s.", self.server.path.name, self.server.reason())
+            self.server = self.server.again()
 
 
 @dataclass
@@ -144,6 +210,14 @@ class _Path:
     first: float = 0.0
 
 
+@dataclass
+class _Slot:
+    """A slot of llama.cpp, and how many tokens of a document's prompt it had last."""
+
+    number: int
+    tokens: int = 0
+
+
 class _Worker(threading.Thread):
     """An event loop in a thread, with one task for each job that runs."""
 
@@ -156,7 +230,7 @@ class _Worker(threading.Thread):
         self._queue = queue
         self._deadline_s = limits.deadline_s
         self._connections = 2 * limits.together * limits.candidates + 1
-        self._slots: dict[DocumentKey, int] = {}  # of llama.cpp
+        self._slots: dict[DocumentKey, _Slot] = {}  # of llama.cpp, the latest used at the end
         self._chars = _CHARS_A_TOKEN
         self._losses = 0
         self._refused = ""
@@ -257,7 +331,7 @@ class _Worker(threading.Thread):
         try:
             await self._stream(job, offer, text, paths[0], 0, on_text)
             if rest:
-                await asyncio.wait(rest)
+                await asyncio.wait(rest, timeout=_MORE_S)
         finally:
             good = [path for path, task in zip(paths[1:], rest, strict=True) if _is_good(task)]
             await _end_all(rest)
@@ -324,7 +398,7 @@ class _Worker(threading.Thread):
         if way.native:
             asked |= {
                 "cache_prompt": True,
-                "id_slot": self._slots.get(request.key, -1),
+                "id_slot": self._slot(request.key, offer.slots),
                 "t_max_predict_ms": int(request.deadline_s * 1000),
                 "timings_per_token": True,
             }
@@ -335,7 +409,7 @@ class _Worker(threading.Thread):
                     path.first = time.perf_counter()
                 path.raw += piece
                 path.pieces += bool(piece)
-                self._note(request.key, row, path, number)
+                self._note(request.key, row, path)
                 whole = code_of(path.raw, text.prefix) if way.kind == "chat" else path.raw
                 end = _end(whole, stops, rule)
                 shown = whole if end is None else whole[:end]
@@ -350,24 +424,37 @@ class _Worker(threading.Thread):
                     return
         raise Trouble("its answer was cut off")
 
-    def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path, number: int) -> None:
-        """Takes the tokens that a part of a stream reports, and the slot of llama.cpp.
-
-        A slot is kept where it had a part of the prompt; elsewhere the server chooses.
+    def _slot(self, key: DocumentKey, count: int) -> int:
+        """llama.cpp's slot for a document: always the same, so that its prefix is cached there even
+        if the request before, given up, has not left it yet.
         """
+        if not count:
+            return -1
+        slot = self._slots.pop(key, None)
+        if slot is None:
+            taken = {slot.number for slot in self._slots.values()}
+            # At random, as other editors' servers may use the same upstream.
+            free = [number for number in range(count) if number not in taken]
+            oldest = next(iter(self._slots.values()), _Slot(0))
+            slot = _Slot(random.choice(free) if free else oldest.number)
+        self._slots[key] = slot
+        return slot.number
+
+    def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path) -> None:
+        """Takes the tokens that a part of a stream reports."""
         usage, timings = row.get("usage"), row.get("timings")
         if isinstance(usage, dict):
             details = usage.get("prompt_tokens_details")
             path.prompt = _count(usage, "prompt_tokens")
             path.cached = _count(details, "cached_tokens")
-        if isinstance(timings, dict):
-            is_first, slot = not path.prompt, row.get("id_slot")
+        if isinstance(timings, dict) and not path.prompt:
             path.cached = _count(timings, "cache_n")
             path.prompt = path.cached + _count(timings, "prompt_n")
-            if is_first and number == 0 and isinstance(slot, int):
-                known = self._slots.pop(key, None)
-                if path.cached or known is None:
-                    self._slots[key] = slot
+            if slot := self._slots.get(key):
+                if 2 * path.cached < slot.tokens:
+                    del self._slots[key]  # what was cached is gone: somebody else is in this slot
+                else:
+                    slot.tokens = path.prompt
 
     # ------------------------------------------------------------------ trouble
 

@@ -290,9 +290,9 @@ def deaf() -> PreTrainedModel:
     return made(Deaf, llama(1).config)
 
 
-def eager() -> PreTrainedModel:
+def flexible() -> PreTrainedModel:
     model = llama(1)
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation("flex_attention")
     return model
 
 
@@ -303,8 +303,8 @@ def eager() -> PreTrainedModel:
         (hybrid, "recurrent|linear"),
         (learned, "learned"),
         (biased, "ALiBi"),
-        (bloom, "ALiBi|'eager'|depend"),
-        (eager, "'eager'"),
+        (bloom, "positions"),
+        (flexible, "'flex_attention'"),
         (deaf, "other logits"),
     ],
 )

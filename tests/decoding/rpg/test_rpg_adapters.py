@@ -8,7 +8,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -281,31 +282,42 @@ def test_vllm_requests_leave_come_and_move(looping_dir: Path, tokenizer: Any) ->
     check({0: "b", 2: "b"})
 
 
-def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any) -> None:
-    """V2 against rules made again for every row: prompts in parts, drafts, slots that change hands.
+@dataclass
+class Round:
+    """A step of vLLM's model runner V2, as its processors see it.
 
-    The layout is that of vLLM's ``LogitsContext``: a row a drafted token, in any order of requests.
+    Attributes:
+        joined: (slot, extra_args) of the requests that join.
+        texts: the certain tokens of each slot that has any.
+        order: slots in the order of the batch.
+        rows: (slot, position, token fed, offset among the request's rows), one a drafted token.
+        expected: what becomes of logits that are all 1, [len(rows), V].
     """
+
+    joined: list[tuple[int, dict[str, Any]]]
+    texts: dict[int, list[int]]
+    order: list[int]
+    rows: list[tuple[int, int, int, int]]
+    expected: torch.Tensor
+
+
+def v2_rounds(tokenizer: Any) -> Iterator[Round]:
+    """Rules made again for every row: prompts in parts, drafts, slots that change hands."""
     link, rng = tokenizer(LOOP).input_ids, random.Random(0)
     size = len(tokenizer)
-    committed = torch.zeros(4, 400, dtype=torch.int32)
-    processor = VllmPenalties(
-        SimpleNamespace(model_config=SimpleNamespace(tokenizer=str(looping_dir), hf_config=None)),
-        SimpleNamespace(all_token_ids=SimpleNamespace(gpu=committed)),
-    )
     asked = [("rpg", {"mode": "paper"}), ("no_repeat_ngram", {"size": 2}), None]
     running: dict[int, tuple[Any, list[int], int]] = {}  # slot -> what it asks, text, tokens fed
-    changed = 0
+    texts: dict[int, list[int]] = {}
     for _ in range(60):
+        joined = []
         if len(running) < 3:
             slot = rng.choice([slot for slot in range(4) if slot not in running])
             wants = rng.choice(asked)
-            text = link * rng.randint(2, 8)
-            committed[slot, : len(text)] = torch.tensor(text)
-            extra = {"other": 1} if wants is None else {wants[0]: wants[1]}
-            assert processor.add_request(slot, asks(**extra)) == (wants is not None)
-            running[slot] = (wants, text, 0)
-        rows: list[tuple[int, int, int]] = []  # slot, position, token
+            texts[slot] = link * rng.randint(2, 8)
+            joined.append((slot, {"other": 1} if wants is None else {wants[0]: wants[1]}))
+            running[slot] = (wants, texts[slot], 0)
+        before_step = dict(texts)
+        rows: list[tuple[int, int, int, int]] = []
         expected = torch.ones(0, size)
         order = rng.sample(sorted(running), len(running))
         for slot in order:
@@ -318,7 +330,7 @@ def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any
                 drafts = (link * 2)[: rng.randint(0, 5)]
             for number in range(len(drafts) + 1):
                 before = text[:fed] + drafts[:number]
-                rows.append((slot, len(before) - 1, before[-1]))
+                rows.append((slot, len(before) - 1, before[-1], number))
                 line = torch.ones(1, size)
                 if wants is not None:
                     rule = made(tokenizer, wants[0], dict(wants[1])).rule()
@@ -326,22 +338,106 @@ def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any
                     apply(line, [rule.penalties()])
                 expected = torch.cat([expected, line])
             if fed == len(text):
-                new = [*drafts[: rng.randint(0, len(drafts))], rng.choice(link)]
-                text = text + new
+                text = [*text, *drafts[: rng.randint(0, len(drafts))], rng.choice(link)]
             running[slot] = (wants, text, fed)
-        columns = [torch.tensor(column) for column in zip(*rows, strict=True)]
+            texts[slot] = text
+            if len(text) > 120 or rng.random() < 0.05:
+                del running[slot]
+        yield Round(joined, before_step, order, rows, expected)
+
+
+def test_vllm_runner_v2_slots_and_drafted_rows(looping_dir: Path, tokenizer: Any) -> None:
+    """The layout is that of vLLM's ``LogitsContext``."""
+    committed = torch.zeros(4, 400, dtype=torch.int32)
+    processor = VllmPenalties(
+        SimpleNamespace(model_config=SimpleNamespace(tokenizer=str(looping_dir), hf_config=None)),
+        SimpleNamespace(all_token_ids=SimpleNamespace(gpu=committed)),
+    )
+    changed = 0
+    for one in v2_rounds(tokenizer):
+        for slot, text in one.texts.items():
+            committed[slot, : len(text)] = torch.tensor(text)
+        for slot, extra in one.joined:
+            assert processor.add_request(slot, asks(**extra)) == ("other" not in extra)
+        columns = [torch.tensor(column) for column in zip(*one.rows, strict=True)]
         context = SimpleNamespace(
-            idx_mapping_np=np.array(order), expanded_idx_mapping=columns[0].int(),
+            idx_mapping_np=np.array(one.order), expanded_idx_mapping=columns[0].int(),
             pos=columns[1].long(), input_ids=columns[2].int(),
         )  # fmt: skip
-        assert torch.equal(processor.apply(torch.ones(len(rows), size), context), expected)
-        changed += int((expected != 1).any(dim=1).sum())
-        for slot in order:
-            text = running[slot][1]
-            committed[slot, : len(text)] = torch.tensor(text)
-            if len(running[slot][1]) > 120 or rng.random() < 0.05:
-                del running[slot]
+        found = processor.apply(torch.ones_like(one.expected), context)
+        assert torch.equal(found, one.expected)
+        changed += int((one.expected != 1).any(dim=1).sum())
     assert changed > 50
+
+
+_IN_V2 = """
+import json, sys
+import numpy as np, torch
+from types import SimpleNamespace
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.worker.gpu.sample.logits_processor import (
+    LogitsContext, LogitsProcessor, build_custom_logits_processors,
+    build_custom_logits_processors_params_validator)
+from vllm.v1.worker.gpu import buffer_utils
+from vllm.v1.worker.gpu.states import RequestState
+if not torch.accelerator.is_available():
+    buffer_utils.is_uva_available = lambda: False  # vLLM's own way without pinned memory
+name = "codegen.decoding.rpg.vllm_processors:VllmPenalties"
+cpu = torch.device("cpu")
+states = RequestState(4, 400, 512, 8, int(sys.argv[2]), cpu, use_dense_all_token_ids=True)
+config = SimpleNamespace(model_config=SimpleNamespace(tokenizer=sys.argv[1], hf_config=None))
+(processor,) = build_custom_logits_processors(config, states, False, [name])
+assert isinstance(processor, LogitsProcessor)
+validate = build_custom_logits_processors_params_validator([name])
+try:
+    validate(SamplingParams(extra_args={"rpg": {"k_min": 0}}))
+except VLLMValidationError as error:
+    assert "k_min" in str(error)
+else:
+    raise SystemExit("wrong options were taken")
+answers = []
+for joined, texts, order, rows in json.load(sys.stdin):
+    for slot, text in texts.items():
+        states.all_token_ids.gpu[int(slot), : len(text)] = torch.tensor(text)
+    for slot, extra in joined:
+        params = SamplingParams(extra_args=extra)
+        validate(params)
+        processor.add_request(slot, params)
+    processor.apply_staged_writes()
+    slots, positions, tokens, offsets = (torch.tensor(column) for column in zip(*rows))
+    context = LogitsContext(
+        expanded_idx_mapping=slots.int(), idx_mapping=torch.tensor(order).int(),
+        idx_mapping_np=np.array(order), expanded_local_pos=offsets.int(), input_ids=tokens.int(),
+        pos=positions, seq_lens_upper_bound_np=np.array([400] * len(order)))
+    found = processor.apply(torch.ones(len(rows), int(sys.argv[2])), context)
+    places = (found != 1).nonzero()
+    answers.append([places.tolist(), found[places[:, 0], places[:, 1]].tolist()])
+print("OUTPUT", json.dumps(answers))
+"""
+
+
+@pytest.mark.slow
+def test_runner_v2_with_vllms_own_classes(
+    looping_dir: Path, tokenizer: Any, vllm_python: str
+) -> None:
+    """vLLM loads the processor, and its own request state, parameters and context are used."""
+    rounds = list(v2_rounds(tokenizer))
+    asked = [[one.joined, one.texts, one.order, one.rows] for one in rounds]
+    done = subprocess.run(
+        [vllm_python, "-c", _IN_V2, str(looping_dir), str(len(tokenizer))],
+        input=json.dumps(asked), capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    line = next((one for one in done.stdout.splitlines() if one.startswith("OUTPUT")), None)
+    if "No module named 'vllm.v1.worker.gpu.sample" in done.stderr:
+        pytest.skip("this vLLM has no processors for its model runner V2")
+    assert line, done.stderr[-3000:]
+    for one, (places, values) in zip(rounds, json.loads(line.removeprefix("OUTPUT")), strict=True):
+        found = torch.ones_like(one.expected)
+        for (row, column), value in zip(places, values, strict=True):
+            found[row, column] = value
+        assert torch.equal(found, one.expected)
 
 
 def test_vllm_refuses_wrong_options_and_is_inert_without_any() -> None:

@@ -61,10 +61,10 @@ def ghost(vim: Any, namespace: str) -> str:
     return "\n".join(lines)
 
 
-def start_server(vim: Any, model: Path, folder: Path) -> None:
+def start_server(vim: Any, serving: list[str], folder: Path) -> None:
     file = folder / "main.py"
     file.write_text(TEXT)
-    command = [CODEGEN, "serve", "lsp", "--model", str(model), "--context", "256"]
+    command = [CODEGEN, "serve", "lsp", *serving]
     vim.exec_lua("vim.g.status = {}")
     vim.exec_lua(
         """
@@ -85,9 +85,9 @@ def start_server(vim: Any, model: Path, folder: Path) -> None:
 
 
 def test_the_raw_request_and_a_server_that_is_killed(
-    nvim: Any, tiny_model_dir: Path, tmp_path: Path
+    nvim: Any, serving: list[str], tmp_path: Path
 ) -> None:
-    start_server(nvim, tiny_model_dir, tmp_path)
+    start_server(nvim, serving, tmp_path)
     nvim.current.buffer[:] = ["# é漢😀", *TEXT.split("\n")]
     result, encoding = nvim.exec_lua(
         """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,17 @@ CODEGEN = str(Path(sys.executable).with_name("codegen"))
 
 
 @pytest.fixture
-def path(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
-    """A PATH on which ``codegen`` has the tiny model."""
+def path(serving: list[str], tmp_path: Path) -> str:
+    """A PATH on which ``codegen`` has a model or an upstream."""
+    return path_with(serving, tmp_path)
+
+
+def path_with(options: list[str], tmp_path: Path) -> str:
     script = tmp_path / "bin" / "codegen"
     script.parent.mkdir()
-    script.write_text(
-        f'#!/bin/sh\nexec "{CODEGEN}" "$@" --model "{tiny_model_dir}" --context 256\n'
-    )
+    script.write_text(f'#!/bin/sh\nexec "{CODEGEN}" "$@" {shlex.join(options)}\n')
     script.chmod(0o755)
-    yield f"{script.parent}:{os.environ['PATH']}"
+    return f"{script.parent}:{os.environ['PATH']}"
 
 
 @pytest.mark.slow
@@ -72,8 +74,9 @@ def test_neovim(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_neovim_shows_the_second_answer(
-    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    path = path_with(["--model", str(tiny_model_dir), "--context", "256"], tmp_path)
     found = tools.neovim()
     if found.version < (0, 12):
         pytest.skip("the set-up is for Neovim 0.12")
@@ -202,6 +205,7 @@ def test_vscode_shows_the_second_answer() -> None:
     assert found["unchanged"] == found["typed"] == ["asked again"]
 
 
+@pytest.mark.parametrize("engine", ["model"], indirect=True)
 def test_jupyterlab_shows_the_second_answer(
     served: Served, engine: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,4 +100,5 @@ def test_tabby_agent_completes(served: Served, engine: Any, tmp_path: Path) -> N
     items = result["items"] if isinstance(result, dict) else result
     assert items
     assert engine.metrics.value("completions") >= 1
-    assert len(engine._worker.caches._documents) == 1
+    if hasattr(engine._worker, "caches"):
+        assert len(engine._worker.caches._documents) == 1

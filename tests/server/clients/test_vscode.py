@@ -31,7 +31,7 @@ TEXT = "def f(value):\n    "
 
 
 @pytest.fixture
-def vscode(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
+def vscode(serving: list[str], tmp_path: Path) -> Iterator[str]:
     """Its address, on a folder with one file."""
     home = os.environ.get("CODEGEN_CODE_SERVER")
     if not home:
@@ -40,7 +40,7 @@ def vscode(tiny_model_dir: Path, tmp_path: Path) -> Iterator[str]:
     shutil.copytree(EXTENSION, extension, ignore=shutil.ignore_patterns("node_modules"))
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
     subprocess.run(install, cwd=extension, check=True, capture_output=True)
-    command = [CODEGEN, "serve", "lsp", "--model", str(tiny_model_dir), "--context", "256"]
+    command = [CODEGEN, "serve", "lsp", *serving]
     settings = {"codegen.command": command, "security.workspace.trust.enabled": False,
                 "workbench.startupEditor": "none", "editor.quickSuggestions": False}  # fmt: skip
     for level in ("User", "Machine"):  # the command is a machine's setting

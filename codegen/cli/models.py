@@ -1,0 +1,115 @@
+"""``codegen models``: names for servers, and what a server can do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from codegen.cli import Group
+from codegen.cli.options import command, options
+from codegen.config import setting
+from codegen.errors import ConfigError
+from codegen.generation.endpoints import (
+    NamedEndpoint,
+    add_endpoint,
+    endpoints_file,
+    find_endpoint,
+    hint,
+    named_endpoints,
+    remove_endpoint,
+)
+from codegen.terminal import echo
+
+
+@click.group(cls=Group)
+def models() -> None:
+    """Name servers that speak OpenAI's protocol, and test what they can do.
+
+    A name works as --model of `codegen generate` and `codegen eval run`, and wherever a command
+    takes --endpoint. Names are kept in models.toml in your configuration directory; API keys never
+    are.
+    """
+
+
+class AddOptions(NamedEndpoint):
+    """The options of ``codegen models add``."""
+
+    replace: bool = setting(False, "Replace an endpoint of this name.")
+
+
+@command(
+    group=models,
+    short_help="Name a server.",
+    example="codegen models add local --url http://localhost:8080/v1 --model qwen2.5-coder\n  "
+    "codegen models add gpt --url https://api.openai.com/v1 --model gpt-4.1-mini "
+    "--api-key-env OPENAI_API_KEY",
+)
+@click.argument("name")
+@options(AddOptions, "given")
+def add(name: str, given: AddOptions, as_json: bool) -> dict[str, Any]:
+    """Give the model on a server the name NAME.
+
+    The API key stays in the environment variable that --api-key-env names.
+    """
+    if not given.replace and find_endpoint(name):
+        raise ConfigError(
+            f"There is an endpoint {name!r} already.", "Add --replace, or choose another name."
+        )
+    endpoint = NamedEndpoint(**given.model_dump(exclude={"replace"}, exclude_unset=True))
+    path = add_endpoint(name, endpoint)
+    if not as_json:
+        echo(f"{path}: {name}. Test it with: codegen models test {name}")
+    return {"file": str(path), "name": name}
+
+
+@command(
+    group=models, name="list", short_help="List the named servers.", example="codegen models list"
+)
+def list_(as_json: bool) -> dict[str, Any]:
+    """List the named servers."""
+    known = named_endpoints()
+    if not as_json:
+        for name, one in known.items():
+            key = f", key in ${one.api_key_env}" if one.api_key_env else ""
+            echo(f"{name}: {one.model or name} at {one.url}{key}")
+        if not known:
+            echo("No endpoints are named. Add one with: codegen models add")
+    rows = [{"name": name, **one.model_dump()} for name, one in known.items()]
+    return {"file": str(endpoints_file()), "models": rows}
+
+
+@command(group=models, short_help="Remove a server's name.", example="codegen models remove local")
+@click.argument("name")
+def remove(name: str, as_json: bool) -> dict[str, Any]:
+    """Remove the name NAME."""
+    path = remove_endpoint(name)
+    if not as_json:
+        echo(f"{path}: {name} is removed")
+    return {"file": str(path), "name": name}
+
+
+@command(
+    group=models,
+    short_help="Test what a server can do.",
+    example="codegen models test local",
+)
+@click.argument("name")
+def test(name: str, as_json: bool) -> dict[str, Any]:
+    """Try what the server behind NAME offers: about a dozen requests of at most 16 tokens each.
+
+    A field is `ignored` if the server accepts it and does nothing with it. The exit code is 1 if
+    the model gives no completion.
+    """
+    from codegen.generation.probe import probe
+
+    if (found := find_endpoint(name)) is None:
+        raise ConfigError(f"There is no endpoint {name!r}.", hint(name, named_endpoints()))
+    rows = []
+    for row in probe(found.endpoint(name)):
+        rows.append(row)
+        if not as_json:
+            echo(f"{row.name:<16} {row.state:<8} {row.detail}".rstrip())
+    answers = any(row.state == "yes" for row in rows if row.name in ("text", "chat"))
+    return {"ok": answers, "name": name, "probes": [asdict(row) for row in rows]}

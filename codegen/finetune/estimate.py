@@ -1,0 +1,265 @@
+"""What a recipe needs before it is run: memory by part, tokens, steps and operations.
+
+The model is built without its weights, and one optimizer step of the widest rows is run on tensors
+without data: the real code of the model, its adapter, checkpointing and the loss, so that nothing
+is guessed from formulas. Every storage is counted while it is alive. What is not run is added: the
+optimizer's state, and for four bits the packed weights.
+
+Limits: one process; the kernels of a CPU, which keep what those of a GPU keep; no fragmentation,
+CUDA context (about 0.5 GB) or Python (about 0.5 GB).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from codegen.errors import ConfigError
+from codegen.finetune.attention import attending
+from codegen.finetune.batches import MicroBatch, collate
+from codegen.finetune.dataset import read_dataset
+from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.model import base_dtype, trainable_of
+from codegen.finetune.plan import StepPlan, plan_of, statistics, steps_of
+from codegen.finetune.recipe import NEW, Recipe
+from codegen.finetune.tokens import EncodedExample, Outline
+from codegen.models import pick_dtype, resolve
+from codegen.vetting import vetted_config
+
+# Bytes of optimizer state per trained parameter; blocks of 256 share a float32 scale.
+_STATE = {
+    "adamw": 8.0,
+    "muon": 4.0,  # of matrices; AdamW's for the few others is not counted apart
+    "adamw_8bit": 2 + 2 * 4 / 256,
+    "paged_adamw_8bit": 2 + 2 * 4 / 256,
+    "lion_8bit": 1 + 4 / 256,
+    "adamw_torch_8bit": 2 + 2 * 4 / 256,
+    "adamw_torch_4bit": 1 + 2 * 4 / 128,
+    "adafactor": 0.01,
+}
+# NF4 in blocks of 64 whose scales are 8 bits, in blocks of 256 with a float32 scale (QLoRA).
+_FOUR_BITS = 0.5 + 1 / 64 + 4 / (64 * 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a run needs.
+
+    Attributes:
+        parameters, trained_parameters: of the model.
+        memory: bytes by part: ``weights`` (frozen ones, or all), ``adapter``, ``gradients``,
+            ``optimizer``, ``activations`` (what else is alive at the peak).
+        steps: optimizer steps.
+        tokens: slots that the steps compute, padding included.
+        flops: of the whole run.
+        hours: at the given speed; None without one.
+    """
+
+    parameters: int
+    trained_parameters: int
+    memory: dict[str, int]
+    steps: int
+    tokens: int
+    flops: float
+    hours: float | None
+
+    @property
+    def peak(self) -> int:
+        """Bytes in all."""
+        return sum(self.memory.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "peak": self.peak}
+
+
+def estimate(recipe: Recipe, flops_per_s: float = 0.0) -> Needs:
+    """Estimates a run from its data and the configuration of its model; loads no weights.
+
+    Args:
+        recipe: the settings.
+        flops_per_s: what the machine computes; 0 if unknown.
+
+    Raises:
+        ConfigError: for a new model, or a loss other than likelihood.
+        CodegenError: as the run itself would, for its data or its model.
+    """
+    if recipe.model == NEW or recipe.loss != "mle":
+        raise ConfigError(
+            "--plan estimates maximum likelihood of an existing model only.",
+            "Run a few steps instead: -o steps=3",
+        )
+    with tempfile.TemporaryDirectory(prefix="codegen-plan-") as cache:
+        cached = {} if recipe.token_cache else {"token_cache": cache}
+        dataset = read_dataset(recipe.model_copy(update=cached))
+        steps = steps_of(recipe, len(dataset.examples))
+        recipe = recipe.model_copy(update={"steps": steps})
+        plan = plan_of(recipe, dataset.examples)
+        counts = statistics(dataset.examples, plan)
+        batch = _widest(dataset.examples, plan)
+    # Four bits are counted afterwards: what packs them needs the weights.
+    unpacked = {"method": "lora"} if recipe.method == "qlora" else {}
+    model = _without_weights(recipe.model_copy(update=unpacked))
+    memory, flops = _of_a_step(model, recipe, batch)
+    total = flops / batch.inputs["input_ids"].numel() * counts["slots"]
+    return Needs(
+        sum(weight.numel() for weight in set(model.parameters())),
+        sum(weight.numel() for weight in set(model.parameters()) if weight.requires_grad),
+        memory,
+        steps,
+        counts["slots"],
+        total,
+        total / flops_per_s / 3600 if flops_per_s else None,
+    )
+
+
+def _widest(examples: Sequence[EncodedExample], plan: StepPlan) -> MicroBatch:
+    """The micro-batch with the most slots."""
+    lengths = Outline(examples).lengths
+    widest, slots, least = [], 0, 0
+    for step, planned in enumerate(plan.steps):
+        for rows in planned:
+            numbers = [[n for chunk in row for n in chunk] for row in rows]
+            width = max(plan.width(step), *(int(lengths[row].sum()) for row in numbers))
+            if len(rows) * width > slots:
+                widest, slots, least = rows, len(rows) * width, plan.width(step)
+    used = {n: examples[n] for row in widest for chunk in row for n in chunk}
+    return collate(used, widest, 0, isolation=plan.isolation, width=least, attention="auto")
+
+
+def _without_weights(recipe: Recipe) -> Any:
+    """The model that the recipe trains, with tensors that have no data."""
+    from transformers import AutoModelForCausalLM
+
+    place, _ = resolve(recipe.model)
+    if (Path(place) / "adapter_config.json").is_file():
+        raise ConfigError("--plan needs a model, not an adapter.", "Give its base model.")
+    config = vetted_config(place, None)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=base_dtype(recipe), attn_implementation="sdpa"
+        )
+        model = trainable_of(model, recipe)
+    model.train()
+    made: dict[int, torch.nn.Parameter] = {}
+    with FakeTensorMode() as mode:
+        for module in model.modules():
+            for name, weight in module.named_parameters(recurse=False):
+                if id(weight) not in made:
+                    empty = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
+                    made[id(weight)] = torch.nn.Parameter(empty, weight.requires_grad)
+                module._parameters[name] = made[id(weight)]
+            for name, buffer in module.named_buffers(recurse=False):
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
+    model.fake_mode = mode
+    return model
+
+
+class _Storages(TorchDispatchMode):
+    """Counts the bytes of all storages that are alive, from those of a model on."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self._alive: dict[int, int] = {}
+        self.now = self.peak = 0
+        for tensor in (*model.parameters(), *model.buffers()):
+            self._add(tensor)
+        self.weights = self.now
+
+    def _add(self, tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.now -= self._alive.pop(key)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for value in tree_leaves(found):
+            if isinstance(value, torch.Tensor):
+                self._add(value)
+        return found
+
+
+def _of_a_step(model: Any, recipe: Recipe, batch: MicroBatch) -> tuple[dict[str, int], float]:
+    """Bytes by part, and the floating-point operations of one micro-batch."""
+    is_half = recipe.dtype == "bfloat16"
+    if recipe.dtype == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        is_half = pick_dtype(device) == torch.bfloat16
+    base = model.get_base_model() if recipe.method != "full" else model
+    with model.fake_mode as mode, attending(base, "auto"):
+
+        def fake(value: Any) -> Any:
+            return mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
+
+        inputs = {name: fake(value) for name, value in batch.inputs.items()}
+        batch = replace(batch, inputs=inputs, nodes=fake(batch.nodes), targets=fake(batch.targets))
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+                losses = negative_log_likelihood(model, batch, recipe.logits_mb)
+            losses.sum().backward()
+
+        with FlopCounterMode(display=False) as counter:
+            step()
+        with _Storages(model) as storages:
+            step()  # the gradients of the step before are there, as with several micro-batches
+    weights = set(model.parameters())
+    learned = sum(weight.numel() for weight in weights if weight.requires_grad)
+    gradients = 4 * learned
+    memory = {
+        "weights": storages.weights,
+        "adapter": 0,
+        "gradients": gradients,
+        "optimizer": round(_STATE[recipe.optimizer] * learned),
+        "activations": storages.peak - storages.weights - gradients,
+    }
+    if recipe.method != "full":
+        memory["adapter"] = 4 * learned
+        memory["weights"] -= 4 * learned
+    if recipe.method == "qlora":
+        packed = [weight for weight in _linear_weights(model) if not weight.requires_grad]
+        saved = sum(weight.nbytes - round(_FOUR_BITS * weight.numel()) for weight in packed)
+        memory["weights"] -= saved
+        memory["activations"] += max(weight.nbytes for weight in packed)  # unpacked for its product
+    return memory, float(counter.get_total_flops())
+
+
+def _linear_weights(model: Any) -> Iterator[torch.Tensor]:
+    """The weights of the linear layers but the output layer: what is packed into four bits."""
+    head = model.get_base_model().get_output_embeddings()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module is not head:
+            yield module.weight
+
+
+def describe_needs(needs: Needs) -> str:
+    """The estimate as lines for the user."""
+    lines = [f"{'memory':<14}{needs.peak / 1e9:>9.2f} GB"]
+    lines += [f"  {name:<12}{size / 1e9:>9.2f} GB" for name, size in needs.memory.items() if size]
+    lines += [
+        f"{'parameters':<14}{needs.parameters / 1e6:>9.1f} M, "
+        f"{needs.trained_parameters / 1e6:.1f} M of them trained",
+        f"{'steps':<14}{needs.steps:>9}",
+        f"{'tokens':<14}{needs.tokens:>9} with padding",
+        f"{'operations':<14}{needs.flops:>9.2e}",
+    ]
+    if needs.hours is not None:
+        lines.append(f"{'hours':<14}{needs.hours:>9.2f}")
+    return "\n".join(lines)

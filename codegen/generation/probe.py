@@ -1,0 +1,170 @@
+"""What a server can do, found out by asking it: ``codegen models test``.
+
+Servers that speak OpenAI's protocol honour a field, refuse it, or ignore it in silence, and their
+documentation does not say which. So each capability is tried by a small request whose response
+tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honoured gives one text
+twice and, with another seed, another text.
+
+Limit: a capability is tried once, so a busy server may fail a probe that it would pass later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from codegen.generation.backends import Endpoint
+from codegen.generation.openai import (
+    OnPiece,
+    OpenAIBackend,
+    ServerCompletion,
+    ServerFailure,
+    predicted_tokens,
+    read_completion,
+)
+
+State = Literal["yes", "no", "ignored", "unknown"]
+
+_PROMPT = "def add(a, b):\n"
+_SUFFIX = "\n\n\ndef subtract(a, b):\n    return a - b\n"
+_QUESTION = "Write ten random words."
+_PREDICTED = "The sea is wide and blue, and it is never quite still."
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The result of one probe.
+
+    Attributes:
+        name: what was probed, a key of the summary.
+        state: ``yes``; ``no`` if the server refuses or lacks it; ``ignored`` if it accepts the
+            field and does nothing with it; ``unknown`` if the response does not tell.
+        detail: the server's words, or what was seen.
+    """
+
+    name: str
+    state: State
+    detail: str = ""
+
+
+def probe(endpoint: Endpoint) -> Iterator[Found]:
+    """Tries everything that a server may offer; about ten small requests.
+
+    The first result is ``reachable``; if that is ``no``, there is no other.
+
+    Raises:
+        ConfigError: if the API key is not set.
+    """
+    backend = OpenAIBackend(endpoint)
+    try:
+        listed = _models(backend.send("/models"))
+    except ServerFailure as failure:
+        if failure.unreachable or failure.page or failure.status in (401, 403):
+            yield Found("reachable", "no", str(failure))
+            return
+        yield Found("reachable", "yes")
+        yield Found("models", "unknown", str(failure))
+    else:
+        yield Found("reachable", "yes")
+        state: State = "yes" if endpoint.model in listed else "no"
+        yield Found("models", state, ", ".join(listed) or "the server lists none")
+    ask = _Asking(backend)
+    text = yield from _tried("text", lambda: _answered(ask.text()))
+    chat = yield from _tried("chat", lambda: _answered(ask.chat()))
+    if not (text or chat):
+        return
+    route = ask.chat if chat else ask.text
+    yield from _tried("streaming", lambda: _streamed(route))
+    yield from _tried("seed", lambda: _seeded(route))
+    if text:
+        yield from _tried("logprobs (text)", lambda: _logprobs(ask.text(logprobs=2)))
+    if chat:
+        chosen = {"logprobs": True, "top_logprobs": 2}
+        yield from _tried("logprobs (chat)", lambda: _logprobs(ask.chat(**chosen)))
+    if text:
+        yield from _tried("suffix", lambda: _suffix(ask.text(), ask.text(suffix=_SUFFIX)))
+    if chat:
+        yield from _tried("prediction", lambda: _prediction(ask))
+
+
+def _models(row: Any) -> list[str]:
+    rows = row.get("data") if isinstance(row, dict) else None
+    rows = rows if isinstance(rows, list) else []
+    return [str(one["id"]) for one in rows if isinstance(one, dict) and one.get("id")]
+
+
+def _tried(name: str, attempt: Callable[[], tuple[State, str]]) -> Generator[Found, None, bool]:
+    """Yields the result of a probe, and returns whether it is a yes."""
+    try:
+        state, detail = attempt()
+    except ServerFailure as failure:  # the server refuses, in its own words
+        state, detail = "no", str(failure)
+    yield Found(name, state, detail)
+    return state == "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """Sends the small requests of the probes."""
+
+    backend: OpenAIBackend
+
+    def text(self, on_piece: OnPiece | None = None, **fields: Any) -> ServerCompletion:
+        return self._send("/completions", {"prompt": _PROMPT, **fields}, on_piece)
+
+    def chat(
+        self, on_piece: OnPiece | None = None, say: str = _QUESTION, **fields: Any
+    ) -> ServerCompletion:
+        messages = [{"role": "user", "content": say}]
+        return self._send("/chat/completions", {"messages": messages, **fields}, on_piece)
+
+    def _send(
+        self, route: str, fields: dict[str, Any], on_piece: OnPiece | None
+    ) -> ServerCompletion:
+        body = {"model": self.backend.model, "max_tokens": 16, "temperature": 0.0, **fields}
+        body |= self.backend.endpoint.extra()
+        body = {name: value for name, value in body.items() if value is not None}
+        return read_completion(self.backend.send(route, body, on_piece), self.backend.model)
+
+
+def _answered(found: ServerCompletion) -> tuple[State, str]:
+    served = found.meta.get("served_model", "")
+    return "yes", f"the server calls the model {served}" if served else ""
+
+
+def _streamed(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
+    pieces: list[str] = []
+    route(pieces.append)
+    return ("yes", f"{len(pieces)} pieces") if pieces else ("no", "no piece of text came")
+
+
+def _seeded(route: Callable[..., ServerCompletion]) -> tuple[State, str]:
+    one, same, other = (route(seed=seed, temperature=1.0).text for seed in (1, 1, 2))
+    if one != same:
+        return "ignored", "one seed gives several texts"
+    return ("yes", "") if one != other else ("unknown", "two seeds give one text")
+
+
+def _logprobs(found: ServerCompletion) -> tuple[State, str]:
+    rows = found.meta.get("logprobs", [])
+    most = max((len(row["top_logprobs"]) for row in rows), default=0)
+    return ("yes", f"{most} alternatives") if rows else ("ignored", "")
+
+
+def _suffix(without: ServerCompletion, with_it: ServerCompletion) -> tuple[State, str]:
+    before, after = without.tokens[0], with_it.tokens[0]
+    if not (before and after):
+        return "unknown", "the server counts no prompt tokens"
+    return ("yes", "") if after > before else ("ignored", "it adds no prompt tokens")
+
+
+def _prediction(ask: _Asking) -> tuple[State, str]:
+    said = ask.chat(
+        say=f"Repeat this sentence, and write nothing else: {_PREDICTED}",
+        prediction={"type": "content", "content": _PREDICTED},
+    )
+    counts = predicted_tokens(said.meta)
+    return (
+        ("yes", f"{counts[0]} accepted, {counts[1]} rejected") if any(counts) else ("ignored", "")
+    )

@@ -1,0 +1,405 @@
+"""OpenAI's ``/v1/chat/completions``; Mistral's ``/v1/fim/completions``, whose answers look alike.
+
+A conversation is put in the model's own chat template. It runs in the engine beside editors'
+requests, which go first, and its states are kept: the next turn encodes what is new. What the
+turns say never becomes a control token. Each field is honoured, without effect on the text, or
+refused by name; docs/editor.md has the table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codegen.errors import ModelError
+from codegen.generation import SamplingParams
+from codegen.models.chat import conversation
+from codegen.server.http.openai import (
+    CHARS_A_TOKEN,
+    UNNAMED,
+    StreamOptions,
+    TextBody,
+    check_together,
+    head_of,
+    reason_of,
+    spelt,
+    text_request,
+    usage_of,
+)
+from codegen.server.http.wire import (
+    Content,
+    Count,
+    Events,
+    LogitBias,
+    MostTokens,
+    Penalty,
+    Prediction,
+    Refused,
+    Seed,
+    StrictBody,
+    Strings,
+    Temperature,
+    TopP,
+    Unsupported,
+    Whole,
+    bias_of,
+    check_model,
+    event_stream,
+    first_of,
+    local_model,
+    longest_of,
+    only,
+    read_object,
+    text_of,
+)
+from codegen.server.requests import CompletionRequest, TokenLogprob
+from codegen.server.service import CompletionService, unless_left
+from codegen.server.upstream import Upstream
+
+_HEAD_LINES = 60  # a conversation is known by its first lines
+_FIM_TOKENS = 64
+_ROLES = ("system", "user", "assistant")
+
+Turn = dict[str, str]
+
+
+# ------------------------------------------------------------------ fields
+
+
+class Message(StrictBody):
+    """One turn of a conversation."""
+
+    role: str
+    content: Content | None = None
+    name: Unsupported = None
+    refusal: Unsupported = None
+    annotations: Unsupported = None
+    tool_calls: Unsupported = None
+    function_call: Unsupported = None
+    audio: Unsupported = None
+    tool_call_id: Any = None  # of a role that is refused
+
+
+class WithoutEffect(StrictBody):
+    """Fields that say nothing about the text: accepted."""
+
+    user: Any = None
+    metadata: Any = None
+    service_tier: Any = None
+    safety_identifier: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_retention: Any = None
+    parallel_tool_calls: Any = None
+    cache_prompt: Any = None
+    id_slot: Any = None
+
+
+class ChatBody(WithoutEffect):
+    """OpenAI's chat completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    model: str = ""
+    max_tokens: MostTokens | None = None
+    max_completion_tokens: MostTokens | None = None
+    n: Count = 1
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    top_k: Annotated[Whole, Field(ge=-1)] = 0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: LogitBias = {}
+    seed: Seed | None = None
+    stop: Strings = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    logprobs: bool = False
+    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] = 0
+    prediction: Prediction | None = None
+    tools: Unsupported = None
+    tool_choice: Annotated[Any, only("none", "auto")] = None
+    functions: Unsupported = None
+    function_call: Annotated[Any, only("none", "auto")] = None
+    response_format: Annotated[Any, only({"type": "text"})] = None
+    modalities: Annotated[Any, only(["text"])] = None
+    audio: Unsupported = None
+    web_search_options: Unsupported = None
+    reasoning_effort: Annotated[Any, only("none")] = None
+    verbosity: Annotated[Any, only("medium")] = None
+    store: Unsupported = None
+    min_p: Annotated[Any, only(0)] = None
+    repeat_penalty: Annotated[Any, only(1)] = None
+    repetition_penalty: Annotated[Any, only(1)] = None
+
+
+class FimBody(StrictBody):
+    """Mistral's and DeepSeek's infilling."""
+
+    prompt: str
+    suffix: str = ""
+    model: str = ""
+    max_tokens: MostTokens | None = None
+    min_tokens: Annotated[Any, only(0)] = None
+    temperature: Temperature | None = None
+    top_p: TopP = 1.0
+    stop: Strings = []
+    stream: bool = False
+    random_seed: Seed = 0
+    metadata: Any = None
+    prompt_cache_key: Any = None
+
+
+# ------------------------------------------------------------------ conversations
+
+
+def turns_of(messages: Sequence[Message], field: str = "messages") -> list[Turn]:
+    """Messages as a chat template takes them.
+
+    Args:
+        messages: at least one.
+        field: that holds them, for errors.
+
+    Raises:
+        Refused: for another role than system, developer, user and assistant, and for content that
+            is not text.
+    """
+    turns: list[Turn] = []
+    for number, message in enumerate(messages):
+        where, role = f"{field}.{number}", message.role
+        if role in ("tool", "function"):
+            raise Refused(
+                f"{where} has the role {role!r}: this server has no tools.", param=f"{where}.role"
+            )
+        role = "system" if role == "developer" else role
+        if role not in _ROLES:
+            raise Refused(
+                f"{where} has the role {message.role[:40]!r}: choose {', '.join(_ROLES)}.",
+                param=f"{where}.role",
+            )
+        if message.content is None:
+            raise Refused(f"{where}.content is required.", param=f"{where}.content")
+        turns.append({"role": role, "content": text_of(message.content, f"{where}.content")})
+    return turns
+
+
+async def render(service: CompletionService, turns: list[Turn]) -> tuple[str, list[int]]:
+    """A conversation in the model's template: its text and its token ids.
+
+    Raises:
+        Refused: if it is too long, or the template refuses it.
+    """
+    model = local_model(service, "A conversation in this dialect")
+    if sum(len(turn["content"]) for turn in turns) > model.longest * CHARS_A_TOKEN:
+        raise _too_long(f"over {model.longest}", model.longest)
+    turns = [{**turn, "content": _sound(turn["content"])} for turn in turns]
+    try:
+        return await asyncio.to_thread(conversation, model.tokenizer, turns, model.prompter.control)
+    except ModelError as error:
+        raise Refused(f"{error.message} Continue text with /v1/completions.") from None
+
+
+def _sound(text: str) -> str:
+    """Without lone surrogates, which JSON can spell and no tokenizer takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _too_long(count: object, longest: int) -> Refused:
+    return Refused(
+        f"The conversation has {count} tokens; this server takes {longest}, its answer included.",
+        code="context_length_exceeded",
+        param="messages",
+    )
+
+
+async def conversation_request(
+    service: CompletionService,
+    turns: list[Turn],
+    *,
+    max_tokens: int | None,
+    temperature: float,
+    top_p: float,
+    seed: int | None = None,
+    **more: Any,
+) -> CompletionRequest:
+    """The engine's request for the next turn of a conversation.
+
+    Args:
+        service: with the model.
+        turns: so far.
+        max_tokens: of the answer; None for as many as there is room for.
+        temperature, top_p: see :class:`SamplingParams`.
+        seed: None draws one, so that asking again gives another answer.
+        more: other fields of the request.
+
+    Raises:
+        Refused: if the model has no chat template, or the conversation is too long.
+    """
+    text, ids = await render(service, turns)
+    longest = longest_of(service)
+    room = longest - len(ids)
+    if room < 1:
+        raise _too_long(len(ids), longest)
+    return CompletionRequest(
+        UNNAMED,
+        "\n".join(text.splitlines()[:_HEAD_LINES]),
+        tokens=tuple(ids),
+        patient=True,
+        params=SamplingParams(
+            max_new_tokens=min(max_tokens or room, room),
+            temperature=temperature,
+            top_p=top_p,
+            seed=secrets.randbits(63) if seed is None else seed,
+        ),
+        multiline=None,
+        deadline_s=service.engine.limits.conversation_s,
+        **more,
+    )
+
+
+# ------------------------------------------------------------------ the routes
+
+
+async def chat_completions(service: CompletionService, request: Request) -> Response:
+    """``/v1/chat/completions``."""
+    given = await read_object(request)
+    body = ChatBody.read(given)
+    turns = turns_of(body.messages)
+    check_model(body.model, service.engine.model)
+    if isinstance(upstream := service.engine.model, Upstream):
+        return await relay(service, request, upstream, "chat/completions", given)
+    check_together(
+        service,
+        n=body.n,
+        temperature=body.temperature,
+        logprobs=body.logprobs,
+        prediction=body.prediction.text if body.prediction else "",
+        stream=body.stream,
+    )
+    if body.top_logprobs and not body.logprobs:
+        raise Refused("top_logprobs requires logprobs: true.", param="top_logprobs")
+    if body.stream and body.n > 1:
+        raise Refused("A stream requires n = 1.", param="n")
+    asked = await conversation_request(
+        service,
+        turns,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        seed=body.seed,
+        candidates=body.n,
+        stop=tuple(body.stop),
+        prediction=body.prediction.text if body.prediction else "",
+        logprobs=body.top_logprobs if body.logprobs else None,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=bias_of(body.logit_bias, service),
+        top_k=max(0, body.top_k),
+    )
+    return await _answer(service, request, asked, body.stream, body.stream_options.include_usage)
+
+
+async def fim_completions(service: CompletionService, request: Request) -> Response:
+    """``/v1/fim/completions``."""
+    body = FimBody.read(await read_object(request))
+    check_model(body.model, service.engine.model)
+    text = TextBody(
+        suffix=body.suffix,
+        max_tokens=body.max_tokens or _FIM_TOKENS,
+        temperature=body.temperature or 0.0,
+        top_p=body.top_p,
+        seed=body.random_seed,
+        stop=body.stop,
+    )
+    asked = text_request(service, text, body.prompt)
+    return await _answer(service, request, asked, body.stream, True)
+
+
+async def relay(
+    service: CompletionService,
+    request: Request,
+    upstream: Upstream,
+    route: str,
+    given: dict[str, Any],
+) -> Response:
+    """Passes a checked conversation on to the server that completions come from, and its answer
+    back; the connection there is closed when the client leaves.
+
+    Args:
+        service: with the limits.
+        request: whose client may leave.
+        upstream: the server.
+        route: below its base URL.
+        given: the body.
+
+    Raises:
+        Refused: if the server refuses it.
+        Unavailable: if it does not answer.
+    """
+    body = {**given, "model": upstream.name}
+    if given.get("stream"):
+        rows = upstream.stream(route, body)
+        return await event_stream(request, rows, "[DONE]")
+    work = upstream.json(route, body, service.engine.limits.conversation_s)
+    return JSONResponse(await unless_left(request, work))
+
+
+async def _answer(
+    service: CompletionService,
+    request: Request,
+    asked: CompletionRequest,
+    stream: bool,
+    usage: bool,
+) -> Response:
+    if stream:
+        return await event_stream(request, _events(service, request, asked, usage), "[DONE]")
+    answer = await service.complete(request, asked)
+    found = answer.candidates or (first_of(answer),)
+    choices = [
+        {
+            "index": number,
+            "message": {"role": "assistant", "content": one.text, "refusal": None},
+            "logprobs": None if asked.logprobs is None else _chat_logprobs(one.logprobs),
+            "finish_reason": reason_of(one),
+        }
+        for number, one in enumerate(found)
+    ]
+    head = head_of(service, "chatcmpl", "chat.completion")
+    return JSONResponse({**head, "choices": choices, "usage": usage_of([answer])})
+
+
+async def _events(
+    service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
+) -> Events:
+    head = head_of(service, "chatcmpl", "chat.completion.chunk")
+
+    def chunk(delta: dict[str, str], reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return {**head, "choices": [choice]}
+
+    role = {"role": "assistant"}
+    async for piece in service.stream(request, asked):
+        if isinstance(piece, str):
+            yield chunk({**role, "content": piece})
+            role = {}
+            continue
+        yield chunk(role, reason_of(first_of(piece)))
+        if usage:
+            yield {**head, "choices": [], "usage": usage_of([piece])}
+
+
+def _chat_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+    """OpenAI's layout for chat."""
+
+    def entry(token: bytes, logprob: float) -> dict[str, Any]:
+        return {"token": spelt(token), "logprob": logprob, "bytes": list(token)}
+
+    content = [
+        {**entry(one.token, one.logprob), "top_logprobs": [entry(*other) for other in one.top]}
+        for one in found
+    ]
+    return {"content": content, "refusal": None}

@@ -1,0 +1,313 @@
+"""Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and what clients look up.
+
+Streams, which are the default there, are one JSON object a line. Options that would change the text
+are honoured or refused; those about memory and threads, which the server was started with, are
+accepted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codegen import __version__
+from codegen.server.engine import Source
+from codegen.server.http.chat import Message, conversation_request, turns_of
+from codegen.server.http.openai import TextBody, decoded_by, reason_of, text_request
+from codegen.server.http.wire import (
+    MOST_TOKENS,
+    Events,
+    Penalty,
+    Seed,
+    StrictBody,
+    Strings,
+    Temperature,
+    TopP,
+    Unsupported,
+    Whole,
+    check_model,
+    first_of,
+    line_stream,
+    longest_of,
+    only,
+    read_object,
+)
+from codegen.server.model import CompletionModel
+from codegen.server.requests import Completion, CompletionRequest
+from codegen.server.service import CompletionService
+
+_TEMPERATURE = 0.8  # Ollama's own defaults
+_TOP_P = 0.9
+
+
+class Options(StrictBody):
+    """Ollama's ``options``."""
+
+    num_predict: Annotated[Whole, Field(ge=-2, le=MOST_TOKENS)] = -1
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: Annotated[Whole, Field(ge=-1)] = 0
+    seed: Seed | None = None
+    stop: Strings = []
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    min_p: Annotated[Any, only(0)] = None
+    typical_p: Annotated[Any, only(1)] = None
+    tfs_z: Annotated[Any, only(1)] = None
+    repeat_penalty: Annotated[Any, only(1)] = None
+    repeat_last_n: Any = None
+    mirostat: Annotated[Any, only(0)] = None
+    mirostat_eta: Any = None
+    mirostat_tau: Any = None
+    penalize_newline: Any = None
+    draft_num_predict: Any = None
+    num_keep: Any = None
+    num_ctx: Any = None
+    num_batch: Any = None
+    num_gpu: Any = None
+    main_gpu: Any = None
+    num_thread: Any = None
+    numa: Any = None
+    low_vram: Any = None
+    use_mmap: Any = None
+    use_mlock: Any = None
+    vocab_only: Any = None
+    f16_kv: Any = None
+
+
+class _Body(StrictBody):
+    model: str
+    stream: bool = True
+    options: Options = Options()
+    keep_alive: Any = None
+    format: Unsupported = None
+    think: Unsupported = None
+    logprobs: Unsupported = None
+    top_logprobs: Annotated[Any, only(0)] = None
+    truncate: Any = None
+    shift: Any = None
+
+
+class GenerateBody(_Body):
+    """``/api/generate``."""
+
+    prompt: str = ""
+    suffix: str = ""
+    system: str = ""
+    raw: bool = False
+    template: Unsupported = None
+    context: Unsupported = None
+    images: Unsupported = None
+
+
+class OllamaMessage(Message):
+    """A turn of ``/api/chat``."""
+
+    images: Unsupported = None
+    thinking: Unsupported = None
+    tool_name: Any = None  # of a role that is refused
+
+
+class ChatBody(_Body):
+    """``/api/chat``."""
+
+    messages: Annotated[list[OllamaMessage], Field(max_length=10_000)] = []
+    tools: Unsupported = None
+
+
+async def generate(service: CompletionService, request: Request) -> Response:
+    """``/api/generate``: the text between ``prompt`` and ``suffix``, or with ``raw`` behind
+    ``prompt``, or else the answer to it.
+    """
+    body = GenerateBody.read(await read_object(request))
+    model, options = service.engine.model, body.options
+    check_model(body.model, model)
+    if not (body.prompt or body.suffix):
+        return _loaded(service, {"response": ""})
+    if body.suffix or body.raw or not _chats(model):
+        text = TextBody(
+            suffix=body.suffix,
+            max_tokens=options.num_predict if options.num_predict > 0 else 128,
+            temperature=_temperature(options, 0.0 if body.suffix else _TEMPERATURE),
+            top_p=options.top_p or _TOP_P,
+            top_k=options.top_k,
+            presence_penalty=options.presence_penalty,
+            frequency_penalty=options.frequency_penalty,
+            seed=options.seed or 0,
+            stop=options.stop,
+        )
+        asked = text_request(service, text, body.prompt)
+    else:
+        turns = [{"role": "system", "content": body.system}] if body.system else []
+        turns.append({"role": "user", "content": body.prompt})
+        asked = await _conversation(service, turns, options)
+    return await _answer(service, request, asked, body.stream, lambda text: {"response": text})
+
+
+async def chat(service: CompletionService, request: Request) -> Response:
+    """``/api/chat``."""
+    body = ChatBody.read(await read_object(request))
+    check_model(body.model, service.engine.model)
+    if not body.messages:
+        return _loaded(service, {"message": {"role": "assistant", "content": ""}})
+    asked = await _conversation(service, turns_of(body.messages), body.options)
+
+    def said(text: str) -> dict[str, Any]:
+        return {"message": {"role": "assistant", "content": text}}
+
+    return await _answer(service, request, asked, body.stream, said)
+
+
+async def _conversation(
+    service: CompletionService, turns: list[dict[str, str]], options: Options
+) -> CompletionRequest:
+    return await conversation_request(
+        service,
+        turns,
+        max_tokens=options.num_predict if options.num_predict > 0 else None,
+        temperature=_temperature(options, _TEMPERATURE),
+        top_p=options.top_p or _TOP_P,
+        seed=options.seed,
+        stop=tuple(options.stop),
+        top_k=max(0, options.top_k),
+        presence_penalty=options.presence_penalty,
+        frequency_penalty=options.frequency_penalty,
+    )
+
+
+def _chats(model: Source) -> bool:
+    """Whether a prompt is a user's turn; an upstream's is refused as that."""
+    return not isinstance(model, CompletionModel) or bool(model.tokenizer.chat_template)
+
+
+def _temperature(options: Options, default: float) -> float:
+    return default if options.temperature is None else options.temperature
+
+
+async def _answer(
+    service: CompletionService,
+    request: Request,
+    asked: CompletionRequest,
+    stream: bool,
+    said: Callable[[str], dict[str, Any]],
+) -> Response:
+    if stream:
+        return await line_stream(request, _lines(service, request, asked, said))
+    began = time.perf_counter()
+    answer = await service.complete(request, asked)
+    text = first_of(answer).text
+    return JSONResponse({**_head(service), **said(text), **_end(answer, began)})
+
+
+async def _lines(
+    service: CompletionService,
+    request: Request,
+    asked: CompletionRequest,
+    said: Callable[[str], dict[str, Any]],
+) -> Events:
+    began = time.perf_counter()
+    async for piece in service.stream(request, asked):
+        if isinstance(piece, str):
+            yield {**_head(service), **said(piece), "done": False}
+        else:
+            yield {**_head(service), **said(""), **_end(piece, began)}
+
+
+def _head(service: CompletionService) -> dict[str, Any]:
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return {"model": service.engine.model.name, "created_at": now}
+
+
+def _end(answer: Completion, began: float) -> dict[str, Any]:
+    def nanoseconds(seconds: float) -> int:
+        return int(seconds * 1e9)
+
+    stages = answer.stages
+    return {
+        "done": True,
+        "done_reason": reason_of(first_of(answer)),
+        "total_duration": nanoseconds(time.perf_counter() - began),
+        "load_duration": 0,
+        "prompt_eval_count": answer.prompt_tokens,
+        "prompt_eval_duration": nanoseconds(stages.get("encode", 0) + stages.get("settle", 0)),
+        "eval_count": decoded_by([answer]),
+        "eval_duration": nanoseconds(stages.get("decode", 0)),
+    }
+
+
+def _loaded(service: CompletionService, said: dict[str, Any]) -> Response:
+    """Without a prompt, Ollama loads the model; here it is loaded."""
+    return JSONResponse({**_head(service), **said, "done": True, "done_reason": "load"})
+
+
+# ------------------------------------------------------------------ what there is
+
+
+async def tags(service: CompletionService, _: Request) -> Response:
+    """``/api/tags``: the one model that is loaded."""
+    model = service.engine.model
+    entry = {
+        "name": model.name,
+        "model": model.name,
+        "modified_at": "1970-01-01T00:00:00Z",
+        "size": 0,
+        "digest": model.fingerprint if isinstance(model, CompletionModel) else "",
+        "details": _details(service),
+    }
+    return JSONResponse({"models": [entry]})
+
+
+class ShowBody(StrictBody):
+    """``/api/show``."""
+
+    model: str = ""
+    name: str = ""  # as older clients call it
+    verbose: Any = None
+    system: Any = None
+    template: Any = None
+    options: Any = None
+
+
+async def show(service: CompletionService, request: Request) -> Response:
+    """``/api/show``."""
+    body, model = ShowBody.read(await read_object(request)), service.engine.model
+    check_model(body.model or body.name, model)
+    kind = _details(service)["family"]
+    return JSONResponse(
+        {
+            "modelfile": "",
+            "parameters": "",
+            "template": "",
+            "details": _details(service),
+            "model_info": {
+                "general.architecture": kind,
+                f"{kind}.context_length": longest_of(service),
+            },
+            "capabilities": ["completion", *(["insert"] if getattr(model, "family", None) else [])],
+            "modified_at": "1970-01-01T00:00:00Z",
+        }
+    )
+
+
+def _details(service: CompletionService) -> dict[str, Any]:
+    model = service.engine.model
+    kind = model.model.config.model_type if isinstance(model, CompletionModel) else "upstream"
+    return {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": kind,
+        "families": [kind],
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+
+
+async def version(_: CompletionService, __: Request) -> Response:
+    """``/api/version``: this package's."""
+    return JSONResponse({"version": __version__})

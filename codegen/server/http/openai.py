@@ -1,0 +1,288 @@
+"""OpenAI's ``/v1/completions``, with a suffix that counts and foreign sentinels understood.
+
+A prompt alone is continued as it is. With ``suffix``, or with the sentinels of any model family in
+the prompt (editors that build the prompt themselves do that), the text between is completed, in the
+layout of the model that is really there. ``model`` may be any name, as editors send what their
+users typed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codegen.generation import SamplingParams
+from codegen.server.http.wire import (
+    Body,
+    Count,
+    Events,
+    LogitBias,
+    MostTokens,
+    Penalty,
+    Prediction,
+    Refused,
+    Seed,
+    Strings,
+    Temperature,
+    TopP,
+    Whole,
+    bias_of,
+    event_stream,
+    first_of,
+    local_model,
+    longest_of,
+    only,
+    snippets,
+)
+from codegen.server.prompts import parse_foreign
+from codegen.server.requests import (
+    Candidate,
+    Completion,
+    CompletionRequest,
+    DocumentKey,
+    TokenLogprob,
+)
+from codegen.server.service import CompletionService
+
+UNNAMED = DocumentKey("", "", "")
+# Longer text is refused before it is tokenised: no text of code has so many characters a token.
+CHARS_A_TOKEN = 16
+_FILL_LINES = 40
+
+
+class StreamOptions(Body):
+    """``stream_options`` of OpenAI's streams."""
+
+    include_usage: bool = False
+
+
+class TextBody(Body):
+    """OpenAI's completions. Defaults of None depend on the kind of prompt.
+
+    ``language`` and ``settle`` are ours: with ``settle`` false the answer is the fast one, and its
+    field ``settled`` says whether it is certain.
+    """
+
+    prompt: Strings = []
+    suffix: str = ""
+    language: str = ""
+    max_tokens: MostTokens | None = None
+    n: Count = 1
+    best_of: Annotated[Any, only(1)] = 1
+    temperature: Temperature | None = None
+    top_p: TopP = 1.0
+    top_k: Annotated[Whole, Field(ge=-1)] = 0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: LogitBias = {}
+    logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    prediction: Prediction | None = None
+    seed: Seed = 0
+    stop: Strings = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    echo: bool = False
+    settle: bool = True
+
+
+async def completions(
+    service: CompletionService, request: Request, given: dict[str, Any]
+) -> Response:
+    """Answers one request; several prompts one after the other."""
+    body = TextBody.read(given)
+    asked = [text_request(service, body, prompt) for prompt in body.prompt or [""]]
+    if body.stream:
+        if len(asked) > 1 or asked[0].candidates > 1:
+            raise Refused("A stream takes one prompt and n = 1.", param="stream")
+        usage = body.stream_options.include_usage
+        return await event_stream(request, _events(service, request, asked[0], usage), "[DONE]")
+    answers = [await service.complete(request, one) for one in asked]
+    choices = []
+    for one, answer in zip(asked, answers, strict=True):
+        # A client counts on a choice even where there is nothing to say.
+        for candidate in answer.candidates or (first_of(answer),):
+            text = one.prefix + candidate.text if body.echo else candidate.text
+            choices.append(_choice(len(choices), text, candidate))
+            if body.logprobs is not None:
+                choices[-1]["logprobs"] = _text_logprobs(candidate.logprobs)
+    found = {**_head(service), "choices": choices, "usage": usage_of(answers)}
+    if not body.settle:
+        found["settled"] = all(answer.settled for answer in answers)
+    return JSONResponse(found)
+
+
+def text_request(service: CompletionService, body: TextBody, prompt: str) -> CompletionRequest:
+    """The engine's request for one prompt.
+
+    Raises:
+        Refused: for fields that do not go together.
+    """
+    foreign = None if body.suffix else parse_foreign(prompt)
+    prefix, suffix, before = foreign or (prompt, body.suffix, "")
+    fills = bool(suffix) or foreign is not None
+    default_tokens, default_temperature = (64, 0.0) if fills else (16, 1.0)
+    temperature = default_temperature if body.temperature is None else body.temperature
+    if body.presence_penalty or body.frequency_penalty or body.top_k > 0:
+        local_model(service, "A penalty or top_k")
+    check_together(
+        service,
+        n=body.n,
+        temperature=temperature,
+        logprobs=body.logprobs is not None,
+        prediction=body.prediction.text if body.prediction else "",
+        stream=body.stream,
+    )
+    if body.logprobs is not None and (fills or body.echo):
+        where = "the text between a prompt and a suffix" if fills else "the prompt (echo)"
+        raise Refused(f"This server gives no logprobs of {where}.", param="logprobs")
+    return CompletionRequest(
+        UNNAMED,
+        prefix,
+        suffix,
+        language=body.language,
+        snippets=snippets([("context", before)]),
+        candidates=body.n,
+        params=SamplingParams(
+            max_new_tokens=default_tokens if body.max_tokens is None else body.max_tokens,
+            temperature=temperature,
+            top_p=body.top_p,
+            seed=body.seed,
+        ),
+        stop=tuple(body.stop),
+        multiline="auto" if fills else None,
+        max_lines=_FILL_LINES,
+        settle=body.settle,
+        prediction=body.prediction.text if body.prediction else "",
+        logprobs=body.logprobs,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        logit_bias=bias_of(body.logit_bias, service),
+        top_k=max(0, body.top_k),
+    )
+
+
+def check_together(
+    service: CompletionService,
+    *,
+    n: int,
+    temperature: float,
+    logprobs: bool,
+    prediction: str,
+    stream: bool,
+) -> None:
+    """Refuses fields that do not go together.
+
+    Raises:
+        Refused: naming them.
+    """
+    most = service.engine.limits.candidates
+    if logprobs:
+        local_model(service, "logprobs")
+    if n > most:
+        raise Refused(f"n is {n}: this server gives at most {most} choices.", param="n")
+    if prediction and n > 1:
+        raise Refused("A prediction requires n = 1.", param="prediction")
+    if len(prediction) > (longest := longest_of(service) * CHARS_A_TOKEN):
+        raise Refused(f"The prediction has over {longest} characters.", param="prediction")
+    if logprobs and stream:
+        raise Refused("logprobs cannot be streamed; leave stream out.", param="logprobs")
+    if logprobs and n > 1 and temperature == 0:
+        raise Refused("logprobs of several choices require a temperature.", param="logprobs")
+
+
+async def _events(
+    service: CompletionService, request: Request, asked: CompletionRequest, usage: bool
+) -> Events:
+    head = _head(service)
+    async for piece in service.stream(request, asked):
+        if isinstance(piece, str):
+            yield {**head, "choices": [_choice(0, piece, None)]}
+            continue
+        yield {**head, "choices": [_choice(0, "", first_of(piece))]}
+        if usage:
+            yield {**head, "choices": [], "usage": usage_of([piece])}
+
+
+def _head(service: CompletionService) -> dict[str, Any]:
+    return head_of(service, "cmpl", "text_completion")
+
+
+def head_of(service: CompletionService, kind: str, name: str) -> dict[str, Any]:
+    """The fields that every answer begins with: an id of a kind, and the object's name."""
+    return {
+        "id": f"{kind}-{uuid.uuid4().hex[:24]}",
+        "object": name,
+        "created": int(time.time()),
+        "model": service.engine.model.name,
+    }
+
+
+def _choice(index: int, text: str, candidate: Candidate | None) -> dict[str, Any]:
+    reason = None if candidate is None else reason_of(candidate)
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+
+
+def reason_of(candidate: Candidate) -> Literal["length", "stop"]:
+    """Why an answer ended, in OpenAI's words."""
+    return "length" if candidate.finish_reason == "length" else "stop"
+
+
+def _text_logprobs(found: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+    """OpenAI's layout for text; offsets are characters of the answer."""
+    offsets, read = [], b""
+    for one in found:
+        offsets.append(len(read.decode("utf-8", "ignore")))
+        read += one.token
+    return {
+        "tokens": [spelt(one.token) for one in found],
+        "token_logprobs": [one.logprob for one in found],
+        "top_logprobs": [{spelt(token): value for token, value in one.top} for one in found],
+        "text_offset": offsets,
+    }
+
+
+def spelt(token: bytes) -> str:
+    """A token's text; bytes that are no whole character are shown as OpenAI shows them."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
+
+
+def usage_of(answers: list[Completion]) -> dict[str, Any]:
+    """OpenAI's ``usage`` of several answers together."""
+    prompt = sum(answer.prompt_tokens for answer in answers)
+    decoded = decoded_by(answers)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": decoded,
+        "total_tokens": prompt + decoded,
+        "prompt_tokens_details": {"cached_tokens": sum(answer.reused for answer in answers)},
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": sum(answer.accepted for answer in answers),
+            "rejected_prediction_tokens": sum(answer.rejected for answer in answers),
+        },
+    }
+
+
+def decoded_by(answers: list[Completion]) -> int:
+    """The tokens that were decoded for all candidates."""
+    return sum(candidate.completion_tokens for answer in answers for candidate in answer.candidates)
+
+
+async def models(service: CompletionService, _: Request) -> Response:
+    """``/v1/models``: the one that is loaded."""
+    model = service.engine.model
+    entry = {
+        "id": model.name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "codegen",
+        "max_model_len": longest_of(service),
+    }
+    return JSONResponse({"object": "list", "data": [entry]})

@@ -1,0 +1,124 @@
+"""Tabby's API, as its editor plug-ins and ``tabby-agent`` use it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codegen import __version__
+from codegen.generation import SamplingParams
+from codegen.server.http.wire import Body, Temperature, Whole, read_object, snippets
+from codegen.server.requests import CompletionRequest, DocumentKey
+from codegen.server.service import CompletionService
+
+_EVENTS = ("view", "select", "dismiss")
+_DECLARATIONS = 8
+
+
+class Declaration(Body):
+    """Text of another file, as Tabby's plug-ins send it."""
+
+    filepath: str = ""
+    body: str = ""
+
+
+class Segments(Body):
+    """The text around the cursor, and of other files."""
+
+    prefix: str = ""
+    suffix: str = ""
+    filepath: str = ""
+    git_url: str = ""
+    relevant_snippets_from_recently_opened_files: list[Declaration] = []
+    relevant_snippets_from_changed_files: list[Declaration] = []
+    declarations: list[Declaration] = []
+
+
+class TabbyBody(Body):
+    """Tabby's ``/v1/completions``."""
+
+    mode: str = "standard"
+    segments: Segments = Segments()
+    language: str = ""
+    temperature: Temperature = 0.0
+    seed: Annotated[Whole, Field(ge=0, le=2**63)] = 0
+
+
+class TabbyEvent(Body):
+    """Tabby's ``/v1/events``."""
+
+    type: str = ""
+
+
+async def completions(
+    service: CompletionService, request: Request, given: dict[str, Any]
+) -> Response:
+    """Answers one request."""
+    answer_id = f"cmpl-{uuid.uuid4()}"
+    body = TabbyBody.read(given)
+    if body.mode != "standard":
+        return JSONResponse({"id": answer_id, "choices": []})
+    segments = body.segments
+    extra = [
+        (one.filepath, one.body)
+        for group in (
+            segments.relevant_snippets_from_recently_opened_files,
+            segments.relevant_snippets_from_changed_files,
+            segments.declarations,
+        )
+        for one in group[-_DECLARATIONS:]
+    ]
+    asked = CompletionRequest(
+        DocumentKey("", segments.git_url, ""),
+        segments.prefix,
+        segments.suffix,
+        language=body.language,
+        path=segments.filepath,
+        snippets=snippets(extra),
+        params=SamplingParams(64, body.temperature, seed=body.seed),
+    )
+    answer = await service.complete(request, asked)
+    choices = [{"index": n, "text": one.text} for n, one in enumerate(answer.candidates)]
+    return JSONResponse({"id": answer_id, "choices": choices})
+
+
+async def health(service: CompletionService, _: Request) -> Response:
+    """``/v1/health``."""
+    model = service.engine.model
+    return JSONResponse(
+        {
+            "model": model.name,
+            "device": model.device,
+            "arch": platform.machine(),
+            "cpu_info": platform.processor(),
+            "cpu_count": os.cpu_count(),
+            "cuda_devices": [],
+            "version": {
+                "build_date": "",
+                "build_timestamp": "",
+                "git_sha": "",
+                "git_describe": f"codegen {__version__}",
+            },
+        }
+    )
+
+
+async def events(service: CompletionService, request: Request) -> Response:
+    """``/v1/events``: only counted, and only here."""
+    kind = TabbyEvent.read(await read_object(request)).type
+    if kind in _EVENTS:
+        service.engine.metrics.count(f"tabby_{kind}")
+        if kind == "select":
+            service.engine.metrics.count("accepted")
+    return Response(status_code=200)
+
+
+async def setting(_: CompletionService, __: Request) -> Response:
+    """``/v1beta/server_setting``: clients are asked to send nothing on."""
+    return JSONResponse({"disable_client_side_telemetry": True})

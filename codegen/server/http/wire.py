@@ -1,0 +1,345 @@
+"""What the dialects share: checked fields of bodies, refusals of wrong ones, and streams.
+
+A field that would change the answer is honoured or refused by name, never dropped. Bodies of chat
+refuse names that they do not know. Bodies of editors' completions ignore them, as the servers that
+the plug-ins were written for do, but for those that OpenAI's API gives a meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import reprlib
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+
+from codegen.errors import CodegenError, InputError
+from codegen.server.engine import Source
+from codegen.server.model import CompletionModel
+from codegen.server.requests import Candidate, Completion, Snippet
+from codegen.server.service import CompletionService, unless_left
+
+MOST_TOKENS = 100_000
+
+
+class Refused(InputError):
+    """A request that the API's own errors have a status or a code for.
+
+    Attributes:
+        status: of HTTP.
+        code: OpenAI's short name for the mistake, if it has one.
+        param: the field that is wrong.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 400, code: str = "", param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param = status, code, param
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def only(*neutral: object) -> AfterValidator:
+    """Refuses all values of a field but those that change nothing; null is one, too."""
+
+    def check(value: object) -> object:
+        if not any(value == allowed for allowed in neutral):
+            raise PydanticCustomError("unsupported", "this server does not support it")
+        return value
+
+    return AfterValidator(check)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Strings = Annotated[
+    list[str],
+    BeforeValidator(_listed),
+    Field(max_length=64),
+    AfterValidator(lambda items: [item for item in items if item]),
+]
+TopP = Annotated[float, Field(ge=0, le=1), AfterValidator(lambda share: max(1e-6, share))]
+Temperature = Annotated[float, Field(ge=0, le=100)]
+Count = Annotated[Whole, Field(ge=1, le=128)]
+MostTokens = Annotated[Whole, Field(ge=1, le=MOST_TOKENS)]
+Seed = Annotated[Whole, Field(ge=-(2**63), le=2**63)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+LogitBias = dict[str, Annotated[float, Field(ge=-100, le=100)]]
+Unsupported = Annotated[Any, only([], {}, "", False)]
+
+
+_KIND = re.compile(r"a valid dictionary or instance of \w+")
+
+
+class Body(BaseModel):
+    """A JSON body: fields that are not named here are ignored, and null is a field's default."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {key: value for key, value in given.items() if value is not None}
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> Self:
+        """Checks a JSON object.
+
+        Raises:
+            Refused: naming the first field that is wrong.
+        """
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+        name = ".".join(map(str, first["loc"]))[:200]
+        if first["type"] == "missing":
+            raise Refused(f"{name} is required.", param=name)
+        if first["type"] == "extra_forbidden":
+            raise Refused(f"This server does not support the field {name}.", param=name)
+        reason = _KIND.sub("an object", re.sub("^(Input|Value)", "it", first["msg"]))
+        raise Refused(f"{name} is {reprlib.repr(first['input'])}: {reason}.", param=name)
+
+
+class StrictBody(Body):
+    """A JSON body in which an unknown field is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Part(StrictBody):
+    """A part of a message: text."""
+
+    type: str
+    text: str = ""
+    annotations: Unsupported = None
+    logprobs: Unsupported = None
+    # What parts that are not text hold; their type is what the client is told about.
+    image_url: Any = None
+    input_audio: Any = None
+    file: Any = None
+    file_id: Any = None
+    file_data: Any = None
+    filename: Any = None
+    detail: Any = None
+    refusal: Any = None
+
+
+def _as_parts(value: object) -> object:
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+Content = Annotated[list[Part], BeforeValidator(_as_parts)]
+"""What a message holds: a string, or parts."""
+
+
+def text_of(content: list[Part], where: str) -> str:
+    """The text of a message's content.
+
+    Args:
+        content: its parts.
+        where: names the content in errors.
+
+    Raises:
+        Refused: for a part that is not text.
+    """
+    for number, part in enumerate(content):
+        if part.type not in ("text", "input_text", "output_text"):
+            raise Refused(
+                f"{where}.{number} has the type {part.type[:40]!r}: this server takes text only.",
+                param=f"{where}.{number}",
+            )
+    return "".join(part.text for part in content)
+
+
+class Prediction(StrictBody):
+    """OpenAI's ``prediction``: the text that the answer is expected to be, for the most part."""
+
+    type: str = "content"
+    content: Content
+
+    @property
+    def text(self) -> str:
+        """The expected text.
+
+        Raises:
+            Refused: for another type.
+        """
+        if self.type != "content":
+            raise Refused("prediction.type must be 'content'.", param="prediction.type")
+        return text_of(self.content, "prediction.content")
+
+
+def local_model(service: CompletionService, what: str) -> CompletionModel:
+    """The model of this process, which ``what`` requires.
+
+    Raises:
+        Refused: as 501 where completions come from another server.
+    """
+    model = service.engine.model
+    if isinstance(model, CompletionModel):
+        return model
+    raise Refused(
+        f"{what} requires a model in this process; this server passes requests on to "
+        f"{model.device}.",
+        status=501,
+    )
+
+
+def longest_of(service: CompletionService) -> int:
+    """Most tokens of a conversation, or of a prompt and its completion on another server."""
+    model = service.engine.model
+    return model.longest if isinstance(model, CompletionModel) else model.limit
+
+
+def bias_of(bias: LogitBias, service: CompletionService) -> tuple[tuple[int, float], ...]:
+    """``logit_bias`` by token ids.
+
+    Raises:
+        Refused: for what is no token of the model.
+    """
+    found: list[tuple[int, float]] = []
+    if not bias:
+        return ()
+    model = local_model(service, "logit_bias")
+    for key, value in bias.items():
+        known = re.fullmatch("[0-9]{1,9}", key) and int(key) < len(model.vocabulary.tokens)
+        if not known:
+            raise Refused(f"logit_bias names {key[:40]!r}, no token id.", param="logit_bias")
+        found.append((int(key), value))
+    return tuple(found)
+
+
+def check_model(name: str, model: Source) -> None:
+    """Refuses the name of a model that is not loaded; no name is the one that is.
+
+    Raises:
+        Refused: as 404, with the model's name.
+    """
+    known = {"", model.name, model.name.rstrip("/").rpartition("/")[2]}
+    if name.removesuffix(":latest") not in known:
+        raise Refused(
+            f"There is no model {name[:80]!r} here; the one that is served is {model.name!r}.",
+            status=404, code="model_not_found", param="model",
+        )  # fmt: skip
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The request's JSON object.
+
+    Raises:
+        Refused: if it is none.
+    """
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        raise Refused("The request is not valid JSON.") from None
+    if not isinstance(body, dict):
+        raise Refused("The request must be a JSON object.")
+    return body
+
+
+def first_of(answer: Completion) -> Candidate:
+    """The first candidate, an empty one if there is nothing to say: clients count on one."""
+    return answer.candidates[0] if answer.candidates else Candidate("", 0, "stop")
+
+
+def snippets(pairs: list[tuple[str, str]]) -> tuple[Snippet, ...]:
+    """Named texts of other files, empty ones left out."""
+    return tuple(Snippet(name, text) for name, text in pairs if text.strip())
+
+
+# ------------------------------------------------------------------ streams
+
+Events = AsyncIterator[dict[str, Any]]
+
+
+def as_json(value: Any) -> str:
+    """JSON without spaces: llama.vim looks for ``"content":"``."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+async def event_stream(
+    request: Request, events: Events, last: str | None = None
+) -> StreamingResponse:
+    """Server-sent events, one JSON object each; an object with a ``type`` is an event of that name.
+
+    Args:
+        request: whose client may leave, which ends the events.
+        events: makes the objects.
+        last: the text of a last event.
+
+    Raises:
+        ClientLeft, CodegenError: if the client leaves, or ``events`` fails, before the first.
+    """
+
+    def event(value: dict[str, Any]) -> str:
+        name = f"event: {value['type']}\n" if "type" in value else ""
+        return f"{name}data: {as_json(value)}\n\n"
+
+    def failed(error: CodegenError) -> str:
+        return event({"error": {"message": str(error), "type": "server_error"}})
+
+    end = "" if last is None else f"data: {last}\n\n"
+    return await _stream(request, events, event, failed, end, "text/event-stream")
+
+
+async def line_stream(request: Request, events: Events) -> StreamingResponse:
+    """JSON objects, one a line (NDJSON); otherwise as :func:`event_stream`."""
+
+    def line(value: dict[str, Any]) -> str:
+        return f"{as_json(value)}\n"
+
+    def failed(error: CodegenError) -> str:
+        return line({"error": str(error)})
+
+    return await _stream(request, events, line, failed, "", "application/x-ndjson")
+
+
+async def _stream(
+    request: Request,
+    events: Events,
+    written: Callable[[dict[str, Any]], str],
+    failed: Callable[[CodegenError], str],
+    end: str,
+    media_type: str,
+) -> StreamingResponse:
+    # The first is awaited here, while a failure can still have a status of its own.
+    first = await unless_left(request, _first(events))
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            if first is not None:
+                yield written(first).encode("utf-8", "replace")
+            async for value in events:
+                yield written(value).encode("utf-8", "replace")
+        except CodegenError as error:
+            yield failed(error).encode("utf-8", "replace")
+        yield end.encode()
+
+    return StreamingResponse(pieces(), media_type=media_type)
+
+
+async def _first(events: Events) -> dict[str, Any] | None:
+    return await anext(events, None)

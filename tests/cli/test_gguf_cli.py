@@ -1,0 +1,169 @@
+"""``--model file.gguf`` in every command that asks a model, with the embedded model's file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codegen.cli import main
+
+Codegen = Callable[..., tuple[int, str, str]]
+SMALL = ("--llama-option", "context=1024", "--llama-option", "threads=1")
+
+
+@pytest.fixture
+def codegen(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Codegen:
+    """Runs a command, with an empty cache: exit code, standard output, standard error."""
+    monkeypatch.setenv("CODEGEN_CACHE", str(tmp_path / "cache"))
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_generate_streams_and_takes_options(codegen: Codegen, embedded_gguf: Path) -> None:
+    prompt = ("--no-chat", "--prompt", "def add(a, b):\n    return", "--max-new-tokens", 4)
+    code, out, err = codegen("generate", "--model", embedded_gguf, *prompt, *SMALL)
+    assert (code, err) == (0, "") and out.startswith(" a + b")
+    code, out, _ = codegen("generate", "--model", embedded_gguf, *prompt, *SMALL, "-n", 3, "--json")
+    samples = json.loads(out)["samples"]
+    assert code == 0 and {sample["index"] for sample in samples} == {0, 1, 2}
+
+
+def test_a_directory_with_one_file_is_that_file(
+    codegen: Codegen, embedded_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "m.gguf").symlink_to(embedded_gguf)
+    code, out, _ = codegen("generate", "--model", tmp_path / "model", "--prompt", "Say hi.", *SMALL,
+                           "--max-new-tokens", 8, "--json")  # fmt: skip
+    assert code == 0 and json.loads(out)["samples"][0]["settings"]["model"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (["--model", "none.gguf"], 1, "There is no file 'none.gguf'"),
+        (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
+        (["--model", "embedded", "--llama-option", "slots=2"], 2, "requires a GGUF file"),
+        (["--model", "{gguf}", "--llama-option", "slots=0"], 2, "slots is 0"),
+        (["--model", "{gguf}", "--llama-option", "slot=1"], 2, "Did you mean 'slots'"),
+        (["--model", "{gguf}", "--decoder", "suffix"], 2, "llamacpp does not offer"),
+        (["--model", "{gguf}", "--lm-infinite", "10,100"], 2, "requires --backend transformers"),
+        (["--model", "{gguf}", "--backend", "transformers"], 1, "is a GGUF file"),
+        (["--model", "org/x", "--backend", "llamacpp"], 1, "'org/x' is not a GGUF file"),
+    ],
+)
+def test_mistakes_get_one_line(
+    codegen: Codegen,
+    embedded_gguf: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    what: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.gguf").write_text("hello")
+    given = [word.format(gguf=embedded_gguf) for word in words]
+    found, out, err = codegen("generate", "--prompt", "x", *given)
+    lines = [line for line in err.splitlines() if line.startswith("Error: ")]
+    assert (found, out, len(lines)) == (code, "", 1) and what in lines[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_sigkill_is_resumed_from_wherever_the_file_is(
+    codegen: Codegen, embedded_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    model = tmp_path / "a" / "m.gguf"
+    model.symlink_to(embedded_gguf)
+    out = tmp_path / "run"
+    words = ["eval", "run", "humaneval-short", "--model", str(model), "--out", str(out), *SMALL]
+    words += ["--limit", "6", "--batch-size", "1", "--max-new-tokens", "40", "--temperature", "0"]
+    process = subprocess.Popen([sys.executable, "-m", "codegen", *words], stderr=subprocess.DEVNULL)
+    partial = out / "samples.partial.jsonl"
+    while process.poll() is None and not (partial.exists() and partial.stat().st_size):
+        time.sleep(0.02)
+    child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    before = partial.read_text()
+    for _ in range(200):
+        if not Path(f"/proc/{child}/cmdline").exists():
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("llama.cpp outlived the command")
+
+    (tmp_path / "a").rename(tmp_path / "b")
+    words[words.index(str(model))] = str(tmp_path / "b" / "m.gguf")
+    assert codegen(*words)[0] == 0
+    rows = [json.loads(line) for line in (out / "samples.jsonl").read_text().splitlines()]
+    assert len({row["problem_id"] for row in rows}) == 6
+    kept = [json.loads(line) for line in before.splitlines()[1:] if line.endswith("}")]
+    assert all(row in rows for row in kept if "completion" in row)
+    settings = json.loads((out / "run.json").read_text())["settings"]
+    assert settings["backend"] == "llamacpp" and len(settings["model_fingerprint"]) == 16
+    assert str(tmp_path) not in json.dumps(settings)
+    code, _, err = codegen(*words[:-1], "1")  # another temperature
+    assert code == 1 and "temperature" in err
+
+
+def test_generators_of_data_use_the_file(
+    codegen: Codegen, embedded_gguf: Path, tmp_path: Path
+) -> None:
+    rows = [{"instruction": "Add one.", "program": "def f(x):\n    return x + 1\n"}]
+    source = tmp_path / "rows.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["data", "unicode", source, "--mode", "llm", "--llm", embedded_gguf]
+    words += ["--max-tokens", 30]
+    code, out, err = codegen(*words, "--out", tmp_path / "data", "--json")
+    # Whether so small a model's text is kept is not the point.
+    assert code in (0, 1) and "Traceback" not in err
+    assert json.loads(out)["llm"]["new_answers"] >= 1
+    # Again, from another place: all responses are in the cache.
+    link = tmp_path / "link.gguf"
+    link.symlink_to(embedded_gguf)
+    words[words.index(embedded_gguf)] = link
+    _, out, _ = codegen(*words, "--out", tmp_path / "again", "--json")
+    assert json.loads(out)["llm"]["new_answers"] == 0
+
+
+@pytest.mark.slow
+def test_sqlnet_and_cogex_use_the_file(
+    codegen: Codegen, embedded_gguf: Path, tmp_path: Path
+) -> None:
+    database = tmp_path / "people.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE players (name TEXT, age INT)")
+    connection.close()
+    words = ("sqlnet", "ask", database, "average age per home city", "--llm", embedded_gguf)
+    code, out, err = codegen(*words, "--json")
+    row = json.loads(out)
+    assert row["by"] == "llm" and row["ok"] == (code == 0) and "Traceback" not in err
+    program = tmp_path / "p.py"
+    program.write_text('def capital(country):\n    return {"answer": lookup(country)}\n')
+    code, out, err = codegen(
+        "cogex", "run", program, "France", "--model", embedded_gguf, "--instruction",
+        "Name the capital.", "--batch-size", 1, "--json",
+    )  # fmt: skip
+    assert code in (0, 1) and json.loads(out) and "Traceback" not in err

@@ -1,0 +1,254 @@
+"""Loss in chunks, adapters and optimizers: the same numbers with less memory; and the plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from codegen.errors import ConfigError
+from codegen.finetune import parse_recipe
+from codegen.finetune.attention import causal
+from codegen.finetune.batches import MicroBatch, collate
+from codegen.finetune.estimate import estimate
+from codegen.finetune.losses import negative_log_likelihood
+from codegen.finetune.run import train
+from codegen.finetune.tokens import EncodedExample
+from codegen.models import load
+
+
+def batch_of(rows: int, length: int, vocabulary: int) -> MicroBatch:
+    generator = torch.Generator().manual_seed(0)
+    examples = []
+    for row in range(rows):
+        ids = torch.randint(vocabulary, (length - row,), generator=generator).tolist()
+        slots = list(range(3 + row, len(ids) - 1))
+        targets = [ids[slot + 1] for slot in slots]
+        then = [slot + 1 for slot in slots]
+        examples.append(EncodedExample(str(row), ids, slots, targets, then, causal(len(ids))))
+    return collate(examples, [((row,),) for row in range(rows)], 0)
+
+
+class Counts(torch.overrides.TorchFunctionMode):
+    """The largest number of rows that are projected at once, backward included."""
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight, self.largest, self.calls = weight, 0, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.linear and args[1] is self.weight:
+            self.largest = max(self.largest, args[0].numel() // args[0].shape[-1])
+            self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_chunks_give_the_plain_loss_and_gradients(tied: bool) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=3000,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        tie_word_embeddings=tied,
+    )
+    model = LlamaForCausalLM(config).double()
+    batch, found = batch_of(3, 60, 3000), {}
+    for logits_mb in (0, 1):
+        model.zero_grad()
+        with Counts(model.lm_head.weight) as counts:
+            losses = negative_log_likelihood(model, batch, logits_mb)
+            (losses * torch.linspace(0, 1, len(losses))).sum().backward()
+        assert counts.largest <= (87 if logits_mb else 1 << 30)  # 1 MB of float32 logits
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        found[logits_mb] = [losses.detach(), *gradients]
+    assert counts.calls == 2  # chunks
+    assert len(found[0]) == len(found[1])
+    for plain, chunked in zip(found[0], found[1], strict=True):
+        torch.testing.assert_close(chunked, plain, rtol=1e-6, atol=1e-9)
+
+
+def test_a_model_that_scales_its_logits_is_run_as_usual() -> None:
+    class Scaled(LlamaForCausalLM):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            output = super().forward(*args, **kwargs)
+            output.logits = output.logits * 0.5
+            return output
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=3000, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=4,
+    )  # fmt: skip
+    model, batch = Scaled(config), batch_of(2, 60, 3000)
+    plain = negative_log_likelihood(model, batch)
+    for _ in range(2):
+        torch.testing.assert_close(negative_log_likelihood(model, batch, 1), plain)
+
+
+@pytest.fixture
+def row(tmp_path: Path, tiny_model_dir: Path) -> dict[str, Any]:
+    data = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"Add {n}.", "completion": f"x = {n}\n"} for n in range(8)]
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(data),
+        "output": str(tmp_path / "out"),
+        "steps": 12,
+        "batch_size": 8,
+        "micro_batch_size": 8,
+        "learning_rate": 0.01,
+        "dtype": "float32",
+    }
+
+
+def run(row: dict[str, Any], **changes: Any) -> Any:
+    return train(parse_recipe({**row, **changes}))
+
+
+def test_a_bfloat16_base_learns_as_a_float32_one(row: dict[str, Any], tmp_path: Path) -> None:
+    whole = run(row, output=str(tmp_path / "whole"))
+    narrow = run(row, base_dtype="bfloat16")
+    differences = [
+        abs(a - b) / b for (_, a), (_, b) in zip(narrow.losses, whole.losses, strict=True)
+    ]
+    assert 0 < max(differences) < 0.05
+    adapter = load(narrow.model, dtype=torch.float32)  # the adapter itself is in float32
+    assert adapter.model.dtype == torch.float32
+    merged = run(row, base_dtype="bfloat16", merge=True, output=str(tmp_path / "merged"))
+    both = [load(result.model, dtype=torch.float32).model for result in (narrow, merged)]
+    for (name, one), (_, other) in zip(*(m.named_parameters() for m in both), strict=True):
+        torch.testing.assert_close(one, other, rtol=0.01, atol=0.01, msg=name)
+
+
+@pytest.mark.parametrize("change", [{"dora": True}, {"rslora": True}])
+def test_variants_of_adapters_learn_and_load(
+    row: dict[str, Any], change: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = run(row, output=str(tmp_path / "plain"))
+    result = run(row, lora=change)
+    assert result.losses[0] == plain.losses[0] and result.losses[-1] != plain.losses[-1]
+    assert result.losses[-1][1] < 0.8 * result.losses[0][1]
+    load(result.model, dtype=torch.float32)
+    config = json.loads(Path(result.model, "adapter_config.json").read_text())
+    assert config["use_dora"] == change.get("dora", False)
+    assert config["use_rslora"] == change.get("rslora", False)
+
+
+def test_optimizers_by_name(row: dict[str, Any], tmp_path: Path) -> None:
+    adamw = run(row, output=str(tmp_path / "adamw"))
+    other = run(row, optimizer="adafactor")
+    assert other.losses[0] == adamw.losses[0] and other.losses[-1] != adamw.losses[-1]
+    assert other.losses[-1][1] < other.losses[0][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "package"),
+    [
+        ({"optimizer": "adamw_8bit"}, "bitsandbytes"),
+        ({"method": "qlora"}, "bitsandbytes"),
+        ({"optimizer": "adamw_torch_4bit"}, "torchao"),
+        ({"liger": True}, "liger-kernel"),
+    ],
+)
+def test_packages_that_are_not_installed_are_named(
+    row: dict[str, Any], change: dict[str, Any], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegen.finetune.run.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs {package}.*pip install {package}"):
+        run(row, **change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"optimizer": "adamw_8bit"}, {"method": "qlora"}])
+def test_few_bits_learn(row: dict[str, Any], change: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+    plain = run(row, output=str(tmp_path / "plain"))
+    result = run(row, **change)
+    assert result.losses[0][1] == pytest.approx(plain.losses[0][1], rel=0.2)
+    assert result.losses[-1][1] < 0.8 * result.losses[0][1]
+
+
+@pytest.mark.long
+def test_a_compiled_model_trains_the_same(row: dict[str, Any], tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on CPUs")
+    plain = run(row, steps=3, output=str(tmp_path / "plain"))
+    compiled = run(row, steps=3, compile=True)
+    losses = [[loss for _, loss in result.losses] for result in (plain, compiled)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    load(compiled.model, dtype=torch.float32)
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
+    recipe = {**row, "epochs": 3, "steps": 0, "batch_size": 4, "micro_batch_size": 2}
+    needs = estimate(parse_recipe(recipe), 1e9)
+    model = AutoModelForCausalLM.from_pretrained(row["model"], dtype=torch.float32)
+    weights = sum(weight.numel() for weight in model.parameters())
+    adapter = needs.trained_parameters
+    assert needs.parameters == weights + adapter and needs.steps == 6
+    assert needs.memory["adapter"] == needs.memory["gradients"] == 4 * adapter
+    assert needs.memory["optimizer"] == 8 * adapter
+    assert needs.memory["weights"] == pytest.approx(4 * weights, rel=0.01)
+    assert needs.hours == pytest.approx(needs.flops / 1e9 / 3600)
+    # 2 operations a weight forward, 2 for the inputs' gradients, 6 for the adapter's; attention.
+    matrices = weights - model.get_input_embeddings().weight.numel()
+    least = needs.tokens * (4 * matrices + 6 * adapter)
+    assert least < needs.flops < 1.6 * least
+    result = run({k: v for k, v in recipe.items() if k != "steps"})
+    assert result.counts["slots"] == needs.tokens
+    assert result.trainable_parameters == adapter
+
+
+def test_the_plan_knows_what_saves_memory(row: dict[str, Any]) -> None:
+    def needs(**changes: Any) -> Any:
+        return estimate(parse_recipe({**row, **changes}))
+
+    plain, full = needs(), needs(method="full")
+    assert full.memory["optimizer"] > 3 * plain.memory["optimizer"]
+    assert full.memory["adapter"] == 0
+    half = needs(base_dtype="bfloat16")
+    assert half.memory["weights"] == pytest.approx(plain.memory["weights"] / 2, rel=0.01)
+    few = needs(method="qlora", base_dtype="bfloat16")
+    assert few.memory["weights"] < half.memory["weights"]
+    recomputed = needs(gradient_checkpointing=True)
+    assert recomputed.memory["activations"] < plain.memory["activations"]
+    assert recomputed.flops > plain.flops
+    eight_bits = needs(method="full", optimizer="adamw_8bit")
+    assert eight_bits.memory["optimizer"] < 0.3 * full.memory["optimizer"]
+    with pytest.raises(ConfigError, match="maximum likelihood of an existing model"):
+        needs(loss="sequencematch")
+
+
+def test_the_plan_has_the_tensors_of_a_real_step(row: dict[str, Any]) -> None:
+    """The storages of a step with data are those of the step without."""
+    from codegen.finetune.estimate import _Storages
+    from codegen.finetune.trainer import StepTrainer
+
+    original = StepTrainer.training_step
+    for changes in ({"steps": 2}, {"steps": 2, "method": "full", "packing": "best_fit"}):
+        recipe = {**row, **changes, "batch_size": 8, "micro_batch_size": 4}
+        peaks: list[int] = []
+
+        def step(self: Any, model: Any, inputs: Any, num: Any = None, peaks: Any = peaks) -> Any:
+            with _Storages(model) as storages:
+                found = original(self, model, inputs, num)
+            peaks.append(storages.peak)
+            return found
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(StepTrainer, "training_step", step)
+            run(recipe, output=f"{row['output']}{len(changes)}")
+        needs = estimate(parse_recipe(recipe))
+        assert needs.peak - needs.memory["optimizer"] == pytest.approx(max(peaks), rel=0.15)

@@ -1,0 +1,417 @@
+"""The engine in front of a scripted server: what it is asked, and what happens when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import HTMLResponse, JSONResponse
+
+from codegen.errors import CodegenError
+from codegen.evals.tasks.styles import STYLES
+from codegen.server.engine import CompletionEngine
+from codegen.server.requests import ServerLimits, Snippet, Status, Superseded, Unavailable
+from codegen.server.upstream import Upstream
+from codegen.server.upstream.prompts import code_of, plain, window
+from tests.server.upstream_server import Script, UpstreamServer, error
+
+TEXT = Path(re.__file__).read_text()
+LIMITS = ServerLimits(deadline_s=10)
+
+Make = Callable[..., tuple[UpstreamServer, CompletionEngine]]
+
+
+@pytest.fixture
+def made() -> Iterator[Make]:
+    """Servers by their scripts, each with an engine in front of it."""
+    with contextlib.ExitStack() as stack:
+
+        def make(limits: ServerLimits = LIMITS, **script: Any) -> Any:
+            options = {k: script.pop(k) for k in ("fim", "layout", "remote") if k in script}
+            server = UpstreamServer(Script(**script))
+            stack.callback(server.stop)
+            key = script.get("key", "")
+            upstream = Upstream(server.url, key=key, limits=limits, **options)
+            upstream.check()
+            engine = CompletionEngine(upstream, limits)
+            stack.callback(engine.stop)
+            return server, engine
+
+        yield make
+
+
+def complete(engine: CompletionEngine, *requests: Any) -> list[Any]:
+    async def run() -> list[Any]:
+        return list(await asyncio.gather(*(engine.complete(one) for one in requests)))
+
+    return asyncio.run(run())
+
+
+# ------------------------------------------------------------------ what the server offers
+
+ALL = {"infill", "text", "fim", "chat"}
+
+
+@pytest.mark.parametrize(
+    ("script", "fim", "kind", "path"),
+    [
+        ({"llama": True, "routes": ALL, "suffix": True}, "auto", "infill", "/infill"),
+        ({"llama": False, "routes": ALL, "suffix": True}, "auto", "suffix", "/v1/completions"),
+        ({"llama": True, "routes": {"text", "chat"}}, "auto", "prefix", "/completion"),
+        ({"llama": True, "routes": {"text"}, "models": ["Qwen2.5-Coder"], "sentinels": True},
+         "auto", "sentinels", "/completion"),
+        ({"routes": {"text", "chat"}, "models": ["starcoder2-3b"], "sentinels": True},
+         "auto", "sentinels", "/v1/completions"),
+        # The name says so, but the server reads the sentinels as text.
+        ({"routes": {"text"}, "models": ["starcoder2-3b"]}, "auto", "prefix", "/v1/completions"),
+        ({"routes": {"fim", "chat"}}, "auto", "fim", "/v1/fim/completions"),
+        ({"routes": {"chat"}}, "auto", "chat", "/v1/chat/completions"),
+        # A chat template around each prompt.
+        ({"routes": {"text", "chat"}, "template": 30}, "auto", "chat", "/v1/chat/completions"),
+        ({"llama": True, "routes": ALL}, "none", "prefix", "/completion"),
+        ({"llama": True, "routes": ALL}, "chat", "chat", "/v1/chat/completions"),
+        ({"routes": ALL}, "route", "fim", "/v1/fim/completions"),
+        ({"routes": {"text"}, "sentinels": True}, "deepseek", "sentinels", "/v1/completions"),
+        ({"routes": {"text"}}, "deepseek", "", "no completions by --fim deepseek"),
+        ({"routes": {"text"}}, "suffix", "", "no completions by --fim suffix"),
+        ({"routes": set()}, "auto", "", "no way to ask for completions"),
+    ],
+)  # fmt: skip
+def test_the_way_is_the_first_that_works(
+    script: dict[str, Any], fim: str, kind: str, path: str
+) -> None:
+    server = UpstreamServer(Script(**script))
+    upstream = Upstream(server.url, fim=fim)
+    try:
+        if not kind:
+            with pytest.raises(CodegenError, match=path):
+                upstream.check()
+            return
+        upstream.check()
+        assert upstream.offer
+        way = upstream.offer.way
+        assert (way.kind, way.url) == (kind, f"http://127.0.0.1:{server.port}{path}")
+        assert len(server.seen) <= 9  # tiny requests, and few
+        assert "is ready" in upstream.status.message and way.words in upstream.status.message
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("family", ["qwen", "starcoder", "deepseek", "codellama", "codestral"])
+@pytest.mark.parametrize("layout", ["auto", "psm", "spm"])
+def test_sentinels_are_those_of_the_prompt_style(
+    made: Make, ask: Any, family: str, layout: str
+) -> None:
+    names = [name for name in (f"fim-{family}", f"fim-{family}-spm") if name in STYLES]
+    orders = {STYLES[name].template.endswith("{prefix}"): name for name in names}
+    if layout != "auto" and (layout == "spm") not in orders:
+        pytest.skip(f"{family} has one order")
+    server, engine = made(fim=family, layout=layout, sentinels=True)
+    complete(engine, ask("def f(x):\n    return ", "\n\nprint(f(1))\n"))
+    [body] = server.bodies()
+    first = layout == "spm" or (layout == "auto" and family in ("starcoder", "codellama"))
+    style = STYLES[orders.get(first, names[0])]
+    wanted = style.render(prefix="def f(x):\n    return ", suffix="\n\nprint(f(1))\n")
+    assert body["prompt"] == wanted
+
+
+def test_infill_gets_the_text_around_the_cursor_and_other_files(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"})
+    secret = Snippet("settings.py", 'api_key = "abcdef0123456789abcdef"\n')
+    snippets = (Snippet("other.py", "x = 1\n"), secret)
+    complete(engine, ask("a = ", "\nb = 2\n", snippets=snippets, max_tokens=7))
+    [body] = server.bodies()
+    assert (body["input_prefix"], body["input_suffix"]) == ("a = ", "\nb = 2\n")
+    assert [one["filename"] for one in body["input_extra"]] == ["other.py", "settings.py"]
+    assert body["input_extra"][0]["text"] == "x = 1\n"
+    assert "abcdef0123456789" not in str(body) and "REDACTED" in body["input_extra"][1]["text"]
+    assert body["n_predict"] == 7 and body["cache_prompt"] is True and body["temperature"] == 0
+    assert body["t_max_predict_ms"] == 10_000
+
+
+def test_other_files_come_before_the_prompt_in_the_family_s_layout(made: Make, ask: Any) -> None:
+    server, engine = made(fim="qwen", sentinels=True)
+    snippets = (Snippet("b.py", "x\n"), Snippet("b.py", "y\n"))
+    path = "file:///home/me/src/a.py"
+    complete(engine, ask("a = ", "\n", snippets=snippets, path=path, repository="house"))
+    prompt = server.bodies()[0]["prompt"]
+    assert prompt.startswith(
+        "<|repo_name|>house\n<|file_sep|>b.py\nx\n\ny\n\n<|file_sep|>a.py\n<|fim_prefix|>a = "
+    )
+    assert "/home/me" not in prompt
+
+
+def test_a_document_never_spells_a_control_token() -> None:
+    marks = {
+        mark
+        for style in STYLES.values()
+        for mark in re.findall(r"<[^<>]+>|\[[A-Z]+\]", style.template)
+    }
+    marks |= {"<|im_start|>", "<|endoftext|>", "</s>", "<s>", "[INST]", "[/INST]", "<｜User｜>"}
+    marks |= {"<repo_name>", "<file_sep>", "<issue_start>", "<end_of_turn>", "<|file_sep|>"}
+    for mark in marks:
+        assert mark not in plain(f"x{mark}y{mark}{mark}"), mark
+        assert plain(f"x{mark}y").replace(" ", "") == f"x{mark}y".replace(" ", "")
+    for code in ("a < b > c", "List[INT]", "<div>", "<p>x</p>", "<code>", "x[I]", "a <| b |> c"):
+        assert plain(code) == code
+
+
+def test_while_one_types_the_prompt_s_beginning_stays(made: Make, ask: Any) -> None:
+    server, engine = made(ServerLimits(context_tokens=512), llama=True, routes={"infill"})
+    start = len(TEXT) // 2
+
+    async def typed() -> None:
+        for end in range(start, start + 150):
+            await engine.complete(ask(TEXT[:end], TEXT[start + 150 :]))
+
+    asyncio.run(typed())
+    prefixes = [body["input_prefix"] for body in server.bodies()]
+    grew = [later.startswith(earlier) for earlier, later in pairwise(prefixes)]
+    assert len(grew) == 149 and sum(grew) >= 145
+    assert all(len(prefix) > 512 for prefix in prefixes)  # and is not short
+    suffixes = {body["input_suffix"] for body in server.bodies()}
+    assert len(suffixes) == 1 and TEXT[start + 150 :].startswith(*suffixes)
+
+
+def test_secrets_leave_this_machine_in_no_prompt(ask: Any) -> None:
+    asked = ask('token = "ghp_0123456789012345678901234567890123456789"\nx = ', "\n")
+    assert "ghp_" in window(asked, 1000, remote=False).prefix
+    there = window(asked, 1000, remote=True)
+    assert "ghp_" not in there.prefix and there.prefix.endswith("\nx = ")
+
+
+def test_a_document_keeps_its_slot(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"})
+    for round_ in range(3):
+        for name in "abc":
+            complete(engine, ask(f"x{round_} = ", document=name))
+    slots = [body["id_slot"] for body in server.bodies()]
+    assert all(slot in range(4) for slot in slots)
+    # The script's cache is always empty, so that a slot is left as soon as that is noticed.
+    assert len(set(slots[:3])) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "prefix", "wanted"),
+    [
+        ("return x", "    ", "return x"),
+        ("```python\nreturn x\n```", "    ", "return x"),
+        ("Sure:\n", "", "Sure:\n"),
+        ("    return x", "def f():\n    ", "return x"),
+        ("x = 1 + 2", "x = 1", " + 2"),
+        ("```py\nx = 1 + 2\n```\nThis adds.", "y = 0\n    x = 1", " + 2"),
+        ("```", "", ""),
+        ("<CURSOR>1", "", "1"),
+    ],
+)
+def test_what_a_chat_model_answers(answer: str, prefix: str, wanted: str) -> None:
+    assert code_of(answer, prefix) == wanted
+
+
+def test_chat_is_asked_around_the_cursor(made: Make, ask: Any) -> None:
+    server, engine = made(
+        routes={"chat"}, pieces=lambda _: ["```python\n", "return ", "x + 1\n", "```\nDone."]
+    )
+    [answer] = complete(engine, ask("def f(x):\n    ", "\n\nf(1)\n", multiline="auto"))
+    assert answer.text == "return x + 1"
+    [body] = server.bodies()
+    assert "def f(x):\n    <CURSOR>\n\nf(1)\n" in body["messages"][-1]["content"]
+
+
+# ------------------------------------------------------------------ the engine's own rules hold
+
+
+def test_a_suggestion_ends_where_the_rule_says_and_the_connection_with_it(
+    made: Make, ask: Any
+) -> None:
+    words = ["    ", "return", " x", "\n", "\n", "print", "(1)", "\n"] + ["more "] * 500
+    server, engine = made(pieces=lambda _: words, wait=0.002)
+    [answer] = complete(engine, ask("def f(x):\n", "", multiline="auto", max_tokens=512))
+    assert answer.text == "    return x" and answer.candidates[0].finish_reason == "stop"
+    until = time.monotonic() + 5
+    while not server.left and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.left == 1 and server.sent < 100
+
+
+def test_typed_as_suggested_asks_nobody(made: Make, ask: Any) -> None:
+    server, engine = made(pieces=lambda _: ["value + 1"])
+    [first] = complete(engine, ask("x = ", multiline="auto"))
+    [second] = complete(engine, ask("x = val", multiline="auto"))
+    assert (first.text, second.text) == ("value + 1", "ue + 1")
+    assert second.from_suggestion and len(server.bodies()) == 1
+
+
+def test_the_latest_request_of_a_document_wins_and_the_others_are_closed(
+    made: Make, ask: Any
+) -> None:
+    server, engine = made(pieces=lambda _: ["word "] * 20, wait=0.02)
+
+    async def run() -> list[Any]:
+        tasks = []
+        for number in range(5):
+            tasks.append(asyncio.ensure_future(engine.complete(ask("x" * (number + 1)))))
+            await asyncio.sleep(0.06)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *older, latest = asyncio.run(run())
+    assert all(isinstance(answer, Superseded) for answer in older)
+    assert latest.text == "word " * 20
+    until = time.monotonic() + 5
+    while server.left < 4 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert server.left == 4 and server.sent < 60
+
+
+def test_candidates_are_different_and_the_first_is_the_greedy_one(made: Make, ask: Any) -> None:
+    def pieces(body: dict[str, Any]) -> list[str]:
+        return ["greedy"] if not body["temperature"] else [f"drawn {body['seed'] % 2}"]
+
+    server, engine = made(pieces=pieces)
+    [answer] = complete(engine, ask("x = ", candidates=4))
+    texts = [candidate.text for candidate in answer.candidates]
+    assert texts[0] == "greedy" and sorted(texts[1:]) == ["drawn 0", "drawn 1"]
+    assert len({body.get("seed") for body in server.bodies()}) == 4
+
+
+def test_text_is_streamed_up_to_its_end(made: Make, ask: Any) -> None:
+    _, engine = made(pieces=lambda _: ["one", " two STOP three", " four"])
+    shown: list[str] = []
+
+    async def run() -> str:
+        asked = ask("x", stop=("STOP",), max_tokens=64)
+        return (await engine.complete(asked, shown.append)).text
+
+    assert asyncio.run(run()) == "one two " == "".join(shown)
+
+
+def test_unsafe_characters_do_not_come_through(made: Make, ask: Any) -> None:
+    _, engine = made(pieces=lambda _: ["a\x1b[31m", "\u202eb"])
+    [answer] = complete(engine, ask("x"))
+    assert answer.text == "a[31mb"
+
+
+def test_warm_ups_give_way(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"}, pieces=lambda _: ["w"] * 50, wait=0.05)
+
+    async def run() -> str:
+        engine.warm_up(ask("warm", document="w"))
+        await asyncio.sleep(0.2)
+        server.script.pieces = lambda _: ["real"]
+        return (await engine.complete(ask("x", document="r"))).text
+
+    began = time.monotonic()
+    assert asyncio.run(run()) == "real" and time.monotonic() - began < 2
+    warm, real = server.bodies()
+    assert (warm["n_predict"], real["n_predict"]) == (0, 8)
+
+
+# ------------------------------------------------------------------ a server that fails
+
+
+def test_a_server_that_dies_and_comes_back_loses_no_request(
+    made: Make, ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, engine = made(
+        llama=True, routes={"infill"}, wait=0.005,
+        pieces=lambda body: [body["input_prefix"][-3:], " is", " it"],
+    )  # fmt: skip
+    statuses: list[Status] = []
+    engine.model.on_status = statuses.append
+
+    async def client(number: int) -> None:
+        for turn in range(12):
+            text = f"{number:02}{turn % 10}"
+            answer = await engine.complete(ask(f"x = {text}", document=f"{number}"))
+            assert answer.text == f"{text} is it"
+            await asyncio.sleep(0.01)
+
+    async def run() -> None:
+        work = asyncio.gather(*(client(number) for number in range(8)))
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(server.stop)
+            await asyncio.sleep(0.4)
+            await asyncio.to_thread(server.start)
+        await work
+
+    with caplog.at_level(logging.WARNING, "codegen"):
+        asyncio.run(run())
+    kinds = [status.kind for status in statuses]
+    assert kinds == ["Warning", "Normal"] * (len(kinds) // 2) and len(kinds) in (2, 4)
+    assert len(caplog.records) == len(kinds) // 2  # one line each time
+    assert server.seen.count("/v1/models") <= 8  # no storm: a look now and then
+    assert engine.metrics.value("completions") == 96
+
+
+def test_a_server_that_stays_away_gives_nothing_and_is_not_remembered(made: Make, ask: Any) -> None:
+    server, engine = made(ServerLimits(deadline_s=0.6))
+    server.stop()
+    with pytest.raises(Unavailable, match="no answer within"):
+        complete(engine, ask("x = ", multiline="auto"))
+    assert engine.model.status.kind == "Warning"
+    server.start()
+    for _ in range(100):
+        if engine.model.status.kind == "Normal":
+            break
+        time.sleep(0.1)
+    [answer] = complete(engine, ask("x = ", multiline="auto"))
+    assert answer.text == "answer text" and not answer.from_suggestion
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        1,
+        JSONResponse({"error": {"message": "loading"}}, 503),
+        error(429, "slow down", Retry_After="0"),
+        HTMLResponse("<html>", 502),
+    ],
+)
+def test_what_failed_for_a_while_is_asked_again(made: Make, ask: Any, reply: Any) -> None:
+    server, engine = made(replies=[reply])
+    shown: list[str] = []
+
+    async def run() -> str:
+        return (await engine.complete(ask("x"), shown.append)).text
+
+    assert asyncio.run(run()) == "answer text" == "".join(shown)
+    assert len(server.bodies()) == 2 and engine.model.status.kind == "Normal"
+
+
+def test_a_prompt_that_is_too_long_is_sent_shorter(made: Make, ask: Any) -> None:
+    server, engine = made(replies=[error(400, "too long", "exceed_context_size_error")])
+    [answer] = complete(engine, ask(TEXT[:6000]))
+    first, second = (len(body["prompt"]) for body in server.bodies())
+    assert answer.text == "answer text" and second < first / 2
+
+
+def test_a_refusal_shows_no_words_that_may_quote_a_document(
+    made: Make, ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "your prompt 'secret words' is bad"
+    _, engine = made(replies=[error(400, words)] * 4)
+    for _ in range(2):
+        with pytest.raises(
+            Unavailable, match=r"refused a request: HTTP 400 \(some_error\)"
+        ) as found:
+            complete(engine, ask("secret words"))
+        assert "secret words" not in str(found.value)
+    assert len(caplog.records) == 1 and "secret words" not in caplog.text
+    assert engine.model.status.kind == "Warning"
+    assert complete(engine, ask("y"))[0].text == "answer text"
+    assert engine.model.status.kind == "Normal"
+
+
+def test_a_huge_answer_is_not_held(made: Make, ask: Any) -> None:
+    _, engine = made(ServerLimits(deadline_s=2), pieces=lambda _: ["x" * (2 << 20)] * 8)
+    with pytest.raises(Unavailable):
+        complete(engine, ask("x"))

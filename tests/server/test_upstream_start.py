@@ -1,0 +1,208 @@
+"""``codegen serve --upstream``: what is wrong at the start in one line, and the key nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.upstream_server import Script, UpstreamServer
+
+CODEGEN = str(Path(sys.executable).with_name("codegen"))
+KEY = "sk-0123456789abcdefghij"
+NO_PORT = "http://127.0.0.1:9/v1"  # discard: nobody listens there
+
+
+@pytest.fixture
+def server() -> Iterator[UpstreamServer]:
+    server = UpstreamServer(Script(models=["coder", "talker"], key=KEY))
+    yield server
+    server.stop()
+
+
+def run(kind: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CODEGEN, "serve", kind, *options],
+        env={**os.environ, "THE_KEY": KEY, **environment},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("upstream", "options", "code", "words"),
+    [
+        ("localhost:8080", [], 2, "no http or https URL"),
+        ("http://user:word@127.0.0.1/v1", [], 2, "has a user"),
+        (NO_PORT, [], 1, "does not answer: no connection (Connection refused)"),
+        ("{url}", [], 1, "refuses the API key: HTTP 401"),
+        ("{url}", ["--api-key-env", "NOT_SET"], 2, "NOT_SET is not set"),
+        ("{url}", ["--api-key-env", "WRONG"], 1, "refuses the API key: HTTP 401"),
+        ("{url}", ["--api-key-env", "THE_KEY"], 2, "has several models: coder, talker"),
+        ("{url}", ["--api-key-env", "THE_KEY", "--model", "codr"], 1, "Did you mean 'coder'?"),
+        ("{url}", ["--api-key-env", "THE_KEY", "--model", "coder", "--fim", "infill"], 1,
+         "offers no completions by --fim infill"),
+        ("{page}", ["--model", "coder"], 1, "does not speak OpenAI's protocol"),
+        ("{url}/more", ["--api-key-env", "THE_KEY"], 1, "lists no models"),
+        ("{url}", ["--threads", "3"], 2, "--threads cannot be used with --upstream"),
+        ("", ["--fim", "qwen"], 2, "--fim cannot be used with a transformers model"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(
+    server: UpstreamServer, upstream: str, options: list[str], code: int, words: str
+) -> None:
+    page = f"http://127.0.0.1:{server.port}/page"
+    given = ["--upstream", upstream.format(url=server.url, page=page)] if upstream else []
+    done = run("http", "--port", "0", *given, *options, WRONG="sk-wrong-0123456789")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert KEY not in done.stderr and "sk-wrong" not in done.stderr and "word@" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n[["],
+)
+def test_a_server_that_speaks_something_else(raw: bytes) -> None:
+    import threading
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(4096)
+                connection.sendall(raw)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        done = run("http", "--upstream", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1 and "Error" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_named_endpoint(server: UpstreamServer, tmp_path: Path) -> None:
+    table = f'[here]\nurl = "{server.url}"\nmodel = "absent"\napi_key_env = "THE_KEY"\n'
+    (tmp_path / "models.toml").write_text(table)
+    done = run("http", "--port", "0", "--upstream", "here", CODEGEN_CONFIG=str(tmp_path))
+    assert done.returncode == 1 and "has no model 'absent'" in done.stderr  # the key was right
+    options = ["--upstream", "here", "--model", "talkr"]
+    done = run("http", "--port", "0", *options, CODEGEN_CONFIG=str(tmp_path))
+    assert done.returncode == 1 and "Did you mean 'talker'?" in done.stderr
+
+
+def _message(body: Any) -> bytes:
+    data = json.dumps({"jsonrpc": "2.0", **body}).encode()
+    return b"Content-Length: %d\r\n\r\n" % len(data) + data
+
+
+def _read(stream: Any) -> Any:
+    length = 0
+    while (line := stream.readline().strip()) or not length:
+        name, _, value = line.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+    return json.loads(stream.read(length))
+
+
+def test_an_editor_may_be_started_before_its_upstream(tmp_path: Path) -> None:
+    server = UpstreamServer(Script(llama=True, routes={"infill"}, key=KEY))
+    server.stop()
+    log = tmp_path / "log"
+    command = [CODEGEN, "serve", "lsp", "--upstream", server.url, "--api-key-env", "THE_KEY"]
+    process = subprocess.Popen(
+        [*command, "--log-file", str(log)],
+        env={**os.environ, "THE_KEY": KEY},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    seen: list[str] = []
+
+    def send(**body: Any) -> None:
+        assert process.stdin
+        process.stdin.write(_message(body))
+        process.stdin.flush()
+
+    def wait_for(method: str, words: str) -> None:
+        while True:
+            message = _read(process.stdout)
+            seen.append(json.dumps(message))
+            if message.get("method") == method and words in seen[-1]:
+                return
+
+    capabilities = {"textDocument": {"inlineCompletion": {}}}
+    try:
+        params: dict[str, Any] = {"capabilities": capabilities, "rootUri": None, "processId": None}
+        send(id=1, method="initialize", params=params)
+        send(method="initialized", params={})
+        wait_for("$/codegen/status", "does not answer")
+        assert '"Warning"' in seen[-1]
+        text = {"uri": "file:///a.py", "languageId": "python", "version": 1, "text": "x = \n"}
+        send(method="textDocument/didOpen", params={"textDocument": text})
+        asked = {"textDocument": {"uri": "file:///a.py"}, "position": {"line": 0, "character": 4}}
+        context = {"context": {"triggerKind": 1}}
+        send(id=2, method="textDocument/inlineCompletion", params={**asked, **context})
+        server.start()  # the request that waits is answered
+        while (answer := _read(process.stdout)).get("id") != 2:
+            seen.append(json.dumps(answer))
+        assert answer["result"]["items"][0]["insertText"] == "answer text"
+        assert any("is ready" in line and '"Normal"' in line for line in seen)
+        send(id=3, method="shutdown", params=None)
+        send(method="exit", params=None)
+        assert process.wait(timeout=30) == 0
+        shown = "".join(seen) + process.stderr.read().decode()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+        process.stderr.close()
+        server.stop()
+    assert log.stat().st_mode & 0o7777 and KEY not in log.read_text() and KEY not in shown
+    assert not any(KEY in argument for argument in process.args)  # type: ignore[union-attr]
+
+
+def test_a_server_over_http_with_torch_left_out(server: UpstreamServer) -> None:
+    """It starts in a moment, as nothing of a local model is loaded."""
+    command = [CODEGEN, "serve", "http", "--port", "0", "--no-token"]
+    command += ["--upstream", server.url, "--model", "coder", "--api-key-env", "THE_KEY"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "THE_KEY": KEY}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    try:
+        line = process.stderr.readline()
+        assert "Serving coder of" in line, line
+        address = line.split()[-1]
+        body = json.dumps({"prompt": "x = ", "suffix": "\n", "max_tokens": 4}).encode()
+        asked = urllib.request.Request(
+            f"{address}/v1/completions", body, {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            found = json.loads(answer.read())
+        assert found["choices"][0]["text"] == "answer text" and found["model"] == "coder"
+        assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
+        server.stop()
+        with urllib.request.urlopen(f"{address}/health", timeout=5) as health:
+            assert health.status == 200
+    finally:
+        process.terminate()
+        rest = process.stderr.read()
+        process.wait(timeout=30)
+        process.stderr.close()
+    assert KEY not in rest

@@ -506,7 +506,7 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
     return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
 
 
-def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, object]:
+def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
     """How the best program, and the majority of the best, do on other problems.
 
     Returns:

@@ -54,7 +54,7 @@ class Skip(Exception):
         super().__init__(detail)
 
 
-def config_of(generator: TextGenerator) -> dict[str, object]:
+def config_of(generator: TextGenerator) -> dict[str, Any]:
     """A generator's configuration: what ``config()`` says, else its dataclass fields.
 
     Raises:

@@ -101,7 +101,7 @@ class Manifest:
     files: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
-    statistics: Mapping[str, object] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
     removed: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT

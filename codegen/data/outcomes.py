@@ -215,7 +215,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, _raise_out_of_time)
+    previous: Callable[..., object] | int | None = signal.signal(signal.SIGALRM, _raise_out_of_time)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

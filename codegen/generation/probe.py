@@ -26,6 +26,7 @@ from codegen.generation.openai import (
 
 State = Literal["yes", "no", "ignored", "unknown"]
 
+_SHOWN = 8  # names of models
 _PROMPT = "def add(a, b):\n"
 _SUFFIX = "\n\n\ndef subtract(a, b):\n    return a - b\n"
 _QUESTION = "Write ten random words."
@@ -68,7 +69,9 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     else:
         yield Found("reachable", "yes")
         state: State = "yes" if endpoint.model in listed else "no"
-        yield Found("models", state, ", ".join(listed) or "the server lists none")
+        more = f" and {len(listed) - _SHOWN} others" if len(listed) > _SHOWN else ""
+        names = ", ".join(listed[:_SHOWN]) + more
+        yield Found("models", state, names or "the server lists none")
     ask = _Asking(backend)
     text = yield from _tried("text", lambda: _answered(ask.text()))
     chat = yield from _tried("chat", lambda: _answered(ask.chat()))

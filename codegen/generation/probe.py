@@ -1,8 +1,8 @@
 """What a server can do, found out by asking it: ``codegen models test``.
 
-Servers that speak OpenAI's protocol honour a field, refuse it, or ignore it in silence, and their
+Servers that speak OpenAI's protocol honor a field, refuse it, or ignore it in silence, and their
 documentation does not say which. So each capability is tried by a small request whose response
-tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honoured gives one text
+tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honored gives one text
 twice and, with another seed, another text.
 
 Limit: a capability is tried once, so a busy server may fail a probe that it would pass later.

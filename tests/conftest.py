@@ -8,9 +8,10 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,31 @@ def llama_server(embedded_gguf: Path) -> Iterator[LlamaServer]:
     server = LlamaServer(embedded_gguf, LlamaOptions(slots=2, context=2048, threads=1))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def pip_install(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Mapping[str, str]], str]:
+    """Installs a package (its pyproject.toml and other files) into a folder for PYTHONPATH."""
+
+    def install(pyproject: str, files: Mapping[str, str]) -> str:
+        project = tmp_path_factory.mktemp("project")
+        system = (
+            '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        )
+        for name, content in {"pyproject.toml": system + pyproject, **files}.items():
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_text(content, encoding="utf-8")
+        target = str(tmp_path_factory.mktemp("target"))
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps",
+             "--no-index", "--disable-pip-version-check", "--target", target, project],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        return target
+
+    return install
 
 
 @pytest.fixture(scope="session")

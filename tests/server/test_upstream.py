@@ -493,6 +493,28 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     assert engine.model.status.kind == "Normal"
 
 
+def test_a_server_that_repeats_the_key(
+    made: Make, ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "sk-repeated-0123456789"
+    repeats = error(400, f"Bearer {key} is bad", key)
+    _, engine = made(key=key, replies=[repeats])
+    with pytest.raises(Unavailable) as refused:
+        complete(engine, ask("x"))
+    said = [str(refused.value), engine.model.status.message, caplog.text]
+    moved = JSONResponse({}, 307, headers={"Location": f"http://127.0.0.1:9/?key={key}"})
+    for fault in (repeats, moved):
+        server = UpstreamServer(Script(key=key, fault=fault))
+        try:
+            with pytest.raises(CodegenError) as failed:
+                Upstream(server.url, key=key).check()
+        finally:
+            server.stop()
+        said.append(str(failed.value))
+    assert all(text and key not in text for text in said), said
+    assert server.seen == ["/v1/models"]  # it did not follow
+
+
 @pytest.mark.parametrize("drips", [False, True])
 def test_a_server_that_is_too_slow_at_the_start(
     drips: bool, monkeypatch: pytest.MonkeyPatch

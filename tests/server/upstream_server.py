@@ -32,6 +32,7 @@ class Script:
         sentinels: whether sentinels are one token each.
         template: tokens that are put around a prompt of text completions.
         key: that is required, if any.
+        fault: what ``/v1/models`` answers instead.
         pieces: of the answer to a body.
         wait: seconds before each piece.
         replies: that come first, one a completion request; a number of pieces cuts the stream off
@@ -45,6 +46,7 @@ class Script:
     sentinels: bool = False
     template: int = 0
     key: str = ""
+    fault: Response | None = None
     pieces: Callable[[dict[str, Any]], list[str]] = lambda body: ["answer", " text"]
     wait: float = 0.0
     replies: list[Response | int] = field(default_factory=list)
@@ -126,6 +128,8 @@ class UpstreamServer:
     async def _models(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
+        if self.script.fault:
+            return self.script.fault
         if self.script.models is None:
             return error(404, "no such route")
         rows = [{"id": name, "object": "model"} for name in self.script.models]

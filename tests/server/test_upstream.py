@@ -242,15 +242,39 @@ def test_any_part_of_a_stream_is_read(row: dict[str, Any]) -> None:
     assert isinstance(text, str) and finish in (None, "length", "eos")
 
 
-def test_a_document_keeps_its_slot(made: Make, ask: Any) -> None:
-    server, engine = made(llama=True, routes={"infill"})
+def test_documents_keep_slots_of_their_own(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"}, slots=4, cached=True)
+    other = Upstream(server.url)
+    other.check()
+    engines = [engine, CompletionEngine(other)]
+    try:
+        for round_ in range(3):
+            for one in engines:  # another editor's server
+                for name in "ab":
+                    complete(one, ask(f"x = [{round_}, ", document=name))
+        slots = [body["id_slot"] for body in server.bodies()]
+        assert sorted(slots[:4]) == [0, 1, 2, 3] and slots == slots[:4] * 3
+        engine.close(ask("", document="a").key)
+        complete(engine, ask("new = ", document="c"))
+        assert server.bodies()[-1]["id_slot"] == slots[0]  # used longest ago
+    finally:
+        engines[1].stop()
+
+
+def test_a_slot_that_others_use_is_left(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"}, slots=4)  # nothing is ever cached
     for round_ in range(3):
-        for name in "abc":
-            complete(engine, ask(f"x{round_} = ", document=name))
+        complete(engine, ask(f"x = [{round_}, "))
     slots = [body["id_slot"] for body in server.bodies()]
-    assert all(slot in range(4) for slot in slots)
-    # The script's cache is always empty, so that a slot is left as soon as that is noticed.
-    assert len(set(slots[:3])) == 3
+    assert slots[0] == slots[1] != slots[2]
+
+
+def test_a_server_that_hides_its_slots_chooses(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"})
+    complete(engine, ask("x = "))
+    complete(engine, ask("x = y"))
+    assert [body["id_slot"] for body in server.bodies()] == [-1, -1]
+    assert server.seen.count("/slots") <= 1
 
 
 @pytest.mark.parametrize(

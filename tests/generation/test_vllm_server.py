@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,49 @@ def test_seeds_are_honoured(endpoint: Endpoint) -> None:
     assert first == again[::-1] and len(set(first)) > 1
     other = [one.text for one in done(endpoint.open(), requests, temperature=1.5, seed=1)]
     assert other != first
+
+
+def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> None:
+    """In the text and in the chat layout, against one forward pass over the whole text."""
+    tokenizer: Any = ours.loaded.tokenizer
+    requests = [replace(request, logprobs=2) for request in REQUESTS]
+    for made in done(endpoint.open(), requests):
+        rows = made.meta["logprobs"]
+        assert "".join(row["token"] for row in rows).startswith(made.text)
+        if made.request.chat:
+            continue
+        prompt = tokenizer(made.request.prompt).input_ids
+        with torch.inference_mode():
+            logs = ours.loaded.model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        best = logs.topk(2).values.tolist()
+        assert rows[0]["logprob"] == pytest.approx(best[0], abs=1e-3)
+        assert sorted((one["logprob"] for one in rows[0]["top_logprobs"]), reverse=True) == (
+            pytest.approx(best, abs=1e-3)
+        )
+
+
+def test_the_editor_s_server_in_front_of_it(url: str, ours: TransformersBackend) -> None:
+    """Text at the cursor is the model's continuation, up to the line's end."""
+    import asyncio
+
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.requests import CompletionRequest, DocumentKey, ServerLimits
+    from codegen.server.upstream import Upstream
+
+    limits = ServerLimits(context_tokens=256, deadline_s=120, requests_per_s=1e6)
+    upstream = Upstream(url, key=KEY, model="tiny", limits=limits)
+    upstream.check()
+    engine = CompletionEngine(upstream, limits)
+    try:
+        asked = CompletionRequest(
+            DocumentKey("test", "", "a.py"), PROMPTS[0], "", language="python", multiline=None,
+            params=SamplingParams(max_new_tokens=8),
+        )  # fmt: skip
+        answer = asyncio.run(engine.complete(asked))
+    finally:
+        engine.stop()
+    (expected,) = done(ours, REQUESTS[:1], max_new_tokens=8)
+    assert answer.text and expected.text.startswith(answer.text)
 
 
 def test_mistakes_are_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

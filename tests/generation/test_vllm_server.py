@@ -121,7 +121,7 @@ def test_stop_strings_and_streams(endpoint: Endpoint, ours: TransformersBackend)
         assert one.text == streamed[one.number] == expected[one.number].text
 
 
-def test_seeds_are_honoured(endpoint: Endpoint) -> None:
+def test_seeds_are_honored(endpoint: Endpoint) -> None:
     requests = [Request(PROMPTS[0], problem_id="one", index=i, heal=False) for i in range(4)]
     first = [one.text for one in done(endpoint.open(), requests, temperature=1.5)]
     again = [one.text for one in done(endpoint.open(), requests[::-1], temperature=1.5)]
@@ -147,30 +147,6 @@ def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> Non
         assert sorted((one["logprob"] for one in rows[0]["top_logprobs"]), reverse=True) == (
             pytest.approx(best, abs=1e-3)
         )
-
-
-def test_the_editor_s_server_in_front_of_it(url: str, ours: TransformersBackend) -> None:
-    """Text at the cursor is the model's continuation, up to the line's end."""
-    import asyncio
-
-    from codegen.server.engine import CompletionEngine
-    from codegen.server.requests import CompletionRequest, DocumentKey, ServerLimits
-    from codegen.server.upstream import Upstream
-
-    limits = ServerLimits(context_tokens=256, deadline_s=120, requests_per_s=1e6)
-    upstream = Upstream(url, key=KEY, model="tiny", limits=limits)
-    upstream.check()
-    engine = CompletionEngine(upstream, limits)
-    try:
-        asked = CompletionRequest(
-            DocumentKey("test", "", "a.py"), PROMPTS[0], "", language="python", multiline=None,
-            params=SamplingParams(max_new_tokens=8),
-        )  # fmt: skip
-        answer = asyncio.run(engine.complete(asked))
-    finally:
-        engine.stop()
-    (expected,) = done(ours, REQUESTS[:1], max_new_tokens=8)
-    assert answer.text and expected.text.startswith(answer.text)
 
 
 def test_mistakes_are_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_figures(
     }  # fmt: skip
     first = context.run(parts="recall,exact", recall_lines=6, **options)
     assert first["recall"] == 1.0
-    assert first["found"]["history"]["edits"]["new_name"] == 1.0  # type: ignore
+    assert first["found"]["history"]["edits"]["new_name"] > 0.5  # type: ignore
     assert first["found"]["first"]["none"]["definition"] == 0.0  # type: ignore
     lines: Any = first["lines"]
     assert {kind: cells["none"]["n"] for kind, cells in lines.items()} == {

@@ -37,6 +37,11 @@ class Pass(Protocol):
         """Tokens a row that it encodes."""
         ...
 
+    @property
+    def keep(self) -> int:
+        """For how many of a row's last tokens logits are wanted."""
+        ...
+
     def run(self) -> torch.Tensor:
         """Runs it; its logits."""
         ...

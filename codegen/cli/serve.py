@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -147,6 +148,12 @@ class HttpOptions(EngineOptions):
         "Read the access token from this file, or write it there if it is new.",
         metavar="FILE",
     )
+    conversation: int = setting(
+        8192,
+        "Tokens of a conversation, its answer included, of a model in this process.",
+        ge=64,
+        le=1_000_000,
+    )
     no_token: bool = setting(False, "Disable authentication (loopback only).")
     origin: tuple[str, ...] = setting(
         (), "Allow requests from this web origin: http://localhost:8888. Repeatable.", metavar="URL"
@@ -166,12 +173,14 @@ class HttpOptions(EngineOptions):
 @command(
     group=serve,
     has_json=False,
-    short_help="HTTP server: the APIs of OpenAI, llama.cpp and Tabby.",
+    short_help="HTTP server: the APIs of OpenAI, llama.cpp, Ollama and others.",
     example="codegen serve http --port 8012",
 )
 @options(HttpOptions, "given")
 def http(given: HttpOptions) -> None:
-    """Serve plug-ins over HTTP: /v1/completions, /infill, Tabby's API.
+    """Serve plug-ins and API clients over HTTP: completions, infilling and chat.
+
+    Routes of OpenAI, Mistral, DeepSeek, llama.cpp, Ollama and Tabby; docs/editor.md lists them.
 
     Clients authenticate with the token that is printed at the start: Authorization: Bearer TOKEN.
     """
@@ -208,6 +217,8 @@ def http(given: HttpOptions) -> None:
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
     shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
     echo(f"Serving {shown} at {where}", err=True)
+    if given.upstream:
+        echo(engine.model.status.message, err=True)
     if token and token_file:
         echo(f"The token is in {token_file}", err=True)
     else:
@@ -234,6 +245,8 @@ def _engine(given: EngineOptions, patient: bool = False) -> CompletionEngine:
     from codegen.server.requests import ServerLimits
 
     limits = ServerLimits(context_tokens=given.context, cache_bytes=given.cache_mib << 20)
+    if isinstance(given, HttpOptions):
+        limits = replace(limits, conversation_tokens=given.conversation)
     if given.upstream:
         return CompletionEngine(_upstream(given, limits, patient), limits)
     from codegen.models.gguf import find_gguf

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from codegen.decoding.drafts import Context, Drafter, Planner, SuffixDrafter
+from codegen.decoding.drafts import Context, CursorDrafter, Drafter, Planner, SuffixDrafter
 from codegen.decoding.editing import EditableCache, EditedRow
 from codegen.decoding.loop import Batch, Row, Strategy, Walk
 from codegen.decoding.passes import Passes
@@ -208,7 +208,7 @@ class CandidateSearch:
             )  # fmt: skip
             yield from strategy.rounds(batch)
             if isinstance(strategy, _Chosen):
-                drafted, right = strategy.tallies[0].get("cursor", (0, 0))
+                drafted, right = strategy.predicted
                 self.accepted += right
                 self.rejected += drafted - right
         if path.finish != "stop":
@@ -243,12 +243,17 @@ class _Chosen(Speculation):
         request, model = search.request, search.model
         self.search, self.request, self.path = search, request, path
         if request.prediction:
-            drafter: Drafter = model.drafters.chain(("cursor", "suffix"))
+            drafter: Drafter = CursorDrafter(model.drafters.line_ends)
             context, limit = model.drafters.context(request.prediction), model.chunk - 1
         else:
             drafter = SuffixDrafter(search.past, min_match=2)
             context, limit = Context(), _DRAFT
         super().__init__([drafter], [context], limit=limit, planner=search.planner)
+
+    @property
+    def predicted(self) -> Sequence[int]:
+        """How many tokens of the prediction were verified, and how many were right."""
+        return self.tallies[0].get("", (0, 0)) if self.request.prediction else (0, 0)
 
     def verify(self, batch: Batch, trees: Trees, logits: torch.Tensor) -> list[Walk]:
         """See :class:`Strategy`. A token is chosen only once it is reached, as is a doubt."""

@@ -365,15 +365,18 @@ class Schedule:
         if these:
             began = time.thread_time()
             results = _run([one.request for one in these])
-            self._measure([one.request.size for one in these], time.thread_time() - began)
+            self._measure([one.request for one in these], time.thread_time() - began)
             over += [self._resume(*both) for both in zip(these, results, strict=True)]
         return [one for one in over if one is not None]
 
-    def _measure(self, sizes: Sequence[int], seconds: float) -> None:
+    def _measure(self, requests: Sequence[Pass], seconds: float) -> None:
         """Learns from a round: what passes that decode cost, or a token of a context."""
-        if max(sizes) <= _FEW:
+        sizes = [one.size for one in requests]
+        # A pass that decodes wants logits for each of its tokens.
+        decoding = [one.size <= _FEW or one.keep == one.size for one in requests]
+        if all(decoding):
             self.costs.add(1, sum(sizes), seconds)
-        elif min(sizes) > _FEW:
+        elif not any(decoding):
             self.costs.add_prompt(sum(sizes), seconds)
 
     def _next(self) -> list[_Running]:

@@ -176,7 +176,7 @@ class Fake:
     def work(self) -> Iterator[Any]:
         try:
             for size in self.sizes:
-                yield SimpleNamespace(size=size, name=self.name, cache=None)
+                yield SimpleNamespace(size=size, keep=1, name=self.name, cache=None)
         finally:
             self.ended = True
         return self.name  # type: ignore[return-value]

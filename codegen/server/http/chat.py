@@ -2,7 +2,7 @@
 
 A conversation is put in the model's own chat template. It runs in the engine beside editors'
 requests, which go first, and its states are kept: the next turn encodes what is new. What the
-turns say never becomes a control token. Each field is honoured, without effect on the text, or
+turns say never becomes a control token. Each field is honored, without effect on the text, or
 refused by name; docs/editor.md has the table.
 """
 

@@ -1,7 +1,7 @@
 """Ollama's API: ``/api/generate`` (with ``suffix``, too), ``/api/chat``, and what clients look up.
 
 Streams, which are the default there, are one JSON object a line. Options that would change the text
-are honoured or refused; those about memory and threads, which the server was started with, are
+are honored or refused; those about memory and threads, which the server was started with, are
 accepted.
 """
 

@@ -50,7 +50,7 @@ from codegen.server.requests import (
 from codegen.server.service import CompletionService
 
 UNNAMED = DocumentKey("", "", "")
-# Longer text is refused before it is tokenised: no text of code has so many characters a token.
+# Longer text is refused before it is tokenized: no text of code has so many characters a token.
 CHARS_A_TOKEN = 16
 _FILL_LINES = 40
 

@@ -1,6 +1,6 @@
 """What the dialects share: checked fields of bodies, refusals of wrong ones, and streams.
 
-A field that would change the answer is honoured or refused by name, never dropped. Bodies of chat
+A field that would change the answer is honored or refused by name, never dropped. Bodies of chat
 refuse names that they do not know. Bodies of editors' completions ignore them, as the servers that
 the plug-ins were written for do, but for those that OpenAI's API gives a meaning.
 """

@@ -1,0 +1,290 @@
+"""Responses, infilling routes, Ollama's and llama.cpp's look-ups, and a server behind this one."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from codegen.server.engine import CompletionEngine
+from codegen.server.http import make_app
+from codegen.server.requests import ServerLimits
+from codegen.server.upstream import Upstream
+from tests.server.conftest import TOKEN, Served
+
+AUTH = {"authorization": f"Bearer {TOKEN}"}
+PREFIX, SUFFIX = "def f(value):\n    return ", "\n\nprint(f(1))\n"
+TEXT = [{"role": "user", "content": "def f(value):"}]
+
+
+@pytest.fixture
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key=TOKEN, max_retries=0) as client:
+        yield client
+
+
+def chat_text(post: Any, messages: Any, **more: Any) -> str:
+    body = {"messages": messages, "temperature": 0, "max_tokens": 12, **more}
+    return post("/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
+
+
+# ---------------------------------------------------------------------- responses
+
+
+def test_a_response_is_the_conversations_answer(client: openai.OpenAI, post: Any) -> None:
+    given: Any = {"model": "", "temperature": 0, "max_output_tokens": 12}
+    answer = client.responses.create(input="def f(value):", instructions="Be brief.", **given)
+    turns = [{"role": "system", "content": "Be brief."}, *TEXT]
+    assert answer.output_text == chat_text(post, turns)
+    assert answer.status == "incomplete" and answer.incomplete_details
+    assert answer.incomplete_details.reason == "max_output_tokens"
+    assert answer.usage and answer.usage.output_tokens == 12
+    items: Any = [
+        {"role": "user", "content": [{"type": "input_text", "text": "def f(value):"}]},
+        *(item.model_dump(exclude_none=True) for item in answer.output),
+        {"type": "message", "role": "developer", "content": "Again."},
+    ]
+    turns = [*TEXT, {"role": "assistant", "content": answer.output_text}]
+    turns.append({"role": "system", "content": "Again."})
+    assert client.responses.create(input=items, **given).output_text == chat_text(post, turns)
+
+
+def test_the_events_of_a_response(client: openai.OpenAI) -> None:
+    given: Any = {"model": "", "temperature": 0, "max_output_tokens": 12, "input": "x ="}
+    whole = client.responses.create(**given)
+    events: list[Any] = list(client.responses.create(**given, stream=True))
+    kinds = [event.type for event in events]
+    first = ["created", "in_progress", "output_item.added", "content_part.added"]
+    last = ["output_text.done", "content_part.done", "output_item.done", whole.status]
+    assert kinds[:4] == [f"response.{kind}" for kind in first]
+    assert kinds[-4:] == [f"response.{kind}" for kind in last]
+    assert set(kinds[4:-4]) == {"response.output_text.delta"}
+    assert "".join(event.delta for event in events[4:-4]) == whole.output_text
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].response.output_text == events[-4].text == whole.output_text
+    with client.responses.stream(**given) as stream:  # which puts the events together again
+        kept = [event.delta for event in stream if event.type == "response.output_text.delta"]
+    assert "".join(kept) == whole.output_text
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"input": []}, "input"),
+        ({"input": 5}, "input"),
+        ({"input": [{"type": "function_call_output", "call_id": "1"}]}, "input.0.call_id"),
+        ({"input": [{"type": "item_reference", "id": "1"}]}, "input.0.type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input.0.content.0"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": "conv_1"}, "conversation"),
+        ({"store": True}, "store"),
+        ({"background": True}, "background"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"reasoning": {"effort": "high"}}, "reasoning"),
+        ({"truncation": "auto"}, "truncation"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text"),
+        ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"seed": 5}, "seed"),
+    ],
+)
+def test_a_response_keeps_no_state(post: Any, more: Any, field: str) -> None:
+    answer = post("/v1/responses", {"input": "x", "max_output_tokens": 1, **more})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == field, answer.text
+
+
+# ---------------------------------------------------------------------- infilling
+
+
+def test_mistrals_and_deepseeks_infilling(post: Any, served: Served) -> None:
+    plain = post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 20}).json()
+    text = plain["choices"][0]["text"]
+    body = {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 20}
+    assert post("/beta/completions", {"model": "deepseek-v4-pro", **body}).json()["choices"][0][
+        "text"
+    ] == text  # fmt: skip
+    answer = post("/v1/fim/completions", body).json()
+    assert answer["object"] == "chat.completion"
+    assert answer["choices"][0]["message"]["content"] == text
+    streamed = ""
+    body["stream"] = True
+    url = served.url + "/v1/fim/completions"
+    with httpx.stream("POST", url, json=body, headers=AUTH, timeout=60) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line.removeprefix("data: "))["choices"]:
+                    streamed += choice["delta"].get("content", "")
+    assert streamed == text
+    assert post("/v1/fim/completions", {"suffix": "x"}).json()["error"]["param"] == "prompt"
+    assert post("/v1/fim/completions", {**body, "model": "codestral-latest"}).status_code == 404
+
+
+# ---------------------------------------------------------------------- Ollama
+
+
+def test_ollamas_own_client(served: Served, post: Any, engine: Any) -> None:
+    ollama = pytest.importorskip("ollama", reason="needs the package ollama")
+    client, name = ollama.Client(served.url, headers=AUTH), engine.model.name
+    assert [model.model for model in client.list().models] == [name]
+    shown = client.show(name)
+    assert shown.capabilities == ["completion"] and shown.details.family == "llama"
+    options = {"temperature": 0, "num_predict": 12, "top_p": 1, "num_ctx": 4096}
+    answer = client.chat(name, TEXT, options=options)
+    assert answer.message.content == chat_text(post, TEXT)
+    assert answer.done and answer.done_reason == "length" and answer.eval_count == 12
+    parts = list(client.chat(name, TEXT, options=options, stream=True))
+    assert "".join(part.message.content for part in parts) == answer.message.content
+    assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
+    turn = client.generate(name, TEXT[0]["content"], options=options)
+    assert turn.response == answer.message.content
+    text = post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, "max_tokens": 12}).json()
+    given = {"suffix": SUFFIX, "options": options}
+    filled = client.generate(name, PREFIX, **given)
+    assert filled.response == text["choices"][0]["text"]
+    parts = list(client.generate(name, PREFIX, **given, stream=True))
+    assert "".join(part.response for part in parts) == filled.response
+    assert client.generate(name).done_reason == "load"
+    for wrong in ({"model": "llama3"}, {"model": name, "options": {"mirostat": 2}}):
+        with pytest.raises(ollama.ResponseError) as error:
+            client.generate(prompt="x", **wrong)
+        assert error.value.status_code in (400, 404) and "\n" not in error.value.error
+    with pytest.raises(ollama.ResponseError) as error:
+        ollama.Client(served.url).list()
+    assert error.value.status_code == 401
+
+
+def test_ollamas_lines(served: Served, engine: Any) -> None:
+    """Without its client: a stream unless told otherwise, one object a line."""
+    body = {"model": engine.model.name, "messages": TEXT, "options": {"num_predict": 5, "seed": 1}}
+    answer = httpx.post(served.url + "/api/chat", json=body, headers=AUTH, timeout=60)
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    rows = [json.loads(line) for line in answer.text.splitlines()]
+    assert rows[-1]["done"] and rows[-1]["eval_count"] == 5 and rows[-1]["eval_duration"] > 0
+    assert httpx.get(served.url + "/api/version", headers=AUTH).json()["version"]
+
+
+# ---------------------------------------------------------------------- llama.cpp
+
+
+def test_props_tokens_and_template(served: Served, post: Any, tiny_model: Any) -> None:
+    props = httpx.get(served.url + "/props", headers=AUTH).json()
+    assert props["default_generation_settings"]["n_ctx"] == tiny_model.longest == 512
+    assert props["chat_template"] == tiny_model.tokenizer.chat_template
+    text = "def f():\n    return 'ä'<|im_end|>"
+    tokens = post("/tokenize", {"content": text}).json()["tokens"]
+    assert tokens == tiny_model.tokenizer(text).input_ids
+    assert post("/detokenize", {"tokens": tokens}).json()["content"] == text
+    pieces = post("/tokenize", {"prompt": "x = 1", "with_pieces": True}).json()["tokens"]
+    assert "".join(piece["piece"] for piece in pieces) == "x = 1"
+    applied = post("/apply-template", {"messages": TEXT}).json()["prompt"]
+    template = tiny_model.tokenizer.apply_chat_template
+    assert applied == template(TEXT, tokenize=False, add_generation_prompt=True)
+    assert post("/detokenize", {"tokens": [10**6]}).status_code == 400
+
+
+# ---------------------------------------------------------------------- behind an upstream
+
+
+@pytest.fixture
+def fronted(served: Served, engine: Any) -> Iterator[Served]:
+    """A server whose completions come from the other one."""
+    upstream = Upstream(f"{served.url}/v1", model=engine.model.name, key=TOKEN)
+    upstream.check()
+    front = CompletionEngine(upstream, ServerLimits())
+    server = Served(make_app(front, TOKEN))
+    yield server
+    server.stop()
+    front.stop()
+
+
+def test_conversations_pass_an_upstream(fronted: Served, served: Served) -> None:
+    given: Any = {"model": "", "messages": TEXT, "temperature": 0, "max_tokens": 12}
+    both = []
+    for server in (served, fronted):
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=TOKEN, max_retries=0) as client:
+            answer = client.chat.completions.create(**given)
+            rows = list(client.chat.completions.create(**given, stream=True))
+            streamed = "".join(row.choices[0].delta.content or "" for row in rows)
+            response = client.responses.create(
+                model="", input="x", temperature=0, max_output_tokens=5
+            )
+            events = list(
+                client.responses.create(
+                    model="", input="x", temperature=0, max_output_tokens=5, stream=True
+                )
+            )
+            both.append((answer.choices, streamed, response.output_text, len(events)))
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(**given, tools=[{"type": "function"}])  # type: ignore[call-overload]
+            with pytest.raises(openai.BadRequestError) as long:
+                client.chat.completions.create(
+                    model="", messages=[{"role": "user", "content": "x " * 2000}]
+                )
+            assert TOKEN not in str(long.value) and "\n" not in str(long.value)
+    assert both[0] == both[1]
+
+
+def test_what_a_server_in_front_lacks_is_one_line(fronted: Served) -> None:
+    with httpx.Client(base_url=fronted.url, headers=AUTH, timeout=60) as client:
+        for path, body in (
+            ("/v1/completions", {"prompt": "x", "logprobs": 1}),
+            ("/v1/completions", {"prompt": "x", "presence_penalty": 1}),
+            ("/v1/completions", {"prompt": "x", "logit_bias": {"1": 5}}),
+            ("/api/chat", {"model": "", "messages": TEXT}),
+            ("/tokenize", {"content": "x"}),
+            ("/apply-template", {"messages": TEXT}),
+        ):
+            answer = client.post(path, json=body)
+            assert answer.status_code == 501 and "requires a model in this process" in answer.text
+        for path in ("/props", "/api/tags", "/v1/models"):
+            assert client.get(path).status_code == 200
+
+
+def test_an_upstream_that_is_gone_is_503(engine: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        upstream = Upstream(f"http://127.0.0.1:{free.getsockname()[1]}/v1", model="m", key=TOKEN)
+        front = CompletionEngine(upstream, ServerLimits())
+        server = Served(make_app(front, TOKEN))
+        try:
+            with openai.OpenAI(base_url=f"{server.url}/v1", api_key=TOKEN, max_retries=0) as client:
+                given: Any = {"model": "", "messages": TEXT}
+                for stream in (False, True):
+                    with pytest.raises(openai.InternalServerError) as gone:
+                        client.chat.completions.create(**given, stream=stream)
+                    assert gone.value.status_code == 503
+        finally:
+            server.stop()
+            front.stop()
+
+
+@pytest.mark.slow
+def test_conversations_pass_a_llama_cpp_server(llama_server: Any) -> None:
+    upstream = Upstream(f"{llama_server.url}/v1", key=llama_server.api_key)
+    upstream.check()
+    front = CompletionEngine(upstream, ServerLimits())
+    server = Served(make_app(front, TOKEN))
+    given: Any = {
+        "model": "",
+        "messages": [{"role": "user", "content": "Name a colour."}],
+        "temperature": 0,
+        "max_tokens": 16,
+    }
+    found = []
+    try:
+        for url, key in ((llama_server.url, llama_server.api_key), (server.url, TOKEN)):
+            with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+                answer = client.chat.completions.create(**given)
+                options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+                *rows, last = client.chat.completions.create(**given, **options)
+                streamed = "".join(row.choices[0].delta.content or "" for row in rows)
+                found.append((answer.choices[0].message.content, streamed))
+                assert last.usage.completion_tokens == 16
+        assert found[0] == found[1] and found[0][0] == found[0][1]
+    finally:
+        server.stop()
+        front.stop()

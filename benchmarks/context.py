@@ -10,8 +10,8 @@ at most ``share`` (:mod:`codegen.server.workspace`):
   (:mod:`context_cases`) and each choice of pieces (``none``, one kind alone, ``all``) exact,
   similarity and their gains.
 - ``recall``: of lines of repositories with needed names, the share of these names whose definition
-  is among the pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere else, the
-  share that the pieces have. Neither depends on the model. Table ``found``: by kind of line and
+  is among the pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere
+  else, the share that the pieces have. Neither depends on the model. Table ``found``: by kind of line and
   choice, with ``overlap``: instead of BM25 the pieces whose identifiers are most like those around
   the cursor (Jaccard), as llama.vim compares its chunks.
 - ``keys``: lines are typed key by key with a request after each, as VS Code sends them, with pieces

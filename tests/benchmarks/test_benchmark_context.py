@@ -146,7 +146,7 @@ def test_figures(
     again = context.run(parts="exact", **options)
     assert again["lines"] == lines and sorted(journal.read_text().splitlines()) == sorted(rows)
     with pytest.raises(ResumeError, match="share"):
-        context.run(parts="exact", **options | {"share": 0.3})
+        context.run(parts="exact", **{**options, "share": 0.3})
     with pytest.raises(ConfigError, match="Unknown parts"):
         context.run(parts="everything", **options)
 

@@ -484,7 +484,11 @@ async def test_a_request_that_waited_does_not_overtake_a_newer_one(
     uri = (tmp_path / "shop/main.py").as_uri()
     session.open(uri, "python", 1, "from .cart import Cart\n\n")
     choose, slow = session.files.choose, threading.Event()
-    session.files._call(lambda _: slow.wait(20) and None)
+
+    def block(_: Any) -> None:
+        slow.wait(20)
+
+    session.files._call(block)
     old = session.snapshot(uri, Position(1, 0), automatic=True)
     assert old is not None
     waiting = asyncio.ensure_future(session.complete(old, automatic=True))

@@ -139,6 +139,8 @@ def run(
 
 def _folders(given: str, most: int) -> dict[str, Path]:
     """Names and folders of repositories."""
+    if given and not Path(given).is_dir():
+        raise ConfigError(f"{given} is not a folder.", "Name the folder of the repositories.")
     if given:
         found = {path.name: path for path in sorted(Path(given).iterdir()) if path.is_dir()}
     else:

@@ -303,6 +303,10 @@ def test_open_documents_as_they_are_now(tmp_path: Path, files: Workspace) -> Non
     files.edited(helper, 1)
     texts = "".join(snippet.text for snippet in chosen(files, main))
     assert "percent" in texts and "rate" not in texts
+    files.remove(tmp_path.as_uri())
+    assert chosen(files, main) == ()
+    files.add(tmp_path.as_uri())  # after the document was opened
+    assert "percent" in "".join(snippet.text for snippet in chosen(files, main))
     files.closed(helper)
     assert chosen(files, main) == ()
 

@@ -156,7 +156,7 @@ def _answer(
 def _direct(
     family: Family, items: Sequence[Item], backend: Backend
 ) -> Iterator[tuple[int, Answered]]:
-    from codegen.cogex.literals import normalised
+    from codegen.cogex.literals import normalized
     from codegen.generation.protocol import Decoder, Request, SamplingParams, samples
 
     shown = [family.item("train", number) for number in range(_SHOTS)]
@@ -168,7 +168,7 @@ def _direct(
     ]
     for sample in samples(backend, requests, SamplingParams(_ANSWER_TOKENS), Decoder()):
         number = int(sample.problem_id)
-        right = normalised(sample.completion) == normalised(items[number].answer)
+        right = normalized(sample.completion) == normalized(items[number].answer)
         yield number, Answered(right, "", 0, 0)
 
 
@@ -201,19 +201,19 @@ def _judged(emulation: Any, item: Item, sandbox: Any) -> Answered:
     from codegen.cogex import Invalid, parse_program
     from codegen.cogex.faithfulness import faithfulness
     from codegen.cogex.hybrid import LeafCall, run_hybrid
-    from codegen.cogex.literals import normalised
+    from codegen.cogex.literals import normalized
 
     def unknown(_: LeafCall) -> Any:
         raise Invalid("no_output")
 
-    right = not emulation.failure and normalised(emulation.answer) == normalised(item.answer)
+    right = not emulation.failure and normalized(emulation.answer) == normalized(item.answer)
     compared: Mapping[str, bool] = {}
     run = False
     try:
         program = parse_program(emulation.program)
         ran = run_hybrid(program, emulation.call, sandbox, unknown)
         compared = faithfulness(program, emulation.output, ran).right
-        run = normalised(ran.output.get("answer", "")) == normalised(item.answer)
+        run = normalized(ran.output.get("answer", "")) == normalized(item.answer)
     except Invalid:
         pass  # a program that breaks a rule has no true intermediates
     return Answered(right, emulation.failure, len(compared), sum(compared.values()), run)

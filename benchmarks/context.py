@@ -9,14 +9,14 @@ at most ``share`` (:mod:`codegen.server.workspace`):
   with 95 % bootstrap intervals over repositories. Table ``lines``: for each kind of line
   (:mod:`context_cases`) and each choice of pieces (``none``, one kind alone, ``all``) exact,
   similarity and their gains.
-- ``recall``: of the lines with needed names, the share of these names whose definition is among the
-  pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere else, the
+- ``recall``: of lines of repositories with needed names, the share of these names whose definition
+  is among the pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere else, the
   share that the pieces have. Neither depends on the model. Table ``found``: by kind of line and
   choice, with ``overlap``: instead of BM25 the pieces whose identifiers are most like those around
   the cursor (Jaccard), as llama.vim compares its chunks.
 - ``keys``: lines are typed key by key with a request after each, as VS Code sends them, with pieces
-  and without: tokens encoded a key, and the time to the first and to the settled answer
-  (``p50_ms``, ``p95_ms``), over the keys that the model answered.
+  and without: tokens encoded a key, and wall and CPU time to the first answer and to the settled
+  one, over the keys that the model answered; the first request of a document is not among them.
 - ``index_ms_per_file``, ``choose_p50_ms``, ``choose_p95_ms``: CPU time of indexing and of choosing;
   ``index_bytes_per_char``: memory of an index over the text in it.
 
@@ -252,7 +252,7 @@ class _Bench:
             case = shown.case
             for choice, snippets in shown.snippets.items():
                 texts = [snippet.text for snippet in snippets]
-                for name in case.needed:
+                for name in case.needed if case.kind != "history" else ():
                     defined = any(is_defined(name, text) for text in texts)
                     needed[case.kind, choice].append((defined, case.repository))
                 count, found = new_names(case, texts)
@@ -326,87 +326,90 @@ class _Bench:
     async def keys(self, report: Report, places: int) -> None:
         """Types lines, with pieces of other files and without."""
         engine = self._engine()
-        cases = [
-            shown.case for shown in self.shown(places) if shown.case.kind in ("first", "again")
-        ]
-        random.Random(self.seed).shuffle(cases)
-        table: dict[str, dict[str, float | None]] = {}
+        rng = random.Random(self.seed)
         samples: dict[str, list[_Key]] = {"without": [], "with": []}
-        for case in cases[:places]:
-            for name, keys in samples.items():
-                keys += await self._typed(engine, case, with_pieces=name == "with")
-            say(f"typed: {sum(map(len, samples.values()))} keys")
+        left = places
+        for name, path in self.folders.items():
+            # Few repositories: each has to be indexed at the pace of the background.
+            cases = repository_cases(path, rng, 4)[: min(left, 8)]
+            left -= len(cases)
+            session = Session(ServerLimits(context_tokens=self.context))
+            session.use(engine)
+            session.files.add(path.as_uri())
+            while cases and not session.files.settled:
+                await asyncio.sleep(0.1)
+            for case in cases:
+                for kind, keys in samples.items():
+                    shown = list(KINDS_OF_PIECES) if kind == "with" else []
+                    session.configure({"context": shown, "contextShare": self.share, "delayMs": 0})
+                    keys += await _typed(session, path, case)
+            session.files.close()
+            say(f"{name}: {sum(map(len, samples.values()))} keys")
+            if not left:
+                break
         engine.stop()
-        for name, keys in samples.items():
-            asked = [key for key in keys if not key.suggested]
-            first, settled = (
-                sorted(getattr(key, what) for key in asked) for what in ("first_ms", "settled_ms")
-            )
-            table[name] = {
-                "keys": len(keys),
-                "answered_by_the_model": len(asked),
-                "tokens_encoded_mean": round(fmean(key.encoded for key in asked), 1),
-                "tokens_encoded_p95": quantile(sorted(key.encoded for key in asked), 0.95),
-                "tokens_recomputed_mean": round(fmean(key.recomputed for key in asked), 1),
-                "p50_ms": round(quantile(first, 0.5), 1),
-                "p95_ms": round(quantile(first, 0.95), 1),
-                "settled_p50_ms": round(quantile(settled, 0.5), 1),
-                "settled_p95_ms": round(quantile(settled, 0.95), 1),
-            }
-        report.figures["keys"] = table
-        report.samples["typed_places"] = len(cases[:places])
-
-    async def _typed(self, engine: Any, case: Case, *, with_pieces: bool) -> list[_Key]:
-        """The keys of a line and of the one after it, typed where they were."""
-        root = self.folders[case.repository]
-        session = Session(ServerLimits(context_tokens=self.context))
-        given = {"context": list(KINDS_OF_PIECES) if with_pieces else [], "delayMs": 0}
-        session.configure({**given, "contextShare": self.share})
-        session.engine = engine
-        session.files.add(root.as_uri())
-        uri = (root / case.path).as_uri()
-        session.open(uri, "python", 1, case.prefix + case.suffix)
-        line = case.prefix.count("\n")
-        column = len(case.prefix.rpartition("\n")[2])
-        after = case.suffix.lstrip("\n").partition("\n")[0]
-        found: list[_Key] = []
-        # The first request encodes the whole window; the keys are what follows.
-        await self._key(session, uri, line, column)
-        for char in f"{case.target}\n{after}"[:_TYPED_CHARS]:
-            position = types.Position(line, column)
-            change = types.TextDocumentContentChangePartial(types.Range(position, position), char)
-            session.change(uri, 2, [change])
-            line, column = (line + 1, 0) if char == "\n" else (line, column + 1)
-            if (key := await self._key(session, uri, line, column)) is not None:
-                found.append(key)
-        session.close(uri)
-        session.files.close()
-        return found
-
-    async def _key(self, session: Session, uri: str, line: int, column: int) -> _Key | None:
-        """What an automatic request costs, until its first answer and until it is settled."""
-        settled = asyncio.Event()
-        session.on_settled = lambda *_: settled.set()
-        began = time.perf_counter()
-        snapshot = session.snapshot(uri, types.Position(line, column), automatic=True)
-        assert snapshot is not None
-        answer = await session.complete(snapshot, automatic=True)
-        first = (time.perf_counter() - began) * 1e3
-        if answer is None:
-            return None
-        if session._settling:
-            await asyncio.wait(set(session._settling))
-        after = (time.perf_counter() - began) * 1e3
-        return _Key(answer.from_suggestion, answer.encoded, answer.recomputed, first, after)
+        report.figures["keys"] = {name: _cost(keys) for name, keys in samples.items()}
+        report.samples["typed_places"] = places - left
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
+    """What an automatic request after a key cost, until its first answer and until it is settled,
+    in milliseconds of wall and CPU time.
+    """
+
     suggested: bool
     encoded: int
-    recomputed: int
     first_ms: float
+    first_cpu_ms: float
     settled_ms: float
+    settled_cpu_ms: float
+
+
+def _cost(keys: Sequence[_Key]) -> dict[str, float]:
+    asked = [key for key in keys if not key.suggested]
+    found: dict[str, float] = {"keys": len(keys), "answered_by_the_model": len(asked)}
+    for what in ("encoded", "first_ms", "first_cpu_ms", "settled_ms", "settled_cpu_ms"):
+        values = sorted(getattr(key, what) for key in asked)
+        found[f"{what}_mean"] = round(fmean(values), 1)
+        found[f"{what}_p50"] = round(quantile(values, 0.5), 1)
+        found[f"{what}_p95"] = round(quantile(values, 0.95), 1)
+    return found
+
+
+async def _typed(session: Session, root: Path, case: Case) -> list[_Key]:
+    """The keys of a line and of the one after it, typed where they were."""
+    uri = (root / case.path).as_uri()
+    session.open(uri, "python", 1, case.prefix + case.suffix)
+    line, column = case.prefix.count("\n"), len(case.prefix.rpartition("\n")[2])
+    after = case.suffix.lstrip("\n").partition("\n")[0]
+    found: list[_Key] = []
+    await _key(session, uri, line, column)  # encodes the whole window; the keys are what follows
+    for char in f"{case.target}\n{after}"[:_TYPED_CHARS]:
+        position = types.Position(line, column)
+        change = types.TextDocumentContentChangePartial(types.Range(position, position), char)
+        session.change(uri, 2, [change])
+        line, column = (line + 1, 0) if char == "\n" else (line, column + 1)
+        if (key := await _key(session, uri, line, column)) is not None:
+            found.append(key)
+    session.close(uri)
+    return found
+
+
+async def _key(session: Session, uri: str, line: int, column: int) -> _Key | None:
+    session.on_settled = lambda *_: None
+    began, cpu = time.perf_counter(), time.process_time()
+    snapshot = session.snapshot(uri, types.Position(line, column), automatic=True)
+    assert snapshot is not None
+    answer = await session.complete(snapshot, automatic=True)
+    first = time.perf_counter() - began, time.process_time() - cpu
+    if answer is None:
+        return None
+    if session._settling:
+        await asyncio.wait(set(session._settling))
+    settled = time.perf_counter() - began, time.process_time() - cpu
+    times = (1e3 * seconds for seconds in (*first, *settled))
+    return _Key(answer.from_suggestion, answer.encoded, *times)
 
 
 async def _predicted(

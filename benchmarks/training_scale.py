@@ -6,7 +6,9 @@ tenth of them, each in a process of its own that also plans three epochs and rea
 process had before; ``cache_tokens_per_s`` is per CPU second. Then the embedded model is trained for
 two steps with each of the settings ``SETTINGS``; ``measured_NAME_gb`` is the peak of anonymous
 memory during the steps over that before the model was loaded, ``planned_NAME_gb`` what the plan
-says, and ``ratio_NAME`` planned over measured.
+says, and ``ratio_NAME`` planned over measured. ``planned_7b_NAME_gb`` is what the plan says of a
+Llama of 7 billion weights (one row of about 2,600 tokens a pass, bfloat16) with each of the
+settings ``SEVEN_BILLION``; its weights are not needed.
 
 Against: the plan against the measurement. glibc is told to return large blocks at once
 (``MALLOC_MMAP_THRESHOLD_``), so that resident memory is that of the tensors.
@@ -38,6 +40,15 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
     "lora_chunks": {"logits_mb": 32},
     "full": {"method": "full", "batch_size": 2},
 }
+_RECOMPUTED = {"gradient_checkpointing": True}
+SEVEN_BILLION: Mapping[str, dict[str, Any]] = {
+    "full": {"method": "full"},
+    "full_recomputed_8bit": {"method": "full", "optimizer": "adamw_8bit", **_RECOMPUTED},
+    "lora_float32": {"base_dtype": "float32"},
+    "lora": {},
+    "lora_recomputed": _RECOMPUTED,
+    "qlora_recomputed": {"method": "qlora", **_RECOMPUTED},
+}
 _ROWS = 1000  # examples that are read from a cache at random
 
 
@@ -66,6 +77,10 @@ def run(
             report.set(f"{kind}_{name}_gb", found[kind] / 1e9)
         report.set(f"ratio_{name}", found["planned"] / found["measured"])
         say(f"{name}: {found}")
+    for name, options in list(SEVEN_BILLION.items())[: 0 if quick else None]:
+        found = _in_process({"work": "plan", "options": options, "model": model})
+        report.set(f"planned_7b_{name}_gb", found["peak"] / 1e9)
+        say(f"7B, {name}: {found}")
     return report.mapping()
 
 
@@ -187,10 +202,31 @@ def _train(job: dict[str, Any], folder: str) -> dict[str, Any]:
     return {"planned": planned, "measured": max(peaks)}
 
 
+def _plan(job: dict[str, Any], folder: str) -> dict[str, Any]:
+    from transformers import LlamaConfig
+
+    from codegen.finetune.estimate import estimate
+    from codegen.models import load_tokenizer
+
+    tokenizer = load_tokenizer(job["model"])
+    LlamaConfig(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+    def rows(file: Any) -> None:
+        for _ in range(8):
+            file.write(json.dumps({"prompt": "Write.", "completion": "x = 1\n" * 510}) + "\n")
+
+    sizes = {"steps": 100, "batch_size": 8, "micro_batch_size": 1, "max_length": 4096}
+    job = {**job, "model": folder}
+    recipe = _recipe(job, folder, rows, dtype="bfloat16", **sizes, **job["options"])
+    return estimate(recipe, 2e14).to_json()
+
+
 def _main() -> None:
     job = json.load(sys.stdin)
+    work = {"cache": _cache, "train": _train, "plan": _plan}[job["work"]]
     with tempfile.TemporaryDirectory(prefix="codegen-bench-scale-") as folder:
-        found = _cache(job, folder) if job["work"] == "cache" else _train(job, folder)
+        found = work(job, folder)
     sys.stdout.write(json.dumps(found) + "\n")
 
 

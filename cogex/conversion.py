@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from codegen.cogex.literals import Invalid, normalised, parse_output
+from codegen.cogex.literals import Invalid, normalized, parse_output
 from codegen.cogex.record import CogexRecord, read_record, split_completion
 from codegen.generation.plans import Conversation, Plan, Unusable
 
@@ -156,13 +155,13 @@ def converted(instruction: str, input: str, answer: str, model: Conversation) ->
     parts = split_completion((yield from model.complete(prompt)))
     code = f"{parts.program}\n\n>>> {parts.call}" if parts.call else parts.program
     record = read_record(instruction, input, code, parts.output)
-    if normalised(record.output["answer"]) != normalised(values["output"]):
+    if normalized(record.output["answer"]) != normalized(values["output"]):
         given, wanted = (repr(v)[:80] for v in (record.output["answer"], values["output"]))
         raise Unusable("answer_differs", f"{given} in place of {wanted}")
     return record
 
 
-def _values(text: str) -> dict[str, Any]:
+def _values(text: str) -> dict[str, object]:
     start = text.find("{")
     try:
         values, _ = json.JSONDecoder().raw_decode(text, max(start, 0))

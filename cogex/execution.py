@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 from itertools import takewhile
-from typing import Any
 
 from codegen.cogex.literals import Invalid, parse_literal, quietly
 from codegen.cogex.program import (
@@ -62,7 +61,7 @@ def run_record(
     return record
 
 
-def _returned(imports: str, program: str, call: str, sandbox: Sandbox) -> dict[str, Any]:
+def _returned(imports: str, program: str, call: str, sandbox: Sandbox) -> dict[str, object]:
     outcome = sandbox.run(f"{imports}\n{program}", calls=[call])
     if outcome.results and outcome.results[0].ok:
         value = outcome.results[0].value
@@ -71,7 +70,7 @@ def _returned(imports: str, program: str, call: str, sandbox: Sandbox) -> dict[s
     raise Invalid("raised", f"{call[:80]}: {error or outcome.status}"[:300])
 
 
-def _is_literal(value: Any) -> bool:
+def _is_literal(value: object) -> bool:
     try:
         parse_literal(repr(value))
     except Invalid:

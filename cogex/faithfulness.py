@@ -12,7 +12,6 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from codegen.cogex.hybrid import HybridRun, helpers_of
 from codegen.cogex.literals import Invalid, same_value
@@ -39,7 +38,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    program: PseudoProgram, emulated: Mapping[str, Any], run: HybridRun
+    program: PseudoProgram, emulated: Mapping[str, object], run: HybridRun
 ) -> Faithfulness:
     """Compares an emulation's output with a run of the same call. A missing key is wrong."""
     values = dict(run.values)

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.cogex.record import CogexRecord
 
@@ -31,7 +31,7 @@ class Item:
 
     input: str
     answer: str
-    args: tuple[Any, ...]
+    args: tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Family:
     name: str
     instructions: tuple[str, ...]
     draw: Callable[[random.Random], Item]
-    programs: tuple[Callable[..., Mapping[str, Any]], ...]
+    programs: tuple[Callable[..., Mapping[str, object]], ...]
 
     def item(self, half: Half, number: int) -> Item:
         """Problem ``number`` of a half."""
@@ -68,7 +68,7 @@ class Family:
 
 
 def record_of(
-    instruction: str, item: Item, program: Callable[..., Mapping[str, Any]]
+    instruction: str, item: Item, program: Callable[..., Mapping[str, object]]
 ) -> CogexRecord:
     """The record of a problem solved by a program."""
     return CogexRecord(
@@ -80,13 +80,13 @@ def record_of(
     )
 
 
-def call_of(program: Callable[..., Any], item: Item) -> str:
+def call_of(program: Callable[..., object], item: Item) -> str:
     """The call that solves a problem."""
     return f"{program.__name__}({', '.join(map(repr, item.args))})"
 
 
 @cache
-def source_of(program: Callable[..., Any]) -> str:
+def source_of(program: Callable[..., object]) -> str:
     """The text of a function."""
     return inspect.getsource(program).strip("\n")
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.cogex.conversion import converted
 from codegen.cogex.execution import run_record
@@ -73,9 +73,9 @@ class CoGEX:
                 "Use mode llm with --endpoint and --model, or with --llm.",
             )
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """What decides the texts."""
-        config: dict[str, Any] = {"name": self.name, "mode": self.mode, "input": self.input}
+        config: dict[str, object] = {"name": self.name, "mode": self.mode, "input": self.input}
         if self.mode == "records":
             config["output"] = self.output
         elif self.mode == "run":
@@ -138,7 +138,7 @@ class CoGEX:
         return [self._write(example, record, {"llm_model": llm.spec.model, **llm.cost(model)})]
 
     def _write(
-        self, example: Example, record: CogexRecord, more: Mapping[str, Any] | None = None
+        self, example: Example, record: CogexRecord, more: Mapping[str, object] | None = None
     ) -> TrainingText:
         return TrainingText(
             id=f"{example.id}#cogex",

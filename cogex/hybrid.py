@@ -53,8 +53,8 @@ class LeafCall:
 
     name: str
     parameters: tuple[str, ...]
-    args: tuple[Any, ...]
-    named: Mapping[str, Any]
+    args: tuple[object, ...]
+    named: Mapping[str, object]
 
     def __str__(self) -> str:
         shown = [
@@ -69,7 +69,7 @@ class Leaf:
     """A helper's call and what the model said it gives."""
 
     call: str
-    value: Any
+    value: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Step:
 
     line: int
     code: str
-    values: Mapping[str, Any]
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ class HybridRun:
     """
 
     call: str
-    output: Mapping[str, Any]
+    output: Mapping[str, object]
     steps: tuple[Step, ...] = ()
     leaves: tuple[Leaf, ...] = ()
     failure: str = ""
     detail: str = ""
 
     @property
-    def values(self) -> Mapping[str, Any]:
+    def values(self) -> Mapping[str, object]:
         """The last value that each name of the function got."""
         return {name: value for step in self.steps for name, value in step.values.items()}
 
@@ -112,7 +112,7 @@ def run_hybrid(
     program: PseudoProgram,
     call: str,
     sandbox: Sandbox,
-    answer_leaf: Callable[[LeafCall], Any],
+    answer_leaf: Callable[[LeafCall], object],
 ) -> HybridRun:
     """Runs a call of a program.
 
@@ -128,7 +128,7 @@ def run_hybrid(
         return HybridRun(call, {}, failure=error.reason, detail=error.detail)
     function = parse_function(program.text)
     statements = {node.lineno: ast.unparse(node) for node in function.body}
-    known: dict[str, Any] = {}
+    known: dict[str, object] = {}
     leaves: list[Leaf] = []
     while True:
         text = _instrumented(program, function, call, known)
@@ -244,7 +244,7 @@ def _cogex_run():
 
 
 def _instrumented(
-    program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, Any]
+    program: PseudoProgram, function: ast.FunctionDef, call: str, known: Mapping[str, object]
 ) -> str:
     """The program with stubs for its helpers and a note after each statement."""
     roots = dict.fromkeys(name.partition(".")[0] for name in program.undefined)
@@ -323,7 +323,7 @@ class LeafReader:
     def __init__(self, model: PseudoModel, temperature: float = 0.05) -> None:
         self.model, self.temperature = model, temperature
 
-    def __call__(self, leaf: LeafCall) -> Any:
+    def __call__(self, leaf: LeafCall) -> object:
         """The value.
 
         Raises:

@@ -12,7 +12,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 
 class Invalid(Exception):
@@ -48,7 +47,7 @@ _SPECIAL = re.compile(
 )
 
 
-def parse_output(text: str) -> dict[str, Any]:
+def parse_output(text: str) -> dict[str, object]:
     """The first dictionary in a text, as ``{...}``, ``output = {...}`` or JSON.
 
     What follows it is ignored.
@@ -66,7 +65,7 @@ def parse_output(text: str) -> dict[str, Any]:
     return value
 
 
-def _parse_json(text: str) -> Any:
+def _parse_json(text: str) -> object:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -74,7 +73,7 @@ def _parse_json(text: str) -> Any:
     return parse_literal(repr(value))  # NaN and infinity are none
 
 
-def parse_literal(text: str) -> Any:
+def parse_literal(text: str) -> object:
     """The value of a Python literal.
 
     Raises:
@@ -121,24 +120,24 @@ def _short(text: str, most: int = 80) -> str:
     return repr(text if len(text) <= most else text[: most - 3] + "...")
 
 
-def normalised(value: Any) -> str:
+def normalized(value: object) -> str:
     """The text by which answers are compared.
 
     Lower case, one space for any white space, no quotes, commas between items or full stop at the
     end; items of lists are joined by spaces; ``12.0`` and ``1,200`` become ``12`` and ``1200``.
     """
     if isinstance(value, Mapping):
-        return " ".join(f"{normalised(key)}: {normalised(item)}" for key, item in value.items())
+        return " ".join(f"{normalized(key)}: {normalized(item)}" for key, item in value.items())
     if isinstance(value, (set, frozenset)):
-        return " ".join(sorted(map(normalised, value)))
+        return " ".join(sorted(map(normalized, value)))
     if isinstance(value, (list, tuple)):
-        return " ".join(map(normalised, value))
+        return " ".join(map(normalized, value))
     text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", str(value).lower())
     text = " ".join(re.sub(r"[\"'`]|,(?=\s)|,$", "", text).split()).rstrip(".")
     return re.sub(r"(?<![\d.])(-?\d+)\.0+(?!\d)", r"\1", text)
 
 
-def same_value(one: Any, other: Any) -> bool:
+def same_value(one: object, other: object) -> bool:
     """Whether two intermediate values are equal; lists and tuples, 1 and 1.0 and True are.
 
     Texts are compared as they are: an emulation that writes ``'3'`` for ``3`` is wrong.
@@ -154,5 +153,5 @@ def same_value(one: Any, other: Any) -> bool:
     return (type(one) is type(other) or _both_numbers(one, other)) and one == other
 
 
-def _both_numbers(one: Any, other: Any) -> bool:
+def _both_numbers(one: object, other: object) -> bool:
     return isinstance(one, (int, float)) and isinstance(other, (int, float))

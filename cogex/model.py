@@ -76,7 +76,7 @@ class Emulation:
 
     program: str
     call: str
-    output: Mapping[str, Any]
+    output: Mapping[str, object]
     failure: str = ""
     text: str = ""
 
@@ -196,7 +196,7 @@ def _emulation(query: Query, parts: Parts, made: Completion) -> Emulation:
     if made.error:
         return Emulation(query.program, query.call, {}, _refused(made))
     program, failure = query.program or parts.program, ""
-    output: Mapping[str, Any] = {}
+    output: Mapping[str, object] = {}
     try:
         output = parse_output(parts.output)
         if ANSWER not in output:

@@ -17,7 +17,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.cogex.literals import Invalid, parse_literal, quietly
 from codegen.python_syntax import syntax_fault
@@ -194,7 +193,7 @@ class _Substituted(ast.NodeTransformer):
         return self.known.get(node.id, node)
 
 
-def check_output(program: PseudoProgram, output: dict[str, Any]) -> dict[str, Any]:
+def check_output(program: PseudoProgram, output: dict[str, object]) -> dict[str, object]:
     """The output in the order of the return statement with the same keys.
 
     Raises:
@@ -314,7 +313,7 @@ def entries(node: ast.Return, function: ast.FunctionDef) -> list[tuple[str, ast.
     return list(found.items())
 
 
-def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[Any, ast.expr]]:
+def _pairs(value: ast.expr | None, function: ast.FunctionDef) -> Iterator[tuple[object, ast.expr]]:
     """The entries of an expression that makes a dictionary; None in place of a computed key."""
     if isinstance(value, ast.Dict):
         keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]

@@ -26,7 +26,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.cogex.literals import Invalid, parse_output
 from codegen.cogex.program import (
@@ -58,7 +57,7 @@ class CogexRecord:
     input: str
     program: str
     call: str
-    output: Mapping[str, Any]
+    output: Mapping[str, object]
 
     @property
     def code_prompt(self) -> str:

@@ -27,7 +27,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from codegen.cogex.literals import Invalid, normalised
+from codegen.cogex.literals import Invalid, normalized
 from codegen.cogex.model import Emulation, Query
 from codegen.cogex.program import PseudoProgram, parse_program
 from codegen.cogex.tasks import TaskItem
@@ -190,7 +190,7 @@ class SearchLog:
         InputError: if it can't be read or written.
     """
 
-    def __init__(self, folder: str | Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str | Path | None, settings: Mapping[str, object]) -> None:
         self.resumed = 0  # entries that an earlier run made
         self.draws: dict[tuple[str, int], Draw] = {}
         self.tries: dict[tuple[str, str], Try] = {}
@@ -450,8 +450,8 @@ class ProgramSearch:
         ]
         for number, emulation in self.model.emulate(queries, self.settings.answer_temperature):
             program, item = missing[number]
-            answer = "" if emulation.failure else normalised(emulation.answer)
-            right = not emulation.failure and answer == normalised(item.answer)
+            answer = "" if emulation.failure else normalized(emulation.answer)
+            right = not emulation.failure and answer == normalized(item.answer)
             self.log.add(Try(program.digest, item.id, answer, right, emulation.failure))
             done += 1
             self.report(stage, done, len(pairs))
@@ -506,7 +506,7 @@ def _ranked(candidates: Sequence[RankedProgram]) -> list[RankedProgram]:
     return sorted(candidates, key=lambda c: (-c.score, -c.written, c.order))
 
 
-def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, Any]:
+def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) -> dict[str, int]:
     """How the best program, and the majority of the best, do on other problems.
 
     Returns:
@@ -516,7 +516,7 @@ def scores_on(search: ProgramSearch, found: Found, items: Sequence[TaskItem]) ->
     voted = 0
     for item, row in zip(items, rows, strict=True):
         rng = random.Random(f"{search.settings.seed}/{item.id}")
-        voted += majority(row, rng) == normalised(item.answer)
+        voted += majority(row, rng) == normalized(item.answer)
     return {
         "items": len(items),
         "best": sum(row[0].right for row in rows),

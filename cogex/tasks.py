@@ -2,7 +2,7 @@
 
 A task is a family of :mod:`codegen.cogex.families` (its problems to train on are never among those
 here) or a JSONL file with an input and an answer a line: a classification set, or any whose answers
-can be compared as texts (:func:`codegen.cogex.literals.normalised`).
+can be compared as texts (:func:`codegen.cogex.literals.normalized`).
 """
 
 from __future__ import annotations

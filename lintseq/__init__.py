@@ -17,7 +17,7 @@ from codegen.lintseq.formats import (
     training_texts,
 )
 from codegen.lintseq.generator import LintSeq, edit_sequence
-from codegen.lintseq.program import Prepared, normalise, prepare
+from codegen.lintseq.program import Prepared, normalize, prepare
 from codegen.lintseq.reference import random_sequence, reference_sequence
 from codegen.lintseq.repair import VerificationFailed, edit_sequences
 from codegen.lintseq.sampling import sample_edits
@@ -48,7 +48,7 @@ __all__ = [
     "edit_sequence",
     "edit_sequences",
     "format_edits",
-    "normalise",
+    "normalize",
     "parse_edits",
     "prepare",
     "program_of",

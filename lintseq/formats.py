@@ -17,7 +17,7 @@ the text's place in its sequence, ``pair`` from 0, and their number, ``pairs``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from codegen.errors import InputError
 from codegen.lintseq.edits import Edit, EditSequence
@@ -33,7 +33,7 @@ def training_texts(
     number: int,
     sequence: EditSequence,
     format: Format = "diff",
-    notes: Mapping[str, Any] | None = None,
+    notes: Mapping[str, object] | None = None,
 ) -> list[TrainingText]:
     """The texts of one sequence of an example.
 
@@ -67,7 +67,7 @@ def _pairs(
     example: Example,
     number: int,
     sequence: EditSequence,
-    notes: Mapping[str, Any],
+    notes: Mapping[str, object],
 ) -> list[TrainingText]:
     states = ["", *sequence.states]
     diffs = [*(MARKER + format_edit(edit) for edit in sequence.edits), f"{MARKER}\n{MARKER}"]
@@ -93,7 +93,7 @@ def _pairs(
     ]
 
 
-def _sizes(edits: Sequence[Edit]) -> dict[str, Any]:
+def _sizes(edits: Sequence[Edit]) -> dict[str, object]:
     hunks = [hunk for edit in edits for hunk in edit.hunks]
     return {
         "edits": len(edits),

@@ -6,7 +6,7 @@ import importlib.util
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram
@@ -34,7 +34,7 @@ from codegen.records import Example, TrainingText
 Engine = Literal["fast", "reference", "random"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 Preset = Literal["paper"]
-PRESETS: Mapping[Preset, Mapping[str, Any]] = {"paper": {"engine": "reference", "sequences": 5}}
+PRESETS: Mapping[Preset, Mapping[str, object]] = {"paper": {"engine": "reference", "sequences": 5}}
 
 # Adds some 15 % to the time of ``ruff`` mode; a million sequences still give some 30,000 states.
 DEFAULT_AUDIT = 0.005
@@ -42,7 +42,7 @@ DEFAULT_AUDIT = 0.005
 COMPARED_SHARE = 0.2
 
 # What the engines without options of their own do; nothing else can be asked of them.
-_FIXED: Mapping[str, Mapping[str, Any]] = {
+_FIXED: Mapping[str, Mapping[str, object]] = {
     "reference": {"granularity": "line", "verify": "pylint"},
     "random": {"granularity": "line", "verify": "static"},
 }
@@ -155,7 +155,7 @@ class LintSeq:
         self._set_defaults({"granularity": "line", "verify": "ruff", **fixed})
         self._settle_audit()
 
-    def _set_defaults(self, defaults: Mapping[str, Any]) -> None:
+    def _set_defaults(self, defaults: Mapping[str, object]) -> None:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)

@@ -73,7 +73,7 @@ class Prepared:
         return replace(self, dependents=tuple(dependents))
 
 
-def normalise(program: str) -> str:
+def normalize(program: str) -> str:
     """The normal form of a program; "" stays empty."""
     text = program.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     return text if not text or text.endswith("\n") else text + "\n"
@@ -99,7 +99,7 @@ def prepare(program: str, *, granularity: Granularity = "line", strict: bool = F
             f"Unknown granularity {granularity!r}.",
             f"Choose one of: {', '.join(GRANULARITIES)}.",
         )
-    text = normalise(program)
+    text = normalize(program)
     tree = parse(text)
     lines = text.removesuffix("\n").split("\n")
     try:

@@ -29,7 +29,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from codegen.lintseq.edits import EditSequence, UnsupportedProgram, to_text
-from codegen.lintseq.program import indentations, line_weights, normalise, parse
+from codegen.lintseq.program import indentations, line_weights, normalize, parse
 from codegen.lintseq.sampling import undo
 from codegen.lintseq.verify import Finding
 
@@ -53,7 +53,7 @@ def reference_sequence(
     Raises:
         UnsupportedProgram: with the reason why it has no edit sequence.
     """
-    text = normalise(program)
+    text = normalize(program)
     parse(text)
     lines = text.removesuffix("\n").split("\n")
     weights = line_weights(lines)
@@ -170,7 +170,7 @@ def random_sequence(program: str, rng: random.Random) -> EditSequence:
         UnsupportedProgram: for a program that LintSeq skips too, so that both make data of the
             same programs.
     """
-    text = normalise(program)
+    text = normalize(program)
     parse(text)
     lines = text.removesuffix("\n").split("\n")
     remaining = list(range(len(lines)))

@@ -190,7 +190,7 @@ class ContextEncoder:
             )
         if not tokenizer.is_fast:
             raise ModelError(
-                f"The tokenizer of the encoder in {path} does not tell where its pieces stand.",
+                f"The tokenizer of the encoder in {path} gives no positions of its pieces.",
                 "Give an encoder with a fast tokenizer (tokenizer.json).",
             )
         rows = model.get_input_embeddings().num_embeddings

@@ -6,10 +6,12 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,21 +86,21 @@ def embedded_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def fim_gguf(embedded_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same file with three unused tokens declared as FIM tokens, so that ``/infill`` answers.
+    """The same file with Qwen's FIM tokens in place of three unused ones: ``/infill`` answers.
 
-    ``<issue_start>``, ``<issue_comment>``, ``<issue_closed>`` are prefix, suffix and middle. What
-    the model infills is of no use; what is encoded and counted is real.
+    What the model infills is of no use; what is encoded and counted is real.
     """
-    from gguf import GGUFReader, GGUFValueType, GGUFWriter
-    from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
-
     path = tmp_path_factory.mktemp("gguf") / "fim.gguf"
-    added = {
-        f"tokenizer.ggml.{name}_token_id": MetadataDetails(GGUFValueType.UINT32, number)
-        for name, number in {"fim_pre": 8, "fim_suf": 9, "fim_mid": 10}.items()
-    }
-    writer = GGUFWriter(path, arch="llama")
-    copy_with_new_metadata(GGUFReader(embedded_gguf), writer, added, [])
+    shutil.copyfile(embedded_gguf, path)
+    with path.open("r+b") as file:
+        vocabulary = file.read(1 << 16)
+        for old, new in {
+            b"<issue_closed>": b"<|fim_prefix|>",
+            b"<jupyter_text>": b"<|fim_suffix|>",
+            b"<jupyter_code>": b"<|fim_middle|>",
+        }.items():
+            file.seek(vocabulary.index(old))
+            file.write(new)
     return path
 
 
@@ -116,6 +118,31 @@ def llama_server(embedded_gguf: Path) -> Iterator[LlamaServer]:
     server = LlamaServer(embedded_gguf, LlamaOptions(slots=2, context=2048, threads=1))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def pip_install(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Mapping[str, str]], str]:
+    """Installs a package (its pyproject.toml and other files) into a folder for PYTHONPATH."""
+
+    def install(pyproject: str, files: Mapping[str, str]) -> str:
+        project = tmp_path_factory.mktemp("project")
+        system = (
+            '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        )
+        for name, content in {"pyproject.toml": system + pyproject, **files}.items():
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_text(content, encoding="utf-8")
+        target = str(tmp_path_factory.mktemp("target"))
+        subprocess.run(
+            [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps",
+             "--no-index", "--disable-pip-version-check", "--target", target, project],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        return target
+
+    return install
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -18,10 +19,6 @@ from codegen.records import Sample, Verdict, write_jsonl
 from codegen.rewards import write_rewards
 
 PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
 [project]
 name = "tiny-parts"
 version = "1.0"
@@ -226,30 +223,22 @@ BAD_READER = Reader("gives nothing", lambda text, finish_reason: None)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(pip_install: Callable[[str, Mapping[str, str]], str]) -> str:
     """The folder into which pip has installed the package."""
-    project, target = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("target")
-    (project / "pyproject.toml").write_text(PROJECT)
-    (project / "tiny_parts.py").write_text(MODULE)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps",
-         "--no-index", "--disable-pip-version-check", "--target", target, project],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return target
+    return pip_install(PROJECT, {"tiny_parts.py": MODULE})
 
 
 def codegen(
-    installed: Path, *arguments: str | Path, cwd: Path | None = None
+    installed: str, *arguments: str | Path, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "codegen", *map(str, arguments)], cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": installed}, capture_output=True, text=True,
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_task(installed: Path) -> None:
+def test_a_task(installed: str) -> None:
     listed = codegen(installed, "eval", "tasks", "--json")
     assert {"name": "sums", "about": "adding small numbers"} in json.loads(listed.stdout)["tasks"]
     done = codegen(installed, "eval", "check", "sums", "--json")
@@ -261,7 +250,7 @@ def test_a_task(installed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> None:
+def test_a_generator_a_source_and_a_filter(installed: str, tmp_path: Path) -> None:
     done = codegen(
         installed, "data", "shout", "numbers:9", "--license", "MIT", "--filter", "shorter:12",
         "-o", "mark=?", "--out", tmp_path / "out", "--workers", "2", "--json",
@@ -282,7 +271,7 @@ def test_a_generator_a_source_and_a_filter(installed: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_back_end_and_a_reader(installed: Path) -> None:
+def test_a_back_end_and_a_reader(installed: str) -> None:
     asked = ["generate", "--backend", "echo", "--model", "m", "--no-chat", "--prompt", "x = 1"]
     done = codegen(installed, *asked, "--decoder", "fenced", "--json")
     assert done.returncode == 0, done.stderr
@@ -301,7 +290,7 @@ def test_a_back_end_and_a_reader(installed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_strategy(installed: Path, tiny_model_dir: Path) -> None:
+def test_a_strategy(installed: str, tiny_model_dir: Path) -> None:
     texts = {}
     for decoder in ("sample", "lowest", "fenced+lowest"):
         done = codegen(
@@ -316,7 +305,7 @@ def test_a_strategy(installed: Path, tiny_model_dir: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["brief", "passed"])
-def test_a_reward(installed: Path, tmp_path: Path, name: str) -> None:
+def test_a_reward(installed: str, tmp_path: Path, name: str) -> None:
     programs = ["    return 1\n", "    return 1 + 0\n", "    return 2\n"]
     problem = {
         "task_id": "t/0", "prompt": "def one():\n", "entry_point": "one",
@@ -355,7 +344,7 @@ def test_rewards_of_failures_of_the_sandbox_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_help_lists_them_and_says_what_a_generator_takes(installed: Path) -> None:
+def test_the_help_lists_them_and_says_what_a_generator_takes(installed: str) -> None:
     done = codegen(installed, "data", "--help")
     assert "Run the generator of the package tiny-parts." in done.stdout and "absent" in done.stdout
     assert "Show counts and texts" in done.stdout  # the command of the same name stays
@@ -369,7 +358,7 @@ def test_the_help_lists_them_and_says_what_a_generator_takes(installed: Path) ->
 
 
 @pytest.mark.slow
-def test_the_table_of_parts(installed: Path) -> None:
+def test_the_table_of_parts(installed: str) -> None:
     done = codegen(installed, "plugins", "--json")
     assert done.returncode == 1  # the generator absent is broken
     found = {(p["kind"], p["name"]): p for p in json.loads(done.stdout)["parts"]}
@@ -408,7 +397,7 @@ def test_the_table_of_parts(installed: Path) -> None:
     ],
 )  # fmt: skip
 def test_an_error_of_a_part_is_one_line(
-    installed: Path, tmp_path: Path, tiny_model_dir: Path, part: str, arguments: str
+    installed: str, tmp_path: Path, tiny_model_dir: Path, part: str, arguments: str
 ) -> None:
     sample = Sample("sums", "sum/1", 0, "", "def add1(x):\n    return 1\n", "stop", {}, 0, 0, 0)
     sample = replace(sample, meta={"style": "continue"})
@@ -440,7 +429,7 @@ def test_an_error_of_a_part_is_one_line(
     ],
 )
 def test_mistakes_are_one_line(
-    installed: Path, tmp_path: Path, arguments: tuple[str, ...], named: str
+    installed: str, tmp_path: Path, arguments: tuple[str, ...], named: str
 ) -> None:
     done = codegen(installed, "data", *arguments, "--out", tmp_path / "out")
     assert done.returncode in (1, 2) and named in done.stderr.splitlines()[-1]

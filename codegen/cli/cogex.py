@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from codegen.cli.data import stopped_cleanly
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
 from codegen.errors import ConfigError, InputError
+from codegen.records import write_atomic
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -169,7 +171,6 @@ def _numbers(given: SearchOptions) -> tuple[int, int]:
 def _settings(
     task: SearchTask, identity: Mapping[str, Any], settings: SearchSettings
 ) -> dict[str, Any]:
-    from dataclasses import asdict
 
     return {"task": task.name, "problems": task.digest(), **identity, **asdict(settings)}
 
@@ -210,7 +211,6 @@ def _row(candidate: RankedProgram) -> dict[str, Any]:
 
 
 def _save(folder: Path, summary: Mapping[str, Any], found: Found) -> None:
-    from codegen.records import write_atomic
 
     write_atomic(folder / "result.json", json.dumps(summary, indent=1) + "\n")
     for number, candidate in enumerate(found.best, 1):

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import shlex
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -461,11 +464,6 @@ def inspect(
     directory: str, id_: str | None, number: int, step: bool, as_json: bool
 ) -> Mapping[str, Any]:
     """Show a data directory: its counts and some of its texts."""
-    import dataclasses
-    import sys
-    from itertools import islice
-    from pathlib import Path
-
     from codegen.data import load_manifest, read_texts, view
     from codegen.records import to_json
 
@@ -477,7 +475,7 @@ def inspect(
     manifest = load_manifest(directory) if Path(directory).is_dir() else None
     if as_json:
         return {
-            "manifest": dataclasses.asdict(manifest) if manifest else None,
+            "manifest": asdict(manifest) if manifest else None,
             "texts": [json.loads(to_json(text)) for text in texts],
         }
     from rich.console import Console
@@ -738,8 +736,6 @@ def _find(directory: str, id_: str) -> list[TrainingText]:
     Raises:
         InputError: if there are none; with the reason, if the example was left out.
     """
-    from pathlib import Path
-
     from codegen.data import read_rejects, read_texts
 
     found = [text for text in read_texts(directory) if id_ in (text.id, text.example_id)]

@@ -10,6 +10,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,7 +18,8 @@ import click
 
 from codegen import OPENMP, __version__, plugins
 from codegen.cli.options import command
-from codegen.errors import CodegenError
+from codegen.errors import CodegenError, SandboxError
+from codegen.openmp import SETTINGS
 from codegen.terminal import echo, visible
 
 _MARKS = {True: ("ok", "green"), False: ("NO", "red"), None: ("--", "yellow")}
@@ -198,7 +200,6 @@ def _torch() -> Check:
 
 
 def _openmp() -> Check:
-    from codegen.openmp import SETTINGS
 
     if OPENMP == "late":
         remedy = "Import codegen before torch, or set OMP_WAIT_POLICY=PASSIVE."
@@ -209,7 +210,6 @@ def _openmp() -> Check:
 
 
 def _libraries() -> Check:
-    from importlib.metadata import version
 
     names = ("transformers", "peft", "accelerate", "datasets")
     return Check("libraries", True, ", ".join(f"{name} {version(name)}" for name in names))
@@ -235,7 +235,6 @@ _KERNEL_LAYERS = {
 
 
 def _sandbox() -> Iterator[Check]:
-    from codegen.errors import SandboxError
     from codegen.evals.sandbox import Sandbox, probe
 
     try:

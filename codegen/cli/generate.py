@@ -125,7 +125,8 @@ class GenerateOptions(BackendOptions):
     )
     logprobs: int = setting(
         0,
-        "Report each token's log-probability and those of this many alternatives (servers only).",
+        "Report each token's log-probability and those of this many alternatives (servers and GGUF "
+        "files only).",
         ge=0,
         le=100,
     )

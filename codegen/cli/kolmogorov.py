@@ -5,6 +5,8 @@ The task itself is run like any other: ``codegen eval run kolmogorov``.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -99,8 +101,6 @@ def score(answers: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     (or prompt) and program (or generation), and the paper's files of generations, packed or not.
     Each sample counts as one item.
     """
-    from dataclasses import asdict
-
     from codegen.evals import kolmogorov as kt
     from codegen.evals.sandbox import Sandbox
 
@@ -158,8 +158,6 @@ def _print(found: Any) -> None:
 )
 def baselines(files: tuple[str, ...], lengths: tuple[int, ...], as_json: bool) -> dict[str, Any]:
     """Compress files with classical methods and print compressed / raw."""
-    from pathlib import Path
-
     from codegen.evals import kolmogorov as kt
 
     rows: dict[str, dict[str, float]] = {}

@@ -10,7 +10,7 @@ import click
 from codegen.cli import Group
 from codegen.cli.options import command, options
 from codegen.config import setting
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, InputError
 from codegen.generation.endpoints import (
     NamedEndpoint,
     add_endpoint,
@@ -20,12 +20,14 @@ from codegen.generation.endpoints import (
     named_endpoints,
     remove_endpoint,
 )
-from codegen.terminal import echo
+from codegen.terminal import echo, one_line
+
+_LONGEST = 200  # characters of a value from a file
 
 
 @click.group(cls=Group)
 def models() -> None:
-    """Name servers that speak OpenAI's protocol, and test what they can do.
+    """Name servers that speak OpenAI's protocol and test them; look into GGUF files.
 
     A name works as --model of `codegen generate` and `codegen eval run`, and wherever a command
     takes --endpoint. Names are kept in models.toml in your configuration directory; API keys never
@@ -113,3 +115,51 @@ def test(name: str, as_json: bool) -> dict[str, Any]:
             echo(f"{row.name:<16} {row.state:<8} {row.detail}".rstrip())
     answers = any(row.state == "yes" for row in rows if row.name in ("text", "chat"))
     return {"ok": answers, "name": name, "probes": [asdict(row) for row in rows]}
+
+
+@command(
+    group=models,
+    short_help="Show what a GGUF file holds.",
+    example="codegen models show qwen2.5-coder-7b-q4_k_m.gguf",
+)
+@click.argument("file")
+def show(file: str, as_json: bool) -> dict[str, Any]:
+    """Show what the GGUF file FILE, or the one in a directory, says of its model."""
+    from codegen.models.gguf import all_parts, find_gguf, read_header
+
+    if (path := find_gguf(file)) is None:
+        raise InputError(f"{file!r} is not a GGUF file.", "Name a file that ends in .gguf.")
+    header, parts = read_header(path), all_parts(path)
+    missing = [part.name for part in parts if not part.exists()]
+    if missing:
+        raise InputError(f"{path} lacks its part {missing[0]}.", "Fetch all parts of the model.")
+    # Of a model in parts, only the first part's tensors are known.
+    whole = len(parts) == 1
+    types = header.tensor_types.most_common() if whole else []
+    row = {
+        "file": str(path),
+        "parts": len(parts),
+        "bytes": sum(part.stat().st_size for part in parts),
+        "name": str(header.keys.get("general.name", "")),
+        "architecture": header.architecture,
+        "parameters": header.parameters if whole else None,
+        "weights": {name: count / header.parameters for name, count in types},
+        "context": header.context or None,
+        "chat_template": bool(header.chat_template),
+        "fim_tokens": list(header.fim_tokens),
+        "license": str(header.keys.get("general.license", "")),
+    }
+    if not as_json:
+        shares = ", ".join(f"{share:.0%} {name}" for name, share in row["weights"].items())
+        shown = {
+            **row,
+            "bytes": f"{row['bytes']:,}",
+            "parameters": f"{row['parameters']:,}" if whole else "",
+            "weights": shares,
+            "chat_template": "yes" if header.chat_template else "no: a base model",
+            "fim_tokens": " ".join(header.fim_tokens) or "none",
+        }
+        for name, value in shown.items():
+            if value:
+                echo(f"{name.replace('_', ' '):<14} {one_line(str(value), _LONGEST)}")
+    return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,8 +24,6 @@ def quickstart(settings: Settings, as_json: bool) -> dict[str, Any]:
     Measures this machine for a few seconds and prints a plan that ends within --minutes. Run the
     same command again to resume an interrupted run; it keeps its plan.
     """
-    from dataclasses import asdict
-
     view = _View()
     try:
         summary = run_quickstart(settings, view.listener())

@@ -217,6 +217,8 @@ def http(given: HttpOptions) -> None:
     where = f"unix:{uds}" if uds else f"http://{_address(sock)}"
     shown = f"{engine.model.name} of {given.upstream}" if given.upstream else given.model
     echo(f"Serving {shown} at {where}", err=True)
+    if given.upstream:
+        echo(engine.model.status.message, err=True)
     if token and token_file:
         echo(f"The token is in {token_file}", err=True)
     else:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from codegen.data.manifest import Manifest
 from codegen.data.statistics import statistics_lines
@@ -101,7 +100,7 @@ def card(manifest: Manifest) -> str:
     )
 
 
-def _json(value: Mapping[str, Any]) -> str:
+def _json(value: Mapping[str, object]) -> str:
     return json.dumps(dict(value), ensure_ascii=False, indent=2)
 
 

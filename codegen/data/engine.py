@@ -25,7 +25,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.data.executors import Executor, LocalExecutor, Lost
 from codegen.data.filters import Decontamination, Dedup, Filter
@@ -176,7 +176,7 @@ def run(
 
 def _describe(
     filters: Sequence[Filter],
-) -> tuple[dict[str, Any] | None, tuple[dict[str, Any], ...]]:
+) -> tuple[dict[str, object] | None, tuple[dict[str, object], ...]]:
     """What decontamination says of itself, and what all other filters say, with their kind."""
     decontamination = [f for f in filters if isinstance(f, Decontamination)]
     if len(decontamination) > 1:

@@ -81,7 +81,7 @@ class TaskQueue:
         self._chunks = chunks
         self._bound = bound
         self._tasks: deque[Task] = deque()
-        self._results: dict[int, list[Any]] = {}
+        self._results: dict[int, list[object]] = {}
         self._missing: dict[int, int] = {}  # chunk -> items without a result
         self._drawn = self._given = 0
         self._exhausted = False
@@ -106,7 +106,7 @@ class TaskQueue:
         self._drawn += 1
         return True
 
-    def store(self, task: Task, results: Sequence[Any]) -> None:
+    def store(self, task: Task, results: Sequence[object]) -> None:
         """Keeps the results of a task."""
         self._results[task.chunk][task.first : task.first + len(results)] = results
         self._missing[task.chunk] -= len(results)
@@ -121,7 +121,7 @@ class TaskQueue:
         else:
             self._tasks.appendleft(Task(task.chunk, task.first, task.items, task.deaths + 1))
 
-    def in_order(self) -> Iterator[list[Any]]:
+    def in_order(self) -> Iterator[list[object]]:
         """The results of the chunks that are complete and whose turn it is."""
         while self._given < self._drawn and not self._missing[self._given]:
             del self._missing[self._given]

@@ -25,7 +25,7 @@ from typing import Any, Protocol, get_type_hints
 
 from codegen import plugins
 from codegen.errors import ConfigError, nearest
-from codegen.lintseq import LintSeq, normalise
+from codegen.lintseq import LintSeq, normalize
 from codegen.records import Example, Segment, TrainingText
 
 
@@ -111,7 +111,7 @@ class Whole:
             generator=self.name,
             segments=(
                 Segment(example.instruction + "\n", False),
-                Segment(normalise(example.program), True),
+                Segment(normalize(example.program), True),
             ),
         )
 
@@ -134,7 +134,7 @@ class Plain:
         yield TrainingText(f"{example.id}#plain", example.id, self.name, segments)
 
 
-def make(name: str, /, **options: Any) -> TextGenerator:
+def make(name: str, /, **options: object) -> TextGenerator:
     """A generator by its name (:mod:`codegen.plugins`).
 
     Raises:
@@ -170,11 +170,11 @@ def described(kind: Any) -> tuple[str, list[tuple[str, str]]]:
     return about.strip(), options
 
 
-def _type_name(annotation: Any) -> str:
+def _type_name(annotation: object) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def _checked(name: str, kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(name: str, kind: object, options: Mapping[str, object]) -> dict[str, object]:
     """The options of another package's generator, each as the type of its dataclass field.
 
     Raises:

@@ -50,16 +50,16 @@ class RunConfig:
 
     generator: str
     config: Mapping[str, Any]
-    source: Mapping[str, Any]
+    source: Mapping[str, object]
     seed: int
     limit: int | None
     shard_bytes: int
     item_timeout_s: float
-    decontamination: Mapping[str, Any] | None = None
+    decontamination: Mapping[str, object] | None = None
     dedup: Mapping[str, Any] | None = None
     max_characters: int = 2**20
     shard: str | None = None
-    filters: tuple[Mapping[str, Any], ...] = ()
+    filters: tuple[Mapping[str, object], ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """As JSON values, without filters if there are none, as in older versions."""
@@ -102,7 +102,7 @@ class Manifest:
     versions: Mapping[str, str]
     throughput: Mapping[str, Any]
     statistics: Mapping[str, Any] = field(default_factory=dict)
-    removed: Mapping[str, Any] = field(default_factory=dict)
+    removed: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
     format: int = FORMAT
 

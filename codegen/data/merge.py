@@ -185,7 +185,7 @@ def _of_part(part: _Part) -> Generator[Result, None, None]:
                 keep = _row(kept)
             else:
                 raise InputError(
-                    f"{part.folder} is damaged: nothing tells what became of input {number}.",
+                    f"{part.folder} is damaged: it does not hold the outcome of input {number}.",
                     "Make this shard again.",
                 )
 

@@ -121,7 +121,7 @@ class MapTask:
                 outcomes = zip(examples, answers, strict=True)
                 return {example.id: self._outcome(example, answer) for example, answer in outcomes}
         except ConfigError as error:
-            raise ConfigError(str(error)) from None  # without what can't be pickled
+            raise type(error)(str(error)) from None  # without what can't be pickled
         except (_OutOfTimeError, Exception, SystemExit):  # noqa: BLE001 - alone, each shows its own
             return {}
 
@@ -215,7 +215,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, _raise_out_of_time)
+    previous: Callable[..., object] | int | None = signal.signal(signal.SIGALRM, _raise_out_of_time)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield

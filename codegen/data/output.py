@@ -175,7 +175,7 @@ class Output:
     def __exit__(self, *error: Any) -> bool | None:
         return self._stack.__exit__(*error)
 
-    def _load(self) -> tuple[Mapping[str, Any], State]:
+    def _load(self) -> tuple[Mapping[str, object], State]:
         with self.journal.path.open(encoding="utf-8") as file:
             first = file.readline()
             last = ""
@@ -296,7 +296,7 @@ class Output:
         self, config: RunConfig, versions: Mapping[str, str], workers: int | None, command: str
     ) -> Manifest:
         """Writes the manifest, the card and the decontamination report, and puts all in place."""
-        removed: Mapping[str, Any] = {}
+        removed: Mapping[str, object] = {}
         reports: list[str] = []
         if config.decontamination is not None:
             rejects = self.folder / REJECTS
@@ -329,7 +329,7 @@ def _manifest(
     state: State,
     versions: Mapping[str, str],
     workers: int | None,
-    removed: Mapping[str, Any],
+    removed: Mapping[str, object],
     command: str,
 ) -> Manifest:
     seconds = max(state.seconds, 1e-9)

@@ -145,7 +145,7 @@ def _write_parquet(source: Path, target: Path, fingerprint: str) -> None:
         os.fsync(file.fileno())
 
 
-def _row(text: TrainingText) -> dict[str, Any]:
+def _row(text: TrainingText) -> dict[str, object]:
     return {
         "id": text.id,
         "example_id": text.example_id,

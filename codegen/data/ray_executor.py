@@ -79,7 +79,7 @@ class _Worker:
         self.function: Function = import_ray().get(function[0])
         self.hang_s = hang_s
 
-    def work(self, items: Sequence[Any]) -> list[Any] | CodegenError:
+    def work(self, items: Sequence[object]) -> list[object] | CodegenError:
         """Results of some items; a :class:`CodegenError` is given back, not raised."""
         answer: list[Any] = []
         try:
@@ -102,7 +102,7 @@ class _Worker:
 class _Call:
     """A call of an actor that has not answered; one without a task asks whether it is alive."""
 
-    actor: Any
+    actor: object
     task: Task | None
     began: float
 
@@ -124,8 +124,8 @@ class _Actors:
         self.queue = queue
         self.make = ray.remote(_Worker).options(num_cpus=1, max_restarts=0)
         self.function = ray.put(function)
-        self.calls: dict[Any, _Call] = {}
-        self.idle: list[Any] = []
+        self.calls: dict[object, _Call] = {}
+        self.idle: list[object] = []
         self.failed_starts = 0
         self.last_alive = time.monotonic()
         for _ in range(workers):
@@ -151,13 +151,13 @@ class _Actors:
             self._check_alive()
             yield from self.queue.in_order()
 
-    def _answers(self, timeout_s: float) -> list[Any]:
+    def _answers(self, timeout_s: float) -> list[object]:
         if not self.calls:
             return []
         references = list(self.calls)
         return self.ray.wait(references, num_returns=1, timeout=timeout_s)[0]
 
-    def _collect(self, reference: Any, call: _Call) -> None:
+    def _collect(self, reference: object, call: _Call) -> None:
         try:
             answer = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:

@@ -131,7 +131,7 @@ class Statistics:
         return rate, *wilson(rate, audited)
 
 
-def statistics_lines(statistics: Mapping[str, Any]) -> Iterator[str]:
+def statistics_lines(statistics: Mapping[str, object]) -> Iterator[str]:
     """A manifest's statistics, one fact a line; none if there are no texts."""
     found = Statistics.from_json(statistics)
     if not found.texts:

@@ -7,6 +7,9 @@ turn. Where each of these texts is the beginning of the next one, a conversation
 trained stretch for each turn. Some templates show earlier turns differently once there are later
 ones (Qwen 3 drops their reasoning): then each answer becomes a text of its own, as it is served.
 
+What users, tools and the system say gives no control token: text that spells one is tokenized in
+two pieces, as our server does.
+
 Where a template marks the assistant's tokens itself (``{% generation %}``), only what it marks of
 each answer is trained, and the end of the turn.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from codegen.errors import ConfigError, InputError
@@ -32,19 +36,24 @@ class Stretch(NamedTuple):
     stop: int
 
 
+# In the middle of a text that spells a control token: a noncharacter, in no sound text.
+_CUT = "\ufdd0"
+
+
 class Rendered(NamedTuple):
-    """A text, and its trained stretches in order."""
+    """A text, and its trained stretches in order; it is tokenized in pieces where it has a cut."""
 
     text: str
     trained: tuple[Stretch, ...]
 
     def runs(self) -> list[tuple[str, bool]]:
-        """The text in runs with the same flag, whether they are trained."""
+        """The pieces in order, each with a flag whether it is trained."""
         runs, at = [], 0
         for start, stop in self.trained:
             runs += [(self.text[at:start], False), (self.text[start:stop], True)]
             at = stop
-        return [run for run in (*runs, (self.text[at:], False)) if run[0]]
+        runs.append((self.text[at:], False))
+        return [(piece, flag) for text, flag in runs for piece in text.split(_CUT) if piece]
 
 
 class Renderer:
@@ -69,6 +78,7 @@ class Renderer:
         probe = ({"role": "user", "content": "q"}, {"role": "assistant", "content": mark})
         closing = self._render(probe, Messages("", probe, (False, True))).partition(mark)[2]
         special = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
+        self._control = re.compile("|".join(re.escape(t) for t in special if len(t) > 1) or r"(?!)")
         found = re.search("|".join(map(re.escape, special)) or r"\Z", closing)
         if not found or not found[0]:
             raise ConfigError(
@@ -77,6 +87,13 @@ class Renderer:
                 "Use a model with another template, or give the data as texts and format: plain.",
             )
         self.end = found[0]
+
+    def _guarded(self, message: Mapping[str, Any]) -> Mapping[str, Any]:
+        if message["role"] == "assistant":
+            return message
+        text = message["content"].replace(_CUT, "")
+        cut = self._control.sub(lambda m: f"{m[0][0]}{_CUT}{m[0][1:]}", text)
+        return {**message, "content": cut}
 
     def texts(self, talk: Messages) -> list[Rendered]:
         """The texts of a conversation; none if no message is trained.
@@ -88,6 +105,7 @@ class Renderer:
         wanted = [number for number, trained in enumerate(talk.train) if trained]
         if not wanted:
             return []
+        talk = replace(talk, messages=tuple(map(self._guarded, talk.messages)))
         if self.turns in ("auto", "all"):
             if whole := self._rendered(talk, wanted):
                 return [whole]

@@ -181,15 +181,15 @@ def _extend(
     length = {key: stored.get(key, defaults[key]) for key in ("steps", "epochs")}
     then = {**settings, **length}
     directory.claim(then, begun=True, defaults=defaults, old_values=_OLD_VALUES)
-    state = next((output / STATE).glob("checkpoint-*"), None)
-    reason = why_not_extended(recipe) or ("" if state else "its state was not kept")
-    if reason or state is None:
+    kept = list((output / STATE).glob("checkpoint-*"))
+    if reason := why_not_extended(recipe) or ("" if kept else "its state was not kept"):
         raise ResumeError(
             f"{output} holds a finished run that cannot be extended: {reason}.",
             f"Begin a new run with model: {output / MODEL_DIR} and another output.",
         )
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-    copy_checkpoint(state, output / CHECKPOINTS / state.name)
+    for checkpoint in kept:
+        copy_checkpoint(checkpoint, output / CHECKPOINTS / checkpoint.name)
     directory.write("recipe.json", json.dumps(settings, indent=2) + "\n")
     (output / RESULT_NAME).unlink()
 
@@ -444,8 +444,11 @@ def _result(
     assert trainer.model is not None
     last, history = trainer.state.global_step, trainer.state.log_history
     outline = Outline(dataset.examples)
-    seen = [number for step in range(start_step, last) for number in plan.numbers(step)]
-    tokens, trained = int(outline.lengths[seen].sum()), int(outline.trained[seen].sum())
+    tokens = trained = 0
+    for step in range(start_step, last):
+        seen = plan.numbers(step)
+        tokens += int(outline.lengths[seen].sum())
+        trained += int(outline.trained[seen].sum())
     steps = [row for row in history if "loss" in row]
 
     def curve(rows: Sequence[dict[str, Any]], name: str) -> list[tuple[int, float]]:
@@ -475,8 +478,8 @@ def _result(
         trainable_parameters=sum(
             weight.numel() for weight in trainer.model.parameters() if weight.requires_grad
         ),
-        tokens_per_s=tokens / seconds if seen else 0.0,
-        trained_per_s=trained / seconds if seen else 0.0,
+        tokens_per_s=tokens / seconds if tokens else 0.0,
+        trained_per_s=trained / seconds if trained else 0.0,
         seconds=seconds,
         dtype="bfloat16 autocast" if trainer.args.bf16 else "float32",
         kept_step=best if trainer.args.load_best_model_at_end and best else last,

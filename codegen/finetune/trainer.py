@@ -378,7 +378,9 @@ class _RunCallback(TrainerCallback):
             write_atomic(folder / WHOLE, "")
             if state.global_step == self.kept_step:
                 partial = new_folder(self.kept_in)
-                copy_checkpoint(folder, partial / folder.name)
+                best = Path(state.best_model_checkpoint or folder)  # which may stay the best
+                for kept in {folder, best} if best.is_dir() else {folder}:
+                    copy_checkpoint(kept, partial / kept.name)
                 shutil.rmtree(self.kept_in, ignore_errors=True)
                 partial.rename(self.kept_in)
 

@@ -44,8 +44,8 @@ class EndpointSettings(Config):
     """How a server is called, and what its responses cost."""
 
     api_key_env: str = setting("", "Environment variable that holds the API key.")
-    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0, lt=1e6)
-    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0, lt=1e6)
+    price_in: float = setting(0.0, "Price of a million prompt tokens.", ge=0)
+    price_out: float = setting(0.0, "Price of a million completion tokens.", ge=0)
     rpm: float = setting(0.0, "Maximum requests per minute; 0 for no limit.", ge=0)
     tpm: float = setting(0.0, "Maximum tokens per minute; 0 for no limit.", ge=0)
     concurrency: int = setting(8, "Requests in flight at once.", ge=1, le=1000)
@@ -76,9 +76,7 @@ class EndpointSettings(Config):
         return Endpoint(url, model, timeout_s=timeout_s, body=body, **settings, **more)
 
 
-class NamedEndpoint(EndpointSettings):
-    """A table of ``models.toml``."""
-
+class _Address(Config):
     url: str = setting(
         ..., "Base URL of an OpenAI-compatible server, such as http://host/v1.", metavar="URL"
     )
@@ -89,6 +87,10 @@ class NamedEndpoint(EndpointSettings):
         flags=("--chat/--text",),
         shown="chat",
     )
+
+
+class NamedEndpoint(EndpointSettings, _Address):  # url comes first, in help and in the file
+    """A table of ``models.toml``."""
 
     def _check(self) -> None:
         self.endpoint("any")

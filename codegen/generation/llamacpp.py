@@ -5,8 +5,9 @@ completes requests by it. The weights stay quantized.
 
 Tokens are chosen as in the ``transformers`` back-end: by temperature and then top-p alone, without
 llama.cpp's further filters. A request's random numbers come from its seed, but llama.cpp's
-rounding depends on what else is decoded at the same time, so that the same seed can give another
-text with several slots.
+rounding depends on what else is decoded at the same time, and on how much of a prompt was encoded
+before. With one slot prompts are therefore encoded whole, and the same seed gives the same text.
+With several it often does not; there, states of prompts are reused.
 
 Limits: readers only, since llama.cpp shows no logits; no token healing.
 """
@@ -37,6 +38,7 @@ from codegen.models.llamacpp import LlamaOptions, LlamaServer
 _MOST_SLOTS = 8  # by default; each has memory for a whole context
 _DAY_S = 86400.0
 _BODY = (("samplers", '["temperature", "top_p"]'),)
+_REPEATABLE = (("cache_prompt", "false"),)
 
 
 class LlamaBackend(OpenAIBackend):
@@ -56,7 +58,7 @@ class LlamaBackend(OpenAIBackend):
             concurrency=server.options.slots,
             timeout_s=_DAY_S,
             retries=0,
-            body=_BODY,
+            body=_BODY + (_REPEATABLE if server.options.slots == 1 else ()),
         )
         super().__init__(endpoint)
         self._key = server.api_key

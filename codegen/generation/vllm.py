@@ -237,9 +237,18 @@ class VllmBackend(Backend):
         return end_tokens(self.tokenizer, self._config, *_generation_config(self.place))
 
     def engine(self, requires: str = "") -> VllmEngine:
-        """vLLM, started if it has to be, for strategies that require this of it."""
-        if requires != "drafts" and "speculative_config" not in (self._options or {}):
-            requires = ""  # the rules are always there
+        """vLLM, started if it has to be, for strategies that require this of it.
+
+        Raises:
+            ModelError, ConfigError: as :class:`VllmEngine`; for two drafters at once.
+        """
+        if "speculative_config" not in (self._options or {}):
+            requires = requires if requires == "drafts" else ""  # the rules are always there
+        elif requires == "drafts":
+            raise ConfigError(
+                "speculative_config: the decoders suffix and edit draft themselves.",
+                "Leave it out, or choose another decoder.",
+            )
         if self._engine is not None and self._started_for != requires:
             self.close()
         if self._engine is None:
@@ -549,6 +558,7 @@ class VllmEngine:
                 # vLLM wants room in a step for the drafts of all of them.
                 settings.setdefault("max_num_seqs", 128)
         self._vllm = vllm
+        _check_runner(requires, "speculative_config" in settings)
         self._llm = _start(vllm, place, settings)
         self._engine = self._llm.llm_engine
         self._lora = None if adapter is None else self._load(adapter)
@@ -657,6 +667,31 @@ def import_vllm() -> Any:
     return vllm
 
 
+def _check_runner(requires: str, drafts: bool) -> None:
+    """Refuses what the model runner that vLLM has here cannot do.
+
+    Raises:
+        ConfigError: for our drafters, which need V1, where V2 is set; for rules beside vLLM's own
+            drafts, which need V2, where it lacks Triton or V1 is set.
+    """
+    from vllm import envs  # type: ignore[reportMissingImports]
+    from vllm.triton_utils import HAS_TRITON  # type: ignore[reportMissingImports]
+
+    chosen = getattr(envs, "VLLM_USE_V2_MODEL_RUNNER", None)
+    if requires == "drafts" and chosen:
+        raise ConfigError(
+            "The decoders suffix and edit need vLLM's model runner V1, which"
+            " VLLM_USE_V2_MODEL_RUNNER=1 rules out.",
+            "Unset it, or draft by --vllm-option speculative_config=ngram.",
+        )
+    if requires == "logits" and drafts and not (HAS_TRITON if chosen is None else chosen):
+        raise ConfigError(
+            "vLLM's model runner V1, the one that runs here, has no rules against repetition beside"
+            " drafts.",
+            "Leave out the rules or speculative_config; vLLM's model runner V2 has both.",
+        )
+
+
 def _defaults(device: str, batch_size: int | None) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "dtype": str(pick_dtype(device)).removeprefix("torch."),
@@ -678,11 +713,6 @@ def _drafting(requires: str, options: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(most, int) or isinstance(most, bool) or most < 1:
         raise ConfigError(f"num_speculative_tokens is {most!r}; it must be a number, at least 1.")
     if theirs is not None:
-        if requires == "drafts":
-            raise ConfigError(
-                "speculative_config: the decoders suffix and edit draft themselves.",
-                "Leave it out, or choose another decoder.",
-            )
         if theirs == "ngram":
             theirs = NGRAM | {"num_speculative_tokens": most}
         if not isinstance(theirs, Mapping):

@@ -72,7 +72,12 @@ def end_of_turn(tokenizer: Any) -> list[int]:
     require_template(tokenizer)
     mark = "\x01answer\x01"
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": mark}]
-    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    from jinja2.exceptions import TemplateError
+
+    try:
+        rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError as error:
+        raise ModelError(f"The model's chat template refuses texts: {error}.") from None
     closing = tokenizer(rendered.partition(mark)[2], add_special_tokens=False).input_ids
     for at, token in enumerate(closing):
         if token in tokenizer.all_special_ids:

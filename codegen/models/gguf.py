@@ -20,6 +20,11 @@ from typing import Any, BinaryIO
 from codegen.errors import InputError, ModelError
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_TOKENS = "tokenizer.ggml.tokens"
+_FIM = re.compile(
+    r"▁?[<\[][|｜]?(fim[-_▁](prefix|suffix|middle|begin|hole|end)|(code_)?(prefix|suffix|middle)"
+    r"|PRE|SUF|MID|PREFIX|SUFFIX|MIDDLE)[|｜]?[>\]]"
+)
 _NUMBERS = {
     0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"
 }  # fmt: skip
@@ -42,11 +47,13 @@ class Header:
         keys: the metadata; of an array only its number of items.
         parameters: elements of all tensors of this file; of a model in parts, its first part's.
         tensor_types: how many parameters each type of weights has (``Q4_1``, ``F32``).
+        fim_tokens: the vocabulary's tokens around a gap, such as ``<|fim_prefix|>``.
     """
 
     keys: dict[str, Any]
     parameters: int
     tensor_types: Counter[str]
+    fim_tokens: tuple[str, ...]
 
     @property
     def architecture(self) -> str:
@@ -163,10 +170,10 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
     if version not in (2, 3):
         raise ValueError(f"version {version} of the format is not 2 or 3")
     tensors = _bounded(_number(file, "Q"), _MOST_TENSORS, "tensors")
-    keys = {}
+    keys, fim = {}, []
     for _ in range(_bounded(_number(file, "Q"), _MOST_KEYS, "keys")):
         name = _text(file)
-        keys[name] = _value(file, _number(file, "I"))
+        keys[name] = _value(file, _number(file, "I"), fim if name == _TOKENS else None)
     types: Counter[str] = Counter()
     for _ in range(tensors):
         _text(file)
@@ -176,10 +183,11 @@ def _read_header(file: BinaryIO, path: Path) -> Header:
         number = _number(file, "I")
         types[_TENSOR_TYPES.get(number, f"type {number}")] += size
         _number(file, "Q")
-    return Header(keys, types.total(), types)
+    return Header(keys, types.total(), types, tuple(fim))
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
+def _value(file: BinaryIO, kind: int, fim: list[str] | None = None) -> Any:
+    """A value, or the number of items of an array; of the vocabulary, FIM tokens go to ``fim``."""
     if kind == _STRING:
         return _text(file)
     if kind != _ARRAY:
@@ -187,7 +195,9 @@ def _value(file: BinaryIO, kind: int) -> Any:
             raise ValueError(f"a value of the unknown type {kind}")
         return _number(file, _NUMBERS[kind])
     items, count = _number(file, "I"), _bounded(_number(file, "Q"), _MOST_ITEMS, "items")
-    if items == _STRING:
+    if items == _STRING and fim is not None:
+        fim += [text for _ in range(count) if _FIM.fullmatch(text := _text(file))]
+    elif items == _STRING:
         for _ in range(count):
             file.seek(_bounded(_number(file, "Q"), _MOST_TEXT, "bytes of text"), 1)
     elif items in _NUMBERS:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from codegen.config import Config, setting
-from codegen.errors import ModelError
+from codegen.errors import ConfigError, ModelError
 from codegen.models.gguf import read_header
 
 INSTALL = "Install it with: pip install 'codegen-toolkit[gguf]'."
@@ -34,6 +34,7 @@ _CONTEXT = 4096  # by default at most; memory grows with it
 _LOG_TAIL = 65536
 _MOMENT_S = 0.2
 _REMEDY = "Check that the file is whole and of an architecture that llama.cpp knows."
+_NO_MEMORY = "Lower --llama-option context or slots (or serve's --context); each slot has its own."
 _ERROR = re.compile(r"^[\d.]+ E (?:\w+ +)?[\w~]+: +")  # begins a line of llama.cpp's log
 _LOG = re.compile(r"^[\d.]+( [A-Z] |$)")
 _FOLDER = re.compile(r"^/\S*/")
@@ -43,7 +44,7 @@ class LlamaOptions(Config):
     """How llama.cpp runs a model."""
 
     context: int = setting(
-        0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0
+        0, f"tokens of prompt and completion; 0: the model's, at most {_CONTEXT}", ge=0, le=1 << 24
     )
     threads: int = setting(0, "CPU threads; 0: one per physical core", ge=0, le=1024)
     gpu_layers: int = setting(-1, "layers on the GPU; -1: as many as fit", ge=-1)
@@ -64,6 +65,7 @@ class LlamaServer:
         header: what the file says of its model.
 
     Raises:
+        ConfigError: if the context is longer than the model's.
         InputError: if it is no GGUF file, or its header is damaged.
         ModelError: if the binding is missing, or the model does not load; with llama.cpp's reason.
     """
@@ -73,6 +75,12 @@ class LlamaServer:
     ) -> None:
         self.options = options or LlamaOptions()
         self.header = read_header(path)
+        trained = self.header.context
+        if trained and self.options.context > trained:
+            raise ConfigError(
+                f"context is {self.options.context}; the model {path.name} has {trained} tokens.",
+                f"Give at most {trained}.",
+            )
         if importlib.util.find_spec("xllamacpp") is None:
             raise ModelError(f"{path} needs llama.cpp, which is not installed.", INSTALL)
         self.path = path
@@ -80,7 +88,7 @@ class LlamaServer:
         self.api_key = api_key or secrets.token_urlsafe(24)
         settings = {
             **self.options.model_dump(),
-            "context": self.options.context or min(self.header.context or _CONTEXT, _CONTEXT),
+            "context": self.options.context or min(trained or _CONTEXT, _CONTEXT),
             "threads": self.options.threads or physical_cores(),
             "path": str(path),
             "name": self.model,
@@ -89,7 +97,7 @@ class LlamaServer:
         }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         self._child = subprocess.Popen(
-            [sys.executable, str(_CHILD)],
+            [sys.executable, "-P", str(_CHILD)],  # its folder's modules are ours
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -111,7 +119,10 @@ class LlamaServer:
         address = self._child.stdout.readline().decode().strip()
         if not address:
             self._child.wait()
-            raise ModelError(f"{self.path} does not load: {self.reason()}.", _REMEDY)
+            reason = self.reason()
+            is_memory = "memory" in reason or "SIGKILL" in reason  # of the kernel, if it has none
+            remedy = _NO_MEMORY if is_memory else _REMEDY
+            raise ModelError(f"{self.path} does not load: {reason}.", remedy)
         return address
 
     @property

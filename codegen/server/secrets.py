@@ -2,8 +2,9 @@
 
 Files on the list get no completions and are not taken as context. In text of *other* files (context
 that a client sends along) strings that look like secrets are replaced before they are tokenised, so
-that no suggestion can replay them. The document being edited is left as it is: the model runs on
-the user's machine, and its caches are the document's own.
+that no suggestion can replay them. The document being edited is left as it is where the model runs
+on the user's machine, and its caches are the document's own; for another machine it is redacted,
+too.
 """
 
 from __future__ import annotations

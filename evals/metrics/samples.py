@@ -23,7 +23,7 @@ Sources: rarefaction is Hurlbert 1971; distinct-n is Li et al. 2016 (arXiv 1510.
 score is Friedman and Dieng 2023 (arXiv 2210.02410), here with the cosine of token-bigram counts as
 its kernel, which is positive semi-definite.
 
-Limits of it: similarity is of tokens, not of meaning. `behaviours` compares what programs do
+Limits of it: similarity is of tokens, not of meaning. `behaviors` compares what programs do
 on given inputs, by running them in the sandbox.
 """
 
@@ -449,7 +449,7 @@ def vendi_score(lists: Sequence[Sequence[str]]) -> float:
     return float(np.exp(-(spectrum * np.log(spectrum)).sum()))
 
 
-def behaviours(
+def behaviors(
     programs: Sequence[str],
     calls: Sequence[tuple[str, Sequence[Any]]],
     sandbox: Sandbox,

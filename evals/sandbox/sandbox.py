@@ -132,7 +132,7 @@ class Sandbox:
         if isinstance(program, str):
             job = Job(program, mode="calls", calls=tuple(calls), limits=limits or Limits())
         elif calls or limits is not None:
-            raise InputError("A job has its calls and limits; give none beside it.")
+            raise InputError("A job includes its calls and limits; do not give them again.")
         else:
             job = program
         if self._pool is None:

@@ -29,8 +29,8 @@ _ABOUT = {
     "mbpp-sanitized": "the 427 problems of mbpp that its authors verified by hand",
     "mbpp-plus": "378 problems of mbpp with 35 times the tests (EvalPlus, Liu et al. 2023)",
     "humaneval-single-line": "1033 missing lines of HumanEval's functions (Bavarian et al. 2022)",
-    "humaneval-multi-line": "5815 missing blocks of lines, likewise",
-    "humaneval-random-span": "1640 missing spans of characters, likewise",
+    "humaneval-multi-line": "5815 missing blocks of lines of the same functions",
+    "humaneval-random-span": "1640 missing spans of characters of the same functions",
     "humaneval-random-span-light": "164 of these, one a function",
     "humanevalfix": (
         "164 functions with a bug to repair, shown with their tests (Muennighoff et al. 2023)"

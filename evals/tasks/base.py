@@ -200,8 +200,8 @@ class CodeTask(Task[AnyProblem]):
         """The ``index``-th request for ``problem``."""
         if style.ask not in self.asks:
             raise ConfigError(
-                f"The task {self.name!r} can't be asked in the prompt style {style.name!r}.",
-                f"It takes styles that ask by: {', '.join(self.asks)}.",
+                f"The task {self.name!r} has no prompts in the style {style.name!r}.",
+                f"Its styles ask by: {', '.join(self.asks)}.",
             )
         if style.ask == "infill":
             before, behind = self.hole(problem)

@@ -67,10 +67,10 @@ class PromptStyle(Config):
     chat: bool = setting(False, "put the model's chat template around the prompt")
     template: str = setting("{prompt}", "the text of the prompt")
     stop: tuple[Text, ...] = setting(
-        (), "strings that end the answer where one function is asked for"
+        (), "strings that end the answer when the prompt requests one function"
     )
     program_stop: tuple[Text, ...] = setting(
-        (), "those where a whole program, or a text that is no program, is asked for"
+        (), "strings that end the answer when the prompt requests a whole program or a text"
     )
     heal: bool = setting(
         True,

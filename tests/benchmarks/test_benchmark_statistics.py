@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from codegen.benchmarks.tools.report import Report
 from codegen.benchmarks.tools.statistics import (
     Estimate,
+    clustered_mean,
     geometric_mean_ratio,
     rate,
     ratio_of_sums,
@@ -116,3 +117,23 @@ def test_a_report_puts_figures_first_and_what_belongs_to_them_beside() -> None:
     assert result["intervals"] == {"ratio": [100.0, 150.0]}
     assert result["samples"] == {"ratio": 44}
     assert result["seed"] == 5
+
+
+def test_the_mean_over_clusters_agrees_with_the_normal_interval_of_their_means() -> None:
+    rng = np.random.default_rng(2)
+    centres = rng.normal(0.2, 0.5, 300)
+    values = [float(c + e) for c in centres for e in rng.normal(0, 1, 4)]
+    clusters = [str(n) for n in range(300) for _ in range(4)]
+    means = np.asarray(values).reshape(300, 4).mean(axis=1)
+    half = 1.96 * means.std() / math.sqrt(300)
+    value, low, high = clustered_mean(values, clusters)
+    assert low is not None and high is not None
+    assert value == pytest.approx(means.mean())
+    assert low == pytest.approx(value - half, abs=half / 10)
+    assert high == pytest.approx(value + half, abs=half / 10)
+    # Units of one cluster count once.
+    same = clustered_mean(values * 9, clusters * 9)
+    assert same.low == pytest.approx(low, abs=half / 10)
+    assert clustered_mean([1.0, 3.0], ["a", "a"]) == (2.0, None, None)
+    with pytest.raises(InputError):
+        clustered_mean([], [])

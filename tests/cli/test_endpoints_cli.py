@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from openai_server import (  # pyright: ignore[reportMissingImports]
 )
 
 from codegen.cli import main
+from codegen.generation.endpoints import named_endpoints
 
 Codegen = Callable[..., tuple[int, str, str]]
 KEY = "sk-very-secret-0123456789"
@@ -251,6 +253,24 @@ def test_a_run_stops_at_the_cost_limit_and_resumes(
     assert code == 0 and len(server.bodies) == 10, err
 
 
+def test_data_stops_at_the_cost_limit_and_resumes(codegen: Codegen, server: Model) -> None:
+    server.answer = lambda _: completion("1. Return one.")
+    lines = [
+        json.dumps({"id": f"e{i}", "instruction": f"Do {i}.", "program": "x = 1"}) for i in range(6)
+    ]
+    Path("rows.jsonl").write_text("\n".join(lines))
+    command = ["data", "unicode", "rows.jsonl", "--mode", "llm", "--out", "d", "--json",
+               "--price-in", "1", "--concurrency", "1"]  # fmt: skip
+    code, _, err = codegen(*command, *at(server, "--max-cost", "0.00002"))
+    assert code == 1 and "The cost limit of 2e-05 is reached" in err
+    assert len(server.bodies) == 3  # 7 millionths each
+    code, out, err = codegen(*command, *at(server))
+    assert code == 0 and json.loads(out)["llm"]["new_answers"] == 3, err
+    assert len(server.bodies) == 6
+    code, _, err = codegen(*command, *at(server, "--max-cost", "1", "--workers", "2"))
+    assert code == 2 and "--max-cost requires one process" in err
+
+
 def test_a_server_may_move_but_not_the_model(codegen: Codegen, server: Model, task: Path) -> None:
     server.script = [numbered({"seed": 1}), error(401, "key expired")]
     code, _, err = codegen(*sampling(task, *at(server, "--concurrency", "1", "--cache", "")))
@@ -464,3 +484,20 @@ def test_the_key_is_in_no_file_and_no_argument_list(
     holding = [str(path) for path in files if KEY.encode() in path.read_bytes()]
     assert not holding and KEY.encode() not in said
     assert not any(KEY.encode() in line for line in seen)
+
+
+# The documentation
+
+
+def test_the_blocks_of_the_documentation_are_right(codegen: Codegen, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    lines = [line.split("  #")[0] for line in text.replace("\\\n", " ").splitlines()]
+    adding = [shlex.split(line)[1:] for line in lines if line.startswith("codegen models add")]
+    assert len(adding) >= 8
+    for arguments in adding:
+        code, _, err = codegen(*arguments)
+        assert code == 0, err
+    (block,) = re.findall(r"^```toml\n(\[gpt\]\n.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "config" / "models.toml").write_text(block)
+    ((name, endpoint),) = named_endpoints().items()
+    assert (name, endpoint.rpm, endpoint.body["max_tokens"]) == ("gpt", 500, None)

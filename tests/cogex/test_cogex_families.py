@@ -30,13 +30,13 @@ def test_records_are_sound_and_halves_apart(family: Family) -> None:
 
 
 def test_all_programs_of_a_family_agree_with_its_answer() -> None:
-    from codegen.cogex.literals import normalised
+    from codegen.cogex.literals import normalized
 
     for family in FAMILIES.values():
         for number in range(40):
             item = family.item("test", number)
             for program in family.programs:
-                assert normalised(program(*item.args)["answer"]) == normalised(item.answer)
+                assert normalized(program(*item.args)["answer"]) == normalized(item.answer)
 
 
 def test_answers_by_other_means() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegen.cogex import Invalid, parse_output
-from codegen.cogex.literals import normalised, same_value
+from codegen.cogex.literals import normalized, same_value
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False,
     allow_infinity=False) | st.text() | st.binary(max_size=8)  # fmt: skip
@@ -78,7 +78,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     ],
 )  # fmt: skip
 def test_answers_that_are_the_same(one: Any, other: Any) -> None:
-    assert normalised(one) == normalised(other)
+    assert normalized(one) == normalized(other)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_answers_that_are_the_same(one: Any, other: Any) -> None:
     [("yes", "no"), (1, -1), ("1.5", "15"), ("a b", "ab"), (12, "120"), ("1.05", "1.5")],
 )
 def test_answers_that_differ(one: Any, other: Any) -> None:
-    assert normalised(one) != normalised(other)
+    assert normalized(one) != normalized(other)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tiny_generators import Counter
 
 from codegen.data import EngineOptions, MemorySource, Rejected, read_rejects
 from codegen.records import Example
+from tests.processes import descendants
 
 SMALL = EngineOptions(chunk_size=7, commit_every_s=0.0, shard_bytes=4000)
 HELPER = Path(__file__).with_name("tiny_generators.py")
@@ -53,16 +54,6 @@ def wait_for(path: Path, timeout_s: float = 20) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
         time.sleep(0.01)
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes below a process, by the kernel's own lists."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*"):
-        with suppress(OSError):
-            for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found
 
 
 def kill_tree(pid: int) -> list[int]:

@@ -17,7 +17,6 @@ from engine_helpers import (
     HELPER,
     SMALL,
     contents,
-    descendants,
     outcomes,
     programs,
     survives_kills,
@@ -28,6 +27,7 @@ from tiny_generators import Counter, Each, Echo
 from codegen.data import EngineOptions, Lost, Progress, RayExecutor, open_source, read_texts, run
 from codegen.errors import CodegenError, ConfigError
 from codegen.lintseq import LintSeq
+from tests.processes import command_of, descendants, lives
 
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
 
@@ -177,32 +177,18 @@ def test_a_cluster_of_its_own_ends_with_the_run(tmp_path: Path, cluster: Any) ->
             while len(workers := _ray_workers(process.pid)) < 2:
                 assert time.monotonic() < deadline, "the second worker did not come"
                 time.sleep(0.1)
-            below = [pid for pid in descendants(process.pid) if "Agent" not in _name(pid)]
+            below = [pid for pid in descendants(process.pid) if "Agent" not in command_of(pid)]
             assert set(workers) <= set(below)
         finally:
             os.kill(process.pid, signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while left := [pid for pid in below if _lives(pid)]:
+    while left := [pid for pid in below if lives(pid)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
 
 
 def _ray_workers(pid: int) -> list[int]:
-    return [one for one in descendants(pid) if "_Worker" in _name(one)]
-
-
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:  # it has ended
-        return ""
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return [one for one in descendants(pid) if "_Worker" in command_of(one)]
 
 
 def test_ray_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

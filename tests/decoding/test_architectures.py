@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
     "gpt_bigcode": _GPT2,
     "gptj": _GPTJ,
     "granitemoehybrid": _LINEAR,
-    "kimi_linear": _LINEAR | _HEADS,
+    "kimi_linear": _LINEAR | _HEADS | {"linear_head_dim": 8, "linear_num_heads": 2},
     "lfm2": _CONV,
     "lfm2_moe": _CONV,
     "lfm3": {"layer_types": ["conv", "sliding_attention", "full_attention", "conv"]},
@@ -144,10 +144,20 @@ def prefixes(model: PreTrainedModel, prompt: list[int], forced: bool = False) ->
     return chosen
 
 
-def run(model: PreTrainedModel, prompts: list[list[int]], strategy: Strategy | None) -> list[Row]:
+def run(
+    model: PreTrainedModel,
+    prompts: list[list[int]],
+    strategy: Strategy | None = None,
+    width: int | None = None,
+) -> list[Row]:
+    """The decoded rows; with a width they end at different times, and others take their places."""
     rows = [Row(list(prompt), [0.5] * NEW) for prompt in prompts]
+
+    def ends(number: int, _: int) -> bool:
+        return width is not None and len(rows[number].tokens) == 4 + 4 * (number % 3)
+
     decode(model, rows, max_new_tokens=NEW, temperature=0, top_p=1.0, eos=frozenset(),
-           strategy=strategy)  # fmt: skip
+           strategy=strategy, width=width, on_token=ends)  # fmt: skip
     return rows
 
 
@@ -168,14 +178,16 @@ def check_alone(model: PreTrainedModel) -> None:
             max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0,
         )  # fmt: skip
         assert generated[0, len(prompt) :].tolist()[: len(expected)] == expected
-        (row,) = run(model, [prompt], None)
+        (row,) = run(model, [prompt])
         assert row.tokens[: len(expected)] == expected
 
 
 def check_batch(model: PreTrainedModel) -> None:
-    for prompt, row in zip(PROMPTS, run(model, PROMPTS, None), strict=True):
+    together, in_turn = run(model, PROMPTS), run(model, PROMPTS, width=2)
+    for prompt, row, other in zip(PROMPTS, together, in_turn, strict=True):
         expected = prefixes(model, prompt)
         assert row.tokens[: len(expected)] == expected
+        assert other.tokens[: len(expected)] == expected[: len(other.tokens)]
 
 
 def check_drafts(model: PreTrainedModel) -> None:

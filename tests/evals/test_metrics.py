@@ -22,7 +22,7 @@ from codegen.errors import InputError
 from codegen.evals.metrics import (
     Loop,
     Output,
-    behaviours,
+    behaviors,
     compiles,
     edit_distance,
     expected_unique,
@@ -315,12 +315,12 @@ class Recorder:
 
 def test_each_distinct_program_is_run_once_for_its_behaviour() -> None:
     recorder = Recorder()
-    keys = behaviours(["aa", "b", "aa", "cc"], [("f", (1,))], recorder)  # type: ignore[arg-type]
+    keys = behaviors(["aa", "b", "aa", "cc"], [("f", (1,))], recorder)  # type: ignore[arg-type]
     assert [job.program for job in recorder.jobs] == ["aa", "b", "cc"]
     assert recorder.jobs[0].mode == "calls"
     assert len(set(keys)) == 2 and keys[0] == keys[2] == keys[3]
     with pytest.raises(InputError):
-        behaviours(["a"], [], recorder)  # type: ignore[arg-type]
+        behaviors(["a"], [], recorder)  # type: ignore[arg-type]
 
 
 def test_nothing_is_not_a_number_where_it_need_not_be() -> None:

@@ -2,10 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,10 +15,6 @@ import pytest
 HERE = Path(__file__).parent
 FILES = ("words.py", "words.jsonl", "scrambled.py", "careful.py")
 PYPROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
 [project]
 name = "word-parts"
 version = "1"
@@ -58,19 +53,10 @@ def codegen_with(packages: str, folder: Path) -> Codegen:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def installed(pip_install: Callable[[str, Mapping[str, str]], str]) -> str:
     """A folder that the package is installed into."""
-    folder = tmp_path_factory.mktemp("word-parts")
-    package = folder / "source" / "word_parts"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    for name in FILES:
-        shutil.copy(HERE / name, package)
-    (folder / "source" / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps"]
-    place = ["--no-index", "--target", str(folder / "target"), str(folder / "source")]
-    subprocess.run([*pip, *place], check=True, capture_output=True)
-    return str(folder / "target")
+    files = {f"word_parts/{name}": (HERE / name).read_text(encoding="utf-8") for name in FILES}
+    return pip_install(PYPROJECT, {"word_parts/__init__.py": "", **files})
 
 
 @pytest.fixture

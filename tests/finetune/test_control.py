@@ -65,12 +65,20 @@ def test_epochs_are_steps_of_the_data(row: dict[str, Any]) -> None:
     assert len(result.losses) == 4 and result.counts["epochs"] == pytest.approx(16 / 9)
 
 
+@pytest.mark.parametrize("evaluates", [False, True])
 @pytest.mark.parametrize("schedule", ["constant", "wsd"])
 def test_a_run_extended_twice_is_one_run_of_that_length(
-    row: dict[str, Any], tmp_path: Path, schedule: str
+    row: dict[str, Any], tmp_path: Path, schedule: str, evaluates: bool
 ) -> None:
-    """Bit for bit, with dropout; each extension begins where the schedules are still the same."""
-    options = {"schedule": schedule, "warmup_steps": 2, "decay": 0.25}
+    """Bit for bit, with dropout; each extension begins where the schedules are still the same.
+
+    With a held-out text that soon gets worse, all keep the weights of an early step.
+    """
+    options: dict[str, Any] = {"schedule": schedule, "warmup_steps": 2, "decay": 0.25}
+    if evaluates:
+        held = tmp_path / "held.jsonl"
+        held.write_text(json.dumps({"prompt": "Add 3.", "completion": "import os, re, sys"}) + "\n")
+        options["evaluation"] = {"data": str(held), "every": 2}
     whole = run(row, **options, steps=16, output=str(tmp_path / "whole"))
     parts = [run(row, **options, steps=steps) for steps in (4, 8, 16)]
     assert same(row["output"], tmp_path / "whole")
@@ -78,6 +86,7 @@ def test_a_run_extended_twice_is_one_run_of_that_length(
     rates = [rate for _, rate in whole.learning_rates]
     assert rates[4] == 0.01 and (rates[-1] == 0.01) == (schedule == "constant")
     assert len(parts[0].losses) == 4
+    assert parts[-1].kept_step == whole.kept_step and (whole.kept_step < 16) == evaluates
 
 
 def test_an_extension_that_is_killed_is_resumed(row: dict[str, Any], tmp_path: Path) -> None:

@@ -227,6 +227,18 @@ def test_leading_blanks_of_an_answer_are_its_own(core: str) -> None:
     assert tokenizer.decode(example.targets) == "\n    indented<|im_end|>"
 
 
+def test_what_users_say_gives_no_control_token(core: str) -> None:
+    tokenizer = tokenizer_of(core, SMOLLM)
+    row = parse_row({"messages": [user("say <|im_end|> twice"), answer("ok")]}, "x:1")
+    assert isinstance(row, Messages)
+    (example,) = TextEncoder(tokenizer, "chat").examples(row)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert example.ids.count(end) == 3  # of the template's three turns
+    assert "say <|im_end|> twice" in tokenizer.decode(example.ids)
+    assert own_ids(tokenizer, row.messages).count(end) == 4  # transformers, without sanitizing
+    assert tokenizer.decode(example.targets) == "ok<|im_end|>"
+
+
 def test_tools_and_template_arguments_are_rendered(core: str) -> None:
     plain, _ = templates("qwen2_5")
     tokenizer = tokenizer_of(core, plain)

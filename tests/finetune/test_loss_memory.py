@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from codegen.cli import main
 from codegen.errors import ConfigError
 from codegen.finetune import parse_recipe
 from codegen.finetune.attention import causal
@@ -209,6 +210,23 @@ def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     result = run({k: v for k, v in recipe.items() if k != "steps"})
     assert result.counts["slots"] == needs.tokens
     assert result.trainable_parameters == adapter
+
+
+def test_the_command_prints_the_plan(
+    row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(row))
+    for options in ([], ["--json"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["finetune", str(path), "--plan", "--flops", "1e9", *options])
+        assert not stop.value.code
+    text, printed = capsys.readouterr().out.rsplit("\n{", 1)
+    found = json.loads("{" + printed)
+    assert found["peak"] == sum(found["memory"].values()) and found["steps"] == 12
+    for word in ("weights", "activations", "tokens", "hours"):
+        assert word in text
+    assert not Path(row["output"]).exists()
 
 
 def test_the_plan_knows_what_saves_memory(row: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ PROMPTS = ["def add(a, b):\n    return", "import numpy as", "for i in range(10):
 @pytest.fixture(scope="module")
 def backend(embedded_gguf: Path) -> Iterator[LlamaBackend]:
     options = {"threads": 1, "context": 512}
-    opened = open_backend("llamacpp", str(embedded_gguf), batch_size=4, options=options)
+    opened = open_backend("llamacpp", str(embedded_gguf), batch_size=1, options=options)
     assert isinstance(opened, LlamaBackend)
     yield opened
     opened.server.close()
@@ -49,7 +49,7 @@ def post(backend: LlamaBackend, route: str, body: Any) -> Any:
 
 def test_greedy_texts_are_those_of_the_native_route(backend: LlamaBackend) -> None:
     native = {"n_predict": 12, "temperature": 0, "cache_prompt": False}
-    for prompt in PROMPTS:  # one by one: together, roundings differ
+    for prompt in PROMPTS:
         expected = post(backend, "/completion", {"prompt": prompt, **native})["content"]
         assert texts(backend, [Request(prompt)]) == [expected]
 

@@ -477,6 +477,42 @@ def test_a_busy_server_gets_more_patience(model: Model) -> None:
     assert len(model.bodies) == 21
 
 
+def test_requests_at_once_follow_what_the_server_can_take(model: Model) -> None:
+    """It takes three at once and refuses the others; every request is answered in the end."""
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if model.in_flight > 3:
+            return Reply(error(429, "busy").body, 429, delay_s=0.01)
+        return Reply(echo(body).body, delay_s=0.01)
+
+    model.answer = answer
+    backend = client(model, concurrency=16)
+    assert [made.text for made in ask_many(backend, [f"q{i}" for i in range(60)])] == [
+        f"q{i}|{i}" for i in range(60)
+    ]
+    first = len(model.bodies)
+    assert first > 60  # some were refused, since all 16 began at once
+    model.most_in_flight = 0
+    ask_many(backend, [f"r{i}" for i in range(60)])
+    assert model.most_in_flight < 10
+    assert len(model.bodies) - first < 120
+
+
+def test_retry_after_in_milliseconds(model: Model) -> None:
+    model.script = [error(429, "slow", retry_after_ms="400", Retry_After="60")]
+    began = time.monotonic()
+    assert ask(client(model)).text == "a|0"
+    assert 0.4 <= time.monotonic() - began < 30
+
+
+def test_a_server_that_does_not_stream_though_asked(model: Model) -> None:
+    shown: list[str] = []
+    made = client(model).generate(
+        [Request("p", chat=True, seed=0)], SamplingParams(), Decoder(), lambda _, t: shown.append(t)
+    )
+    assert [one.text for one in made] == shown == ["p|0"]
+
+
 # Prices and the back-end
 
 

@@ -6,6 +6,7 @@ CODEGEN_VLLM_PYTHON names, or by this one if it has vLLM.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -156,3 +157,36 @@ def test_the_command_line(endpoint: Endpoint, ours: TransformersBackend) -> None
     (expected,) = done(ours, REQUESTS[:1])
     assert json.loads(result.stdout)["samples"][0]["completion"] == expected.text
     assert KEY not in result.stdout + result.stderr
+
+
+def test_the_editor_server_in_front_of_it(url: str, ours: TransformersBackend) -> None:
+    """Its model has no way to infill, which the server says or hides; the text is the model's."""
+    pytest.importorskip("pygls")
+    from codegen.server.engine import CompletionEngine
+    from codegen.server.requests import CompletionRequest, DocumentKey
+    from codegen.server.text import safe_text
+    from codegen.server.upstream import Upstream
+
+    upstream = Upstream(url, key=KEY)
+    upstream.check()
+    assert upstream.offer and upstream.offer.way.kind == "prefix" and upstream.limit == 512
+    params = SamplingParams(max_new_tokens=NEW, temperature=0)
+    engine = CompletionEngine(upstream)
+
+    async def run() -> list[str]:
+        keys = [DocumentKey("test", "", text) for text in PROMPTS]
+        asked = [
+            CompletionRequest(key, text, multiline=None, params=params)
+            for key, text in zip(keys, PROMPTS, strict=True)
+        ]
+        return [answer.text for answer in await asyncio.gather(*map(engine.complete, asked))]
+
+    try:
+        found = asyncio.run(run())
+    finally:
+        engine.stop()
+    requests = [Request(text, problem_id=text, heal=False) for text in PROMPTS]
+    wanted = {
+        c.request.problem_id: c.text for c in ours.generate(requests, params, Decoder("sample"))
+    }
+    assert found == [safe_text(wanted[text]) for text in PROMPTS]

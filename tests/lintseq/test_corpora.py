@@ -12,7 +12,7 @@ from codegen.lintseq import (
     UnsupportedProgram,
     edit_sequence,
     format_edits,
-    normalise,
+    normalize,
     prepare,
     resolve,
     sample_edits,
@@ -25,7 +25,7 @@ def check_round_trip(program: str, seed: int, most_states: int | None = None) ->
     rng = random.Random(seed)
     sequence = sample_edits(prepare(program), rng)
     resolution = resolve(format_edits(sequence.edits))
-    assert resolution.program == normalise(program)
+    assert resolution.program == normalize(program)
     assert resolution.edits == sequence.edits
     assert resolution.complete
     assert not resolution.malformed

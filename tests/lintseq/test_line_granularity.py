@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.lintseq import UnsupportedProgram, normalise, prepare, sample_edits
+from codegen.lintseq import UnsupportedProgram, normalize, prepare, sample_edits
 from codegen.lintseq.program import Prepared
 from codegen.lintseq.sampling import _Deletion, sample_steps
 from codegen.lintseq.units import cut
@@ -20,8 +20,8 @@ from codegen.lintseq.verify import check_compile, check_ruff, new_findings
 
 
 def pieces_of(program: str) -> list[int]:
-    lines = normalise(program).removesuffix("\n").split("\n")
-    nodes = cut(ast.parse(normalise(program)), lines, by_line=True).nodes
+    lines = normalize(program).removesuffix("\n").split("\n")
+    nodes = cut(ast.parse(normalize(program)), lines, by_line=True).nodes
     return [number for number, node in enumerate(nodes) if node.kind == "line"]
 
 
@@ -179,7 +179,7 @@ def check_states(program: str, seed: int, most_states: int | None = None) -> int
     rng = random.Random(seed)
     prepared = prepare(program, granularity="line")
     sequence = sample_edits(prepared, rng)
-    assert sequence.program == normalise(program)
+    assert sequence.program == normalize(program)
     states: Sequence[str] = sequence.states
     if most_states is not None and len(states) > most_states:
         states = rng.sample(states, most_states)

@@ -11,7 +11,7 @@ from codegen.lintseq import (
     UnsupportedProgram,
     edit_sequence,
     format_edits,
-    normalise,
+    normalize,
     prepare,
     resolve,
     sample_edits,
@@ -109,11 +109,11 @@ PROGRAMS = {
 def test_hard_programs(name: str, strict: bool) -> None:
     program = PROGRAMS[name]
     prepared = prepare(program, strict=strict)
-    assert prepared.program == normalise(program)
+    assert prepared.program == normalize(program)
     for seed in range(30):
         sequence = sample_edits(prepared, random.Random(seed))
         resolution = resolve(format_edits(sequence.edits))
-        assert resolution.program == sequence.program == normalise(program)
+        assert resolution.program == sequence.program == normalize(program)
         assert resolution.edits == sequence.edits
         assert resolution.complete
         assert not resolution.malformed
@@ -122,9 +122,9 @@ def test_hard_programs(name: str, strict: bool) -> None:
 
 
 def test_normal_form() -> None:
-    assert normalise("\ufeffa\r\nb\rc") == "a\nb\nc\n"
-    assert normalise("a\n\n\n") == "a\n\n\n"
-    assert normalise("") == ""
+    assert normalize("\ufeffa\r\nb\rc") == "a\nb\nc\n"
+    assert normalize("a\n\n\n") == "a\n\n\n"
+    assert normalize("") == ""
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from codegen.lintseq import (
     VerificationFailed,
     edit_sequence,
     edit_sequences,
-    normalise,
+    normalize,
     prepare,
     random_sequence,
     repair,
@@ -100,7 +100,7 @@ def test_ruff_refuses_whatever_the_compiler_refuses(stdlib_paths: list[Path]) ->
     states: list[str] = []
     for path in rng.sample([p for p in stdlib_paths if p.stat().st_size < 25_000], 60):
         try:
-            program = normalise(path.read_text(encoding="utf-8"))
+            program = normalize(path.read_text(encoding="utf-8"))
             sequence = random_sequence(program, rng)
         except (UnicodeDecodeError, UnsupportedProgram):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pytest
 from gguf import GGUFReader, GGUFWriter
 
 from codegen.errors import InputError, ModelError
+from codegen.evals.tasks import STYLES, PromptStyle
 from codegen.models import fingerprint_of, resolve
-from codegen.models.gguf import all_parts, find_gguf, read_header
+from codegen.models.gguf import _FIM, all_parts, find_gguf, read_header
 
 
 def write(path: Path, arch: str = "llama", **keys: Any) -> Path:
@@ -27,6 +29,7 @@ def write(path: Path, arch: str = "llama", **keys: Any) -> Path:
     writer.add_uint64("a.large", 2**63)
     writer.add_array("a.texts", ["one", "zwei", "три"])
     writer.add_array("a.numbers", [1, 2, 3, 4])
+    writer.add_array("tokenizer.ggml.tokens", ["a", "<fim_prefix>", "<|fim_middle|>", "prefix"])
     writer.add_string("tokenizer.chat_template", "{{ messages }} ü")
     for key, value in keys.items():
         writer.add_uint16(key.replace("_", "."), value)
@@ -57,6 +60,13 @@ def test_headers_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
     assert header.tensor_types == {"F32": 128, "F16": 8}
     assert (header.architecture, header.context, header.shards) == ("llama", 77, 1)
     assert header.chat_template == "{{ messages }} ü"
+    assert header.fim_tokens == ("<fim_prefix>", "<|fim_middle|>")
+
+
+@pytest.mark.parametrize("style", [style for style in STYLES.values() if style.ask == "infill"])
+def test_the_sentinels_of_all_prompt_styles_are_known(style: PromptStyle) -> None:
+    sentinels = re.findall(r"<[^<>]+>|\[[A-Z]+\]", style.template)
+    assert len(sentinels) >= 2 and all(_FIM.fullmatch(token) for token in sentinels)
 
 
 def test_a_real_header_is_read_as_the_library_reads_it(embedded_gguf: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
-from gguf.scripts.gguf_new_metadata import MetadataDetails, copy_with_new_metadata
 
 from codegen.config import parse_config
 from codegen.errors import CodegenError, ConfigError, ModelError
@@ -139,7 +139,7 @@ def test_the_child_ends_with_its_parent_while_it_loads(embedded_gguf: Path) -> N
     settings = {"path": str(embedded_gguf), "name": "m", "port": 0, "api_key": "k", "slots": 64}
     settings |= {"context": 4096, "gpu_layers": 0, "threads": 1}
     child = subprocess.Popen(
-        [sys.executable, str(llamacpp._CHILD)],
+        [sys.executable, "-P", str(llamacpp._CHILD)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -183,19 +183,16 @@ def test_a_closed_server_is_gone_and_its_port_and_key_can_be_used_again(
 # ------------------------------------------------------------------ files of strangers
 
 
-def changed(source: Path, path: Path, **keys: Any) -> Path:
-    """A copy of a GGUF file with other metadata."""
-    details = {
-        str: GGUFValueType.STRING,
-        int: GGUFValueType.UINT32,
-        float: GGUFValueType.FLOAT32,
-    }
-    new = {
-        name.replace("__", "."): MetadataDetails(details[type(value)], value)
-        for name, value in keys.items()
-    }
-    arch = keys.get("general__architecture", "llama")
-    copy_with_new_metadata(GGUFReader(source), GGUFWriter(path, arch), new, [])
+def changed(source: Path, path: Path, key: str, value: bytes) -> Path:
+    """A copy of a GGUF file with another value, of the same length, of a key."""
+    shutil.copyfile(source, path)
+    with source.open("rb") as file:
+        head = file.read(1 << 16)
+    at = head.index(key.encode()) + len(key) + 4  # the value's type
+    at += 8 if struct.unpack_from("<I", head, at - 4)[0] == 8 else 0  # a text's length
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(value)
     return path
 
 
@@ -210,17 +207,34 @@ def test_damaged_and_unknown_files_give_one_line(embedded_gguf: Path, tmp_path: 
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(embedded_gguf.read_bytes()[:9_000_000])
     assert "not within the file bounds" in refusal(cut)
-    other = changed(embedded_gguf, tmp_path / "other.gguf", general__architecture="abacus")
-    assert "unknown model architecture: 'abacus'" in refusal(other)
+    other = changed(embedded_gguf, tmp_path / "other.gguf", "general.architecture", b"alpha")
+    assert "unknown model architecture: 'alpha'" in refusal(other)
     # An assertion of llama.cpp fails, which ends the whole process.
-    layers = changed(embedded_gguf, tmp_path / "layers.gguf", llama__block_count=0)
+    layers = changed(embedded_gguf, tmp_path / "layers.gguf", "llama.block_count", bytes(4))
     assert "llama.cpp was ended by SIGABRT (llama-model.cpp:" in refusal(layers)
 
 
-def test_no_memory_for_the_context_gives_one_line(embedded_gguf: Path) -> None:
-    with pytest.raises(ModelError) as caught:
-        LlamaServer(embedded_gguf, LlamaOptions(slots=256, context=2**24, threads=1))
-    assert "\n" not in str(caught.value) and "does not load" in str(caught.value)
+def test_too_little_memory_names_the_remedy(
+    embedded_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not tried for real: another process might pay for it.
+    (tmp_path / "xllamacpp.py").write_text(
+        "import sys\n"
+        "class CommonParams:\n"
+        "    def __getattr__(self, name):\n"
+        "        return CommonParams()\n"
+        "def Server(params):\n"
+        "    sys.stderr.write('0.00.1 E llama_kv_cache: insufficient memory (attempted 9 GB)\\n')\n"
+        "    raise RuntimeError\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ModelError, match=r"does not load: insufficient memory .*Lower --llama-"):
+        LlamaServer(embedded_gguf, ONE)
+
+
+def test_a_context_beyond_the_models_is_refused(embedded_gguf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"context is 8193; .* has 8192 tokens"):
+        LlamaServer(embedded_gguf, LlamaOptions(context=8193))
 
 
 def test_a_missing_binding_names_the_remedy(

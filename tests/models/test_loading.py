@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from codegen.errors import InputError, ModelError
+from codegen.generation import Decoder, Request, SamplingParams
+from codegen.generation.transformers import TransformersBackend
 from codegen.models import (
     ModelCard,
     count_parameters,
@@ -31,6 +34,35 @@ def test_absent_models_are_named(name: str) -> None:
 def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"neither config\.json nor adapter_config\.json"):
         resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "mamba2", "lfm2", "gemma2"])
+def test_models_without_sdpa_or_attention_are_generated_from(
+    name: str, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    sizes: dict[str, dict[str, object]] = {
+        "gpt_oss": {"head_dim": 8, "num_local_experts": 2, "num_experts_per_tok": 1},
+        "mamba2": {"state_size": 4, "num_heads": 4, "head_dim": 16, "n_groups": 1},
+        "lfm2": {"layer_types": ["conv", "full_attention"]},
+        "gemma2": {"head_dim": 8},
+    }
+    config = CONFIG_MAPPING[name](
+        vocab_size=700, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+        pad_token_id=2, bos_token_id=0, eos_token_id=2, **sizes[name],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    load_tokenizer(str(tiny_model_dir)).save_pretrained(tmp_path)
+    loaded = load(str(tmp_path), dtype=torch.float32, device="cpu")
+    requests = [Request("def f(x):\n", heal=False), Request("x = [1, 2", heal=False)]
+    made = TransformersBackend(loaded).generate(requests, SamplingParams(8), Decoder())
+    for one in made:
+        ids = torch.tensor([loaded.tokenizer(one.request.prompt).input_ids])
+        wanted = loaded.model.generate(ids, max_new_tokens=8, do_sample=False, pad_token_id=2)
+        kept = wanted[0, ids.shape[1] :].tolist()
+        text = loaded.tokenizer.decode(kept, skip_special_tokens=True)
+        assert one.text == text.rstrip("\ufffd")  # half a character is no text
 
 
 def test_a_tokenizer_may_have_a_directory_to_itself(tiny_model_dir: Path, tmp_path: Path) -> None:

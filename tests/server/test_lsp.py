@@ -25,6 +25,10 @@ def command(options: list[str]) -> list[str]:
     return [str(BIN), "serve", "lsp", *options, "--stdio"]
 
 
+def local(model: Path) -> list[str]:
+    return ["--model", str(model), "--context", "256"]
+
+
 def capabilities() -> types.ClientCapabilities:
     document = types.TextDocumentClientCapabilities(
         inline_completion=types.InlineCompletionClientCapabilities()
@@ -33,11 +37,20 @@ def capabilities() -> types.ClientCapabilities:
     return types.ClientCapabilities(text_document=document, general=general)
 
 
-async def started(serving: list[str], options: Any = None) -> LanguageClient:
+async def started(
+    serving: list[str],
+    options: Any = None,
+    root: str = "file:///project",
+    watches: bool = False,
+) -> LanguageClient:
     """A client whose server has its model."""
     config = ClientServerConfig(server_command=command(serving))
     client: Any = await config.start()
-    client.statuses, client.settled = [], []
+    client.statuses, client.settled, client.registered = [], [], []
+
+    @client.feature(types.CLIENT_REGISTER_CAPABILITY)
+    def register(params: types.RegistrationParams) -> None:
+        client.registered += params.registrations
 
     @client.feature("$/codegen/settled")
     def settled(params: Any) -> None:
@@ -47,10 +60,15 @@ async def started(serving: list[str], options: Any = None) -> LanguageClient:
     def status(params: Any) -> None:
         client.statuses.append((params.kind, params.message))
 
+    supported = capabilities()
+    if watches:
+        supported.workspace = types.WorkspaceClientCapabilities(
+            did_change_watched_files=types.DidChangeWatchedFilesClientCapabilities(True)
+        )
     params = types.InitializeParams(
-        capabilities(),
+        supported,
         process_id=os.getpid(),
-        root_uri="file:///project",
+        root_uri=root,
         initialization_options=options,
     )
     client.answer = await client.initialize_session(params)
@@ -203,7 +221,7 @@ async def test_a_second_answer_only_for_editors_that_take_it(
 ) -> None:
     """What is shown in the end is what a new document with the same text gets."""
     options = {"context": [], **({"settled": True} if takes_second else {})}
-    client: Any = await started(["--model", str(tiny_model_dir), "--context", "256"], options)
+    client: Any = await started(local(tiny_model_dir), options)
     text = "".join(f"name_{number} = {number}\n" for number in range(12)) + "print(na"
     opened(client, text)
     await items(client, inline(12, 8, automatic=True))
@@ -228,5 +246,117 @@ async def test_a_second_answer_only_for_editors_that_take_it(
             came += 1
         assert shown == full
     assert (came > 0) == takes_second
+    await client.shutdown_session()
+    await client.stop()
+
+
+# ------------------------------------------------------------------ other files
+
+
+def make_workspace(root: Path, files: dict[str, str]) -> str:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return (root / "main.py").as_uri()
+
+
+HELPER = "def apply_discount(cart, rate):\n    return cart\n"
+MAIN = "from helper import apply_discount\n\napply_discount("
+
+
+async def suggested(client: Any, uri: str) -> list[str]:
+    """Suggestions behind the text, in a document that is opened anew."""
+    client.text_document_did_close(
+        types.DidCloseTextDocumentParams(types.TextDocumentIdentifier(uri))
+    )
+    opened(client, MAIN, uri)
+    return await items(client, inline(2, 15, automatic=True, uri=uri))
+
+
+async def becomes(client: Any, uri: str, wanted: Any) -> list[str]:
+    """The suggestions once they are as wanted: the server reads files in the background."""
+    for _ in range(100):
+        found = await suggested(client, uri)
+        if wanted(found):
+            return found
+        await asyncio.sleep(0.1)
+    raise AssertionError(found)
+
+
+async def test_other_files_decide_what_is_suggested(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """Seen by what the model makes of them: with a file, without it, and with others in its place
+    that may not be read.
+    """
+    uri = make_workspace(tmp_path, {"main.py": MAIN})
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    client: Any = await started(local(tiny_model_dir), root=tmp_path.as_uri(), watches=True)
+    (registered,) = client.registered
+    assert registered.method == types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+
+    def changed(name: str) -> None:
+        event = types.FileEvent((tmp_path / name).as_uri(), types.FileChangeType.Changed)
+        params = types.DidChangeWatchedFilesParams([event])
+        client.workspace_did_change_watched_files(params)
+
+    def configured(**settings: Any) -> None:
+        params = types.DidChangeConfigurationParams({"codegen": settings})
+        client.workspace_did_change_configuration(params)
+
+    alone = await suggested(client, uri)
+    assert alone
+    make_workspace(tmp_path, {"helper.py": HELPER})
+    changed("helper.py")
+    helped = await becomes(client, uri, lambda found: found != alone)
+    configured(context=[])
+    assert await suggested(client, uri) == alone
+    configured(context=["definitions"])
+    assert await becomes(client, uri, lambda found: found != alone) == helped
+    configured(workspaceFiles=False)
+    await becomes(client, uri, lambda found: found == alone)
+    opened(client, HELPER, (tmp_path / "helper.py").as_uri())
+    assert await becomes(client, uri, lambda found: found != alone) == helped
+    # What may not be read, under the same name as before or another one.
+    configured(workspaceFiles=True, exclude=["*/helper.py"])
+    await becomes(client, uri, lambda found: found == alone)
+    make_workspace(tmp_path, {"secrets.py": HELPER, "dist/helper.py": HELPER})
+    (tmp_path / "linked.py").symlink_to(tmp_path / "dist" / "helper.py")
+    for name in ("secrets.py", "dist/helper.py", "linked.py"):
+        changed(name)
+    await asyncio.sleep(0.5)
+    assert await suggested(client, uri) == alone
+    await client.shutdown_session()
+    await client.stop()
+
+
+async def test_folders_of_one_editor_do_not_see_one_another(
+    tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    one = make_workspace(tmp_path / "one", {"main.py": MAIN, "helper.py": HELPER})
+    two = make_workspace(tmp_path / "two", {"main.py": MAIN})
+    client: Any = await started(local(tiny_model_dir), root=(tmp_path / "two").as_uri())
+    folder = types.WorkspaceFolder((tmp_path / "one").as_uri(), "one")
+
+    def folders(added: Any = (), removed: Any = ()) -> None:
+        event = types.WorkspaceFoldersChangeEvent(list(added), list(removed))
+        params = types.DidChangeWorkspaceFoldersParams(event)
+        client.workspace_did_change_workspace_folders(params)
+
+    alone = await suggested(client, two)
+    assert await suggested(client, one) == alone  # its folder is not declared yet
+    folders(added=[folder])
+    await becomes(client, one, lambda found: found != alone)
+    assert await suggested(client, two) == alone
+    folders(removed=[folder])
+    await becomes(client, one, lambda found: found == alone)
+    await client.shutdown_session()
+    await client.stop()
+
+
+@pytest.mark.parametrize("root", ["/", "/proc/self", "/nowhere/at/all"])
+async def test_odd_workspaces(tiny_model_dir: Path, root: str) -> None:
+    client: Any = await started(local(tiny_model_dir), root=f"file://{root}")
+    uri = f"file://{root.rstrip('/')}/main.py"
+    assert await asyncio.wait_for(suggested(client, uri), 20)
     await client.shutdown_session()
     await client.stop()

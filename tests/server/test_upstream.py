@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 import re
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -13,14 +15,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.responses import HTMLResponse, JSONResponse
 
 from codegen.errors import CodegenError
 from codegen.evals.tasks.styles import STYLES
 from codegen.server.engine import CompletionEngine
-from codegen.server.requests import ServerLimits, Snippet, Status, Superseded, Unavailable
-from codegen.server.upstream import Upstream
+from codegen.server.requests import (
+    CompletionRequest,
+    DocumentKey,
+    ServerLimits,
+    Snippet,
+    Status,
+    Superseded,
+    Unavailable,
+)
+from codegen.server.upstream import Unreachable, Upstream
 from codegen.server.upstream.prompts import code_of, plain, window
+from codegen.server.upstream.source import read_row
 from tests.server.upstream_server import Script, UpstreamServer, error
 
 TEXT = Path(re.__file__).read_text()
@@ -186,6 +199,47 @@ def test_secrets_leave_this_machine_in_no_prompt(ask: Any) -> None:
     assert "ghp_" in window(asked, 1000, remote=False).prefix
     there = window(asked, 1000, remote=True)
     assert "ghp_" not in there.prefix and there.prefix.endswith("\nx = ")
+
+
+FIELDS = st.sampled_from(
+    ["content", "choices", "delta", "message", "text", "finish_reason", "stop", "stop_type"]
+)
+LINES = st.lists(st.sampled_from(["def f():", "    x = 1", "", "        y", "é漢", "# z"])).map(
+    "\n".join
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(LINES, LINES, st.lists(LINES, max_size=3), st.integers(64, 400))
+def test_a_window_is_a_part_of_the_text_around_the_cursor(
+    before: str, after: str, others: list[str], chars: int
+) -> None:
+    snippets = tuple(Snippet(f"{number}.py", text) for number, text in enumerate(others))
+    key = DocumentKey("", "", "")
+    asked = CompletionRequest(key, before, after, snippets=snippets)
+    found = window(asked, chars, remote=False)
+    assert before.endswith(found.prefix) and after.startswith(found.suffix)
+    assert found.snippets == snippets[len(snippets) - len(found.snippets) :]
+    size = len(found.prefix) + len(found.suffix) + sum(len(one.text) for one in found.snippets)
+    assert size <= chars and (found.prefix == before or len(found.prefix) >= chars // 5)
+    # All that it was made from was seen.
+    more = CompletionRequest(key, f"{'x' * 500}\n{before}", after, snippets=snippets)
+    if found.seen < len(before):
+        assert window(more, chars, remote=False).prefix == found.prefix
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(FIELDS, JSON, max_size=5))
+def test_any_part_of_a_stream_is_read(row: dict[str, Any]) -> None:
+    text, finish = read_row(row)
+    assert isinstance(text, str) and finish in (None, "length", "eos")
 
 
 def test_a_document_keeps_its_slot(made: Make, ask: Any) -> None:
@@ -367,6 +421,34 @@ def test_a_server_that_stays_away_gives_nothing_and_is_not_remembered(made: Make
     assert answer.text == "answer text" and not answer.from_suggestion
 
 
+def test_over_http_an_upstream_that_is_away_is_503(made: Make) -> None:
+    import httpx
+
+    from codegen.server.http import make_app
+    from tests.server.conftest import TOKEN, Served
+
+    server, engine = made(ServerLimits(deadline_s=0.4))
+    served = Served(make_app(engine, TOKEN))
+    try:
+        body = {"prompt": "x = ", "suffix": "\n"}
+        options: Any = {"headers": {"authorization": f"Bearer {TOKEN}"}, "timeout": 30}
+        url = f"{served.url}/v1/completions"
+        good = httpx.post(url, json=body, **options)
+        assert good.json()["choices"][0]["text"] == "answer text"
+        assert good.json()["model"] == "coder"
+        server.stop()
+        bad = httpx.post(url, json={**body, "prompt": "y = "}, **options)
+        assert bad.status_code == 503 and bad.headers["retry-after"] == "1"
+        assert "gave no answer within 0.4 s" in bad.json()["error"]["message"]
+        again = httpx.post(url, json=body, **options)  # suggested before
+        assert again.json()["choices"][0]["text"] == "answer text"
+        metrics = httpx.get(f"{served.url}/metrics", **options).text
+        assert "codegen_upstream_lost_total 1.0" in metrics
+        assert "codegen_upstream_timeouts_total 1.0" in metrics
+    finally:
+        served.stop()
+
+
 @pytest.mark.parametrize(
     "reply",
     [
@@ -398,7 +480,7 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     made: Make, ask: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = "your prompt 'secret words' is bad"
-    _, engine = made(replies=[error(400, words)] * 4)
+    _, engine = made(replies=[error(400, words)] * 2)
     for _ in range(2):
         with pytest.raises(
             Unavailable, match=r"refused a request: HTTP 400 \(some_error\)"
@@ -409,6 +491,31 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     assert engine.model.status.kind == "Warning"
     assert complete(engine, ask("y"))[0].text == "answer text"
     assert engine.model.status.kind == "Normal"
+
+
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_server_that_is_too_slow_at_the_start(
+    drips: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegen.server.upstream.client._ANSWER_S", 0.5)
+    over = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+            while not over.wait(0.05):
+                connection.sendall(b" " * drips)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        upstream = Upstream(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        with pytest.raises(Unreachable, match=r"no answer within 0\.5 s"):
+            upstream.check()
+        over.set()
+        thread.join()
 
 
 def test_a_huge_answer_is_not_held(made: Make, ask: Any) -> None:

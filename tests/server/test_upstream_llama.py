@@ -65,6 +65,31 @@ def test_no_control_token_comes_out_of_a_document(llama_server: Any) -> None:
     assert not set(range(17)) & set(tokens(plain("x = ".join(marks))))
 
 
+def test_a_cancelled_request_ends_in_the_server(llama_server: Any, ask: Any) -> None:
+    engine = connected(llama_server)
+    headers = {"authorization": f"Bearer {llama_server.api_key}"}
+
+    def slots() -> list[Any]:
+        return httpx.get(f"{llama_server.url}/slots", headers=headers, timeout=60).json()
+
+    async def run() -> list[Any]:
+        task = asyncio.ensure_future(engine.complete(ask("x = [1, 2, 3, ", max_tokens=250)))
+        while True:
+            found = await asyncio.to_thread(slots)
+            busy = any(slot["is_processing"] for slot in found)
+            if busy:
+                task.cancel()
+            elif task.cancelled():
+                return found
+
+    try:
+        found = asyncio.run(run())
+    finally:
+        engine.stop()
+    made = [token["n_decoded"] for slot in found for token in slot.get("next_token", ())]
+    assert made and max(made) < 200
+
+
 def test_infill_uses_the_server_s_cache_while_one_types(fim_gguf: Path, ask: Any) -> None:
     from codegen.models.llamacpp import LlamaOptions, LlamaServer
 
@@ -132,4 +157,4 @@ def test_a_real_server_is_killed_and_restarted_in_the_middle_of_traffic(
         server.close()
     assert len(answered) == 24 and all(answered)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert engine.model.status.kind == "Normal"
+    assert engine and engine.model.status.kind == "Normal"

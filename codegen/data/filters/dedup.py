@@ -130,7 +130,7 @@ class Dedup:
 
     def describe(self) -> Mapping[str, Any]:
         """The settings and the digests of the references, as JSON values."""
-        settings: dict[str, Any] = {"kind": self.kind, "compare": self.compare}
+        settings: dict[str, object] = {"kind": self.kind, "compare": self.compare}
         if self.kind == "near":
             bands, rows = self.bands()
             settings |= {

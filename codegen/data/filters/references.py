@@ -114,7 +114,7 @@ def _humaneval() -> Iterator[Reference]:
         )
 
 
-def _problems(rows: Iterable[tuple[str, Any]], spec: str) -> tuple[Reference, ...]:
+def _problems(rows: Iterable[tuple[str, object]], spec: str) -> tuple[Reference, ...]:
     found = []
     columns: dict[str, None] = {}
     known = False
@@ -148,7 +148,7 @@ def _problem(place: str, row: Mapping[str, Any]) -> Reference:
     return Reference(str(id_), prompt, solution, ("\n".join(tests),) if tests else ())
 
 
-def _texts(row: Mapping[str, Any], names: Iterable[str], place: str) -> Iterator[str]:
+def _texts(row: Mapping[str, object], names: Iterable[str], place: str) -> Iterator[str]:
     for name in names:
         value = row.get(name)
         values = value if isinstance(value, (list, tuple)) else [value]
@@ -170,7 +170,7 @@ _WHY = {
 }
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
     for place, row, _ in jsonl_rows(path):
         if isinstance(row, Rejected):
             why = _WHY.get(row.reason, row.reason)
@@ -178,7 +178,7 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, Any]]:
         yield str(path.parent / place), row
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _json_rows(path: Path) -> Iterator[tuple[str, object]]:
     try:
         rows = json.loads(read_packed(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -190,7 +190,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Any]]:
     return ((f"{path}[{number}]", row) for number, row in enumerate(rows))
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _parquet_rows(path: Path) -> Iterator[tuple[str, object]]:
     for place, row, _ in parquet_rows(path, str(path)):
         yield str(path.parent / place), row
 
@@ -204,7 +204,7 @@ _READERS = {
 }
 
 
-def _hub_rows(argument: str) -> Iterator[tuple[str, Any]]:
+def _hub_rows(argument: str) -> Iterator[tuple[str, object]]:
     name, config, split = parse_hub(argument)
     for number, row in enumerate(open_hub(name, config, split, f"hub:{argument}")):
         yield f"hub:{argument}:{number}", row

@@ -201,7 +201,7 @@ def _unit(scope: ast.AST) -> Unit:
     names: list[tuple[int, str]] = []  # positions in parts of names that may be bound here
     bound: set[str] = set()
     nodes = 0
-    stack: list[Any] = [scope]  # not recursive: a long sum is a deep tree
+    stack: list[object] = [scope]  # not recursive: a long sum is a deep tree
     while stack:
         item = stack.pop()
         if isinstance(item, _MaybeBound):

@@ -68,7 +68,7 @@ class MemorySource:
 
     items: tuple[Item, ...]
     name: str = "memory"
-    info: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, object] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Item]:
         """Yields the items."""

@@ -31,7 +31,7 @@ class DrawnSource:
         items: makes them, in their order.
     """
 
-    description: Mapping[str, Any]
+    description: Mapping[str, object]
     count: int
     items: Callable[[], Iterator[Item]]
     _fraction: float | None = None

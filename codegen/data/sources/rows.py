@@ -52,7 +52,7 @@ class RowDefaults:
 
 
 def examples_of_rows(
-    rows: Iterable[tuple[str, Mapping[str, Any] | Rejected]],
+    rows: Iterable[tuple[str, Mapping[str, object] | Rejected]],
     columns: Columns,
     defaults: RowDefaults,
     where: str,
@@ -91,7 +91,9 @@ def _missing_columns(missing: set[str], present: Iterable[str], where: str) -> I
     )
 
 
-def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: RowDefaults) -> Item:
+def _example(
+    place: str, row: Mapping[str, object], columns: Columns, defaults: RowDefaults
+) -> Item:
     id_ = _row_id(place, row, columns)
     if isinstance(id_, Rejected):
         return id_
@@ -124,7 +126,7 @@ def _example(place: str, row: Mapping[str, Any], columns: Columns, defaults: Row
     )
 
 
-def _row_id(place: str, row: Mapping[str, Any], columns: Columns) -> str | Rejected:
+def _row_id(place: str, row: Mapping[str, object], columns: Columns) -> str | Rejected:
     value = row.get(columns.id or "id")
     is_id = isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
     if is_id and not (isinstance(value, str) and has_lone_surrogate(value)):
@@ -172,7 +174,7 @@ class RowFileSource:
         defaults = RowDefaults(self.path.name, self.options.language, self.options.license)
         return examples_of_rows(self._rows(), self.options.columns, defaults, self.spec)
 
-    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any] | Rejected]]:
+    def _rows(self) -> Iterator[tuple[str, Mapping[str, object] | Rejected]]:
         rows = (
             jsonl_rows(self.path)
             if self.kind == "jsonl"
@@ -182,7 +184,7 @@ class RowFileSource:
             yield place, row
 
 
-def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | Rejected, float]]:
+def jsonl_rows(path: Path) -> Iterator[tuple[str, Mapping[str, object] | Rejected, float]]:
     """The rows of a ``.jsonl`` or ``.jsonl.gz`` file: place, row, share of the bytes read."""
     size = max(1, path.stat().st_size)
     try:
@@ -216,7 +218,7 @@ def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
         yield None
 
 
-def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, Any] | Rejected | None:
+def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, object] | Rejected | None:
     """A decoded row, a rejection, or None for a blank line."""
     if line is None:
         return Rejected(place, "line_too_long", f"over {MAX_LINE_BYTES} bytes")
@@ -237,7 +239,7 @@ def _parse(line: bytes | None, place: str, first: bool) -> Mapping[str, Any] | R
 
 def parquet_rows(
     path: Path, spec: str, columns: Columns | None = None
-) -> Iterator[tuple[str, Mapping[str, Any], float]]:
+) -> Iterator[tuple[str, Mapping[str, object], float]]:
     """The rows of a ``.parquet`` file: place, row, share of the rows read.
 
     Args:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.errors import InputError
 from codegen.records import TrainingText
@@ -151,7 +151,7 @@ def kinds(trajectory: Trajectory) -> list[Kind]:
     return found
 
 
-def to_meta(trajectory: Trajectory) -> dict[str, Any]:
+def to_meta(trajectory: Trajectory) -> dict[str, object]:
     """The trajectory as a text's ``meta`` holds it: ints and lists of ints."""
     return {
         "bkspc": trajectory.bkspc,
@@ -216,14 +216,14 @@ def demonstrator_labels(trajectory: Trajectory) -> list[int]:
     return labels
 
 
-def _int(meta: Mapping[str, Any], key: str, where: str) -> int:
+def _int(meta: Mapping[str, object], key: str, where: str) -> int:
     value = meta.get(key)
     if type(value) is not int:
         raise InputError(f"{where}: meta[{key!r}] must be an integer.")
     return value
 
 
-def _ints(meta: Mapping[str, Any], key: str, where: str) -> tuple[int, ...]:
+def _ints(meta: Mapping[str, object], key: str, where: str) -> tuple[int, ...]:
     value = meta.get(key)
     if not isinstance(value, (list, tuple)) or any(type(item) is not int for item in value):
         raise InputError(f"{where}: meta[{key!r}] must be a list of integers.")

@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from codegen.errors import ConfigError, ModelError
 from codegen.methods.backspace.actions import Noised, add_noise, to_meta
@@ -65,7 +64,7 @@ class Backspace:
     def _kinds(self) -> list[str]:
         return [kind.strip() for kind in self.noise.split(",")]
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """The options, and the fingerprints of what is read: a change of either is another run.
 
         Raises:

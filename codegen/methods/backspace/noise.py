@@ -84,7 +84,7 @@ class FromModel:
     """What the model itself would wrongly write: drawn from its 20 likeliest wrong tokens.
 
     The first is not the right token, the others continue from it freely; each by the model's own
-    probabilities, renormalised. One forward pass a token, in float32 on the CPU.
+    probabilities, renormalized. One forward pass a token, in float32 on the CPU.
 
     Limit: another build of torch, or another number of threads, may round otherwise, and could in
     rare cases draw another token.

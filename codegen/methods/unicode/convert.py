@@ -70,7 +70,7 @@ def to_unicode(
         UnsupportedProgram: with the reason.
         ConfigError: for an unknown value of ``annotations``.
     """
-    source = _normalised(program)
+    source = _normalized(program)
     tree = parse_program(source, annotations)
     try:
         facts = gather(tree)
@@ -143,13 +143,13 @@ def parse_program(program: str, annotations: Annotations = "all") -> ast.Module:
             f"There is no choice {annotations!r} of annotations.", "Choose needed or all."
         )
     try:
-        tree = _parse(_normalised(program))
+        tree = _parse(_normalized(program))
         return drop_annotations(tree) if annotations == "needed" else tree
     except (RecursionError, MemoryError):
         raise _too_deep() from None
 
 
-def _normalised(program: str) -> str:
+def _normalized(program: str) -> str:
     """A program without byte order mark, its lines ended as Python itself reads them."""
     return _lines_of(program.removeprefix("\ufeff"))
 
@@ -199,6 +199,4 @@ def _check_python(program: str, text: str, parser: Parser, printer: PythonPrinte
         node = origins[max(number, 0)][1] if origins else None
         notes = parser.notes.get(node) if node else None
         place = location(text, notes.start if notes else 0)
-        raise UniCodeSyntaxError(
-            *place, f"it stands for no Python program: {error.detail}"
-        ) from None
+        raise UniCodeSyntaxError(*place, f"it is no Python program: {error.detail}") from None

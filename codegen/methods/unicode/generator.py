@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.errors import CodegenError, ConfigError
 from codegen.generation.plans import Conversation, ModelClient, Plan, Unusable, run_plans
@@ -99,9 +99,9 @@ class UniCode:
         if self.min_score not in (0, *range(GRADES[0], GRADES[1] + 1)):
             raise ConfigError(f"min_score is {self.min_score}; it must be 0 (off) or 1 to 5.")
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """What decides the texts: not how, or through which cache, the model is reached."""
-        config: dict[str, Any] = {
+        config: dict[str, object] = {
             name: getattr(self, name)
             for name in ("name", "mode", "objectives", "styles", "template")
         }
@@ -141,7 +141,7 @@ class UniCode:
         if self.snippets:
             question, answer = yield from invented(answer, language, model)
             _check_invented(answer, language)
-        meta: dict[str, Any] = {"style": style.name}
+        meta: dict[str, object] = {"style": style.name}
         once: dict[str, int] = {}
         if self.mode == "llm":
             unicode = yield from written(question, answer, language, style, model)

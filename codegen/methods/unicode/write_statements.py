@@ -48,7 +48,7 @@ class StatementWriter(ExpressionWriter):
             "begin_end": (f" {w['BEGIN']}", w["END"]),
             "indent": ("", ""),
         }[style.blocks]
-        self._statements: dict[type[ast.AST], Callable[[Any, float], None]] = {
+        self._statements: dict[type[ast.AST], Callable[[object, float], None]] = {
             kind: getattr(self, f"_{kind.__name__}")
             for kind in ast.stmt.__subclasses__()
             if hasattr(self, f"_{kind.__name__}")

@@ -26,6 +26,7 @@ _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for a whole answer that is not streamed
 _CODE = re.compile(r"[\w.-]{1,60}")
+_LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})
 
 
@@ -51,6 +52,11 @@ class Trouble(Exception):
     def busy(self) -> bool:
         """Whether the server asks for fewer requests."""
         return self.status == 429
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the prompt does not fit into the model's context."""
+        return self.status in (400, 413, 422) and bool(_LONG.search(f"{self} {self.words}"))
 
 
 class Client:
@@ -88,12 +94,18 @@ class Client:
     ) -> None:
         await self._http.__aexit__(kind, error, traceback)
 
-    async def json(self, url: str, body: Any = None, timeout_s: float = _ANSWER_S) -> Any:
+    async def json(self, url: str, body: Any = None, timeout_s: float = 0.0) -> Any:
         """The object that the server answers, to a GET request if there is no body.
+
+        Args:
+            url: of the route.
+            body: to post.
+            timeout_s: for the whole answer; 0 for a short one.
 
         Raises:
             Trouble: if there is none.
         """
+        timeout_s = timeout_s or _ANSWER_S
         try:
             async with asyncio.timeout(timeout_s), aclosing(self._rows(url, body)) as rows:
                 return await anext(rows, None)

@@ -37,6 +37,7 @@ _EXTRA_TOKENS = 5  # what a prompt of sentinels has beside them
 _PROMPT = "def add(a, b):\n    return"
 _SUFFIX = "\n\n\nprint(add(1, 2))\n"
 _LOADING_S = 60.0
+_COMPARED = 1000
 _LISTED = 5  # names of models in a message
 
 
@@ -142,7 +143,7 @@ def _chosen(client: Client, rows: Sequence[dict[str, Any]], model: str) -> tuple
     for name in (model, f"{model}:latest"):  # as Ollama lists them
         if name in known or not known:
             return name, known.get(name)
-    hint = nearest(model, names) or "Choose another with --model."
+    hint = nearest(model, names[:_COMPARED]) or "Choose another with --model."
     raise ModelError(
         f"The server at {host_of(client.base)} has no model {model!r}; it has {shown}.", hint
     )

@@ -37,6 +37,7 @@ from codegen.server.text import StopRule, safe_text
 from codegen.server.upstream.client import Client, Trouble, host_of
 from codegen.server.upstream.probe import Offer, Unreachable, probe
 from codegen.server.upstream.prompts import Window, body, code_of, window
+from codegen.terminal import one_line
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,9 @@ class Upstream:
         self.offer = offer
         self.name = offer.model
         self.limit = min(self._most, offer.context or self._most)
-        self.report("Normal", f"{self.name} at {self.device} is ready ({offer.way.words}).")
+        self.report(
+            "Normal", f"{one_line(self.name)} at {self.device} is ready ({offer.way.words})."
+        )
 
     def report(self, kind: str, message: str) -> None:
         """Tells editors, if it is news."""
@@ -404,7 +407,7 @@ class _Worker(threading.Thread):
             }
         async with aclosing(self._client.stream(way.url, asked)) as rows:
             async for row in rows:
-                piece, finish = _read(row)
+                piece, finish = read_row(row)
                 if piece and not path.first:
                     path.first = time.perf_counter()
                 path.raw += piece
@@ -472,10 +475,9 @@ class _Worker(threading.Thread):
             self._tell(f"The server at {self.upstream.device} is busy ({trouble}).")
         elif trouble.status in (401, 403, 404):  # the key, or the model, is gone
             self._lose(f"refuses requests: {trouble}")
-        elif trouble.status in (400, 413) and not tries and self._chars > _DENSE:
-            self._chars = _DENSE  # most likely too long: text of few characters a token
+        elif trouble.too_long and self._chars > _DENSE:
+            self._chars = _DENSE  # text of few characters a token
         else:
-            self._chars = _CHARS_A_TOKEN
             message = f"The server at {self.upstream.device} refused a request: {trouble}."
             self._tell(message)
             raise Unavailable(message)
@@ -528,7 +530,7 @@ class _Worker(threading.Thread):
         self._up.set()
 
 
-def _read(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
+def read_row(row: dict[str, Any]) -> tuple[str, FinishReason | None]:
     """The text of a part of a stream, and why it ends, in any dialect."""
     if "content" in row:  # llama.cpp
         text, over = row["content"], row.get("stop") is True

@@ -482,11 +482,11 @@ def _stdio(remote: Remote, payload: dict[str, Any], stdout: int) -> None:
     if isinstance(last, list) and last:
         remote.fail(*failure_of(str(last[0]), last[1:]))
     written = os.pread(stdout, payload["most_output"], 0).decode("utf-8", "replace")
-    if normalise(written) != normalise(payload["expected_stdout"]):
+    if normalize(written) != normalize(payload["expected_stdout"]):
         raise AssertionError(first_difference(written, payload["expected_stdout"]))
 
 
-def normalise(text: str) -> list[str]:
+def normalize(text: str) -> list[str]:
     """The lines of an output without white space at their ends and blank lines at its end."""
     lines = [line.rstrip() for line in text.split("\n")]
     while lines and not lines[-1]:
@@ -496,7 +496,7 @@ def normalise(text: str) -> list[str]:
 
 def first_difference(written: str, expected: str) -> str:
     """Says where an output first differs from the expected one."""
-    ours, theirs = normalise(written), normalise(expected)
+    ours, theirs = normalize(written), normalize(expected)
     for number, (got, want) in enumerate(zip(ours, theirs, strict=False), 1):
         if got != want:
             return f"output line {number} is {got[:200]!r}, expected {want[:200]!r}"

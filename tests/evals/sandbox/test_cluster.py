@@ -15,6 +15,7 @@ from codegen.evals.sandbox import ClusterSandbox, Job, Limits, Sandbox
 from codegen.evals.score import SCORE
 from codegen.evals.scoring import EXECUTIONS, VERDICTS, score
 from codegen.records import Sample
+from tests.processes import command_of, descendants
 
 ADD = "def add(a, b):\n    return a + {}\n"
 CHECK = "def check(f):\n    assert f(1, 2) == 3\n"
@@ -84,26 +85,8 @@ def test_a_killed_worker_loses_nothing(cluster: ClusterSandbox) -> None:
 
 
 def _workers() -> list[int]:
-    """The processes of our actors, by the name Ray gives them; of this user's, below this one."""
-    parents, found = {}, []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                title = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-            if title.startswith(b"ray::_Worker"):
-                found.append(int(entry.name))
-    ours = []
-    for pid in found:
-        above = pid
-        while above > 1 and above != os.getpid():
-            above = parents.get(above, 0)
-        if above == os.getpid():
-            ours.append(pid)
-    return ours
+    """The processes of our actors, by the name Ray gives them; below this process."""
+    return [p for p in descendants(os.getpid()) if command_of(p).startswith("ray::_Worker")]
 
 
 @pytest.mark.slow

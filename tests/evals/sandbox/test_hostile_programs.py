@@ -18,26 +18,12 @@ from codegen.benchmarks.tools import hostile_suite as table
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Sandbox
 from tests.evals.sandbox.conftest import launching
+from tests.processes import descendants
 
 SECRET_VARIABLE = "SANDBOX_TEST_SECRET"
 SECRET = "4c2f9d-secret-of-the-host"
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 NUISANCES = ("29", "40")  # right programs that misbehave otherwise
-
-
-def processes_below(root: int) -> set[int]:
-    """Process ids below ``root``, from the host's /proc."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text()
-                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found, level = set(), {root}
-    while level:
-        level = {pid for pid, parent in parents.items() if parent in level}
-        found |= level
-    return found
 
 
 @dataclass
@@ -66,7 +52,7 @@ class Canary:
         assert SECRET not in outcome.message + outcome.stdout + repr(outcome.values)
         assert self.sandbox.run(HONEST).status == "passed"
         # A process of tests may be another than before.
-        assert len(processes_below(os.getpid())) <= len(self.processes)
+        assert len(descendants(os.getpid())) <= len(self.processes)
         assert len(list(Path("/proc/self/fd").iterdir())) <= self.descriptors
 
 
@@ -85,7 +71,7 @@ def _canary(backend: Any, folder: Path, way: str = "compiled") -> Iterator[Canar
             pytest.skip(str(error))
         sandbox.run(HONEST)
         descriptors = len(list(Path("/proc/self/fd").iterdir()))
-        yield Canary(sandbox, server, file, processes_below(os.getpid()), descriptors)
+        yield Canary(sandbox, server, file, set(descendants(os.getpid())), descriptors)
     patch.undo()
 
 

@@ -22,39 +22,19 @@ import codegen
 from codegen.errors import SandboxError
 from codegen.evals.sandbox import Job, Limits, Sandbox, launch, pool, probe
 from codegen.evals.sandbox.pool import Pool
+from tests.processes import descendants, lives
 
 HONEST = Job("def f(x):\n    return x + 1\n", test="assert f(1) == 2\n")
 ENDLESS = Job("while True: pass\n", limits=Limits(cpu_s=60))
 NOBODY = 65534
 
 
-def children_of(root: int) -> set[int]:
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text()
-                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found, level = set(), {root}
-    while level:
-        level = {pid for pid, parent in parents.items() if parent in level}
-        found |= level
-    return found
-
-
 def wait_until_gone(pids: set[int], timeout_s: float = 10.0) -> set[int]:
     """The processes of ``pids`` that still live after the timeout."""
     end = time.monotonic() + timeout_s
-    while (alive := {pid for pid in pids if _alive(pid)}) and time.monotonic() < end:
+    while (alive := {pid for pid in pids if lives(pid)}) and time.monotonic() < end:
         time.sleep(0.02)
     return alive
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +51,7 @@ def test_closing_leaves_nothing(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = children_of(os.getpid())
+    before = set(descendants(os.getpid()))
     descriptors = {entry.name for entry in Path("/proc/self/fd").iterdir()}
     threads = threading.active_count()
     errors: dict[str, type[BaseException]] = {
@@ -83,7 +63,7 @@ def test_closing_leaves_nothing(
         assert sandbox.run(HONEST).passed
         outcomes = sandbox.map([(n, HONEST) for n in range(3)] + [(9, ENDLESS)])
         assert next(outcomes)[1].passed
-        during = children_of(os.getpid()) - before
+        during = set(descendants(os.getpid())) - before
         if ending in errors:
             raise errors[ending]
     assert during and not wait_until_gone(during)
@@ -109,7 +89,7 @@ def test_killing_the_driver_ends_the_sandbox(backend: str) -> None:
     with driver.stdout:
         assert driver.stdout.readline() == "ready\n"
         time.sleep(0.3)
-        below = children_of(driver.pid)
+        below = set(descendants(driver.pid))
         driver.kill()
         driver.wait()
     assert len(below) >= 3

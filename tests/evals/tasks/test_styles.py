@@ -152,5 +152,5 @@ def test_a_sample_must_say_a_style_that_is_known() -> None:
 
 
 def test_a_task_says_which_styles_it_takes(toy: tasks.Task[Any]) -> None:
-    with pytest.raises(ConfigError, match="can't be asked in the prompt style 'fim-qwen'"):
+    with pytest.raises(ConfigError, match="has no prompts in the style 'fim-qwen'"):
         toy.request(toy.problems()[0], STYLES["fim-qwen"], 0)

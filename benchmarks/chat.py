@@ -88,7 +88,8 @@ class _Bench:
         torch.set_num_threads(1)
         schedule._PATIENCE = patience
         self.seed, self.rng, self.code = seed, random.Random(seed), Code()
-        self.engine = CompletionEngine(CompletionModel(load("embedded")))
+        self.model = CompletionModel(load("embedded"))
+        self.engine = CompletionEngine(self.model)
         self.modules = _modules(seed, 1024)
 
     def conversation(self, name: str, said: str, most: int, **more: Any) -> Any:
@@ -96,7 +97,7 @@ class _Bench:
         from codegen.models.chat import conversation
         from codegen.server.requests import CompletionRequest, DocumentKey
 
-        model = self.engine.model
+        model = self.model
         turns = [{"role": "user", "content": said}]
         _, ids = conversation(model.tokenizer, turns, model.prompter.control)
         return CompletionRequest(

@@ -150,7 +150,7 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
             yield _answer(where, row)
 
 
-def _answer(where: str, row: Any) -> Answer:
+def _answer(where: str, row: object) -> Answer:
     if isinstance(row, str):
         try:
             row = json.loads(row)

@@ -75,17 +75,17 @@ class Task(ABC, Generic[AnyProblem]):
         """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
 
     def judge(
-        self, programs: Iterable[tuple[Any, AnyProblem, str]], sandbox: SandboxProtocol
-    ) -> Iterator[tuple[Any, Verdict | Outcome]]:
+        self, programs: Iterable[tuple[object, AnyProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[object, Verdict | Outcome]]:
         """Judges programs by :meth:`job`; yields them with their keys as they are done.
 
         Args:
             programs: (key, problem, program).
             sandbox: an open sandbox.
         """
-        judged: list[tuple[Any, Verdict]] = []
+        judged: list[tuple[object, Verdict]] = []
 
-        def jobs() -> Iterator[tuple[Any, Job]]:
+        def jobs() -> Iterator[tuple[object, Job]]:
             for key, problem, program in programs:
                 job = self.job(problem, program)
                 if isinstance(job, Verdict):
@@ -152,7 +152,7 @@ class CodeTask(Task[AnyProblem]):
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> AnyProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> AnyProblem:
         """The problem of a row; ``place`` is its file and line.
 
         Raises:

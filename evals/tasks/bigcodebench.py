@@ -73,7 +73,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         }
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> BigCodeProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> BigCodeProblem:
         """The problem of a row."""
         return problem_of_columns(
             BigCodeProblem,

@@ -61,7 +61,7 @@ class CruxEval(CodeTask[CruxProblem]):
     _STOP = "[/ANSWER]"
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> CruxProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> CruxProblem:
         """The problem of a row."""
         return problem_of_columns(CruxProblem, place, row, id="id", prompt="code")
 

@@ -42,7 +42,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
     docs = False
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> FixProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> FixProblem:
         """The problem of a row."""
         return problem_of_columns(FixProblem, place, row)
 

@@ -311,7 +311,9 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
             )
 
 
-def _key(problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, object]) -> str:
+def _key(
+    problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, object]
+) -> str:
     """A hash of all that decides the verdict."""
     what: list[object] = [program] if isinstance(job, Verdict) else [asdict(job), described]
     parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)

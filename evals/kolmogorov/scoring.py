@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol

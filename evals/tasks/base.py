@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
@@ -20,6 +20,8 @@ from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
+
+Key = TypeVar("Key")
 
 
 class Task(ABC, Generic[AnyProblem]):
@@ -75,17 +77,17 @@ class Task(ABC, Generic[AnyProblem]):
         """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
 
     def judge(
-        self, programs: Iterable[tuple[object, AnyProblem, str]], sandbox: SandboxProtocol
-    ) -> Iterator[tuple[object, Verdict | Outcome]]:
+        self, programs: Iterable[tuple[Key, AnyProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[Key, Verdict | Outcome]]:
         """Judges programs by :meth:`job`; yields them with their keys as they are done.
 
         Args:
             programs: (key, problem, program).
             sandbox: an open sandbox.
         """
-        judged: list[tuple[object, Verdict]] = []
+        judged: list[tuple[Key, Verdict]] = []
 
-        def jobs() -> Iterator[tuple[object, Job]]:
+        def jobs() -> Iterator[tuple[Key, Job]]:
             for key, problem, program in programs:
                 job = self.job(problem, program)
                 if isinstance(job, Verdict):

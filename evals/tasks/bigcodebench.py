@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.evals.sandbox import Job, Limits
 

@@ -302,12 +302,12 @@ for number, (given, expected) in enumerate(CASES, 1):
 # --- the data ----------------------------------------------------------------------------------
 
 
-def _of_tests(place: str, row: Mapping[str, object]) -> dict[str, object]:
+def _of_tests(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     text = row["tests"]
     return {"tests": text if isinstance(text, str) else "\n".join(_texts(place, row, "tests"))}
 
 
-def _of_calls(place: str, row: Mapping[str, object]) -> dict[str, object]:
+def _of_calls(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     calls, expected = row.get("calls"), row["expected"]
     if not isinstance(calls, list) or not isinstance(expected, list):
         raise InputError(f"{place}: calls and expected must both be lists.")
@@ -331,7 +331,7 @@ def _call(place: str, call: object, entry_point: object) -> tuple[str, list[obje
     )
 
 
-def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, object]:
+def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     if isinstance(row["stdout"], str):
         given = text_field(place, row, "stdin") if "stdin" in row else ""
         return {"cases": ((given, row["stdout"]),)}
@@ -342,7 +342,7 @@ def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, object]:
     return {"cases": tuple(zip(inputs, outputs, strict=True))}
 
 
-def _of_answers(place: str, row: Mapping[str, object]) -> dict[str, object]:
+def _of_answers(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     answer = row["answer"]
     answers = (answer,) if isinstance(answer, str) else _texts(place, row, "answer")
     if not answers:

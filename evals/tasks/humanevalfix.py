@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.evals.sandbox import Job
 from codegen.records import Sample

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
@@ -114,7 +114,9 @@ def text_fields(place: str, row: Mapping[str, object], names: Sequence[str]) -> 
     return [text_field(place, row, name, names) for name in names]
 
 
-def text_field(place: str, row: Mapping[str, object], name: str, expected: Sequence[str] = ()) -> str:
+def text_field(
+    place: str, row: Mapping[str, object], name: str, expected: Sequence[str] = ()
+) -> str:
     """The value of one such column."""
     value = row.get(name)
     if isinstance(value, str):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.config import Config, Text, parse_config, read_yaml, setting
 from codegen.errors import ConfigError, InputError

@@ -92,8 +92,8 @@ def run(
     out: str | Path,
     limit: int | None = None,
     shard_size: int = SHARD_SIZE,
-    settings: Mapping[str, Any] | None = None,
-    about: Mapping[str, Any] | None = None,
+    settings: Mapping[str, object] | None = None,
+    about: Mapping[str, object] | None = None,
     on_progress: Progress | None = None,
 ) -> Path:
     """Makes ``n`` samples of each problem, or resumes with what ``out`` already holds.

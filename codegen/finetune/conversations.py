@@ -149,6 +149,7 @@ class Renderer:
         """What the template marks of each answer, and the end of the turn."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
+        marks: Any
         _, marks = render_jinja_template(
             [list(messages)],
             **self._variables(talk),

@@ -217,11 +217,11 @@ def _encoded(
         raise _NeedsBackspace
     key = _cache_key(recipe, tokenizer)
     examples = open_cache(Path(recipe.token_cache or Path(recipe.output, TOKENS)), key, write)
-    lost = examples.facts["counts"]
-    encoded = EncodedTexts(
-        examples,
-        **{k: Counter(v) if isinstance(v, dict) else v for k, v in lost.items()},
-    )
+    lost: dict[str, Any] = {
+        name: Counter(value) if isinstance(value, dict) else value
+        for name, value in examples.facts["counts"].items()
+    }
+    encoded = EncodedTexts(examples, **lost)
     _require_examples(encoded, [path for _, path in recipe.sources])
     if missing := set(recipe.domains) - set(examples.facts["domains"]):
         raise InputError(
@@ -333,7 +333,8 @@ class TextEncoder:
         turns: Turns = "auto",
     ) -> None:
         self.tokenizer, self.format, self.systems = tokenizer, format, systems or {}
-        self.infilling, self.turns = infilling, turns
+        self.infilling = infilling
+        self.turns: Turns = turns
         self._renderer: Renderer | None = None
         self.end = end_of_turn(tokenizer) if format == "chat" else [tokenizer.eos_token_id]
         bos = [tokenizer.bos_token_id]

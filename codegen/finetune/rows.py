@@ -155,8 +155,8 @@ def _message(given: Any, place: str) -> tuple[dict[str, Any], bool | None]:
     calls = message.get("tool_calls")
     content = message.setdefault("content", "" if calls else None)
     if isinstance(content, (list, tuple)):
-        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
-        content = None if None in parts else "".join(parts)
+        parts: list[Any] = [p.get("text") if isinstance(p, Mapping) else None for p in content]
+        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None
         message["content"] = content
     if not isinstance(content, str):
         raise InputError(f"{place} has no text as its content.")

@@ -36,7 +36,7 @@ try {
   }
   await ghost.waitFor({ state: "attached", timeout: 15000 });
   const parts = await page.locator(".ghost-text, .ghost-text-decoration").allInnerTexts();
-  const shown = parts.join("").replace(/\u00a0/g, " ");
+  const shown = parts.join("");
   await page.screenshot({ path: screenshot });
   await page.keyboard.press("Tab");
   await page.waitForTimeout(500);

@@ -53,7 +53,7 @@ def conform(kind: type[T], value: Any, place: str = "") -> T:
 
 
 def _value(hint: Any, value: Any, place: str) -> Any:
-    if hint is Any:
+    if hint in (Any, object):
         return _any(value, place, 0)
     if dataclasses.is_dataclass(hint):
         return _fields(hint, value, place)

@@ -114,7 +114,9 @@ def write_task(
     return path, name
 
 
-def documents(benchmark: str, style: str, source: str | None = None, **_: Any) -> dict[str, Any]:
+def documents(
+    benchmark: str, style: str, source: str | None = None, **_: object
+) -> dict[str, object]:
     """The problems, for the harness's ``custom_dataset``; it passes more than is wanted here."""
     from datasets import Dataset
 
@@ -134,7 +136,9 @@ def documents(benchmark: str, style: str, source: str | None = None, **_: Any) -
     return {"test": Dataset.from_list(rows)}
 
 
-def process_results(document: dict[str, Any], results: Sequence[Sequence[str]]) -> dict[str, float]:
+def process_results(
+    document: dict[str, object], results: Sequence[Sequence[str]]
+) -> dict[str, float]:
     """pass@k of one problem's answers, for the harness's ``process_results``.
 
     Raises:

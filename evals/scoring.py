@@ -189,7 +189,7 @@ class _ToJudge:
     asked: Sequence[str]  # the problems that have samples
     references: Mapping[str, str]  # problem id -> key
     programs: Mapping[str, tuple[Problem, str]]  # key -> problem and program, references first
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     mixed_models: bool
     measures: Mapping[str, Measure]
     cost: Cost | None
@@ -199,12 +199,12 @@ def _plan(
     samples: Iterable[Sample] | str | Path,
     task: Task[Any],
     problems: Mapping[str, Problem],
-    described: Mapping[str, Any],
+    described: Mapping[str, object],
 ) -> _ToJudge:
     items: dict[tuple[str, int], _Item] = {}
     programs: dict[str, tuple[Problem, str]] = {}
-    settings: dict[str, Any] | None = None
-    models: set[Any] = set()
+    settings: dict[str, object] | None = None
+    models: set[object] = set()
     measured: dict[str, dict[str, list[float]]] = {}
     tokens: dict[str, list[tuple[int, int]]] = {}
     for sample in _samples(samples):
@@ -249,7 +249,7 @@ def _plan(
             key = _key(problem, program, task.job(problem, program), described)
             references[problem.id] = key
             first[key] = (problem, program)
-    about: Mapping[str, Any] = {}
+    about: Mapping[str, object] = {}
     if isinstance(samples, (str, Path)):
         ran, about = _read_run(Path(samples).with_name(RUN), task.name, settings)
         settings |= ran
@@ -265,7 +265,7 @@ def _plan(
     )
 
 
-def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: Any) -> Cost | None:
+def _cost(tokens: Mapping[str, Sequence[tuple[int, int]]], parameters: object) -> Cost | None:
     """None if a sample has no tokens: it was made elsewhere, and how many there were is unknown."""
     if not all(prompt for pairs in tokens.values() for prompt, _ in pairs):
         return None
@@ -283,8 +283,8 @@ def _mean(numbers: Mapping[str, Sequence[float]]) -> Measure:
 
 
 def _read_run(
-    path: Path, task: str, settings: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+    path: Path, task: str, settings: Mapping[str, object]
+) -> tuple[dict[str, object], dict[str, object]]:
     """How the model ran, and facts about it, from the ``run.json`` of
     :mod:`codegen.evals.run`.
 
@@ -311,18 +311,20 @@ def _check_ks(ks: Sequence[int], work: _ToJudge) -> None:
             )
 
 
-def _key(problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, Any]) -> str:
+def _key(
+    problem: Problem, program: str, job: Job | Verdict, described: Mapping[str, object]
+) -> str:
     """A hash of all that decides the verdict."""
-    what: list[Any] = [program] if isinstance(job, Verdict) else [asdict(job), described]
+    what: list[object] = [program] if isinstance(job, Verdict) else [asdict(job), described]
     parts = json.dumps([problem.id, *what], sort_keys=True, default=repr)
     return hashlib.sha256(parts.encode()).hexdigest()
 
 
-def _settings(sample: Sample) -> dict[str, Any]:
+def _settings(sample: Sample) -> dict[str, object]:
     return {**sample.settings, **{k: v for k, v in sample.meta.items() if k == "style"}}
 
 
-def _common(one: dict[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def _common(one: dict[str, object], other: Mapping[str, object]) -> dict[str, object]:
     if one == other:
         return one
     return {k: v for k, v in one.items() if k in other and other[k] == v}
@@ -400,7 +402,7 @@ def _summary(
     work: _ToJudge,
     verdicts: Sequence[Verdict],
     done: Mapping[str, Verdict],
-    described: Mapping[str, Any],
+    described: Mapping[str, object],
     ks: Sequence[int] | None,
 ) -> Score:
     judged: Counter[str] = Counter(v.problem_id for v in verdicts if v.status != "infra_error")

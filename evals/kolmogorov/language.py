@@ -135,7 +135,7 @@ def _call(name: str, arguments: Sequence[Any]) -> list[int]:
     return getattr(functions, name)(*arguments)
 
 
-def _value(argument: Argument, made: Sequence[list[int]]) -> Any:
+def _value(argument: Argument, made: Sequence[list[int]]) -> object:
     if isinstance(argument, Ref):
         return made[argument.line]
     if isinstance(argument, str):

@@ -26,7 +26,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job, Limits, Outcome, SandboxProtocol
@@ -150,7 +149,7 @@ def read_answers(path: str | Path) -> Iterator[Answer]:
             yield _answer(where, row)
 
 
-def _answer(where: str, row: Any) -> Answer:
+def _answer(where: str, row: object) -> Answer:
     if isinstance(row, str):
         try:
             row = json.loads(row)

@@ -18,7 +18,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -145,7 +144,7 @@ def write_report(
         "versions": {"codegen": codegen.__version__, **(versions or {})},
     }
     explorers, blocks = _explorers(runs)
-    shown: dict[str, Any] = {
+    shown: dict[str, object] = {
         "title": title,
         "subtitle": subtitle,
         "runs": runs,
@@ -197,7 +196,7 @@ def _is_summary(content: bytes) -> bool:
     return content.partition(b"\n")[0].strip() == _MARK.encode()
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """The same with null in place of what JSON has no number for."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
@@ -210,7 +209,7 @@ def _finite(value: Any) -> Any:
 
 
 @functools.cache
-def _templates(show: Callable[[Any], str]) -> Environment:
+def _templates(show: Callable[[object], str]) -> Environment:
     """The templates; ``show`` is applied to each value that they show."""
     made = Environment(
         loader=FileSystemLoader(_ASSETS),
@@ -259,7 +258,7 @@ def _templates(show: Callable[[Any], str]) -> Environment:
     return made
 
 
-def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., Any]]:
+def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., object]]:
     """What templates ask of the numbers beside the scores."""
 
     def drawn_of_each(runs: Sequence[ScoredRun]) -> int | None:
@@ -275,7 +274,7 @@ def _functions_of(further: Mapping[str, Further]) -> dict[str, Callable[..., Any
     }
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     """What a page shows of a value, not yet escaped."""
     return value if isinstance(value, Markup) else visible(value)
 
@@ -283,7 +282,7 @@ def _as_text(value: Any) -> str:
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$@:-])")
 
 
-def _as_markdown(value: Any) -> Markup:
+def _as_markdown(value: object) -> Markup:
     """One line in which nothing is Markdown or HTML."""
     if isinstance(value, Markup):
         return value
@@ -392,7 +391,7 @@ def _settings(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
 
 
 def _flat_settings(score: Score) -> dict[str, str]:
-    rows: dict[str, Any] = {"task": score.task, "task data": score.source, **score.settings}
+    rows: dict[str, object] = {"task": score.task, "task data": score.source, **score.settings}
     rows["fingerprint of these settings"] = _fingerprint(score)[:16]
     rows["samples judged"] = score.samples
     rows["distinct programs run"] = score.programs
@@ -407,7 +406,7 @@ def _fingerprint(score: Score) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(_plain(item) for item in value)
     if isinstance(value, Mapping):
@@ -480,7 +479,7 @@ def pack(runs: Sequence[ProblemSamples | None]) -> str:
     return base64.b64encode(packed).decode("ascii")
 
 
-def _rows(run: ProblemSamples) -> Iterator[list[Any]]:
+def _rows(run: ProblemSamples) -> Iterator[list[object]]:
     for view in run.samples:
         program: str | int = view.program
         if view.program and view.program == run.prompt + view.answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from codegen.errors import ConfigError
 from codegen.generation.protocol import Request
@@ -20,6 +20,8 @@ from .styles import Ask, PromptStyle, style_of
 
 if TYPE_CHECKING:
     from codegen.evals.sandbox import Job, Outcome, SandboxProtocol
+
+Key = TypeVar("Key")
 
 
 class Task(ABC, Generic[AnyProblem]):
@@ -75,17 +77,17 @@ class Task(ABC, Generic[AnyProblem]):
         """The sandbox job that judges ``program``; or the verdict, where nothing has to run."""
 
     def judge(
-        self, programs: Iterable[tuple[Any, AnyProblem, str]], sandbox: SandboxProtocol
-    ) -> Iterator[tuple[Any, Verdict | Outcome]]:
+        self, programs: Iterable[tuple[Key, AnyProblem, str]], sandbox: SandboxProtocol
+    ) -> Iterator[tuple[Key, Verdict | Outcome]]:
         """Judges programs by :meth:`job`; yields them with their keys as they are done.
 
         Args:
             programs: (key, problem, program).
             sandbox: an open sandbox.
         """
-        judged: list[tuple[Any, Verdict]] = []
+        judged: list[tuple[Key, Verdict]] = []
 
-        def jobs() -> Iterator[tuple[Any, Job]]:
+        def jobs() -> Iterator[tuple[Key, Job]]:
             for key, problem, program in programs:
                 job = self.job(problem, program)
                 if isinstance(job, Verdict):
@@ -152,7 +154,7 @@ class CodeTask(Task[AnyProblem]):
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> AnyProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> AnyProblem:
         """The problem of a row; ``place`` is its file and line.
 
         Raises:

@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.evals.sandbox import Job, Limits
 
@@ -73,7 +72,7 @@ class BigCodeBench(CodeTask[BigCodeProblem]):
         }
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> BigCodeProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> BigCodeProblem:
         """The problem of a row."""
         return problem_of_columns(
             BigCodeProblem,

@@ -42,7 +42,7 @@ class CodeRepetEval(CodeTask[RepetitionProblem]):
     passing = "the model ended its answer itself, whatever it says (EGP)"
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> RepetitionProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> RepetitionProblem:
         """The problem of a row, numbered by its line."""
         samples = row.get("samples")
         first: Sequence[Any] = samples if isinstance(samples, list) else ()

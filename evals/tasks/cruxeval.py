@@ -13,7 +13,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
@@ -61,7 +60,7 @@ class CruxEval(CodeTask[CruxProblem]):
     _STOP = "[/ANSWER]"
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> CruxProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> CruxProblem:
         """The problem of a row."""
         return problem_of_columns(CruxProblem, place, row, id="id", prompt="code")
 

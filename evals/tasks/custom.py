@@ -214,7 +214,7 @@ def _words(text: str) -> str:
 # --- tests made of columns ---------------------------------------------------------------------
 
 
-def calls_test(calls: Sequence[tuple[str, Sequence[Any]]], expected: Sequence[Any]) -> str:
+def calls_test(calls: Sequence[tuple[str, Sequence[object]]], expected: Sequence[object]) -> str:
     """The test of calls and what they should return."""
     functions = {name: None for name, _ in calls}
     table = ", ".join(f"{name!r}: {name}" for name in functions)
@@ -302,12 +302,12 @@ for number, (given, expected) in enumerate(CASES, 1):
 # --- the data ----------------------------------------------------------------------------------
 
 
-def _of_tests(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _of_tests(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     text = row["tests"]
     return {"tests": text if isinstance(text, str) else "\n".join(_texts(place, row, "tests"))}
 
 
-def _of_calls(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _of_calls(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     calls, expected = row.get("calls"), row["expected"]
     if not isinstance(calls, list) or not isinstance(expected, list):
         raise InputError(f"{place}: calls and expected must both be lists.")
@@ -317,7 +317,7 @@ def _of_calls(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"tests": calls_test(named, expected)}
 
 
-def _call(place: str, call: Any, entry_point: Any) -> tuple[str, list[Any]]:
+def _call(place: str, call: object, entry_point: object) -> tuple[str, list[object]]:
     if isinstance(call, list):
         if isinstance(entry_point, str) and entry_point:
             is_named = len(call) == 2 and call[0] == entry_point and isinstance(call[1], list)
@@ -331,7 +331,7 @@ def _call(place: str, call: Any, entry_point: Any) -> tuple[str, list[Any]]:
     )
 
 
-def _of_cases(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _of_cases(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     if isinstance(row["stdout"], str):
         given = text_field(place, row, "stdin") if "stdin" in row else ""
         return {"cases": ((given, row["stdout"]),)}
@@ -342,7 +342,7 @@ def _of_cases(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"cases": tuple(zip(inputs, outputs, strict=True))}
 
 
-def _of_answers(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _of_answers(place: str, row: Mapping[str, object]) -> dict[str, Any]:
     answer = row["answer"]
     answers = (answer,) if isinstance(answer, str) else _texts(place, row, "answer")
     if not answers:
@@ -350,7 +350,7 @@ def _of_answers(place: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"answers": answers}
 
 
-def _texts(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def _texts(place: str, row: Mapping[str, object], name: str) -> tuple[str, ...]:
     value = row.get(name)
     if isinstance(value, str):
         return (value,)

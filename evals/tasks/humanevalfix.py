@@ -13,7 +13,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
@@ -42,7 +41,7 @@ class HumanEvalFix(CodeTask[FixProblem]):
     docs = False
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> FixProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> FixProblem:
         """The problem of a row."""
         return problem_of_columns(FixProblem, place, row)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from codegen.evals.sandbox import Job
 from codegen.records import Sample
@@ -61,7 +61,7 @@ class Infilling(CodeTask[InfillingProblem]):
         return cls(name, description, make_problems(rows, cls.problem_of), rows.source)
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> InfillingProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> InfillingProblem:
         """The problem of a row."""
         return problem_of_columns(InfillingProblem, place, row)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from codegen.errors import ConfigError, InputError
 from codegen.evals.sandbox import Job, Limits
@@ -93,7 +93,7 @@ class Mbpp(CodeTask[MbppProblem]):
         return cls(name, description, kept, rows.source, shots if len(shots) == len(_SHOTS) else ())
 
     @classmethod
-    def problem_of(cls, place: str, row: Mapping[str, Any]) -> MbppProblem:
+    def problem_of(cls, place: str, row: Mapping[str, object]) -> MbppProblem:
         """The problem of a row, of either file."""
         number = row.get("task_id")
         if not isinstance(number, int) or isinstance(number, bool):

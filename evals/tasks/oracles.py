@@ -14,7 +14,7 @@ from typing import Any
 def read_value(text: str) -> Any:
     """The value of a text that :func:`codegen.evals.tasks.values.write_value` wrote."""
 
-    def read(tree: dict[str, Any]) -> Any:
+    def read(tree: dict[str, object]) -> Any:
         ((tag, content),) = tree.items()
         kinds: dict[str, Any] = {
             "t": tuple,
@@ -57,7 +57,7 @@ def _near(got: complex, expected: complex, atol: float) -> bool:
     return abs(expected) < math.inf and abs(got - expected) <= atol + 1e-7 * abs(expected)
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: object) -> object:
     """A value with lists for its tuples, as JSON would give it back."""
     if isinstance(value, (list, tuple)):
         return [as_json(item) for item in value]
@@ -104,7 +104,7 @@ def matches(oracle: str, got: Any, expected: Any, arguments: Any, atol: float) -
     return False
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """A digest of a value that is equal for equal values: a whole float is written as the integer.
 
     Not for values with dictionaries or sets in them, whose order it would take for a difference.
@@ -116,7 +116,7 @@ def digest(value: Any) -> str:
     return made.hexdigest()
 
 
-def _normal(part: Any) -> Any:
+def _normal(part: object) -> object:
     if isinstance(part, (list, tuple)):
         if set(map(type, part)) <= {str, int}:
             return part  # as it is, for speed
@@ -124,7 +124,7 @@ def _normal(part: Any) -> Any:
     return int(part) if isinstance(part, (bool, float)) and part == part // 1 else part
 
 
-def is_large(value: Any, most: int = 1_000_000) -> bool:
+def is_large(value: object, most: int = 1_000_000) -> bool:
     """Whether a text, or a list of whatever depth, is too large to be kept: about a megabyte."""
     weight = 0
     waiting = [value]
@@ -141,7 +141,7 @@ def is_large(value: Any, most: int = 1_000_000) -> bool:
     return False
 
 
-def is_digest(expected: Any) -> bool:
+def is_digest(expected: object) -> bool:
     """Whether an expected result is kept as its digest."""
     return type(expected) is tuple and len(expected) == 2 and expected[0] == "digest"
 

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from codegen.errors import InputError
 from codegen.hub import cannot_open, check_exists, parse_hub
@@ -58,7 +58,7 @@ class Home:
 class Rows:
     """The rows of a source, each with its place ("file:line"), and how reports call the source."""
 
-    items: Iterable[tuple[str, Mapping[str, Any]]]
+    items: Iterable[tuple[str, Mapping[str, object]]]
     source: str
 
 
@@ -87,7 +87,7 @@ AnyProblem = TypeVar("AnyProblem", bound=Problem)
 
 
 def make_problems(
-    rows: Rows, make: Callable[[str, Mapping[str, Any]], AnyProblem]
+    rows: Rows, make: Callable[[str, Mapping[str, object]], AnyProblem]
 ) -> list[AnyProblem]:
     """One problem a row, in order.
 
@@ -105,7 +105,7 @@ def make_problems(
     return list(problems.values())
 
 
-def text_fields(place: str, row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def text_fields(place: str, row: Mapping[str, object], names: Sequence[str]) -> list[str]:
     """The values of columns that must hold text.
 
     Raises:
@@ -114,7 +114,9 @@ def text_fields(place: str, row: Mapping[str, Any], names: Sequence[str]) -> lis
     return [text_field(place, row, name, names) for name in names]
 
 
-def text_field(place: str, row: Mapping[str, Any], name: str, expected: Sequence[str] = ()) -> str:
+def text_field(
+    place: str, row: Mapping[str, object], name: str, expected: Sequence[str] = ()
+) -> str:
     """The value of one such column."""
     value = row.get(name)
     if isinstance(value, str):
@@ -124,7 +126,7 @@ def text_field(place: str, row: Mapping[str, Any], name: str, expected: Sequence
     raise InputError(f"{place}: the field {name!r} {state}.", remedy)
 
 
-def texts_field(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+def texts_field(place: str, row: Mapping[str, object], name: str) -> tuple[str, ...]:
     """The value of a column with a list of texts; nothing if there is no such column."""
     value = row.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -133,7 +135,7 @@ def texts_field(place: str, row: Mapping[str, Any], name: str) -> tuple[str, ...
 
 
 def problem_of_columns(
-    kind: type[AnyProblem], place: str, row: Mapping[str, Any], **columns: str
+    kind: type[AnyProblem], place: str, row: Mapping[str, object], **columns: str
 ) -> AnyProblem:
     """A problem whose fields are columns of text.
 
@@ -152,7 +154,7 @@ def problem_of_columns(
     return kind(**dict(zip(named, values, strict=True)))
 
 
-def entry_point_field(place: str, row: Mapping[str, Any], name: str = "entry_point") -> str:
+def entry_point_field(place: str, row: Mapping[str, object], name: str = "entry_point") -> str:
     """The value of the column with a function's name."""
     value = text_field(place, row, name)
     if not value.isidentifier():
@@ -163,14 +165,14 @@ def entry_point_field(place: str, row: Mapping[str, Any], name: str = "entry_poi
 # --- files -------------------------------------------------------------------------------------
 
 
-def _objects(rows: Iterator[tuple[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _objects(rows: Iterator[tuple[str, object]]) -> Iterator[tuple[str, Mapping[str, object]]]:
     for place, row in rows:
         if not isinstance(row, Mapping):
             raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}.")
         yield place, row
 
 
-def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _file_rows(path: Path) -> Iterator[tuple[str, object]]:
     text = read_text(path)
     if path.name.removesuffix(".gz").endswith(".json"):
         yield from _array_rows(path, text)
@@ -180,7 +182,7 @@ def _file_rows(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"{path}:{number}", _decoded(f"{path}:{number}", line)
 
 
-def _array_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+def _array_rows(path: Path, text: str) -> Iterator[tuple[str, object]]:
     value = _decoded(str(path), text)
     if isinstance(value, dict):
         yield from ((f"{path}:{name}", row) for name, row in value.items())
@@ -202,7 +204,7 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path} is not a JSONL file or is damaged: {error}.") from None
 
 
-def _decoded(place: str, text: str) -> Any:
+def _decoded(place: str, text: str) -> object:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -212,7 +214,7 @@ def _decoded(place: str, text: str) -> Any:
 # --- the hub -----------------------------------------------------------------------------------
 
 
-def _hub_rows(source: str) -> Iterator[tuple[str, Any]]:
+def _hub_rows(source: str) -> Iterator[tuple[str, object]]:
     import datasets
     from datasets.exceptions import DatasetsError
 

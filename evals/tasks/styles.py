@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from codegen.config import Config, Text, parse_config, read_yaml, setting
 from codegen.errors import ConfigError, InputError
@@ -259,7 +259,7 @@ def read_styles(path: str | Path) -> dict[str, PromptStyle]:
     return {str(name): _style_of_row(name, row, str(path)) for name, row in rows.items()}
 
 
-def _style_of_row(name: Any, row: Any, where: str) -> PromptStyle:
+def _style_of_row(name: object, row: object, where: str) -> PromptStyle:
     place = f"{where}: prompt style {name!r}"
     if name in STYLES or name in OUTSIDE_STYLES:
         raise ConfigError(f"{place} has the name of a built-in one.", "Choose another name.")
@@ -268,7 +268,7 @@ def _style_of_row(name: Any, row: Any, where: str) -> PromptStyle:
     return parse_config(PromptStyle, {**row, "name": name}, place)
 
 
-def meta_of(style: PromptStyle) -> dict[str, Any]:
+def meta_of(style: PromptStyle) -> dict[str, object]:
     """What a sample says about its style: the name, and the whole of one that is not built in."""
     if STYLES.get(style.name) == style:
         return {"style": style.name}

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import sqlglot
 from sqlglot import errors, exp
@@ -214,7 +214,7 @@ def _literal(value: Value) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
 
 
-def _column_number(name: Any, columns: Sequence[str]) -> int:
+def _column_number(name: object, columns: Sequence[str]) -> int:
     if isinstance(name, int) and not isinstance(name, bool) and 0 <= name < len(columns):
         return name
     wanted = " ".join(str(name).lower().split())
@@ -224,7 +224,7 @@ def _column_number(name: Any, columns: Sequence[str]) -> int:
     raise ValueError(f"the table has no column {str(name)[:80]!r}")
 
 
-def _number_in(names: Sequence[str], value: Any, what: str) -> int:
+def _number_in(names: Sequence[str], value: object, what: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
         return value
     name = "" if value is None else str(value).upper()
@@ -250,7 +250,7 @@ def _of_json(text: str, columns: Sequence[str]) -> WikiQuery:
     )
 
 
-def _json_condition(condition: Any, columns: Sequence[str]) -> tuple[int, int, Value]:
+def _json_condition(condition: object, columns: Sequence[str]) -> tuple[int, int, Value]:
     if not isinstance(condition, list) or len(condition) != 3:
         raise ValueError("a condition is not [column, operator, value]")
     column, operator, value = condition
@@ -286,7 +286,7 @@ def _selected(node: exp.Expr, columns: Sequence[str]) -> tuple[int, int]:
     return _named(node, columns), 0
 
 
-def _named(node: Any, columns: Sequence[str]) -> int:
+def _named(node: object, columns: Sequence[str]) -> int:
     while isinstance(node, (exp.Paren, exp.Lower)):
         node = node.this
     if isinstance(node, exp.Column):
@@ -357,7 +357,7 @@ def _tables(questions: Path) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]
 
 def _problem(
     place: str,
-    row: Mapping[str, Any],
+    row: Mapping[str, object],
     tables: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
 ) -> WikiProblem:
     question, table = text_field(place, row, "question"), text_field(place, row, "table_id")

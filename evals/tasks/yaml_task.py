@@ -154,7 +154,7 @@ def _rows(file: TaskFile, path: Path, source: str | None) -> Rows:
     return Rows(rows.items, named if named.startswith("hub:") else Path(named).name)
 
 
-def _problem(file: TaskFile, place: str, row: Mapping[str, Any]) -> YamlProblem:
+def _problem(file: TaskFile, place: str, row: Mapping[str, object]) -> YamlProblem:
     given = {name: value for name in _COLUMNS if (value := getattr(file, name)) is not None}
     if file.prompt == "prompt" and "prompt" not in row:
         del given["prompt"]  # the error says that the row lacks it
@@ -168,7 +168,7 @@ def _problem(file: TaskFile, place: str, row: Mapping[str, Any]) -> YamlProblem:
     return YamlProblem(**fields, instruction=str(asked), row=dict(row))
 
 
-def _value(text: Any, row: Mapping[str, Any], key: str, place: str) -> Any:
+def _value(text: object, row: Mapping[str, object], key: str, place: str) -> object:
     """A column as it is, or a template filled in; lists item by item, numbers as they are."""
     if isinstance(text, (list, tuple)):
         return [_value(item, row, key, place) for item in text]

@@ -24,11 +24,11 @@ from codegen.evals import tasks
 from codegen.evals.run import run
 from codegen.evals.sandbox import Job, Outcome, Sandbox
 from codegen.evals.score import SCORE, read_score
-from codegen.evals.scoring import EXECUTIONS, VERDICTS, read_samples, score
+from codegen.evals.scoring import EXECUTIONS, VERDICTS, read_samples, score, task_of
 from codegen.evals.signing import Signer
 from codegen.evals.statistics import pass_at_k
 from codegen.generation.protocol import Decoder, SamplingParams
-from codegen.records import Sample, Verdict, read_jsonl, to_json
+from codegen.records import Sample, Verdict, read_jsonl, to_json, write_jsonl
 
 
 def judge(job: Job) -> Outcome:
@@ -545,3 +545,31 @@ def test_kill_9_while_scoring_in_the_sandbox(kills: int, toy_file: Path, tmp_pat
 
 def _untimed(path: Path) -> str:
     return re.sub(r'"(cpu_s|wall_s|memory_mib)": [^,}]+', "", path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("named", "refusal"),
+    [
+        (["mbpp", "mbpp"], None),
+        (
+            ["mbpp", "humaneval"],
+            r"several tasks \('humaneval', 'mbpp'\)\. Name it with --task",
+        ),
+        (["", ""], "name no task"),
+        (["file:x.yaml"], "task file:x.yaml, which is not in this directory"),
+    ],
+)
+def test_the_task_that_samples_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str], refusal: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "samples.jsonl"
+    write_jsonl(path, [sample("p", i, "x", task=task) for i, task in enumerate(named)])
+    if refusal is None:
+        assert task_of(path) == named[0]
+        return
+    with pytest.raises(InputError, match=refusal):
+        task_of(path)
+    (tmp_path / "x.yaml").touch()
+    if named[0].startswith("file:"):
+        assert task_of(path) == named[0]

@@ -479,7 +479,7 @@ def test_bad_settings_are_refused() -> None:
         Sandbox(workers=0)
     with pytest.raises(SandboxError, match="not open"):
         next(Sandbox().map([(1, Job("x"))]))
-    with pytest.raises(InputError, match="none beside"):
+    with pytest.raises(InputError, match="do not give them again"):
         Sandbox().run(Job("x"), calls=["x"])
     with pytest.raises(SandboxError, match="unsafe_local"):
         Sandbox(backend="unsafe_local")

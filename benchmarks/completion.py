@@ -68,6 +68,7 @@ from codegen.benchmarks.tools.report import Report, at_least
 
 _TOKENS = 8
 _KEY_S = (0.08, 0.25)  # between keys: uniformly from this
+_APART_S = 1.0  # between the beginnings of several clients
 _PAUSE_S = 0.6  # before a word or a line
 _PAUSES = 0.15  # share of keys with one
 _CANCELS = 8
@@ -188,7 +189,7 @@ async def _type_together(
 ) -> _Typed:
     typed = _Typed()
     work = [
-        _type(engine, lines, random.Random(seed + number), typed)
+        _type(engine, lines, random.Random(seed + number), typed, number * _APART_S)
         for number, (engine, lines) in enumerate(zip(engines, texts, strict=True))
     ]
     await asyncio.gather(*work)
@@ -446,9 +447,14 @@ class _Typed:
 
 
 async def _type(
-    engine: Any, lines: Sequence[tuple[str, int, str]], rng: random.Random, typed: _Typed
+    engine: Any,
+    lines: Sequence[tuple[str, int, str]],
+    rng: random.Random,
+    typed: _Typed,
+    after_s: float = 0.0,
 ) -> None:
-    """Types lines at human speed, asking after every key."""
+    """Types lines at human speed, asking after every key; begins after some seconds."""
+    await asyncio.sleep(after_s)
     from lsprotocol.types import Position, Range, TextDocumentContentChangePartial
 
     from codegen.server.session import Session

@@ -10,10 +10,10 @@ at most ``share`` (:mod:`codegen.server.workspace`):
   (:mod:`context_cases`) and each choice of pieces (``none``, one kind alone, ``all``) exact,
   similarity and their gains.
 - ``recall``: of lines of repositories with needed names, the share of these names whose definition
-  is among the pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere else, the
-  share that the pieces have. Neither depends on the model. Table ``found``: by kind of line and
-  choice, with ``overlap``: instead of BM25 the pieces whose identifiers are most like those around
-  the cursor (Jaccard), as llama.vim compares its chunks.
+  is among the pieces of all kinds; ``recall_new`` of the names of a line that its file has nowhere
+  else, the share that the pieces have. Neither depends on the model. Table ``found``: by kind of
+  line and choice, with ``overlap``: instead of BM25 the pieces whose identifiers are most like
+  those around the cursor (Jaccard), as llama.vim compares its chunks.
 - ``keys``: lines are typed key by key with a request after each, as VS Code sends them, with pieces
   and without: tokens encoded a key, and wall and CPU time to the first answer and to the settled
   one, over the keys that the model answered; the first request of a document is not among them.
@@ -99,7 +99,7 @@ def run(
     """Measures.
 
     Args:
-        quick: 4 lines of each kind, 40 for recall, 1 place typed.
+        quick: 1 line of each kind, 10 for recall, 1 place typed, in 3 repositories.
         seed: of all draws.
         parts: which of recall, exact and keys, separated by commas.
         repositories: a folder of folders of Python files.
@@ -120,7 +120,7 @@ def run(
     if unknown := wanted - set(PARTS):
         raise ConfigError(f"Unknown parts {sorted(unknown)}.", f"There are: {', '.join(PARTS)}.")
     if quick:
-        lines, recall_lines, typed = 4, 40, 1
+        lines, recall_lines, typed = 1, 10, 1
     torch.set_num_threads(1)
     report = Report(seed=seed)
     report.versions |= versions("codegen-toolkit", "torch", "transformers", "tree-sitter")
@@ -139,6 +139,8 @@ def run(
 
 def _folders(given: str, most: int) -> dict[str, Path]:
     """Names and folders of repositories."""
+    if given and not Path(given).is_dir():
+        raise ConfigError(f"{given} is not a folder.", "Name the folder of the repositories.")
     if given:
         found = {path.name: path for path in sorted(Path(given).iterdir()) if path.is_dir()}
     else:

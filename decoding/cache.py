@@ -392,7 +392,7 @@ class KVCache(Cache):
         for layer in self._each():
             layer.change(lambda states: states.index_select(0, rows))
         for layer in self._stateful():
-            LinearAttentionLayer.reorder_cache(layer, rows)
+            LinearAttentionLayer.reorder_cache(layer, rows)  # type: ignore[reportArgumentType]
 
     def fresh(self) -> KVCache:
         """An empty cache for other rows of the same model."""

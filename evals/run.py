@@ -35,6 +35,7 @@ from codegen.generation.protocol import (
     samples,
     settings_of,
 )
+from codegen.paths import child
 from codegen.records import Sample, from_json, read_rows, to_json, write_atomic
 from codegen.runs import Journal, RunDirectory, fingerprint, refuse_changes
 
@@ -294,9 +295,9 @@ def read_failed(samples: Path) -> Iterator[FailedRequest]:
     """The failed requests of the run that a file of samples belongs to.
 
     Raises:
-        InputError: if the list is damaged.
+        InputError: if the list is damaged, or a link is in its place.
     """
-    path = samples.with_name(FAILED)
+    path = child(samples.parent, FAILED, str(samples.parent))
     for where, row in read_rows(path) if path.exists() else ():
         try:
             yield FailedRequest(str(row["problem_id"]), int(row["index"]), str(row["reason"]))

@@ -14,7 +14,7 @@ from codegen.cli.clients import EndpointOptions, opened_endpoint
 from codegen.cli.generate import BackendOptions
 from codegen.cli.options import command, options
 from codegen.config import Config, setting
-from codegen.errors import ConfigError
+from codegen.errors import ConfigError, InputError
 from codegen.terminal import Progress, echo
 
 if TYPE_CHECKING:
@@ -208,8 +208,14 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.tasks import load as load_task
 
     if (folder := Path(samples)).is_dir():
-        is_incomplete = (folder / FAILED).is_file() and not (folder / SAMPLES).exists()
-        samples = str(folder / (PARTIAL if is_incomplete else SAMPLES))
+        partial = folder / PARTIAL
+        is_unfinished = partial.is_file() and not (folder / SAMPLES).exists()
+        if is_unfinished and not (folder / FAILED).is_file():
+            raise InputError(
+                f"The run in {folder} is not finished.",
+                f"Run the same `codegen eval run` again, or score what is there: {partial}",
+            )
+        samples = str(partial if is_unfinished else folder / SAMPLES)
     task = load_task(given.task or task_of(samples), given.source)
     how: dict[str, Any] = {
         "workers": given.workers,

@@ -1,8 +1,8 @@
 """What a server can do, found out by asking it: ``codegen models test``.
 
-Servers that speak OpenAI's protocol honour a field, refuse it, or ignore it in silence, and their
+Servers that speak OpenAI's protocol honor a field, refuse it, or ignore it in silence, and their
 documentation does not say which. So each capability is tried by a small request whose response
-tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honoured gives one text
+tells: a ``suffix`` that is used adds prompt tokens; a ``seed`` that is honored gives one text
 twice and, with another seed, another text.
 
 Limit: a capability is tried once, so a busy server may fail a probe that it would pass later.
@@ -26,6 +26,7 @@ from codegen.generation.openai import (
 
 State = Literal["yes", "no", "ignored", "unknown"]
 
+_SHOWN = 8  # names of models
 _PROMPT = "def add(a, b):\n"
 _SUFFIX = "\n\n\ndef subtract(a, b):\n    return a - b\n"
 _QUESTION = "Write ten random words."
@@ -68,7 +69,9 @@ def probe(endpoint: Endpoint) -> Iterator[Found]:
     else:
         yield Found("reachable", "yes")
         state: State = "yes" if endpoint.model in listed else "no"
-        yield Found("models", state, ", ".join(listed) or "the server lists none")
+        more = f" and {len(listed) - _SHOWN} others" if len(listed) > _SHOWN else ""
+        names = ", ".join(listed[:_SHOWN]) + more
+        yield Found("models", state, names or "the server lists none")
     ask = _Asking(backend)
     text = yield from _tried("text", lambda: _answered(ask.text()))
     chat = yield from _tried("chat", lambda: _answered(ask.chat()))

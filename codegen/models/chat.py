@@ -41,8 +41,8 @@ def conversation(
     Raises:
         ModelError: if the tokenizer has no chat template, or one that refuses the turns.
     """
-    said = "".join(turn["content"] for turn in turns)
-    cut = next(mark for mark in map(chr, range(0xE000, 0x110000)) if mark not in said)
+    used = set().union(*(turn["content"] for turn in turns))
+    cut = next(mark for mark in map(chr, range(0xE000, 0x110000)) if mark not in used)
     guarded = [
         {**turn, "content": control.sub(lambda m: f"{m[0][0]}{cut}{m[0][1:]}", turn["content"])}
         for turn in turns

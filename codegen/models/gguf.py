@@ -88,8 +88,16 @@ def find_gguf(name: str) -> Path | None:
         ModelError: if there is no such file, a directory holds several models, or a later part is
             named.
     """
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if name in ("", "embedded"):
+        return None
+    path, mode, why = Path(name).expanduser(), 0, ""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        why = error.strerror
+    except ValueError:
+        why = "not a file name"
+    if stat.S_ISDIR(mode):
         if (path / "config.json").exists() or (path / "adapter_config.json").exists():
             return None
         # Parts after the first are not models; nor are vision projectors, which go with one.
@@ -104,8 +112,8 @@ def find_gguf(name: str) -> Path | None:
         return found[0] if found else None
     if path.suffix.lower() != ".gguf":
         return None
-    if not path.exists():
-        raise ModelError(f"There is no file {name!r}.", "Check the path of the GGUF file.")
+    if why:
+        raise ModelError(f"Cannot read {name}: {why}.", "Check the path of the GGUF file.")
     if _part(path) != 1:
         raise ModelError(
             f"{name} is a later part of a model.",

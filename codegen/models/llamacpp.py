@@ -5,8 +5,8 @@ is drawn for it. The key goes to the child through its standard input, so it is 
 environment or file. llama.cpp ends the whole process on some damaged files; here that is the
 child, and the caller gets one line. The weights stay quantized as they are in the file.
 
-Limit: what a request costs in memory is known to llama.cpp alone; where the context does not fit,
-it refuses to start.
+Limits: the child is no sandbox; a file made to exploit llama.cpp runs with the user's rights.
+Whether the context fits into memory is known to llama.cpp alone, which refuses to start if not.
 """
 
 from __future__ import annotations

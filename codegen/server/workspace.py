@@ -367,6 +367,8 @@ class Workspace:
                 folders.pop(path).close()
 
         self._call(close)
+        for one in self._documents.values():
+            one.indexed = -1  # a folder around this one may have them now
 
     def configure(self, exclude: tuple[str, ...], closed: bool) -> None:
         """Takes other settings; if they differ, all folders are read again."""
@@ -404,9 +406,10 @@ class Workspace:
 
     def opened(self, uri: str, document: TextDocument) -> None:
         """The editor has opened a document, or sent the whole of it again."""
-        if place := self._place(uri):
-            path, folder, name = place
+        if path := local_path(uri):
             self._documents[path] = _Open(document)
+        if place := self._place(uri):
+            _, folder, name = place
             parent = name.rpartition("/")[0]
             self._call_for(folder, lambda found: found.first(parent))
 

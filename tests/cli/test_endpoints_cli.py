@@ -249,6 +249,8 @@ def test_a_run_stops_at_the_cost_limit_and_resumes(
     assert code == 1 and "The cost limit of 3e-05 is reached" in err
     assert "3 new responses" in err and len(server.bodies) == 3  # 12 millionths each
     assert len(Path("run/samples.partial.jsonl").read_text().splitlines()) == 3
+    code, _, err = codegen("eval", "score", "run", "--out", "run")
+    assert code == 1 and "The run in run is not finished" in err
     code, _, err = codegen(*sampling(task, *at(server, *priced)))
     assert code == 0 and len(server.bodies) == 10, err
 

@@ -59,7 +59,7 @@ def test_a_directory_with_one_file_is_that_file(
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (["--model", "none.gguf"], 1, "There is no file 'none.gguf'"),
+        (["--model", "none.gguf"], 1, "Cannot read none.gguf: No such file"),
         (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
         (["--model", "embedded", "--llama-option", "slots=2"], 2, "requires a GGUF file"),
         (["--model", "{gguf}", "--llama-option", "slots=0"], 2, "slots is 0"),

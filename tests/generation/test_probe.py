@@ -1,4 +1,4 @@
-"""``codegen models test``: servers that honour, refuse or ignore a field are told apart."""
+"""``codegen models test``: servers that honor, refuse or ignore a field are told apart."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from codegen.generation.probe import probe
 OPTIONAL = ("seed", "logprobs", "suffix", "prediction", "stream")
 
 
-def server_that(honours: set[str], refuses: set[str], seen: list[dict[str, Any]]) -> Any:
-    """A server that honours some fields, refuses some, and ignores the others."""
+def server_that(honors: set[str], refuses: set[str], seen: list[dict[str, Any]]) -> Any:
+    """A server that honors some fields, refuses some, and ignores the others."""
 
     def answer(body: dict[str, Any]) -> Reply:
         seen.append(body)
         if bad := refuses & set(body):
             return error(400, f"unknown field {min(bad)}")
         chat = "messages" in body
-        noise = len(seen) if "seed" not in honours or "seed" not in body else body["seed"]
+        noise = len(seen) if "seed" not in honors or "seed" not in body else body["seed"]
         text = hashlib.sha256(str(noise).encode()).hexdigest()
         extra: dict[str, Any] = {}
-        if "logprobs" in honours and body.get("logprobs"):
+        if "logprobs" in honors and body.get("logprobs"):
             layout = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": [{"b": -2.0}]}
             rows = [{"token": "a", "logprob": -1.0, "top_logprobs": []}]
             extra["logprobs"] = {"content": rows} if chat else layout
         reply = completion(text, chat=chat, **extra)
-        if "suffix" in honours and body.get("suffix"):
+        if "suffix" in honors and body.get("suffix"):
             reply.body["usage"]["prompt_tokens"] += 9
-        if "prediction" in honours and body.get("prediction"):
+        if "prediction" in honors and body.get("prediction"):
             counts = {"accepted_prediction_tokens": 3, "rejected_prediction_tokens": 0}
             reply.body["usage"]["completion_tokens_details"] = counts
-        if "stream" in honours and body.get("stream"):
+        if "stream" in honors and body.get("stream"):
             delta = {"delta": {"content": text}} if chat else {"text": text}
             lines = [f"data: {json.dumps({'choices': [delta]})}\n\n", "data: [DONE]\n\n"]
             kind = {"Content-Type": "text/event-stream"}
@@ -55,10 +55,10 @@ def states(model: Model, name: str = "m") -> dict[str, str]:
 @pytest.mark.parametrize("field", ["seed", "logprobs", "suffix", "prediction"])
 def test_each_field_is_told_apart(field: str, how: str) -> None:
     others = set(OPTIONAL) - {field}
-    honours, refuses = {"yes": ({field}, set()), "ignored": (set(), set()), "no": (set(), {field})}[
+    honors, refuses = {"yes": ({field}, set()), "ignored": (set(), set()), "no": (set(), {field})}[
         how
     ]
-    with serving(server_that(others | honours, refuses, [])) as model:
+    with serving(server_that(others | honors, refuses, [])) as model:
         found = states(model)
     expected = dict.fromkeys(found, "yes")
     for name in found:

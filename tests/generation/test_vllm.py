@@ -121,7 +121,7 @@ def adapter_dir(vllm_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.05)
     folder = tmp_path_factory.mktemp("adapter")
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     write_card(
         folder,
         ModelCard(base=str(vllm_model_dir), base_fingerprint=fingerprint_of(str(vllm_model_dir))),
@@ -427,7 +427,7 @@ def test_real_vllm_drafts_in_its_own_way(
 ) -> None:
     """The option ``speculative_config``: vLLM's n-gram drafts, on its model runner V1."""
     loops = [Request("x = f(1)\n" * 6, problem_id=f"loop {i}", index=i) for i in range(3)]
-    size = {"max_new_tokens": 60}
+    size: dict[str, Any] = {"max_new_tokens": 60}
     cases = [
         case(loops, **size),
         case(loops, "edit", **size),

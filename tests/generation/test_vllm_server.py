@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,32 @@ def test_stop_strings_and_streams(endpoint: Endpoint, ours: TransformersBackend)
         assert one.text == streamed[one.number] == expected[one.number].text
 
 
-def test_seeds_are_honoured(endpoint: Endpoint) -> None:
+def test_seeds_are_honored(endpoint: Endpoint) -> None:
     requests = [Request(PROMPTS[0], problem_id="one", index=i, heal=False) for i in range(4)]
     first = [one.text for one in done(endpoint.open(), requests, temperature=1.5)]
     again = [one.text for one in done(endpoint.open(), requests[::-1], temperature=1.5)]
     assert first == again[::-1] and len(set(first)) > 1
     other = [one.text for one in done(endpoint.open(), requests, temperature=1.5, seed=1)]
     assert other != first
+
+
+def test_log_probabilities(endpoint: Endpoint, ours: TransformersBackend) -> None:
+    """In the text and in the chat layout, against one forward pass over the whole text."""
+    tokenizer: Any = ours.loaded.tokenizer
+    requests = [replace(request, logprobs=2) for request in REQUESTS]
+    for made in done(endpoint.open(), requests):
+        rows = made.meta["logprobs"]
+        assert "".join(row["token"] for row in rows).startswith(made.text)
+        if made.request.chat:
+            continue
+        prompt = tokenizer(made.request.prompt).input_ids
+        with torch.inference_mode():
+            logs = ours.loaded.model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        best = logs.topk(2).values.tolist()
+        assert rows[0]["logprob"] == pytest.approx(best[0], abs=1e-3)
+        assert sorted((one["logprob"] for one in rows[0]["top_logprobs"]), reverse=True) == (
+            pytest.approx(best, abs=1e-3)
+        )
 
 
 def test_mistakes_are_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

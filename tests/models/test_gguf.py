@@ -133,8 +133,12 @@ def test_names_of_files_and_directories(tmp_path: Path) -> None:
     assert find_gguf(str(one)) == one
     assert find_gguf(str(tmp_path / "link.gguf")) == tmp_path / "link.gguf"
     assert find_gguf("org/name") is None and find_gguf("embedded") is None
-    with pytest.raises(ModelError, match=r"There is no file 'none\.gguf'"):
+    with pytest.raises(ModelError, match=r"Cannot read none\.gguf: No such file"):
         find_gguf("none.gguf")
+    with pytest.raises(ModelError, match=r"File name too long|Cannot read"):
+        find_gguf("x" * 300 + ".gguf")
+    with pytest.raises(ModelError, match="not a file name"):
+        find_gguf("a\0b.gguf")
     with pytest.raises(ModelError, match="holds several GGUF files"):
         find_gguf(str(tmp_path))
     (tmp_path / "link.gguf").unlink()
@@ -142,6 +146,15 @@ def test_names_of_files_and_directories(tmp_path: Path) -> None:
     assert find_gguf(str(tmp_path)) == one
     (tmp_path / "config.json").write_text("{}")
     assert find_gguf(str(tmp_path)) is None
+
+
+def test_embedded_is_never_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "embedded").mkdir()
+    write(tmp_path / "embedded" / "m.gguf")
+    write(tmp_path / "n.gguf")
+    monkeypatch.chdir(tmp_path)
+    assert find_gguf("embedded") is None and find_gguf("") is None
+    assert find_gguf("./embedded") == Path("embedded/m.gguf")
 
 
 def test_a_model_in_parts_is_named_by_its_first(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_an_editor_is_answered_and_a_dead_child_is_replaced(served: Serving) -> 
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (["--model", "none.gguf"], 1, "There is no file 'none.gguf'"),
+        (["--model", "none.gguf"], 1, "Cannot read none.gguf: No such file"),
         (["--model", "text.gguf"], 1, "text.gguf is not a GGUF file"),
         (["--model", "{gguf}", "--precision", "full"], 2, "--precision cannot be used with a GGUF"),
         (["--model", "{gguf}", "--fim", "infill"], 1, "offers no completions by --fim infill"),

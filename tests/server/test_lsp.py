@@ -276,11 +276,10 @@ async def suggested(client: Any, uri: str) -> list[str]:
 async def becomes(client: Any, uri: str, wanted: Any) -> list[str]:
     """The suggestions once they are as wanted: the server reads files in the background."""
     for _ in range(100):
-        found = await suggested(client, uri)
-        if wanted(found):
+        if wanted(found := await suggested(client, uri)):
             return found
         await asyncio.sleep(0.1)
-    raise AssertionError(found)
+    raise AssertionError("nothing else is suggested")
 
 
 async def test_other_files_decide_what_is_suggested(tiny_model_dir: Path, tmp_path: Path) -> None:

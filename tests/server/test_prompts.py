@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 
 from codegen.errors import ConfigError
 from codegen.server.prompts import FAMILIES, Foreign, find_family, parse_foreign
+from codegen.server.requests import Snippet
 
 PREFIX, SUFFIX = "def f(a):\n    return ", "\n\nprint(f(1))\n"
 
@@ -80,3 +82,53 @@ def test_a_window_begins_at_a_definition_of_the_top_level_if_it_can(
     assert window.startswith(("def last", "class Long"))
     flat = "x = 1; " * 400
     assert len(tiny_model.prompter.build(ask(flat)).ids) > 100  # a line without an end is cut
+
+
+# ------------------------------------------------------------------ other files
+
+
+def test_other_files_come_first_each_under_its_name(tiny_model: Any, ask: Any) -> None:
+    snippets = (Snippet("a.py", "x = 1"), Snippet("a.py", "y = 2"), Snippet("b.py", "z = 3"))
+    for language, mark in (("python", "#"), ("typescript", "//")):
+        request = ask("print(", snippets=snippets, language=language, path="main.py",
+                      repository="shop")  # fmt: skip
+        prompt = tiny_model.prompter.build(request)
+        text = tiny_model.tokenizer.decode([*prompt.ids, *prompt.taken])
+        head = f"{mark} a.py\nx = 1\ny = 2\n{mark} b.py\nz = 3\n{mark} main.py\n"
+        assert text.endswith(f"{head}print(")
+
+
+def test_what_has_no_room_is_left_out_the_oldest_first(tiny_model: Any, ask: Any) -> None:
+    snippets = tuple(Snippet(f"{n}.py", f"name_{n} = {n}\n" * 4) for n in range(9))
+    sizes = []
+    for share in (0.0, 0.25, 0.5):
+        request = ask("print(", snippets=snippets, snippet_share=share)
+        text = tiny_model.tokenizer.decode(tiny_model.prompter.build(request).ids)
+        there = [n for n in range(9) if f"# {n}.py" in text]
+        assert there == list(range(9 - len(there), 9))
+        sizes.append(len(there))
+    assert sizes == sorted(sizes) and sizes[0] == 0 < sizes[1] < sizes[-1]
+
+
+def test_marks_of_models_that_know_several_files(tiny_model: Any, ask: Any) -> None:
+    prompter = copy.copy(tiny_model.prompter)
+    prompter._file_mark, prompter._repository_mark = 1, "<|repo_name|>"
+    prompter._known = {"<|repo_name|>": 2}
+    snippets = (Snippet("a.py", "<|repo_name|> x"), Snippet("b.py", "y"))
+    ids = prompter.build(ask("z", snippets=snippets, repository="shop", path="c.py")).ids
+    assert ids.count(1) == 3 and ids.count(2) == 1
+    start = ids.index(2)
+    text = "".join(
+        {1: "[F]", 2: "[R]"}.get(i, tiny_model.tokenizer.decode([i])) for i in ids[start:]
+    )
+    assert text.startswith("[R]shop\n[F]a.py\n<|repo_name|> x\n[F]b.py\ny\n[F]c.py\n")
+
+
+def test_the_prompts_beginning_stays_while_one_types(tiny_model: Any, ask: Any) -> None:
+    snippets = (Snippet("a.py", "x = 1\n" * 9), Snippet("b.py", "y = 2\n" * 9))
+    before: list[int] = []
+    for size in range(1, 12):
+        ids = tiny_model.prompter.build(ask("value = call("[:size], snippets=snippets)).ids
+        if before:
+            assert ids[: len(before) - 2] == before[: len(before) - 2]
+        before = ids

@@ -242,15 +242,39 @@ def test_any_part_of_a_stream_is_read(row: dict[str, Any]) -> None:
     assert isinstance(text, str) and finish in (None, "length", "eos")
 
 
-def test_a_document_keeps_its_slot(made: Make, ask: Any) -> None:
-    server, engine = made(llama=True, routes={"infill"})
+def test_documents_keep_slots_of_their_own(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"}, slots=4, cached=True)
+    other = Upstream(server.url)
+    other.check()
+    engines = [engine, CompletionEngine(other)]
+    try:
+        for round_ in range(3):
+            for one in engines:  # another editor's server
+                for name in "ab":
+                    complete(one, ask(f"x = [{round_}, ", document=name))
+        slots = [body["id_slot"] for body in server.bodies()]
+        assert sorted(slots[:4]) == [0, 1, 2, 3] and slots == slots[:4] * 3
+        engine.close(ask("", document="a").key)
+        complete(engine, ask("new = ", document="c"))
+        assert server.bodies()[-1]["id_slot"] == slots[0]  # used longest ago
+    finally:
+        engines[1].stop()
+
+
+def test_a_slot_that_others_use_is_left(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"}, slots=4)  # nothing is ever cached
     for round_ in range(3):
-        for name in "abc":
-            complete(engine, ask(f"x{round_} = ", document=name))
+        complete(engine, ask(f"x = [{round_}, "))
     slots = [body["id_slot"] for body in server.bodies()]
-    assert all(slot in range(4) for slot in slots)
-    # The script's cache is always empty, so that a slot is left as soon as that is noticed.
-    assert len(set(slots[:3])) == 3
+    assert slots[0] == slots[1] != slots[2]
+
+
+def test_a_server_that_hides_its_slots_chooses(made: Make, ask: Any) -> None:
+    server, engine = made(llama=True, routes={"infill"})
+    complete(engine, ask("x = "))
+    complete(engine, ask("x = y"))
+    assert [body["id_slot"] for body in server.bodies()] == [-1, -1]
+    assert server.seen.count("/slots") <= 1
 
 
 @pytest.mark.parametrize(
@@ -491,6 +515,28 @@ def test_a_refusal_shows_no_words_that_may_quote_a_document(
     assert engine.model.status.kind == "Warning"
     assert complete(engine, ask("y"))[0].text == "answer text"
     assert engine.model.status.kind == "Normal"
+
+
+def test_a_server_that_repeats_the_key(
+    made: Make, ask: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = "sk-repeated-0123456789"
+    repeats = error(400, f"Bearer {key} is bad", key)
+    _, engine = made(key=key, replies=[repeats])
+    with pytest.raises(Unavailable) as refused:
+        complete(engine, ask("x"))
+    said = [str(refused.value), engine.model.status.message, caplog.text]
+    moved = JSONResponse({}, 307, headers={"Location": f"http://127.0.0.1:9/?key={key}"})
+    for fault in (repeats, moved):
+        server = UpstreamServer(Script(key=key, fault=fault))
+        try:
+            with pytest.raises(CodegenError) as failed:
+                Upstream(server.url, key=key).check()
+        finally:
+            server.stop()
+        said.append(str(failed.value))
+    assert all(text and key not in text for text in said), said
+    assert server.seen == ["/v1/models"]  # it did not follow
 
 
 @pytest.mark.parametrize("drips", [False, True])

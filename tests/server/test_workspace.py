@@ -303,6 +303,10 @@ def test_open_documents_as_they_are_now(tmp_path: Path, files: Workspace) -> Non
     files.edited(helper, 1)
     texts = "".join(snippet.text for snippet in chosen(files, main))
     assert "percent" in texts and "rate" not in texts
+    files.remove(tmp_path.as_uri())
+    assert chosen(files, main) == ()
+    files.add(tmp_path.as_uri())  # after the document was opened
+    assert "percent" in "".join(snippet.text for snippet in chosen(files, main))
     files.closed(helper)
     assert chosen(files, main) == ()
 
@@ -484,7 +488,11 @@ async def test_a_request_that_waited_does_not_overtake_a_newer_one(
     uri = (tmp_path / "shop/main.py").as_uri()
     session.open(uri, "python", 1, "from .cart import Cart\n\n")
     choose, slow = session.files.choose, threading.Event()
-    session.files._call(lambda _: slow.wait(20) and None)
+
+    def block(_: Any) -> None:
+        slow.wait(20)
+
+    session.files._call(block)
     old = session.snapshot(uri, Position(1, 0), automatic=True)
     assert old is not None
     waiting = asyncio.ensure_future(session.complete(old, automatic=True))

@@ -32,6 +32,9 @@ class Script:
         sentinels: whether sentinels are one token each.
         template: tokens that are put around a prompt of text completions.
         key: that is required, if any.
+        slots: of llama.cpp, which it shows if there are any.
+        cached: whether it says that it had the prompt.
+        fault: what ``/v1/models`` answers instead.
         pieces: of the answer to a body.
         wait: seconds before each piece.
         replies: that come first, one a completion request; a number of pieces cuts the stream off
@@ -45,6 +48,9 @@ class Script:
     sentinels: bool = False
     template: int = 0
     key: str = ""
+    slots: int = 0
+    cached: bool = False
+    fault: Response | None = None
     pieces: Callable[[dict[str, Any]], list[str]] = lambda body: ["answer", " text"]
     wait: float = 0.0
     replies: list[Response | int] = field(default_factory=list)
@@ -72,6 +78,7 @@ class UpstreamServer:
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._routes = [
             Route("/props", self._props),
+            Route("/slots", self._slots),
             Route("/v1/models", self._models),
             Route("/infill", self._completion("infill"), methods=["POST"]),
             Route("/completion", self._completion("native"), methods=["POST"]),
@@ -123,9 +130,18 @@ class UpstreamServer:
         settings = {"default_generation_settings": {"n_ctx": 2048}, "total_slots": 4}
         return JSONResponse(settings)
 
+    async def _slots(self, request: Request) -> Response:
+        if not self.script.slots:
+            return error(501, "no such route")
+        tasks = {body.get("id_slot"): task for task, (_, body) in enumerate(self.asked, 1)}
+        rows = [{"id": n, "is_processing": False} for n in range(self.script.slots)]
+        return JSONResponse([row | {"id_task": tasks.get(row["id"], 0)} for row in rows])
+
     async def _models(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
+        if self.script.fault:
+            return self.script.fault
         if self.script.models is None:
             return error(404, "no such route")
         rows = [{"id": name, "object": "model"} for name in self.script.models]
@@ -156,7 +172,7 @@ class UpstreamServer:
         pattern = r"\w+|[^\w\s]"
         if self.script.sentinels:
             pattern = rf"{_SENTINEL}|{pattern}"
-        text = str(body.get("prompt", ""))
+        text = str(body.get("prompt") or body.get("input_prefix", ""))
         if self.script.suffix:
             text += body.get("suffix", "")
         return len(re.findall(pattern, text)) + self.script.template
@@ -172,17 +188,17 @@ class UpstreamServer:
                     raise ConnectionError("cut off, as the test wants it")
                 await asyncio.sleep(self.script.wait)
                 self.sent += 1
-                yield _event(_row(kind, piece, False, tokens))
-            yield _event(_row(kind, "", True, tokens))
+                yield _event(_row(kind, piece, False, tokens, self.script.cached))
+            yield _event(_row(kind, "", True, tokens, self.script.cached))
             yield "data: [DONE]\n\n"
             over = True
         finally:
             self.left += not over
 
 
-def _row(kind: str, text: str, over: bool, tokens: int) -> dict[str, Any]:
+def _row(kind: str, text: str, over: bool, tokens: int, cached: bool = False) -> dict[str, Any]:
     if kind in ("infill", "native"):
-        timings = {"prompt_n": tokens, "cache_n": 0}
+        timings = {"prompt_n": 1, "cache_n": tokens} if cached else {"prompt_n": tokens}
         return {"content": text, "stop": over, "stop_type": "eos", "timings": timings}
     inner: dict[str, Any] = {"text": text}
     if kind in ("chat", "fim"):

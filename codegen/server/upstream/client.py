@@ -25,7 +25,7 @@ _MOST_BYTES = 8 << 20  # of one answer
 _MOST_EVENT_BYTES = 1 << 20
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for a whole answer that is not streamed
-_CODE = re.compile(r"[\w.-]{1,60}")
+_CODE = re.compile(r"[\w./-]{1,60}")
 _LONG = re.compile(r"context|exceed|too (?:long|large|many)|maximum", re.IGNORECASE)
 _GONE = frozenset({502, 503, 504})
 
@@ -69,7 +69,7 @@ class Client:
     """
 
     def __init__(self, base: str, key: str, connections: int = 16) -> None:
-        self.base = base
+        self.base, self._key = base, key
         self.root = base.removesuffix("/v1")
         headers = {"User-Agent": "codegen-toolkit", "Accept-Encoding": "identity"}
         if key:
@@ -125,7 +125,7 @@ class Client:
                 if not isinstance(row, dict):
                     raise Trouble("a part of its answer is no JSON object")
                 if error := row.get("error"):
-                    raise _of_error(500, error)
+                    raise self._of_error(500, error)
                 yield row
 
     async def _rows(self, url: str, body: Any) -> AsyncGenerator[Any]:
@@ -139,7 +139,7 @@ class Client:
             ) as response:
                 kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
                 if response.status_code != 200:
-                    raise _refused(response, await _text(response))
+                    raise self._refused(response, await _text(response))
                 if kind == "text/event-stream":
                     async for event in httpx2.EventSource(response, _MOST_EVENT_BYTES):
                         if event.data == "[DONE]":
@@ -156,6 +156,35 @@ class Client:
         except (ValueError, RecursionError):
             raise Trouble("its answer is not JSON") from None
 
+    def _refused(self, response: httpx2.Response, text: str) -> Trouble:
+        """What a status other than success means."""
+        status = response.status_code
+        if 300 <= status < 400:
+            where = self._hidden(response.headers.get("Location", ""))
+            return Trouble(f"HTTP {status}, a redirect", status, where)
+        try:
+            row = json.loads(text)
+        except (ValueError, RecursionError):
+            row = ""
+        trouble = self._of_error(status, row.get("error", row) if isinstance(row, dict) else row)
+        wait = response.headers.get("Retry-After", "")
+        trouble.wait_s = float(wait) if wait.isdecimal() else 0.0
+        return trouble
+
+    def _of_error(self, status: int, error: Any) -> Trouble:
+        code = words = ""
+        if isinstance(error, dict):
+            code = _code(self._hidden(error.get("code"))) or _code(self._hidden(error.get("type")))
+            words = self._hidden(error.get("message") or error.get("detail"))
+        elif isinstance(error, str):
+            words = self._hidden(error)
+        return Trouble(f"HTTP {status}" + (f" ({code})" if code else ""), status, words)
+
+    def _hidden(self, words: Any) -> str:
+        """A server's words without the key, which some repeat."""
+        text = words if isinstance(words, str) else ""
+        return text.replace(self._key, "***") if self._key else text
+
 
 async def _text(response: httpx2.Response) -> str:
     parts, size = [], 0
@@ -167,35 +196,9 @@ async def _text(response: httpx2.Response) -> str:
     return b"".join(parts).decode("utf-8", "replace")
 
 
-def _refused(response: httpx2.Response, text: str) -> Trouble:
-    """What a status other than success means."""
-    status = response.status_code
-    if 300 <= status < 400:
-        return Trouble(f"HTTP {status}, a redirect", status, response.headers.get("Location", ""))
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError):
-        row = ""
-    trouble = _of_error(status, row.get("error", row) if isinstance(row, dict) else row)
-    wait = response.headers.get("Retry-After", "")
-    trouble.wait_s = float(wait) if wait.isdecimal() else 0.0
-    return trouble
-
-
-def _of_error(status: int, error: Any) -> Trouble:
-    code = words = ""
-    if isinstance(error, dict):
-        code = _code(error.get("code")) or _code(error.get("type"))
-        words = str(error.get("message") or error.get("detail") or "")
-    elif isinstance(error, str):
-        words = error
-    return Trouble(f"HTTP {status}" + (f" ({code})" if code else ""), status, words)
-
-
-def _code(value: Any) -> str:
+def _code(value: str) -> str:
     """A short name such as ``model_not_found``; no sentence, which could quote anything."""
-    found = isinstance(value, str) and _CODE.fullmatch(value.replace("/", "."))
-    return value if isinstance(value, str) and found else ""
+    return value if _CODE.fullmatch(value) else ""
 
 
 def _reason(error: Exception) -> str:

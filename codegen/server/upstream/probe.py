@@ -49,13 +49,11 @@ class Offer:
         model: its name there.
         way: how completions are asked for.
         context: most tokens of a prompt and its completion; 0 if the server does not say.
-        slots: of llama.cpp, each with a cache of its own; 0 for other servers.
     """
 
     model: str
     way: Way
     context: int = 0
-    slots: int = 0
 
 
 class Unreachable(ModelError):
@@ -83,7 +81,7 @@ async def probe(client: Client, model: str, fim: str, layout: Layout) -> Offer:
         context = _number(settings, "n_ctx") if isinstance(settings, dict) else 0
         context = context or _number(row, "max_model_len")
         async for way in _Ways(client, name, fim, layout, bool(props)).found():
-            return Offer(name, way, context, _number(props, "total_slots"))
+            return Offer(name, way, context)
     except Trouble as trouble:
         raise _error(client, trouble) from None
     wish = "no way to ask for completions" if fim == "auto" else f"no completions by --fim {fim}"

@@ -401,7 +401,7 @@ class _Worker(threading.Thread):
         if way.native:
             asked |= {
                 "cache_prompt": True,
-                "id_slot": self._slot(request.key, offer.slots),
+                "id_slot": await self._slot(request.key),
                 "t_max_predict_ms": int(request.deadline_s * 1000),
                 "timings_per_token": True,
             }
@@ -427,21 +427,31 @@ class _Worker(threading.Thread):
                     return
         raise Trouble("its answer was cut off")
 
-    def _slot(self, key: DocumentKey, count: int) -> int:
+    async def _slot(self, key: DocumentKey) -> int:
         """llama.cpp's slot for a document: always the same, so that its prefix is cached there even
         if the request before, given up, has not left it yet.
         """
-        if not count:
-            return -1
-        slot = self._slots.pop(key, None)
-        if slot is None:
-            taken = {slot.number for slot in self._slots.values()}
-            # At random, as other editors' servers may use the same upstream.
-            free = [number for number in range(count) if number not in taken]
-            oldest = next(iter(self._slots.values()), _Slot(0))
-            slot = _Slot(random.choice(free) if free else oldest.number)
+        slot = self._slots.pop(key, None) or _Slot(await self._unused_slot())
         self._slots[key] = slot
         return slot.number
+
+    async def _unused_slot(self) -> int:
+        """The slot that was used longest ago, by other editors' servers, too, and not by one of the
+        latest documents here; -1, by which the server chooses, if it does not say.
+        """
+        try:
+            rows = await self._client.json(f"{self._client.root}/slots")
+        except Trouble as trouble:
+            if trouble.lost:
+                raise
+            return -1
+        found: list[tuple[bool, bool, int, float, int]] = []
+        taken = {slot.number for slot in self._slots.values()}
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and isinstance(number := row.get("id"), int):
+                busy, last = row.get("is_processing") is True, _count(row, "id_task")
+                found.append((number in taken, busy, last, random.random(), number))
+        return min(found)[-1] if found else -1
 
     def _note(self, key: DocumentKey, row: dict[str, Any], path: _Path) -> None:
         """Takes the tokens that a part of a stream reports."""

@@ -4,7 +4,7 @@ A request whose answer is not wanted any more is cancelled by closing its connec
 one whose suggestion has come to its end.
 
 If the server is gone, requests wait for it until their deadlines and are asked again. One task asks
-after it, at growing intervals, and finds out anew what it offers.
+after it, at growing intervals, and finds out again what it offers.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from lsprotocol.types import (
     Position,
@@ -54,6 +54,7 @@ _WARM_UP_S = 0.1  # after a change, if no request follows it
 _BEFORE_CHANGE = 512  # characters compared to tell whether a change takes a suggestion
 
 _CHOICE_S = 0.05  # longest wait for pieces of other files
+_PAUSE_S = 0.5  # without a request: other pieces than before are taken up
 _CONTEXT_CHARS_A_TOKEN = 3  # fewer than code has, so that what is chosen fits
 _COMPLETE_NAME = re.compile(r"[^\W\d]\w*(?=\W)")
 
@@ -144,6 +145,7 @@ class OpenDocument:
         in_step: false from a change that could not belong to the text until the whole text comes.
         changes: how many there have been.
         snippets: pieces of other files that the model sees.
+        next_snippets: pieces chosen since then, None if there are none.
         chosen_at: the line that they were chosen for, the index's state, the names on the line.
         latest: the request that came last.
     """
@@ -155,6 +157,7 @@ class OpenDocument:
     in_step: bool = True
     changes: int = 0
     snippets: tuple[Snippet, ...] = ()
+    next_snippets: tuple[Snippet, ...] | None = None
     chosen_at: tuple[int, int, frozenset[str]] | None = None
     latest: Snapshot | None = None
 
@@ -217,6 +220,7 @@ class Session:
     on_settled: Callable[[Snapshot, Completion], None] | None = None
     _settling: set[asyncio.Task[None]] = field(default_factory=set)
     _warming: asyncio.TimerHandle | None = None
+    _pausing: asyncio.TimerHandle | None = None
 
     def start(self, on_status: Callable[[Status], None]) -> None:
         """The editor is ready for messages."""
@@ -236,9 +240,9 @@ class Session:
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
-        """Has the pieces of other files chosen anew: what may be shown has changed."""
+        """Has the pieces of other files chosen again: what may be shown has changed."""
         for document in self.documents.values():
-            document.snippets, document.chosen_at = (), None
+            document.snippets, document.next_snippets, document.chosen_at = (), None, None
 
     def report(self, kind: str, message: str) -> None:
         """The status has changed."""
@@ -405,8 +409,12 @@ class Session:
         if self._warming:
             self._warming.cancel()
         suggested = engine.suggested(request) is not None
-        if not suggested and (choosing := self._choose(snapshot)) is not None:
-            request = replace(request, snippets=await choosing)
+        chosen = None if suggested else self._choose(snapshot)
+        if chosen is not None and not (automatic and document.snippets):
+            await asyncio.wait({chosen}, timeout=_CHOICE_S)
+            self._take_snippets(document)
+            request = replace(request, snippets=document.snippets)
+        self._take_snippets_soon(document)
         if automatic and not suggested:
             now = time.monotonic()
             wait = document.delay.wait_s(now, request.prefix[-1:], engine.usual_s)
@@ -429,14 +437,14 @@ class Session:
             task.add_done_callback(self._settling.discard)
         return answer
 
-    def _choose(self, snapshot: Snapshot) -> Coroutine[Any, Any, tuple[Snippet, ...]] | None:
+    def _choose(self, snapshot: Snapshot) -> asyncio.Future[tuple[Snippet, ...]] | None:
         """Chooses pieces of other files where the cursor is on another line than for the last
         choice, or behind a name that another file defines, or the index has come up to date since;
         None where those there are stay.
         """
         document, preferences = snapshot.document, self.preferences
         if document.text is None or not preferences.context or not preferences.context_share:
-            document.snippets = ()
+            document.snippets, document.next_snippets = (), None
             return None
         line = snapshot.request.prefix.rpartition("\n")[2]
         at = snapshot.position.line, self.files.settled
@@ -455,19 +463,38 @@ class Session:
             self.files.choose(uri, document.language, texts, preferences.context, room)
         )
 
-        def take(done: asyncio.Future[tuple[Snippet, ...]]) -> None:
+        def note(done: asyncio.Future[tuple[Snippet, ...]]) -> None:
             if not done.cancelled() and document.chosen_at is mark:
-                document.snippets = done.result()
+                document.next_snippets = done.result()
 
-        async def wait() -> tuple[Snippet, ...]:
-            await asyncio.wait({chosen}, timeout=_CHOICE_S)
-            if chosen.done():
-                take(chosen)
-            else:  # for the next request
-                chosen.add_done_callback(take)
-            return document.snippets
+        chosen.add_done_callback(note)
+        return chosen
 
-        return wait()
+    def _take_snippets(self, document: OpenDocument) -> bool:
+        """Shows the model the pieces that were chosen last; whether they are others."""
+        chosen, document.next_snippets = document.next_snippets, None
+        if chosen is None or chosen == document.snippets:
+            return False
+        document.snippets = chosen
+        return True
+
+    def _take_snippets_soon(self, document: OpenDocument) -> None:
+        """Does so once typing pauses, and has them encoded: all that is behind them is approximate
+        until then, and the next key should not wait for it.
+        """
+
+        def take() -> None:
+            known = self.documents.get(uri) is document
+            if known and self._take_snippets(document) and self.engine and document.cursor:
+                snapshot = self.snapshot(uri, document.cursor, automatic=True)
+                if snapshot is not None and self.engine.idle:
+                    self.engine.warm_up(snapshot.request)
+
+        if self._pausing:
+            self._pausing.cancel()
+        if document.latest is not None:
+            uri = document.latest.request.key.document
+            self._pausing = asyncio.get_running_loop().call_later(_PAUSE_S, take)
 
     async def _settle(self, snapshot: Snapshot, first: Completion) -> None:
         """Replaces an uncertain answer if the settled one differs, unless a newer request or

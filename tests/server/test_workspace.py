@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import random
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from lsprotocol.types import Position
 
+from codegen.server import session as session_module
 from codegen.server import workspace as module
 from codegen.server.document import TextDocument
 from codegen.server.pieces import KINDS, Place
@@ -412,7 +412,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
 
 @pytest.mark.asyncio
 async def test_pieces_change_with_the_line_and_with_names_of_other_files(
-    session: Session, tmp_path: Path
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri = (tmp_path / "shop/main.py").as_uri()
     text = "from .helper import apply_discount\nfrom .cart import Cart\n\nx = 1\n"
@@ -420,13 +420,18 @@ async def test_pieces_change_with_the_line_and_with_names_of_other_files(
     requests = await typed(session, uri, "value = other_name(1, Cart(2\n", 3)
     assert {request.path for request in requests} == {"shop/main.py"}
     assert {request.repository for request in requests} == {tmp_path.name}
-    groups = [list(one) for _, one in itertools.groupby(requests, lambda one: one.snippets)]
-    # One choice for the line; a name that another file defines, once it is complete, asks for
-    # another one, which may be the same.
-    assert len(groups) <= 2
-    assert all("class Cart" in "".join(s.text for s in one[-1].snippets) for one in groups)
+    # The first request takes what was chosen for it; while one types nothing changes.
+    assert len({request.snippets for request in requests}) == 1
+    assert "class Cart" in "".join(snippet.text for snippet in requests[0].snippets)
+    monkeypatch.setattr(session_module, "_PAUSE_S", 0.01)
     await typed(session, uri, "apply_discount(", 4)
+    await asyncio.sleep(0.5)
+    await typed(session, uri, "2", 4, 15)
     assert "def apply_discount" in requests[-1].snippets[-1].text
+    explicit = session.snapshot(uri, Position(1, 0), automatic=False)
+    assert explicit is not None
+    await session.complete(explicit, automatic=False)
+    assert session.documents[uri].next_snippets is None
 
 
 @pytest.mark.asyncio
@@ -507,4 +512,4 @@ async def test_a_request_that_waited_does_not_overtake_a_newer_one(
     # What came late is there for the next request.
     assert choose(uri, "python", ("", ""), KINDS, 1).result(timeout=20) == ()
     await asyncio.sleep(0.01)
-    assert session.documents[uri].snippets
+    assert session.documents[uri].next_snippets

@@ -289,7 +289,8 @@ class _Bench:
         self.context, self.pause = context, pause
         self.rng = random.Random(seed)
         limits = ServerLimits(context_tokens=context)
-        self.engine = CompletionEngine(CompletionModel(load("embedded"), limits=limits), limits)
+        self.model = CompletionModel(load("embedded"), limits=limits)
+        self.engine = CompletionEngine(self.model, limits)
         self.modules = _modules(seed, context)
         self.cold: list[float] = []
 
@@ -335,7 +336,7 @@ class _Bench:
         """Single forward passes, both kinds in turn."""
         from codegen.decoding.editing import EditableCache
 
-        model, most = self.engine.model, max(_PASSES)
+        model, most = self.model, max(_PASSES)
         tokens = model.tokenizer(self.modules[0])["input_ids"][: self.context]
         context, more = tokens[:-most], tokens[-most:]
         caches = {"": model.cache()}

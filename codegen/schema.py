@@ -22,7 +22,7 @@ _LARGEST = 2**63 - 1
 T = TypeVar("T")
 
 
-def read_json(path: Path, most_bytes: int) -> Any:
+def read_json(path: Path, most_bytes: int) -> object:
     """A file's JSON value.
 
     Raises:
@@ -73,7 +73,7 @@ def _value(hint: Any, value: Any, place: str) -> Any:
     return _scalar(hint, value, place)
 
 
-def _scalar(hint: Any, value: Any, place: str) -> Any:
+def _scalar(hint: Any, value: Any, place: str) -> object:
     if hint is None or hint is type(None):
         if value is not None:
             raise _wrong(place, value, "null")
@@ -90,7 +90,7 @@ def _scalar(hint: Any, value: Any, place: str) -> Any:
     return value
 
 
-def _union(arms: Sequence[Any], value: Any, place: str) -> Any:
+def _union(arms: Sequence[object], value: object, place: str) -> object:
     error: ValueError | None = None
     for arm in arms:
         try:
@@ -114,8 +114,8 @@ def _fields(kind: Any, value: Any, place: str) -> Any:
 
 
 def _object(
-    hints: Mapping[str, Any], needed: typing.Collection[str], value: Any, place: str
-) -> dict[str, Any]:
+    hints: Mapping[str, object], needed: typing.Collection[str], value: object, place: str
+) -> dict[str, object]:
     if not isinstance(value, dict):
         raise _wrong(place, value, "an object")
     prefix = f"{place}." if place else ""
@@ -126,7 +126,7 @@ def _object(
     return {name: _value(hints[name], item, f"{prefix}{name}") for name, item in value.items()}
 
 
-def _mapping(inner: tuple[Any, ...], value: Any, place: str) -> dict[Any, Any]:
+def _mapping(inner: tuple[object, ...], value: object, place: str) -> dict[object, object]:
     if not isinstance(value, dict):
         raise _wrong(place, value, "an object")
     found = {}
@@ -140,7 +140,7 @@ def _mapping(inner: tuple[Any, ...], value: Any, place: str) -> dict[Any, Any]:
     return found
 
 
-def _sequence(origin: type, inner: tuple[Any, ...], value: Any, place: str) -> Any:
+def _sequence(origin: type, inner: tuple[object, ...], value: object, place: str) -> object:
     if not isinstance(value, (list, tuple)):
         raise _wrong(place, value, "a list")
     if origin is tuple and not (len(inner) == 2 and inner[1] is ...):
@@ -154,7 +154,7 @@ def _sequence(origin: type, inner: tuple[Any, ...], value: Any, place: str) -> A
     return found if origin is list else tuple(found)
 
 
-def _any(value: Any, place: str, depth: int) -> Any:
+def _any(value: object, place: str, depth: int) -> object:
     if depth > _DEEPEST:
         raise ValueError(f"{place} is nested more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
@@ -172,12 +172,12 @@ def _wrong(place: str, value: Any, expected: str) -> ValueError:
     return ValueError(f"{place or 'the file'} is {_short(value)}; it must be {expected}")
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = ascii(value) if isinstance(value, (str, int, float, bool, type(None))) else ""
     text = text or f"a {'list' if isinstance(value, (list, tuple)) else 'object'}"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: object) -> dict[str, object]:
     return typing.get_type_hints(kind)

@@ -161,7 +161,7 @@ class Network(Config):
     )
     dropout: float = Field(0.0, ge=0, le=0.9, description="dropout; llama has none")
     mixes_neighbours: bool = Field(
-        False, description="add maps of its neighbours to a token's embedding (not in the paper)"
+        False, description="add maps of its neighbors to a token's embedding (not in the paper)"
     )
     rope_step: float = Field(
         1.0,

@@ -302,7 +302,7 @@ class OpenAIBackend(Backend):
             self._failures_in_a_row = 0
 
     def _give_up(self, failure: ServerFailure, chat: bool) -> RequestFailed:
-        """The error of a request whose failure no retry mends.
+        """The error of a request that no retry can fix.
 
         Raises:
             ModelUnusable: if all requests will share it.

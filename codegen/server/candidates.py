@@ -183,7 +183,7 @@ class CandidateSearch:
         uniforms: Sequence[float],
         on_text: Callable[[str], None] | None = None,
     ) -> Passes[None]:
-        """Goes on with a path until it ends."""
+        """Continues a path until it ends."""
         model, params = self.model, self.request.params
         stream = TextStream(
             model.tokenizer.backend_tokenizer,

@@ -12,7 +12,7 @@ The sentinels' templates are those of the evaluation's prompt styles. A model ha
 of its sentinels is one token of the model's vocabulary. Sentinels of other families in a client's
 prompt are read back (:func:`parse_foreign`).
 
-User text never becomes a control token: what spells one is tokenised in two pieces.
+User text never becomes a control token: what spells one is tokenized in two pieces.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class Job:
     def text_in_loop(self) -> OnText | None:
         """``on_text``, called in the event loop, for one decoding of the answer.
 
-        A later decoding begins anew; what it has in common with what was sent is not sent again.
+        A later decoding starts over; what it has in common with what was sent is not sent again.
         """
         on_text, text = self.on_text, ""
         if on_text is None:
@@ -276,7 +276,7 @@ class JobQueue:
         self._listener()
 
     def _end(self, job: Job | None) -> None:
-        """Tells whoever waits for a job that it will not be done."""
+        """Tells the waiting caller of a job that it will not be done."""
         if job is not None:
             job.cancel.set()
             self._metrics.count("superseded")
@@ -398,7 +398,7 @@ class Schedule:
     def _resume(
         self, one: _Running, result: torch.Tensor | Exception | None
     ) -> tuple[Job, Outcome] | None:
-        """Goes on with work, or ends it if there is no result; what came of it if it is over."""
+        """Continues work, or ends it if there is no result; what came of it if it is over."""
         outcome: Outcome
         try:
             if result is None:

@@ -1,7 +1,7 @@
 """What must not enter a cache or a prompt: secret files by name, and what looks like a secret.
 
 Files on the list get no completions and are not taken as context. In text of *other* files (context
-that a client sends along) strings that look like secrets are replaced before they are tokenised, so
+that a client sends along) strings that look like secrets are replaced before they are tokenized, so
 that no suggestion can replay them. The document being edited is left as it is where the model runs
 on the user's machine, and its caches are the document's own; for another machine it is redacted,
 too.

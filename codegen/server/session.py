@@ -240,7 +240,7 @@ class Session:
         self.forget_snippets()
 
     def forget_snippets(self) -> None:
-        """Has the pieces of other files chosen anew: what may be shown has changed."""
+        """Has the pieces of other files chosen again: what may be shown has changed."""
         for document in self.documents.values():
             document.snippets, document.next_snippets, document.chosen_at = (), None, None
 

@@ -45,7 +45,7 @@ _STRING = r"'''|\"\"\"|'|\"|`"
 _HASH_COMMENT = r"\#[^\r\n]*"
 _SLASH_COMMENT = r"//[^\r\n]*|/\*(?:[^*]|\*(?!/))*(?:\*/|\Z)"
 _BRACKETS = r"[()\[\]{}]"
-_JOINED = r"\\(?:\r\n|\r|\n)"  # a line that goes on
+_JOINED = r"\\(?:\r\n|\r|\n)"  # a line that continues
 # A brace after one of these, or right after a name, begins a value rather than a block.
 _BEFORE_LITERAL = ("(", ",", "=", ":", "[", "]", "?", "&", "|", "return")
 
@@ -315,7 +315,7 @@ def _without_rest_of_line(text: str, suffix: str, language: str) -> str:
             return body if _balanced(opened, rest) else body[:-size]
         if whole or size >= _FEWEST:
             return body[:-size]
-    # A line that goes on with the very words behind the cursor.
+    # A line that continues with the very words behind the cursor.
     if len(rest) >= _FEWEST and rest in first:
         return text[: first.index(rest)]
     return text

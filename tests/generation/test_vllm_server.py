@@ -171,7 +171,7 @@ def test_the_command_line(endpoint: Endpoint, ours: TransformersBackend) -> None
     command = [
         sys.executable, "-m", "codegen", "generate", "--backend", "openai", "--endpoint",
         endpoint.url, "--api-key-env", "VLLM_TEST_KEY", "--model", "tiny", "--prompt", PROMPTS[0],
-        "--no-chat", "--max-new-tokens", str(NEW), "--json",
+        "--no-chat", "--max-new-tokens", str(NEW), "--cache", "", "--json",
     ]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     (expected,) = done(ours, REQUESTS[:1])

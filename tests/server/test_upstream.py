@@ -349,6 +349,22 @@ def test_the_latest_request_of_a_document_wins_and_the_others_are_closed(
     assert server.left == 4 and server.sent < 60
 
 
+def test_a_slow_server_is_not_asked_at_each_key(made: Make, ask: Any) -> None:
+    server, engine = made(pieces=lambda _: ["late"], wait=0.3)
+
+    async def run() -> str:
+        tasks = []
+        for number in range(40):
+            tasks.append(asyncio.ensure_future(engine.complete(ask("x" * (number + 1)))))
+            await asyncio.sleep(0.04)
+        *older, latest = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(answer, Superseded) for answer in older)
+        return latest.text
+
+    assert asyncio.run(run()) == "late"
+    assert len(server.bodies()) < 20 and server.bodies()[-1]["prompt"] == "x" * 40
+
+
 def test_candidates_are_different_and_the_first_is_the_greedy_one(made: Make, ask: Any) -> None:
     def pieces(body: dict[str, Any]) -> list[str]:
         return ["greedy"] if not body["temperature"] else [f"drawn {body['seed'] % 2}"]

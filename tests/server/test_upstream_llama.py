@@ -18,6 +18,12 @@ from codegen.server.upstream.prompts import plain
 pytestmark = pytest.mark.slow
 
 TEXT = Path(__file__).read_text()
+PROMPTS = [
+    "def add(a, b):\n    return",
+    "import os\nimport sys\n\nfor name in os.listdir(",
+    "class Point:\n    def __init__(self, x, y):\n        self.x =",
+    "numbers = [1, 2, 3, 4, 5, 6,",
+]
 LIMITS = ServerLimits(context_tokens=512, deadline_s=120, requests_per_s=1e6)
 
 
@@ -39,15 +45,15 @@ def test_text_is_what_the_server_gives_for_the_same_prompt(llama_server: Any, as
     assert engine.model.offer.way.kind == "prefix"  # type: ignore[attr-defined]
 
     async def run() -> list[str]:
-        asked = [ask(TEXT[:end], document=f"{end}", max_tokens=12) for end in (40, 133, 301, 420)]
+        asked = [ask(text, document=text, max_tokens=6) for text in PROMPTS]
         return [(await engine.complete(one)).text for one in asked]
 
     try:
         texts = asyncio.run(run())
     finally:
         engine.stop()
-    for end, text in zip((40, 133, 301, 420), texts, strict=True):
-        body = {"prompt": TEXT[:end], "n_predict": 12, "temperature": 0}
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        body = {"prompt": prompt, "n_predict": 6, "temperature": 0}
         assert text == post(llama_server, "/completion", body)["content"] != ""
 
 

@@ -4,7 +4,7 @@ A request whose answer is not wanted any more is cancelled by closing its connec
 one whose suggestion has come to its end.
 
 If the server is gone, requests wait for it until their deadlines and are asked again. One task asks
-after it, at growing intervals, and finds out anew what it offers.
+after it, at growing intervals, and finds out again what it offers.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _BUSY_S = 1.0  # after HTTP 429 without Retry-After, for the first time
 _VARIED = 0.8  # temperature of further candidates
 _MORE_S = 2.0  # that the first candidate waits for them
 _MARGIN = 16  # tokens
+_PAUSE_S, _MOST_PAUSE_S = 0.05, 0.4  # before a request, for each given up before its answer began
 
 
 class Upstream:
@@ -234,6 +235,7 @@ class _Worker(threading.Thread):
         self._deadline_s = limits.deadline_s
         self._connections = 2 * limits.together * limits.candidates + 1
         self._slots: dict[DocumentKey, _Slot] = {}  # of llama.cpp, the latest used at the end
+        self._given_up: dict[DocumentKey, int] = {}  # requests in a row, before an answer began
         self._chars = _CHARS_A_TOKEN
         self._losses = 0
         self._refused = ""
@@ -275,8 +277,9 @@ class _Worker(threading.Thread):
             await _end_all(tasks)
 
     def _forget(self, matches: Matches) -> None:
-        for key in [key for key in self._slots if matches(key)]:
-            del self._slots[key]
+        for known in (self._slots, self._given_up):
+            for key in [key for key in known if matches(key)]:
+                del known[key]
 
     async def _work(self, job: Job) -> None:
         outcome: Outcome
@@ -295,6 +298,7 @@ class _Worker(threading.Thread):
         paths: list[_Path] = []
         try:
             async with asyncio.timeout(self._deadline_s - (started - job.asked)):
+                await self._debounce(job)
                 while True:
                     await self._up.wait()
                     if (wait_s := self._resume_at - time.monotonic()) > 0:
@@ -314,6 +318,16 @@ class _Worker(threading.Thread):
             f"The server at {self.upstream.device} gave no answer within {self._deadline_s:g} s."
         )
 
+    async def _debounce(self, job: Job) -> None:
+        """Waits for the next key if the server was too slow for those before.
+
+        A server notices a closed connection late, llama.cpp after up to a second, and has few
+        threads for connections: with a request for each key it would come to nothing.
+        """
+        count = self._given_up.get(job.request.key, 0)
+        if count and job.request.candidates == 1:
+            await asyncio.sleep(min(_MOST_PAUSE_S, _PAUSE_S * count))
+
     async def _complete(self, job: Job, paths: list[_Path], started: float) -> Completion:
         """A completion by the server as it is now.
 
@@ -332,7 +346,13 @@ class _Worker(threading.Thread):
             for number, path in enumerate(paths[1:], 1)
         ]
         try:
-            await self._stream(job, offer, text, paths[0], 0, on_text)
+            try:
+                await self._stream(job, offer, text, paths[0], 0, on_text)
+            except asyncio.CancelledError:
+                if not paths[0].first:
+                    self._given_up[request.key] = self._given_up.get(request.key, 0) + 1
+                raise
+            self._given_up.pop(request.key, None)
             if rest:
                 await asyncio.wait(rest, timeout=_MORE_S)
         finally:

@@ -35,7 +35,8 @@ try {
     } catch {}
   }
   await ghost.waitFor({ state: "attached", timeout: 15000 });
-  const shown = await ghost.innerText();
+  const parts = await page.locator(".ghost-text, .ghost-text-decoration").allInnerTexts();
+  const shown = parts.join("");
   await page.screenshot({ path: screenshot });
   await page.keyboard.press("Tab");
   await page.waitForTimeout(500);

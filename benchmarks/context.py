@@ -195,7 +195,7 @@ class _Bench:
     def shown(self, a_kind: int) -> Iterator[_Shown]:
         """Lines, so many of each kind, about as many of each repository as of the others."""
         rng = random.Random(self.seed)
-        left = dict.fromkeys(KINDS, a_kind)
+        left: dict[str, int] = dict.fromkeys(KINDS, a_kind)
         each = -(-a_kind // len(self.folders))
         for path in self.folders.values():
             folder = self._indexed(path)
@@ -270,7 +270,8 @@ class _Bench:
         for key, rows in (("recall", needed), ("recall_new", new)):
             values = [one for (_, choice), some in rows.items() if choice == "all" for one in some]
             if values:
-                report.set(key, clustered_mean(*zip(*values, strict=True)), len(values))
+                shares, repositories = [share for share, _ in values], [name for _, name in values]
+                report.set(key, clustered_mean(shares, repositories), len(values))
         for key, values in (
             ("index_ms_per_file", self.index_ms),
             ("index_bytes_per_char", self.memory),

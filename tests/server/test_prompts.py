@@ -118,9 +118,8 @@ def test_marks_of_models_that_know_several_files(tiny_model: Any, ask: Any) -> N
     ids = prompter.build(ask("z", snippets=snippets, repository="shop", path="c.py")).ids
     assert ids.count(1) == 3 and ids.count(2) == 1
     start = ids.index(2)
-    text = "".join(
-        {1: "[F]", 2: "[R]"}.get(i, tiny_model.tokenizer.decode([i])) for i in ids[start:]
-    )
+    marks = {1: "[F]", 2: "[R]"}
+    text = "".join(str(marks.get(i, tiny_model.tokenizer.decode([i]))) for i in ids[start:])
     assert text.startswith("[R]shop\n[F]a.py\n<|repo_name|> x\n[F]b.py\ny\n[F]c.py\n")
 
 

@@ -118,7 +118,7 @@ class CachedRows:
         config = model.config.get_text_config()
         self.model, self.device = model, model.device
         self.cache = KVCache(recurrences(config), capacity)
-        self.drafts = drafts_of(model)
+        self.drafts: Drafts = drafts_of(model)
         self.cursors: list[int] = []
         self._drafted: tuple[Trees, list[torch.Tensor]] | None = None  # with the states before
         limit: int | None = getattr(config, "max_position_embeddings", None)

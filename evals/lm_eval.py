@@ -16,7 +16,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def write_task(
 
 def documents(
     benchmark: str, style: str, source: str | None = None, **_: object
-) -> dict[str, object]:
+) -> dict[str, Iterable[Any]]:
     """The problems, for the harness's ``custom_dataset``; it passes more than is wanted here."""
     from datasets import Dataset
 

@@ -328,7 +328,7 @@ def read_card(place: str) -> ModelCard:
     if not path.is_file():
         return ModelCard()
     try:
-        row = read_json(path, _MOST_CARD)
+        row: Any = read_json(path, _MOST_CARD)
         known = {f.name for f in fields(ModelCard)}
         return conform(ModelCard, {k: v for k, v in row.items() if k in known})
     except (OSError, ValueError, AttributeError) as error:

@@ -55,7 +55,7 @@ Loader.add_constructor("!function", name_of)
 
 def written(benchmark: str, out: Path, **options: Any) -> dict[str, Any]:
     path, name = lm_eval.write_task(out, benchmark, "chat", **options)
-    row = yaml.load(path.read_text(), Loader)
+    row: dict[str, Any] = yaml.load(path.read_text(), Loader)
     assert (path.name, row["task"]) == (f"{name}.yaml", name)
     return row
 
@@ -86,7 +86,7 @@ def test_the_file_names_our_functions_and_says_how_to_sample(
 
 
 def document(benchmark: str, number: int) -> dict[str, Any]:
-    return lm_eval.documents(benchmark, "chat")["test"][number]
+    return list(lm_eval.documents(benchmark, "chat")["test"])[number]
 
 
 def test_answers_are_judged_as_by_ours(benchmark: str) -> None:

@@ -150,11 +150,11 @@ def test_a_tracker_that_is_not_installed_is_named(
 
 
 def test_tensorboard_has_the_losses(row: dict[str, Any]) -> None:
-    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    name = "tensorboard.backend.event_processing.event_accumulator"
+    events_of = pytest.importorskip(name, reason="TensorBoard is not installed")
 
     result = run(row, report_to="tensorboard")
-    events = EventAccumulator(str(Path(row["output"], "tensorboard")))
+    events = events_of.EventAccumulator(str(Path(row["output"], "tensorboard")))
     events.Reload()
     found = [(event.step, event.value) for event in events.Scalars("train/loss")]
     assert found == [(step, pytest.approx(loss)) for step, loss in result.losses]

@@ -79,7 +79,7 @@ def test_chunks_give_the_plain_loss_and_gradients(tied: bool) -> None:
 def test_a_model_that_scales_its_logits_is_run_as_usual() -> None:
     class Scaled(LlamaForCausalLM):
         def forward(self, *args: Any, **kwargs: Any) -> Any:
-            output = super().forward(*args, **kwargs)
+            output: Any = super().forward(*args, **kwargs)
             output.logits = output.logits * 0.5
             return output
 
@@ -204,7 +204,8 @@ def test_the_plan_counts_what_formulas_know(row: dict[str, Any]) -> None:
     assert needs.memory["weights"] == pytest.approx(4 * weights, rel=0.01)
     assert needs.hours == pytest.approx(needs.flops / 1e9 / 3600)
     # 2 operations a weight forward, 2 for the inputs' gradients, 6 for the adapter's; attention.
-    matrices = weights - model.get_input_embeddings().weight.numel()
+    embeddings: Any = model.get_input_embeddings()
+    matrices = weights - embeddings.weight.numel()
     least = needs.tokens * (4 * matrices + 6 * adapter)
     assert least < needs.flops < 1.6 * least
     result = run({k: v for k, v in recipe.items() if k != "steps"})

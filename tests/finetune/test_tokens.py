@@ -79,6 +79,7 @@ def test_a_plan_is_the_same_from_memory_and_disk(tmp_path: Path) -> None:
     found = [text(n, rng.randint(2, 40)) for n in range(50)]
     cache = open_cache(tmp_path, "key", lambda place: write_cache(place, found, 100))
     options: dict[str, Any] = {"steps": 20, "batch_size": 8, "micro_batch_size": 3, "seed": 5}
+    more: dict[str, Any]
     for more in ({}, {"row_length": 64}):
         assert make_plan(found, **options, **more) == make_plan(cache, **options, **more)
 

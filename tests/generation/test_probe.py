@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -16,12 +16,14 @@ from codegen.generation.probe import probe
 OPTIONAL = ("seed", "logprobs", "suffix", "prediction", "stream")
 
 
-def server_that(honors: set[str], refuses: set[str], seen: list[dict[str, Any]]) -> Any:
+def server_that(
+    honors: Collection[str], refuses: Collection[str], seen: list[dict[str, Any]]
+) -> Any:
     """A server that honors some fields, refuses some, and ignores the others."""
 
     def answer(body: dict[str, Any]) -> Reply:
         seen.append(body)
-        if bad := refuses & set(body):
+        if bad := set(body).intersection(refuses):
             return error(400, f"unknown field {min(bad)}")
         chat = "messages" in body
         noise = len(seen) if "seed" not in honors or "seed" not in body else body["seed"]

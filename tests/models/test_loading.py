@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,8 @@ def test_models_without_sdpa_or_attention_are_generated_from(
         "lfm2": {"layer_types": ["conv", "full_attention"]},
         "gemma2": {"head_dim": 8},
     }
-    config = CONFIG_MAPPING[name](
+    make: Any = CONFIG_MAPPING[name]
+    config = make(
         vocab_size=700, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
         pad_token_id=2, bos_token_id=0, eos_token_id=2, **sizes[name],

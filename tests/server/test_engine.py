@@ -166,7 +166,7 @@ def test_fifty_documents_within_the_budget_of_memory(tiny_model: Any, ask: Any) 
     from codegen.server.requests import ServerLimits
 
     budget = 2_000_000
-    engine = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
+    engine: Any = CompletionEngine(tiny_model, ServerLimits(context_tokens=256, cache_bytes=budget))
 
     async def run() -> None:
         for round_ in range(2):

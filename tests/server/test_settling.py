@@ -268,7 +268,7 @@ def test_a_changed_definition_counts_on_a_real_model(
     model = with_family(
         served_model("prefix"), Family("bare", template) if template is not None else None
     )
-    engine = CompletionEngine(model)
+    engine: Any = CompletionEngine(model)
 
     async def run() -> None:
         stale = 0

@@ -359,6 +359,7 @@ def test_a_slow_server_is_not_asked_at_each_key(made: Make, ask: Any) -> None:
             await asyncio.sleep(0.04)
         *older, latest = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(answer, Superseded) for answer in older)
+        assert not isinstance(latest, BaseException)
         return latest.text
 
     assert asyncio.run(run()) == "late"

@@ -158,7 +158,7 @@ def run(task: str, given: RunOptions, server: EndpointOptions, as_json: bool) ->
         path = sampled.path
         echo(f"{path} (style {sampled.style}, decoder {sampled.decoder})")
         where = f" --task {task}" if task.startswith(FILE) else ""
-        echo(f"Score it with: codegen eval score {path}{where} --out {given.out}")
+        echo(f"Score it with: codegen eval score {given.out}{where}")
     return {**asdict(sampled), "path": str(sampled.path), **llm}
 
 
@@ -169,7 +169,7 @@ class ScoreOptions(SandboxOptions):
         None, "Task that the samples belong to.", shown="the one that all samples name"
     )
     source: str | None = setting(None, "Read the task's data from here.")
-    out: str = setting(..., "Output directory.", metavar="DIR")
+    out: str | None = setting(None, "Output directory.", metavar="DIR", shown="the run's own")
     k: tuple[Annotated[int, Field(ge=1)], ...] = setting(
         (), "Report pass@k for this k. Repeatable."
     )
@@ -189,7 +189,7 @@ class ScoreOptions(SandboxOptions):
 @command(
     group=evals,
     short_help="Score samples by running them.",
-    example="codegen eval score runs/base --out runs/base",
+    example="codegen eval score runs/base",
 )
 @click.argument("samples", type=click.Path())
 @options(ScoreOptions, "given")
@@ -207,7 +207,9 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
     from codegen.evals.scoring import task_of
     from codegen.evals.tasks import load as load_task
 
+    out = given.out
     if (folder := Path(samples)).is_dir():
+        out = out or samples
         partial = folder / PARTIAL
         is_unfinished = partial.is_file() and not (folder / SAMPLES).exists()
         if is_unfinished and not (folder / FAILED).is_file():
@@ -216,6 +218,8 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
                 f"Run the same `codegen eval run` again, or score what is there: {partial}",
             )
         samples = str(partial if is_unfinished else folder / SAMPLES)
+    if not out:
+        raise ConfigError(f"{samples} is a file, so --out is needed.", "Name a directory.")
     task = load_task(given.task or task_of(samples), given.source)
     how: dict[str, Any] = {
         "workers": given.workers,
@@ -228,7 +232,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
         result = score_samples(
             samples,
             task,
-            out=given.out,
+            out=out,
             sandbox=sandbox,
             ks=given.k or None,
             on_progress=progress.update,
@@ -237,7 +241,7 @@ def score(samples: str, given: ScoreOptions, as_json: bool) -> dict[str, Any]:
         _print_score(result)
     summary = {"ok": result.complete, **asdict(result)}
     if given.reward:
-        summary["reward"] = _reward(given.reward, samples, Path(given.out), as_json)
+        summary["reward"] = _reward(given.reward, samples, Path(out), as_json)
     return summary
 
 

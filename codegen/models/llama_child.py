@@ -47,6 +47,8 @@ def main() -> None:
     params.api_keys = [settings["api_key"]]
     params.n_parallel = settings["slots"]
     params.n_ctx = settings["slots"] * settings["context"]
+    # A canceled stream holds its thread until the server looks for its client, up to a second.
+    params.n_threads_http = 4 * settings["slots"] + 16
     params.n_gpu_layers = settings["gpu_layers"]
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.cache_ram_mib = 0
